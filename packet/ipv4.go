@@ -1,0 +1,77 @@
+package packet
+
+import (
+	"encoding/binary"
+	"math"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+const (
+	ipv4FlagMore   = 0x2000
+	ipv4OffsetMask = 0x1fff
+	maxPacket      = math.MaxUint16 // bytes: what the IPv4 total length and the IPv6 payload length can say
+)
+
+// decodeIPv4 reads the IPv4 header at p.Network (RFC 791 §3.1).
+func (p *Parsed) decodeIPv4(frame []byte) Reason {
+	b := frame[p.Network:]
+	if len(b) < header.IPv4MinimumSize || b[0]>>4 != header.IPv4Version {
+		return IPv4Header
+	}
+	size := int(b[0]&0xf) * 4
+	if size < header.IPv4MinimumSize || size > len(b) {
+		return IPv4Header
+	}
+	length := int(binary.BigEndian.Uint16(b[2:]))
+	if length < size || length > len(b) {
+		return IPv4Length
+	}
+	if checksum.Checksum(b[:size], 0) != math.MaxUint16 {
+		return IPv4Checksum
+	}
+	p.End = p.Network + length
+	p.HopLimit = b[8]
+	p.Protocol = b[9]
+	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
+	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
+	p.Upper = p.Network + size
+
+	field := binary.BigEndian.Uint16(b[6:])
+	if field&(ipv4FlagMore|ipv4OffsetMask) != 0 {
+		p.Fragmented = true
+		p.Fragment = Fragment{
+			Present: true,
+			More:    field&ipv4FlagMore != 0,
+			ID:      uint32(binary.BigEndian.Uint16(b[4:])),
+			Offset:  int(field&ipv4OffsetMask) * 8,
+			Payload: p.Upper,
+			Headers: size,
+		}
+		if r := p.checkFragment(); r != Passed {
+			return r
+		}
+		if p.Fragment.Offset > 0 {
+			return Passed
+		}
+	}
+	p.decodeUpper(frame[p.Upper:p.End])
+	return Passed
+}
+
+// checkFragment looks at what a fragment says of itself: its length, its
+// alignment, and whether a datagram could hold it.
+func (p *Parsed) checkFragment() Reason {
+	length := p.End - p.Fragment.Payload
+	switch {
+	case length == 0:
+		return FragmentEmpty
+	case p.Fragment.More && length%8 != 0:
+		return FragmentUnaligned
+	case p.Fragment.Headers+p.Fragment.Offset+length > maxPacket:
+		return FragmentTooLong
+	}
+	return Passed
+}

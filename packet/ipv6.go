@@ -1,0 +1,137 @@
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// MaxExtensionHeaders is how many extension headers a packet may have. RFC
+// 8200 §4.1 describes at most seven; the bound keeps the work on a packet
+// small whatever it says (RFC 8504 §5.3 allows such limits).
+const MaxExtensionHeaders = 16
+
+// decodeIPv6 reads the IPv6 header at p.Network (RFC 8200 §3) and walks the
+// chain behind it. A payload length of 0 is taken at its word: a jumbogram
+// (RFC 2675) ends in its hop-by-hop header.
+func (p *Parsed) decodeIPv6(frame []byte) Reason {
+	b := frame[p.Network:]
+	if len(b) < header.IPv6MinimumSize || b[0]>>4 != header.IPv6Version {
+		return IPv6Header
+	}
+	length := header.IPv6MinimumSize + int(binary.BigEndian.Uint16(b[4:]))
+	if length > len(b) {
+		return IPv6Length
+	}
+	p.End = p.Network + length
+	p.HopLimit = b[7]
+	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
+	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
+	return p.walkChain(frame[:p.End], b[6])
+}
+
+// walkChain follows the Next Header fields, of which next is the first, to
+// the upper-layer protocol; in a fragment other than the first it stops at
+// the fragment header.
+func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
+	at := p.Network + header.IPv6MinimumSize
+	fragmentHeader := false
+	for n := 0; ; n++ {
+		size, ok := extensionSize(packet[at:], next)
+		if !ok {
+			return p.upperLayer(packet, at, next, fragmentHeader)
+		}
+		switch {
+		case n == MaxExtensionHeaders:
+			return IPv6ChainTooLong
+		case next == headerFragment && fragmentHeader:
+			return FragmentTwoHeaders
+		case size == 0 || size > len(packet)-at:
+			if p.Fragment.Present {
+				return FragmentIncompleteChain
+			}
+			return IPv6Chain
+		case next == headerHopByHop && n > 0:
+			return IPv6Chain
+		}
+		h := packet[at : at+size]
+		if next == headerFragment {
+			fragmentHeader = true
+			if r := p.decodeFragmentHeader(h, at+size); r != Passed {
+				return r
+			}
+			if p.Fragment.Offset > 0 {
+				return Passed
+			}
+		}
+		next = h[0]
+		at += size
+	}
+}
+
+// upperLayer ends the walk at the upper-layer header of a whole packet or of
+// a first fragment.
+func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeader bool) Reason {
+	p.Protocol = protocol
+	p.Upper = at
+	upper := packet[at:]
+	if p.Fragment.Present && len(upper) < minimumHeader(protocol) {
+		return FragmentIncompleteChain
+	}
+	p.decodeUpper(upper)
+	if fragmentHeader && p.Transport == ICMP && neverFragmented(p.ICMPType) {
+		return FragmentedNeighborDiscovery
+	}
+	return Passed
+}
+
+// extensionSize returns the size in bytes of the extension header of type
+// next at the beginning of b, 0 where b is too short to tell; ok is false
+// where next is no extension header that is walked.
+func extensionSize(b []byte, next uint8) (size int, ok bool) {
+	unit, more := 8, 1 // RFC 8200 §4: units of 8 bytes, not counting the first
+	switch next {
+	case headerFragment:
+		return header.IPv6FragmentHeaderSize, true
+	case ProtocolAH:
+		unit, more = 4, 2 // RFC 4302 §2.2: units of 4 bytes, less 2
+	case headerHopByHop, headerRouting, headerDestination, headerMobility, headerHIP, headerShim6:
+	default:
+		return 0, false
+	}
+	if len(b) < 2 {
+		return 0, true
+	}
+	return (int(b[1]) + more) * unit, true
+}
+
+// decodeFragmentHeader reads the fragment header h, behind which the
+// fragmentable part begins at payload (RFC 8200 §4.5). An atomic fragment
+// stays a whole packet (RFC 6946 §4).
+func (p *Parsed) decodeFragmentHeader(h []byte, payload int) Reason {
+	field := binary.BigEndian.Uint16(h[2:])
+	offset, more := int(field&^7), field&1 != 0
+	if offset == 0 && !more {
+		return Passed
+	}
+	p.Fragmented = true
+	p.Fragment = Fragment{
+		Present: true,
+		More:    more,
+		ID:      binary.BigEndian.Uint32(h[4:]),
+		Offset:  offset,
+		Payload: payload,
+		Headers: payload - header.IPv6FragmentHeaderSize - header.IPv6MinimumSize - p.Network,
+	}
+	return p.checkFragment()
+}
+
+// neverFragmented reports whether RFC 6980 §5 has nodes ignore the ICMPv6
+// type where it came with a fragment header: neighbour discovery, and secure
+// neighbour discovery's certification path messages.
+func neverFragmented(icmpType uint8) bool {
+	const certificationPathSolicit, certificationPathAdvert = 148, 149
+	return icmpType >= uint8(header.ICMPv6RouterSolicit) && icmpType <= uint8(header.ICMPv6RedirectMsg) ||
+		icmpType == certificationPathSolicit || icmpType == certificationPathAdvert
+}

@@ -1,0 +1,181 @@
+package packet
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+)
+
+// Kind is what a frame carries, as far as the policy tells it apart.
+type Kind uint8
+
+// The kinds of frames.
+const (
+	NonIP Kind = iota // any other EtherType, and 802.3 frames
+	ARP
+	IPv4
+	IPv6
+)
+
+// Transport says which fields of the upper-layer header a packet has.
+type Transport uint8
+
+const (
+	// NoFields: the protocol has neither ports nor an ICMP type, or the packet
+	// is a fragment other than the first.
+	NoFields Transport = iota
+	// Ports: SrcPort and DstPort are set.
+	Ports
+	// ICMP: ICMPType and ICMPCode are set.
+	ICMP
+	// Truncated: the protocol has such fields, and the packet ends before them.
+	Truncated
+)
+
+// Tag is a VLAN tag (IEEE 802.1Q §9.6).
+type Tag struct {
+	TPID uint16 // 0x8100 or 0x88a8
+	TCI  uint16 // priority, drop eligibility, VLAN identifier
+}
+
+// VID returns the VLAN identifier, 0 to 4095; 0 means "priority only".
+func (t Tag) VID() uint16 { return t.TCI & 0xfff }
+
+// Fragment is what a packet says of its fragmentation. Offsets into the frame
+// are in bytes from its start.
+type Fragment struct {
+	// Present is set for a fragment; a whole packet and an atomic IPv6
+	// fragment (RFC 6946) leave it false.
+	Present bool
+	More    bool   // the M flag
+	ID      uint32 // identification: 16 bits in IPv4, 32 in IPv6
+	Offset  int    // of the payload in the datagram's fragmentable part, bytes
+	Payload int    // where the fragmentable part begins in the frame
+	// Headers is how many bytes of headers count against the 65,535 that the
+	// datagram may have: in IPv4 the header, in IPv6 the extension headers
+	// before the fragment header.
+	Headers int
+}
+
+// Parsed is one decoded frame. It holds no reference to the frame: offsets
+// are in bytes from the frame's start. The zero value is ready for [Parsed.Decode].
+type Parsed struct {
+	Kind      Kind
+	EtherType uint16 // after the tags; under 0x0600 it is an 802.3 length
+	TagCount  uint8
+	Tags      [2]Tag // outermost first; TagCount of them
+
+	Network int // where the network header begins
+	End     int // where the packet ends; what follows is padding
+
+	// Of IP packets:
+	Src, Dst netip.Addr
+	HopLimit uint8 // TTL in IPv4
+	Protocol uint8 // upper-layer protocol, at the end of the IPv6 chain
+	Fragment Fragment
+	// Fragmented is set where the datagram did not arrive whole: for a fragment,
+	// and for the datagram put together from fragments.
+	Fragmented bool
+
+	Transport          Transport
+	Upper              int // where the upper-layer header begins, where it is known
+	SrcPort, DstPort   uint16
+	ICMPType, ICMPCode uint8
+}
+
+// Decode fills p from an Ethernet frame, clearing what was there. It returns
+// [Passed], or the reason why the frame can't be judged; then p holds what
+// was read up to there.
+func (p *Parsed) Decode(frame []byte) Reason {
+	*p = Parsed{}
+	if r := p.decodeLink(frame); r != Passed {
+		return r
+	}
+	switch p.EtherType {
+	case uint16(header.IPv4ProtocolNumber):
+		p.Kind = IPv4
+		return p.decodeIPv4(frame)
+	case uint16(header.IPv6ProtocolNumber):
+		p.Kind = IPv6
+		return p.decodeIPv6(frame)
+	case uint16(header.ARPProtocolNumber):
+		p.Kind = ARP
+	}
+	p.End = len(frame)
+	return Passed
+}
+
+const (
+	etherTypeDot1Q  = 0x8100 // customer tag, IEEE 802.1Q
+	etherTypeDot1AD = 0x88a8 // service tag, IEEE 802.1ad
+	tagSize         = 4
+)
+
+// decodeLink reads the Ethernet header and the VLAN tags.
+func (p *Parsed) decodeLink(frame []byte) Reason {
+	const addresses = 2 * header.EthernetAddressSize
+	if len(frame) < header.EthernetMinimumSize {
+		return EthernetTruncated
+	}
+	at := addresses
+	for {
+		p.EtherType = binary.BigEndian.Uint16(frame[at:])
+		if p.EtherType != etherTypeDot1Q && p.EtherType != etherTypeDot1AD {
+			p.Network = at + 2
+			return Passed
+		}
+		if int(p.TagCount) == len(p.Tags) {
+			return VLANTooDeep
+		}
+		if len(frame) < at+tagSize+2 {
+			return EthernetTruncated
+		}
+		p.Tags[p.TagCount] = Tag{TPID: p.EtherType, TCI: binary.BigEndian.Uint16(frame[at+2:])}
+		p.TagCount++
+		at += tagSize
+	}
+}
+
+// Complete turns p, decoded from a datagram's first fragment, into the whole
+// datagram, of which payload is the beginning of the fragmentable part, at
+// least as much as the first fragment held. An IPv4 transport header may
+// reach over several fragments; an IPv6 first fragment holds its whole chain
+// (RFC 7112), so there is nothing to read again.
+func (p *Parsed) Complete(payload []byte) {
+	p.Fragment = Fragment{}
+	if p.Kind == IPv4 {
+		p.decodeUpper(payload)
+	}
+}
+
+// decodeUpper reads the fields that a policy asks for from the beginning of
+// the upper-layer header.
+func (p *Parsed) decodeUpper(b []byte) {
+	p.Transport = NoFields
+	switch {
+	case HasPorts(p.Protocol):
+		if len(b) < 4 {
+			p.Transport = Truncated
+			return
+		}
+		p.Transport = Ports
+		p.SrcPort = binary.BigEndian.Uint16(b)
+		p.DstPort = binary.BigEndian.Uint16(b[2:])
+	case p.Kind == IPv4 && p.Protocol == ProtocolICMP, p.Kind == IPv6 && p.Protocol == ProtocolICMPv6:
+		if len(b) < 2 {
+			p.Transport = Truncated
+			return
+		}
+		p.Transport = ICMP
+		p.ICMPType, p.ICMPCode = b[0], b[1]
+	}
+}
+
+// NeighborDiscovery reports whether the packet is a neighbour discovery
+// message that a host would take: router solicitation to redirect, with the
+// hop limit that proves it was sent on this link (RFC 4861 §6.1, §7.1, §8.1).
+func (p *Parsed) NeighborDiscovery() bool {
+	return p.Kind == IPv6 && p.Protocol == ProtocolICMPv6 && p.Transport == ICMP && p.HopLimit == 255 &&
+		p.ICMPType >= uint8(header.ICMPv6RouterSolicit) && p.ICMPType <= uint8(header.ICMPv6RedirectMsg)
+}

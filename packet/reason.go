@@ -1,0 +1,155 @@
+package packet
+
+// Reason says why a frame did not pass. The list is closed: every frame that
+// comes in is forwarded, waits for the rest of its datagram, or is dropped
+// for exactly one of these.
+type Reason uint8
+
+// Passed is the zero Reason: nothing speaks against the frame so far.
+const Passed Reason = 0
+
+// What is wrong with the frame or with the packet in it, whatever the policy.
+const (
+	// EthernetTruncated: shorter than an Ethernet header and its VLAN tags.
+	EthernetTruncated Reason = iota + 1
+	// VLANTooDeep: three or more VLAN tags.
+	VLANTooDeep
+	// IPv4Header: truncated, of another version, or IHL under 5 (RFC 791 §3.1).
+	IPv4Header
+	// IPv4Length: the total length is less than the header or more than the frame.
+	IPv4Length
+	// IPv4Checksum: the header checksum is wrong.
+	IPv4Checksum
+	// IPv6Header: truncated or of another version (RFC 8200 §3).
+	IPv6Header
+	// IPv6Length: the payload length is more than the frame holds.
+	IPv6Length
+	// IPv6Chain: an extension header does not fit the packet, or a hop-by-hop
+	// header stands anywhere but first (RFC 8200 §4.1).
+	IPv6Chain
+	// IPv6ChainTooLong: more extension headers than [MaxExtensionHeaders].
+	IPv6ChainTooLong
+	// ExceedsMTU: the packet is longer than the egress side's MTU.
+	ExceedsMTU
+)
+
+// What is wrong with one fragment on its own, before it meets others.
+const (
+	// FragmentEmpty: a fragment without payload.
+	FragmentEmpty Reason = iota + ExceedsMTU + 1
+	// FragmentUnaligned: the M flag with a length that is no multiple of 8
+	// (RFC 791 §3.2, RFC 8200 §4.5).
+	FragmentUnaligned
+	// FragmentTooLong: offset and length, headers counted, exceed 65,535 bytes.
+	FragmentTooLong
+	// FragmentTwoHeaders: a second IPv6 fragment header.
+	FragmentTwoHeaders
+	// FragmentIncompleteChain: an IPv6 first fragment that lacks a part of its
+	// header chain, the upper-layer header included (RFC 7112 §5).
+	FragmentIncompleteChain
+	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header
+	// (RFC 6980 §5).
+	FragmentedNeighborDiscovery
+)
+
+// What became of a fragment among the others of its datagram.
+const (
+	// FragmentDuplicate: the same range with the same bytes was there already.
+	FragmentDuplicate Reason = iota + FragmentedNeighborDiscovery + 1
+	// FragmentConflict: the same range was there already with other bytes.
+	FragmentConflict
+	// FragmentOverlap: it covers a part of another fragment's range
+	// (RFC 5722 §3).
+	FragmentOverlap
+	// FragmentConflictingEnd: two fragments disagree on where the datagram ends.
+	FragmentConflictingEnd
+	// FragmentBeyondEnd: data beyond the end that the last fragment set.
+	FragmentBeyondEnd
+	// FragmentPoisoned: its datagram was given up before, and nothing more of
+	// it passes until its deadline.
+	FragmentPoisoned
+	// FragmentTooMany: its datagram came in more fragments than max_fragments.
+	FragmentTooMany
+	// FragmentTimeout: the datagram was not whole at its deadline.
+	FragmentTimeout
+	// FragmentEvicted: it gave way to others when the table was full.
+	FragmentEvicted
+	// FragmentDisagreement: the table and gVisor did not agree on whether the
+	// datagram was whole.
+	FragmentDisagreement
+	// FragmentMode: the mode of fragments lets none pass.
+	FragmentMode
+	// FragmentShutdown: it still waited when the box was stopped.
+	FragmentShutdown
+)
+
+// What the policy decided.
+const (
+	// PolicyRule: a rule's action.
+	PolicyRule Reason = iota + FragmentShutdown + 1
+	// PolicyDefault: no rule matched.
+	PolicyDefault
+	// PolicyARP: by policy.arp.
+	PolicyARP
+	// PolicyNeighborDiscovery: by policy.neighbor_discovery.
+	PolicyNeighborDiscovery
+	// PolicyNonIP: by policy.non_ip.
+	PolicyNonIP
+	// TransportTruncated: the rule that would decide needs a field of the
+	// transport header that the datagram is too short to hold.
+	TransportTruncated
+)
+
+// EgressFailed: the egress device refused the frame.
+const EgressFailed Reason = TransportTruncated + 1
+
+// Reasons is how many values Reason has, [Passed] included; a Reason indexes
+// an array of that length.
+const Reasons = int(EgressFailed) + 1
+
+var reasonNames = [Reasons]string{
+	Passed:                      "passed",
+	EthernetTruncated:           "ethernet_truncated",
+	VLANTooDeep:                 "vlan_too_deep",
+	IPv4Header:                  "ipv4_header",
+	IPv4Length:                  "ipv4_length",
+	IPv4Checksum:                "ipv4_checksum",
+	IPv6Header:                  "ipv6_header",
+	IPv6Length:                  "ipv6_length",
+	IPv6Chain:                   "ipv6_chain",
+	IPv6ChainTooLong:            "ipv6_chain_too_long",
+	ExceedsMTU:                  "exceeds_mtu",
+	FragmentEmpty:               "fragment_empty",
+	FragmentUnaligned:           "fragment_unaligned",
+	FragmentTooLong:             "fragment_too_long",
+	FragmentTwoHeaders:          "fragment_two_headers",
+	FragmentIncompleteChain:     "fragment_incomplete_chain",
+	FragmentedNeighborDiscovery: "fragmented_neighbor_discovery",
+	FragmentDuplicate:           "fragment_duplicate",
+	FragmentConflict:            "fragment_conflict",
+	FragmentOverlap:             "fragment_overlap",
+	FragmentConflictingEnd:      "fragment_conflicting_end",
+	FragmentBeyondEnd:           "fragment_beyond_end",
+	FragmentPoisoned:            "fragment_poisoned",
+	FragmentTooMany:             "fragment_too_many",
+	FragmentTimeout:             "fragment_timeout",
+	FragmentEvicted:             "fragment_evicted",
+	FragmentDisagreement:        "fragment_disagreement",
+	FragmentMode:                "fragment_mode",
+	FragmentShutdown:            "fragment_shutdown",
+	PolicyRule:                  "policy_rule",
+	PolicyDefault:               "policy_default",
+	PolicyARP:                   "policy_arp",
+	PolicyNeighborDiscovery:     "policy_neighbor_discovery",
+	PolicyNonIP:                 "policy_non_ip",
+	TransportTruncated:          "transport_truncated",
+	EgressFailed:                "egress_failed",
+}
+
+// String returns the reason's name as counters and events spell it.
+func (r Reason) String() string {
+	if int(r) < len(reasonNames) {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
