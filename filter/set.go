@@ -1,0 +1,94 @@
+package filter
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Range is the values from Lo to Hi, both included.
+type Range[T any] struct{ Lo, Hi T }
+
+// Set is a set of numbers: ranges in order that neither meet nor overlap.
+// The nil Set stands for every value, the empty one for none.
+type Set[T ~uint8 | ~uint16] []Range[T]
+
+// NewSet returns the set of all values in ranges, which may overlap; a range
+// whose Lo is above its Hi holds none.
+func NewSet[T ~uint8 | ~uint16](ranges ...Range[T]) Set[T] {
+	return merge(ranges, cmp.Compare[T], func(v T) T { return v + 1 })
+}
+
+// Contains reports whether v is in the set.
+func (s Set[T]) Contains(v T) bool {
+	if s == nil {
+		return true
+	}
+	for _, r := range s {
+		if v <= r.Hi {
+			return v >= r.Lo
+		}
+	}
+	return false
+}
+
+// AddrSet is a set of addresses of both families: ranges in order that
+// neither meet nor overlap. The nil AddrSet stands for every address, the
+// empty one for none.
+type AddrSet []Range[netip.Addr]
+
+// NewAddrSet returns the set of all addresses in ranges, which may overlap;
+// both ends of a range are of one family and carry no zone.
+func NewAddrSet(ranges ...Range[netip.Addr]) AddrSet {
+	return merge(ranges, netip.Addr.Compare, netip.Addr.Next)
+}
+
+// PrefixRange returns the addresses of a prefix.
+func PrefixRange(p netip.Prefix) Range[netip.Addr] {
+	p = p.Masked()
+	hi := p.Addr().AsSlice()
+	for bit := p.Bits(); bit < len(hi)*8; bit++ {
+		hi[bit/8] |= 0x80 >> (bit % 8)
+	}
+	last, _ := netip.AddrFromSlice(hi)
+	return Range[netip.Addr]{Lo: p.Addr(), Hi: last}
+}
+
+// Contains reports whether a is in the set.
+func (s AddrSet) Contains(a netip.Addr) bool {
+	if s == nil {
+		return true
+	}
+	i, found := slices.BinarySearchFunc(s, a, func(r Range[netip.Addr], a netip.Addr) int {
+		if r.Hi.Less(a) {
+			return -1
+		}
+		return r.Lo.Compare(a)
+	})
+	return found || i < len(s) && s[i].Lo.Compare(a) <= 0
+}
+
+// merge sorts ranges, drops empty ones and joins those that meet or overlap.
+// next returns the value after another one; after the last, one that is not
+// above it.
+func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) []Range[T] {
+	sorted := slices.Clone(ranges)
+	slices.SortFunc(sorted, func(a, b Range[T]) int { return compare(a.Lo, b.Lo) })
+	merged := make([]Range[T], 0, len(sorted))
+	for _, r := range sorted {
+		if compare(r.Lo, r.Hi) > 0 {
+			continue
+		}
+		if n := len(merged); n > 0 {
+			last := &merged[n-1]
+			if compare(r.Lo, last.Hi) <= 0 || compare(r.Lo, next(last.Hi)) == 0 {
+				if compare(r.Hi, last.Hi) > 0 {
+					last.Hi = r.Hi
+				}
+				continue
+			}
+		}
+		merged = append(merged, r)
+	}
+	return merged
+}
