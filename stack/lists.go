@@ -1,0 +1,75 @@
+package stack
+
+// The lists that a datagram is on.
+const (
+	byDeadline = iota // of its shard and family
+	byArrival         // of its source
+	lists
+)
+
+type links struct{ previous, next *Datagram }
+
+// list is a queue of datagrams, oldest first, which any of them can leave.
+type list struct {
+	kind          int // byDeadline or byArrival
+	first, latest *Datagram
+}
+
+func (l *list) push(d *Datagram) {
+	d.links[l.kind] = links{previous: l.latest}
+	if l.latest == nil {
+		l.first = d
+	} else {
+		l.latest.links[l.kind].next = d
+	}
+	l.latest = d
+}
+
+func (l *list) remove(d *Datagram) {
+	at := d.links[l.kind]
+	if at.previous == nil {
+		l.first = at.next
+	} else {
+		at.previous.links[l.kind].next = at.next
+	}
+	if at.next == nil {
+		l.latest = at.previous
+	} else {
+		at.next.links[l.kind].previous = at.previous
+	}
+	d.links[l.kind] = links{}
+}
+
+// load is what one source has in waiting.
+type load struct {
+	source    source
+	bytes     int
+	datagrams list // byArrival
+	rank      int  // its place in the heap
+}
+
+// loads is a heap of sources, the one that holds most on top
+// (container/heap).
+type loads []*load
+
+func (h loads) Len() int           { return len(h) }
+func (h loads) Less(i, j int) bool { return h[i].bytes > h[j].bytes }
+func (h loads) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].rank, h[j].rank = i, j
+}
+
+func (h *loads) Push(x any) {
+	l := x.(*load)
+	l.rank = len(*h)
+	*h = append(*h, l)
+}
+
+func (h *loads) Pop() any {
+	old := *h
+	n := len(old) - 1
+	l := old[n]
+	old[n] = nil
+	*h = old[:n]
+	return l
+}

@@ -1,0 +1,173 @@
+package stack
+
+import (
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// unfinished returns a first fragment of size bytes of payload.
+func unfinished(src netip.Addr, id uint32, size int) []byte {
+	d := packettest.Datagram{Src: src, Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP, ID: id}
+	if src.Is6() {
+		d.Dst = packettest.OutsideIPv6
+	}
+	return d.Fragment(0, packettest.Body(size), true)
+}
+
+func addr4(a, b, c, d byte) netip.Addr { return netip.AddrFrom4([4]byte{a, b, c, d}) }
+
+// TestMemoryIsBounded floods a table from many sources and from one, and
+// expects it to stay within its limits and to take every newcomer in.
+func TestMemoryIsBounded(t *testing.T) {
+	sources := map[string]func(i int) netip.Addr{
+		"many": func(i int) netip.Addr { return addr4(11, byte(i>>8), byte(i), 1) },
+		"one":  func(int) netip.Addr { return addr4(11, 0, 0, 1) },
+	}
+	for name, source := range sources {
+		t.Run(name, func(t *testing.T) {
+			const memory, datagrams = 16 << 20, 4096
+			b := newBench(t, func(o *Options) { o.Memory, o.MaxDatagrams = memory, datagrams })
+			for i := range 20000 {
+				b.mustWait(unfinished(source(i), uint32(i), 1480))
+				if i%1000 == 0 {
+					if u := b.table.Usage(); u.Bytes > memory || u.Datagrams > datagrams {
+						t.Fatalf("after %d: %+v", i, u)
+					}
+				}
+			}
+			if b.dropped[packet.FragmentEvicted] == 0 {
+				t.Error("nothing gave way")
+			}
+		})
+	}
+}
+
+// TestPoisonedKeysAreBounded poisons more keys than the table may hold.
+func TestPoisonedKeysAreBounded(t *testing.T) {
+	b := newBench(t, func(o *Options) { o.Memory = 1 << 20 })
+	for i := range 5000 {
+		d := datagram(familyIPv6, uint32(i), 4000)
+		b.mustWait(d.Fragment(0, d.Payload[:80], true))
+		if _, why := b.add(d.Fragment(8, d.Payload[:80], true), packet.Inside); why != packet.FragmentOverlap {
+			t.Fatal(why)
+		}
+	}
+	if u := b.table.Usage(); u.Bytes > 1<<20 || u.Datagrams < 500 {
+		t.Errorf("%+v", u)
+	}
+}
+
+// TestVictimIsOldestOfHeaviest has an honest source with one datagram in
+// waiting since long before a flood from another source in the same shard.
+func TestVictimIsOldestOfHeaviest(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newBench(t, func(o *Options) { o.Memory = 1 << 20 }) // one shard
+		honest := datagram(f, 1, 1600).Fragments(800)
+		b.mustWait(honest[0])
+
+		flooder := addr4(11, 0, 0, 1)
+		first := unfinished(flooder, 0, 1480)
+		b.mustWait(first)
+		for i := range 2000 {
+			b.mustWait(unfinished(flooder, uint32(i+1), 1480))
+		}
+		b.mustComplete(honest[1], honest)
+
+		d := packettest.Datagram{Src: flooder, Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP}
+		if whole, _ := b.add(d.Fragment(1480, packettest.Body(8), false), packet.Inside); whole != nil {
+			b.release(whole)
+			t.Error("the flood's oldest is still there")
+		}
+		latest := d
+		latest.ID = 2000
+		whole, _ := b.add(latest.Fragment(1480, packettest.Body(8), false), packet.Inside)
+		if whole == nil {
+			t.Fatal("the flood's latest is gone")
+		}
+		b.release(whole)
+	})
+}
+
+// TestEngineNeverEvicts fills one shard up to what gVisor counts, with
+// fragments that cost it most beside what they cost the table: afterwards all
+// datagrams that the table still has must become whole.
+func TestEngineNeverEvicts(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newBench(t, func(o *Options) { o.Memory, o.MaxDatagrams = 64<<20, 1000 }) // one shard
+		const n = 100
+		for id := range uint32(n) {
+			frames := datagram(f, id, 62000).Fragments(2032)
+			for _, frame := range frames[1:] {
+				b.mustWait(frame)
+			}
+		}
+		if b.table.shards[0].family[f].engineBytes > engineLimit {
+			t.Fatalf("gVisor counts %d", b.table.shards[0].family[f].engineBytes)
+		}
+		waiting, whole := b.table.Usage().Datagrams, 0
+		for id := n - uint32(waiting); id < n; id++ {
+			if d, _ := b.add(datagram(f, id, 62000).Fragments(2032)[0], packet.Inside); d != nil {
+				whole++
+				b.release(d)
+			}
+		}
+		// The very last fragments may need room that the oldest has to give.
+		if whole < waiting-1 || b.dropped[packet.FragmentDisagreement] != 0 {
+			t.Errorf("%d of %d datagrams became whole, dropped: %v", whole, waiting, b.dropped)
+		}
+	})
+}
+
+// TestMemoryCharge compares what the table charges with what the heap grows
+// by: never less than it takes, and no more than twice of it.
+func TestMemoryCharge(t *testing.T) {
+	tests := []struct {
+		name      string
+		datagrams int
+		fragments int
+		size      int
+		f         family
+	}{
+		{"full-size", 500, 20, 1480, familyIPv4},
+		{"full-size", 500, 20, 1448, familyIPv6},
+		{"tiny", 4, 4000, 8, familyIPv4},
+		{"tiny", 4, 4000, 8, familyIPv6},
+		{"first alone", 20000, 1, 64, familyIPv4},
+		{"first alone", 20000, 1, 64, familyIPv6},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name+" "+name(tt.f), func(t *testing.T) {
+			b := newBench(t, func(o *Options) { o.Memory = 128 << 20 })
+			var d packettest.Datagram
+			before := heapInUse()
+			for id := range uint32(tt.datagrams) {
+				d = packettest.Datagram{Src: packettest.InsideIPv6, Dst: packettest.OutsideIPv6, Protocol: packet.ProtocolGRE, ID: id}
+				if tt.f == familyIPv4 {
+					d.Src, d.Dst = addr4(10, byte(id>>12), byte(id>>4), 1), packettest.OutsideIPv4
+				}
+				for i := range tt.fragments {
+					b.mustWait(d.Fragment(i*tt.size, packettest.Body(tt.size), true))
+				}
+			}
+			grown := heapInUse() - before
+			charged := b.table.Usage().Bytes
+			t.Logf("charged %d for %d: %.2f", charged, grown, float64(charged)/float64(grown))
+			if charged < grown || charged > 2*grown {
+				t.Errorf("charged %d bytes for %d", charged, grown)
+			}
+		})
+	}
+}
+
+// heapInUse returns the bytes of the heap that are in use.
+func heapInUse() int64 {
+	runtime.GC()
+	runtime.GC() // frees what pools held
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,158 @@
+package stack
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/refs"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestMain fails where a test leaves a reference to one of gVisor's buffers.
+// Benchmarks run without that, for it costs more than what they measure.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() == "" {
+		refs.SetLeakMode(refs.LeaksPanic)
+	}
+	code := m.Run()
+	refs.DoLeakCheck()
+	os.Exit(code)
+}
+
+// epoch is when the tests' clock begins.
+var epoch = time.Unix(1_000_000_000, 0)
+
+// ledger keeps what the table reports.
+type ledger struct {
+	held    int
+	dropped map[packet.Reason]int
+}
+
+func (l *ledger) Held(*Datagram) { l.held++ }
+
+func (l *ledger) Dropped(d *Datagram, why packet.Reason) {
+	l.held -= d.Len()
+	if d.Len() > 0 {
+		l.dropped[why] += d.Len()
+	}
+}
+
+// bench is a table with its ledger, and the means to put frames in.
+type bench struct {
+	testing.TB
+	*ledger
+	table *Table
+	now   time.Time
+}
+
+func newBench(t testing.TB, change ...func(*Options)) *bench {
+	l := &ledger{dropped: map[packet.Reason]int{}}
+	o := Options{
+		TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
+		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536, Ledger: l,
+	}
+	for _, c := range change {
+		c(&o)
+	}
+	b := &bench{TB: t, ledger: l, table: NewTable(o), now: epoch}
+	t.Cleanup(func() {
+		b.table.Close()
+		if u := b.table.Usage(); u != (Usage{}) {
+			t.Errorf("closed, the table still charges for %+v", u)
+		}
+		if b.held != 0 {
+			t.Errorf("closed, the ledger still has %d frames waiting", b.held)
+		}
+	})
+	return b
+}
+
+// add puts a frame in that must decode.
+func (b *bench) add(frame []byte, side packet.Side) (*Datagram, packet.Reason) {
+	b.Helper()
+	var p packet.Parsed
+	if why := p.Decode(frame); why != packet.Passed || !p.Fragment.Present {
+		b.Fatalf("not a sound fragment: %v", why)
+	}
+	return b.table.Add(frame, &p, side, b.now)
+}
+
+// mustWait puts a frame in that has to wait.
+func (b *bench) mustWait(frame []byte) {
+	b.Helper()
+	if d, why := b.add(frame, packet.Inside); d != nil || why != packet.Passed {
+		b.Fatalf("whole: %v, %v; want it to wait", d != nil, why)
+	}
+}
+
+// mustComplete puts a frame in that has to make its datagram whole, with the
+// frames given, and releases it.
+func (b *bench) mustComplete(frame []byte, want [][]byte) {
+	b.Helper()
+	d, why := b.add(frame, packet.Inside)
+	if d == nil {
+		b.Fatalf("not whole: %v", why)
+	}
+	defer b.release(d)
+	if d.Len() != len(want) {
+		b.Fatalf("whole in %d frames, want %d", d.Len(), len(want))
+	}
+	for i := range want {
+		if string(d.Frame(i)) != string(want[i]) {
+			b.Fatalf("frame %d of %d is not what came", i, len(want))
+		}
+	}
+}
+
+// release does what a caller does with a datagram handed out.
+func (b *bench) release(d *Datagram) {
+	b.held -= d.Len()
+	d.Release()
+}
+
+// datagram returns a UDP datagram of the family with n bytes of payload, the
+// UDP header included.
+func datagram(f family, id uint32, n int) packettest.Datagram {
+	src, dst := packettest.InsideIPv4, packettest.OutsideIPv4
+	if f == familyIPv6 {
+		src, dst = packettest.InsideIPv6, packettest.OutsideIPv6
+	}
+	d := packettest.UDP(withPort(src, 1000), withPort(dst, 53), packettest.Body(n-8))
+	d.ID = id
+	return d
+}
+
+// bothFamilies runs a test for IPv4 and for IPv6.
+func bothFamilies(t *testing.T, run func(t *testing.T, f family)) {
+	t.Run("ipv4", func(t *testing.T) { run(t, familyIPv4) })
+	t.Run("ipv6", func(t *testing.T) { run(t, familyIPv6) })
+}
+
+// permutations calls f with every order of n things.
+func permutations(n int, f func(order []int)) {
+	order := make([]int, n)
+	for i := range order {
+		order[i] = i
+	}
+	var permute func(k int)
+	permute = func(k int) {
+		if k == n {
+			f(order)
+			return
+		}
+		for i := k; i < n; i++ {
+			order[k], order[i] = order[i], order[k]
+			permute(k + 1)
+			order[k], order[i] = order[i], order[k]
+		}
+	}
+	permute(0)
+}
+
+func name(f family) string { return fmt.Sprintf("ipv%d", 4+2*f) }

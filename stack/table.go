@@ -1,0 +1,114 @@
+package stack
+
+import (
+	"hash/maphash"
+	"time"
+
+	"fragwall/packet"
+)
+
+// Options are a table's limits. All are required.
+type Options struct {
+	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take from its
+	// first arrival, whatever arrives later (net.ipv4.ipfrag_time and
+	// net.ipv6.ip6frag_time are 30 and 60 s).
+	TimeoutIPv4, TimeoutIPv6 time.Duration
+	Memory                   int64 // bytes, for all that waits, bookkeeping included
+	MaxFragments             int   // a datagram
+	MaxDatagrams             int   // in waiting, given up ones included
+	Ledger                   Ledger
+}
+
+// Ledger hears of every fragment that the table takes in and that it drops
+// later. It is called with a part of the table locked, so it must neither
+// block nor call the table; a datagram is lent for the time of the call.
+type Ledger interface {
+	// Held says that one more fragment waits.
+	Held(d *Datagram)
+	// Dropped says that all fragments of a datagram that waited, which may be
+	// none, were dropped for one reason.
+	Dropped(d *Datagram, why packet.Reason)
+}
+
+func (o *Options) timeout(f family) time.Duration {
+	if f == familyIPv4 {
+		return o.TimeoutIPv4
+	}
+	return o.TimeoutIPv6
+}
+
+// A shard has memory for at least one datagram of 65,535 bytes in fragments
+// of 8, and, with full-size fragments, little more than what fits below
+// engineLimit.
+const shardMemory = 7 << 20
+
+// A table with room for few datagrams is not split, so that the room is
+// anyone's.
+const shardDatagrams = 1024
+
+// maxShards bounds what the shards themselves take.
+const maxShards = 256
+
+// Table holds the fragments of datagrams that are not whole yet.
+type Table struct {
+	options Options
+	seed    maphash.Seed
+	shards  []*shard
+}
+
+// NewTable returns an empty table. [Table.Close] frees it.
+func NewTable(o Options) *Table {
+	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
+	n = max(n, 1)
+	t := &Table{options: o, seed: maphash.MakeSeed()}
+	for range n {
+		t.shards = append(t.shards, newShard(&t.options, int(o.Memory/int64(n)), o.MaxDatagrams/n))
+	}
+	return t
+}
+
+// Add takes in a fragment: the frame, which it copies, what was decoded from
+// it with p.Fragment.Present set, the side it came in by, and the time.
+//
+// It returns the datagram where the fragment made it whole, for the caller to
+// release. Otherwise it returns why the fragment was dropped, or
+// [packet.Passed] where it waits; from then on the ledger accounts for it.
+func (t *Table) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time) (*Datagram, packet.Reason) {
+	from := sourceOf(p, side)
+	return t.shards[maphash.Comparable(t.seed, from)%uint64(len(t.shards))].add(frame, p, from, now)
+}
+
+// Expire drops the datagrams whose deadline is at or before now.
+func (t *Table) Expire(now time.Time) {
+	for _, s := range t.shards {
+		s.mu.Lock()
+		s.expire(now)
+		s.mu.Unlock()
+	}
+}
+
+// Usage is what a table holds at a moment.
+type Usage struct {
+	Datagrams int   // in waiting, given up ones included
+	Bytes     int64 // of memory, as charged against the limit
+}
+
+// Usage returns what the table holds.
+func (t *Table) Usage() Usage {
+	var u Usage
+	for _, s := range t.shards {
+		s.mu.Lock()
+		u.Datagrams += len(s.waiting)
+		u.Bytes += int64(s.charged)
+		s.mu.Unlock()
+	}
+	return u
+}
+
+// Close drops what still waits, for [packet.FragmentShutdown]. The table is
+// of no use afterwards.
+func (t *Table) Close() {
+	for _, s := range t.shards {
+		s.close()
+	}
+}
