@@ -59,13 +59,16 @@ func (s AddrSet) Contains(a netip.Addr) bool {
 	if s == nil {
 		return true
 	}
-	i, found := slices.BinarySearchFunc(s, a, func(r Range[netip.Addr], a netip.Addr) int {
-		if r.Hi.Less(a) {
+	_, found := slices.BinarySearchFunc(s, a, func(r Range[netip.Addr], a netip.Addr) int {
+		switch {
+		case r.Hi.Less(a):
 			return -1
+		case a.Less(r.Lo):
+			return 1
 		}
-		return r.Lo.Compare(a)
+		return 0
 	})
-	return found || i < len(s) && s[i].Lo.Compare(a) <= 0
+	return found
 }
 
 // merge sorts ranges, drops empty ones and joins those that meet or overlap.

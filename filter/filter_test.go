@@ -1,0 +1,165 @@
+package filter_test
+
+import (
+	"net/netip"
+	"testing"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+func prefix(s string) filter.AddrSet {
+	return filter.NewAddrSet(filter.PrefixRange(netip.MustParsePrefix(s)))
+}
+
+func one[T ~uint8 | ~uint16](v T) filter.Set[T] {
+	return filter.NewSet(filter.Range[T]{Lo: v, Hi: v})
+}
+
+func side(s packet.Side) *packet.Side { return &s }
+func yes(b bool) *bool                { return &b }
+
+func decode(t *testing.T, frame []byte) *packet.Parsed {
+	t.Helper()
+	p := new(packet.Parsed)
+	if why := p.Decode(frame); why != packet.Passed {
+		t.Fatalf("not a frame to judge: %v", why)
+	}
+	return p
+}
+
+// TestRuleFields changes one field of a rule at a time, from one that matches
+// a UDP datagram to one that does not.
+func TestRuleFields(t *testing.T) {
+	d := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil)
+	d.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 0xe00a}, {TPID: 0x8100, TCI: 20}}
+	udp := decode(t, d.Frame())
+	echo := decode(t, packettest.Datagram{Src: packettest.InsideIPv4, Dst: packettest.OutsideIPv4,
+		Protocol: packet.ProtocolICMP, Payload: []byte{8, 3, 0, 0}}.Frame())
+
+	tests := []struct {
+		name string
+		on   *packet.Parsed
+		rule filter.Rule
+		want bool
+	}{
+		{"nothing", udp, filter.Rule{}, true},
+		{"from", udp, filter.Rule{From: side(packet.Inside)}, true},
+		{"from the other side", udp, filter.Rule{From: side(packet.Outside)}, false},
+		{"protocol", udp, filter.Rule{Protocols: one[uint8](17)}, true},
+		{"another protocol", udp, filter.Rule{Protocols: one[uint8](6)}, false},
+		{"source", udp, filter.Rule{Src: prefix("10.0.0.0/24")}, true},
+		{"another source", udp, filter.Rule{Src: prefix("10.0.1.0/24")}, false},
+		{"a source of the other family", udp, filter.Rule{Src: prefix("::/0")}, false},
+		{"destination", udp, filter.Rule{Dst: prefix("192.0.2.1/32")}, true},
+		{"another destination", udp, filter.Rule{Dst: prefix("192.0.2.2/32")}, false},
+		{"source port", udp, filter.Rule{SrcPorts: one[uint16](1000)}, true},
+		{"another source port", udp, filter.Rule{SrcPorts: one[uint16](53)}, false},
+		{"destination port", udp, filter.Rule{DstPorts: one[uint16](53)}, true},
+		{"another destination port", udp, filter.Rule{DstPorts: one[uint16](1000)}, false},
+		{"ports of a protocol without", echo, filter.Rule{DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}, false},
+		{"outermost vlan", udp, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, true},
+		{"inner vlan", udp, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](20)}}, false},
+		{"untagged", udp, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
+		{"untagged, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, true},
+		{"a vlan, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, false},
+		{"arrived whole", udp, filter.Rule{Fragmented: yes(false)}, true},
+		{"arrived in fragments", udp, filter.Rule{Fragmented: yes(true)}, false},
+		{"icmp type and code", echo, filter.Rule{ICMPTypes: one[uint8](8), ICMPCodes: one[uint8](3)}, true},
+		{"another icmp type", echo, filter.Rule{ICMPTypes: one[uint8](0)}, false},
+		{"another icmp code", echo, filter.Rule{ICMPCodes: one[uint8](0)}, false},
+		{"icmp type of a protocol without", udp, filter.Rule{ICMPTypes: filter.NewSet(filter.Range[uint8]{Lo: 0, Hi: 255})}, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.rule.Action = filter.Accept
+			p := &filter.Policy{Rules: []filter.Rule{tt.rule}}
+			v := p.Judge(tt.on, packet.Inside)
+			if got := v.Action == filter.Accept; got != tt.want {
+				t.Errorf("%v", v)
+			}
+			if tt.want && (v.Rule != &p.Rules[0] || v.Reason != packet.Passed) || !tt.want && v.Reason != packet.PolicyDefault {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+}
+
+func TestFirstMatchWins(t *testing.T) {
+	udp := decode(t, packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil).Frame())
+	p := &filter.Policy{Default: filter.Accept, Rules: []filter.Rule{
+		{Name: "other", Action: filter.Accept, Protocols: one[uint8](6)},
+		{Name: "no", Action: filter.Drop, DstPorts: one[uint16](53)},
+		{Name: "yes", Action: filter.Accept},
+	}}
+	if v := p.Judge(udp, packet.Inside); v.Action != filter.Drop || v.Reason != packet.PolicyRule || v.Rule.Name != "no" {
+		t.Errorf("%v, %v", v, v.Reason)
+	}
+}
+
+// TestBeforeTheRules has what decides without a rule, and a rule that would
+// decide otherwise.
+func TestBeforeTheRules(t *testing.T) {
+	icmpv6 := func(kind, hopLimit uint8) []byte {
+		return packettest.Datagram{Src: packettest.InsideIPv6, Dst: packettest.OutsideIPv6, TTL: hopLimit,
+			Protocol: packet.ProtocolICMPv6, Payload: []byte{kind, 0, 0, 0}}.Frame()
+	}
+	tests := []struct {
+		name  string
+		frame []byte
+		want  packet.Reason
+	}{
+		{"arp", packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)), packet.PolicyARP},
+		{"lldp", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 28)), packet.PolicyNonIP},
+		{"router solicitation", icmpv6(133, 255), packet.PolicyNeighborDiscovery},
+		{"redirect", icmpv6(137, 255), packet.PolicyNeighborDiscovery},
+		{"redirect from afar", icmpv6(137, 254), packet.PolicyDefault},
+		{"mld report", icmpv6(143, 255), packet.PolicyDefault},
+		{"echo", icmpv6(128, 255), packet.PolicyDefault},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			d := decode(t, tt.frame)
+			if v := new(filter.Policy).Judge(d, packet.Inside); v.Action != filter.Drop || v.Reason != tt.want {
+				t.Errorf("the zero policy: %v, %v", v, v.Reason)
+			}
+			open := &filter.Policy{Default: filter.Accept, ARP: filter.Accept, NeighborDiscovery: filter.Accept, NonIP: filter.Accept}
+			if v := open.Judge(d, packet.Inside); v.Action != filter.Accept {
+				t.Errorf("an open policy: %v", v)
+			}
+		})
+	}
+}
+
+// TestTruncatedTransport has a rule that would decide if the ports were there.
+func TestTruncatedTransport(t *testing.T) {
+	short := decode(t, packettest.Datagram{Src: packettest.InsideIPv4, Dst: packettest.OutsideIPv4,
+		Protocol: packet.ProtocolUDP, Payload: []byte{0, 53}}.Frame())
+	tests := []struct {
+		name string
+		rule filter.Rule
+		want packet.Reason
+	}{
+		{"needs a port", filter.Rule{Protocols: one[uint8](17), DstPorts: one[uint16](53)}, packet.TransportTruncated},
+		{"needs a port, of another source", filter.Rule{Src: prefix("11.0.0.0/8"), DstPorts: one[uint16](53)}, packet.Passed},
+		{"needs an icmp type", filter.Rule{ICMPTypes: one[uint8](8)}, packet.Passed},
+		{"needs none", filter.Rule{Action: filter.Drop, Protocols: one[uint8](17)}, packet.PolicyRule},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &filter.Policy{Default: filter.Accept, Rules: []filter.Rule{tt.rule}}
+			if v := p.Judge(short, packet.Inside); v.Reason != tt.want {
+				t.Errorf("%v, %v", v, v.Reason)
+			}
+		})
+	}
+}
+
+func TestJudgeAllocatesNothing(t *testing.T) {
+	udp := decode(t, packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil).Frame())
+	p := &filter.Policy{Rules: []filter.Rule{{Src: prefix("10.0.1.0/24")}, {Action: filter.Accept, DstPorts: one[uint16](53)}}}
+	if n := testing.AllocsPerRun(100, func() { p.Judge(udp, packet.Inside) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
