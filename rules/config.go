@@ -1,0 +1,85 @@
+package rules
+
+import (
+	"fmt"
+	"time"
+
+	"fragwall/filter"
+)
+
+// Config is a valid configuration.
+type Config struct {
+	Inside, Outside Interface
+	Fragments       Fragments
+	Policy          *filter.Policy
+	Notes           []Note // by line; what a user may want to know of a valid file
+}
+
+// Summary says in a few words what the configuration does.
+func (c *Config) Summary() string {
+	noun := "rules"
+	if len(c.Policy.Rules) == 1 {
+		noun = "rule"
+	}
+	return fmt.Sprintf("%d %s, fragments %s, default %s", len(c.Policy.Rules), noun, c.Fragments.Mode, c.Policy.Default)
+}
+
+// Interface is one side of the wire: its devices. No two devices of a
+// configuration have the same name.
+type Interface struct {
+	TAP     string
+	NIC     string // joined to the TAP; "" if nothing is
+	Bridge  string // that joins them; "" if there is no NIC
+	MTU     int    // of the TAP, in bytes, without the Ethernet header
+	Queues  int    // of the TAP; 0: one a CPU
+	Offload bool   // whether the TAP's frames carry virtio-net headers
+}
+
+// Fragments says what happens to fragments, and what those in waiting may
+// cost, both directions together.
+type Fragments struct {
+	Mode Mode
+	Emit Emit
+	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take to become
+	// whole, from its first fragment on.
+	TimeoutIPv4, TimeoutIPv6 time.Duration
+	Memory                   int64 // in bytes
+	MaxFragments             int   // a datagram
+	MaxDatagrams             int   // in waiting
+}
+
+// Mode is what happens to fragments. The zero value lets none pass.
+type Mode uint8
+
+// The modes that act.
+const (
+	ModeDrop Mode = iota
+	ModeReassemble
+)
+
+// String returns the mode as the configuration spells it.
+func (m Mode) String() string {
+	if m == ModeReassemble {
+		return "reassemble"
+	}
+	return "drop"
+}
+
+// Emit is the shape in which a datagram that was put together leaves.
+type Emit uint8
+
+// EmitOriginal sends the datagram's own fragments, byte for byte.
+const EmitOriginal Emit = iota
+
+// String returns the shape as the configuration spells it.
+func (e Emit) String() string { return "original" }
+
+// Note is a remark on a valid configuration.
+type Note struct {
+	File string
+	Line int
+	Text string
+}
+
+// String returns the note on one line, with its place before it.
+func (n Note) String() string { return fmt.Sprintf("%s:%d: note: %s", n.File, n.Line, n.Text) }

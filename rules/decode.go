@@ -1,0 +1,73 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/BurntSushi/toml"
+)
+
+// decode returns the values of a text, or reports the one mistake at which
+// the decoder stopped.
+func (r *report) decode(text string) map[string]any {
+	values, err := decode(text)
+	var syntax toml.ParseError
+	switch {
+	case errors.As(err, &syntax):
+		lines := strings.Count(strings.TrimSuffix(text, "\n"), "\n") + 1
+		r.mistake(min(max(1, syntax.Position.Line), lines), "%s", explain(syntax.Message))
+	case err != nil:
+		r.mistake(1, "%s", explain(err.Error()))
+	case !utf8.ValidString(text): // which begins with a mark that the decoder steps over
+		r.mistake(1, "not valid TOML: a byte order mark of UTF-16; save the file as UTF-8")
+	}
+	return values
+}
+
+// errMalformed is of a text at which the decoder panicked, as it does for
+// some that are not TOML.
+var errMalformed = errors.New("malformed; look for what was changed last")
+
+// decode decodes a text.
+func decode(text string) (values map[string]any, err error) {
+	defer func() {
+		if recover() != nil {
+			values, err = nil, errMalformed
+		}
+	}()
+	_, err = toml.Decode(text, &values)
+	return values, err
+}
+
+var (
+	definedTwice = regexp.MustCompile(`^Key '(.*)' (?:has already been defined|was already created as a hash)\.$`)
+	tableAsArray = regexp.MustCompile(`^Key '(.*)' was already created and cannot be used as an array\.$`)
+)
+
+// explain turns the decoder's message into one of ours: a line in lower case,
+// with a mend where we know one.
+func explain(message string) string {
+	if m := definedTwice.FindStringSubmatch(message); m != nil {
+		if m[1] == "rule" {
+			return `"rule" is there twice; begin each rule with [[rule]]`
+		}
+		return fmt.Sprintf("%s is there twice; remove one", quote(m[1]))
+	}
+	if m := tableAsArray.FindStringSubmatch(message); m != nil {
+		return fmt.Sprintf("%s is both one table and a list of tables; write [[%s]] everywhere", quote(m[1]), m[1])
+	}
+	message = strings.TrimSuffix(message, ".")
+	if first, rest, _ := strings.Cut(message, " "); first != "TOML" {
+		message = strings.TrimSpace(strings.ToLower(first) + " " + rest)
+	}
+	return "not valid TOML: " + strings.Map(func(c rune) rune {
+		if unicode.IsPrint(c) {
+			return c
+		}
+		return unicode.ReplacementChar
+	}, message)
+}

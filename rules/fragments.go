@@ -1,0 +1,101 @@
+package rules
+
+import (
+	"strings"
+	"time"
+)
+
+// maxTimeout is the longest that a datagram may take to become whole. RFC 1122
+// §3.3.2 asks for 60 to 120 s; Linux takes 30 s for IPv4 and 60 s for IPv6.
+const maxTimeout = time.Hour
+
+// A datagram has no more than 8,192 fragments: they begin at multiples of 8
+// bytes, and it ends within 65,535.
+const maxFragments = 8192
+
+// maxDatagrams bounds the table of what waits.
+const maxDatagrams = 1 << 24
+
+// The bounds of the memory for fragments in waiting, in bytes.
+const (
+	minMemory      = 1 << 20
+	standardMemory = 64 << 20
+	maxMemory      = 1 << 40
+)
+
+// readFragments reads [fragments].
+func readFragments(t table) Fragments {
+	t.field("emit").choice("original", []string{"original"}, "whole")
+	f := Fragments{
+		Emit:         EmitOriginal,
+		TimeoutIPv4:  t.field("timeout_ipv4").duration(30 * time.Second),
+		TimeoutIPv6:  t.field("timeout_ipv6").duration(60 * time.Second),
+		Memory:       t.field("memory").memory(),
+		MaxFragments: int(t.field("max_fragments").number(maxFragments, 2, maxFragments)),
+		MaxDatagrams: int(t.field("max_datagrams").number(65536, 1, maxDatagrams)),
+	}
+	acting := []string{ModeReassemble.String(), ModeDrop.String()}
+	mode := t.field("mode").choice("reassemble", acting, "validate", "first-accept-rest", "first-drop-rest")
+	if mode == ModeReassemble.String() {
+		f.Mode = ModeReassemble
+	}
+	return f
+}
+
+// duration returns the field's duration, or the default.
+func (f field) duration(standard time.Duration) time.Duration {
+	switch v := f.value.(type) {
+	case nil:
+		return standard
+	case int64:
+		if v > 0 {
+			f.fail("%s without a unit; did you mean \"%ds\"?", f.kind(), v)
+			return standard
+		}
+	case string:
+		d, err := time.ParseDuration(v)
+		switch {
+		case err != nil && decimal(v):
+			f.fail("%s has no unit; did you mean \"%ss\"?", quote(v), v)
+		case err != nil:
+			f.fail("%s is not a duration; want a number and a unit (ms, s or m), such as \"30s\"", quote(v))
+		case d <= 0 || d > maxTimeout:
+			f.fail("%s is out of range; want more than 0 and at most \"1h\", such as \"30s\"", quote(v))
+		default:
+			return d
+		}
+		return standard
+	}
+	f.fail("%s; want a duration in a string, such as \"30s\"", f.kind())
+	return standard
+}
+
+// memory returns the field's size in bytes, or the default.
+func (f field) memory() int64 {
+	var size int64
+	switch v := f.value.(type) {
+	case nil:
+		return standardMemory
+	case int64:
+		size = v
+	case string:
+		var err error
+		if size, err = parseSize(v); err != nil {
+			f.fail("%v", err)
+			return standardMemory
+		}
+	default:
+		f.fail("%s; want a size in a string, such as \"64MiB\"", f.kind())
+		return standardMemory
+	}
+	switch {
+	case size < minMemory:
+		f.fail("%s is too little; want \"1MiB\" or more, which holds 16 datagrams of the largest size", show(f.value))
+	case size > maxMemory:
+		f.fail("%s is too much; want at most \"1TiB\"", show(f.value))
+	}
+	return size
+}
+
+// decimal reports whether s is a number in decimal digits.
+func decimal(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }

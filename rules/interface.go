@@ -1,0 +1,126 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// maxName is the longest name of a Linux device in bytes (IFNAMSIZ, which
+// counts the byte that ends it).
+const maxName = 15
+
+// The MTUs that a TAP of the kernel's can have (drivers/net/tun.c: from
+// ETH_MIN_MTU to 65,535 less the Ethernet header), the default, and the least
+// that IPv6 works with (RFC 8200 §5).
+const (
+	minMTU      = 68
+	maxMTU      = 65521
+	standardMTU = 1500
+	minMTUIPv6  = 1280
+)
+
+// maxQueues is how many queues the kernel gives a TAP (MAX_TAP_QUEUES).
+const maxQueues = 256
+
+// readInterface reads one side. The example is what messages suggest for
+// its TAP.
+func readInterface(t table, example string) Interface {
+	i := Interface{
+		NIC:     t.field("nic").device("eth1"),
+		Bridge:  t.field("bridge").device(example + "-br"),
+		MTU:     int(t.field("mtu").number(standardMTU, minMTU, maxMTU)),
+		Queues:  int(t.field("queues").number(0, 0, maxQueues)),
+		Offload: t.field("offload").boolean(true),
+	}
+	if tap := t.field("tap"); tap.set() {
+		i.TAP = tap.device(example)
+	} else if t.values != nil {
+		tap.fail("missing; add tap = %q", example)
+	}
+	t.joinBridge(&i)
+
+	for _, key := range []string{"queues", "offload"} {
+		if f := t.field(key); f.set() {
+			f.note("accepted, but does not act yet")
+		}
+	}
+	if i.MTU < minMTUIPv6 {
+		t.field("mtu").note("IPv6 needs %d at least", minMTUIPv6)
+	}
+	return i
+}
+
+// joinBridge checks the bridge against the NIC, and names it where the file
+// doesn't.
+func (t table) joinBridge(i *Interface) {
+	nic, bridge := t.field("nic"), t.field("bridge")
+	switch {
+	case bridge.set() && !nic.set():
+		bridge.fail("it joins the TAP to a nic, and there is none; add nic, or remove bridge")
+	case nic.set() && !bridge.set() && i.TAP != "":
+		i.Bridge = i.TAP + "-br"
+		if len(i.Bridge) > maxName {
+			nic.fail("the bridge's default name %q has %d bytes, and devices have at most %d; set bridge to a shorter one",
+				i.Bridge, len(i.Bridge), maxName)
+		}
+	}
+}
+
+// device returns the field's device name, "" if it is not set or wrong.
+func (f field) device(example string) string {
+	name := f.text("", example)
+	if _, ok := f.value.(string); !ok {
+		return ""
+	}
+	if err := checkDevice(name); err != nil {
+		f.fail("%v, such as %q", err, example)
+		return ""
+	}
+	return name
+}
+
+// checkDevice says what the kernel would have against a device name
+// (net/core/dev.c, dev_valid_name), and that '%' would make it choose one.
+func checkDevice(name string) error {
+	switch {
+	case name == "":
+		return fmt.Errorf("the name is empty; want a device's")
+	case name == "." || name == "..":
+		return fmt.Errorf("%q cannot name a device; want a name", name)
+	case len(name) > maxName:
+		return fmt.Errorf("%s has %d bytes; want a name of at most %d", quote(name), len(name), maxName)
+	}
+	bad := strings.IndexFunc(name, func(c rune) bool {
+		return strings.ContainsRune("/:%", c) || unicode.IsSpace(c) || !unicode.IsPrint(c)
+	})
+	if bad >= 0 {
+		c := []rune(name[bad:])[0]
+		return fmt.Errorf("%q holds %q, which a device's name can't; want letters, digits, '-', '_' or '.'", name, c)
+	}
+	return nil
+}
+
+// side is an interface and the table that it was read from.
+type side struct {
+	table
+	Interface
+}
+
+// checkDevices reports devices that have the name of another one.
+func checkDevices(sides ...side) {
+	owners := make(map[string]field)
+	for _, s := range sides {
+		for _, device := range []struct{ key, name string }{{"tap", s.TAP}, {"nic", s.NIC}, {"bridge", s.Bridge}} {
+			if device.name == "" {
+				continue
+			}
+			f := s.field(device.key)
+			if owner, taken := owners[device.name]; taken {
+				f.fail("%q is %s too, at line %d; want a name of its own", device.name, owner.name, owner.place.line)
+				continue
+			}
+			owners[device.name] = f
+		}
+	}
+}

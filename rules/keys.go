@@ -1,0 +1,122 @@
+package rules
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// contract is every key of the configuration, by table. Of a table without
+// keys here, users choose the names.
+var contract = map[string][]string{
+	"inside":  {"tap", "nic", "bridge", "mtu", "queues", "offload"},
+	"outside": {"tap", "nic", "bridge", "mtu", "queues", "offload"},
+	"fragments": {
+		"mode", "emit", "timeout_ipv4", "timeout_ipv6", "memory", "max_fragments", "max_datagrams",
+	},
+	"policy": {"default", "stateful", "arp", "neighbor_discovery", "non_ip"},
+	"sets":   nil,
+	"rule": {
+		"name", "action", "from", "protocol", "src", "dst", "src_port", "dst_port",
+		"icmp_type", "icmp_code", "vlan", "fragmented", "log", "limit",
+	},
+	"log":    {"format", "level", "drops"},
+	"status": {"listen"},
+}
+
+// later is what of the contract does not act yet.
+var later = []string{"sets", "log", "status", "rule.log", "rule.limit"}
+
+// checkNames reports every key of the file that the configuration doesn't
+// have, or doesn't act on yet.
+func checkNames(root table) {
+	for name, value := range inOrder(root.values) {
+		keys, known := contract[name]
+		switch {
+		case !known:
+			root.unknown(toml.Key{name}, value, root.place.key(name))
+		case slices.Contains(later, name):
+			root.report.mistake(root.place.key(name).line, "%q is not supported yet; remove it", name)
+		default:
+			for _, t := range root.tables(name) {
+				t.checkKeys(name, keys)
+			}
+		}
+	}
+}
+
+// checkKeys reports the keys of a table that are not in keys or act later.
+func (t table) checkKeys(name string, keys []string) {
+	for key, value := range inOrder(t.values) {
+		full := toml.Key{name, key}
+		switch {
+		case !slices.Contains(keys, key):
+			t.unknown(full, value, t.place.key(key))
+		case slices.Contains(later, full.String()):
+			t.report.mistake(t.place.key(key).line, "%q is not supported yet; remove it", full)
+		}
+	}
+}
+
+// unknown reports a key that the configuration doesn't have: of a table, each
+// of its keys, as each is a line to mend.
+func (t table) unknown(key toml.Key, value any, at *place) {
+	if inner, ok := value.(map[string]any); ok && len(inner) > 0 {
+		for name, value := range inOrder(inner) {
+			t.unknown(append(slices.Clip(key), name), value, at.key(name))
+		}
+		return
+	}
+	if headers, ok := value.([]map[string]any); ok {
+		for i := range headers {
+			t.report.mistake(at.item(i).line, "unknown table %s%s", quote(key.String()), didYouMean(key))
+		}
+		return
+	}
+	t.report.mistake(at.line, "unknown key %s%s", quote(key.String()), didYouMean(key))
+}
+
+// didYouMean suggests what an unknown key may stand for.
+func didYouMean(key toml.Key) string {
+	if s := suggest(key); s != "" {
+		return "; did you mean " + quote(s) + "?"
+	}
+	return "; remove it"
+}
+
+// suggest returns the key of the contract that is most like an unknown one,
+// or "".
+func suggest(key toml.Key) string {
+	tables := slices.Sorted(maps.Keys(contract))
+	first := key[0]
+	if _, known := contract[first]; !known {
+		first = nearest(first, tables)
+	}
+	if len(key) == 1 && first != "" {
+		return first
+	}
+	leaf := key[len(key)-1]
+	if best := nearest(leaf, contract[first]); best != "" {
+		return first + "." + best
+	}
+	for _, name := range tables {
+		if slices.Contains(contract[name], leaf) {
+			return name + "." + leaf
+		}
+	}
+	return ""
+}
+
+// inOrder returns the entries of a table by name, so that messages of one
+// line come in the same order at every run.
+func inOrder(values map[string]any) func(yield func(string, any) bool) {
+	return func(yield func(string, any) bool) {
+		for _, name := range slices.SortedFunc(maps.Keys(values), strings.Compare) {
+			if !yield(name, values[name]) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,77 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+)
+
+// anyValue stands for every value of a field, as does a key that is left out.
+const anyValue = "any"
+
+// element returns element i of the field's list as a field of the same name.
+func (f field) element(value any, i int) field {
+	f.value, f.place = value, f.place.item(i)
+	return f
+}
+
+// matchesAny reports whether the field leaves what it is about open.
+func (f field) matchesAny() bool {
+	list, _ := f.value.([]any)
+	return !f.set() || f.value == anyValue || len(list) == 1 && list[0] == anyValue
+}
+
+// elements returns the field's values one by one, none if it is to match any.
+// It reports whether they could be told.
+func (f field) elements() ([]field, bool) {
+	list, ok := f.value.([]any)
+	switch {
+	case f.matchesAny():
+		return nil, true
+	case !ok:
+		return []field{f}, true
+	case len(list) == 0:
+		f.fail("the list is empty; leave %s out to match any, or add a value", f.name)
+		return nil, false
+	}
+	elements := make([]field, 0, len(list))
+	for i, v := range list {
+		e := f.element(v, i)
+		if v == anyValue {
+			e.fail("\"any\" stands alone; remove it, or the rest of the list")
+			ok = false
+			continue
+		}
+		elements = append(elements, e)
+	}
+	return elements, ok
+}
+
+// collect parses the field's values, nil if it is to match any. It reports
+// whether all were right.
+func collect[T any](f field, parse func(value any) (T, error)) ([]T, bool) {
+	elements, ok := f.elements()
+	var parsed []T
+	for _, e := range elements {
+		v, err := parse(e.value)
+		if err != nil {
+			e.fail("%v", listed(e.value, err))
+			ok = false
+			continue
+		}
+		parsed = append(parsed, v)
+	}
+	return parsed, ok
+}
+
+// listed replaces the mistake of a string that has the values of a list.
+func listed(value any, mistake error) error {
+	s, ok := value.(string)
+	if !ok || !strings.Contains(s, ",") || len(s) > quoteLimit {
+		return mistake
+	}
+	parts := strings.Split(s, ",")
+	for i := range parts {
+		parts[i] = quote(strings.TrimSpace(parts[i]))
+	}
+	return fmt.Errorf("%s has commas; did you mean the list [%s]?", quote(s), strings.Join(parts, ", "))
+}

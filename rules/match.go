@@ -1,0 +1,160 @@
+package rules
+
+import (
+	"slices"
+
+	"fragwall/filter"
+	"fragwall/packet"
+)
+
+// match reads what a rule matches a packet's headers by, and reports what
+// could never match.
+func (t table) match(rule *filter.Rule) {
+	list, ok := collect(t.field("protocol"), protocols.parse)
+	carried := carriedProtocols{known: ok}
+	if list != nil {
+		rule.Protocols = narrow[uint8](list)
+	}
+	for _, p := range list {
+		carried.numbers = append(carried.numbers, uint8(p.Lo))
+	}
+
+	rule.SrcPorts = t.field("src_port").portSet()
+	rule.DstPorts = t.field("dst_port").portSet()
+	rule.ICMPTypes = t.field("icmp_type").icmpSet(carried.icmpTypes())
+	rule.ICMPCodes = t.field("icmp_code").icmpSet(icmpCodes)
+	carried.checkPorts(t.field("src_port"), t.field("dst_port"))
+	carried.checkICMP(t.field("icmp_type"), t.field("icmp_code"))
+
+	src, srcOK := collect(t.field("src"), parseAddresses)
+	dst, dstOK := collect(t.field("dst"), parseAddresses)
+	rule.Src, rule.Dst = addrSet(src), addrSet(dst)
+	if srcOK && dstOK {
+		t.checkFamilies(familiesOf(src), familiesOf(dst), carried)
+	}
+}
+
+// portSet returns the field's ports, nil for any.
+func (f field) portSet() filter.Set[uint16] {
+	ranges, _ := collect(f, ports.parse)
+	if ranges == nil {
+		return nil
+	}
+	return narrow[uint16](ranges)
+}
+
+// icmpSet returns the field's numbers on an ICMP scale, nil for any.
+func (f field) icmpSet(s scale) filter.Set[uint8] {
+	ranges, _ := collect(f, s.parse)
+	if ranges == nil {
+		return nil
+	}
+	return narrow[uint8](ranges)
+}
+
+// addrSet returns the set of addresses, nil for any.
+func addrSet(list []addresses) filter.AddrSet {
+	if list == nil {
+		return nil
+	}
+	return filter.NewAddrSet(list...)
+}
+
+// carriedProtocols is what a rule's protocol field says.
+type carriedProtocols struct {
+	numbers []uint8 // none: any
+	known   bool    // the field is right
+}
+
+// only reports whether the rule is about one protocol alone.
+func (c carriedProtocols) only(number uint8) bool {
+	return c.known && len(c.numbers) > 0 &&
+		!slices.ContainsFunc(c.numbers, func(n uint8) bool { return n != number })
+}
+
+// icmpTypes returns the scale of the types that the rule's family of ICMP
+// has. Where there is no one family, which is a mistake, it is of all names,
+// so that those of neither are reported too.
+func (c carriedProtocols) icmpTypes() scale {
+	switch {
+	case c.only(packet.ProtocolICMP):
+		return icmpTypes
+	case c.only(packet.ProtocolICMPv6):
+		return icmpv6Types
+	}
+	return eitherICMPTypes
+}
+
+// checkPorts reports the first of the fields that asks for ports where the
+// protocol has none.
+func (c carriedProtocols) checkPorts(fields ...field) {
+	for _, f := range fields {
+		if f.matchesAny() || !c.known {
+			continue
+		}
+		if len(c.numbers) == 0 {
+			f.fail("ports need a protocol that has them; add protocol = \"udp\", or a list of tcp, udp, udplite, sctp and dccp")
+			return
+		}
+		for _, n := range c.numbers {
+			if !packet.HasPorts(n) {
+				f.fail("protocol %s has no ports; use only tcp, udp, udplite, sctp or dccp with ports", protocolName(int64(n)))
+				return
+			}
+		}
+	}
+}
+
+// checkICMP reports the first of the fields that asks for a type or code where
+// the protocol does not say which family's.
+func (c carriedProtocols) checkICMP(fields ...field) {
+	if !c.known || c.only(packet.ProtocolICMP) || c.only(packet.ProtocolICMPv6) {
+		return
+	}
+	for _, f := range fields {
+		if f.matchesAny() {
+			continue
+		}
+		if len(c.numbers) == 0 {
+			f.fail("needs a protocol; add protocol = \"icmp\" or protocol = \"icmpv6\"")
+		} else {
+			f.fail("needs protocol \"icmp\" or \"icmpv6\" alone, whose numbers differ; write one rule for each protocol")
+		}
+		return
+	}
+}
+
+// families says which address families may match.
+type families struct{ ipv4, ipv6 bool }
+
+// familiesOf returns the families that addresses are of, both for any.
+func familiesOf(list []addresses) families {
+	f := families{ipv4: list == nil, ipv6: list == nil}
+	for _, r := range list {
+		f.ipv4 = f.ipv4 || r.Lo.Is4()
+		f.ipv6 = f.ipv6 || r.Lo.Is6()
+	}
+	return f
+}
+
+// String names a single family.
+func (f families) String() string {
+	if f.ipv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// checkFamilies reports addresses that no packet can have together, or with
+// the protocol.
+func (t table) checkFamilies(src, dst families, carried carriedProtocols) {
+	both := families{ipv4: src.ipv4 && dst.ipv4, ipv6: src.ipv6 && dst.ipv6}
+	switch {
+	case both == families{}:
+		t.field("dst").fail("only %s, while src is only %s, so that no packet can match; want both of one family", dst, src)
+	case !both.ipv4 && carried.only(packet.ProtocolICMP):
+		t.field("protocol").fail("\"icmp\" is IPv4's, while the addresses are IPv6; did you mean \"icmpv6\"?")
+	case !both.ipv6 && carried.only(packet.ProtocolICMPv6):
+		t.field("protocol").fail("\"icmpv6\" is IPv6's, while the addresses are IPv4; did you mean \"icmp\"?")
+	}
+}

@@ -1,0 +1,119 @@
+package rules
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"fragwall/filter"
+)
+
+// numbers is the numbers from Lo to Hi.
+type numbers = filter.Range[int64]
+
+// scale is the numbers that a field takes.
+type scale struct {
+	noun    string // what one is called, with its article
+	example string
+	lo, hi  int64
+	hint    string           // what a number out of range may have been meant to be
+	single  bool             // takes no ranges
+	names   map[string]int64 // that stand for numbers, if there are any
+	// foreign are names of the scale that foreignNoun is about, which users
+	// mistake for this one.
+	foreign     map[string]int64
+	foreignNoun string
+}
+
+var (
+	ports     = scale{noun: "a port", example: `53, "1024-65535" or [53, 853]`, hi: 65535}
+	icmpCodes = scale{noun: "an ICMP code", example: `0, "0-3" or [1, 4]`, hi: 255}
+	vlanIDs   = scale{
+		noun: "a VLAN", example: `10, "100-199", "none" or [10, 20]`, lo: 1, hi: 4094,
+		hint: `, or "none" for frames without a VLAN`, names: map[string]int64{"none": 0},
+	}
+)
+
+// untagged is what "none" is to vlanIDs.
+var untagged = numbers{Lo: 0, Hi: 0}
+
+// parse returns the numbers that a decoded value stands for.
+func (s scale) parse(value any) (numbers, error) {
+	switch v := value.(type) {
+	case int64:
+		return numbers{Lo: v, Hi: v}, s.check(v)
+	case string:
+		if n, ok := s.names[v]; ok {
+			return numbers{Lo: n, Hi: n}, nil
+		}
+		return s.parseText(v)
+	}
+	return numbers{}, fmt.Errorf("%s is %s; want %s, such as %s", show(value), kindOf(value), s.noun, s.example)
+}
+
+// parseText returns the numbers of a number or a range.
+func (s scale) parseText(text string) (numbers, error) {
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	lo, okLo := parseDecimal(first)
+	hi, okHi := parseDecimal(last)
+	switch {
+	case !okLo || !okHi || isRange && s.single:
+		return numbers{}, s.unreadable(text)
+	case s.check(lo) != nil:
+		return numbers{}, s.check(lo)
+	case s.check(hi) != nil:
+		return numbers{}, s.check(hi)
+	case lo > hi:
+		return numbers{}, fmt.Errorf("%q runs backwards; did you mean \"%s-%s\"?", text, last, first)
+	}
+	return numbers{Lo: lo, Hi: hi}, nil
+}
+
+// check says whether a number is out of the scale.
+func (s scale) check(n int64) error {
+	if n < s.lo || n > s.hi {
+		return fmt.Errorf("%d is out of range; want %d to %d%s", n, s.lo, s.hi, s.hint)
+	}
+	return nil
+}
+
+// unreadable says what a text that is no number may have been meant to be.
+func (s scale) unreadable(text string) error {
+	mended := strings.ReplaceAll(strings.Join(strings.Fields(text), ""), ":", "-")
+	if mended != text {
+		if _, err := s.parseText(mended); err == nil {
+			return fmt.Errorf("%s is not %s; did you mean %q?", quote(text), s.noun, mended)
+		}
+	}
+	if _, ok := s.foreign[text]; ok {
+		return fmt.Errorf("%q is not %s, but %s; change the type or the protocol", text, s.noun, s.foreignNoun)
+	}
+	if best := nearest(text, slices.Sorted(maps.Keys(s.names))); best != "" {
+		return fmt.Errorf("%s is not %s; did you mean %q?", quote(text), s.noun, best)
+	}
+	return fmt.Errorf("%s is not %s; want one such as %s", quote(text), s.noun, s.example)
+}
+
+// parseDecimal returns a number in decimal digits; what is beyond an int64 is
+// the largest. No number begins with a needless zero, which may mean octal.
+func parseDecimal(text string) (n int64, ok bool) {
+	if !decimal(text) || len(text) > 1 && text[0] == '0' {
+		return 0, false
+	}
+	n, _ = strconv.ParseInt(text, 10, 64)
+	return n, true
+}
+
+// narrow returns the set of all numbers in ranges. Those of a [scale] fit.
+func narrow[T ~uint8 | ~uint16](ranges []numbers) filter.Set[T] {
+	fitting := make([]filter.Range[T], len(ranges))
+	for i, r := range ranges {
+		fitting[i] = filter.Range[T]{Lo: T(r.Lo), Hi: T(r.Hi)}
+	}
+	return filter.NewSet(fitting...)
+}
