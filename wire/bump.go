@@ -1,0 +1,128 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/stack"
+	"fragwall/tun"
+)
+
+// End is what the wire needs to know of one side.
+type End struct {
+	Port tun.Port
+	MTU  int // bytes: the longest packet that the side takes
+}
+
+// Config says what to join, and how.
+type Config struct {
+	Ends   [packet.Sides]End // by packet.Side
+	Policy *filter.Policy
+	// Fragments are the limits of what waits; nil lets no fragment pass. Its
+	// ledger is the wire's.
+	Fragments *stack.Options
+}
+
+// Bump is a bump in the wire.
+type Bump struct {
+	ends       [packet.Sides]End
+	directions [packet.Sides]*direction // by the side that frames come in by
+	counters   [packet.Sides]Counters
+	policy     atomic.Pointer[filter.Policy]
+	table      *stack.Table // nil where no fragment passes
+}
+
+// New returns a bump that [Bump.Run] sets going.
+func New(c Config) *Bump {
+	b := &Bump{ends: c.Ends}
+	b.policy.Store(c.Policy)
+	if c.Fragments != nil {
+		options := *c.Fragments
+		options.Ledger = ledger{b}
+		b.table = stack.NewTable(options)
+	}
+	for side := range packet.Side(packet.Sides) {
+		b.directions[side] = &direction{
+			from:      side,
+			ingress:   c.Ends[side].Port,
+			egress:    c.Ends[side.Other()].Port,
+			egressMTU: c.Ends[side.Other()].MTU,
+			table:     b.table,
+			policy:    &b.policy,
+			counters:  &b.counters[side],
+			now:       time.Now,
+		}
+	}
+	return b
+}
+
+// expiryInterval is how much later than its deadline what waits may go.
+const expiryInterval = 100 * time.Millisecond
+
+// Run forwards until ctx is done, for which it returns nil, or a port fails.
+// It closes both ports, and drops what still waits, before it returns.
+func (b *Bump) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, d := range b.directions {
+		g.Go(d.run)
+	}
+	g.Go(func() error {
+		defer b.closePorts()
+		ticker := time.NewTicker(expiryInterval)
+		defer ticker.Stop()
+		for {
+			select {
+			case now := <-ticker.C:
+				if b.table != nil {
+					b.table.Expire(now)
+				}
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
+	err := g.Wait()
+	if b.table != nil {
+		b.table.Close()
+	}
+	if errors.Is(err, context.Canceled) || errors.Is(err, tun.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// closePorts wakes the directions. The ports' errors would say nothing that
+// ends differently.
+func (b *Bump) closePorts() {
+	for _, end := range b.ends {
+		_ = end.Port.Close()
+	}
+}
+
+// Counters returns what became of the frames that came in by side.
+func (b *Bump) Counters(side packet.Side) Snapshot { return b.counters[side].Snapshot() }
+
+// Usage returns what waits.
+func (b *Bump) Usage() stack.Usage {
+	if b.table == nil {
+		return stack.Usage{}
+	}
+	return b.table.Usage()
+}
+
+// ledger counts for the table.
+type ledger struct{ *Bump }
+
+// Held implements [stack.Ledger].
+func (l ledger) Held(d *stack.Datagram) { l.counters[d.Side()].waiting.Add(1) }
+
+// Dropped implements [stack.Ledger].
+func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
+	l.counters[d.Side()].dropWaiting(d.Len(), why)
+}

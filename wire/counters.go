@@ -1,0 +1,84 @@
+package wire
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"fragwall/packet"
+)
+
+// Counters count the frames that came in by one side. Each is counted once:
+// forwarded, dropped for one reason, or waiting.
+type Counters struct {
+	// mu is held while fragments that waited become forwarded or dropped, which
+	// moves them between two counters. All else adds to a single one.
+	mu        sync.Mutex
+	forwarded atomic.Uint64
+	waiting   atomic.Int64
+	dropped   [packet.Reasons]atomic.Uint64
+
+	reassembled atomic.Uint64
+}
+
+// Snapshot is the state of [Counters] at one moment, in frames.
+type Snapshot struct {
+	Forwarded uint64
+	Waiting   uint64
+	Dropped   [packet.Reasons]uint64 // by packet.Reason
+	// Reassembled is how many datagrams became whole, whatever the verdict.
+	Reassembled uint64
+}
+
+// Received returns how many frames came in: the sum of all that became of
+// them.
+func (s *Snapshot) Received() uint64 {
+	n := s.Forwarded + s.Waiting
+	for _, dropped := range s.Dropped {
+		n += dropped
+	}
+	return n
+}
+
+// Snapshot returns the counters such that no frame is counted twice or left
+// out because it was on its way from one to another.
+func (c *Counters) Snapshot() Snapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := Snapshot{
+		Forwarded:   c.forwarded.Load(),
+		Waiting:     uint64(c.waiting.Load()),
+		Reassembled: c.reassembled.Load(),
+	}
+	for r := range c.dropped {
+		s.Dropped[r] = c.dropped[r].Load()
+	}
+	return s
+}
+
+// drop counts a frame that did not wait.
+func (c *Counters) drop(why packet.Reason) { c.dropped[why].Add(1) }
+
+// dropWaiting counts frames that waited.
+func (c *Counters) dropWaiting(frames int, why packet.Reason) {
+	if frames == 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.waiting.Add(-int64(frames))
+	c.dropped[why].Add(uint64(frames))
+}
+
+// written counts a batch of frames given to the egress port, of which some had
+// waited and some were refused.
+func (c *Counters) written(frames, waited, refused int) {
+	if waited > 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waiting.Add(-int64(waited))
+	}
+	c.forwarded.Add(uint64(frames - refused))
+	if refused > 0 {
+		c.dropped[packet.EgressFailed].Add(uint64(refused))
+	}
+}

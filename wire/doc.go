@@ -1,0 +1,22 @@
+// Package wire is the bump in the wire: two directions, each of which takes
+// frames from one side's port and gives those that the policy accepts to the
+// other's.
+//
+//	read ──► decode ──► mend ──────► judge ──► write
+//	port     packet     stack        filter    port
+//	                    fragments only
+//
+// A whole packet leaves in the batch it came in, from the very bytes it came
+// in; it waits for nothing, and is judged without a lock, a clock or an
+// allocation. A fragment is copied into the table, and all fragments of a
+// datagram leave together, as they came, once the datagram is whole and the
+// policy of that moment accepts it.
+//
+// [Bump.Run] owns three goroutines: one a direction, and one that drops what
+// waits beyond its deadline. The two directions share the table and nothing
+// else. Every frame is counted once in the [Counters] of the side it came in
+// by.
+//
+// The package imports packet, stack, filter and tun, and knows neither
+// namespaces nor files: devices, captures and tests are ports to it.
+package wire

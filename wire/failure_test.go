@@ -1,0 +1,108 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/tun"
+)
+
+// script is a port that delivers one batch again and again, counts what it is
+// given, and refuses every refuseEach-th frame.
+type script struct {
+	batch      []tun.Frame
+	left       int // batches
+	end        error
+	written    int
+	refuseEach int
+}
+
+func (s *script) Name() string { return "script" }
+func (s *script) Close() error { return nil }
+
+func (s *script) Read() ([]tun.Frame, error) {
+	if s.left == 0 {
+		return nil, s.end
+	}
+	s.left--
+	return s.batch, nil
+}
+
+func (s *script) Write(frames []tun.Frame) (refused int, err error) {
+	for range frames {
+		s.written++
+		if s.refuseEach > 0 && s.written%s.refuseEach == 0 {
+			refused++
+			err = errors.New("refused")
+		}
+	}
+	return refused, err
+}
+
+// scripted returns the direction from a script's batches to another script.
+func scripted(in, out *script) (*Bump, *direction) {
+	b := New(Config{Ends: [packet.Sides]End{{in, 1500}, {out, 1500}}, Policy: acceptAll(), Fragments: limits()})
+	return b, b.directions[packet.Inside]
+}
+
+func TestRefusedFramesAreCounted(t *testing.T) {
+	whole := packettest.UDP(client4, server4, nil).Frame()
+	fragments := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
+	in := &script{left: 3, end: tun.ErrClosed, batch: []tun.Frame{{Data: whole}, {Data: fragments[0]}, {Data: fragments[1]}}}
+	b, d := scripted(in, &script{refuseEach: 3})
+	defer b.table.Close()
+	if err := d.run(); !errors.Is(err, tun.ErrClosed) {
+		t.Fatal(err)
+	}
+	s := b.Counters(packet.Inside)
+	if s.Received() != 9 || s.Forwarded != 6 || s.Waiting != 0 || s.Dropped[packet.EgressFailed] != 3 {
+		t.Errorf("%+v", s)
+	}
+}
+
+// TestPortFailureEndsBoth has one port fail while the other waits.
+func TestPortFailureEndsBoth(t *testing.T) {
+	broken := &script{end: errors.New("read tap \"x\": device removed")}
+	b := New(Config{Ends: [packet.Sides]End{{broken, 1500}, {tun.NewMemory("outside"), 1500}}, Policy: acceptAll()})
+	err := b.Run(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "inside: read tap") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestWholePacketsAllocateNothing(t *testing.T) {
+	frame := packettest.UDP(client6, server6, packettest.Body(64)).Frame()
+	in := &script{end: tun.ErrClosed, batch: make([]tun.Frame, 64)}
+	for i := range in.batch {
+		in.batch[i] = tun.Frame{Data: frame}
+	}
+	b, d := scripted(in, &script{})
+	defer b.table.Close()
+	forward := func() {
+		for _, f := range in.batch {
+			d.take(f)
+		}
+		d.flush()
+	}
+	forward() // the batch's slices grow once
+	if n := testing.AllocsPerRun(100, forward); n != 0 {
+		t.Errorf("%v allocations for 64 packets", n)
+	}
+}
+
+func BenchmarkWholePacket(b *testing.B) {
+	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
+	bump, d := scripted(&script{}, &script{})
+	defer bump.table.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		d.take(frame)
+		if len(d.accepted) == 64 {
+			d.flush()
+		}
+	}
+}

@@ -1,0 +1,236 @@
+package wire
+
+import (
+	"context"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/stack"
+	"fragwall/tun"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	client4 = netip.AddrPortFrom(packettest.InsideIPv4, 40000)
+	server4 = netip.AddrPortFrom(packettest.OutsideIPv4, 53)
+	client6 = netip.AddrPortFrom(packettest.InsideIPv6, 40000)
+	server6 = netip.AddrPortFrom(packettest.OutsideIPv6, 53)
+)
+
+// onlyPort53 accepts what goes to port 53, or comes from there.
+func onlyPort53() *filter.Policy {
+	port := filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})
+	return &filter.Policy{ARP: filter.Accept, Rules: []filter.Rule{
+		{Name: "requests", Action: filter.Accept, DstPorts: port},
+		{Name: "replies", Action: filter.Accept, SrcPorts: port},
+	}}
+}
+
+func acceptAll() *filter.Policy {
+	return &filter.Policy{Default: filter.Accept, ARP: filter.Accept, NeighborDiscovery: filter.Accept, NonIP: filter.Accept}
+}
+
+// limits are those of the configuration's defaults.
+func limits() *stack.Options {
+	return &stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
+		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536}
+}
+
+// box is a wire between two ports in memory.
+type box struct {
+	*testing.T
+	*Bump
+	ports [packet.Sides]*tun.Memory
+}
+
+// run starts a wire and stops it at the end of the test, inside its bubble.
+func run(t *testing.T, policy *filter.Policy, fragments *stack.Options, test func(b *box)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		b := &box{T: t, ports: [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
+		b.Bump = New(Config{
+			Ends:      [packet.Sides]End{{b.ports[0], 1500}, {b.ports[1], 1500}},
+			Policy:    policy,
+			Fragments: fragments,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Bump.Run(ctx) }()
+		test(b)
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("the wire ended with %v", err)
+		}
+		for side := range packet.Side(packet.Sides) {
+			if n := b.Counters(side).Waiting; n != 0 {
+				t.Errorf("stopped, %d frames from %v still wait", n, side)
+			}
+		}
+	})
+}
+
+// send puts frames in by a side and waits until the wire has dealt with them.
+func (b *box) send(from packet.Side, frames ...[]byte) {
+	b.ports[from].Inject(frames...)
+	synctest.Wait()
+}
+
+// expect takes all that left for a side, and compares.
+func (b *box) expect(to packet.Side, want ...[]byte) {
+	b.Helper()
+	gone, cancel := context.WithCancel(b.Context())
+	cancel()
+	for i := 0; ; i++ {
+		got, err := b.ports[to].Next(gone)
+		switch {
+		case err != nil && i == len(want):
+			return
+		case err != nil:
+			b.Fatalf("%d frames left for %v, want %d", i, to, len(want))
+		case i >= len(want):
+			b.Fatalf("a frame too many left for %v: % x", to, got)
+		case string(got) != string(want[i]):
+			b.Fatalf("frame %d for %v is not what came:\n% x\n% x", i, to, got, want[i])
+		}
+	}
+}
+
+// counted compares the counters of a side.
+func (b *box) counted(from packet.Side, received, forwarded, waiting uint64, dropped map[packet.Reason]uint64) {
+	b.Helper()
+	s := b.Counters(from)
+	if s.Received() != received || s.Forwarded != forwarded || s.Waiting != waiting {
+		b.Errorf("from %v: received %d, forwarded %d, waiting %d; want %d, %d, %d",
+			from, s.Received(), s.Forwarded, s.Waiting, received, forwarded, waiting)
+	}
+	for r, n := range s.Dropped {
+		if n != dropped[packet.Reason(r)] {
+			b.Errorf("from %v: %d dropped for %v, want %d", from, n, packet.Reason(r), dropped[packet.Reason(r)])
+		}
+	}
+}
+
+func TestWholePackets(t *testing.T) {
+	run(t, onlyPort53(), limits(), func(b *box) {
+		request := packettest.UDP(client4, server4, packettest.Body(100)).Frame()
+		reply := packettest.UDP(server6, client6, packettest.Body(100)).Frame()
+		padded := append(packettest.UDP(client6, server6, nil).Frame(), 1, 2, 3)
+		denied := packettest.UDP(client4, netip.AddrPortFrom(server4.Addr(), 54), nil).Frame()
+		arp := packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28))
+		b.send(packet.Inside, request, denied, padded, denied[:20], arp)
+		b.send(packet.Outside, reply)
+		b.expect(packet.Outside, request, padded, arp)
+		b.expect(packet.Inside, reply)
+		b.counted(packet.Inside, 5, 3, 0, map[packet.Reason]uint64{packet.PolicyDefault: 1, packet.IPv4Header: 1})
+		b.counted(packet.Outside, 1, 1, 0, nil)
+	})
+}
+
+func TestFragmentsAreJudgedAsOne(t *testing.T) {
+	for _, family := range []struct{ client, server netip.AddrPort }{{client4, server4}, {client6, server6}} {
+		run(t, onlyPort53(), limits(), func(b *box) {
+			allowed := packettest.UDP(family.client, family.server, packettest.Body(4000))
+			allowed.ID = 1
+			frames := allowed.Fragments(1448)
+			b.send(packet.Inside, frames[2], frames[1])
+			b.expect(packet.Outside)
+			b.counted(packet.Inside, 2, 0, 2, nil)
+			b.send(packet.Inside, frames[0])
+			b.expect(packet.Outside, frames...)
+
+			denied := packettest.UDP(family.client, netip.AddrPortFrom(family.server.Addr(), 54), packettest.Body(4000))
+			denied.ID = 2
+			b.send(packet.Inside, denied.Fragments(1448)...)
+			b.expect(packet.Outside)
+			b.counted(packet.Inside, 6, 3, 0, map[packet.Reason]uint64{packet.PolicyDefault: 3})
+			if n := b.Counters(packet.Inside).Reassembled; n != 2 {
+				b.Errorf("%d datagrams reassembled, want 2", n)
+			}
+		})
+	}
+}
+
+// TestPortsOverFragments has the ports of an IPv4 datagram in its first
+// fragment and the rest of the TCP header in others, so that only the
+// reassembled header says it all.
+func TestPortsOverFragments(t *testing.T) {
+	run(t, onlyPort53(), limits(), func(b *box) {
+		frames := packettest.TCP(client4, server4, 2).Fragments(8)
+		b.send(packet.Inside, frames...)
+		b.expect(packet.Outside, frames...)
+	})
+}
+
+// TestSidesNeverMix sends the halves of a datagram by different sides.
+func TestSidesNeverMix(t *testing.T) {
+	run(t, acceptAll(), limits(), func(b *box) {
+		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
+		b.send(packet.Inside, frames[0])
+		b.send(packet.Outside, frames[1])
+		b.expect(packet.Outside)
+		b.expect(packet.Inside)
+		b.send(packet.Inside, frames[1])
+		b.send(packet.Outside, frames[0])
+		b.expect(packet.Outside, frames...)
+		b.expect(packet.Inside, frames...)
+	})
+}
+
+// TestTimersRunWithoutTraffic lets the time of a datagram pass in silence.
+func TestTimersRunWithoutTraffic(t *testing.T) {
+	run(t, acceptAll(), limits(), func(b *box) {
+		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
+		time.Sleep(30*time.Second - time.Millisecond)
+		synctest.Wait()
+		b.counted(packet.Inside, 1, 0, 1, nil)
+		time.Sleep(2 * expiryInterval)
+		synctest.Wait()
+		b.counted(packet.Inside, 1, 0, 0, map[packet.Reason]uint64{packet.FragmentTimeout: 1})
+		if u := b.Usage(); u != (stack.Usage{}) {
+			b.Errorf("%+v", u)
+		}
+	})
+}
+
+func TestModeDrop(t *testing.T) {
+	run(t, acceptAll(), nil, func(b *box) {
+		d := packettest.UDP(client6, server6, packettest.Body(2000))
+		atomic := packettest.UDP(client6, server6, nil)
+		whole := atomic.Fragment(0, atomic.Payload, false)
+		b.send(packet.Inside, append(d.Fragments(1448), whole)...)
+		b.expect(packet.Outside, whole)
+		b.counted(packet.Inside, 3, 1, 0, map[packet.Reason]uint64{packet.FragmentMode: 2})
+	})
+}
+
+func TestExceedsMTU(t *testing.T) {
+	run(t, acceptAll(), limits(), func(b *box) {
+		fits := packettest.UDP(client4, server4, packettest.Body(1472))
+		fits.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
+		long := packettest.UDP(client4, server4, packettest.Body(1473)).Frame()
+		fragment := packettest.UDP(client4, server4, packettest.Body(4000)).Fragments(1488)[0]
+		b.send(packet.Inside, fits.Frame(), long, fragment)
+		b.expect(packet.Outside, fits.Frame())
+		b.counted(packet.Inside, 3, 1, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 2})
+	})
+}
+
+// TestStopDropsWhatWaits stops the wire with a fragment in the table.
+func TestStopDropsWhatWaits(t *testing.T) {
+	var b *box
+	run(t, acceptAll(), limits(), func(running *box) {
+		b = running
+		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
+	})
+	if n := b.Counters(packet.Inside).Dropped[packet.FragmentShutdown]; n != 1 {
+		t.Errorf("%d dropped, want 1", n)
+	}
+}
