@@ -1,0 +1,42 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/rules"
+)
+
+func newCheckCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "check -c FILE",
+		Short: "Validate a configuration file",
+		Long: `Validate a configuration file. Prints a one-line summary, or every mistake,
+one a line, as FILE:LINE: what is wrong, and what would be right.`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	path := configFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		config, err := loadConfig(c, *path)
+		if err != nil {
+			return err
+		}
+		for _, note := range config.Notes {
+			fmt.Fprintln(c.ErrOrStderr(), note)
+		}
+		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())
+		return err
+	}
+	return c
+}
+
+// loadConfig reads the configuration and prints its mistakes.
+func loadConfig(c *cobra.Command, path string) (*rules.Config, error) {
+	config, err := rules.Load(path)
+	if err != nil {
+		fmt.Fprintln(c.ErrOrStderr(), err)
+		return nil, &reportedError{exitUsage}
+	}
+	return config, nil
+}

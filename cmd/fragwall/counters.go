@@ -1,0 +1,26 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"fragwall/packet"
+	"fragwall/wire"
+)
+
+// writeCounters tells what became of the frames of both directions.
+func writeCounters(w io.Writer, b *wire.Bump) error {
+	var text []byte
+	for side := range packet.Side(packet.Sides) {
+		s := b.Counters(side)
+		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %d datagrams\n",
+			side, s.Received(), s.Forwarded, s.Waiting, s.Reassembled)
+		for reason, n := range s.Dropped {
+			if n > 0 {
+				text = fmt.Appendf(text, "             dropped %d: %s\n", n, packet.Reason(reason))
+			}
+		}
+	}
+	_, err := w.Write(text)
+	return err
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes of the process.
+const (
+	exitFailed = 1 // while running
+	exitUsage  = 2 // wrong usage or a wrong configuration
+)
+
+func main() {
+	os.Exit(execute(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// execute runs the command line and returns the exit code.
+func execute(args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.Execute()
+	if err == nil {
+		return 0
+	}
+	var usage *usageError
+	var reported *reportedError
+	switch {
+	case errors.As(err, &reported):
+		return reported.code
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "fragwall: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "fragwall: %v\n", err)
+	return exitFailed
+}
+
+// usageError is an error in how the program was called.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// reportedError ends the program with a code when all there is to say was
+// said.
+type reportedError struct{ code int }
+
+func (e *reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fragwall",
+		Short: "Judge whole datagrams on the wire, however they were fragmented",
+		Long: `fragwall is a bump in the wire: frames come in by one TAP, gVisor's netstack
+puts IPv4 and IPv6 fragments together, a 5-tuple policy judges the whole
+datagram, and what it accepts leaves by the other TAP.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          usageArgs(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			_ = c.Help()
+			return &reportedError{exitUsage}
+		},
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+	})
+	root.AddCommand(newRunCommand(), newCheckCommand(), newVersionCommand())
+	return root
+}
+
+// usageArgs marks the errors of a check of arguments as wrong usage.
+func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if err := check(c, args); err != nil {
+			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+		}
+		return nil
+	}
+}
+
+// configFlag adds the flag that names the configuration file.
+func configFlag(c *cobra.Command) *string {
+	path := c.Flags().StringP("config", "c", "", "configuration `file` (required)")
+	c.PreRunE = func(*cobra.Command, []string) error {
+		if *path == "" {
+			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
+		}
+		return nil
+	}
+	return path
+}
