@@ -150,17 +150,16 @@ const (
 	groupForwardPort = uint16(0xfffd)
 )
 
-// addBridge makes the bridge: a new one has no STP; it gets no snooping and
-// keeps quiet.
+// addBridge makes the bridge: a new one has no STP and filters no VLANs; it
+// gets no snooping and keeps quiet.
 func (j *Junction) addBridge(c JoinConfig) (netlink.Link, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU
-	no, forward := false, groupForward
+	snooping, forward := false, groupForward
 	bridge := &netlink.Bridge{
 		LinkAttrs:         attributes,
-		MulticastSnooping: &no,
-		VlanFiltering:     &no,
+		MulticastSnooping: &snooping,
 		GroupFwdMask:      &forward,
 	}
 	if err := netlink.LinkAdd(bridge); err != nil {

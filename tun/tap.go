@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/songgao/water"
@@ -18,9 +19,10 @@ var ErrExists = errors.New("device exists")
 // TAP is a port on a TAP device of the kernel's (tun_tap in the kernel's
 // Documentation/networking). The device lives until [TAP.Close].
 type TAP struct {
-	name string
-	file *os.File
-	raw  syscall.RawConn
+	name   string
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool // the raw connection's error does not tell
 
 	// Of the goroutine that reads:
 	buffers [batch][]byte
@@ -169,7 +171,7 @@ func (t *TAP) fillInto(fd uintptr) bool {
 // failure names the device that an operation failed on.
 func (t *TAP) failure(operation string, err error) error {
 	switch {
-	case errors.Is(err, os.ErrClosed):
+	case t.closed.Load():
 		err = ErrClosed
 	case errors.Is(err, unix.EBADFD):
 		err = fmt.Errorf("the device was removed: %w", err)
@@ -179,7 +181,10 @@ func (t *TAP) failure(operation string, err error) error {
 
 // Close implements [Port]. The kernel removes the device.
 func (t *TAP) Close() error {
-	if err := t.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if t.closed.Swap(true) {
+		return nil
+	}
+	if err := t.file.Close(); err != nil {
 		return fmt.Errorf("close tap %q: %w", t.name, err)
 	}
 	return nil
