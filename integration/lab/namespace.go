@@ -1,0 +1,62 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Namespace is a network namespace without a name.
+type Namespace struct {
+	name string
+	file *os.File
+}
+
+// NewNamespace makes a namespace with its loopback interface down, as the
+// kernel makes them. It needs CAP_SYS_ADMIN. The name is for messages.
+func NewNamespace(name string) (*Namespace, error) {
+	n := &Namespace{name: name}
+	err := onThread(func() (err error) {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
+			n.file, err = os.Open("/proc/thread-self/ns/net")
+		}
+		return err
+	})
+	if errors.Is(err, unix.EPERM) {
+		err = fmt.Errorf("%w: CAP_SYS_ADMIN is missing", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make network namespace %q: %w", name, err)
+	}
+	return n, nil
+}
+
+// Do runs f on a thread of its own in the namespace, and returns its error.
+// Processes that f starts are in the namespace too. Any number may run at
+// once.
+func (n *Namespace) Do(f func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("enter network namespace %q: %w", n.name, err)
+		}
+		return f()
+	})
+}
+
+// Close gives the namespace up. The kernel removes it with the last socket,
+// device descriptor and process in it.
+func (n *Namespace) Close() error { return n.file.Close() }
+
+// onThread runs f on a thread that ends with it, for what f changes about the
+// thread can't be undone.
+func onThread(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
+		done <- f()
+	}()
+	return <-done
+}

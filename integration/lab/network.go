@@ -1,0 +1,159 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+)
+
+// MTU of all interfaces, in bytes.
+const MTU = 1500
+
+// Interfaces: of a host, and of the middle.
+const (
+	HostNIC    = "eth0"
+	InsideNIC  = "nic-in"
+	OutsideNIC = "nic-out"
+)
+
+// Host is one of the two ends.
+type Host struct {
+	*Namespace
+	IPv4, IPv6 netip.Addr
+	MAC        net.HardwareAddr // of HostNIC
+}
+
+// Addr returns the host's address of a family.
+func (h *Host) Addr(ipv6 bool) netip.Addr {
+	if ipv6 {
+		return h.IPv6
+	}
+	return h.IPv4
+}
+
+// Network is two hosts in one subnet of each family, and what is between
+// them: until something joins the middle's two interfaces, nothing.
+type Network struct {
+	Hosts  [packet.Sides]*Host // by packet.Side
+	Middle *Namespace
+}
+
+// New makes a network. [Network.Close] gives it up.
+func New() (_ *Network, err error) {
+	n := &Network{}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	if n.Middle, err = NewNamespace("middle"); err != nil {
+		return nil, err
+	}
+	for side, nic := range [packet.Sides]string{packet.Inside: InsideNIC, packet.Outside: OutsideNIC} {
+		h := &Host{
+			IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(side + 1)}),
+			IPv6: netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(side + 1)}),
+		}
+		if h.Namespace, err = NewNamespace(packet.Side(side).String()); err != nil {
+			return nil, err
+		}
+		n.Hosts[side] = h
+		if err = n.connect(h, nic); err != nil {
+			return nil, fmt.Errorf("connect host %q: %w", h.name, err)
+		}
+	}
+	return n, nil
+}
+
+// Close gives up the namespaces.
+func (n *Network) Close() {
+	for _, h := range n.Hosts {
+		if h != nil && h.Namespace != nil {
+			_ = h.Close() // closing a descriptor of a namespace can't fail
+		}
+	}
+	if n.Middle != nil {
+		_ = n.Middle.Close()
+	}
+}
+
+// connect lays the cable between a host and an interface of the middle.
+func (n *Network) connect(h *Host, nic string) error {
+	err := n.Middle.Do(func() error {
+		attributes := netlink.NewLinkAttrs()
+		attributes.Name, attributes.MTU = nic, MTU
+		if err := netlink.LinkAdd(&netlink.Veth{
+			LinkAttrs:     attributes,
+			PeerName:      HostNIC,
+			PeerMTU:       MTU,
+			PeerNamespace: netlink.NsFd(h.file.Fd()),
+		}); err != nil {
+			return fmt.Errorf("make veth %q: %w", nic, err)
+		}
+		return errors.Join(quiet(nic), up(nic))
+	})
+	if err != nil {
+		return err
+	}
+	return h.Do(h.configure)
+}
+
+// configure gives the host its addresses, usable at once.
+func (h *Host) configure() error {
+	if err := errors.Join(quiet(HostNIC), up("lo"), up(HostNIC)); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(HostNIC)
+	if err != nil {
+		return err
+	}
+	h.MAC = link.Attrs().HardwareAddr
+	for _, prefix := range []netip.Prefix{netip.PrefixFrom(h.IPv4, 24), netip.PrefixFrom(h.IPv6, 64)} {
+		address := &netlink.Addr{
+			IPNet: &net.IPNet{IP: prefix.Addr().AsSlice(), Mask: net.CIDRMask(prefix.Bits(), prefix.Addr().BitLen())},
+			Flags: unix.IFA_F_NODAD,
+		}
+		if err := netlink.AddrAdd(link, address); err != nil {
+			return fmt.Errorf("add address %q: %w", prefix, err)
+		}
+	}
+	return nil
+}
+
+// quiet has an interface neither solicit routers nor wait for duplicates of
+// its addresses.
+func quiet(nic string) error {
+	return Sysctl(map[string]string{
+		"net/ipv6/conf/" + nic + "/accept_dad":           "0",
+		"net/ipv6/conf/" + nic + "/router_solicitations": "0",
+	})
+}
+
+// Sysctl sets kernel parameters of the namespace of the calling thread.
+func Sysctl(values map[string]string) error {
+	for name, value := range values {
+		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0); err != nil {
+			return fmt.Errorf("set sysctl: %w", err)
+		}
+	}
+	return nil
+}
+
+func up(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err == nil {
+		err = netlink.LinkSetUp(link)
+	}
+	if err != nil {
+		return fmt.Errorf("bring %q up: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package lab
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ListenUDP opens a socket at a port of the host's address; 0 has the kernel
+// choose one.
+func (h *Host) ListenUDP(ipv6 bool, port uint16) (c *net.UDPConn, err error) {
+	err = h.Do(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr(ipv6), port)))
+		return err
+	})
+	return c, err
+}
+
+// ListenTCP opens a listening socket at a port of the host's address.
+func (h *Host) ListenTCP(ipv6 bool, port uint16) (l *net.TCPListener, err error) {
+	err = h.Do(func() (err error) {
+		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(h.Addr(ipv6), port)))
+		return err
+	})
+	return l, err
+}
+
+// DialTCP connects to a port of another host; it gives up after patience.
+func (h *Host) DialTCP(to netip.AddrPort, patience time.Duration) (c net.Conn, err error) {
+	err = h.Do(func() (err error) {
+		c, err = net.DialTimeout("tcp", to.String(), patience)
+		return err
+	})
+	return c, err
+}
+
+// Tap is a packet socket on a host's interface, for frames as they are on the
+// wire (packet(7)).
+type Tap struct {
+	file *os.File
+	raw  syscall.RawConn
+}
+
+// OpenTap opens a packet socket that sees every frame that comes in by an
+// interface of the namespace, from then on.
+func (n *Namespace) OpenTap(nic string) (t *Tap, err error) {
+	err = n.Do(func() error {
+		link, err := net.InterfaceByName(nic)
+		if err != nil {
+			return err
+		}
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		t = &Tap{file: os.NewFile(uintptr(fd), "packet socket")}
+		return errors.Join(
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
+			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
+			growBuffer(fd),
+			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: link.Index}),
+		)
+	})
+	if err == nil {
+		t.raw, err = t.file.SyscallConn()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket on %q: %w", nic, err)
+	}
+	return t, nil
+}
+
+// growBuffer has a socket hold what comes while nobody reads, as far as the
+// process has the right to.
+func growBuffer(fd int) error {
+	const bytes = 64 << 20
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
+	if errors.Is(err, unix.EPERM) {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+	}
+	return err
+}
+
+// bigEndian returns a number as the kernel reads it from network byte order.
+func bigEndian(v uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
+}
+
+// Close closes the socket.
+func (t *Tap) Close() error { return t.file.Close() }
+
+// Send puts frames on the wire as they are.
+func (t *Tap) Send(frames ...[]byte) error {
+	for _, f := range frames {
+		if _, err := t.file.Write(f); err != nil {
+			return fmt.Errorf("send frame of %d bytes: %w", len(f), err)
+		}
+	}
+	return nil
+}
+
+// Between returns frames with the MAC addresses set, so that to takes what
+// from seems to have sent.
+func Between(from, to *Host, frames ...[]byte) [][]byte {
+	for _, f := range frames {
+		copy(f, to.MAC)
+		copy(f[6:], from.MAC)
+	}
+	return frames
+}
+
+// Receive returns the next frame, tags included, until the deadline; then the
+// error wraps [os.ErrDeadlineExceeded].
+func (t *Tap) Receive(deadline time.Time) ([]byte, error) {
+	if err := t.file.SetReadDeadline(deadline); err != nil {
+		return nil, err
+	}
+	frame, control := make([]byte, 1<<16+18), make([]byte, 128)
+	var n, controls int
+	var failure error
+	err := t.raw.Read(func(fd uintptr) bool {
+		n, controls, _, _, failure = unix.Recvmsg(int(fd), frame[4:], control, 0)
+		return failure != unix.EAGAIN
+	})
+	if err = errors.Join(err, failure); err != nil {
+		return nil, fmt.Errorf("receive frame: %w", err)
+	}
+	return withTag(frame[:4+n], control[:controls])
+}
+
+// withTag puts back the outermost VLAN tag, which the kernel takes out of the
+// frame and tells apart (struct tpacket_auxdata). The frame stands behind 4
+// bytes of room.
+func withTag(frame, control []byte) ([]byte, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return nil, fmt.Errorf("parse control messages: %w", err)
+	}
+	for _, m := range messages {
+		if m.Header.Level != unix.SOL_PACKET || m.Header.Type != unix.PACKET_AUXDATA || len(m.Data) < int(unsafe.Sizeof(unix.TpacketAuxdata{})) {
+			continue
+		}
+		aux := (*unix.TpacketAuxdata)(unsafe.Pointer(&m.Data[0]))
+		if aux.Status&unix.TP_STATUS_VLAN_VALID != 0 {
+			copy(frame, frame[4:16])
+			binary.BigEndian.PutUint16(frame[12:], aux.Vlan_tpid)
+			binary.BigEndian.PutUint16(frame[14:], aux.Vlan_tci)
+			return frame, nil
+		}
+	}
+	return frame[4:], nil
+}
