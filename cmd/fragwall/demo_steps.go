@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// Ports of the demo's policy.
+const (
+	servicePort   = 5300
+	forbiddenPort = 5999
+	webPort       = 8080
+)
+
+// patience is how long a step waits for what should come at once.
+const patience = 5 * time.Second
+
+// requestSize is the UDP payload of requests in bytes: with the headers, three
+// fragments on Ethernet in either family.
+const (
+	requestSize      = 4000
+	requestFragments = 3
+)
+
+// demo is the box under way, and where to tell of it.
+type demo struct {
+	network *lab.Network
+	box     *box
+	out     io.Writer
+}
+
+// step is one claim, and how to see whether it holds.
+type step struct {
+	claim string
+	try   func(ipv6 bool) (detail string, err error)
+}
+
+// run tries each claim and prints the counters.
+func (d *demo) run() error {
+	steps := []step{
+		{"a fragmented request to port 5300 passes, and so does the reply", d.accepted},
+		{"the same to port 5999 does not pass, not one fragment of it", d.denied},
+		{"fragments in reverse order pass", d.reversed},
+		{"a TCP transfer passes", d.transfer},
+	}
+	failed := 0
+	for _, s := range steps {
+		for _, family := range []struct {
+			name string
+			ipv6 bool
+		}{{"IPv4", false}, {"IPv6", true}} {
+			detail, err := s.try(family.ipv6)
+			if err != nil {
+				failed++
+			}
+			tell(d.out, family.name+": "+s.claim, detail, err)
+		}
+	}
+	fmt.Fprintln(d.out, "\nWhat became of the frames:")
+	if err := writeCounters(d.out, d.box.Bump); err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("demo: %d of %d exchanges did not go as the policy says", failed, 2*len(steps))
+	}
+	return nil
+}
+
+// accepted has a client's request, larger than the MTU, answered with a reply
+// of the same size.
+func (d *demo) accepted(ipv6 bool) (string, error) {
+	client, server, err := d.sockets(ipv6, servicePort)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	defer server.Close()
+	request := packettest.Body(requestSize)
+	reply := slices.Clone(request)
+	slices.Reverse(reply)
+	if _, err := client.WriteToUDPAddrPort(request, addrPort(server)); err != nil {
+		return "", err
+	}
+	if err := expect(server, request); err != nil {
+		return "", fmt.Errorf("the request: %w", err)
+	}
+	if _, err := server.WriteToUDPAddrPort(reply, addrPort(client)); err != nil {
+		return "", err
+	}
+	if err := expect(client, reply); err != nil {
+		return "", fmt.Errorf("the reply: %w", err)
+	}
+	return fmt.Sprintf("%d bytes there in %d fragments, %d bytes back, as they were sent",
+		len(request), requestFragments, len(reply)), nil
+}
+
+// denied sends what the policy drops, waits until the box says that it did,
+// and looks at each frame that reached the other host since.
+func (d *demo) denied(ipv6 bool) (string, error) {
+	client, server, err := d.sockets(ipv6, forbiddenPort)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	defer server.Close()
+	tap, err := d.network.Hosts[packet.Outside].OpenTap(lab.HostNIC)
+	if err != nil {
+		return "", err
+	}
+	defer tap.Close()
+
+	before := d.box.Counters(packet.Inside)
+	if _, err := client.WriteToUDPAddrPort(packettest.Body(requestSize), addrPort(server)); err != nil {
+		return "", err
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		s := d.box.Counters(packet.Inside)
+		dropped := s.Dropped[packet.PolicyRule] - before.Dropped[packet.PolicyRule]
+		if dropped == requestFragments {
+			break
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("the box dropped %d fragments by its rules, want %d", dropped, requestFragments)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if _, err := d.accepted(ipv6); err != nil { // comes after all that leaked
+		return "", err
+	}
+	leaked, err := fragmentsOf(tap, addrPort(client), requestFragments)
+	if err != nil {
+		return "", err
+	}
+	if leaked > 0 {
+		return "", fmt.Errorf("%d fragments reached the outside host", leaked)
+	}
+	return fmt.Sprintf("%d fragments dropped by rule \"forbidden\", none seen on the outside host's interface", requestFragments), nil
+}
+
+// fragmentsOf counts the fragments that a tap saw besides those of the datagram
+// that was allowed, which are the last.
+func fragmentsOf(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error) {
+	n := 0
+	for {
+		frame, err := tap.Receive(time.Now().Add(100 * time.Millisecond))
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if n < allowed {
+				return 0, fmt.Errorf("the outside host's interface saw %d fragments, want the %d that are allowed", n, allowed)
+			}
+			return n - allowed, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		var p packet.Parsed
+		if p.Decode(frame) == packet.Passed && p.Src == from.Addr() && p.Fragment.Present {
+			n++
+		}
+	}
+}
+
+// reversed sends the fragments of a datagram last one first.
+func (d *demo) reversed(ipv6 bool) (string, error) {
+	client, server, err := d.sockets(ipv6, servicePort)
+	if err != nil {
+		return "", err
+	}
+	defer client.Close()
+	defer server.Close()
+	inside, outside := d.network.Hosts[packet.Inside], d.network.Hosts[packet.Outside]
+	tap, err := inside.OpenTap(lab.HostNIC)
+	if err != nil {
+		return "", err
+	}
+	defer tap.Close()
+	request := packettest.Body(requestSize)
+	datagram := packettest.UDP(addrPort(client), addrPort(server), request)
+	datagram.ID = 4711
+	frames := lab.Between(inside, outside, datagram.Fragments(1448)...)
+	slices.Reverse(frames)
+	if err := tap.Send(frames...); err != nil {
+		return "", err
+	}
+	if err := expect(server, request); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d fragments, the one with the ports last, arrived as %d bytes", len(frames), len(request)), nil
+}
+
+// transfer sends bytes by TCP and compares what arrived.
+func (d *demo) transfer(ipv6 bool) (string, error) {
+	inside, outside := d.network.Hosts[packet.Inside], d.network.Hosts[packet.Outside]
+	listener, err := outside.ListenTCP(ipv6, webPort)
+	if err != nil {
+		return "", err
+	}
+	defer listener.Close()
+	deadline := time.Now().Add(2 * patience)
+	if err := listener.SetDeadline(deadline); err != nil {
+		return "", err
+	}
+	sum := make(chan error, 1)
+	body := bytes.Repeat(packettest.Body(1<<16), 256)
+	go func() { sum <- receive(listener, deadline, sha256.Sum256(body)) }()
+
+	start := time.Now()
+	c, err := inside.DialTCP(netip.AddrPortFrom(outside.Addr(ipv6), webPort), patience)
+	if err != nil {
+		return "", err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(deadline); err != nil {
+		return "", err
+	}
+	if _, err := c.Write(body); err != nil {
+		return "", err
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return "", err
+	}
+	if err := <-sum; err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d MiB in %s, checksums agree", len(body)>>20, time.Since(start).Round(time.Millisecond)), nil
+}
+
+// receive takes one connection and compares the checksum of what it carries.
+func receive(l *net.TCPListener, deadline time.Time, want [sha256.Size]byte) error {
+	c, err := l.Accept()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetDeadline(deadline); err != nil {
+		return err
+	}
+	h := sha256.New()
+	if _, err := io.Copy(h, c); err != nil {
+		return err
+	}
+	if !bytes.Equal(h.Sum(nil), want[:]) {
+		return errors.New("what arrived is not what was sent")
+	}
+	return nil
+}
+
+// sockets opens a client's socket inside and a server's outside.
+func (d *demo) sockets(ipv6 bool, port uint16) (client, server *net.UDPConn, err error) {
+	if client, err = d.network.Hosts[packet.Inside].ListenUDP(ipv6, 0); err != nil {
+		return nil, nil, err
+	}
+	if server, err = d.network.Hosts[packet.Outside].ListenUDP(ipv6, port); err != nil {
+		return nil, nil, errors.Join(err, client.Close())
+	}
+	return client, server, nil
+}
+
+// expect waits for one datagram.
+func expect(c *net.UDPConn, want []byte) error {
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	b := make([]byte, 1<<16)
+	n, _, err := c.ReadFromUDPAddrPort(b)
+	if err != nil {
+		return fmt.Errorf("did not arrive: %w", err)
+	}
+	if !bytes.Equal(b[:n], want) {
+		return fmt.Errorf("%d bytes arrived that are not the %d sent", n, len(want))
+	}
+	return nil
+}
+
+func addrPort(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
