@@ -40,24 +40,44 @@ func (h *Host) Addr(ipv6 bool) netip.Addr {
 }
 
 // Network is two hosts in one subnet of each family, and what is between
-// them: until something joins the middle's two interfaces, nothing.
+// them.
 type Network struct {
-	Hosts  [packet.Sides]*Host // by packet.Side
+	Hosts [packet.Sides]*Host // by packet.Side
+	// Middle has an interface on each side. Until something joins the two, the
+	// hosts don't reach each other. It is nil where a cable joins the hosts.
 	Middle *Namespace
 }
 
-// New makes a network. [Network.Close] gives it up.
-func New() (_ *Network, err error) {
+// New makes a network with a middle. [Network.Close] gives it up.
+func New() (*Network, error) {
+	return build(func(n *Network) (err error) {
+		if n.Middle, err = NewNamespace("middle"); err != nil {
+			return err
+		}
+		return errors.Join(
+			cable(n.Middle, InsideNIC, n.Hosts[packet.Inside].Namespace, HostNIC),
+			cable(n.Middle, OutsideNIC, n.Hosts[packet.Outside].Namespace, HostNIC),
+			n.Middle.Do(func() error { return errors.Join(quiet(InsideNIC), up(InsideNIC), quiet(OutsideNIC), up(OutsideNIC)) }),
+		)
+	})
+}
+
+// NewDirect makes a network with a cable from host to host.
+func NewDirect() (*Network, error) {
+	return build(func(n *Network) error {
+		return cable(n.Hosts[packet.Inside].Namespace, HostNIC, n.Hosts[packet.Outside].Namespace, HostNIC)
+	})
+}
+
+// build makes the hosts, has connect lay the cables, and configures the hosts.
+func build(connect func(*Network) error) (_ *Network, err error) {
 	n := &Network{}
 	defer func() {
 		if err != nil {
 			n.Close()
 		}
 	}()
-	if n.Middle, err = NewNamespace("middle"); err != nil {
-		return nil, err
-	}
-	for side, nic := range [packet.Sides]string{packet.Inside: InsideNIC, packet.Outside: OutsideNIC} {
+	for side := range n.Hosts {
 		h := &Host{
 			IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(side + 1)}),
 			IPv6: netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(side + 1)}),
@@ -66,8 +86,13 @@ func New() (_ *Network, err error) {
 			return nil, err
 		}
 		n.Hosts[side] = h
-		if err = n.connect(h, nic); err != nil {
-			return nil, fmt.Errorf("connect host %q: %w", h.name, err)
+	}
+	if err = connect(n); err != nil {
+		return nil, err
+	}
+	for _, h := range n.Hosts {
+		if err = h.Do(h.configure); err != nil {
+			return nil, fmt.Errorf("configure host %q: %w", h.name, err)
 		}
 	}
 	return n, nil
@@ -85,25 +110,22 @@ func (n *Network) Close() {
 	}
 }
 
-// connect lays the cable between a host and an interface of the middle.
-func (n *Network) connect(h *Host, nic string) error {
-	err := n.Middle.Do(func() error {
+// cable makes a veth pair with an end in each of two namespaces.
+func cable(a *Namespace, aNIC string, b *Namespace, bNIC string) error {
+	return a.Do(func() error {
 		attributes := netlink.NewLinkAttrs()
-		attributes.Name, attributes.MTU = nic, MTU
-		if err := netlink.LinkAdd(&netlink.Veth{
+		attributes.Name, attributes.MTU = aNIC, MTU
+		err := netlink.LinkAdd(&netlink.Veth{
 			LinkAttrs:     attributes,
-			PeerName:      HostNIC,
+			PeerName:      bNIC,
 			PeerMTU:       MTU,
-			PeerNamespace: netlink.NsFd(h.file.Fd()),
-		}); err != nil {
-			return fmt.Errorf("make veth %q: %w", nic, err)
+			PeerNamespace: netlink.NsFd(b.file.Fd()),
+		})
+		if err != nil {
+			return fmt.Errorf("make veth %q in %q to %q in %q: %w", aNIC, a.name, bNIC, b.name, err)
 		}
-		return errors.Join(quiet(nic), up(nic))
+		return nil
 	})
-	if err != nil {
-		return err
-	}
-	return h.Do(h.configure)
 }
 
 // configure gives the host its addresses, usable at once.

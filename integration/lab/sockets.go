@@ -42,6 +42,25 @@ func (h *Host) DialTCP(to netip.AddrPort, patience time.Duration) (c net.Conn, e
 	return c, err
 }
 
+// ListenIP opens a raw socket that gets every packet of a protocol for the
+// host's address, put together where it came in fragments, whatever is in it
+// (raw(7)). What it reads is the payload.
+func (h *Host) ListenIP(ipv6 bool, protocol uint8) (c *net.IPConn, err error) {
+	network := fmt.Sprintf("ip%d:%d", map[bool]int{false: 4, true: 6}[ipv6], protocol)
+	err = h.Do(func() (err error) {
+		c, err = net.ListenIP(network, &net.IPAddr{IP: h.Addr(ipv6).AsSlice()})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	raw, err := c.SyscallConn()
+	if err == nil {
+		err = errors.Join(raw.Control(func(fd uintptr) { err = growBuffer(int(fd)) }), err)
+	}
+	return c, err
+}
+
 // Tap is a packet socket on a host's interface, for frames as they are on the
 // wire (packet(7)).
 type Tap struct {
