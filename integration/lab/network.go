@@ -27,8 +27,9 @@ const (
 // Host is one of the two ends.
 type Host struct {
 	*Namespace
+	NIC        string // the interface that the addresses are on
 	IPv4, IPv6 netip.Addr
-	MAC        net.HardwareAddr // of HostNIC
+	MAC        net.HardwareAddr // of NIC
 }
 
 // Addr returns the host's address of a family.
@@ -79,6 +80,7 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 	}()
 	for side := range n.Hosts {
 		h := &Host{
+			NIC:  HostNIC,
 			IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(side + 1)}),
 			IPv6: netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(side + 1)}),
 		}
@@ -130,10 +132,10 @@ func cable(a *Namespace, aNIC string, b *Namespace, bNIC string) error {
 
 // configure gives the host its addresses, usable at once.
 func (h *Host) configure() error {
-	if err := errors.Join(quiet(HostNIC), up("lo"), up(HostNIC)); err != nil {
+	if err := errors.Join(quiet(h.NIC), up("lo"), up(h.NIC)); err != nil {
 		return err
 	}
-	link, err := netlink.LinkByName(HostNIC)
+	link, err := netlink.LinkByName(h.NIC)
 	if err != nil {
 		return err
 	}
@@ -148,6 +150,42 @@ func (h *Host) configure() error {
 		}
 	}
 	return nil
+}
+
+// VLAN gives the host an interface in a VLAN of its own interface's, and
+// returns the host as it is there: with addresses in 10.0.VID.0/24 and
+// 2001:db8:0:VID::/64, where the VID is 1 to 255. Of the tag, the priority
+// stays 0.
+func (h *Host) VLAN(tag packet.Tag) (*Host, error) {
+	vid := byte(tag.VID())
+	ipv4, ipv6 := h.IPv4.As4(), h.IPv6.As16()
+	ipv4[2], ipv6[7] = vid, vid
+	v := &Host{
+		Namespace: h.Namespace,
+		NIC:       fmt.Sprintf("%s.%d", h.NIC, vid),
+		IPv4:      netip.AddrFrom4(ipv4),
+		IPv6:      netip.AddrFrom16(ipv6),
+	}
+	err := h.Do(func() error {
+		parent, err := netlink.LinkByName(h.NIC)
+		if err != nil {
+			return err
+		}
+		attributes := netlink.NewLinkAttrs()
+		attributes.Name, attributes.ParentIndex = v.NIC, parent.Attrs().Index
+		if err := netlink.LinkAdd(&netlink.Vlan{
+			LinkAttrs:    attributes,
+			VlanId:       int(vid),
+			VlanProtocol: netlink.VlanProtocol(tag.TPID),
+		}); err != nil {
+			return err
+		}
+		return v.configure()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make vlan interface %q of host %q: %w", v.NIC, h.name, err)
+	}
+	return v, nil
 }
 
 // quiet has an interface neither solicit routers nor wait for duplicates of

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -138,19 +139,64 @@ func Between(from, to *Host, frames ...[]byte) [][]byte {
 
 // Receive returns the next frame, tags included, until the deadline; then the
 // error wraps [os.ErrDeadlineExceeded].
-func (t *Tap) Receive(deadline time.Time) ([]byte, error) {
+func (t *Tap) Receive(deadline time.Time) (frame []byte, err error) {
 	if err := t.file.SetReadDeadline(deadline); err != nil {
 		return nil, err
 	}
-	frame, control := make([]byte, 1<<16+18), make([]byte, 128)
-	var n, controls int
 	var failure error
-	err := t.raw.Read(func(fd uintptr) bool {
-		n, controls, _, _, failure = unix.Recvmsg(int(fd), frame[4:], control, 0)
+	err = t.raw.Read(func(fd uintptr) bool {
+		frame, failure = receive(int(fd))
 		return failure != unix.EAGAIN
 	})
 	if err = errors.Join(err, failure); err != nil {
 		return nil, fmt.Errorf("receive frame: %w", err)
+	}
+	return frame, nil
+}
+
+// Drain returns the frames that are there, and waits for none.
+func (t *Tap) Drain() (frames [][]byte, err error) {
+	var failure error
+	err = t.raw.Control(func(fd uintptr) {
+		for failure == nil {
+			var frame []byte
+			if frame, failure = receive(int(fd)); failure == nil {
+				frames = append(frames, frame)
+			}
+		}
+	})
+	if failure != unix.EAGAIN {
+		err = errors.Join(err, failure)
+	}
+	return frames, err
+}
+
+// Ignore has the kernel keep back the frames that come from a source MAC
+// address, from now on.
+func (t *Tap) Ignore(source net.HardwareAddr) error {
+	high, low := binary.BigEndian.Uint32(source), binary.BigEndian.Uint16(source[4:])
+	filter := []unix.SockFilter{ // bpf(4) of old, offsets in the frame
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 6},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: high, Jf: 3},
+		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 10},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(low), Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32},
+	}
+	var failure error
+	err := t.raw.Control(func(fd uintptr) {
+		failure = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER,
+			&unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]})
+	})
+	return errors.Join(err, failure)
+}
+
+// receive returns the next frame of a packet socket.
+func receive(fd int) ([]byte, error) {
+	frame, control := make([]byte, 1<<16+18), make([]byte, 128)
+	n, controls, _, _, err := unix.Recvmsg(fd, frame[4:], control, 0)
+	if err != nil {
+		return nil, err
 	}
 	return withTag(frame[:4+n], control[:controls])
 }
