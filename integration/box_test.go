@@ -1,0 +1,311 @@
+package integration_test
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// taps are the TAP devices of the tests' configurations.
+var taps = [packet.Sides]string{packet.Inside: "fw-in", packet.Outside: "fw-out"}
+
+// devices begins the tests' configurations.
+const devices = `
+[inside]
+tap = "fw-in"
+nic = "nic-in"
+[outside]
+tap = "fw-out"
+nic = "nic-out"
+`
+
+const acceptAll = `
+[policy]
+default = "accept"
+`
+
+// newNetwork makes two hosts, and a middle that has nothing to say of its own.
+func newNetwork(t *testing.T) *lab.Network {
+	t.Helper()
+	n, err := lab.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	for _, h := range n.Hosts {
+		must(t, h.Do(func() error { // all that comes may wait
+			return lab.Sysctl(map[string]string{
+				"net/ipv4/ipfrag_high_thresh":  "67108864",
+				"net/ipv6/ip6frag_high_thresh": "67108864",
+			})
+		}))
+	}
+	must(t, n.Middle.Do(func() error {
+		return lab.Sysctl(map[string]string{
+			"net/ipv6/conf/" + lab.InsideNIC + "/disable_ipv6":  "1",
+			"net/ipv6/conf/" + lab.OutsideNIC + "/disable_ipv6": "1",
+		})
+	}))
+	return n
+}
+
+// mute keeps the hosts' kernels from sending anything before they are asked.
+func mute(t *testing.T, n *lab.Network) {
+	t.Helper()
+	for _, h := range n.Hosts {
+		must(t, h.Do(func() error {
+			return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "1"})
+		}))
+	}
+}
+
+// box is the program between two hosts.
+type box struct {
+	*lab.Network
+	*process
+}
+
+// start runs the program on a configuration that begins with devices, and
+// holds it at the end of the test to what it owes always.
+func start(t *testing.T, n *lab.Network, rest string) *box {
+	t.Helper()
+	before := describe(t, n.Middle)
+	strangers := watch(t, n)
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+rest))
+	b.stderr.await(t, b.process, 0, "ready")
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the program said:\n%s", b.stderr.String())
+		}
+		if b.hasEnded() {
+			return // as the test wanted
+		}
+		b.settle(t)
+		b.stop(t)
+		sameAs(t, n.Middle, before)
+		strangers()
+	})
+	return b
+}
+
+// stop ends the program as an operator does.
+func (b *box) stop(t *testing.T) {
+	t.Helper()
+	mark := len(b.stderr.String())
+	b.signal(t, syscall.SIGTERM)
+	if code := b.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	last := parseCounters(t, b.stderr.String()[mark:])
+	for side, c := range last {
+		if c.waiting != 0 || c.received != c.sum() {
+			t.Errorf("at the end, from %v: %+v", packet.Side(side), c)
+		}
+	}
+}
+
+// configure writes a configuration file.
+func configure(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "fragwall.toml")
+	must(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+// watch has packet sockets look for frames that the other host did not send,
+// which are the box's own. The function that it returns is for the end.
+func watch(t *testing.T, n *lab.Network) (none func()) {
+	t.Helper()
+	var sockets [packet.Sides]*lab.Tap
+	for side, h := range n.Hosts {
+		sockets[side] = tap(t, h)
+		must(t, sockets[side].Ignore(n.Hosts[packet.Side(side).Other()].MAC))
+	}
+	return func() {
+		t.Helper()
+		for side, s := range sockets {
+			frames, err := s.Drain()
+			must(t, err)
+			for _, f := range frames {
+				t.Errorf("the %v host got a frame that nobody sent: % x", packet.Side(side), f)
+			}
+		}
+	}
+}
+
+// tap opens a packet socket on a host's interface for the time of the test.
+func tap(t *testing.T, h *lab.Host) *lab.Tap {
+	t.Helper()
+	s, err := h.OpenTap(h.NIC)
+	must(t, err)
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// counters are those of one side, as the program prints them.
+type counters struct {
+	received, forwarded, waiting, reassembled int
+	dropped                                   map[string]int
+}
+
+func (c counters) sum() int {
+	n := c.forwarded + c.waiting
+	for _, dropped := range c.dropped {
+		n += dropped
+	}
+	return n
+}
+
+var (
+	counterLine = regexp.MustCompile(`^from (inside|outside) +received (\d+), forwarded (\d+), waiting (\d+), reassembled (\d+) datagrams$`)
+	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
+)
+
+// parseCounters reads what the program printed once.
+func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
+	t.Helper()
+	var side *counters
+	seen := 0
+	number := func(s string) int {
+		n, err := strconv.Atoi(s)
+		must(t, err)
+		return n
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if m := counterLine.FindStringSubmatch(line); m != nil {
+			side = &sides[packet.Inside]
+			if m[1] == packet.Outside.String() {
+				side = &sides[packet.Outside]
+			}
+			seen++
+			*side = counters{number(m[2]), number(m[3]), number(m[4]), number(m[5]), map[string]int{}}
+		} else if m := dropLine.FindStringSubmatch(line); m != nil && side != nil {
+			side.dropped[m[2]] = number(m[1])
+		} else {
+			t.Errorf("line %q among the counters", line)
+		}
+	}
+	if seen != packet.Sides {
+		t.Fatalf("no counters of both sides:\n%s", text)
+	}
+	return sides
+}
+
+// counters asks the program for its counters.
+func (b *box) counters(t *testing.T) [packet.Sides]counters {
+	t.Helper()
+	mark := len(b.stderr.String())
+	b.signal(t, syscall.SIGUSR1)
+	return parseCounters(t, b.stderr.await(t, b.process, mark, "from outside"))
+}
+
+// awaitCounters asks until a side's counters are as they should be.
+func (b *box) awaitCounters(t *testing.T, from packet.Side, as func(counters) bool) counters {
+	t.Helper()
+	var c counters
+	eventually(t, func() error {
+		if c = b.counters(t)[from]; !as(c) {
+			return fmt.Errorf("from %v: %+v", from, c)
+		}
+		return nil
+	})
+	return c
+}
+
+// settle waits until the program has counted all that the kernel gave it, no
+// more and no less.
+func (b *box) settle(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		for side, c := range b.counters(t) {
+			read := b.given(t, packet.Side(side))
+			if c.received != read || c.received != c.sum() {
+				return fmt.Errorf("from %v: %+v, while the kernel gave %d", packet.Side(side), c, read)
+			}
+		}
+		return nil
+	})
+}
+
+// given is how many frames the kernel gave to the program by a side.
+func (b *box) given(t *testing.T, from packet.Side) (frames int) {
+	t.Helper()
+	must(t, b.Middle.Do(func() error {
+		link, err := netlink.LinkByName(taps[from])
+		if err == nil {
+			frames = int(link.Attrs().Statistics.TxPackets)
+		}
+		return err
+	}))
+	return frames
+}
+
+// describe lists all that the program might change about a namespace.
+func describe(t *testing.T, ns *lab.Namespace) (text string) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return err
+		}
+		for _, l := range links {
+			a := l.Attrs()
+			addresses, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+			if err != nil {
+				return err
+			}
+			text += fmt.Sprintf("%d %s %s up %v mtu %d master %d promisc %d %v", a.Index, a.Name, l.Type(),
+				a.Flags&net.FlagUp != 0, a.MTU, a.MasterIndex, a.Promisc, a.HardwareAddr)
+			for _, address := range addresses {
+				text += " " + address.IPNet.String()
+			}
+			text += setting("ipv6/conf/"+a.Name+"/disable_ipv6") + "\n"
+		}
+		for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+			text += setting("bridge/bridge-nf-call-" + family)
+		}
+		return nil
+	}))
+	return text
+}
+
+// setting returns a network sysctl of the calling thread's namespace.
+func setting(name string) string {
+	value, err := os.ReadFile("/proc/sys/net/" + name)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" %s %s", name, strings.TrimSpace(string(value)))
+}
+
+// sameAs waits for a namespace to be as it was: the kernel gives an interface
+// its link-local address back in its own time.
+func sameAs(t *testing.T, ns *lab.Namespace, before string) {
+	t.Helper()
+	eventually(t, func() error {
+		if now := describe(t, ns); now != before {
+			return fmt.Errorf("before:\n%s\nafter:\n%s", before, now)
+		}
+		return nil
+	})
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

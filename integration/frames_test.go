@@ -1,0 +1,206 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// expectFrames takes the next frames of a packet socket, and compares. The
+// hosts are to be mute.
+func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
+	t.Helper()
+	for i, w := range want {
+		got, err := s.Receive(time.Now().Add(patience))
+		if err != nil {
+			t.Fatalf("frame %d of %d, % x: %v", i, len(want), w[:min(len(w), 64)], err)
+		}
+		if !bytes.Equal(got, w) {
+			t.Fatalf("frame %d of %d is\n% x\n, want\n% x", i, len(want), got, w)
+		}
+	}
+}
+
+// families are those of packettest's hosts, which are nobody's, so that no
+// kernel answers them.
+var families = []struct {
+	name     string
+	ipv6     bool
+	src, dst netip.AddrPort
+}{
+	{"IPv4", false, netip.AddrPortFrom(packettest.InsideIPv4.Next().Next().Next(), 40000), netip.AddrPortFrom(packettest.OutsideIPv4, 5300)},
+	{"IPv6", true, netip.AddrPortFrom(packettest.InsideIPv6.Next().Next().Next(), 40000), netip.AddrPortFrom(packettest.OutsideIPv6, 5300)},
+}
+
+// wires is the box between hosts as frames see them.
+type wires struct {
+	*box
+	sockets [packet.Sides]*lab.Tap
+}
+
+// startMute starts the box between mute hosts.
+func startMute(t *testing.T, rest string) *wires {
+	t.Helper()
+	n := newNetwork(t)
+	mute(t, n)
+	w := &wires{}
+	for side, h := range n.Hosts {
+		w.sockets[side] = tap(t, h)
+	}
+	w.box = start(t, n, rest)
+	return w
+}
+
+// send has a side's host send frames, which are addressed to the other's.
+func (w *wires) send(t *testing.T, from packet.Side, frames ...[]byte) {
+	t.Helper()
+	must(t, w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frames...)...))
+}
+
+// nothingPassed sends a frame that comes after all that was sent before, and
+// expects it to be the next that arrives.
+func (w *wires) nothingPassed(t *testing.T, from packet.Side) {
+	t.Helper()
+	d := packettest.UDP(families[0].src, netip.AddrPortFrom(families[0].dst.Addr(), 5300), []byte("marker"))
+	marker := d.Frame()
+	w.send(t, from, marker)
+	expectFrames(t, w.sockets[from.Other()], marker)
+}
+
+// hasLinkLocal reports whether an interface has an IPv6 address that it may
+// use.
+func hasLinkLocal(t *testing.T, ns *lab.Namespace, nic string) (has bool) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		link, err := netlink.LinkByName(nic)
+		if err != nil {
+			return err
+		}
+		addresses, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		has = len(addresses) > 0
+		return err
+	}))
+	return has
+}
+
+// permutations calls f with each order of the numbers under n.
+func permutations(n int, f func(order []int)) {
+	order := make([]int, 0, n)
+	var extend func(used int)
+	extend = func(used int) {
+		if len(order) == n {
+			f(order)
+			return
+		}
+		for i := range n {
+			if used&(1<<i) == 0 {
+				order = append(order, i)
+				extend(used | 1<<i)
+				order = order[:len(order)-1]
+			}
+		}
+	}
+	extend(0)
+}
+
+func TestFragmentsInAnyOrder(t *testing.T) {
+	w := startMute(t, acceptAll)
+	for _, f := range families {
+		t.Run(f.name, func(t *testing.T) {
+			id := uint32(0)
+			permutations(4, func(order []int) {
+				id++
+				d := packettest.UDP(f.src, f.dst, packettest.Body(4000+int(id)))
+				d.ID = id
+				frames := d.Fragments(1040)
+				for _, i := range order {
+					w.send(t, packet.Inside, frames[i])
+				}
+				expectFrames(t, w.sockets[packet.Outside], frames...)
+			})
+		})
+	}
+}
+
+// TestFragmentsOfMany mixes what must not: datagrams of one sender, of both
+// sides, and of VLANs.
+func TestFragmentsOfMany(t *testing.T) {
+	w := startMute(t, acceptAll)
+	for _, f := range families {
+		datagram := func(size int, id uint32, tags ...packet.Tag) [][]byte {
+			d := packettest.UDP(f.src, f.dst, packettest.Body(size))
+			d.ID, d.Tags = id, tags
+			return d.Fragments(1440) // leaves room for two tags
+		}
+		t.Run(f.name+" interleaved", func(t *testing.T) {
+			a, b := datagram(4000, 1), datagram(3000, 2)
+			w.send(t, packet.Inside, b[2], a[1], b[0], a[0], b[1], a[2])
+			expectFrames(t, w.sockets[packet.Outside], append(b, a...)...)
+		})
+		t.Run(f.name+" same identification from both sides", func(t *testing.T) {
+			a, b := datagram(4000, 3), datagram(4001, 3)
+			for i := range a {
+				w.send(t, packet.Inside, a[i])
+				w.send(t, packet.Outside, b[len(b)-1-i])
+			}
+			expectFrames(t, w.sockets[packet.Outside], a...)
+			expectFrames(t, w.sockets[packet.Inside], b...)
+		})
+		t.Run(f.name+" sides don't mix", func(t *testing.T) {
+			a, b := datagram(2000, 4), datagram(2000, 4)
+			w.send(t, packet.Inside, a[0])
+			w.send(t, packet.Outside, b[1])
+			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == 1 })
+			w.awaitCounters(t, packet.Outside, func(c counters) bool { return c.waiting == 1 })
+			w.nothingPassed(t, packet.Inside)
+			w.nothingPassed(t, packet.Outside)
+			w.send(t, packet.Inside, a[1])
+			w.send(t, packet.Outside, b[0])
+			expectFrames(t, w.sockets[packet.Outside], a...)
+			expectFrames(t, w.sockets[packet.Inside], b...)
+		})
+		t.Run(f.name+" VLANs don't mix", func(t *testing.T) {
+			ten, twenty := packet.Tag{TPID: 0x8100, TCI: 10}, packet.Tag{TPID: 0x8100, TCI: 20}
+			service := packet.Tag{TPID: 0x88a8, TCI: 10}
+			all := [][][]byte{
+				datagram(2000, 5), datagram(2000, 5, ten), datagram(2000, 5, twenty),
+				datagram(2000, 5, service), datagram(2000, 5, service, ten), datagram(2000, 5, service, twenty),
+			}
+			for i, frames := range all {
+				w.send(t, packet.Inside, frames[i%2])
+			}
+			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == len(all) })
+			w.nothingPassed(t, packet.Inside)
+			for i, frames := range all {
+				w.send(t, packet.Inside, frames[1-i%2])
+				expectFrames(t, w.sockets[packet.Outside], frames...)
+			}
+		})
+	}
+}
+
+// TestAtomicFragments sends whole packets with a fragment header (RFC 6946)
+// of the same identification.
+func TestAtomicFragments(t *testing.T) {
+	for _, mode := range []string{"reassemble", "drop"} {
+		t.Run(mode, func(t *testing.T) {
+			w := startMute(t, fmt.Sprintf("[fragments]\nmode = %q\n", mode)+acceptAll)
+			for size := range 3 {
+				d := packettest.UDP(families[1].src, families[1].dst, packettest.Body(size))
+				d.ID = 1
+				frame := d.Fragment(0, d.Payload, false)
+				w.send(t, packet.Inside, frame)
+				expectFrames(t, w.sockets[packet.Outside], frame)
+			}
+			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.reassembled == 0 && c.forwarded == 3 })
+		})
+	}
+}

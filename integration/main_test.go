@@ -1,0 +1,68 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"fragwall/integration/lab"
+)
+
+// binary is the program under test.
+var (
+	binary     string
+	buildFlags = []string{"build"}
+)
+
+// patience is how long a test waits for what should come at once.
+const patience = 20 * time.Second
+
+func TestMain(m *testing.M) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	rerun, code, err := lab.Enter(ctx)
+	stop()
+	if err == nil && !rerun {
+		code, err = runTests(m)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "integration tests can't run here:", err)
+		if code = 0; os.Getenv("CI") != "" {
+			code = 1 // there they must not be skipped
+		}
+	}
+	os.Exit(code)
+}
+
+// runTests builds the program and runs the tests. Its error is about what is
+// missing to run them.
+func runTests(m *testing.M) (code int, err error) {
+	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	if err := tun.Close(); err != nil {
+		return 0, err
+	}
+	if _, err := exec.LookPath("ping"); err != nil {
+		return 0, err
+	}
+	dir, err := os.MkdirTemp("", "fragwall-integration")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "fragwall")
+	build := exec.Command("go", append(buildFlags, "-o", binary, "fragwall/cmd/fragwall")...)
+	build.Stdout, build.Stderr = os.Stderr, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "build fragwall:", err)
+		return 1, nil
+	}
+	return m.Run(), nil
+}

@@ -1,0 +1,161 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"fragwall/integration/lab"
+)
+
+// process is the program under way.
+type process struct {
+	*os.Process
+	stdout, stderr record
+	ended          chan struct{} // closed when code is set
+	code           int
+}
+
+// launch starts the program in a namespace, on a thread that prepare, where
+// there is one, may change as it likes. Should the tests die, so does the
+// program.
+func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
+	t.Helper()
+	p := &process{ended: make(chan struct{})}
+	c := exec.Command(binary, arguments...)
+	c.Stdout, c.Stderr = &p.stdout, &p.stderr
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	started := make(chan error, 1)
+	go func() {
+		_ = ns.Do(func() error { // whose thread has to outlive the process
+			if prepare != nil {
+				if err := prepare(); err != nil {
+					started <- fmt.Errorf("prepare: %w", err)
+					return nil
+				}
+			}
+			err := c.Start()
+			started <- err
+			if err == nil {
+				_ = c.Wait()
+				p.code = c.ProcessState.ExitCode()
+				close(p.ended)
+			}
+			return nil
+		})
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	p.Process = c.Process
+	t.Cleanup(func() {
+		if !p.hasEnded() {
+			_ = p.Kill()
+			<-p.ended
+		}
+	})
+	return p
+}
+
+func (p *process) hasEnded() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// wait returns the exit code; -1 for a signal.
+func (p *process) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-p.ended:
+		return p.code
+	case <-time.After(patience):
+		t.Fatalf("the program has not ended; it said:\n%s", p.stderr.String())
+		return 0
+	}
+}
+
+// signal sends a signal to a process that should be there.
+func (p *process) signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := p.Signal(s); err != nil {
+		t.Fatalf("%v: %v; the program said:\n%s", s, err, p.stderr.String())
+	}
+}
+
+// record keeps what a process writes, one Write each.
+type record struct {
+	mu      sync.Mutex
+	text    strings.Builder
+	changed chan struct{} // closed at the next change; nil where nobody waits
+}
+
+// Write implements [io.Writer].
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.changed != nil {
+		close(r.changed)
+		r.changed = nil
+	}
+	return r.text.Write(b)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
+}
+
+// await waits until the text holds a word beyond its first from bytes, and
+// returns all that is there from then.
+func (r *record) await(t *testing.T, p *process, from int, word string) string {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		r.mu.Lock()
+		text := r.text.String()[from:]
+		if r.changed == nil {
+			r.changed = make(chan struct{})
+		}
+		changed := r.changed
+		r.mu.Unlock()
+		if strings.Contains(text, word) {
+			return text
+		}
+		select {
+		case <-changed:
+		case <-p.ended:
+			if text := r.String()[from:]; strings.Contains(text, word) {
+				return text
+			}
+			t.Fatalf("the program ended with %d before it said %q:\n%s%s", p.code, word, p.stdout.String(), p.stderr.String())
+		case <-deadline:
+			t.Fatalf("the program has not said %q:\n%s%s", word, p.stdout.String(), p.stderr.String())
+		}
+	}
+}
+
+// eventually waits until try succeeds, for what no event tells of.
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
