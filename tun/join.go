@@ -183,7 +183,7 @@ func (j *Junction) addBridge(c JoinConfig) (netlink.Link, error) {
 // silence keeps a device from speaking IPv6: no router solicitation, no
 // listener report, no duplicate address detection.
 func (j *Junction) silence(device string) error {
-	return j.setSysctl("net/ipv6/conf/"+device+"/disable_ipv6", "1")
+	return j.setSysctl(ipv6Switch(device), "1")
 }
 
 func (j *Junction) setMTU(nic netlink.Link, mtu int) error {

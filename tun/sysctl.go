@@ -15,25 +15,37 @@ import (
 // of the thread that opens a file there.
 const sysctlRoot = "/proc/sys"
 
-// setSysctl sets a kernel parameter until Close. One that the kernel does not
-// have, as where IPv6 is not built in, needs no setting.
-func (j *Junction) setSysctl(name, value string) error {
+// ipv6Switch is the sysctl that turns a device's IPv6 off.
+func ipv6Switch(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }
+
+// swapSysctl sets a kernel parameter and returns what it was before, nil if
+// that was the same. One that the kernel does not have, as where IPv6 is not
+// built in, needs no setting.
+func swapSysctl(name, value string) (old []byte, err error) {
 	path := filepath.Join(sysctlRoot, name)
-	old, err := os.ReadFile(path)
+	old, err = os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read sysctl: %w", err)
+		return nil, fmt.Errorf("read sysctl: %w", err)
 	}
 	if strings.TrimSpace(string(old)) == value {
-		return nil
+		return nil, nil
 	}
 	if err := os.WriteFile(path, []byte(value), 0); err != nil {
-		return fmt.Errorf("set sysctl to %s: %w", value, err)
+		return nil, fmt.Errorf("set sysctl to %s: %w", value, err)
 	}
-	j.undo.push(func() error { return os.WriteFile(path, old, 0) })
-	return nil
+	return old, nil
+}
+
+// setSysctl sets a kernel parameter until Close.
+func (j *Junction) setSysctl(name, value string) error {
+	old, err := swapSysctl(name, value)
+	if err == nil && old != nil {
+		j.undo.push(func() error { return os.WriteFile(filepath.Join(sysctlRoot, name), old, 0) })
+	}
+	return err
 }
 
 // bypassNetfilter keeps bridged frames out of the IP layer's netfilter, which

@@ -80,6 +80,10 @@ func (t *TAP) start(mtu int) error {
 	if err := netlink.LinkSetMTU(link, mtu); err != nil {
 		return fmt.Errorf("set mtu %d: %w", mtu, err)
 	}
+	// An interface that comes up speaks IPv6 at once, into the wire.
+	if _, err := swapSysctl(ipv6Switch(t.name), "1"); err != nil {
+		return err
+	}
 	return netlink.LinkSetUp(link)
 }
 

@@ -1,0 +1,66 @@
+package integration_test
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestBoxIsSilent listens for longer than a new IPv6 interface takes to look
+// for duplicates of its address, for routers, and to report its groups twice
+// (RFC 4861 §6.3.7, RFC 4862 §5.4, RFC 3810 §9.11: within a second each).
+func TestBoxIsSilent(t *testing.T) {
+	t.Parallel()
+	n := newNetwork(t)
+	mute(t, n)
+	var sockets [packet.Sides]*lab.Tap
+	for side, h := range n.Hosts {
+		sockets[side] = tap(t, h)
+	}
+	start(t, n, acceptAll)
+	quiet := time.Now().Add(3 * time.Second)
+	for side, s := range sockets {
+		frame, err := s.Receive(quiet)
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the %v host got % x, %v", packet.Side(side), frame, err)
+		}
+	}
+	marker := lab.Between(n.Hosts[packet.Inside], n.Hosts[packet.Outside], packettest.Datagram{}.Ethernet(0x88b5, []byte("marker")))
+	must(t, sockets[packet.Inside].Send(marker...))
+	expectFrames(t, sockets[packet.Outside], marker...)
+}
+
+// TestSettingsComeBack has interfaces that speak IPv6 of their own and whose
+// MTU is another, and the kernel's netfilter look at bridges.
+func TestSettingsComeBack(t *testing.T) {
+	n, err := lab.New()
+	must(t, err)
+	t.Cleanup(n.Close)
+	eventually(t, func() error { // for the address that is to come back
+		if !hasLinkLocal(t, n.Middle, lab.InsideNIC) {
+			return errors.New("no link-local address")
+		}
+		return nil
+	})
+	before := describe(t, n.Middle)
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+"mtu = 1400\n"+acceptAll))
+	b.stderr.await(t, b.process, 0, "ready")
+	strangers := watch(t, n)
+	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
+		if hasLinkLocal(t, n.Middle, nic) {
+			t.Errorf("%s speaks IPv6 still", nic)
+		}
+	}
+	if now := describe(t, n.Middle); now == before {
+		t.Error("nothing changed")
+	}
+	strangers()
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}
