@@ -152,42 +152,6 @@ func (h *Host) configure() error {
 	return nil
 }
 
-// VLAN gives the host an interface in a VLAN of its own interface's, and
-// returns the host as it is there: with addresses in 10.0.VID.0/24 and
-// 2001:db8:0:VID::/64, where the VID is 1 to 255. Of the tag, the priority
-// stays 0.
-func (h *Host) VLAN(tag packet.Tag) (*Host, error) {
-	vid := byte(tag.VID())
-	ipv4, ipv6 := h.IPv4.As4(), h.IPv6.As16()
-	ipv4[2], ipv6[7] = vid, vid
-	v := &Host{
-		Namespace: h.Namespace,
-		NIC:       fmt.Sprintf("%s.%d", h.NIC, vid),
-		IPv4:      netip.AddrFrom4(ipv4),
-		IPv6:      netip.AddrFrom16(ipv6),
-	}
-	err := h.Do(func() error {
-		parent, err := netlink.LinkByName(h.NIC)
-		if err != nil {
-			return err
-		}
-		attributes := netlink.NewLinkAttrs()
-		attributes.Name, attributes.ParentIndex = v.NIC, parent.Attrs().Index
-		if err := netlink.LinkAdd(&netlink.Vlan{
-			LinkAttrs:    attributes,
-			VlanId:       int(vid),
-			VlanProtocol: netlink.VlanProtocol(tag.TPID),
-		}); err != nil {
-			return err
-		}
-		return v.configure()
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make vlan interface %q of host %q: %w", v.NIC, h.name, err)
-	}
-	return v, nil
-}
-
 // quiet has an interface neither solicit routers nor wait for duplicates of
 // its addresses.
 func quiet(nic string) error {

@@ -1,0 +1,155 @@
+package integration_test
+
+import (
+	"fmt"
+	"testing"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestBytesOfFrames sends frames of every kind both ways, and expects exactly
+// them.
+func TestBytesOfFrames(t *testing.T) {
+	w := startMute(t, acceptAll)
+	frames := append(etherTypes(), groupAddresses()...)
+	frames = append(frames, packets()...)
+	for from := range packet.Side(packet.Sides) {
+		t.Run("from "+from.String(), func(t *testing.T) {
+			for _, f := range frames {
+				copy(f[6:], w.Hosts[from].MAC)
+				must(t, w.sockets[from].Send(f))
+				expectFrames(t, w.sockets[from.Other()], f)
+			}
+		})
+	}
+	w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.received == len(frames) && c.forwarded == len(frames) })
+}
+
+// etherTypes are frames without IP: known types, unknown ones, 802.3 lengths.
+func etherTypes() (frames [][]byte) {
+	for _, etherType := range []uint16{
+		0x0806, // ARP
+		0x8035, // RARP
+		0x0842, // Wake-on-LAN
+		0x8847, // MPLS
+		0x8863, // PPPoE discovery
+		0x8864, // PPPoE session
+		0x88b5, // IEEE local experimental
+		0x88e5, // MACsec
+		0x88f7, // PTP
+		0x8902, // CFM
+		0x9000, // loopback
+		0x9100, // an old type of VLAN tag
+		0x22f0, // AVTP
+		0xffff, // reserved
+		0x0003, // 802.3 length of the LLC header alone
+		0x0026, // 802.3 length, padding behind
+		0x05dc, // the largest 802.3 length
+		0x05ff, // neither length nor type
+	} {
+		for _, size := range []int{0, 3, 28, 46, 1500} {
+			if etherType == 0x8864 && size < 8 {
+				continue // less than its header, which the kernel's br_netfilter drops
+			}
+			frames = append(frames, packettest.Datagram{}.Ethernet(etherType, packettest.Body(size)))
+		}
+	}
+	broadcast := packettest.Datagram{}.Ethernet(0x0806, packettest.Body(46))
+	copy(broadcast, "\xff\xff\xff\xff\xff\xff")
+	return append(frames, broadcast)
+}
+
+// groupAddresses are frames to the link-local groups that bridges keep to
+// themselves, all but that of pause frames, and to others that stand for a
+// protocol.
+func groupAddresses() (frames [][]byte) {
+	add := func(group string, etherType uint16) {
+		f := packettest.Datagram{}.Ethernet(etherType, packettest.Body(46))
+		copy(f, group)
+		frames = append(frames, f)
+	}
+	for last := range byte(0x10) {
+		if last != 1 {
+			add(string([]byte{0x01, 0x80, 0xc2, 0, 0, last}), 0x88b5)
+		}
+	}
+	add("\x01\x80\xc2\x00\x00\x00", 38)     // spanning tree
+	add("\x01\x80\xc2\x00\x00\x02", 0x8809) // LACP
+	add("\x01\x80\xc2\x00\x00\x03", 0x888e) // EAPOL
+	add("\x01\x80\xc2\x00\x00\x0e", 0x88cc) // LLDP
+	add("\x01\x80\xc2\x00\x00\x21", 0x88f5) // MVRP
+	add("\x01\x00\x0c\xcc\xcc\xcc", 46)     // CDP
+	add("\x01\x1b\x19\x00\x00\x00", 0x88f7) // PTP
+	return frames
+}
+
+// packets are IP packets under all kinds of tags, short ones padded and long
+// ones as long as the MTU lets them.
+func packets() (frames [][]byte) {
+	const q, ad = 0x8100, 0x88a8
+	for _, f := range families {
+		for _, tags := range [][]packet.Tag{
+			nil,
+			{{TPID: q, TCI: 0xe000}}, // a priority only
+			{{TPID: q, TCI: 0xf00a}}, // priority 7, drop eligible, VLAN 10
+			{{TPID: ad, TCI: 0x1fff}},
+			{{TPID: ad, TCI: 0x300a}, {TPID: q, TCI: 0xb00b}},
+			{{TPID: q, TCI: 10}, {TPID: q, TCI: 0xffff}},
+			{{TPID: q, TCI: 10}, {TPID: ad, TCI: 11}},
+			{{TPID: ad, TCI: 10}, {TPID: ad, TCI: 0}},
+		} {
+			for _, size := range []int{0, 1, 5, 1000} {
+				d := packettest.UDP(f.src, f.dst, packettest.Body(size))
+				d.Tags = tags
+				frame := d.Frame()
+				frames = append(frames, frame)
+				if len(frame) < 60 { // the padding is part of the frame, whatever is in it
+					frames = append(frames, append(d.Frame(), packettest.Body(60-len(frame))...))
+				}
+			}
+		}
+		largest := packettest.UDP(f.src, f.dst, packettest.Body(mtuPayload(f.ipv6)))
+		frames = append(frames, largest.Frame())
+		largest.Tags = []packet.Tag{{TPID: q, TCI: 10}}
+		frames = append(frames, largest.Frame())
+	}
+	return frames
+}
+
+// mtuPayload is the UDP payload of the largest packet that is whole.
+func mtuPayload(ipv6 bool) int {
+	if ipv6 {
+		return lab.MTU - 40 - 8
+	}
+	return lab.MTU - 20 - 8
+}
+
+// TestFullSizeBehindTags sends packets of exactly the MTU with tags of every
+// kind. The kernel lets no packet socket send so long a frame.
+func TestFullSizeBehindTags(t *testing.T) {
+	w := startMute(t, acceptAll)
+	for side, h := range w.Hosts {
+		from := packet.Side(side)
+		trunk := trunk(t, h)
+		for _, tpids := range [][]uint16{{0x88a8}, {0x88a8, 0x8100}, {0x8100, 0x8100}, {0x8100, 0x88a8}, {0x88a8, 0x88a8}} {
+			for _, f := range families {
+				t.Run(fmt.Sprintf("%s from %v %#x", f.name, from, tpids), func(t *testing.T) {
+					d := packettest.UDP(f.src, f.dst, packettest.Body(mtuPayload(f.ipv6)))
+					for i, tpid := range tpids {
+						d.Tags = append(d.Tags, packet.Tag{TPID: tpid, TCI: uint16(0xf00a + i)})
+					}
+					whole := lab.Between(h, w.Hosts[from.Other()], d.Frame())
+					must(t, trunk.Send(whole...))
+					expectFrames(t, w.sockets[from.Other()], whole...)
+
+					d.Payload = packettest.UDP(f.src, f.dst, packettest.Body(65507)).Payload
+					fragments := lab.Between(h, w.Hosts[from.Other()], d.Fragments(mtuPayload(f.ipv6)&^7)...)
+					must(t, trunk.Send(fragments...))
+					expectFrames(t, w.sockets[from.Other()], fragments...)
+				})
+			}
+		}
+	}
+}

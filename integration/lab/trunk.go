@@ -1,0 +1,228 @@
+package lab
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+)
+
+// Trunk makes a host's interface one that carries VLANs, on kernels without
+// VLAN interfaces too.
+//
+//	host's IP ── TAP ──► tags put on ──► TAP ── bridge ──► interface
+//	host's IP ── TAP ◄── tags taken off ◄── packet socket ◄── interface
+//
+// What is sent goes by a bridge of the host's own, because there the kernel
+// takes the outer tag for one that the interface puts on: only so may a frame
+// with two tags hold a packet of the whole MTU.
+type Trunk struct {
+	host   *Host
+	egress *os.File // the TAP in the bridge
+	tap    *Tap
+	done   sync.WaitGroup
+
+	// mu guards
+	mu    sync.Mutex
+	vlans []vlan
+}
+
+// vlan is an interface behind tags.
+type vlan struct {
+	tags []byte // as they stand in the frame
+	file *os.File
+}
+
+const (
+	macs    = 12 // bytes of the addresses that the tags stand behind
+	tagSize = 4
+)
+
+// OpenTrunk makes the host's interface a trunk until [Trunk.Close]. From then
+// on the host can be spoken to in its VLANs alone.
+func (h *Host) OpenTrunk() (t *Trunk, err error) {
+	t = &Trunk{host: h}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("make interface %q a trunk: %w", h.NIC, err), t.Close())
+		}
+	}()
+	if t.tap, err = h.OpenTap(h.NIC); err != nil {
+		return t, err
+	}
+	if err = h.Do(t.bridge); err != nil {
+		return t, err
+	}
+	t.done.Go(t.distribute)
+	return t, nil
+}
+
+// bridge joins a new TAP to the host's interface, such that what is written to
+// the TAP leaves by it.
+func (t *Trunk) bridge() (err error) {
+	const tap, bridge = "trunk", "trunk-br"
+	if t.egress, err = newTAP(tap); err != nil {
+		return err
+	}
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = bridge
+	snooping := false
+	b := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &snooping}
+	if err := netlink.LinkAdd(b); err != nil {
+		return fmt.Errorf("make bridge %q: %w", bridge, err)
+	}
+	for _, port := range []string{tap, t.host.NIC} {
+		link, err := netlink.LinkByName(port)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(netlink.LinkSetMaster(link, b), netlink.LinkSetLearning(link, false)); err != nil {
+			return fmt.Errorf("join %q to bridge %q: %w", port, bridge, err)
+		}
+	}
+	return errors.Join(noIPv6(tap), noIPv6(bridge), up(tap), up(bridge))
+}
+
+// VLAN gives the host an interface behind tags, outermost first, and returns
+// the host as it is there: with addresses in 10.0.VID.0/24 and
+// 2001:db8:0:VID::/64, where the innermost VID is 1 to 255.
+func (t *Trunk) VLAN(tags ...packet.Tag) (*Host, error) {
+	var v vlan
+	for _, tag := range tags {
+		v.tags = binary.BigEndian.AppendUint16(v.tags, tag.TPID)
+		v.tags = binary.BigEndian.AppendUint16(v.tags, tag.TCI)
+	}
+	vid := byte(tags[len(tags)-1].VID())
+	ipv4, ipv6 := t.host.IPv4.As4(), t.host.IPv6.As16()
+	ipv4[2], ipv6[7] = vid, vid
+	h := &Host{
+		Namespace: t.host.Namespace,
+		NIC:       fmt.Sprintf("vlan%d", vid),
+		IPv4:      netip.AddrFrom4(ipv4),
+		IPv6:      netip.AddrFrom16(ipv6),
+	}
+	err := h.Do(func() (err error) {
+		if v.file, err = newTAP(h.NIC); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(h.NIC)
+		if err == nil {
+			err = netlink.LinkSetHardwareAddr(link, t.host.MAC)
+		}
+		if err == nil {
+			err = h.configure()
+		}
+		if err != nil {
+			err = errors.Join(err, v.file.Close())
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make vlan interface %q: %w", h.NIC, err)
+	}
+	t.mu.Lock()
+	t.vlans = append(t.vlans, v)
+	t.mu.Unlock()
+	t.done.Go(func() { t.collect(v) })
+	return h, nil
+}
+
+// Send has the interface send frames with their tags.
+func (t *Trunk) Send(frames ...[]byte) error {
+	for _, f := range frames {
+		if _, err := t.egress.Write(f); err != nil {
+			return fmt.Errorf("send frame of %d bytes: %w", len(f), err)
+		}
+	}
+	return nil
+}
+
+// collect tags what the host sends by a VLAN's interface.
+func (t *Trunk) collect(v vlan) {
+	frame := make([]byte, 1<<16)
+	for {
+		n, err := v.file.Read(frame[len(v.tags):])
+		if err != nil {
+			return // closed
+		}
+		copy(frame, frame[len(v.tags):][:macs])
+		copy(frame[macs:], v.tags)
+		if err := t.Send(frame[:len(v.tags)+n]); err != nil {
+			return
+		}
+	}
+}
+
+// distribute gives each VLAN's interface what comes for it.
+func (t *Trunk) distribute() {
+	for {
+		frame, err := t.tap.Receive(time.Time{})
+		if err != nil {
+			return // closed
+		}
+		t.mu.Lock()
+		for _, v := range t.vlans {
+			rest, ok := bytes.CutPrefix(frame[macs:], v.tags)
+			if ok && !tagged(rest) {
+				// A frame that the interface does not take is lost, as on a wire.
+				_, _ = v.file.Write(append(frame[:macs:macs], rest...))
+			}
+		}
+		t.mu.Unlock()
+	}
+}
+
+// tagged reports whether what follows the addresses is a VLAN tag.
+func tagged(b []byte) bool {
+	if len(b) < tagSize {
+		return false
+	}
+	tpid := binary.BigEndian.Uint16(b)
+	return tpid == unix.ETH_P_8021Q || tpid == unix.ETH_P_8021AD
+}
+
+// Close ends the trunk, and removes its TAPs and their interfaces.
+func (t *Trunk) Close() error {
+	var errs []error
+	if t.tap != nil {
+		errs = append(errs, t.tap.Close())
+	}
+	if t.egress != nil {
+		errs = append(errs, t.egress.Close())
+	}
+	t.mu.Lock()
+	for _, v := range t.vlans {
+		errs = append(errs, v.file.Close())
+	}
+	t.mu.Unlock()
+	t.done.Wait()
+	return errors.Join(errs...)
+}
+
+// newTAP makes a TAP in the namespace of the calling thread. It goes when the
+// file is closed.
+func newTAP(name string) (*os.File, error) {
+	device, err := water.New(water.Config{
+		DeviceType:             water.TAP,
+		PlatformSpecificParams: water.PlatformSpecificParams{Name: name},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make tap %q: %w", name, err)
+	}
+	return device.ReadWriteCloser.(*os.File), nil
+}
+
+// noIPv6 keeps an interface from speaking IPv6.
+func noIPv6(nic string) error {
+	return Sysctl(map[string]string{"net/ipv6/conf/" + nic + "/disable_ipv6": "1"})
+}
