@@ -84,7 +84,7 @@ func start(t *testing.T, n *lab.Network, rest string) *box {
 	strangers := watch(t, n)
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+rest))
-	b.stderr.await(t, b.process, 0, "ready")
+	b.ready(t)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the program said:\n%s", b.stderr.String())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -115,10 +116,17 @@ func (r *record) String() string {
 	return r.text.String()
 }
 
-// await waits until the text holds a word beyond its first from bytes, and
-// returns all that is there from then.
-func (r *record) await(t *testing.T, p *process, from int, word string) string {
+// ready waits until frames flow.
+func (p *process) ready(t *testing.T) {
 	t.Helper()
+	p.stderr.await(t, p, 0, `\bready\b`)
+}
+
+// await waits until the text beyond its first from bytes matches a regular
+// expression, and returns it.
+func (r *record) await(t *testing.T, p *process, from int, expression string) string {
+	t.Helper()
+	want := regexp.MustCompile(expression)
 	deadline := time.After(patience)
 	for {
 		r.mu.Lock()
@@ -128,18 +136,18 @@ func (r *record) await(t *testing.T, p *process, from int, word string) string {
 		}
 		changed := r.changed
 		r.mu.Unlock()
-		if strings.Contains(text, word) {
+		if want.MatchString(text) {
 			return text
 		}
 		select {
 		case <-changed:
 		case <-p.ended:
-			if text := r.String()[from:]; strings.Contains(text, word) {
+			if text := r.String()[from:]; want.MatchString(text) {
 				return text
 			}
-			t.Fatalf("the program ended with %d before it said %q:\n%s%s", p.code, word, p.stdout.String(), p.stderr.String())
+			t.Fatalf("the program ended with %d before it said %q:\n%s%s", p.code, expression, p.stdout.String(), p.stderr.String())
 		case <-deadline:
-			t.Fatalf("the program has not said %q:\n%s%s", word, p.stdout.String(), p.stderr.String())
+			t.Fatalf("the program has not said %q:\n%s%s", expression, p.stdout.String(), p.stderr.String())
 		}
 	}
 }

@@ -50,7 +50,7 @@ func TestSettingsComeBack(t *testing.T) {
 	before := describe(t, n.Middle)
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+"mtu = 1400\n"+acceptAll))
-	b.stderr.await(t, b.process, 0, "ready")
+	b.ready(t)
 	strangers := watch(t, n)
 	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
 		if hasLinkLocal(t, n.Middle, nic) {

@@ -1,0 +1,66 @@
+package integration_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+)
+
+// TestDemo reads what the demo shows.
+func TestDemo(t *testing.T) {
+	p, clean := startDemo(t)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d:\n%s%s", code, p.stdout.String(), p.stderr.String())
+	}
+	shown := p.stdout.String()
+	for _, want := range []string{
+		"ok      IPv4: a fragmented request", "ok      IPv6: a fragmented request",
+		"ok      IPv4: the same to port 5999", "ok      IPv6: the same to port 5999",
+		"ok      IPv4: fragments in reverse", "ok      IPv6: fragments in reverse",
+		"ok      IPv4: a TCP transfer", "ok      IPv6: a TCP transfer",
+		"from inside  received ", "from outside received ",
+	} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("no line %q", want)
+		}
+	}
+	if strings.Contains(shown, "FAILED") || p.stderr.String() != "" {
+		t.Errorf("%s%s", shown, p.stderr.String())
+	}
+	clean()
+}
+
+// TestDemoInterrupted stops it in the middle of its account.
+func TestDemoInterrupted(t *testing.T) {
+	p, clean := startDemo(t)
+	p.stdout.await(t, p, 0, "ok ")
+	p.signal(t, syscall.SIGINT)
+	if code := p.wait(t); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if said := p.stderr.String(); said != "fragwall: demo: interrupted\n" {
+		t.Errorf("said %q", said)
+	}
+	clean()
+}
+
+// startDemo runs the demo in a namespace, and returns what looks for leavings.
+func startDemo(t *testing.T) (p *process, clean func()) {
+	t.Helper()
+	ns, err := lab.NewNamespace("demo")
+	must(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	before := describe(t, ns)
+	p = launch(t, ns, nil, "demo")
+	return p, func() {
+		t.Helper()
+		sameAs(t, ns, before)
+		if err := unix.Kill(-p.Pid, 0); err != unix.ESRCH { // its process group
+			t.Errorf("processes are left: %v", err)
+		}
+	}
+}
