@@ -47,6 +47,9 @@ func (j *Junction) Close() error {
 }
 
 func (j *Junction) join(c JoinConfig) error {
+	if err := removeLeftover(c.Bridge); err != nil { // which may hold the NIC
+		return err
+	}
 	nic, err := findNIC(c.NIC)
 	if err != nil {
 		return err
@@ -54,9 +57,6 @@ func (j *Junction) join(c JoinConfig) error {
 	tap, err := netlink.LinkByName(c.TAP)
 	if err != nil {
 		return fmt.Errorf("tap %q: %w", c.TAP, err)
-	}
-	if err := removeLeftover(c.Bridge); err != nil {
-		return err
 	}
 	if err := j.bypassNetfilter(); err != nil {
 		return err

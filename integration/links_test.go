@@ -1,0 +1,138 @@
+package integration_test
+
+import (
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestKilledAndStartedAgain leaves the bridges to the next that runs, and the
+// NICs in them. What sysctls were before, nobody knows then.
+func TestKilledAndStartedAgain(t *testing.T) {
+	n := newNetwork(t)
+	must(t, n.Middle.Do(noNetfilter))
+	before := describe(t, n.Middle)
+	killed := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	killed.ready(t)
+	killed.signal(t, syscall.SIGKILL)
+	killed.wait(t)
+	if !strings.Contains(describe(t, n.Middle), "fw-in-br") {
+		t.Fatal("the kernel removed the bridge itself")
+	}
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	b.ready(t)
+	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{4000})
+	b.settle(t)
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}
+
+// setLink brings a device of the middle up or down.
+func setLink(t *testing.T, n *lab.Network, name string, set func(netlink.Link) error) {
+	t.Helper()
+	must(t, n.Middle.Do(func() error {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return set(link)
+	}))
+}
+
+// TestLinksGoDownAndUp has each device be down while frames come.
+func TestLinksGoDownAndUp(t *testing.T) {
+	w := startMute(t, acceptAll)
+	f := families[0]
+	for _, device := range []string{lab.InsideNIC, lab.OutsideNIC, "fw-in", "fw-out", "fw-in-br", "fw-out-br"} {
+		t.Run(device, func(t *testing.T) {
+			setLink(t, w.Network, device, netlink.LinkSetDown)
+			for from := range packet.Side(packet.Sides) {
+				frame := packettest.UDP(f.src, f.dst, packettest.Body(9)).Frame()
+				// Refused where the cable is out.
+				_ = w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frame)...)
+			}
+			w.settle(t)
+			setLink(t, w.Network, device, netlink.LinkSetUp)
+			for from := range packet.Side(packet.Sides) {
+				w.awaitLink(t, from)
+				frames := packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)
+				w.send(t, from, frames[2], frames[1], frames[0])
+				awaitFrame(t, w.sockets[from.Other()], func(p *packet.Parsed) bool { return p.Fragment.Present && !p.Fragment.More })
+			}
+		})
+	}
+}
+
+// awaitLink sends until something arrives: the kernel looks at the state of
+// links in its own time.
+func (w *wires) awaitLink(t *testing.T, from packet.Side) {
+	t.Helper()
+	eventually(t, func() error {
+		frame := packettest.UDP(families[0].src, families[0].dst, nil).Frame()
+		if err := w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frame)...); err != nil {
+			return err
+		}
+		_, err := w.sockets[from.Other()].Receive(time.Now().Add(20 * time.Millisecond))
+		return err
+	})
+}
+
+// TestNICRemoved takes a NIC away while the program runs; that ends nothing.
+func TestNICRemoved(t *testing.T) {
+	n := newNetwork(t)
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	b.ready(t)
+	must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
+	without := describe(t, n.Middle)
+	client := listen(t, n.Hosts[packet.Inside], true, 0)
+	_, err := client.WriteToUDPAddrPort(packettest.Body(4000), address(client))
+	must(t, err)
+	b.settle(t)
+	if now := describe(t, n.Middle); now != without {
+		t.Errorf("before:\n%s\nafter:\n%s", without, now)
+	}
+	b.stop(t)
+	onlyNIC(t, n, lab.InsideNIC)
+}
+
+// TestTAPRemoved takes a TAP away, without which there is nothing left to do.
+func TestTAPRemoved(t *testing.T) {
+	n := newNetwork(t)
+	before := describe(t, n.Middle)
+	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	p.ready(t)
+	mark := len(p.stderr.String())
+	must(t, n.Middle.Do(func() error { return remove("fw-out") }))
+	if code := p.wait(t); code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if said := p.stderr.String()[mark:]; !strings.Contains(said, `"fw-out"`) || !strings.Contains(said, "removed") {
+		t.Errorf("said:\n%s", said)
+	}
+	sameAs(t, n.Middle, before)
+}
+
+// onlyNIC expects one NIC and the loopback interface in the middle.
+func onlyNIC(t *testing.T, n *lab.Network, name string) {
+	t.Helper()
+	var names []string
+	must(t, n.Middle.Do(func() error {
+		links, err := netlink.LinkList()
+		for _, l := range links {
+			names = append(names, l.Attrs().Name)
+		}
+		return err
+	}))
+	if len(names) != 2 || names[0] != "lo" || names[1] != name {
+		t.Errorf("left: %q", names)
+	}
+}
