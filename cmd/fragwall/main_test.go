@@ -1,0 +1,89 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const (
+	validFile = `
+[inside]
+tap = "fw-in"
+[outside]
+tap = "fw-out"
+[[rule]]
+name = "dns"
+action = "accept"
+`
+	wrongFile = `
+[inside]
+tap = "fw-in"
+[outside]
+tap = "fw-out"
+tapp = "fw-out"
+[policy]
+default = "perhaps"
+`
+)
+
+func TestExecute(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	valid, wrong := file("valid.toml", validFile), file("wrong.toml", wrongFile)
+	noted := file("noted.toml", strings.Replace(validFile, "[outside]", "queues = 2\n[outside]", 1))
+	missing := filepath.Join(dir, "missing.toml")
+
+	for _, test := range []struct {
+		name           string
+		arguments      []string
+		code           int
+		stdout, stderr string // regular expressions
+	}{
+		{"no command", nil, 2, `Usage:`, `^$`},
+		{"help", []string{"--help"}, 0, `Usage:`, `^$`},
+		{"help of a command", []string{"run", "--help"}, 0, `fragwall run -c FILE`, `^$`},
+		{"unknown command", []string{"rum"}, 2, `^$`, `^fragwall: unknown command "rum".*\n$`},
+		{"unknown flag", []string{"check", "--file", valid}, 2, `^$`, `^fragwall: unknown flag: --file; see "fragwall check --help"\n$`},
+		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
+
+		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
+		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*does not act yet\n$`},
+		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},
+		{"check of no file", []string{"check", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
+		{"check of a directory", []string{"check", "-c", dir}, 2, `^$`, `^.*\Q` + dir + `\E.*\n$`},
+		{"check without a file", []string{"check"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
+		{"check of two", []string{"check", "-c", valid, wrong}, 2, `^$`, `^fragwall: .*; see "fragwall check --help"\n$`},
+
+		{"run of mistakes", []string{"run", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*\n.*:8: .*\n$`},
+		{"run of no file", []string{"run", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
+		{"run without a file", []string{"run"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
+		{"run of an argument", []string{"run", "-c", valid, "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
+
+		{"demo of an argument", []string{"demo", "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
+
+		{"version", []string{"version"}, 0, `^fragwall \d+\.\d+\.\d+\ngo go\d.*\ngvisor .+\n$`, `^$`},
+		{"version of an argument", []string{"version", "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			if code := execute(test.arguments, &stdout, &stderr); code != test.code {
+				t.Errorf("exit code %d, want %d", code, test.code)
+			}
+			if !regexp.MustCompile(test.stdout).MatchString(stdout.String()) {
+				t.Errorf("stdout is\n%swant %s", stdout.String(), test.stdout)
+			}
+			if !regexp.MustCompile(test.stderr).MatchString(stderr.String()) {
+				t.Errorf("stderr is\n%swant %s", stderr.String(), test.stderr)
+			}
+		})
+	}
+}
