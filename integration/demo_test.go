@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,5 +63,20 @@ func startDemo(t *testing.T) (p *process, clean func()) {
 		if err := unix.Kill(-p.Pid, 0); err != unix.ESRCH { // its process group
 			t.Errorf("processes are left: %v", err)
 		}
+	}
+}
+
+// TestVersion asks for what bug reports need.
+func TestVersion(t *testing.T) {
+	ns, err := lab.NewNamespace("version")
+	must(t, err)
+	t.Cleanup(func() { _ = ns.Close() })
+	p := launch(t, ns, nil, "version")
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	want := regexp.MustCompile(`^fragwall \d+\.\d+\.\d+\ngo go1\..+\ngvisor v0\.0\.0-\d{14}-[0-9a-f]{12}\n$`)
+	if said := p.stdout.String(); !want.MatchString(said) {
+		t.Errorf("said:\n%s", said)
 	}
 }

@@ -41,12 +41,14 @@ func TestSettingsComeBack(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
 	t.Cleanup(n.Close)
-	eventually(t, func() error { // for the address that is to come back
-		if !hasLinkLocal(t, n.Middle, lab.InsideNIC) {
-			return errors.New("no link-local address")
-		}
-		return nil
-	})
+	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
+		eventually(t, func() error { // for the address that is to come back
+			if !hasLinkLocal(t, n.Middle, nic) {
+				return errors.New("no link-local address")
+			}
+			return nil
+		})
+	}
 	before := describe(t, n.Middle)
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+"mtu = 1400\n"+acceptAll))
