@@ -36,14 +36,25 @@ func NewNamespace(name string) (*Namespace, error) {
 
 // Do runs f on a thread of its own in the namespace, and returns its error.
 // Processes that f starts are in the namespace too. Any number may run at
-// once.
+// once; one that begins after Close fails.
 func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
-		if err := unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET); err != nil {
+		if err := n.enter(); err != nil {
 			return fmt.Errorf("enter network namespace %q: %w", n.name, err)
 		}
 		return f()
 	})
+}
+
+// enter moves the calling thread into the namespace.
+func (n *Namespace) enter() error {
+	raw, err := n.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failure error
+	err = raw.Control(func(fd uintptr) { failure = unix.Setns(int(fd), unix.CLONE_NEWNET) })
+	return errors.Join(err, failure)
 }
 
 // Close gives the namespace up. The kernel removes it with the last socket,
