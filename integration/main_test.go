@@ -14,9 +14,9 @@ import (
 	"fragwall/integration/lab"
 )
 
-// binary is the program under test.
+// program is the program under test.
 var (
-	binary     string
+	program     string
 	buildFlags = []string{"build"}
 )
 
@@ -57,8 +57,8 @@ func runTests(m *testing.M) (code int, err error) {
 		return 0, err
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "fragwall")
-	build := exec.Command("go", append(buildFlags, "-o", binary, "fragwall/cmd/fragwall")...)
+	program = filepath.Join(dir, "fragwall")
+	build := exec.Command("go", append(buildFlags, "-o", program, "fragwall/cmd/fragwall")...)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build fragwall:", err)

@@ -28,7 +28,7 @@ type process struct {
 func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
-	c := exec.Command(binary, arguments...)
+	c := exec.Command(program, arguments...)
 	c.Stdout, c.Stderr = &p.stdout, &p.stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)

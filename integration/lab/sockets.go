@@ -56,10 +56,12 @@ func (h *Host) ListenIP(ipv6 bool, protocol uint8) (c *net.IPConn, err error) {
 		return nil, err
 	}
 	raw, err := c.SyscallConn()
-	if err == nil {
-		err = errors.Join(raw.Control(func(fd uintptr) { err = growBuffer(int(fd)) }), err)
+	if err != nil {
+		return nil, err
 	}
-	return c, err
+	var grown error
+	err = raw.Control(func(fd uintptr) { grown = growBuffer(int(fd)) })
+	return c, errors.Join(err, grown)
 }
 
 // Tap is a packet socket on a host's interface, for frames as they are on the

@@ -1,0 +1,333 @@
+package integration_test
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+var (
+	sequences = flag.Int("sequences", 20000, "how many sequences of fragments to compare with the kernel")
+	seed      = flag.Uint64("seed", 1, "what the sequences are made from")
+)
+
+const oraclePolicy = `
+[fragments]
+memory = "1GiB"
+max_datagrams = 1000000
+[policy]
+default = "accept"
+[[rule]]
+name = "denied"
+action = "drop"
+protocol = ["udp", "tcp"]
+dst_port = 666
+`
+
+// receiver is a Linux host and what its raw sockets got.
+type receiver struct {
+	network *lab.Network
+	tap     *lab.Tap // of the sender
+	sockets []*net.IPConn
+
+	mu sync.Mutex
+	// mu guards what follows.
+	got map[netip.Addr][][]byte // by source: the protocol and the payload
+}
+
+// newReceiver opens the sockets, with room for everything.
+func newReceiver(t *testing.T, network *lab.Network) *receiver {
+	r := &receiver{network: network, got: map[netip.Addr][][]byte{}}
+	sender, host := network.Hosts[packet.Inside], network.Hosts[packet.Outside]
+	must(t, host.Do(func() error {
+		return lab.Sysctl(map[string]string{
+			"net/ipv4/ipfrag_high_thresh":  "2000000000",
+			"net/ipv4/ipfrag_max_dist":     "0",
+			"net/ipv6/ip6frag_high_thresh": "2000000000",
+			"net/ipv4/conf/all/rp_filter":  "0",
+			"net/ipv4/conf/eth0/rp_filter": "0",
+		})
+	}))
+	must(t, host.Do(func() error { return routeBack(sender) }))
+	var err error
+	r.tap, err = sender.OpenTap(lab.HostNIC)
+	must(t, err)
+	t.Cleanup(func() { r.tap.Close() })
+	for _, ipv6 := range []bool{false, true} {
+		for _, protocol := range protocols {
+			c, err := host.ListenIP(ipv6, protocol)
+			must(t, err)
+			r.sockets = append(r.sockets, c)
+			go r.read(c, protocol)
+		}
+	}
+	t.Cleanup(func() {
+		for _, c := range r.sockets {
+			c.Close()
+		}
+	})
+	return r
+}
+
+// routeBack sends answers to all sources to the host that plays them.
+func routeBack(sender *lab.Host) error {
+	link, err := netlink.LinkByName(lab.HostNIC)
+	if err != nil {
+		return err
+	}
+	for _, ipv6 := range []bool{false, true} {
+		network := netip.PrefixFrom(sourceOf(0, ipv6), map[bool]int{false: 9, true: 48}[ipv6])
+		err := netlink.RouteAdd(&netlink.Route{
+			LinkIndex: link.Attrs().Index,
+			Dst:       &net.IPNet{IP: network.Masked().Addr().AsSlice(), Mask: net.CIDRMask(network.Bits(), network.Addr().BitLen())},
+			Gw:        sender.Addr(ipv6).AsSlice(),
+		})
+		if err != nil {
+			return fmt.Errorf("add route to %s: %w", network, err)
+		}
+	}
+	return nil
+}
+
+func (r *receiver) read(c *net.IPConn, protocol uint8) {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFromIP(b)
+		if err != nil {
+			return // closed
+		}
+		src, _ := netip.AddrFromSlice(from.IP)
+		r.mu.Lock()
+		r.got[src.Unmap()] = append(r.got[src.Unmap()], append([]byte{protocol}, b[:n]...))
+		r.mu.Unlock()
+	}
+}
+
+// from returns what came from a source, in no order of its own.
+func (r *receiver) from(src netip.Addr) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sorted(r.got[src])
+}
+
+// forget makes room: a source is used once.
+func (r *receiver) forget(src netip.Addr) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.got, src)
+}
+
+// waitFor waits until the packets of a source are there, one for each socket.
+func (r *receiver) waitFor(t *testing.T, source int) {
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		n := len(r.from(sourceOf(source, false))) + len(r.from(sourceOf(source, true)))
+		switch {
+		case n == len(r.sockets):
+			return
+		case time.Now().After(deadline):
+			t.Fatalf("%d of %d last packets arrived", n, len(r.sockets))
+		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// TestKernelAgrees sends random sequences of fragments to a Linux host, and to
+// another one behind the box, and compares what their sockets get: with what
+// the design of the box promises, and with one another. Where they differ, a
+// rule has to say why.
+func TestKernelAgrees(t *testing.T) {
+	direct, err := lab.NewDirect()
+	must(t, err)
+	defer direct.Close()
+	behind := newNetwork(t)
+	box := &box{Network: behind, process: launch(t, behind.Middle, nil, "run", "-c", configure(t, devices+oraclePolicy))}
+	box.ready(t)
+	defer box.stop(t)
+	o := &oracle{T: t, kernel: newReceiver(t, direct), box: newReceiver(t, behind), differ: map[string]int{}}
+
+	onOneCPU(t)
+	for n := 0; n < *sequences && !t.Failed(); n += batch {
+		o.batch(n, min(batch, *sequences-n))
+	}
+	t.Logf("%d sequences (%d sent again), %d datagrams behind the box; where the kernel alone got something else:", *sequences, o.again, o.delivered)
+	for _, why := range slices.Sorted(maps.Keys(o.differ)) {
+		t.Logf("%6d  %s", o.differ[why], why)
+	}
+}
+
+// onOneCPU keeps the test on one CPU: frames of a sender that moves to another
+// may overtake one another.
+func onOneCPU(t *testing.T) {
+	runtime.LockOSThread()
+	t.Cleanup(runtime.UnlockOSThread)
+	var before, one unix.CPUSet
+	must(t, unix.SchedGetaffinity(0, &before))
+	for cpu := range len(before) * 64 {
+		if before.IsSet(cpu) {
+			one.Set(cpu)
+			break
+		}
+	}
+	must(t, unix.SchedSetaffinity(0, &one))
+	t.Cleanup(func() { must(t, unix.SchedSetaffinity(0, &before)) })
+}
+
+// batch is how many sequences are under way at once. Their frames fit into the
+// queue of a TAP (500 by default, and the senders push back on nobody).
+const batch = 24
+
+// oracle compares two receivers.
+type oracle struct {
+	*testing.T
+	kernel, box *receiver
+	sources     int // used so far
+	delivered   int
+	differ      map[string]int // by the rules that say why
+	again       int            // sequences that had to be sent again
+}
+
+// tries is how often a sequence is sent before it fails. A frame may get lost
+// on a busy machine, where its backlog overflows; what the box gets wrong, it
+// gets wrong every time.
+const tries = 4
+
+// batch sends the sequences from first on, a few of them in turns.
+func (o *oracle) batch(first, n int) {
+	var numbers []int
+	for i := range n {
+		numbers = append(numbers, first+i)
+	}
+	for _, failed := range o.send(numbers) {
+		why := error(nil)
+		for try := 1; ; try++ {
+			again := o.send([]int{failed.number})
+			if len(again) == 0 {
+				o.again++
+				break
+			}
+			if why = again[0].why; try == tries {
+				o.Errorf("sequence %d, seed %d: %v", failed.number, *seed, why)
+				break
+			}
+		}
+	}
+}
+
+// failure is a sequence that ended otherwise than expected.
+type failure struct {
+	number int
+	why    error
+}
+
+// send sends sequences to both receivers, each from a source that was never
+// used, and after them whole packets that tell when they are through. It
+// returns the sequences that ended otherwise than expected.
+func (o *oracle) send(numbers []int) []failure {
+	address := func(ipv6 bool) netip.Addr { return o.box.network.Hosts[packet.Outside].Addr(ipv6) }
+	var all []sequence
+	for _, n := range numbers {
+		o.sources++
+		all = append(all, newSequence(*seed, n, o.sources, address))
+	}
+	o.sources++
+	frames := interleave(rand.New(rand.NewPCG(*seed, uint64(numbers[0]))), all)
+	for _, protocol := range protocols { // each socket's reader is at a place of its own
+		for _, ipv6 := range []bool{false, true} {
+			last := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: address(ipv6), Protocol: protocol, Payload: make([]byte, 24)}
+			frames = append(frames, last.Frame())
+		}
+	}
+	receivers := []*receiver{o.kernel, o.box}
+	for _, r := range receivers {
+		hosts := r.network.Hosts
+		must(o.T, r.tap.Send(lab.Between(hosts[packet.Inside], hosts[packet.Outside], frames...)...))
+	}
+	for _, r := range receivers {
+		r.waitFor(o.T, o.sources)
+	}
+	var failures []failure
+	for i := range all {
+		if err := o.compare(&all[i]); err != nil {
+			failures = append(failures, failure{all[i].number, err})
+		}
+	}
+	return failures
+}
+
+// interleave mixes the frames of neighbouring sequences; those of one stay in
+// order.
+func interleave(r *rand.Rand, all []sequence) [][]byte {
+	const together = 4
+	var frames [][]byte
+	for group := range slices.Chunk(all, together) {
+		var left []*sequence
+		at := map[*sequence]int{}
+		for i := range group {
+			left = append(left, &group[i])
+		}
+		for len(left) > 0 {
+			i := r.IntN(len(left))
+			s := left[i]
+			frames = append(frames, s.pieces[at[s]].frame())
+			if at[s]++; at[s] == len(s.pieces) {
+				left = slices.Delete(left, i, i+1)
+			}
+		}
+	}
+	return frames
+}
+
+// compare looks at what came of a sequence.
+func (o *oracle) compare(s *sequence) error {
+	m := run(*s)
+	got, alone, want := o.box.from(s.src), o.kernel.from(s.src), sorted(m.delivered)
+	o.box.forget(s.src)
+	o.kernel.forget(s.src)
+	switch {
+	case !slices.Equal(got, want):
+		return fmt.Errorf("behind the box %d datagrams, want %d:\n%s", len(got), len(want), s)
+	case !slices.Equal(got, alone) && len(m.rules) == 0:
+		return fmt.Errorf("behind the box %d datagrams, without it %d, and no rule says why:\n%s", len(got), len(alone), s)
+	}
+	o.delivered += len(got)
+	if !slices.Equal(got, alone) {
+		o.differ[strings.Join(slices.Sorted(maps.Keys(m.rules)), " and ")]++
+	}
+	return nil
+}
+
+func sorted(payloads [][]byte) []string {
+	var s []string
+	for _, p := range payloads {
+		s = append(s, string(p))
+	}
+	slices.Sort(s)
+	return s
+}
+
+// String lists the pieces.
+func (s *sequence) String() string {
+	var b strings.Builder
+	for _, p := range s.pieces {
+		fmt.Fprintf(&b, "  id %d protocol %d [%d, %d) more=%v tos=%d corrupt=%v options=%d before=%d after=%d\n",
+			p.ID, p.Protocol, p.offset, p.end(), p.more, p.tos, p.corrupt, len(p.Options), len(p.Before), len(p.After))
+	}
+	return b.String()
+}
