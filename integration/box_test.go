@@ -132,6 +132,8 @@ func watch(t *testing.T, n *lab.Network) (none func()) {
 	for side, h := range n.Hosts {
 		sockets[side] = tap(t, h)
 		must(t, sockets[side].Ignore(n.Hosts[packet.Side(side).Other()].MAC))
+		_, err := sockets[side].Drain() // of what came before it ignored that
+		must(t, err)
 	}
 	return func() {
 		t.Helper()
