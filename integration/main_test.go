@@ -16,7 +16,7 @@ import (
 
 // program is the program under test.
 var (
-	program     string
+	program    string
 	buildFlags = []string{"build"}
 )
 
