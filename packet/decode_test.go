@@ -71,6 +71,9 @@ func TestFragments(t *testing.T) {
 				Present: true, More: i < 2, ID: 77, Offset: i * 1000,
 				Payload: p.Fragment.Payload, Headers: p.Fragment.Headers,
 			}
+			if src.Addr().Is6() {
+				want.NextHeader = 14 + 6
+			}
 			if p.Fragment != want || !p.Fragmented {
 				t.Errorf("fragment %d: %+v, want %+v", i, p.Fragment, want)
 			}
@@ -303,4 +306,40 @@ func endsInChain() []byte {
 	d := packettest.UDP(in6, out6, nil)
 	d.FirstAfter, d.After = 60, []byte{60, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0}
 	return d.Fragment(0, d.After[:8], true)
+}
+
+// TestNextHeaderOfFragmentHeader has extension headers in front of the
+// fragment header: the field that names it is in the last of them.
+func TestNextHeaderOfFragmentHeader(t *testing.T) {
+	d := packettest.UDP(in6, out6, packettest.Body(64))
+	d.FirstBefore = 0
+	d.Before = []byte{60, 0, 1, 4, 0, 0, 0, 0, 44, 0, 1, 4, 0, 0, 0, 0}
+	for _, offset := range []int{0, 8} {
+		frame := d.Fragment(offset, d.Payload[:16], true)
+		var p packet.Parsed
+		if why := p.Decode(frame); why != packet.Passed {
+			t.Fatal(why)
+		}
+		if at := p.Fragment.NextHeader; at != 14+40+8 || frame[at] != 44 {
+			t.Errorf("at offset %d: the field is at %d", offset, at)
+		}
+	}
+}
+
+// TestHoldsTransport cuts first fragments of IPv4 short of their transport
+// header, and just behind it.
+func TestHoldsTransport(t *testing.T) {
+	for protocol, size := range map[uint8]int{
+		packet.ProtocolTCP: 24, packet.ProtocolSCTP: 16, packet.ProtocolDCCP: 16,
+		packet.ProtocolUDP: 8, packet.ProtocolICMP: 8, packet.ProtocolESP: 8, packet.ProtocolGRE: 8, 253: 8,
+	} {
+		d := packettest.Datagram{Src: in4.Addr(), Dst: out4.Addr(), Protocol: protocol, Payload: make([]byte, 64)}
+		for n := 8; n <= 24; n += 8 {
+			var p packet.Parsed
+			p.Decode(d.Fragment(0, d.Payload[:n], true))
+			if p.HoldsTransport() != (n >= size) {
+				t.Errorf("protocol %d in %d bytes: %v", protocol, n, p.HoldsTransport())
+			}
+		}
+	}
 }

@@ -12,6 +12,9 @@ import (
 // small whatever it says (RFC 8504 §5.3 allows such limits).
 const MaxExtensionHeaders = 16
 
+// nextHeaderField is where the IPv6 header has its Next Header field, in bytes.
+const nextHeaderField = 6
+
 // decodeIPv6 reads the IPv6 header at p.Network (RFC 8200 §3) and walks the
 // chain behind it. A payload length of 0 is taken at its word: a jumbogram
 // (RFC 2675) ends in its hop-by-hop header.
@@ -28,13 +31,14 @@ func (p *Parsed) decodeIPv6(frame []byte) Reason {
 	p.HopLimit = b[7]
 	p.Src = netip.AddrFrom16([16]byte(b[8:24]))
 	p.Dst = netip.AddrFrom16([16]byte(b[24:40]))
-	return p.walkChain(frame[:p.End], b[6])
+	return p.walkChain(frame[:p.End], b[nextHeaderField])
 }
 
 // walkChain follows the Next Header fields, of which next is the first, to
 // the upper-layer protocol; in a fragment other than the first it stops at
 // the fragment header.
 func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
+	named := p.Network + nextHeaderField // where next stands
 	at := p.Network + header.IPv6MinimumSize
 	fragmentHeader := false
 	for n := 0; ; n++ {
@@ -61,11 +65,12 @@ func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
 			if r := p.decodeFragmentHeader(h, at+size); r != Passed {
 				return r
 			}
+			p.Fragment.NextHeader = named
 			if p.Fragment.Offset > 0 {
 				return Passed
 			}
 		}
-		next = h[0]
+		next, named = h[0], at
 		at += size
 	}
 }

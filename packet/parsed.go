@@ -56,6 +56,9 @@ type Fragment struct {
 	// datagram may have: in IPv4 the header, in IPv6 the extension headers
 	// before the fragment header.
 	Headers int
+	// NextHeader is where in the frame the Next Header field stands that names
+	// the IPv6 fragment header.
+	NextHeader int
 }
 
 // Parsed is one decoded frame. It holds no reference to the frame: offsets
@@ -148,6 +151,11 @@ func (p *Parsed) Complete(payload []byte) {
 		p.decodeUpper(payload)
 	}
 }
+
+// HoldsTransport reports whether a first fragment has its upper-layer header
+// whole, without options, so that nothing that a policy could ask for is left
+// to another fragment. An IPv6 one always has: without, it isn't decoded.
+func (p *Parsed) HoldsTransport() bool { return p.End-p.Upper >= minimumHeader(p.Protocol) }
 
 // decodeUpper reads the fields that a policy asks for from the beginning of
 // the upper-layer header.

@@ -50,12 +50,15 @@ const (
 	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header
 	// (RFC 6980 §5).
 	FragmentedNeighborDiscovery
+	// FragmentTinyFirst: a first fragment without its whole transport header, in
+	// a mode that judges it alone (RFC 1858 §3, RFC 3128).
+	FragmentTinyFirst
 )
 
 // What became of a fragment among the others of its datagram.
 const (
 	// FragmentDuplicate: the same range with the same bytes was there already.
-	FragmentDuplicate Reason = iota + FragmentedNeighborDiscovery + 1
+	FragmentDuplicate Reason = iota + FragmentTinyFirst + 1
 	// FragmentConflict: the same range was there already with other bytes.
 	FragmentConflict
 	// FragmentOverlap: it covers a part of another fragment's range
@@ -77,7 +80,10 @@ const (
 	// FragmentDisagreement: the table and gVisor did not agree on whether the
 	// datagram was whole.
 	FragmentDisagreement
-	// FragmentMode: the mode of fragments lets none pass.
+	// FragmentECN: some fragments of a datagram that was to be rebuilt are
+	// ECN-capable, and others are not (RFC 3168 §5.3).
+	FragmentECN
+	// FragmentMode: the mode of fragments does not let it pass.
 	FragmentMode
 	// FragmentShutdown: it still waited when the box was stopped.
 	FragmentShutdown
@@ -125,6 +131,7 @@ var reasonNames = [Reasons]string{
 	FragmentTwoHeaders:          "fragment_two_headers",
 	FragmentIncompleteChain:     "fragment_incomplete_chain",
 	FragmentedNeighborDiscovery: "fragmented_neighbor_discovery",
+	FragmentTinyFirst:           "fragment_tiny_first",
 	FragmentDuplicate:           "fragment_duplicate",
 	FragmentConflict:            "fragment_conflict",
 	FragmentOverlap:             "fragment_overlap",
@@ -135,6 +142,7 @@ var reasonNames = [Reasons]string{
 	FragmentTimeout:             "fragment_timeout",
 	FragmentEvicted:             "fragment_evicted",
 	FragmentDisagreement:        "fragment_disagreement",
+	FragmentECN:                 "fragment_ecn",
 	FragmentMode:                "fragment_mode",
 	FragmentShutdown:            "fragment_shutdown",
 	PolicyRule:                  "policy_rule",

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fragwall/filter"
+	"fragwall/packet"
 )
 
 // Config is a valid configuration.
@@ -38,8 +39,8 @@ type Interface struct {
 // Fragments says what happens to fragments, and what those in waiting may
 // cost, both directions together.
 type Fragments struct {
-	Mode Mode
-	Emit Emit
+	Mode packet.Mode
+	Emit packet.Emit // in the mode that puts datagrams together
 	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take to become
 	// whole, from its first fragment on.
 	TimeoutIPv4, TimeoutIPv6 time.Duration
@@ -47,32 +48,6 @@ type Fragments struct {
 	MaxFragments             int   // a datagram
 	MaxDatagrams             int   // in waiting
 }
-
-// Mode is what happens to fragments. The zero value lets none pass.
-type Mode uint8
-
-// The modes that act.
-const (
-	ModeDrop Mode = iota
-	ModeReassemble
-)
-
-// String returns the mode as the configuration spells it.
-func (m Mode) String() string {
-	if m == ModeReassemble {
-		return "reassemble"
-	}
-	return "drop"
-}
-
-// Emit is the shape in which a datagram that was put together leaves.
-type Emit uint8
-
-// EmitOriginal sends the datagram's own fragments, byte for byte.
-const EmitOriginal Emit = iota
-
-// String returns the shape as the configuration spells it.
-func (e Emit) String() string { return "original" }
 
 // Note is a remark on a valid configuration.
 type Note struct {

@@ -1,8 +1,12 @@
 package rules
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"time"
+
+	"fragwall/packet"
 )
 
 // maxTimeout is the longest that a datagram may take to become whole. RFC 1122
@@ -25,21 +29,39 @@ const (
 
 // readFragments reads [fragments].
 func readFragments(t table) Fragments {
-	t.field("emit").choice("original", []string{"original"}, "whole")
 	f := Fragments{
-		Emit:         EmitOriginal,
+		Mode:         choiceOf(t.field("mode"), packet.ModeReassemble, modes),
+		Emit:         choiceOf(t.field("emit"), packet.EmitOriginal, emits),
 		TimeoutIPv4:  t.field("timeout_ipv4").duration(30 * time.Second),
 		TimeoutIPv6:  t.field("timeout_ipv6").duration(60 * time.Second),
 		Memory:       t.field("memory").memory(),
 		MaxFragments: int(t.field("max_fragments").number(maxFragments, 2, maxFragments)),
 		MaxDatagrams: int(t.field("max_datagrams").number(65536, 1, maxDatagrams)),
 	}
-	acting := []string{ModeReassemble.String(), ModeDrop.String()}
-	mode := t.field("mode").choice("reassemble", acting, "validate", "first-accept-rest", "first-drop-rest")
-	if mode == ModeReassemble.String() {
-		f.Mode = ModeReassemble
+	if f.Mode == packet.ModeFirstAcceptRest {
+		t.field("mode").note("%q lets all but a datagram's first fragment pass unjudged, and so attacks that overlap them; \"reassemble\" and \"validate\" don't", f.Mode)
+	}
+	if f.Emit == packet.EmitWhole && f.Mode != packet.ModeReassemble {
+		t.field("emit").note("%q acts only with mode = \"reassemble\": %q puts no datagrams together", f.Emit, f.Mode)
 	}
 	return f
+}
+
+// The choices of [fragments], in the order in which messages name them.
+var (
+	modes = []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeDrop,
+		packet.ModeFirstAcceptRest, packet.ModeFirstDropRest}
+	emits = []packet.Emit{packet.EmitOriginal, packet.EmitWhole}
+)
+
+// choiceOf returns which of the choices the field's string names, or the
+// default.
+func choiceOf[T fmt.Stringer](f field, standard T, choices []T) T {
+	names := make([]string, len(choices))
+	for i, c := range choices {
+		names[i] = c.String()
+	}
+	return choices[slices.Index(names, f.choice(standard.String(), names))]
 }
 
 // duration returns the field's duration, or the default.

@@ -2,6 +2,8 @@ package stack
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"fragwall/packet"
@@ -20,7 +22,7 @@ func BenchmarkReassembly(b *testing.B) {
 				for b.Loop() {
 					for _, frame := range frames {
 						p.Decode(frame)
-						if d, _ := t.table.Add(frame, &p, packet.Inside, epoch); d != nil {
+						if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
 							t.release(d)
 						}
 					}
@@ -31,23 +33,36 @@ func BenchmarkReassembly(b *testing.B) {
 	}
 }
 
+// orders are the orders in which fragments may arrive.
+var orders = map[string]func(frames [][]byte){
+	"in order":  func([][]byte) {},
+	"backwards": slices.Reverse[[][]byte],
+	"shuffled": func(frames [][]byte) {
+		rand.New(rand.NewPCG(1, 2)).Shuffle(len(frames), func(i, j int) { frames[i], frames[j] = frames[j], frames[i] })
+	},
+}
+
 // BenchmarkSmallestFragments shows how the cost of a fragment grows with how
-// many of its datagram wait: 8 bytes each, sent backwards.
+// many of its datagram wait: 8 bytes each, up to as many as a datagram can
+// have.
 func BenchmarkSmallestFragments(b *testing.B) {
-	for _, n := range []int{16, 128, 1024, 8128} {
-		b.Run(fmt.Sprintf("%d fragments", n), func(b *testing.B) {
-			t := newBench(b)
-			frames := datagram(familyIPv4, 1, 8*n).Fragments(8)
-			var p packet.Parsed
-			for b.Loop() {
-				for i := len(frames) - 1; i >= 0; i-- {
-					p.Decode(frames[i])
-					if d, _ := t.table.Add(frames[i], &p, packet.Inside, epoch); d != nil {
-						t.release(d)
+	for _, n := range []int{16, 128, 1024, 8192} {
+		for order, arrange := range orders {
+			b.Run(fmt.Sprintf("%d %s", n, order), func(b *testing.B) {
+				t := newBench(b)
+				frames := datagram(familyIPv6, 1, 8*n-1).Fragments(8)
+				arrange(frames)
+				var p packet.Parsed
+				for b.Loop() {
+					for _, frame := range frames {
+						p.Decode(frame)
+						if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
+							t.release(d)
+						}
 					}
 				}
-			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/fragment")
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/fragment")
+			})
+		}
 	}
 }

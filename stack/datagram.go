@@ -1,7 +1,6 @@
 package stack
 
 import (
-	"bytes"
 	"math/bits"
 	"slices"
 	"sync"
@@ -13,27 +12,30 @@ import (
 	"fragwall/packet"
 )
 
-// Datagram is a datagram in waiting and, once the table has handed it out, a
-// whole one, whose frames and payload stay valid until [Datagram.Release].
+// Datagram is a datagram on the table and, once that has handed it out, the
+// fragments that waited, whose frames stay valid until [Datagram.Release].
 type Datagram struct {
-	key    key
-	number uint64 // its name in the engine
-	family family
+	key      key
+	family   family
+	deadline time.Time
+	poisoned bool // given up: it keeps its key from being used until the deadline
+	bytes    int  // memory it is charged with
+	load     *load
+	links    [lists]links
 
-	fragments []fragment // in the order of their offsets
-	have      int        // bytes of payload in them
-	end       int        // bytes of payload in all; 0 while the last is missing
-	headers   int        // bytes of headers in front of them; 0 while the first is missing
-	poisoned  bool       // given up: it keeps its key from being used until the deadline
+	extent
+	fragments []fragment // in waiting, in the order of their offsets
 
-	deadline    time.Time
-	bytes       int // memory it is charged with
-	engineBytes int // what gVisor counts for it
+	// Of a Reassembler:
+	number      uint64               // its name in the engine
+	engineBytes int                  // what gVisor counts for it
+	whole       *gstack.PacketBuffer // from the engine
+	rebuilt     []*buffer.View       // the frames of [Datagram.Rebuild]
 
-	load  *load
-	links [lists]links
-
-	whole *gstack.PacketBuffer // from the engine
+	// Of a Validator:
+	claims  claims
+	judged  bool // the first fragment came
+	verdict packet.Reason
 }
 
 // fragment is one frame in waiting: a range of the datagram's payload and the
@@ -58,7 +60,7 @@ var datagrams = sync.Pool{New: func() any { return new(Datagram) }}
 // Side returns the side that the datagram came in by.
 func (d *Datagram) Side() packet.Side { return d.key.side }
 
-// Len returns how many frames the datagram came in.
+// Len returns how many frames wait.
 func (d *Datagram) Len() int { return len(d.fragments) }
 
 // Frame returns the frame with the i-th fragment in the order of offsets, byte
@@ -69,9 +71,9 @@ func (d *Datagram) Frame(i int) []byte { return d.fragments[i].frame.AsSlice() }
 // where it has that much: any transport header that a policy reads fits.
 const upperLayerBytes = 64
 
-// Payload returns the beginning of the reassembled fragmentable part: what
-// the first fragment held, and no less than the upper-layer header needs
-// where that reaches over several fragments.
+// Payload returns, of a datagram from a [Reassembler], the beginning of the
+// reassembled fragmentable part: what the first fragment held, and no less
+// than the upper-layer header needs where that reaches over several fragments.
 func (d *Datagram) Payload() []byte {
 	n := max(int(d.fragments[0].length), min(d.end, upperLayerBytes))
 	b, _ := d.whole.Data().PullUp(n)
@@ -84,7 +86,7 @@ func (d *Datagram) Release() {
 		d.whole.DecRef()
 	}
 	d.releaseFrames()
-	*d = Datagram{fragments: d.fragments}
+	*d = Datagram{fragments: d.fragments, rebuilt: d.rebuilt, claims: d.claims.cleared()}
 	datagrams.Put(d)
 }
 
@@ -94,96 +96,93 @@ func (d *Datagram) releaseFrames() {
 		d.fragments[i].frame = nil
 	}
 	d.fragments = d.fragments[:0]
+	for i := range d.rebuilt {
+		d.rebuilt[i].Release()
+		d.rebuilt[i] = nil
+	}
+	d.rebuilt = d.rebuilt[:0]
 }
 
-// place finds where a fragment belongs, or why it has no place. Only
-// [packet.FragmentDuplicate] leaves the datagram sound.
-func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
-	start := p.Fragment.Offset
-	payload := frame[p.Fragment.Payload:p.End]
-	end := start + len(payload)
-
-	i, found := slices.BinarySearchFunc(d.fragments, start, func(f fragment, start int) int {
-		return int(f.start) - start
-	})
-	if found && d.fragments[i].end() == end {
-		switch {
-		case !bytes.Equal(d.fragments[i].data(), payload):
-			return 0, packet.FragmentConflict
-		case d.fragments[i].more != p.Fragment.More:
-			return 0, packet.FragmentConflictingEnd
-		}
-		return 0, packet.FragmentDuplicate
-	}
-	reached := 0 // the farthest byte so far
-	if n := len(d.fragments); n > 0 {
-		reached = d.fragments[n-1].end()
-	}
-	headers := d.headers
-	if start == 0 {
-		headers = p.Fragment.Headers
-	}
-	switch {
-	case d.end != 0 && !p.Fragment.More && end != d.end:
-		return 0, packet.FragmentConflictingEnd
-	case d.end != 0 && end > d.end, !p.Fragment.More && reached > end:
-		return 0, packet.FragmentBeyondEnd
-	case i > 0 && d.fragments[i-1].end() > start,
-		i < len(d.fragments) && int(d.fragments[i].start) < end:
-		return 0, packet.FragmentOverlap
-	case headers+max(reached, end) > maxPacket:
-		return 0, packet.FragmentTooLong
-	}
-	return i, packet.Passed
-}
-
-// insert puts a fragment in its place and returns what to feed the engine:
-// its payload is a view of the frame's copy.
-func (d *Datagram) insert(i int, frame []byte, p *packet.Parsed) (piece, *buffer.View) {
-	f := fragment{
+// hold keeps a copy of a frame as the i-th fragment in waiting.
+func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) *fragment {
+	d.fragments = slices.Insert(d.fragments, i, fragment{
 		frame:   buffer.NewViewWithData(frame),
 		start:   uint16(p.Fragment.Offset),
 		length:  uint16(p.End - p.Fragment.Payload),
 		payload: uint16(p.Fragment.Payload),
 		more:    p.Fragment.More,
-	}
-	d.fragments = slices.Insert(d.fragments, i, f)
-	d.have += int(f.length)
-	if f.start == 0 {
-		d.headers = p.Fragment.Headers
-	}
-	if !f.more {
-		d.end = f.end()
-	}
-	payload := f.frame.Clone()
-	payload.TrimFront(int(f.payload))
-	payload.CapLength(int(f.length))
-	return d.piece(&f), payload
+	})
+	return &d.fragments[i]
 }
 
-func (d *Datagram) piece(f *fragment) piece {
-	return piece{family: d.family, number: d.number, offset: int(f.start), more: f.more}
+// extent is what the fragments that came say of their datagram's length, in
+// bytes of the fragmentable part.
+type extent struct {
+	count   int // fragments
+	have    int // their payload
+	reached int // the farthest byte of it
+	end     int // of the datagram; 0 while the last fragment is missing
+	headers int // in front of the payload; 0 while the first fragment is missing
 }
 
-// complete reports whether every byte up to the end is there: no two
-// fragments overlap, so it is enough to count.
-func (d *Datagram) complete() bool { return d.end != 0 && d.have == d.end }
+// contradiction returns why a datagram can't have both a fragment and those
+// that came before.
+func (e *extent) contradiction(p *packet.Parsed) packet.Reason {
+	start, more := p.Fragment.Offset, p.Fragment.More
+	end := start + p.End - p.Fragment.Payload
+	headers := e.headers
+	if start == 0 {
+		headers = p.Fragment.Headers
+	}
+	switch {
+	case e.end != 0 && more && end == e.end,
+		e.end != 0 && !more && end != e.end,
+		e.end == 0 && !more && end == e.reached:
+		return packet.FragmentConflictingEnd
+	case e.end != 0 && end > e.end, !more && e.reached > end:
+		return packet.FragmentBeyondEnd
+	case headers+max(e.reached, end) > maxPacket:
+		return packet.FragmentTooLong
+	}
+	return packet.Passed
+}
+
+// note adds a fragment that contradicts nothing.
+func (e *extent) note(p *packet.Parsed) {
+	length := p.End - p.Fragment.Payload
+	end := p.Fragment.Offset + length
+	e.count++
+	e.have += length
+	e.reached = max(e.reached, end)
+	if p.Fragment.Offset == 0 {
+		e.headers = p.Fragment.Headers
+	}
+	if !p.Fragment.More {
+		e.end = end
+	}
+}
+
+// complete reports whether every byte up to the end came: no two fragments
+// overlap, so it is enough to count.
+func (e *extent) complete() bool { return e.end != 0 && e.have == e.end }
 
 // maxPacket is the greatest length in bytes that an IPv4 header (total length)
 // and an IPv6 header (payload length) can say.
 const maxPacket = 65535
 
-// Memory that the table charges: for a datagram what its entries take here
-// and in gVisor, for a fragment the same besides the copy of its frame. They
-// are measured by TestMemoryCharge.
-const (
-	datagramCharge = 1280
-	fragmentCharge = 760
+// costs is the memory that a table charges for what it holds, in bytes: for a
+// datagram what its entries take here and in gVisor, for a frame in waiting
+// the same besides its copy. They are measured by TestMemoryCharge.
+type costs struct{ datagram, fragment int }
+
+var (
+	reassemblerCosts = costs{datagram: 1408, fragment: 832}
+	validatorCosts   = costs{datagram: 704, fragment: 224}
 )
 
-// charge returns the memory that waiting costs a frame of length bytes, whose
+// frame returns the memory that waiting costs a frame of length bytes, whose
 // copy takes a chunk of a power of two, at least 64 bytes (gVisor,
 // pkg/buffer/chunk.go).
-func charge(length int) int {
-	return fragmentCharge + max(64, 1<<bits.Len(uint(length-1)))
+func (c costs) frame(length int) int {
+	return c.fragment + max(64, 1<<bits.Len(uint(length-1)))
 }

@@ -1,19 +1,30 @@
-// Package stack puts the fragments of datagrams together.
+// Package stack knows which fragments belong to one datagram, in two ways.
 //
-// In comes one fragment at a time, decoded and sound in itself; out goes
-// nothing until its datagram is whole, and then a [Datagram]: the beginning of
-// the reassembled payload to judge by, and the fragments as they came, in the
-// order of their offsets, to forward. What does not become whole by its
-// deadline, contradicts itself, or must give way is dropped and counted.
+//	              ┌── Reassembler ──► whole datagrams, to judge and to forward
+//	fragments ──► Table
+//	              └── Validator ────► the fragments themselves, by the verdict on the first
 //
-// gVisor's netstack reassembles; it appears in this package alone. The
-// [Table] is the authority over what waits, for how long and at what cost:
-// gVisor sees each datagram under a number of its own, without the wire's
-// addresses, and its clock stands still.
+// In comes one fragment at a time, decoded and sound in itself. The [Table]
+// is the authority over what waits, for how long and at what cost: keys,
+// deadlines, memory, who gives way, and which datagrams were given up, of
+// which nothing more passes until their deadline. What contradicts itself,
+// does not come in time, or must give way is dropped and counted.
 //
-// A Table may be used by any number of goroutines: it is split into shards by
-// the fragments' source, each with a lock and an engine of its own. A Datagram
-// belongs to the goroutine whose fragment completed it, until it releases it.
+// Of a [Reassembler] nothing comes out until a datagram is whole, and then a
+// [Datagram]: the beginning of the reassembled payload to judge by, and what to
+// forward: the fragments as they came, in the order of their offsets, or frames
+// made anew ([Datagram.Rebuild]). gVisor's netstack puts datagrams together; it
+// appears in this package alone, and sees each under a number of its own,
+// without the wire's addresses, while its clock stands still.
+//
+// A [Validator] keeps no payload, but which bytes were claimed, so that none
+// passes twice: a fragment passes by the verdict on the first of its datagram,
+// and waits only where that is still to come.
+//
+// A table may be used by any number of goroutines: it is split into shards by
+// the fragments' source, each with a lock, and an engine, of its own. A
+// Datagram handed out belongs to the goroutine that got it, until it releases
+// it.
 //
 // The package imports packet alone.
 package stack

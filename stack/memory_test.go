@@ -130,37 +130,42 @@ func TestMemoryCharge(t *testing.T) {
 		datagrams int
 		fragments int
 		size      int
-		f         family
 	}{
-		{"full-size", 500, 20, 1480, familyIPv4},
-		{"full-size", 500, 20, 1448, familyIPv6},
-		{"tiny", 4, 4000, 8, familyIPv4},
-		{"tiny", 4, 4000, 8, familyIPv6},
-		{"first alone", 20000, 1, 64, familyIPv4},
-		{"first alone", 20000, 1, 64, familyIPv6},
+		{"full-size", 500, 20, 1448},
+		{"tiny", 4, 4000, 8},
+		{"first alone", 20000, 1, 64},
+		{"one waits", 10000, 1, 1448},
+		{"hundred", 200, 100, 64},
+		{"just too many for a list", 100, maxClaims + 1, 64},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name+" "+name(tt.f), func(t *testing.T) {
-			b := newBench(t, func(o *Options) { o.Memory = 128 << 20 })
-			var d packettest.Datagram
-			before := heapInUse()
-			for id := range uint32(tt.datagrams) {
-				d = packettest.Datagram{Src: packettest.InsideIPv6, Dst: packettest.OutsideIPv6, Protocol: packet.ProtocolGRE, ID: id}
-				if tt.f == familyIPv4 {
-					d.Src, d.Dst = addr4(10, byte(id>>12), byte(id>>4), 1), packettest.OutsideIPv4
-				}
-				for i := range tt.fragments {
-					b.mustWait(d.Fragment(i*tt.size, packettest.Body(tt.size), true))
-				}
+	bothFamilies(t, func(t *testing.T, f family) {
+		for _, engine := range engines {
+			for _, tt := range tests {
+				t.Run(engine.name+" "+tt.name, func(t *testing.T) {
+					b := engine.new(t, func(o *Options) { o.Memory = 128 << 20 })
+					before := heapInUse()
+					for id := range uint32(tt.datagrams) {
+						d := packettest.Datagram{Src: packettest.InsideIPv6, Dst: packettest.OutsideIPv6, Protocol: packet.ProtocolGRE, ID: id}
+						if f == familyIPv4 {
+							d.Src, d.Dst = addr4(10, byte(id>>12), byte(id>>4), 1), packettest.OutsideIPv4
+						}
+						for i := range tt.fragments {
+							if tt.name == "one waits" {
+								i++
+							}
+							b.put(d.Fragment(i*tt.size, packettest.Body(tt.size), true))
+						}
+					}
+					grown := heapInUse() - before
+					charged := b.table.Usage().Bytes
+					t.Logf("charged %d for %d: %.2f; %d a datagram", charged, grown, float64(charged)/float64(grown), grown/int64(tt.datagrams))
+					if charged < grown || charged > 2*grown {
+						t.Errorf("charged %d bytes for %d", charged, grown)
+					}
+				})
 			}
-			grown := heapInUse() - before
-			charged := b.table.Usage().Bytes
-			t.Logf("charged %d for %d: %.2f", charged, grown, float64(charged)/float64(grown))
-			if charged < grown || charged > 2*grown {
-				t.Errorf("charged %d bytes for %d", charged, grown)
-			}
-		})
-	}
+		}
+	})
 }
 
 // heapInUse returns the bytes of the heap that are in use.

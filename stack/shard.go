@@ -5,20 +5,19 @@ import (
 	"sync"
 	"time"
 
-	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-
 	"fragwall/packet"
 )
 
 // shard is the part of a table that some of the sources share.
 type shard struct {
 	options   *Options
+	costs     costs
 	bytes     int // the most it charges for
 	datagrams int // the most it holds
 
 	mu sync.Mutex
 	// mu guards what follows, and the datagrams in it.
-	engine  *engine
+	engine  *engine // nil where datagrams are not put together
 	waiting map[key]*Datagram
 	sources map[source]*load
 	family  [families]waiting
@@ -33,12 +32,12 @@ type waiting struct {
 	engineBytes int   // what gVisor counts
 }
 
-func newShard(o *Options, bytes, datagrams int) *shard {
+func newShard(o *Options, c costs, bytes, datagrams int) *shard {
 	s := &shard{
 		options:   o,
+		costs:     c,
 		bytes:     bytes,
 		datagrams: datagrams,
-		engine:    newEngine(),
 		waiting:   make(map[key]*Datagram),
 		sources:   make(map[source]*load),
 	}
@@ -48,42 +47,15 @@ func newShard(o *Options, bytes, datagrams int) *shard {
 	return s
 }
 
-// add takes in a fragment; see [Table.Add].
-func (s *shard) add(frame []byte, p *packet.Parsed, from source, now time.Time) (*Datagram, packet.Reason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// find returns the datagram that a key stands for, a new one where nothing of
+// it has come so far.
+func (s *shard) find(k key, from source, now time.Time) *Datagram {
 	s.expire(now)
-
-	k := keyOf(p, from.side)
-	d := s.waiting[k]
-	if d == nil {
-		s.makeRoom(from.family, datagramCharge, 0, 1)
-		d = s.begin(k, from, now)
+	if d := s.waiting[k]; d != nil {
+		return d
 	}
-	if d.poisoned {
-		return nil, packet.FragmentPoisoned
-	}
-	i, why := d.place(frame, p)
-	switch {
-	case why == packet.FragmentDuplicate:
-		return nil, why
-	case why == packet.Passed && len(d.fragments) == s.options.MaxFragments:
-		why = packet.FragmentTooMany
-	}
-	if why != packet.Passed {
-		s.poison(d, why)
-		return nil, why
-	}
-
-	bytes := charge(len(frame))
-	engineBytes := engineCharge(d.family, p.End-p.Fragment.Payload)
-	if s.makeRoom(from.family, bytes, engineBytes, 0); s.waiting[k] != d {
-		return nil, packet.FragmentEvicted
-	}
-	s.charge(d, bytes, engineBytes)
-	piece, payload := d.insert(i, frame, p)
-	s.options.Ledger.Held(d)
-	return s.settle(d, s.engine.feed(piece, payload)), packet.Passed
+	s.makeRoom(from.family, s.costs.datagram, 0, 1)
+	return s.begin(k, from, now)
 }
 
 // begin puts a new datagram on the table.
@@ -101,29 +73,8 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 	s.waiting[k] = d
 	s.family[d.family].deadlines.push(d)
 	l.datagrams.push(d)
-	s.charge(d, datagramCharge, 0)
+	s.charge(d, s.costs.datagram, 0)
 	return d
-}
-
-// settle compares what the engine made of the latest fragment with what the
-// table knows. It returns the datagram if both say that it is whole.
-func (s *shard) settle(d *Datagram, whole *gstack.PacketBuffer) *Datagram {
-	switch {
-	case whole == nil && !d.complete():
-		return nil
-	case whole != nil && d.complete() && whole.Data().Size() == d.end:
-		s.remove(d)
-		d.whole = whole
-		return d
-	case whole != nil: // the engine has freed its fragments already
-		whole.DecRef()
-	default:
-		s.cancel(d)
-	}
-	s.remove(d)
-	s.options.Ledger.Dropped(d, packet.FragmentDisagreement)
-	d.Release()
-	return nil
 }
 
 // poison gives a datagram up and keeps its key from being used, so that
@@ -133,8 +84,9 @@ func (s *shard) poison(d *Datagram, why packet.Reason) {
 	s.cancel(d)
 	s.options.Ledger.Dropped(d, why)
 	d.releaseFrames()
+	d.claims = d.claims.cleared()
 	d.poisoned = true
-	s.charge(d, datagramCharge-d.bytes, -d.engineBytes)
+	s.charge(d, s.costs.datagram-d.bytes, -d.engineBytes)
 }
 
 // discard drops a datagram that waits, for why.
@@ -143,14 +95,6 @@ func (s *shard) discard(d *Datagram, why packet.Reason) {
 	s.remove(d)
 	s.options.Ledger.Dropped(d, why)
 	d.Release()
-}
-
-// cancel has the engine free what it holds of a datagram.
-func (s *shard) cancel(d *Datagram) {
-	if len(d.fragments) > 0 {
-		first := &d.fragments[0]
-		s.engine.cancel(d.piece(first), int(first.length))
-	}
 }
 
 // remove takes a datagram off the table.
@@ -222,5 +166,7 @@ func (s *shard) close() {
 	for _, d := range s.waiting {
 		s.discard(d, packet.FragmentShutdown)
 	}
-	s.engine.close()
+	if s.engine != nil {
+		s.engine.close()
+	}
 }

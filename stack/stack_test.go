@@ -43,15 +43,34 @@ func (l *ledger) Dropped(d *Datagram, why packet.Reason) {
 	}
 }
 
-// bench is a table with its ledger, and the means to put frames in.
+// bench is a table with its ledger, and the means to put frames in: that of a
+// reassembler or that of a validator.
 type bench struct {
 	testing.TB
 	*ledger
-	table *Table
-	now   time.Time
+	table       *Table
+	reassembler Reassembler
+	validator   Validator
+	now         time.Time
 }
 
+// newBench returns a bench with a reassembler.
 func newBench(t testing.TB, change ...func(*Options)) *bench {
+	b, o := newEmptyBench(t, change)
+	b.reassembler = NewReassembler(o)
+	b.table = b.reassembler.Table
+	return b
+}
+
+// newValidatorBench returns a bench with a validator.
+func newValidatorBench(t testing.TB, change ...func(*Options)) *bench {
+	b, o := newEmptyBench(t, change)
+	b.validator = NewValidator(o)
+	b.table = b.validator.Table
+	return b
+}
+
+func newEmptyBench(t testing.TB, change []func(*Options)) (*bench, Options) {
 	l := &ledger{dropped: map[packet.Reason]int{}}
 	o := Options{
 		TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
@@ -60,7 +79,7 @@ func newBench(t testing.TB, change ...func(*Options)) *bench {
 	for _, c := range change {
 		c(&o)
 	}
-	b := &bench{TB: t, ledger: l, table: NewTable(o), now: epoch}
+	b := &bench{TB: t, ledger: l, now: epoch}
 	t.Cleanup(func() {
 		b.table.Close()
 		if u := b.table.Usage(); u != (Usage{}) {
@@ -70,7 +89,23 @@ func newBench(t testing.TB, change ...func(*Options)) *bench {
 			t.Errorf("closed, the ledger still has %d frames waiting", b.held)
 		}
 	})
-	return b
+	return b, o
+}
+
+// engines are the two ways to treat fragments.
+var engines = []struct {
+	name string
+	new  func(t testing.TB, change ...func(*Options)) *bench
+}{{"reassembler", newBench}, {"validator", newValidatorBench}}
+
+// put puts a frame in, whatever becomes of it.
+func (b *bench) put(frame []byte) {
+	b.Helper()
+	if b.validator.Table != nil {
+		b.validate(frame, accept)
+	} else if d, _ := b.add(frame, packet.Inside); d != nil {
+		b.release(d)
+	}
 }
 
 // add puts a frame in that must decode.
@@ -80,7 +115,7 @@ func (b *bench) add(frame []byte, side packet.Side) (*Datagram, packet.Reason) {
 	if why := p.Decode(frame); why != packet.Passed || !p.Fragment.Present {
 		b.Fatalf("not a sound fragment: %v", why)
 	}
-	return b.table.Add(frame, &p, side, b.now)
+	return b.reassembler.Add(frame, &p, side, b.now)
 }
 
 // mustWait puts a frame in that has to wait.

@@ -40,7 +40,7 @@ func (o *Options) timeout(f family) time.Duration {
 // A shard has memory for at least one datagram of 65,535 bytes in fragments
 // of 8, and, with full-size fragments, little more than what fits below
 // engineLimit.
-const shardMemory = 7 << 20
+const shardMemory = 8 << 20
 
 // A table with room for few datagrams is not split, so that the room is
 // anyone's.
@@ -49,33 +49,34 @@ const shardDatagrams = 1024
 // maxShards bounds what the shards themselves take.
 const maxShards = 256
 
-// Table holds the fragments of datagrams that are not whole yet.
+// Table holds the datagrams of which fragments are still to come: keys,
+// deadlines, memory, and who has to give way. What is kept of their fragments
+// differs between the [Reassembler] and the [Validator].
 type Table struct {
 	options Options
 	seed    maphash.Seed
 	shards  []*shard
 }
 
-// NewTable returns an empty table. [Table.Close] frees it.
-func NewTable(o Options) *Table {
+// newTable returns an empty table, with engines where datagrams are to be put
+// together.
+func newTable(o Options, c costs, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
 	t := &Table{options: o, seed: maphash.MakeSeed()}
 	for range n {
-		t.shards = append(t.shards, newShard(&t.options, int(o.Memory/int64(n)), o.MaxDatagrams/n))
+		s := newShard(&t.options, c, int(o.Memory/int64(n)), o.MaxDatagrams/n)
+		if engines {
+			s.engine = newEngine()
+		}
+		t.shards = append(t.shards, s)
 	}
 	return t
 }
 
-// Add takes in a fragment: the frame, which it copies, what was decoded from
-// it with p.Fragment.Present set, the side it came in by, and the time.
-//
-// It returns the datagram where the fragment made it whole, for the caller to
-// release. Otherwise it returns why the fragment was dropped, or
-// [packet.Passed] where it waits; from then on the ledger accounts for it.
-func (t *Table) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time) (*Datagram, packet.Reason) {
-	from := sourceOf(p, side)
-	return t.shards[maphash.Comparable(t.seed, from)%uint64(len(t.shards))].add(frame, p, from, now)
+// shard returns the part of the table that a source has a share in.
+func (t *Table) shard(from source) *shard {
+	return t.shards[maphash.Comparable(t.seed, from)%uint64(len(t.shards))]
 }
 
 // Expire drops the datagrams whose deadline is at or before now.

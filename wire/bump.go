@@ -24,9 +24,11 @@ type End struct {
 type Config struct {
 	Ends   [packet.Sides]End // by packet.Side
 	Policy *filter.Policy
-	// Fragments are the limits of what waits; nil lets no fragment pass. Its
-	// ledger is the wire's.
-	Fragments *stack.Options
+	Mode   packet.Mode // of fragments
+	Emit   packet.Emit // in [packet.ModeReassemble]
+	// Fragments are the limits of what waits, in the modes where something
+	// does. Its ledger is the wire's.
+	Fragments stack.Options
 }
 
 // Bump is a bump in the wire.
@@ -35,29 +37,40 @@ type Bump struct {
 	directions [packet.Sides]*direction // by the side that frames come in by
 	counters   [packet.Sides]Counters
 	policy     atomic.Pointer[filter.Policy]
-	table      *stack.Table // nil where no fragment passes
+	table      *stack.Table // nil where no fragment waits
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
 	b := &Bump{ends: c.Ends}
 	b.policy.Store(c.Policy)
-	if c.Fragments != nil {
-		options := *c.Fragments
-		options.Ledger = ledger{b}
-		b.table = stack.NewTable(options)
+	c.Fragments.Ledger = ledger{b}
+	var reassembler stack.Reassembler
+	var validator stack.Validator
+	switch c.Mode {
+	case packet.ModeReassemble:
+		reassembler = stack.NewReassembler(c.Fragments)
+		b.table = reassembler.Table
+	case packet.ModeValidate:
+		validator = stack.NewValidator(c.Fragments)
+		b.table = validator.Table
 	}
 	for side := range packet.Side(packet.Sides) {
-		b.directions[side] = &direction{
-			from:      side,
-			ingress:   c.Ends[side].Port,
-			egress:    c.Ends[side.Other()].Port,
-			egressMTU: c.Ends[side.Other()].MTU,
-			table:     b.table,
-			policy:    &b.policy,
-			counters:  &b.counters[side],
-			now:       time.Now,
+		d := &direction{
+			from:        side,
+			ingress:     c.Ends[side].Port,
+			egress:      c.Ends[side.Other()].Port,
+			egressMTU:   c.Ends[side.Other()].MTU,
+			mode:        c.Mode,
+			emit:        c.Emit,
+			reassembler: reassembler,
+			validator:   validator,
+			policy:      &b.policy,
+			counters:    &b.counters[side],
+			now:         time.Now,
 		}
+		d.verdict = d.judgeFirst
+		b.directions[side] = d
 	}
 	return b
 }

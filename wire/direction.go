@@ -15,9 +15,8 @@ import (
 //
 //  1. read: the ingress port lends the frames that are there;
 //  2. decode: a frame that can't be judged goes no further;
-//  3. mend: a fragment goes into the table, which hands out its datagram once
-//     that is whole;
-//  4. judge: the policy decides on the whole;
+//  3. mend: what becomes of a fragment depends on the mode, see fragments.go;
+//  4. judge: the policy decides on the whole, or on a first fragment;
 //  5. write: all that was accepted goes to the egress port at once, before the
 //     ingress port takes its buffers back.
 //
@@ -26,15 +25,20 @@ type direction struct {
 	from            packet.Side
 	ingress, egress tun.Port
 	egressMTU       int // bytes
-	table           *stack.Table
+	mode            packet.Mode
+	emit            packet.Emit
+	reassembler     stack.Reassembler
+	validator       stack.Validator
+	verdict         stack.Judge // judgeFirst, made a value once
 	policy          *atomic.Pointer[filter.Policy]
 	counters        *Counters
 	now             func() time.Time
 
 	parsed    packet.Parsed
-	accepted  []tun.Frame       // of this batch
+	accepted  []tun.Frame       // of this batch, to be written
 	datagrams []*stack.Datagram // whose frames are among them
-	waited    int               // how many of them are fragments
+	came      int               // how many frames came in for what was accepted
+	waited    int               // how many of those had waited
 }
 
 // run forwards until the ingress port fails, which it does for a port that was
@@ -69,44 +73,14 @@ func (d *direction) take(f tun.Frame) {
 			d.counters.drop(v.Reason)
 			return
 		}
-		d.accepted = append(d.accepted, f)
+		d.accept(f)
 	}
 }
 
-// mend takes in a fragment, and judges its datagram if that is whole.
-func (d *direction) mend(f tun.Frame) {
-	if d.table == nil {
-		d.counters.drop(packet.FragmentMode)
-		return
-	}
-	datagram, why := d.table.Add(f.Data, &d.parsed, d.from, d.now())
-	switch {
-	case why != packet.Passed:
-		d.counters.drop(why)
-	case datagram != nil:
-		d.counters.reassembled.Add(1)
-		d.judge(datagram)
-	}
-}
-
-// judge decides on a whole datagram by what its first fragment and the
-// reassembled payload say.
-func (d *direction) judge(datagram *stack.Datagram) {
-	why := d.parsed.Decode(datagram.Frame(0))
-	if why == packet.Passed {
-		d.parsed.Complete(datagram.Payload())
-		why = d.policy.Load().Judge(&d.parsed, d.from).Reason
-	}
-	if why != packet.Passed {
-		d.counters.dropWaiting(datagram.Len(), why)
-		datagram.Release()
-		return
-	}
-	for i := range datagram.Len() {
-		d.accepted = append(d.accepted, tun.Frame{Data: datagram.Frame(i)})
-	}
-	d.datagrams = append(d.datagrams, datagram)
-	d.waited += datagram.Len()
+// accept puts a frame among those to be written.
+func (d *direction) accept(f tun.Frame) {
+	d.accepted = append(d.accepted, f)
+	d.came++
 }
 
 // flush writes what was accepted and releases what it stood in. That the
@@ -117,11 +91,12 @@ func (d *direction) flush() {
 		return
 	}
 	refused, _ := d.egress.Write(d.accepted)
-	d.counters.written(len(d.accepted), d.waited, refused)
+	// What was rebuilt leaves in other frames than it came in.
+	d.counters.written(d.came, d.waited, min(refused, d.came))
 	for i, datagram := range d.datagrams {
 		datagram.Release()
 		d.datagrams[i] = nil
 	}
 	clear(d.accepted)
-	d.accepted, d.datagrams, d.waited = d.accepted[:0], d.datagrams[:0], 0
+	d.accepted, d.datagrams, d.came, d.waited = d.accepted[:0], d.datagrams[:0], 0, 0
 }

@@ -8,9 +8,12 @@
 //
 // A whole packet leaves in the batch it came in, from the very bytes it came
 // in; it waits for nothing, and is judged without a lock, a clock or an
-// allocation. A fragment is copied into the table, and all fragments of a
-// datagram leave together, as they came, once the datagram is whole and the
-// policy of that moment accepts it.
+// allocation. What becomes of a fragment is the mode's to say. In
+// [packet.ModeReassemble] it is copied into the table, and all fragments of a
+// datagram leave together, as they came or rebuilt, once the datagram is whole
+// and the policy of that moment accepts it. In [packet.ModeValidate] it leaves
+// as a whole packet does, where its datagram's first fragment was accepted. The
+// other modes keep nothing.
 //
 // [Bump.Run] owns three goroutines: one a direction, and one that drops what
 // waits beyond its deadline. The two directions share the table and nothing

@@ -45,7 +45,7 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 
 // scripted returns the direction from a script's batches to another script.
 func scripted(in, out *script) (*Bump, *direction) {
-	b := New(Config{Ends: [packet.Sides]End{{in, 1500}, {out, 1500}}, Policy: acceptAll(), Fragments: limits()})
+	b := New(Config{Ends: [packet.Sides]End{{in, 1500}, {out, 1500}}, Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
 	return b, b.directions[packet.Inside]
 }
 

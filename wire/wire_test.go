@@ -39,8 +39,8 @@ func acceptAll() *filter.Policy {
 }
 
 // limits are those of the configuration's defaults.
-func limits() *stack.Options {
-	return &stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
+func limits() stack.Options {
+	return stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536}
 }
 
@@ -51,16 +51,21 @@ type box struct {
 	ports [packet.Sides]*tun.Memory
 }
 
-// run starts a wire and stops it at the end of the test, inside its bubble.
-func run(t *testing.T, policy *filter.Policy, fragments *stack.Options, test func(b *box)) {
+// run starts a wire that puts datagrams together.
+func run(t *testing.T, policy *filter.Policy, test func(b *box)) {
+	t.Helper()
+	runConfig(t, Config{Policy: policy, Mode: packet.ModeReassemble}, test)
+}
+
+// runConfig starts a wire and stops it at the end of the test, inside its
+// bubble. Of the configuration it makes the ends, and the limits.
+func runConfig(t *testing.T, c Config, test func(b *box)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &box{T: t, ports: [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
-		b.Bump = New(Config{
-			Ends:      [packet.Sides]End{{b.ports[0], 1500}, {b.ports[1], 1500}},
-			Policy:    policy,
-			Fragments: fragments,
-		})
+		c.Ends = [packet.Sides]End{{b.ports[0], 1500}, {b.ports[1], 1500}}
+		c.Fragments = limits()
+		b.Bump = New(c)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- b.Bump.Run(ctx) }()
@@ -119,7 +124,7 @@ func (b *box) counted(from packet.Side, received, forwarded, waiting uint64, dro
 }
 
 func TestWholePackets(t *testing.T) {
-	run(t, onlyPort53(), limits(), func(b *box) {
+	run(t, onlyPort53(), func(b *box) {
 		request := packettest.UDP(client4, server4, packettest.Body(100)).Frame()
 		reply := packettest.UDP(server6, client6, packettest.Body(100)).Frame()
 		padded := append(packettest.UDP(client6, server6, nil).Frame(), 1, 2, 3)
@@ -136,7 +141,7 @@ func TestWholePackets(t *testing.T) {
 
 func TestFragmentsAreJudgedAsOne(t *testing.T) {
 	for _, family := range []struct{ client, server netip.AddrPort }{{client4, server4}, {client6, server6}} {
-		run(t, onlyPort53(), limits(), func(b *box) {
+		run(t, onlyPort53(), func(b *box) {
 			allowed := packettest.UDP(family.client, family.server, packettest.Body(4000))
 			allowed.ID = 1
 			frames := allowed.Fragments(1448)
@@ -162,7 +167,7 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 // fragment and the rest of the TCP header in others, so that only the
 // reassembled header says it all.
 func TestPortsOverFragments(t *testing.T) {
-	run(t, onlyPort53(), limits(), func(b *box) {
+	run(t, onlyPort53(), func(b *box) {
 		frames := packettest.TCP(client4, server4, 2).Fragments(8)
 		b.send(packet.Inside, frames...)
 		b.expect(packet.Outside, frames...)
@@ -171,7 +176,7 @@ func TestPortsOverFragments(t *testing.T) {
 
 // TestSidesNeverMix sends the halves of a datagram by different sides.
 func TestSidesNeverMix(t *testing.T) {
-	run(t, acceptAll(), limits(), func(b *box) {
+	run(t, acceptAll(), func(b *box) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
 		b.send(packet.Inside, frames[0])
 		b.send(packet.Outside, frames[1])
@@ -186,7 +191,7 @@ func TestSidesNeverMix(t *testing.T) {
 
 // TestTimersRunWithoutTraffic lets the time of a datagram pass in silence.
 func TestTimersRunWithoutTraffic(t *testing.T) {
-	run(t, acceptAll(), limits(), func(b *box) {
+	run(t, acceptAll(), func(b *box) {
 		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 		time.Sleep(30*time.Second - time.Millisecond)
 		synctest.Wait()
@@ -201,7 +206,7 @@ func TestTimersRunWithoutTraffic(t *testing.T) {
 }
 
 func TestModeDrop(t *testing.T) {
-	run(t, acceptAll(), nil, func(b *box) {
+	runConfig(t, Config{Policy: acceptAll()}, func(b *box) {
 		d := packettest.UDP(client6, server6, packettest.Body(2000))
 		atomic := packettest.UDP(client6, server6, nil)
 		whole := atomic.Fragment(0, atomic.Payload, false)
@@ -212,7 +217,7 @@ func TestModeDrop(t *testing.T) {
 }
 
 func TestExceedsMTU(t *testing.T) {
-	run(t, acceptAll(), limits(), func(b *box) {
+	run(t, acceptAll(), func(b *box) {
 		fits := packettest.UDP(client4, server4, packettest.Body(1472))
 		fits.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
 		long := packettest.UDP(client4, server4, packettest.Body(1473)).Frame()
@@ -226,7 +231,7 @@ func TestExceedsMTU(t *testing.T) {
 // TestStopDropsWhatWaits stops the wire with a fragment in the table.
 func TestStopDropsWhatWaits(t *testing.T) {
 	var b *box
-	run(t, acceptAll(), limits(), func(running *box) {
+	run(t, acceptAll(), func(running *box) {
 		b = running
 		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 	})

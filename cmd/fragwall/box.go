@@ -24,7 +24,12 @@ type box struct {
 // where the devices are to be.
 func openBox(c *rules.Config) (*box, error) {
 	b := &box{}
-	config := wire.Config{Policy: c.Policy, Fragments: fragmentOptions(&c.Fragments)}
+	config := wire.Config{
+		Policy:    c.Policy,
+		Mode:      c.Fragments.Mode,
+		Emit:      c.Fragments.Emit,
+		Fragments: fragmentOptions(&c.Fragments),
+	}
 	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
 		if err := b.openSide(packet.Side(side), i); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
@@ -71,13 +76,9 @@ func serve(ctx context.Context, c *rules.Config, ready func(*box)) (err error) {
 	return b.Run(ctx)
 }
 
-// fragmentOptions returns the table's limits; nil in the mode that lets no
-// fragment pass.
-func fragmentOptions(f *rules.Fragments) *stack.Options {
-	if f.Mode == rules.ModeDrop {
-		return nil
-	}
-	return &stack.Options{
+// fragmentOptions returns the limits of what waits.
+func fragmentOptions(f *rules.Fragments) stack.Options {
+	return stack.Options{
 		TimeoutIPv4:  f.TimeoutIPv4,
 		TimeoutIPv6:  f.TimeoutIPv6,
 		Memory:       f.Memory,

@@ -22,6 +22,9 @@ type Datagram struct {
 	Protocol uint8 // of Payload
 	Payload  []byte
 
+	TrafficClass uint8 // DSCP and ECN; in IPv4 the type of service
+	DontFragment bool  // the DF flag of IPv4
+
 	// Options go into every IPv4 header, padded to 4 bytes by the caller.
 	Options []byte
 	// Before and After are IPv6 extension headers in front of and behind the
@@ -156,7 +159,10 @@ func (d Datagram) ttl() uint8 {
 func (d Datagram) ipv4(field uint16, payload []byte, id uint16) []byte {
 	size := header.IPv4MinimumSize + len(d.Options)
 	b := make(header.IPv4, size, size+len(payload))
-	b[0] = 4<<4 | uint8(size/4)
+	b[0], b[1] = 4<<4|uint8(size/4), d.TrafficClass
+	if d.DontFragment {
+		field |= 0x4000
+	}
 	binary.BigEndian.PutUint16(b[2:], uint16(size+len(payload)))
 	binary.BigEndian.PutUint16(b[4:], id)
 	binary.BigEndian.PutUint16(b[6:], field)
@@ -170,7 +176,7 @@ func (d Datagram) ipv4(field uint16, payload []byte, id uint16) []byte {
 
 func (d Datagram) ipv6(next uint8, payload []byte) []byte {
 	b := make([]byte, header.IPv6MinimumSize, header.IPv6MinimumSize+len(payload))
-	b[0] = 6 << 4
+	b[0], b[1] = 6<<4|d.TrafficClass>>4, d.TrafficClass<<4
 	binary.BigEndian.PutUint16(b[4:], uint16(len(payload)))
 	b[6], b[7] = next, d.ttl()
 	copy(b[8:], d.Src.AsSlice())

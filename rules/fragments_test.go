@@ -1,0 +1,49 @@
+package rules_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"fragwall/packet"
+	"fragwall/rules"
+)
+
+// TestModes parses every mode with every shape to emit, and looks at what the
+// user is told about them.
+func TestModes(t *testing.T) {
+	for mode := range packet.Mode(packet.Modes) {
+		for emit := range packet.Emit(packet.Emits) {
+			text := fmt.Sprintf("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n[fragments]\nmode = %q\nemit = %q\n", mode, emit)
+			c, err := rules.Parse("x.toml", []byte(text))
+			if err != nil {
+				t.Fatalf("%v, %v: %v", mode, emit, err)
+			}
+			if c.Fragments.Mode != mode || c.Fragments.Emit != emit {
+				t.Errorf("%v, %v: read as %v, %v", mode, emit, c.Fragments.Mode, c.Fragments.Emit)
+			}
+			var notes []string
+			for _, n := range c.Notes {
+				notes = append(notes, n.String())
+			}
+			told := strings.Join(notes, "\n")
+			if got, want := strings.Contains(told, "x.toml:6: note: fragments.mode: "), mode == packet.ModeFirstAcceptRest; got != want {
+				t.Errorf("%v: a warning: %v; want %v:\n%s", mode, got, want, told)
+			}
+			if got, want := strings.Contains(told, "x.toml:7: note: fragments.emit: "), emit == packet.EmitWhole && mode != packet.ModeReassemble; got != want {
+				t.Errorf("%v, %v: a note: %v; want %v:\n%s", mode, emit, got, want, told)
+			}
+		}
+	}
+}
+
+// TestStandardMode is of a file that says nothing about fragments.
+func TestStandardMode(t *testing.T) {
+	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Fragments.Mode != packet.ModeReassemble || c.Fragments.Emit != packet.EmitOriginal {
+		t.Errorf("%v, %v", c.Fragments.Mode, c.Fragments.Emit)
+	}
+}

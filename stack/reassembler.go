@@ -1,0 +1,133 @@
+package stack
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"fragwall/packet"
+)
+
+// Reassembler is a table that keeps fragments until gVisor has put their
+// datagram together.
+type Reassembler struct{ *Table }
+
+// NewReassembler returns an empty one. [Table.Close] frees it.
+func NewReassembler(o Options) Reassembler {
+	return Reassembler{newTable(o, reassemblerCosts, true)}
+}
+
+// Add takes in a fragment: the frame, which it copies, what was decoded from
+// it with p.Fragment.Present set, the side it came in by, and the time.
+//
+// It returns the datagram where the fragment made it whole, for the caller to
+// release. Otherwise it returns why the fragment was dropped, or
+// [packet.Passed] where it waits; from then on the ledger accounts for it.
+func (r Reassembler) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time) (*Datagram, packet.Reason) {
+	from := sourceOf(p, side)
+	return r.shard(from).reassemble(frame, p, from, now)
+}
+
+func (s *shard) reassemble(frame []byte, p *packet.Parsed, from source, now time.Time) (*Datagram, packet.Reason) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := keyOf(p, from.side)
+	d := s.find(k, from, now)
+	if d.poisoned {
+		return nil, packet.FragmentPoisoned
+	}
+	at, why := d.place(frame, p)
+	switch {
+	case why == packet.FragmentDuplicate:
+		return nil, why
+	case why == packet.Passed && d.count == s.options.MaxFragments:
+		why = packet.FragmentTooMany
+	}
+	if why != packet.Passed {
+		s.poison(d, why)
+		return nil, why
+	}
+
+	bytes := s.costs.frame(len(frame))
+	engineBytes := engineCharge(d.family, p.End-p.Fragment.Payload)
+	if s.makeRoom(from.family, bytes, engineBytes, 0); s.waiting[k] != d {
+		return nil, packet.FragmentEvicted
+	}
+	s.charge(d, bytes, engineBytes)
+	f := d.hold(at, frame, p)
+	d.note(p)
+	s.options.Ledger.Held(d)
+	return s.settle(d, s.engine.feed(d.piece(f), f.view())), packet.Passed
+}
+
+// place finds where among the others a fragment belongs, or why it has no
+// place. Only [packet.FragmentDuplicate] leaves the datagram sound.
+func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
+	if why := d.contradiction(p); why != packet.Passed {
+		return 0, why
+	}
+	payload := frame[p.Fragment.Payload:p.End]
+	start, end := p.Fragment.Offset, p.Fragment.Offset+len(payload)
+	i, found := d.search(start)
+	switch {
+	case found && d.fragments[i].end() == end && bytes.Equal(d.fragments[i].data(), payload):
+		return 0, packet.FragmentDuplicate
+	case found && d.fragments[i].end() == end:
+		return 0, packet.FragmentConflict
+	case i > 0 && d.fragments[i-1].end() > start,
+		i < len(d.fragments) && int(d.fragments[i].start) < end:
+		return 0, packet.FragmentOverlap
+	}
+	return i, packet.Passed
+}
+
+// settle compares what the engine made of the latest fragment with what the
+// table knows. It returns the datagram if both say that it is whole.
+func (s *shard) settle(d *Datagram, whole *gstack.PacketBuffer) *Datagram {
+	switch {
+	case whole == nil && !d.complete():
+		return nil
+	case whole != nil && d.complete() && whole.Data().Size() == d.end:
+		s.remove(d)
+		d.whole = whole
+		return d
+	case whole != nil: // the engine has freed its fragments already
+		whole.DecRef()
+	default:
+		s.cancel(d)
+	}
+	s.remove(d)
+	s.options.Ledger.Dropped(d, packet.FragmentDisagreement)
+	d.Release()
+	return nil
+}
+
+// cancel has the engine, where there is one, free what it holds of a datagram.
+func (s *shard) cancel(d *Datagram) {
+	if s.engine != nil && len(d.fragments) > 0 {
+		first := &d.fragments[0]
+		s.engine.cancel(d.piece(first), int(first.length))
+	}
+}
+
+func (d *Datagram) piece(f *fragment) piece {
+	return piece{family: d.family, number: d.number, offset: int(f.start), more: f.more}
+}
+
+// view returns the fragment's payload, which stays where it is.
+func (f *fragment) view() *buffer.View {
+	v := f.frame.Clone()
+	v.TrimFront(int(f.payload))
+	v.CapLength(int(f.length))
+	return v
+}
+
+// search finds the fragment that begins at start, or where it would stand.
+func (d *Datagram) search(start int) (int, bool) {
+	return slices.BinarySearchFunc(d.fragments, start, func(f fragment, start int) int {
+		return int(f.start) - start
+	})
+}

@@ -1,0 +1,210 @@
+package stack
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet"
+)
+
+// Rebuild makes frames anew out of a datagram from a [Reassembler]: one packet
+// where it fits mtu, in bytes, which every fragment that came did, and
+// otherwise fragments that are no larger than the largest that came. The link
+// layer, the header and the IPv6 unfragmentable part are those of the first
+// fragment; the payload is what gVisor put together.
+//
+// The reason is [packet.FragmentECN] where the fragments can't have been of
+// one datagram's making. The frames stay valid until [Datagram.Release].
+func (d *Datagram) Rebuild(mtu int) (frames int, why packet.Reason) {
+	t, why := d.template()
+	if why != packet.Passed {
+		return 0, why
+	}
+	t.room = d.end
+	if t.network(d.end, false) > mtu {
+		t.room = (t.largest - t.network(0, true)) &^ 7
+	}
+	payload := d.whole.Data().ToBuffer()
+	defer payload.Release()
+	for at := 0; at < d.end; at += t.room {
+		d.rebuilt = append(d.rebuilt, t.frame(&payload, at, at+t.room < d.end))
+		payload.TrimFront(int64(t.room))
+	}
+	return len(d.rebuilt), packet.Passed
+}
+
+// Rebuilt returns the i-th frame of [Datagram.Rebuild].
+func (d *Datagram) Rebuilt(i int) []byte { return d.rebuilt[i].AsSlice() }
+
+// template is what the frames of a rebuilt datagram have in common.
+type template struct {
+	first   []byte // the first fragment's frame, up to its payload
+	parsed  packet.Parsed
+	largest int   // bytes of the largest fragment's packet
+	room    int   // bytes of payload in each frame but the last
+	ecn     uint8 // of the whole
+	df      bool  // IPv4: routers may not fragment what is fragmented again
+}
+
+const (
+	ecnMask = 0b11
+	ecnCE   = 0b11
+	flagMF  = header.IPv4FlagMoreFragments << 13
+	flagDF  = header.IPv4FlagDontFragment << 13
+)
+
+// template looks at all fragments: how large they are, what they say of
+// congestion, and whether they may be fragmented.
+func (d *Datagram) template() (template, packet.Reason) {
+	var t template
+	t.parsed.Decode(d.Frame(0))
+	t.first = d.Frame(0)[:t.parsed.Fragment.Payload]
+	capable, incapable := false, false
+	ce := false
+	for i := range d.fragments {
+		// The network header stands at the same place in all of them: they have
+		// as many tags.
+		b := d.Frame(i)[t.parsed.Network:]
+		size := int(d.fragments[i].payload) - t.parsed.Network + int(d.fragments[i].length)
+		ecn := trafficClass(b, d.family) & ecnMask
+		capable = capable || ecn != 0
+		incapable = incapable || ecn == 0
+		ce = ce || ecn == ecnCE
+		// As Linux has it (net/ipv4/ip_fragment.c, max_df_size): DF counts if the
+		// largest fragment had it, so that no small one makes a whole path of
+		// larger ones unusable.
+		df := d.family == familyIPv4 && binary.BigEndian.Uint16(b[6:])&flagDF != 0
+		switch {
+		case size > t.largest:
+			t.largest, t.df = size, df
+		case size == t.largest:
+			t.df = t.df || df
+		}
+	}
+	t.ecn = trafficClass(t.first[t.parsed.Network:], d.family) & ecnMask
+	switch {
+	case capable && incapable:
+		return t, packet.FragmentECN
+	case ce:
+		t.ecn = ecnCE
+	}
+	return t, packet.Passed
+}
+
+// trafficClass returns the DSCP and ECN bits of a packet.
+func trafficClass(b []byte, f family) uint8 {
+	if f == familyIPv4 {
+		return b[1]
+	}
+	return b[0]<<4 | b[1]>>4
+}
+
+// network returns the length in bytes of a packet with the first fragment's
+// headers and length bytes of payload, as a fragment or not.
+func (t *template) network(length int, fragment bool) int {
+	n := len(t.first) - t.parsed.Network + length
+	if t.parsed.Kind == packet.IPv6 && !fragment {
+		n -= header.IPv6FragmentHeaderSize
+	}
+	return n
+}
+
+// frame makes the frame with the payload from offset at on: as much as there
+// is, up to t.room bytes.
+func (t *template) frame(payload *buffer.Buffer, at int, more bool) *buffer.View {
+	length := min(t.room, int(payload.Size()))
+	v := buffer.NewView(len(t.first) + length)
+	write(v, t.first[:t.parsed.Network])
+	if t.parsed.Kind == packet.IPv4 {
+		write(v, t.ipv4(at, length, more))
+	} else {
+		write(v, t.ipv6(at, length, more))
+	}
+	if _, err := payload.ReadToWriter(v, int64(length)); err != nil {
+		panic(fmt.Sprintf("stack: read what was put together: %v", err))
+	}
+	return v
+}
+
+// write appends to a view, which can't fail.
+func write(v *buffer.View, b []byte) {
+	if _, err := v.Write(b); err != nil {
+		panic(fmt.Sprintf("stack: write a frame: %v", err))
+	}
+}
+
+// ipv4 returns the IPv4 header. What goes out whole may be fragmented again
+// by a router, since nobody has tried whether it fits the path; what is
+// fragmented again keeps DF.
+func (t *template) ipv4(at, length int, more bool) []byte {
+	b := append(header.IPv4{}, t.first[t.parsed.Network:]...)
+	if at > 0 {
+		b = copiedOptions(b)
+	}
+	field := uint16(at / 8)
+	if more {
+		field |= flagMF
+	}
+	if t.df && (more || at > 0) {
+		field |= flagDF
+	}
+	b[0] = header.IPv4Version<<4 | uint8(len(b)/4)
+	b[1] = b[1]&^ecnMask | t.ecn
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)+length))
+	binary.BigEndian.PutUint16(b[6:], field)
+	b.SetChecksum(0)
+	b.SetChecksum(^checksum.Checksum(b, 0))
+	return b
+}
+
+// copiedOptions returns a header with those of its options alone that every
+// fragment has to have (RFC 791 §3.1, the copied flag).
+func copiedOptions(b header.IPv4) header.IPv4 {
+	const (
+		end, noOperation = 0, 1
+		copied           = 0x80
+	)
+	out := append(header.IPv4{}, b[:header.IPv4MinimumSize]...)
+	for options := b[header.IPv4MinimumSize:]; len(options) > 0 && options[0] != end; {
+		n := 1
+		if options[0] != noOperation {
+			if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+				break // malformed: there is no telling what follows
+			}
+			n = int(options[1])
+		}
+		if options[0]&copied != 0 {
+			out = append(out, options[:n]...)
+		}
+		options = options[n:]
+	}
+	for len(out)%4 != 0 {
+		out = append(out, end)
+	}
+	return out
+}
+
+// ipv6 returns the IPv6 header and the unfragmentable part, with a fragment
+// header where the packet is a part of the datagram.
+func (t *template) ipv6(at, length int, more bool) []byte {
+	f := &t.parsed.Fragment
+	b := append([]byte{}, t.first[t.parsed.Network:]...)
+	fragmentHeader := b[len(b)-header.IPv6FragmentHeaderSize:]
+	if at == 0 && !more {
+		b[f.NextHeader-t.parsed.Network] = fragmentHeader[0]
+		b = b[:len(b)-header.IPv6FragmentHeaderSize]
+	} else {
+		field := uint16(at)
+		if more {
+			field |= 1
+		}
+		binary.BigEndian.PutUint16(fragmentHeader[2:], field)
+	}
+	b[1] = b[1]&^(ecnMask<<4) | t.ecn<<4
+	binary.BigEndian.PutUint16(b[4:], uint16(len(b)-header.IPv6MinimumSize+length))
+	return b
+}

@@ -1,0 +1,261 @@
+package stack
+
+import (
+	"testing"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// accept and deny are verdicts on first fragments.
+func accept(*packet.Parsed) packet.Reason { return packet.Passed }
+func deny(*packet.Parsed) packet.Reason   { return packet.PolicyRule }
+
+// validate puts a frame in that must decode. It returns what goes on, in
+// order, and whether the frame waits or why it was dropped.
+func (b *bench) validate(frame []byte, judge Judge) (on [][]byte, waits bool, why packet.Reason) {
+	b.Helper()
+	var p packet.Parsed
+	if why := p.Decode(frame); why != packet.Passed || !p.Fragment.Present {
+		b.Fatalf("not a sound fragment: %v", why)
+	}
+	passage, why := b.validator.Add(frame, &p, packet.Inside, b.now, judge)
+	if why == packet.Passed && !passage.Waits {
+		on = append(on, frame)
+	}
+	if d := passage.Released; d != nil {
+		for i := range d.Len() {
+			on = append(on, append([]byte{}, d.Frame(i)...))
+		}
+		b.release(d)
+	}
+	return on, passage.Waits, why
+}
+
+// TestVerdictCoversTheRest sends a datagram in every order.
+func TestVerdictCoversTheRest(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newValidatorBench(t)
+		id := uint32(0)
+		permutations(5, func(order []int) {
+			id++
+			frames := datagram(f, id, 4100).Fragments(1000)
+			var got [][]byte
+			firstCame := false
+			for _, i := range order {
+				on, waits, why := b.validate(frames[i], accept)
+				firstCame = firstCame || i == 0
+				if why != packet.Passed || waits == firstCame {
+					t.Fatalf("order %v: fragment %d waits: %v, %v", order, i, waits, why)
+				}
+				got = append(got, on...)
+			}
+			if len(got) != len(frames) || string(got[0]) != string(frames[0]) {
+				t.Fatalf("order %v: %d frames went on, or not the first before the others", order, len(got))
+			}
+		})
+		permutations(5, func(order []int) {
+			id++
+			frames := datagram(f, id, 4100).Fragments(1000)
+			for _, i := range order {
+				if on, waits, why := b.validate(frames[i], deny); on != nil || !waits && why != packet.PolicyRule {
+					t.Fatalf("order %v, denied: fragment %d: %d go on, waits: %v, %v", order, i, len(on), waits, why)
+				}
+			}
+		})
+		if u := b.table.Usage(); u != (Usage{}) || b.held != 0 {
+			t.Errorf("all is decided, and the table charges for %+v, with %d frames", u, b.held)
+		}
+	})
+}
+
+// TestReleasedInOrder has fragments wait that came backwards.
+func TestReleasedInOrder(t *testing.T) {
+	b := newValidatorBench(t)
+	frames := datagram(familyIPv6, 1, 4000).Fragments(800)
+	for i := len(frames) - 1; i > 0; i-- {
+		b.validate(frames[i], accept)
+	}
+	on, _, _ := b.validate(frames[0], accept)
+	for i := range frames {
+		if len(on) != len(frames) || string(on[i]) != string(frames[i]) {
+			t.Fatalf("%d frames went on, the one at %d is not what came", len(on), i)
+		}
+	}
+}
+
+// TestClaims sends fragments of one datagram, [from, to) of 4,000 bytes, to a
+// validator that accepts the first.
+func TestClaims(t *testing.T) {
+	type step struct {
+		from, to int
+		last     bool
+		want     packet.Reason
+	}
+	tests := []struct {
+		name     string
+		steps    []step
+		poisoned bool
+	}{
+		{"duplicate", []step{{from: 0, to: 800}, {from: 0, to: 800, want: packet.FragmentDuplicate}}, false},
+		{"duplicate of one that waits", []step{{from: 800, to: 1600}, {from: 800, to: 1600, want: packet.FragmentDuplicate}}, false},
+		{"duplicate of the last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentDuplicate}}, false},
+		{"overlaps one that went on", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: packet.FragmentOverlap}}, true},
+		{"overlaps one that waits", []step{{from: 1600, to: 2400}, {from: 800, to: 1608, want: packet.FragmentOverlap}}, true},
+		{"within another", []step{{from: 0, to: 800}, {from: 80, to: 160, want: packet.FragmentOverlap}}, true},
+		{"same beginning, shorter", []step{{from: 0, to: 800}, {from: 0, to: 80, want: packet.FragmentOverlap}}, true},
+		{"around two others", []step{{from: 0, to: 800}, {from: 1600, to: 2400}, {from: 800, to: 3200, want: packet.FragmentOverlap}}, true},
+		{"two ends", []step{{from: 800, to: 1600, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentConflictingEnd}}, true},
+		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: packet.FragmentConflictingEnd}}, true},
+		{"same range, not last any more", []step{{from: 800, to: 1600, last: true}, {from: 800, to: 1600, want: packet.FragmentConflictingEnd}}, true},
+		{"beyond the end", []step{{from: 800, to: 1600, last: true}, {from: 1600, to: 2400, want: packet.FragmentBeyondEnd}}, true},
+		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 800, to: 1600, last: true, want: packet.FragmentBeyondEnd}}, true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			bothFamilies(t, func(t *testing.T, f family) {
+				b := newValidatorBench(t)
+				d := datagram(f, 9, 4000)
+				for i, s := range tt.steps {
+					if _, _, why := b.validate(d.Fragment(s.from, d.Payload[s.from:s.to], !s.last), accept); why != s.want {
+						t.Fatalf("step %d: %v, want %v", i, why, s.want)
+					}
+				}
+				if !tt.poisoned {
+					return
+				}
+				if b.held != 0 {
+					t.Errorf("%d frames still wait", b.held)
+				}
+				for _, frame := range d.Fragments(800) {
+					if on, _, why := b.validate(frame, accept); on != nil || why != packet.FragmentPoisoned {
+						t.Fatalf("afterwards: %d go on, %v", len(on), why)
+					}
+				}
+				b.now = b.now.Add(time.Minute)
+				if on, _, why := b.validate(d.Fragments(800)[0], accept); len(on) != 1 {
+					t.Errorf("after the deadline: %v", why)
+				}
+			})
+		})
+	}
+}
+
+// TestTinyFirst sends first fragments that lack a part of their transport
+// header (RFC 1858), and what would have completed it.
+func TestTinyFirst(t *testing.T) {
+	b := newValidatorBench(t)
+	d := packettest.TCP(withPort(packettest.InsideIPv4, 1000), withPort(packettest.OutsideIPv4, 80), 2)
+	d.Payload = append(d.Payload, packettest.Body(100)...)
+	b.validate(d.Fragment(24, d.Payload[24:], false), accept)
+	for _, step := range []struct {
+		from, to int
+		want     packet.Reason
+	}{{0, 16, packet.FragmentTinyFirst}, {16, 24, packet.FragmentPoisoned}, {0, 24, packet.FragmentPoisoned}} {
+		on, _, why := b.validate(d.Fragment(step.from, d.Payload[step.from:step.to], true), accept)
+		if on != nil || why != step.want {
+			t.Errorf("%+v: %d go on, %v", step, len(on), why)
+		}
+	}
+	if b.dropped[packet.FragmentTinyFirst] != 1 {
+		t.Errorf("what waited: %v", b.dropped)
+	}
+}
+
+// TestIdentificationIsFreeAgain sends two datagrams under one identification,
+// the second when the first has gone through.
+func TestIdentificationIsFreeAgain(t *testing.T) {
+	b := newValidatorBench(t)
+	frames := datagram(familyIPv4, 1, 2400).Fragments(800)
+	for _, judge := range []Judge{accept, deny, accept} {
+		for _, frame := range frames {
+			want := judge(nil)
+			if _, _, why := b.validate(frame, judge); why != want {
+				t.Fatalf("%v, want %v", why, want)
+			}
+		}
+	}
+	if _, waits, _ := b.validate(frames[1], accept); !waits {
+		t.Error("a fragment of a datagram that has gone through went on without a verdict of its own")
+	}
+}
+
+// TestUndecidedExpire lets the time of fragments pass whose first never came.
+func TestUndecidedExpire(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newValidatorBench(t)
+		frames := datagram(f, 1, 2400).Fragments(800)
+		b.validate(frames[1], accept)
+		b.validate(frames[2], accept)
+		b.now = b.now.Add(time.Minute)
+		if on, _, _ := b.validate(frames[0], accept); len(on) != 1 {
+			t.Errorf("%d frames went on with the first, want it alone", len(on))
+		}
+		if b.held != 0 || b.dropped[packet.FragmentTimeout] != 2 {
+			t.Errorf("%d wait, dropped: %v", b.held, b.dropped)
+		}
+	})
+}
+
+// TestValidatorCountsFragments sends one more than a datagram may have.
+func TestValidatorCountsFragments(t *testing.T) {
+	b := newValidatorBench(t, func(o *Options) { o.MaxFragments = 4 })
+	for i, frame := range datagram(familyIPv4, 1, 2400).Fragments(400) {
+		want := packet.Passed
+		switch i {
+		case 4:
+			want = packet.FragmentTooMany
+		case 5:
+			want = packet.FragmentPoisoned
+		}
+		if _, _, why := b.validate(frame, accept); why != want {
+			t.Errorf("fragment %d: %v, want %v", i, why, want)
+		}
+	}
+}
+
+// TestManyClaims cuts the largest datagram into as many fragments as there can
+// be, and sends each twice: beyond maxClaims, claims are kept as bits.
+func TestManyClaims(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newValidatorBench(t)
+		frames := datagram(f, 1, 65511).Fragments(8)
+		for i, frame := range frames {
+			if on, _, why := b.validate(frame, accept); len(on) != 1 {
+				t.Fatalf("fragment %d: %v", i, why)
+			}
+			if i == len(frames)-1 {
+				break
+			}
+			if on, _, why := b.validate(frame, accept); on != nil || why != packet.FragmentDuplicate {
+				t.Fatalf("fragment %d again: %d go on, %v", i, len(on), why)
+			}
+		}
+		if u := b.table.Usage(); u != (Usage{}) {
+			t.Errorf("%+v", u)
+		}
+	})
+}
+
+// TestWaitingFramesGiveWay floods a validator with fragments whose first never
+// comes, beside an honest datagram that waits for its first.
+func TestWaitingFramesGiveWay(t *testing.T) {
+	const memory = 1 << 20
+	b := newValidatorBench(t, func(o *Options) { o.Memory = memory })
+	honest := datagram(familyIPv4, 1, 1600).Fragments(800)
+	b.validate(honest[1], accept)
+	flood := packettest.Datagram{Src: addr4(11, 0, 0, 1), Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP}
+	for i := range 5000 {
+		flood.ID = uint32(i)
+		if _, waits, why := b.validate(flood.Fragment(1480, packettest.Body(1480), true), accept); !waits {
+			t.Fatalf("a newcomer was refused: %v", why)
+		}
+	}
+	if u := b.table.Usage(); u.Bytes > memory || b.dropped[packet.FragmentEvicted] == 0 {
+		t.Errorf("%+v, dropped: %v", u, b.dropped)
+	}
+	if on, _, why := b.validate(honest[0], accept); len(on) != 2 {
+		t.Errorf("%d of the honest datagram's frames went on: %v", len(on), why)
+	}
+}
