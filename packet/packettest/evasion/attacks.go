@@ -1,0 +1,410 @@
+package evasion
+
+import (
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// overlaps are datagrams of which some bytes come twice, with other contents:
+// hosts disagree on which of them count.
+func overlaps() []entry {
+	// second is a fragment that comes behind the one with the bytes from 800 up
+	// to 1,600, and before the last.
+	second := func(from, to int) func(s *script) {
+		return func(s *script) {
+			d := s.allowed()
+			s.send(cut(d, 0, 800), cut(d, 800, 1600), cut(other(d, from, to), from, to), cut(d, 1600, 2400))
+		}
+	}
+	return []entry{
+		{name: "six fragments", reference: "Shankar and Paxson 2003; Novak 2005",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) { s.send(six(s)...) }},
+		{name: "six fragments, backwards", reference: "Novak 2005",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate, fragment_overlap", write: func(s *script) { s.send(backwards(six(s))...) }},
+		{name: "beginning of another", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 800, 1600), cut(other(d, 0, 1200), 8, 1200), cut(d, 0, 8), cut(d, 1600, 2400))
+			}},
+		{name: "end of another", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1200, 1600)},
+		{name: "end of another, and on", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1200, 2000)},
+		{name: "same range", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: second(800, 1600)},
+		{name: "same beginning, shorter", reference: "Novak 2005",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(800, 1200)},
+		{name: "same beginning, longer", reference: "Novak 2005",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(800, 2000)},
+		{name: "within another", reference: "Novak 2005",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1000, 1400)},
+		{name: "around another", reference: "Novak 2005",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(640, 1760)},
+		{name: "nothing first, the data later", reference: "fragrouter frag-7",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), cut(other(d, 800, 2000), 800, 2000), cut(d, 800, 1600), cut(d, 1600, 2400))
+			}},
+		{name: "teardrop", reference: "CERT CA-1997-28",
+			reassemble: "blocked: fragment_beyond_end", validate: "blocked: fragment_beyond_end", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), other(d, 24, 28).Fragment(24, other(d, 24, 28).Payload[24:28], false))
+			}},
+		{name: "8 bytes beyond its duplicate", reference: "RFC 5722 §3",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), cut(other(d, 8, 808), 0, 808), cut(d, 800, 1600), cut(d, 1600, 2400))
+			}},
+	}
+}
+
+// six is the model by which systems are told apart: "1" at blocks 0 to 2, "2"
+// at 4 and 5, "3" at 6 to 8, then "4" at 1 to 4, "5" at 6 to 8, "6" at 9 to
+// 11. The UDP header is the first block.
+func six(s *script) [][]byte {
+	d := s.udp(AllowedPort, 12*8, 0)
+	mark := func(b byte, from, to int) []byte {
+		marked := other(d, 0, 0)
+		for i := max(from, 1) * 8; i < to*8; i++ {
+			marked.Payload[i] = b
+		}
+		return cut(marked, from*8, to*8)
+	}
+	return [][]byte{mark('1', 0, 3), mark('2', 4, 6), mark('3', 6, 9), mark('4', 1, 5), mark('5', 6, 9), mark('6', 9, 12)}
+}
+
+// rewriting is what has a filter judge one header and a host read another.
+func rewriting() []entry {
+	return []entry{
+		{name: "second first fragment to a denied port", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				s.send(cut(allowed, 0, 800))
+				s.attack(cut(denied, 0, 800))
+				s.send(cut(allowed, 800, 1600), cut(allowed, 1600, 2400))
+			}},
+		{name: "denied first fragment, then an allowed one", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate, policy_default", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				s.attack(cut(denied, 0, 800))
+				s.send(cut(allowed, 0, 800), cut(allowed, 800, 1600), cut(allowed, 1600, 2400))
+			}},
+		{name: "longer first fragment to a denied port", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				s.send(cut(allowed, 0, 800))
+				s.attack(cut(denied, 0, 808))
+				s.send(cut(allowed, 800, 1600), cut(allowed, 1600, 2400))
+			}},
+		{name: "shorter first fragment to a denied port", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				s.send(cut(allowed, 800, 1600), cut(allowed, 0, 800))
+				s.attack(cut(denied, 0, 24))
+				s.send(cut(allowed, 1600, 2400))
+			}},
+		{name: "rest first, then both first fragments", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: policy_default", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				s.send(cut(allowed, 1600, 2400), cut(allowed, 800, 1600))
+				s.attack(cut(denied, 0, 800))
+				s.send(cut(allowed, 0, 800))
+			}},
+		{name: "denied first fragment behind the whole datagram", reference: "RFC 1858 §4",
+			reassemble: "blocked: policy_default", validate: "blocked: policy_default", delivers: 1, write: func(s *script) {
+				s.send(s.allowed().Fragments(800)...)
+				s.attack(s.denied().Fragments(800)...)
+			}},
+		{name: "tiny first fragment: flags in the second", reference: "RFC 1858 §3",
+			reassemble: "harmless", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
+				s.send(s.tcp(AllowedPort, 2400).Fragments(8)...)
+			}},
+		{name: "flags written again by a fragment at offset 8", reference: "RFC 1858 §4",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.tcp(AllowedPort, 2400)
+				s.send(cut(d, 0, 24), cut(other(d, 8, 24), 8, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
+			}},
+		{name: "fragment at offset 8 ahead of the first", reference: "RFC 3128",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.tcp(AllowedPort, 2400)
+				s.send(cut(other(d, 8, 24), 8, 24), cut(d, 0, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
+			}},
+		{name: "tiny first fragment written over by offset 8", reference: "RFC 3128",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
+				d := s.tcp(AllowedPort, 2400)
+				s.send(cut(d, 0, 8), cut(d, 8, 1400), cut(other(d, 8, 16), 8, 16), cut(d, 1400, 2400))
+			}},
+		{name: "header of SCTP in two", reference: "RFC 1858 §3",
+			reassemble: "harmless", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
+				d := s.allowed()
+				d.Protocol = packet.ProtocolSCTP
+				s.send(cut(d, 0, 8), cut(d, 8, 1400), cut(d, 1400, 2400))
+			}},
+		{name: "allowed first fragment that dies on the way", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
+				allowed, denied := s.allowed(), s.denied()
+				allowed.TTL = 1
+				s.send(cut(allowed, 0, 800))
+				s.attack(cut(denied, 0, 800))
+				s.send(cut(denied, 800, 1600), cut(denied, 1600, 2400))
+			}},
+		{name: "allowed first fragment with a bad checksum", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: ipv4_checksum, policy_default", validate: "blocked: ipv4_checksum, policy_default", only: onlyIPv4, write: func(s *script) {
+				frame := cut(s.allowed(), 0, 800)
+				frame[14+10] ^= 1
+				s.attack(frame)
+				s.attack(s.denied().Fragments(800)...)
+			}},
+	}
+}
+
+// lengths are fragments that disagree with others, or with themselves, on how
+// long they are.
+func lengths() []entry {
+	return []entry{
+		{name: "two ends, the second later", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_conflicting_end", validate: "blocked: fragment_conflicting_end", write: func(s *script) {
+				d, short := s.allowed(), s.allowed()
+				short.Payload = short.Payload[:1600]
+				s.send(cut(short, 800, 1600))
+				s.attack(cut(d, 1600, 2400))
+				s.send(cut(d, 0, 800))
+			}},
+		{name: "two ends, the second earlier", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_conflicting_end", validate: "blocked: fragment_conflicting_end", write: func(s *script) {
+				d, short := s.allowed(), s.allowed()
+				short.Payload = short.Payload[:1600]
+				s.send(cut(d, 0, 800), cut(d, 1600, 2400), cut(short, 800, 1600))
+			}},
+		{name: "data beyond the end", reference: "RFC 8200 §4.5",
+			reassemble: "blocked: fragment_beyond_end", validate: "blocked: fragment_beyond_end", write: func(s *script) {
+				d, long := s.allowed(), s.udp(AllowedPort, 4000, 0)
+				s.send(cut(d, 1600, 2400))
+				s.attack(cut(long, 2400, 3200))
+				s.send(cut(d, 0, 800), cut(d, 800, 1600))
+			}},
+		{name: "end before what is there", reference: "RFC 8200 §4.5",
+			reassemble: "blocked: fragment_beyond_end", validate: "blocked: fragment_beyond_end", write: func(s *script) {
+				d, short := s.allowed(), s.allowed()
+				short.Payload = short.Payload[:1600]
+				s.send(cut(d, 0, 800), d.Fragment(1600, d.Payload[1600:], true), cut(short, 800, 1600))
+			}},
+		{name: "last and not the last", reference: "RFC 8200 §4.5",
+			reassemble: "blocked: fragment_conflicting_end", validate: "blocked: fragment_conflicting_end", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), d.Fragment(1600, d.Payload[1600:], true), cut(d, 1600, 2400), cut(d, 800, 1600))
+			}},
+		{name: "ping of death", reference: "CERT CA-1996-26",
+			reassemble: "blocked: fragment_too_long, fragment_timeout", validate: "blocked: fragment_too_long", write: func(s *script) {
+				d := s.udp(AllowedPort, 2400, 0)
+				s.send(cut(d, 0, 800))
+				s.attack(d.Fragment(65528, d.Payload[:800], false))
+			}},
+		{name: "too long only with the first one's headers", reference: "RFC 791 §3.1, RFC 8200 §4.5",
+			reassemble: "blocked: fragment_too_long", validate: "blocked: fragment_too_long", write: func(s *script) {
+				size := [Families]int{IPv4: 65515, IPv6: 65535}[s.Family]
+				d := s.udp(AllowedPort, size, 0)
+				first := d
+				first.Options = []byte{0x94, 4, 0, 0}
+				first.FirstBefore, first.Before = 60, []byte{44, 0, 1, 4, 0, 0, 0, 0}
+				s.send(d.Fragments(1440)[1:]...)
+				s.send(cut(first, 0, 1440))
+			}},
+		{name: "M flag with a length that is no multiple of 8", reference: "RFC 8200 §4.5",
+			reassemble: "blocked: fragment_unaligned, fragment_timeout", validate: "blocked: fragment_unaligned", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800))
+				s.attack(d.Fragment(800, d.Payload[800:1599], true))
+				s.send(cut(d, 1600, 2400))
+			}},
+		{name: "empty fragment", reference: "RFC 791 §3.2",
+			reassemble: "blocked: fragment_empty, fragment_timeout", validate: "blocked: fragment_empty", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800))
+				s.attack(d.Fragment(800, nil, true), d.Fragment(2400, nil, false))
+			}},
+		{name: "no end", reference: "CVE-2018-5391",
+			reassemble: "blocked: fragment_timeout", validate: "harmless", write: func(s *script) {
+				d := s.allowed()
+				s.send(d.Fragment(0, d.Payload[:800], true), d.Fragment(800, d.Payload[800:1600], true), d.Fragment(1600, d.Payload[1600:], true))
+			}},
+		{name: "hole in the middle", reference: "CVE-2018-5391",
+			reassemble: "blocked: fragment_timeout", validate: "harmless", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), cut(d, 1600, 2400))
+			}},
+	}
+}
+
+// identification is what is done with fragments of one identification at
+// other times and in other places.
+func identification() []entry {
+	split := func(first, rest []packet.Tag) func(s *script) {
+		return func(s *script) {
+			d := s.allowed()
+			d.Tags = first
+			s.send(cut(d, 0, 800))
+			d.Tags = rest
+			s.attack(cut(d, 800, 1600), cut(d, 1600, 2400))
+		}
+	}
+	tag := func(tpid, vid uint16) packet.Tag { return packet.Tag{TPID: tpid, TCI: vid} }
+	return []entry{
+		{name: "denied datagram under the identification of an unfinished one", reference: "RFC 4963",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
+				d := s.denied()
+				s.send(cut(s.allowed(), 0, 800))
+				s.attack(cut(d, 0, 800))
+				s.send(cut(d, 800, 1600), cut(d, 1600, 2400))
+			}},
+		{name: "rest of an allowed datagram after a denied one", reference: "RFC 4963",
+			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: fragment_timeout, policy_default", write: func(s *script) {
+				s.attack(s.denied().Fragments(800)...)
+				s.attack(s.allowed().Fragments(800)[1:]...)
+			}},
+		{name: "rest when the time of the first is over", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
+				frames := s.allowed().Fragments(800)
+				s.send(frames[0])
+				s.expire()
+				s.attack(frames[1:]...)
+			}},
+		{name: "denied first fragment when the time of the rest is over", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout, policy_default", write: func(s *script) {
+				s.send(s.allowed().Fragments(800)[1:]...)
+				s.expire()
+				s.attack(s.denied().Fragments(800)[0])
+			}},
+		{name: "denied datagram when the time of an allowed first is over", reference: "Ptacek and Newsham 1998",
+			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: policy_default", write: func(s *script) {
+				s.send(s.allowed().Fragments(800)[0])
+				s.expire()
+				s.attack(s.denied().Fragments(800)...)
+			}},
+		{name: "what would complete a poisoned datagram", reference: "RFC 5722 §4",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), cut(other(d, 792, 1600), 792, 1600))
+				s.attack(cut(d, 800, 1600), cut(d, 1600, 2400))
+			}},
+		{name: "allowed first fragment again, when its time is over", reference: "RFC 1122 §3.3.2",
+			reassemble: "blocked: fragment_timeout", validate: "**ambiguous**", delivers: 1, write: func(s *script) {
+				s.send(s.allowed().Fragments(800)[0])
+				s.expire()
+				s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
+			}},
+		{name: "first and rest in two VLANs", reference: "IEEE 802.1Q",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split([]packet.Tag{tag(0x8100, 10)}, []packet.Tag{tag(0x8100, 20)})},
+		{name: "first untagged, rest in a VLAN", reference: "IEEE 802.1Q",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split(nil, []packet.Tag{tag(0x8100, 10)})},
+		{name: "first and rest under swapped tags", reference: "IEEE 802.1ad",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split(
+				[]packet.Tag{tag(0x88a8, 10), tag(0x8100, 20)}, []packet.Tag{tag(0x8100, 20), tag(0x88a8, 10)})},
+		{name: "first and rest from two sides", reference: "RFC 791 §3.2",
+			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
+				frames := s.allowed().Fragments(800)
+				s.send(frames[0])
+				s.from = packet.Outside
+				s.attack(frames[1:]...)
+			}},
+	}
+}
+
+// chains are what the extension headers of IPv6 allow for.
+func chains() []entry {
+	entries := []entry{
+		{name: "header chain in two fragments", reference: "RFC 7112",
+			reassemble: "blocked: fragment_incomplete_chain, fragment_timeout", validate: "blocked: fragment_incomplete_chain, fragment_timeout", write: func(s *script) {
+				d := s.denied()
+				d.FirstAfter, d.After = 60, []byte{packet.ProtocolUDP, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+				s.attack(cut(d, 0, 8), cut(d, 8, 1400), cut(d, 1400, 2416))
+			}},
+		{name: "chain complete, ports in the second fragment", reference: "RFC 7112",
+			reassemble: "blocked: fragment_incomplete_chain, fragment_timeout", validate: "blocked: fragment_incomplete_chain, fragment_timeout", write: func(s *script) {
+				d := s.denied()
+				d.FirstAfter, d.After = 60, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
+				s.attack(cut(d, 0, 8), cut(d, 8, 1400), cut(d, 1400, 2408))
+			}},
+		{name: "TCP header in two fragments", reference: "RFC 7112",
+			reassemble: "blocked: fragment_incomplete_chain, fragment_timeout", validate: "blocked: fragment_incomplete_chain, fragment_timeout", write: func(s *script) {
+				s.attack(s.tcp(AllowedPort, 2400).Fragments(16)...)
+			}},
+		{name: "chain written again by an overlap", reference: "RFC 5722 §2; Atlasis 2012",
+			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
+				d := s.allowed()
+				d.FirstAfter, d.After = 60, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
+				s.send(cut(d, 0, 800), cut(d, 1600, 2408))
+				denied := s.denied()
+				denied.FirstAfter, denied.After = d.FirstAfter, d.After
+				s.attack(cut(denied, 8, 1400))
+			}},
+		{name: "second first fragment with another Next Header", reference: "RFC 8200 §4.5",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800))
+				lie := s.tcp(DeniedPort, 2400)
+				s.attack(cut(lie, 0, 800))
+				s.send(cut(d, 800, 1600), cut(d, 1600, 2400))
+			}},
+		{name: "fragment header within a fragment", reference: "RFC 8200 §4.1; Atlasis 2012",
+			reassemble: "blocked: fragment_two_headers, fragment_timeout", validate: "blocked: fragment_two_headers, fragment_timeout", write: func(s *script) {
+				d := s.denied()
+				d.FirstAfter, d.After = 44, []byte{packet.ProtocolUDP, 0, 0, 1, 0, 0, 0, 9}
+				s.attack(d.Fragments(800)...)
+			}},
+		{name: "fragment header within an atomic fragment", reference: "RFC 8200 §4.1; Atlasis 2012",
+			reassemble: "blocked: fragment_two_headers", validate: "blocked: fragment_two_headers", write: func(s *script) {
+				d := s.allowed()
+				for _, frame := range d.Fragments(800) {
+					inner := packettest.Datagram{Src: d.Src, Dst: d.Dst, ID: 5, Protocol: 44, Payload: frame[14+40:]}
+					s.attack(inner.Fragment(0, inner.Payload, false))
+				}
+			}},
+		{name: "more extension headers than anyone needs", reference: "RFC 8504 §5.3",
+			reassemble: "blocked: ipv6_chain_too_long, fragment_timeout", validate: "blocked: ipv6_chain_too_long, fragment_timeout", write: func(s *script) {
+				d := s.allowed()
+				d.FirstAfter = 60
+				for i := range 20 {
+					next := byte(60)
+					if i == 19 {
+						next = packet.ProtocolUDP
+					}
+					d.After = append(d.After, next, 0, 1, 4, 0, 0, 0, 0)
+				}
+				s.attack(d.Fragments(800)...)
+			}},
+		{name: "hop-by-hop header behind the fragment header", reference: "RFC 8200 §4.1",
+			reassemble: "blocked: ipv6_chain, fragment_timeout", validate: "blocked: ipv6_chain, fragment_timeout", write: func(s *script) {
+				d := s.allowed()
+				d.FirstAfter, d.After = 0, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
+				s.attack(d.Fragments(800)...)
+			}},
+		{name: "router advertisement in fragments", reference: "RFC 6980; RFC 6104",
+			reassemble: "blocked: fragmented_neighbor_discovery, fragment_timeout", validate: "blocked: fragmented_neighbor_discovery, fragment_timeout", write: func(s *script) {
+				d := s.advertisement()
+				s.attack(d.Fragments(64)...)
+			}},
+		{name: "router advertisement in an atomic fragment", reference: "RFC 6980",
+			reassemble: "blocked: fragmented_neighbor_discovery", validate: "blocked: fragmented_neighbor_discovery", write: func(s *script) {
+				d := s.advertisement()
+				s.attack(d.Fragment(0, d.Payload, false))
+			}},
+		{name: "router advertisement behind options, in fragments", reference: "RFC 6980; RFC 7113",
+			reassemble: "blocked: fragmented_neighbor_discovery, fragment_timeout", validate: "blocked: fragmented_neighbor_discovery, fragment_timeout", write: func(s *script) {
+				d := s.advertisement()
+				d.FirstAfter, d.After = 60, []byte{packet.ProtocolICMPv6, 0, 1, 4, 0, 0, 0, 0}
+				s.attack(d.Fragments(64)...)
+			}},
+	}
+	for i := range entries {
+		entries[i].only = onlyIPv6
+	}
+	return entries
+}
+
+// advertisement returns a router advertisement that a host would take.
+func (s *script) advertisement() packettest.Datagram {
+	src, dst := s.hosts()
+	return packettest.Datagram{Src: src, Dst: dst, ID: 1, TTL: 255, Protocol: packet.ProtocolICMPv6,
+		Payload: append([]byte{134, 0}, make([]byte, 126)...)}
+}

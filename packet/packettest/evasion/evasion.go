@@ -1,0 +1,219 @@
+// Package evasion is a catalogue of what is done to fragments: by attackers,
+// so that a filter and the host behind it see different datagrams, and by
+// honest hosts and networks, which a filter must bear.
+//
+// A [Case] is a list of frames with the side and the time at which they come.
+// Its frames mean the same to every test that sends them, whatever it sends
+// them through: under [Policy], what is destined to port 53 is allowed and
+// what is destined to port 22 is denied. A [Host] is what may stand behind
+// the filter: it puts together what it gets as old and new systems do.
+package evasion
+
+import (
+	"net/netip"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// Policy is the policy that the cases are meant for, as a part of a
+// configuration file.
+const Policy = `
+[policy]
+default = "drop"
+neighbor_discovery = "drop"
+
+[[rule]]
+name = "dns"
+action = "accept"
+protocol = ["udp", "tcp", "sctp"]
+dst_port = 53
+
+[[rule]]
+name = "protocols without ports"
+action = "accept"
+protocol = ["icmp", "icmpv6", "esp", "gre"]
+`
+
+// Ports that the policy allows and denies.
+const (
+	AllowedPort = 53
+	DeniedPort  = 22
+)
+
+// Timeouts that the cases assume the filter to have.
+const (
+	TimeoutIPv4 = 30 * time.Second
+	TimeoutIPv6 = 60 * time.Second
+)
+
+// Family indexes what a case has for each family of addresses.
+type Family uint8
+
+// The families.
+const (
+	IPv4 Family = iota
+	IPv6
+	Families = 2
+)
+
+// String returns the family's name.
+func (f Family) String() string {
+	if f == IPv4 {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// Frame is one frame of a case.
+type Frame struct {
+	At   time.Duration // since the case began
+	From packet.Side
+	Data []byte
+	// Hostile frames must not pass: they belong to a datagram that is denied, or
+	// to none that an honest host sends.
+	Hostile bool
+}
+
+// Case is one thing that is done to fragments.
+type Case struct {
+	Name      string
+	Reference string // RFC, paper, tool or advisory
+	Group     Group
+	// Delivers is how many datagrams are allowed, whole and unambiguous, so that
+	// the host behind the filter must get them.
+	Delivers int
+	Frames   [Families][]Frame // nil where the case is of the other family alone
+	// Reassemble and Validate are what has to become of it in these modes: what
+	// [Host] models make of what passes, and the reasons of what doesn't.
+	Reassemble, Validate string
+}
+
+// Group is what a case is about.
+type Group string
+
+// The groups, in the order of the catalogue.
+const (
+	Honest         Group = "Honest traffic"
+	Denied         Group = "Denied datagrams"
+	Overlaps       Group = "Overlaps"
+	Rewriting      Group = "Headers written twice, or in part"
+	Lengths        Group = "Lengths and ends"
+	Identification Group = "Identification, time and place"
+	Chains         Group = "IPv6 chains"
+)
+
+// script writes the frames of a case for one family.
+type script struct {
+	Family
+	at     time.Duration
+	from   packet.Side
+	frames []Frame
+}
+
+// send has frames come, all at once.
+func (s *script) send(frames ...[]byte) {
+	for _, data := range frames {
+		s.frames = append(s.frames, Frame{At: s.at, From: s.from, Data: data})
+	}
+}
+
+// attack has hostile frames come, all at once.
+func (s *script) attack(frames ...[]byte) {
+	n := len(s.frames)
+	s.send(frames...)
+	for i := n; i < len(s.frames); i++ {
+		s.frames[i].Hostile = true
+	}
+}
+
+// expire lets the time of what came pass.
+func (s *script) expire() {
+	s.at += [Families]time.Duration{TimeoutIPv4, TimeoutIPv6}[s.Family] + time.Second
+}
+
+// udp returns a datagram to a port, with n bytes of payload, its header
+// included; marked by other bytes for every mark.
+func (s *script) udp(port uint16, n int, mark byte) packettest.Datagram {
+	src, dst := s.hosts()
+	body := packettest.Body(n - 8)
+	for i := range body {
+		body[i] ^= mark
+	}
+	d := packettest.UDP(netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, port), body)
+	d.ID = 1
+	return d
+}
+
+// tcp returns a segment with n bytes of payload, its header included.
+func (s *script) tcp(port uint16, n int) packettest.Datagram {
+	src, dst := s.hosts()
+	d := packettest.TCP(netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, port), 2)
+	d.Payload = append(d.Payload, packettest.Body(n-len(d.Payload))...)
+	d.ID = 1
+	return d
+}
+
+// hosts returns the sender and the receiver, as seen from the side that the
+// script is at.
+func (s *script) hosts() (src, dst netip.Addr) {
+	pair := [Families][2]netip.Addr{
+		IPv4: {packettest.InsideIPv4, packettest.OutsideIPv4},
+		IPv6: {packettest.InsideIPv6, packettest.OutsideIPv6},
+	}[s.Family]
+	return pair[s.from], pair[s.from.Other()]
+}
+
+// allowed and denied return datagrams of 2,400 bytes to either port.
+func (s *script) allowed() packettest.Datagram { return s.udp(AllowedPort, 2400, 0) }
+func (s *script) denied() packettest.Datagram  { return s.udp(DeniedPort, 2400, 0x55) }
+
+// cut returns the bytes from one offset up to another of a datagram as a
+// fragment: the last, where it reaches the datagram's end.
+func cut(d packettest.Datagram, from, to int) []byte {
+	whole := d.Fragmentable()
+	return d.Fragment(from, whole[from:to], to < len(whole))
+}
+
+// entry is a case before its frames are written.
+type entry struct {
+	name, reference      string
+	delivers             int
+	reassemble, validate string
+	only                 func(f Family) bool // nil: both
+	write                func(s *script)
+}
+
+func onlyIPv4(f Family) bool { return f == IPv4 }
+func onlyIPv6(f Family) bool { return f == IPv6 }
+
+// Cases returns the catalogue.
+func Cases() []Case {
+	var all []Case
+	for _, part := range []struct {
+		group   Group
+		entries []entry
+	}{
+		{Honest, honest()}, {Denied, denied()}, {Overlaps, overlaps()}, {Rewriting, rewriting()},
+		{Lengths, lengths()}, {Identification, identification()}, {Chains, chains()},
+	} {
+		for _, e := range part.entries {
+			c := Case{Name: e.name, Reference: e.reference, Group: part.group, Delivers: e.delivers,
+				Reassemble: e.reassemble, Validate: e.validate}
+			if c.Group == Honest {
+				c.Reassemble, c.Validate = "passes", "passes"
+			}
+			for f := range Family(Families) {
+				if e.only != nil && !e.only(f) {
+					continue
+				}
+				s := script{Family: f}
+				e.write(&s)
+				c.Frames[f] = s.frames
+			}
+			all = append(all, c)
+		}
+	}
+	return all
+}

@@ -1,0 +1,168 @@
+package evasion
+
+import (
+	"bytes"
+	"encoding/binary"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet"
+)
+
+// Overlap is whose bytes count where fragments overlap: whether those of a
+// new fragment replace an old one's, by where both begin.
+type Overlap func(old, new int) bool
+
+// Overlaps of operating systems (Shankar and Paxson, "Active Mapping", 2003,
+// §3.3; Novak, "Target-Based Fragmentation Reassembly", 2005). A host that
+// refuses overlaps altogether (RFC 5722) is none of them: it never puts
+// together what these disagree on.
+var overlapModels = []struct {
+	name    string
+	overlap Overlap
+}{
+	{"first", func(_, _ int) bool { return false }},
+	{"last", func(_, _ int) bool { return true }},
+	{"BSD", func(old, new int) bool { return new < old }},
+	{"BSD-right", func(old, new int) bool { return old <= new }},
+	{"Linux", func(old, new int) bool { return new <= old }},
+}
+
+// Host is a receiver behind the filter.
+type Host struct {
+	Name    string
+	Overlap Overlap
+	Timeout time.Duration // from a datagram's first fragment on
+	Far     bool          // behind a router: what comes with a TTL of 1 never gets there
+}
+
+// Hosts returns a receiver for each kind that a sender could exploit to tell
+// apart from another.
+func Hosts() []Host {
+	var all []Host
+	for _, m := range overlapModels {
+		for _, timeout := range []time.Duration{15 * time.Second, 30 * time.Second, 60 * time.Second, 120 * time.Second} {
+			for _, far := range []bool{false, true} {
+				all = append(all, Host{m.name, m.overlap, timeout, far})
+			}
+		}
+	}
+	return all
+}
+
+// Delivered is a datagram that a host put together.
+type Delivered struct {
+	Key   string // what fragments of one datagram have in common
+	Frame []byte // the datagram in one frame, to be decoded and judged
+}
+
+// Receive returns the datagrams that the host makes of frames, which came in
+// the order of their times.
+func (h Host) Receive(frames []Frame) []Delivered {
+	var delivered []Delivered
+	waiting := map[string]*assembly{}
+	for _, f := range frames {
+		var p packet.Parsed
+		if p.Decode(f.Data) != packet.Passed || h.Far && p.HopLimit <= 1 {
+			continue
+		}
+		key := keyOf(f, &p)
+		if !p.Fragment.Present {
+			delivered = append(delivered, Delivered{key, f.Data[:p.End]})
+			continue
+		}
+		a := waiting[key]
+		if a == nil || f.At >= a.began+h.Timeout {
+			a = &assembly{began: f.At}
+			waiting[key] = a
+		}
+		if a.add(f.Data, &p, h.Overlap); a.complete() {
+			delete(waiting, key)
+			whole := a.frame()
+			if p.Decode(whole) == packet.Passed {
+				delivered = append(delivered, Delivered{key, whole})
+			}
+		}
+	}
+	return delivered
+}
+
+// keyOf returns what a host tells datagrams apart by; the side and the tags
+// say which host it is, or which of its interfaces.
+func keyOf(f Frame, p *packet.Parsed) string {
+	b := []byte{byte(f.From), p.TagCount}
+	for _, tag := range p.Tags {
+		b = binary.BigEndian.AppendUint16(b, tag.TPID)
+		b = binary.BigEndian.AppendUint16(b, tag.VID())
+	}
+	b = append(b, p.Src.AsSlice()...)
+	b = append(b, p.Dst.AsSlice()...)
+	b = binary.BigEndian.AppendUint32(b, p.Fragment.ID)
+	if p.Kind == packet.IPv4 {
+		b = append(b, p.Protocol)
+	}
+	return string(b)
+}
+
+// assembly is a datagram in a host.
+type assembly struct {
+	began   time.Duration
+	first   []byte // the frame with the first fragment
+	payload []byte
+	owner   []int // where the fragment began that each byte is from; -1: none
+	end     int   // 0: not known
+}
+
+// add puts a fragment in.
+func (a *assembly) add(frame []byte, p *packet.Parsed, overlap Overlap) {
+	start, data := p.Fragment.Offset, frame[p.Fragment.Payload:p.End]
+	end := start + len(data)
+	for len(a.payload) < end {
+		a.payload, a.owner = append(a.payload, 0), append(a.owner, -1)
+	}
+	for i, b := range data {
+		if old := a.owner[start+i]; old < 0 || overlap(old, start) {
+			a.payload[start+i], a.owner[start+i] = b, start
+		}
+	}
+	if start == 0 && (a.first == nil || overlap(0, 0)) {
+		a.first = frame
+	}
+	if !p.Fragment.More && (a.end == 0 || overlap(start, start)) {
+		a.end = end
+	}
+}
+
+func (a *assembly) complete() bool {
+	if a.end == 0 || a.first == nil {
+		return false
+	}
+	for _, owner := range a.owner[:a.end] {
+		if owner < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// frame returns the datagram in one frame, under the first fragment's headers.
+func (a *assembly) frame() []byte {
+	var p packet.Parsed
+	p.Decode(a.first)
+	f := bytes.Clone(a.first[:p.Fragment.Payload])
+	network := f[p.Network:]
+	if p.Kind == packet.IPv4 {
+		binary.BigEndian.PutUint16(network[2:], uint16(len(network)+a.end))
+		binary.BigEndian.PutUint16(network[6:], 0)
+		h := header.IPv4(network)
+		h.SetChecksum(0)
+		h.SetChecksum(^checksum.Checksum(h, 0))
+	} else {
+		f[p.Fragment.NextHeader] = f[len(f)-header.IPv6FragmentHeaderSize]
+		f = f[:len(f)-header.IPv6FragmentHeaderSize]
+		binary.BigEndian.PutUint16(f[p.Network+4:], uint16(len(f)-p.Network-header.IPv6MinimumSize+a.end))
+	}
+	return append(f, a.payload[:a.end]...)
+}

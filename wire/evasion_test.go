@@ -1,0 +1,287 @@
+package wire
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest/evasion"
+	"fragwall/rules"
+)
+
+var update = flag.Bool("update", false, "write the generated documents")
+
+// columns are the modes in the order of the table.
+var columns = []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeDrop,
+	packet.ModeFirstAcceptRest, packet.ModeFirstDropRest}
+
+// outcome is what became of a case.
+type outcome struct {
+	out     []evasion.Frame
+	dropped map[packet.Reason]uint64
+}
+
+// catalogue returns the policy that the cases are meant for.
+func catalogue(t *testing.T) *filter.Policy {
+	t.Helper()
+	c, err := rules.Parse("policy", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"+evasion.Policy))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.Policy
+}
+
+// play sends frames through a wire, waits until nothing waits any more, and
+// checks that every frame is accounted for.
+func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
+	t.Helper()
+	o := outcome{dropped: map[packet.Reason]uint64{}}
+	runConfig(t, c, func(b *box) {
+		gone, cancel := context.WithCancel(b.Context())
+		cancel()
+		begin := time.Now()
+		for _, f := range frames {
+			time.Sleep(f.At - time.Since(begin))
+			b.send(f.From, f.Data)
+			for {
+				data, err := b.ports[f.From.Other()].Next(gone)
+				if err != nil {
+					break
+				}
+				o.out = append(o.out, evasion.Frame{At: f.At, From: f.From, Data: data})
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		received := uint64(0)
+		for side := range packet.Side(packet.Sides) {
+			s := b.Counters(side)
+			received += s.Received()
+			for r, n := range s.Dropped {
+				if n > 0 {
+					o.dropped[packet.Reason(r)] += n
+				}
+			}
+			if s.Waiting != 0 {
+				b.Errorf("%d frames wait forever", s.Waiting)
+			}
+		}
+		if received != uint64(len(frames)) {
+			b.Errorf("%d frames counted of %d", received, len(frames))
+		}
+		if u := b.Usage(); u.Bytes != 0 || u.Datagrams != 0 {
+			b.Errorf("all is over, and the table charges for %+v", u)
+		}
+	})
+	return o
+}
+
+// verdict says in a few words what an outcome means to the hosts behind the
+// filter, the worst that may happen to any of them first.
+func (o *outcome) verdict(policy *filter.Policy, c *evasion.Case, in []evasion.Frame) string {
+	byHost := []map[string][]string{}
+	fewest := 1 << 30
+	for _, host := range evasion.Hosts() {
+		got := map[string][]string{}
+		delivered := host.Receive(o.out)
+		for _, d := range delivered {
+			var p packet.Parsed
+			p.Decode(d.Frame)
+			p.Fragmented = true
+			if policy.Judge(&p, packet.Inside).Action != filter.Accept {
+				return "**evades**"
+			}
+			got[d.Key] = append(got[d.Key], string(d.Frame))
+		}
+		byHost = append(byHost, got)
+		fewest = min(fewest, len(delivered))
+	}
+	for i, a := range byHost {
+		for _, b := range byHost[:i] {
+			if disagree(a, b) {
+				return "**ambiguous**"
+			}
+		}
+	}
+	for _, f := range in {
+		if f.Hostile && slices.ContainsFunc(o.out, func(g evasion.Frame) bool { return bytes.Equal(f.Data, g.Data) }) {
+			return "**leaks**"
+		}
+	}
+	why := o.reasons()
+	switch {
+	case fewest < c.Delivers:
+		return "**lost**" + why
+	case c.Group == evasion.Honest:
+		return "passes"
+	case why == "":
+		return "harmless"
+	}
+	return "blocked" + why
+}
+
+// disagree reports whether two hosts put different datagrams together from the
+// same fragments: of each some that the other has not.
+func disagree(a, b map[string][]string) bool {
+	lacks := func(x, y []string) bool {
+		return slices.ContainsFunc(x, func(d string) bool { return !slices.Contains(y, d) })
+	}
+	for k := range a {
+		if lacks(a[k], b[k]) && lacks(b[k], a[k]) {
+			return true
+		}
+	}
+	return false
+}
+
+// reasons lists why frames were dropped, but for those that follow from
+// others.
+func (o *outcome) reasons() string {
+	var names []string
+	for _, r := range slices.Sorted(maps.Keys(o.dropped)) {
+		if r != packet.FragmentPoisoned {
+			names = append(names, r.String())
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(names, ", ")
+}
+
+// TestEvasion runs the catalogue in every mode, and keeps the table in the
+// documentation true. In the modes that are to be trusted, nothing allowed is
+// lost and nothing else gets through.
+func TestEvasion(t *testing.T) {
+	policy := catalogue(t)
+	var table strings.Builder
+	group := evasion.Group("")
+	for _, c := range evasion.Cases() {
+		if c.Group != group {
+			group = c.Group
+			fmt.Fprintf(&table, "\n## %s\n\n| case | reference |", group)
+			for _, mode := range columns {
+				fmt.Fprintf(&table, " `%s` |", mode)
+			}
+			fmt.Fprintf(&table, "\n|%s\n", strings.Repeat("---|", 2+len(columns)))
+		}
+		var rows [evasion.Families]string
+		for f, frames := range c.Frames {
+			if frames == nil {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s/%s", c.Name, evasion.Family(f)), func(t *testing.T) {
+				rows[f] = row(t, policy, &c, frames)
+			})
+		}
+		for f, cells := range rows {
+			family := " (" + evasion.Family(f).String() + ")"
+			switch {
+			case cells == "", f == int(evasion.IPv6) && rows[evasion.IPv4] == cells:
+				continue
+			case rows[0] == rows[1]:
+				family = ""
+			}
+			fmt.Fprintf(&table, "| %s%s | %s |%s\n", c.Name, family, c.Reference, cells)
+		}
+	}
+	golden(t, "../docs/evasion.md", preface+table.String())
+}
+
+// row runs a case of one family in every mode and returns its cells.
+func row(t *testing.T, policy *filter.Policy, c *evasion.Case, frames []evasion.Frame) string {
+	var cells strings.Builder
+	for _, mode := range columns {
+		o := play(t, Config{Policy: policy, Mode: mode}, frames)
+		for _, f := range o.out {
+			if !slices.ContainsFunc(frames, func(in evasion.Frame) bool { return bytes.Equal(in.Data, f.Data) }) {
+				t.Errorf("%v: a frame left that did not come", mode)
+			}
+		}
+		cell := o.verdict(policy, c, frames)
+		switch {
+		case mode == packet.ModeReassemble && cell != c.Reassemble:
+			t.Errorf("%v: %q, want %q", mode, cell, c.Reassemble)
+		case mode == packet.ModeValidate && cell != c.Validate:
+			t.Errorf("%v: %q, want %q", mode, cell, c.Validate)
+		}
+		fmt.Fprintf(&cells, " %s |", cell)
+	}
+	// Rebuilt, a datagram means the same to every host.
+	original := play(t, Config{Policy: policy, Mode: packet.ModeReassemble}, frames)
+	whole := play(t, Config{Policy: policy, Mode: packet.ModeReassemble, Emit: packet.EmitWhole}, frames)
+	if got, want := whole.payloads(), original.payloads(); !slices.Equal(got, want) {
+		t.Errorf("rebuilt, %d datagrams arrive, or others than the %d that came", len(got), len(want))
+	}
+	return cells.String()
+}
+
+// payloads returns what a host gets above its IP layer.
+func (o *outcome) payloads() (all []string) {
+	for _, d := range evasion.Hosts()[0].Receive(o.out) {
+		var p packet.Parsed
+		p.Decode(d.Frame)
+		all = append(all, string(d.Frame[p.Upper:p.End]))
+	}
+	return all
+}
+
+// golden compares a generated document with the file; with -update, it writes
+// it.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s is stale: write it with go test ./wire -run TestEvasion -update", path)
+	}
+}
+
+const preface = `# Evasion
+
+What attackers do to fragments, and what becomes of it in each mode; and what
+honest hosts and networks do, which must pass. The table is made by
+` + "`go test ./wire -run TestEvasion -update`" + `, and the test fails when it is stale.
+The cases are in packet/packettest/evasion, with the policy that they are
+meant for.
+
+What passes is given to models of the hosts behind the filter: with each of
+the ways in which systems resolve overlaps (first, last, BSD, BSD-right,
+Linux), with timeouts from 15 to 120 seconds, near and behind a router.
+
+| cell | what it means |
+|---|---|
+| passes | every host gets every datagram that is allowed |
+| blocked: … | nothing hostile got through, and nothing allowed was lost; why frames were dropped |
+| harmless | all of it passed, and every host reads the same allowed datagram, or none |
+| **lost** | a datagram that is allowed did not arrive |
+| **leaks** | fragments passed that belong to a denied datagram, or to no honest one |
+| **ambiguous** | hosts put different datagrams together from what passed |
+| **evades** | some host puts a datagram together that the policy denies |
+
+In ` + "`reassemble`" + ` nothing leaves but datagrams that were judged whole, so that no
+host reads anything else, however long it waits. ` + "`validate`" + ` has let a part
+through when a datagram is not completed: a host that waits longer than the
+box for the rest still has that part when the box takes the same
+identification for a new datagram, which is judged anew, but which the host
+mixes with the old (the one case of "ambiguous"). Both parts were accepted. Set
+` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to what the slowest host takes (up to 120 s,
+RFC 1122 §3.3.2) where that matters.
+`
