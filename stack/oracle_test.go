@@ -1,0 +1,264 @@
+package stack
+
+import (
+	"bytes"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// op is one operation of a script: time passes, and a fragment comes.
+type op struct {
+	id            uint8 // 0 to 3
+	outside, mark bool  // the side, and other bytes than otherwise
+	more          bool
+	odd           uint8 // bytes that the last fragment is short of its blocks, 0 to 7
+	start         uint8 // in blocks
+	blocks        uint8 // 1 to 16
+	wait          uint8 // seconds, 0 to 31
+}
+
+const (
+	opSize   = 4
+	maxPause = 2 * time.Minute // beyond every deadline
+)
+
+func (o op) encode() []byte {
+	flag := func(b bool, bit uint) uint8 {
+		if b {
+			return 1 << bit
+		}
+		return 0
+	}
+	return []byte{
+		o.id&3 | flag(o.outside, 2) | flag(o.mark, 3) | flag(o.more, 4) | o.odd<<5,
+		o.start, o.blocks - 1, 0xe0 | o.wait&31,
+	}
+}
+
+func decodeOp(b []byte) op {
+	o := op{
+		id: b[0] & 3, outside: b[0]>>2&1 == 1, mark: b[0]>>3&1 == 1, more: b[0]>>4&1 == 1, odd: b[0] >> 5,
+		start: b[1], blocks: b[2]%16 + 1,
+	}
+	if b[3] >= 0xe0 {
+		o.wait = b[3] & 31
+	}
+	return o
+}
+
+func (o op) pause() time.Duration { return time.Duration(o.wait) * time.Second }
+
+// frame returns the fragment; far has a block be 32 times as long.
+func (o op) frame(f family, far bool) ([]byte, packet.Side) {
+	unit := 8
+	if far {
+		unit *= 32
+	}
+	d := datagram(f, uint32(o.id), 64)
+	body := packettest.Body(int(o.blocks) * unit)
+	if o.mark {
+		body[len(body)/2] ^= 1
+	}
+	if !o.more {
+		body = body[:len(body)-int(o.odd)]
+	}
+	side := packet.Inside
+	if o.outside {
+		side = packet.Outside
+	}
+	return d.Fragment(int(o.start)*unit, body, o.more), side
+}
+
+// step is what becomes of a fragment: why it is dropped, and what comes out
+// because of it.
+type step struct {
+	why packet.Reason
+	out string
+}
+
+// oracle is what the engines are to be, slowly: it keeps all fragments of each
+// datagram and looks at every one of them again.
+type oracle struct {
+	family    family
+	validator bool
+	datagrams map[string]*slowDatagram
+}
+
+type slowDatagram struct {
+	began     time.Time
+	poisoned  bool
+	judged    bool
+	verdict   packet.Reason
+	fragments []slowFragment
+}
+
+type slowFragment struct {
+	start, end int
+	more       bool
+	data       []byte
+	headers    int
+}
+
+func newOracle(f family, validator bool) *oracle {
+	return &oracle{family: f, validator: validator, datagrams: map[string]*slowDatagram{}}
+}
+
+// newQuietBench returns a bench that reports to nobody. It has one shard, so
+// that time passes for all of it with every fragment.
+func newQuietBench(validator bool) *bench {
+	l := &ledger{dropped: map[packet.Reason]int{}}
+	o := Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
+		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 1000, Ledger: l}
+	b := &bench{ledger: l, now: epoch}
+	if validator {
+		b.validator = NewValidator(o)
+		b.table = b.validator.Table
+	} else {
+		b.reassembler = NewReassembler(o)
+		b.table = b.reassembler.Table
+	}
+	return b
+}
+
+// held returns how many frames wait.
+func (o *oracle) held() int {
+	n := 0
+	for _, d := range o.datagrams {
+		if !d.poisoned && !(o.validator && d.judged) {
+			n += len(d.fragments)
+		}
+	}
+	return n
+}
+
+func (o *oracle) add(p *packet.Parsed, frame []byte, side packet.Side, now time.Time) step {
+	timeout := 30 * time.Second
+	if o.family == familyIPv6 {
+		timeout = 60 * time.Second
+	}
+	for k, d := range o.datagrams {
+		if now.Sub(d.began) >= timeout {
+			delete(o.datagrams, k)
+		}
+	}
+	k := fmt.Sprint(p.Fragment.ID, side)
+	d := o.datagrams[k]
+	if d == nil {
+		d = &slowDatagram{began: now}
+		o.datagrams[k] = d
+	}
+	if d.poisoned {
+		return step{why: packet.FragmentPoisoned}
+	}
+	n := slowFragment{p.Fragment.Offset, p.Fragment.Offset + p.End - p.Fragment.Payload, p.Fragment.More,
+		frame[p.Fragment.Payload:p.End], p.Fragment.Headers}
+	switch why := d.objection(n, o.validator); why {
+	case packet.Passed:
+	case packet.FragmentDuplicate:
+		return step{why: why}
+	default:
+		d.poisoned = true
+		return step{why: why}
+	}
+	d.fragments = append(d.fragments, n)
+	if o.validator {
+		return o.pass(k, d, n, p)
+	}
+	if whole := d.whole(); whole != nil {
+		delete(o.datagrams, k)
+		return step{out: fmt.Sprint(len(d.fragments), " ", sum(whole))}
+	}
+	return step{}
+}
+
+// pass says what a validator does with a fragment that it takes.
+func (o *oracle) pass(k string, d *slowDatagram, n slowFragment, p *packet.Parsed) step {
+	s := step{}
+	switch {
+	case n.start == 0:
+		d.judged, d.verdict = true, verdictByID(p)
+		s = step{why: d.verdict}
+		if d.verdict == packet.Passed {
+			s.out = fmt.Sprint(len(d.fragments)) // with those that waited
+		}
+	case d.judged:
+		s = step{why: d.verdict}
+		if d.verdict == packet.Passed {
+			s.out = "1"
+		}
+	}
+	if d.whole() != nil {
+		delete(o.datagrams, k)
+	}
+	return s
+}
+
+// objection returns why a fragment can't be of the datagram.
+func (d *slowDatagram) objection(n slowFragment, validator bool) packet.Reason {
+	reached, headers := n.end, 0
+	for _, f := range append(d.fragments, n) {
+		reached = max(reached, f.end)
+		if f.start == 0 {
+			headers = f.headers
+		}
+	}
+	for _, f := range d.fragments {
+		atTheEnd := f.end == n.end && (n.more || n.end == reached)
+		if !f.more && !n.more && f.end != n.end || f.more != n.more && atTheEnd {
+			return packet.FragmentConflictingEnd
+		}
+	}
+	for _, f := range d.fragments {
+		if !f.more && n.end > f.end || !n.more && f.end > n.end {
+			return packet.FragmentBeyondEnd
+		}
+	}
+	if headers+reached > 65535 {
+		return packet.FragmentTooLong
+	}
+	for _, f := range d.fragments {
+		if f.start == n.start && f.end == n.end {
+			if validator || bytes.Equal(f.data, n.data) {
+				return packet.FragmentDuplicate
+			}
+			return packet.FragmentConflict
+		}
+	}
+	for _, f := range d.fragments {
+		if f.start < n.end && n.start < f.end {
+			return packet.FragmentOverlap
+		}
+	}
+	return packet.Passed
+}
+
+// whole returns the datagram's bytes, nil while some are missing.
+func (d *slowDatagram) whole() []byte {
+	var all []byte
+	for {
+		next := -1
+		for i, f := range d.fragments {
+			if f.start == len(all) {
+				next = i
+			}
+		}
+		if next < 0 {
+			return nil
+		}
+		all = append(all, d.fragments[next].data...)
+		if !d.fragments[next].more {
+			return all
+		}
+	}
+}
+
+// sum stands for bytes in messages.
+func sum(b []byte) string {
+	h := fnv.New64a()
+	h.Write(b)
+	return fmt.Sprintf("%d bytes %x", len(b), h.Sum64())
+}
