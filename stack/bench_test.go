@@ -11,26 +11,39 @@ import (
 
 // BenchmarkReassembly is the whole way of a datagram's fragments through the
 // table, decoding included. Its unit is a datagram.
-func BenchmarkReassembly(b *testing.B) {
+func BenchmarkReassembly(b *testing.B) { benchmarkDatagrams(b, newBench) }
+
+// BenchmarkValidation is the same with a validator, the fragments in order, so
+// that none waits.
+func BenchmarkValidation(b *testing.B) { benchmarkDatagrams(b, newValidatorBench) }
+
+func benchmarkDatagrams(b *testing.B, newBench func(testing.TB, ...func(*Options)) *bench) {
 	for _, size := range []int{1600, 8000, 65000} {
 		for f := range family(families) {
 			b.Run(fmt.Sprintf("%d bytes %s", size, name(f)), func(b *testing.B) {
-				t := newBench(b)
-				frames := datagram(f, 1, size).Fragments(1480 - 40*int(f)&^7)
-				var p packet.Parsed
-				b.ReportAllocs()
-				for b.Loop() {
-					for _, frame := range frames {
-						p.Decode(frame)
-						if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
-							t.release(d)
-						}
-					}
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(frames)), "ns/fragment")
+				benchmarkFrames(b, newBench(b), datagram(f, 1, size).Fragments(1480-40*int(f)&^7))
 			})
 		}
 	}
+}
+
+// benchmarkFrames sends the fragments of one datagram again and again.
+func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
+	var p packet.Parsed
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, frame := range frames {
+			p.Decode(frame)
+			if t.validator.Table != nil {
+				if passage, _ := t.validator.Add(frame, &p, packet.Inside, epoch, accept); passage.Released != nil {
+					t.release(passage.Released)
+				}
+			} else if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
+				t.release(d)
+			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(frames)), "ns/fragment")
 }
 
 // orders are the orders in which fragments may arrive.
@@ -46,23 +59,15 @@ var orders = map[string]func(frames [][]byte){
 // many of its datagram wait: 8 bytes each, up to as many as a datagram can
 // have.
 func BenchmarkSmallestFragments(b *testing.B) {
-	for _, n := range []int{16, 128, 1024, 8192} {
-		for order, arrange := range orders {
-			b.Run(fmt.Sprintf("%d %s", n, order), func(b *testing.B) {
-				t := newBench(b)
-				frames := datagram(familyIPv6, 1, 8*n-1).Fragments(8)
-				arrange(frames)
-				var p packet.Parsed
-				for b.Loop() {
-					for _, frame := range frames {
-						p.Decode(frame)
-						if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
-							t.release(d)
-						}
-					}
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/fragment")
-			})
+	for _, engine := range engines {
+		for _, n := range []int{16, 128, 1024, 8192} {
+			for order, arrange := range orders {
+				b.Run(fmt.Sprintf("%s %d %s", engine.name, n, order), func(b *testing.B) {
+					frames := datagram(familyIPv6, 1, 8*n-1).Fragments(8)
+					arrange(frames)
+					benchmarkFrames(b, engine.new(b), frames)
+				})
+			}
 		}
 	}
 }

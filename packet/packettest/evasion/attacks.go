@@ -293,6 +293,14 @@ func identification() []entry {
 				s.expire()
 				s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
 			}},
+		{name: "last fragment dies on the way, its identification comes again", reference: "RFC 4963; Ptacek and Newsham 1998",
+			reassemble: "**ambiguous**", validate: "**ambiguous**", whole: "harmless", delivers: 1, write: func(s *script) {
+				d := s.allowed()
+				s.send(cut(d, 0, 800), cut(d, 800, 1600))
+				d.TTL = 1
+				s.send(cut(d, 1600, 2400))
+				s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
+			}},
 		{name: "first and rest in two VLANs", reference: "IEEE 802.1Q",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split([]packet.Tag{tag(0x8100, 10)}, []packet.Tag{tag(0x8100, 20)})},
 		{name: "first untagged, rest in a VLAN", reference: "IEEE 802.1Q",

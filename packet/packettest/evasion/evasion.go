@@ -85,9 +85,11 @@ type Case struct {
 	// the host behind the filter must get them.
 	Delivers int
 	Frames   [Families][]Frame // nil where the case is of the other family alone
-	// Reassemble and Validate are what has to become of it in these modes: what
-	// [Host] models make of what passes, and the reasons of what doesn't.
-	Reassemble, Validate string
+	// Reassemble, Whole and Validate are what has to become of it where datagrams
+	// are put together and leave as they came, where they leave rebuilt, and
+	// where they are validated: what [Host] models make of what passes, and the
+	// reasons of what doesn't.
+	Reassemble, Whole, Validate string
 }
 
 // Group is what a case is about.
@@ -181,6 +183,7 @@ type entry struct {
 	name, reference      string
 	delivers             int
 	reassemble, validate string
+	whole                string              // "": as reassemble
 	only                 func(f Family) bool // nil: both
 	write                func(s *script)
 }
@@ -200,9 +203,12 @@ func Cases() []Case {
 	} {
 		for _, e := range part.entries {
 			c := Case{Name: e.name, Reference: e.reference, Group: part.group, Delivers: e.delivers,
-				Reassemble: e.reassemble, Validate: e.validate}
+				Reassemble: e.reassemble, Whole: e.whole, Validate: e.validate}
 			if c.Group == Honest {
 				c.Reassemble, c.Validate = "passes", "passes"
+			}
+			if c.Whole == "" {
+				c.Whole = c.Reassemble
 			}
 			for f := range Family(Families) {
 				if e.only != nil && !e.only(f) {

@@ -36,6 +36,9 @@ type Host struct {
 	Overlap Overlap
 	Timeout time.Duration // from a datagram's first fragment on
 	Far     bool          // behind a router: what comes with a TTL of 1 never gets there
+	// Strict hosts give an IPv6 datagram up whose fragments overlap (RFC 5722),
+	// as all current systems do.
+	Strict bool
 }
 
 // Hosts returns a receiver for each kind that a sender could exploit to tell
@@ -45,7 +48,7 @@ func Hosts() []Host {
 	for _, m := range overlapModels {
 		for _, timeout := range []time.Duration{15 * time.Second, 30 * time.Second, 60 * time.Second, 120 * time.Second} {
 			for _, far := range []bool{false, true} {
-				all = append(all, Host{m.name, m.overlap, timeout, far})
+				all = append(all, Host{Name: m.name, Overlap: m.overlap, Timeout: timeout, Far: far})
 			}
 		}
 	}
@@ -78,7 +81,9 @@ func (h Host) Receive(frames []Frame) []Delivered {
 			a = &assembly{began: f.At}
 			waiting[key] = a
 		}
-		if a.add(f.Data, &p, h.Overlap); a.complete() {
+		overlapped := a.add(f.Data, &p, h.Overlap)
+		a.refused = a.refused || overlapped && h.Strict && p.Kind == packet.IPv6
+		if a.complete() {
 			delete(waiting, key)
 			whole := a.frame()
 			if p.Decode(whole) == packet.Passed {
@@ -113,17 +118,20 @@ type assembly struct {
 	payload []byte
 	owner   []int // where the fragment began that each byte is from; -1: none
 	end     int   // 0: not known
+	refused bool
 }
 
-// add puts a fragment in.
-func (a *assembly) add(frame []byte, p *packet.Parsed, overlap Overlap) {
+// add puts a fragment in, and reports whether it overlaps others.
+func (a *assembly) add(frame []byte, p *packet.Parsed, overlap Overlap) (overlapped bool) {
 	start, data := p.Fragment.Offset, frame[p.Fragment.Payload:p.End]
 	end := start + len(data)
 	for len(a.payload) < end {
 		a.payload, a.owner = append(a.payload, 0), append(a.owner, -1)
 	}
 	for i, b := range data {
-		if old := a.owner[start+i]; old < 0 || overlap(old, start) {
+		old := a.owner[start+i]
+		overlapped = overlapped || old >= 0
+		if old < 0 || overlap(old, start) {
 			a.payload[start+i], a.owner[start+i] = b, start
 		}
 	}
@@ -133,10 +141,11 @@ func (a *assembly) add(frame []byte, p *packet.Parsed, overlap Overlap) {
 	if !p.Fragment.More && (a.end == 0 || overlap(start, start)) {
 		a.end = end
 	}
+	return overlapped
 }
 
 func (a *assembly) complete() bool {
-	if a.end == 0 || a.first == nil {
+	if a.end == 0 || a.first == nil || a.refused {
 		return false
 	}
 	for _, owner := range a.owner[:a.end] {

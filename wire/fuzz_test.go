@@ -1,0 +1,168 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"slices"
+	"testing"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest/evasion"
+	"fragwall/tun"
+)
+
+// keeper is a port that keeps what it is given.
+type keeper struct {
+	script
+	frames []evasion.Frame
+	at     time.Duration
+	from   packet.Side
+}
+
+func (k *keeper) Write(frames []tun.Frame) (refused int, err error) {
+	for _, f := range frames {
+		k.frames = append(k.frames, evasion.Frame{At: k.at, From: k.from, Data: bytes.Clone(f.Data)})
+	}
+	return 0, nil
+}
+
+// scriptOf writes frames down as a fuzz target reads them: for each the side
+// and the seconds before it, its length, and its bytes.
+func scriptOf(mode byte, frames []evasion.Frame) []byte {
+	b := []byte{mode}
+	at := time.Duration(0)
+	for _, f := range frames {
+		b = append(b, byte(f.From)|byte((f.At-at)/time.Second)<<1)
+		b = binary.BigEndian.AppendUint16(b, uint16(len(f.Data)))
+		b = append(b, f.Data...)
+		at = f.At
+	}
+	return b
+}
+
+// framesOf reads a script. It makes the checksums of IPv4 headers right, which
+// else would keep a fuzzer from getting any further.
+func framesOf(b []byte) (frames []evasion.Frame) {
+	at := time.Duration(0)
+	for len(b) >= 3 {
+		at += time.Duration(b[0]>>1) * time.Second
+		n := min(int(binary.BigEndian.Uint16(b[1:])), len(b)-3)
+		f := evasion.Frame{At: at, From: packet.Side(b[0] & 1), Data: bytes.Clone(b[3 : 3+n])}
+		b = b[3+n:]
+		var p packet.Parsed
+		if p.Decode(f.Data) == packet.IPv4Checksum {
+			h := header.IPv4(f.Data[p.Network:])
+			h.SetChecksum(0)
+			h.SetChecksum(^checksum.Checksum(h[:h.HeaderLength()], 0))
+		}
+		frames = append(frames, f)
+	}
+	return frames
+}
+
+// fuzzModes are the ways to treat fragments, by the first byte of a script.
+var fuzzModes = []Config{
+	{Mode: packet.ModeReassemble}, {Mode: packet.ModeReassemble, Emit: packet.EmitWhole}, {Mode: packet.ModeValidate},
+	{Mode: packet.ModeDrop}, {Mode: packet.ModeFirstAcceptRest}, {Mode: packet.ModeFirstDropRest},
+}
+
+// FuzzFrameToOutput sends any frames through a wire, from both sides and over
+// time: each is counted once, each that leaves is one that came (or, rebuilt,
+// fits the MTU), and no host puts anything together from what leaves that the
+// policy denies, whatever it does with overlaps.
+func FuzzFrameToOutput(f *testing.F) {
+	for i, c := range evasion.Cases() {
+		for _, frames := range c.Frames {
+			if b := scriptOf(byte(i%len(fuzzModes)), frames); len(b) > 1 && len(b) < 1<<13 {
+				f.Add(b)
+			}
+		}
+	}
+	policy := catalogue(f)
+	f.Fuzz(func(t *testing.T, script []byte) {
+		if len(script) == 0 {
+			return
+		}
+		c := fuzzModes[int(script[0])%len(fuzzModes)]
+		frames := framesOf(script[1:])
+		out := forward(t, c, policy, frames)
+		for _, o := range out {
+			switch came := slices.ContainsFunc(frames, func(in evasion.Frame) bool {
+				return in.From == o.From && bytes.Equal(in.Data, o.Data)
+			}); {
+			case c.Emit == packet.EmitOriginal && !came:
+				t.Fatalf("%v: a frame left that did not come", c.Mode)
+			case c.Emit == packet.EmitWhole:
+				var p packet.Parsed
+				if why := p.Decode(o.Data); why != packet.Passed || !came && len(o.Data)-p.Network > 1500 {
+					t.Fatalf("rebuilt: %v, %d bytes", why, len(o.Data)-p.Network)
+				}
+			}
+		}
+		if c.Mode == packet.ModeReassemble || c.Mode == packet.ModeValidate {
+			mustBeAllowed(t, policy, out)
+		}
+	})
+}
+
+// forward sends frames through a wire without devices, and returns what
+// leaves.
+func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Frame) []evasion.Frame {
+	t.Helper()
+	k := &keeper{}
+	c.Ends = [packet.Sides]End{{k, 1500}, {k, 1500}}
+	c.Policy, c.Fragments = policy, limits()
+	c.Fragments.MaxDatagrams = 1000 // one shard
+	b := New(c)
+	begin := time.Unix(0, 0)
+	for _, f := range frames {
+		k.at, k.from = f.At, f.From
+		d := b.directions[f.From]
+		d.now = func() time.Time { return begin.Add(f.At) }
+		d.take(tun.Frame{Data: f.Data})
+		d.flush()
+	}
+	if b.table != nil {
+		b.table.Close()
+		if u := b.Usage(); u.Bytes != 0 || u.Datagrams != 0 {
+			t.Fatalf("closed, the table charges for %+v", u)
+		}
+	}
+	var received uint64
+	for side := range packet.Side(packet.Sides) {
+		s := b.Counters(side)
+		if s.Waiting != 0 || s.Dropped[packet.FragmentDisagreement] != 0 {
+			t.Fatalf("from %v: %+v", side, s)
+		}
+		received += s.Received()
+	}
+	if received != uint64(len(frames)) {
+		t.Fatalf("%d frames counted of %d", received, len(frames))
+	}
+	return k.frames
+}
+
+// mustBeAllowed has hosts put together what leaves. They are strict: to one
+// that takes overlaps in IPv6, and still has a part of an older datagram, a
+// longer header chain can look as if it ended in that.
+func mustBeAllowed(t *testing.T, policy *filter.Policy, out []evasion.Frame) {
+	t.Helper()
+	for _, host := range evasion.Hosts() {
+		if host.Far || host.Timeout != 60*time.Second {
+			continue
+		}
+		host.Strict = true
+		for _, d := range host.Receive(out) {
+			var p packet.Parsed
+			p.Decode(d.Frame)
+			if v := policy.Judge(&p, packet.Inside); v.Action != filter.Accept {
+				t.Fatalf("%s puts together what the policy denies, %v: % x", host.Name, v, d.Frame[:min(len(d.Frame), 100)])
+			}
+		}
+	}
+}
