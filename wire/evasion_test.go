@@ -291,8 +291,9 @@ another datagram that is accepted, the host may mix the two: the cases that are
 "ambiguous" in ` + "`reassemble`" + ` and ` + "`validate`" + `. All parts of both were accepted,
 and the ports are those of a first fragment that was; an IPv6 host that takes
 overlaps, against RFC 5722, can be made to read another header chain. All of a
-datagram that leaves rebuilt (` + "`whole`" + `) has one TTL, so that no part of it can be
-made to die before the others. ` + "`validate`" + ` has let a part through also when the time of
-a datagram is over: set ` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to what the slowest
-host takes (up to 120 s, RFC 1122 §3.3.2) where that matters.
+datagram that leaves rebuilt (` + "`whole`" + `) has one TTL, so that no part of it can
+be made to die before the others. ` + "`validate`" + ` has let a part through also when
+the time of a datagram is over, or when it had to give way in a full table: set
+` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to what the slowest host takes (up to
+120 s, RFC 1122 §3.3.2) where that matters.
 `
