@@ -26,5 +26,8 @@
 // Datagram handed out belongs to the goroutine that got it, until it releases
 // it.
 //
+// With the same key ([Options.Key]) and the same input at the same times a
+// table does the same, and reports it in the same order.
+//
 // The package imports packet alone.
 package stack

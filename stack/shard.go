@@ -159,12 +159,14 @@ func (s *shard) expire(now time.Time) {
 	}
 }
 
-// close drops all that waits and frees the engine.
+// close drops all that waits, oldest first, and frees the engine.
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range s.waiting {
-		s.discard(d, packet.FragmentShutdown)
+	for f := range s.family {
+		for d := s.family[f].deadlines.first; d != nil; d = s.family[f].deadlines.first {
+			s.discard(d, packet.FragmentShutdown)
+		}
 	}
 	if s.engine != nil {
 		s.engine.close()

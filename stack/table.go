@@ -1,13 +1,12 @@
 package stack
 
 import (
-	"hash/maphash"
 	"time"
 
 	"fragwall/packet"
 )
 
-// Options are a table's limits. All are required.
+// Options are a table's limits. All but Key are required.
 type Options struct {
 	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take from its
 	// first arrival, whatever arrives later (net.ipv4.ipfrag_time and
@@ -17,6 +16,10 @@ type Options struct {
 	MaxFragments             int   // a datagram
 	MaxDatagrams             int   // in waiting, given up ones included
 	Ledger                   Ledger
+	// Key is that of the hash by which sources share the table. Nil stands for
+	// one that nobody knows; with a given one, two tables that are told the same
+	// do the same.
+	Key *[16]byte
 }
 
 // Ledger hears of every fragment that the table takes in and that it drops
@@ -54,7 +57,7 @@ const maxShards = 256
 // differs between the [Reassembler] and the [Validator].
 type Table struct {
 	options Options
-	seed    maphash.Seed
+	spread  spread
 	shards  []*shard
 }
 
@@ -63,7 +66,7 @@ type Table struct {
 func newTable(o Options, c costs, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
-	t := &Table{options: o, seed: maphash.MakeSeed()}
+	t := &Table{options: o, spread: newSpread(o.Key)}
 	for range n {
 		s := newShard(&t.options, c, int(o.Memory/int64(n)), o.MaxDatagrams/n)
 		if engines {
@@ -76,7 +79,7 @@ func newTable(o Options, c costs, engines bool) *Table {
 
 // shard returns the part of the table that a source has a share in.
 func (t *Table) shard(from source) *shard {
-	return t.shards[maphash.Comparable(t.seed, from)%uint64(len(t.shards))]
+	return t.shards[t.spread.of(from, len(t.shards))]
 }
 
 // Expire drops the datagrams whose deadline is at or before now.
@@ -86,6 +89,23 @@ func (t *Table) Expire(now time.Time) {
 		s.expire(now)
 		s.mu.Unlock()
 	}
+}
+
+// Deadline returns the earliest deadline of what waits; false where nothing
+// does.
+func (t *Table) Deadline() (time.Time, bool) {
+	var earliest time.Time
+	for _, s := range t.shards {
+		s.mu.Lock()
+		for f := range s.family {
+			d := s.family[f].deadlines.first
+			if d != nil && (earliest.IsZero() || d.deadline.Before(earliest)) {
+				earliest = d.deadline
+			}
+		}
+		s.mu.Unlock()
+	}
+	return earliest, !earliest.IsZero()
 }
 
 // Usage is what a table holds at a moment.

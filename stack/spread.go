@@ -1,0 +1,67 @@
+package stack
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"math/rand/v2"
+)
+
+// spread decides which shard accounts for a source. It is SipHash-2-4 (J.-P.
+// Aumasson and D. J. Bernstein, 2012) of the one word that a source comes
+// down to, so that who does not know the key can't choose addresses that
+// crowd one shard.
+type spread struct{ k0, k1 uint64 }
+
+// newSpread returns a spread by key, or by one of its own where that is nil.
+func newSpread(key *[16]byte) spread {
+	if key == nil {
+		return spread{rand.Uint64(), rand.Uint64()}
+	}
+	return spread{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
+}
+
+// of returns the shard, of n, for a source.
+func (k spread) of(from source, n int) int {
+	return int(k.hash(from.word()) % uint64(n))
+}
+
+// word returns what tells one source from all others: no prefix is longer
+// than 7 bytes.
+func (s *source) word() uint64 {
+	return binary.BigEndian.Uint64(s.prefix[:8])&^0xff | uint64(s.family)<<1 | uint64(s.side)
+}
+
+func (k spread) hash(word uint64) uint64 {
+	v := sipState{
+		k.k0 ^ 0x736f6d6570736575,
+		k.k1 ^ 0x646f72616e646f6d,
+		k.k0 ^ 0x6c7967656e657261,
+		k.k1 ^ 0x7465646279746573,
+	}
+	const length = 8 << 56 // bytes, in the last block
+	for _, block := range [2]uint64{word, length} {
+		v[3] ^= block
+		v.rounds(2)
+		v[0] ^= block
+	}
+	v[2] ^= 0xff
+	v.rounds(4)
+	return v[0] ^ v[1] ^ v[2] ^ v[3]
+}
+
+type sipState [4]uint64
+
+func (v *sipState) rounds(n int) {
+	for range n {
+		v[0] += v[1]
+		v[1] = bits.RotateLeft64(v[1], 13) ^ v[0]
+		v[0] = bits.RotateLeft64(v[0], 32)
+		v[2] += v[3]
+		v[3] = bits.RotateLeft64(v[3], 16) ^ v[2]
+		v[0] += v[3]
+		v[3] = bits.RotateLeft64(v[3], 21) ^ v[0]
+		v[2] += v[1]
+		v[1] = bits.RotateLeft64(v[1], 17) ^ v[2]
+		v[2] = bits.RotateLeft64(v[2], 32)
+	}
+}

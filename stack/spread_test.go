@@ -1,0 +1,52 @@
+package stack
+
+import (
+	"net/netip"
+	"testing"
+
+	"fragwall/packet"
+)
+
+// TestSpreadIsSipHash compares with the vector of the authors' reference code
+// for a message of 8 bytes, 00 to 07, under the key 00 to 0f.
+func TestSpreadIsSipHash(t *testing.T) {
+	key := [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	if got := newSpread(&key).hash(0x0706050403020100); got != 0x93f5f5799a932462 {
+		t.Errorf("%#x", got)
+	}
+}
+
+// TestSourcesHaveWordsOfTheirOwn changes each part of a source that tells it
+// from others, and the host bits, which don't.
+func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
+	word := func(addr string, side packet.Side) uint64 {
+		p := packet.Parsed{Kind: packet.IPv6, Src: netip.MustParseAddr(addr)}
+		if p.Src.Is4() {
+			p.Kind = packet.IPv4
+		}
+		s := sourceOf(&p, side)
+		return s.word()
+	}
+	seen := map[uint64]string{}
+	for _, addr := range []string{"10.0.0.1", "10.0.1.1", "11.0.0.1", "a00::1", "2001:db8::1", "2001:db8:0:100::1", "2001:db9::1"} {
+		for side := range packet.Side(packet.Sides) {
+			w := word(addr, side)
+			if other, ok := seen[w]; ok {
+				t.Errorf("%s from %v has the word of %s", addr, side, other)
+			}
+			seen[w] = addr + " from " + side.String()
+		}
+	}
+	if word("10.0.0.1", packet.Inside) != word("10.0.0.255", packet.Inside) ||
+		word("2001:db8::1", packet.Inside) != word("2001:db8:0:ff::2", packet.Inside) {
+		t.Error("hosts of one network have words of their own")
+	}
+}
+
+// TestSpreadHasKeysOfItsOwn: two tables that were given no key spread sources
+// by different ones.
+func TestSpreadHasKeysOfItsOwn(t *testing.T) {
+	if one, other := newSpread(nil), newSpread(nil); one == other {
+		t.Error("two spreads have the same key")
+	}
+}
