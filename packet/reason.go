@@ -106,12 +106,18 @@ const (
 	TransportTruncated
 )
 
-// EgressFailed: the egress device refused the frame.
-const EgressFailed Reason = TransportTruncated + 1
+// What has to do with neither the frame nor the policy.
+const (
+	// EgressFailed: the egress device refused the frame.
+	EgressFailed Reason = iota + TransportTruncated + 1
+	// SnapLength: a capture holds only the beginning of the frame, too little to
+	// decide as if it had come by the wire.
+	SnapLength
+)
 
 // Reasons is how many values Reason has, [Passed] included; a Reason indexes
 // an array of that length.
-const Reasons = int(EgressFailed) + 1
+const Reasons = int(SnapLength) + 1
 
 var reasonNames = [Reasons]string{
 	Passed:                      "passed",
@@ -152,6 +158,7 @@ var reasonNames = [Reasons]string{
 	PolicyNonIP:                 "policy_non_ip",
 	TransportTruncated:          "transport_truncated",
 	EgressFailed:                "egress_failed",
+	SnapLength:                  "snap_length",
 }
 
 // String returns the reason's name as counters and events spell it.

@@ -78,6 +78,17 @@ func protocolNumbers() map[string]int64 {
 	return numbers
 }
 
+// ProtocolName returns a protocol as the configuration may spell it: its name,
+// or its number where it has none.
+func ProtocolName(number uint8) string {
+	for _, p := range protocolNames {
+		if p.number == int64(number) {
+			return p.name
+		}
+	}
+	return strconv.Itoa(int(number))
+}
+
 // protocolName returns a protocol as messages show it: its name in quotes, or
 // its number.
 func protocolName(number int64) string {

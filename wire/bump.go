@@ -29,6 +29,10 @@ type Config struct {
 	// Fragments are the limits of what waits, in the modes where something
 	// does. Its ledger is the wire's.
 	Fragments stack.Options
+	// Observer hears of every decision; nil costs nothing.
+	Observer Observer
+	// Now is the clock; nil stands for time.Now. It must not run backwards.
+	Now func() time.Time
 }
 
 // Bump is a bump in the wire.
@@ -38,11 +42,15 @@ type Bump struct {
 	counters   [packet.Sides]Counters
 	policy     atomic.Pointer[filter.Policy]
 	table      *stack.Table // nil where no fragment waits
+	observer   Observer     // may be nil
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{ends: c.Ends}
+	b := &Bump{ends: c.Ends, observer: c.Observer}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
 	b.policy.Store(c.Policy)
 	c.Fragments.Ledger = ledger{b}
 	var reassembler stack.Reassembler
@@ -67,7 +75,8 @@ func New(c Config) *Bump {
 			validator:   validator,
 			policy:      &b.policy,
 			counters:    &b.counters[side],
-			now:         time.Now,
+			observer:    b.observer,
+			now:         c.Now,
 		}
 		d.verdict = d.judgeFirst
 		b.directions[side] = d
@@ -138,4 +147,11 @@ func (l ledger) Held(d *stack.Datagram) { l.counters[d.Side()].waiting.Add(1) }
 // Dropped implements [stack.Ledger].
 func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
 	l.counters[d.Side()].dropWaiting(d.Len(), why)
+	if l.observer == nil || d.Len() == 0 {
+		return
+	}
+	gone := decisions.Get().(*Decision)
+	*gone = Decision{From: d.Side(), Verdict: filter.Verdict{Reason: why}, Fragments: d.Len(), datagram: d}
+	l.observer.Decided(gone)
+	decisions.Put(gone)
 }

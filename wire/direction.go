@@ -32,6 +32,7 @@ type direction struct {
 	verdict         stack.Judge // judgeFirst, made a value once
 	policy          *atomic.Pointer[filter.Policy]
 	counters        *Counters
+	observer        Observer // may be nil
 	now             func() time.Time
 
 	parsed    packet.Parsed
@@ -39,6 +40,10 @@ type direction struct {
 	datagrams []*stack.Datagram // whose frames are among them
 	came      int               // how many frames came in for what was accepted
 	waited    int               // how many of those had waited
+	first     *filter.Verdict   // of judgeFirst; nil where it was not asked
+
+	firstVerdict filter.Verdict
+	decision     Decision // that the observer is told of
 }
 
 // run forwards until the ingress port fails, which it does for a port that was
@@ -62,19 +67,43 @@ func (d *direction) take(f tun.Frame) {
 	why := p.Decode(f.Data)
 	switch {
 	case why != packet.Passed:
-		d.counters.drop(why)
+		d.drop(f, why)
 	case len(f.Data)-p.Network > d.egressMTU:
-		d.counters.drop(packet.ExceedsMTU)
+		d.drop(f, packet.ExceedsMTU)
 	case p.Fragment.Present:
 		d.mend(f)
 	default:
 		v := d.policy.Load().Judge(p, d.from)
+		if d.observer != nil {
+			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
+		}
 		if v.Action != filter.Accept {
 			d.counters.drop(v.Reason)
 			return
 		}
 		d.accept(f)
 	}
+}
+
+// drop drops a frame by itself before the policy has seen it.
+func (d *direction) drop(f tun.Frame, why packet.Reason) {
+	d.counters.drop(why)
+	if d.observer == nil {
+		return
+	}
+	decision := Decision{Verdict: filter.Verdict{Reason: why}, frame: f.Data}
+	if d.parsed.Fragment.Present {
+		decision.Fragments = 1
+	}
+	d.tell(decision)
+}
+
+// tell lends the observer a decision on what was decoded last.
+func (d *direction) tell(decision Decision) {
+	d.decision = decision
+	d.decision.From = d.from
+	d.decision.decoded = &d.parsed
+	d.observer.Decided(&d.decision)
 }
 
 // accept puts a frame among those to be written.

@@ -18,7 +18,8 @@
 // [Bump.Run] owns three goroutines: one a direction, and one that drops what
 // waits beyond its deadline. The two directions share the table and nothing
 // else. Every frame is counted once in the [Counters] of the side it came in
-// by.
+// by, and an [Observer], if there is one, hears of every decision. A [Stepper]
+// drives the same directions without goroutines, at the times of a capture.
 //
 // The package imports packet, stack, filter and tun, and knows neither
 // namespaces nor files: devices, captures and tests are ports to it.

@@ -16,16 +16,24 @@ func (d *direction) mend(f tun.Frame) {
 	case d.mode == packet.ModeValidate:
 		d.validate(f)
 	case d.mode == packet.ModeFirstAcceptRest && !first:
-		d.accept(f)
+		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
 	case d.mode == packet.ModeFirstAcceptRest, d.mode == packet.ModeFirstDropRest && first:
-		if why := d.judgeFirst(&d.parsed); why != packet.Passed {
-			d.counters.drop(why)
-			return
-		}
-		d.accept(f)
+		d.settle(f, d.policy.Load().Judge(&d.parsed, d.from), true)
 	default:
-		d.counters.drop(packet.FragmentMode)
+		d.drop(f, packet.FragmentMode)
 	}
+}
+
+// settle lets a fragment pass by itself, or drops it, as the verdict has it.
+func (d *direction) settle(f tun.Frame, v filter.Verdict, judged bool) {
+	if d.observer != nil {
+		d.tell(Decision{Verdict: v, Judged: judged, Fragments: 1, frame: f.Data})
+	}
+	if v.Action != filter.Accept {
+		d.counters.drop(v.Reason)
+		return
+	}
+	d.accept(f)
 }
 
 // reassemble takes in a fragment, and judges its datagram if that is whole.
@@ -33,7 +41,7 @@ func (d *direction) reassemble(f tun.Frame) {
 	datagram, why := d.reassembler.Add(f.Data, &d.parsed, d.from, d.now())
 	switch {
 	case why != packet.Passed:
-		d.counters.drop(why)
+		d.drop(f, why)
 	case datagram != nil:
 		d.counters.reassembled.Add(1)
 		d.judge(datagram)
@@ -44,15 +52,22 @@ func (d *direction) reassemble(f tun.Frame) {
 // reassembled payload say.
 func (d *direction) judge(datagram *stack.Datagram) {
 	why := d.parsed.Decode(datagram.Frame(0))
-	if why == packet.Passed {
+	judged := why == packet.Passed
+	v := filter.Verdict{Reason: why}
+	if judged {
 		d.parsed.Complete(datagram.Payload())
-		why = d.policy.Load().Judge(&d.parsed, d.from).Reason
+		v = d.policy.Load().Judge(&d.parsed, d.from)
 	}
-	if why == packet.Passed {
-		why = d.shape(datagram)
+	if v.Action == filter.Accept {
+		if why := d.shape(datagram); why != packet.Passed {
+			v = filter.Verdict{Reason: why}
+		}
 	}
-	if why != packet.Passed {
-		d.counters.dropWaiting(datagram.Len(), why)
+	if d.observer != nil {
+		d.tell(Decision{Verdict: v, Judged: judged, Fragments: datagram.Len(), datagram: datagram})
+	}
+	if v.Action != filter.Accept {
+		d.counters.dropWaiting(datagram.Len(), v.Reason)
 		datagram.Release()
 		return
 	}
@@ -86,14 +101,20 @@ func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
 // validate takes note of a fragment, which goes on at once where the verdict on
 // its first is known and lets it pass.
 func (d *direction) validate(f tun.Frame) {
+	d.first = nil
 	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.now(), d.verdict)
 	switch {
+	case d.first != nil:
+		d.settle(f, *d.first, true)
 	case why != packet.Passed:
-		d.counters.drop(why)
+		d.drop(f, why)
 	case !passage.Waits:
-		d.accept(f)
+		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
 	}
 	if waited := passage.Released; waited != nil {
+		if d.observer != nil {
+			d.tell(Decision{Verdict: filter.Verdict{Action: filter.Accept}, Fragments: waited.Len(), datagram: waited})
+		}
 		for i := range waited.Len() {
 			d.accepted = append(d.accepted, tun.Frame{Data: waited.Frame(i)})
 		}
@@ -101,10 +122,9 @@ func (d *direction) validate(f tun.Frame) {
 	}
 }
 
-// judgeFirst decides on a first fragment alone.
+// judgeFirst decides on a first fragment alone, and keeps the verdict.
 func (d *direction) judgeFirst(first *packet.Parsed) packet.Reason {
-	if v := d.policy.Load().Judge(first, d.from); v.Action != filter.Accept {
-		return v.Reason
-	}
-	return packet.Passed
+	d.firstVerdict = d.policy.Load().Judge(first, d.from)
+	d.first = &d.firstVerdict
+	return d.firstVerdict.Reason
 }

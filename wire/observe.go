@@ -1,0 +1,73 @@
+package wire
+
+import (
+	"sync"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/stack"
+)
+
+// Observer hears of every decision. Each frame that comes in is part of one,
+// except those that still wait. Goroutines of the wire call it at once, one of
+// them with a part of the table locked, so it must neither block nor call the
+// wire.
+type Observer interface {
+	// Decided lends a decision, and all that it points to, for the call.
+	Decided(*Decision)
+}
+
+// Decision says what became of a frame, or of the fragments of a datagram that
+// waited for one another. What the egress device then refuses is not decided
+// here: it shows in the [Counters] alone.
+type Decision struct {
+	From    packet.Side // the side that the frames came in by
+	Verdict filter.Verdict
+	// Judged is set where the policy gave the verdict on these frames. Otherwise
+	// they were dropped before it could, or follow that on a first fragment.
+	Judged bool
+	// Fragments is how many fragments were decided on; 0 is one whole packet,
+	// or a frame that could not be decoded so far.
+	Fragments int
+
+	frame    []byte          // that was decided on by itself
+	datagram *stack.Datagram // whose fragments were
+	decoded  *packet.Parsed  // what was judged, or read; nil of what waited in vain
+	first    packet.Parsed   // what Parsed reads of that
+}
+
+// decisions are those on what waited in vain.
+var decisions = sync.Pool{New: func() any { return new(Decision) }}
+
+// Frames returns how many frames were decided on.
+func (d *Decision) Frames() int { return max(d.Fragments, 1) }
+
+// Frame returns the i-th frame as it came, in the order of the fragments'
+// offsets.
+func (d *Decision) Frame(i int) []byte {
+	if d.datagram != nil {
+		return d.datagram.Frame(i)
+	}
+	return d.frame
+}
+
+// Bytes returns the length of all frames together.
+func (d *Decision) Bytes() int {
+	n := 0
+	for i := range d.Frames() {
+		n += len(d.Frame(i))
+	}
+	return n
+}
+
+// Parsed returns what was judged: a whole packet, or the datagram put
+// together. Of frames dropped before it returns what could be read of the
+// first; where that is not a datagram's first fragment, the fields of the
+// transport header are not among it.
+func (d *Decision) Parsed() *packet.Parsed {
+	if d.decoded == nil {
+		d.decoded = &d.first
+		d.first.Decode(d.Frame(0))
+	}
+	return d.decoded
+}

@@ -1,0 +1,90 @@
+package wire
+
+import (
+	"time"
+
+	"fragwall/packet"
+	"fragwall/tun"
+)
+
+// Stepper is a bump that its caller drives frame by frame, at times that the
+// caller names, in place of [Bump.Run]: for captures and for tests. It starts
+// no goroutine, and does the same at every run. Only the ports' Write is used.
+type Stepper struct {
+	*Bump
+	now time.Time // the clock of all that waits; never runs backwards
+	at  time.Time
+
+	deadline time.Time // the earliest of what waits
+	waits    bool      // whether anything does
+}
+
+// stepperKey is that of the table: there is nobody to hide it from.
+var stepperKey = [16]byte{}
+
+// NewStepper returns a stepper. Its clock takes the place of c.Now, and stands
+// at the beginning of time.
+func NewStepper(c Config) *Stepper {
+	s := &Stepper{}
+	c.Now = func() time.Time { return s.now }
+	c.Fragments.Key = &stepperKey
+	s.Bump = New(c)
+	return s
+}
+
+// At returns the time of what is being decided or written: that of the frame
+// that came in last or, of what is dropped for having waited in vain, its
+// deadline.
+func (s *Stepper) At() time.Time { return s.at }
+
+// Forward takes a frame that came in by side from at a time, after dropping
+// all that should have been whole before. A time before that of an earlier
+// frame does not turn the clock back: only [Stepper.At] shows it.
+func (s *Stepper) Forward(from packet.Side, f tun.Frame, at time.Time) {
+	s.advance(at)
+	d := s.directions[from]
+	d.take(f)
+	d.flush()
+	if d.parsed.Fragmented {
+		s.look()
+	}
+}
+
+// look finds the next deadline.
+func (s *Stepper) look() {
+	if s.table != nil {
+		s.deadline, s.waits = s.table.Deadline()
+	}
+}
+
+// Drop drops a frame that came in by side from at a time, for a reason that
+// the caller has.
+func (s *Stepper) Drop(from packet.Side, f tun.Frame, at time.Time, why packet.Reason) {
+	s.advance(at)
+	d := s.directions[from]
+	d.parsed.Decode(f.Data)
+	d.drop(f, why)
+}
+
+// advance lets the time come, and drops what times out on the way, each at its
+// time.
+func (s *Stepper) advance(to time.Time) {
+	for s.waits && !s.deadline.After(to) {
+		s.now, s.at = s.deadline, s.deadline
+		s.table.Expire(s.now)
+		s.look()
+	}
+	if to.After(s.now) {
+		s.now = to
+	}
+	s.at = to
+}
+
+// Close drops what still waits, for [packet.FragmentShutdown], at the time of
+// the clock.
+func (s *Stepper) Close() {
+	s.at = s.now
+	if s.table != nil {
+		s.table.Close()
+	}
+}

@@ -1,0 +1,269 @@
+package wire
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/packettest/evasion"
+	"fragwall/tun"
+)
+
+// sink is a port that writes down what leaves, and when.
+type sink struct {
+	script
+	to packet.Side
+	*steps
+}
+
+func (s *sink) Write(frames []tun.Frame) (int, error) {
+	for _, f := range frames {
+		s.note("to %v: %d bytes", s.to, len(f.Data))
+		s.frames[s.to] = append(s.frames[s.to], slices.Clone(f.Data))
+	}
+	return 0, nil
+}
+
+// steps drives a stepper and writes down all that it does.
+type steps struct {
+	*testing.T
+	*Stepper
+	log    []string
+	frames [packet.Sides][][]byte // that left, by the side they left for
+}
+
+func newSteps(t *testing.T, c Config) *steps {
+	s := &steps{T: t}
+	c.Ends = [packet.Sides]End{
+		{Port: &sink{to: packet.Inside, steps: s}, MTU: 1500},
+		{Port: &sink{to: packet.Outside, steps: s}, MTU: 1500},
+	}
+	c.Fragments, c.Observer = limits(), s
+	s.Stepper = NewStepper(c)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// began is when the cases begin.
+var began = time.Unix(1_700_000_000, 0)
+
+func (s *steps) note(format string, args ...any) {
+	s.log = append(s.log, fmt.Sprintf("%v ", s.At().Sub(began))+fmt.Sprintf(format, args...))
+}
+
+// Decided implements [Observer].
+func (s *steps) Decided(d *Decision) {
+	judged, p := "", d.Parsed()
+	if d.Judged {
+		judged = " judged"
+	}
+	ports := ""
+	if p.Transport == packet.Ports {
+		ports = fmt.Sprintf(" %d>%d", p.SrcPort, p.DstPort)
+	}
+	s.note("from %v: %v%s, %d fragments, %d frames, %d bytes%s", d.From, d.Verdict, judged, d.Fragments, d.Frames(), d.Bytes(), ports)
+}
+
+func (s *steps) play(arrivals ...packettest.Arrival) {
+	for _, a := range arrivals {
+		s.Forward(a.From, tun.Frame{Data: a.Data}, began.Add(a.At))
+	}
+}
+
+// expect compares what was written down since the last time.
+func (s *steps) expect(want ...string) {
+	s.Helper()
+	if !slices.Equal(s.log, want) {
+		s.Errorf("it was\n  %s\nwant\n  %s", strings.Join(s.log, "\n  "), strings.Join(want, "\n  "))
+	}
+	s.log = nil
+}
+
+func TestStepperTellsEveryDecision(t *testing.T) {
+	s := newSteps(t, Config{Policy: onlyPort53(), Mode: packet.ModeReassemble})
+	denied := netip.AddrPortFrom(server4.Addr(), 54)
+	s.play(
+		packettest.Arrival{From: packet.Inside, Data: packettest.UDP(client4, server4, nil).Frame()},
+		packettest.Arrival{From: packet.Outside, At: time.Second, Data: packettest.UDP(server4, client4, nil).Frame()},
+		packettest.Arrival{From: packet.Inside, At: time.Second, Data: packettest.UDP(client4, denied, nil).Frame()},
+		packettest.Arrival{From: packet.Inside, At: time.Second, Data: make([]byte, 13)},
+	)
+	s.expect(
+		`0s from inside: accept by rule "requests" judged, 0 fragments, 1 frames, 42 bytes 40000>53`,
+		`0s to outside: 42 bytes`,
+		`1s from outside: accept by rule "replies" judged, 0 fragments, 1 frames, 42 bytes 53>40000`,
+		`1s to inside: 42 bytes`,
+		`1s from inside: drop: policy_default judged, 0 fragments, 1 frames, 42 bytes 40000>54`,
+		`1s from inside: drop: ethernet_truncated, 0 fragments, 1 frames, 13 bytes`,
+	)
+
+	whole := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1000)
+	s.play(packettest.Arrivals(2*time.Second, packet.Inside, whole[2], whole[1], whole[1])...)
+	s.play(packettest.Arrivals(3*time.Second, packet.Inside, whole[0])...)
+	s.expect(
+		`2s from inside: drop: fragment_duplicate, 1 fragments, 1 frames, 1062 bytes`,
+		`3s from inside: accept by rule "requests" judged, 3 fragments, 3 frames, 2194 bytes 40000>53`,
+		`3s to outside: 1062 bytes`, `3s to outside: 1062 bytes`, `3s to outside: 70 bytes`,
+	)
+	for i, frame := range whole {
+		if got := s.frames[packet.Outside][1+i]; string(got) != string(frame) {
+			t.Errorf("frame %d left as % x", i, got)
+		}
+	}
+
+	s.Drop(packet.Outside, tun.Frame{Data: whole[0][:60]}, began.Add(4*time.Second), packet.SnapLength)
+	s.expect(`4s from outside: drop: snap_length, 0 fragments, 1 frames, 60 bytes`)
+	if n := s.Counters(packet.Outside).Dropped[packet.SnapLength]; n != 1 {
+		t.Errorf("%d counted, want 1", n)
+	}
+}
+
+// TestStepperDropsAtTheDeadline has datagrams of many networks, and so of many
+// shards, and of both families time out while nothing comes.
+func TestStepperDropsAtTheDeadline(t *testing.T) {
+	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
+	var want []string
+	for i := range 12 {
+		after := time.Duration(i) * time.Second
+		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(i), 0, 1}), 7)
+		s.play(packettest.Arrivals(after, packet.Inside, packettest.UDP(src, server4, packettest.Body(2000)).Fragments(1448)[0])...)
+		want = append(want, fmt.Sprintf("%v from inside: drop: fragment_timeout, 1 fragments, 1 frames, 1482 bytes 7>53", after+30*time.Second))
+	}
+	s.play(packettest.Arrivals(11*time.Second, packet.Outside, packettest.UDP(server6, client6, packettest.Body(2000)).Fragments(1000)[1])...)
+	s.expect()
+	s.play(packettest.Arrivals(time.Hour, packet.Outside, packettest.UDP(server4, client4, nil).Frame())...)
+	s.expect(append(want,
+		"1m11s from outside: drop: fragment_timeout, 1 fragments, 1 frames, 1062 bytes",
+		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000",
+		"1h0m0s to inside: 42 bytes")...)
+}
+
+// TestStepperTimeNeverRunsBackwards has an old frame come late: it shows its
+// own time, and what waits is none the younger for it.
+func TestStepperTimeNeverRunsBackwards(t *testing.T) {
+	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
+	frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1000)
+	s.play(packettest.Arrivals(10*time.Second, packet.Inside, packettest.UDP(client4, server4, nil).Frame())...)
+	s.play(packettest.Arrivals(0, packet.Inside, frames[0])...)
+	s.log = nil
+	s.play(packettest.Arrivals(30*time.Second, packet.Inside, frames[1])...)
+	s.play(packettest.Arrivals(5*time.Second, packet.Inside, frames[2])...)
+	s.expect(
+		"5s from inside: accept by policy judged, 3 fragments, 3 frames, 2110 bytes 40000>53",
+		"5s to outside: 1034 bytes", "5s to outside: 1034 bytes", "5s to outside: 42 bytes")
+}
+
+func TestStepperClosesInOrder(t *testing.T) {
+	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
+	for i := range 3 {
+		d := packettest.UDP(netip.AddrPortFrom(client4.Addr(), uint16(i)), server4, packettest.Body(2000))
+		d.ID = uint32(i)
+		s.play(packettest.Arrivals(time.Duration(i)*time.Second, packet.Inside, d.Fragments(1000)[0])...)
+	}
+	s.Close()
+	s.expect(
+		"2s from inside: drop: fragment_shutdown, 1 fragments, 1 frames, 1034 bytes 0>53",
+		"2s from inside: drop: fragment_shutdown, 1 fragments, 1 frames, 1034 bytes 1>53",
+		"2s from inside: drop: fragment_shutdown, 1 fragments, 1 frames, 1034 bytes 2>53")
+}
+
+func TestStepperWithoutTable(t *testing.T) {
+	s := newSteps(t, Config{Policy: acceptAll()})
+	s.play(packettest.Arrivals(0, packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)...)
+	s.expect(
+		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 1482 bytes 40000>53",
+		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 594 bytes")
+}
+
+// TestObserverOfARunningWire has the directions and the timer tell it.
+func TestObserverOfARunningWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var frames atomic.Int64
+		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		b := New(Config{
+			Ends:   [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}},
+			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
+		})
+		done := make(chan error, 1)
+		go func() { done <- b.Run(t.Context()) }()
+		ports[0].Inject(packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)
+		ports[1].Inject(packettest.UDP(server4, client4, nil).Frame(), packettest.UDP(server4, client4, packettest.Body(2000)).Fragments(1448)[1])
+		time.Sleep(time.Minute)
+		ports[0].Close()
+		<-done
+		if n := frames.Load(); n != 4 {
+			t.Errorf("told of %d frames, want 4", n)
+		}
+	})
+}
+
+// TestObservedPacketsAllocateNothing has an observer look at every packet.
+func TestObservedPacketsAllocateNothing(t *testing.T) {
+	b, d := scripted(&script{}, &script{})
+	defer b.table.Close()
+	seen := 0
+	d.observer = observerFunc(func(decision *Decision) {
+		seen += decision.Bytes() + int(decision.Parsed().DstPort)
+	})
+	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
+	forward := func() {
+		d.take(frame)
+		d.flush()
+	}
+	forward() // the batch's slices grow once
+	if n := testing.AllocsPerRun(100, forward); n != 0 || seen == 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
+}
+
+type observerFunc func(*Decision)
+
+func (f observerFunc) Decided(d *Decision) { f(d) }
+
+// TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
+// through a stepper, in every mode: the same leaves, and the same is dropped.
+func TestStepperDoesAsTheWire(t *testing.T) {
+	policy := catalogue(t)
+	for _, c := range evasion.Cases() {
+		for family, frames := range c.Frames {
+			for _, column := range columns {
+				config := column.Config
+				config.Policy = policy
+				running := play(t, config, frames)
+				s := newSteps(t, config)
+				for _, f := range frames {
+					s.Forward(f.From, tun.Frame{Data: f.Data}, began.Add(f.At))
+				}
+				s.advance(began.Add(time.Hour))
+				var left [packet.Sides][][]byte
+				for _, f := range running.out {
+					left[f.From.Other()] = append(left[f.From.Other()], f.Data)
+				}
+				dropped := map[packet.Reason]uint64{}
+				for side := range packet.Side(packet.Sides) {
+					if !slices.EqualFunc(left[side], s.frames[side], bytes.Equal) {
+						t.Errorf("%s, %v, %s: %d frames left for %v, want %d", c.Name, evasion.Family(family), column.title,
+							len(s.frames[side]), side, len(left[side]))
+					}
+					for r, n := range s.Counters(side).Dropped {
+						if n > 0 {
+							dropped[packet.Reason(r)] += n
+						}
+					}
+				}
+				if !maps.Equal(dropped, running.dropped) {
+					t.Errorf("%s, %v, %s: dropped %v, want %v", c.Name, evasion.Family(family), column.title, dropped, running.dropped)
+				}
+			}
+		}
+	}
+}
