@@ -5,7 +5,7 @@
 // frames to write without keeping them. One goroutine reads a port and one,
 // which may be another, writes it; [Port.Close] may come from anywhere and
 // wakes the reader. [TAP] is a kernel device by songgao/water, [Memory] one
-// for tests and captures.
+// for tests. Package capture reads and writes files of frames.
 //
 // [Join] puts a TAP and a NIC into a bridge by vishvananda/netlink such that
 // the two are one wire: the box neither takes nor sends a frame of its own
