@@ -24,17 +24,12 @@ type box struct {
 // where the devices are to be.
 func openBox(c *rules.Config) (*box, error) {
 	b := &box{}
-	config := wire.Config{
-		Policy:    c.Policy,
-		Mode:      c.Fragments.Mode,
-		Emit:      c.Fragments.Emit,
-		Fragments: fragmentOptions(&c.Fragments),
-	}
+	config := wireConfig(c)
 	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
 		if err := b.openSide(packet.Side(side), i); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
 		}
-		config.Ends[side] = wire.End{Port: b.taps[side], MTU: i.MTU}
+		config.Ends[side].Port = b.taps[side]
 	}
 	b.Bump = wire.New(config)
 	return b, nil
@@ -74,6 +69,17 @@ func serve(ctx context.Context, c *rules.Config, ready func(*box)) (err error) {
 	defer func() { err = errors.Join(err, b.close()) }()
 	ready(b)
 	return b.Run(ctx)
+}
+
+// wireConfig returns what the wire does, its ports still to come.
+func wireConfig(c *rules.Config) wire.Config {
+	return wire.Config{
+		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: c.Inside.MTU}, packet.Outside: {MTU: c.Outside.MTU}},
+		Policy:    c.Policy,
+		Mode:      c.Fragments.Mode,
+		Emit:      c.Fragments.Emit,
+		Fragments: fragmentOptions(&c.Fragments),
+	}
 }
 
 // fragmentOptions returns the limits of what waits.

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bytes"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+const replayDocs = "../../docs/replay"
+
+// docsCapture is the capture of docs/replay.md.
+func docsCapture() []packettest.Arrival {
+	const in, out = packet.Inside, packet.Outside
+	server := netip.MustParseAddrPort("10.0.0.53:53")
+	client := netip.MustParseAddrPort("192.0.2.7:40000")
+	scanner := netip.MustParseAddrPort("198.51.100.9:50000")
+	far := netip.MustParseAddrPort("203.0.113.80:40001")
+
+	question := numbered(scanner, server, 1592, 2)
+	whole := question.Fragmentable()
+	shell := packettest.UDP(scanner, netip.AddrPortFrom(server.Addr(), 22), nil).Payload
+	cases := packettest.Arrivals(0, out, packettest.UDP(client, server, packettest.Body(40)).Frame())
+	for _, a := range [][]packettest.Arrival{
+		packettest.Arrivals(3*time.Millisecond, in, numbered(server, client, 3000, 1).Fragments(1480)...),
+		packettest.Arrivals(2*time.Second, out, packettest.TCP(scanner, netip.AddrPortFrom(server.Addr(), 22), 2).Frame()),
+		packettest.Arrivals(4*time.Second, out,
+			question.Fragment(0, whole[:800], true), question.Fragment(0, shell, true), question.Fragment(800, whole[800:], false)),
+		packettest.Arrivals(5*time.Second, out, numbered(far, server, 2000, 3).Fragments(1480)[0]),
+		packettest.Arrivals(40*time.Second, out, packettest.UDP(client, server, packettest.Body(40)).Frame()),
+		packettest.Arrivals(40*time.Second+2*time.Millisecond, in, packettest.UDP(server, client, packettest.Body(400)).Frame()),
+	} {
+		cases = append(cases, a...)
+	}
+	return cases
+}
+
+// TestReplayDocs runs what docs/replay.md shows, and compares.
+func TestReplayDocs(t *testing.T) {
+	path, err := filepath.Abs(replayDocs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := os.ReadFile(path + "/policy.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(path + ".md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Chdir(dir)
+	writeFile(t, "policy.toml", string(policy))
+	writeCapture(t, "capture.pcapng", docsCapture())
+	made, err := os.ReadFile("capture.pcapng")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var got strings.Builder
+	fence := ""
+	for line := range strings.Lines(string(page)) {
+		command, isCommand := strings.CutPrefix(line, "$ ")
+		switch {
+		case fence == "" || line == "```\n":
+			got.WriteString(line)
+		case isCommand && fence == "```console":
+			got.WriteString(line)
+			got.WriteString(documented(t, strings.TrimSpace(command), string(page)))
+		}
+		if strings.HasPrefix(line, "```") {
+			fence = strings.TrimSpace(line)
+			if fence == "```toml" {
+				got.Write(policy)
+			}
+			if fence == "```" {
+				fence = ""
+			}
+		}
+	}
+	if *update {
+		writeFile(t, path+".md", got.String())
+		writeFile(t, path+"/capture.pcapng", string(made))
+		return
+	}
+	if got.String() != string(page) {
+		t.Errorf("docs/replay.md is stale (go test -update writes it anew); it should be\n%s", got.String())
+	}
+	if kept, err := os.ReadFile(path + "/capture.pcapng"); err != nil || !bytes.Equal(kept, made) {
+		t.Errorf("docs/replay/capture.pcapng is stale (go test -update writes it anew): %v", err)
+	}
+}
+
+// documented returns what a command of the page prints. Of a program that is
+// not there it is what the page says.
+func documented(t *testing.T, command, page string) string {
+	t.Helper()
+	line, quiet := strings.CutSuffix(command, " 2>/dev/null")
+	args := strings.Fields(line)
+	if args[0] == "fragwall" {
+		code, stdout, stderr := run(args[1:]...)
+		if code != 0 {
+			t.Errorf("%s: exit code %d: %s", command, code, stderr)
+		}
+		if quiet {
+			stderr = ""
+		}
+		return stdout + stderr
+	}
+	program, err := exec.LookPath(args[0])
+	if err != nil {
+		_, after, _ := strings.Cut(page, "$ "+command+"\n")
+		output, _, _ := strings.Cut(after, "```")
+		return output
+	}
+	output, err := exec.Command(program, args[1:]...).Output()
+	if err != nil {
+		t.Errorf("%s: %v", command, err)
+	}
+	return string(output)
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/rules"
+	"fragwall/tun"
+	"fragwall/tun/capture"
+	"fragwall/wire"
+)
+
+// replay is one run of a capture through the wire. It belongs to one
+// goroutine, which the wire calls back.
+type replay struct {
+	flags    *replayFlags
+	files    *replayFiles
+	stepper  *wire.Stepper
+	verdicts *verdictWriter // nil where nobody wants them
+	summary  *replaySummary
+
+	length   int   // of the current frame on the wire
+	writeErr error // the first of any output
+}
+
+func newReplay(f *replayFlags, config *rules.Config, files *replayFiles) *replay {
+	r := &replay{flags: f, files: files}
+	c := wireConfig(config)
+	for side := range packet.Side(packet.Sides) {
+		c.Ends[side].Port = &replayPort{replay: r, side: side}
+	}
+	c.Observer = r
+	r.stepper = wire.NewStepper(c)
+	r.summary = newReplaySummary(files.in.name, f.sides, config, r.stepper)
+	if f.json {
+		r.verdicts = &verdictWriter{Writer: bufio.NewWriterSize(files.stdout, 64<<10)}
+	}
+	return r
+}
+
+// progressEvery is how many frames go by between looks at the context and the
+// terminal.
+const progressEvery = 1024
+
+// run replays the capture to its end, to the first error, or until ctx is
+// done. The error is the input's.
+func (r *replay) run(ctx context.Context, progress *progress) error {
+	err := r.read(ctx, progress)
+	progress.end()
+	r.stepper.Close()
+	r.keep(r.files.flush())
+	if r.verdicts != nil {
+		r.keep(r.verdicts.Flush())
+	}
+	r.summary.skipped = r.files.reader.Skipped()
+	return err
+}
+
+func (r *replay) read(ctx context.Context, progress *progress) error {
+	reader := r.files.reader
+	for n := 0; r.writeErr == nil; n++ {
+		if n%progressEvery == 0 {
+			if ctx.Err() != nil {
+				return fmt.Errorf("read %q: interrupted after %d frames", r.files.in.name, n)
+			}
+			progress.update(n)
+		}
+		f, err := reader.Read()
+		switch {
+		case errors.Is(err, io.EOF):
+			return r.checkMapping()
+		case err != nil:
+			return fmt.Errorf("read %q: %w", r.files.in.name, err)
+		}
+		r.take(f)
+	}
+	return nil
+}
+
+func (r *replay) take(f capture.Frame) {
+	r.summary.arrive(f)
+	r.length = f.Length
+	from, frame := r.flags.side(f.Interface), tun.Frame{Data: f.Data}
+	if f.Length > len(f.Data) {
+		r.stepper.Drop(from, frame, f.Time, packet.SnapLength)
+		return
+	}
+	r.stepper.Forward(from, frame, f.Time)
+}
+
+// checkMapping finds interfaces that the capture turned out not to have.
+func (r *replay) checkMapping() error {
+	for side, number := range r.flags.interfaces {
+		if n := r.files.reader.Interfaces(); number >= n {
+			return fmt.Errorf("read %q: --%s %d: the capture has %d interfaces, counted from 0",
+				r.files.in.name, interfaceFlag(packet.Side(side)), number, n)
+		}
+	}
+	return nil
+}
+
+// keep keeps the first error of an output.
+func (r *replay) keep(err error) {
+	if r.writeErr == nil {
+		r.writeErr = err
+	}
+}
+
+// Decided implements [wire.Observer].
+func (r *replay) Decided(d *wire.Decision) {
+	at := r.stepper.At()
+	r.summary.decide(d)
+	if r.verdicts != nil {
+		r.keep(r.verdicts.write(at, d))
+	}
+	if d.Verdict.Action == filter.Accept || r.files.dropped == nil {
+		return
+	}
+	comment := dropComment(d.Verdict)
+	for i := range d.Frames() {
+		f := capture.Frame{Data: d.Frame(i), Length: len(d.Frame(i)), Time: at, Interface: int(d.From)}
+		if d.Verdict.Reason == packet.SnapLength {
+			f.Length = r.length
+		}
+		r.keep(r.files.dropped.Writer.Write(f, comment))
+	}
+}
+
+// dropComment says why a frame did not pass.
+func dropComment(v filter.Verdict) string {
+	if v.Rule == nil {
+		return v.Reason.String()
+	}
+	return fmt.Sprintf("%v: rule %q, line %d", v.Reason, v.Rule.Name, v.Rule.Line)
+}
+
+// replayPort takes what leaves by a side.
+type replayPort struct {
+	*replay
+	side packet.Side
+}
+
+// Name implements [tun.Port].
+func (p *replayPort) Name() string { return p.side.String() }
+
+// Read implements [tun.Port]: the stepper has its frames from the capture.
+func (p *replayPort) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
+
+// Close implements [tun.Port].
+func (p *replayPort) Close() error { return nil }
+
+// Write implements [tun.Port].
+func (p *replayPort) Write(frames []tun.Frame) (refused int, err error) {
+	for _, f := range frames {
+		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: p.stepper.At()}
+		if p.flags.bothSides() {
+			left.Interface = int(p.side)
+		}
+		if err := p.files.out.Writer.Write(left); err != nil {
+			p.keep(err)
+			return len(frames), err
+		}
+	}
+	return 0, nil
+}
+
+// verdictWriter writes decisions as JSON, one a line.
+type verdictWriter struct {
+	*bufio.Writer
+	line []byte
+}
+
+func (w *verdictWriter) write(at time.Time, d *wire.Decision) error {
+	w.line = appendVerdict(w.line[:0], at, d)
+	_, err := w.Write(w.line)
+	return err
+}

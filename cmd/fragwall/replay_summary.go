@@ -1,0 +1,192 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/rules"
+	"fragwall/tun/capture"
+	"fragwall/wire"
+)
+
+// replaySummary counts what a replay did, beside what the wire counts.
+type replaySummary struct {
+	name    string
+	config  *rules.Config
+	stepper *wire.Stepper
+	sides   []packet.Side // that frames come in by
+
+	first, latest time.Time
+	frames        uint64
+	backwards     uint64 // frames before the time of one before them
+	skipped       uint64 // frames of other interfaces
+	bytes         [packet.Sides]ways
+	datagrams     [packet.Sides]ways
+	rules         map[*filter.Rule]*matches
+	none          matches // judged without a rule
+}
+
+// ways counts what came in by one side, by the two ways that it can go.
+type ways struct{ accepted, dropped uint64 }
+
+func (w *ways) add(action filter.Action, n int) {
+	if action == filter.Accept {
+		w.accepted += uint64(n)
+	} else {
+		w.dropped += uint64(n)
+	}
+}
+
+// matches counts what a rule decided on.
+type matches struct{ datagrams, frames, bytes uint64 }
+
+func newReplaySummary(name string, sides []packet.Side, config *rules.Config, stepper *wire.Stepper) *replaySummary {
+	return &replaySummary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
+}
+
+func (s *replaySummary) arrive(f capture.Frame) {
+	if s.frames == 0 {
+		s.first, s.latest = f.Time, f.Time
+	}
+	s.frames++
+	if f.Time.Before(s.latest) {
+		s.backwards++
+	} else {
+		s.latest = f.Time
+	}
+}
+
+func (s *replaySummary) decide(d *wire.Decision) {
+	bytes := d.Bytes()
+	s.bytes[d.From].add(d.Verdict.Action, bytes)
+	if !d.Judged {
+		return
+	}
+	s.datagrams[d.From].add(d.Verdict.Action, 1)
+	m := &s.none
+	if d.Verdict.Rule != nil {
+		if m = s.rules[d.Verdict.Rule]; m == nil {
+			m = &matches{}
+			s.rules[d.Verdict.Rule] = m
+		}
+	}
+	m.datagrams++
+	m.frames += uint64(d.Frames())
+	m.bytes += uint64(bytes)
+}
+
+// write prints the summary.
+func (s *replaySummary) write(w io.Writer) error {
+	t := &replayTable{}
+	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
+	if s.backwards > 0 {
+		t.line("time ran backwards before %d of them", s.backwards)
+	}
+	if s.skipped > 0 {
+		t.line("%d frames of other interfaces left out", s.skipped)
+	}
+	s.writeFrames(t)
+	s.writeDatagrams(t)
+	s.writeRules(t)
+	_, err := w.Write(t.text)
+	return err
+}
+
+func (s *replaySummary) writeFrames(t *replayTable) {
+	counters := make([]wire.Snapshot, len(s.sides))
+	heads := make([]string, len(s.sides))
+	for i, side := range s.sides {
+		counters[i] = s.stepper.Counters(side)
+		heads[i] = "from " + side.String()
+	}
+	row := func(label string, value func(i int) uint64) {
+		values := make([]uint64, len(s.sides))
+		for i := range values {
+			values[i] = value(i)
+		}
+		t.row(label, values...)
+	}
+	t.head("frames", heads...)
+	row("in", func(i int) uint64 { return counters[i].Received() })
+	row("forwarded", func(i int) uint64 { return counters[i].Forwarded })
+	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
+	for reason := range packet.Reason(packet.Reasons) {
+		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
+			row("  "+reason.String(), func(i int) uint64 { return counters[i].Dropped[reason] })
+		}
+	}
+	t.head("bytes", heads...)
+	row("forwarded", func(i int) uint64 { return s.bytes[s.sides[i]].accepted })
+	row("dropped", func(i int) uint64 { return s.bytes[s.sides[i]].dropped })
+	t.head("datagrams", heads...)
+	row("reassembled", func(i int) uint64 { return counters[i].Reassembled })
+}
+
+func (s *replaySummary) writeDatagrams(t *replayTable) {
+	row := func(label string, value func(w ways) uint64) {
+		values := make([]uint64, len(s.sides))
+		for i, side := range s.sides {
+			values[i] = value(s.datagrams[side])
+		}
+		t.row(label, values...)
+	}
+	row("judged", func(w ways) uint64 { return w.accepted + w.dropped })
+	row("  accepted", func(w ways) uint64 { return w.accepted })
+	row("  dropped", func(w ways) uint64 { return w.dropped })
+}
+
+// writeRules lists the rules that decided on anything, in the order of the
+// file.
+func (s *replaySummary) writeRules(t *replayTable) {
+	t.head("rule", "action", "datagrams", "frames", "bytes")
+	inOrder := slices.SortedFunc(maps.Keys(s.rules), func(a, b *filter.Rule) int { return cmp.Compare(a.Line, b.Line) })
+	for _, r := range inOrder {
+		t.rule(r.Name, r.Action.String(), *s.rules[r])
+	}
+	if s.none.datagrams > 0 {
+		t.rule("(none)", "", s.none)
+	}
+	if idle := len(s.config.Policy.Rules) - len(inOrder); idle > 0 {
+		t.line("  and %d that decided on nothing", idle)
+	}
+}
+
+// replayTable is the text of a table.
+type replayTable struct{ text []byte }
+
+func (t *replayTable) line(format string, args ...any) {
+	t.text = fmt.Appendf(t.text, format+"\n", args...)
+}
+
+// Widths of a table's columns in characters.
+const (
+	labelWidth = 32
+	valueWidth = 14
+)
+
+func (t *replayTable) head(label string, columns ...string) {
+	t.text = fmt.Appendf(t.text, "\n%-*s", labelWidth, label)
+	for _, c := range columns {
+		t.text = fmt.Appendf(t.text, "%*s", valueWidth, c)
+	}
+	t.text = append(t.text, '\n')
+}
+
+func (t *replayTable) row(label string, values ...uint64) {
+	t.text = fmt.Appendf(t.text, "%-*s", labelWidth, "  "+label)
+	for _, v := range values {
+		t.text = fmt.Appendf(t.text, "%*d", valueWidth, v)
+	}
+	t.text = append(t.text, '\n')
+}
+
+func (t *replayTable) rule(name, action string, m matches) {
+	t.text = fmt.Appendf(t.text, "%-*s%*s%*d%*d%*d\n", labelWidth, "  "+name, valueWidth, action,
+		valueWidth, m.datagrams, valueWidth, m.frames, valueWidth, m.bytes)
+}
