@@ -20,7 +20,7 @@ var conformance = []struct{ name, box, kernel, source string }{
 		"RFC 5722 §4, RFC 8200 §4.5; IPv4 alike",
 	}, {
 		ruleConflict,
-		"The same range with other bytes poisons the datagram.",
+		"`reassemble`: the same range with other bytes poisons the datagram. `validate`: the fragment that came first passes, and no other of its range.",
 		"Keeps the bytes that came first; it never compares.",
 		"RFC 5722 §4; RFC 1858 §4 shows the attack",
 	}, {
@@ -54,6 +54,11 @@ var conformance = []struct{ name, box, kernel, source string }{
 		"Leaves that to the transport protocol.",
 		"RFC 1858 §3: a rule must not be passed by because it could not be read",
 	}, {
+		ruleTiny,
+		"`validate`: a first fragment without the whole transport header poisons the datagram. `reassemble` needs no such rule.",
+		"Puts the datagram together.",
+		"RFC 1858 §3, RFC 3128",
+	}, {
 		ruleDenied,
 		"A datagram that the policy drops does not arrive.",
 		"Has no such policy here.",
@@ -66,14 +71,13 @@ func TestConformanceDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Where fragwall differs from Linux
 
-` + "`make integration`" + ` sends random sequences of fragments, of both families, to a Linux
-host and to another one behind the box, and compares what their sockets get:
-valid datagrams, cut at random, shuffled, duplicated, and mutated in every way
-that the test could be taught. Behind the box must arrive exactly what the
-design promises; and where a host without the box gets something else, one of
-these rules has to say why. In ` + "`reassemble`" + `, nothing reaches the host in pieces
-that were not judged as one datagram, so what the host puts together is what
-the policy saw.
+` + "`make integration`" + ` sends random sequences of fragments, of both families, to a
+Linux host and to another one behind the box, and compares what their sockets
+get: valid datagrams, cut at random, shuffled, duplicated, and mutated in every
+way that the test could be taught. Behind the box must arrive exactly what the
+design promises, in ` + "`reassemble`, with either `emit`, and in `validate`" + `; and where
+a host without the box gets something else, one of these rules has to say why.
+So what the host puts together is what the policy judged.
 
 More sequences, or others:
 

@@ -20,10 +20,12 @@ const (
 	ruleTooLong   = "too long"
 	ruleTruncated = "no ports"
 	ruleDenied    = "denied"
+	ruleTiny      = "tiny first"
 )
 
 // model is the box as its design has it: slow and plain.
 type model struct {
+	mode      packet.Mode // reassemble or validate
 	waiting   map[modelKey]*modelDatagram
 	delivered [][]byte        // in the order of completion
 	rules     map[string]bool // that decided
@@ -40,8 +42,8 @@ type modelDatagram struct {
 }
 
 // run returns what a receiver behind the box must get of a sequence.
-func run(s sequence) *model {
-	m := &model{waiting: map[modelKey]*modelDatagram{}, rules: map[string]bool{}}
+func run(mode packet.Mode, s sequence) *model {
+	m := &model{mode: mode, waiting: map[modelKey]*modelDatagram{}, rules: map[string]bool{}}
 	for i := range s.pieces {
 		m.arrive(s.pieces[i])
 	}
@@ -73,11 +75,16 @@ func (m *model) arrive(p piece) {
 		return
 	}
 	for _, q := range d.pieces {
-		if q.offset == p.offset && bytes.Equal(q.data, p.data) && q.more == p.more {
-			return // an identical duplicate
+		sameBytes := m.mode == packet.ModeValidate || bytes.Equal(q.data, p.data) // that doesn't compare
+		if q.offset == p.offset && q.end() == p.end() && sameBytes && q.more == p.more {
+			return // a duplicate
 		}
 	}
-	if why := d.conflict(&p); why != "" {
+	why := d.conflict(&p)
+	if why == "" && m.mode == packet.ModeValidate && p.offset == 0 && len(p.data) < leastHeader(p.upperLayer()) {
+		why = ruleTiny
+	}
+	if why != "" {
 		m.rules[why] = true
 		d.poisoned = true
 		return

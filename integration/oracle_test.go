@@ -29,6 +29,8 @@ var (
 
 const oraclePolicy = `
 [fragments]
+mode = "%s"
+emit = "%s"
 memory = "1GiB"
 max_datagrams = 1000000
 [policy]
@@ -153,14 +155,21 @@ func (r *receiver) waitFor(t *testing.T, source int) {
 // the design of the box promises, and with one another. Where they differ, a
 // rule has to say why.
 func TestKernelAgrees(t *testing.T) {
+	t.Run("reassemble", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitOriginal) })
+	t.Run("reassemble, whole", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitWhole) })
+	t.Run("validate", func(t *testing.T) { compareWithKernel(t, packet.ModeValidate, packet.EmitOriginal) })
+}
+
+func compareWithKernel(t *testing.T, mode packet.Mode, emit packet.Emit) {
 	direct, err := lab.NewDirect()
 	must(t, err)
 	defer direct.Close()
 	behind := newNetwork(t)
-	box := &box{Network: behind, process: launch(t, behind.Middle, nil, "run", "-c", configure(t, devices+oraclePolicy))}
+	config := configure(t, devices+fmt.Sprintf(oraclePolicy, mode, emit))
+	box := &box{Network: behind, process: launch(t, behind.Middle, nil, "run", "-c", config)}
 	box.ready(t)
 	defer box.stop(t)
-	o := &oracle{T: t, kernel: newReceiver(t, direct), box: newReceiver(t, behind), differ: map[string]int{}}
+	o := &oracle{T: t, mode: mode, kernel: newReceiver(t, direct), box: newReceiver(t, behind), differ: map[string]int{}}
 
 	onOneCPU(t)
 	for n := 0; n < *sequences && !t.Failed(); n += batch {
@@ -196,6 +205,7 @@ const batch = 24
 // oracle compares two receivers.
 type oracle struct {
 	*testing.T
+	mode        packet.Mode
 	kernel, box *receiver
 	sources     int // used so far
 	delivered   int
@@ -296,7 +306,7 @@ func interleave(r *rand.Rand, all []sequence) [][]byte {
 
 // compare looks at what came of a sequence.
 func (o *oracle) compare(s *sequence) error {
-	m := run(*s)
+	m := run(o.mode, *s)
 	got, alone, want := o.box.from(s.src), o.kernel.from(s.src), sorted(m.delivered)
 	o.box.forget(s.src)
 	o.kernel.forget(s.src)
