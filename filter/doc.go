@@ -2,9 +2,21 @@
 //
 // In comes a decoded packet, whole or put together from fragments, and the
 // side it came in by; out goes a [Verdict]: the action, the reason where it
-// is a drop, and the rule that decided. A [Policy] is immutable once built,
-// so any number of goroutines may judge by it at once, and a reload swaps one
-// for another. Judging allocates nothing, takes no lock and asks no clock.
+// is a drop, and the rule that decided.
+//
+// [Compile] makes a [Table] of a [Policy]:
+//
+//  1. divide the values of each field into classes that no rule tells apart
+//     (partition.go, dimension.go), and make what finds a value's class: a
+//     radix tree of addresses (address.go), a list of all others
+//  2. grow a tree over the classes that finds the first rule (grow.go)
+//
+// and [Table.Judge] goes the same way with a datagram (match.go, tree.go),
+// asks the rule's limit (limit.go), and counts.
+//
+// A Table's rules are immutable, so any number of goroutines may judge by it
+// at once, and a reload swaps one for another. Judging allocates nothing, takes
+// no lock, and asks for the time only where a rule with a limit matches.
 //
 // It imports packet alone, and knows neither TOML nor devices.
 package filter

@@ -3,6 +3,7 @@ package filter_test
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"fragwall/filter"
 	"fragwall/packet"
@@ -19,6 +20,19 @@ func one[T ~uint8 | ~uint16](v T) filter.Set[T] {
 
 func side(s packet.Side) *packet.Side { return &s }
 func yes(b bool) *bool                { return &b }
+
+func compile(t testing.TB, p *filter.Policy) *filter.Table {
+	t.Helper()
+	return filter.Compile(p, nil)
+}
+
+// stopped is a clock that stands still.
+func stopped() time.Duration { return 0 }
+
+func judge(t *testing.T, p *filter.Policy, d *packet.Parsed) filter.Verdict {
+	t.Helper()
+	return compile(t, p).Judge(&filter.Datagram{Parsed: d}, stopped)
+}
 
 func decode(t *testing.T, frame []byte) *packet.Parsed {
 	t.Helper()
@@ -75,7 +89,7 @@ func TestRuleFields(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.rule.Action = filter.Accept
 			p := &filter.Policy{Rules: []filter.Rule{tt.rule}}
-			v := p.Judge(tt.on, packet.Inside)
+			v := judge(t, p, tt.on)
 			if got := v.Action == filter.Accept; got != tt.want {
 				t.Errorf("%v", v)
 			}
@@ -93,7 +107,7 @@ func TestFirstMatchWins(t *testing.T) {
 		{Name: "no", Action: filter.Drop, DstPorts: one[uint16](53)},
 		{Name: "yes", Action: filter.Accept},
 	}}
-	if v := p.Judge(udp, packet.Inside); v.Action != filter.Drop || v.Reason != packet.PolicyRule || v.Rule.Name != "no" {
+	if v := judge(t, p, udp); v.Action != filter.Drop || v.Reason != packet.PolicyRule || v.Rule.Name != "no" {
 		t.Errorf("%v, %v", v, v.Reason)
 	}
 }
@@ -121,11 +135,11 @@ func TestBeforeTheRules(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := decode(t, tt.frame)
-			if v := new(filter.Policy).Judge(d, packet.Inside); v.Action != filter.Drop || v.Reason != tt.want {
+			if v := judge(t, new(filter.Policy), d); v.Action != filter.Drop || v.Reason != tt.want {
 				t.Errorf("the zero policy: %v, %v", v, v.Reason)
 			}
 			open := &filter.Policy{Default: filter.Accept, ARP: filter.Accept, NeighborDiscovery: filter.Accept, NonIP: filter.Accept}
-			if v := open.Judge(d, packet.Inside); v.Action != filter.Accept {
+			if v := judge(t, open, d); v.Action != filter.Accept {
 				t.Errorf("an open policy: %v", v)
 			}
 		})
@@ -149,7 +163,7 @@ func TestTruncatedTransport(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			p := &filter.Policy{Default: filter.Accept, Rules: []filter.Rule{tt.rule}}
-			if v := p.Judge(short, packet.Inside); v.Reason != tt.want {
+			if v := judge(t, p, short); v.Reason != tt.want {
 				t.Errorf("%v, %v", v, v.Reason)
 			}
 		})
@@ -158,8 +172,11 @@ func TestTruncatedTransport(t *testing.T) {
 
 func TestJudgeAllocatesNothing(t *testing.T) {
 	udp := decode(t, packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil).Frame())
-	p := &filter.Policy{Rules: []filter.Rule{{Src: prefix("10.0.1.0/24")}, {Action: filter.Accept, DstPorts: one[uint16](53)}}}
-	if n := testing.AllocsPerRun(100, func() { p.Judge(udp, packet.Inside) }); n != 0 {
+	table := compile(t, &filter.Policy{Rules: []filter.Rule{
+		{Src: prefix("10.0.1.0/24")}, {Limit: filter.Rate{Count: 1, Per: time.Hour}}, {Action: filter.Accept, DstPorts: one[uint16](53)},
+	}})
+	d := &filter.Datagram{Parsed: udp}
+	if n := testing.AllocsPerRun(100, func() { table.Judge(d, stopped) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }

@@ -2,34 +2,49 @@ package filter
 
 import "fragwall/packet"
 
-// Judge returns the verdict on a decoded packet that came in by side from.
-// The packet is whole, put together, or, in the modes that judge fragments
-// one by one, a first fragment.
-func (p *Policy) Judge(d *packet.Parsed, from packet.Side) Verdict {
+// Datagram is what a table judges: a packet that is whole, was put together,
+// or, in the modes that judge fragments one by one, is a first fragment.
+type Datagram struct {
+	*packet.Parsed
+	From packet.Side
+	// Upper is the upper-layer header and as much of what follows as is at
+	// hand; UpperLength is how long all of it is, in bytes.
+	Upper       []byte
+	UpperLength int
+}
+
+// Length returns how many bytes the datagram has, headers included.
+func (d *Datagram) Length() int { return d.Parsed.Upper - d.Network + d.UpperLength }
+
+// Judge returns the verdict on a datagram. The clock is asked where a rule
+// with a limit matches.
+func (t *Table) Judge(d *Datagram, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
-		return fixed(p.ARP, packet.PolicyARP)
+		return fixed(t.policy.ARP, packet.PolicyARP)
 	case d.Kind == packet.NonIP:
-		return fixed(p.NonIP, packet.PolicyNonIP)
+		return fixed(t.policy.NonIP, packet.PolicyNonIP)
 	case d.NeighborDiscovery():
-		return fixed(p.NeighborDiscovery, packet.PolicyNeighborDiscovery)
+		return fixed(t.policy.NeighborDiscovery, packet.PolicyNeighborDiscovery)
 	}
-	for i := range p.Rules {
-		r := &p.Rules[i]
-		if !r.matchesPacket(d, from) {
-			continue
-		}
-		if d.Transport == packet.Truncated && r.needsTransport(d.Protocol) {
-			return Verdict{Action: Drop, Reason: packet.TransportTruncated, Rule: r}
-		}
-		if !r.matchesTransport(d) {
-			continue
-		}
-		v := fixed(r.Action, packet.PolicyRule)
-		v.Rule = r
-		return v
+	k := t.key(d)
+	rule := t.tree.find(&k, 0)
+	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].take(now()) {
+		rule = t.tree.find(&k, rule+1)
 	}
-	return fixed(p.Default, packet.PolicyDefault)
+	if rule == none {
+		return fixed(t.policy.Default, packet.PolicyDefault)
+	}
+	c := &t.counters[d.From][rule]
+	c.datagrams.Add(1)
+	c.bytes.Add(uint64(d.Length()))
+	b := &t.tree.boxes[rule]
+	v := fixed(b.action, packet.PolicyRule)
+	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
+		v = fixed(Drop, packet.TransportTruncated)
+	}
+	v.Rule = &t.policy.Rules[rule]
+	return v
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.
@@ -37,47 +52,44 @@ func fixed(a Action, why packet.Reason) Verdict {
 	if a == Accept {
 		return Verdict{Action: Accept}
 	}
-	return Verdict{Action: Drop, Reason: why}
+	return Verdict{Action: a, Reason: why}
 }
 
-// matchesPacket compares all that every packet has.
-func (r *Rule) matchesPacket(d *packet.Parsed, from packet.Side) bool {
-	return (r.From == nil || *r.From == from) &&
-		(r.Fragmented == nil || *r.Fragmented == d.Fragmented) &&
-		(r.VLANs == nil || r.VLANs.contain(d)) &&
-		r.Protocols.Contains(d.Protocol) &&
-		r.Src.Contains(d.Src) &&
-		r.Dst.Contains(d.Dst)
-}
-
-// needsTransport reports whether the rule asks for a field that the header of
-// a datagram of that protocol should have had.
-func (r *Rule) needsTransport(protocol uint8) bool {
+// needed returns what a datagram of the protocol should have had, where its
+// transport header is truncated.
+func needed(protocol uint8) uint8 {
 	if packet.HasPorts(protocol) {
-		return r.SrcPorts != nil || r.DstPorts != nil
+		return needPorts
 	}
-	return r.ICMPTypes != nil || r.ICMPCodes != nil
+	return needICMP
 }
 
-// matchesTransport compares the fields of the transport header. What a packet
-// does not have, a rule that asks for it does not match.
-func (r *Rule) matchesTransport(d *packet.Parsed) bool {
-	if r.SrcPorts != nil || r.DstPorts != nil {
-		if d.Transport != packet.Ports || !r.SrcPorts.Contains(d.SrcPort) || !r.DstPorts.Contains(d.DstPort) {
-			return false
+// key returns the classes of an IP packet.
+func (t *Table) key(d *Datagram) key {
+	first, second := uint32(fieldNone), uint32(fieldNone)
+	switch d.Transport {
+	case packet.Ports:
+		first, second = uint32(d.SrcPort), uint32(d.DstPort)
+	case packet.ICMP:
+		first, second = fieldICMP+uint32(d.ICMPType), fieldICMP+uint32(d.ICMPCode)
+	case packet.Truncated:
+		first = fieldTruncatedICMP
+		if packet.HasPorts(d.Protocol) {
+			first = fieldTruncatedPorts
 		}
+		second = first
 	}
-	if r.ICMPTypes != nil || r.ICMPCodes != nil {
-		if d.Transport != packet.ICMP || !r.ICMPTypes.Contains(d.ICMPType) || !r.ICMPCodes.Contains(d.ICMPCode) {
-			return false
-		}
+	vlan := uint16(0)
+	if d.TagCount > 0 {
+		vlan = d.Tags[0].VID()
 	}
-	return true
-}
-
-func (v *VLANs) contain(d *packet.Parsed) bool {
-	if d.TagCount == 0 || d.Tags[0].VID() == 0 {
-		return v.Untagged
+	return key{
+		dimSrc:      t.src.class(d.Src),
+		dimDst:      t.dst.class(d.Dst),
+		dimFirst:    t.first[first],
+		dimSecond:   t.second[second],
+		dimProtocol: t.protocol[d.Protocol],
+		dimVLAN:     t.vlan[vlan],
+		dimOrigin:   t.origin[originOf(d.From, d.Fragmented)],
 	}
-	return v.IDs.Contains(d.Tags[0].VID())
 }

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"fmt"
+	"time"
 
 	"fragwall/packet"
 )
@@ -13,18 +14,23 @@ type Action uint8
 const (
 	Drop Action = iota
 	Accept
+	// Reject drops too, and has the sender told.
+	Reject
 )
 
 // String returns the action as the configuration spells it.
 func (a Action) String() string {
-	if a == Accept {
+	switch a {
+	case Accept:
 		return "accept"
+	case Reject:
+		return "reject"
 	}
 	return "drop"
 }
 
-// Policy is a compiled policy: the rules in order, and what decides where no
-// rule can. The zero Policy drops everything.
+// Policy is what [Compile] makes a [Table] of: the rules in order, and what
+// decides where no rule can. The zero Policy drops everything.
 type Policy struct {
 	Rules   []Rule
 	Default Action // of IP datagrams that no rule matches
@@ -34,10 +40,12 @@ type Policy struct {
 	ARP               Action
 	NeighborDiscovery Action
 	NonIP             Action // of every other EtherType
+	// Stateful lets datagrams of accepted flows pass without a rule.
+	Stateful bool
 }
 
 // Rule matches a datagram if each of its fields does. A nil field matches
-// anything.
+// anything. A rule with ports and ICMP fields matches nothing.
 type Rule struct {
 	Name   string
 	Line   int // in the configuration file
@@ -52,6 +60,9 @@ type Rule struct {
 	ICMPCodes  Set[uint8]
 	VLANs      *VLANs
 	Fragmented *bool
+
+	Log   bool // an event for each match
+	Limit Rate // matches only up to this rate
 }
 
 // VLANs matches a frame by its outermost VLAN tag.
@@ -60,6 +71,25 @@ type VLANs struct {
 	// which carry a priority only (IEEE 802.1Q §6.9).
 	Untagged bool
 	IDs      Set[uint16] // of the tagged ones; here too, nil stands for all
+}
+
+// Rate is so many datagrams in a time. The zero Rate is no limit.
+type Rate struct {
+	Count int
+	Per   time.Duration
+}
+
+// String returns the rate as the configuration spells it.
+func (r Rate) String() string {
+	for _, unit := range []struct {
+		per  time.Duration
+		name string
+	}{{time.Second, "s"}, {time.Minute, "m"}, {time.Hour, "h"}} {
+		if r.Per == unit.per {
+			return fmt.Sprintf("%d/%s", r.Count, unit.name)
+		}
+	}
+	return fmt.Sprintf("%d/%s", r.Count, r.Per)
 }
 
 // Verdict is what a policy decides of a datagram. The zero Verdict drops.
@@ -77,6 +107,6 @@ func (v Verdict) String() string {
 	case v.Action == Accept:
 		return "accept by policy"
 	default:
-		return fmt.Sprintf("drop: %s", v.Reason)
+		return fmt.Sprintf("%s: %s", v.Action, v.Reason)
 	}
 }

@@ -95,3 +95,60 @@ func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) [
 	}
 	return merged
 }
+
+// Complement returns all values that are not in the set, which is not nil.
+func (s Set[T]) Complement() Set[T] {
+	rest := Set[T]{}
+	lo := T(0)
+	for _, r := range s {
+		if lo < r.Lo {
+			rest = append(rest, Range[T]{lo, r.Lo - 1})
+		}
+		if lo = r.Hi + 1; lo == 0 { // it was the last value
+			return rest
+		}
+	}
+	return append(rest, Range[T]{lo, ^T(0)})
+}
+
+// Without returns the values of the set, which is not nil, that are not in
+// the other one.
+func (s Set[T]) Without(other Set[T]) Set[T] {
+	return NewSet(append(s.Complement(), other...)...).Complement()
+}
+
+// Without returns the addresses of the set, which is not nil, that are not in
+// the other one.
+func (s AddrSet) Without(other AddrSet) AddrSet {
+	return NewAddrSet(append(s.Complement(), other...)...).Complement()
+}
+
+// allAddresses are the first and the last address of each family.
+var allAddresses = AddrSet{
+	PrefixRange(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
+	PrefixRange(netip.PrefixFrom(netip.IPv6Unspecified(), 0)),
+}
+
+// Complement returns all addresses, of both families, that are not in the
+// set, which is not nil.
+func (s AddrSet) Complement() AddrSet {
+	rest := AddrSet{}
+	for _, family := range allAddresses {
+		lo := family.Lo
+		for _, r := range s {
+			if r.Lo.BitLen() != lo.BitLen() {
+				continue
+			}
+			if lo.Less(r.Lo) {
+				rest = append(rest, Range[netip.Addr]{lo, r.Lo.Prev()})
+			}
+			if lo = r.Hi.Next(); !lo.IsValid() {
+				break
+			}
+		}
+		if lo.IsValid() {
+			rest = append(rest, Range[netip.Addr]{lo, family.Hi})
+		}
+	}
+	return rest
+}

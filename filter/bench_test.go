@@ -1,0 +1,235 @@
+package filter_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/gaissmai/bart"
+
+	"fragwall/filter"
+	"fragwall/packet"
+)
+
+// shapes are kinds of policies, each made with any number of rules.
+var shapes = []struct {
+	name string
+	rule func(g *rand.Rand, i int) filter.Rule
+}{
+	// hosts: a service on a host for a client network, each its own.
+	{"hosts", func(g *rand.Rand, i int) filter.Rule {
+		return filter.Rule{Protocols: one[uint8](17), Src: network(g, 24), Dst: host(g), DstPorts: one(uint16(g.IntN(1000)))}
+	}},
+	// blocklist: networks of both families, and nothing else.
+	{"blocklist", func(g *rand.Rand, i int) filter.Rule {
+		if i%2 == 0 {
+			return filter.Rule{Src: network(g, 16+g.IntN(17))}
+		}
+		return filter.Rule{Src: network6(g, 32+g.IntN(33))}
+	}},
+	// mixed: all that a site has: nested networks, address ranges, port
+	// ranges, lists, both families, a few rules for everyone.
+	{"mixed", func(g *rand.Rand, i int) filter.Rule {
+		r := filter.Rule{Protocols: one[uint8](6 + uint8(g.IntN(2))*11)}
+		if i%5 == 4 {
+			r.Src, r.Dst = network6(g, 48), network6(g, 64)
+		} else {
+			r.Src, r.Dst = network(g, 8+g.IntN(25)), network(g, 20+g.IntN(13))
+		}
+		switch i % 4 {
+		case 0:
+			lo := uint16(g.IntN(60000))
+			r.DstPorts = filter.NewSet(filter.Range[uint16]{Lo: lo, Hi: lo + uint16(g.IntN(2000))})
+		case 1:
+			r.DstPorts = filter.NewSet(filter.Range[uint16]{Lo: 80, Hi: 80}, filter.Range[uint16]{Lo: 443, Hi: 443})
+		}
+		switch {
+		case i%100 == 7 && i < 2000:
+			r.Src = nil
+		case i%100 == 8 && i < 2000:
+			r.Dst = nil
+		case i%10 == 3:
+			a := host(g)[0].Lo
+			b := binary.BigEndian.Uint32(a.AsSlice())
+			to := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, b|uint32(g.IntN(1000)))))
+			r.Dst = filter.NewAddrSet(filter.Range[netip.Addr]{Lo: a, Hi: to})
+		}
+		return r
+	}},
+}
+
+func host(g *rand.Rand) filter.AddrSet { return network(g, 32) }
+
+func network(g *rand.Rand, bits int) filter.AddrSet {
+	a := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, g.Uint32())))
+	return filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(a, bits)))
+}
+
+func network6(g *rand.Rand, bits int) filter.AddrSet {
+	b := binary.BigEndian.AppendUint64(nil, 0x2001<<48|g.Uint64()>>16)
+	a := netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(b, g.Uint64())))
+	return filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(a, bits)))
+}
+
+// shaped returns a policy of n rules, and packets that match rules all over
+// it, as many that match none among them.
+func shaped(shape int, n int) (*filter.Policy, []packet.Parsed) {
+	g := rand.New(rand.NewPCG(1, uint64(n)))
+	p := &filter.Policy{Rules: make([]filter.Rule, n)}
+	for i := range p.Rules {
+		p.Rules[i] = shapes[shape].rule(g, i)
+		p.Rules[i].Name, p.Rules[i].Action = fmt.Sprint(i), filter.Accept
+	}
+	packets := make([]packet.Parsed, 256)
+	for i := range packets {
+		r := &p.Rules[g.IntN(n)]
+		d := packet.Parsed{Kind: packet.IPv4, Protocol: 17, Transport: packet.Ports, SrcPort: uint16(g.Uint32()), DstPort: uint16(g.IntN(1000))}
+		if r.Protocols != nil {
+			d.Protocol = r.Protocols[0].Lo
+		}
+		if r.Src != nil {
+			d.Src = r.Src[0].Lo
+		}
+		if r.Dst != nil {
+			d.Dst = r.Dst[0].Hi
+		}
+		if r.DstPorts != nil && i%2 == 0 {
+			d.DstPort = r.DstPorts[0].Hi
+		}
+		other := host(g)[0].Lo
+		if d.Src.Is6() || d.Dst.Is6() {
+			d.Kind, other = packet.IPv6, network6(g, 64)[0].Lo
+		}
+		if !d.Src.IsValid() {
+			d.Src = other
+		}
+		if !d.Dst.IsValid() {
+			d.Dst = other
+		}
+		packets[i] = d
+	}
+	return p, packets
+}
+
+// BenchmarkLookup shows that a verdict costs the same however many rules there
+// are.
+func BenchmarkLookup(b *testing.B) {
+	for shape := range shapes {
+		for _, n := range []int{10, 1000, 100_000} {
+			b.Run(fmt.Sprintf("%s/%d", shapes[shape].name, n), func(b *testing.B) {
+				p, packets := shaped(shape, n)
+				table := compile(b, p)
+				b.ReportAllocs()
+				i := 0
+				d := filter.Datagram{UpperLength: 64}
+				for b.Loop() {
+					d.Parsed = &packets[i%len(packets)]
+					table.Judge(&d, stopped)
+					i++
+				}
+			})
+		}
+	}
+}
+
+func BenchmarkCompile(b *testing.B) {
+	for shape := range shapes {
+		b.Run(shapes[shape].name+"/100000", func(b *testing.B) {
+			p, _ := shaped(shape, 100_000)
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			var table *filter.Table
+			for b.Loop() {
+				table = compile(b, p)
+			}
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-kept")
+			b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/(1<<20)/float64(b.N), "MiB-made")
+			runtime.KeepAlive(table)
+		})
+	}
+}
+
+// BenchmarkAddressIndex compares the shapes that an address can be looked up
+// by, among 100,000 hosts.
+func BenchmarkAddressIndex(b *testing.B) {
+	g := rand.New(rand.NewPCG(1, 1))
+	var ranges []filter.Range[netip.Addr]
+	var trie bart.Fast[uint32]
+	for i := range 100_000 {
+		a := network6(g, 64)
+		if i%2 == 0 {
+			a = host(g)
+		}
+		ranges = append(ranges, a...)
+		bits := min(a[0].Lo.BitLen(), 64)
+		trie.Insert(netip.PrefixFrom(a[0].Lo, bits), uint32(i))
+	}
+	set := filter.NewAddrSet(ranges...)
+	probes := make([]netip.Addr, 1024)
+	for i := range probes {
+		probes[i] = ranges[g.IntN(len(ranges))].Hi
+	}
+	for _, shape := range []struct {
+		name string
+		find func(a netip.Addr) bool
+	}{
+		{"radix", filter.IndexOf(set)},
+		{"binary-search", set.Contains},
+		{"bart", func(a netip.Addr) bool { _, ok := trie.Lookup(a); return ok }},
+	} {
+		b.Run(shape.name, func(b *testing.B) {
+			i := 0
+			for b.Loop() {
+				if !shape.find(probes[i%len(probes)]) {
+					b.Fatal("not found")
+				}
+				i++
+			}
+		})
+	}
+}
+
+// TestTableStaysSmall compiles a policy of 100,000 rules of each shape, and
+// one whose rules overlap in every way.
+func TestTableStaysSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes seconds")
+	}
+	const rules = 100_000
+	g := rand.New(rand.NewPCG(3, 3))
+	overlapping := &filter.Policy{Rules: make([]filter.Rule, rules)}
+	for i := range overlapping.Rules {
+		a, b := g.Uint32(), g.Uint32()
+		at := func(n uint32) netip.Addr { return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n))) }
+		port, to := uint16(g.Uint32()), uint16(g.Uint32())
+		overlapping.Rules[i] = filter.Rule{
+			Src:      filter.NewAddrSet(filter.Range[netip.Addr]{Lo: at(min(a, b)), Hi: at(max(a, b))}),
+			Dst:      filter.NewAddrSet(filter.Range[netip.Addr]{Lo: at(min(a, ^b)), Hi: at(max(a, ^b))}),
+			DstPorts: filter.NewSet(filter.Range[uint16]{Lo: min(port, to), Hi: max(port, to)}),
+		}
+	}
+	policies := []*filter.Policy{overlapping}
+	for shape := range shapes {
+		p, _ := shaped(shape, rules)
+		policies = append(policies, p)
+	}
+	for _, p := range slices.Backward(policies) {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		table := compile(t, p)
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if kept := (after.HeapAlloc - before.HeapAlloc) >> 20; kept > 300 {
+			t.Errorf("%d MiB", kept)
+		}
+		runtime.KeepAlive(table)
+	}
+}

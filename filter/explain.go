@@ -1,0 +1,64 @@
+package filter
+
+import "fragwall/packet"
+
+// Near is a rule that would have matched but for one field, and has others.
+type Near struct {
+	Rule  *Rule
+	Field string // as the configuration calls it
+}
+
+// Near returns the rules in front of the given one, nil for the end, that all
+// fields but one of a datagram match, in order. It is for people: it looks at
+// every rule.
+func (t *Table) Near(d *Datagram, before *Rule) []Near {
+	var near []Near
+	for i := range t.policy.Rules {
+		r := &t.policy.Rules[i]
+		if r == before {
+			break
+		}
+		if misses, set := r.misses(d); len(misses) == 1 && set > 1 {
+			near = append(near, Near{r, misses[0]})
+		}
+	}
+	return near
+}
+
+// misses returns the fields of the rule that a datagram does not match, and
+// how many the rule has.
+func (r *Rule) misses(d *Datagram) (fields []string, set int) {
+	ports, icmp := d.Transport == packet.Ports, d.Transport == packet.ICMP
+	for _, f := range []struct {
+		name  string
+		set   bool
+		match bool
+	}{
+		{"from", r.From != nil, r.From != nil && *r.From == d.From},
+		{"protocol", r.Protocols != nil, r.Protocols.Contains(d.Protocol)},
+		{"src", r.Src != nil, r.Src.Contains(d.Src)},
+		{"dst", r.Dst != nil, r.Dst.Contains(d.Dst)},
+		{"src_port", r.SrcPorts != nil, ports && r.SrcPorts.Contains(d.SrcPort)},
+		{"dst_port", r.DstPorts != nil, ports && r.DstPorts.Contains(d.DstPort)},
+		{"icmp_type", r.ICMPTypes != nil, icmp && r.ICMPTypes.Contains(d.ICMPType)},
+		{"icmp_code", r.ICMPCodes != nil, icmp && r.ICMPCodes.Contains(d.ICMPCode)},
+		{"vlan", r.VLANs != nil, r.VLANs != nil && r.VLANs.contain(d.Parsed)},
+		{"fragmented", r.Fragmented != nil, r.Fragmented != nil && *r.Fragmented == d.Fragmented},
+	} {
+		if !f.set {
+			continue
+		}
+		set++
+		if !f.match {
+			fields = append(fields, f.name)
+		}
+	}
+	return fields, set
+}
+
+func (v *VLANs) contain(d *packet.Parsed) bool {
+	if d.TagCount == 0 || d.Tags[0].VID() == 0 {
+		return v.Untagged
+	}
+	return v.IDs.Contains(d.Tags[0].VID())
+}

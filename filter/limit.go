@@ -1,0 +1,44 @@
+package filter
+
+import (
+	"math"
+	"sync/atomic"
+	"time"
+)
+
+// Clock returns the time that has passed since any fixed moment. It does not
+// go backwards.
+type Clock func() time.Duration
+
+// bucket is a token bucket that holds one second's worth, at least one token.
+// Instead of tokens it keeps the time at which it will be full again, which
+// one compare-and-swap moves (the generic cell rate algorithm, ITU-T I.371
+// annex A): the same, without a loss by rounding. Any number of goroutines may
+// take from it.
+type bucket struct {
+	full     atomic.Int64 // ns of the clock
+	interval int64        // ns between tokens
+	depth    int64        // ns that all tokens but one take to come
+}
+
+func newBucket(r Rate) *bucket {
+	interval := max(1, (int64(r.Per)+int64(r.Count)-1)/int64(r.Count))
+	tokens := max(1, int64(float64(r.Count)*float64(time.Second)/float64(r.Per)))
+	b := &bucket{interval: interval, depth: (tokens - 1) * interval}
+	b.full.Store(math.MinInt64)
+	return b
+}
+
+// take takes a token, and reports whether there was one.
+func (b *bucket) take(now time.Duration) bool {
+	for {
+		full := b.full.Load()
+		from := max(full, int64(now))
+		if from-int64(now) > b.depth {
+			return false
+		}
+		if b.full.CompareAndSwap(full, from+b.interval) {
+			return true
+		}
+	}
+}

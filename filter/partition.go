@@ -1,0 +1,169 @@
+package filter
+
+import (
+	"math/rand/v2"
+	"slices"
+)
+
+// A policy's rules see each field of a datagram through sets of values. Two
+// values that are in the same sets are one to every rule, so the compiler
+// gives them one number, their class; rules then are sets of classes, which
+// are few and dense.
+
+// run is the classes from Lo to Hi, both included.
+type run = Range[uint32]
+
+// line is an ordered domain of values.
+type line[T any] struct {
+	compare func(a, b T) int
+	// after returns the value behind another one; ok is false at the end.
+	after func(T) (next T, ok bool)
+	// key appends what makes a range equal to another one.
+	key func([]byte, Range[T]) []byte
+	// origin holds the first value, and those that begin an interval of their
+	// own whatever the sets are.
+	origin []T
+}
+
+// interner keeps each different set of a field once.
+type interner[T any] struct {
+	line  line[T]
+	index map[string]int
+	sets  [][]Range[T]
+	of    []int // by rule; everything for nil
+	key   []byte
+}
+
+// everything stands for the set of all values.
+const everything = -1
+
+// add notes the set of the next rule; nil is everything.
+func (n *interner[T]) add(set []Range[T]) {
+	if set == nil {
+		n.of = append(n.of, everything)
+		return
+	}
+	n.key = n.key[:0]
+	for _, r := range set {
+		n.key = n.line.key(n.key, r)
+	}
+	i, known := n.index[string(n.key)]
+	if !known {
+		if n.index == nil {
+			n.index = make(map[string]int)
+		}
+		i = len(n.sets)
+		n.index[string(n.key)] = i
+		n.sets = append(n.sets, set)
+	}
+	n.of = append(n.of, i)
+}
+
+// partition is a line cut into intervals whose values are in the same sets.
+type partition[T any] struct {
+	line    line[T]
+	starts  []T      // where each interval begins, in order
+	class   []uint32 // of each interval
+	before  []uint32 // how many classes there are in the intervals before it
+	classes uint32   // how many there are in all
+}
+
+// edge is a value at which a set begins or ends.
+type edge[T any] struct {
+	at  T
+	set int
+}
+
+// divide cuts the line by the sets that the interner holds. Intervals are
+// compared by a sum of random numbers of 128 bits, one for each set: that two
+// of n differ and have the same sum has a chance of n²/2^129.
+func (n *interner[T]) divide() *partition[T] {
+	p := &partition[T]{line: n.line}
+	var edges []edge[T]
+	for _, at := range n.line.origin {
+		edges = append(edges, edge[T]{at, everything})
+	}
+	for i, set := range n.sets {
+		for _, r := range set {
+			edges = append(edges, edge[T]{r.Lo, i})
+			if next, ok := n.line.after(r.Hi); ok {
+				edges = append(edges, edge[T]{next, i})
+			}
+		}
+	}
+	slices.SortFunc(edges, func(a, b edge[T]) int { return n.line.compare(a.at, b.at) })
+
+	type sum [2]uint64
+	random := rand.New(rand.NewPCG(1, 2))
+	names := make([]sum, len(n.sets))
+	for i := range names {
+		names[i] = sum{random.Uint64(), random.Uint64()}
+	}
+	seen := make(map[sum]uint32)
+	var now sum
+	for i, e := range edges {
+		if e.set != everything {
+			now[0] ^= names[e.set][0]
+			now[1] ^= names[e.set][1]
+		}
+		if i+1 < len(edges) && n.line.compare(edges[i+1].at, e.at) == 0 {
+			continue
+		}
+		p.before = append(p.before, p.classes)
+		class, known := seen[now]
+		if !known {
+			class = p.classes
+			seen[now] = class
+			p.classes++
+		}
+		p.starts = append(p.starts, e.at)
+		p.class = append(p.class, class)
+	}
+	p.before = append(p.before, p.classes)
+	return p
+}
+
+// runs returns the classes of a set that divided the line. A class in it that
+// appears first in front of one of its ranges is in an earlier one, so those
+// that appear first within the ranges are all.
+func (p *partition[T]) runs(set []Range[T]) []run {
+	classes := make([]run, 0, 1)
+	for _, r := range set {
+		from, _ := slices.BinarySearchFunc(p.starts, r.Lo, p.line.compare)
+		to := len(p.starts)
+		if next, ok := p.line.after(r.Hi); ok {
+			to, _ = slices.BinarySearchFunc(p.starts, next, p.line.compare)
+		}
+		if lo, hi := p.before[from], p.before[to]; lo < hi {
+			classes = append(classes, run{lo, hi - 1})
+		}
+	}
+	joined := classes[:min(1, len(classes))]
+	for _, r := range classes[len(joined):] {
+		if last := &joined[len(joined)-1]; last.Hi+1 == r.Lo {
+			last.Hi = r.Hi
+		} else {
+			joined = append(joined, r)
+		}
+	}
+	return joined
+}
+
+// byRule returns the classes of each rule's set, in the rules' order. Equal
+// sets share them.
+func (n *interner[T]) byRule(p *partition[T]) [][]run {
+	all := []run{{0, p.classes - 1}}
+	shared := make([][]run, len(n.sets))
+	for i, set := range n.sets {
+		shared[i] = p.runs(set)
+	}
+	rules := make([][]run, len(n.of))
+	for i, set := range n.of {
+		if set == everything {
+			rules[i] = all
+		} else {
+			rules[i] = shared[set]
+		}
+	}
+	return rules
+}

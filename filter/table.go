@@ -1,0 +1,167 @@
+package filter
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"fragwall/packet"
+)
+
+// Table is a compiled [Policy]. Any number of goroutines may judge by it.
+type Table struct {
+	policy   *Policy
+	tree     *tree
+	src, dst *addressIndex
+	first    []uint32 // classes of the fields' values
+	second   []uint32
+	protocol [256]uint32
+	vlan     []uint32
+	origin   [origins]uint32
+
+	buckets  []*bucket               // by rule; nil where it has no limit
+	counters [packet.Sides][]counter // by side and rule
+}
+
+// counter counts what a rule decided on, of one side: so the directions don't
+// write to the same memory.
+type counter struct{ datagrams, bytes atomic.Uint64 }
+
+// Count is what a rule decided on.
+type Count struct {
+	Datagrams uint64
+	Bytes     uint64 // of IP packets, headers included
+}
+
+// Compile returns the table of a policy, which must not change any more and has at
+// most [MaxRules] rules.
+// Rules that have the name of one of previous, the table that the new one
+// takes the place of, go on with its counts; previous may be nil.
+func Compile(p *Policy, previous *Table) *Table {
+	t := &Table{policy: p, buckets: make([]*bucket, len(p.Rules))}
+	t.classify()
+	for i := range p.Rules {
+		if r := p.Rules[i].Limit; r != (Rate{}) {
+			t.buckets[i] = newBucket(r)
+		}
+	}
+	for side := range t.counters {
+		t.counters[side] = make([]counter, len(p.Rules))
+	}
+	if previous != nil {
+		t.inherit(previous)
+	}
+	return t
+}
+
+// classify divides each dimension into classes and grows the tree over them.
+func (t *Table) classify() {
+	rules := t.policy.Rules
+	src, dst := &interner[point]{line: addressLine}, &interner[point]{line: addressLine}
+	first, second := &interner[uint32]{line: numberLine(fields)}, &interner[uint32]{line: numberLine(fields)}
+	protocol, vlan := &interner[uint32]{line: numberLine(256)}, &interner[uint32]{line: numberLine(vlans)}
+	origin := &interner[uint32]{line: numberLine(origins)}
+	for i := range rules {
+		r := &rules[i]
+		src.add(points(r.Src))
+		dst.add(points(r.Dst))
+		f, s := r.fields()
+		first.add(f)
+		second.add(s)
+		protocol.add(r.protocols())
+		vlan.add(r.tags())
+		origin.add(r.origins())
+	}
+
+	sets := make([][dimensions][]run, len(rules))
+	var classes [dimensions]uint32
+	settle := func(dim int, n uint32, runs [][]run) {
+		classes[dim] = n
+		for i := range runs {
+			sets[i][dim] = runs[i]
+		}
+	}
+	address := func(dim int, n *interner[point]) *addressIndex {
+		p := n.divide()
+		settle(dim, p.classes, n.byRule(p))
+		return newAddressIndex(p)
+	}
+	number := func(dim int, n *interner[uint32], size uint32) []uint32 {
+		p := n.divide()
+		settle(dim, p.classes, n.byRule(p))
+		return index(p, size)
+	}
+	t.src, t.dst = address(dimSrc, src), address(dimDst, dst)
+	t.first, t.second = number(dimFirst, first, fields), number(dimSecond, second, fields)
+	t.protocol = [256]uint32(number(dimProtocol, protocol, 256))
+	t.vlan = number(dimVLAN, vlan, vlans)
+	t.origin = [origins]uint32(number(dimOrigin, origin, origins))
+	t.tree = newTree(rules, sets, classes)
+}
+
+// inherit takes over the counts of rules by their names.
+func (t *Table) inherit(previous *Table) {
+	old := make(map[string]int, len(previous.policy.Rules))
+	for i := range previous.policy.Rules {
+		old[previous.policy.Rules[i].Name] = i
+	}
+	for i := range t.policy.Rules {
+		if j, ok := old[t.policy.Rules[i].Name]; ok {
+			c := previous.Count(j)
+			t.counters[packet.Inside][i].datagrams.Store(c.Datagrams)
+			t.counters[packet.Inside][i].bytes.Store(c.Bytes)
+		}
+	}
+}
+
+// Policy returns what the table was made of.
+func (t *Table) Policy() *Policy { return t.policy }
+
+// Count returns what rule number i decided on.
+func (t *Table) Count(i int) Count {
+	var c Count
+	for side := range t.counters {
+		c.Datagrams += t.counters[side][i].datagrams.Load()
+		c.Bytes += t.counters[side][i].bytes.Load()
+	}
+	return c
+}
+
+// shadowTries bounds how many rules are looked at that match one datagram of a
+// rule in front of it.
+const shadowTries = 64
+
+// ShadowOf returns the rule in front of rule number i that matches all that it
+// matches, so that it never decides; nil if there is none.
+func (t *Table) ShadowOf(i int) *Rule {
+	var k key
+	for d, runs := range t.tree.sets[i] {
+		if len(runs) == 0 {
+			return nil
+		}
+		k[d] = runs[0].Lo
+	}
+	from := uint32(0)
+	for range shadowTries {
+		rule := t.tree.find(&k, from)
+		if int(rule) >= i {
+			return nil
+		}
+		if t.buckets[rule] == nil && t.covers(int(rule), i) {
+			return &t.policy.Rules[rule]
+		}
+		from = rule + 1
+	}
+	return nil
+}
+
+// covers reports whether rule a matches all that rule b does.
+func (t *Table) covers(a, b int) bool {
+	for d, runs := range t.tree.sets[b] {
+		for _, r := range runs {
+			if !slices.ContainsFunc(t.tree.sets[a][d], func(of run) bool { return of.Lo <= r.Lo && r.Hi <= of.Hi }) {
+				return false
+			}
+		}
+	}
+	return true
+}
