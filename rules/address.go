@@ -21,13 +21,6 @@ func parseAddresses(value any) (addresses, error) {
 		return addresses{}, fmt.Errorf("%s is %s; want an address, a prefix or a range in a string, such as %s",
 			show(value), kindOf(value), addressExample)
 	}
-	switch {
-	case strings.HasPrefix(s, "@"):
-		return addresses{}, fmt.Errorf("%s: sets are not supported yet; list the addresses here", quote(s))
-	case strings.HasPrefix(s, "!"):
-		return addresses{}, fmt.Errorf("%s: negation is not supported yet; put a rule for %s with the other action above this one",
-			quote(s), quote(strings.TrimSpace(s[1:])))
-	}
 	if a, err := netip.ParseAddr(s); err == nil {
 		return addresses{Lo: a, Hi: a}, checkAddress(a)
 	}

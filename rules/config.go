@@ -10,6 +10,7 @@ import (
 
 // Config is a valid configuration.
 type Config struct {
+	File            string // that it was read from
 	Inside, Outside Interface
 	Fragments       Fragments
 	Policy          *filter.Policy
@@ -23,6 +24,21 @@ func (c *Config) Summary() string {
 		noun = "rule"
 	}
 	return fmt.Sprintf("%d %s, fragments %s, default %s", len(c.Policy.Rules), noun, c.Fragments.Mode, c.Policy.Default)
+}
+
+// Shadows returns a note for each rule that never decides, since one in front
+// of it matches all that it would.
+func (c *Config) Shadows() []Note {
+	table := filter.Compile(c.Policy, nil)
+	var notes []Note
+	for i := range c.Policy.Rules {
+		if by := table.ShadowOf(i); by != nil {
+			r := &c.Policy.Rules[i]
+			notes = append(notes, Note{File: c.File, Line: r.Line, Text: fmt.Sprintf(
+				"rule %q never decides: rule %q at line %d matches all that it would", r.Name, by.Name, by.Line)})
+		}
+	}
+	return notes
 }
 
 // Interface is one side of the wire: its devices. No two devices of a

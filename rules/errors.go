@@ -15,6 +15,7 @@ type Errors struct {
 
 // Mistake is one thing wrong with a file.
 type Mistake struct {
+	File string // that a set was read from; "" for the configuration itself
 	Line int    // from 1
 	Text string // what is wrong, and what would be right; one line
 }
@@ -23,7 +24,7 @@ type Mistake struct {
 func (e *Errors) Error() string {
 	lines := make([]string, len(e.Mistakes))
 	for i, m := range e.Mistakes {
-		lines[i] = fmt.Sprintf("%s:%d: %s", e.File, m.Line, m.Text)
+		lines[i] = fmt.Sprintf("%s:%d: %s", cmp.Or(m.File, e.File), m.Line, m.Text)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -43,13 +44,21 @@ func (r *report) note(line int, format string, args ...any) {
 	r.notes = append(r.notes, Note{File: r.file, Line: line, Text: fmt.Sprintf(format, args...)})
 }
 
-// err returns the mistakes by line, nil if there are none. Those of one line
-// stay in the order in which they were found.
+// elsewhere reports a mistake in a file that the configuration names.
+func (r *report) elsewhere(file string, line int, format string, args ...any) {
+	r.mistakes = append(r.mistakes, Mistake{File: file, Line: line, Text: fmt.Sprintf(format, args...)})
+}
+
+// err returns the mistakes by line, those of other files by file behind them,
+// or nil if there are none. Those of one line stay in the order in which they
+// were found.
 func (r *report) err() error {
 	if len(r.mistakes) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int { return cmp.Compare(a.Line, b.Line) })
+	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
 	return &Errors{File: r.file, Mistakes: r.mistakes}
 }
 

@@ -155,8 +155,7 @@ func (f field) boolean(standard bool) bool {
 }
 
 // choice returns the field's string, which is one of acting, or the default.
-// Those in notYet are of the contract, but don't act.
-func (f field) choice(standard string, acting []string, notYet ...string) string {
+func (f field) choice(standard string, acting []string) string {
 	v, ok := f.value.(string)
 	switch {
 	case !f.set():
@@ -168,12 +167,6 @@ func (f field) choice(standard string, acting []string, notYet ...string) string
 	for _, c := range acting {
 		if v == c {
 			return v
-		}
-	}
-	for _, c := range notYet {
-		if v == c {
-			f.fail("%q is not supported yet; use %s", v, either(acting))
-			return standard
 		}
 	}
 	if best := nearest(v, acting); best != "" {

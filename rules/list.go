@@ -46,21 +46,41 @@ func (f field) elements() ([]field, bool) {
 	return elements, ok
 }
 
-// collect parses the field's values, nil if it is to match any. It reports
-// whether all were right.
-func collect[T any](f field, parse func(value any) (T, error)) ([]T, bool) {
+// selection is the values of a field: all in in, or all there are where that
+// is nil, without those in out, which an exclamation mark stood in front of.
+// Where both are nil the field is to match any.
+type selection[T any] struct{ in, out []T }
+
+// any reports whether the selection leaves nothing out.
+func (s selection[T]) any() bool { return s.in == nil && s.out == nil }
+
+// collect parses the field's values, each of which may stand for several. It
+// reports whether all were right.
+func collect[T any](f field, parse func(value any) ([]T, error)) (selection[T], bool) {
+	var s selection[T]
 	elements, ok := f.elements()
-	var parsed []T
 	for _, e := range elements {
-		v, err := parse(e.value)
+		value, to := e.value, &s.in
+		if text, isText := e.value.(string); isText && strings.HasPrefix(text, "!") {
+			value, to = text[1:], &s.out
+		}
+		parsed, err := parse(value)
 		if err != nil {
-			e.fail("%v", listed(e.value, err))
+			e.fail("%v", listed(value, err))
 			ok = false
 			continue
 		}
-		parsed = append(parsed, v)
+		if *to == nil {
+			*to = []T{} // a set may be empty
+		}
+		*to = append(*to, parsed...)
 	}
-	return parsed, ok
+	return s, ok
+}
+
+// matchesNothing reports a selection that leaves nothing.
+func (f field) matchesNothing() {
+	f.fail("matches nothing, so the rule never does; remove the rule, or what is excluded")
 }
 
 // listed replaces the mistake of a string that has the values of a list.

@@ -9,55 +9,28 @@ import (
 
 // match reads what a rule matches a packet's headers by, and reports what
 // could never match.
-func (t table) match(rule *filter.Rule) {
-	list, ok := collect(t.field("protocol"), protocols.parse)
-	carried := carriedProtocols{known: ok}
-	if list != nil {
-		rule.Protocols = narrow[uint8](list)
-	}
-	for _, p := range list {
-		carried.numbers = append(carried.numbers, uint8(p.Lo))
+func (t table) match(rule *filter.Rule, sets sets) {
+	var carried carriedProtocols
+	rule.Protocols, carried.known = numberSet[uint8](t.field("protocol"), protocols)
+	for n := range 256 {
+		if rule.Protocols != nil && rule.Protocols.Contains(uint8(n)) {
+			carried.numbers = append(carried.numbers, uint8(n))
+		}
 	}
 
-	rule.SrcPorts = t.field("src_port").portSet()
-	rule.DstPorts = t.field("dst_port").portSet()
-	rule.ICMPTypes = t.field("icmp_type").icmpSet(carried.icmpTypes())
-	rule.ICMPCodes = t.field("icmp_code").icmpSet(icmpCodes)
+	rule.SrcPorts, _ = numberSet[uint16](t.field("src_port"), ports)
+	rule.DstPorts, _ = numberSet[uint16](t.field("dst_port"), ports)
+	rule.ICMPTypes, _ = numberSet[uint8](t.field("icmp_type"), carried.icmpTypes())
+	rule.ICMPCodes, _ = numberSet[uint8](t.field("icmp_code"), icmpCodes)
 	carried.checkPorts(t.field("src_port"), t.field("dst_port"))
 	carried.checkICMP(t.field("icmp_type"), t.field("icmp_code"))
 
-	src, srcOK := collect(t.field("src"), parseAddresses)
-	dst, dstOK := collect(t.field("dst"), parseAddresses)
-	rule.Src, rule.Dst = addrSet(src), addrSet(dst)
+	var srcOK, dstOK bool
+	rule.Src, srcOK = sets.addresses(t.field("src"))
+	rule.Dst, dstOK = sets.addresses(t.field("dst"))
 	if srcOK && dstOK {
-		t.checkFamilies(familiesOf(src), familiesOf(dst), carried)
+		t.checkFamilies(familiesOf(rule.Src), familiesOf(rule.Dst), carried)
 	}
-}
-
-// portSet returns the field's ports, nil for any.
-func (f field) portSet() filter.Set[uint16] {
-	ranges, _ := collect(f, ports.parse)
-	if ranges == nil {
-		return nil
-	}
-	return narrow[uint16](ranges)
-}
-
-// icmpSet returns the field's numbers on an ICMP scale, nil for any.
-func (f field) icmpSet(s scale) filter.Set[uint8] {
-	ranges, _ := collect(f, s.parse)
-	if ranges == nil {
-		return nil
-	}
-	return narrow[uint8](ranges)
-}
-
-// addrSet returns the set of addresses, nil for any.
-func addrSet(list []addresses) filter.AddrSet {
-	if list == nil {
-		return nil
-	}
-	return filter.NewAddrSet(list...)
 }
 
 // carriedProtocols is what a rule's protocol field says.
@@ -128,7 +101,7 @@ func (c carriedProtocols) checkICMP(fields ...field) {
 type families struct{ ipv4, ipv6 bool }
 
 // familiesOf returns the families that addresses are of, both for any.
-func familiesOf(list []addresses) families {
+func familiesOf(list filter.AddrSet) families {
 	f := families{ipv4: list == nil, ipv6: list == nil}
 	for _, r := range list {
 		f.ipv4 = f.ipv4 || r.Lo.Is4()

@@ -37,10 +37,15 @@ var (
 )
 
 // untagged is what "none" is to vlanIDs.
-var untagged = numbers{Lo: 0, Hi: 0}
+const untagged = 0
 
 // parse returns the numbers that a decoded value stands for.
-func (s scale) parse(value any) (numbers, error) {
+func (s scale) parse(value any) ([]numbers, error) {
+	n, err := s.parseOne(value)
+	return []numbers{n}, err
+}
+
+func (s scale) parseOne(value any) (numbers, error) {
 	switch v := value.(type) {
 	case int64:
 		return numbers{Lo: v, Hi: v}, s.check(v)
@@ -109,11 +114,30 @@ func parseDecimal(text string) (n int64, ok bool) {
 	return n, true
 }
 
-// narrow returns the set of all numbers in ranges. Those of a [scale] fit.
-func narrow[T ~uint8 | ~uint16](ranges []numbers) filter.Set[T] {
-	fitting := make([]filter.Range[T], len(ranges))
-	for i, r := range ranges {
-		fitting[i] = filter.Range[T]{Lo: T(r.Lo), Hi: T(r.Hi)}
+// numberSet returns the field's numbers on a scale, whose numbers fit, nil for
+// any. It reports whether all were right.
+func numberSet[T ~uint8 | ~uint16](f field, s scale) (filter.Set[T], bool) {
+	selected, ok := collect(f, s.parse)
+	if selected.any() {
+		return nil, ok
 	}
-	return filter.NewSet(fitting...)
+	fitting := func(ranges []numbers) []filter.Range[T] {
+		fit := make([]filter.Range[T], len(ranges))
+		for i, r := range ranges {
+			fit[i] = filter.Range[T]{Lo: T(r.Lo), Hi: T(r.Hi)}
+		}
+		return fit
+	}
+	set := filter.NewSet(filter.Range[T]{Lo: 0, Hi: T(s.hi)})
+	if selected.in != nil {
+		set = filter.NewSet(fitting(selected.in)...)
+	}
+	if selected.out != nil {
+		set = set.Without(filter.NewSet(fitting(selected.out)...))
+	}
+	if ok && len(set) == 0 {
+		f.matchesNothing()
+		ok = false
+	}
+	return set, ok
 }

@@ -42,8 +42,9 @@ func config(root table) *Config {
 	outside := root.side(packet.Outside, "fw-out")
 	checkDevices(inside, outside)
 	policy := readPolicy(root.table("policy"))
-	policy.Rules = readRules(root)
+	policy.Rules = readRules(root, readSets(root))
 	return &Config{
+		File:      root.report.file,
 		Inside:    inside.Interface,
 		Outside:   outside.Interface,
 		Fragments: readFragments(root.table("fragments")),

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"strings"
+	"time"
 	"unicode"
 
 	"fragwall/filter"
@@ -9,7 +10,7 @@ import (
 )
 
 // readRules reads every [[rule]], in order.
-func readRules(root table) []filter.Rule {
+func readRules(root table, sets sets) []filter.Rule {
 	f := root.field("rule")
 	switch v := f.value.(type) {
 	case nil, []map[string]any:
@@ -36,7 +37,12 @@ func readRules(root table) []filter.Rule {
 			Fragmented: t.field("fragmented").condition(),
 			VLANs:      t.field("vlan").vlans(),
 		})
-		t.match(&rules[len(rules)-1])
+		rule := &rules[len(rules)-1]
+		rule.Log, rule.Limit = t.field("log").boolean(false), t.field("limit").rate()
+		t.match(rule, sets)
+	}
+	if len(rules) > filter.MaxRules {
+		f.fail("%d rules are too many; want at most %d", len(rules), filter.MaxRules)
 	}
 	return rules
 }
@@ -69,9 +75,9 @@ func (f field) ruleName(names map[string]int) string {
 // required returns a rule's action.
 func (f field) required() filter.Action {
 	if !f.set() {
-		f.fail("missing; add action = \"accept\" or action = \"drop\"")
+		f.fail("missing; add action = \"accept\", \"drop\" or \"reject\"")
 	}
-	return f.action(filter.Drop, laterActions...)
+	return f.action(filter.Drop, ruleActions)
 }
 
 // sideOrAny returns the side that the field names, nil for any.
@@ -97,19 +103,43 @@ func (f field) condition() *bool {
 
 // vlans returns the frames that the field names by their tags, nil for any.
 func (f field) vlans() *filter.VLANs {
-	ranges, ok := collect(f, vlanIDs.parse)
-	if ranges == nil || !ok {
+	set, _ := numberSet[uint16](f, vlanIDs)
+	if set == nil {
 		return nil
 	}
-	v := &filter.VLANs{}
-	var tagged []numbers
-	for _, r := range ranges {
-		if r == untagged {
-			v.Untagged = true
-		} else {
-			tagged = append(tagged, r)
+	return &filter.VLANs{Untagged: set.Contains(untagged), IDs: set.Without(filter.NewSet(filter.Range[uint16]{Lo: untagged, Hi: untagged}))}
+}
+
+// rateUnits are the times of a limit.
+var rateUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}
+
+// maxRate bounds a limit: one each nanosecond is more than any wire carries.
+const maxRate = 1e9
+
+// rate returns the field's rate; the zero Rate, no limit, if it is not set.
+func (f field) rate() filter.Rate {
+	switch v := f.value.(type) {
+	case nil:
+		return filter.Rate{}
+	case int64:
+		if v > 0 {
+			f.fail("%s without a time; did you mean \"%d/s\"?", f.kind(), v)
+			return filter.Rate{}
 		}
+	case string:
+		count, unit, _ := strings.Cut(v, "/")
+		n, isNumber := parseDecimal(count)
+		per, isUnit := rateUnits[unit]
+		switch {
+		case !isNumber || !isUnit:
+			f.fail("%s is not a rate; want a number of datagrams and s, m or h, such as \"100/s\"", quote(v))
+		case n < 1 || n > maxRate:
+			f.fail("%s is out of range; want 1 to 1000000000, such as \"100/s\"", quote(v))
+		default:
+			return filter.Rate{Count: int(n), Per: per}
+		}
+		return filter.Rate{}
 	}
-	v.IDs = narrow[uint16](tagged)
-	return v
+	f.fail("%s; want a rate in a string, such as \"100/s\"", f.kind())
+	return filter.Rate{}
 }

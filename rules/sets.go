@@ -1,0 +1,210 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"fragwall/filter"
+)
+
+// sets are the sets of addresses by their names; those with mistakes are nil.
+type sets map[string]filter.AddrSet
+
+// maxSetFile is how large a file of a set may be in bytes: some millions of
+// prefixes.
+const maxSetFile = 256 << 20
+
+// readSets reads [sets], the files that it names included.
+func readSets(root table) sets {
+	t := root.table("sets")
+	known := make(sets)
+	for name := range inOrder(t.values) {
+		set := t.field(name)
+		if !validSetName(name) {
+			t.report.mistake(set.place.line, "sets: %s is not a name; want letters, digits, '-' and '_'", quote(name))
+		}
+		known[name] = readSet(set)
+	}
+	return known
+}
+
+// validSetName reports whether a name can stand behind an "@".
+func validSetName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '-' && c != '_'
+	})
+}
+
+// readSet returns the addresses of one set, nil where they could not be told.
+func readSet(f field) filter.AddrSet {
+	switch v := f.value.(type) {
+	case map[string]any:
+		return readSetFile(f, table{report: f.report, name: f.name + ".", values: v, place: f.place})
+	case []any:
+		if len(v) == 0 {
+			f.fail("the set is empty; add an address, or remove it")
+			return nil
+		}
+	}
+	if f.matchesAny() {
+		f.fail("\"any\" is no set; leave the field that it is for out, or list \"0.0.0.0/0\" and \"::/0\"")
+		return nil
+	}
+	selected, ok := collect(f, func(value any) ([]addresses, error) {
+		if s, isText := value.(string); isText && strings.HasPrefix(s, "@") {
+			return nil, fmt.Errorf("%s: sets don't hold sets; list its addresses", quote(s))
+		}
+		return one(parseAddresses(value))
+	})
+	if !ok {
+		return nil
+	}
+	return selectAddresses(selected)
+}
+
+// one makes a list of a value.
+func one[T any](v T, err error) ([]T, error) { return []T{v}, err }
+
+// readSetFile returns the addresses of the file that a set names.
+func readSetFile(f field, t table) filter.AddrSet {
+	for key := range inOrder(t.values) {
+		if key != "file" {
+			t.report.mistake(t.place.key(key).line, "unknown key %s; a set's only key is \"file\"", quote(f.name+"."+key))
+		}
+	}
+	path := t.field("file")
+	name := path.text("", "blocked.txt")
+	switch _, isText := path.value.(string); {
+	case !path.set():
+		f.fail("missing file; add file = \"blocked.txt\", or list the addresses")
+		return nil
+	case !isText:
+		return nil
+	case name == "":
+		path.fail("the name is empty; want a file's")
+		return nil
+	}
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(t.report.file), name)
+	}
+	text, err := readRegular(name)
+	if err != nil {
+		path.fail("%v", err)
+		return nil
+	}
+	return parseSetFile(t.report, name, text)
+}
+
+// readRegular returns the text of a file that is none of those which have no
+// end, or never begin.
+func readRegular(name string) (string, error) {
+	info, err := os.Stat(name)
+	switch {
+	case err != nil:
+		if path := new(fs.PathError); errors.As(err, &path) {
+			err = path.Err
+		}
+		return "", fmt.Errorf("%s: %w", quote(name), err)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is not a regular file", quote(name))
+	case info.Size() > maxSetFile:
+		return "", fmt.Errorf("%s has %d bytes; want at most %d", quote(name), info.Size(), maxSetFile)
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", quote(name), err)
+	}
+	return string(text), nil
+}
+
+// parseSetFile returns the addresses that stand in a text one a line; "#"
+// begins a comment.
+func parseSetFile(r *report, name, text string) filter.AddrSet {
+	var selected selection[addresses]
+	selected.in = []addresses{}
+	if !utf8.ValidString(text) {
+		r.elsewhere(name, 1, "not UTF-8; save the file as UTF-8")
+		return nil
+	}
+	ok, number := true, 0
+	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
+		number++
+		element, _, _ := strings.Cut(line, "#")
+		element = strings.TrimSpace(element)
+		if element == "" {
+			continue
+		}
+		to := &selected.in
+		if strings.HasPrefix(element, "!") {
+			element, to = element[1:], &selected.out
+		}
+		a, err := parseAddresses(element)
+		if err != nil {
+			r.elsewhere(name, number, "%v", err)
+			ok = false
+			continue
+		}
+		*to = append(*to, a)
+	}
+	if !ok {
+		return nil
+	}
+	return selectAddresses(selected)
+}
+
+// selectAddresses returns the set that a selection means, nil for any.
+func selectAddresses(s selection[addresses]) filter.AddrSet {
+	switch {
+	case s.any():
+		return nil
+	case s.in == nil:
+		return filter.NewAddrSet(s.out...).Complement()
+	case s.out == nil:
+		return filter.NewAddrSet(s.in...)
+	}
+	return filter.NewAddrSet(s.in...).Without(filter.NewAddrSet(s.out...))
+}
+
+// addresses returns the field's addresses, nil for any. It reports whether all
+// were right.
+func (s sets) addresses(f field) (filter.AddrSet, bool) {
+	broken := false
+	selected, ok := collect(f, func(value any) ([]addresses, error) {
+		text, _ := value.(string)
+		name, isSet := strings.CutPrefix(text, "@")
+		if !isSet {
+			return one(parseAddresses(value))
+		}
+		set, known := s[name]
+		if !known {
+			return nil, s.unknown(name)
+		}
+		broken = broken || set == nil
+		return set, nil
+	})
+	if !ok || broken {
+		return nil, false
+	}
+	set := selectAddresses(selected)
+	if set != nil && len(set) == 0 {
+		f.matchesNothing()
+		return set, false
+	}
+	return set, true
+}
+
+// unknown says what a set that there isn't may have been meant to be.
+func (s sets) unknown(name string) error {
+	if best := nearest(name, slices.Sorted(maps.Keys(s))); best != "" {
+		return fmt.Errorf("no set has the name %s; did you mean %q?", quote(name), "@"+best)
+	}
+	return fmt.Errorf("no set has the name %s; add it under [sets]", quote(name))
+}
