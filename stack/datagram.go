@@ -80,6 +80,10 @@ func (d *Datagram) Payload() []byte {
 	return b
 }
 
+// PayloadLength returns how long the reassembled fragmentable part is, in
+// bytes.
+func (d *Datagram) PayloadLength() int { return d.end }
+
 // Release frees the datagram and its frames.
 func (d *Datagram) Release() {
 	if d.whole != nil {

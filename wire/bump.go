@@ -31,6 +31,9 @@ type Config struct {
 	Fragments stack.Options
 	// Observer hears of every decision; nil costs nothing.
 	Observer Observer
+	// Matched, where it is not nil, hears of each datagram that a rule with Log
+	// decides on, in the goroutine of its direction. It is lent the datagram.
+	Matched func(*filter.Datagram, filter.Verdict)
 	// Now is the clock; nil stands for time.Now. It must not run backwards.
 	Now func() time.Time
 }
@@ -40,9 +43,10 @@ type Bump struct {
 	ends       [packet.Sides]End
 	directions [packet.Sides]*direction // by the side that frames come in by
 	counters   [packet.Sides]Counters
-	policy     atomic.Pointer[filter.Policy]
+	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
 	observer   Observer     // may be nil
+	started    time.Time    // where the policy's clock begins
 }
 
 // New returns a bump that [Bump.Run] sets going.
@@ -51,7 +55,10 @@ func New(c Config) *Bump {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	b.policy.Store(c.Policy)
+	if b.started = c.Now(); b.started.IsZero() {
+		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
+	}
+	b.policy.Store(filter.Compile(c.Policy, nil))
 	c.Fragments.Ledger = ledger{b}
 	var reassembler stack.Reassembler
 	var validator stack.Validator
@@ -76,9 +83,12 @@ func New(c Config) *Bump {
 			policy:      &b.policy,
 			counters:    &b.counters[side],
 			observer:    b.observer,
+			matched:     c.Matched,
 			now:         c.Now,
+			started:     b.started,
 		}
-		d.verdict = d.judgeFirst
+		d.judgesFirst, d.clock = d.judgeFirst, d.elapsed
+		d.datagram = filter.Datagram{Parsed: &d.parsed, From: side}
 		b.directions[side] = d
 	}
 	return b
@@ -129,6 +139,9 @@ func (b *Bump) closePorts() {
 
 // Counters returns what became of the frames that came in by side.
 func (b *Bump) Counters(side packet.Side) Snapshot { return b.counters[side].Snapshot() }
+
+// Policy returns the policy in force, with its rules' counts.
+func (b *Bump) Policy() *filter.Table { return b.policy.Load() }
 
 // Usage returns what waits.
 func (b *Bump) Usage() stack.Usage {

@@ -29,17 +29,24 @@ type direction struct {
 	emit            packet.Emit
 	reassembler     stack.Reassembler
 	validator       stack.Validator
-	verdict         stack.Judge // judgeFirst, made a value once
-	policy          *atomic.Pointer[filter.Policy]
+	judgesFirst     stack.Judge // judgeFirst, made a value once
+	policy          *atomic.Pointer[filter.Table]
 	counters        *Counters
-	observer        Observer // may be nil
+	observer        Observer                               // may be nil
+	matched         func(*filter.Datagram, filter.Verdict) // may be nil
 	now             func() time.Time
+	started         time.Time
+	clock           filter.Clock // elapsed, made a value once
 
 	parsed    packet.Parsed
+	datagram  filter.Datagram   // of parsed
+	timed     bool              // the time of this batch was asked for
+	time      time.Duration     // of this batch
 	accepted  []tun.Frame       // of this batch, to be written
 	datagrams []*stack.Datagram // whose frames are among them
 	came      int               // how many frames came in for what was accepted
 	waited    int               // how many of those had waited
+	fragment  []byte            // the frame that judgeFirst may decide on
 	first     *filter.Verdict   // of judgeFirst; nil where it was not asked
 
 	firstVerdict filter.Verdict
@@ -73,7 +80,7 @@ func (d *direction) take(f tun.Frame) {
 	case p.Fragment.Present:
 		d.mend(f)
 	default:
-		v := d.policy.Load().Judge(p, d.from)
+		v := d.verdict(f.Data[p.Upper:p.End], p.End-p.Upper)
 		if d.observer != nil {
 			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
 		}
@@ -112,10 +119,31 @@ func (d *direction) accept(f tun.Frame) {
 	d.came++
 }
 
+// verdict asks the policy about what was decoded: its upper-layer header with
+// what is at hand of the rest, and how long that is in all.
+func (d *direction) verdict(upper []byte, length int) filter.Verdict {
+	d.datagram.Upper, d.datagram.UpperLength = upper, length
+	v := d.policy.Load().Judge(&d.datagram, d.clock)
+	if v.Rule != nil && v.Rule.Log && d.matched != nil {
+		d.matched(&d.datagram, v)
+	}
+	return v
+}
+
+// elapsed is the policy's clock. All of a batch came at one time, which is
+// asked for once at most, and not at all if nothing depends on it.
+func (d *direction) elapsed() time.Duration {
+	if !d.timed {
+		d.timed, d.time = true, d.now().Sub(d.started)
+	}
+	return d.time
+}
+
 // flush writes what was accepted and releases what it stood in. That the
 // egress device refuses a frame, as it does while its link is down, is
 // counted and ends nothing.
 func (d *direction) flush() {
+	d.timed = false
 	if len(d.accepted) == 0 {
 		return
 	}

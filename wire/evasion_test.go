@@ -107,7 +107,7 @@ func (o *outcome) verdict(policy *filter.Policy, c *evasion.Case, in []evasion.F
 			var p packet.Parsed
 			p.Decode(d.Frame)
 			p.Fragmented = true
-			if policy.Judge(&p, packet.Inside).Action != filter.Accept {
+			if judged(policy, &p).Action != filter.Accept {
 				return "**evades**"
 			}
 			got[d.Key] = append(got[d.Key], string(d.Frame))

@@ -18,7 +18,7 @@ func (d *direction) mend(f tun.Frame) {
 	case d.mode == packet.ModeFirstAcceptRest && !first:
 		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
 	case d.mode == packet.ModeFirstAcceptRest, d.mode == packet.ModeFirstDropRest && first:
-		d.settle(f, d.policy.Load().Judge(&d.parsed, d.from), true)
+		d.settle(f, d.verdict(f.Data[d.parsed.Upper:d.parsed.End], d.parsed.End-d.parsed.Upper), true)
 	default:
 		d.drop(f, packet.FragmentMode)
 	}
@@ -55,8 +55,9 @@ func (d *direction) judge(datagram *stack.Datagram) {
 	judged := why == packet.Passed
 	v := filter.Verdict{Reason: why}
 	if judged {
-		d.parsed.Complete(datagram.Payload())
-		v = d.policy.Load().Judge(&d.parsed, d.from)
+		payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
+		d.parsed.Complete(payload)
+		v = d.verdict(payload[chain:], datagram.PayloadLength()-chain)
 	}
 	if v.Action == filter.Accept {
 		if why := d.shape(datagram); why != packet.Passed {
@@ -101,8 +102,8 @@ func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
 // validate takes note of a fragment, which goes on at once where the verdict on
 // its first is known and lets it pass.
 func (d *direction) validate(f tun.Frame) {
-	d.first = nil
-	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.now(), d.verdict)
+	d.first, d.fragment = nil, f.Data
+	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.now(), d.judgesFirst)
 	switch {
 	case d.first != nil:
 		d.settle(f, *d.first, true)
@@ -122,9 +123,10 @@ func (d *direction) validate(f tun.Frame) {
 	}
 }
 
-// judgeFirst decides on a first fragment alone, and keeps the verdict.
+// judgeFirst decides on a first fragment alone, which is the one that was
+// decoded last, and keeps the verdict.
 func (d *direction) judgeFirst(first *packet.Parsed) packet.Reason {
-	d.firstVerdict = d.policy.Load().Judge(first, d.from)
+	d.firstVerdict = d.verdict(d.fragment[first.Upper:first.End], first.End-first.Upper)
 	d.first = &d.firstVerdict
 	return d.firstVerdict.Reason
 }

@@ -160,7 +160,7 @@ func mustBeAllowed(t *testing.T, policy *filter.Policy, out []evasion.Frame) {
 		for _, d := range host.Receive(out) {
 			var p packet.Parsed
 			p.Decode(d.Frame)
-			if v := policy.Judge(&p, packet.Inside); v.Action != filter.Accept {
+			if v := judged(policy, &p); v.Action != filter.Accept {
 				t.Fatalf("%s puts together what the policy denies, %v: % x", host.Name, v, d.Frame[:min(len(d.Frame), 100)])
 			}
 		}

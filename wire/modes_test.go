@@ -133,7 +133,7 @@ func TestPolicyOfTheMoment(t *testing.T) {
 	for mode, passes := range map[packet.Mode]bool{packet.ModeReassemble: false, packet.ModeValidate: true} {
 		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *box, allowed, _ [][]byte) {
 			b.send(packet.Inside, allowed[0], allowed[1])
-			b.policy.Store(&filter.Policy{})
+			b.policy.Store(filter.Compile(&filter.Policy{}, nil))
 			b.send(packet.Inside, allowed[2])
 			if passes {
 				b.expect(packet.Outside, allowed...)

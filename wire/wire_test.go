@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"net/netip"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -238,4 +239,16 @@ func TestStopDropsWhatWaits(t *testing.T) {
 	if n := b.Counters(packet.Inside).Dropped[packet.FragmentShutdown]; n != 1 {
 		t.Errorf("%d dropped, want 1", n)
 	}
+}
+
+// tables are the policies of tests that judge by themselves.
+var tables sync.Map
+
+// judged returns the verdict on what comes from the inside.
+func judged(policy *filter.Policy, p *packet.Parsed) filter.Verdict {
+	table, known := tables.Load(policy)
+	if !known {
+		table, _ = tables.LoadOrStore(policy, filter.Compile(policy, nil))
+	}
+	return table.(*filter.Table).Judge(&filter.Datagram{Parsed: p}, func() time.Duration { return 0 })
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/rules"
 	"fragwall/stack"
@@ -22,9 +23,10 @@ type box struct {
 // openBox makes the devices of both sides. On an error it leaves nothing of
 // what it made. It and [box.close] belong on a thread in the network namespace
 // where the devices are to be.
-func openBox(c *rules.Config) (*box, error) {
+func openBox(c *rules.Config, matched matchFunc) (*box, error) {
 	b := &box{}
 	config := wireConfig(c)
+	config.Matched = matched
 	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
 		if err := b.openSide(packet.Side(side), i); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
@@ -59,10 +61,13 @@ func (b *box) close() error {
 	return errors.Join(errs...)
 }
 
+// matchFunc hears of what rules with log = true decide on; it may be nil.
+type matchFunc = func(*filter.Datagram, filter.Verdict)
+
 // serve makes the devices, calls ready when frames begin to flow, forwards
 // until ctx is done, and removes what it made.
-func serve(ctx context.Context, c *rules.Config, ready func(*box)) (err error) {
-	b, err := openBox(c)
+func serve(ctx context.Context, c *rules.Config, matched matchFunc, ready func(*box)) (err error) {
+	b, err := openBox(c, matched)
 	if err != nil {
 		return err
 	}

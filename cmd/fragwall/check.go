@@ -22,7 +22,7 @@ one a line, as FILE:LINE: what is wrong, and what would be right.`,
 		if err != nil {
 			return err
 		}
-		for _, note := range config.Notes {
+		for _, note := range append(config.Notes, config.Shadows()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())

@@ -21,6 +21,12 @@ func writeCounters(w io.Writer, b *wire.Bump) error {
 			}
 		}
 	}
+	table := b.Policy()
+	for i, r := range table.Policy().Rules {
+		if n := table.Count(i); n.Datagrams > 0 {
+			text = fmt.Appendf(text, "rule %q %s: %d datagrams, %d bytes\n", r.Name, r.Action, n.Datagrams, n.Bytes)
+		}
+	}
 	_, err := w.Write(text)
 	return err
 }

@@ -65,7 +65,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- network.Middle.Do(func() error {
-			return serve(ctx, config, func(b *box) { running <- b })
+			return serve(ctx, config, nil, func(b *box) { running <- b })
 		})
 	}()
 	select {

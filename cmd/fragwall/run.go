@@ -32,7 +32,7 @@ func newRunCommand() *cobra.Command {
 		defer signal.Stop(signals)
 
 		var running *box
-		err = serve(ctx, config, func(b *box) {
+		err = serve(ctx, config, (&matchLog{log: log}).matched, func(b *box) {
 			running = b
 			go answer(ctx, signals, b, c, log)
 			log.Info("ready", "inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const explained = `[inside]
+tap = "a"
+[outside]
+tap = "b"
+[policy]
+default = "reject"
+stateful = true
+[[rule]]
+name = "dns"
+action = "accept"
+from = "inside"
+protocol = "udp"
+src = "10.0.0.0/24"
+dst_port = 53
+[[rule]]
+name = "ping"
+action = "accept"
+protocol = "icmp"
+limit = "5/s"
+[[rule]]
+name = "video"
+action = "drop"
+protocol = "udp"
+dst = "2001:db8::/32"
+vlan = 7
+fragmented = true
+`
+
+func runCommand(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, err strings.Builder
+	code = execute(args, &out, &err)
+	return out.String(), err.String(), code
+}
+
+func TestExplain(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("x.toml", []byte(explained), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ args, want string }{
+		{"--from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53", `from inside: udp 10.0.0.1:49152 > 192.0.2.1:53
+accept: rule "dns" (x.toml:8) is the first that matches
+`},
+		{"--from outside --proto 17 --src 10.0.0.1 --dst 192.0.2.1 --sport 5 --dport 53", `from outside: udp 10.0.0.1:5 > 192.0.2.1:53
+reject: no rule matches, so policy.default (x.toml) decides
+  not rule "dns" (x.toml:8): all matches but from
+  unless it belongs to a flow that was accepted (policy.stateful)
+`},
+		{"--from inside --proto icmp --src 10.0.0.1 --dst 192.0.2.1", `from inside: icmp 10.0.0.1 > 192.0.2.1, type 8, code 0
+accept: rule "ping" (x.toml:15) is the first that matches
+  up to 5/s; beyond that, the rules after it decide
+`},
+		{"--from inside --proto udp --src 2001:db8::1 --dst 2001:db8::2 --vlan 7 --fragmented --dport 9", `from inside: udp [2001:db8::1]:49152 > [2001:db8::2]:9, vlan 7, in fragments
+drop: rule "video" (x.toml:20) is the first that matches
+  unless it belongs to a flow that was accepted (policy.stateful)
+`},
+		{"--from inside --proto udp --src 2001:db8::1 --dst 2001:db8::2 --vlan 7 --dport 53", `from inside: udp [2001:db8::1]:49152 > [2001:db8::2]:53, vlan 7
+reject: no rule matches, so policy.default (x.toml) decides
+  not rule "dns" (x.toml:8): all matches but src
+  not rule "video" (x.toml:20): all matches but fragmented
+  unless it belongs to a flow that was accepted (policy.stateful)
+`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			stdout, stderr, code := runCommand(t, append([]string{"explain", "-c", "x.toml"}, strings.Fields(tt.args)...)...)
+			if stdout != tt.want || stderr != "" || code != 0 {
+				t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, tt.want)
+			}
+		})
+	}
+}
+
+func TestExplainWrongUsage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "x.toml")
+	if err := os.WriteFile(file, []byte(explained), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct{ args, want string }{
+		{"", "--from is missing"},
+		{"--from inside --proto udp --src 10.0.0.1", "--dst is missing"},
+		{"--from lan --proto udp --src 10.0.0.1 --dst 10.0.0.2", `--from: "lan" is no side; want "inside" or "outside"`},
+		{"--from inside --proto udpp --src 10.0.0.1 --dst 10.0.0.2", `--proto: "udpp" is not a protocol; did you mean "udp"?`},
+		{"--from inside --proto udp --src 10.0.0 --dst 10.0.0.2", `--src: "10.0.0" is no address`},
+		{"--from inside --proto udp --src ::ffff:10.0.0.1 --dst 10.0.0.2", `--src: "::ffff:10.0.0.1" is not what packets carry; did you mean "10.0.0.1"?`},
+		{"--from inside --proto udp --src ::1 --dst 10.0.0.2", "--src ::1 and --dst 10.0.0.2 are of two families"},
+		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 70000", "--dport: 70000 is out of range; want 0 to 65535"},
+		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 1-5", `--dport: "1-5" is a range; want one number`},
+		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --dport 5", "--dport: protocol 1 has no ports"},
+		{"--from inside --proto icmp --src ::1 --dst ::2 --icmp-type 5", "--icmp-type: protocol 1 between addresses of this family is no ICMP"},
+		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --icmp-code x", `--icmp-code: "x" is not an ICMP code; want one such as 0, "0-3" or [1, 4]`},
+		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --vlan 5000", `--vlan: 5000 is out of range; want 1 to 4094, or "none" for frames without a VLAN`},
+		{"--nonsense", "unknown flag: --nonsense"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.args, func(t *testing.T) {
+			stdout, stderr, code := runCommand(t, append([]string{"explain", "-c", file}, strings.Fields(tt.args)...)...)
+			want := "fragwall: " + tt.want + "; see \"fragwall explain --help\"\n"
+			if stdout != "" || stderr != want || code != exitUsage {
+				t.Errorf("exit %d: %s%s\nwant %s", code, stdout, stderr, want)
+			}
+		})
+	}
+}
