@@ -12,11 +12,15 @@
 //  2. grow a tree over the classes that finds the first rule (grow.go)
 //
 // and [Table.Judge] goes the same way with a datagram (match.go, tree.go),
-// asks the rule's limit (limit.go), and counts.
+// asks the rule's limit (limit.go), and counts. Where the policy is stateful,
+// what belongs to a known flow passes before any rule (track.go, flow.go,
+// flows.go, tcp.go).
 //
 // A Table's rules are immutable, so any number of goroutines may judge by it
 // at once, and a reload swaps one for another. Judging allocates nothing, takes
-// no lock, and asks for the time only where a rule with a limit matches.
+// no lock, and asks for the time only where a rule with a limit matches. The
+// flows of a stateful policy outlive it; they know the time, and are in parts
+// with a lock each, which both directions take for a moment.
 //
 // It imports packet alone, and knows neither TOML nor devices.
 package filter

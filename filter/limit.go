@@ -10,27 +10,28 @@ import (
 // go backwards.
 type Clock func() time.Duration
 
-// bucket is a token bucket that holds one second's worth, at least one token.
+// Bucket is a token bucket that holds one second's worth, at least one token.
 // Instead of tokens it keeps the time at which it will be full again, which
 // one compare-and-swap moves (the generic cell rate algorithm, ITU-T I.371
 // annex A): the same, without a loss by rounding. Any number of goroutines may
 // take from it.
-type bucket struct {
+type Bucket struct {
 	full     atomic.Int64 // ns of the clock
 	interval int64        // ns between tokens
 	depth    int64        // ns that all tokens but one take to come
 }
 
-func newBucket(r Rate) *bucket {
+// NewBucket returns a full bucket.
+func NewBucket(r Rate) *Bucket {
 	interval := max(1, (int64(r.Per)+int64(r.Count)-1)/int64(r.Count))
 	tokens := max(1, int64(float64(r.Count)*float64(time.Second)/float64(r.Per)))
-	b := &bucket{interval: interval, depth: (tokens - 1) * interval}
+	b := &Bucket{interval: interval, depth: (tokens - 1) * interval}
 	b.full.Store(math.MinInt64)
 	return b
 }
 
-// take takes a token, and reports whether there was one.
-func (b *bucket) take(now time.Duration) bool {
+// Take takes a token, and reports whether there was one.
+func (b *Bucket) Take(now time.Duration) bool {
 	for {
 		full := b.full.Load()
 		from := max(full, int64(now))

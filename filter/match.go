@@ -17,7 +17,7 @@ type Datagram struct {
 func (d *Datagram) Length() int { return d.Parsed.Upper - d.Network + d.UpperLength }
 
 // Judge returns the verdict on a datagram. The clock is asked where a rule
-// with a limit matches.
+// with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *Datagram, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
@@ -27,24 +27,39 @@ func (t *Table) Judge(d *Datagram, now Clock) Verdict {
 	case d.NeighborDiscovery():
 		return fixed(t.policy.NeighborDiscovery, packet.PolicyNeighborDiscovery)
 	}
+	if t.flows != nil {
+		return t.track(d, now)
+	}
+	v, _ := t.byRules(d, now)
+	return v
+}
+
+// byRules returns the verdict of the first rule that matches, and its number;
+// where there is none, that of the default, and none.
+func (t *Table) byRules(d *Datagram, now Clock) (Verdict, uint32) {
 	k := t.key(d)
 	rule := t.tree.find(&k, 0)
-	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].take(now()) {
+	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
 		rule = t.tree.find(&k, rule+1)
 	}
 	if rule == none {
-		return fixed(t.policy.Default, packet.PolicyDefault)
+		return fixed(t.policy.Default, packet.PolicyDefault), none
 	}
-	c := &t.counters[d.From][rule]
-	c.datagrams.Add(1)
-	c.bytes.Add(uint64(d.Length()))
+	t.count(rule, d)
 	b := &t.tree.boxes[rule]
 	v := fixed(b.action, packet.PolicyRule)
 	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
 		v = fixed(Drop, packet.TransportTruncated)
 	}
 	v.Rule = &t.policy.Rules[rule]
-	return v
+	return v, rule
+}
+
+// count counts a datagram for a rule.
+func (t *Table) count(rule uint32, d *Datagram) {
+	c := &t.counters[d.From][rule]
+	c.datagrams.Add(1)
+	c.bytes.Add(uint64(d.Length()))
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.

@@ -42,6 +42,9 @@ type Policy struct {
 	NonIP             Action // of every other EtherType
 	// Stateful lets datagrams of accepted flows pass without a rule.
 	Stateful bool
+	// Secret is the key of the hash that flows are found by; nil stands for a
+	// random one, which it has to be where anybody may send.
+	Secret *[2]uint64
 }
 
 // Rule matches a datagram if each of its fields does. A nil field matches
@@ -97,11 +100,18 @@ type Verdict struct {
 	Action Action
 	Reason packet.Reason // of a drop; [packet.Passed] where Action is [Accept]
 	Rule   *Rule         // that decided; nil where none did
+	// Flow is set where the datagram passed for the flow it belongs to; then
+	// Rule is the one that let the flow begin.
+	Flow bool
 }
 
 // String tells the verdict for people: the action and what decided it.
 func (v Verdict) String() string {
 	switch {
+	case v.Flow && v.Rule != nil:
+		return fmt.Sprintf("accept by a flow of rule %q", v.Rule.Name)
+	case v.Flow:
+		return "accept by a flow"
 	case v.Rule != nil:
 		return fmt.Sprintf("%s by rule %q", v.Action, v.Rule.Name)
 	case v.Action == Accept:

@@ -18,7 +18,10 @@ type Table struct {
 	vlan     []uint32
 	origin   [origins]uint32
 
-	buckets  []*bucket               // by rule; nil where it has no limit
+	flows      *flows // nil where the policy is stateless
+	generation uint32 // differs from that of the table before
+
+	buckets  []*Bucket               // by rule; nil where it has no limit
 	counters [packet.Sides][]counter // by side and rule
 }
 
@@ -26,7 +29,7 @@ type Table struct {
 // write to the same memory.
 type counter struct{ datagrams, bytes atomic.Uint64 }
 
-// Count is what a rule decided on.
+// Count is what a rule decided on, what passed for its flows included.
 type Count struct {
 	Datagrams uint64
 	Bytes     uint64 // of IP packets, headers included
@@ -35,13 +38,14 @@ type Count struct {
 // Compile returns the table of a policy, which must not change any more and has at
 // most [MaxRules] rules.
 // Rules that have the name of one of previous, the table that the new one
-// takes the place of, go on with its counts; previous may be nil.
+// takes the place of, go on with its counts, and so do its flows, as far as
+// the new policy accepts them; previous may be nil.
 func Compile(p *Policy, previous *Table) *Table {
-	t := &Table{policy: p, buckets: make([]*bucket, len(p.Rules))}
+	t := &Table{policy: p, buckets: make([]*Bucket, len(p.Rules))}
 	t.classify()
 	for i := range p.Rules {
 		if r := p.Rules[i].Limit; r != (Rate{}) {
-			t.buckets[i] = newBucket(r)
+			t.buckets[i] = NewBucket(r)
 		}
 	}
 	for side := range t.counters {
@@ -49,6 +53,9 @@ func Compile(p *Policy, previous *Table) *Table {
 	}
 	if previous != nil {
 		t.inherit(previous)
+	}
+	if p.Stateful && t.flows == nil {
+		t.flows = newFlows(p.Secret)
 	}
 	return t
 }
@@ -98,8 +105,12 @@ func (t *Table) classify() {
 	t.tree = newTree(rules, sets, classes)
 }
 
-// inherit takes over the counts of rules by their names.
+// inherit takes over the flows, and the counts of rules by their names.
 func (t *Table) inherit(previous *Table) {
+	t.generation = previous.generation + 1
+	if t.policy.Stateful {
+		t.flows = previous.flows
+	}
 	old := make(map[string]int, len(previous.policy.Rules))
 	for i := range previous.policy.Rules {
 		old[previous.policy.Rules[i].Name] = i
@@ -110,6 +121,22 @@ func (t *Table) inherit(previous *Table) {
 			t.counters[packet.Inside][i].datagrams.Store(c.Datagrams)
 			t.counters[packet.Inside][i].bytes.Store(c.Bytes)
 		}
+	}
+}
+
+// Flows returns how many flows are known.
+func (t *Table) Flows() int {
+	if t.flows == nil {
+		return 0
+	}
+	return t.flows.len()
+}
+
+// Expire frees the flows whose time is up among one in so many, which is
+// another one each time.
+func (t *Table) Expire(now Clock, shares int) {
+	if t.flows != nil {
+		t.flows.expire(now(), shares)
 	}
 }
 

@@ -91,6 +91,27 @@ func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeade
 	return Passed
 }
 
+// UpperLayer follows the chain of extension headers at the beginning of b, of
+// which the first has type next, to the upper-layer protocol and what is there
+// of it. It is for packets that are quoted, of which the end may be missing:
+// ok is false where the chain does not end in b, is too long, or belongs to a
+// fragment other than the first.
+func UpperLayer(b []byte, next uint8) (protocol uint8, upper []byte, ok bool) {
+	for range MaxExtensionHeaders + 1 {
+		size, isExtension := extensionSize(b, next)
+		switch {
+		case !isExtension:
+			return next, b, true
+		case size == 0 || size > len(b):
+			return 0, nil, false
+		case next == headerFragment && binary.BigEndian.Uint16(b[2:])&^7 != 0:
+			return 0, nil, false
+		}
+		next, b = b[0], b[size:]
+	}
+	return 0, nil, false
+}
+
 // extensionSize returns the size in bytes of the extension header of type
 // next at the beginning of b, 0 where b is too short to tell; ok is false
 // where next is no extension header that is walked.
