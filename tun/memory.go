@@ -105,6 +105,12 @@ func (m *Memory) Write(frames []Frame) (refused int, err error) {
 	return refused, err
 }
 
+// Send implements [Port].
+func (m *Memory) Send(f Frame) error {
+	_, err := m.Write([]Frame{f})
+	return err
+}
+
 // Close implements [Port].
 func (m *Memory) Close() error {
 	m.once.Do(func() { close(m.closed) })

@@ -22,6 +22,9 @@ type Port interface {
 	// refuses does not stop those after it: refused counts them, and err is
 	// the first one's.
 	Write(frames []Frame) (refused int, err error)
+	// Send hands over one frame beside those that are written, and keeps none.
+	// Any goroutine may call it at any time; it does not wait for room.
+	Send(f Frame) error
 	// Close wakes a Read. Closing again does nothing.
 	Close() error
 }

@@ -172,6 +172,20 @@ func (t *TAP) fillInto(fd uintptr) bool {
 	return true
 }
 
+// Send implements [Port]. The kernel takes each write as one frame, whoever
+// else writes.
+func (t *TAP) Send(f Frame) error {
+	var failed error
+	err := t.raw.Control(func(fd uintptr) { _, failed = unix.Write(int(fd), f.Data) })
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		return t.failure("send to", err)
+	}
+	return nil
+}
+
 // failure names the device that an operation failed on.
 func (t *TAP) failure(operation string, err error) error {
 	switch {

@@ -76,6 +76,8 @@ func New(c Config) *Bump {
 			ingress:     c.Ends[side].Port,
 			egress:      c.Ends[side.Other()].Port,
 			egressMTU:   c.Ends[side.Other()].MTU,
+			ingressMTU:  c.Ends[side].MTU,
+			replies:     filter.NewBucket(replyRate),
 			mode:        c.Mode,
 			emit:        c.Emit,
 			reassembler: reassembler,
@@ -93,6 +95,14 @@ func New(c Config) *Bump {
 	}
 	return b
 }
+
+// replyRate limits the replies to rejected datagrams of one side, so that a
+// flood is not answered by another one: net.ipv4.icmp_msgs_per_sec.
+var replyRate = filter.Rate{Count: 1000, Per: time.Second}
+
+// flowShares is in how many parts the flows are looked through for those whose
+// time is up, one each interval: 10 s for all.
+const flowShares = 100
 
 // expiryInterval is how much later than its deadline what waits may go.
 const expiryInterval = 100 * time.Millisecond
@@ -114,6 +124,7 @@ func (b *Bump) Run(ctx context.Context) error {
 				if b.table != nil {
 					b.table.Expire(now)
 				}
+				b.policy.Load().Expire(func() time.Duration { return now.Sub(b.started) }, flowShares)
 			case <-ctx.Done():
 				return ctx.Err()
 			}

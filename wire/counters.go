@@ -18,6 +18,7 @@ type Counters struct {
 	dropped   [packet.Reasons]atomic.Uint64
 
 	reassembled atomic.Uint64
+	answered    atomic.Uint64
 }
 
 // Snapshot is the state of [Counters] at one moment, in frames.
@@ -27,6 +28,8 @@ type Snapshot struct {
 	Dropped   [packet.Reasons]uint64 // by packet.Reason
 	// Reassembled is how many datagrams became whole, whatever the verdict.
 	Reassembled uint64
+	// Answered is how many replies to rejected datagrams were sent back.
+	Answered uint64
 }
 
 // Received returns how many frames came in: the sum of all that became of
@@ -48,6 +51,7 @@ func (c *Counters) Snapshot() Snapshot {
 		Forwarded:   c.forwarded.Load(),
 		Waiting:     uint64(c.waiting.Load()),
 		Reassembled: c.reassembled.Load(),
+		Answered:    c.answered.Load(),
 	}
 	for r := range c.dropped {
 		s.Dropped[r] = c.dropped[r].Load()

@@ -24,7 +24,9 @@ import (
 type direction struct {
 	from            packet.Side
 	ingress, egress tun.Port
-	egressMTU       int // bytes
+	egressMTU       int            // bytes
+	ingressMTU      int            // bytes
+	replies         *filter.Bucket // limits what is sent back
 	mode            packet.Mode
 	emit            packet.Emit
 	reassembler     stack.Reassembler
@@ -50,6 +52,7 @@ type direction struct {
 	first     *filter.Verdict   // of judgeFirst; nil where it was not asked
 
 	firstVerdict filter.Verdict
+	reply        []byte   // the buffer of what is sent back
 	decision     Decision // that the observer is told of
 }
 
@@ -85,6 +88,7 @@ func (d *direction) take(f tun.Frame) {
 			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
 		}
 		if v.Action != filter.Accept {
+			d.refuse(v, f.Data)
 			d.counters.drop(v.Reason)
 			return
 		}
@@ -128,6 +132,24 @@ func (d *direction) verdict(upper []byte, length int) filter.Verdict {
 		d.matched(&d.datagram, v)
 	}
 	return v
+}
+
+// refuse tells the sender of the datagram that was judged, of which frame is
+// the first, where the verdict says so. The reply goes out of the side that the
+// datagram came in by, for which there is [tun.Port.Send]: what is written
+// there belongs to the other direction. A reply that the device has no room for
+// is lost, as any may be.
+func (d *direction) refuse(v filter.Verdict, frame []byte) {
+	if v.Action != filter.Reject {
+		return
+	}
+	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Upper, d.datagram.UpperLength, d.ingressMTU)
+	if len(d.reply) == 0 || !d.replies.Take(d.elapsed()) {
+		return
+	}
+	if d.ingress.Send(tun.Frame{Data: d.reply}) == nil {
+		d.counters.answered.Add(1)
+	}
 }
 
 // elapsed is the policy's clock. All of a batch came at one time, which is

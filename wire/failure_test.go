@@ -24,6 +24,8 @@ type script struct {
 func (s *script) Name() string { return "script" }
 func (s *script) Close() error { return nil }
 
+func (s *script) Send(tun.Frame) error { return errors.New("refused") }
+
 func (s *script) Read() ([]tun.Frame, error) {
 	if s.left == 0 {
 		return nil, s.end

@@ -30,6 +30,7 @@ func (d *direction) settle(f tun.Frame, v filter.Verdict, judged bool) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: 1, frame: f.Data})
 	}
 	if v.Action != filter.Accept {
+		d.refuse(v, f.Data)
 		d.counters.drop(v.Reason)
 		return
 	}
@@ -58,6 +59,7 @@ func (d *direction) judge(datagram *stack.Datagram) {
 		payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
 		d.parsed.Complete(payload)
 		v = d.verdict(payload[chain:], datagram.PayloadLength()-chain)
+		d.refuse(v, datagram.Frame(0))
 	}
 	if v.Action == filter.Accept {
 		if why := d.shape(datagram); why != packet.Passed {

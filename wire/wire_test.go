@@ -252,3 +252,97 @@ func judged(policy *filter.Policy, p *packet.Parsed) filter.Verdict {
 	}
 	return table.(*filter.Table).Judge(&filter.Datagram{Parsed: p}, func() time.Duration { return 0 })
 }
+
+// TestReject has the sender told, by the side it sent from, of whole packets
+// and of datagrams in fragments, and counts them as dropped.
+func TestReject(t *testing.T) {
+	policy := &filter.Policy{Default: filter.Reject}
+	run(t, policy, func(b *box) {
+		whole := packettest.UDP(client4, server4, packettest.Body(100))
+		whole.Tags = []packet.Tag{{TPID: 0x8100, TCI: 5}}
+		fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
+		reset := packettest.TCP(client4, server4, 2).Frame()
+		b.send(packet.Inside, whole.Frame(), fragments[1], fragments[0], reset)
+		b.expect(packet.Outside)
+		b.expect(packet.Inside, replyTo(t, whole.Frame()), replyTo(t, fragments[0]), replyTo(t, reset))
+		b.counted(packet.Inside, 4, 0, 0, map[packet.Reason]uint64{packet.PolicyDefault: 4})
+		if n := b.Counters(packet.Inside).Answered; n != 3 {
+			t.Errorf("%d answered, want 3", n)
+		}
+	})
+}
+
+func replyTo(t *testing.T, frame []byte) []byte {
+	t.Helper()
+	var p packet.Parsed
+	if why := p.Decode(frame); why != packet.Passed {
+		t.Fatal(why)
+	}
+	return packet.AppendReject(nil, frame, &p, frame[p.Upper:p.End], p.End-p.Upper, 1500)
+}
+
+// TestRepliesAreLimited rejects more than are answered in a second.
+func TestRepliesAreLimited(t *testing.T) {
+	run(t, &filter.Policy{Default: filter.Reject}, func(b *box) {
+		frame := packettest.UDP(client4, server4, nil).Frame()
+		for range replyRate.Count + 100 {
+			b.send(packet.Inside, frame)
+		}
+		if n := b.Counters(packet.Inside).Answered; n != uint64(replyRate.Count) {
+			t.Errorf("%d answered, want %d", n, replyRate.Count)
+		}
+		time.Sleep(10 * time.Millisecond)
+		b.send(packet.Inside, frame)
+		if n := b.Counters(packet.Inside).Answered; n <= uint64(replyRate.Count) {
+			t.Errorf("%d answered a while later", n)
+		}
+	})
+}
+
+// TestStateful lets a reply pass, in fragments, until its time is up.
+func TestStateful(t *testing.T) {
+	inside := packet.Inside
+	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: filter.Accept, From: &inside}}}
+	run(t, policy, func(b *box) {
+		request := packettest.UDP(client6, server6, packettest.Body(3000)).Fragments(1448)
+		reply := packettest.UDP(server6, client6, packettest.Body(3000)).Fragments(1448)
+		b.send(packet.Outside, reply...)
+		b.expect(packet.Inside)
+		b.send(packet.Inside, request...)
+		b.send(packet.Outside, reply...)
+		b.expect(packet.Outside, request...)
+		b.expect(packet.Inside, reply...)
+		time.Sleep(10 * time.Minute)
+		if n := b.Policy().Flows(); n != 0 {
+			t.Errorf("%d flows, 10 minutes later", n)
+		}
+		b.send(packet.Outside, reply...)
+		b.expect(packet.Inside)
+	})
+}
+
+// TestMatched hears of what rules with log decide on.
+func TestMatched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		var matched []string
+		b := New(Config{
+			Ends: [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}},
+			Policy: &filter.Policy{Rules: []filter.Rule{
+				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
+			Matched: func(d *filter.Datagram, v filter.Verdict) {
+				matched = append(matched, d.From.String()+" "+v.Rule.Name+" "+d.Dst.String())
+			},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- b.Run(ctx) }()
+		ports[0].Inject(packettest.UDP(client4, server4, nil).Frame(), packettest.UDP(server4, client4, nil).Frame())
+		synctest.Wait()
+		cancel()
+		<-done
+		if len(matched) != 1 || matched[0] != "inside loud 192.0.2.1" {
+			t.Errorf("%q", matched)
+		}
+	})
+}

@@ -15,6 +15,9 @@ func writeCounters(w io.Writer, b *wire.Bump) error {
 		s := b.Counters(side)
 		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %d datagrams\n",
 			side, s.Received(), s.Forwarded, s.Waiting, s.Reassembled)
+		if s.Answered > 0 {
+			text = fmt.Appendf(text, "             answered %d rejected datagrams\n", s.Answered)
+		}
 		for reason, n := range s.Dropped {
 			if n > 0 {
 				text = fmt.Appendf(text, "             dropped %d: %s\n", n, packet.Reason(reason))

@@ -152,6 +152,9 @@ func (p *replayPort) Name() string { return p.side.String() }
 // Read implements [tun.Port]: the stepper has its frames from the capture.
 func (p *replayPort) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
+// Send implements [tun.Port]: in a replay, to reject is to drop.
+func (p *replayPort) Send(tun.Frame) error { return nil }
+
 // Close implements [tun.Port].
 func (p *replayPort) Close() error { return nil }
 
