@@ -57,7 +57,7 @@ func (t *Table) byRules(d *Datagram, now Clock) (Verdict, uint32) {
 
 // count counts a datagram for a rule.
 func (t *Table) count(rule uint32, d *Datagram) {
-	c := &t.counters[d.From][rule]
+	c := t.counters[d.From][rule]
 	c.datagrams.Add(1)
 	c.bytes.Add(uint64(d.Length()))
 }

@@ -22,7 +22,7 @@ type Table struct {
 	generation uint32 // differs from that of the table before
 
 	buckets  []*Bucket               // by rule; nil where it has no limit
-	counters [packet.Sides][]counter // by side and rule
+	counters [packet.Sides][]*counter // by side and rule; shared with other tables
 }
 
 // counter counts what a rule decided on, of one side: so the directions don't
@@ -38,7 +38,7 @@ type Count struct {
 // Compile returns the table of a policy, which must not change any more and has at
 // most [MaxRules] rules.
 // Rules that have the name of one of previous, the table that the new one
-// takes the place of, go on with its counts, and so do its flows, as far as
+// takes the place of, go on with its counters, and so do its flows, as far as
 // the new policy accepts them; previous may be nil.
 func Compile(p *Policy, previous *Table) *Table {
 	t := &Table{policy: p, buckets: make([]*Bucket, len(p.Rules))}
@@ -49,10 +49,13 @@ func Compile(p *Policy, previous *Table) *Table {
 		}
 	}
 	for side := range t.counters {
-		t.counters[side] = make([]counter, len(p.Rules))
+		t.counters[side] = make([]*counter, len(p.Rules))
 	}
 	if previous != nil {
 		t.inherit(previous)
+	}
+	for side := range t.counters {
+		t.counters[side] = complete(t.counters[side])
 	}
 	if p.Stateful && t.flows == nil {
 		t.flows = newFlows(p.Secret)
@@ -105,7 +108,8 @@ func (t *Table) classify() {
 	t.tree = newTree(rules, sets, classes)
 }
 
-// inherit takes over the flows, and the counts of rules by their names.
+// inherit takes over the flows, and the counters of rules by their names,
+// so that what is judged by the old table to the last counts too.
 func (t *Table) inherit(previous *Table) {
 	t.generation = previous.generation + 1
 	if t.policy.Stateful {
@@ -117,11 +121,28 @@ func (t *Table) inherit(previous *Table) {
 	}
 	for i := range t.policy.Rules {
 		if j, ok := old[t.policy.Rules[i].Name]; ok {
-			c := previous.Count(j)
-			t.counters[packet.Inside][i].datagrams.Store(c.Datagrams)
-			t.counters[packet.Inside][i].bytes.Store(c.Bytes)
+			for side := range t.counters {
+				t.counters[side][i] = previous.counters[side][j]
+			}
 		}
 	}
+}
+
+// complete makes the counters that are missing.
+func complete(counters []*counter) []*counter {
+	missing := 0
+	for _, c := range counters {
+		if c == nil {
+			missing++
+		}
+	}
+	fresh := make([]counter, missing)
+	for i := range counters {
+		if counters[i] == nil {
+			counters[i], fresh = &fresh[0], fresh[1:]
+		}
+	}
+	return counters
 }
 
 // Flows returns how many flows are known.

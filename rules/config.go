@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"reflect"
 	"time"
 
 	"fragwall/filter"
@@ -41,28 +42,49 @@ func (c *Config) Shadows() []Note {
 	return notes
 }
 
+// Fixed returns the keys in which two configurations differ and which do not
+// change while the box runs: those of the devices and of the table of fragments.
+func (c *Config) Fixed(next *Config) []string {
+	keys := differing("inside", c.Inside, next.Inside)
+	keys = append(keys, differing("outside", c.Outside, next.Outside)...)
+	return append(keys, differing("fragments", c.Fragments, next.Fragments)...)
+}
+
+// differing returns the keys, as the fields' tags have them, of two tables
+// of one kind that differ.
+func differing(name string, a, b any) (keys []string) {
+	before, after := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range before.NumField() {
+		if !before.Field(i).Equal(after.Field(i)) {
+			keys = append(keys, name+"."+before.Type().Field(i).Tag.Get("key"))
+		}
+	}
+	return keys
+}
+
 // Interface is one side of the wire: its devices. No two devices of a
 // configuration have the same name.
 type Interface struct {
-	TAP     string
-	NIC     string // joined to the TAP; "" if nothing is
-	Bridge  string // that joins them; "" if there is no NIC
-	MTU     int    // of the TAP, in bytes, without the Ethernet header
-	Queues  int    // of the TAP; 0: one a CPU
-	Offload bool   // whether the TAP's frames carry virtio-net headers
+	TAP     string `key:"tap"`
+	NIC     string `key:"nic"`     // joined to the TAP; "" if nothing is
+	Bridge  string `key:"bridge"`  // that joins them; "" if there is no NIC
+	MTU     int    `key:"mtu"`     // of the TAP, in bytes, without the Ethernet header
+	Queues  int    `key:"queues"`  // of the TAP; 0: one a CPU
+	Offload bool   `key:"offload"` // whether the TAP's frames carry virtio-net headers
 }
 
 // Fragments says what happens to fragments, and what those in waiting may
 // cost, both directions together.
 type Fragments struct {
-	Mode packet.Mode
-	Emit packet.Emit // in the mode that puts datagrams together
+	Mode packet.Mode `key:"mode"`
+	Emit packet.Emit `key:"emit"` // in the mode that puts datagrams together
 	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take to become
 	// whole, from its first fragment on.
-	TimeoutIPv4, TimeoutIPv6 time.Duration
-	Memory                   int64 // in bytes
-	MaxFragments             int   // a datagram
-	MaxDatagrams             int   // in waiting
+	TimeoutIPv4  time.Duration `key:"timeout_ipv4"`
+	TimeoutIPv6  time.Duration `key:"timeout_ipv6"`
+	Memory       int64         `key:"memory"`        // in bytes
+	MaxFragments int           `key:"max_fragments"` // a datagram
+	MaxDatagrams int           `key:"max_datagrams"` // in waiting
 }
 
 // Note is a remark on a valid configuration.

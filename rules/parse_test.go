@@ -246,3 +246,42 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestFixed changes each key of the devices and of the table of fragments.
+func TestFixed(t *testing.T) {
+	before := parse(t, "")
+	for _, of := range []struct {
+		name  string
+		value reflect.Value
+	}{
+		{"inside", reflect.ValueOf(&before.Inside).Elem()},
+		{"outside", reflect.ValueOf(&before.Outside).Elem()},
+		{"fragments", reflect.ValueOf(&before.Fragments).Elem()},
+	} {
+		for i, key := range rules.Contract[of.name] {
+			after := parse(t, "")
+			if same := before.Fixed(after); same != nil {
+				t.Fatalf("%q", same)
+			}
+			f := of.value.Field(i)
+			if tag := of.value.Type().Field(i).Tag.Get("key"); !slices.Contains(rules.Contract[of.name], tag) {
+				t.Errorf("%s.%s: no such key", of.name, tag)
+			}
+			old := reflect.ValueOf(f.Interface())
+			switch {
+			case f.CanInt():
+				f.SetInt(f.Int() + 1)
+			case f.CanUint():
+				f.SetUint(f.Uint() + 1)
+			case f.Kind() == reflect.Bool:
+				f.SetBool(!f.Bool())
+			default:
+				f.SetString(f.String() + "x")
+			}
+			if got := before.Fixed(after); len(got) != 1 || !strings.HasPrefix(got[0], of.name+".") {
+				t.Errorf("%s.%s: %q", of.name, key, got)
+			}
+			f.Set(old)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type Bump struct {
 	ends       [packet.Sides]End
 	directions [packet.Sides]*direction // by the side that frames come in by
 	counters   [packet.Sides]Counters
+	reloading  sync.Mutex // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
 	observer   Observer     // may be nil
@@ -150,6 +152,14 @@ func (b *Bump) closePorts() {
 
 // Counters returns what became of the frames that came in by side.
 func (b *Bump) Counters(side packet.Side) Snapshot { return b.counters[side].Snapshot() }
+
+// Reload puts a policy in the place of the one in force. Each datagram is judged
+// by one or the other; flows and the counters of rules of the same name go on.
+func (b *Bump) Reload(p *filter.Policy) {
+	b.reloading.Lock()
+	defer b.reloading.Unlock()
+	b.policy.Store(filter.Compile(p, b.policy.Load()))
+}
 
 // Policy returns the policy in force, with its rules' counts.
 func (b *Bump) Policy() *filter.Table { return b.policy.Load() }

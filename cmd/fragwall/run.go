@@ -5,9 +5,12 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"fragwall/rules"
 )
 
 func newRunCommand() *cobra.Command {
@@ -15,10 +18,12 @@ func newRunCommand() *cobra.Command {
 		Use:   "run -c FILE",
 		Short: "Join the two sides and forward until SIGTERM or SIGINT",
 		Long: `Join the two sides and forward until SIGTERM or SIGINT. A line with the word
-"ready" goes to stderr once frames flow. SIGUSR1 prints the counters.`,
+"ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
+rules again. SIGUSR1 prints the counters.`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	path := configFlag(c)
+	socket := c.Flags().String("socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		config, err := loadConfig(c, *path)
 		if err != nil {
@@ -32,11 +37,16 @@ func newRunCommand() *cobra.Command {
 		defer signal.Stop(signals)
 
 		var running *box
+		var helpers sync.WaitGroup
 		err = serve(ctx, config, (&matchLog{log: log}).matched, func(b *box) {
 			running = b
-			go answer(ctx, signals, b, c, log)
+			r := &reloader{path: *path, apply: b.Reload, log: log, config: config}
+			helpers.Go(func() { answer(ctx, signals, b, r, c) })
+			openSocket(ctx, &helpers, *socket, config, r)
 			log.Info("ready", "inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
 		})
+		stop()
+		helpers.Wait()
 		if running != nil {
 			_ = writeCounters(c.ErrOrStderr(), running.Bump)
 		}
@@ -45,13 +55,32 @@ func newRunCommand() *cobra.Command {
 	return c
 }
 
-// answer prints the counters at SIGUSR1 until ctx is done.
-func answer(ctx context.Context, signals <-chan os.Signal, b *box, c *cobra.Command, log *slog.Logger) {
+// openSocket serves the control socket until ctx is done. Where it can't be
+// had, SIGHUP still reloads.
+func openSocket(ctx context.Context, helpers *sync.WaitGroup, path string, config *rules.Config, r *reloader) {
+	var err error
+	if path == "" {
+		path, err = socketPath(config)
+	}
+	if err == nil {
+		l, failed := listenSocket(path)
+		if failed == nil {
+			helpers.Go(func() { serveSocket(ctx, l, r.reload) })
+			return
+		}
+		err = failed
+	}
+	r.log.Warn("no control socket: only SIGHUP reloads", "error", err)
+}
+
+// answer prints the counters at SIGUSR1 and reloads at SIGHUP until ctx is
+// done.
+func answer(ctx context.Context, signals <-chan os.Signal, b *box, r *reloader, c *cobra.Command) {
 	for {
 		select {
 		case s := <-signals:
 			if s == syscall.SIGHUP {
-				log.Error("reload is not supported yet: the rules stay as they are")
+				r.reload()
 				continue
 			}
 			_ = writeCounters(c.ErrOrStderr(), b.Bump)

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/filter"
+	"fragwall/rules"
+)
+
+func newReloadCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "reload [-c FILE | --socket PATH]",
+		Short: "Have the running instance read its rules again",
+		Long: `Ask the running instance to read its configuration and the files of its sets
+again, and print the outcome. A file with mistakes changes nothing. Where
+several instances run, -c or --socket says which one is meant.`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	file := c.Flags().StringP("config", "c", "", "configuration `file` that the instance runs with")
+	socket := c.Flags().String("socket", "", "control `socket` that the instance was started with")
+	c.MarkFlagsMutuallyExclusive("config", "socket")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		path, err := *socket, error(nil)
+		switch {
+		case *file != "":
+			config, failed := loadConfig(c, *file)
+			if failed != nil {
+				return failed
+			}
+			path, err = socketPath(config)
+		case path == "":
+			path, err = onlySocket()
+		}
+		if err != nil {
+			return err
+		}
+		o, err := askSocket(path)
+		if err != nil {
+			return err
+		}
+		if o.Code != 0 {
+			fmt.Fprintln(c.ErrOrStderr(), o.Text)
+			return &reportedError{o.Code}
+		}
+		_, err = fmt.Fprintln(c.OutOrStdout(), o.Text)
+		return err
+	}
+	return c
+}
+
+// reloader reads the configuration of a running box again.
+type reloader struct {
+	path  string
+	apply func(*filter.Policy)
+	log   *slog.Logger
+
+	mu sync.Mutex
+	// mu guards:
+	config *rules.Config // in force
+}
+
+// reload puts the policy of the file in force, or leaves all as it is, and
+// tells the log.
+func (r *reloader) reload() outcome {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	next, err := rules.Load(r.path)
+	if err == nil {
+		if keys := r.config.Fixed(next); len(keys) > 0 {
+			err = fmt.Errorf("%s: can't change while the box runs: %s; restart it, or put them back", r.path, strings.Join(keys, ", "))
+		}
+	}
+	if err != nil {
+		for line := range strings.SplitSeq(err.Error(), "\n") {
+			r.log.Error("not reloaded: the rules stay as they are", "mistake", line)
+		}
+		return outcome{Code: exitUsage, Text: err.Error()}
+	}
+	r.apply(next.Policy)
+	r.config = next
+	r.log.Info("reloaded", "policy", next.Summary())
+	return outcome{Text: fmt.Sprintf("reloaded %s: %s", r.path, next.Summary())}
+}

@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"fragwall/filter"
+	"fragwall/rules"
+)
+
+const reloadable = "[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n[sets]\nallowed = { file = \"allowed.txt\" }\n" +
+	"[[rule]]\nname = \"r\"\naction = \"accept\"\nsrc = \"@allowed\"\n"
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// newReloader returns a reloader of "x.toml", which it writes, the policies
+// that it applies, and its log.
+func newReloader(t *testing.T) (r *reloader, applied *[]*filter.Policy, log *strings.Builder) {
+	t.Chdir(t.TempDir())
+	write(t, "x.toml", reloadable)
+	write(t, "allowed.txt", "10.0.0.1\n")
+	config, err := rules.Load("x.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	applied, log = new([]*filter.Policy), new(strings.Builder)
+	withoutTime := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+		if a.Key == slog.TimeKey {
+			return slog.Attr{}
+		}
+		return a
+	}}
+	return &reloader{path: "x.toml", config: config, log: slog.New(slog.NewTextHandler(log, withoutTime)),
+		apply: func(p *filter.Policy) { *applied = append(*applied, p) }}, applied, log
+}
+
+func TestReload(t *testing.T) {
+	const summary = "1 rule, fragments reassemble, default drop"
+	tests := []struct {
+		name       string
+		file, text string
+		want       outcome
+		log        string
+	}{
+		{"the same", "x.toml", reloadable, outcome{Text: "reloaded x.toml: " + summary},
+			"level=INFO msg=reloaded policy=\"" + summary + "\"\n"},
+		{"another set", "allowed.txt", "10.0.0.2\n", outcome{Text: "reloaded x.toml: " + summary},
+			"level=INFO msg=reloaded policy=\"" + summary + "\"\n"},
+		{"mistakes", "x.toml", strings.ReplaceAll(reloadable, "accept", "acept") + "dst = 5\n", outcome{2,
+			"x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?\nx.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""},
+			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?"` + "\n" +
+				`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""` + "\n"},
+		{"a mistake in a set", "allowed.txt", "10.0.0.2/8\n", outcome{2, "allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"},
+			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"` + "\n"},
+		{"other devices", "x.toml", strings.Replace(reloadable, `"a"`, `"c"`, 1) + "[fragments]\nmemory = \"1MiB\"\n",
+			outcome{2, "x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"},
+			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"` + "\n"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, applied, log := newReloader(t)
+			write(t, tt.file, tt.text)
+			if got := r.reload(); got != tt.want {
+				t.Errorf("got  %+v\nwant %+v", got, tt.want)
+			}
+			if log.String() != tt.log {
+				t.Errorf("logged\n%s\nwant\n%s", log, tt.log)
+			}
+			if changed := len(*applied) == 1; changed != (tt.want.Code == 0) {
+				t.Errorf("%d policies applied", len(*applied))
+			}
+		})
+	}
+}
+
+// serveTest serves a reloader's socket until the end of the test.
+func serveTest(t *testing.T, path string, reload func() outcome) {
+	t.Helper()
+	l, err := listenSocket(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { serveSocket(ctx, l, reload) })
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	})
+}
+
+func TestReloadCommand(t *testing.T) {
+	r, applied, _ := newReloader(t)
+	serveTest(t, "s.sock", r.reload)
+	if info, err := os.Stat("s.sock"); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: others may open the socket", info.Mode(), err)
+	}
+	stdout, stderr, code := runCommand(t, "reload", "--socket", "s.sock")
+	if want := "reloaded x.toml: 1 rule, fragments reassemble, default drop\n"; stdout != want || stderr != "" || code != 0 {
+		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+	}
+	write(t, "x.toml", "policy = 5\n")
+	stdout, stderr, code = runCommand(t, "reload", "--socket", "s.sock")
+	if stdout != "" || !strings.HasPrefix(stderr, "x.toml:1: ") || code != exitUsage {
+		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+	}
+	if len(*applied) != 1 {
+		t.Errorf("%d policies applied, want 1", len(*applied))
+	}
+	c, err := net.Dial("unix", "s.sock") // says nothing, and changes nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+// TestDefaultSocket finds the one instance there is, or is told which.
+func TestDefaultSocket(t *testing.T) {
+	r, _, _ := newReloader(t)
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	defer func(old string) { rootSockets = old }(rootSockets)
+	rootSockets = filepath.Join(runtime, "root")
+	if _, stderr, code := runCommand(t, "reload"); code != exitFailed || !strings.Contains(stderr, "is it running?") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	path, err := socketPath(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveTest(t, path, r.reload)
+	for _, args := range [][]string{{"reload"}, {"reload", "-c", "x.toml"}} {
+		if _, stderr, code := runCommand(t, args...); code != 0 {
+			t.Errorf("%q: exit %d: %q", args, code, stderr)
+		}
+	}
+	serveTest(t, filepath.Join(filepath.Dir(path), "other.sock"), r.reload)
+	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	if _, err := listenSocket(path); err == nil || !strings.Contains(err.Error(), "another instance") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestOldSocket starts where an instance was killed.
+func TestOldSocket(t *testing.T) {
+	t.Chdir(t.TempDir())
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "s.sock", Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	if _, err := askSocket("s.sock"); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
+		t.Errorf("%v", err)
+	}
+	serveTest(t, "s.sock", func() outcome { return outcome{Text: "yes"} })
+	if o, err := askSocket("s.sock"); err != nil || o.Text != "yes" {
+		t.Errorf("%v, %v", o, err)
+	}
+}
+
+func TestSocketDirectoryIsOurs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := ownDirectory(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := ownDirectory(dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := ownDirectory(dir); err == nil || !strings.Contains(err.Error(), "not this user's alone") {
+		t.Errorf("%v", err)
+	}
+}

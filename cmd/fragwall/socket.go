@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"fragwall/rules"
+)
+
+// The control socket of an instance lets its owner ask it to reload. It is in
+// a directory that nobody else may enter, under a name made of the two TAPs and
+// of the network namespace, which together no two instances have.
+
+const (
+	socketSuffix = ".sock"
+	// socketRequest is what a client says: whoever only connects changes nothing.
+	socketRequest  = "reload\n"
+	socketPatience = 5 * time.Second // for a request
+	reloadPatience = time.Minute     // for the outcome of one
+)
+
+// outcome is what became of a reload.
+type outcome struct {
+	Code int    // exit code for the client
+	Text string // lines for people
+}
+
+// rootSockets is where root's sockets are.
+var rootSockets = "/run/fragwall" // but for tests
+
+// socketDirectory returns where sockets are by default: rootSockets for root,
+// and for others a directory in XDG_RUNTIME_DIR or, without it, in the one for
+// temporary files.
+func socketDirectory() string {
+	if os.Geteuid() == 0 {
+		return rootSockets
+	}
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "fragwall")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("fragwall-%d", os.Geteuid()))
+}
+
+// socketPath returns the default socket of an instance with a configuration
+// that runs, or would run, in this thread's network namespace.
+func socketPath(c *rules.Config) (string, error) {
+	info, err := os.Stat("/proc/thread-self/ns/net")
+	if err != nil {
+		return "", fmt.Errorf("find the network namespace: %w", err)
+	}
+	namespace := info.Sys().(*syscall.Stat_t).Ino
+	name := fmt.Sprintf("%s+%s@%d%s", c.Inside.TAP, c.Outside.TAP, namespace, socketSuffix)
+	return filepath.Join(socketDirectory(), name), nil
+}
+
+// listenSocket opens a socket, in place of one that nobody listens on any more.
+func listenSocket(path string) (*socket, error) {
+	dir := filepath.Dir(path)
+	if dir == socketDirectory() {
+		if err := ownDirectory(dir); err != nil {
+			return nil, err
+		}
+	}
+	if c, err := net.Dial("unix", path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("socket %q: another instance listens on it", path)
+	} else if errors.Is(err, syscall.ECONNREFUSED) {
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove old socket: %w", err)
+		}
+	}
+	// Bound under a name that is nobody's yet, so that there is no moment in
+	// which others may open it under its own.
+	private, err := os.MkdirTemp(dir, ".new-")
+	if err != nil {
+		return nil, fmt.Errorf("socket %q: %w", path, err)
+	}
+	defer os.RemoveAll(private)
+	bound := filepath.Join(private, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: bound, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("socket %q: %w", path, err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(bound, 0o600), os.Rename(bound, path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), l.Close())
+	}
+	return &socket{l, path}, nil
+}
+
+// socket is a listener and the name that it goes by.
+type socket struct {
+	net.Listener
+	path string
+}
+
+// ownDirectory makes a directory for this user alone, or checks that it is.
+func ownDirectory(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("directory for sockets: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return fmt.Errorf("directory for sockets: %w", err)
+	}
+	owner := info.Sys().(*syscall.Stat_t).Uid
+	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(owner) != os.Geteuid() {
+		return fmt.Errorf("directory for sockets %q: it is not this user's alone; want mode 0700, or another one by --socket", dir)
+	}
+	return nil
+}
+
+// serveSocket answers requests, one after the other, until ctx is done. Then
+// it removes the socket.
+func serveSocket(ctx context.Context, l *socket, reload func() outcome) {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	defer os.Remove(l.path)
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			continue
+		}
+		answerSocket(c, reload)
+	}
+}
+
+func answerSocket(c net.Conn, reload func() outcome) {
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(socketPatience))
+	request := make([]byte, len(socketRequest))
+	if n, err := c.Read(request); err != nil || string(request[:n]) != socketRequest {
+		return
+	}
+	result := reload()
+	_ = c.SetDeadline(time.Now().Add(socketPatience))
+	_ = json.NewEncoder(c).Encode(result)
+}
+
+// askSocket asks an instance to reload.
+func askSocket(path string) (o outcome, err error) {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return o, fmt.Errorf("socket %q: %w: is fragwall running?", path, cause(err))
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(reloadPatience))
+	if _, err = c.Write([]byte(socketRequest)); err == nil {
+		err = json.NewDecoder(c).Decode(&o)
+	}
+	if err != nil {
+		return o, fmt.Errorf("socket %q: no answer: %w", path, err)
+	}
+	return o, nil
+}
+
+// cause returns the system's error without the operation that failed.
+func cause(err error) error {
+	if number := syscall.Errno(0); errors.As(err, &number) {
+		return number
+	}
+	return err
+}
+
+// onlySocket returns the one default socket that there is.
+func onlySocket() (string, error) {
+	dir := socketDirectory()
+	found, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+	switch len(found) {
+	case 0:
+		return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
+	case 1:
+		return found[0], nil
+	}
+	return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
+}

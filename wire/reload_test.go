@@ -1,0 +1,106 @@
+package wire
+
+import (
+	"context"
+	"encoding/binary"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/tun"
+)
+
+// halves is a policy of two rules, the first for source ports below a bound
+// and the second for the rest: each of these policies accepts everything, but
+// parts of two together would not.
+func halves(bound uint16) *filter.Policy {
+	below := filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: bound - 1})
+	rules := []filter.Rule{
+		{Name: "below", Action: filter.Accept, SrcPorts: below},
+		{Name: "above", Action: filter.Accept, SrcPorts: below.Complement()},
+	}
+	if bound%2 == 0 {
+		rules[0], rules[1] = rules[1], rules[0]
+	}
+	return &filter.Policy{Rules: rules, Stateful: bound%3 == 0}
+}
+
+// TestReloadUnderLoad reloads all the time while whole packets and fragments
+// go both ways: all arrive, in order, and are counted by a rule once.
+func TestReloadUnderLoad(t *testing.T) {
+	ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+	b := New(Config{Ends: [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}}, Policy: halves(1), Fragments: limits()})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	running := make(chan error, 1)
+	go func() { running <- b.Run(ctx) }()
+
+	const size, enough = 100, 20
+	var sent, reloads atomic.Int64
+	load, _ := errgroup.WithContext(ctx)
+	for from := range packet.Side(packet.Sides) {
+		load.Go(func() error {
+			src, dst := client4.Addr(), server4.Addr()
+			if from == packet.Outside {
+				src, dst = dst, src
+			}
+			for n := 0; n < enough || reloads.Load() < enough; n++ {
+				var frames [][]byte
+				for i := range size {
+					body := packettest.Body(20)
+					if i%10 == 0 {
+						body = packettest.Body(2000)
+					}
+					binary.BigEndian.PutUint32(body, uint32(n*size+i))
+					d := packettest.UDP(netip.AddrPortFrom(src, uint16(n*size+i*7919)), netip.AddrPortFrom(dst, 9), body)
+					d.ID = uint32(n*size + i)
+					if sent.Add(1); len(body) > 1400 {
+						frames = append(frames, d.Fragments(1448)...)
+					} else {
+						frames = append(frames, d.Frame())
+					}
+				}
+				ports[from].Inject(frames...)
+				for i, want := range frames {
+					got, err := ports[from.Other()].Next(ctx)
+					if err != nil {
+						return err
+					}
+					if string(got) != string(want) {
+						t.Errorf("from %v, batch %d: frame %d is not what came", from, n, i)
+					}
+				}
+			}
+			return nil
+		})
+	}
+	done := make(chan error, 1)
+	go func() { done <- load.Wait() }()
+	for bound := uint16(1); ; bound = bound*31%65535 + 1 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			<-running
+			table, counted := b.Policy(), uint64(0)
+			for i := range table.Policy().Rules {
+				counted += table.Count(i).Datagrams
+			}
+			if counted != uint64(sent.Load()) {
+				t.Errorf("the rules counted %d of %d datagrams", counted, sent.Load())
+			}
+			return
+		default:
+			b.Reload(halves(bound))
+			reloads.Add(1)
+		}
+	}
+}
