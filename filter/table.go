@@ -21,7 +21,7 @@ type Table struct {
 	flows      *flows // nil where the policy is stateless
 	generation uint32 // differs from that of the table before
 
-	buckets  []*Bucket               // by rule; nil where it has no limit
+	buckets  []*Bucket                // by rule; nil where it has no limit
 	counters [packet.Sides][]*counter // by side and rule; shared with other tables
 }
 
