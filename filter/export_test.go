@@ -10,3 +10,6 @@ func IndexOf(s AddrSet) func(netip.Addr) bool {
 	x := newAddressIndex(n.divide())
 	return func(a netip.Addr) bool { return x.class(a) != 0 }
 }
+
+// LimitFlows lets a table without flows hold fewer than [MaxFlows].
+func LimitFlows(t *Table, limit int) { t.flows = newFlows(nil, limit) }

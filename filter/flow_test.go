@@ -415,30 +415,31 @@ func TestScanDoesNotEvict(t *testing.T) {
 		{Name: "scanned", Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}}}
 	p.Rules[1].From = side(packet.Outside)
 	w := newWire(t, p)
+	const limit = 1 << 15
+	filter.LimitFlows(w.table, limit)
 	d := &filter.Datagram{Parsed: decode(t, udp(families[0].in, families[0].out))}
 	judge := func(from packet.Side) bool {
 		d.From = from
 		return w.table.Judge(d, w.clock).Flow
 	}
-	host := func(i int) { // 20 flows each of 500 prefixes
+	host := func(i int) { // 20 flows each of 250 prefixes
 		d.Src, d.Dst = netip.AddrFrom4([4]byte{10, byte(i / 20 / 256), byte(i / 20), 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1})
 		d.SrcPort, d.DstPort = uint16(i), 443
 	}
-	for i := range 10_000 {
+	for i := range 5_000 {
 		host(i)
 		judge(packet.Inside)
 	}
-	for i := range filter.MaxFlows + filter.MaxFlows/4 {
+	for i := range 3 * limit {
 		w.now += time.Microsecond
-		d.Src, d.Dst = netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}), netip.AddrFrom4([4]byte{10, 0, byte(i >> 24), byte(i >> 16)})
+		d.Src, d.Dst = netip.AddrFrom4([4]byte{203, 0, 113, byte(i >> 16)}), packettest.InsideIPv4
 		d.SrcPort, d.DstPort = 50000, uint16(i)
-		d.Src = netip.AddrFrom4([4]byte{203, 0, 113, byte(i >> 16)})
 		judge(packet.Outside)
 	}
-	if n := w.table.Flows(); n > filter.MaxFlows || n < filter.MaxFlows*99/100 {
+	if n := w.table.Flows(); n > limit || n < limit*99/100 {
 		t.Errorf("%d flows", n)
 	}
-	for i := range 10_000 {
+	for i := range 5_000 {
 		host(i)
 		d.Src, d.Dst, d.SrcPort, d.DstPort = d.Dst, d.Src, d.DstPort, d.SrcPort
 		if !judge(packet.Outside) {

@@ -24,7 +24,8 @@ type flows struct {
 	shards [flowShards]flowShard
 }
 
-func newFlows(secret *[2]uint64) *flows {
+// newFlows returns an empty table for at most limit flows.
+func newFlows(secret *[2]uint64, limit int) *flows {
 	t := new(flows)
 	if secret == nil {
 		var b [16]byte
@@ -34,10 +35,10 @@ func newFlows(secret *[2]uint64) *flows {
 	t.secret = *secret
 	for i := range t.shards {
 		s := &t.shards[i]
-		s.secret = t.secret
-		s.chains = fill(make([]uint32, shardFlows))
-		s.sourceChains = fill(make([]uint32, shardFlows))
-		s.byCount = fill(make([]uint32, shardFlows+1))
+		s.secret, s.limit = t.secret, limit/flowShards
+		s.chains = fill(make([]uint32, s.limit))
+		s.sourceChains = fill(make([]uint32, s.limit))
+		s.byCount = fill(make([]uint32, s.limit+1))
 		s.free, s.freeSource = nil32, nil32
 	}
 	return t
@@ -56,7 +57,8 @@ func fill(list []uint32) []uint32 {
 // shard returns the part that a flow is in, and where its chain begins there.
 func (t *flows) shard(k *flowKey) (*flowShard, uint32) {
 	h := k.hash(t.secret)
-	return &t.shards[h%flowShards], uint32(h>>32) % shardFlows
+	s := &t.shards[h%flowShards]
+	return s, uint32(h>>32) % uint32(s.limit)
 }
 
 // len returns how many flows there are, expired ones that were not found yet
@@ -82,17 +84,16 @@ func (t *flows) expire(now time.Duration, shares int) {
 	}
 }
 
-// shardFlows is how many flows a shard holds.
-const shardFlows = MaxFlows / flowShards
-
 // flowShard holds a part of the flows: a hash table with chains, and besides
 // them their sources, which are the prefixes of those who began them. In a
 // full shard the source with most flows gives up the one that was idle for the
 // longest time, so that who scans ports pays with flows of its own.
 type flowShard struct {
+	secret [2]uint64
+	limit  int // flows
+
 	mu sync.Mutex
 	// mu guards:
-	secret [2]uint64
 	flows  []flow
 	chains []uint32
 	free   uint32 // the first unused flow, chained by next
@@ -163,10 +164,10 @@ const sweepStep = 8
 
 // add puts in a new flow, with its chain, and returns its number.
 func (s *flowShard) add(f flow, chain uint32, now time.Duration) uint32 {
-	if s.used == shardFlows {
+	if s.used == s.limit {
 		s.sweep(now, sweepStep)
 	}
-	if s.used == shardFlows {
+	if s.used == s.limit {
 		s.remove(s.sources[s.byCount[s.most]].oldest)
 	}
 	i := s.free
@@ -244,7 +245,7 @@ func (s *flowShard) unlink(f *flow) {
 // sourceOf returns the number of the source with a prefix, which it makes if
 // there is none.
 func (s *flowShard) sourceOf(prefix uint64) uint32 {
-	chain := &s.sourceChains[mix(prefix^s.secret[0], s.secret[1])%shardFlows]
+	chain := &s.sourceChains[mix(prefix^s.secret[0], s.secret[1])%uint64(s.limit)]
 	for i := *chain; i != nil32; i = s.sources[i].next {
 		if s.sources[i].prefix == prefix {
 			return i
@@ -292,7 +293,7 @@ func (s *flowShard) recount(i uint32, by int) {
 
 func (s *flowShard) freeSourceOf(i uint32) {
 	f := &s.sources[i]
-	at := &s.sourceChains[mix(f.prefix^s.secret[0], s.secret[1])%shardFlows]
+	at := &s.sourceChains[mix(f.prefix^s.secret[0], s.secret[1])%uint64(s.limit)]
 	for *at != i {
 		at = &s.sources[*at].next
 	}

@@ -58,7 +58,7 @@ func Compile(p *Policy, previous *Table) *Table {
 		t.counters[side] = complete(t.counters[side])
 	}
 	if p.Stateful && t.flows == nil {
-		t.flows = newFlows(p.Secret)
+		t.flows = newFlows(p.Secret, MaxFlows)
 	}
 	return t
 }

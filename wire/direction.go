@@ -128,7 +128,7 @@ func (d *direction) accept(f tun.Frame) {
 func (d *direction) verdict(upper []byte, length int) filter.Verdict {
 	d.datagram.Upper, d.datagram.UpperLength = upper, length
 	v := d.policy.Load().Judge(&d.datagram, d.clock)
-	if v.Rule != nil && v.Rule.Log && d.matched != nil {
+	if v.Rule != nil && v.Rule.Log && !v.Flow && d.matched != nil {
 		d.matched(&d.datagram, v)
 	}
 	return v

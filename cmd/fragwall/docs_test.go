@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var fenced = regexp.MustCompile("(?s)```(toml|console)\n(.*?)```")
+
+// TestRulesDocument checks every file in docs/rules.md, without a note on its
+// rules, and runs the command that it shows.
+func TestRulesDocument(t *testing.T) {
+	text, err := os.ReadFile("../../docs/rules.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	console, files := "", 0
+	for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
+		if m[1] == "console" {
+			console = m[2]
+			continue
+		}
+		if files++; files == 1 {
+			write(t, "fw.toml", m[2])
+		}
+		write(t, "x.toml", m[2])
+		if stdout, stderr, code := runCommand(t, "check", "-c", "x.toml"); code != 0 || strings.Contains(stderr, "never decides") {
+			t.Errorf("exit %d: %s%s\n%s", code, stdout, stderr, m[2])
+		}
+	}
+	command, want, _ := strings.Cut(strings.TrimPrefix(console, "$ fragwall "), "\n")
+	if stdout, stderr, code := runCommand(t, strings.Fields(command)...); stdout != want || code != 0 {
+		t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
+	}
+	if files != 2 {
+		t.Errorf("%d files", files)
+	}
+}
