@@ -199,8 +199,8 @@ func BenchmarkAddressIndex(b *testing.B) {
 // TestTableStaysSmall compiles a policy of 100,000 rules of each shape, and
 // one whose rules overlap in every way.
 func TestTableStaysSmall(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes seconds")
+	if underRace {
+		t.Skip("the race detector's memory is not the table's")
 	}
 	const rules = 100_000
 	g := rand.New(rand.NewPCG(3, 3))

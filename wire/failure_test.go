@@ -3,9 +3,12 @@ package wire
 import (
 	"context"
 	"errors"
+	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 
+	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/tun"
@@ -106,5 +109,34 @@ func BenchmarkWholePacket(b *testing.B) {
 		if len(d.accepted) == 64 {
 			d.flush()
 		}
+	}
+}
+
+// BenchmarkRules forwards packets of 64 flows, each by a rule of its own, from
+// decoding to writing, with more and more rules.
+func BenchmarkRules(b *testing.B) {
+	for _, n := range []int{10, 1000, 100_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			host := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, byte(i >> 16), byte(i >> 8), byte(i)}) }
+			p := &filter.Policy{Rules: make([]filter.Rule, n)}
+			for i := range p.Rules {
+				p.Rules[i] = filter.Rule{Action: filter.Accept, Protocols: filter.NewSet(filter.Range[uint8]{Lo: 17, Hi: 17}),
+					Dst: filter.NewAddrSet(filter.Range[netip.Addr]{Lo: host(i), Hi: host(i)})}
+			}
+			var frames [64]tun.Frame
+			for i := range frames {
+				to := netip.AddrPortFrom(host(i*7919%n), 53)
+				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
+			}
+			bump := New(Config{Ends: [packet.Sides]End{{&script{}, 1500}, {&script{}, 1500}}, Policy: p})
+			d := bump.directions[packet.Inside]
+			i := 0
+			for b.Loop() {
+				if d.take(frames[i%len(frames)]); len(d.accepted) == len(frames) {
+					d.flush()
+				}
+				i++
+			}
+		})
 	}
 }
