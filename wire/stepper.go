@@ -19,8 +19,12 @@ type Stepper struct {
 	waits    bool      // whether anything does
 }
 
-// stepperKey is that of the table: there is nobody to hide it from.
-var stepperKey = [16]byte{}
+// stepperKey and stepperSecret are those of the table and of the flows: there
+// is nobody to hide them from.
+var (
+	stepperKey    = [16]byte{}
+	stepperSecret = [2]uint64{0x9e3779b97f4a7c15, 0xd1b54a32d192ed03}
+)
 
 // NewStepper returns a stepper. Its clock takes the place of c.Now, and stands
 // at the beginning of time.
@@ -28,6 +32,9 @@ func NewStepper(c Config) *Stepper {
 	s := &Stepper{}
 	c.Now = func() time.Time { return s.now }
 	c.Fragments.Key = &stepperKey
+	policy := *c.Policy // whose rules stay the caller's
+	policy.Secret = &stepperSecret
+	c.Policy = &policy
 	s.Bump = New(c)
 	return s
 }
