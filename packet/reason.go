@@ -31,12 +31,15 @@ const (
 	IPv6ChainTooLong
 	// ExceedsMTU: the packet is longer than the egress side's MTU.
 	ExceedsMTU
+	// OffloadHeader: what the frame leaves for the NIC to do (virtio-net header)
+	// contradicts the packet in it.
+	OffloadHeader
 )
 
 // What is wrong with one fragment on its own, before it meets others.
 const (
 	// FragmentEmpty: a fragment without payload.
-	FragmentEmpty Reason = iota + ExceedsMTU + 1
+	FragmentEmpty Reason = iota + OffloadHeader + 1
 	// FragmentUnaligned: the M flag with a length that is no multiple of 8
 	// (RFC 791 §3.2, RFC 8200 §4.5).
 	FragmentUnaligned
@@ -131,6 +134,7 @@ var reasonNames = [Reasons]string{
 	IPv6Chain:                   "ipv6_chain",
 	IPv6ChainTooLong:            "ipv6_chain_too_long",
 	ExceedsMTU:                  "exceeds_mtu",
+	OffloadHeader:               "offload_header",
 	FragmentEmpty:               "fragment_empty",
 	FragmentUnaligned:           "fragment_unaligned",
 	FragmentTooLong:             "fragment_too_long",

@@ -1,18 +1,24 @@
-// Package tun holds the devices: ports that read and write batches of frames,
-// and the bridges that join them to network interfaces.
+// Package tun holds the devices: TAPs, the lanes by which frames go from one
+// to another, and how they are joined to network interfaces.
 //
-// A [Port] lends the frames that it reads until the next read, and takes
-// frames to write without keeping them. One goroutine reads a port and one,
-// which may be another, writes it; [Port.Send], for single frames, and
-// [Port.Close], which wakes the reader, may come from anywhere. [TAP] is a
-// kernel device by songgao/water, [Memory] one for tests. Package capture reads
-// and writes files of frames.
+//	NIC ══ TAP ──► Lane.Read ──► (wire) ──► Lane.Write ──► TAP ══ NIC
 //
-// [Join] puts a TAP and a NIC into a bridge by vishvananda/netlink such that
-// the two are one wire: the box neither takes nor sends a frame of its own
-// there.
+// A [Lane] is one way between two devices. It lends the frames that it reads
+// until the next read, and keeps none that it is given to write. One goroutine
+// owns it; [Lane.Close] may come from anywhere and wakes the reader. A [TAP]
+// has a lane a direction and queue: [Ring] over io_uring, which takes a batch a
+// system call and moves no byte between read and write; [Plain] with a system
+// call a frame, where io_uring is missing or forbidden. [Memory] is a device
+// for tests. songgao/water opens plain TAPs, vishvananda/netlink those with
+// virtio-net headers.
+//
+// With offload, frames carry what was left for the NIC to do, and one may
+// stand for many packets; see [Offload].
+//
+// [Join] makes a TAP and a NIC one wire, by a redirect or a bridge of the
+// kernel's: the box neither takes nor sends a frame of its own there.
 //
 // Devices belong to the network namespace of the thread that makes them, so
 // [OpenTAP], [Join] and [Junction.Close] are to be called on a thread in it;
-// reading and writing goes from any. The package imports nothing of ours.
+// lanes work on any. The package imports nothing of ours.
 package tun

@@ -3,10 +3,8 @@ package tun
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
-	"sync/atomic"
-	"syscall"
+	"strings"
 
 	"github.com/songgao/water"
 	"github.com/vishvananda/netlink"
@@ -16,75 +14,130 @@ import (
 // ErrExists is wrapped where a device of the name is there already.
 var ErrExists = errors.New("device exists")
 
-// TAP is a port on a TAP device of the kernel's (tun_tap in the kernel's
-// Documentation/networking). The device lives until [TAP.Close].
-type TAP struct {
-	name   string
-	file   *os.File
-	raw    syscall.RawConn
-	closed atomic.Bool // the raw connection's error does not tell
-
-	// Of the goroutine that reads:
-	buffers [batch][]byte
-	frames  []Frame
-	readErr error
-	drain   func(fd uintptr) bool // t.drainFrom, bound once
-
-	// Of the goroutine that writes:
-	pending  []Frame
-	refused  int
-	writeErr error
-	fill     func(fd uintptr) bool // t.fillInto, bound once
+// TAPConfig says what a TAP device is to be.
+type TAPConfig struct {
+	Name    string
+	MTU     int  // bytes
+	Queues  int  // at least 1
+	Offload bool // frames carry virtio-net headers
 }
 
-// frameSize is as much as a TAP delivers at once: the largest MTU that the
-// kernel gives it, an Ethernet header and two VLAN tags. A read into less
-// would cut the frame off without a word.
-const frameSize = math.MaxUint16 + 14 + 2*4
+// TAP is a TAP device of the kernel's (tun_tap in the kernel's
+// Documentation/networking), which lives until [TAP.Close]. Frames go by its
+// lanes: [Ring] or [Plain].
+type TAP struct {
+	TAPConfig
+	queues []int // descriptors, not blocking
+}
 
-// OpenTAP makes a TAP device with an MTU in bytes and brings it up. Its error
-// wraps [ErrExists] where a device of that name is there already, and says
-// what is missing where the process lacks a right or the kernel a driver.
-func OpenTAP(name string, mtu int) (*TAP, error) {
-	if _, err := netlink.LinkByName(name); err == nil {
-		return nil, fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
+// OpenTAP makes a TAP device and brings it up. Its error wraps [ErrExists]
+// where a device of that name is there already, and says what is missing where
+// the process lacks a right or the kernel a driver.
+func OpenTAP(c TAPConfig) (*TAP, error) {
+	if _, err := netlink.LinkByName(c.Name); err == nil {
+		return nil, fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", c.Name, ErrExists)
 	}
-	device, err := water.New(water.Config{
-		DeviceType:             water.TAP,
-		PlatformSpecificParams: water.PlatformSpecificParams{Name: name},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("open tap %q: %w", name, explain(err))
-	}
-	t := &TAP{name: name, file: device.ReadWriteCloser.(*os.File)}
-	if err := t.start(mtu); err != nil {
-		return nil, errors.Join(fmt.Errorf("open tap %q: %w", name, explain(err)), t.Close())
+	t := &TAP{TAPConfig: c}
+	if err := t.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open tap %q: %w", c.Name, explain(err)), t.Close())
 	}
 	return t, nil
 }
 
-// start sets the device up.
-func (t *TAP) start(mtu int) error {
-	raw, err := t.file.SyscallConn()
+func (t *TAP) open() error {
+	files, err := t.openQueues()
+	for _, f := range files {
+		fd, detachErr := detach(f)
+		if detachErr != nil {
+			err = errors.Join(err, detachErr)
+			continue
+		}
+		t.queues = append(t.queues, fd)
+	}
 	if err != nil {
 		return err
 	}
-	t.raw, t.drain, t.fill = raw, t.drainFrom, t.fillInto
-	for i := range t.buffers {
-		t.buffers[i] = make([]byte, frameSize)
+	if t.Offload {
+		if err := setOffload(t.queues[0]); err != nil {
+			return err
+		}
 	}
-	link, err := netlink.LinkByName(t.name)
+	link, err := netlink.LinkByName(t.Name)
 	if err != nil {
 		return err
 	}
-	if err := netlink.LinkSetMTU(link, mtu); err != nil {
-		return fmt.Errorf("set mtu %d: %w", mtu, err)
+	if err := netlink.LinkSetMTU(link, t.MTU); err != nil {
+		return fmt.Errorf("set mtu %d: %w", t.MTU, err)
 	}
 	// An interface that comes up speaks IPv6 at once, into the wire.
-	if _, err := swapSysctl(ipv6Switch(t.name), "1"); err != nil {
+	if _, err := swapSysctl(ipv6Switch(t.Name), "1"); err != nil {
 		return err
 	}
 	return netlink.LinkSetUp(link)
+}
+
+// openQueues makes the device and opens its queues: by water, or where virtio-net
+// headers are asked for, which water knows nothing of, by netlink. On an error it may
+// return files too.
+func (t *TAP) openQueues() (files []*os.File, err error) {
+	if t.Offload {
+		attributes := netlink.NewLinkAttrs()
+		attributes.Name = t.Name
+		link := &netlink.Tuntap{
+			LinkAttrs:  attributes,
+			Mode:       netlink.TUNTAP_MODE_TAP,
+			Flags:      netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+			NonPersist: true,
+			Queues:     t.Queues,
+			Owner:      uint32(os.Getuid()),
+			Group:      uint32(os.Getgid()),
+		}
+		if t.Queues > 1 {
+			link.Flags |= netlink.TUNTAP_MULTI_QUEUE
+		}
+		err := netlink.LinkAdd(link)
+		return link.Fds, err
+	}
+	for range t.Queues {
+		device, err := water.New(water.Config{
+			DeviceType:             water.TAP,
+			PlatformSpecificParams: water.PlatformSpecificParams{Name: t.Name, MultiQueue: t.Queues > 1},
+		})
+		if err != nil {
+			return files, err
+		}
+		files = append(files, device.ReadWriteCloser.(*os.File))
+	}
+	return files, nil
+}
+
+// detach takes a descriptor out of its file. The runtime's poller, which would
+// wake a thread for each frame that comes, lets go of it.
+func detach(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	})
+	return fd, errors.Join(controlErr, err, f.Close())
+}
+
+// setOffload lets the kernel hand over frames that still need a checksum or
+// segmentation. UDP segmentation needs Linux 6.2.
+func setOffload(fd int) error {
+	const basic = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, basic|unix.TUN_F_USO4|unix.TUN_F_USO6)
+	if err == unix.EINVAL {
+		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, basic)
+	}
+	if err != nil {
+		return fmt.Errorf("set offload: %w", err)
+	}
+	return nil
 }
 
 // explain adds what an operator can do to the errors of opening a TAP.
@@ -94,116 +147,54 @@ func explain(err error) error {
 		return fmt.Errorf("/dev/net/tun: %w: load the kernel's tun module, or pass the device into the container", err)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("/dev/net/tun: %w: give this user the right to open it", err)
-	case errors.Is(err, unix.EPERM):
+	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()): // netlink wraps nothing
 		return fmt.Errorf("%w: CAP_NET_ADMIN is missing; run as root or grant it", err)
 	}
 	return err
 }
 
-// Name implements [Port].
-func (t *TAP) Name() string { return t.name }
-
-// Read implements [Port].
-func (t *TAP) Read() ([]Frame, error) {
-	t.frames, t.readErr = t.frames[:0], nil
-	err := t.raw.Read(t.drain)
-	if len(t.frames) > 0 {
-		return t.frames, nil
-	}
-	if t.readErr != nil {
-		err = t.readErr
-	}
-	return nil, t.failure("read", err)
-}
-
-// drainFrom reads what is there. It reports false, to be called again when
-// there is more, if that is nothing.
-func (t *TAP) drainFrom(fd uintptr) bool {
-	for len(t.frames) < batch {
-		buffer := t.buffers[len(t.frames)]
-		n, err := unix.Read(int(fd), buffer)
-		switch {
-		case err == unix.EINTR:
-		case err == unix.EAGAIN:
-			return len(t.frames) > 0
-		case err != nil:
-			t.readErr = err
-			return true
-		default:
-			t.frames = append(t.frames, Frame{Data: buffer[:n]})
+// Close removes the device. Lanes that are still open keep it alive, so close
+// them first. Closing again does nothing.
+func (t *TAP) Close() error {
+	var errs []error
+	for _, fd := range t.queues {
+		if err := unix.Close(fd); err != nil {
+			errs = append(errs, fmt.Errorf("close tap %q: %w", t.Name, err))
 		}
 	}
-	return true
+	t.queues = nil
+	return errors.Join(errs...)
 }
 
-// Write implements [Port].
-func (t *TAP) Write(frames []Frame) (refused int, err error) {
-	t.pending, t.refused, t.writeErr = frames, 0, nil
-	err = t.raw.Write(t.fill)
-	refused, t.refused = t.refused+len(t.pending), 0
-	t.pending = nil
-	if t.writeErr != nil {
-		err = t.writeErr
-	}
-	if err != nil {
-		return refused, t.failure("write", err)
-	}
-	return refused, nil
-}
-
-// fillInto writes what is pending. It reports false, to be called again when
-// there is room, if the device has none.
-func (t *TAP) fillInto(fd uintptr) bool {
-	for len(t.pending) > 0 {
-		_, err := unix.Write(int(fd), t.pending[0].Data)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.EAGAIN:
-			return false
-		case err != nil:
-			t.refused++
-			if t.writeErr == nil {
-				t.writeErr = err
-			}
-		}
-		t.pending = t.pending[1:]
-	}
-	return true
-}
-
-// Send implements [Port]. The kernel takes each write as one frame, whoever
-// else writes.
-func (t *TAP) Send(f Frame) error {
-	var failed error
-	err := t.raw.Control(func(fd uintptr) { _, failed = unix.Write(int(fd), f.Data) })
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		return t.failure("send to", err)
-	}
-	return nil
-}
-
-// failure names the device that an operation failed on.
-func (t *TAP) failure(operation string, err error) error {
-	switch {
-	case t.closed.Load():
-		err = ErrClosed
-	case errors.Is(err, unix.EBADFD):
+// failure says on which device an operation failed.
+func failure(operation, device string, err error) error {
+	if errors.Is(err, unix.EBADFD) {
 		err = fmt.Errorf("the device was removed: %w", err)
 	}
-	return fmt.Errorf("%s tap %q: %w", operation, t.name, err)
+	return fmt.Errorf("%s tap %q: %w", operation, device, err)
 }
 
-// Close implements [Port]. The kernel removes the device.
-func (t *TAP) Close() error {
-	if t.closed.Swap(true) {
-		return nil
+// frameSize is how long a frame can be that a TAP delivers: the MTU or, with
+// offload, the 65,535 bytes that the IP length fields can say, an Ethernet
+// header and two VLAN tags.
+func (t *TAP) frameSize() int {
+	longest := t.MTU
+	if t.Offload {
+		longest = max(longest, 65535)
 	}
-	if err := t.file.Close(); err != nil {
-		return fmt.Errorf("close tap %q: %w", t.name, err)
+	return longest + 14 + 2*4
+}
+
+// pairs returns for each queue of from the one of to by which its frames
+// leave: the kernel chooses queues by a hash of the flow, so that a flow stays
+// in order.
+func pairs(from, to *TAP) ([][2]int, error) {
+	if from.Offload != to.Offload {
+		return nil, fmt.Errorf("join tap %q to tap %q: one has offload and the other has not", from.Name, to.Name)
 	}
-	return nil
+	var p [][2]int
+	for i, fd := range from.queues {
+		p = append(p, [2]int{fd, to.queues[i%len(to.queues)]})
+	}
+	return p, nil
 }

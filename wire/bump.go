@@ -17,8 +17,10 @@ import (
 
 // End is what the wire needs to know of one side.
 type End struct {
-	Port tun.Port
-	MTU  int // bytes: the longest packet that the side takes
+	// Lanes are those by which frames come in from the side. Each runs by
+	// itself: the frames of a flow must come in by the same one.
+	Lanes []tun.Lane
+	MTU   int // bytes: the longest packet that the side takes
 }
 
 // Config says what to join, and how.
@@ -41,10 +43,9 @@ type Config struct {
 
 // Bump is a bump in the wire.
 type Bump struct {
-	ends       [packet.Sides]End
-	directions [packet.Sides]*direction // by the side that frames come in by
-	counters   [packet.Sides]Counters
-	reloading  sync.Mutex // held while a policy is compiled
+	directions [packet.Sides][]*direction // by the side that frames come in by
+	waiting    [packet.Sides]Counters     // of the frames that waited
+	reloading  sync.Mutex                 // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
 	observer   Observer     // may be nil
@@ -53,7 +54,7 @@ type Bump struct {
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{ends: c.Ends, observer: c.Observer}
+	b := &Bump{observer: c.Observer}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -73,27 +74,29 @@ func New(c Config) *Bump {
 		b.table = validator.Table
 	}
 	for side := range packet.Side(packet.Sides) {
-		d := &direction{
-			from:        side,
-			ingress:     c.Ends[side].Port,
-			egress:      c.Ends[side.Other()].Port,
-			egressMTU:   c.Ends[side.Other()].MTU,
-			ingressMTU:  c.Ends[side].MTU,
-			replies:     filter.NewBucket(replyRate),
-			mode:        c.Mode,
-			emit:        c.Emit,
-			reassembler: reassembler,
-			validator:   validator,
-			policy:      &b.policy,
-			counters:    &b.counters[side],
-			observer:    b.observer,
-			matched:     c.Matched,
-			now:         c.Now,
-			started:     b.started,
+		replies := filter.NewBucket(replyRate)
+		for _, lane := range c.Ends[side].Lanes {
+			d := &direction{
+				from:        side,
+				lane:        lane,
+				egressMTU:   c.Ends[side.Other()].MTU,
+				ingressMTU:  c.Ends[side].MTU,
+				replies:     replies,
+				mode:        c.Mode,
+				emit:        c.Emit,
+				reassembler: reassembler,
+				validator:   validator,
+				policy:      &b.policy,
+				waiting:     &b.waiting[side],
+				observer:    b.observer,
+				matched:     c.Matched,
+				now:         c.Now,
+				started:     b.started,
+			}
+			d.judgesFirst, d.clock = d.judgeFirst, d.elapsed
+			d.datagram = filter.Datagram{Parsed: &d.parsed, From: side}
+			b.directions[side] = append(b.directions[side], d)
 		}
-		d.judgesFirst, d.clock = d.judgeFirst, d.elapsed
-		d.datagram = filter.Datagram{Parsed: &d.parsed, From: side}
-		b.directions[side] = d
 	}
 	return b
 }
@@ -109,15 +112,17 @@ const flowShares = 100
 // expiryInterval is how much later than its deadline what waits may go.
 const expiryInterval = 100 * time.Millisecond
 
-// Run forwards until ctx is done, for which it returns nil, or a port fails.
-// It closes both ports, and drops what still waits, before it returns.
+// Run forwards until ctx is done, for which it returns nil, or a lane fails.
+// It closes all lanes, and drops what still waits, before it returns.
 func (b *Bump) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, d := range b.directions {
-		g.Go(d.run)
+	for _, directions := range b.directions {
+		for _, d := range directions {
+			g.Go(d.run)
+		}
 	}
 	g.Go(func() error {
-		defer b.closePorts()
+		defer b.closeLanes()
 		ticker := time.NewTicker(expiryInterval)
 		defer ticker.Stop()
 		for {
@@ -142,16 +147,24 @@ func (b *Bump) Run(ctx context.Context) error {
 	return err
 }
 
-// closePorts wakes the directions. The ports' errors would say nothing that
+// closeLanes wakes the directions. The lanes' errors would say nothing that
 // ends differently.
-func (b *Bump) closePorts() {
-	for _, end := range b.ends {
-		_ = end.Port.Close()
+func (b *Bump) closeLanes() {
+	for _, directions := range b.directions {
+		for _, d := range directions {
+			_ = d.lane.Close()
+		}
 	}
 }
 
 // Counters returns what became of the frames that came in by side.
-func (b *Bump) Counters(side packet.Side) Snapshot { return b.counters[side].Snapshot() }
+func (b *Bump) Counters(side packet.Side) Snapshot {
+	s := b.waiting[side].Snapshot()
+	for _, d := range b.directions[side] {
+		s.add(d.counters.Snapshot())
+	}
+	return s
+}
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.
@@ -176,11 +189,11 @@ func (b *Bump) Usage() stack.Usage {
 type ledger struct{ *Bump }
 
 // Held implements [stack.Ledger].
-func (l ledger) Held(d *stack.Datagram) { l.counters[d.Side()].waiting.Add(1) }
+func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 
 // Dropped implements [stack.Ledger].
 func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
-	l.counters[d.Side()].dropWaiting(d.Len(), why)
+	l.waiting[d.Side()].dropWaiting(d.Len(), why)
 	if l.observer == nil || d.Len() == 0 {
 		return
 	}

@@ -7,8 +7,11 @@ import (
 	"fragwall/packet"
 )
 
-// Counters count the frames that came in by one side. Each is counted once:
-// forwarded, dropped for one reason, or waiting.
+// Counters count frames that came in by one side. Each is counted once:
+// forwarded, dropped for one reason, or waiting. A frame that waits is counted
+// by the side's own Counters from then on, all others by their direction's, so
+// that nothing moves from one Counters to another, and the hot path shares
+// none.
 type Counters struct {
 	// mu is held while fragments that waited become forwarded or dropped, which
 	// moves them between two counters. All else adds to a single one.
@@ -42,6 +45,17 @@ func (s *Snapshot) Received() uint64 {
 	return n
 }
 
+// add adds up what two Counters count.
+func (s *Snapshot) add(other Snapshot) {
+	s.Forwarded += other.Forwarded
+	s.Waiting += other.Waiting
+	s.Reassembled += other.Reassembled
+	s.Answered += other.Answered
+	for r, n := range other.Dropped {
+		s.Dropped[r] += n
+	}
+}
+
 // Snapshot returns the counters such that no frame is counted twice or left
 // out because it was on its way from one to another.
 func (c *Counters) Snapshot() Snapshot {
@@ -73,7 +87,7 @@ func (c *Counters) dropWaiting(frames int, why packet.Reason) {
 	c.dropped[why].Add(uint64(frames))
 }
 
-// written counts a batch of frames given to the egress port, of which some had
+// written counts a batch of frames given to the egress device, of which some had
 // waited and some were refused.
 func (c *Counters) written(frames, waited, refused int) {
 	if waited > 0 {

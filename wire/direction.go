@@ -11,34 +11,36 @@ import (
 	"fragwall/tun"
 )
 
-// direction is one of the wire's two ways. Its stages, for each batch:
+// direction is one lane of one of the wire's two ways. Its stages, for each
+// batch:
 //
-//  1. read: the ingress port lends the frames that are there;
+//  1. read: the lane lends the frames that are there;
 //  2. decode: a frame that can't be judged goes no further;
 //  3. mend: what becomes of a fragment depends on the mode, see fragments.go;
 //  4. judge: the policy decides on the whole, or on a first fragment;
-//  5. write: all that was accepted goes to the egress port at once, before the
-//     ingress port takes its buffers back.
+//  5. write: all that was accepted goes out at once, before the lane takes its
+//     buffers back.
 //
 // It belongs to the goroutine in [direction.run].
 type direction struct {
-	from            packet.Side
-	ingress, egress tun.Port
-	egressMTU       int            // bytes
-	ingressMTU      int            // bytes
-	replies         *filter.Bucket // limits what is sent back
-	mode            packet.Mode
-	emit            packet.Emit
-	reassembler     stack.Reassembler
-	validator       stack.Validator
-	judgesFirst     stack.Judge // judgeFirst, made a value once
-	policy          *atomic.Pointer[filter.Table]
-	counters        *Counters
-	observer        Observer                               // may be nil
-	matched         func(*filter.Datagram, filter.Verdict) // may be nil
-	now             func() time.Time
-	started         time.Time
-	clock           filter.Clock // elapsed, made a value once
+	from        packet.Side
+	lane        tun.Lane
+	egressMTU   int            // bytes
+	ingressMTU  int            // bytes
+	replies     *filter.Bucket // limits what is sent back; the side's
+	mode        packet.Mode
+	emit        packet.Emit
+	reassembler stack.Reassembler
+	validator   stack.Validator
+	judgesFirst stack.Judge // judgeFirst, made a value once
+	policy      *atomic.Pointer[filter.Table]
+	counters    Counters                               // of the frames that never waited
+	waiting     *Counters                              // of those that did; the side's
+	observer    Observer                               // may be nil
+	matched     func(*filter.Datagram, filter.Verdict) // may be nil
+	now         func() time.Time
+	started     time.Time
+	clock       filter.Clock // elapsed, made a value once
 
 	parsed    packet.Parsed
 	datagram  filter.Datagram   // of parsed
@@ -56,29 +58,32 @@ type direction struct {
 	decision     Decision // that the observer is told of
 }
 
-// run forwards until the ingress port fails, which it does for a port that was
-// closed.
+// run forwards until the lane fails, as it does when it is closed.
 func (d *direction) run() error {
 	for {
-		frames, err := d.ingress.Read()
+		frames, err := d.lane.Read()
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.from, err)
 		}
 		for i := range frames {
-			d.take(frames[i])
+			d.take(&frames[i])
 		}
 		d.flush()
 	}
 }
 
 // take decides on one frame.
-func (d *direction) take(f tun.Frame) {
+func (d *direction) take(f *tun.Frame) {
 	p := &d.parsed
 	why := p.Decode(f.Data)
+	length := len(f.Data) - p.Network
+	if why == packet.Passed && f.Offload != (tun.Offload{}) {
+		length, why = checkOffload(f, p)
+	}
 	switch {
 	case why != packet.Passed:
 		d.drop(f, why)
-	case len(f.Data)-p.Network > d.egressMTU:
+	case length > d.egressMTU:
 		d.drop(f, packet.ExceedsMTU)
 	case p.Fragment.Present:
 		d.mend(f)
@@ -88,8 +93,7 @@ func (d *direction) take(f tun.Frame) {
 			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
 		}
 		if v.Action != filter.Accept {
-			d.refuse(v, f.Data)
-			d.counters.drop(v.Reason)
+			d.refuseFrame(v, f)
 			return
 		}
 		d.accept(f)
@@ -97,7 +101,7 @@ func (d *direction) take(f tun.Frame) {
 }
 
 // drop drops a frame by itself before the policy has seen it.
-func (d *direction) drop(f tun.Frame, why packet.Reason) {
+func (d *direction) drop(f *tun.Frame, why packet.Reason) {
 	d.counters.drop(why)
 	if d.observer == nil {
 		return
@@ -118,8 +122,8 @@ func (d *direction) tell(decision Decision) {
 }
 
 // accept puts a frame among those to be written.
-func (d *direction) accept(f tun.Frame) {
-	d.accepted = append(d.accepted, f)
+func (d *direction) accept(f *tun.Frame) {
+	d.accepted = append(d.accepted, *f)
 	d.came++
 }
 
@@ -134,11 +138,20 @@ func (d *direction) verdict(upper []byte, length int) filter.Verdict {
 	return v
 }
 
+// refuseFrame drops a frame by itself on the policy's verdict. What its sender
+// is told quotes from it, and so from the checksum.
+func (d *direction) refuseFrame(v filter.Verdict, f *tun.Frame) {
+	if v.Action == filter.Reject {
+		f.CompleteChecksum()
+	}
+	d.refuse(v, f.Data)
+	d.counters.drop(v.Reason)
+}
+
 // refuse tells the sender of the datagram that was judged, of which frame is
 // the first, where the verdict says so. The reply goes out of the side that the
-// datagram came in by, for which there is [tun.Port.Send]: what is written
-// there belongs to the other direction. A reply that the device has no room for
-// is lost, as any may be.
+// datagram came in by, for which there is [tun.Lane.Reply]. A reply that the
+// device has no room for is lost, as any may be.
 func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if v.Action != filter.Reject {
 		return
@@ -147,7 +160,7 @@ func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if len(d.reply) == 0 || !d.replies.Take(d.elapsed()) {
 		return
 	}
-	if d.ingress.Send(tun.Frame{Data: d.reply}) == nil {
+	if d.lane.Reply(tun.Frame{Data: d.reply}) == nil {
 		d.counters.answered.Add(1)
 	}
 }
@@ -169,9 +182,13 @@ func (d *direction) flush() {
 	if len(d.accepted) == 0 {
 		return
 	}
-	refused, _ := d.egress.Write(d.accepted)
+	refused, _ := d.lane.Write(d.accepted)
+	counters := &d.counters
+	if d.waited > 0 {
+		counters = d.waiting
+	}
 	// What was rebuilt leaves in other frames than it came in.
-	d.counters.written(d.came, d.waited, min(refused, d.came))
+	counters.written(d.came, d.waited, min(refused, d.came))
 	for i, datagram := range d.datagrams {
 		datagram.Release()
 		d.datagrams[i] = nil

@@ -1,9 +1,9 @@
-// Package wire is the bump in the wire: two directions, each of which takes
-// frames from one side's port and gives those that the policy accepts to the
-// other's.
+// Package wire is the bump in the wire: from each side to the other one
+// direction a lane, which reads frames and writes those that the policy
+// accepts.
 //
 //	read ──► decode ──► mend ──────► judge ──► write
-//	port     packet     stack        filter    port
+//	tun      packet     stack        filter    tun
 //	                    fragments only
 //
 // A whole packet leaves in the batch it came in, from the very bytes it came
@@ -19,14 +19,18 @@
 // where its datagram's first fragment was accepted. The other modes keep
 // nothing.
 //
-// [Bump.Run] owns three goroutines: one a direction, and one that drops what
-// waits beyond its deadline and frees flows whose time is up. The two
-// directions share the table, the policy with its flows, and, for answers, each
-// other's egress port by [tun.Port.Send]. [Bump.Reload] may come from anywhere.
+// A frame with offload metadata may stand for many packets. The metadata pass
+// through untouched, but are never trusted: the frame is dropped where they
+// contradict the packet, and where they are lost, as in the table, what they
+// ask for is done.
+//
+// [Bump.Run] owns one goroutine a direction, and one that drops what waits
+// beyond its deadline and frees flows whose time is up. The directions share
+// the table and the policy with its flows. [Bump.Reload] may come from anywhere.
 // Every frame is counted once in the [Counters] of the side it came in by, and
 // an [Observer], if there is one, hears of every decision. A [Stepper] drives
 // the same directions without goroutines, at the times of a capture.
 //
 // The package imports packet, stack, filter and tun, and knows neither
-// namespaces nor files: devices, captures and tests are ports to it.
+// namespaces nor files: devices, captures and tests are lanes to it.
 package wire

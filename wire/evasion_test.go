@@ -63,11 +63,11 @@ func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 			time.Sleep(f.At - time.Since(begin))
 			b.send(f.From, f.Data)
 			for {
-				data, err := b.ports[f.From.Other()].Next(gone)
+				left, err := b.ports[f.From.Other()].Next(gone)
 				if err != nil {
 					break
 				}
-				o.out = append(o.out, evasion.Frame{At: f.At, From: f.From, Data: data})
+				o.out = append(o.out, evasion.Frame{At: f.At, From: f.From, Data: left.Data})
 			}
 		}
 		time.Sleep(2 * time.Minute)

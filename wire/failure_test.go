@@ -14,7 +14,7 @@ import (
 	"fragwall/tun"
 )
 
-// script is a port that delivers one batch again and again, counts what it is
+// script is a lane that delivers one batch again and again, counts what it is
 // given, and refuses every refuseEach-th frame.
 type script struct {
 	batch      []tun.Frame
@@ -27,7 +27,7 @@ type script struct {
 func (s *script) Name() string { return "script" }
 func (s *script) Close() error { return nil }
 
-func (s *script) Send(tun.Frame) error { return errors.New("refused") }
+func (s *script) Reply(tun.Frame) error { return errors.New("refused") }
 
 func (s *script) Read() ([]tun.Frame, error) {
 	if s.left == 0 {
@@ -48,17 +48,28 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 	return refused, err
 }
 
-// scripted returns the direction from a script's batches to another script.
-func scripted(in, out *script) (*Bump, *direction) {
-	b := New(Config{Ends: [packet.Sides]End{{in, 1500}, {out, 1500}}, Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
-	return b, b.directions[packet.Inside]
+// scripted returns the direction over a script.
+func scripted(s *script) (*Bump, *direction) {
+	b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
+	return b, b.directions[packet.Inside][0]
+}
+
+// ends are those of a wire with one lane from each side, which may be nil.
+func ends(inside, outside tun.Lane) [packet.Sides]End {
+	e := [packet.Sides]End{{MTU: 1500}, {MTU: 1500}}
+	for side, l := range [packet.Sides]tun.Lane{inside, outside} {
+		if l != nil {
+			e[side].Lanes = []tun.Lane{l}
+		}
+	}
+	return e
 }
 
 func TestRefusedFramesAreCounted(t *testing.T) {
 	whole := packettest.UDP(client4, server4, nil).Frame()
 	fragments := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
-	in := &script{left: 3, end: tun.ErrClosed, batch: []tun.Frame{{Data: whole}, {Data: fragments[0]}, {Data: fragments[1]}}}
-	b, d := scripted(in, &script{refuseEach: 3})
+	b, d := scripted(&script{left: 3, end: tun.ErrClosed, refuseEach: 3,
+		batch: []tun.Frame{{Data: whole}, {Data: fragments[0]}, {Data: fragments[1]}}})
 	defer b.table.Close()
 	if err := d.run(); !errors.Is(err, tun.ErrClosed) {
 		t.Fatal(err)
@@ -69,10 +80,11 @@ func TestRefusedFramesAreCounted(t *testing.T) {
 	}
 }
 
-// TestPortFailureEndsBoth has one port fail while the other waits.
-func TestPortFailureEndsBoth(t *testing.T) {
+// TestLaneFailureEndsAll has one lane fail while another waits.
+func TestLaneFailureEndsAll(t *testing.T) {
 	broken := &script{end: errors.New("read tap \"x\": device removed")}
-	b := New(Config{Ends: [packet.Sides]End{{broken, 1500}, {tun.NewMemory("outside"), 1500}}, Policy: acceptAll()})
+	waits := tun.NewMemory("outside").Lane(tun.NewMemory("inside"))
+	b := New(Config{Ends: ends(broken, waits), Policy: acceptAll()})
 	err := b.Run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "inside: read tap") {
 		t.Errorf("%v", err)
@@ -81,15 +93,15 @@ func TestPortFailureEndsBoth(t *testing.T) {
 
 func TestWholePacketsAllocateNothing(t *testing.T) {
 	frame := packettest.UDP(client6, server6, packettest.Body(64)).Frame()
-	in := &script{end: tun.ErrClosed, batch: make([]tun.Frame, 64)}
-	for i := range in.batch {
-		in.batch[i] = tun.Frame{Data: frame}
+	batch := make([]tun.Frame, 64)
+	for i := range batch {
+		batch[i] = tun.Frame{Data: frame}
 	}
-	b, d := scripted(in, &script{})
+	b, d := scripted(&script{})
 	defer b.table.Close()
 	forward := func() {
-		for _, f := range in.batch {
-			d.take(f)
+		for i := range batch {
+			d.take(&batch[i])
 		}
 		d.flush()
 	}
@@ -101,11 +113,11 @@ func TestWholePacketsAllocateNothing(t *testing.T) {
 
 func BenchmarkWholePacket(b *testing.B) {
 	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
-	bump, d := scripted(&script{}, &script{})
+	bump, d := scripted(&script{})
 	defer bump.table.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		d.take(frame)
+		d.take(&frame)
 		if len(d.accepted) == 64 {
 			d.flush()
 		}
@@ -128,11 +140,11 @@ func BenchmarkRules(b *testing.B) {
 				to := netip.AddrPortFrom(host(i*7919%n), 53)
 				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
 			}
-			bump := New(Config{Ends: [packet.Sides]End{{&script{}, 1500}, {&script{}, 1500}}, Policy: p})
-			d := bump.directions[packet.Inside]
+			bump := New(Config{Ends: ends(&script{}, nil), Policy: p})
+			d := bump.directions[packet.Inside][0]
 			i := 0
 			for b.Loop() {
-				if d.take(frames[i%len(frames)]); len(d.accepted) == len(frames) {
+				if d.take(&frames[i%len(frames)]); len(d.accepted) == len(frames) {
 					d.flush()
 				}
 				i++

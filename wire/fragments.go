@@ -7,8 +7,11 @@ import (
 	"fragwall/tun"
 )
 
-// mend deals with a fragment as the mode has it.
-func (d *direction) mend(f tun.Frame) {
+// mend deals with a fragment as the mode has it. What waits is kept without
+// its Offload, so that a checksum which was left for the NIC becomes the one
+// that the NIC would send.
+func (d *direction) mend(f *tun.Frame) {
+	f.CompleteChecksum()
 	first := d.parsed.Fragment.Offset == 0
 	switch {
 	case d.mode == packet.ModeReassemble:
@@ -25,20 +28,19 @@ func (d *direction) mend(f tun.Frame) {
 }
 
 // settle lets a fragment pass by itself, or drops it, as the verdict has it.
-func (d *direction) settle(f tun.Frame, v filter.Verdict, judged bool) {
+func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
 	if d.observer != nil {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: 1, frame: f.Data})
 	}
 	if v.Action != filter.Accept {
-		d.refuse(v, f.Data)
-		d.counters.drop(v.Reason)
+		d.refuseFrame(v, f)
 		return
 	}
 	d.accept(f)
 }
 
 // reassemble takes in a fragment, and judges its datagram if that is whole.
-func (d *direction) reassemble(f tun.Frame) {
+func (d *direction) reassemble(f *tun.Frame) {
 	datagram, why := d.reassembler.Add(f.Data, &d.parsed, d.from, d.now())
 	switch {
 	case why != packet.Passed:
@@ -70,7 +72,7 @@ func (d *direction) judge(datagram *stack.Datagram) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: datagram.Len(), datagram: datagram})
 	}
 	if v.Action != filter.Accept {
-		d.counters.dropWaiting(datagram.Len(), v.Reason)
+		d.waiting.dropWaiting(datagram.Len(), v.Reason)
 		datagram.Release()
 		return
 	}
@@ -103,7 +105,7 @@ func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
 
 // validate takes note of a fragment, which goes on at once where the verdict on
 // its first is known and lets it pass.
-func (d *direction) validate(f tun.Frame) {
+func (d *direction) validate(f *tun.Frame) {
 	d.first, d.fragment = nil, f.Data
 	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.now(), d.judgesFirst)
 	switch {

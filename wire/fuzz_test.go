@@ -16,7 +16,7 @@ import (
 	"fragwall/tun"
 )
 
-// keeper is a port that keeps what it is given.
+// keeper is a lane that keeps what it is given.
 type keeper struct {
 	script
 	frames []evasion.Frame
@@ -115,16 +115,16 @@ func FuzzFrameToOutput(f *testing.F) {
 func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Frame) []evasion.Frame {
 	t.Helper()
 	k := &keeper{}
-	c.Ends = [packet.Sides]End{{k, 1500}, {k, 1500}}
+	c.Ends = ends(k, k)
 	c.Policy, c.Fragments = policy, limits()
 	c.Fragments.MaxDatagrams = 1000 // one shard
 	b := New(c)
 	begin := time.Unix(0, 0)
 	for _, f := range frames {
 		k.at, k.from = f.At, f.From
-		d := b.directions[f.From]
+		d := b.directions[f.From][0]
 		d.now = func() time.Time { return begin.Add(f.At) }
-		d.take(tun.Frame{Data: f.Data})
+		d.take(&tun.Frame{Data: f.Data})
 		d.flush()
 	}
 	if b.table != nil {

@@ -110,15 +110,14 @@ func TestEmitWhole(t *testing.T) {
 	}
 }
 
-// TestRefusedRebuiltFrames has a port refuse all, of which there is less than
+// TestRefusedRebuiltFrames has a device refuse all, of which there is less than
 // came in.
 func TestRefusedRebuiltFrames(t *testing.T) {
-	in := &script{}
-	b, d := scripted(in, &script{refuseEach: 1})
+	b, d := scripted(&script{refuseEach: 1})
 	defer b.table.Close()
 	d.emit = packet.EmitWhole
 	for _, frame := range packettest.UDP(client4, server4, packettest.Body(1000)).Fragments(256) {
-		d.take(tun.Frame{Data: frame})
+		d.take(&tun.Frame{Data: frame})
 	}
 	d.flush()
 	s := b.Counters(packet.Inside)

@@ -35,7 +35,7 @@ func halves(bound uint16) *filter.Policy {
 // go both ways: all arrive, in order, and are counted by a rule once.
 func TestReloadUnderLoad(t *testing.T) {
 	ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
-	b := New(Config{Ends: [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}}, Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
+	b := New(Config{Ends: memoryEnds(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	running := make(chan error, 1)
@@ -72,7 +72,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					if string(got) != string(want) {
+					if string(got.Data) != string(want) {
 						t.Errorf("from %v, batch %d: frame %d is not what came", from, n, i)
 					}
 				}

@@ -9,7 +9,8 @@ import (
 
 // Stepper is a bump that its caller drives frame by frame, at times that the
 // caller names, in place of [Bump.Run]: for captures and for tests. It starts
-// no goroutine, and does the same at every run. Only the ports' Write is used.
+// no goroutine, and does the same at every run. Each side has one
+// lane, of which only Write is used.
 type Stepper struct {
 	*Bump
 	now time.Time // the clock of all that waits; never runs backwards
@@ -49,8 +50,8 @@ func (s *Stepper) At() time.Time { return s.at }
 // frame does not turn the clock back: only [Stepper.At] shows it.
 func (s *Stepper) Forward(from packet.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
-	d := s.directions[from]
-	d.take(f)
+	d := s.directions[from][0]
+	d.take(&f)
 	d.flush()
 	if d.parsed.Fragmented {
 		s.look()
@@ -68,9 +69,9 @@ func (s *Stepper) look() {
 // the caller has.
 func (s *Stepper) Drop(from packet.Side, f tun.Frame, at time.Time, why packet.Reason) {
 	s.advance(at)
-	d := s.directions[from]
+	d := s.directions[from][0]
 	d.parsed.Decode(f.Data)
-	d.drop(f, why)
+	d.drop(&f, why)
 }
 
 // advance lets the time come, and drops what times out on the way, each at its

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -18,7 +19,7 @@ import (
 	"fragwall/tun"
 )
 
-// sink is a port that writes down what leaves, and when.
+// sink is a lane that writes down what leaves, and when.
 type sink struct {
 	script
 	to packet.Side
@@ -43,10 +44,7 @@ type steps struct {
 
 func newSteps(t *testing.T, c Config) *steps {
 	s := &steps{T: t}
-	c.Ends = [packet.Sides]End{
-		{Port: &sink{to: packet.Inside, steps: s}, MTU: 1500},
-		{Port: &sink{to: packet.Outside, steps: s}, MTU: 1500},
-	}
+	c.Ends = ends(&sink{to: packet.Outside, steps: s}, &sink{to: packet.Inside, steps: s})
 	c.Fragments, c.Observer = limits(), s
 	s.Stepper = NewStepper(c)
 	t.Cleanup(s.Close)
@@ -190,15 +188,16 @@ func TestObserverOfARunningWire(t *testing.T) {
 		var frames atomic.Int64
 		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
 		b := New(Config{
-			Ends:   [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}},
+			Ends:   memoryEnds(ports),
 			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
 		})
 		done := make(chan error, 1)
-		go func() { done <- b.Run(t.Context()) }()
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- b.Run(ctx) }()
 		ports[0].Inject(packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)
 		ports[1].Inject(packettest.UDP(server4, client4, nil).Frame(), packettest.UDP(server4, client4, packettest.Body(2000)).Fragments(1448)[1])
 		time.Sleep(time.Minute)
-		ports[0].Close()
+		cancel()
 		<-done
 		if n := frames.Load(); n != 4 {
 			t.Errorf("told of %d frames, want 4", n)
@@ -208,7 +207,7 @@ func TestObserverOfARunningWire(t *testing.T) {
 
 // TestObservedPacketsAllocateNothing has an observer look at every packet.
 func TestObservedPacketsAllocateNothing(t *testing.T) {
-	b, d := scripted(&script{}, &script{})
+	b, d := scripted(&script{})
 	defer b.table.Close()
 	seen := 0
 	d.observer = observerFunc(func(decision *Decision) {
@@ -216,7 +215,7 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 	})
 	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
 	forward := func() {
-		d.take(frame)
+		d.take(&frame)
 		d.flush()
 	}
 	forward() // the batch's slices grow once

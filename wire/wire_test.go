@@ -45,7 +45,7 @@ func limits() stack.Options {
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536}
 }
 
-// box is a wire between two ports in memory.
+// box is a wire between two devices in memory.
 type box struct {
 	*testing.T
 	*Bump
@@ -64,7 +64,7 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &box{T: t, ports: [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
-		c.Ends = [packet.Sides]End{{b.ports[0], 1500}, {b.ports[1], 1500}}
+		c.Ends = memoryEnds(b.ports)
 		c.Fragments = limits()
 		b.Bump = New(c)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -81,6 +81,11 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 			}
 		}
 	})
+}
+
+// memoryEnds are those of a wire between two devices in memory.
+func memoryEnds(ports [packet.Sides]*tun.Memory) [packet.Sides]End {
+	return ends(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
 }
 
 // send puts frames in by a side and waits until the wire has dealt with them.
@@ -102,9 +107,9 @@ func (b *box) expect(to packet.Side, want ...[]byte) {
 		case err != nil:
 			b.Fatalf("%d frames left for %v, want %d", i, to, len(want))
 		case i >= len(want):
-			b.Fatalf("a frame too many left for %v: % x", to, got)
-		case string(got) != string(want[i]):
-			b.Fatalf("frame %d for %v is not what came:\n% x\n% x", i, to, got, want[i])
+			b.Fatalf("a frame too many left for %v: % x", to, got.Data)
+		case string(got.Data) != string(want[i]):
+			b.Fatalf("frame %d for %v is not what came:\n% x\n% x", i, to, got.Data, want[i])
 		}
 	}
 }
@@ -327,7 +332,7 @@ func TestMatched(t *testing.T) {
 		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
 		var matched []string
 		b := New(Config{
-			Ends: [packet.Sides]End{{ports[0], 1500}, {ports[1], 1500}},
+			Ends: memoryEnds(ports),
 			Policy: &filter.Policy{Rules: []filter.Rule{
 				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
 			Matched: func(d *filter.Datagram, v filter.Verdict) {

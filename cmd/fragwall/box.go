@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"runtime"
 
 	"fragwall/filter"
 	"fragwall/packet"
@@ -18,27 +20,40 @@ type box struct {
 	*wire.Bump
 	taps      [packet.Sides]*tun.TAP
 	junctions [packet.Sides]*tun.Junction // nil where no NIC is joined
+	lanes     [packet.Sides][]tun.Lane    // by the side that they read from
 }
 
-// openBox makes the devices of both sides. On an error it leaves nothing of
-// what it made. It and [box.close] belong on a thread in the network namespace
-// where the devices are to be.
-func openBox(c *rules.Config, matched matchFunc) (*box, error) {
+// openBox makes the devices of both sides, and the lanes between them. On an
+// error it leaves nothing of what it made. It and [box.close] belong on a
+// thread in the network namespace where the devices are to be.
+func openBox(c *rules.Config, log *slog.Logger, matched matchFunc) (*box, error) {
 	b := &box{}
-	config := wireConfig(c)
-	config.Matched = matched
+	// A frame that is left to be cut into segments needs a TAP that takes it.
+	offload := c.Inside.Offload && c.Outside.Offload
 	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
-		if err := b.openSide(packet.Side(side), i); err != nil {
+		if err := b.openSide(packet.Side(side), i, offload); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
 		}
-		config.Ends[side].Port = b.taps[side]
+	}
+	if err := b.connect(log); err != nil {
+		return nil, errors.Join(err, b.close())
+	}
+	config := wireConfig(c)
+	config.Matched = matched
+	for side, lanes := range b.lanes {
+		config.Ends[side].Lanes = lanes
 	}
 	b.Bump = wire.New(config)
 	return b, nil
 }
 
-func (b *box) openSide(side packet.Side, i rules.Interface) (err error) {
-	if b.taps[side], err = tun.OpenTAP(i.TAP, i.MTU); err != nil {
+func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err error) {
+	queues := i.Queues
+	if queues == 0 {
+		queues = runtime.NumCPU()
+	}
+	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queues, Offload: offload})
+	if err != nil {
 		return err
 	}
 	if i.NIC != "" {
@@ -47,9 +62,41 @@ func (b *box) openSide(side packet.Side, i rules.Interface) (err error) {
 	return err
 }
 
+// connect makes the lanes, over io_uring where that is to be had.
+func (b *box) connect(log *slog.Logger) error {
+	err := b.connectBy(tun.Ring)
+	if err == nil {
+		return nil
+	}
+	log.Warn("io_uring can't be used: frames take a system call each", "error", err)
+	return b.connectBy(tun.Plain)
+}
+
+// connectBy makes the lanes of one kind, all or none.
+func (b *box) connectBy(lanes func(from, to *tun.TAP) ([]tun.Lane, error)) error {
+	for side := range packet.Side(packet.Sides) {
+		var err error
+		if b.lanes[side], err = lanes(b.taps[side], b.taps[side.Other()]); err != nil {
+			return errors.Join(err, b.closeLanes())
+		}
+	}
+	return nil
+}
+
+func (b *box) closeLanes() error {
+	var errs []error
+	for side, lanes := range b.lanes {
+		for _, l := range lanes {
+			errs = append(errs, l.Close())
+		}
+		b.lanes[side] = nil
+	}
+	return errors.Join(errs...)
+}
+
 // close removes what openBox made, in reverse order.
 func (b *box) close() error {
-	var errs []error
+	errs := []error{b.closeLanes()}
 	for side := packet.Sides - 1; side >= 0; side-- {
 		if j := b.junctions[side]; j != nil {
 			errs = append(errs, j.Close())
@@ -66,8 +113,8 @@ type matchFunc = func(*filter.Datagram, filter.Verdict)
 
 // serve makes the devices, calls ready when frames begin to flow, forwards
 // until ctx is done, and removes what it made.
-func serve(ctx context.Context, c *rules.Config, matched matchFunc, ready func(*box)) (err error) {
-	b, err := openBox(c, matched)
+func serve(ctx context.Context, c *rules.Config, log *slog.Logger, matched matchFunc, ready func(*box)) (err error) {
+	b, err := openBox(c, log, matched)
 	if err != nil {
 		return err
 	}
@@ -76,7 +123,7 @@ func serve(ctx context.Context, c *rules.Config, matched matchFunc, ready func(*
 	return b.Run(ctx)
 }
 
-// wireConfig returns what the wire does, its ports still to come.
+// wireConfig returns what the wire does, its lanes still to come.
 func wireConfig(c *rules.Config) wire.Config {
 	return wire.Config{
 		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: c.Inside.MTU}, packet.Outside: {MTU: c.Outside.MTU}},

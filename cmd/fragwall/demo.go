@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -65,7 +66,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- network.Middle.Do(func() error {
-			return serve(ctx, config, nil, func(b *box) { running <- b })
+			return serve(ctx, config, slog.New(slog.DiscardHandler), nil, func(b *box) { running <- b })
 		})
 	}()
 	select {

@@ -33,7 +33,7 @@ func newReplay(f *replayFlags, config *rules.Config, files *replayFiles) *replay
 	r := &replay{flags: f, files: files}
 	c := wireConfig(config)
 	for side := range packet.Side(packet.Sides) {
-		c.Ends[side].Port = &replayPort{replay: r, side: side}
+		c.Ends[side].Lanes = []tun.Lane{&replayLane{replay: r, to: side.Other()}}
 	}
 	c.Observer = r
 	r.stepper = wire.NewStepper(c)
@@ -140,33 +140,33 @@ func dropComment(v filter.Verdict) string {
 	return fmt.Sprintf("%v: rule %q, line %d", v.Reason, v.Rule.Name, v.Rule.Line)
 }
 
-// replayPort takes what leaves by a side.
-type replayPort struct {
+// replayLane takes what leaves by a side.
+type replayLane struct {
 	*replay
-	side packet.Side
+	to packet.Side
 }
 
-// Name implements [tun.Port].
-func (p *replayPort) Name() string { return p.side.String() }
+// Name implements [tun.Lane].
+func (l *replayLane) Name() string { return "to " + l.to.String() }
 
-// Read implements [tun.Port]: the stepper has its frames from the capture.
-func (p *replayPort) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
+// Read implements [tun.Lane]: the stepper has its frames from the capture.
+func (l *replayLane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
-// Send implements [tun.Port]: in a replay, to reject is to drop.
-func (p *replayPort) Send(tun.Frame) error { return nil }
+// Reply implements [tun.Lane]: in a replay, to reject is to drop.
+func (l *replayLane) Reply(tun.Frame) error { return nil }
 
-// Close implements [tun.Port].
-func (p *replayPort) Close() error { return nil }
+// Close implements [tun.Lane].
+func (l *replayLane) Close() error { return nil }
 
-// Write implements [tun.Port].
-func (p *replayPort) Write(frames []tun.Frame) (refused int, err error) {
+// Write implements [tun.Lane].
+func (l *replayLane) Write(frames []tun.Frame) (refused int, err error) {
 	for _, f := range frames {
-		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: p.stepper.At()}
-		if p.flags.bothSides() {
-			left.Interface = int(p.side)
+		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: l.stepper.At()}
+		if l.flags.bothSides() {
+			left.Interface = int(l.to)
 		}
-		if err := p.files.out.Writer.Write(left); err != nil {
-			p.keep(err)
+		if err := l.files.out.Writer.Write(left); err != nil {
+			l.keep(err)
 			return len(frames), err
 		}
 	}

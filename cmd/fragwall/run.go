@@ -38,7 +38,7 @@ rules again. SIGUSR1 prints the counters.`,
 
 		var running *box
 		var helpers sync.WaitGroup
-		err = serve(ctx, config, (&matchLog{log: log}).matched, func(b *box) {
+		err = serve(ctx, config, log, (&matchLog{log: log}).matched, func(b *box) {
 			running = b
 			r := &reloader{path: *path, apply: b.Reload, log: log, config: config}
 			helpers.Go(func() { answer(ctx, signals, b, r, c) })

@@ -1,0 +1,49 @@
+package tun
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"fragwall/integration/lab"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is how long a test waits for what must come.
+const patience = 10 * time.Second
+
+// namespace returns a network namespace for a test's devices. A user who may
+// not make one skips the test, but not where CI runs it.
+func namespace(t *testing.T) *lab.Namespace {
+	t.Helper()
+	n, err := lab.NewNamespace(t.Name())
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() })
+	return n
+}
+
+// descriptors returns how many file descriptors the process has.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// do runs f in a namespace and fails where it fails.
+func do(t *testing.T, n *lab.Namespace, f func() error) {
+	t.Helper()
+	if err := n.Do(f); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,219 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ring is one io_uring (io_uring(7)): a queue of submissions and one of
+// completions, shared with the kernel. It is made disabled; the thread that
+// enables it is the only one that may use it from then on. Until then anyone
+// may, one at a time.
+type ring struct {
+	fd      int
+	queues  []byte // mapping of both queues' indices and of the completions
+	entries []byte // mapping of the submissions
+
+	submitHead, submitTail *uint32
+	submissions            []sqe
+	tail                   uint32 // of the submissions, ahead of what the kernel was told
+
+	completeHead, completeTail *uint32
+	completions                []cqe
+}
+
+// newRing makes a ring for so many submissions and completions at a time, both
+// powers of two.
+func newRing(submissions, completions uint32) (*ring, error) {
+	p := params{
+		flags: setupCQSize | setupDisabled | setupSubmitAll | setupSingleIssuer |
+			setupDeferTaskrun | setupNoSQArray,
+		cqEntries: completions,
+	}
+	fd, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, uintptr(submissions), uintptr(unsafe.Pointer(&p)), 0)
+	if errno != 0 {
+		return nil, fmt.Errorf("io_uring_setup: %w", explainRing(errno))
+	}
+	r := &ring{fd: int(fd)}
+	if err := r.setUp(&p); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+// explainRing adds what an operator can do, or has done.
+func explainRing(errno unix.Errno) error {
+	switch errno {
+	case unix.ENOSYS:
+		return fmt.Errorf("%w: the kernel is built without it, or a seccomp profile hides it", errno)
+	case unix.EPERM, unix.EACCES:
+		return fmt.Errorf("%w: by the sysctl kernel.io_uring_disabled, a seccomp profile or a security module", errno)
+	case unix.EINVAL:
+		return fmt.Errorf("%w: the kernel is older than 6.7", errno)
+	case unix.ENOMEM:
+		return fmt.Errorf("%w: out of memory, or of what RLIMIT_MEMLOCK lets this user lock", errno)
+	}
+	return errno
+}
+
+// setUp maps the queues, and looks whether the kernel has the operations.
+func (r *ring) setUp(p *params) error {
+	if p.features&featureSingleMmap == 0 {
+		return fmt.Errorf("io_uring_setup: %w", explainRing(unix.EINVAL))
+	}
+	const shared = unix.MAP_SHARED | unix.MAP_POPULATE
+	const readWrite = unix.PROT_READ | unix.PROT_WRITE
+	var err error
+	size := int(p.cq.cqes) + int(p.cqEntries)*int(unsafe.Sizeof(cqe{}))
+	if r.queues, err = unix.Mmap(r.fd, offsetQueues, size, readWrite, shared); err != nil {
+		return fmt.Errorf("map io_uring: %w", err)
+	}
+	size = int(p.sqEntries) * int(unsafe.Sizeof(sqe{}))
+	if r.entries, err = unix.Mmap(r.fd, offsetSQEs, size, readWrite, shared); err != nil {
+		return fmt.Errorf("map io_uring: %w", err)
+	}
+	r.submitHead = (*uint32)(unsafe.Pointer(&r.queues[p.sq.head]))
+	r.submitTail = (*uint32)(unsafe.Pointer(&r.queues[p.sq.tail]))
+	r.submissions = unsafe.Slice((*sqe)(unsafe.Pointer(&r.entries[0])), p.sqEntries)
+	r.completeHead = (*uint32)(unsafe.Pointer(&r.queues[p.cq.head]))
+	r.completeTail = (*uint32)(unsafe.Pointer(&r.queues[p.cq.tail]))
+	r.completions = unsafe.Slice((*cqe)(unsafe.Pointer(&r.queues[p.cq.cqes])), p.cqEntries)
+
+	var ops probe
+	if err := r.register(registerProbe, unsafe.Pointer(&ops), len(ops.ops)); err != nil {
+		return err
+	}
+	if ops.lastOp < opReadMultishot || ops.ops[opReadMultishot].flags&probeSupported == 0 {
+		return fmt.Errorf("io_uring: no multishot reads: %w", explainRing(unix.EINVAL))
+	}
+	return nil
+}
+
+// register makes one of the register operations.
+func (r *ring) register(op uintptr, arg unsafe.Pointer, n int) error {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), uintptr(n), 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("io_uring_register %d: %w", op, explainRing(errno))
+	}
+	return nil
+}
+
+// next returns a cleared submission to fill in, which goes to the kernel at
+// the next enter. There must be room: see [ring.pending].
+func (r *ring) next() *sqe {
+	s := &r.submissions[r.tail&uint32(len(r.submissions)-1)]
+	*s = sqe{}
+	r.tail++
+	return s
+}
+
+// pending returns how many submissions the kernel has not taken yet.
+func (r *ring) pending() uint32 { return r.tail - atomic.LoadUint32(r.submitHead) }
+
+// enter hands the submissions over, lets the kernel work, and waits until
+// there are as many completions as it is told. It may return early.
+func (r *ring) enter(wait int) error {
+	atomic.StoreUint32(r.submitTail, r.tail)
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.pending()), uintptr(wait), enterGetEvents, 0, 0)
+	switch errno {
+	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY: // the latter two: first take what is completed
+		return nil
+	}
+	return fmt.Errorf("io_uring_enter: %w", errno)
+}
+
+// pop returns the next completion, if there is one.
+func (r *ring) pop() (c cqe, ok bool) {
+	head := atomic.LoadUint32(r.completeHead)
+	if head == atomic.LoadUint32(r.completeTail) {
+		return cqe{}, false
+	}
+	c = r.completions[head&uint32(len(r.completions)-1)]
+	atomic.StoreUint32(r.completeHead, head+1)
+	return c, true
+}
+
+// close gives the ring back. The kernel cancels what still runs, at a time of
+// its own.
+func (r *ring) close() error {
+	for _, m := range [][]byte{r.queues, r.entries} {
+		if m != nil {
+			_ = unix.Munmap(m) // fails only for what is no mapping
+		}
+	}
+	if err := unix.Close(r.fd); err != nil {
+		return fmt.Errorf("close io_uring: %w", err)
+	}
+	return nil
+}
+
+// pool is a ring of provided buffers: memory from which the kernel takes one
+// for each frame that it reads. All of the kernel's looking at it happens in
+// system calls of the ring's own thread, so that plain stores do.
+type pool struct {
+	memory []byte // the buffers, one after the other
+	queue  []byte // mapping of free
+	free   []buffer
+	size   int // of a buffer, in bytes
+	tail   uint16
+}
+
+// newPool returns a pool of count buffers, a power of two, of at least size
+// bytes. It holds none until [pool.give].
+func newPool(count, size int) (*pool, error) {
+	// An odd number of cache lines: with a power of two the beginnings of all
+	// frames, which are what is read, would fall into the same few cache sets.
+	const line = 64
+	p := &pool{size: ((size+line-1)/line | 1) * line}
+	var err error
+	if p.memory, err = allocate(count * p.size); err != nil {
+		return nil, err
+	}
+	if p.queue, err = allocate(count * int(unsafe.Sizeof(buffer{}))); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	p.free = unsafe.Slice((*buffer)(unsafe.Pointer(&p.queue[0])), count)
+	return p, nil
+}
+
+// allocate returns zeroed memory outside the collector's realm, aligned to
+// pages, as the kernel wants it.
+func allocate(size int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("allocate %d bytes: %w", size, err)
+	}
+	return b, nil
+}
+
+// data returns the first n bytes of a buffer.
+func (p *pool) data(id uint16, n int) []byte {
+	return p.memory[int(id)*p.size:][:n:p.size]
+}
+
+// give lets the kernel use buffers again.
+func (p *pool) give(ids []uint16) {
+	mask := uint16(len(p.free) - 1)
+	for i, id := range ids {
+		b := &p.free[(p.tail+uint16(i))&mask]
+		b.addr = uint64(uintptr(unsafe.Pointer(&p.memory[int(id)*p.size])))
+		b.length = uint32(p.size)
+		b.id = id
+	}
+	p.tail += uint16(len(ids))
+	p.free[0].tail = p.tail
+}
+
+func (p *pool) close() error {
+	var errs []error
+	for _, m := range [][]byte{p.memory, p.queue} {
+		if m != nil {
+			errs = append(errs, unix.Munmap(m))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,95 @@
+package wire
+
+import (
+	"fragwall/packet"
+	"fragwall/tun"
+)
+
+// Where in their headers TCP and UDP keep the checksum, and the least that
+// the headers have, in bytes (RFC 9293 §3.1, RFC 768).
+const (
+	tcpChecksum = 16
+	udpChecksum = 6
+	tcpHeader   = 20
+	udpHeader   = 8
+)
+
+// checkOffload holds a frame's Offload against the packet that was decoded
+// from it. The Offload comes from whoever sent the frame, and says what
+// becomes of the packet after the policy has judged it: where a checksum is
+// stored, and where the headers end that every segment gets. One that would
+// change what the policy read, or makes the kernel read other headers than the
+// policy did, is unsound.
+//
+// length is that of the longest packet which the frame stands for, in bytes.
+func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why packet.Reason) {
+	o := &f.Offload
+	if o.Flags&tun.NeedsChecksum != 0 && !checksumSound(o, p) {
+		return 0, packet.OffloadHeader
+	}
+	length = len(f.Data) - p.Network
+	if !o.Segmented() {
+		return length, packet.Passed
+	}
+	headers, ok := segmentHeaders(f, p)
+	if !ok || p.End != len(f.Data) || o.SegmentSize == 0 {
+		return 0, packet.OffloadHeader
+	}
+	return min(length, headers+int(o.SegmentSize)), packet.Passed
+}
+
+// checksumSound reports whether the checksum covers nothing but what is behind
+// the IP header, and is stored behind all that the policy reads.
+func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
+	from := p.Network
+	switch {
+	case p.Fragment.Present:
+		from = p.Fragment.Payload
+	case p.Kind == packet.IPv4 || p.Kind == packet.IPv6:
+		from = p.Upper
+	}
+	read := from
+	switch {
+	case p.Fragment.Present: // is read once the checksum is complete
+	case p.Transport == packet.Ports:
+		read += 4
+	case p.Transport == packet.ICMP:
+		read += 2
+	}
+	start := int(o.ChecksumStart)
+	field := start + int(o.ChecksumOffset)
+	return start >= from && field >= read && field+2 <= p.End
+}
+
+// segmentHeaders returns how many bytes of headers, from the network header
+// on, each packet gets that the frame is cut into. It reports false where the
+// packet is not of the kind that the Offload says.
+func segmentHeaders(f *tun.Frame, p *packet.Parsed) (int, bool) {
+	o := &f.Offload
+	if p.Transport != packet.Ports || p.Fragment.Present {
+		return 0, false
+	}
+	var protocol uint8
+	var size, field int
+	switch o.GSO {
+	case tun.GSOTCPv4, tun.GSOTCPv4 | tun.GSOECN, tun.GSOTCPv6, tun.GSOTCPv6 | tun.GSOECN:
+		if (p.Kind == packet.IPv4) != (o.GSO&^tun.GSOECN == tun.GSOTCPv4) || p.Upper+tcpHeader > p.End {
+			return 0, false
+		}
+		protocol, size, field = packet.ProtocolTCP, int(f.Data[p.Upper+12]>>4)*4, tcpChecksum
+		if size < tcpHeader {
+			return 0, false
+		}
+	case tun.GSOUDP:
+		protocol, size, field = packet.ProtocolUDP, udpHeader, udpChecksum
+	default:
+		return 0, false
+	}
+	if p.Protocol != protocol || p.Upper+size > p.End {
+		return 0, false
+	}
+	if o.Flags&tun.NeedsChecksum != 0 && (int(o.ChecksumStart) != p.Upper || int(o.ChecksumOffset) != field) {
+		return 0, false
+	}
+	return p.Upper + size - p.Network, true
+}
