@@ -30,6 +30,10 @@ tap = "fw-out"
 nic = "nic-out"
 `
 
+// bridgeOutside, behind devices, joins the outside by a bridge, and so leaves
+// the inside to a redirect.
+const bridgeOutside = "join = \"bridge\"\n"
+
 const acceptAll = `
 [policy]
 default = "accept"

@@ -62,8 +62,7 @@ func etherTypes() (frames [][]byte) {
 }
 
 // groupAddresses are frames to the link-local groups that bridges keep to
-// themselves, all but that of pause frames, and to others that stand for a
-// protocol.
+// themselves, and to others that stand for a protocol.
 func groupAddresses() (frames [][]byte) {
 	add := func(group string, etherType uint16) {
 		f := packettest.Datagram{}.Ethernet(etherType, packettest.Body(46))
@@ -71,9 +70,7 @@ func groupAddresses() (frames [][]byte) {
 		frames = append(frames, f)
 	}
 	for last := range byte(0x10) {
-		if last != 1 {
-			add(string([]byte{0x01, 0x80, 0xc2, 0, 0, last}), 0x88b5)
-		}
+		add(string([]byte{0x01, 0x80, 0xc2, 0, 0, last}), 0x88b5)
 	}
 	add("\x01\x80\xc2\x00\x00\x00", 38)     // spanning tree
 	add("\x01\x80\xc2\x00\x00\x02", 0x8809) // LACP

@@ -76,7 +76,7 @@ func TestRunErrors(t *testing.T) {
 			}
 			before := describe(t, n.Middle)
 			strangers := watch(t, n)
-			p := launch(t, n.Middle, test.prepare, "run", "-c", configure(t, devices+acceptAll))
+			p := launch(t, n.Middle, test.prepare, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
 			if code := p.wait(t); code != 1 {
 				t.Errorf("exit code %d", code)
 			}
@@ -97,11 +97,11 @@ func TestRunErrors(t *testing.T) {
 
 // TestTwoAtOnce starts the program where it runs already.
 func TestTwoAtOnce(t *testing.T) {
-	b := start(t, newNetwork(t), acceptAll)
+	b := start(t, newNetwork(t), bridgeOutside+acceptAll)
 	for _, test := range []struct{ configuration, want string }{
 		{devices, `"fw-in"`},
 		{strings.ReplaceAll(devices, `"fw-in"`, `"fw-more"`), `"nic-in"`},
-		{strings.ReplaceAll(devices, `tap = "fw-in"`, "tap = \"fw-more\"\nbridge = \"fw-in-br\""), `"fw-in-br"`},
+		{strings.ReplaceAll(strings.ReplaceAll(devices, `"fw-out"`, `"fw-more"`), "tap = \"fw-in\"\nnic = \"nic-in\"", `tap = "fw-another"`), `"fw-out-br"`},
 	} {
 		before := describe(t, b.Middle)
 		p := launch(t, b.Middle, nil, "run", "-c", configure(t, test.configuration+acceptAll))

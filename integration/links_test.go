@@ -13,21 +13,21 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// TestKilledAndStartedAgain leaves the bridges to the next that runs, and the
-// NICs in them. What sysctls were before, nobody knows then.
+// TestKilledAndStartedAgain leaves a redirect and a bridge to the next that
+// runs. What the switch of netfilter was before, nobody knows then.
 func TestKilledAndStartedAgain(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
 	before := describe(t, n.Middle)
-	killed := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	killed := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
 	killed.ready(t)
 	killed.signal(t, syscall.SIGKILL)
 	killed.wait(t)
-	if !strings.Contains(describe(t, n.Middle), "fw-in-br") {
-		t.Fatal("the kernel removed the bridge itself")
+	if now := describe(t, n.Middle); !strings.Contains(now, "fw-out-br") || now == before {
+		t.Fatal("the kernel took all away itself")
 	}
 	b := &box{Network: n}
-	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
 	b.ready(t)
 	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{4000})
 	b.settle(t)
@@ -49,9 +49,9 @@ func setLink(t *testing.T, n *lab.Network, name string, set func(netlink.Link) e
 
 // TestLinksGoDownAndUp has each device be down while frames come.
 func TestLinksGoDownAndUp(t *testing.T) {
-	w := startMute(t, acceptAll)
+	w := startMute(t, bridgeOutside+acceptAll)
 	f := families[0]
-	for _, device := range []string{lab.InsideNIC, lab.OutsideNIC, "fw-in", "fw-out", "fw-in-br", "fw-out-br"} {
+	for _, device := range []string{lab.InsideNIC, lab.OutsideNIC, "fw-in", "fw-out", "fw-out-br"} {
 		t.Run(device, func(t *testing.T) {
 			setLink(t, w.Network, device, netlink.LinkSetDown)
 			for from := range packet.Side(packet.Sides) {

@@ -67,11 +67,21 @@ func differing(name string, a, b any) (keys []string) {
 type Interface struct {
 	TAP     string `key:"tap"`
 	NIC     string `key:"nic"`     // joined to the TAP; "" if nothing is
-	Bridge  string `key:"bridge"`  // that joins them; "" if there is no NIC
+	Join    Join   `key:"join"`    // how, if there is a NIC
+	Bridge  string `key:"bridge"`  // that joins them; "" in [JoinRedirect], or if there is no NIC
 	MTU     int    `key:"mtu"`     // of the TAP, in bytes, without the Ethernet header
 	Queues  int    `key:"queues"`  // of the TAP; 0: one a CPU
 	Offload bool   `key:"offload"` // whether the TAP's frames carry virtio-net headers
 }
+
+// Join is how a NIC is joined to the TAP.
+type Join uint8
+
+// The ways to join.
+const (
+	JoinRedirect Join = iota // by the kernel's traffic control
+	JoinBridge               // by a bridge
+)
 
 // Fragments says what happens to fragments, and what those in waiting may
 // cost, both directions together.

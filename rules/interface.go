@@ -38,27 +38,35 @@ func readInterface(t table, example string) Interface {
 	} else if t.values != nil {
 		tap.fail("missing; add tap = %q", example)
 	}
-	t.joinBridge(&i)
+	t.joinNIC(&i)
 
-	for _, key := range []string{"queues", "offload"} {
-		if f := t.field(key); f.set() {
-			f.note("accepted, but does not act yet")
-		}
-	}
 	if i.MTU < minMTUIPv6 {
 		t.field("mtu").note("IPv6 needs %d at least", minMTUIPv6)
 	}
 	return i
 }
 
-// joinBridge checks the bridge against the NIC, and names it where the file
-// doesn't.
-func (t table) joinBridge(i *Interface) {
-	nic, bridge := t.field("nic"), t.field("bridge")
+// joinNIC checks how the NIC is joined, and names the bridge where the file
+// doesn't. Who names a bridge wants one.
+func (t table) joinNIC(i *Interface) {
+	nic, bridge, join := t.field("nic"), t.field("bridge"), t.field("join")
+	standard := "redirect"
+	if bridge.set() {
+		standard = "bridge"
+	}
+	if join.choice(standard, []string{"redirect", "bridge"}) == "bridge" {
+		i.Join = JoinBridge
+	}
+	for key, f := range map[string]field{"bridge": bridge, "join": join} {
+		if f.set() && !nic.set() {
+			f.fail("it joins the TAP to a nic, and there is none; add nic, or remove %s", key)
+		}
+	}
 	switch {
-	case bridge.set() && !nic.set():
-		bridge.fail("it joins the TAP to a nic, and there is none; add nic, or remove bridge")
-	case nic.set() && !bridge.set() && i.TAP != "":
+	case !nic.set():
+	case i.Join == JoinRedirect && bridge.set():
+		bridge.fail("a redirect has no bridge; remove bridge, or set join = \"bridge\"")
+	case i.Join == JoinBridge && !bridge.set() && i.TAP != "":
 		i.Bridge = i.TAP + "-br"
 		if len(i.Bridge) > maxName {
 			nic.fail("the bridge's default name %q has %d bytes, and devices have at most %d; set bridge to a shorter one",

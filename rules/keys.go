@@ -11,8 +11,8 @@ import (
 // contract is every key of the configuration, by table. Of [sets], which has
 // none here, users choose the names.
 var contract = map[string][]string{
-	"inside":  {"tap", "nic", "bridge", "mtu", "queues", "offload"},
-	"outside": {"tap", "nic", "bridge", "mtu", "queues", "offload"},
+	"inside":  {"tap", "nic", "join", "bridge", "mtu", "queues", "offload"},
+	"outside": {"tap", "nic", "join", "bridge", "mtu", "queues", "offload"},
 	"fragments": {
 		"mode", "emit", "timeout_ipv4", "timeout_ipv6", "memory", "max_fragments", "max_datagrams",
 	},

@@ -86,7 +86,7 @@ func foreignBridge() (string, error) {
 		return "", fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
-		if l.Type() == "bridge" && l.Attrs().Alias != bridgeAlias {
+		if _, ours := aliasState(l); l.Type() == "bridge" && !ours {
 			return l.Attrs().Name, nil
 		}
 	}

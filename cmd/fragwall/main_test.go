@@ -39,7 +39,7 @@ func TestExecute(t *testing.T) {
 		return path
 	}
 	valid, wrong := file("valid.toml", validFile), file("wrong.toml", wrongFile)
-	noted := file("noted.toml", strings.Replace(validFile, "[outside]", "queues = 2\n[outside]", 1))
+	noted := file("noted.toml", strings.Replace(validFile, "[outside]", "mtu = 1000\n[outside]", 1))
 	missing := filepath.Join(dir, "missing.toml")
 
 	for _, test := range []struct {
@@ -56,7 +56,7 @@ func TestExecute(t *testing.T) {
 		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
 
 		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
-		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*does not act yet\n$`},
+		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n$`},
 		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},
 		{"check of no file", []string{"check", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
 		{"check of a directory", []string{"check", "-c", dir}, 2, `^$`, `^.*\Q` + dir + `\E.*\n$`},

@@ -1,0 +1,139 @@
+package tun
+
+import (
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// bridgeAlias marks a bridge as fragwall's, and is followed by the mark of the
+// NIC in it (/sys/class/net/DEVICE/ifalias).
+const bridgeAlias = "fragwall %08x"
+
+// aliasState reads a bridge's alias. It reports false for a bridge that is not
+// fragwall's.
+func aliasState(bridge netlink.Link) (nicState, bool) {
+	var mark uint32
+	if n, err := fmt.Sscanf(bridge.Attrs().Alias, bridgeAlias, &mark); n != 1 || err != nil || bridge.Type() != "bridge" {
+		return nicState{}, false
+	}
+	return stateOf(mark)
+}
+
+// bridge puts the NIC and the TAP into a new bridge.
+func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) error {
+	if err := removeLeftover(c.Bridge); err != nil {
+		return err
+	}
+	if err := j.bypassNetfilter(); err != nil {
+		return err
+	}
+	bridge, err := j.addBridge(c, before)
+	if err != nil {
+		return fmt.Errorf("bridge %q: %w", c.Bridge, err)
+	}
+	for _, port := range []netlink.Link{nic, tap} {
+		if err := j.addPort(bridge, port); err != nil {
+			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(bridge); err != nil {
+		return fmt.Errorf("bridge %q: bring up: %w", c.Bridge, err)
+	}
+	return nil
+}
+
+// unbridge takes a NIC out of a killed fragwall's bridge, and returns the
+// NIC's state from before. It reports false where the NIC is in no bridge.
+func unbridge(nic netlink.Link) (nicState, bool, error) {
+	a := nic.Attrs()
+	if a.MasterIndex == 0 {
+		return nicState{}, false, nil
+	}
+	master, err := netlink.LinkByIndex(a.MasterIndex)
+	if err != nil {
+		return nicState{}, false, fmt.Errorf("nic %q: its bridge: %w", a.Name, err)
+	}
+	state, ours := aliasState(master)
+	if !ours {
+		return nicState{}, false, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
+	}
+	return state, true, removeLeftover(master.Attrs().Name)
+}
+
+// removeLeftover removes a bridge of that name if a killed fragwall left it:
+// its alias says so, and its TAP went with the process.
+func removeLeftover(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil // the usual case; what else is wrong shows when it is made
+	}
+	if _, ours := aliasState(link); !ours {
+		return fmt.Errorf("bridge %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == link.Attrs().Index && l.Type() == "tuntap" {
+			return fmt.Errorf("bridge %q: %w and serves another fragwall", name, ErrExists)
+		}
+	}
+	if err := netlink.LinkDel(link); err != nil {
+		return fmt.Errorf("bridge %q: remove what a killed fragwall left: %w", name, err)
+	}
+	return nil
+}
+
+// groupForward are the link-local group addresses 01:80:c2:00:00:00 to 0f that
+// the bridge forwards, a bit each (IEEE 802.1Q table 8-1). The kernel refuses
+// the three lowest for a bridge as a whole, and for a port only that of MAC
+// pause frames, which no bridge forwards (net/bridge/br_private.h,
+// BR_GROUPFWD_RESTRICTED and BR_GROUPFWD_MACPAUSE).
+const (
+	groupForward     = uint16(0xfff8)
+	groupForwardPort = uint16(0xfffd)
+)
+
+// addBridge makes the bridge: a new one has neither STP nor VLAN filtering; it
+// gets no snooping and keeps quiet.
+func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error) {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = c.Bridge
+	attributes.MTU = c.MTU
+	no, forward := false, groupForward
+	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return nil, err
+	}
+	j.undo.push(func() error { return netlink.LinkDel(bridge) })
+	if err := netlink.LinkSetAlias(bridge, fmt.Sprintf(bridgeAlias, before.mark())); err != nil {
+		return nil, fmt.Errorf("set alias: %w", err)
+	}
+	if err := netlink.LinkSetARPOff(bridge); err != nil {
+		return nil, fmt.Errorf("turn arp off: %w", err)
+	}
+	// No route leads back over a bridge without addresses, so that with strict
+	// filtering no IPv4 packet that is addressed to the bridge's MAC gets in.
+	if err := j.setSysctl("net/ipv4/conf/"+c.Bridge+"/rp_filter", "1"); err != nil {
+		return nil, err
+	}
+	return bridge, j.setSysctl(ipv6Switch(c.Bridge), "1")
+}
+
+// addPort puts a device into the bridge, as a port that learns nothing and
+// lets everything pass.
+func (j *Junction) addPort(bridge, port netlink.Link) error {
+	if err := netlink.LinkSetMaster(port, bridge); err != nil {
+		return err
+	}
+	j.undo.push(func() error { return netlink.LinkSetNoMaster(port) })
+	if err := netlink.LinkSetLearning(port, false); err != nil {
+		return fmt.Errorf("turn learning off: %w", err)
+	}
+	if err := netlink.LinkSetBRSlaveGroupFwdMask(port, groupForwardPort); err != nil {
+		return fmt.Errorf("forward link-local groups: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package tun
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Large receive offload has a NIC merge segments so that they can't be taken
+// apart again as they were. A bridge turns it off on its ports for that
+// (net/core/dev.c, dev_disable_lro); a redirect has to ask for it
+// (include/uapi/linux/ethtool.h).
+const lroFlag = 1 << 15 // ETH_FLAG_LRO
+
+// ethtoolValue is struct ethtool_value.
+type ethtoolValue struct{ cmd, data uint32 }
+
+// ethtoolRequest is struct ifreq with a pointer.
+type ethtoolRequest struct {
+	name [unix.IFNAMSIZ]byte
+	data unsafe.Pointer
+	_    [16]byte
+}
+
+// ethtool gets or sets a NIC's flags. A driver that has none is no error.
+func ethtool(name string, v *ethtoolValue) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("ethtool: %w", err)
+	}
+	defer unix.Close(fd)
+	r := ethtoolRequest{data: unsafe.Pointer(v)}
+	copy(r.name[:unix.IFNAMSIZ-1], name)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&r)))
+	if errno != 0 && errno != unix.EOPNOTSUPP {
+		return fmt.Errorf("ethtool: %w", errno)
+	}
+	return nil
+}
+
+// receiveMerging reports whether a NIC's large receive offload is on.
+func receiveMerging(name string) (bool, error) {
+	v := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
+	err := ethtool(name, &v)
+	return v.data&lroFlag != 0, err
+}
+
+// setReceiveMerging turns a NIC's large receive offload on or off.
+func setReceiveMerging(name string, on bool) error {
+	v := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
+	if err := ethtool(name, &v); err != nil || v.data&lroFlag != 0 == on {
+		return err
+	}
+	v.cmd, v.data = unix.ETHTOOL_SFLAGS, v.data^lroFlag
+	return ethtool(name, &v)
+}

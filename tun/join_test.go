@@ -1,0 +1,422 @@
+package tun
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// methods are the ways to join, by the bridge's name that asks for each.
+var methods = map[string]string{"redirect": "", "bridge": "fw-br"}
+
+// network is two hosts and the middle between them; see [namespace].
+func network(t *testing.T) *lab.Network {
+	t.Helper()
+	n, err := lab.New()
+	if err != nil && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	return n
+}
+
+// state describes all that joining may change in the calling thread's
+// namespace.
+func state() (map[string]string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	s := make(map[string]string)
+	for _, l := range links {
+		a := l.Attrs()
+		qdiscs, err := netlink.QdiscList(l)
+		if err != nil {
+			return nil, err
+		}
+		off, _ := os.ReadFile("/proc/sys/net/ipv6/conf/" + a.Name + "/disable_ipv6")
+		const flags = unix.IFF_UP | unix.IFF_PROMISC | unix.IFF_NOARP | unix.IFF_ALLMULTI
+		s[a.Name] = fmt.Sprintf("mtu %d, flags %x, promiscuity %d, master %d, alias %q, %d qdiscs, disable_ipv6 %s",
+			a.MTU, a.RawFlags&flags, a.Promisc, a.MasterIndex, a.Alias, len(qdiscs), strings.TrimSpace(string(off)))
+	}
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		value, _ := os.ReadFile("/proc/sys/net/bridge/bridge-nf-call-" + family)
+		s[family] = string(value)
+	}
+	return s, nil
+}
+
+// unchangedBy fails where f leaves another state than it found.
+func unchangedBy(t *testing.T, f func() error) error {
+	t.Helper()
+	before, err := state()
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	after, err := state()
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(before, after) {
+		t.Errorf("before\n%s\nafter\n%s", show(before), show(after))
+	}
+	return nil
+}
+
+func show(s map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		fmt.Fprintf(&b, "\t%s: %s\n", name, s[name])
+	}
+	return b.String()
+}
+
+// joined makes a TAP and joins it to a NIC while f runs.
+func joined(c JoinConfig, f func() error) error {
+	tap, err := OpenTAP(TAPConfig{Name: c.TAP, MTU: c.MTU, Queues: 1})
+	if err != nil {
+		return err
+	}
+	defer tap.Close()
+	j, err := Join(c)
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return errors.Join(err, j.Close())
+	}
+	return errors.Join(j.Close(), j.Close(), tap.Close())
+}
+
+// nicStates are those that a NIC may be in when it is joined.
+var nicStates = map[string]func(nic netlink.Link) error{
+	"as made":     func(netlink.Link) error { return nil },
+	"down":        netlink.LinkSetDown,
+	"small mtu":   func(nic netlink.Link) error { return netlink.LinkSetMTU(nic, 1300) },
+	"promiscuous": netlink.SetPromiscOn,
+	"without ipv6": func(nic netlink.Link) error {
+		return lab.Sysctl(map[string]string{ipv6Switch(nic.Attrs().Name): "1"})
+	},
+}
+
+func TestJoinIsUndone(t *testing.T) {
+	for method, bridge := range methods {
+		for name, prepare := range nicStates {
+			t.Run(method+"/"+name, func(t *testing.T) {
+				do(t, network(t).Middle, func() error {
+					nic, err := netlink.LinkByName(lab.InsideNIC)
+					if err == nil {
+						err = prepare(nic)
+					}
+					if err != nil {
+						return err
+					}
+					return unchangedBy(t, func() error {
+						return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error {
+							nic, err := netlink.LinkByName(lab.InsideNIC)
+							if a := nic.Attrs(); a.MTU != 1400 || a.RawFlags&unix.IFF_UP == 0 || a.Promisc == 0 {
+								t.Errorf("joined: %+v", a)
+							}
+							return err
+						})
+					})
+				})
+			})
+		}
+	}
+}
+
+// TestKilledProcessIsUndone leaves a NIC as a killed process does, joins it
+// again by each method, and expects the state from before the first time.
+func TestKilledProcessIsUndone(t *testing.T) {
+	for first, firstBridge := range methods {
+		for second, secondBridge := range methods {
+			for name, prepare := range nicStates {
+				t.Run(first+"/"+second+"/"+name, func(t *testing.T) {
+					do(t, network(t).Middle, func() error {
+						nic, err := netlink.LinkByName(lab.InsideNIC)
+						if err == nil {
+							err = errors.Join(prepare(nic), lab.Sysctl(map[string]string{
+								"net/bridge/bridge-nf-call-iptables":  "0",
+								"net/bridge/bridge-nf-call-ip6tables": "0",
+								"net/bridge/bridge-nf-call-arptables": "0",
+							}))
+						}
+						if err != nil {
+							return err
+						}
+						return unchangedBy(t, func() error {
+							tap, err := OpenTAP(TAPConfig{Name: "fw-in", MTU: 1400, Queues: 1})
+							if err != nil {
+								return err
+							}
+							if _, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: firstBridge, MTU: 1400}); err != nil {
+								return err
+							}
+							if err := tap.Close(); err != nil {
+								return err
+							}
+							return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: secondBridge, MTU: 1450}, func() error { return nil })
+						})
+					})
+				})
+			}
+		}
+	}
+}
+
+func TestJoinFails(t *testing.T) {
+	tests := []struct {
+		name    string
+		prepare func() error
+		change  func(*JoinConfig)
+		want    string // of both methods, or of the one in only
+		only    string
+	}{
+		{"no nic", nil, func(c *JoinConfig) { c.NIC = "none" }, `join "none" to "fw-in": nic "none": no such interface`, ""},
+		{"no tap", nil, func(c *JoinConfig) { c.TAP = "none" }, `join "nic-in" to "none": tap "none": Link not found`, ""},
+		{"loopback", nil, func(c *JoinConfig) { c.NIC = "lo" }, `nic "lo" is the loopback interface`, ""},
+		{"addresses", func() error { return addAddresses("10.9.0.1/24", "2001:db8:9::1/64", "fe80::9/64") }, nil,
+			`nic "nic-in" has addresses that would stop working (10.9.0.1/24, 2001:db8:9::1/64): remove them, or choose a nic without`, ""},
+		{"another's bridge", func() error { return addBridge("br0", true) }, nil,
+			`nic "nic-in" belongs to another bridge or bond already (br0): take it out first`, ""},
+		{"the bridge's name", func() error { return addBridge("fw-br", false) }, nil,
+			`bridge "fw-br": device exists and is not fragwall's: remove it or choose another name`, "bridge"},
+		{"netfilter of other bridges", func() error { return addBridge("br0", false) }, nil,
+			`sysctl net.bridge.bridge-nf-call-iptables is 1 and sends bridged frames through netfilter; fragwall does not turn it off, because bridge "br0" may rely on it`, "bridge"},
+		{"classifier", addClassifier, nil,
+			`redirect "nic-in" to "fw-in": add clsact: file exists: the interface has a classifier of its own (see "tc qdisc"): remove it, or join by a bridge`, "redirect"},
+		{"mtu", nil, func(c *JoinConfig) { c.MTU = 10 }, `nic "nic-in": set mtu 10: invalid argument`, "redirect"},
+		{"served by another", joinToOther, nil, `nic "nic-in" is joined to "other" already, by another fragwall`, "redirect"},
+		{"bridged by another", bridgeToOther, nil, `bridge "other-br": device exists and serves another fragwall`, "bridge"},
+	}
+	for _, tt := range tests {
+		for method, bridge := range methods {
+			if tt.only != "" && tt.only != method {
+				continue
+			}
+			t.Run(tt.name+"/"+method, func(t *testing.T) {
+				do(t, network(t).Middle, func() error {
+					tap, err := OpenTAP(TAPConfig{Name: "fw-in", MTU: 1400, Queues: 1})
+					if err != nil {
+						return err
+					}
+					defer tap.Close()
+					if tt.prepare != nil {
+						if err := tt.prepare(); err != nil {
+							return err
+						}
+					}
+					return unchangedBy(t, func() error {
+						c := JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}
+						if tt.change != nil {
+							tt.change(&c)
+						}
+						if _, err := Join(c); err == nil || !strings.Contains(err.Error(), tt.want) {
+							t.Errorf("got %v\nwant %s", err, tt.want)
+						}
+						return nil
+					})
+				})
+			})
+		}
+	}
+}
+
+func addAddresses(addresses ...string) error {
+	nic, err := netlink.LinkByName(lab.InsideNIC)
+	if err != nil {
+		return err
+	}
+	for _, text := range addresses {
+		a, err := netlink.ParseAddr(text)
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(nic, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func addBridge(name string, enslave bool) error {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = name
+	bridge := &netlink.Bridge{LinkAttrs: attributes}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return err
+	}
+	if err := lab.Sysctl(map[string]string{"net/bridge/bridge-nf-call-iptables": "1"}); err != nil || !enslave {
+		return err
+	}
+	nic, err := netlink.LinkByName(lab.InsideNIC)
+	if err != nil {
+		return err
+	}
+	return netlink.LinkSetMaster(nic, bridge)
+}
+
+func addClassifier() error {
+	nic, err := netlink.LinkByName(lab.InsideNIC)
+	if err != nil {
+		return err
+	}
+	return netlink.QdiscAdd(clsact(nic))
+}
+
+// joinToOther joins the NIC to a TAP that stays. The devices go with the
+// test's namespace.
+func joinToOther() error { return join("") }
+
+func bridgeToOther() error { return join("other-br") }
+
+func join(bridge string) error {
+	if _, err := OpenTAP(TAPConfig{Name: "other", MTU: 1400, Queues: 1}); err != nil {
+		return err
+	}
+	_, err := Join(JoinConfig{TAP: "other", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400})
+	return err
+}
+
+// TestNICVanishes removes the NIC under a junction.
+func TestNICVanishes(t *testing.T) {
+	for method, bridge := range methods {
+		t.Run(method, func(t *testing.T) {
+			do(t, network(t).Middle, func() error {
+				return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
+					nic, err := netlink.LinkByName(lab.InsideNIC)
+					if err != nil {
+						return err
+					}
+					return netlink.LinkDel(nic)
+				})
+			})
+		})
+	}
+}
+
+// TestJoinedWireIsTransparent sends frames from host to host over two joined
+// TAPs: they must arrive as they left, whatever they are and whoever they are
+// for.
+func TestJoinedWireIsTransparent(t *testing.T) {
+	header := func(dst, rest string) []byte {
+		b, err := hex.DecodeString(strings.ReplaceAll(dst+"0200000000aa"+rest, " ", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(b, bytes.Repeat([]byte{0x5a}, 60)...)
+	}
+	frames := map[string][]byte{
+		"to anyone":              header("ffffffffffff", "88b5"),
+		"to a stranger":          header("0200000000bb", "88b5"),
+		"to a group":             header("33330000abcd", "88b5"),
+		"ieee 802.3":             header("0200000000bb", "0040 aaaa03"),
+		"lldp":                   header("0180c200000e", "88cc"),
+		"eapol":                  header("0180c2000003", "888e"),
+		"priority tag":           header("0200000000bb", "8100 e000 88b5"),
+		"vlan":                   header("0200000000bb", "8100 0005 88b5"),
+		"service vlan":           header("0200000000bb", "88a8 0005 88b5"),
+		"vlan in a service vlan": header("0200000000bb", "88a8 0005 8100 0006 88b5"),
+		"three tags":             header("0200000000bb", "8100 0005 8100 0006 8100 0007 88b5"),
+		"shortest":               header("0200000000bb", "88b5")[:14],
+		"longest":                append(header("0200000000bb", "88b5"), make([]byte, 1514-74)...),
+		"longest with a tag":     append(header("0200000000bb", "8100 0005 88b5"), make([]byte, 1518-78)...),
+		"spanning tree":          header("0180c2000000", "0026 424203"),
+		"lacp":                   header("0180c2000002", "8809 01"),
+	}
+	for method, bridge := range methods {
+		for _, offload := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/offload=%v", method, offload), func(t *testing.T) {
+				n := network(t)
+				stop := wireThrough(t, n, bridge, offload)
+				sender, receiver := tap(t, n.Hosts[packet.Inside].Namespace), tap(t, n.Hosts[packet.Outside].Namespace)
+				expected := maps.Clone(frames)
+				if method == "redirect" { // no bridge forwards it
+					expected["mac pause"] = header("0180c2000001", "8808 0001 ffff")
+				}
+				for name, f := range expected {
+					if err := sender.Send(f); err != nil {
+						t.Fatalf("%s: %v", name, err)
+					}
+					got, err := receiver.Receive(time.Now().Add(patience))
+					for err == nil && !bytes.Equal(got[6:12], f[6:12]) { // what the host itself has to say
+						got, err = receiver.Receive(time.Now().Add(patience))
+					}
+					if err != nil || !bytes.Equal(got, f) {
+						t.Errorf("%s: %v, got %d bytes\n% .40x\nwant %d\n% .40x", name, err, len(got), got, len(f), f)
+					}
+				}
+				if err := stop(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+}
+
+func tap(t *testing.T, n *lab.Namespace) *lab.Tap {
+	t.Helper()
+	tap, err := n.OpenTap(lab.HostNIC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tap.Close() })
+	return tap
+}
+
+// wireThrough joins the middle's NICs to TAPs, and forwards from inside to
+// outside.
+func wireThrough(t *testing.T, n *lab.Network, bridge string, offload bool) (stop func() error) {
+	t.Helper()
+	r := &rig{}
+	do(t, n.Middle, func() (err error) {
+		for _, end := range []struct {
+			tap      **TAP
+			name, to string
+		}{{&r.from, "fw-in", lab.InsideNIC}, {&r.to, "fw-out", lab.OutsideNIC}} {
+			if *end.tap, err = OpenTAP(TAPConfig{Name: end.name, MTU: 1500, Queues: 2, Offload: offload}); err != nil {
+				return err
+			}
+			c := JoinConfig{TAP: end.name, NIC: end.to, MTU: 1500}
+			if bridge != "" {
+				c.Bridge = end.name + "-br"
+			}
+			j, err := Join(c)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() {
+				do(t, n.Middle, j.Close)
+				if err := (*end.tap).Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		return nil
+	})
+	var err error
+	if r.lanes, err = Plain(r.from, r.to); err != nil {
+		t.Fatal(err)
+	}
+	return r.forward(unchanged)
+}

@@ -1,0 +1,175 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// nicState is what joining changes of a NIC.
+type nicState struct {
+	mtu         int // bytes
+	up          bool
+	promiscuous bool
+	ipv6        bool // the NIC speaks it
+	lro         bool // segments are merged on receipt, for good
+}
+
+// A nicState fits into the 32 bits of a mark, which what joins the NIC carries
+// besides, and which so outlives a killed process: a byte that says whose it
+// is, a bit each, and the MTU.
+const (
+	markMagic       = 0xf7 << 24
+	markMagicMask   = 0xff << 24
+	markUp          = 1 << 20
+	markPromiscuous = 1 << 21
+	markIPv6        = 1 << 22
+	markLRO         = 1 << 23
+	markMTUMask     = 1<<20 - 1
+)
+
+// mark returns the state as a mark.
+func (s nicState) mark() uint32 {
+	m := markMagic | uint32(s.mtu)&markMTUMask
+	for bit, set := range map[uint32]bool{markUp: s.up, markPromiscuous: s.promiscuous, markIPv6: s.ipv6, markLRO: s.lro} {
+		if set {
+			m |= bit
+		}
+	}
+	return m
+}
+
+// stateOf reads a mark. It reports false for what is none.
+func stateOf(mark uint32) (nicState, bool) {
+	return nicState{
+		mtu:         int(mark & markMTUMask),
+		up:          mark&markUp != 0,
+		promiscuous: mark&markPromiscuous != 0,
+		ipv6:        mark&markIPv6 != 0,
+		lro:         mark&markLRO != 0,
+	}, mark&markMagicMask == markMagic
+}
+
+// adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
+// a killed fragwall left it joined, that ends, and the state is the one from
+// before.
+func adoptNIC(name string) (netlink.Link, nicState, error) {
+	fail := func(format string, args ...any) (netlink.Link, nicState, error) {
+		return nil, nicState{}, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
+	}
+	nic, err := netlink.LinkByName(name)
+	if err != nil {
+		if gone(err) {
+			return nil, nicState{}, fmt.Errorf("nic %q: no such interface", name)
+		}
+		return nil, nicState{}, fmt.Errorf("nic %q: %w", name, err)
+	}
+	switch a := nic.Attrs(); {
+	case a.Flags&net.FlagLoopback != 0:
+		return fail("is the loopback interface")
+	case a.EncapType != "ether":
+		return fail("is no Ethernet interface")
+	}
+	global, err := globalAddresses(nic)
+	if err != nil {
+		return fail("read addresses: %w", err)
+	}
+	if len(global) > 0 {
+		return fail("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
+	}
+	state, left, err := unredirect(nic)
+	if err == nil && !left {
+		state, left, err = unbridge(nic)
+	}
+	if err == nil && !left {
+		state, err = readState(nic)
+	}
+	return nic, state, err
+}
+
+// globalAddresses returns those that are not every interface's.
+func globalAddresses(nic netlink.Link) ([]string, error) {
+	addresses, err := netlink.AddrList(nic, netlink.FAMILY_ALL)
+	var global []string
+	for _, a := range addresses {
+		if !a.IP.IsLinkLocalUnicast() || a.IP.To4() != nil {
+			global = append(global, a.IPNet.String())
+		}
+	}
+	return global, err
+}
+
+func readState(nic netlink.Link) (nicState, error) {
+	a := nic.Attrs()
+	off, err := os.ReadFile(filepath.Join(sysctlRoot, ipv6Switch(a.Name)))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nicState{}, fmt.Errorf("nic %q: read sysctl: %w", a.Name, err)
+	}
+	lro, err := receiveMerging(a.Name)
+	if err != nil {
+		return nicState{}, fmt.Errorf("nic %q: %w", a.Name, err)
+	}
+	return nicState{
+		mtu:         a.MTU,
+		up:          a.Flags&net.FlagUp != 0,
+		promiscuous: a.RawFlags&unix.IFF_PROMISC != 0,
+		ipv6:        strings.TrimSpace(string(off)) == "0",
+		lro:         lro,
+	}, nil
+}
+
+// prepareNIC makes a NIC a part of the wire: it takes frames for anyone as
+// they came, and says nothing itself.
+func prepareNIC(nic netlink.Link, mtu int) error {
+	name := nic.Attrs().Name
+	if err := netlink.LinkSetMTU(nic, mtu); err != nil {
+		return fmt.Errorf("nic %q: set mtu %d: %w", name, mtu, err)
+	}
+	if _, err := swapSysctl(ipv6Switch(name), "1"); err != nil {
+		return fmt.Errorf("nic %q: %w", name, err)
+	}
+	if err := setReceiveMerging(name, false); err != nil {
+		return fmt.Errorf("nic %q: %w", name, err)
+	}
+	if err := netlink.SetPromiscOn(nic); err != nil {
+		return fmt.Errorf("nic %q: make promiscuous: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(nic); err != nil {
+		return fmt.Errorf("nic %q: bring up: %w", name, err)
+	}
+	return nil
+}
+
+// restore sets a NIC back.
+func (s nicState) restore(nic netlink.Link) error {
+	var errs []error
+	if !s.up {
+		errs = append(errs, netlink.LinkSetDown(nic))
+	}
+	if !s.promiscuous {
+		errs = append(errs, netlink.SetPromiscOff(nic))
+	}
+	if s.lro {
+		errs = append(errs, setReceiveMerging(nic.Attrs().Name, true))
+	}
+	if s.ipv6 {
+		_, err := swapSysctl(ipv6Switch(nic.Attrs().Name), "0")
+		errs = append(errs, err)
+	}
+	errs = append(errs, netlink.LinkSetMTU(nic, s.mtu))
+	for i, err := range errs {
+		if err != nil && gone(err) {
+			errs[i] = nil
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("nic %q: set back: %w", nic.Attrs().Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// redirect sends what comes in by the NIC out by the TAP, and the other way:
+// a filter on the ingress of each, before any bridge, firewall or protocol
+// sees the frame (tc-mirred(8)). The NIC's filter carries its former state.
+func (j *Junction) redirect(nic, tap netlink.Link, before nicState) error {
+	for _, way := range []struct {
+		from, to netlink.Link
+		mark     uint32
+	}{{nic, tap, before.mark()}, {tap, nic, 0}} {
+		if err := j.redirectTo(way.from, way.to, way.mark); err != nil {
+			return fmt.Errorf("redirect %q to %q: %w", way.from.Attrs().Name, way.to.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
+	classifier := clsact(from)
+	if err := netlink.QdiscAdd(classifier); err != nil {
+		return fmt.Errorf("add clsact: %w", explainRedirect(err))
+	}
+	j.undo.push(func() error { return netlink.QdiscDel(classifier) })
+	action := netlink.NewMirredAction(to.Attrs().Index)
+	err := netlink.FilterAdd(&netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: from.Attrs().Index,
+			Parent:    netlink.HANDLE_MIN_INGRESS,
+			Priority:  1,
+			Protocol:  unix.ETH_P_ALL,
+		},
+		// No key: every frame matches, however short.
+		Sel:     &netlink.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
+		ClassId: mark,
+		Actions: []netlink.Action{action},
+	})
+	if err != nil {
+		return fmt.Errorf("add filter: %w", explainRedirect(err))
+	}
+	return nil
+}
+
+// clsact returns the place for filters on an interface (tc-bpf(8)).
+func clsact(link netlink.Link) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: link.Attrs().Index,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}}
+}
+
+// explainRedirect adds what an operator can do.
+func explainRedirect(err error) error {
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return fmt.Errorf(`%w: the interface has a classifier of its own (see "tc qdisc"): remove it, or join by a bridge`, err)
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: load the kernel's modules sch_ingress, cls_u32 and act_mirred, or join by a bridge", err)
+	}
+	return err
+}
+
+// unredirect ends what a killed fragwall's redirect left on a NIC, and returns
+// the NIC's state from before. It reports false where there is no redirect of
+// fragwall's.
+func unredirect(nic netlink.Link) (nicState, bool, error) {
+	filters, err := netlink.FilterList(nic, netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return nicState{}, false, nil // no classifier
+	}
+	for _, f := range filters {
+		u32, ok := f.(*netlink.U32)
+		if !ok || len(u32.Actions) == 0 {
+			continue
+		}
+		state, ours := stateOf(u32.ClassId)
+		if !ours {
+			continue
+		}
+		// The kernel forgets the target when the TAP goes, with its process.
+		if target, err := netlink.LinkByIndex(u32.RedirIndex); u32.RedirIndex != 0 && err == nil {
+			return nicState{}, false, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
+		}
+		err := netlink.QdiscDel(clsact(nic))
+		if err != nil {
+			return nicState{}, false, fmt.Errorf("nic %q: end the redirect that a killed fragwall left: %w", nic.Attrs().Name, err)
+		}
+		return state, true, nil
+	}
+	return nicState{}, false, nil
+}
