@@ -119,6 +119,7 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, matched match
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
+	relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))
 	ready(b)
 	return b.Run(ctx)
 }
