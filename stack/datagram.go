@@ -16,6 +16,7 @@ import (
 // fragments that waited, whose frames stay valid until [Datagram.Release].
 type Datagram struct {
 	key      key
+	number   uint64 // of its shard's datagrams, in the order in which they began
 	family   family
 	deadline time.Time
 	poisoned bool // given up: it keeps its key from being used until the deadline
@@ -27,10 +28,8 @@ type Datagram struct {
 	fragments []fragment // in waiting, in the order of their offsets
 
 	// Of a Reassembler:
-	number      uint64               // its name in the engine
-	engineBytes int                  // what gVisor counts for it
-	whole       *gstack.PacketBuffer // from the engine
-	rebuilt     []*buffer.View       // the frames of [Datagram.Rebuild]
+	whole   *gstack.PacketBuffer // from the engine
+	rebuilt []*buffer.View       // the frames of [Datagram.Rebuild]
 
 	// Of a Validator:
 	claims  claims
@@ -90,7 +89,7 @@ func (d *Datagram) Release() {
 		d.whole.DecRef()
 	}
 	d.releaseFrames()
-	*d = Datagram{fragments: d.fragments, rebuilt: d.rebuilt, claims: d.claims.cleared()}
+	*d = Datagram{fragments: kept(d.fragments), rebuilt: kept(d.rebuilt), claims: d.claims.cleared()}
 	datagrams.Put(d)
 }
 
@@ -107,8 +106,23 @@ func (d *Datagram) releaseFrames() {
 	d.rebuilt = d.rebuilt[:0]
 }
 
+// fewFragments are what a datagram has room for from the beginning.
+const fewFragments = 8
+
+// kept returns a slice for the next datagram, unless it takes more memory than
+// that is charged for.
+func kept[T any](s []T) []T {
+	if cap(s) > fewFragments {
+		return nil
+	}
+	return s
+}
+
 // hold keeps a copy of a frame as the i-th fragment in waiting.
-func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) *fragment {
+func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) {
+	if n := len(d.fragments); n == cap(d.fragments) {
+		d.fragments = slices.Grow(d.fragments, max(fewFragments, n))
+	}
 	d.fragments = slices.Insert(d.fragments, i, fragment{
 		frame:   buffer.NewViewWithData(frame),
 		start:   uint16(p.Fragment.Offset),
@@ -116,7 +130,6 @@ func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) *fragment {
 		payload: uint16(p.Fragment.Payload),
 		more:    p.Fragment.More,
 	})
-	return &d.fragments[i]
 }
 
 // extent is what the fragments that came say of their datagram's length, in
@@ -170,23 +183,27 @@ func (e *extent) note(p *packet.Parsed) {
 // overlap, so it is enough to count.
 func (e *extent) complete() bool { return e.end != 0 && e.have == e.end }
 
+// completes reports whether that will be so with one more fragment.
+func (e extent) completes(p *packet.Parsed) bool {
+	e.note(p)
+	return e.complete()
+}
+
 // maxPacket is the greatest length in bytes that an IPv4 header (total length)
 // and an IPv6 header (payload length) can say.
 const maxPacket = 65535
 
-// costs is the memory that a table charges for what it holds, in bytes: for a
-// datagram what its entries take here and in gVisor, for a frame in waiting
-// the same besides its copy. They are measured by TestMemoryCharge.
-type costs struct{ datagram, fragment int }
-
-var (
-	reassemblerCosts = costs{datagram: 1408, fragment: 832}
-	validatorCosts   = costs{datagram: 704, fragment: 224}
+// The memory that a table charges for what it holds, in bytes: for a datagram
+// what its entries take, for a frame in waiting what it takes besides its copy.
+// TestMemoryCharge measures them.
+const (
+	datagramCost = 704
+	fragmentCost = 192
 )
 
-// frame returns the memory that waiting costs a frame of length bytes, whose
-// copy takes a chunk of a power of two, at least 64 bytes (gVisor,
+// frameCost returns the memory that waiting costs a frame of length bytes,
+// whose copy takes a chunk of a power of two, at least 64 bytes (gVisor,
 // pkg/buffer/chunk.go).
-func (c costs) frame(length int) int {
-	return c.fragment + max(64, 1<<bits.Len(uint(length-1)))
+func frameCost(length int) int {
+	return fragmentCost + max(64, 1<<bits.Len(uint(length-1)))
 }

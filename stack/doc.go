@@ -14,8 +14,10 @@
 // [Datagram]: the beginning of the reassembled payload to judge by, and what to
 // forward: the fragments as they came, in the order of their offsets, or frames
 // made anew ([Datagram.Rebuild]). gVisor's netstack puts datagrams together; it
-// appears in this package alone, and sees each under a number of its own,
-// without the wire's addresses, while its clock stands still.
+// appears in this package alone, and gets a datagram's fragments once the table
+// has all of them, without the wire's addresses, while its clock stands still.
+// What never completes costs it nothing, and what it does not find whole does
+// not pass.
 //
 // A [Validator] keeps no payload, but which bytes were claimed, so that none
 // passes twice: a fragment passes by the verdict on the first of its datagram,

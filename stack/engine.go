@@ -15,30 +15,35 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 )
 
-// engineLimit is the payload, headers and bookkeeping in bytes that gVisor
-// holds for one protocol before it evicts what is oldest, silently
-// (pkg/tcpip/network/internal/fragmentation, HighFragThreshold). The table
-// stays below it.
-const engineLimit = 4 << 20
-
 // neutralProtocol is the upper-layer protocol of the synthetic packets: one
 // that gVisor knows nothing about, so that it hands the payload on untouched
 // (RFC 3692 reserves 254 for experiments; gVisor reads 253 as an extension
 // header).
 const neutralProtocol = 254
 
-// Addresses of the synthetic packets: the source carries a part of the
-// datagram's number, the destination is the engine's own.
+// Addresses of the synthetic packets (RFC 2544 and RFC 4193). The destination
+// is the engine's own.
 const (
-	engineSourceIPv4 = 0x0a000000             // 10.0.0.0/8
-	engineLocalIPv4  = "\xc6\x12\x00\x01"     // 198.18.0.1, RFC 2544
-	enginePrefixIPv6 = "\xfd\x00\x00\x00\x00" // fd00::/40
-	engineLocalIPv6  = enginePrefixIPv6 + "\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01"
+	engineSourceIPv4 = "\xc6\x12\x00\x02"
+	engineLocalIPv4  = "\xc6\x12\x00\x01"
+	enginePrefixIPv6 = "\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
+	engineSourceIPv6 = enginePrefixIPv6 + "\x02"
+	engineLocalIPv6  = enginePrefixIPv6 + "\x01"
 )
 
+// pieceSize is up to how many bytes neighbouring fragments go into gVisor as
+// one piece. For each piece gVisor looks through those that it has (pkg/tcpip/
+// network/internal/fragmentation, reassembler.process), so that a datagram in
+// fragments of 8 bytes would cost the square of 8,192 steps; of pieces there
+// are 130 at most. Fragments as large as an MTU of 576 bytes makes them
+// (RFC 791 §3.1) go in as they came.
+const pieceSize = 1024
+
 // engine puts fragments together with gVisor's IPv4 and IPv6 endpoints. It
-// sees no packet of the wire: each fragment goes in under a header made from
-// its datagram's number. An engine is not safe for concurrent use.
+// sees no packet of the wire: a datagram's fragments go in under synthetic
+// headers, one right after the other, once all of them came, so that between
+// two datagrams gVisor holds nothing. An engine is not safe for concurrent
+// use.
 type engine struct {
 	ipv4, ipv6 endpoint
 	whole      *gstack.PacketBuffer // set by DeliverTransportPacket; ours to release
@@ -59,9 +64,13 @@ var engineStack = gstack.New(gstack.Options{Clock: frozenClock{}})
 // newEngine returns an engine; [engine.close] frees it.
 func newEngine() *engine {
 	e := &engine{}
+	e.open()
+	return e
+}
+
+func (e *engine) open() {
 	e.ipv4 = e.newEndpoint(ipv4.NewProtocolWithOptions(ipv4.Options{}), engineLocalIPv4)
 	e.ipv6 = e.newEndpoint(ipv6.NewProtocolWithOptions(ipv6.Options{}), engineLocalIPv6)
-	return e
 }
 
 // newEndpoint panics where gVisor refuses its own defaults: that is a mistake
@@ -88,28 +97,69 @@ func (e *engine) close() {
 	}
 }
 
-// piece is one fragment as the engine sees it.
-type piece struct {
-	family family
-	number uint64 // of the datagram
-	offset int    // bytes
-	more   bool
+// reassemble has gVisor put fragments together that are in the order of their
+// offsets. It returns the fragmentable part as the data of a packet that the
+// caller must DecRef; nil where gVisor does not find the datagram whole, with
+// the last fragment and not before.
+func (e *engine) reassemble(f family, fragments []fragment) *gstack.PacketBuffer {
+	for len(fragments) > 0 {
+		p, n := nextPiece(f, fragments)
+		fragments = fragments[n:]
+		whole := e.feed(p)
+		if whole != nil && len(fragments) == 0 {
+			return whole
+		}
+		if whole != nil {
+			whole.DecRef()
+			break
+		}
+	}
+	e.close() // frees what gVisor still holds
+	e.open()
+	return nil
 }
 
-// feed hands a fragment to gVisor, which takes over payload. Where that makes
-// the datagram whole, feed returns the reassembled fragmentable part as the
-// data of a packet that the caller must DecRef; nil otherwise.
-func (e *engine) feed(f piece, payload *buffer.View) *gstack.PacketBuffer {
+// piece is what gVisor takes for a fragment.
+type piece struct {
+	family family
+	offset int // bytes
+	more   bool
+	data   *buffer.View
+}
+
+// nextPiece returns the piece that the first n of the fragments make. The last
+// fragment stays by itself, so that no datagram comes down to one piece, which
+// gVisor would have nothing to do with.
+func nextPiece(f family, fragments []fragment) (p piece, n int) {
+	size := int(fragments[0].length)
+	for n = 1; n < len(fragments)-1 && size+int(fragments[n].length) <= pieceSize; n++ {
+		size += int(fragments[n].length)
+	}
+	p = piece{family: f, offset: int(fragments[0].start), more: fragments[n-1].more}
+	if n == 1 {
+		p.data = fragments[0].view()
+		return p, n
+	}
+	p.data = buffer.NewView(size)
+	for i := range fragments[:n] {
+		write(p.data, fragments[i].data())
+	}
+	return p, n
+}
+
+// feed hands a piece to gVisor, which takes over its data, and returns the
+// datagram if that made it whole.
+func (e *engine) feed(p piece) *gstack.PacketBuffer {
 	ep, head := e.ipv4, (*buffer.View)(nil)
 	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
-	if f.family == familyIPv6 {
+	if p.family == familyIPv6 {
 		ep, number = e.ipv6, header.IPv6ProtocolNumber
-		head = f.headerIPv6(payload.Size())
+		head = p.headerIPv6()
 	} else {
-		head = f.headerIPv4(payload.Size())
+		head = p.headerIPv4()
 	}
 	data := buffer.MakeWithView(head)
-	data.Append(payload)
+	data.Append(p.data)
 	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: data})
 	pkt.NetworkProtocolNumber = number
 	pkt.RXChecksumValidated = true
@@ -120,80 +170,42 @@ func (e *engine) feed(f piece, payload *buffer.View) *gstack.PacketBuffer {
 	return whole
 }
 
-// cancel makes gVisor free a datagram of which it has the fragment that
-// begins at f.offset with length bytes: it feeds another that overlaps it
-// without covering the same range, on which gVisor discards all it has
-// (RFC 5722). The overlapping one stays within what gVisor takes for a
-// possible packet, so that it gets as far as being compared.
-func (e *engine) cancel(f piece, length int) {
-	switch {
-	case f.offset > 8: // from the block before to the same end
-		f.offset -= 8
-		length += 8
-		f.more = false
-	case f.offset == 0 && length > 8: // a part of it
-		length = 8
-		f.more = true
-	default: // the blocks at 0 and at 8, of which it has one and not the other, or more than one
-		f.offset = 0
-		length = 16
-		f.more = true
-	}
-	e.feed(f, buffer.NewViewSize(length))
-}
-
-// engineCharge returns what gVisor counts against engineLimit for a fragment
-// with length bytes of payload.
-func engineCharge(f family, length int) int {
-	headers := header.IPv4MinimumSize
-	if f == familyIPv6 {
-		headers = header.IPv6MinimumSize + header.IPv6FragmentHeaderSize
-	}
-	return headers + length + gstack.PacketBufferStructSize
-}
-
-// headerIPv4 makes the synthetic header in front of length bytes of payload:
-// 24 bits of the datagram's number in the source, 16 in the identification.
-func (f piece) headerIPv4(length int) *buffer.View {
+// headerIPv4 makes the synthetic header in front of a piece.
+func (p *piece) headerIPv4() *buffer.View {
 	v := buffer.NewViewSize(header.IPv4MinimumSize)
 	b := v.AsSlice()
 	b[0] = header.IPv4Version<<4 | header.IPv4MinimumSize/4
-	binary.BigEndian.PutUint16(b[2:], uint16(header.IPv4MinimumSize+length))
-	binary.BigEndian.PutUint16(b[4:], uint16(f.number))
-	field := uint16(f.offset / 8)
-	if f.more {
+	binary.BigEndian.PutUint16(b[2:], uint16(header.IPv4MinimumSize+p.data.Size()))
+	field := uint16(p.offset / 8)
+	if p.more {
 		field |= header.IPv4FlagMoreFragments << 13
 	}
 	binary.BigEndian.PutUint16(b[6:], field)
 	b[8] = 1 // TTL
 	b[9] = neutralProtocol
-	binary.BigEndian.PutUint32(b[12:], engineSourceIPv4|uint32(f.number>>16)&0xffffff)
+	copy(b[12:], engineSourceIPv4)
 	copy(b[16:], engineLocalIPv4)
 	return v
 }
 
-// headerIPv6 makes the synthetic headers in front of length bytes of payload:
-// the low 32 bits of the number in the identification, the high ones in the
-// source.
-func (f piece) headerIPv6(length int) *buffer.View {
+// headerIPv6 makes the synthetic headers in front of a piece.
+func (p *piece) headerIPv6() *buffer.View {
 	v := buffer.NewViewSize(header.IPv6MinimumSize + header.IPv6FragmentHeaderSize)
 	b := v.AsSlice()
 	b[0] = header.IPv6Version << 4
-	binary.BigEndian.PutUint16(b[4:], uint16(header.IPv6FragmentHeaderSize+length))
+	binary.BigEndian.PutUint16(b[4:], uint16(header.IPv6FragmentHeaderSize+p.data.Size()))
 	b[6] = header.IPv6FragmentHeader
 	b[7] = 1 // hop limit
-	copy(b[8:], enginePrefixIPv6)
-	binary.BigEndian.PutUint32(b[20:], uint32(f.number>>32))
+	copy(b[8:], engineSourceIPv6)
 	copy(b[24:], engineLocalIPv6)
 
 	h := b[header.IPv6MinimumSize:]
 	h[0] = neutralProtocol
-	field := uint16(f.offset)
-	if f.more {
+	field := uint16(p.offset)
+	if p.more {
 		field |= 1
 	}
 	binary.BigEndian.PutUint16(h[2:], field)
-	binary.BigEndian.PutUint32(h[4:], uint32(f.number))
 	return v
 }
 

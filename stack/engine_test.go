@@ -4,78 +4,114 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/buffer"
+
+	"fragwall/packet/packettest"
 )
 
-// TestCancelFreesWhatWaits cancels a datagram of which gVisor has one or two
-// fragments, at every place where the overlapping one could go wrong. Fed
-// again without the first of them, it must not be whole.
-func TestCancelFreesWhatWaits(t *testing.T) {
-	type fragment struct {
-		offset, length int
-		more           bool
+// span is a fragment's range, in bytes.
+type span struct {
+	start, length int
+	last          bool
+}
+
+// spans returns fragments with these ranges of one body, for the test's time.
+func spans(t *testing.T, body []byte, list ...span) []fragment {
+	var fragments []fragment
+	for _, s := range list {
+		fragments = append(fragments, fragment{
+			frame:  buffer.NewViewWithData(body[s.start:][:s.length]),
+			start:  uint16(s.start),
+			length: uint16(s.length),
+			more:   !s.last,
+		})
 	}
+	t.Cleanup(func() {
+		for _, f := range fragments {
+			f.frame.Release()
+		}
+	})
+	return fragments
+}
+
+// TestEngineHasTheLastWord gives gVisor fragments that the table would never
+// take for whole. It must refuse each, and hold nothing that meets the next
+// datagram.
+func TestEngineHasTheLastWord(t *testing.T) {
+	const size = 6000
+	body := packettest.Body(size)
+	sound := []span{{0, 2000, false}, {2000, 2000, false}, {4000, 2000, true}}
 	tests := []struct {
 		name string
-		has  []fragment
-		rest fragment // would have made it whole
+		list []span
 	}{
-		{"first of 8 bytes", []fragment{{0, 8, true}}, fragment{8, 8, false}},
-		{"first of 16 bytes", []fragment{{0, 16, true}}, fragment{16, 1, false}},
-		{"second block", []fragment{{8, 8, true}, {16, 8, false}}, fragment{0, 8, true}},
-		{"second block, last, odd", []fragment{{8, 3, false}}, fragment{0, 8, true}},
-		{"second block, long", []fragment{{8, 1480, false}}, fragment{0, 8, true}},
-		{"third block", []fragment{{16, 8, false}}, fragment{0, 16, true}},
-		{"middle", []fragment{{1480, 1480, true}, {2960, 5, false}}, fragment{0, 1480, true}},
-		{"last possible block", []fragment{{65528, 7, false}}, fragment{0, 65528, true}},
-		{"last block but one", []fragment{{65520, 8, true}, {65528, 1, false}}, fragment{0, 65520, true}},
+		{"without the first", sound[1:]},
+		{"without the middle", []span{sound[0], sound[2]}},
+		{"without the last", sound[:2]},
+		{"overlap", []span{sound[0], {1992, 2008, false}, sound[2]}},
+		{"whole before the last", []span{sound[0], {2000, 2000, true}, sound[2]}},
+		{"small ones without the middle", []span{{0, 8, false}, {8, 8, false}, {24, 8, false}, {32, 8, true}}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			bothFamilies(t, func(t *testing.T, f family) {
 				e := newEngine()
 				defer e.close()
-				feed := func(g fragment) bool {
-					whole := e.feed(piece{family: f, number: 1, offset: g.offset, more: g.more}, buffer.NewViewSize(g.length))
-					if whole != nil {
-						whole.DecRef()
-					}
-					return whole != nil
+				if whole := e.reassemble(f, spans(t, body, tt.list...)); whole != nil {
+					whole.DecRef()
+					t.Error("whole")
 				}
-				for _, g := range tt.has {
-					if feed(g) {
-						t.Fatal("whole too early")
-					}
+				whole := e.reassemble(f, spans(t, body, sound...))
+				if whole == nil {
+					t.Fatal("the next datagram is not whole")
 				}
-				first := tt.has[0]
-				e.cancel(piece{family: f, number: 1, offset: first.offset, more: first.more}, first.length)
-				if e.whole != nil {
-					t.Fatal("the fragment that cancels was taken for a whole packet")
-				}
-				if feed(tt.rest) {
-					t.Error("whole although it was cancelled")
+				defer whole.DecRef()
+				if got := string(whole.Data().AsRange().ToSlice()); got != string(body) {
+					t.Error("the next datagram has other bytes")
 				}
 			})
 		})
 	}
 }
 
-// TestEngineNumbers has datagrams apart that differ in the lowest and in the
-// highest bit that their number is told by.
-func TestEngineNumbers(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, f family) {
-		e := newEngine()
-		defer e.close()
-		for _, number := range []uint64{0, 1, 1 << 15, 1 << 16, 1 << 39} {
-			if e.feed(piece{family: f, number: number, offset: 8}, buffer.NewViewSize(8)) != nil {
-				t.Fatal("whole without a first fragment")
+// TestPiecesAreFew counts what goes into gVisor: each piece costs it as many
+// steps as there are pieces.
+func TestPiecesAreFew(t *testing.T) {
+	body := packettest.Body(1 << 16)
+	tests := []struct {
+		name        string
+		length, sum int // of the fragments
+		want        int // pieces
+	}{
+		{"two of 8 bytes", 8, 16, 2},
+		{"three of 8 bytes", 8, 24, 2},
+		{"8,190 of 8 bytes", 8, 65520, 65},
+		{"just so that two don't fit a piece", 520, 65000, 125},
+		{"of an MTU of 576", 552, 65136, 118},
+		{"of Ethernet", 1480, 65120, 44},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var list []span
+			for at := 0; at < tt.sum; at += tt.length {
+				list = append(list, span{at, tt.length, at+tt.length == tt.sum})
 			}
-		}
-		for _, number := range []uint64{0, 1, 1 << 15, 1 << 16, 1 << 39} {
-			whole := e.feed(piece{family: f, number: number, more: true}, buffer.NewViewSize(8))
-			if whole == nil {
-				t.Fatalf("datagram %#x is not whole", number)
+			fragments := spans(t, body, list...)
+			pieces, at := 0, 0
+			for len(fragments) > 0 {
+				p, n := nextPiece(familyIPv4, fragments)
+				if p.offset != at || p.more != fragments[n-1].more || p.data.Size() != n*tt.length {
+					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, p.offset, p.data.Size(), n)
+				}
+				if string(p.data.AsSlice()) != string(body[at:][:p.data.Size()]) {
+					t.Fatalf("piece %d has other bytes", pieces)
+				}
+				p.data.Release()
+				at, fragments = at+n*tt.length, fragments[n:]
+				pieces++
 			}
-			whole.DecRef()
-		}
-	})
+			if pieces != tt.want {
+				t.Errorf("%d pieces, want %d", pieces, tt.want)
+			}
+		})
+	}
 }

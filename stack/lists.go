@@ -1,5 +1,7 @@
 package stack
 
+import "sync"
+
 // The lists that a datagram is on.
 const (
 	byDeadline = iota // of its shard and family
@@ -43,17 +45,23 @@ func (l *list) remove(d *Datagram) {
 // load is what one source has in waiting.
 type load struct {
 	source    source
-	bytes     int
+	weight    int  // bytes, see shard.slot
 	datagrams list // byArrival
-	rank      int  // its place in the heap
+	rank      int  // its place in the heap, or light
 }
+
+// light is the rank of a load that is not in the heap.
+const light = -1
+
+// loadPool keeps the loads of sources that have nothing in waiting.
+var loadPool = sync.Pool{New: func() any { return new(load) }}
 
 // loads is a heap of sources, the one that holds most on top
 // (container/heap).
 type loads []*load
 
 func (h loads) Len() int           { return len(h) }
-func (h loads) Less(i, j int) bool { return h[i].bytes > h[j].bytes }
+func (h loads) Less(i, j int) bool { return h[i].weight > h[j].weight }
 func (h loads) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].rank, h[j].rank = i, j
@@ -70,6 +78,7 @@ func (h *loads) Pop() any {
 	n := len(old) - 1
 	l := old[n]
 	old[n] = nil
+	l.rank = light
 	*h = old[:n]
 	return l
 }

@@ -92,36 +92,6 @@ func TestVictimIsOldestOfHeaviest(t *testing.T) {
 	})
 }
 
-// TestEngineNeverEvicts fills one shard up to what gVisor counts, with
-// fragments that cost it most beside what they cost the table: afterwards all
-// datagrams that the table still has must become whole.
-func TestEngineNeverEvicts(t *testing.T) {
-	bothFamilies(t, func(t *testing.T, f family) {
-		b := newBench(t, func(o *Options) { o.Memory, o.MaxDatagrams = 64<<20, 1000 }) // one shard
-		const n = 100
-		for id := range uint32(n) {
-			frames := datagram(f, id, 62000).Fragments(2032)
-			for _, frame := range frames[1:] {
-				b.mustWait(frame)
-			}
-		}
-		if b.table.shards[0].family[f].engineBytes > engineLimit {
-			t.Fatalf("gVisor counts %d", b.table.shards[0].family[f].engineBytes)
-		}
-		waiting, whole := b.table.Usage().Datagrams, 0
-		for id := n - uint32(waiting); id < n; id++ {
-			if d, _ := b.add(datagram(f, id, 62000).Fragments(2032)[0], packet.Inside); d != nil {
-				whole++
-				b.release(d)
-			}
-		}
-		// The very last fragments may need room that the oldest has to give.
-		if whole < waiting-1 || b.dropped[packet.FragmentDisagreement] != 0 {
-			t.Errorf("%d of %d datagrams became whole, dropped: %v", whole, waiting, b.dropped)
-		}
-	})
-}
-
 // TestMemoryCharge compares what the table charges with what the heap grows
 // by: never less than it takes, and no more than twice of it.
 func TestMemoryCharge(t *testing.T) {

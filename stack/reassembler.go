@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"gvisor.dev/gvisor/pkg/buffer"
-	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"fragwall/packet"
 )
@@ -17,7 +16,7 @@ type Reassembler struct{ *Table }
 
 // NewReassembler returns an empty one. [Table.Close] frees it.
 func NewReassembler(o Options) Reassembler {
-	return Reassembler{newTable(o, reassemblerCosts, true)}
+	return Reassembler{newTable(o, true)}
 }
 
 // Add takes in a fragment: the frame, which it copies, what was decoded from
@@ -51,16 +50,21 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, from source, now time
 		return nil, why
 	}
 
-	bytes := s.costs.frame(len(frame))
-	engineBytes := engineCharge(d.family, p.End-p.Fragment.Payload)
-	if s.makeRoom(from.family, bytes, engineBytes, 0); s.waiting[k] != d {
-		return nil, packet.FragmentEvicted
+	whole := d.completes(p)
+	bytes := frameCost(len(frame))
+	if !whole { // else all of it is about to leave
+		if s.makeRoom(bytes, 0); s.waiting[k] != d {
+			return nil, packet.FragmentEvicted
+		}
 	}
-	s.charge(d, bytes, engineBytes)
-	f := d.hold(at, frame, p)
+	s.charge(d, bytes)
+	d.hold(at, frame, p)
 	d.note(p)
 	s.options.Ledger.Held(d)
-	return s.settle(d, s.engine.feed(d.piece(f), f.view())), packet.Passed
+	if !whole {
+		return nil, packet.Passed
+	}
+	return s.finish(d), packet.Passed
 }
 
 // place finds where among the others a fragment belongs, or why it has no
@@ -84,37 +88,17 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
 	return i, packet.Passed
 }
 
-// settle compares what the engine made of the latest fragment with what the
-// table knows. It returns the datagram if both say that it is whole.
-func (s *shard) settle(d *Datagram, whole *gstack.PacketBuffer) *Datagram {
-	switch {
-	case whole == nil && !d.complete():
-		return nil
-	case whole != nil && d.complete() && whole.Data().Size() == d.end:
-		s.remove(d)
-		d.whole = whole
-		return d
-	case whole != nil: // the engine has freed its fragments already
-		whole.DecRef()
-	default:
-		s.cancel(d)
-	}
+// finish takes a datagram off the table of which all bytes came, and returns it
+// if gVisor says so, too.
+func (s *shard) finish(d *Datagram) *Datagram {
 	s.remove(d)
+	d.whole = s.engine.reassemble(d.family, d.fragments)
+	if d.whole != nil && d.whole.Data().Size() == d.end {
+		return d
+	}
 	s.options.Ledger.Dropped(d, packet.FragmentDisagreement)
 	d.Release()
 	return nil
-}
-
-// cancel has the engine, where there is one, free what it holds of a datagram.
-func (s *shard) cancel(d *Datagram) {
-	if s.engine != nil && len(d.fragments) > 0 {
-		first := &d.fragments[0]
-		s.engine.cancel(d.piece(first), int(first.length))
-	}
-}
-
-func (d *Datagram) piece(f *fragment) piece {
-	return piece{family: d.family, number: d.number, offset: int(f.start), more: f.more}
 }
 
 // view returns the fragment's payload, which stays where it is.

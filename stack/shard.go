@@ -11,38 +11,42 @@ import (
 // shard is the part of a table that some of the sources share.
 type shard struct {
 	options   *Options
-	costs     costs
 	bytes     int // the most it charges for
 	datagrams int // the most it holds
+	slot      int // bytes that a datagram weighs beside those charged for: its part of datagrams
+	share     int // bytes of weight that a source may have without being held to account
 
 	mu sync.Mutex
 	// mu guards what follows, and the datagrams in it.
-	engine  *engine // nil where datagrams are not put together
-	waiting map[key]*Datagram
-	sources map[source]*load
-	family  [families]waiting
-	charged int    // bytes, for all that waits
-	number  uint64 // of the latest datagram
+	engine    *engine // nil where datagrams are not put together
+	waiting   map[key]*Datagram
+	sources   map[source]*load
+	heavy     loads          // the sources that hold more than their share
+	deadlines [families]list // byDeadline: one timeout a family, so arrival orders them
+	charged   int            // bytes, for all that waits
+	number    uint64         // of the latest datagram
 }
 
-// waiting is what a shard keeps of one family.
-type waiting struct {
-	deadlines   list  // byDeadline: one timeout a family, so arrival orders them
-	heaviest    loads // the sources of what waits
-	engineBytes int   // what gVisor counts
-}
+// A source's share of a shard is no less than what the largest datagram weighs,
+// in fragments of 1,480 bytes.
+const (
+	shares          = 64 // of a shard
+	largestDatagram = 128 << 10
+)
 
-func newShard(o *Options, c costs, bytes, datagrams int) *shard {
+func newShard(o *Options, bytes, datagrams int) *shard {
+	slot := bytes / datagrams
 	s := &shard{
 		options:   o,
-		costs:     c,
 		bytes:     bytes,
 		datagrams: datagrams,
+		slot:      slot,
+		share:     max(bytes/shares, largestDatagram+slot),
 		waiting:   make(map[key]*Datagram),
 		sources:   make(map[source]*load),
 	}
-	for f := range s.family {
-		s.family[f].deadlines.kind = byDeadline
+	for f := range s.deadlines {
+		s.deadlines[f].kind = byDeadline
 	}
 	return s
 }
@@ -54,7 +58,7 @@ func (s *shard) find(k key, from source, now time.Time) *Datagram {
 	if d := s.waiting[k]; d != nil {
 		return d
 	}
-	s.makeRoom(from.family, s.costs.datagram, 0, 1)
+	s.makeRoom(datagramCost, 1)
 	return s.begin(k, from, now)
 }
 
@@ -62,18 +66,19 @@ func (s *shard) find(k key, from source, now time.Time) *Datagram {
 func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 	l := s.sources[from]
 	if l == nil {
-		l = &load{source: from, datagrams: list{kind: byArrival}}
+		l = loadPool.Get().(*load)
+		*l = load{source: from, datagrams: list{kind: byArrival}, rank: light}
 		s.sources[from] = l
-		heap.Push(&s.family[from.family].heaviest, l)
 	}
 	s.number++
 	d := datagrams.Get().(*Datagram)
 	d.key, d.number, d.family, d.load = k, s.number, from.family, l
 	d.deadline = now.Add(s.options.timeout(from.family))
 	s.waiting[k] = d
-	s.family[d.family].deadlines.push(d)
+	s.deadlines[d.family].push(d)
 	l.datagrams.push(d)
-	s.charge(d, s.costs.datagram, 0)
+	s.charge(d, datagramCost)
+	s.weigh(l, s.slot)
 	return d
 }
 
@@ -81,17 +86,15 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 // nothing of it passes until its deadline: RFC 5722 §4 has a node discard
 // also those fragments that did not arrive yet.
 func (s *shard) poison(d *Datagram, why packet.Reason) {
-	s.cancel(d)
 	s.options.Ledger.Dropped(d, why)
 	d.releaseFrames()
 	d.claims = d.claims.cleared()
 	d.poisoned = true
-	s.charge(d, s.costs.datagram-d.bytes, -d.engineBytes)
+	s.charge(d, datagramCost-d.bytes)
 }
 
 // discard drops a datagram that waits, for why.
 func (s *shard) discard(d *Datagram, why packet.Reason) {
-	s.cancel(d)
 	s.remove(d)
 	s.options.Ledger.Dropped(d, why)
 	d.Release()
@@ -99,60 +102,69 @@ func (s *shard) discard(d *Datagram, why packet.Reason) {
 
 // remove takes a datagram off the table.
 func (s *shard) remove(d *Datagram) {
-	s.charge(d, -d.bytes, -d.engineBytes)
+	l := d.load
+	s.charge(d, -d.bytes)
+	s.weigh(l, -s.slot)
 	delete(s.waiting, d.key)
-	w, l := &s.family[d.family], d.load
-	w.deadlines.remove(d)
+	s.deadlines[d.family].remove(d)
 	l.datagrams.remove(d)
 	if l.datagrams.first == nil {
-		heap.Remove(&w.heaviest, l.rank)
 		delete(s.sources, l.source)
+		loadPool.Put(l)
 	}
 	d.load = nil
 }
 
 // charge accounts for memory that a datagram takes or, negative, gives back.
-func (s *shard) charge(d *Datagram, bytes, engineBytes int) {
-	w := &s.family[d.family]
+func (s *shard) charge(d *Datagram, bytes int) {
 	s.charged += bytes
-	w.engineBytes += engineBytes
 	d.bytes += bytes
-	d.engineBytes += engineBytes
-	d.load.bytes += bytes
-	heap.Fix(&w.heaviest, d.load.rank)
+	s.weigh(d.load, bytes)
 }
 
-// makeRoom evicts datagrams until so much more fits into the shard and its
-// engine. A newcomer is never refused: the fragments of an honest datagram
-// come within milliseconds of one another, and those of a flood never
-// complete. So the victim is the oldest datagram of the source that holds
-// most.
-func (s *shard) makeRoom(f family, bytes, engineBytes, datagrams int) {
-	for s.family[f].engineBytes+engineBytes > engineLimit {
-		s.discard(s.family[f].victim(), packet.FragmentEvicted)
+// weigh puts a source among those that stand out, or takes it from there, as
+// its weight has it.
+func (s *shard) weigh(l *load, bytes int) {
+	l.weight += bytes
+	switch isHeavy := l.weight > s.share; {
+	case isHeavy && l.rank == light:
+		heap.Push(&s.heavy, l)
+	case isHeavy:
+		heap.Fix(&s.heavy, l.rank)
+	case l.rank != light:
+		heap.Remove(&s.heavy, l.rank)
 	}
+}
+
+// makeRoom evicts datagrams until so much more fits into the shard. A newcomer
+// is never refused: the fragments of an honest datagram come within
+// milliseconds of one another, and those of a flood never complete.
+func (s *shard) makeRoom(bytes, datagrams int) {
 	for len(s.waiting) > 0 && (s.charged+bytes > s.bytes || len(s.waiting)+datagrams > s.datagrams) {
-		v, other := s.family[f].victim(), s.family[1-f].victim()
-		if v == nil || other != nil && other.load.bytes > v.load.bytes {
-			v = other
-		}
-		s.discard(v, packet.FragmentEvicted)
+		s.discard(s.victim(), packet.FragmentEvicted)
 	}
 }
 
-// victim returns the oldest datagram of the source that holds most; nil where
-// nothing waits.
-func (w *waiting) victim() *Datagram {
-	if len(w.heaviest) == 0 {
-		return nil
+// victim returns who gives way first: the oldest datagram of the source that
+// holds most, where that is more than its share. Where no source stands out,
+// as in a flood from addresses made up, it is the oldest of all; by what they
+// hold, honest sources with two fragments in waiting would come before those of
+// a flood with one each.
+func (s *shard) victim() *Datagram {
+	if len(s.heavy) > 0 {
+		return s.heavy[0].datagrams.first
 	}
-	return w.heaviest[0].datagrams.first
+	a, b := s.deadlines[familyIPv4].first, s.deadlines[familyIPv6].first
+	if a == nil || b != nil && b.number < a.number {
+		return b
+	}
+	return a
 }
 
 // expire drops what was not whole at its deadline.
 func (s *shard) expire(now time.Time) {
-	for f := range s.family {
-		deadlines := &s.family[f].deadlines
+	for f := range s.deadlines {
+		deadlines := &s.deadlines[f]
 		for d := deadlines.first; d != nil && !now.Before(d.deadline); d = deadlines.first {
 			s.discard(d, packet.FragmentTimeout)
 		}
@@ -163,8 +175,8 @@ func (s *shard) expire(now time.Time) {
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for f := range s.family {
-		for d := s.family[f].deadlines.first; d != nil; d = s.family[f].deadlines.first {
+	for f := range s.deadlines {
+		for d := s.deadlines[f].first; d != nil; d = s.deadlines[f].first {
 			s.discard(d, packet.FragmentShutdown)
 		}
 	}

@@ -41,8 +41,7 @@ func (o *Options) timeout(f family) time.Duration {
 }
 
 // A shard has memory for at least one datagram of 65,535 bytes in fragments
-// of 8, and, with full-size fragments, little more than what fits below
-// engineLimit.
+// of 8.
 const shardMemory = 8 << 20
 
 // A table with room for few datagrams is not split, so that the room is
@@ -63,12 +62,12 @@ type Table struct {
 
 // newTable returns an empty table, with engines where datagrams are to be put
 // together.
-func newTable(o Options, c costs, engines bool) *Table {
+func newTable(o Options, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
 	t := &Table{options: o, spread: newSpread(o.Key)}
 	for range n {
-		s := newShard(&t.options, c, int(o.Memory/int64(n)), o.MaxDatagrams/n)
+		s := newShard(&t.options, int(o.Memory/int64(n)), o.MaxDatagrams/n)
 		if engines {
 			s.engine = newEngine()
 		}
@@ -97,8 +96,8 @@ func (t *Table) Deadline() (time.Time, bool) {
 	var earliest time.Time
 	for _, s := range t.shards {
 		s.mu.Lock()
-		for f := range s.family {
-			d := s.family[f].deadlines.first
+		for f := range s.deadlines {
+			d := s.deadlines[f].first
 			if d != nil && (earliest.IsZero() || d.deadline.Before(earliest)) {
 				earliest = d.deadline
 			}

@@ -13,7 +13,7 @@ type Validator struct{ *Table }
 
 // NewValidator returns an empty one. [Table.Close] frees it.
 func NewValidator(o Options) Validator {
-	return Validator{newTable(o, validatorCosts, false)}
+	return Validator{newTable(o, false)}
 }
 
 // Passage is what becomes of a fragment that is not dropped.
@@ -70,12 +70,12 @@ func (s *shard) validate(frame []byte, p *packet.Parsed, from source, now time.T
 	waits := !first && !d.judged
 	bytes := claimed(d.count) - claimed(d.count-1)
 	if waits {
-		bytes += s.costs.frame(len(frame))
+		bytes += frameCost(len(frame))
 	}
-	if s.makeRoom(from.family, bytes, 0, 0); s.waiting[k] != d {
+	if s.makeRoom(bytes, 0); s.waiting[k] != d {
 		return Passage{}, packet.FragmentEvicted
 	}
-	s.charge(d, bytes, 0)
+	s.charge(d, bytes)
 	if waits {
 		at, _ := d.search(p.Fragment.Offset)
 		d.hold(at, frame, p)
@@ -120,12 +120,12 @@ func (s *shard) decide(d *Datagram, verdict packet.Reason) *Datagram {
 	d.judged, d.verdict = true, verdict
 	waited := 0
 	for i := range d.fragments {
-		waited += s.costs.frame(len(d.Frame(i)))
+		waited += frameCost(len(d.Frame(i)))
 	}
 	if waited == 0 {
 		return nil
 	}
-	s.charge(d, -waited, 0)
+	s.charge(d, -waited)
 	if verdict != packet.Passed {
 		s.options.Ledger.Dropped(d, verdict)
 		d.releaseFrames()

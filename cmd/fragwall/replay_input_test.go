@@ -299,7 +299,7 @@ func TestReplayInterrupted(t *testing.T) {
 // wait to the end, and compares two runs byte for byte.
 func TestReplayRepeats(t *testing.T) {
 	inDir(t)
-	writeFile(t, "policy.toml", replayPolicy+"memory = \"32MiB\"\nmax_datagrams = 4096\n")
+	writeFile(t, "policy.toml", replayPolicy+"memory = \"32MiB\"\nmax_datagrams = 4096\ntimeout_ipv4 = \"10s\"\n")
 	var arrivals []packettest.Arrival
 	for i := range 12000 {
 		src := client4
