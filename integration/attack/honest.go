@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// Ports of the services on the outside host, which the policies accept.
+const (
+	datagramPort = 5300 // takes what the honest sender sends
+	echoPort     = 5301 // answers the probe
+	streamPort   = 5302 // TCP
+	harmlessPort = 5303 // takes what stands in for a flood
+	closedPort   = 9999 // no service
+)
+
+// The honest sender's datagrams, and the probe's.
+const (
+	honestRate   = 100 // a second
+	honestSize   = 4000
+	probeRate    = 200
+	probeSize    = 64
+	stragglers   = 300 * time.Millisecond // how long the last ones may take
+	lateResponse = time.Second            // what comes later counts as lost
+)
+
+// honest is the honest traffic of one family.
+type honest struct {
+	hosts  [packet.Sides]*lab.Host
+	ipv6   bool
+	sent   int
+	came   int
+	probes int             // sent
+	trips  []time.Duration // of those that came back
+}
+
+// run sends until ctx is done, and waits for what is still to come.
+func (h *honest) run(ctx context.Context) error {
+	server, err := h.hosts[packet.Outside].ListenUDP(h.ipv6, datagramPort)
+	if err != nil {
+		return err
+	}
+	defer server.Close()
+	client, err := h.hosts[packet.Inside].ListenUDP(h.ipv6, 0)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	echo, err := h.hosts[packet.Outside].ListenUDP(h.ipv6, echoPort)
+	if err != nil {
+		return err
+	}
+	defer echo.Close()
+	probe, err := h.hosts[packet.Inside].ListenUDP(h.ipv6, 0)
+	if err != nil {
+		return err
+	}
+	defer probe.Close()
+	if err := server.SetReadBuffer(8 << 20); err != nil {
+		return err
+	}
+
+	var readers, senders sync.WaitGroup
+	var failures [4]error
+	readers.Go(func() { failures[0] = h.receive(server) })
+	readers.Go(func() { failures[1] = answer(echo) })
+	start := time.Now()
+	readers.Go(func() { failures[2] = h.measure(probe, start) })
+	senders.Go(func() {
+		h.sent, failures[3] = sendPaced(ctx, client, addrPort(server), honestRate, honestSize, start)
+	})
+	var err2 error
+	h.probes, err2 = sendPaced(ctx, probe, addrPort(echo), probeRate, probeSize, start)
+	senders.Wait()
+	time.Sleep(stragglers)
+	for _, c := range []*net.UDPConn{server, echo, probe} {
+		if err := c.SetReadDeadline(time.Now()); err != nil {
+			return err
+		}
+	}
+	readers.Wait()
+	return errors.Join(err2, errors.Join(failures[:]...))
+}
+
+func addrPort(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
+
+// sendPaced sends datagrams until ctx is done: a number, the time since start,
+// and bytes to fill. It returns how many.
+func sendPaced(ctx context.Context, c *net.UDPConn, to netip.AddrPort, rate, size int, start time.Time) (n int, err error) {
+	ticker := time.NewTicker(time.Second / time.Duration(rate))
+	defer ticker.Stop()
+	body := packettest.Body(size)
+	for {
+		select {
+		case <-ctx.Done():
+			return n, nil
+		case <-ticker.C:
+		}
+		binary.BigEndian.PutUint32(body, uint32(n))
+		binary.BigEndian.PutUint64(body[8:], uint64(time.Since(start)))
+		if _, err := c.WriteToUDPAddrPort(body, to); err != nil {
+			return n, err
+		}
+		n++
+	}
+}
+
+// each calls f with what a socket receives, until its deadline.
+func each(c *net.UDPConn, f func(b []byte, from netip.AddrPort) error) error {
+	b := make([]byte, 1<<16)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(b)
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return nil
+		case err != nil:
+			return err
+		}
+		if err := f(b[:n], from); err != nil {
+			return err
+		}
+	}
+}
+
+// receive counts the honest datagrams, each once.
+func (h *honest) receive(c *net.UDPConn) error {
+	seen := map[uint32]bool{}
+	return each(c, func(b []byte, _ netip.AddrPort) error {
+		if n := binary.BigEndian.Uint32(b); len(b) == honestSize && !seen[n] {
+			seen[n] = true
+			h.came++
+		}
+		return nil
+	})
+}
+
+// answer sends back what comes.
+func answer(c *net.UDPConn) error {
+	return each(c, func(b []byte, from netip.AddrPort) error {
+		_, err := c.WriteToUDPAddrPort(b, from)
+		return err
+	})
+}
+
+// measure notes how long the probes took there and back.
+func (h *honest) measure(c *net.UDPConn, start time.Time) error {
+	return each(c, func(b []byte, _ netip.AddrPort) error {
+		if trip := time.Since(start) - time.Duration(binary.BigEndian.Uint64(b[8:])); trip < lateResponse {
+			h.trips = append(h.trips, trip)
+		}
+		return nil
+	})
+}
+
+// percentile returns the trip that p percent of the probes sent were no longer
+// than; 0 where so many did not come back.
+func percentile(trips []time.Duration, sent, p int) time.Duration {
+	sorted := slices.Sorted(slices.Values(trips))
+	if i := (sent*p+99)/100 - 1; i >= 0 && i < len(sorted) {
+		return sorted[i]
+	}
+	return 0
+}

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"fragwall/integration/lab"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == generateCommand {
+		exit(generate(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	rerun, code, err := lab.Enter(ctx)
+	switch {
+	case err != nil:
+		exit(err)
+	case rerun:
+		os.Exit(code)
+	}
+	exit(attack(ctx))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "attack:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// options are the command line's.
+type options struct {
+	quick    bool
+	duration time.Duration
+	rounds   int
+	middles  []string
+	rows     *regexp.Regexp
+	verbose  bool
+	update   string
+}
+
+func parseOptions() (o options, err error) {
+	flag.BoolVar(&o.quick, "quick", false, "only a few short trials")
+	flag.DurationVar(&o.duration, "duration", 4*time.Second, "of each trial")
+	flag.IntVar(&o.rounds, "rounds", 1, "how often to run every trial; the tables show medians")
+	middles := flag.String("middles", "", "only these, with commas between: cable, bridge, conntrack, reassemble, validate")
+	rows := flag.String("rows", "", "only floods whose label matches this regular expression")
+	flag.BoolVar(&o.verbose, "v", false, "print what fragwall says of each trial")
+	flag.StringVar(&o.update, "update", "", "write the tables into this file, too, in place of those there")
+	flag.StringVar(&program, "fragwall", "", "the binary; by default it is built")
+	flag.Parse()
+	if flag.NArg() > 0 {
+		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	if *middles != "" {
+		o.middles = strings.Split(*middles, ",")
+	}
+	o.rows, err = regexp.Compile(*rows)
+	return o, err
+}
+
+// attack runs the plans and prints their tables.
+func attack(ctx context.Context) error {
+	o, err := parseOptions()
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath("nft"); err != nil {
+		return fmt.Errorf("%w: install nftables", err)
+	}
+	if program == "" {
+		dir, err := os.MkdirTemp("", "fragwall-attack")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		program = filepath.Join(dir, "fragwall")
+		if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "fragwall/cmd/fragwall").CombinedOutput(); err != nil {
+			return fmt.Errorf("build fragwall: %w: %s", err, out)
+		}
+	}
+	plans := fullPlans()
+	if o.quick {
+		plans, o.duration = quickPlans(), 2*time.Second
+	}
+	var all bytes.Buffer
+	for i := range plans {
+		t, err := o.measure(ctx, &plans[i])
+		if err != nil {
+			return err
+		}
+		if len(t.rows) > 0 && len(t.columns) > 0 {
+			t.write(&all)
+		}
+	}
+	fmt.Print(all.String())
+	if o.update != "" {
+		return update(o.update, all.Bytes())
+	}
+	return nil
+}
+
+// measure runs the trials of a plan that were asked for. The rounds go over
+// all of them, so that what else the machine does hits each alike.
+func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
+	p.rows = slices.DeleteFunc(p.rows, func(r row) bool { return !o.rows.MatchString(r.label) })
+	p.columns = slices.DeleteFunc(slices.Clone(p.columns), func(m middle) bool {
+		return o.middles != nil && !slices.Contains(o.middles, m.name)
+	})
+	t := &table{plan: p, cells: make([][]cell, len(p.rows))}
+	for i := range t.cells {
+		t.cells[i] = make([]cell, len(p.columns))
+	}
+	for range o.rounds {
+		for i, r := range p.rows {
+			for j, m := range p.columns {
+				result, err := p.trial(r, m, o.duration).run(ctx)
+				if err = errors.Join(err, ctx.Err()); err != nil {
+					return nil, fmt.Errorf("%s: %s: %w", m.name, r.label, err)
+				}
+				t.cells[i][j] = append(t.cells[i][j], result)
+				fmt.Fprintf(os.Stderr, "%-10s %-70s %.1f kpps, %d of %d, %s\n", m.name, r.label,
+					result.rate/1000, result.came, result.sent, cost(cell{result}))
+				if o.verbose {
+					fmt.Fprint(os.Stderr, result.says)
+				}
+			}
+		}
+	}
+	return t, nil
+}
+
+// Marks around the tables in a file.
+const (
+	tablesBegin = "<!-- tables -->\n"
+	tablesEnd   = "<!-- end of tables -->\n"
+)
+
+// update puts the tables between the marks in a file.
+func update(path string, tables []byte) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	before, rest, ok := bytes.Cut(text, []byte(tablesBegin))
+	_, after, ok2 := bytes.Cut(rest, []byte(tablesEnd))
+	if !ok || !ok2 {
+		return fmt.Errorf("update %q: no lines %q and %q", path, tablesBegin, tablesEnd)
+	}
+	return os.WriteFile(path, slices.Concat(before, []byte(tablesBegin), tables, []byte(tablesEnd), after), 0o644)
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"fmt"
+	"time"
+)
+
+// plan is a table: a trial for each of its rows and columns.
+type plan struct {
+	title   string
+	columns []middle
+	rows    []row
+	tcp     bool // rows are compared by their TCP streams
+	protect bool // the hosts keep their kernels' limits, see trial.defaults
+}
+
+// row is a flood against honest traffic of some families.
+type row struct {
+	label    string
+	flood    Flood
+	families []bool
+}
+
+var (
+	ipv4 = []bool{false}
+	ipv6 = []bool{true}
+	both = []bool{false, true}
+)
+
+func familyName(families []bool) string {
+	switch {
+	case len(families) > 1:
+		return "IPv4 and IPv6"
+	case families[0]:
+		return "IPv6"
+	}
+	return "IPv4"
+}
+
+// sourceNames say where the floods of each kind of source come from.
+var sourceNames = map[string]string{
+	"anywhere": "sources from everywhere",
+	"one":      "one source",
+	"prefix":   "one prefix",
+	"own":      "the honest sender's prefix",
+	"self":     "one accepted sender",
+}
+
+// flooded returns the row of a flood; rate 0 is as fast as it goes.
+func flooded(kind, sources string, families []bool, rate int) row {
+	speed := fmt.Sprintf("%d/s", rate)
+	if rate == 0 {
+		speed = "as fast as it goes"
+	}
+	return row{
+		label:    fmt.Sprintf("%s, %s, %s, %s", kind, sourceNames[sources], familyName(families), speed),
+		flood:    Flood{Kind: kind, Sources: sources, Families: families, Rate: rate, Port: closedPort},
+		families: families,
+	}
+}
+
+func peace(families []bool) row {
+	return row{label: "none, " + familyName(families), families: families}
+}
+
+// open has the floods of rows ask for a port that the policies accept.
+func open(port uint16, rows ...row) []row {
+	for i := range rows {
+		rows[i].flood.Port = port
+	}
+	return rows
+}
+
+// fullPlans are what `make attack` measures.
+func fullPlans() []plan {
+	rates := plan{title: "Honest share by rate", columns: allMiddles, rows: []row{peace(ipv4), peace(ipv6)}}
+	for _, families := range [][]bool{ipv4, ipv6} {
+		for _, rate := range []int{100, 10_000, 50_000, 200_000, 0} {
+			rates.rows = append(rates.rows, flooded("first fragments", "anywhere", families, rate))
+		}
+	}
+	shapes := plan{title: "Honest share by kind of flood", columns: allMiddles}
+	for _, sources := range []string{"one", "prefix", "own"} {
+		shapes.rows = append(shapes.rows, flooded("first fragments", sources, ipv4, 200_000))
+	}
+	for _, kind := range []string{"last fragments", "missing middle", "tiny", "overlapping", randomPorts} {
+		shapes.rows = append(shapes.rows, flooded(kind, "anywhere", ipv4, 200_000))
+	}
+	shapes.rows = append(shapes.rows, flooded("first fragments", "anywhere", both, 200_000))
+	streams := plan{title: "A TCP stream beside the flood", columns: allMiddles, tcp: true}
+	for _, rate := range []int{50_000, 200_000} {
+		streams.rows = append(streams.rows, open(harmlessPort, flooded(harmless, "self", ipv4, rate))...)
+		streams.rows = append(streams.rows, flooded("first fragments", "anywhere", ipv4, rate))
+	}
+	host := plan{title: "A Linux host with its default limits behind the box", columns: protectMiddles, protect: true}
+	for _, families := range [][]bool{ipv4, ipv6} {
+		for _, rate := range []int{100, 10_000, 200_000} {
+			host.rows = append(host.rows, open(datagramPort, flooded("first fragments", "anywhere", families, rate))...)
+		}
+	}
+	return []plan{rates, shapes, streams, host}
+}
+
+// quickPlans are a sign of life in less than half a minute.
+func quickPlans() []plan {
+	return []plan{{
+		title:   "Honest share",
+		columns: allMiddles,
+		rows:    []row{flooded("first fragments", "anywhere", ipv4, 10_000)},
+	}, {
+		title:   "A Linux host with its default limits behind the box",
+		columns: protectMiddles,
+		rows:    open(datagramPort, flooded("first fragments", "anywhere", ipv4, 10_000)),
+		protect: true,
+	}}
+}
+
+// trial returns the trial of a row and a column.
+func (p *plan) trial(r row, m middle, duration time.Duration) *trial {
+	return &trial{
+		middle: m, flood: r.flood, families: r.families,
+		defaults: p.protect, tcp: p.tcp, duration: duration,
+	}
+}

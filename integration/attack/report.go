@@ -1,0 +1,88 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// cell is what the rounds of one trial found.
+type cell []result
+
+// median returns the middle one of what f reads from the results.
+func median[T cmp.Ordered](c cell, f func(*result) T) T {
+	values := make([]T, len(c))
+	for i := range c {
+		values[i] = f(&c[i])
+	}
+	slices.Sort(values)
+	return values[len(values)/2]
+}
+
+// table is a plan with its results, by row and column.
+type table struct {
+	*plan
+	cells [][]cell
+}
+
+// write prints a table: for each flood what share came, or how fast TCP was,
+// and below what it cost.
+func (t *table) write(w io.Writer) {
+	fmt.Fprintf(w, "### %s\n\n", t.title)
+	what := func(c cell) string { return fmt.Sprintf("%.1f %%", 100*median(c, (*result).share)) }
+	if t.tcp {
+		what = func(c cell) string {
+			return fmt.Sprintf("%.2f Gbit/s, %.1f %%", median(c, func(r *result) float64 { return r.tcp })/1e9, 100*median(c, (*result).share))
+		}
+	}
+	t.grid(w, "flood", func(c cell) string { return what(c) })
+	fmt.Fprintf(w, "\nFrames a second that the flood reached, in thousands:\n\n")
+	t.grid(w, "flood", func(c cell) string {
+		return fmt.Sprintf("%.1f", median(c, func(r *result) float64 { return r.rate })/1000)
+	})
+	fmt.Fprintf(w, "\nRound trip of the probe, p50 / p99 in microseconds (- where so many were lost):\n\n")
+	t.grid(w, "flood", func(c cell) string {
+		return micros(median(c, func(r *result) time.Duration { return r.p50 })) + " / " + micros(median(c, func(r *result) time.Duration { return r.p99 }))
+	})
+	fmt.Fprintf(w, "\nMemory in MiB (the process, or the kernel's for fragments), CPU of the process in cores, frames that it had no time to read:\n\n")
+	t.grid(w, "flood", cost)
+	fmt.Fprintln(w)
+}
+
+func micros(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return fmt.Sprint(d.Microseconds())
+}
+
+func cost(c cell) string {
+	memory := fmt.Sprintf("%.0f", float64(median(c, func(r *result) int64 { return r.memory }))/(1<<20))
+	if !c[0].hasCPU {
+		return memory
+	}
+	return fmt.Sprintf("%s, %.2f, %d", memory, median(c, func(r *result) float64 { return r.cpu }), median(c, func(r *result) uint64 { return r.lost }))
+}
+
+// grid prints one table of the cells.
+func (t *table) grid(w io.Writer, head string, text func(cell) string) {
+	fmt.Fprintf(w, "| %s |", head)
+	for _, m := range t.columns {
+		fmt.Fprintf(w, " %s |", m.name)
+	}
+	fmt.Fprintf(w, "\n|---|%s\n", strings.Repeat("---|", len(t.columns)))
+	for i, r := range t.rows {
+		fmt.Fprintf(w, "| %s |", r.label)
+		for _, c := range t.cells[i] {
+			if len(c) == 0 {
+				fmt.Fprint(w, " |")
+				continue
+			}
+			fmt.Fprintf(w, " %s |", text(c))
+		}
+		fmt.Fprintln(w)
+	}
+}

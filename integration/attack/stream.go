@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// stream sends over one TCP connection, as fast as it goes, until ctx is done,
+// and returns how many bits a second came.
+func stream(ctx context.Context, hosts [packet.Sides]*lab.Host, ipv6 bool) (bits float64, err error) {
+	listener, err := hosts[packet.Outside].ListenTCP(ipv6, streamPort)
+	if err != nil {
+		return 0, err
+	}
+	defer listener.Close()
+	var came int64
+	start := time.Now()
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		c, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })()
+		came, err = io.Copy(io.Discard, c)
+		return untilDone(ctx, err)
+	})
+	g.Go(func() error {
+		to := netip.AddrPortFrom(hosts[packet.Outside].Addr(ipv6), streamPort)
+		c, err := hosts[packet.Inside].DialTCP(to, connectPatience)
+		if err != nil {
+			_ = listener.Close() // nobody will come
+			return err
+		}
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Now()) })()
+		_, err = io.Copy(c, zeros{})
+		// What the kernel still holds must not outlive the trial.
+		_ = c.(*net.TCPConn).SetLinger(0)
+		return untilDone(ctx, err)
+	})
+	err = g.Wait()
+	return float64(came) * 8 / time.Since(start).Seconds(), err
+}
+
+// connectPatience is how long a connection may take to come about.
+const connectPatience = 5 * time.Second
+
+// untilDone drops the error of a connection that was to end.
+func untilDone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// zeros is a source without end.
+type zeros struct{}
+
+// Read implements [io.Reader].
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// trial is one measurement.
+type trial struct {
+	middle   middle
+	flood    Flood // nothing is sent where Kind is empty
+	families []bool
+	defaults bool // the hosts' kernels keep their default limits for fragments
+	tcp      bool // a TCP stream beside the rest
+	duration time.Duration
+}
+
+// result is what a trial found.
+type result struct {
+	rate     float64 // of the flood, frames a second
+	sent     int     // honest datagrams
+	came     int
+	p50, p99 time.Duration
+	tcp      float64 // bits a second
+	memory   int64   // bytes, the most
+	cpu      float64 // seconds a second, of the middle's process
+	hasCPU   bool
+	lost     uint64 // frames, in front of the middle's process
+	says     string
+}
+
+// share returns what part of the honest datagrams was delivered.
+func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 1)) }
+
+// warmUp is how long a flood runs before anything is measured, to fill what it
+// can.
+const warmUp = time.Second
+
+// run does one trial from nothing to nothing.
+func (t *trial) run(ctx context.Context) (r result, err error) {
+	n, running, err := t.setUp()
+	if err != nil {
+		return r, err
+	}
+	defer n.Close()
+	if running != nil {
+		defer func() {
+			var failure error
+			r.says, failure = running.down()
+			err = errors.Join(err, failure)
+		}()
+	}
+	sockets, err := t.occupy(n)
+	if err != nil {
+		return r, err
+	}
+	defer sockets()
+
+	ended := make(chan error, 1)
+	var generator *exec.Cmd
+	if t.flood.Kind != "" {
+		if generator, err = t.generate(n, ended); err != nil {
+			return r, err
+		}
+		select {
+		case <-time.After(warmUp):
+		case err := <-ended:
+			return r, fmt.Errorf("generator: %w: %s", err, generator.Stderr)
+		}
+	}
+	err = t.measure(ctx, n, running, &r)
+	if generator != nil {
+		if failure := <-ended; failure != nil {
+			return r, errors.Join(err, fmt.Errorf("generator: %w: %s", failure, generator.Stderr))
+		}
+		var g generated
+		err = errors.Join(err, json.Unmarshal(generator.Stdout.(*bytes.Buffer).Bytes(), &g))
+		r.rate = float64(g.Frames) / g.Seconds
+	}
+	return r, err
+}
+
+// setUp makes the hosts and what is between them.
+func (t *trial) setUp() (n *lab.Network, r running, err error) {
+	if t.middle.up == nil {
+		n, err = lab.NewDirect()
+	} else {
+		n, err = lab.New()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, h := range n.Hosts {
+		if err = h.Do(t.configure); err != nil {
+			n.Close()
+			return nil, nil, err
+		}
+	}
+	if t.middle.up != nil {
+		if r, err = t.middle.up(n); err != nil {
+			n.Close()
+			return nil, nil, err
+		}
+	}
+	return n, r, nil
+}
+
+// configure has a host's kernel hold more fragments than any flood here can
+// send, so that only the middle is on trial.
+func (t *trial) configure() error {
+	if t.defaults {
+		return nil
+	}
+	return lab.Sysctl(map[string]string{
+		"net/ipv4/ipfrag_high_thresh":  "536870912",
+		"net/ipv4/ipfrag_time":         "2",
+		"net/ipv6/ip6frag_high_thresh": "536870912",
+		"net/ipv6/ip6frag_time":        "2",
+	})
+}
+
+// occupy opens the ports that nobody reads from, so that no host answers what
+// comes there.
+func (t *trial) occupy(n *lab.Network) (release func(), err error) {
+	var open []interface{ Close() error }
+	release = func() {
+		for _, c := range open {
+			_ = c.Close()
+		}
+	}
+	for _, ipv6 := range t.families {
+		c, err := n.Hosts[packet.Outside].ListenUDP(ipv6, harmlessPort)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		open = append(open, c)
+	}
+	return release, nil
+}
+
+// generate starts the generator on the inside host.
+func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) {
+	in, out := n.Hosts[packet.Inside], n.Hosts[packet.Outside]
+	f := t.flood
+	f.Seconds = (warmUp + t.duration).Seconds()
+	f.NIC = in.NIC
+	f.From, f.To = in.MAC, out.MAC
+	if t.middle.up == nil {
+		f.To = []byte{2, 0, 0, 0, 0, 99} // nobody, so that the flood costs the host nothing
+	}
+	f.Dst4, f.Dst6, f.Own4, f.Own6 = out.IPv4, out.IPv6, in.IPv4, in.IPv6
+	spec, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	c := exec.Command(self, generateCommand, string(spec))
+	c.Stdout, c.Stderr = &bytes.Buffer{}, &strings.Builder{}
+	return c, start(in.Namespace, c, ended)
+}
+
+// measure runs the honest traffic for the trial's duration, and looks at the
+// middle meanwhile.
+func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *result) error {
+	ctx, cancel := context.WithTimeout(ctx, t.duration)
+	defer cancel()
+	var done sync.WaitGroup
+	traffic := make([]honest, len(t.families))
+	failures := make([]error, len(t.families)+1)
+	for i, ipv6 := range t.families {
+		traffic[i] = honest{hosts: n.Hosts, ipv6: ipv6}
+		done.Go(func() { failures[i] = traffic[i].run(ctx) })
+	}
+	if t.tcp {
+		done.Go(func() { r.tcp, failures[len(t.families)] = stream(ctx, n.Hosts, t.families[0]) })
+	}
+	if m != nil {
+		watch(ctx, m, r)
+	}
+	done.Wait()
+	var trips []time.Duration
+	probes := 0
+	for _, h := range traffic {
+		r.sent += h.sent
+		r.came += h.came
+		probes += h.probes
+		trips = append(trips, h.trips...)
+	}
+	r.p50, r.p99 = percentile(trips, probes, 50), percentile(trips, probes, 99)
+	return errors.Join(failures...)
+}
+
+// watch notes what a middle takes until ctx is done.
+func watch(ctx context.Context, m running, r *result) {
+	start := time.Now()
+	before, _ := m.cpu()
+	lost := m.lost()
+	ticker := time.NewTicker(100 * time.Millisecond)
+	defer ticker.Stop()
+	for ctx.Err() == nil {
+		r.memory = max(r.memory, m.memory())
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+		}
+	}
+	after, ok := m.cpu()
+	r.cpu, r.hasCPU = (after-before)/time.Since(start).Seconds(), ok
+	r.lost = m.lost() - lost
+}
