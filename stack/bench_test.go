@@ -3,6 +3,7 @@ package stack
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -66,6 +67,33 @@ func BenchmarkSmallestFragments(b *testing.B) {
 					frames := datagram(familyIPv6, 1, 8*n-1).Fragments(8)
 					arrange(frames)
 					benchmarkFrames(b, engine.new(b), frames)
+				})
+			}
+		}
+	}
+}
+
+// BenchmarkFlood puts fragments that never complete, from sources made up,
+// into a full table.
+func BenchmarkFlood(b *testing.B) {
+	for _, engine := range engines {
+		for f := range family(families) {
+			for kind, keep := range keeps {
+				b.Run(engine.name+" "+name(f)+" "+kind, func(b *testing.B) {
+					t := engine.new(b)
+					r := rand.New(rand.NewPCG(1, 2))
+					next := floodOf(func(f family) netip.Addr { return attacker(f, r, true) }, keep)
+					frames := make([][]byte, 100_000)
+					for i := range frames {
+						frames[i] = next(f, i)
+					}
+					for _, frame := range frames {
+						t.put(frame)
+					}
+					b.ReportAllocs()
+					for i := 0; b.Loop(); i++ {
+						t.put(frames[i%len(frames)])
+					}
 				})
 			}
 		}

@@ -1,27 +1,33 @@
 package stack
 
 import (
-	"net/netip"
+	"encoding/binary"
 
 	"fragwall/packet"
 )
 
 // key tells datagrams apart: what RFC 791 §3.2 and RFC 8200 §4.5 name, and
 // what keeps the sides and the VLANs from ever meeting. Priority bits of a
-// tag may differ between the fragments of a datagram.
+// tag may differ between the fragments of a datagram. It is all numbers and
+// without gaps, so that it hashes as one block of memory.
 type key struct {
-	src, dst netip.Addr
+	src, dst [16]byte
 	vlans    [2]vlan
 	id       uint32
+	tags     uint8
 	side     packet.Side
+	family   family
 	protocol uint8 // of IPv4; fragments of an IPv6 datagram may differ in theirs
 }
 
 type vlan struct{ tpid, vid uint16 }
 
 func keyOf(p *packet.Parsed, side packet.Side) key {
-	k := key{src: p.Src, dst: p.Dst, id: p.Fragment.ID, side: side}
-	if p.Kind == packet.IPv4 {
+	k := key{
+		src: p.Src.As16(), dst: p.Dst.As16(),
+		id: p.Fragment.ID, tags: uint8(p.TagCount), side: side, family: familyOf(p),
+	}
+	if k.family == familyIPv4 {
 		k.protocol = p.Protocol
 	}
 	for i, tag := range p.Tags[:p.TagCount] {
@@ -31,13 +37,10 @@ func keyOf(p *packet.Parsed, side packet.Side) key {
 }
 
 // source is whom the table holds to account for what waits: all hosts of a
-// network, since one that can send from any address of its own is still one
-// sender.
-type source struct {
-	prefix [16]byte // the address without its host bits
-	family family
-	side   packet.Side
-}
+// network on one side, since one that can send from any address of its own is
+// still one sender. It is the prefix, which takes no more than 7 bytes, the
+// family and the side.
+type source uint64
 
 // Lengths in bits of the prefixes that stand for one sender: an IPv4 network
 // as the internet routes it at the smallest, and what an IPv6 site is given
@@ -47,16 +50,13 @@ const (
 	sourceBitsIPv6 = 56
 )
 
-func sourceOf(p *packet.Parsed, side packet.Side) source {
-	s := source{family: familyOf(p), side: side}
-	if s.family == familyIPv4 {
-		b := p.Src.As4()
-		copy(s.prefix[:], b[:sourceBitsIPv4/8])
-	} else {
-		b := p.Src.As16()
-		copy(s.prefix[:], b[:sourceBitsIPv6/8])
+// source returns whom a datagram is accounted to.
+func (k *key) source() source {
+	prefix, bits := binary.BigEndian.Uint64(k.src[:8]), sourceBitsIPv6
+	if k.family == familyIPv4 {
+		prefix, bits = uint64(binary.BigEndian.Uint32(k.src[12:]))<<32, sourceBitsIPv4
 	}
-	return s
+	return source(prefix&^(1<<(64-bits)-1) | uint64(k.family)<<1 | uint64(k.side))
 }
 
 // family indexes what is kept for each family of addresses.

@@ -26,14 +26,14 @@ func NewReassembler(o Options) Reassembler {
 // release. Otherwise it returns why the fragment was dropped, or
 // [packet.Passed] where it waits; from then on the ledger accounts for it.
 func (r Reassembler) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time) (*Datagram, packet.Reason) {
-	from := sourceOf(p, side)
-	return r.shard(from).reassemble(frame, p, from, now)
+	k := keyOf(p, side)
+	from := k.source()
+	return r.shard(from).reassemble(frame, p, k, from, now)
 }
 
-func (s *shard) reassemble(frame []byte, p *packet.Parsed, from source, now time.Time) (*Datagram, packet.Reason) {
+func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (*Datagram, packet.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := keyOf(p, from.side)
 	d := s.find(k, from, now)
 	if d.poisoned {
 		return nil, packet.FragmentPoisoned

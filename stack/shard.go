@@ -72,8 +72,8 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 	}
 	s.number++
 	d := datagrams.Get().(*Datagram)
-	d.key, d.number, d.family, d.load = k, s.number, from.family, l
-	d.deadline = now.Add(s.options.timeout(from.family))
+	d.key, d.number, d.family, d.load = k, s.number, k.family, l
+	d.deadline = now.Add(s.options.timeout(k.family))
 	s.waiting[k] = d
 	s.deadlines[d.family].push(d)
 	l.datagrams.push(d)

@@ -7,9 +7,8 @@ import (
 )
 
 // spread decides which shard accounts for a source. It is SipHash-2-4 (J.-P.
-// Aumasson and D. J. Bernstein, 2012) of the one word that a source comes
-// down to, so that who does not know the key can't choose addresses that
-// crowd one shard.
+// Aumasson and D. J. Bernstein, 2012), so that who does not know the key can't
+// choose addresses that crowd one shard.
 type spread struct{ k0, k1 uint64 }
 
 // newSpread returns a spread by key, or by one of its own where that is nil.
@@ -22,13 +21,7 @@ func newSpread(key *[16]byte) spread {
 
 // of returns the shard, of n, for a source.
 func (k spread) of(from source, n int) int {
-	return int(k.hash(from.word()) % uint64(n))
-}
-
-// word returns what tells one source from all others: no prefix is longer
-// than 7 bytes.
-func (s *source) word() uint64 {
-	return binary.BigEndian.Uint64(s.prefix[:8])&^0xff | uint64(s.family)<<1 | uint64(s.side)
+	return int(k.hash(uint64(from)) % uint64(n))
 }
 
 func (k spread) hash(word uint64) uint64 {

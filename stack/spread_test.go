@@ -19,15 +19,16 @@ func TestSpreadIsSipHash(t *testing.T) {
 // TestSourcesHaveWordsOfTheirOwn changes each part of a source that tells it
 // from others, and the host bits, which don't.
 func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
-	word := func(addr string, side packet.Side) uint64 {
+	word := func(addr string, side packet.Side) source {
 		p := packet.Parsed{Kind: packet.IPv6, Src: netip.MustParseAddr(addr)}
 		if p.Src.Is4() {
 			p.Kind = packet.IPv4
 		}
-		s := sourceOf(&p, side)
-		return s.word()
+		p.Dst = p.Src
+		k := keyOf(&p, side)
+		return k.source()
 	}
-	seen := map[uint64]string{}
+	seen := map[source]string{}
 	for _, addr := range []string{"10.0.0.1", "10.0.1.1", "11.0.0.1", "a00::1", "2001:db8::1", "2001:db8:0:100::1", "2001:db9::1"} {
 		for side := range packet.Side(packet.Sides) {
 			w := word(addr, side)

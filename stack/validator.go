@@ -44,14 +44,14 @@ type Judge func(first *packet.Parsed) packet.Reason
 // can be used again. What comes afterwards begins anew, with a verdict of its
 // own.
 func (v Validator) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time, judge Judge) (Passage, packet.Reason) {
-	from := sourceOf(p, side)
-	return v.shard(from).validate(frame, p, from, now, judge)
+	k := keyOf(p, side)
+	from := k.source()
+	return v.shard(from).validate(frame, p, k, from, now, judge)
 }
 
-func (s *shard) validate(frame []byte, p *packet.Parsed, from source, now time.Time, judge Judge) (Passage, packet.Reason) {
+func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, packet.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := keyOf(p, from.side)
 	d := s.find(k, from, now)
 	if d.poisoned {
 		return Passage{}, packet.FragmentPoisoned
