@@ -48,6 +48,7 @@ type options struct {
 	quick    bool
 	duration time.Duration
 	rounds   int
+	attempts int
 	middles  []string
 	rows     *regexp.Regexp
 	verbose  bool
@@ -58,6 +59,7 @@ func parseOptions() (o options, err error) {
 	flag.BoolVar(&o.quick, "quick", false, "only a few short trials")
 	flag.DurationVar(&o.duration, "duration", 4*time.Second, "of each trial")
 	flag.IntVar(&o.rounds, "rounds", 1, "how often to run every trial; the tables show medians")
+	flag.IntVar(&o.attempts, "attempts", 3, "how often at most a trial is run while other processes use the machine; the least disturbed counts")
 	middles := flag.String("middles", "", "only these, with commas between: cable, bridge, conntrack, reassemble, validate")
 	rows := flag.String("rows", "", "only floods whose label matches this regular expression")
 	flag.BoolVar(&o.verbose, "v", false, "print what fragwall says of each trial")
@@ -96,7 +98,7 @@ func attack(ctx context.Context) error {
 	}
 	plans := fullPlans()
 	if o.quick {
-		plans, o.duration = quickPlans(), 2*time.Second
+		plans, o.duration, o.attempts = quickPlans(), 2*time.Second, 1
 	}
 	var all bytes.Buffer
 	for i := range plans {
@@ -129,13 +131,13 @@ func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
 	for range o.rounds {
 		for i, r := range p.rows {
 			for j, m := range p.columns {
-				result, err := p.trial(r, m, o.duration).run(ctx)
+				result, err := p.trial(r, m, o.duration).best(ctx, o.attempts)
 				if err = errors.Join(err, ctx.Err()); err != nil {
 					return nil, fmt.Errorf("%s: %s: %w", m.name, r.label, err)
 				}
 				t.cells[i][j] = append(t.cells[i][j], result)
-				fmt.Fprintf(os.Stderr, "%-10s %-70s %.1f kpps, %d of %d, %s\n", m.name, r.label,
-					result.rate/1000, result.came, result.sent, cost(cell{result}))
+				fmt.Fprintf(os.Stderr, "%-10s %-70s %.1f kpps, %d of %d, %s; others used %.2f\n", m.name, r.label,
+					result.rate/1000, result.came, result.sent, cost(cell{result}), result.foreign)
 				if o.verbose {
 					fmt.Fprint(os.Stderr, result.says)
 				}

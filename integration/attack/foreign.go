@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// quietEnough is how much of a core other processes may use during a trial.
+const quietEnough = 0.15
+
+// quietPatience is how long a trial waits for others to be done.
+const quietPatience = 10 * time.Second
+
+// awaitQuiet waits until no other process uses much of the machine, but not
+// for ever.
+func awaitQuiet(ctx context.Context) {
+	deadline := time.Now().Add(quietPatience)
+	for ctx.Err() == nil && time.Now().Before(deadline) {
+		f := watchForeign()
+		time.Sleep(300 * time.Millisecond)
+		if f.cores() < quietEnough {
+			return
+		}
+	}
+}
+
+// foreign measures what processes use that are not this one, its ancestors or
+// its descendants.
+type foreign struct {
+	start time.Time
+	used  map[int]float64 // seconds, by process
+}
+
+func watchForeign() foreign { return foreign{time.Now(), foreignUse()} }
+
+// cores returns how many cores they used since.
+func (f foreign) cores() float64 {
+	var sum float64
+	for pid, used := range foreignUse() {
+		if before, ok := f.used[pid]; ok {
+			sum += used - before
+		} else {
+			sum += used
+		}
+	}
+	return sum / time.Since(f.start).Seconds()
+}
+
+// foreignUse returns the CPU time of other processes (proc(5), stat: the parent
+// is field 4, times are fields 14 and 15, in hundredths). The kernel's threads,
+// children of 2, work for everyone.
+func foreignUse() map[int]float64 {
+	type process struct {
+		parent int
+		used   float64
+	}
+	all := map[int]process{}
+	paths, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, path := range paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		parent, _ := strconv.Atoi(f[1])
+		user, _ := strconv.Atoi(f[11])
+		system, _ := strconv.Atoi(f[12])
+		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		all[pid] = process{parent, float64(user+system) / 100}
+	}
+	self := os.Getpid()
+	ancestors := map[int]bool{}
+	for pid := self; pid > 0; pid = all[pid].parent {
+		ancestors[pid] = true
+	}
+	used := map[int]float64{}
+	for pid, p := range all {
+		if !ancestors[pid] && pid != 2 && p.parent != 2 && !descends(pid, self, func(pid int) int { return all[pid].parent }) {
+			used[pid] = p.used
+		}
+	}
+	return used
+}
+
+func descends(pid, from int, parent func(int) int) bool {
+	for ; pid > 0; pid = parent(pid) {
+		if pid == from {
+			return true
+		}
+	}
+	return false
+}
