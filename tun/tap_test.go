@@ -32,6 +32,9 @@ func TestTAPLives(t *testing.T) {
 			if a := link.Attrs(); a.MTU != c.MTU || a.RawFlags&unix.IFF_UP == 0 || link.(*netlink.Tuntap).Queues != 0 && link.(*netlink.Tuntap).Queues != c.Queues {
 				t.Errorf("%+v: %+v", c, link)
 			}
+			if n := link.Attrs().TxQLen; n != queueLength {
+				t.Errorf("its queue holds %d frames", n)
+			}
 			if off, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + c.Name + "/disable_ipv6"); err == nil && string(off) != "1\n" {
 				t.Errorf("it speaks IPv6")
 			}

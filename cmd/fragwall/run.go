@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/filter"
 	"fragwall/rules"
 )
 
@@ -40,7 +41,11 @@ rules again. SIGUSR1 prints the counters.`,
 		var helpers sync.WaitGroup
 		err = serve(ctx, config, log, (&matchLog{log: log}).matched, func(b *box) {
 			running = b
-			r := &reloader{path: *path, apply: b.Reload, log: log, config: config}
+			limitMemory(b, config.Fragments.Memory)
+			r := &reloader{path: *path, log: log, config: config, apply: func(p *filter.Policy) {
+				b.Reload(p)
+				limitMemory(b, config.Fragments.Memory)
+			}}
 			helpers.Go(func() { answer(ctx, signals, b, r, c) })
 			openSocket(ctx, &helpers, *socket, config, r)
 			log.Info("ready", "inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())

@@ -61,7 +61,7 @@ func parseOptions() (o options, err error) {
 	flag.IntVar(&o.rounds, "rounds", 1, "how often to run every trial; the tables show medians")
 	flag.IntVar(&o.attempts, "attempts", 3, "how often at most a trial is run while other processes use the machine; the least disturbed counts")
 	middles := flag.String("middles", "", "only these, with commas between: cable, bridge, conntrack, reassemble, validate")
-	rows := flag.String("rows", "", "only floods whose label matches this regular expression")
+	rows := flag.String("rows", "", "only rows of which \"table: flood\" matches this regular expression")
 	flag.BoolVar(&o.verbose, "v", false, "print what fragwall says of each trial")
 	flag.StringVar(&o.update, "update", "", "write the tables into this file, too, in place of those there")
 	flag.StringVar(&program, "fragwall", "", "the binary; by default it is built")
@@ -120,7 +120,7 @@ func attack(ctx context.Context) error {
 // measure runs the trials of a plan that were asked for. The rounds go over
 // all of them, so that what else the machine does hits each alike.
 func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
-	p.rows = slices.DeleteFunc(p.rows, func(r row) bool { return !o.rows.MatchString(r.label) })
+	p.rows = slices.DeleteFunc(p.rows, func(r row) bool { return !o.rows.MatchString(p.title + ": " + r.label) })
 	p.columns = slices.DeleteFunc(slices.Clone(p.columns), func(m middle) bool {
 		return o.middles != nil && !slices.Contains(o.middles, m.name)
 	})
