@@ -127,6 +127,34 @@ func TestLentFramesLast(t *testing.T) {
 	})
 }
 
+// TestReply hands frames back to where the lane reads.
+func TestReply(t *testing.T) {
+	onEveryLane(t, func(t *testing.T, r *rig) {
+		stop := r.forward(func(l Lane, frames []Frame) []Frame {
+			for _, f := range frames {
+				if err := l.Reply(Frame{Data: append([]byte{}, f.Data...)}); err != nil {
+					t.Error(err)
+				}
+			}
+			return nil
+		})
+		f := frame(3, 100)
+		if err := r.send(Frame{Data: f}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := r.replies()
+		if err != nil || !bytes.Equal(got.Data, f) {
+			t.Errorf("%v: %.40x", err, got.Data)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if r.from != nil && r.lanes[0].Reply(Frame{Data: f}) == nil {
+			t.Error("a closed lane replies")
+		}
+	})
+}
+
 // TestOverflow lets a device's queue run over while nobody reads: what was in
 // it comes out in order, and frames go on to pass.
 func TestOverflow(t *testing.T) {

@@ -25,6 +25,7 @@ type rig struct {
 	// that left by the second, or an error after a while.
 	send    func(Frame) error
 	receive func() (Frame, error)
+	replies func() (Frame, error) // what comes back from the first
 
 	space    *lab.Namespace // nil where there is no kernel device
 	from, to *TAP
@@ -108,12 +109,15 @@ func memoryRig(t *testing.T) *rig {
 			from.InjectFrame(f)
 			return nil
 		},
-		receive: func() (Frame, error) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			return to.Next(ctx)
-		},
+		receive: func() (Frame, error) { return next(t, to) },
+		replies: func() (Frame, error) { return next(t, from) },
 	}
+}
+
+func next(t *testing.T, m *Memory) (Frame, error) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	return m.Next(ctx)
 }
 
 func tapRig(t *testing.T, c TAPConfig, lanes func(from, to *TAP) ([]Lane, error)) *rig {
@@ -148,7 +152,7 @@ func tapRig(t *testing.T, c TAPConfig, lanes func(from, to *TAP) ([]Lane, error)
 		}
 	})
 	near, far := openSocket(t, r.space, "fw-in"), openSocket(t, r.space, "fw-out")
-	r.send, r.receive = near.send, far.receive
+	r.send, r.receive, r.replies = near.send, far.receive, near.receive
 	return r
 }
 

@@ -50,7 +50,7 @@ func openBox(c *rules.Config, log *slog.Logger, matched matchFunc) (*box, error)
 func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err error) {
 	queues := i.Queues
 	if queues == 0 {
-		queues = runtime.NumCPU()
+		queues = runtime.GOMAXPROCS(0)
 	}
 	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queues, Offload: offload})
 	if err != nil {
@@ -119,7 +119,7 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, matched match
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))
+	defer relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))()
 	ready(b)
 	return b.Run(ctx)
 }
