@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"encoding/binary"
 	"math"
+	"math/bits"
 	"net/netip"
 	"slices"
+
+	"github.com/gaissmai/bart"
 )
 
 // point is an address of either family as numbers, which compare faster than
@@ -76,140 +79,120 @@ func points(s AddrSet) []Range[point] {
 	return ranges
 }
 
-// addressIndex finds the class of an address.
+// address returns the point as an address.
+func (p point) address() netip.Addr {
+	if !p.v6 {
+		return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, uint32(p.hi>>32))))
+	}
+	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, p.hi), p.lo)))
+}
+
+// common returns how many of their first bits two points share.
+func (p point) common(q point) int {
+	if p.hi != q.hi {
+		return bits.LeadingZeros64(p.hi ^ q.hi)
+	}
+	return 64 + bits.LeadingZeros64(p.lo^q.lo)
+}
+
+// masked returns the first point that has the first n bits of p.
+func (p point) masked(n int) point {
+	if n < 64 {
+		return point{p.v6, p.hi &^ (math.MaxUint64 >> n), 0}
+	}
+	return point{p.v6, p.hi, p.lo &^ (math.MaxUint64 >> (n - 64))}
+}
+
+// addressIndex finds the class of an address: by longest prefix match a few
+// intervals, and by binary search the one among them.
 //
-// It is a radix tree over where the intervals begin, with a byte a level,
-// bytes that all have in common skipped, and a sorted list where few are
-// left. Among 100,000 hosts (BenchmarkAddressIndex) it takes 27 ns, bart's
-// longest prefix match 33 ns and a binary search 280 ns; but to bart a range,
-// or all but a set, is dozens of prefixes.
-type addressIndex struct{ ipv4, ipv6 radix }
+// Prefixes alone would do, but a range between two addresses, or all that is
+// not in a set, is dozens of them, and a policy of 100,000 such ranges
+// millions. So a prefix is divided only while more than [spanSize] intervals
+// meet in it, and there are never more prefixes than intervals.
+type addressIndex struct {
+	prefixes  bart.Fast[span]
+	intervals []interval
+}
+
+// span is n intervals from number from on, in order; of n = 0, from is the
+// class of the whole prefix.
+type span struct{ from, n uint32 }
+
+// interval is the addresses from one on, up to the next interval.
+type interval struct {
+	start point
+	class uint32
+}
+
+// spanSize is how many intervals are searched without a further prefix.
+const spanSize = 8
 
 func newAddressIndex(p *partition[point]) *addressIndex {
+	all := make([]interval, len(p.starts))
+	for i, start := range p.starts {
+		all[i] = interval{start, p.class[i]}
+	}
+	x := &addressIndex{intervals: make([]interval, 0, len(all)*5/4)}
 	ipv6, _ := slices.BinarySearchFunc(p.starts, point{v6: true}, point.compare)
-	return &addressIndex{ipv4: newRadix(p, 0, ipv6), ipv6: newRadix(p, ipv6, len(p.starts))}
+	x.cover(point{}, 0, all[:ipv6])
+	x.cover(point{v6: true}, 0, all[ipv6:])
+	x.intervals = slices.Clip(x.intervals)
+	return x
+}
+
+// cover adds the prefix of length n that begins at a point, and those in it.
+// list is the intervals that meet it.
+func (x *addressIndex) cover(at point, n int, list []interval) {
+	if len(list) <= spanSize {
+		x.insert(at, n, list)
+		return
+	}
+	// All of them but the first begin in the same longer prefix, where there
+	// is one; beside it are the first and the last alone.
+	first, last := list[1], list[len(list)-1]
+	if common := first.start.common(last.start); common > n {
+		x.insert(at, n, []interval{list[0], {first.start, last.class}})
+		at, n = first.start.masked(common), common
+		if first.start == at {
+			list = list[1:]
+		}
+	}
+	middle := last.start.masked(n + 1)
+	i, found := slices.BinarySearchFunc(list, middle, func(v interval, p point) int { return v.start.compare(p) })
+	x.cover(at, n+1, list[:i])
+	if !found {
+		i-- // it goes on behind the middle
+	}
+	x.cover(middle, n+1, list[i:])
+}
+
+func (x *addressIndex) insert(at point, n int, list []interval) {
+	s := span{uint32(len(x.intervals)), uint32(len(list))}
+	if len(list) == 1 {
+		s = span{from: list[0].class}
+	} else {
+		x.intervals = append(x.intervals, list...)
+	}
+	x.prefixes.Insert(netip.PrefixFrom(at.address(), n), s)
 }
 
 // class returns the class of an address.
 func (x *addressIndex) class(a netip.Addr) uint32 {
-	if a.Is4() {
-		b := a.As4()
-		return x.ipv4.class(uint64(binary.BigEndian.Uint32(b[:]))<<32, 0)
+	s, _ := x.prefixes.Lookup(a) // every address is in a prefix
+	if s.n == 0 {
+		return s.from
 	}
-	b := a.As16()
-	return x.ipv6.class(binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]))
-}
-
-// radix is the index of one family.
-type radix struct {
-	root    slot
-	entries []radixEntry // in order; the first is at 0
-	nodes   []radixNode
-	slots   []slot // 256 for each node
-}
-
-// radixEntry is an interval: where it begins, and its class.
-type radixEntry struct {
-	hi, lo uint64
-	class  uint32
-}
-
-// slot is a part of the entries, n of them from from on; or, where n is
-// [isNode], node number from.
-type slot struct{ from, n uint32 }
-
-const isNode = math.MaxUint32
-
-// radixNode tells entries apart by one of their bytes, those in front of which
-// are the same in all of them.
-type radixNode struct {
-	hi, lo         uint64 // the bytes in front
-	maskHi, maskLo uint64
-	from, to       uint32 // its entries
-	shift          uint8  // of the byte in its word
-	low            bool   // the word is lo
-}
-
-// radixLeaf is how many entries are searched without a further level.
-const radixLeaf = 12
-
-func newRadix(p *partition[point], from, to int) radix {
-	x := radix{entries: make([]radixEntry, to-from)}
-	for i := range x.entries {
-		at := p.starts[from+i]
-		x.entries[i] = radixEntry{at.hi, at.lo, p.class[from+i]}
-	}
-	x.root = x.build(0, len(x.entries))
-	return x
-}
-
-// build returns the slot of some entries.
-func (x *radix) build(from, to int) slot {
-	if to-from <= radixLeaf {
-		return slot{uint32(from), uint32(to - from)}
-	}
-	first, last := x.entries[from], x.entries[to-1]
-	depth := 0 // of the first byte that is not the same in all
-	for radixByte(first.hi, first.lo, depth) == radixByte(last.hi, last.lo, depth) {
-		depth++
-	}
-	n := radixNode{from: uint32(from), to: uint32(to), shift: uint8(56 - depth%8*8), low: depth >= 8}
-	if depth < 8 {
-		n.maskHi = ^(math.MaxUint64 >> (depth * 8))
-	} else {
-		n.maskHi, n.maskLo = math.MaxUint64, ^(math.MaxUint64 >> ((depth - 8) * 8))
-	}
-	n.hi, n.lo = first.hi&n.maskHi, first.lo&n.maskLo
-	number := len(x.nodes)
-	x.nodes = append(x.nodes, n)
-	x.slots = append(x.slots, make([]slot, 256)...)
-	for b, at := 0, from; b < 256; b++ {
-		end := at
-		for end < to && radixByte(x.entries[end].hi, x.entries[end].lo, depth) == byte(b) {
-			end++
-		}
-		s := x.build(at, end)
-		x.slots[number*256+b] = s
-		at = end
-	}
-	return slot{uint32(number), isNode}
-}
-
-func radixByte(hi, lo uint64, depth int) byte {
-	if depth < 8 {
-		return byte(hi >> (56 - depth*8))
-	}
-	return byte(lo >> (120 - depth*8))
-}
-
-// class returns the class of the last interval that begins at or before an
-// address.
-func (x *radix) class(hi, lo uint64) uint32 {
-	s := x.root
-	for s.n == isNode {
-		n := &x.nodes[s.from]
-		if h, l := hi&n.maskHi, lo&n.maskLo; h != n.hi || l != n.lo {
-			if h < n.hi || h == n.hi && l < n.lo {
-				return x.entries[n.from-1].class
-			}
-			return x.entries[n.to-1].class
-		}
-		word := hi
-		if n.low {
-			word = lo
-		}
-		s = x.slots[uint64(s.from)*256+word>>n.shift&0xff]
-	}
-	from, n := s.from, s.n
-	for n > 0 {
-		half := n / 2
-		e := &x.entries[from+half]
-		if hi > e.hi || hi == e.hi && lo >= e.lo {
-			from += half + 1
-			n -= half + 1
+	p := pointOf(a)
+	list := x.intervals[s.from:][:s.n]
+	lo, hi := 0, len(list) // the first begins at the prefix or before it
+	for hi-lo > 1 {
+		middle := (lo + hi) / 2
+		if at := &list[middle].start; at.hi < p.hi || at.hi == p.hi && at.lo <= p.lo {
+			lo = middle
 		} else {
-			n = half
+			hi = middle
 		}
 	}
-	return x.entries[from-1].class
+	return list[lo].class
 }

@@ -8,7 +8,7 @@
 //
 //  1. divide the values of each field into classes that no rule tells apart
 //     (partition.go, dimension.go), and make what finds a value's class: a
-//     radix tree of addresses (address.go), a list of all others
+//     prefix table of addresses (address.go), a list of all others
 //  2. grow a tree over the classes that finds the first rule (grow.go)
 //
 // and [Table.Judge] goes the same way with a datagram (match.go, tree.go),

@@ -79,7 +79,11 @@ type edge[T any] struct {
 // of n differ and have the same sum has a chance of n²/2^129.
 func (n *interner[T]) divide() *partition[T] {
 	p := &partition[T]{line: n.line}
-	var edges []edge[T]
+	count := len(n.line.origin)
+	for _, set := range n.sets {
+		count += 2 * len(set)
+	}
+	edges := make([]edge[T], 0, count)
 	for _, at := range n.line.origin {
 		edges = append(edges, edge[T]{at, everything})
 	}
@@ -101,6 +105,7 @@ func (n *interner[T]) divide() *partition[T] {
 	}
 	seen := make(map[sum]uint32)
 	var now sum
+	p.starts, p.class, p.before = make([]T, 0, count), make([]uint32, 0, count), make([]uint32, 0, count+1)
 	for i, e := range edges {
 		if e.set != everything {
 			now[0] ^= names[e.set][0]

@@ -1,0 +1,177 @@
+package filter_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"runtime"
+	"runtime/metrics"
+	"syscall"
+	"testing"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+)
+
+// hostile are kinds of policies that nobody has, whose rules overlap in as many
+// ways as they can.
+var hostile = []shape{
+	// ranges: of all that has ranges, anywhere.
+	{"ranges", func(g *rand.Rand, _, _ int) filter.Rule {
+		return filter.Rule{Src: span4(g), Dst: span4(g), DstPorts: spanPorts(g)}
+	}},
+	{"ranges6", func(g *rand.Rand, _, _ int) filter.Rule {
+		return filter.Rule{Src: span6(g), Dst: span6(g), SrcPorts: spanPorts(g)}
+	}},
+	// crossing: half of the rules are narrow in what the others are wide in.
+	{"crossing", func(g *rand.Rand, i, _ int) filter.Rule {
+		if i%2 == 0 {
+			return filter.Rule{Src: host(g), Dst: span4(g)}
+		}
+		return filter.Rule{Src: span4(g), Dst: host(g)}
+	}},
+	// onion: each rule's networks and ports hold those of all before it.
+	{"onion", func(g *rand.Rand, i, n int) filter.Rule {
+		at := uint32(n-i) << 12
+		around := filter.NewAddrSet(filter.Range[netip.Addr]{Lo: address4(at), Hi: address4(^at)})
+		lo := uint16((n - i) * 32000 / n)
+		return filter.Rule{Src: around, Dst: around, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: lo, Hi: ^lo})}
+	}},
+	// lists: scattered hosts and ports, on both sides.
+	{"lists", func(g *rand.Rand, _, _ int) filter.Rule {
+		var src, dst filter.AddrSet
+		var ports filter.Set[uint16]
+		for range 4 {
+			src, dst, ports = append(src, host(g)...), append(dst, host(g)...), append(ports, one(uint16(g.Uint32()))...)
+		}
+		return filter.Rule{Src: filter.NewAddrSet(src...), Dst: filter.NewAddrSet(dst...), DstPorts: filter.NewSet(ports...)}
+	}},
+	// holes: everything but something.
+	{"holes", func(g *rand.Rand, _, _ int) filter.Rule {
+		return filter.Rule{Src: host(g).Complement(), Dst: host(g).Complement(), DstPorts: one(uint16(g.Uint32()))}
+	}},
+}
+
+func address4(n uint32) netip.Addr {
+	return netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, n)))
+}
+
+func span4(g *rand.Rand) filter.AddrSet {
+	a, b := g.Uint32(), g.Uint32()
+	return filter.NewAddrSet(filter.Range[netip.Addr]{Lo: address4(min(a, b)), Hi: address4(max(a, b))})
+}
+
+func span6(g *rand.Rand) filter.AddrSet {
+	a, b := network6(g, 128)[0].Lo, network6(g, 128)[0].Lo
+	if b.Less(a) {
+		a, b = b, a
+	}
+	return filter.NewAddrSet(filter.Range[netip.Addr]{Lo: a, Hi: b})
+}
+
+func spanPorts(g *rand.Rand) filter.Set[uint16] {
+	a, b := uint16(g.Uint32()), uint16(g.Uint32())
+	return filter.NewSet(filter.Range[uint16]{Lo: min(a, b), Hi: max(a, b)})
+}
+
+// compiled is a table and what it took to compile it.
+type compiled struct {
+	table      *filter.Table
+	took       time.Duration // of all CPUs
+	kept, peak uint64        // bytes of the heap, beyond what was there before
+}
+
+func measureCompile(t testing.TB, p *filter.Policy) compiled {
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	now := func() uint64 { metrics.Read(heap); return heap[0].Value.Uint64() }
+	runtime.GC()
+	before := now()
+	done, peak := make(chan struct{}), make(chan uint64)
+	go func() {
+		highest := before
+		for tick := time.NewTicker(time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				highest = max(highest, now())
+			case <-done:
+				peak <- highest
+				return
+			}
+		}
+	}()
+	start := cpuTime(t)
+	c := compiled{table: compile(t, p)}
+	c.took = cpuTime(t) - start
+	close(done)
+	c.peak = <-peak - before
+	runtime.GC()
+	c.kept = now() - before
+	runtime.KeepAlive(p)
+	return c
+}
+
+// cpuTime returns how much of the CPUs' time the process took, its collector's
+// included: others may be at work on the machine.
+func cpuTime(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func BenchmarkCompile(b *testing.B) {
+	for _, s := range append(shapes, hostile...) {
+		b.Run(s.name+"/100000", func(b *testing.B) {
+			p, _ := s.policy(100_000)
+			var c compiled
+			for b.Loop() {
+				c = measureCompile(b, p)
+			}
+			b.ReportMetric(float64(c.took.Milliseconds()), "cpu-ms")
+			b.ReportMetric(float64(c.kept)/(1<<20), "MiB-kept")
+			b.ReportMetric(float64(c.peak)/(1<<20), "MiB-peak")
+			runtime.KeepAlive(c.table)
+		})
+	}
+}
+
+// BenchmarkHostileLookup shows what becomes of a lookup where the tree gives
+// up.
+func BenchmarkHostileLookup(b *testing.B) {
+	for _, s := range hostile {
+		for _, n := range []int{1000, 100_000} {
+			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) { benchmarkLookup(b, s, n) })
+		}
+	}
+}
+
+// TestCompileStaysSmall compiles 100,000 rules of each kind, and compares some
+// verdicts with the oracle's.
+func TestCompileStaysSmall(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector's memory is not the table's")
+	}
+	for _, s := range append(shapes, hostile...) {
+		t.Run(s.name, func(t *testing.T) {
+			p, packets := s.policy(100_000)
+			c := measureCompile(t, p)
+			t.Logf("%v, %d MiB at most, %d MiB kept", c.took, c.peak>>20, c.kept>>20)
+			most := uint64(300 << 20)
+			if s.name == "lists" { // a million values
+				most = 450 << 20
+			}
+			if c.peak > most {
+				t.Errorf("%d MiB at most", c.peak>>20)
+			}
+			for i := range packets[:20] {
+				got, want := c.table.Judge(&filter.Datagram{Parsed: &packets[i]}, stopped), oracle(p, &packets[i], packet.Inside)
+				if got != want {
+					t.Fatalf("%+v: %v, want %v", packets[i], got, want)
+				}
+			}
+		})
+	}
+}
