@@ -121,8 +121,8 @@ type span struct{ from, n uint32 }
 
 // interval is the addresses from one on, up to the next interval.
 type interval struct {
-	start point
-	class uint32
+	hi, lo uint64 // of its first point
+	class  uint32
 }
 
 // spanSize is how many intervals are searched without a further prefix.
@@ -131,7 +131,7 @@ const spanSize = 8
 func newAddressIndex(p *partition[point]) *addressIndex {
 	all := make([]interval, len(p.starts))
 	for i, start := range p.starts {
-		all[i] = interval{start, p.class[i]}
+		all[i] = interval{start.hi, start.lo, p.class[i]}
 	}
 	x := &addressIndex{intervals: make([]interval, 0, len(all)*5/4)}
 	ipv6, _ := slices.BinarySearchFunc(p.starts, point{v6: true}, point.compare)
@@ -150,16 +150,18 @@ func (x *addressIndex) cover(at point, n int, list []interval) {
 	}
 	// All of them but the first begin in the same longer prefix, where there
 	// is one; beside it are the first and the last alone.
-	first, last := list[1], list[len(list)-1]
-	if common := first.start.common(last.start); common > n {
-		x.insert(at, n, []interval{list[0], {first.start, last.class}})
-		at, n = first.start.masked(common), common
-		if first.start == at {
+	first, last := point{at.v6, list[1].hi, list[1].lo}, point{at.v6, list[len(list)-1].hi, list[len(list)-1].lo}
+	if common := first.common(last); common > n {
+		x.insert(at, n, []interval{list[0], {first.hi, first.lo, list[len(list)-1].class}})
+		at, n = first.masked(common), common
+		if first == at {
 			list = list[1:]
 		}
 	}
-	middle := last.start.masked(n + 1)
-	i, found := slices.BinarySearchFunc(list, middle, func(v interval, p point) int { return v.start.compare(p) })
+	middle := last.masked(n + 1)
+	i, found := slices.BinarySearchFunc(list, middle, func(v interval, p point) int {
+		return point{p.v6, v.hi, v.lo}.compare(p)
+	})
 	x.cover(at, n+1, list[:i])
 	if !found {
 		i-- // it goes on behind the middle
@@ -188,7 +190,7 @@ func (x *addressIndex) class(a netip.Addr) uint32 {
 	lo, hi := 0, len(list) // the first begins at the prefix or before it
 	for hi-lo > 1 {
 		middle := (lo + hi) / 2
-		if at := &list[middle].start; at.hi < p.hi || at.hi == p.hi && at.lo <= p.lo {
+		if at := &list[middle]; at.hi < p.hi || at.hi == p.hi && at.lo <= p.lo {
 			lo = middle
 		} else {
 			hi = middle

@@ -20,21 +20,10 @@ var underRace bool
 func oracle(p *filter.Policy, d *packet.Parsed, from packet.Side) filter.Verdict {
 	for i := range p.Rules {
 		r := &p.Rules[i]
-		ports, icmp := r.SrcPorts != nil || r.DstPorts != nil, r.ICMPTypes != nil || r.ICMPCodes != nil
-		needs := icmp
-		if packet.HasPorts(d.Protocol) {
-			needs = ports
-		}
-		switch {
-		case ports && icmp, r.From != nil && *r.From != from, r.Fragmented != nil && *r.Fragmented != d.Fragmented,
-			r.VLANs != nil && !inVLANs(r.VLANs, d),
-			!r.Protocols.Contains(d.Protocol), !r.Src.Contains(d.Src), !r.Dst.Contains(d.Dst):
-			continue
-		case d.Transport == packet.Truncated && needs:
+		switch matched, truncated := matches(r, d, from); {
+		case truncated:
 			return filter.Verdict{Reason: packet.TransportTruncated, Rule: r}
-		case ports && (d.Transport != packet.Ports || !r.SrcPorts.Contains(d.SrcPort) || !r.DstPorts.Contains(d.DstPort)):
-			continue
-		case icmp && (d.Transport != packet.ICMP || !r.ICMPTypes.Contains(d.ICMPType) || !r.ICMPCodes.Contains(d.ICMPCode)):
+		case !matched:
 			continue
 		case r.Action == filter.Accept:
 			return filter.Verdict{Action: filter.Accept, Rule: r}
@@ -45,6 +34,28 @@ func oracle(p *filter.Policy, d *packet.Parsed, from packet.Side) filter.Verdict
 		return filter.Verdict{Action: filter.Accept}
 	}
 	return filter.Verdict{Action: p.Default, Reason: packet.PolicyDefault}
+}
+
+// matches compares a rule and a packet, which may be too short to tell.
+func matches(r *filter.Rule, d *packet.Parsed, from packet.Side) (matched, truncated bool) {
+	ports, icmp := r.SrcPorts != nil || r.DstPorts != nil, r.ICMPTypes != nil || r.ICMPCodes != nil
+	needs := icmp
+	if packet.HasPorts(d.Protocol) {
+		needs = ports
+	}
+	switch {
+	case ports && icmp, r.From != nil && *r.From != from, r.Fragmented != nil && *r.Fragmented != d.Fragmented,
+		r.VLANs != nil && !inVLANs(r.VLANs, d),
+		!r.Protocols.Contains(d.Protocol), !r.Src.Contains(d.Src), !r.Dst.Contains(d.Dst):
+		return false, false
+	case d.Transport == packet.Truncated && needs:
+		return false, true
+	case ports && (d.Transport != packet.Ports || !r.SrcPorts.Contains(d.SrcPort) || !r.DstPorts.Contains(d.DstPort)):
+		return false, false
+	case icmp && (d.Transport != packet.ICMP || !r.ICMPTypes.Contains(d.ICMPType) || !r.ICMPCodes.Contains(d.ICMPCode)):
+		return false, false
+	}
+	return true, false
 }
 
 func inVLANs(v *filter.VLANs, d *packet.Parsed) bool {
