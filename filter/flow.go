@@ -17,7 +17,6 @@ type flow struct {
 
 	chain, next  uint32 // of its hash; the next flow in it
 	older, newer uint32 // among the flows of its source, by when they were seen
-	moved        uint32 // second of the clock in which it got its place there
 	source       uint32 // number in the shard; nil32 where the flow is unused
 
 	generation uint32 // of the table that accepted it
@@ -32,18 +31,17 @@ type flow struct {
 // which side tells them apart.
 type flowKey struct {
 	in, out [2]uint64 // addresses, of the inside and of the outside host
-	ports   uint64    // see makeKey
+	ports   uint64    // see set
 	tags    uint64    // VLAN identifiers, with how many there are
 }
 
-// makeKey returns the key of what a datagram from a side has: two addresses
-// and two ports, and how many VLAN tags.
-func makeKey(from packet.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, d *packet.Parsed) flowKey {
-	k := flowKey{in: words(src), out: words(dst)}
+// set makes the key of what a datagram from a side has: two addresses and two
+// ports, and its VLAN tags. The key is not set yet.
+func (k *flowKey) set(from packet.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, d *packet.Parsed) {
 	if from == packet.Outside {
-		k.in, k.out = k.out, k.in
-		srcPort, dstPort = dstPort, srcPort
+		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
 	}
+	k.in, k.out = words(src), words(dst)
 	family := uint64(0)
 	if src.Is6() {
 		family = 1
@@ -52,10 +50,19 @@ func makeKey(from packet.Side, src, dst netip.Addr, srcPort, dstPort uint16, pro
 	for _, tag := range d.Tags[:d.TagCount] {
 		k.tags = k.tags<<16 | 1<<12 | uint64(tag.VID())
 	}
-	return k
 }
 
+// is reports whether two keys are the same.
+func (k *flowKey) is(other *flowKey) bool {
+	return k.ports == other.ports && k.in == other.in && k.out == other.out && k.tags == other.tags
+}
+
+// words returns an address as [netip.Addr.As16] has it.
 func words(a netip.Addr) [2]uint64 {
+	if a.Is4() {
+		b := a.As4()
+		return [2]uint64{0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b[:]))}
+	}
 	b := a.As16()
 	return [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
 }
@@ -147,7 +154,7 @@ func icmpPorts(from packet.Side, query, icmpType uint8, id uint16) (src, dst uin
 		asks = from.Other()
 	}
 	src, dst = id, uint16(query)<<1|uint16(asks)
-	if from == packet.Outside { // makeKey swaps them back
+	if from == packet.Outside { // set swaps them back
 		src, dst = dst, src
 	}
 	return src, dst
@@ -156,21 +163,22 @@ func icmpPorts(from packet.Side, query, icmpType uint8, id uint16) (src, dst uin
 // icmpHeader is how long the header of ICMP queries and errors is.
 const icmpHeader = 8
 
-// keyOf returns the key of the flow that a datagram belongs to, or begins; ok
-// is false for what has none.
-func keyOf(d *Datagram) (k flowKey, ok bool) {
+// setOf makes the key of the flow that a datagram belongs to, or begins; ok is
+// false for what has none.
+func (k *flowKey) setOf(d *Datagram) (ok bool) {
 	src, dst := d.SrcPort, d.DstPort
 	switch {
 	case d.Transport == packet.Truncated, packet.HasPorts(d.Protocol) && d.Transport != packet.Ports:
-		return k, false
+		return false
 	case d.Transport == packet.ICMP:
 		query, ok := queryOf(d.Protocol, d.ICMPType)
 		if !ok || len(d.Upper) < icmpHeader {
-			return k, false
+			return false
 		}
 		src, dst = icmpPorts(d.From, query, d.ICMPType, binary.BigEndian.Uint16(d.Upper[4:]))
 	}
-	return makeKey(d.From, d.Src, d.Dst, src, dst, d.Protocol, d.Parsed), true
+	k.set(d.From, d.Src, d.Dst, src, dst, d.Protocol, d.Parsed)
+	return true
 }
 
 // begin returns the state of the flow that an accepted datagram begins; ok is

@@ -58,7 +58,7 @@ func fill(list []uint32) []uint32 {
 func (t *flows) shard(k *flowKey) (*flowShard, uint32) {
 	h := k.hash(t.secret)
 	s := &t.shards[h%flowShards]
-	return s, uint32(h>>32) % uint32(s.limit)
+	return s, uint32(h >> 32 * uint64(s.limit) >> 32)
 }
 
 // len returns how many flows there are, expired ones that were not found yet
@@ -134,7 +134,7 @@ func sourcePrefix(k *flowKey, origin packet.Side) uint64 {
 func (s *flowShard) find(k *flowKey, chain uint32, now time.Duration) uint32 {
 	for i := s.chains[chain]; i != nil32; i = s.flows[i].next {
 		f := &s.flows[i]
-		if f.key != *k {
+		if !f.key.is(k) {
 			continue
 		}
 		if f.expired(now) {
@@ -150,9 +150,9 @@ func (s *flowShard) find(k *flowKey, chain uint32, now time.Duration) uint32 {
 // once a second, so that most datagrams write to one flow alone.
 func (s *flowShard) touch(i uint32, now time.Duration) {
 	f := &s.flows[i]
+	moves := now/time.Second > f.seen/time.Second
 	f.seen = max(f.seen, now)
-	if second := uint32(now / time.Second); f.moved != second {
-		f.moved = second
+	if moves {
 		s.unlink(f)
 		s.link(i)
 	}
@@ -177,7 +177,7 @@ func (s *flowShard) add(f flow, chain uint32, now time.Duration) uint32 {
 	} else {
 		s.free = s.flows[i].next
 	}
-	f.seen, f.moved = now, uint32(now/time.Second)
+	f.seen = now
 	f.chain, f.next = chain, s.chains[chain]
 	f.source = s.sourceOf(sourcePrefix(&f.key, f.origin))
 	s.flows[i] = f

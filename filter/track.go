@@ -17,9 +17,9 @@ import (
 // The rules decide again on what its origin sends where they look at more
 // than the flow: at a rate, or at whether a datagram came in fragments.
 func (t *Table) track(d *Datagram, clock Clock) Verdict {
-	k, tracked := keyOf(d)
-	if !tracked {
-		if k, tracked = quotedKey(d); tracked {
+	var k flowKey
+	if !k.setOf(d) {
+		if k.setQuoted(d) {
 			return t.related(d, &k, clock)
 		}
 		v, _ := t.byRules(d, clock)
@@ -153,35 +153,37 @@ func isError(d *Datagram) bool {
 	return false
 }
 
-// quotedKey returns the key of the flow that an ICMP error is about: of the
-// packet that it quotes, which went the other way, and whose source it tells.
-func quotedKey(d *Datagram) (k flowKey, ok bool) {
+// setQuoted makes the key of the flow that an ICMP error is about: of the packet
+// that it quotes, which went the other way, and whose source it tells. ok is
+// false for what is no such error.
+func (k *flowKey) setQuoted(d *Datagram) (ok bool) {
 	if !isError(d) || len(d.Upper) < icmpHeader {
-		return k, false
+		return false
 	}
 	q, ok := readQuote(d.Upper[icmpHeader:], d.Kind)
 	if !ok || q.src != d.Dst {
-		return k, false
+		return false
 	}
 	from := d.From.Other()
 	var src, dst uint16
 	switch {
 	case packet.HasPorts(q.protocol):
 		if len(q.upper) < 4 {
-			return k, false
+			return false
 		}
 		src, dst = binary.BigEndian.Uint16(q.upper), binary.BigEndian.Uint16(q.upper[2:])
 	case d.Kind == packet.IPv4 && q.protocol == packet.ProtocolICMP, d.Kind == packet.IPv6 && q.protocol == packet.ProtocolICMPv6:
 		if len(q.upper) < icmpHeader {
-			return k, false
+			return false
 		}
 		query, known := queryOf(q.protocol, q.upper[0])
 		if !known {
-			return k, false
+			return false
 		}
 		src, dst = icmpPorts(from, query, q.upper[0], binary.BigEndian.Uint16(q.upper[4:]))
 	}
-	return makeKey(from, q.src, q.dst, src, dst, q.protocol, d.Parsed), true
+	k.set(from, q.src, q.dst, src, dst, q.protocol, d.Parsed)
+	return true
 }
 
 // quote is the beginning of a packet that an ICMP error quotes.
