@@ -100,7 +100,9 @@ const (
 	tcpEstablished
 	tcpUnanswered // taken up in its midst, and nothing came back yet
 	tcpFinWait    // FIN from one side
-	tcpTimeWait   // FIN from both
+	tcpCloseWait  // acknowledged by the other
+	tcpLastAck    // FIN from both
+	tcpTimeWait   // acknowledged by both
 	tcpClosed     // RST
 	udpOneWay
 	udpStream // answered
@@ -117,6 +119,8 @@ var flowTimeouts = [...]time.Duration{
 	tcpEstablished: 432000 * time.Second, // tcp_established
 	tcpUnanswered:  300 * time.Second,    // tcp_unacknowledged
 	tcpFinWait:     120 * time.Second,    // tcp_fin_wait
+	tcpCloseWait:   60 * time.Second,     // tcp_close_wait
+	tcpLastAck:     30 * time.Second,     // tcp_last_ack
 	tcpTimeWait:    120 * time.Second,    // tcp_time_wait
 	tcpClosed:      10 * time.Second,     // tcp_close
 	udpOneWay:      30 * time.Second,     // udp

@@ -206,6 +206,28 @@ func TestTCPFlow(t *testing.T) {
 			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.alive(120 * time.Second)
 		}},
+		{"one side done, as the other knows", func(h *hosts) {
+			h.open()
+			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+7, 0))
+			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+7, 100)) // it goes on
+			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+7, outISN+101, 0))
+			h.alive(60 * time.Second)
+		}},
+		{"both done, and one does not know", func(h *hosts) {
+			h.open()
+			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
+			h.alive(30 * time.Second)
+		}},
+		{"both done at once", func(h *hosts) {
+			h.open()
+			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+1, 0))
+			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+2, outISN+2, 0))
+			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+2, inISN+2, 0))
+			h.alive(120 * time.Second)
+		}},
 		{"both done, and again", func(h *hosts) {
 			h.open()
 			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))

@@ -142,29 +142,37 @@ func (f *flow) after(s segment, from packet.Side, me, peer *tcpEnd) flowState {
 		}
 	case tcpSynReceived:
 		if s.flags&tcpSyn == 0 && s.flags&tcpAck != 0 && s.ack == peer.end || me.flags&peer.flags&endAcked != 0 && s.flags&tcpSyn == 0 {
-			return f.ending(me, peer, tcpEstablished)
+			return ending(me, peer, tcpEstablished)
 		}
 	case tcpUnanswered:
 		if from != f.origin && s.flags&tcpAck != 0 {
-			return f.ending(me, peer, tcpEstablished)
+			return ending(me, peer, tcpEstablished)
 		}
-		return f.ending(me, peer, tcpUnanswered)
-	case tcpEstablished, tcpFinWait:
-		return f.ending(me, peer, f.state)
+		return ending(me, peer, tcpUnanswered)
+	case tcpEstablished, tcpFinWait, tcpCloseWait, tcpLastAck:
+		return ending(me, peer, f.state)
 	}
 	return f.state
 }
 
-// ending returns the state by the FINs that were seen, or the one given.
-func (f *flow) ending(me, peer *tcpEnd, state flowState) flowState {
-	switch {
-	case me.flags&peer.flags&endFin != 0:
+// ending returns the state by the FINs that were seen and acknowledged, or the
+// one given.
+func ending(me, peer *tcpEnd, state flowState) flowState {
+	switch mine, theirs := me.flags&endFin != 0, peer.flags&endFin != 0; {
+	case mine && theirs && me.hasAll(peer) && peer.hasAll(me):
 		return tcpTimeWait
-	case (me.flags|peer.flags)&endFin != 0:
+	case mine && theirs:
+		return tcpLastAck
+	case mine && peer.hasAll(me), theirs && me.hasAll(peer):
+		return tcpCloseWait
+	case mine || theirs:
 		return tcpFinWait
 	}
 	return state
 }
+
+// hasAll reports whether an end acknowledged all that its peer sent.
+func (e *tcpEnd) hasAll(peer *tcpEnd) bool { return e.flags&endAcked != 0 && e.acked == peer.end }
 
 // send notes what a segment says, where it is plausible: that it acknowledges
 // what was never sent teaches nothing.

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -26,9 +27,10 @@ func readRules(root table, sets sets) []filter.Rule {
 	default:
 		f.fail("%s; begin each rule with [[rule]]", f.kind())
 	}
-	var rules []filter.Rule
-	names := make(map[string]int)
-	for _, t := range root.tables("rule") {
+	tables := root.tables("rule")
+	rules := slices.Grow([]filter.Rule(nil), len(tables))
+	names := make(map[string]int, len(tables))
+	for _, t := range tables {
 		rules = append(rules, filter.Rule{
 			Name:       t.field("name").ruleName(names),
 			Line:       t.place.line,

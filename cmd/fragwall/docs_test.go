@@ -39,3 +39,26 @@ func TestRulesDocument(t *testing.T) {
 		t.Errorf("%d files", files)
 	}
 }
+
+// TestReadme checks the file in README.md.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	files := 0
+	for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
+		if m[1] != "toml" {
+			continue
+		}
+		files++
+		write(t, "fragwall.toml", m[2])
+		if stdout, stderr, code := runCommand(t, "check", "-c", "fragwall.toml"); code != 0 || stderr != "" {
+			t.Errorf("exit %d: %s%s", code, stdout, stderr)
+		}
+	}
+	if files != 1 {
+		t.Errorf("%d files", files)
+	}
+}
