@@ -1,0 +1,156 @@
+package filter_test
+
+import (
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestScanDoesNotEvict has one prefix begin more flows than there may be, and
+// compares what others keep.
+func TestScanDoesNotEvict(t *testing.T) {
+	p := &filter.Policy{Stateful: true, Rules: []filter.Rule{
+		{Name: "all", Action: filter.Accept, From: side(packet.Inside)},
+		{Name: "scanned", Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}}}
+	p.Rules[1].From = side(packet.Outside)
+	w := newWire(t, p)
+	const limit = 1 << 15
+	filter.LimitFlows(w.table, limit)
+	d := &filter.Datagram{Parsed: decode(t, udp(families[0].in, families[0].out))}
+	judge := func(from packet.Side) bool {
+		d.From = from
+		return w.table.Judge(d, w.clock).Flow
+	}
+	host := func(i int) { // 20 flows each of 250 prefixes
+		d.Src, d.Dst = netip.AddrFrom4([4]byte{10, byte(i / 20 / 256), byte(i / 20), 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1})
+		d.SrcPort, d.DstPort = uint16(i), 443
+	}
+	for i := range 5_000 {
+		host(i)
+		judge(packet.Inside)
+	}
+	for i := range 3 * limit {
+		w.now += time.Microsecond
+		d.Src, d.Dst = netip.AddrFrom4([4]byte{203, 0, 113, byte(i >> 16)}), packettest.InsideIPv4
+		d.SrcPort, d.DstPort = 50000, uint16(i)
+		judge(packet.Outside)
+	}
+	if n := w.table.Flows(); n > limit || n < limit*99/100 {
+		t.Errorf("%d flows", n)
+	}
+	for i := range 5_000 {
+		host(i)
+		d.Src, d.Dst, d.SrcPort, d.DstPort = d.Dst, d.Src, d.DstPort, d.SrcPort
+		if !judge(packet.Outside) {
+			t.Fatalf("flow %d gave way to the scan", i)
+		}
+	}
+}
+
+// TestFlowMemory fills the table with flows of a source each, which is when
+// it takes most.
+func TestFlowMemory(t *testing.T) {
+	if underRace {
+		t.Skip("the race detector's memory is not the flows'")
+	}
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	w := newWire(t, &filter.Policy{Stateful: true, Default: filter.Accept})
+	d := &filter.Datagram{Parsed: decode(t, udp(families[0].in, families[0].out))}
+	const flows = 1_000_000
+	for i := range flows {
+		d.Src = netip.AddrFrom4([4]byte{byte(1 + i>>16), byte(i >> 8), byte(i), 1})
+		w.table.Judge(d, w.clock)
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if n := w.table.Flows(); n != flows {
+		t.Errorf("%d flows", n)
+	}
+	bytes := after.HeapAlloc - before.HeapAlloc
+	t.Logf("%d bytes a flow", bytes/flows)
+	if bytes > 256<<20 {
+		t.Errorf("%d MiB", bytes>>20)
+	}
+
+	w.now += time.Hour
+	for range 10 {
+		w.table.Expire(w.clock, 10)
+	}
+	if n := w.table.Flows(); n != 0 {
+		t.Errorf("%d flows, an hour later", n)
+	}
+}
+
+// TestFlowsUnderConcurrency has both directions and a reload at work on the
+// same flows; the race detector and the counts look on.
+func TestFlowsUnderConcurrency(t *testing.T) {
+	w := newWire(t, fromInside())
+	const rounds, flows = 200, 50
+	tables := []*filter.Table{w.table, filter.Compile(fromInside(), w.table)}
+	var all sync.WaitGroup
+	for from := range packet.Side(packet.Sides) {
+		all.Go(func() {
+			for i := range rounds * flows {
+				in, out := netip.AddrPortFrom(packettest.InsideIPv4, uint16(1+i%flows)), families[0].out
+				if from == packet.Outside {
+					in, out = out, in
+				}
+				var p packet.Parsed
+				frame := udp(in, out)
+				p.Decode(frame)
+				d := &filter.Datagram{Parsed: &p, From: from, Upper: frame[p.Upper:p.End], UpperLength: p.End - p.Upper}
+				if v := tables[i%2].Judge(d, w.clock); from == packet.Inside && v.Action != filter.Accept {
+					t.Errorf("%v", v)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := w.table.Flows(); n != flows {
+		t.Errorf("%d flows, want %d", n, flows)
+	}
+}
+
+func TestKnownFlowAllocatesNothing(t *testing.T) {
+	w := newWire(t, fromInside())
+	d := &filter.Datagram{Parsed: decode(t, udp(families[1].in, families[1].out))}
+	clock := w.clock
+	w.table.Judge(d, clock)
+	if n := testing.AllocsPerRun(1000, func() { w.now += time.Millisecond; w.table.Judge(d, clock) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkKnownFlow has datagrams of as many flows come in turn, out of all
+// that are known: what it costs to find one, and what the caches add.
+func BenchmarkKnownFlow(b *testing.B) {
+	for _, n := range []struct{ live, known int }{{1, 1}, {1024, 1024}, {1024, 100_000}, {4096, 100_000}} {
+		b.Run(fmt.Sprintf("%d-of-%d", n.live, n.known), func(b *testing.B) {
+			w := newWire(b, fromInside())
+			p := new(packet.Parsed)
+			p.Decode(udp(families[0].in, families[0].out))
+			d := &filter.Datagram{Parsed: p}
+			next := func(i int) { d.Src = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
+			for i := range n.known {
+				next(i)
+				w.table.Judge(d, w.clock)
+			}
+			clock, i := w.clock, 0
+			b.ReportAllocs()
+			for b.Loop() {
+				next(i * 7919 % n.live * (n.known / n.live))
+				w.table.Judge(d, clock)
+				i++
+			}
+		})
+	}
+}
