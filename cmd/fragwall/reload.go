@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 
@@ -26,20 +27,13 @@ several instances run, -c or --socket says which one is meant.`,
 	c.MarkFlagsMutuallyExclusive("config", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		path, err := *socket, error(nil)
-		switch {
-		case *file != "":
-			config, failed := loadConfig(c, *file)
-			if failed != nil {
-				return failed
-			}
-			path, err = socketPath(config)
-		case path == "":
-			path, err = onlySocket()
+		if path == "" {
+			path, err = findSocket(*file)
 		}
 		if err != nil {
 			return err
 		}
-		o, err := askSocket(path)
+		o, err := askSocket(path, requestReload)
 		if err != nil {
 			return err
 		}
@@ -62,6 +56,20 @@ type reloader struct {
 	mu sync.Mutex
 	// mu guards:
 	config *rules.Config // in force
+}
+
+// requests is what the control socket serves.
+func (r *reloader) requests() requests {
+	return requests{requestReload: r.reload, requestFile: r.file}
+}
+
+// file tells the absolute name of the configuration file.
+func (r *reloader) file() outcome {
+	path, err := filepath.Abs(r.path)
+	if err != nil {
+		return outcome{Code: exitFailed, Text: err.Error()}
+	}
+	return outcome{Text: path}
 }
 
 // reload puts the policy of the file in force, or leaves all as it is, and

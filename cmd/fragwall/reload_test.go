@@ -84,8 +84,8 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// serveTest serves a reloader's socket until the end of the test.
-func serveTest(t *testing.T, path string, reload func() outcome) {
+// serveTest serves a socket until the end of the test.
+func serveTest(t *testing.T, path string, known requests) {
 	t.Helper()
 	l, err := listenSocket(path)
 	if err != nil {
@@ -93,7 +93,7 @@ func serveTest(t *testing.T, path string, reload func() outcome) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { serveSocket(ctx, l, reload) })
+	serving.Go(func() { serveSocket(ctx, l, known) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()
@@ -105,7 +105,7 @@ func serveTest(t *testing.T, path string, reload func() outcome) {
 
 func TestReloadCommand(t *testing.T) {
 	r, applied, _ := newReloader(t)
-	serveTest(t, "s.sock", r.reload)
+	serveTest(t, "s.sock", r.requests())
 	if info, err := os.Stat("s.sock"); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v: others may open the socket", info.Mode(), err)
 	}
@@ -130,7 +130,7 @@ func TestReloadCommand(t *testing.T) {
 
 // TestDefaultSocket finds the one instance there is, or is told which.
 func TestDefaultSocket(t *testing.T) {
-	r, _, _ := newReloader(t)
+	r, applied, log := newReloader(t)
 	runtime := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", runtime)
 	defer func(old string) { rootSockets = old }(rootSockets)
@@ -142,13 +142,34 @@ func TestDefaultSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	serveTest(t, path, r.reload)
+	serveTest(t, path, r.requests())
 	for _, args := range [][]string{{"reload"}, {"reload", "-c", "x.toml"}} {
 		if _, stderr, code := runCommand(t, args...); code != 0 {
 			t.Errorf("%q: exit %d: %q", args, code, stderr)
 		}
 	}
-	serveTest(t, filepath.Join(filepath.Dir(path), "other.sock"), r.reload)
+	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exitFailed || !strings.Contains(stderr, "runs with other.toml") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	if len(*applied) != 2 {
+		t.Errorf("%d policies applied, want 2", len(*applied))
+	}
+	for text, mistake := range map[string]string{
+		"policy = 5\n": "x.toml:1: ",
+		strings.Replace(reloadable, `"a"`, `"c"`, 1): "can't change while the box runs: inside.tap",
+	} { // the instance says what is wrong, too
+		write(t, "x.toml", text)
+		log.Reset()
+		_, stderr, code := runCommand(t, "reload", "-c", "x.toml")
+		if code != exitUsage || !strings.Contains(stderr, mistake) || !strings.Contains(log.String(), mistake) {
+			t.Errorf("exit %d: %q, logged %q", code, stderr, log)
+		}
+	}
+	write(t, filepath.Join(filepath.Dir(path), "killed.sock"), "")
+	if _, stderr, _ := runCommand(t, "reload"); !strings.Contains(stderr, "inside.tap") && !strings.Contains(stderr, "x.toml:1: ") {
+		t.Errorf("the socket of one who was killed counts: %q", stderr)
+	}
+	serveTest(t, filepath.Join(filepath.Dir(path), "other.sock"), r.requests())
 	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
@@ -166,11 +187,11 @@ func TestOldSocket(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
-	if _, err := askSocket("s.sock"); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
+	if _, err := askSocket("s.sock", requestReload); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
 		t.Errorf("%v", err)
 	}
-	serveTest(t, "s.sock", func() outcome { return outcome{Text: "yes"} })
-	if o, err := askSocket("s.sock"); err != nil || o.Text != "yes" {
+	serveTest(t, "s.sock", requests{requestReload: func() outcome { return outcome{Text: "yes"} }})
+	if o, err := askSocket("s.sock", requestReload); err != nil || o.Text != "yes" {
 		t.Errorf("%v, %v", o, err)
 	}
 }

@@ -70,7 +70,7 @@ func openSocket(ctx context.Context, helpers *sync.WaitGroup, path string, confi
 	if err == nil {
 		l, failed := listenSocket(path)
 		if failed == nil {
-			helpers.Go(func() { serveSocket(ctx, l, r.reload) })
+			helpers.Go(func() { serveSocket(ctx, l, r.requests()) })
 			return
 		}
 		err = failed

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -20,14 +22,22 @@ import (
 // of the network namespace, which together no two instances have.
 
 const (
-	socketSuffix = ".sock"
-	// socketRequest is what a client says: whoever only connects changes nothing.
-	socketRequest  = "reload\n"
+	socketSuffix   = ".sock"
+	longestRequest = 64              // bytes
 	socketPatience = 5 * time.Second // for a request
 	reloadPatience = time.Minute     // for the outcome of one
 )
 
-// outcome is what became of a reload.
+// requests is what an instance does on a line that a client says: whoever only
+// connects changes nothing.
+type requests map[string]func() outcome
+
+const (
+	requestReload = "reload"
+	requestFile   = "file" // the configuration file's absolute name
+)
+
+// outcome is what became of a request.
 type outcome struct {
 	Code int    // exit code for the client
 	Text string // lines for people
@@ -50,7 +60,7 @@ func socketDirectory() string {
 }
 
 // socketPath returns the default socket of an instance with a configuration
-// that runs, or would run, in this thread's network namespace.
+// that runs in this thread's network namespace.
 func socketPath(c *rules.Config) (string, error) {
 	info, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
@@ -120,7 +130,7 @@ func ownDirectory(dir string) error {
 
 // serveSocket answers requests, one after the other, until ctx is done. Then
 // it removes the socket.
-func serveSocket(ctx context.Context, l *socket, reload func() outcome) {
+func serveSocket(ctx context.Context, l *socket, known requests) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer os.Remove(l.path)
@@ -132,31 +142,32 @@ func serveSocket(ctx context.Context, l *socket, reload func() outcome) {
 		if err != nil {
 			continue
 		}
-		answerSocket(c, reload)
+		answerSocket(c, known)
 	}
 }
 
-func answerSocket(c net.Conn, reload func() outcome) {
+func answerSocket(c net.Conn, known requests) {
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(socketPatience))
-	request := make([]byte, len(socketRequest))
-	if n, err := c.Read(request); err != nil || string(request[:n]) != socketRequest {
+	line, err := bufio.NewReader(io.LimitReader(c, longestRequest)).ReadString('\n')
+	answer := known[strings.TrimSuffix(line, "\n")]
+	if err != nil || answer == nil {
 		return
 	}
-	result := reload()
+	result := answer()
 	_ = c.SetDeadline(time.Now().Add(socketPatience))
 	_ = json.NewEncoder(c).Encode(result)
 }
 
-// askSocket asks an instance to reload.
-func askSocket(path string) (o outcome, err error) {
+// askSocket has an instance answer a request.
+func askSocket(path, request string) (o outcome, err error) {
 	c, err := net.Dial("unix", path)
 	if err != nil {
 		return o, fmt.Errorf("socket %q: %w: is fragwall running?", path, cause(err))
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(reloadPatience))
-	if _, err = c.Write([]byte(socketRequest)); err == nil {
+	if _, err = fmt.Fprintln(c, request); err == nil {
 		err = json.NewDecoder(c).Decode(&o)
 	}
 	if err != nil {
@@ -173,15 +184,29 @@ func cause(err error) error {
 	return err
 }
 
-// onlySocket returns the one default socket that there is.
-func onlySocket() (string, error) {
+// findSocket returns the default socket of the one instance that runs, with a
+// configuration file where one is given. Sockets of those that were killed
+// don't answer, and don't count.
+func findSocket(file string) (string, error) {
 	dir := socketDirectory()
-	found, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
-	switch len(found) {
-	case 0:
-		return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
-	case 1:
-		return found[0], nil
+	all, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+	wanted, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
 	}
-	return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
+	var found []string
+	for _, path := range all {
+		if o, err := askSocket(path, requestFile); err == nil && (file == "" || o.Text == wanted) {
+			found = append(found, path)
+		}
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
+	case file != "":
+		return "", fmt.Errorf("no instance of fragwall with a socket in %q runs with %s: is it running?", dir, file)
+	}
+	return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
 }
