@@ -55,7 +55,7 @@ reached, and no flow is known.`,
 		if err != nil {
 			return err
 		}
-		return explain(c.OutOrStdout(), *path, config.Policy, d)
+		return explain(c.OutOrStdout(), config, d)
 	}
 	return c
 }
@@ -67,7 +67,9 @@ func (q *question) datagram(given func(flag string) bool) (*filter.Datagram, err
 			return nil, fmt.Errorf("--%s is missing", flag)
 		}
 	}
-	p := &packet.Parsed{Fragmented: q.fragmented, HopLimit: 64}
+	// No other hop limit is neighbour discovery's (RFC 4861 §7.1), and to all
+	// else it makes no difference.
+	p := &packet.Parsed{Fragmented: q.fragmented, HopLimit: 255}
 	d := &filter.Datagram{Parsed: p}
 	switch q.from {
 	case packet.Inside.String():
@@ -149,26 +151,39 @@ func checkTransport(p *packet.Parsed, given func(flag string) bool) error {
 }
 
 // explain tells the verdict on a datagram.
-func explain(w io.Writer, file string, p *filter.Policy, d *filter.Datagram) error {
-	table := filter.Compile(p, nil)
-	v := table.Judge(d, func() time.Duration { return 0 })
+func explain(w io.Writer, config *rules.Config, d *filter.Datagram) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
 	switch {
-	case v.Rule != nil:
-		fmt.Fprintf(&text, "%s: rule %q (%s:%d) is the first that matches\n", v.Action, v.Rule.Name, file, v.Rule.Line)
-		if v.Rule.Limit != (filter.Rate{}) {
-			fmt.Fprintf(&text, "  up to %s; beyond that, the rules after it decide\n", v.Rule.Limit)
-		}
+	case d.Fragmented && config.Fragments.Mode == packet.ModeDrop:
+		fmt.Fprintf(&text, "drop: fragments.mode (%s) lets no fragment pass\n", config.File)
+	case d.Fragmented && d.NeighborDiscovery():
+		text.WriteString("drop: neighbour discovery never passes in fragments (RFC 6980)\n")
+	case d.NeighborDiscovery():
+		fmt.Fprintf(&text, "%s: policy.neighbor_discovery (%s) decides, before any rule\n", config.Policy.NeighborDiscovery, config.File)
 	default:
-		fmt.Fprintf(&text, "%s: no rule matches, so policy.default (%s) decides\n", v.Action, file)
-	}
-	for _, n := range table.Near(d, v.Rule) {
-		fmt.Fprintf(&text, "  not rule %q (%s:%d): all matches but %s\n", n.Rule.Name, file, n.Rule.Line, n.Field)
-	}
-	if p.Stateful && v.Action != filter.Accept {
-		text.WriteString("  unless it belongs to a flow that was accepted (policy.stateful)\n")
+		explainRules(&text, config, d)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// explainRules tells the verdict of the rules.
+func explainRules(w io.Writer, config *rules.Config, d *filter.Datagram) {
+	table := filter.Compile(config.Policy, nil)
+	v := table.Judge(d, func() time.Duration { return 0 })
+	if v.Rule == nil {
+		fmt.Fprintf(w, "%s: no rule matches, so policy.default (%s) decides\n", v.Action, config.File)
+	} else {
+		fmt.Fprintf(w, "%s: rule %q (%s:%d) is the first that matches\n", v.Action, v.Rule.Name, config.File, v.Rule.Line)
+		if v.Rule.Limit != (filter.Rate{}) {
+			fmt.Fprintf(w, "  up to %s; beyond that, the rules after it decide\n", v.Rule.Limit)
+		}
+	}
+	for _, n := range table.Near(d, v.Rule) {
+		fmt.Fprintf(w, "  not rule %q (%s:%d): all matches but %s\n", n.Rule.Name, config.File, n.Rule.Line, n.Field)
+	}
+	if config.Policy.Stateful && v.Action != filter.Accept {
+		fmt.Fprintln(w, "  unless it belongs to a flow that was accepted (policy.stateful)")
+	}
 }

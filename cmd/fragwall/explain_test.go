@@ -70,6 +70,12 @@ reject: no rule matches, so policy.default (x.toml) decides
   not rule "video" (x.toml:20): all matches but fragmented
   unless it belongs to a flow that was accepted (policy.stateful)
 `},
+		{"--from inside --proto icmpv6 --src 2001:db8::1 --dst ff02::1 --icmp-type nd-neighbor-solicit", `from inside: icmpv6 2001:db8::1 > ff02::1, type 135, code 0
+accept: policy.neighbor_discovery (x.toml) decides, before any rule
+`},
+		{"--from inside --proto icmpv6 --src 2001:db8::1 --dst ff02::1 --icmp-type nd-neighbor-solicit --fragmented", `from inside: icmpv6 2001:db8::1 > ff02::1, type 135, code 0, in fragments
+drop: neighbour discovery never passes in fragments (RFC 6980)
+`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {
@@ -110,5 +116,18 @@ func TestExplainWrongUsage(t *testing.T) {
 				t.Errorf("exit %d: %s%s\nwant %s", code, stdout, stderr, want)
 			}
 		})
+	}
+}
+
+// TestExplainUsesTheMode asks about fragments where none pass.
+func TestExplainUsesTheMode(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "x.toml", explained+"[fragments]\nmode = \"drop\"\n")
+	const args, want = "explain -c x.toml --from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53", "drop: fragments.mode (x.toml) lets no fragment pass\n"
+	if stdout, stderr, code := runCommand(t, append(strings.Fields(args), "--fragmented")...); !strings.HasSuffix(stdout, want) || code != 0 {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+	if stdout, stderr, code := runCommand(t, strings.Fields(args)...); !strings.Contains(stdout, "accept: rule") || code != 0 {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 }
