@@ -1,9 +1,12 @@
 package tun
 
 import (
+	"crypto/rand"
 	"fmt"
+	"net"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // bridgeAlias marks a bridge as fragwall's, and is followed by the mark of the
@@ -35,6 +38,11 @@ func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) 
 	for _, port := range []netlink.Link{nic, tap} {
 		if err := j.addPort(bridge, port); err != nil {
 			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
+		}
+	}
+	if c.Addressed {
+		if err := disown(nic); err != nil {
+			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, c.NIC, err)
 		}
 	}
 	if err := netlink.LinkSetUp(bridge); err != nil {
@@ -102,6 +110,7 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU
+	attributes.HardwareAddr = ownMAC() // or it would be a port's
 	no, forward := false, groupForward
 	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}
 	if err := netlink.LinkAdd(bridge); err != nil {
@@ -136,4 +145,27 @@ func (j *Junction) addPort(bridge, port netlink.Link) error {
 		return fmt.Errorf("forward link-local groups: %w", err)
 	}
 	return nil
+}
+
+// disown has a bridge pass on what comes for a port's own MAC, which it would
+// take for itself: behind the TAP is who has it now.
+func disown(port netlink.Link) error {
+	err := netlink.NeighDel(&netlink.Neigh{
+		Family:       unix.AF_BRIDGE,
+		LinkIndex:    port.Attrs().Index,
+		Flags:        netlink.NTF_MASTER,
+		HardwareAddr: port.Attrs().HardwareAddr,
+	})
+	if err != nil {
+		return fmt.Errorf("give its mac up: %w", err)
+	}
+	return nil
+}
+
+// ownMAC returns a MAC that is nobody else's: locally administered, at random.
+func ownMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails
+	mac[0] = mac[0]&^1 | 2
+	return mac
 }

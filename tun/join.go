@@ -15,6 +15,9 @@ type JoinConfig struct {
 	// what a killed fragwall left. "" joins them by a redirect.
 	Bridge string
 	MTU    int // bytes, of all
+	// Addressed says that the NIC has addresses, and that who joins it takes
+	// them away, and keeps it from speaking IPv6.
+	Addressed bool
 }
 
 // Junction is a TAP and a NIC made one wire.
@@ -42,6 +45,22 @@ func Join(c JoinConfig) (*Junction, error) {
 	return j, nil
 }
 
+// Release ends what a killed fragwall left a NIC joined by, and sets back what
+// that had changed on the NIC. Where there is nothing of the kind, it does
+// nothing. It fails where a fragwall that lives has the NIC.
+func Release(nic string) error {
+	link, state, left, err := findJoined(nic)
+	switch {
+	case err != nil:
+		return err
+	case left:
+		return state.restore(link)
+	case isIdle(link): // it was killed before it had a filter
+		return netlink.QdiscDel(clsact(link))
+	}
+	return nil
+}
+
 // Close takes the wire apart. What vanished in the meantime, as a NIC that was
 // unplugged, is no error. Closing again does nothing.
 func (j *Junction) Close() error {
@@ -53,7 +72,7 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return fmt.Errorf("tap %q: %w", c.TAP, err)
 	}
-	nic, before, err := adoptNIC(c.NIC)
+	nic, before, err := adoptNIC(c.NIC, c.Addressed)
 	if err != nil {
 		return err
 	}
@@ -67,7 +86,7 @@ func (j *Junction) join(c JoinConfig) error {
 		return err
 	}
 	j.undo.push(func() error { return before.restore(nic) })
-	return prepareNIC(nic, c.MTU)
+	return prepareNIC(nic, c)
 }
 
 // undoStack is what there is to do to get back, latest last.

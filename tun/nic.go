@@ -56,19 +56,34 @@ func stateOf(mark uint32) (nicState, bool) {
 	}, mark&markMagicMask == markMagic
 }
 
+// findJoined returns the NIC. Where a killed fragwall left it joined, that
+// ends, and it reports true and the state from before.
+func findJoined(name string) (nic netlink.Link, before nicState, left bool, err error) {
+	nic, err = netlink.LinkByName(name)
+	if err != nil {
+		if gone(err) {
+			return nil, before, false, fmt.Errorf("nic %q: no such interface", name)
+		}
+		return nil, before, false, fmt.Errorf("nic %q: %w", name, err)
+	}
+	before, left, err = unredirect(nic)
+	if err == nil && !left {
+		before, left, err = unbridge(nic)
+	}
+	return nic, before, left, err
+}
+
 // adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
 // a killed fragwall left it joined, that ends, and the state is the one from
-// before.
-func adoptNIC(name string) (netlink.Link, nicState, error) {
+// before. One that is addressed may have addresses, and its state leaves IPv6
+// out.
+func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
 	fail := func(format string, args ...any) (netlink.Link, nicState, error) {
 		return nil, nicState{}, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
 	}
-	nic, err := netlink.LinkByName(name)
+	nic, state, left, err := findJoined(name)
 	if err != nil {
-		if gone(err) {
-			return nil, nicState{}, fmt.Errorf("nic %q: no such interface", name)
-		}
-		return nil, nicState{}, fmt.Errorf("nic %q: %w", name, err)
+		return nil, nicState{}, err
 	}
 	switch a := nic.Attrs(); {
 	case a.Flags&net.FlagLoopback != 0:
@@ -80,16 +95,13 @@ func adoptNIC(name string) (netlink.Link, nicState, error) {
 	if err != nil {
 		return fail("read addresses: %w", err)
 	}
-	if len(global) > 0 {
+	if len(global) > 0 && !addressed {
 		return fail("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
 	}
-	state, left, err := unredirect(nic)
-	if err == nil && !left {
-		state, left, err = unbridge(nic)
-	}
-	if err == nil && !left {
+	if !left {
 		state, err = readState(nic)
 	}
+	state.ipv6 = state.ipv6 && !addressed
 	return nic, state, err
 }
 
@@ -126,13 +138,15 @@ func readState(nic netlink.Link) (nicState, error) {
 
 // prepareNIC makes a NIC a part of the wire: it takes frames for anyone as
 // they came, and says nothing itself.
-func prepareNIC(nic netlink.Link, mtu int) error {
+func prepareNIC(nic netlink.Link, c JoinConfig) error {
 	name := nic.Attrs().Name
-	if err := netlink.LinkSetMTU(nic, mtu); err != nil {
-		return fmt.Errorf("nic %q: set mtu %d: %w", name, mtu, err)
+	if err := netlink.LinkSetMTU(nic, c.MTU); err != nil {
+		return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
 	}
-	if _, err := swapSysctl(ipv6Switch(name), "1"); err != nil {
-		return fmt.Errorf("nic %q: %w", name, err)
+	if !c.Addressed {
+		if _, err := swapSysctl(ipv6Switch(name), "1"); err != nil {
+			return fmt.Errorf("nic %q: %w", name, err)
+		}
 	}
 	if err := setReceiveMerging(name, false); err != nil {
 		return fmt.Errorf("nic %q: %w", name, err)

@@ -3,6 +3,7 @@ package tun
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -56,6 +57,20 @@ func clsact(link netlink.Link) *netlink.Clsact {
 		Handle:    netlink.MakeHandle(0xffff, 0),
 		Parent:    netlink.HANDLE_CLSACT,
 	}}
+}
+
+// isIdle reports whether a device has a classifier without filters.
+func isIdle(device netlink.Link) bool {
+	all, err := netlink.QdiscList(device)
+	if err != nil || !slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "clsact" }) {
+		return false
+	}
+	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		if filters, err := netlink.FilterList(device, hook); err != nil || len(filters) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // explainRedirect adds what an operator can do.

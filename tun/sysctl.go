@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // sysctlRoot is where the kernel shows the settings of the network namespace
@@ -37,6 +38,21 @@ func swapSysctl(name, value string) (old []byte, err error) {
 		return nil, fmt.Errorf("set sysctl to %s: %w", value, err)
 	}
 	return old, nil
+}
+
+// silence keeps an interface that comes up from speaking IPv6, which it would
+// do at once, into the wire. Where sysctls can't be written, as in most
+// containers, it gets no address instead, without which it has nothing to say.
+func silence(link netlink.Link) error {
+	_, err := swapSysctl(ipv6Switch(link.Attrs().Name), "1")
+	if !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	if err := netlink.LinkSetIP6AddrGenMode(link, none); err != nil {
+		return fmt.Errorf("keep ipv6 quiet: %w", err)
+	}
+	return nil
 }
 
 // setSysctl sets a kernel parameter until Close.

@@ -78,8 +78,7 @@ func (t *TAP) open() error {
 	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
 		return fmt.Errorf("set queue length %d: %w", queueLength, err)
 	}
-	// An interface that comes up speaks IPv6 at once, into the wire.
-	if _, err := swapSysctl(ipv6Switch(t.Name), "1"); err != nil {
+	if err := silence(link); err != nil {
 		return err
 	}
 	return netlink.LinkSetUp(link)
