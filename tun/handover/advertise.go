@@ -1,0 +1,198 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// A default route that the kernel learnt from a router's advertisement can't be
+// made by hand: one that is takes the learnt one's place, and on its account
+// the kernel passes over the router's advertisements (net/ipv6/ndisc.c,
+// ndisc_router_discovery, which returns where it can't add the route), so that
+// addresses would no longer be renewed. So the kernel is told again what the
+// router said, by an advertisement with what is left of the lifetime.
+
+// advertiser is the name of the device that such an advertisement comes from,
+// for a moment.
+const advertiser = "fw-advertiser"
+
+// learnDelay is how long the kernel may take to learn from it.
+const learnDelay = 200 * time.Millisecond
+
+// isAdvertised reports whether the kernel learnt a route as a default one from
+// a router.
+func isAdvertised(m message) bool {
+	return m.family() == unix.AF_INET6 && m.header[rtmProtocol] == unix.RTPROT_RA && m.header[1] == 0 &&
+		len(m.get(unix.RTA_GATEWAY)) == net.IPv6len && m.get(unix.RTA_OIF) != nil
+}
+
+// learn has a device learn the default routes among those that are to lead over
+// it. Those that it does not learn, as where it is not to listen to routers,
+// are for [addRoutes] to make.
+func (s *State) learn(index int, routes []message) error {
+	var frames [][]byte
+	missing := make(map[string]bool)
+	for _, m := range routes {
+		if isAdvertised(m) {
+			frames = append(frames, advertisement(m, s.routerMAC(m)))
+			missing[routeKey(m)] = true
+		}
+	}
+	if len(frames) == 0 {
+		return nil
+	}
+	stop, err := inject(index, frames)
+	defer stop()
+	if err != nil {
+		return nil // the routes are made by hand
+	}
+	for deadline := time.Now().Add(learnDelay); len(missing) > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		now, err := readRoutes(index)
+		if err != nil {
+			return err
+		}
+		for _, m := range now {
+			delete(missing, routeKey(m))
+		}
+	}
+	return nil
+}
+
+// routerMAC returns the MAC of a route's gateway; nil if it is not known.
+func (s *State) routerMAC(route message) net.HardwareAddr {
+	for _, n := range s.Neighbors {
+		if string(n.get(unix.NDA_DST)) == string(route.get(unix.RTA_GATEWAY)) {
+			return n.get(unix.NDA_LLADDR)
+		}
+	}
+	return nil
+}
+
+// Types of messages and options of neighbour discovery (RFC 4861 §4).
+const (
+	routerAdvertisement = 134
+	sourceAddressOption = 1
+	mtuOption           = 5
+)
+
+// Metrics of a route (RTA_METRICS).
+const (
+	metricMTU      = 2  // RTAX_MTU
+	metricHopLimit = 10 // RTAX_HOPLIMIT
+)
+
+// advertisement returns the frame by which a router has a default route learnt
+// (RFC 4861 §4.2, preference by RFC 4191 §2.2).
+func advertisement(route message, router net.HardwareAddr) []byte {
+	metrics, _ := parseAttributes(route.get(unix.RTA_METRICS))
+	metric := func(kind uint16) uint32 {
+		if v := find(metrics, kind); len(v) == 4 {
+			return binary.NativeEndian.Uint32(v)
+		}
+		return 0
+	}
+	var preference byte
+	if p := route.get(unix.RTA_PREF); len(p) == 1 {
+		preference = p[0] & 3 << 3
+	}
+	lifetime, _ := expiry(route)
+	body := []byte{routerAdvertisement, 0, 0, 0, byte(metric(metricHopLimit)), preference}
+	body = binary.BigEndian.AppendUint16(body, uint16(min(lifetime, 0xffff)))
+	body = append(body, make([]byte, 8)...) // nothing about timers
+	if len(router) == 6 {
+		body = append(append(body, sourceAddressOption, 1), router...)
+	}
+	if mtu := metric(metricMTU); mtu != 0 {
+		body = binary.BigEndian.AppendUint32(append(body, mtuOption, 1, 0, 0), mtu)
+	}
+	src, dst := route.get(unix.RTA_GATEWAY), net.IPv6linklocalallnodes
+	binary.BigEndian.PutUint16(body[2:], icmpChecksum(src, dst, body))
+
+	frame := []byte("\x33\x33\x00\x00\x00\x01\x02\x00\x00\x00\x00\x01\x86\xdd")
+	frame = binary.BigEndian.AppendUint32(frame, 6<<28)
+	frame = binary.BigEndian.AppendUint16(frame, uint16(len(body)))
+	frame = append(frame, unix.IPPROTO_ICMPV6, 255) // no router forwarded it
+	return append(append(append(frame, src...), dst...), body...)
+}
+
+// icmpChecksum is that of RFC 4443 §2.3. The message has an even length.
+func icmpChecksum(src, dst, message []byte) uint16 {
+	sum := uint32(len(message)) + unix.IPPROTO_ICMPV6
+	for _, part := range [][]byte{src, dst, message} {
+		for i := 0; i < len(part); i += 2 {
+			sum += uint32(binary.BigEndian.Uint16(part[i:]))
+		}
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	return ^uint16(sum)
+}
+
+// inject has frames come in by a device, whatever is at its other end: they
+// are written to a TAP, whose ingress leads to the device's. stop takes the TAP
+// away.
+func inject(index int, frames [][]byte) (stop func(), err error) {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = advertiser
+	link := &netlink.Tuntap{
+		LinkAttrs: attributes, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI, NonPersist: true, Queues: 1,
+		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
+	}
+	err = netlink.LinkAdd(link)
+	stop = func() {
+		for _, f := range link.Fds {
+			_ = f.Close() // the device goes with it
+		}
+	}
+	if err != nil {
+		return stop, fmt.Errorf("make %q: %w", advertiser, err)
+	}
+	tap := link.Attrs().Index
+	if err := errors.Join(setGenMode(tap, genModeNone), redirectIngress(tap, index), netlink.LinkSetUp(link)); err != nil {
+		return stop, err
+	}
+	for _, f := range frames {
+		if _, err := link.Fds[0].Write(f); err != nil {
+			return stop, fmt.Errorf("write to %q: %w", advertiser, err)
+		}
+	}
+	return stop, nil
+}
+
+// redirectIngress has all that comes in by one device come in by another
+// (tc-mirred(8)).
+func redirectIngress(from, to int) error {
+	err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: from,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}})
+	if err != nil {
+		return fmt.Errorf("add clsact: %w", err)
+	}
+	action := netlink.NewMirredAction(to)
+	action.MirredAction = netlink.TCA_INGRESS_REDIR
+	err = netlink.FilterAdd(&netlink.U32{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: from,
+			Parent:    netlink.HANDLE_MIN_INGRESS,
+			Priority:  1,
+			Protocol:  unix.ETH_P_ALL,
+		},
+		Sel:     &netlink.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
+		Actions: []netlink.Action{action},
+	})
+	if err != nil {
+		return fmt.Errorf("add filter: %w", err)
+	}
+	return nil
+}

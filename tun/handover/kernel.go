@@ -1,0 +1,147 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// dumpTries is how often a list is asked for that changes while it is read.
+const dumpTries = 10
+
+// dump asks for all that the kernel would describe by messages of a kind: those
+// that answer to header.
+func dump(kind uint16, header []byte) ([]message, error) {
+	get := map[uint16]int{
+		unix.RTM_NEWADDR:  unix.RTM_GETADDR,
+		unix.RTM_NEWROUTE: unix.RTM_GETROUTE,
+		unix.RTM_NEWNEIGH: unix.RTM_GETNEIGH,
+	}[kind]
+	var bodies [][]byte
+	for try := range dumpTries {
+		request := nl.NewNetlinkRequest(get, unix.NLM_F_DUMP)
+		request.AddRawData(header)
+		var err error
+		bodies, err = request.Execute(unix.NETLINK_ROUTE, kind)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries-1 {
+			return nil, err
+		}
+	}
+	messages := make([]message, 0, len(bodies))
+	for _, b := range bodies {
+		m, err := parseMessage(kind, b)
+		if err != nil {
+			return nil, err
+		}
+		messages = append(messages, m)
+	}
+	return messages, nil
+}
+
+// send has the kernel do what a message says, and waits until it has.
+func send(operation int, flags int, m message) error {
+	request := nl.NewNetlinkRequest(operation, unix.NLM_F_ACK|flags)
+	request.AddRawData(m.body())
+	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
+	return err
+}
+
+// add makes what a message describes; that it is there already is no error.
+func add(m message, flags int) error {
+	err := send(int(m.kind), unix.NLM_F_CREATE|flags, m)
+	if errors.Is(err, unix.EEXIST) {
+		return nil
+	}
+	return err
+}
+
+// drop removes what a message describes; that it is not there is no error.
+func drop(m message) error {
+	err := send(int(m.kind)+1, 0, m) // RTM_DEL... follows RTM_NEW...
+	switch {
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
+		return nil
+	}
+	return err
+}
+
+// Attributes of a link (include/uapi/linux/if_link.h).
+const (
+	iflaInetConf         = 1 // IFLA_INET_CONF: the settings of net.ipv4.conf, 32 bits each
+	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE, 8 bits
+)
+
+// families are a link's settings of IPv4 and IPv6.
+type families struct {
+	ipv4    []byte // 32 bits each
+	genMode uint8  // how IPv6 link-local addresses are made
+	ipv6    bool   // the device has IPv6 settings at all
+}
+
+func readFamilies(index int) (families, error) {
+	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
+	request.AddRawData(linkHeader(index))
+	bodies, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
+	if err != nil {
+		return families{}, fmt.Errorf("read link: %w", err)
+	}
+	if len(bodies) != 1 {
+		return families{}, errMessage
+	}
+	link, err := parseMessage(unix.RTM_NEWLINK, bodies[0])
+	if err != nil {
+		return families{}, err
+	}
+	byFamily, err := parseAttributes(link.get(unix.IFLA_AF_SPEC))
+	if err != nil {
+		return families{}, err
+	}
+	ipv4, err := parseAttributes(find(byFamily, unix.AF_INET))
+	if err != nil {
+		return families{}, err
+	}
+	ipv6, err := parseAttributes(find(byFamily, unix.AF_INET6))
+	if err != nil {
+		return families{}, err
+	}
+	f := families{ipv4: find(ipv4, iflaInetConf)}
+	if mode := find(ipv6, iflaInet6AddrGenMode); len(mode) == 1 {
+		f.genMode, f.ipv6 = mode[0], true
+	}
+	return f, nil
+}
+
+// setFamily sets a link's settings of a family, as IFLA_AF_SPEC nests them.
+// Unlike sysctls this works where /proc/sys can't be written, as in most
+// containers.
+func setFamily(index int, family uint16, settings ...attribute) error {
+	m := message{kind: unix.RTM_SETLINK, header: linkHeader(index)}
+	m.set(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, appendAttributes(nil, []attribute{
+		{family | unix.NLA_F_NESTED, appendAttributes(nil, settings)},
+	}))
+	return send(unix.RTM_SETLINK, 0, m)
+}
+
+// genModeNone has an interface make no IPv6 address of its own
+// (IN6_ADDR_GEN_MODE_NONE).
+const genModeNone = 1
+
+func setGenMode(index int, mode uint8) error {
+	if err := setFamily(index, unix.AF_INET6, attribute{iflaInet6AddrGenMode, []byte{mode}}); err != nil {
+		return fmt.Errorf("set ipv6 address generation mode %d: %w", mode, err)
+	}
+	return nil
+}
+
+func linkHeader(index int) []byte {
+	h := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(h[4:], uint32(index))
+	return h
+}

@@ -1,0 +1,215 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Offsets in a route's header (struct rtmsg).
+const (
+	rtmTOS      = 3
+	rtmTable    = 4
+	rtmProtocol = 5
+	rtmScope    = 6
+	rtmType     = 7
+	rtmFlags    = 8
+)
+
+// settableFlags of a next hop can be asked for; the others tell its state.
+const settableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
+
+// rtaNexthopID is the number of a next hop that is an object (RTA_NH_ID).
+const rtaNexthopID = 30
+
+// clockTicks is the unit of times in route messages, a second (USER_HZ).
+const clockTicks = 100
+
+// errNexthopObject is wrapped where a route of the NIC uses what can't be
+// moved with it.
+var errNexthopObject = errors.New("a next hop that is an object of its own (ip nexthop) can't be moved: give the route its gateway")
+
+// readRoutes returns all routes, of any table, that use a device, those without
+// a gateway first, for those with one need them.
+func readRoutes(index int) ([]message, error) {
+	var list []message
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		header := make([]byte, unix.SizeofRtMsg)
+		header[0] = family
+		all, err := dump(unix.RTM_NEWROUTE, header)
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, m := range all {
+			uses, err := usesDevice(m, index)
+			if err != nil {
+				return nil, err
+			}
+			if m.family() != family || !uses || isByproduct(m) {
+				continue
+			}
+			if m.get(rtaNexthopID) != nil {
+				return nil, fmt.Errorf("route %q: %w", routeWords(m, nil), errNexthopObject)
+			}
+			list = append(list, m)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b message) int { return gateways(a) - gateways(b) })
+	return list, nil
+}
+
+// usesDevice reports whether a route leads over a device.
+func usesDevice(m message, index int) (bool, error) {
+	if int(m.number(unix.RTA_OIF)) == index {
+		return true, nil
+	}
+	uses := false
+	err := eachNexthop(m.get(unix.RTA_MULTIPATH), func(hop []byte) {
+		uses = uses || nexthopIndex(hop) == index
+	})
+	return uses, err
+}
+
+// isByproduct reports whether the kernel makes a route by itself with an
+// address, in its table of its own addresses, or keeps it for a moment. What
+// IPv6 multicast goes by is one of an interface.
+func isByproduct(m message) bool {
+	if binary.NativeEndian.Uint32(m.header[rtmFlags:])&unix.RTM_F_CLONED != 0 {
+		return true
+	}
+	return m.number(unix.RTA_TABLE) == unix.RT_TABLE_LOCAL && m.header[rtmProtocol] == unix.RTPROT_KERNEL &&
+		!(m.family() == unix.AF_INET6 && m.header[rtmType] == unix.RTN_MULTICAST)
+}
+
+// gateways is 1 for a route that leads over a gateway.
+func gateways(m message) int {
+	if m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil {
+		return 1
+	}
+	return 0
+}
+
+// eachNexthop calls f for each struct rtnexthop, with its attributes. f may
+// change it.
+func eachNexthop(b []byte, f func(hop []byte)) error {
+	for len(b) >= unix.SizeofRtNexthop {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtNexthop || length > len(b) {
+			return errMessage
+		}
+		f(b[:length])
+		b = b[min(align(length), len(b)):]
+	}
+	return nil
+}
+
+func nexthopIndex(hop []byte) int { return int(binary.NativeEndian.Uint32(hop[4:])) }
+
+// routeFor returns what makes a route lead over the device to instead of the
+// device from, age seconds after it was read. It reports false if the route's
+// lifetime is over.
+func routeFor(m message, from, to int, age uint32) (message, bool) {
+	m = m.clone()
+	flags := binary.NativeEndian.Uint32(m.header[rtmFlags:])
+	binary.NativeEndian.PutUint32(m.header[rtmFlags:], flags&settableFlags)
+	if out := m.get(unix.RTA_OIF); len(out) == 4 && int(binary.NativeEndian.Uint32(out)) == from {
+		binary.NativeEndian.PutUint32(out, uint32(to))
+	}
+	// What was read is well formed.
+	_ = eachNexthop(m.get(unix.RTA_MULTIPATH), func(hop []byte) {
+		hop[2] &= settableFlags
+		if nexthopIndex(hop) == from {
+			binary.NativeEndian.PutUint32(hop[4:], uint32(to))
+		}
+	})
+	left, limited := expiry(m)
+	m.remove(unix.RTA_CACHEINFO, unix.RTA_EXPIRES)
+	if limited {
+		if left <= age {
+			return m, false
+		}
+		m.setNumber(unix.RTA_EXPIRES, left-age)
+	}
+	return m, true
+}
+
+// expiry returns how long an IPv6 route still lives, in seconds: as it is told
+// to the kernel, or as the kernel tells it (the third number of struct
+// rta_cacheinfo), rounded up. It reports false where it has no end.
+func expiry(m message) (seconds uint32, limited bool) {
+	if m.get(unix.RTA_EXPIRES) != nil {
+		return m.number(unix.RTA_EXPIRES), true
+	}
+	c := m.get(unix.RTA_CACHEINFO)
+	if m.family() != unix.AF_INET6 || len(c) < 12 {
+		return 0, false
+	}
+	ticks := int32(binary.NativeEndian.Uint32(c[8:]))
+	return uint32(max(ticks, 0)+clockTicks-1) / clockTicks, ticks != 0
+}
+
+// isKernels reports whether the kernel made a route, with an address.
+func isKernels(m message) bool { return m.header[rtmProtocol] == unix.RTPROT_KERNEL }
+
+// routeKey tells routes of a device apart, whatever becomes of them in time.
+func routeKey(m message) string {
+	m, _ = routeFor(m, 0, 0, 0)
+	m.remove(unix.RTA_EXPIRES)
+	return m.key()
+}
+
+// freshenRoutes returns what routes over a device are, age seconds after they
+// were read: where others, just read, have the same one over another device, it
+// has lived on there.
+func freshenRoutes(list, others []message, index, otherIndex int, age uint32) (fresh []message) {
+	lived := make(map[string]message, len(others))
+	for _, m := range others {
+		here, _ := routeFor(m, otherIndex, index, 0)
+		lived[routeKey(here)] = here
+	}
+	for _, m := range list {
+		now, alive := lived[routeKey(m)]
+		if !alive {
+			now, alive = routeFor(m, index, index, age)
+		}
+		if alive {
+			fresh = append(fresh, now)
+		}
+	}
+	return fresh
+}
+
+// addRoutes makes routes, after those of the same destination and metric that
+// are there. One that needs another one's way to its gateway waits for that.
+func addRoutes(list []message) error {
+	for len(list) > 0 {
+		var failed []message
+		var errs []error
+		for _, m := range list {
+			if err := add(m, unix.NLM_F_APPEND); err != nil {
+				failed = append(failed, m)
+				errs = append(errs, fmt.Errorf("add route %q: %w", routeWords(m, nil), err))
+			}
+		}
+		if len(failed) == len(list) {
+			return errors.Join(errs...)
+		}
+		list = failed
+	}
+	return nil
+}
+
+// dropRoutes removes routes, latest first, so that those that are left keep
+// their order.
+func dropRoutes(list []message) error {
+	var errs []error
+	for _, m := range slices.Backward(list) {
+		if err := drop(m); err != nil {
+			errs = append(errs, fmt.Errorf("remove route %q: %w", routeWords(m, nil), err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,188 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// State is what a NIC was before anything of it moved.
+type State struct {
+	Namespace Namespace
+	NIC       string
+	Index     int
+	MAC       string
+	MTU       int           // bytes
+	Taken     time.Duration // by the clock that counts from boot, suspended or not
+	IPv6      bool          // the NIC speaks it
+	TAPs      []string      // the inside one first; they end with the process
+	GenMode   uint8         // how the kernel makes its IPv6 addresses (IFLA_INET6_ADDR_GEN_MODE)
+
+	Addresses, Routes, Neighbors []message
+}
+
+// ErrMissing is wrapped where the NIC is not there.
+var ErrMissing = errors.New("no such interface")
+
+// Read takes the state of a NIC. Its error says why a NIC can't be taken out of
+// a namespace's hands.
+func Read(nic string) (*State, error) {
+	s := &State{NIC: nic}
+	if err := s.read(); err != nil {
+		return nil, fmt.Errorf("nic %q: %w", nic, err)
+	}
+	return s, nil
+}
+
+func (s *State) read() error {
+	link, err := linkByName(s.NIC)
+	if err != nil {
+		return err
+	}
+	if err := suitable(link); err != nil {
+		return err
+	}
+	a := link.Attrs()
+	s.Index, s.MAC, s.MTU = a.Index, a.HardwareAddr.String(), a.MTU
+	settings, err := readFamilies(s.Index)
+	if err != nil {
+		return err
+	}
+	s.GenMode = settings.genMode
+	s.IPv6 = settings.ipv6 && readSetting("ipv6", s.NIC, "disable_ipv6") != "1"
+	if s.Namespace, err = CurrentNamespace(); err != nil {
+		return err
+	}
+	s.Taken = sinceBoot()
+	return s.readDevice(s.Index)
+}
+
+// Summary says in a few words what moves.
+func (s *State) Summary() string {
+	return fmt.Sprintf("%d addresses, %d routes, %d neighbours", len(s.Addresses), len(s.Routes), len(s.Neighbors))
+}
+
+// readDevice reads what moves of a device.
+func (s *State) readDevice(index int) (err error) {
+	if s.Addresses, err = readAddresses(index); err != nil {
+		return err
+	}
+	if s.Routes, err = readRoutes(index); err != nil {
+		return err
+	}
+	s.Neighbors, err = readNeighbors(index)
+	return err
+}
+
+func linkByName(name string) (netlink.Link, error) {
+	link, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		err = ErrMissing
+	}
+	return link, err
+}
+
+// suitable tells what does not survive that its NIC becomes a part of a wire.
+func suitable(nic netlink.Link) error {
+	a := nic.Attrs()
+	switch {
+	case a.Flags&net.FlagLoopback != 0:
+		return errors.New("is the loopback interface")
+	case a.EncapType != "ether":
+		return errors.New("is no Ethernet interface")
+	case a.MasterIndex != 0:
+		return errors.New("belongs to a bridge or bond, which has the addresses: name that")
+	case strings.HasPrefix(nic.Type(), "ipvlan"):
+		return fmt.Errorf("is of type %s, which takes only packets for addresses of its own: use macvlan or veth", nic.Type())
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		switch l.Type() {
+		case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap":
+			if l.Attrs().ParentIndex == a.Index && l.Attrs().NetNsID < 0 {
+				return fmt.Errorf("carries %q (%s), which would get no frames any more: remove it", l.Attrs().Name, l.Type())
+			}
+		}
+	}
+	return nil
+}
+
+// sinceBoot is a clock that a killed process and the next one share.
+func sinceBoot() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
+		panic(err) // Linux has had it since 2.6.39
+	}
+	return time.Duration(t.Nano())
+}
+
+// age is how many seconds ago the state was taken.
+func (s *State) age() uint32 { return uint32((sinceBoot() - s.Taken) / time.Second) }
+
+const settingsRoot = "/proc/sys/net"
+
+// readSetting returns a sysctl of a device; "" where there is none.
+func readSetting(family, device, name string) string {
+	b, err := os.ReadFile(filepath.Join(settingsRoot, family, "conf", device, name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func writeSetting(family, device, name, value string) error {
+	return os.WriteFile(filepath.Join(settingsRoot, family, "conf", device, name), []byte(value), 0)
+}
+
+// ownSettings are those that are each device's own, or not for writing.
+var ownSettings = []string{"addr_gen_mode", "disable_ipv6", "mc_forwarding", "stable_secret"}
+
+// copySettings gives a device the sysctls of another. It returns the IPv6 ones
+// that the process may not write, as where /proc/sys is read-only.
+func copySettings(from, to netlink.Link) (kept []string, err error) {
+	source, err := readFamilies(from.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
+	target, err := readFamilies(to.Attrs().Index)
+	if err != nil {
+		return nil, err
+	}
+	var differ []attribute
+	for i := 0; i+4 <= min(len(source.ipv4), len(target.ipv4)); i += 4 {
+		if value := source.ipv4[i : i+4]; string(value) != string(target.ipv4[i:i+4]) {
+			differ = append(differ, attribute{uint16(i/4 + 1), value}) // they count from 1
+		}
+	}
+	if len(differ) > 0 {
+		if err := setFamily(to.Attrs().Index, unix.AF_INET, differ...); err != nil {
+			return nil, fmt.Errorf("copy ipv4 settings: %w", err)
+		}
+	}
+	files, err := os.ReadDir(filepath.Join(settingsRoot, "ipv6/conf", from.Attrs().Name))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, f := range files {
+		value := readSetting("ipv6", from.Attrs().Name, f.Name())
+		if value == "" || slices.Contains(ownSettings, f.Name()) || value == readSetting("ipv6", to.Attrs().Name, f.Name()) {
+			continue
+		}
+		if writeSetting("ipv6", to.Attrs().Name, f.Name(), value) != nil {
+			kept = append(kept, fmt.Sprintf("net.ipv6.conf.%s.%s = %s", to.Attrs().Name, f.Name(), value))
+		}
+	}
+	return kept, err
+}
