@@ -24,7 +24,7 @@ rules again. SIGUSR1 prints the counters.`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	path := configFlag(c)
-	socket := c.Flags().String("socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
+	k := controlFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		config, err := loadConfig(c, *path)
 		if err != nil {
@@ -47,7 +47,7 @@ rules again. SIGUSR1 prints the counters.`,
 				limitMemory(b, config.Fragments.Memory)
 			}}
 			helpers.Go(func() { answer(ctx, signals, b, r, c) })
-			openSocket(ctx, &helpers, *socket, config, r)
+			k.open(ctx, &helpers, config, r)
 			log.Info("ready", "inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
 		})
 		stop()
@@ -58,6 +58,37 @@ rules again. SIGUSR1 prints the counters.`,
 		return err
 	}
 	return c
+}
+
+// controls are the ways to have a running box read its rules again, besides
+// SIGHUP.
+type controls struct {
+	socket string // "" for the default
+	watch  bool
+}
+
+func controlFlags(c *cobra.Command) *controls {
+	k := &controls{}
+	c.Flags().StringVar(&k.socket, "socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
+	c.Flags().BoolVar(&k.watch, "watch-config", false, "reload when the configuration, or a file beside it, changes")
+	return k
+}
+
+// open lets the box be controlled until ctx is done.
+func (k *controls) open(ctx context.Context, helpers *sync.WaitGroup, config *rules.Config, r *reloader) {
+	openSocket(ctx, helpers, k.socket, config, r)
+	if !k.watch {
+		return
+	}
+	w, err := newWatcher(r.path)
+	if err == nil {
+		err = w.follow()
+	}
+	if err != nil {
+		r.log.Warn("the configuration is not watched", "error", err)
+		return
+	}
+	helpers.Go(func() { w.run(ctx, r.log, func() { r.reload() }) })
 }
 
 // openSocket serves the control socket until ctx is done. Where it can't be
