@@ -62,6 +62,21 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 	return err
 }
 
+// join makes a NIC that has addresses, which are on their way to the inside,
+// the outside's.
+func (b *box) join(i rules.Interface) (err error) {
+	b.junctions[packet.Outside], err = tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
+	return err
+}
+
+// part takes the outside's NIC out of the wire.
+func (b *box) part() error {
+	if j := b.junctions[packet.Outside]; j != nil {
+		return j.Close()
+	}
+	return nil
+}
+
 // connect makes the lanes, over io_uring where that is to be had.
 func (b *box) connect(log *slog.Logger) error {
 	err := b.connectBy(tun.Ring)

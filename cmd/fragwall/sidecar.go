@@ -1,0 +1,93 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/rules"
+	"fragwall/tun/handover"
+)
+
+// stateDirectory is where a sidecar keeps the state of its NIC unless told
+// otherwise.
+const stateDirectory = "/run/fragwall"
+
+func newSidecarCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "sidecar -c FILE --nic NIC",
+		Short: "Filter this network namespace's traffic at its NIC",
+		Long: `Put fragwall between the network stack of this namespace, a container's or a
+host's, and its NIC: the addresses, routes, neighbours, MTU and MAC move to the
+inside TAP, and the NIC is joined to the outside TAP. Open connections stay
+open. All is put back at SIGTERM or SIGINT, and at the next start after a kill;
+until then, a namespace whose fragwall was killed is cut off.
+
+A line with the word "ready" goes to stderr once frames flow.`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	path := configFlag(c)
+	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
+	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC; it has to outlive the process, as long as the namespace lives")
+	k := controlFlags(c)
+	dryRun := c.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
+	restore := c.Flags().Bool("restore", false, "put back what a killed sidecar left, and exit")
+	c.MarkFlagsMutuallyExclusive("dry-run", "restore")
+	c.PreRunE = func(c *cobra.Command, _ []string) error {
+		switch {
+		case *nic == "":
+			return &usageError{fmt.Errorf("no interface given; add --nic NIC")}
+		case *path == "" && !*restore:
+			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
+		}
+		return nil
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		log := slog.New(slog.NewTextHandler(c.ErrOrStderr(), nil))
+		store, err := handover.NewStore(*directory, *nic)
+		if err != nil {
+			return err
+		}
+		if *restore {
+			return restoreNIC(*nic, store, log)
+		}
+		config, err := loadConfig(c, *path)
+		if err != nil {
+			return err
+		}
+		loaded := *config
+		if err := fitSidecar(config, *nic); err != nil {
+			return &usageError{fmt.Errorf("%s: %w", *path, err)}
+		}
+		if *dryRun {
+			return printPlan(c.OutOrStdout(), config)
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		s := &sidecar{path: *path, loaded: &loaded, config: config, store: store, log: log, command: c, controls: k}
+		return s.run(ctx)
+	}
+	return c
+}
+
+// fitSidecar makes a configuration one of a sidecar at a NIC: behind the inside
+// TAP is the namespace itself.
+func fitSidecar(c *rules.Config, nic string) error {
+	switch {
+	case c.Inside.NIC != "":
+		return fmt.Errorf("inside has nic %q, but a sidecar's inside is the namespace itself: remove it", c.Inside.NIC)
+	case c.Outside.NIC != "" && c.Outside.NIC != nic:
+		return fmt.Errorf("outside has nic %q, but --nic says %q: remove the one or the other", c.Outside.NIC, nic)
+	}
+	for _, name := range []string{c.Inside.TAP, c.Outside.TAP, c.Outside.Bridge} {
+		if name == nic {
+			return errors.New(`"` + nic + `" is the nic's name: give the tap and the bridge names of their own`)
+		}
+	}
+	c.Outside.NIC = nic
+	return nil
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+	"fragwall/rules"
+	"fragwall/tun"
+	"fragwall/tun/handover"
+)
+
+// sidecar is the box at the NIC of a namespace.
+type sidecar struct {
+	path     string        // of the configuration
+	loaded   *rules.Config // as the file has it
+	config   *rules.Config // as it fits the NIC
+	controls *controls
+	store    *handover.Store
+	log      *slog.Logger
+	command  *cobra.Command
+
+	state *handover.State
+	box   *box
+}
+
+// run moves the NIC's state to the box, waits until ctx is done or the wire
+// fails, and puts all back.
+func (s *sidecar) run(ctx context.Context) (err error) {
+	nic := s.config.Outside.NIC
+	unlock, err := lockNIC(nic)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := putBackLeft(nic, s.store, s.log); err != nil {
+		return err
+	}
+	if s.state, err = handover.Read(nic); err != nil {
+		return err
+	}
+	if len(s.state.Addresses) == 0 {
+		return fmt.Errorf("nic %q has no addresses that could move: if a sidecar was killed here, its state is not in %q", nic, s.store.Path())
+	}
+	s.state.TAPs = []string{s.config.Inside.TAP, s.config.Outside.TAP}
+	s.adopt()
+	if s.box, err = openBox(s.devices(), s.log, (&matchLog{log: s.log}).matched); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.box.close()) }()
+
+	relax(len(s.box.lanes[packet.Inside]) + len(s.box.lanes[packet.Outside]))
+	wire, stop := context.WithCancel(context.Background())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- s.box.Run(wire) }()
+	if err = s.take(); err == nil {
+		control, quit := context.WithCancel(ctx)
+		helpers := s.tellReady(control)
+		select {
+		case <-ctx.Done():
+		case err = <-ended:
+			ended <- nil
+		}
+		quit()
+		helpers.Wait()
+		_ = writeCounters(s.command.ErrOrStderr(), s.box.Bump)
+	}
+	err = errors.Join(err, s.putBack())
+	stop()
+	return errors.Join(err, <-ended)
+}
+
+// adopt gives the configuration the NIC's MTU.
+func (s *sidecar) adopt() {
+	s.config.Inside.MTU, s.config.Outside.MTU = s.state.MTU, s.state.MTU
+}
+
+// devices is the configuration without the NIC, which is joined in its time.
+func (s *sidecar) devices() *rules.Config {
+	c := *s.config
+	c.Outside.NIC = ""
+	return &c
+}
+
+// take moves the NIC's state to the inside TAP, and joins the NIC to the
+// outside.
+func (s *sidecar) take() error {
+	if err := s.store.Save(s.state); err != nil {
+		return err
+	}
+	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(s.config.Outside) })
+	if err != nil {
+		return err
+	}
+	for _, setting := range kept {
+		s.log.Warn("a setting could not be copied from the nic: set it where the namespace is made", "want", setting)
+	}
+	return nil
+}
+
+// putBack gives the NIC back what it had, and takes it out of the wire. What
+// fails leaves the state kept, for another try.
+func (s *sidecar) putBack() error {
+	err := s.state.Return(s.config.Inside.TAP, s.box.part)
+	if err != nil && !errors.Is(err, handover.ErrMissing) {
+		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again", err, s.state.NIC)
+	}
+	return errors.Join(err, s.store.Remove())
+}
+
+// tellReady says so, and from then on does what signals and others ask for
+// until ctx is done.
+func (s *sidecar) tellReady(ctx context.Context) *sync.WaitGroup {
+	var helpers sync.WaitGroup
+	r := &reloader{path: s.path, apply: s.box.Reload, log: s.log, config: s.loaded}
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
+	helpers.Go(func() {
+		defer signal.Stop(signals)
+		answer(ctx, signals, s.box, r, s.command)
+	})
+	s.controls.open(ctx, &helpers, s.config, r)
+	s.log.Info("ready", "nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
+		"moved", s.state.Summary(), "policy", s.config.Summary())
+	return &helpers
+}
+
+// lockNIC keeps a second sidecar from a NIC: of an abstract socket's name there
+// is one in a network namespace, and it goes with the process (unix(7)).
+func lockNIC(nic string) (unlock func(), err error) {
+	l, err := net.Listen("unix", "@fragwall/sidecar/"+nic)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return nil, fmt.Errorf("nic %q: another sidecar has it", nic)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock nic %q: %w", nic, err)
+	}
+	return func() { _ = l.Close() }, nil
+}
+
+// putBackLeft puts back what a killed sidecar left of a NIC.
+func putBackLeft(nic string, store *handover.Store, log *slog.Logger) error {
+	state, err := store.Load()
+	if err != nil {
+		return err
+	}
+	if state == nil {
+		return store.Remove() // of what is only begun, or of a namespace that is no more
+	}
+	if err := awaitEnd(state.TAPs); err != nil {
+		return err
+	}
+	if err := state.Return(state.TAPs[0], func() error { return tun.Release(nic) }); err != nil {
+		return err
+	}
+	log.Info("put back what a killed sidecar left", "nic", nic, "returned", state.Summary())
+	return store.Remove()
+}
+
+// endDelay is how long the kernel may take to remove the devices of a killed
+// process: their rings are freed when nobody waits for it.
+const endDelay = 10 * time.Second
+
+// awaitEnd waits until a killed sidecar's devices are gone.
+func awaitEnd(taps []string) error {
+	deadline := time.Now().Add(endDelay)
+	for _, name := range taps {
+		for {
+			if _, err := net.InterfaceByName(name); err != nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				return fmt.Errorf("tap %q is still there: end the process that has it", name)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	return nil
+}
+
+// restoreNIC puts back what a killed sidecar left, and nothing else.
+func restoreNIC(nic string, store *handover.Store, log *slog.Logger) error {
+	unlock, err := lockNIC(nic)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return putBackLeft(nic, store, log)
+}
+
+// printPlan tells what a sidecar would do.
+func printPlan(w io.Writer, c *rules.Config) error {
+	state, err := handover.Read(c.Outside.NIC)
+	if err != nil {
+		return err
+	}
+	how := "a redirect"
+	if c.Outside.Bridge != "" {
+		how = fmt.Sprintf("bridge %q", c.Outside.Bridge)
+	}
+	fmt.Fprintf(w, "ip tuntap add %s mode tap\nip tuntap add %s mode tap\n", c.Inside.TAP, c.Outside.TAP)
+	for _, line := range state.Plan(c.Inside.TAP, fmt.Sprintf("# join %s to %s by %s", state.NIC, c.Outside.TAP, how)) {
+		if _, err := fmt.Fprintln(w, line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
