@@ -56,8 +56,8 @@ func New() (*Network, error) {
 			return err
 		}
 		return errors.Join(
-			cable(n.Middle, InsideNIC, n.Hosts[packet.Inside].Namespace, HostNIC),
-			cable(n.Middle, OutsideNIC, n.Hosts[packet.Outside].Namespace, HostNIC),
+			Cable(n.Middle, InsideNIC, n.Hosts[packet.Inside].Namespace, HostNIC),
+			Cable(n.Middle, OutsideNIC, n.Hosts[packet.Outside].Namespace, HostNIC),
 			n.Middle.Do(func() error { return errors.Join(quiet(InsideNIC), up(InsideNIC), quiet(OutsideNIC), up(OutsideNIC)) }),
 		)
 	})
@@ -66,7 +66,7 @@ func New() (*Network, error) {
 // NewDirect makes a network with a cable from host to host.
 func NewDirect() (*Network, error) {
 	return build(func(n *Network) error {
-		return cable(n.Hosts[packet.Inside].Namespace, HostNIC, n.Hosts[packet.Outside].Namespace, HostNIC)
+		return Cable(n.Hosts[packet.Inside].Namespace, HostNIC, n.Hosts[packet.Outside].Namespace, HostNIC)
 	})
 }
 
@@ -112,8 +112,8 @@ func (n *Network) Close() {
 	}
 }
 
-// cable makes a veth pair with an end in each of two namespaces.
-func cable(a *Namespace, aNIC string, b *Namespace, bNIC string) error {
+// Cable makes a veth pair with an end in each of two namespaces.
+func Cable(a *Namespace, aNIC string, b *Namespace, bNIC string) error {
 	return a.Do(func() error {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name, attributes.MTU = aNIC, MTU

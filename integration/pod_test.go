@@ -1,0 +1,285 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/netip"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet/packettest"
+)
+
+// pod is a namespace with a workload in it, as a container has it, and a peer
+// that it talks to.
+type pod struct {
+	workload, peer *lab.Host
+	// lend has the network lend the pod its address for some seconds from now;
+	// nil where it has it for good.
+	lend func(valid uint32)
+}
+
+// podShapes are ways to connect a pod.
+var podShapes = []struct {
+	name string
+	make func(t *testing.T) *pod
+}{
+	{"routed veth, as Calico", routedPod},
+	{"bridge, as Flannel", bridgedPod},
+	{"SLAAC and DHCP", leasedPod},
+}
+
+// routedPod has a host's address, and a gateway that is on the link by decree.
+func routedPod(t *testing.T) *pod {
+	p := newPod(t, "10.1.1.5", "2001:db8:1::5", "10.9.9.9", "2001:db8:9::9")
+	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "cali0"))
+	ip(t, p.peer.Namespace, `
+		link set lo up
+		link set cali0 up mtu 1480 address ee:ee:ee:ee:ee:ee
+		addr add 10.9.9.9/32 dev lo
+		addr add 169.254.1.1/32 dev cali0
+		route add 10.1.1.5/32 dev cali0
+		addr add 2001:db8:9::9/128 dev lo nodad
+		addr add fe80::ee/64 dev cali0 nodad
+		route add 2001:db8:1::5/128 dev cali0`)
+	ip(t, p.workload.Namespace, `
+		link set lo up
+		link set eth0 up mtu 1480
+		addr add 10.1.1.5/32 dev eth0
+		route add 169.254.1.1 dev eth0 scope link
+		route add default via 169.254.1.1 dev eth0
+		addr add 2001:db8:1::5/128 dev eth0
+		route add default via fe80::ee dev eth0 metric 77
+		neigh add 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0
+		neigh add fe80::aa lladdr 02:00:00:00:00:aa dev eth0 nud noarp
+		neigh add proxy 10.1.1.6 dev eth0`)
+	return p.settle(t)
+}
+
+// bridgedPod shares a subnet with its peer, and has routes of every kind.
+func bridgedPod(t *testing.T) *pod {
+	p := newPod(t, "10.244.1.5", "fd00:244:1::5", "10.244.1.6", "fd00:244:1::6")
+	node, err := lab.NewNamespace("node")
+	must(t, err)
+	t.Cleanup(func() { _ = node.Close() })
+	must(t, lab.Cable(p.workload.Namespace, "eth0", node, "veth1"))
+	must(t, lab.Cable(p.peer.Namespace, "eth0", node, "veth2"))
+	ip(t, node, `
+		link add cni0 type bridge
+		link set veth1 master cni0 up
+		link set veth2 master cni0 up
+		link set cni0 up
+		addr add 10.244.1.1/24 dev cni0
+		addr add fd00:244:1::1/64 dev cni0 nodad`)
+	ip(t, p.peer.Namespace, `
+		link set lo up
+		link set eth0 up
+		addr add 10.244.1.6/24 dev eth0
+		addr add fd00:244:1::6/64 dev eth0 nodad`)
+	ip(t, p.workload.Namespace, `
+		link set lo up
+		link set eth0 up
+		addr add 10.244.1.5/24 brd + dev eth0
+		addr add 10.244.1.7/24 dev eth0 label eth0:1
+		addr add 10.244.2.5/24 dev eth0 noprefixroute metric 300
+		addr add 192.0.2.9 peer 192.0.2.10/32 dev eth0 scope link
+		addr add fd00:244:1::5/64 dev eth0 nodad
+		addr add fd00:244:1::7/64 dev eth0 metric 500
+		addr add fd00:244:2::5/64 dev eth0 noprefixroute
+		route del 192.0.2.10 dev eth0
+		route add default via 10.244.1.1 dev eth0 src 10.244.1.5
+		route append default via 10.244.1.6 dev eth0
+		route add default via 10.244.1.1 dev eth0 metric 100 mtu 1400 advmss 1300 proto static
+		route add 10.64.0.0/10 via 10.244.1.1 dev eth0 table 100
+		route add 10.64.0.0/10 tos 0x10 via 10.244.1.1 dev eth0 table 100
+		route add 198.51.100.0/24 via 203.0.113.1 dev eth0 onlink
+		route add 203.0.113.0/24 nexthop via 10.244.1.1 dev eth0 weight 2 nexthop dev lo nexthop via 10.244.1.6 dev eth0
+		route add blackhole 192.0.2.128/25
+		route add local 192.0.2.64/26 dev eth0
+		route add 172.16.0.0/12 via inet6 fe80::1 dev eth0
+		-6 route add default via fd00:244:1::1 dev eth0 src fd00:244:1::5
+		-6 route add 2001:db8:5::/48 via fe80::1 dev eth0 metric 12 expires 3600 table 100
+		-6 route add 2001:db8:6::/48 nexthop via fe80::1 dev eth0 weight 3 nexthop via fe80::2 dev eth0
+		-6 route add unreachable 2001:db8:7::/48
+		rule add from 10.244.1.5 table 100 priority 77
+		-6 rule add from fd00:244:1::5 table 100 priority 78
+		neigh add 10.244.1.99 lladdr 02:00:00:00:00:01 dev eth0 nud permanent
+		neigh add fd00:244:1::99 lladdr 02:00:00:00:00:01 dev eth0 nud stale router`)
+	return p.settle(t)
+}
+
+// leasedPod got its addresses for a time: from a router's advertisements, and
+// as a DHCP client sets them.
+func leasedPod(t *testing.T) *pod {
+	p := newPod(t, "192.0.2.5", "", "192.0.2.1", "2001:db8:3::1")
+	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "eth0"))
+	ip(t, p.peer.Namespace, `
+		link set lo up
+		link set eth0 up
+		addr add 192.0.2.1/24 dev eth0
+		addr add 2001:db8:3::1/64 dev eth0 nodad
+		addr add fe80::1/64 dev eth0 nodad`)
+	ip(t, p.workload.Namespace, `
+		link set lo up
+		link set eth0 up
+		addr add 192.0.2.5/24 brd + dev eth0 valid_lft 3600 preferred_lft 1800
+		route add default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.5 metric 1024`)
+	router := tap(t, &lab.Host{Namespace: p.peer.Namespace, NIC: "eth0"})
+	mac := hardwareAddress(t, p.peer.Namespace, "eth0")
+	p.lend = func(valid uint32) {
+		must(t, router.Send(packettest.RouterAdvertisement(mac, netip.MustParsePrefix("2001:db8:3::/64"), valid, valid/2)))
+	}
+	eventually(t, func() error { // the first may come before the pod listens
+		p.lend(3600)
+		for _, a := range addresses(t, p.workload.Namespace, "eth0") {
+			if a.Is6() && !a.IsLinkLocalUnicast() {
+				p.workload.IPv6 = a
+				return nil
+			}
+		}
+		return fmt.Errorf("no address from the router")
+	})
+	return p.settle(t)
+}
+
+func newPod(t *testing.T, workload4, workload6, peer4, peer6 string) *pod {
+	t.Helper()
+	host := func(name, ipv4, ipv6 string) *lab.Host {
+		ns, err := lab.NewNamespace(name)
+		must(t, err)
+		t.Cleanup(func() { _ = ns.Close() })
+		h := &lab.Host{Namespace: ns, NIC: "eth0", IPv4: netip.MustParseAddr(ipv4)}
+		if ipv6 != "" {
+			h.IPv6 = netip.MustParseAddr(ipv6)
+		}
+		return h
+	}
+	return &pod{workload: host("workload", workload4, workload6), peer: host("peer", peer4, peer6)}
+}
+
+// settle waits until the pod can talk to its peer, and has.
+func (p *pod) settle(t *testing.T) *pod {
+	t.Helper()
+	eventually(t, func() error {
+		if text := ip(t, p.workload.Namespace, "addr"); strings.Contains(text, "tentative") {
+			return fmt.Errorf("addresses still on trial:\n%s", text)
+		}
+		return nil
+	})
+	for _, ipv6 := range []bool{false, true} {
+		ping(t, p.workload, p.peer.Addr(ipv6), 56)
+		ping(t, p.peer, p.workload.Addr(ipv6), 56)
+	}
+	return p
+}
+
+// ip runs commands of ip(8) in a namespace, one a line, and returns what they
+// print: first all but those that begin with -6, then those.
+func ip(t *testing.T, ns *lab.Namespace, commands string, options ...string) string {
+	t.Helper()
+	var batch, batch6 []string
+	for line := range strings.Lines(commands) {
+		line = strings.TrimSpace(line)
+		if rest, ipv6 := strings.CutPrefix(line, "-6 "); ipv6 {
+			batch6 = append(batch6, rest)
+		} else {
+			batch = append(batch, line)
+		}
+	}
+	return ipBatch(t, ns, batch, options) + ipBatch(t, ns, batch6, append(options, "-6"))
+}
+
+func ipBatch(t *testing.T, ns *lab.Namespace, commands, options []string) string {
+	t.Helper()
+	var out []byte
+	must(t, ns.Do(func() (err error) {
+		c := exec.Command("ip", append(options, "-batch", "-")...)
+		c.Stdin = strings.NewReader(strings.Join(commands, "\n") + "\n")
+		var stderr bytes.Buffer
+		c.Stderr = &stderr
+		if out, err = c.Output(); err != nil {
+			return fmt.Errorf("ip: %w\n%s%s", err, stderr.String(), strings.Join(commands, "\n"))
+		}
+		return nil
+	}))
+	return string(out)
+}
+
+func addresses(t *testing.T, ns *lab.Namespace, nic string) (list []netip.Addr) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		link, err := netlink.LinkByName(nic)
+		if err != nil {
+			return err
+		}
+		all, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		for _, a := range all {
+			address, _ := netip.AddrFromSlice(a.IP)
+			list = append(list, address.Unmap())
+		}
+		return err
+	}))
+	return list
+}
+
+func hardwareAddress(t *testing.T, ns *lab.Namespace, nic string) (mac net.HardwareAddr) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		i, err := net.InterfaceByName(nic)
+		if err == nil {
+			mac = i.HardwareAddr
+		}
+		return err
+	}))
+	return mac
+}
+
+// pinging is a ping a hundredth of a second.
+type pinging struct {
+	done chan error
+	lost int
+}
+
+// startPings has a host ask another for count echoes, and returns when the
+// first have come.
+func startPings(t *testing.T, from *lab.Host, to netip.Addr, count int) *pinging {
+	t.Helper()
+	p := &pinging{done: make(chan error, 1)}
+	under := make(chan struct{})
+	go func() {
+		p.done <- from.Do(func() error {
+			c := exec.Command("ping", "-n", "-i", "0.01", "-c", fmt.Sprint(count), "-W", "2", to.String())
+			out := &record{}
+			c.Stdout = out
+			if err := c.Start(); err != nil {
+				return err
+			}
+			for strings.Count(out.String(), "bytes from") < 10 {
+				time.Sleep(time.Millisecond)
+			}
+			close(under)
+			_ = c.Wait() // fails where one is lost
+			p.lost = count - strings.Count(out.String(), "bytes from")
+			return nil
+		})
+	}()
+	select {
+	case <-under:
+	case <-time.After(patience):
+		t.Fatalf("no echo from %s", to)
+	}
+	return p
+}
+
+// wait returns how many got no answer.
+func (p *pinging) wait(t *testing.T) int {
+	t.Helper()
+	must(t, <-p.done)
+	return p.lost
+}

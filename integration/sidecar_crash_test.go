@@ -1,0 +1,333 @@
+package integration_test
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+)
+
+// kill ends a sidecar as nothing can prepare for.
+func (b *box) kill(t *testing.T) {
+	t.Helper()
+	must(t, b.Kill())
+	b.wait(t)
+}
+
+// putBack runs the program only to put back what a killed one left.
+func (p *pod) putBack(t *testing.T, state string) {
+	t.Helper()
+	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", state)
+	if code := r.wait(t); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, r.stderr.String())
+	}
+	left, err := filepath.Glob(filepath.Join(state, "*"))
+	must(t, err)
+	if len(left) > 0 {
+		t.Errorf("left in the directory of states: %v", left)
+	}
+}
+
+// TestSidecarKilled kills it. The pod is cut off, until the next one starts,
+// or is asked to put all back.
+func TestSidecarKilled(t *testing.T) {
+	for _, shape := range podShapes {
+		for _, join := range []string{"", "nic = \"eth0\"\njoin = \"bridge\"\n"} {
+			t.Run(fmt.Sprintf("%s, %q", shape.name, join), func(t *testing.T) {
+				p, state := shape.make(t), t.TempDir()
+				configuration := strings.Replace(sidecarRules, "[policy]", join+"[policy]", 1)
+				before := snapshot(t, p.workload.Namespace)
+				p.startSidecar(t, configuration, state).kill(t)
+				if left := addresses(t, p.workload.Namespace, "eth0"); len(left) > 0 {
+					t.Errorf("without its filter the nic has %v", left)
+				}
+
+				b := p.startSidecar(t, configuration, state)
+				moved(t, before, snapshot(t, p.workload.Namespace))
+				eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{4000}) })
+				b.end(t)
+				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+
+				p.startSidecar(t, configuration, state).kill(t)
+				p.putBack(t, state)
+				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+				p.putBack(t, state) // there is nothing to do
+				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+			})
+		}
+	}
+}
+
+// TestSidecarKilledAnywhere kills it at moments that spread over its start and
+// over its end.
+func TestSidecarKilledAnywhere(t *testing.T) {
+	const moments = 10
+	p, state := bridgedPod(t), t.TempDir()
+	before := snapshot(t, p.workload.Namespace)
+	start := time.Now()
+	b := p.startSidecar(t, sidecarRules, state)
+	starting := time.Since(start)
+	start = time.Now()
+	b.end(t)
+	ending := time.Since(start)
+	for i := range moments {
+		b := &box{process: launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state)}
+		time.Sleep(starting * time.Duration(i+1) / moments) // it is the moment that matters
+		b.kill(t)
+		p.putBack(t, state)
+		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+
+		b = p.startSidecar(t, sidecarRules, state)
+		b.signal(t, syscall.SIGTERM)
+		time.Sleep(ending * time.Duration(i) / moments)
+		_ = b.Kill() // it may have ended
+		b.wait(t)
+		p.putBack(t, state)
+		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+		if t.Failed() {
+			t.Fatalf("at moment %d of %d", i, moments)
+		}
+	}
+}
+
+// TestSidecarInContainer has no right but CAP_NET_ADMIN, and can't write
+// sysctls, as in a container.
+func TestSidecarInContainer(t *testing.T) {
+	for _, shape := range podShapes {
+		t.Run(shape.name, func(t *testing.T) {
+			p, state := shape.make(t), t.TempDir()
+			before := snapshot(t, p.workload.Namespace)
+			container := func() error {
+				if err := readOnlySysctls(); err != nil {
+					return err
+				}
+				return only(unix.CAP_NET_ADMIN)
+			}
+			b := &box{process: launch(t, p.workload.Namespace, container, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state)}
+			b.ready(t)
+			moved(t, before, snapshot(t, p.workload.Namespace))
+			eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{4000}) })
+			b.end(t)
+			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+		})
+	}
+}
+
+// readOnlySysctls does to what the calling thread starts what a container's
+// runtime does.
+func readOnlySysctls() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	for _, m := range []struct {
+		source, target string
+		flags          uintptr
+	}{
+		{"", "/", unix.MS_REC | unix.MS_PRIVATE},
+		{"/proc/sys", "/proc/sys", unix.MS_BIND},
+		{"", "/proc/sys", unix.MS_BIND | unix.MS_REMOUNT | unix.MS_RDONLY},
+	} {
+		if err := unix.Mount(m.source, m.target, "", m.flags, ""); err != nil {
+			return fmt.Errorf("mount %q: %w", m.target, err)
+		}
+	}
+	return nil
+}
+
+// only leaves what the calling thread starts one capability.
+func only(capability uintptr) error {
+	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+		if c == capability {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL {
+			return err
+		}
+	}
+	return nil
+}
+
+// TestSidecarLifetimes has a router lend for longer while the sidecar runs, and
+// when it is gone.
+func TestSidecarLifetimes(t *testing.T) {
+	p, state := leasedPod(t), t.TempDir()
+	renewed := func(device string, valid int) {
+		t.Helper()
+		p.lend(uint32(valid))
+		eventually(t, func() error {
+			if left := lifetime(t, p.workload.Namespace, device); left <= valid-60 || left > valid {
+				return fmt.Errorf("%d s are left of %d", left, valid)
+			}
+			return nil
+		})
+	}
+	b := p.startSidecar(t, sidecarRules, state)
+	if left := lifetime(t, p.workload.Namespace, "fw-in"); left <= 3600-60 || left > 3600 {
+		t.Errorf("%d s are left of 3600", left)
+	}
+	renewed("fw-in", 7200)
+	b.end(t)
+	if left := lifetime(t, p.workload.Namespace, "eth0"); left <= 7200-60 || left > 7200 {
+		t.Errorf("back at the nic, %d s are left of 7200", left)
+	}
+	renewed("eth0", 9000)
+	p.startSidecar(t, sidecarRules, state).kill(t)
+	p.putBack(t, state)
+	if left := lifetime(t, p.workload.Namespace, "eth0"); left <= 9000-60 || left > 9000 {
+		t.Errorf("after the kill, %d s are left of 9000", left)
+	}
+	renewed("eth0", 9900)
+}
+
+// lifetime is that of a device's global IPv6 address, in seconds.
+func lifetime(t *testing.T, ns *lab.Namespace, device string) (valid int) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err != nil {
+			return err
+		}
+		all, err := netlink.AddrList(link, netlink.FAMILY_V6)
+		for _, a := range all {
+			if a.Scope == unix.RT_SCOPE_UNIVERSE {
+				valid = a.ValidLft
+			}
+		}
+		return err
+	}))
+	return valid
+}
+
+// TestSidecarDryRun says what would be done, and does nothing.
+func TestSidecarDryRun(t *testing.T) {
+	p := routedPod(t)
+	before := snapshot(t, p.workload.Namespace)
+	r := launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--dry-run")
+	if code := r.wait(t); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, r.stderr.String())
+	}
+	mac := hardwareAddress(t, p.workload.Namespace, "eth0").String()
+	said := r.stdout.String()
+	for _, want := range []string{
+		"ip link set fw-in address " + mac + " mtu 1480\n",
+		"ip addr add 10.1.1.5/32 dev fw-in\n",
+		"ip neigh replace 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee nud permanent dev fw-in\n",
+		"ip neigh replace proxy 10.1.1.6 dev fw-in\n",
+		"# join eth0 to fw-out by a redirect\n",
+		"ip route append 169.254.1.1 dev fw-in scope link\n",
+		"ip route append default via 169.254.1.1 dev fw-in\n",
+		"ip -6 route append default via fe80::ee dev fw-in metric 77\n",
+		"ip route del default via 169.254.1.1 dev eth0\n",
+		"ip addr del 2001:db8:1::5/128 dev eth0\n",
+	} {
+		if !strings.Contains(said, want) {
+			t.Errorf("no line %q in\n%s", want, said)
+		}
+	}
+	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+}
+
+// TestSidecarErrors has things in the way. It says what, in a line, and leaves
+// all as it was.
+func TestSidecarErrors(t *testing.T) {
+	for _, test := range []struct {
+		name, configuration, nic string
+		obstruct                 string // commands of ip(8)
+		code                     int
+		want                     string
+	}{
+		{"nic is missing", sidecarRules, "eth7", "", 1, `nic "eth7": no such interface`},
+		{"loopback", sidecarRules, "lo", "", 1, `nic "lo": is the loopback interface`},
+		{"no nic", sidecarRules, "", "", 2, `--nic`},
+		{"nic inside", strings.Replace(sidecarRules, "[outside]", "nic = \"eth1\"\n[outside]", 1), "eth0", "", 2, `inside has nic "eth1"`},
+		{"other nic outside", strings.Replace(sidecarRules, "[policy]", "nic = \"eth1\"\n[policy]", 1), "eth0", "", 2, `outside has nic "eth1"`},
+		{"name of the tap", strings.Replace(sidecarRules, "fw-in", "eth0", 1), "eth0", "", 2, `"eth0" is the nic's name`},
+		{"tap exists", sidecarRules, "eth0", "tuntap add fw-out mode tap", 1, `open tap "fw-out": device exists`},
+		{"device on it", sidecarRules, "eth0", "link add link eth0 name eth0.5 type macvlan", 1, `carries "eth0.5" (macvlan)`},
+		{"in a bridge", sidecarRules, "veth9", "link add br9 type bridge\nlink add veth9 type veth peer name veth8\nlink set veth9 master br9", 1, "belongs to a bridge"},
+		{"next hop object", sidecarRules, "eth0", "nexthop add id 5 via 10.244.1.1 dev eth0\nroute add 192.0.2.0/26 nhid 5", 1, "ip nexthop"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := bridgedPod(t)
+			ip(t, p.workload.Namespace, test.obstruct)
+			before := snapshot(t, p.workload.Namespace)
+			r := launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, test.configuration), "--nic", test.nic, "--state", t.TempDir())
+			if code := r.wait(t); code != test.code {
+				t.Errorf("exit code %d", code)
+			}
+			if said := r.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, test.want) {
+				t.Errorf("said:\n%swithout %q", said, test.want)
+			}
+			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+		})
+	}
+}
+
+// TestTwoSidecars starts a second one, and one that finds the state of another
+// namespace.
+func TestTwoSidecars(t *testing.T) {
+	p, state := routedPod(t), t.TempDir()
+	b := p.startSidecar(t, sidecarRules, state)
+	for _, arguments := range [][]string{{"-c", configure(t, sidecarRules)}, {"--restore"}} {
+		r := launch(t, p.workload.Namespace, nil, append([]string{"sidecar", "--nic", "eth0", "--state", state}, arguments...)...)
+		if code := r.wait(t); code != 1 || !strings.Contains(r.stderr.String(), "another sidecar has it") {
+			t.Errorf("%v: exit code %d:\n%s", arguments, code, r.stderr.String())
+		}
+	}
+	exchange(t, p.workload, p.peer, false, []int{4000})
+
+	files, err := filepath.Glob(filepath.Join(state, "eth0@*.json"))
+	must(t, err)
+	if len(files) != 1 {
+		t.Fatalf("states %v", files)
+	}
+	kept, err := os.ReadFile(files[0])
+	must(t, err)
+	b.end(t)
+	// As after another boot of the system, with the same number.
+	must(t, os.WriteFile(files[0], []byte(strings.Replace(string(kept), `"Boot": "`, `"Boot": "other-`, 1)), 0o600))
+	before := snapshot(t, p.workload.Namespace)
+	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", state)
+	if code := r.wait(t); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, r.stderr.String())
+	}
+	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+}
+
+// TestSidecarCannotBePassedBy has a process without rights send by the NIC
+// itself, by a socket from before and by one from after.
+func TestSidecarCannotBePassedBy(t *testing.T) {
+	p := bridgedPod(t)
+	eachFamily(t, func(t *testing.T, ipv6 bool) {
+		forbidden := listen(t, p.peer, ipv6, 5999)
+		before := listen(t, p.workload, ipv6, 0)
+		must(t, bindTo(p.workload, before))
+		b := p.startSidecar(t, sidecarRules, t.TempDir())
+		defer b.end(t)
+		after := listen(t, p.workload, ipv6, 0)
+		must(t, bindTo(p.workload, after))
+		wire := tap(t, p.peer)
+		for _, c := range []*net.UDPConn{before, after} {
+			_, _ = c.WriteToUDPAddrPort([]byte("around the filter"), address(forbidden)) // it may fail at once
+		}
+		exchange(t, p.workload, p.peer, ipv6, []int{4000})
+		time.Sleep(100 * time.Millisecond) // nothing tells that nothing comes
+		frames, err := wire.Drain()
+		must(t, err)
+		for _, f := range frames {
+			if bytes.Contains(f, []byte("around the filter")) {
+				t.Errorf("the peer got % x", f)
+			}
+		}
+	})
+}

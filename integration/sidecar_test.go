@@ -1,0 +1,279 @@
+package integration_test
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// sidecarRules let all pass but what goes to one port.
+const sidecarRules = `
+[inside]
+tap = "fw-in"
+[outside]
+tap = "fw-out"
+[policy]
+default = "accept"
+[[rule]]
+name = "forbidden"
+action = "drop"
+protocol = "udp"
+dst_port = 5999
+`
+
+// startSidecar runs the program in a pod, until frames flow.
+func (p *pod) startSidecar(t *testing.T, configuration, state string, arguments ...string) *box {
+	t.Helper()
+	path := configure(t, configuration)
+	arguments = append([]string{"sidecar", "-c", path, "--nic", "eth0", "--state", state}, arguments...)
+	b := &box{process: launch(t, p.workload.Namespace, nil, arguments...)}
+	b.ready(t)
+	return b
+}
+
+// end stops a sidecar as a container's runtime does.
+func (b *box) end(t *testing.T) {
+	t.Helper()
+	b.signal(t, syscall.SIGTERM)
+	if code := b.wait(t); code != 0 {
+		t.Errorf("exit code %d:\n%s", code, b.stderr.String())
+	}
+}
+
+// TestSidecar moves in and out while a ping goes each way a hundred times a
+// second, and TCP connections are open.
+func TestSidecar(t *testing.T) {
+	for _, shape := range podShapes {
+		for _, join := range []string{"redirect", "bridge"} {
+			t.Run(shape.name+", "+join, func(t *testing.T) {
+				p := shape.make(t)
+				before := snapshot(t, p.workload.Namespace)
+				talks := p.talk(t)
+				var pings []*pinging
+				for _, ipv6 := range []bool{false, true} {
+					pings = append(pings, startPings(t, p.workload, p.peer.Addr(ipv6), 200), startPings(t, p.peer, p.workload.Addr(ipv6), 200))
+				}
+				b := p.startSidecar(t, strings.Replace(sidecarRules, `tap = "fw-out"`, "tap = \"fw-out\"\nnic = \"eth0\"\njoin = \""+join+"\"", 1), t.TempDir())
+				for i, ping := range pings {
+					if lost := ping.wait(t); lost > 1 {
+						t.Errorf("ping %d: %d lost", i, lost)
+					}
+				}
+				moved(t, before, snapshot(t, p.workload.Namespace))
+				for _, ipv6 := range []bool{false, true} {
+					exchange(t, p.workload, p.peer, ipv6, []int{0, 100, 1500, 4000, 20000, 65507})
+					bulk(t, p.workload, p.peer, ipv6, 1<<20)
+					b.denies(t, p.workload, p.peer, packet.Inside, ipv6)
+					b.denies(t, p.peer, p.workload, packet.Outside, ipv6)
+				}
+				for _, talk := range talks {
+					talk.goesOn(t)
+				}
+				b.end(t)
+				for _, talk := range talks {
+					talk.goesOn(t)
+				}
+				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+			})
+		}
+	}
+}
+
+// denies sends a large datagram to the port that no rule allows, and one that
+// passes after it.
+func (b *box) denies(t *testing.T, from, to *lab.Host, side packet.Side, ipv6 bool) {
+	t.Helper()
+	client, forbidden := listen(t, from, ipv6, 0), listen(t, to, ipv6, 5999)
+	defer forbidden.Close()
+	dropped := b.counters(t)[side].dropped["policy_rule"]
+	_, err := client.WriteToUDPAddrPort(packettest.Body(4000), address(forbidden))
+	must(t, err)
+	b.awaitCounters(t, side, func(c counters) bool { return c.dropped["policy_rule"] >= dropped+3 })
+	exchange(t, from, to, ipv6, []int{4000})
+	must(t, forbidden.SetReadDeadline(time.Now().Add(-time.Second)))
+	if n, err := forbidden.Read(make([]byte, 1<<16)); err == nil {
+		t.Errorf("%d bytes arrived at the forbidden port", n)
+	}
+}
+
+// talk is a TCP connection over which words go to and fro all the time.
+type talk struct {
+	failed chan error
+
+	mu sync.Mutex
+	// mu guards:
+	rounds int
+}
+
+// add counts n more rounds, and returns how many there were.
+func (c *talk) add(n int) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rounds += n
+	return c.rounds
+}
+
+// talk opens connections of both families, to and from the pod.
+func (p *pod) talk(t *testing.T) (talks []*talk) {
+	t.Helper()
+	for _, ipv6 := range []bool{false, true} {
+		for _, ends := range [][2]*lab.Host{{p.workload, p.peer}, {p.peer, p.workload}} {
+			l, err := ends[1].ListenTCP(ipv6, 0)
+			must(t, err)
+			t.Cleanup(func() { _ = l.Close() })
+			client, err := ends[0].DialTCP(netip.AddrPortFrom(ends[1].Addr(ipv6), l.Addr().(*net.TCPAddr).AddrPort().Port()), patience)
+			must(t, err)
+			t.Cleanup(func() { _ = client.Close() })
+			server, err := l.Accept()
+			must(t, err)
+			t.Cleanup(func() { _ = server.Close() })
+			c := &talk{failed: make(chan error, 2)}
+			go c.speak(client, server)
+			c.goesOn(t)
+			talks = append(talks, c)
+		}
+	}
+	return talks
+}
+
+func (c *talk) speak(client, server net.Conn) {
+	from := bufio.NewReader(server)
+	for n := 0; ; n++ {
+		word := fmt.Sprintln("word", n)
+		if _, err := client.Write([]byte(word)); err != nil {
+			c.failed <- err
+			return
+		}
+		heard, err := from.ReadString('\n')
+		if err != nil || heard != word {
+			c.failed <- fmt.Errorf("heard %q: %w", heard, err)
+			return
+		}
+		c.add(1)
+		client, server = server, client
+		from = bufio.NewReader(server)
+		time.Sleep(time.Millisecond) // a talk, no flood
+	}
+}
+
+// goesOn waits until more was said.
+func (c *talk) goesOn(t *testing.T) {
+	t.Helper()
+	before := c.add(0)
+	eventually(t, func() error {
+		select {
+		case err := <-c.failed:
+			t.Fatalf("the connection broke: %v", err)
+		default:
+		}
+		if c.add(0) < before+10 {
+			return fmt.Errorf("nothing is said any more")
+		}
+		return nil
+	})
+}
+
+// namespaceState is what ip(8) says of a namespace, an object a line, by subject.
+type namespaceState map[string][]string
+
+// snapshot describes a namespace but for what changes by itself: of a lifetime
+// it says only that it ends, and of a neighbour that was not entered by hand
+// not how sure it is.
+func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
+	t.Helper()
+	s := make(namespaceState)
+	for subject, command := range map[string]string{
+		"link": "link", "addr": "addr", "rule": "rule", "rule6": "-6 rule", "neigh": "neigh", "proxy": "neigh show proxy",
+		"route": "route show table all", "route6": "-6 route show table all",
+	} {
+		text := ip(t, ns, command, "-json", "-details")
+		var objects []map[string]any
+		if err := json.Unmarshal([]byte(text), &objects); err != nil {
+			t.Fatalf("%s: %v\n%s", command, err, text)
+		}
+		for _, o := range objects {
+			if line := steady(t, o); line != "" {
+				s[subject] = append(s[subject], line)
+			}
+		}
+	}
+	return s
+}
+
+// steady returns what stays of an object; "" for one that is only being asked
+// for.
+func steady(t *testing.T, o map[string]any) string {
+	t.Helper()
+	delete(o, "expires")
+	if states, ok := o["state"].([]any); ok && len(states) == 1 {
+		switch states[0] {
+		case "REACHABLE", "STALE", "DELAY", "PROBE":
+			o["state"] = "learnt"
+		case "FAILED", "INCOMPLETE":
+			return ""
+		}
+	}
+	addresses, _ := o["addr_info"].([]any)
+	for _, a := range addresses {
+		a := a.(map[string]any)
+		for _, lifetime := range []string{"valid_life_time", "preferred_life_time"} {
+			if a[lifetime] != float64(1<<32-1) {
+				a[lifetime] = "ends"
+			}
+		}
+	}
+	line, err := json.Marshal(o)
+	must(t, err)
+	return string(line)
+}
+
+// sameSnapshot compares. Neighbours may have been learnt in between.
+func sameSnapshot(t *testing.T, before, after namespaceState) {
+	t.Helper()
+	after["neigh"] = slices.DeleteFunc(after["neigh"], func(n string) bool {
+		return strings.Contains(n, `"learnt"`) && !slices.Contains(before["neigh"], n)
+	})
+	for _, neighbours := range []namespaceState{before, after} {
+		slices.Sort(neighbours["neigh"]) // the kernel keeps them in no order
+	}
+	for subject := range before {
+		if was, is := strings.Join(before[subject], "\n"), strings.Join(after[subject], "\n"); was != is {
+			t.Errorf("%s before:\n%s\nafter:\n%s", subject, was, is)
+		}
+	}
+}
+
+// moved compares what the TAP has with what the NIC had.
+func moved(t *testing.T, before, now namespaceState) {
+	t.Helper()
+	for _, subject := range []string{"route", "route6", "neigh", "proxy"} {
+		for _, line := range before[subject] {
+			want := strings.ReplaceAll(line, `"dev":"eth0"`, `"dev":"fw-in"`)
+			if !slices.Contains(now[subject], want) {
+				t.Errorf("%s lacks %s; it has\n%s", subject, want, strings.Join(now[subject], "\n"))
+			}
+		}
+	}
+	for _, line := range slices.Concat(now["route"], now["route6"], now["neigh"], now["proxy"]) {
+		if strings.Contains(line, `"dev":"eth0"`) {
+			t.Errorf("the nic still has %s", line)
+		}
+	}
+	for _, line := range now["addr"] {
+		if strings.Contains(line, `"ifname":"eth0"`) && strings.Contains(line, `"local"`) {
+			t.Errorf("the nic still has %s", line)
+		}
+	}
+}
