@@ -5,7 +5,17 @@ GO      ?= go
 FUZZTIME ?= 10s
 BIN     := bin/fragwall
 
-.PHONY: all build demo test unit integration race lint fuzz bench install-tools clean
+VERSION := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/fragwall/version.go)
+# The time that everything in a package bears: that of the last commit.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+export SOURCE_DATE_EPOCH
+ARCHITECTURES := amd64 arm64
+STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
+PODMAN ?= podman
+IMAGE  ?= fragwall:$(VERSION)
+
+.PHONY: all build demo test unit integration race lint fuzz bench install-tools clean \
+	image test-image dist test-package test-deploy FORCE
 
 all: build
 
@@ -55,5 +65,53 @@ install-tools:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "ping is missing: install iputils-ping"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iputils-ping; }
 
+# The same binary from the same source, wherever it is built.
+build/linux-%/fragwall: FORCE
+	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $@ ./cmd/fragwall
+
+FORCE:
+
+# The image, without a registry: the binary in an empty one.
+image: build/linux-$(shell $(GO) env GOARCH)/fragwall
+	rm -rf build/image
+	mkdir -p build/image
+	cp $< LICENSE build/image/
+	$(PODMAN) build --isolation chroot --timestamp $(SOURCE_DATE_EPOCH) --file deploy/Containerfile --tag $(IMAGE) build/image
+
+# The image as a sidecar, in namespaces. Needs root, and podman as Debian has
+# it.
+test-image: image
+	deploy/test/image.sh $(IMAGE)
+
+# Static binaries, a Debian package for each architecture, a bill of materials,
+# and the checksums of all.
+dist: $(STATIC) build/share
+	rm -rf dist
+	mkdir -p dist
+	for arch in $(ARCHITECTURES); do \
+	  cp build/linux-$$arch/fragwall dist/fragwall-$(VERSION)-linux-$$arch && \
+	  VERSION=$(VERSION) ARCH=$$arch \
+	    $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager deb --target dist/ || exit 1; \
+	done
+	$(GO) tool -modfile=tools/go.mod cyclonedx-gomod app -json -licenses -noserial -main cmd/fragwall -output dist/fragwall-$(VERSION).cdx.json .
+	cd dist && sha256sum * >SHA256SUMS
+
+# What the packages hold beside the binary: manual page and completions.
+build/share: build
+	mkdir -p build/share
+	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
+	./$(BIN) completion bash >build/share/fragwall.bash
+	./$(BIN) completion zsh >build/share/_fragwall
+	./$(BIN) completion fish >build/share/fragwall.fish
+
+# The package installed, used and purged in a throw-away root. Needs root and
+# debootstrap.
+test-package: dist
+	deploy/test/package.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
+
+# The manifests, rendered and read as the Kubernetes API reads them.
+test-deploy:
+	cd deploy && $(GO) vet ./... && $(GO) test ./...
+
 clean:
-	rm -rf bin
+	rm -rf bin build dist

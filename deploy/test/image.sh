@@ -1,0 +1,72 @@
+#!/bin/sh
+# Run the image as a sidecar in a namespace shaped like a pod: the workload's
+# pings pass, what a rule forbids does not, and all is put back. As root, with
+# podman; in namespaces of its own.
+set -eu
+
+image=$1
+if [ "${2:-}" != inside ]; then
+	exec unshare --mount --net --propagation private -- "$0" "$image" inside
+fi
+
+dir=$(mktemp -d)
+trap 'status=$?; podman rm --force fragwall-test >/dev/null 2>&1 || :; umount "$dir" || :; rmdir "$dir"; exit $status' EXIT
+mount -t tmpfs none "$dir"
+mkdir -p /run/netns
+mount -t tmpfs none /run/netns
+if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then # runtimes refuse the hybrid layout
+	umount -R /sys/fs/cgroup
+	mount -t cgroup2 none /sys/fs/cgroup
+fi
+
+ip netns add pod
+ip netns add peer
+ip -n pod link add eth0 type veth peer name eth0 netns peer
+ip -n pod addr add 192.0.2.2/24 dev eth0
+ip -n peer addr add 192.0.2.1/24 dev eth0
+for ns in pod peer; do
+	ip -n $ns link set lo up
+	ip -n $ns link set eth0 up
+done
+while ip -n pod addr | grep -q tentative; do sleep 0.1; done
+ip -n pod route add default via 192.0.2.1
+ip netns exec pod ping -q -c 1 -W 5 192.0.2.1
+ip -n pod addr show dev eth0 >"$dir/before"
+ip -n pod route >>"$dir/before"
+
+cat >"$dir/fragwall.toml" <<-TOML
+	[inside]
+	tap = "fw-in"
+	[outside]
+	tap = "fw-out"
+	[[rule]]
+	name = "small pings"
+	action = "accept"
+	protocol = "icmp"
+	fragmented = false
+TOML
+mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
+mkdir "$dir/state"
+chown 65532:65532 "$dir/state"
+podman run --detach --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
+	--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
+	--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
+	--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/state:/run/fragwall" \
+	"$image" sidecar -c /etc/fragwall/fragwall.toml --nic eth0
+until podman logs fragwall-test 2>&1 | grep -w ready; do
+	podman container inspect --format '{{.State.Running}}' fragwall-test | grep -q true || { podman logs fragwall-test; exit 1; }
+	sleep 0.1
+done
+
+ip netns exec pod ping -q -c 3 -i 0.2 -W 5 192.0.2.1
+if ip netns exec pod ping -q -c 1 -W 1 -s 4000 192.0.2.1; then
+	echo "a ping in fragments passed, against the rules" >&2
+	exit 1
+fi
+ip -n pod -brief addr
+podman stop --time 10 fragwall-test >/dev/null
+ip -n pod addr show dev eth0 >"$dir/after"
+ip -n pod route >>"$dir/after"
+diff "$dir/before" "$dir/after"
+ip netns exec pod ping -q -c 1 -W 5 -s 4000 192.0.2.1
+echo "image $image: ok"
