@@ -1,0 +1,39 @@
+{{- define "fragwall.labels" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* The init container that is a sidecar. First of all: what starts after it is
+protected from its first packet on. */}}
+{{- define "fragwall.sidecar" -}}
+name: fragwall
+image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+restartPolicy: Always
+args: [sidecar, -c, /etc/fragwall/fragwall.toml, --nic, {{ .Values.nic | quote }}, --watch-config]
+securityContext:
+  runAsUser: 0
+  runAsGroup: 0
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+    add: [NET_ADMIN]
+startupProbe:
+  exec:
+    command: [/usr/bin/fragwall, status]
+  periodSeconds: 1
+  failureThreshold: 30
+resources:
+{{- $resources := deepCopy .Values.resources }}
+{{- if .Values.tunResource }}
+{{- $resources = merge $resources (dict "limits" (dict .Values.tunResource 1)) }}
+{{- end }}
+{{- toYaml $resources | nindent 2 }}
+volumeMounts:
+  - {name: fragwall-rules, mountPath: /etc/fragwall, readOnly: true}
+  - {name: fragwall-state, mountPath: /run/fragwall}
+  {{- if not .Values.tunResource }}
+  - {name: dev-net-tun, mountPath: /dev/net/tun}
+  {{- end }}
+{{- end }}
