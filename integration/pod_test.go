@@ -243,7 +243,7 @@ func hardwareAddress(t *testing.T, ns *lab.Namespace, nic string) (mac net.Hardw
 // pinging is a ping a hundredth of a second.
 type pinging struct {
 	done chan error
-	lost int
+	lost []int // numbers of those without an answer
 }
 
 // startPings has a host ask another for count echoes, and returns when the
@@ -265,7 +265,11 @@ func startPings(t *testing.T, from *lab.Host, to netip.Addr, count int) *pinging
 			}
 			close(under)
 			_ = c.Wait() // fails where one is lost
-			p.lost = count - strings.Count(out.String(), "bytes from")
+			for n := 1; n <= count; n++ {
+				if !strings.Contains(out.String(), fmt.Sprintf("icmp_seq=%d ", n)) {
+					p.lost = append(p.lost, n)
+				}
+			}
 			return nil
 		})
 	}()
@@ -277,8 +281,8 @@ func startPings(t *testing.T, from *lab.Host, to netip.Addr, count int) *pinging
 	return p
 }
 
-// wait returns how many got no answer.
-func (p *pinging) wait(t *testing.T) int {
+// wait returns which got no answer.
+func (p *pinging) wait(t *testing.T) []int {
 	t.Helper()
 	must(t, <-p.done)
 	return p.lost

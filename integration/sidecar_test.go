@@ -67,8 +67,8 @@ func TestSidecar(t *testing.T) {
 				}
 				b := p.startSidecar(t, strings.Replace(sidecarRules, `tap = "fw-out"`, "tap = \"fw-out\"\nnic = \"eth0\"\njoin = \""+join+"\"", 1), t.TempDir())
 				for i, ping := range pings {
-					if lost := ping.wait(t); lost > 1 {
-						t.Errorf("ping %d: %d lost", i, lost)
+					if lost := ping.wait(t); len(lost) > 1 {
+						t.Errorf("ping %d: lost %v", i, lost)
 					}
 				}
 				moved(t, before, snapshot(t, p.workload.Namespace))

@@ -35,18 +35,14 @@ func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) 
 	if err != nil {
 		return fmt.Errorf("bridge %q: %w", c.Bridge, err)
 	}
-	for _, port := range []netlink.Link{nic, tap} {
-		if err := j.addPort(bridge, port); err != nil {
-			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
-		}
-	}
-	if c.Addressed {
-		if err := disown(nic); err != nil {
-			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, c.NIC, err)
-		}
-	}
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("bridge %q: bring up: %w", c.Bridge, err)
+	}
+	// The NIC comes last: from then on its frames go this way only.
+	for _, port := range []netlink.Link{tap, nic} {
+		if err := j.addPort(bridge, port, c.Addressed && port == nic); err != nil {
+			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
+		}
 	}
 	return nil
 }
@@ -132,12 +128,17 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 }
 
 // addPort puts a device into the bridge, as a port that learns nothing and
-// lets everything pass.
-func (j *Junction) addPort(bridge, port netlink.Link) error {
+// lets everything pass, also what comes for the MAC of one that is addressed.
+func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
 	if err := netlink.LinkSetMaster(port, bridge); err != nil {
 		return err
 	}
 	j.undo.push(func() error { return netlink.LinkSetNoMaster(port) })
+	if addressed {
+		if err := disown(port); err != nil {
+			return err
+		}
+	}
 	if err := netlink.LinkSetLearning(port, false); err != nil {
 		return fmt.Errorf("turn learning off: %w", err)
 	}

@@ -17,7 +17,7 @@ func (j *Junction) redirect(nic, tap netlink.Link, before nicState) error {
 	for _, way := range []struct {
 		from, to netlink.Link
 		mark     uint32
-	}{{nic, tap, before.mark()}, {tap, nic, 0}} {
+	}{{tap, nic, 0}, {nic, tap, before.mark()}} {
 		if err := j.redirectTo(way.from, way.to, way.mark); err != nil {
 			return fmt.Errorf("redirect %q to %q: %w", way.from.Attrs().Name, way.to.Attrs().Name, err)
 		}

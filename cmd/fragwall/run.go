@@ -41,11 +41,7 @@ rules again. SIGUSR1 prints the counters.`,
 		var helpers sync.WaitGroup
 		err = serve(ctx, config, log, (&matchLog{log: log}).matched, func(b *box) {
 			running = b
-			limitMemory(b, config.Fragments.Memory)
-			r := &reloader{path: *path, log: log, config: config, apply: func(p *filter.Policy) {
-				b.Reload(p)
-				limitMemory(b, config.Fragments.Memory)
-			}}
+			r := b.reloader(*path, config, log)
 			helpers.Go(func() { answer(ctx, signals, b, r, c) })
 			k.open(ctx, &helpers, config, r)
 			log.Info("ready", "inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
@@ -58,6 +54,16 @@ rules again. SIGUSR1 prints the counters.`,
 		return err
 	}
 	return c
+}
+
+// reloader returns what reads the configuration of a running box again, and
+// keeps the process within what its policy and fragments need.
+func (b *box) reloader(path string, config *rules.Config, log *slog.Logger) *reloader {
+	limitMemory(b, config.Fragments.Memory)
+	return &reloader{path: path, log: log, config: config, apply: func(p *filter.Policy) {
+		b.Reload(p)
+		limitMemory(b, config.Fragments.Memory)
+	}}
 }
 
 // controls are the ways to have a running box read its rules again, besides

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"os/signal"
 	"syscall"
 
@@ -68,7 +69,10 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		s := &sidecar{path: *path, loaded: &loaded, config: config, store: store, log: log, command: c, controls: k}
+		signals := make(chan os.Signal, 1)
+		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
+		defer signal.Stop(signals)
+		s := &sidecar{signals: signals, path: *path, loaded: &loaded, config: config, store: store, log: log, command: c, controls: k}
 		return s.run(ctx)
 	}
 	return c

@@ -8,9 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -31,6 +29,8 @@ type sidecar struct {
 	store    *handover.Store
 	log      *slog.Logger
 	command  *cobra.Command
+
+	signals chan os.Signal // SIGUSR1 and SIGHUP
 
 	state *handover.State
 	box   *box
@@ -61,7 +61,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.box.close()) }()
 
-	relax(len(s.box.lanes[packet.Inside]) + len(s.box.lanes[packet.Outside]))
+	defer relax(len(s.box.lanes[packet.Inside]) + len(s.box.lanes[packet.Outside]))()
 	wire, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
@@ -125,13 +125,8 @@ func (s *sidecar) putBack() error {
 // until ctx is done.
 func (s *sidecar) tellReady(ctx context.Context) *sync.WaitGroup {
 	var helpers sync.WaitGroup
-	r := &reloader{path: s.path, apply: s.box.Reload, log: s.log, config: s.loaded}
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
-	helpers.Go(func() {
-		defer signal.Stop(signals)
-		answer(ctx, signals, s.box, r, s.command)
-	})
+	r := s.box.reloader(s.path, s.loaded, s.log)
+	helpers.Go(func() { answer(ctx, s.signals, s.box, r, s.command) })
 	s.controls.open(ctx, &helpers, s.config, r)
 	s.log.Info("ready", "nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
 		"moved", s.state.Summary(), "policy", s.config.Summary())

@@ -75,6 +75,7 @@ func drop(m message) error {
 // Attributes of a link (include/uapi/linux/if_link.h).
 const (
 	iflaInetConf         = 1 // IFLA_INET_CONF: the settings of net.ipv4.conf, 32 bits each
+	devconfRPFilter      = 8 // of these, rp_filter (IPV4_DEVCONF_RP_FILTER)
 	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE, 8 bits
 )
 
@@ -128,6 +129,9 @@ func setFamily(index int, family uint16, settings ...attribute) error {
 	}))
 	return send(unix.RTM_SETLINK, 0, m)
 }
+
+// looseRPFilter takes packets from whoever any route leads to (RFC 3704 §2.4).
+const looseRPFilter = 2
 
 // genModeNone has an interface make no IPv6 address of its own
 // (IN6_ADDR_GEN_MODE_NONE).

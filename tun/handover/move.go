@@ -1,11 +1,13 @@
 package handover
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // Move gives the state to a TAP, and takes it from the NIC. In between, when
@@ -40,7 +42,8 @@ func (s *State) move(name string, join func() error) (kept []string, err error) 
 	if err := s.furnish(tap, nic); err != nil {
 		return nil, err
 	}
-	if err := join(); err != nil {
+	standIns := s.standIns(tap.Attrs().Index)
+	if err := errors.Join(addRoutes(standIns), join()); err != nil {
 		return nil, err
 	}
 	if s.IPv6 {
@@ -53,7 +56,7 @@ func (s *State) move(name string, join func() error) (kept []string, err error) 
 	if err := errors.Join(s.learn(index, routes), addRoutes(routes)); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(dropRoutes(s.routesFor(s.Index)), s.dropSurplus(index), s.strip()); err != nil {
+	if err := errors.Join(dropRoutes(s.routesFor(s.Index)), dropRoutes(standIns), s.dropSurplus(index), s.strip()); err != nil {
 		return nil, err
 	}
 	return copySettings(nic, tap)
@@ -87,10 +90,29 @@ func (s *State) furnish(tap, nic netlink.Link) error {
 			}
 		}
 	}
+	// What comes by the TAP is taken while the ways back still lead over the
+	// NIC. The strictest that counts is the namespace's or the device's, and of
+	// both the higher number, which is the loose one.
+	if err := setFamily(index, unix.AF_INET, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)}); err != nil {
+		return fmt.Errorf("loosen rp_filter: %w", err)
+	}
 	if err := s.addAddresses(index); err != nil {
 		return err
 	}
 	return addNeighbors(s.neighborsFor(index))
+}
+
+// standIns are IPv6 routes over a device that count only where another device
+// is out of the question: the kernel answers some packets, as echo requests, by
+// the device that they came by.
+func (s *State) standIns(index int) (list []message) {
+	for _, m := range s.routesFor(index) {
+		if m.family() == unix.AF_INET6 && m.header[rtmType] == unix.RTN_UNICAST {
+			m.setNumber(unix.RTA_PRIORITY, lastPriority)
+			list = append(list, m)
+		}
+	}
+	return list
 }
 
 func (s *State) addAddresses(index int) error {

@@ -22,6 +22,9 @@ const (
 // settableFlags of a next hop can be asked for; the others tell its state.
 const settableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
+// lastPriority is that of a route which any other comes before.
+const lastPriority = 0xffffffff
+
 // rtaNexthopID is the number of a next hop that is an object (RTA_NH_ID).
 const rtaNexthopID = 30
 
