@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/songgao/water"
 	"github.com/vishvananda/netlink"
@@ -40,7 +41,7 @@ const queueLength = 4096
 // where a device of that name is there already, and says what is missing where
 // the process lacks a right or the kernel a driver.
 func OpenTAP(c TAPConfig) (*TAP, error) {
-	if _, err := netlink.LinkByName(c.Name); err == nil {
+	if !freed(c.Name) {
 		return nil, fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", c.Name, ErrExists)
 	}
 	t := &TAP{TAPConfig: c}
@@ -48,6 +49,25 @@ func OpenTAP(c TAPConfig) (*TAP, error) {
 		return nil, errors.Join(fmt.Errorf("open tap %q: %w", c.Name, explain(err)), t.Close())
 	}
 	return t, nil
+}
+
+// releaseTime is how long the kernel may take to close what a killed process
+// had open: an io_uring goes in the background, and the TAP with it.
+const releaseTime = 2 * time.Second
+
+// freed reports whether there is no device of a name. It waits for a TAP that
+// goes with the process that made it, as one that was killed just now.
+func freed(name string) bool {
+	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
+		link, err := netlink.LinkByName(name)
+		if err != nil {
+			return true
+		}
+		tap, ok := link.(*netlink.Tuntap)
+		if !ok || !tap.NonPersist || time.Now().After(deadline) {
+			return false
+		}
+	}
 }
 
 func (t *TAP) open() error {
