@@ -11,10 +11,14 @@ import (
 
 // Config is a valid configuration.
 type Config struct {
-	File            string // that it was read from
+	File            string   // that it was read from
+	Files           []string // that its sets were read from
 	Inside, Outside Interface
 	Fragments       Fragments
 	Policy          *filter.Policy
+	Log             Log
+	Status          Status
+	OnExit          Exit
 	Notes           []Note // by line; what a user may want to know of a valid file
 }
 
@@ -43,11 +47,20 @@ func (c *Config) Shadows() []Note {
 }
 
 // Fixed returns the keys in which two configurations differ and which do not
-// change while the box runs: those of the devices and of the table of fragments.
+// change while the box runs: those of the devices, of the table of fragments,
+// and of what was opened at the start.
 func (c *Config) Fixed(next *Config) []string {
 	keys := differing("inside", c.Inside, next.Inside)
 	keys = append(keys, differing("outside", c.Outside, next.Outside)...)
-	return append(keys, differing("fragments", c.Fragments, next.Fragments)...)
+	keys = append(keys, differing("fragments", c.Fragments, next.Fragments)...)
+	keys = append(keys, differing("status", c.Status, next.Status)...)
+	if c.Log.Format != next.Log.Format {
+		keys = append(keys, "log.format")
+	}
+	if c.OnExit != next.OnExit {
+		keys = append(keys, "on_exit")
+	}
+	return keys
 }
 
 // differing returns the keys, as the fields' tags have them, of two tables

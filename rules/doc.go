@@ -11,10 +11,9 @@
 //
 //  1. decode: text to a tree of Go values, or the one syntax error (decode.go)
 //  2. locate: the lines of the same tree (place.go)
-//  3. names: keys that the configuration doesn't have, or doesn't act on yet
-//     (keys.go)
+//  3. names: keys that the configuration doesn't have (keys.go)
 //  4. values: each table's by its own file (interface.go, fragments.go,
-//     policy.go, sets.go, rule.go), field by field (field.go, list.go)
+//     policy.go, sets.go, rule.go, operate.go), field by field (field.go, list.go)
 //  5. what only fields together can get wrong (interface.go, match.go)
 //
 // The package reads the files that sets name, and else keeps no state, starts

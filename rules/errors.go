@@ -32,6 +32,7 @@ func (e *Errors) Error() string {
 // report gathers what there is to say about a file while it is read.
 type report struct {
 	file     string
+	files    []string // that it names
 	mistakes []Mistake
 	notes    []Note
 }

@@ -1,8 +1,7 @@
 package rules
 
-// Contract is every key of the configuration, by table, and Later what of it
-// does not act yet.
+// Contract is every key of the configuration, by table, and Top those of none.
 var (
 	Contract = contract
-	Later    = later
+	Top      = top
 )

@@ -23,22 +23,21 @@ var contract = map[string][]string{
 		"icmp_type", "icmp_code", "vlan", "fragmented", "log", "limit",
 	},
 	"log":    {"format", "level", "drops"},
-	"status": {"listen"},
+	"status": {"listen", "token_file"},
 }
 
-// later is what of the contract does not act yet.
-var later = []string{"log", "status"}
+// top is every key that belongs to no table.
+var top = []string{"on_exit"}
 
 // checkNames reports every key of the file that the configuration doesn't
-// have, or doesn't act on yet.
+// have.
 func checkNames(root table) {
 	for name, value := range inOrder(root.values) {
 		keys, known := contract[name]
 		switch {
+		case slices.Contains(top, name):
 		case !known:
 			root.unknown(toml.Key{name}, value, root.place.key(name))
-		case slices.Contains(later, name):
-			root.report.mistake(root.place.key(name).line, "%q is not supported yet; remove it", name)
 		case name != "sets":
 			for _, t := range root.tables(name) {
 				t.checkKeys(name, keys)
@@ -47,15 +46,11 @@ func checkNames(root table) {
 	}
 }
 
-// checkKeys reports the keys of a table that are not in keys or act later.
+// checkKeys reports the keys of a table that are not in keys.
 func (t table) checkKeys(name string, keys []string) {
 	for key, value := range inOrder(t.values) {
-		full := toml.Key{name, key}
-		switch {
-		case !slices.Contains(keys, key):
-			t.unknown(full, value, t.place.key(key))
-		case slices.Contains(later, full.String()):
-			t.report.mistake(t.place.key(key).line, "%q is not supported yet; remove it", full)
+		if !slices.Contains(keys, key) {
+			t.unknown(toml.Key{name, key}, value, t.place.key(key))
 		}
 	}
 }
@@ -91,6 +86,9 @@ func didYouMean(key toml.Key) string {
 func suggest(key toml.Key) string {
 	tables := slices.Sorted(maps.Keys(contract))
 	first := key[0]
+	if best := nearest(first, append(top, tables...)); len(key) == 1 && slices.Contains(top, best) {
+		return best
+	}
 	if _, known := contract[first]; !known {
 		first = nearest(first, tables)
 	}

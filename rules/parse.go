@@ -31,7 +31,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	c.Notes = r.sortedNotes()
+	c.Notes, c.Files = r.sortedNotes(), r.files
 	return c, nil
 }
 
@@ -41,6 +41,10 @@ func config(root table) *Config {
 	inside := root.side(packet.Inside, "fw-in")
 	outside := root.side(packet.Outside, "fw-out")
 	checkDevices(inside, outside)
+	exit := Exit(root.field("on_exit").choice(string(ExitBlock), exits))
+	if exit == ExitBypass && (inside.NIC == "" || outside.NIC == "") {
+		root.field("on_exit").note("\"bypass\" joins the two nics, and there are none; it acts with a nic in [inside] and [outside]")
+	}
 	policy := readPolicy(root.table("policy"))
 	policy.Rules = readRules(root, readSets(root))
 	return &Config{
@@ -49,6 +53,9 @@ func config(root table) *Config {
 		Outside:   outside.Interface,
 		Fragments: readFragments(root.table("fragments")),
 		Policy:    policy,
+		Log:       readLog(root.table("log")),
+		Status:    readStatus(root.table("status")),
+		OnExit:    exit,
 	}
 }
 

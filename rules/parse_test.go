@@ -3,6 +3,7 @@ package rules_test
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -29,10 +30,12 @@ func TestReference(t *testing.T) {
 	if _, err := toml.DecodeFile(file, &values); err != nil {
 		t.Fatal(err)
 	}
-	for name, keys := range rules.Contract {
-		if slices.Contains(rules.Later, name) {
-			continue
+	for _, key := range rules.Top {
+		if _, ok := values[key]; !ok {
+			t.Errorf("no key %s", key)
 		}
+	}
+	for name, keys := range rules.Contract {
 		found := make(map[string]bool)
 		switch v := values[name].(type) {
 		case map[string]any:
@@ -78,6 +81,9 @@ func TestDefaults(t *testing.T) {
 	if c.Fragments != reference.Fragments {
 		t.Errorf("fragments %+v, want %+v", c.Fragments, reference.Fragments)
 	}
+	if c.Log != reference.Log || c.Status.Listen != reference.Status.Listen || c.OnExit != reference.OnExit {
+		t.Errorf("%+v %+v %v, want %+v %+v %v", c.Log, c.Status, c.OnExit, reference.Log, reference.Status, reference.OnExit)
+	}
 	p := *reference.Policy
 	p.Rules = nil
 	if !reflect.DeepEqual(*c.Policy, p) {
@@ -95,6 +101,34 @@ func TestPolicy(t *testing.T) {
 	}
 	if c := parse(t, "[policy]\ndefault = \"accept\""); c.Policy.NonIP != filter.Accept {
 		t.Error("non_ip does not follow default")
+	}
+}
+
+// TestOperate reads what the box tells, and how it ends.
+func TestOperate(t *testing.T) {
+	c := parse(t, "[log]\nformat = \"json\"\nlevel = \"warn\"\ndrops = \"all\"\n[status]\nlisten = \"[::]:80\"\ntoken_file = \"/t\"\n")
+	if want := (rules.Log{Format: "json", Level: slog.LevelWarn, Drops: rules.All}); c.Log != want {
+		t.Errorf("%+v, want %+v", c.Log, want)
+	}
+	if want := (rules.Status{Listen: "[::]:80", TokenFile: "/t"}); c.Status != want {
+		t.Errorf("%+v, want %+v", c.Status, want)
+	}
+	for drops, want := range map[string]filter.Rate{"off": {}, "3/m": {Count: 3, Per: time.Minute}} {
+		if c := parse(t, fmt.Sprintf("[log]\ndrops = %q", drops)); c.Log.Drops != want {
+			t.Errorf("%s: %+v", drops, c.Log.Drops)
+		}
+	}
+	for _, listen := range []string{"", "localhost:80", "127.1.2.3:80", "[::1]:80"} {
+		if c := parse(t, fmt.Sprintf("[status]\nlisten = %q", listen)); c.Status.Listen != listen {
+			t.Errorf("%q: %q", listen, c.Status.Listen)
+		}
+	}
+	bypass, err := rules.Parse("x.toml", []byte("on_exit = \"bypass\"\n"+minimal))
+	if err != nil || bypass.OnExit != rules.ExitBypass || len(bypass.Notes) != 1 {
+		t.Errorf("%v, %v: want a note that there are no nics", bypass, err)
+	}
+	if fixed := c.Fixed(bypass); !slices.Equal(fixed, []string{"status.listen", "status.token_file", "log.format", "on_exit"}) {
+		t.Errorf("fixed %q", fixed)
 	}
 }
 

@@ -95,6 +95,7 @@ func readSetFile(f field, t table) filter.AddrSet {
 	if !filepath.IsAbs(name) {
 		name = filepath.Join(filepath.Dir(t.report.file), name)
 	}
+	t.report.files = append(t.report.files, name)
 	text, err := readRegular(name)
 	if err != nil {
 		path.fail("%v", err)

@@ -25,7 +25,7 @@ type ethtoolRequest struct {
 
 // ethtool gets or sets a NIC's flags. A driver that has none is no error.
 func ethtool(name string, v *ethtoolValue) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
 	if err != nil {
 		return fmt.Errorf("ethtool: %w", err)
 	}

@@ -23,7 +23,7 @@ type nicState struct {
 
 // A nicState fits into the 32 bits of a mark, which what joins the NIC carries
 // besides, and which so outlives a killed process: a byte that says whose it
-// is, a bit each, and the MTU.
+// is, a bit each, and the MTU. A bit more tells a bypass.
 const (
 	markMagic       = 0xf7 << 24
 	markMagicMask   = 0xff << 24
@@ -31,7 +31,8 @@ const (
 	markPromiscuous = 1 << 21
 	markIPv6        = 1 << 22
 	markLRO         = 1 << 23
-	markMTUMask     = 1<<20 - 1
+	markBypass      = 1 << 19 // not of the state: joined to another NIC on purpose
+	markMTUMask     = 1<<19 - 1
 )
 
 // mark returns the state as a mark.

@@ -84,7 +84,7 @@ func explainRedirect(err error) error {
 	return err
 }
 
-// unredirect ends what a killed fragwall's redirect left on a NIC, and returns
+// unredirect ends what a killed fragwall's redirect, or a bypass, left on a NIC, and returns
 // the NIC's state from before. It reports false where there is no redirect of
 // fragwall's.
 func unredirect(nic netlink.Link) (nicState, bool, error) {
@@ -102,7 +102,7 @@ func unredirect(nic netlink.Link) (nicState, bool, error) {
 			continue
 		}
 		// The kernel forgets the target when the TAP goes, with its process.
-		if target, err := netlink.LinkByIndex(u32.RedirIndex); u32.RedirIndex != 0 && err == nil {
+		if target, err := netlink.LinkByIndex(u32.RedirIndex); u32.RedirIndex != 0 && err == nil && u32.ClassId&markBypass == 0 {
 			return nicState{}, false, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
 		}
 		err := netlink.QdiscDel(clsact(nic))

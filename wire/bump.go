@@ -32,11 +32,9 @@ type Config struct {
 	// Fragments are the limits of what waits, in the modes where something
 	// does. Its ledger is the wire's.
 	Fragments stack.Options
-	// Observer hears of every decision; nil costs nothing.
+	// Observer hears of the decisions that it wants to hear of; nil costs
+	// nothing.
 	Observer Observer
-	// Matched, where it is not nil, hears of each datagram that a rule with Log
-	// decides on, in the goroutine of its direction. It is lent the datagram.
-	Matched func(*filter.Datagram, filter.Verdict)
 	// Now is the clock; nil stands for time.Now. It must not run backwards.
 	Now func() time.Time
 }
@@ -45,7 +43,8 @@ type Config struct {
 type Bump struct {
 	directions [packet.Sides][]*direction // by the side that frames come in by
 	waiting    [packet.Sides]Counters     // of the frames that waited
-	reloading  sync.Mutex                 // held while a policy is compiled
+	latency    [packet.Sides]Latency
+	reloading  sync.Mutex // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
 	observer   Observer     // may be nil
@@ -89,7 +88,7 @@ func New(c Config) *Bump {
 				policy:      &b.policy,
 				waiting:     &b.waiting[side],
 				observer:    b.observer,
-				matched:     c.Matched,
+				latency:     &b.latency[side],
 				now:         c.Now,
 				started:     b.started,
 			}
@@ -166,6 +165,9 @@ func (b *Bump) Counters(side packet.Side) Snapshot {
 	return s
 }
 
+// Latency returns how long batches of frames that came in by side took.
+func (b *Bump) Latency(side packet.Side) *Latency { return &b.latency[side] }
+
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.
 func (b *Bump) Reload(p *filter.Policy) {
@@ -194,11 +196,12 @@ func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 // Dropped implements [stack.Ledger].
 func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
-	if l.observer == nil || d.Len() == 0 {
+	v := filter.Verdict{Reason: why}
+	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v) {
 		return
 	}
 	gone := decisions.Get().(*Decision)
-	*gone = Decision{From: d.Side(), Verdict: filter.Verdict{Reason: why}, Fragments: d.Len(), datagram: d}
+	*gone = Decision{From: d.Side(), Verdict: v, Fragments: d.Len(), datagram: d}
 	l.observer.Decided(gone)
 	decisions.Put(gone)
 }

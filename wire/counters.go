@@ -20,15 +20,22 @@ type Counters struct {
 	waiting   atomic.Int64
 	dropped   [packet.Reasons]atomic.Uint64
 
-	reassembled atomic.Uint64
-	answered    atomic.Uint64
+	receivedBytes  atomic.Uint64
+	forwardedBytes atomic.Uint64
+	reassembled    atomic.Uint64
+	answered       atomic.Uint64
 }
 
-// Snapshot is the state of [Counters] at one moment, in frames.
+// Snapshot is the state of [Counters] at one moment, in frames where nothing
+// else is said.
 type Snapshot struct {
 	Forwarded uint64
 	Waiting   uint64
 	Dropped   [packet.Reasons]uint64 // by packet.Reason
+	// ReceivedBytes and ForwardedBytes are those of the frames that came in, and
+	// of those given to the egress port, which includes what the device refused.
+	// They are counted a batch at a time.
+	ReceivedBytes, ForwardedBytes uint64
 	// Reassembled is how many datagrams became whole, whatever the verdict.
 	Reassembled uint64
 	// Answered is how many replies to rejected datagrams were sent back.
@@ -49,6 +56,8 @@ func (s *Snapshot) Received() uint64 {
 func (s *Snapshot) add(other Snapshot) {
 	s.Forwarded += other.Forwarded
 	s.Waiting += other.Waiting
+	s.ReceivedBytes += other.ReceivedBytes
+	s.ForwardedBytes += other.ForwardedBytes
 	s.Reassembled += other.Reassembled
 	s.Answered += other.Answered
 	for r, n := range other.Dropped {
@@ -62,10 +71,12 @@ func (c *Counters) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := Snapshot{
-		Forwarded:   c.forwarded.Load(),
-		Waiting:     uint64(c.waiting.Load()),
-		Reassembled: c.reassembled.Load(),
-		Answered:    c.answered.Load(),
+		Forwarded:      c.forwarded.Load(),
+		Waiting:        uint64(c.waiting.Load()),
+		ReceivedBytes:  c.receivedBytes.Load(),
+		ForwardedBytes: c.forwardedBytes.Load(),
+		Reassembled:    c.reassembled.Load(),
+		Answered:       c.answered.Load(),
 	}
 	for r := range c.dropped {
 		s.Dropped[r] = c.dropped[r].Load()

@@ -34,10 +34,10 @@ type direction struct {
 	validator   stack.Validator
 	judgesFirst stack.Judge // judgeFirst, made a value once
 	policy      *atomic.Pointer[filter.Table]
-	counters    Counters                               // of the frames that never waited
-	waiting     *Counters                              // of those that did; the side's
-	observer    Observer                               // may be nil
-	matched     func(*filter.Datagram, filter.Verdict) // may be nil
+	counters    Counters  // of the frames that never waited
+	waiting     *Counters // of those that did; the side's
+	observer    Observer  // may be nil
+	latency     *Latency
 	now         func() time.Time
 	started     time.Time
 	clock       filter.Clock // elapsed, made a value once
@@ -46,6 +46,8 @@ type direction struct {
 	datagram  filter.Datagram   // of parsed
 	timed     bool              // the time of this batch was asked for
 	time      time.Duration     // of this batch
+	batches   int               // since the last one that was timed
+	bytes     int               // of the frames that came in with this batch
 	accepted  []tun.Frame       // of this batch, to be written
 	datagrams []*stack.Datagram // whose frames are among them
 	came      int               // how many frames came in for what was accepted
@@ -65,15 +67,28 @@ func (d *direction) run() error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.from, err)
 		}
-		for i := range frames {
-			d.take(&frames[i])
+		if d.batches++; d.batches < latencyEvery {
+			d.forward(frames)
+			continue
 		}
-		d.flush()
+		d.batches = 0
+		begun := d.now()
+		d.forward(frames)
+		d.latency.observe(d.now().Sub(begun))
 	}
+}
+
+// forward decides on a batch, and writes what was accepted.
+func (d *direction) forward(frames []tun.Frame) {
+	for i := range frames {
+		d.take(&frames[i])
+	}
+	d.flush()
 }
 
 // take decides on one frame.
 func (d *direction) take(f *tun.Frame) {
+	d.bytes += len(f.Data)
 	p := &d.parsed
 	why := p.Decode(f.Data)
 	length := len(f.Data) - p.Network
@@ -89,7 +104,7 @@ func (d *direction) take(f *tun.Frame) {
 		d.mend(f)
 	default:
 		v := d.verdict(f.Data[p.Upper:p.End], p.End-p.Upper)
-		if d.observer != nil {
+		if d.heard(v) {
 			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
 		}
 		if v.Action != filter.Accept {
@@ -103,15 +118,19 @@ func (d *direction) take(f *tun.Frame) {
 // drop drops a frame by itself before the policy has seen it.
 func (d *direction) drop(f *tun.Frame, why packet.Reason) {
 	d.counters.drop(why)
-	if d.observer == nil {
+	v := filter.Verdict{Reason: why}
+	if !d.heard(v) {
 		return
 	}
-	decision := Decision{Verdict: filter.Verdict{Reason: why}, frame: f.Data}
+	decision := Decision{Verdict: v, frame: f.Data}
 	if d.parsed.Fragment.Present {
 		decision.Fragments = 1
 	}
 	d.tell(decision)
 }
+
+// heard reports whether the observer wants to hear of a verdict.
+func (d *direction) heard(v filter.Verdict) bool { return d.observer != nil && d.observer.Wants(v) }
 
 // tell lends the observer a decision on what was decoded last.
 func (d *direction) tell(decision Decision) {
@@ -131,11 +150,7 @@ func (d *direction) accept(f *tun.Frame) {
 // what is at hand of the rest, and how long that is in all.
 func (d *direction) verdict(upper []byte, length int) filter.Verdict {
 	d.datagram.Upper, d.datagram.UpperLength = upper, length
-	v := d.policy.Load().Judge(&d.datagram, d.clock)
-	if v.Rule != nil && v.Rule.Log && !v.Flow && d.matched != nil {
-		d.matched(&d.datagram, v)
-	}
-	return v
+	return d.policy.Load().Judge(&d.datagram, d.clock)
 }
 
 // refuseFrame drops a frame by itself on the policy's verdict. What its sender
@@ -179,10 +194,17 @@ func (d *direction) elapsed() time.Duration {
 // counted and ends nothing.
 func (d *direction) flush() {
 	d.timed = false
+	d.counters.receivedBytes.Add(uint64(d.bytes))
+	d.bytes = 0
 	if len(d.accepted) == 0 {
 		return
 	}
+	bytes := 0
+	for i := range d.accepted {
+		bytes += len(d.accepted[i].Data)
+	}
 	refused, _ := d.lane.Write(d.accepted)
+	d.counters.forwardedBytes.Add(uint64(bytes))
 	counters := &d.counters
 	if d.waited > 0 {
 		counters = d.waiting

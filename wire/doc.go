@@ -28,7 +28,8 @@
 // beyond its deadline and frees flows whose time is up. The directions share
 // the table and the policy with its flows. [Bump.Reload] may come from anywhere.
 // Every frame is counted once in the [Counters] of the side it came in by, and
-// an [Observer], if there is one, hears of every decision. A [Stepper] drives
+// an [Observer], if there is one, hears of the decisions that it asks for. One
+// batch in many is timed, for the [Latency] of its side. A [Stepper] drives
 // the same directions without goroutines, at the times of a capture.
 //
 // The package imports packet, stack, filter and tun, and knows neither

@@ -29,7 +29,7 @@ func (d *direction) mend(f *tun.Frame) {
 
 // settle lets a fragment pass by itself, or drops it, as the verdict has it.
 func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
-	if d.observer != nil {
+	if d.heard(v) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: 1, frame: f.Data})
 	}
 	if v.Action != filter.Accept {
@@ -68,7 +68,7 @@ func (d *direction) judge(datagram *stack.Datagram) {
 			v = filter.Verdict{Reason: why}
 		}
 	}
-	if d.observer != nil {
+	if d.heard(v) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: datagram.Len(), datagram: datagram})
 	}
 	if v.Action != filter.Accept {
@@ -117,8 +117,8 @@ func (d *direction) validate(f *tun.Frame) {
 		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
 	}
 	if waited := passage.Released; waited != nil {
-		if d.observer != nil {
-			d.tell(Decision{Verdict: filter.Verdict{Action: filter.Accept}, Fragments: waited.Len(), datagram: waited})
+		if v := (filter.Verdict{Action: filter.Accept}); d.heard(v) {
+			d.tell(Decision{Verdict: v, Fragments: waited.Len(), datagram: waited})
 		}
 		for i := range waited.Len() {
 			d.accepted = append(d.accepted, tun.Frame{Data: waited.Frame(i)})

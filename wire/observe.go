@@ -8,11 +8,13 @@ import (
 	"fragwall/stack"
 )
 
-// Observer hears of every decision. Each frame that comes in is part of one,
-// except those that still wait. Goroutines of the wire call it at once, one of
-// them with a part of the table locked, so it must neither block nor call the
-// wire.
+// Observer hears of decisions. Each frame that comes in is part of one, except
+// those that still wait. Goroutines of the wire call it at once, one of them
+// with a part of the table locked, so it must neither block nor call the wire.
 type Observer interface {
+	// Wants says whether the observer is to hear more of a decision with this
+	// verdict. It is asked about every decision, and so has to be cheap.
+	Wants(filter.Verdict) bool
 	// Decided lends a decision, and all that it points to, for the call.
 	Decided(*Decision)
 }

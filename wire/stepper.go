@@ -70,6 +70,7 @@ func (s *Stepper) look() {
 func (s *Stepper) Drop(from packet.Side, f tun.Frame, at time.Time, why packet.Reason) {
 	s.advance(at)
 	d := s.directions[from][0]
+	d.counters.receivedBytes.Add(uint64(len(f.Data)))
 	d.parsed.Decode(f.Data)
 	d.drop(&f, why)
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/packettest/evasion"
@@ -57,6 +58,9 @@ var began = time.Unix(1_700_000_000, 0)
 func (s *steps) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%v ", s.At().Sub(began))+fmt.Sprintf(format, args...))
 }
+
+// Wants implements [Observer].
+func (s *steps) Wants(filter.Verdict) bool { return true }
 
 // Decided implements [Observer].
 func (s *steps) Decided(d *Decision) {
@@ -226,7 +230,8 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 
 type observerFunc func(*Decision)
 
-func (f observerFunc) Decided(d *Decision) { f(d) }
+func (f observerFunc) Wants(filter.Verdict) bool { return true }
+func (f observerFunc) Decided(d *Decision)       { f(d) }
 
 // TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
 // through a stepper, in every mode: the same leaves, and the same is dropped.

@@ -326,18 +326,27 @@ func TestStateful(t *testing.T) {
 	})
 }
 
-// TestMatched hears of what rules with log decide on.
-func TestMatched(t *testing.T) {
+// picky hears of what rules with log decide on.
+type picky struct{ heard []string }
+
+// Wants implements [Observer].
+func (p *picky) Wants(v filter.Verdict) bool { return v.Rule != nil && v.Rule.Log }
+
+// Decided implements [Observer].
+func (p *picky) Decided(d *Decision) {
+	p.heard = append(p.heard, d.From.String()+" "+d.Verdict.Rule.Name+" "+d.Parsed().Dst.String())
+}
+
+// TestObserverHearsWhatItWants has an observer that wants few decisions.
+func TestObserverHearsWhatItWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
-		var matched []string
+		var observer picky
 		b := New(Config{
 			Ends: memoryEnds(ports),
 			Policy: &filter.Policy{Rules: []filter.Rule{
 				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
-			Matched: func(d *filter.Datagram, v filter.Verdict) {
-				matched = append(matched, d.From.String()+" "+v.Rule.Name+" "+d.Dst.String())
-			},
+			Observer: &observer,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
@@ -346,8 +355,8 @@ func TestMatched(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		<-done
-		if len(matched) != 1 || matched[0] != "inside loud 192.0.2.1" {
-			t.Errorf("%q", matched)
+		if len(observer.heard) != 1 || observer.heard[0] != "inside loud 192.0.2.1" {
+			t.Errorf("%q", observer.heard)
 		}
 	})
 }

@@ -1,0 +1,119 @@
+package rules
+
+import (
+	"log/slog"
+	"math"
+	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"fragwall/filter"
+)
+
+// All is the rate of what is not limited.
+var All = filter.Rate{Count: math.MaxInt, Per: time.Second}
+
+// Log says what is told on stderr.
+type Log struct {
+	Format string      `key:"format"` // text or json
+	Level  slog.Level  `key:"level"`
+	Drops  filter.Rate `key:"drops"` // of events of dropped frames: the zero Rate is none, [All] all
+}
+
+// Status says who may ask how the box is.
+type Status struct {
+	Listen string `key:"listen"` // a TCP address and port; "" for nobody
+	// TokenFile is the file with the token that clients have to show, by its
+	// path from here; "" where Listen is a loopback address and they need none.
+	TokenFile string `key:"token_file"`
+}
+
+// Exit is what becomes of the wire when the box is stopped on purpose.
+type Exit string
+
+// The ways to leave the wire.
+const (
+	ExitBlock  Exit = "block"  // nothing passes any more
+	ExitBypass Exit = "bypass" // the two NICs are joined to one another
+)
+
+var (
+	formats = []string{"text", "json"}
+	levels  = []string{"debug", "info", "warn", "error"}
+	exits   = []string{string(ExitBlock), string(ExitBypass)}
+)
+
+// readLog reads [log].
+func readLog(t table) Log {
+	l := Log{Format: t.field("format").choice(formats[0], formats)}
+	level := t.field("level").choice("info", levels)
+	_ = l.Level.UnmarshalText([]byte(level)) // whose names they are
+	l.Drops = t.field("drops").drops()
+	return l
+}
+
+// drops returns the field's rate of events, or the default.
+func (f field) drops() filter.Rate {
+	switch f.value {
+	case nil:
+		return filter.Rate{Count: 10, Per: time.Second}
+	case "off":
+		return filter.Rate{}
+	case "all":
+		return All
+	}
+	if text, isText := f.value.(string); isText && !strings.Contains(text, "/") {
+		f.fail("%s is not a rate; want a number of events and s, m or h, such as \"10/s\", or \"off\" or \"all\"", quote(text))
+		return filter.Rate{}
+	}
+	return f.rate()
+}
+
+// standardListen is where the status is to be had by default.
+const standardListen = "127.0.0.1:9477"
+
+// readStatus reads [status].
+func readStatus(t table) Status {
+	listen, token := t.field("listen"), t.field("token_file")
+	s := Status{Listen: listen.text(standardListen, standardListen), TokenFile: token.text("", "token")}
+	if _, isText := token.value.(string); isText && s.TokenFile == "" {
+		token.fail("the name is empty; want a file's, or remove it")
+	}
+	if s.TokenFile != "" && !filepath.IsAbs(s.TokenFile) {
+		s.TokenFile = filepath.Join(filepath.Dir(t.report.file), s.TokenFile)
+	}
+	if s.Listen == "" {
+		return s
+	}
+	address, ok := parseListen(s.Listen)
+	switch {
+	case !ok:
+		listen.fail("%s is not an address and a port; want such as %q or \"[::1]:9477\", or \"\" for no status", quote(s.Listen), standardListen)
+	case !address.IsLoopback() && !token.set():
+		listen.fail("%s is not a loopback address, so that others could read the status; add token_file with the file of a token for them, or listen on %q",
+			quote(s.Listen), standardListen)
+	}
+	return s
+}
+
+// parseListen returns the address of an address and port; "localhost" and none
+// at all stand for those that they stand for elsewhere.
+func parseListen(text string) (netip.Addr, bool) {
+	i := strings.LastIndexByte(text, ':')
+	if i < 0 {
+		return netip.Addr{}, false
+	}
+	if port, err := strconv.ParseUint(text[i+1:], 10, 16); err != nil || port == 0 {
+		return netip.Addr{}, false
+	}
+	switch host := text[:i]; host {
+	case "localhost":
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}), true
+	case "":
+		return netip.IPv6Unspecified(), true
+	}
+	at, err := netip.ParseAddrPort(text)
+	return at.Addr(), err == nil
+}

@@ -1,0 +1,47 @@
+package tun
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+)
+
+// End is a NIC at one end of a wire, and its MTU in bytes.
+type End struct {
+	NIC string
+	MTU int
+}
+
+// Bypass makes two NICs one wire without anything between them: the kernel
+// redirects what comes in by either out by the other. It stays after the
+// process; the next [Join] of a NIC ends it there, and knows what the NIC was
+// before. On an error all is as it was.
+func Bypass(a, b End) error {
+	j := &Junction{}
+	if err := j.bypass(a, b); err != nil {
+		return errors.Join(fmt.Errorf("join %q to %q: %w", a.NIC, b.NIC, err), j.Close())
+	}
+	return nil
+}
+
+func (j *Junction) bypass(ends ...End) error {
+	var nics [2]netlink.Link
+	var before [2]nicState
+	for i, end := range ends {
+		var err error
+		if nics[i], before[i], err = adoptNIC(end.NIC, false); err != nil {
+			return err
+		}
+	}
+	for i, nic := range nics {
+		if err := j.redirectTo(nic, nics[1-i], before[i].mark()|markBypass); err != nil {
+			return err
+		}
+		j.undo.push(func() error { return before[i].restore(nic) })
+		if err := prepareNIC(nic, JoinConfig{MTU: ends[i].MTU}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

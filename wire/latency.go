@@ -1,0 +1,71 @@
+package wire
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+)
+
+// latencyEvery is how many batches go by for each that is timed: two readings
+// of the clock then cost a whole packet less than a nanosecond.
+const latencyEvery = 64
+
+// LatencyBuckets is how many buckets a [Latency] has. Bucket i holds what took
+// less than [LatencyBound](i); the last one, anything.
+const LatencyBuckets = 22
+
+// LatencyBound returns the upper bound of bucket i but the last: 1 µs, and
+// twice that of the bucket before, up to 1 s.
+func LatencyBound(i int) time.Duration { return time.Microsecond << i }
+
+// Latency counts by duration how long batches took from the ingress port to the
+// egress port. What waits for the rest of its datagram is timed from the
+// fragment that made it whole. Any number of goroutines may use it.
+type Latency struct {
+	buckets [LatencyBuckets]atomic.Uint64
+	sum     atomic.Int64 // ns
+}
+
+// LatencySnapshot is the state of a [Latency] at one moment.
+type LatencySnapshot struct {
+	Buckets [LatencyBuckets]uint64 // that end at each bound
+	Sum     time.Duration
+}
+
+func (l *Latency) observe(d time.Duration) {
+	i := bits.Len64(uint64(max(d, 0)) / uint64(time.Microsecond))
+	l.buckets[min(i, LatencyBuckets-1)].Add(1)
+	l.sum.Add(int64(d))
+}
+
+// Snapshot returns the counts.
+func (l *Latency) Snapshot() LatencySnapshot {
+	var s LatencySnapshot
+	for i := range l.buckets {
+		s.Buckets[i] = l.buckets[i].Load()
+	}
+	s.Sum = time.Duration(l.sum.Load())
+	return s
+}
+
+// Count returns how many batches were timed.
+func (s *LatencySnapshot) Count() uint64 {
+	n := uint64(0)
+	for _, b := range s.Buckets {
+		n += b
+	}
+	return n
+}
+
+// Quantile returns a bound below which that share of the batches, from 0 to 1,
+// stayed: as exact as the buckets are. It is 0 where none was timed.
+func (s *LatencySnapshot) Quantile(share float64) time.Duration {
+	want := share * float64(s.Count())
+	n := 0.0
+	for i, b := range s.Buckets {
+		if n += float64(b); b > 0 && n >= want {
+			return LatencyBound(i)
+		}
+	}
+	return 0
+}

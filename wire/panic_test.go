@@ -1,0 +1,37 @@
+package wire
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"testing"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/tun"
+)
+
+// panics is set for the process of which one direction panics.
+const panics = "FRAGWALL_TEST_PANICS"
+
+type panicking struct{ tun.Lane }
+
+func (panicking) Read() ([]tun.Frame, error) { panic("broken lane") }
+func (panicking) Close() error               { return nil }
+
+// TestPanicEndsTheProcess has a mistake in one direction take the other along:
+// half a wire looks like a whole one to those on it.
+func TestPanicEndsTheProcess(t *testing.T) {
+	if os.Getenv(panics) != "" {
+		waits := tun.NewMemory("outside").Lane(tun.NewMemory("inside"))
+		b := New(Config{Ends: [packet.Sides]End{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
+		_ = b.Run(t.Context())
+		return
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestPanicEndsTheProcess$")
+	c.Env = append(os.Environ(), panics+"=1")
+	output, err := c.CombinedOutput()
+	if err == nil || !bytes.Contains(output, []byte("panic: broken lane")) {
+		t.Errorf("%v:\n%s", err, output)
+	}
+}
