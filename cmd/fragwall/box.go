@@ -6,8 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
+	"sync/atomic"
 
-	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/rules"
 	"fragwall/stack"
@@ -18,15 +19,20 @@ import (
 // box is the wire with its devices.
 type box struct {
 	*wire.Bump
-	taps      [packet.Sides]*tun.TAP
+	taps   [packet.Sides]*tun.TAP
+	lanes  [packet.Sides][]tun.Lane  // by the side that they read from
+	joined [packet.Sides]atomic.Bool // the side's NIC is
+
+	joining sync.Mutex
+	// joining guards:
 	junctions [packet.Sides]*tun.Junction // nil where no NIC is joined
-	lanes     [packet.Sides][]tun.Lane    // by the side that they read from
+	closed    bool                        // no NIC is to be joined any more
 }
 
 // openBox makes the devices of both sides, and the lanes between them. On an
 // error it leaves nothing of what it made. It and [box.close] belong on a
 // thread in the network namespace where the devices are to be.
-func openBox(c *rules.Config, log *slog.Logger, matched matchFunc) (*box, error) {
+func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
 	b := &box{}
 	// A frame that is left to be cut into segments needs a TAP that takes it.
 	offload := c.Inside.Offload && c.Outside.Offload
@@ -39,7 +45,7 @@ func openBox(c *rules.Config, log *slog.Logger, matched matchFunc) (*box, error)
 		return nil, errors.Join(err, b.close())
 	}
 	config := wireConfig(c)
-	config.Matched = matched
+	config.Observer = observer
 	for side, lanes := range b.lanes {
 		config.Ends[side].Lanes = lanes
 	}
@@ -57,24 +63,22 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 		return err
 	}
 	if i.NIC != "" {
-		b.junctions[side], err = tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU})
+		err = b.joinNIC(side, i)
 	}
 	return err
 }
 
 // join makes a NIC that has addresses, which are on their way to the inside,
 // the outside's.
-func (b *box) join(i rules.Interface) (err error) {
-	b.junctions[packet.Outside], err = tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
-	return err
-}
-
-// part takes the outside's NIC out of the wire.
-func (b *box) part() error {
-	if j := b.junctions[packet.Outside]; j != nil {
-		return j.Close()
+func (b *box) join(i rules.Interface) error {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	j, err := tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
+	if err == nil {
+		b.junctions[packet.Outside] = j
 	}
-	return nil
+	b.joined[packet.Outside].Store(err == nil)
+	return err
 }
 
 // connect makes the lanes, over io_uring where that is to be had.
@@ -111,11 +115,8 @@ func (b *box) closeLanes() error {
 
 // close removes what openBox made, in reverse order.
 func (b *box) close() error {
-	errs := []error{b.closeLanes()}
+	errs := []error{b.closeLanes(), b.partNICs()}
 	for side := packet.Sides - 1; side >= 0; side-- {
-		if j := b.junctions[side]; j != nil {
-			errs = append(errs, j.Close())
-		}
 		if t := b.taps[side]; t != nil {
 			errs = append(errs, t.Close())
 		}
@@ -123,17 +124,20 @@ func (b *box) close() error {
 	return errors.Join(errs...)
 }
 
-// matchFunc hears of what rules with log = true decide on; it may be nil.
-type matchFunc = func(*filter.Datagram, filter.Verdict)
-
 // serve makes the devices, calls ready when frames begin to flow, forwards
-// until ctx is done, and removes what it made.
-func serve(ctx context.Context, c *rules.Config, log *slog.Logger, matched matchFunc, ready func(*box)) (err error) {
-	b, err := openBox(c, log, matched)
+// until ctx is done, and removes what it made; then, where on_exit says so, it
+// leaves the NICs joined to one another. The observer may be nil.
+func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire.Observer, ready func(*box)) (err error) {
+	b, err := openBox(c, log, observer)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() {
+		err = errors.Join(err, b.close())
+		if err == nil && c.OnExit == rules.ExitBypass {
+			err = bypass(c)
+		}
+	}()
 	defer relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))()
 	ready(b)
 	return b.Run(ctx)

@@ -6,10 +6,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
-	"fragwall/filter"
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
 
@@ -50,12 +51,23 @@ several instances run, -c or --socket says which one is meant.`,
 // reloader reads the configuration of a running box again.
 type reloader struct {
 	path  string
-	apply func(*filter.Policy)
+	apply func(*rules.Config)
 	log   *slog.Logger
 
 	mu sync.Mutex
 	// mu guards:
-	config *rules.Config // in force
+	config   *rules.Config // in force
+	since    time.Time
+	reloads  int
+	failures int
+}
+
+// policy says how the policy in force got there.
+func (r *reloader) policy() status.Policy {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := r.config.Policy
+	return status.Policy{Generation: 1 + r.reloads, Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful}
 }
 
 // requests is what the control socket serves.
@@ -87,10 +99,12 @@ func (r *reloader) reload() outcome {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			r.log.Error("not reloaded: the rules stay as they are", "mistake", line)
 		}
+		r.failures++
 		return outcome{Code: exitUsage, Text: err.Error()}
 	}
-	r.apply(next.Policy)
-	r.config = next
+	r.apply(next)
+	r.config, r.since = next, time.Now()
+	r.reloads++
 	r.log.Info("reloaded", "policy", next.Summary())
 	return outcome{Text: fmt.Sprintf("reloaded %s: %s", r.path, next.Summary())}
 }

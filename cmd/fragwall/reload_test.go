@@ -42,7 +42,7 @@ func newReloader(t *testing.T) (r *reloader, applied *[]*filter.Policy, log *str
 		return a
 	}}
 	return &reloader{path: "x.toml", config: config, log: slog.New(slog.NewTextHandler(log, withoutTime)),
-		apply: func(p *filter.Policy) { *applied = append(*applied, p) }}, applied, log
+		apply: func(c *rules.Config) { *applied = append(*applied, c.Policy) }}, applied, log
 }
 
 func TestReload(t *testing.T) {

@@ -112,6 +112,9 @@ func (r *replay) keep(err error) {
 	}
 }
 
+// Wants implements [wire.Observer].
+func (r *replay) Wants(filter.Verdict) bool { return true }
+
 // Decided implements [wire.Observer].
 func (r *replay) Decided(d *wire.Decision) {
 	at := r.stepper.At()

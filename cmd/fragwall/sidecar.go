@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"os/signal"
 	"syscall"
 
@@ -69,10 +68,11 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		signals := make(chan os.Signal, 1)
-		signal.Notify(signals, syscall.SIGUSR1, syscall.SIGHUP)
-		defer signal.Stop(signals)
-		s := &sidecar{signals: signals, path: *path, loaded: &loaded, config: config, store: store, log: log, command: c, controls: k}
+		o, err := newOperator(c.ErrOrStderr(), *path, &loaded)
+		if err != nil {
+			return err
+		}
+		s := &sidecar{operator: o, config: config, store: store, controls: k}
 		return s.run(ctx)
 	}
 	return c

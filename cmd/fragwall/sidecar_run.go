@@ -7,11 +7,8 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
-	"sync"
 	"time"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"fragwall/packet"
@@ -22,15 +19,10 @@ import (
 
 // sidecar is the box at the NIC of a namespace.
 type sidecar struct {
-	path     string        // of the configuration
-	loaded   *rules.Config // as the file has it
+	*operator
 	config   *rules.Config // as it fits the NIC
 	controls *controls
 	store    *handover.Store
-	log      *slog.Logger
-	command  *cobra.Command
-
-	signals chan os.Signal // SIGUSR1 and SIGHUP
 
 	state *handover.State
 	box   *box
@@ -56,7 +48,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	}
 	s.state.TAPs = []string{s.config.Inside.TAP, s.config.Outside.TAP}
 	s.adopt()
-	if s.box, err = openBox(s.devices(), s.log, (&matchLog{log: s.log}).matched); err != nil {
+	if s.box, err = openBox(s.devices(), s.log, s.events); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.box.close()) }()
@@ -68,15 +60,16 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	go func() { ended <- s.box.Run(wire) }()
 	if err = s.take(); err == nil {
 		control, quit := context.WithCancel(ctx)
-		helpers := s.tellReady(control)
+		s.begin(control, s.box, s.controls)
+		s.ready("nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
+			"moved", s.state.Summary(), "policy", s.config.Summary())
 		select {
 		case <-ctx.Done():
 		case err = <-ended:
 			ended <- nil
 		}
 		quit()
-		helpers.Wait()
-		_ = writeCounters(s.command.ErrOrStderr(), s.box.Bump)
+		s.end()
 	}
 	err = errors.Join(err, s.putBack())
 	stop()
@@ -114,23 +107,11 @@ func (s *sidecar) take() error {
 // putBack gives the NIC back what it had, and takes it out of the wire. What
 // fails leaves the state kept, for another try.
 func (s *sidecar) putBack() error {
-	err := s.state.Return(s.config.Inside.TAP, s.box.part)
+	err := s.state.Return(s.config.Inside.TAP, s.box.partNICs)
 	if err != nil && !errors.Is(err, handover.ErrMissing) {
 		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again", err, s.state.NIC)
 	}
 	return errors.Join(err, s.store.Remove())
-}
-
-// tellReady says so, and from then on does what signals and others ask for
-// until ctx is done.
-func (s *sidecar) tellReady(ctx context.Context) *sync.WaitGroup {
-	var helpers sync.WaitGroup
-	r := s.box.reloader(s.path, s.loaded, s.log)
-	helpers.Go(func() { answer(ctx, s.signals, s.box, r, s.command) })
-	s.controls.open(ctx, &helpers, s.config, r)
-	s.log.Info("ready", "nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
-		"moved", s.state.Summary(), "policy", s.config.Summary())
-	return &helpers
 }
 
 // lockNIC keeps a second sidecar from a NIC: of an abstract socket's name there

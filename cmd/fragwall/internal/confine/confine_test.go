@@ -1,0 +1,183 @@
+package confine_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/cmd/fragwall/internal/confine"
+)
+
+// confined is set for the process that confines itself, and names a directory.
+const confined = "FRAGWALL_TEST_CONFINED"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(confined); dir != "" {
+		os.Exit(tryEverything(dir))
+	}
+	os.Exit(m.Run())
+}
+
+// TestConfined runs this binary as a process that confines itself, and tries
+// what it must not be able to do any more, and what it must.
+func TestConfined(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"rules", "socket", "state", "elsewhere"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, name, "file"), []byte(name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(self)
+	c.Env = append(os.Environ(), confined+"="+dir)
+	output, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v:\n%s", err, output)
+	}
+}
+
+// tryEverything confines the process and returns its exit code.
+func tryEverything(dir string) int {
+	// Threads that are there before, as those of the runtime.
+	var started, wait sync.WaitGroup
+	release := make(chan struct{})
+	failures := make(chan error, 1000)
+	for range 4 {
+		started.Add(1)
+		wait.Go(func() {
+			runtime.LockOSThread()
+			started.Done()
+			<-release
+			try(dir, failures)
+		})
+	}
+	started.Wait()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	var log bytes.Buffer
+	confine.Apply(confine.Plan{
+		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")},
+	}, slog.New(slog.NewTextHandler(&log, nil)))
+	close(release)
+	try(dir, failures)
+	wait.Wait()
+	once(dir, l, failures)
+	statuses(failures)
+	if log.Len() > 0 {
+		failures <- errors.New(log.String())
+	}
+	close(failures)
+	code := 0
+	for f := range failures {
+		fmt.Println(f)
+		code = 1
+	}
+	return code
+}
+
+// try tries what a thread may not, and may.
+func try(dir string, failures chan<- error) {
+	denied := func(what string, err error) {
+		if !errors.Is(err, fs.ErrPermission) {
+			failures <- fmt.Errorf("%s: %v", what, err)
+		}
+	}
+	allowed := func(what string, err error) {
+		if err != nil {
+			failures <- fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	_, err := os.ReadFile("/etc/shadow")
+	denied("read /etc/shadow", err)
+	_, err = os.ReadFile(filepath.Join(dir, "elsewhere", "file"))
+	denied("read elsewhere", err)
+	denied("write rules", os.WriteFile(filepath.Join(dir, "rules", "file"), nil, 0))
+	denied("make a file", os.WriteFile(filepath.Join(dir, "rules", "new"), nil, 0o644))
+	for _, family := range []int{unix.AF_INET, unix.AF_INET6, unix.AF_UNIX, unix.AF_PACKET} {
+		for _, kind := range []int{unix.SOCK_STREAM, unix.SOCK_DGRAM, unix.SOCK_RAW} {
+			_, err = unix.Socket(family, kind, 0)
+			denied(fmt.Sprintf("socket %d %d", family, kind), err)
+		}
+	}
+	denied("exec", exec.Command("/bin/true").Run())
+	denied("execve", unix.Exec("/bin/true", []string{"true"}, nil))
+	denied("ptrace", unix.PtraceAttach(os.Getppid()))
+	denied("mount", unix.Mount("none", dir, "tmpfs", 0, ""))
+	denied("unshare", unix.Unshare(unix.CLONE_NEWUSER))
+	denied("setns", unix.Setns(0, 0))
+	_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
+	denied("another ring", errno)
+
+	text, err := os.ReadFile(filepath.Join(dir, "rules", "file"))
+	allowed("read rules", err)
+	if err == nil && string(text) != "rules" {
+		failures <- fmt.Errorf("read %q", text)
+	}
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, unix.NETLINK_ROUTE)
+	allowed("netlink", err)
+	if err == nil {
+		allowed("close", unix.Close(fd))
+	}
+}
+
+// once tries what can be done once.
+func once(dir string, l net.Listener, failures chan<- error) {
+	if err := os.Remove(filepath.Join(dir, "socket", "file")); err != nil {
+		failures <- err
+	}
+	state := filepath.Join(dir, "state", "new")
+	for _, err := range []error{os.WriteFile(state, []byte("x"), 0o600), os.Rename(state, state+"2"), os.Remove(state + "2")} {
+		if err != nil {
+			failures <- err
+		}
+	}
+	if c, err := net.Dial("tcp", l.Addr().String()); !errors.Is(err, fs.ErrPermission) {
+		failures <- fmt.Errorf("connect: %v, %v", c, err)
+	}
+	// Threads that come later.
+	done := make(chan struct{})
+	for range 8 {
+		go func() {
+			runtime.LockOSThread()
+			try(dir, failures)
+			done <- struct{}{}
+		}()
+	}
+	for range 8 {
+		<-done
+	}
+}
+
+// statuses looks at what the kernel says of each thread that there was.
+func statuses(failures chan<- error) {
+	_, err := os.ReadFile("/proc/self/status")
+	if !errors.Is(err, fs.ErrPermission) {
+		failures <- fmt.Errorf("read /proc/self/status: %v", err)
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var have [2]unix.CapUserData
+	if err := unix.Capget(&header, &have[0]); !errors.Is(err, fs.ErrPermission) && strings.Trim(fmt.Sprint(have), "[{}0 ]") != "" {
+		failures <- fmt.Errorf("capabilities %v, %v", have, err)
+	}
+}

@@ -1,0 +1,190 @@
+package events
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/rules"
+	"fragwall/tun"
+	"fragwall/wire"
+)
+
+var (
+	client  = netip.MustParseAddrPort("192.0.2.1:1234")
+	server  = netip.MustParseAddrPort("198.51.100.1:53")
+	client6 = netip.MustParseAddrPort("[2001:db8::1]:1234")
+	server6 = netip.MustParseAddrPort("[2001:db8::2]:53")
+)
+
+type sinkLane struct{ tun.Lane }
+
+func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
+func (sinkLane) Reply(tun.Frame) error          { return nil }
+
+// watched returns a bump whose decisions a recorder hears.
+func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
+	t.Helper()
+	end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+	s := wire.NewStepper(wire.Config{Ends: [packet.Sides]wire.End{end, end}, Policy: p, Observer: r})
+	t.Cleanup(s.Close)
+	return s
+}
+
+// send has frames come in by the inside.
+func send(s *wire.Stepper, frames ...[]byte) {
+	for _, f := range frames {
+		s.Forward(packet.Inside, tun.Frame{Data: f}, time.Unix(1, 0))
+	}
+}
+
+var tenASecond = filter.Rate{Count: 10, Per: time.Second}
+
+// denied is a datagram that an empty policy drops.
+func denied() []byte { return packettest.UDP(client, server, nil).Frame() }
+
+// TestLimit has more drops than may be told.
+func TestLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := NewRecorder(slog.NewJSONHandler(&log, nil), tenASecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		s := watched(t, r, &filter.Policy{})
+		step := func(frames int, told, suppressed uint64) {
+			t.Helper()
+			for range frames {
+				send(s, denied())
+			}
+			synctest.Wait()
+			if a, b := r.Counts(); a != told || b != suppressed {
+				t.Errorf("told %d, suppressed %d; want %d, %d", a, b, told, suppressed)
+			}
+		}
+		pass := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
+		}
+		step(25, 10, 15)
+		pass(time.Second)
+		step(1, 11, 15)
+		if !strings.HasSuffix(log.String(), `"suppressed":15}`+"\n") {
+			t.Error(log.String())
+		}
+		r.SetDrops(filter.Rate{})
+		step(5, 11, 15)
+		r.SetDrops(rules.All)
+		step(500, 511, 15)
+		r.SetDrops(filter.Rate{Count: 1, Per: time.Minute})
+		step(2, 512, 16)
+		pass(2 * time.Second)
+		step(1, 512, 17)
+		pass(time.Minute)
+		step(1, 513, 17)
+		if n := len(r.Last()); n != Kept {
+			t.Errorf("%d kept", n)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// TestSlowLog has a log that does not take anything, which the wire must not
+// notice.
+func TestSlowLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &stuckLog{free: make(chan struct{})}
+		r := NewRecorder(log, rules.All)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		s := watched(t, r, &filter.Policy{})
+		send(s, denied())
+		synctest.Wait() // one is being written
+		for range queueLength + 7 {
+			send(s, denied())
+		}
+		if _, suppressed := r.Counts(); suppressed != 7 {
+			t.Errorf("%d suppressed", suppressed)
+		}
+		close(log.free)
+		cancel()
+		<-ended
+		if told, suppressed := r.Counts(); told != 0 || suppressed != 7+queueLength+1 {
+			t.Errorf("told %d, suppressed %d by a log that failed", told, suppressed)
+		}
+	})
+}
+
+// stuckLog takes nothing until it is free, and then fails.
+type stuckLog struct {
+	slog.Handler
+	free chan struct{}
+}
+
+func (*stuckLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l *stuckLog) Handle(context.Context, slog.Record) error {
+	<-l.free
+	return errors.New("no space left on device")
+}
+
+// TestEvents compares what is told of decisions of each kind.
+func TestEvents(t *testing.T) {
+	tagged := packettest.UDP(client, server, []byte("x"))
+	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}
+	ping := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: []byte{128, 0, 0, 0, 0, 0, 0, 0}}
+	fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
+	loud := &filter.Policy{Rules: []filter.Rule{{Name: "loud", Action: filter.Accept, Log: true}}}
+	for _, tt := range []struct {
+		name   string
+		frame  []byte
+		policy *filter.Policy
+		want   string
+	}{
+		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
+		{"icmp", ping.Frame(), &filter.Policy{Default: filter.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
+		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
+		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
+		{"match", denied(), loud, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"loud"}`},
+		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","protocol":"0x88cc","fragments":0,"bytes":54,"action":"drop","reason":"policy_non_ip"}`},
+		{"no frame", []byte{1, 2}, &filter.Policy{}, `"msg":"drop","from":"inside","fragments":0,"bytes":2,"action":"drop","reason":"ethernet_truncated"}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			r := NewRecorder(NewHandler(&log, "json", slog.LevelInfo), tenASecond)
+			send(watched(t, r, tt.policy), tt.frame)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			r.Run(ctx)
+			if !strings.HasSuffix(log.String(), tt.want+"\n") {
+				t.Errorf("got\n%s\nwant at the end\n%s", &log, tt.want)
+			}
+			if last, err := json.Marshal(r.Last()); err != nil || len(r.Last()) != 1 || !strings.Contains(string(last), `"from":"inside"`) {
+				t.Errorf("%s, %v", last, err)
+			}
+		})
+	}
+}
+
+// TestQuietIsFree has decisions that nobody wants cost no memory.
+func TestQuietIsFree(t *testing.T) {
+	r := NewRecorder(slog.DiscardHandler, filter.Rate{Count: 1, Per: time.Hour})
+	s := watched(t, r, &filter.Policy{})
+	frame := denied()
+	send(s, frame)
+	if n := testing.AllocsPerRun(1000, func() { send(s, frame) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

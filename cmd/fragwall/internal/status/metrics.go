@@ -1,0 +1,140 @@
+package status
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/wire"
+)
+
+// Every metric. The labels' values are closed: sides, reasons, the two states
+// of an event or a reload, and the rules of the policy in force.
+var (
+	buildInfo   = describe("build_info", "What is running; always 1.", "version", "go", "gvisor")
+	started     = describe("start_time_seconds", "When the box was started, since the Unix epoch.")
+	ready       = describe("ready", "Whether frames flow.")
+	goroutines  = describe("goroutines", "Goroutines of the process.")
+	received    = describe("received_frames_total", "Frames that came in by the side: forwarded, dropped and waiting ones.", "side")
+	receivedB   = describe("received_bytes_total", "Bytes of the frames that came in by the side.", "side")
+	forwarded   = describe("forwarded_frames_total", "Frames that came in by the side and left by the other.", "side")
+	forwardedB  = describe("forwarded_bytes_total", "Bytes of the frames given to the other side's device, refused ones included.", "side")
+	dropped     = describe("dropped_frames_total", "Frames that came in by the side and were dropped, by the one reason of each.", "side", "reason")
+	waiting     = describe("waiting_frames", "Frames that came in by the side and wait for the rest of their datagram.", "side")
+	reassembled = describe("reassembled_datagrams_total", "Datagrams that became whole, whatever the verdict.", "side")
+	answered    = describe("answered_datagrams_total", "Rejected datagrams whose sender was told.", "side")
+	joined      = describe("nic_joined", "Whether the side's NIC is a part of the wire; no series where there is none.", "side")
+	latency     = describe("latency_seconds", "Time of a batch of frames in the box, from being read to being written; one batch in 64 is timed.", "side")
+
+	waitingD      = describe("waiting_datagrams", "Datagrams in waiting, given up ones included.")
+	waitingDLimit = describe("waiting_datagrams_limit", "As many datagrams may wait.")
+	waitingB      = describe("waiting_bytes", "Memory that fragments in waiting take.")
+	waitingBLimit = describe("waiting_bytes_limit", "As much memory may fragments in waiting take.")
+
+	ruleDatagrams = describe("rule_datagrams_total", "Datagrams that the rule decided on, those of its flows included.", "rule")
+	ruleBytes     = describe("rule_bytes_total", "Bytes of the IP packets that the rule decided on.", "rule")
+	flows         = describe("flows", "Flows that the stateful policy knows.")
+	flowsLimit    = describe("flows_limit", "As many flows may be known; 0 where the policy is stateless.")
+
+	generation  = describe("policy_generation", "Which policy is in force: 1 at the start, one more with each reload.")
+	policySince = describe("policy_time_seconds", "When the policy in force was loaded, since the Unix epoch.")
+	reloads     = describe("reloads_total", "Reloads, by whether they succeeded.", "state")
+	eventCount  = describe("events_total", "Events of dropped frames and of rules with log, told or suppressed.", "state")
+)
+
+func describe(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("fragwall_"+name, help, labels, nil)
+}
+
+// collector makes metrics of what a source has to tell.
+type collector struct{ *Source }
+
+// Describe implements [prometheus.Collector]: none, as the rules change with a
+// reload, and with them the series.
+func (c collector) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (c collector) Collect(to chan<- prometheus.Metric) {
+	m := sink(to)
+	m.gauge(buildInfo, 1, c.Build.Version, c.Build.Go, c.Build.GVisor)
+	m.gauge(started, unix(c.Started))
+	m.gauge(ready, truth(c.Ready()))
+	m.gauge(goroutines, float64(runtime.NumGoroutine()))
+	for side := range packet.Side(packet.Sides) {
+		m.side(side.String(), c.Bump.Counters(side), c.Bump.Latency(side).Snapshot())
+	}
+	for side, in := range c.Joined() {
+		m.gauge(joined, truth(in), side.String())
+	}
+	usage := c.Bump.Usage()
+	m.gauge(waitingD, float64(usage.Datagrams))
+	m.gauge(waitingDLimit, float64(c.Limits.MaxDatagrams))
+	m.gauge(waitingB, float64(usage.Bytes))
+	m.gauge(waitingBLimit, float64(c.Limits.Memory))
+
+	p := c.Policy()
+	m.gauge(generation, float64(p.Generation))
+	m.gauge(policySince, unix(p.Since))
+	m.counter(reloads, uint64(p.Generation-1), "success")
+	m.counter(reloads, uint64(p.Failures), "failure")
+	table := c.Bump.Policy()
+	m.gauge(flows, float64(table.Flows()))
+	limit := 0.0
+	if table.Policy().Stateful {
+		limit = filter.MaxFlows
+	}
+	m.gauge(flowsLimit, limit)
+	for i := range table.Policy().Rules {
+		n, name := table.Count(i), table.Policy().Rules[i].Name
+		m.counter(ruleDatagrams, n.Datagrams, name)
+		m.counter(ruleBytes, n.Bytes, name)
+	}
+	told, suppressed := c.Events.Counts()
+	m.counter(eventCount, told, "told")
+	m.counter(eventCount, suppressed, "suppressed")
+}
+
+// sink takes metrics.
+type sink chan<- prometheus.Metric
+
+func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (m sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
+	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+// side makes the metrics of the frames that came in by one side, from one
+// snapshot.
+func (m sink) side(name string, s wire.Snapshot, l wire.LatencySnapshot) {
+	m.counter(received, s.Received(), name)
+	m.counter(receivedB, s.ReceivedBytes, name)
+	m.counter(forwarded, s.Forwarded, name)
+	m.counter(forwardedB, s.ForwardedBytes, name)
+	m.gauge(waiting, float64(s.Waiting), name)
+	m.counter(reassembled, s.Reassembled, name)
+	m.counter(answered, s.Answered, name)
+	for reason := packet.Passed + 1; int(reason) < packet.Reasons; reason++ {
+		m.counter(dropped, s.Dropped[reason], name, reason.String())
+	}
+	buckets, count := make(map[float64]uint64, wire.LatencyBuckets), uint64(0)
+	for i, n := range l.Buckets[:wire.LatencyBuckets-1] {
+		count += n
+		buckets[wire.LatencyBound(i).Seconds()] = count
+	}
+	m <- prometheus.MustNewConstHistogram(latency, l.Count(), l.Sum.Seconds(), buckets, name)
+}
+
+// truth is 1 for true and 0 for false.
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func unix(t time.Time) float64 { return float64(t.UnixNano()) / float64(time.Second) }

@@ -1,0 +1,75 @@
+package status
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"fragwall/packet"
+)
+
+// names are those of all metrics.
+func names(t *testing.T) map[string]bool {
+	t.Helper()
+	source, _ := newSource(t)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{source})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, f := range families {
+		all[f.GetName()] = true
+	}
+	return all
+}
+
+var (
+	metricName = regexp.MustCompile(`\bfragwall_[a-z_]+`)
+	reasonName = regexp.MustCompile(`reason="([a-z0-9_]+)"`)
+)
+
+// TestNamesElsewhere has the dashboard, the alerts and the documentation use
+// only names that there are, and the documentation all of them.
+func TestNamesElsewhere(t *testing.T) {
+	known := names(t)
+	const root = "../../../.."
+	reasons := map[string]bool{}
+	for r := packet.Passed + 1; int(r) < packet.Reasons; r++ {
+		reasons[r.String()] = true
+	}
+	for _, file := range []string{"deploy/grafana/fragwall.json", "deploy/prometheus/fragwall.rules.yml", "docs/operations.md"} {
+		text, err := os.ReadFile(filepath.Join(root, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			if !known[name] && !known[strings.TrimSuffix(name, "_bucket")] {
+				t.Errorf("%s: no metric %s", file, name)
+			}
+		}
+		for _, m := range reasonName.FindAllStringSubmatch(string(text), -1) {
+			if !reasons[m[1]] {
+				t.Errorf("%s: no reason %s", file, m[1])
+			}
+		}
+		if file != "docs/operations.md" {
+			continue
+		}
+		for name := range known {
+			if !strings.Contains(string(text), "`"+name) {
+				t.Errorf("%s: nothing on %s", file, name)
+			}
+		}
+		for reason := range reasons {
+			if !strings.Contains(string(text), "`"+reason+"`") {
+				t.Errorf("%s: nothing on reason %s", file, reason)
+			}
+		}
+	}
+}

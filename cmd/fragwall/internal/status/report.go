@@ -1,0 +1,154 @@
+package status
+
+import (
+	"time"
+
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/stack"
+	"fragwall/wire"
+)
+
+// Build says what is running.
+type Build struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	GVisor  string `json:"gvisor"`
+}
+
+// Source is what a box has to tell of.
+type Source struct {
+	Build   Build
+	Devices [packet.Sides]string // by side
+	Mode    packet.Mode
+	Limits  stack.Options
+	Bump    *wire.Bump
+	Events  *events.Recorder
+	Started time.Time
+	Ready   func() bool
+	// Joined says whether the NICs of the sides that have one are in the wire.
+	Joined func() map[packet.Side]bool
+	// Policy says how the policy in force got there.
+	Policy func() Policy
+}
+
+// Policy is the policy in force.
+type Policy struct {
+	Generation int       `json:"generation"` // 1 at the start, one more with each reload
+	Since      time.Time `json:"since"`
+	Failures   int       `json:"failed_reloads"`
+	Default    string    `json:"default"`
+	Stateful   bool      `json:"stateful"`
+}
+
+// Report is the answer of /api/status.
+type Report struct {
+	Build
+	Time          time.Time       `json:"time"`
+	Started       time.Time       `json:"started"`
+	UptimeSeconds float64         `json:"uptime_seconds"`
+	Ready         bool            `json:"ready"`
+	Sides         map[string]Side `json:"sides"` // "inside" and "outside", by where frames came in
+	Fragments     Fragments       `json:"fragments"`
+	Flows         Flows           `json:"flows"`
+	Policy        Policy          `json:"policy"`
+	Rules         []Rule          `json:"rules"` // in their order
+	EventsTold    uint64          `json:"events_told"`
+	// EventsSuppressed are those that were more than the limit.
+	EventsSuppressed uint64         `json:"events_suppressed"`
+	Events           []events.Event `json:"events"` // the last, newest first
+}
+
+// Side is what became of the frames that came in by a side.
+type Side struct {
+	Device         string            `json:"device"`
+	Joined         *bool             `json:"nic_joined,omitempty"` // where there is a NIC
+	ReceivedFrames uint64            `json:"received_frames"`      // forwarded, dropped and waiting
+	ReceivedBytes  uint64            `json:"received_bytes"`
+	Forwarded      uint64            `json:"forwarded_frames"`
+	ForwardedBytes uint64            `json:"forwarded_bytes"`
+	Waiting        uint64            `json:"waiting_frames"`
+	DroppedFrames  uint64            `json:"dropped_frames"`
+	Dropped        map[string]uint64 `json:"dropped"` // by reason; those with any
+	Reassembled    uint64            `json:"reassembled_datagrams"`
+	Answered       uint64            `json:"answered_datagrams"` // rejected, and the sender told
+	LatencyP50     float64           `json:"latency_p50_seconds"`
+	LatencyP99     float64           `json:"latency_p99_seconds"`
+}
+
+// Fragments is what waits, against its limits.
+type Fragments struct {
+	Mode           string `json:"mode"`
+	Datagrams      int    `json:"waiting_datagrams"`
+	DatagramsLimit int    `json:"waiting_datagrams_limit"`
+	Bytes          int64  `json:"waiting_bytes"`
+	BytesLimit     int64  `json:"waiting_bytes_limit"`
+}
+
+// Flows is how many flows a stateful policy knows.
+type Flows struct {
+	Known int `json:"known"`
+	Limit int `json:"limit"`
+}
+
+// Rule is what a rule decided on.
+type Rule struct {
+	Name      string `json:"name"`
+	Line      int    `json:"line"`
+	Action    string `json:"action"`
+	Datagrams uint64 `json:"datagrams"`
+	Bytes     uint64 `json:"bytes"`
+}
+
+// report reads everything.
+func (s *Source) report(now time.Time) *Report {
+	r := &Report{
+		Build: s.Build, Time: now, Started: s.Started, UptimeSeconds: now.Sub(s.Started).Seconds(), Ready: s.Ready(),
+		Sides: make(map[string]Side, packet.Sides), Policy: s.Policy(), Events: s.Events.Last(),
+	}
+	for side := range packet.Side(packet.Sides) {
+		r.Sides[side.String()] = s.side(side)
+	}
+	for side, joined := range s.Joined() {
+		of := r.Sides[side.String()]
+		of.Joined = &joined
+		r.Sides[side.String()] = of
+	}
+	usage := s.Bump.Usage()
+	r.Fragments = Fragments{
+		Mode: s.Mode.String(), Datagrams: usage.Datagrams, DatagramsLimit: s.Limits.MaxDatagrams,
+		Bytes: usage.Bytes, BytesLimit: s.Limits.Memory,
+	}
+	table := s.Bump.Policy()
+	r.Flows.Known = table.Flows()
+	if r.Policy.Stateful {
+		r.Flows.Limit = filter.MaxFlows
+	}
+	rules := table.Policy().Rules
+	r.Rules = make([]Rule, len(rules))
+	for i := range rules {
+		n := table.Count(i)
+		r.Rules[i] = Rule{Name: rules[i].Name, Line: rules[i].Line, Action: rules[i].Action.String(), Datagrams: n.Datagrams, Bytes: n.Bytes}
+	}
+	r.EventsTold, r.EventsSuppressed = s.Events.Counts()
+	return r
+}
+
+func (s *Source) side(side packet.Side) Side {
+	c := s.Bump.Counters(side)
+	latency := s.Bump.Latency(side).Snapshot()
+	r := Side{
+		Device: s.Devices[side], ReceivedFrames: c.Received(), ReceivedBytes: c.ReceivedBytes,
+		Forwarded: c.Forwarded, ForwardedBytes: c.ForwardedBytes, Waiting: c.Waiting,
+		Dropped: make(map[string]uint64), Reassembled: c.Reassembled, Answered: c.Answered,
+		LatencyP50: latency.Quantile(0.5).Seconds(), LatencyP99: latency.Quantile(0.99).Seconds(),
+	}
+	for reason, n := range c.Dropped {
+		if n > 0 {
+			r.Dropped[packet.Reason(reason).String()] = n
+			r.DroppedFrames += n
+		}
+	}
+	return r
+}

@@ -1,0 +1,181 @@
+package status
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// Limits of what a client may take.
+const (
+	readPatience  = 5 * time.Second
+	writePatience = 30 * time.Second
+	idlePatience  = 2 * time.Minute
+	maxHeader     = 16 << 10 // bytes
+	maxScrapes    = 4        // at once
+	// healthPatience is how long the box may take to tell how it is: its locks
+	// are held for microseconds.
+	healthPatience = time.Second
+	// shutdownPatience is how long answers that were begun may still take.
+	shutdownPatience = time.Second
+)
+
+// Server answers by HTTP.
+type Server struct {
+	source *Source
+	token  string // "" where clients need none
+	http   http.Server
+}
+
+// NewServer returns a server for a source. Where token is not "", clients have
+// to show it to be told anything about the box.
+func NewServer(source *Source, token string) *Server {
+	s := &Server{source: source, token: token}
+	s.http = http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: readPatience,
+		ReadTimeout:       readPatience,
+		WriteTimeout:      writePatience,
+		IdleTimeout:       idlePatience,
+		MaxHeaderBytes:    maxHeader,
+	}
+	return s
+}
+
+// Serve answers who connects to l until ctx is done.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		patience, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+		defer cancel()
+		if s.http.Shutdown(patience) != nil {
+			_ = s.http.Close()
+		}
+	})
+	err := s.http.Serve(l)
+	if !stop() {
+		<-stopped
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("status server: %w", err)
+}
+
+// handler returns what answers each path.
+func (s *Server) handler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collector{s.source})
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes})
+
+	paths := http.NewServeMux()
+	paths.HandleFunc("GET /{$}", servePage)
+	paths.HandleFunc("GET /healthz", s.health)
+	paths.HandleFunc("GET /readyz", s.readiness)
+	paths.Handle("GET /metrics", s.guarded(metrics))
+	paths.Handle("GET /api/status", s.guarded(http.HandlerFunc(s.status)))
+	return s.protected(paths)
+}
+
+// protected keeps web pages of others from what is to be had here: none may
+// show it, take it for something else, or reach it by a name of its own that it
+// has point to this machine (DNS rebinding).
+func (s *Server) protected(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if s.token == "" && !literal(r.Host) {
+			http.Error(w, "ask by address, or as localhost", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// literal reports whether a Host header is an address, or localhost.
+func literal(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	_, err := netip.ParseAddr(host)
+	return err == nil || strings.EqualFold(host, "localhost")
+}
+
+// guarded asks for the token, if there is one.
+func (s *Server) guarded(next http.Handler) http.Handler {
+	if s.token == "" {
+		return next
+	}
+	want := sha256.Sum256([]byte(s.token)) // so that the length does not show either
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || !strings.EqualFold(scheme, "bearer") {
+			w.Header().Set("WWW-Authenticate", `Bearer realm="fragwall"`)
+			http.Error(w, "a token is needed: Authorization: Bearer TOKEN", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// health says whether the process can still tell how it is.
+func (s *Server) health(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), healthPatience)
+	defer cancel()
+	if err := s.source.Alive(ctx); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ok")
+}
+
+// readiness says whether frames flow.
+func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
+	if !s.source.Ready() {
+		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	_, _ = fmt.Fprintln(w, "ready")
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(s.source.report(time.Now()))
+}
+
+// Alive takes each lock of the datapath once: a box in which one is never given
+// back does not answer before ctx is done.
+func (s *Source) Alive(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		s.side(0)
+		s.side(1)
+		s.Bump.Usage()
+		s.Bump.Policy().Flows()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the datapath does not answer: %w", ctx.Err())
+	}
+}

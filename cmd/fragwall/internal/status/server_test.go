@@ -1,0 +1,328 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/stack"
+	"fragwall/tun"
+	"fragwall/wire"
+)
+
+var (
+	client = netip.MustParseAddrPort("192.0.2.1:1234")
+	server = netip.MustParseAddrPort("198.51.100.1:53")
+)
+
+// limits of what waits.
+func limits() stack.Options {
+	return stack.Options{TimeoutIPv4: time.Minute, TimeoutIPv6: time.Minute, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 128}
+}
+
+// newSource returns the source of a box that has forwarded one datagram of the
+// rule "dns", dropped one of "others" and a frame that is none, and has two
+// fragments in waiting.
+func newSource(t testing.TB) (*Source, *wire.Stepper) {
+	t.Helper()
+	recorder := events.NewRecorder(slog.DiscardHandler, filter.Rate{Count: 10, Per: time.Second})
+	policy := &filter.Policy{Rules: []filter.Rule{
+		{Name: "dns", Line: 7, Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})},
+		{Name: "others", Line: 9, Action: filter.Drop},
+	}}
+	s := wire.NewStepper(wire.Config{
+		Ends:   [packet.Sides]wire.End{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
+		Policy: policy, Mode: packet.ModeReassemble, Fragments: limits(), Observer: recorder,
+	})
+	t.Cleanup(s.Close)
+	fragments := packettest.UDP(client, server, packettest.Body(4000)).Fragments(1448)
+	for _, frame := range [][]byte{
+		packettest.UDP(client, server, nil).Frame(), packettest.UDP(server, client, nil).Frame(), make([]byte, 5), fragments[0], fragments[1],
+	} {
+		s.Forward(packet.Inside, tun.Frame{Data: frame}, time.Unix(1, 0))
+	}
+	// What Run does of itself.
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	recorder.Run(ctx)
+	return &Source{
+		Build: Build{"1.2.3", "go1", "v0"}, Devices: [packet.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
+		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
+		Joined: func() map[packet.Side]bool { return map[packet.Side]bool{packet.Outside: true} },
+		Policy: func() Policy { return Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"} },
+	}, s
+}
+
+// sinkLane takes all that is written.
+type sinkLane struct{ tun.Lane }
+
+func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
+
+// get asks a handler for a path.
+func get(h http.Handler, path string, change ...func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, path, nil)
+	r.Host = "127.0.0.1:9477"
+	for _, c := range change {
+		c(r)
+	}
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// TestMetrics compares what a scrape says with what the box did.
+func TestMetrics(t *testing.T) {
+	source, _ := newSource(t)
+	w := get(NewServer(source, "").handler(), "/metrics")
+	text := w.Body.String()
+	for _, line := range []string{
+		`fragwall_build_info{go="go1",gvisor="v0",version="1.2.3"} 1`,
+		`fragwall_ready 1`,
+		`fragwall_nic_joined{side="outside"} 1`,
+		`fragwall_start_time_seconds 100`,
+		`fragwall_received_frames_total{side="inside"} 5`,
+		`fragwall_received_frames_total{side="outside"} 0`,
+		`fragwall_forwarded_frames_total{side="inside"} 1`,
+		`fragwall_waiting_frames{side="inside"} 2`,
+		`fragwall_dropped_frames_total{reason="policy_rule",side="inside"} 1`,
+		`fragwall_dropped_frames_total{reason="ethernet_truncated",side="inside"} 1`,
+		`fragwall_dropped_frames_total{reason="fragment_overlap",side="outside"} 0`,
+		`fragwall_received_bytes_total{side="inside"} 3053`,
+		`fragwall_forwarded_bytes_total{side="inside"} 42`,
+		`fragwall_waiting_datagrams 1`,
+		`fragwall_waiting_datagrams_limit 128`,
+		`fragwall_waiting_bytes_limit 1.048576e+06`,
+		`fragwall_rule_datagrams_total{rule="dns"} 1`,
+		`fragwall_rule_bytes_total{rule="dns"} 28`,
+		`fragwall_flows 0`,
+		`fragwall_policy_generation 3`,
+		`fragwall_policy_time_seconds 200`,
+		`fragwall_reloads_total{state="success"} 2`,
+		`fragwall_reloads_total{state="failure"} 1`,
+		`fragwall_events_total{state="told"} 2`,
+		`fragwall_latency_seconds_count{side="inside"} 0`,
+	} {
+		if !strings.Contains(text, line+"\n") {
+			t.Errorf("no line %s", line)
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+}
+
+// TestSumsAgree adds up one scrape.
+func TestSumsAgree(t *testing.T) {
+	source, _ := newSource(t)
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(get(NewServer(source, "").handler(), "/metrics").Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]float64{}
+	for name, sign := range map[string]float64{"received_frames_total": -1, "forwarded_frames_total": 1, "dropped_frames_total": 1, "waiting_frames": 1} {
+		for _, m := range families["fragwall_"+name].GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "side" {
+					sums[l.GetValue()] += sign * (m.GetCounter().GetValue() + m.GetGauge().GetValue())
+				}
+			}
+		}
+	}
+	if len(sums) != 2 || sums["inside"] != 0 || sums["outside"] != 0 {
+		t.Errorf("%v, want none left over", sums)
+	}
+}
+
+func TestMetricsLint(t *testing.T) {
+	source, _ := newSource(t)
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(collector{source})
+	problems, err := testutil.GatherAndLint(registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+}
+
+// TestReport compares what /api/status says with what the box did.
+func TestReport(t *testing.T) {
+	source, _ := newSource(t)
+	w := get(NewServer(source, "").handler(), "/api/status")
+	if kind := w.Header().Get("Content-Type"); kind != "application/json" {
+		t.Error(kind)
+	}
+	var r Report
+	d := json.NewDecoder(w.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	in := r.Sides["inside"]
+	if in.ReceivedFrames != 5 || in.Forwarded != 1 || in.Waiting != 2 || in.DroppedFrames != 2 || in.Dropped["policy_rule"] != 1 || in.Device != "fw-in" {
+		t.Errorf("%+v", in)
+	}
+	if len(r.Rules) != 2 || r.Rules[0] != (Rule{"dns", 7, "accept", 1, 28}) {
+		t.Errorf("%+v", r.Rules)
+	}
+	if f := r.Fragments; f.Mode != "reassemble" || f.Datagrams != 1 || f.Bytes == 0 || f.BytesLimit != 1<<20 {
+		t.Errorf("%+v", f)
+	}
+	if len(r.Events) != 2 || r.Events[1].Rule != "others" || r.Events[1].Src != "198.51.100.1" || *r.Events[1].SrcPort != 53 || r.Events[0].Reason != "ethernet_truncated" {
+		t.Errorf("%+v", r.Events)
+	}
+}
+
+// TestToken has what tells of the box want the token, and nothing else.
+func TestToken(t *testing.T) {
+	source, _ := newSource(t)
+	h := NewServer(source, "0123456789abcdef").handler()
+	bearer := func(value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", value); r.Host = "box.example" }
+	}
+	tests := []struct {
+		path, header string
+		code         int
+	}{
+		{"/metrics", "", 401},
+		{"/metrics", "Bearer 0123456789abcdeX", 401},
+		{"/metrics", "Bearer 0123456789abcdef0", 401},
+		{"/metrics", "Basic 0123456789abcdef", 401},
+		{"/metrics", "0123456789abcdef", 401},
+		{"/metrics", "Bearer 0123456789abcdef", 200},
+		{"/api/status", "", 401},
+		{"/api/status", "bearer 0123456789abcdef", 200},
+		{"/", "", 200},
+		{"/healthz", "", 200},
+		{"/readyz", "", 200},
+	}
+	for _, tt := range tests {
+		if w := get(h, tt.path, bearer(tt.header)); w.Code != tt.code {
+			t.Errorf("%s with %q: %d, want %d", tt.path, tt.header, w.Code, tt.code)
+		}
+	}
+}
+
+// TestForeignNames refuses a page whose name was made to point here.
+func TestForeignNames(t *testing.T) {
+	source, _ := newSource(t)
+	h := NewServer(source, "").handler()
+	for host, code := range map[string]int{
+		"127.0.0.1:9477": 200, "[::1]:9477": 200, "localhost:9477": 200, "127.0.0.1": 200, "evil.example": 403, "127.0.0.1.evil.example:9477": 403, "": 403,
+	} {
+		if w := get(h, "/api/status", func(r *http.Request) { r.Host = host }); w.Code != code {
+			t.Errorf("host %q: %d, want %d", host, w.Code, code)
+		}
+	}
+}
+
+func TestMethods(t *testing.T) {
+	source, _ := newSource(t)
+	h := NewServer(source, "").handler()
+	for _, path := range []string{"/metrics", "/api/status", "/", "/healthz"} {
+		if w := get(h, path, func(r *http.Request) { r.Method = http.MethodPost }); w.Code != http.StatusMethodNotAllowed {
+			t.Errorf("POST %s: %d", path, w.Code)
+		}
+	}
+	if w := get(h, "/etc/passwd"); w.Code != http.StatusNotFound {
+		t.Error(w.Code)
+	}
+}
+
+func TestNotReady(t *testing.T) {
+	source, _ := newSource(t)
+	source.Ready = func() bool { return false }
+	h := NewServer(source, "").handler()
+	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable {
+		t.Error(w.Code)
+	}
+	if w := get(h, "/healthz"); w.Code != http.StatusOK {
+		t.Error(w.Code)
+	}
+}
+
+// TestServe asks over a connection, and ends the server.
+func TestServe(t *testing.T) {
+	source, _ := newSource(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+	response, err := http.Get("http://" + l.Addr().String() + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := io.ReadAll(response.Body)
+	_ = response.Body.Close()
+	if string(text) != "ready\n" {
+		t.Errorf("%q", text)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// BenchmarkForwarding forwards whole packets, first undisturbed and then with a
+// scrape each second.
+func BenchmarkForwarding(b *testing.B) {
+	for _, scraped := range []bool{false, true, false, true} {
+		b.Run(map[bool]string{false: "undisturbed", true: "scraped"}[scraped], func(b *testing.B) {
+			source, s := newSource(b)
+			ctx, cancel := context.WithCancel(b.Context())
+			var scraping sync.WaitGroup
+			if h := NewServer(source, "").handler(); scraped {
+				scraping.Go(func() {
+					for ticker := time.NewTicker(time.Second); ; {
+						get(h, "/metrics")
+						select {
+						case <-ticker.C:
+						case <-ctx.Done():
+							return
+						}
+					}
+				})
+			}
+			frame := tun.Frame{Data: packettest.UDP(client, server, packettest.Body(64)).Frame()}
+			for b.Loop() {
+				s.Forward(packet.Inside, frame, time.Unix(1, 0))
+			}
+			cancel()
+			scraping.Wait()
+		})
+	}
+}
+
+func BenchmarkScrape(b *testing.B) {
+	source, _ := newSource(b)
+	h := NewServer(source, "").handler()
+	b.ReportAllocs()
+	for b.Loop() {
+		get(h, "/metrics")
+	}
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// notifier tells the service manager how the process is, as sd_notify(3) has
+// it. Its socket is opened once, at the start, before the process gives up the
+// right to open any. Where no manager asked to be told, it does nothing.
+type notifier struct {
+	socket   *net.UnixConn // nil where nobody is told
+	interval time.Duration // within which the watchdog wants to hear; 0: it does not
+}
+
+// openNotifier returns what the environment asks for.
+func openNotifier(log *slog.Logger) *notifier {
+	n := &notifier{}
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return n
+	}
+	socket, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		log.Warn("the service manager can't be told of readiness", "error", err)
+		return n
+	}
+	n.socket = socket
+	if pid := os.Getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
+		usec, _ := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
+		n.interval = max(0, time.Duration(usec)*time.Microsecond)
+	}
+	return n
+}
+
+// tell sends a state. A manager that does not listen is no reason to stop.
+func (n *notifier) tell(state string) {
+	if n.socket != nil {
+		_, _ = n.socket.Write([]byte(state))
+	}
+}
+
+// reloading says that a reload begins, of which the manager wants to know when.
+func (n *notifier) reloading() {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
+		n.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/int64(time.Microsecond)))
+	}
+}
+
+// watch keeps the watchdog quiet, as long as the datapath is alive, until ctx
+// is done.
+func (n *notifier) watch(ctx context.Context, alive func(context.Context) error) {
+	if n.interval == 0 {
+		return
+	}
+	ticker := time.NewTicker(n.interval / 2)
+	defer ticker.Stop()
+	for {
+		patience, cancel := context.WithTimeout(ctx, n.interval/2)
+		if alive(patience) == nil {
+			n.tell("WATCHDOG=1")
+		}
+		cancel()
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestNotify listens as a service manager does.
+func TestNotify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer manager.Close()
+	hear := func() string {
+		b := make([]byte, 256)
+		_ = manager.SetReadDeadline(time.Now().Add(10 * time.Second))
+		n, err := manager.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b[:n])
+	}
+	t.Setenv("NOTIFY_SOCKET", path)
+	t.Setenv("WATCHDOG_USEC", "2000")
+	n := openNotifier(slog.New(slog.DiscardHandler))
+	n.tell("READY=1")
+	if got := hear(); got != "READY=1" {
+		t.Errorf("%q", got)
+	}
+	n.reloading()
+	if got := hear(); !strings.HasPrefix(got, "RELOADING=1\nMONOTONIC_USEC=") {
+		t.Errorf("%q", got)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	asked := make(chan struct{})
+	go func() {
+		defer close(ended)
+		n.watch(ctx, func(context.Context) error {
+			select {
+			case asked <- struct{}{}:
+				return nil
+			case <-ctx.Done():
+				return errors.New("stuck")
+			}
+		})
+	}()
+	for range 3 {
+		<-asked
+		if got := hear(); got != "WATCHDOG=1" {
+			t.Errorf("%q", got)
+		}
+	}
+	cancel()
+	<-ended
+}
+
+// TestNotifyNobody does nothing where no manager asked, or none listens.
+func TestNotifyNobody(t *testing.T) {
+	for _, path := range []string{"", filepath.Join(t.TempDir(), "none")} {
+		t.Setenv("NOTIFY_SOCKET", path)
+		n := openNotifier(slog.New(slog.DiscardHandler))
+		n.tell("READY=1")
+		n.watch(t.Context(), nil)
+	}
+}
+
+// TestManualPages writes them all.
+func TestManualPages(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "man")
+	var stderr strings.Builder
+	if code := execute([]string{"man", dir}, &stderr, &stderr); code != 0 {
+		t.Fatal(stderr.String())
+	}
+	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
+	if err != nil || len(pages) < 8 {
+		t.Errorf("%q, %v", pages, err)
+	}
+}

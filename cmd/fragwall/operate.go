@@ -1,0 +1,260 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/packet"
+	"fragwall/rules"
+)
+
+// controls are the ways to have a running box read its rules again, besides
+// SIGHUP.
+type controls struct {
+	socket string // "" for the default
+	watch  bool
+}
+
+func controlFlags(c *cobra.Command) *controls {
+	k := &controls{}
+	c.Flags().StringVar(&k.socket, "socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
+	c.Flags().BoolVar(&k.watch, "watch-config", false, "reload when the configuration, or a file beside it, changes")
+	return k
+}
+
+// operator is what surrounds a running box: the log and its events, signals,
+// the control socket, the status server, and the service manager.
+type operator struct {
+	config *rules.Config
+	stderr io.Writer
+	level  *slog.LevelVar
+	log    *slog.Logger
+	events *events.Recorder
+	token  string // of the status server
+	notify *notifier
+
+	reloader *reloader
+	signals  chan os.Signal // SIGUSR1 and SIGHUP
+	controls *controls
+	started  time.Time
+	flows    atomic.Bool // frames do
+
+	box     *box // nil before begin
+	helpers sync.WaitGroup
+	telling sync.WaitGroup // the events, to the end
+	hush    context.CancelFunc
+}
+
+// newOperator returns an operator of a box that has yet to be made.
+func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator, error) {
+	token, err := readToken(config.Status.TokenFile)
+	if err != nil {
+		return nil, err
+	}
+	level := new(slog.LevelVar)
+	level.Set(config.Log.Level)
+	handler := events.NewHandler(stderr, config.Log.Format, level)
+	o := &operator{
+		config: config, stderr: stderr, level: level, log: slog.New(handler), token: token,
+		events: events.NewRecorder(handler, config.Log.Drops), started: time.Now(), hush: func() {},
+	}
+	o.notify = openNotifier(o.log)
+	o.signals = make(chan os.Signal, 1)
+	signal.Notify(o.signals, syscall.SIGUSR1, syscall.SIGHUP)
+	o.reloader = &reloader{path: path, log: o.log, config: config, since: o.started, apply: o.apply}
+	return o, nil
+}
+
+// apply puts what may change of a configuration in force.
+func (o *operator) apply(next *rules.Config) {
+	o.box.Reload(next.Policy)
+	limitMemory(o.box, o.config.Fragments.Memory)
+	o.level.Set(next.Log.Level)
+	o.events.SetDrops(next.Log.Drops)
+}
+
+// minToken is the least length of a token in bytes: what nobody guesses.
+const minToken = 16
+
+// readToken reads the token that clients of the status server have to show; ""
+// where there is no file.
+func readToken(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("status.token_file: %w", err)
+	}
+	token := bytes.TrimSpace(text)
+	if len(token) < minToken {
+		return "", fmt.Errorf("status.token_file: %q holds %d bytes; want a token of at least %d", path, len(token), minToken)
+	}
+	return string(token), nil
+}
+
+// begin starts all that answers for a box, until ctx is done.
+func (o *operator) begin(ctx context.Context, b *box, k *controls) {
+	o.box, o.controls = b, k
+	limitMemory(b, o.config.Fragments.Memory)
+	telling, hush := context.WithCancel(context.Background())
+	o.hush = hush
+	o.telling.Go(func() { o.events.Run(telling) })
+
+	o.helpers.Go(func() { o.answer(ctx) })
+	o.openSocket(ctx, k.socket)
+	o.openStatus(ctx)
+	if k.watch {
+		o.watchConfig(ctx)
+	}
+	o.helpers.Go(func() { o.notify.watch(ctx, o.source().Alive) })
+}
+
+// confine takes from the process what it does not need any more: all that is
+// to be opened is open.
+func (o *operator) confine() {
+	plan := confine.Plan{Remove: []string{socketDirectory()}}
+	if o.controls.socket != "" {
+		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
+	}
+	for _, file := range append([]string{o.reloader.path}, o.config.Files...) {
+		dir := filepath.Dir(file)
+		if shared := filepath.Clean(dir); shared == "/" || shared == "/etc" {
+			o.log.Warn("all files beside the configuration stay readable to the process: give it a directory of its own", "directory", dir)
+		}
+		plan.Read = append(plan.Read, dir)
+	}
+	confine.Apply(plan, o.log)
+}
+
+// ready says that frames flow, whatever the level of the log.
+func (o *operator) ready(about ...any) {
+	o.flows.Store(true)
+	slog.New(events.NewHandler(o.stderr, o.config.Log.Format, slog.LevelInfo)).Info("ready", about...)
+	o.notify.tell("READY=1")
+}
+
+// end waits for all that begin started, whose ctx is done, and prints the
+// counters.
+func (o *operator) end() {
+	signal.Stop(o.signals)
+	o.flows.Store(false)
+	o.helpers.Wait()
+	o.hush()
+	o.telling.Wait()
+	if o.box != nil {
+		_ = writeCounters(o.stderr, o.box.Bump)
+	}
+}
+
+// source is what the status server tells of.
+func (o *operator) source() *status.Source {
+	v := versions()
+	return &status.Source{
+		Build:   status.Build{Version: v.program, Go: v.goVersion, GVisor: v.gvisor},
+		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
+		Mode:    o.config.Fragments.Mode,
+		Limits:  fragmentOptions(&o.config.Fragments),
+		Bump:    o.box.Bump,
+		Events:  o.events,
+		Started: o.started,
+		Ready:   o.flows.Load,
+		Joined:  o.box.joinedNICs,
+		Policy:  o.reloader.policy,
+	}
+}
+
+// openStatus serves the status. Where it can't be had, the wire is worth more
+// than a look at it.
+func (o *operator) openStatus(ctx context.Context) {
+	address := o.config.Status.Listen
+	if address == "" {
+		return
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		o.log.Warn("no status server: set status.listen to an address that is free, or to \"\"", "error", err)
+		return
+	}
+	server := status.NewServer(o.source(), o.token)
+	o.helpers.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			o.log.Error("the status server ended", "error", err)
+		}
+	})
+}
+
+// watchConfig reloads when the configuration, or a file beside it, changes.
+func (o *operator) watchConfig(ctx context.Context) {
+	w, err := newWatcher(o.reloader.path)
+	if err == nil {
+		err = w.follow()
+	}
+	if err != nil {
+		o.log.Warn("the configuration is not watched", "error", err)
+		return
+	}
+	o.helpers.Go(func() { w.run(ctx, o.log, func() { o.reload() }) })
+}
+
+// openSocket serves the control socket. Where it can't be had, SIGHUP still
+// reloads.
+func (o *operator) openSocket(ctx context.Context, path string) {
+	var err error
+	if path == "" {
+		path, err = socketPath(o.config)
+	}
+	if err == nil {
+		l, failed := listenSocket(path)
+		if failed == nil {
+			answers := o.reloader.requests()
+			answers[requestReload] = o.reload // which the service manager hears of, too
+			o.helpers.Go(func() { serveSocket(ctx, l, answers) })
+			return
+		}
+		err = failed
+	}
+	o.log.Warn("no control socket: only SIGHUP reloads", "error", err)
+}
+
+// reload reads the rules again, and tells the service manager.
+func (o *operator) reload() outcome {
+	o.notify.reloading()
+	defer o.notify.tell("READY=1")
+	return o.reloader.reload()
+}
+
+// answer prints the counters at SIGUSR1 and reloads at SIGHUP until ctx is
+// done.
+func (o *operator) answer(ctx context.Context) {
+	for {
+		select {
+		case s := <-o.signals:
+			if s == syscall.SIGHUP {
+				o.reload()
+				continue
+			}
+			_ = writeCounters(o.stderr, o.box.Bump)
+		case <-ctx.Done():
+			o.flows.Store(false)
+			o.notify.tell("STOPPING=1")
+			return
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/status"
+)
+
+const (
+	statusPatience = 5 * time.Second
+	maxReport      = 256 << 20 // bytes: of 100,000 rules with long names
+	watchEvery     = time.Second
+)
+
+// statusFlags say whom to ask, and what for.
+type statusFlags struct {
+	address, tokenFile string
+	json, watch        bool
+}
+
+func newStatusCommand() *cobra.Command {
+	f := &statusFlags{}
+	c := &cobra.Command{
+		Use:   "status [--address HOST:PORT] [--json] [--watch]",
+		Short: "Show a running instance's counters",
+		Long: `Ask a running instance, by the address in its status.listen, what became of the
+frames of both sides, what waits, and what the rules decided on.`,
+		Args: usageArgs(cobra.NoArgs),
+	}
+	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and `port` of the instance")
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
+	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status; with --watch, one a line")
+	c.Flags().BoolVar(&f.watch, "watch", false, "ask each second and show rates; in place on a terminal")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		token, err := readToken(f.tokenFile)
+		if err != nil {
+			return err
+		}
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		return f.run(ctx, token, c.OutOrStdout())
+	}
+	return c
+}
+
+// run shows the status once or, with --watch, each second until ctx is done.
+func (f *statusFlags) run(ctx context.Context, token string, w io.Writer) error {
+	if !f.watch {
+		r, raw, err := askStatus(ctx, f.address, token)
+		if err != nil {
+			return err
+		}
+		return f.show(w, raw, r, nil)
+	}
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	var before *status.Report
+	for {
+		r, raw, err := askStatus(ctx, f.address, token)
+		if ctx.Err() != nil {
+			return nil // as the user wanted
+		}
+		if err != nil {
+			return err
+		}
+		if err := f.show(w, raw, r, before); err != nil {
+			return err
+		}
+		before = r
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// show writes one answer, at once, so that a terminal does not flicker.
+func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) error {
+	var text strings.Builder
+	switch {
+	case f.json:
+		text.Write(raw)
+	case f.watch && isTerminal(w):
+		text.WriteString("\x1b[H\x1b[J") // to the top left, and clear what is below
+		writeStatus(&text, r, before)
+	default:
+		if before != nil {
+			text.WriteByte('\n')
+		}
+		writeStatus(&text, r, before)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// askStatus asks an instance, and returns its answer also as it came.
+func askStatus(ctx context.Context, address, token string) (*status.Report, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/status", nil)
+	if err != nil {
+		return nil, nil, &usageError{fmt.Errorf("address %q: want a host and a port, such as 127.0.0.1:9477", address)}
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := statusClient.Do(request)
+	if err != nil {
+		return nil, nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen?", address, cause(errors.Unwrap(err)))
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
+	switch {
+	case err != nil:
+		return nil, nil, fmt.Errorf("status of %s: %w", address, err)
+	case response.StatusCode == http.StatusUnauthorized:
+		return nil, nil, fmt.Errorf("status of %s: it wants another token; give the file of its status.token_file by --token-file", address)
+	case response.StatusCode != http.StatusOK:
+		return nil, nil, fmt.Errorf("status of %s: %s", address, response.Status)
+	}
+	var r status.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, nil, fmt.Errorf("status of %s: not an answer of fragwall: %w", address, err)
+	}
+	return &r, raw, nil
+}
+
+// statusClient asks for the status: never by a proxy, nor anyone whom the one
+// that was asked points to.
+var statusClient = &http.Client{
+	Transport:     &http.Transport{},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}

@@ -1,0 +1,191 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode/utf8"
+
+	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/packet"
+)
+
+// writeStatus writes a report as tables; with the one before it, rates too.
+func writeStatus(to io.Writer, r, before *status.Report) {
+	state := "not ready"
+	if r.Ready {
+		state = "ready"
+	}
+	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s\n\n", r.Version, state,
+		time.Duration(r.UptimeSeconds*float64(time.Second)).Truncate(time.Second), r.Policy.Generation,
+		r.Policy.Since.Local().Format(time.DateTime), r.Policy.Default)
+	t := newStatusTable(to, sideNames)
+	t.rates = before != nil
+	if before != nil {
+		t.seconds = r.Time.Sub(before.Time).Seconds()
+	} else {
+		before = &status.Report{}
+	}
+	t.sides(r, before)
+	t.drops(r, before)
+	t.flush()
+	t.waiting(to, r)
+	if len(r.Rules) > 0 {
+		fmt.Fprintln(to)
+		longest := 0
+		for _, rule := range r.Rules {
+			longest = max(longest, utf8.RuneCountInString(printable(rule.Name)))
+		}
+		rules := newStatusTable(to, longest)
+		rules.rates, rules.seconds = t.rates, t.seconds
+		rules.rules(r, before)
+		rules.flush()
+	}
+}
+
+// statusTable is a table that is being written: names at the left, and numbers
+// under one another.
+type statusTable struct {
+	w       *tabwriter.Writer
+	names   int // how wide they are
+	rates   bool
+	seconds float64 // since the report before
+}
+
+// sideNames is how wide the names in the table of both sides are: as the
+// longest reason.
+const sideNames = 29
+
+func newStatusTable(to io.Writer, names int) *statusTable {
+	return &statusTable{w: tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight), names: names}
+}
+
+func (t *statusTable) flush() { _ = t.w.Flush() } // what it writes to reports the error
+
+// row writes a name and what it counts.
+func (t *statusTable) row(name string, cells ...string) {
+	fmt.Fprintf(t.w, "%-*s\t%s\t\n", t.names, name, strings.Join(cells, "\t"))
+}
+
+// cells returns a number and, where rates are shown, its rate.
+func (t *statusTable) cells(now, before uint64, unit string) []string {
+	cell := []string{grouped(now)}
+	if unit == "B" {
+		cell[0] = scaled(float64(now)) + "B"
+	}
+	if t.rates {
+		rate := 0.0
+		if now >= before && t.seconds > 0 {
+			rate = float64(now-before) / t.seconds
+		}
+		if unit == "B" {
+			cell = append(cell, scaled(rate*8)+"bit/s")
+		} else {
+			cell = append(cell, scaled(rate)+"/s")
+		}
+	}
+	return cell
+}
+
+// sides writes what became of the frames of both.
+func (t *statusTable) sides(r, before *status.Report) {
+	head := []string{"FROM INSIDE"}
+	if t.rates {
+		head = append(head, "")
+	}
+	head = append(head, "FROM OUTSIDE")
+	if t.rates {
+		head = append(head, "")
+	}
+	t.row("", head...)
+	in, out := packet.Inside.String(), packet.Outside.String()
+	count := func(name, unit string, of func(status.Side) uint64) {
+		t.row(name, append(t.cells(of(r.Sides[in]), of(before.Sides[in]), unit), t.cells(of(r.Sides[out]), of(before.Sides[out]), unit)...)...)
+	}
+	count("received frames", "", func(s status.Side) uint64 { return s.ReceivedFrames })
+	count("received", "B", func(s status.Side) uint64 { return s.ReceivedBytes })
+	count("forwarded frames", "", func(s status.Side) uint64 { return s.Forwarded })
+	count("forwarded", "B", func(s status.Side) uint64 { return s.ForwardedBytes })
+	count("waiting frames", "", func(s status.Side) uint64 { return s.Waiting })
+	count("reassembled datagrams", "", func(s status.Side) uint64 { return s.Reassembled })
+	count("dropped frames", "", func(s status.Side) uint64 { return s.DroppedFrames })
+}
+
+// drops writes those reasons that any frame was dropped for.
+func (t *statusTable) drops(r, before *status.Report) {
+	in, out := packet.Inside.String(), packet.Outside.String()
+	reasons := make(map[string]bool)
+	for _, s := range r.Sides {
+		for reason := range s.Dropped {
+			reasons[reason] = true
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
+		t.row("  "+reason, append(t.cells(r.Sides[in].Dropped[reason], before.Sides[in].Dropped[reason], ""),
+			t.cells(r.Sides[out].Dropped[reason], before.Sides[out].Dropped[reason], "")...)...)
+	}
+}
+
+// waiting writes what is held, against its limits.
+func (t *statusTable) waiting(to io.Writer, r *status.Report) {
+	f := r.Fragments
+	fmt.Fprintf(to, "\nfragments (%s): %s of %s datagrams waiting, %sB of %sB memory\n", f.Mode,
+		grouped(uint64(f.Datagrams)), grouped(uint64(f.DatagramsLimit)), scaled(float64(f.Bytes)), scaled(float64(f.BytesLimit)))
+	if r.Policy.Stateful {
+		fmt.Fprintf(to, "flows: %s of %s\n", grouped(uint64(r.Flows.Known)), grouped(uint64(r.Flows.Limit)))
+	}
+}
+
+// rules writes what each rule decided on.
+func (t *statusTable) rules(r, before *status.Report) {
+	head := []string{"ACTION", "DATAGRAMS"}
+	if t.rates {
+		head = append(head, "")
+	}
+	t.row("RULE", append(head, "BYTES")...)
+	earlier := make(map[string]status.Rule, len(before.Rules))
+	for _, rule := range before.Rules {
+		earlier[rule.Name] = rule
+	}
+	for _, rule := range r.Rules {
+		cells := append([]string{printable(rule.Action)}, t.cells(rule.Datagrams, earlier[rule.Name].Datagrams, "")...)
+		t.row(printable(rule.Name), append(cells, scaled(float64(rule.Bytes))+"B")...)
+	}
+}
+
+// printable returns a text of another host's as a terminal may have it.
+func printable(s string) string {
+	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+// grouped returns a number with its thousands set apart.
+func grouped(n uint64) string {
+	text := strconv.FormatUint(n, 10)
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}
+
+// scaled returns a number with at most four digits and a decimal prefix, with
+// a space before the unit that is to follow.
+func scaled(n float64) string {
+	for _, prefix := range []string{"", "k", "M", "G", "T"} {
+		if n < 9999.5 {
+			if prefix == "" || n >= 100 {
+				return fmt.Sprintf("%.0f %s", n, prefix)
+			}
+			return fmt.Sprintf("%.1f %s", n, prefix)
+		}
+		n /= 1000
+	}
+	return fmt.Sprintf("%.0f P", n)
+}

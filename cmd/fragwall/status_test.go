@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"fragwall/cmd/fragwall/internal/status"
+)
+
+// exampleReport is a report, and one of two seconds later.
+func exampleReport() (before, now *status.Report) {
+	of := func(seconds uint64) *status.Report {
+		return &status.Report{
+			Build: status.Build{Version: "1.2.3"}, Time: time.Unix(int64(1000+seconds), 0), UptimeSeconds: 3600 + float64(seconds), Ready: true,
+			Sides: map[string]status.Side{
+				"inside": {ReceivedFrames: 1234567 + 100000*seconds, ReceivedBytes: 1 << 30, Forwarded: 1234560 + 100000*seconds, ForwardedBytes: 1 << 30,
+					DroppedFrames: 7, Dropped: map[string]uint64{"policy_default": 5, "fragment_overlap": 2}},
+				"outside": {ReceivedFrames: 3 + 2*seconds, Forwarded: 2, Waiting: 1, DroppedFrames: 2 * seconds, Dropped: map[string]uint64{"policy_default": 2 * seconds}},
+			},
+			Fragments: status.Fragments{Mode: "reassemble", Datagrams: 1, DatagramsLimit: 65536, Bytes: 2200, BytesLimit: 64 << 20},
+			Flows:     status.Flows{Known: 12, Limit: 1 << 20},
+			Policy:    status.Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true},
+			Rules: []status.Rule{
+				{Name: "dns", Action: "accept", Datagrams: 10 * seconds, Bytes: 12345678},
+				{Name: "no \x1b[2J", Action: "drop"},
+			},
+		}
+	}
+	return of(0), of(2)
+}
+
+func TestStatusTable(t *testing.T) {
+	old := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = old }()
+	before, now := exampleReport()
+	for name, before := range map[string]*status.Report{"status-once.txt": nil, "status-rates.txt": before} {
+		t.Run(name, func(t *testing.T) {
+			var text strings.Builder
+			writeStatus(&text, now, before)
+			golden(t, name, text.String())
+		})
+	}
+}
+
+// TestStatusCommand asks servers of several kinds.
+func TestStatusCommand(t *testing.T) {
+	_, report := exampleReport()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.Header.Get("Authorization") {
+		case "":
+			_ = json.NewEncoder(w).Encode(report)
+		case "Bearer 0123456789abcdef":
+			_, _ = w.Write([]byte("hello"))
+		default:
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "token"), "0123456789abcdef\n")
+	write(t, filepath.Join(dir, "other"), "another-token-of-theirs")
+	write(t, filepath.Join(dir, "short"), "short")
+	closed := httptest.NewServer(nil)
+	nobody := strings.TrimPrefix(closed.URL, "http://")
+	closed.Close()
+	for _, tt := range []struct {
+		name           string
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{"table", []string{"--address", address}, 0, "received frames", ""},
+		{"json", []string{"--address", address, "--json"}, 0, `"received_frames":1434567`, ""},
+		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
+		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
+		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, 1, "", "want a token of at least 16"},
+		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
+		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			code := execute(append([]string{"status"}, tt.args...), &stdout, &stderr)
+			if code != tt.code || !strings.Contains(stdout.String(), tt.stdout) || !strings.Contains(stderr.String(), tt.stderr) {
+				t.Errorf("code %d\n%s\n%s", code, &stdout, &stderr)
+			}
+		})
+	}
+}
