@@ -4,6 +4,8 @@
 GO      ?= go
 FUZZTIME ?= 10s
 BIN     := bin/fragwall
+SOAKTIME ?= 10m
+PREFIX  ?= /usr/local
 
 VERSION := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/fragwall/version.go)
 # The time that everything in a package bears: that of the last commit.
@@ -14,7 +16,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race lint fuzz bench install-tools clean \
+.PHONY: all build demo test unit integration race lint fuzz bench soak install install-tools clean \
 	image test-image dist test-package test-deploy FORCE
 
 all: build
@@ -59,8 +61,27 @@ fuzz:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-# ping is what the integration tests need beside Go.
+# Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
+# agree, and no drop is without a reason.
+soak: install-tools
+	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
+
+# The program with its manual pages, completions and systemd unit, for DESTDIR.
+install: build
+	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
+	./$(BIN) man $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
+	./$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fragwall
+	./$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fragwall
+	./$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fragwall.fish
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	sed 's,/usr/local,$(PREFIX),' deploy/systemd/fragwall.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
+
+# ping and a browser are what the integration tests need beside Go.
 install-tools:
+	@command -v chromium >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "chromium is missing: the test of the status page needs it"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
 	@command -v ping >/dev/null || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "ping is missing: install iputils-ping"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iputils-ping; }

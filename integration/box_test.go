@@ -56,6 +56,13 @@ func newNetwork(t *testing.T) *lab.Network {
 		}))
 	}
 	must(t, n.Middle.Do(func() error {
+		lo, err := netlink.LinkByName("lo")
+		if err == nil {
+			err = netlink.LinkSetUp(lo) // where the status is to be had
+		}
+		if err != nil {
+			return err
+		}
 		return lab.Sysctl(map[string]string{
 			"net/ipv6/conf/" + lab.InsideNIC + "/disable_ipv6":  "1",
 			"net/ipv6/conf/" + lab.OutsideNIC + "/disable_ipv6": "1",
@@ -177,7 +184,7 @@ func (c counters) sum() int {
 
 var (
 	counterLine = regexp.MustCompile(`^from (inside|outside) +received (\d+), forwarded (\d+), waiting (\d+), reassembled (\d+) datagrams$`)
-	otherLine   = regexp.MustCompile(`^( +answered \d+ rejected datagrams|rule ".*" (accept|drop|reject): \d+ datagrams, \d+ bytes)$`)
+	otherLine   = regexp.MustCompile(`^((time=|\{"time").*| +answered \d+ rejected datagrams|rule ".*" (accept|drop|reject): \d+ datagrams, \d+ bytes)$`)
 	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
 )
 

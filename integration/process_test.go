@@ -30,6 +30,23 @@ func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...
 	p := &process{ended: make(chan struct{})}
 	c := exec.Command(program, arguments...)
 	c.Stdout, c.Stderr = &p.stdout, &p.stderr
+	p.begin(t, ns, prepare, c)
+	return p
+}
+
+// launchInto starts the program with a file for its standard error.
+func launchInto(t *testing.T, ns *lab.Namespace, stderr *os.File, arguments ...string) *process {
+	t.Helper()
+	p := &process{ended: make(chan struct{})}
+	c := exec.Command(program, arguments...)
+	c.Stdout, c.Stderr = &p.stdout, stderr
+	p.begin(t, ns, nil, c)
+	return p
+}
+
+// begin starts a command; see launch.
+func (p *process) begin(t *testing.T, ns *lab.Namespace, prepare func() error, c *exec.Cmd) {
+	t.Helper()
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)
 	go func() {
@@ -60,7 +77,6 @@ func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...
 			<-p.ended
 		}
 	})
-	return p
 }
 
 func (p *process) hasEnded() bool {

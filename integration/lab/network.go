@@ -100,6 +100,14 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 	return n, nil
 }
 
+// Replug makes the cable of one side anew, whose ends in the middle and at the
+// host were removed.
+func (n *Network) Replug(side packet.Side) error {
+	nic := map[packet.Side]string{packet.Inside: InsideNIC, packet.Outside: OutsideNIC}[side]
+	h := n.Hosts[side]
+	return errors.Join(Cable(n.Middle, nic, h.Namespace, h.NIC), h.Do(h.configure))
+}
+
 // Close gives up the namespaces.
 func (n *Network) Close() {
 	for _, h := range n.Hosts {

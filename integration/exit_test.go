@@ -1,0 +1,100 @@
+package integration_test
+
+import (
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// TestBypass stops the box on purpose and leaves a wire, which the next one
+// takes over.
+func TestBypass(t *testing.T) {
+	n := newNetwork(t)
+	before := describe(t, n.Middle)
+	bypass := configure(t, "on_exit = \"bypass\"\n"+devices) // which drops all
+	for range 2 {
+		b := &box{Network: n}
+		b.process = launch(t, n.Middle, nil, "run", "-c", bypass)
+		b.ready(t)
+		client, server := listen(t, n.Hosts[packet.Inside], false, 0), listen(t, n.Hosts[packet.Outside], false, 0)
+		mark := b.counters(t)[packet.Inside].dropped["policy_default"]
+		_, err := client.WriteToUDPAddrPort(packettest.Body(9), address(server))
+		must(t, err)
+		b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] > mark })
+		b.signal(t, syscall.SIGTERM)
+		if code := b.wait(t); code != 0 {
+			t.Fatalf("exit code %d:\n%s", code, b.stderr.String())
+		}
+		exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{1, 4000})
+	}
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	b.ready(t)
+	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{4000})
+	b.settle(t)
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}
+
+// TestNICRemovedAndBack takes a NIC away and puts another one of its name in
+// its place.
+func TestNICRemovedAndBack(t *testing.T) {
+	n := newNetwork(t)
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	b.ready(t)
+	must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
+	b.stderr.await(t, b.process, 0, "a nic was removed")
+	outside := n.Hosts[packet.Outside]
+	must(t, n.Replug(packet.Outside))
+	must(t, outside.Do(func() error {
+		return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
+	}))
+	b.stderr.await(t, b.process, 0, "came back and is joined again")
+	exchange(t, n.Hosts[packet.Inside], outside, false, []int{1, 4000})
+	b.stop(t)
+	must(t, n.Middle.Do(func() error {
+		link, err := netlink.LinkByName(lab.OutsideNIC)
+		if err == nil && link.Attrs().Promisc != 0 {
+			t.Error("the nic is still promiscuous")
+		}
+		return err
+	}))
+}
+
+// TestLogDiskFull has a log that takes nothing, which is no reason for the wire
+// to stop, nor for the box to end badly.
+func TestLogDiskFull(t *testing.T) {
+	n := newNetwork(t)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	must(t, err)
+	defer full.Close()
+	p := launchInto(t, n.Middle, full, "run", "-c", configure(t, devices+onePort+"[log]\ndrops = \"all\"\n"))
+	eventually(t, func() error {
+		_, err := ask(n.Middle, "/readyz")
+		return err
+	})
+	client, server := listen(t, n.Hosts[packet.Inside], true, 0), listen(t, n.Hosts[packet.Outside], true, 5300)
+	for range 20 {
+		_, err := client.WriteToUDPAddrPort(packettest.Body(4000), address(client))
+		must(t, err)
+	}
+	body := packettest.Body(4000)
+	_, err = client.WriteToUDPAddrPort(body, address(server))
+	must(t, err)
+	arrive(t, server, body)
+	if metrics := fetch(t, n.Middle, "/metrics"); !strings.Contains(metrics, "fragwall_ready 1\n") {
+		t.Error(metrics)
+	}
+	p.signal(t, syscall.SIGTERM)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}

@@ -1,0 +1,294 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// screenshots is where the pictures of the page go, for people to look at.
+var screenshots = os.Getenv("FRAGWALL_SCREENSHOTS")
+
+// reach makes the status server of a namespace one of this process's, and
+// returns its address here.
+func reach(t *testing.T, ns *lab.Namespace) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = ns.Do(func() error {
+					far, err := net.Dial("tcp", standardStatus)
+					if err != nil {
+						return err
+					}
+					defer far.Close()
+					go func() {
+						_, _ = io.Copy(far, c)
+						_ = far.Close()
+					}()
+					_, err = io.Copy(c, far)
+					return err
+				})
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+// browser is a headless Chromium that shows a page, and what it complained
+// about.
+type browser struct {
+	ctx context.Context
+
+	mu sync.Mutex
+	// mu guards:
+	complaints []string
+	requests   []string
+}
+
+func openBrowser(t *testing.T) *browser {
+	t.Helper()
+	path, err := exec.LookPath("chromium")
+	if err != nil && os.Getenv("CI") == "" {
+		t.Skip("no chromium")
+	}
+	must(t, err)
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.NoSandbox, chromedp.DisableGPU)
+	ctx, cancel := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(cancel)
+	ctx, cancel = chromedp.NewContext(ctx)
+	t.Cleanup(cancel)
+	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
+	t.Cleanup(cancel)
+	b := &browser{ctx: ctx}
+	b.do(t) // opens it
+	must(t, chromedp.Listen(ctx, func(event any) {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		switch e := event.(type) {
+		case *runtime.EventExceptionThrown:
+			b.complaints = append(b.complaints, e.ExceptionDetails.Text)
+		case *log.EventEntryAdded:
+			b.complaints = append(b.complaints, e.Entry.Text)
+		case *network.EventRequestWillBeSent:
+			b.requests = append(b.requests, e.Request.URL)
+		}
+	}))
+	_, err = chromedp.Call(ctx, log.Enable, cdp.Empty{})
+	must(t, err)
+	_, err = chromedp.Call(ctx, network.Enable, network.EnableParams{})
+	must(t, err)
+	return b
+}
+
+func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
+	t.Helper()
+	must(t, chromedp.Do(b.ctx, steps...))
+}
+
+// eval returns what an expression is in the page.
+func eval[T any](t *testing.T, b *browser, expression string) T {
+	t.Helper()
+	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
+	must(t, err)
+	return v
+}
+
+// until waits for an expression to be true in the page.
+func (b *browser) until(t *testing.T, expression string) {
+	t.Helper()
+	eventually(t, func() error {
+		if !eval[bool](t, b, expression) {
+			return fmt.Errorf("%s is not true of\n%s", expression, eval[string](t, b, "document.body.innerText"))
+		}
+		return nil
+	})
+}
+
+// picture keeps a screenshot of the whole page.
+func (b *browser) picture(t *testing.T, name string) {
+	t.Helper()
+	if screenshots == "" {
+		return
+	}
+	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), png, 0o644))
+}
+
+// view gives the page a width, and light or darkness.
+func (b *browser) view(t *testing.T, width int64, scheme string) {
+	t.Helper()
+	b.do(t, chromedp.EmulateViewport(width, 800))
+	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	must(t, err)
+	if eval[bool](t, b, "document.documentElement.scrollWidth > innerWidth") {
+		t.Errorf("at a width of %d the page is wider than the window", width)
+	}
+}
+
+// traffic sends what the page is to show, until the end of the test: a datagram
+// in fragments that passes, and others for several reasons that don't.
+func traffic(t *testing.T, w *wires) {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for i := uint32(0); ctx.Err() == nil; i++ {
+			for j, f := range families {
+				frames := func(port uint16, id uint32) [][]byte {
+					d := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), port), packettest.Body(4000))
+					d.ID = id
+					return d.Fragments(1448)
+				}
+				all := frames(5300, 4*i)
+				all = append(all, frames(5301, 4*i+1)...)
+				overlapping := frames(5300, 4*i+2)
+				overlapping[1][len(overlapping[1])-1]++
+				if i%4 == 0 {
+					all = append(all, frames(5300, 4*i+2)[:2]...)
+					all = append(all, overlapping[1])
+				}
+				if i%100 == uint32(j) {
+					all = append(all, frames(5300, 4*i+3)[0]) // waits
+				}
+				if w.sockets[packet.Inside].Send(lab.Between(w.Hosts[packet.Inside], w.Hosts[packet.Outside], all...)...) != nil {
+					return
+				}
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Millisecond): // the rate of what is shown
+			}
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		sending.Wait()
+	})
+}
+
+const pagePolicy = onePort + `
+[[rule]]
+name = "logged & <b>odd</b>"
+action = "reject"
+protocol = "udp"
+dst_port = 5302
+log = true
+`
+
+// TestPage has a browser show a box with traffic.
+func TestPage(t *testing.T) {
+	w := startMute(t, pagePolicy)
+	b := openBrowser(t)
+	traffic(t, w)
+	odd := packettest.UDP(families[0].src, netip.AddrPortFrom(families[0].dst.Addr(), 5302), nil)
+	w.send(t, packet.Inside, odd.Frame())
+	base := "http://" + reach(t, w.Middle) + "/"
+	b.view(t, 1280, "light")
+	b.do(t, chromedp.Navigate(base))
+
+	b.until(t, `document.querySelector("#state").textContent === "ready"`)
+	b.until(t, `/[1-9].* [kM]bit\/s/.test(document.querySelector("#inside-rate").textContent)`)
+	b.until(t, `[...document.querySelectorAll("#drops-rows th")].map(e => e.textContent).join().includes("policy_default")`)
+	b.until(t, `document.querySelectorAll("#drops rect").length > 10`)
+	b.until(t, `document.querySelector("#bytes").value > 0`)
+	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
+	if rules := eval[string](t, b, `[...document.querySelectorAll("#rules th")].map(e => e.textContent).join("; ")`); rules != "service; logged & <b>odd</b>" {
+		t.Errorf("rules %q", rules)
+	}
+	t.Run("keyboard", func(t *testing.T) { keyboard(t, b) })
+	t.Run("screen reader", func(t *testing.T) { screenReader(t, b) })
+	ground := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`)
+	b.picture(t, "desktop-light")
+	b.view(t, 1280, "dark")
+	if dark := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`); dark == ground {
+		t.Errorf("as bright in the dark: %s", dark)
+	}
+	b.picture(t, "desktop-dark")
+	b.view(t, 360, "light")
+	b.picture(t, "phone-light")
+	b.view(t, 360, "dark")
+	b.picture(t, "phone-dark")
+
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.complaints {
+		t.Errorf("the browser says: %s", c)
+	}
+	for _, r := range b.requests {
+		if !strings.HasPrefix(r, base) && r != "data:," {
+			t.Errorf("the page asked for %s", r)
+		}
+	}
+}
+
+// keyboard filters and pauses the events without a mouse.
+func keyboard(t *testing.T, b *browser) {
+	b.do(t, chromedp.Focus("#filter"), chromedp.KeyEvent("odd 5302"))
+	b.until(t, `document.querySelectorAll("#event-rows tr").length === 1`)
+	b.do(t, chromedp.KeyEvent(kb.Tab))
+	if focus := eval[string](t, b, "document.activeElement.id"); focus != "pause" {
+		t.Fatalf("Tab leads to %q", focus)
+	}
+	b.do(t, chromedp.KeyEvent(" "))
+	b.until(t, `document.querySelector("#pause").getAttribute("aria-pressed") === "true"`)
+	b.do(t, chromedp.KeyEvent(" "), chromedp.Focus("#filter"), chromedp.KeyEvent(strings.Repeat(kb.Backspace, len("odd 5302"))))
+	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
+}
+
+// screenReader looks at what the page is to who does not see it.
+func screenReader(t *testing.T, b *browser) {
+	tree, err := chromedp.Call(b.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
+	must(t, err)
+	named := map[string]int{}
+	for _, n := range tree.Nodes {
+		if n.Ignored || n.Role == nil {
+			continue
+		}
+		role := strings.Trim(string(n.Role.Value), `"`)
+		switch role {
+		case "button", "searchbox", "table", "image", "meter", "region", "heading", "link", "columnheader", "rowheader":
+			if n.Name == nil || strings.Trim(string(n.Name.Value), `"`) == "" {
+				t.Errorf("a %s without a name", role)
+			}
+			named[role]++
+		}
+	}
+	for role, least := range map[string]int{"button": 1, "searchbox": 1, "table": 3, "image": 3, "meter": 2, "region": 6, "heading": 7, "link": 1, "columnheader": 20} {
+		if named[role] < least {
+			t.Errorf("%d of role %s, want %d at least", named[role], role, least)
+		}
+	}
+}

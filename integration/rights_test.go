@@ -1,0 +1,48 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestLeastRights looks at what the kernel lets the running program do, thread
+// by thread, and has it read rules that were put in the place of others.
+// What a process under the same restrictions then can't do, the tests of
+// package confine try.
+func TestLeastRights(t *testing.T) {
+	b := start(t, newNetwork(t), "[sets]\nall = [\"0.0.0.0/0\"]\n[[rule]]\nname = \"r\"\naction = \"accept\"\nsrc = \"@all\"\n")
+	if said := b.stderr.String(); strings.Contains(said, "keeps rights") {
+		t.Error(said)
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", b.Pid))
+	must(t, err)
+	netAdmin := fmt.Sprintf("%016x", 1<<unix.CAP_NET_ADMIN)
+	for _, thread := range threads {
+		status, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it ended
+		}
+		for name, want := range map[string]string{
+			"CapEff": netAdmin, "CapPrm": netAdmin, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "CapBnd": netAdmin, "NoNewPrivs": "1", "Seccomp": "2",
+		} {
+			found := regexp.MustCompile(name + `:\s+(\w+)`).FindSubmatch(status)
+			if found == nil || string(found[1]) != want {
+				t.Errorf("%s: %s is %s, want %s", thread, name, found, want)
+			}
+		}
+	}
+
+	// As editors do it.
+	text, err := os.ReadFile(b.file)
+	must(t, err)
+	must(t, os.WriteFile(b.file+".new", append(text, "[[rule]]\nname = \"second\"\naction = \"accept\"\n"...), 0o600))
+	must(t, os.Rename(b.file+".new", b.file))
+	b.signal(t, unix.SIGHUP)
+	b.stderr.await(t, b.process, 0, `msg=reloaded policy="2 rules`)
+}

@@ -1,0 +1,150 @@
+package integration_test
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/packettest/evasion"
+)
+
+// soak is for how long TestSoak runs; 0 leaves it out.
+var soak = flag.Duration("soak", 0, "how long to run the soak test")
+
+// soakPolicy has little memory for fragments, so that it is full soon.
+const soakPolicy = onePort + `
+[fragments]
+memory = "8MiB"
+timeout_ipv4 = "2s"
+timeout_ipv6 = "2s"
+`
+
+// vitals is what must not grow.
+type vitals struct {
+	memory      int // kB, resident
+	goroutines  int
+	descriptors int
+}
+
+// most returns the larger of each.
+func (v vitals) most(other vitals) vitals {
+	return vitals{max(v.memory, other.memory), max(v.goroutines, other.goroutines), max(v.descriptors, other.descriptors)}
+}
+
+// measure reads the vitals, and holds the metrics to their sums.
+func (w *wires) measure(t *testing.T) vitals {
+	t.Helper()
+	metrics := fetch(t, w.Middle, "/metrics")
+	sums := map[string]float64{}
+	for _, m := range regexp.MustCompile(`(?m)^fragwall_(received_frames_total|forwarded_frames_total|dropped_frames_total|waiting_frames)\{(?:reason="\w+",)?side="(\w+)"\} (\S+)$`).FindAllStringSubmatch(metrics, -1) {
+		n, err := strconv.ParseFloat(m[3], 64)
+		must(t, err)
+		if m[1] == "received_frames_total" {
+			n = -n
+		}
+		sums[m[2]] += n
+	}
+	if len(sums) != 2 || sums["inside"] != 0 || sums["outside"] != 0 {
+		t.Errorf("sums differ by %v", sums)
+	}
+	of := func(path, expression string) int {
+		text := metrics
+		if path != "" {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", w.Pid, path))
+			must(t, err)
+			text = string(b)
+		}
+		m := regexp.MustCompile(expression).FindStringSubmatch(text)
+		if m == nil {
+			t.Fatalf("no %s", expression)
+		}
+		n, err := strconv.Atoi(m[1])
+		must(t, err)
+		return n
+	}
+	open, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", w.Pid))
+	must(t, err)
+	return vitals{memory: of("status", `VmRSS:\s+(\d+)`), goroutines: of("", `fragwall_goroutines (\d+)`), descriptors: len(open)}
+}
+
+// soakFrames is a round of what is sent: whole datagrams and fragments that
+// pass, others that don't, fragments that never complete, and attacks.
+func soakFrames(round uint32) (frames [][]byte) {
+	for i, f := range families {
+		for j := range uint32(8) {
+			port := uint16(5300 + j%2)
+			d := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), port), packettest.Body(100+int(j)*500))
+			d.ID = (round*8+j)*2 + uint32(i)
+			if j < 3 {
+				frames = append(frames, d.Frame())
+				continue
+			}
+			fragments := d.Fragments(1448)
+			if j == 7 {
+				fragments = fragments[:1]
+			}
+			frames = append(frames, fragments...)
+		}
+	}
+	if round%17 != 0 {
+		return frames
+	}
+	for _, c := range evasion.Cases() {
+		for _, family := range c.Frames {
+			for _, f := range family {
+				frames = append(frames, f.Data)
+			}
+		}
+	}
+	return frames
+}
+
+// TestSoak runs a mixed load for long, and looks at what must not grow.
+func TestSoak(t *testing.T) {
+	if *soak == 0 {
+		t.Skip("for make soak")
+	}
+	w := startMute(t, soakPolicy)
+	begun := time.Now()
+	warm, half := *soak/4, *soak/2
+	var first, last vitals // the most of the second quarter, and of the second half
+	measured := time.Time{}
+	for round := uint32(0); time.Since(begun) < *soak; round++ {
+		frames := lab.Between(w.Hosts[packet.Inside], w.Hosts[packet.Outside], soakFrames(round)...)
+		must(t, w.sockets[packet.Inside].Send(frames...))
+		for side := range w.sockets {
+			_, err := w.sockets[side].Drain()
+			must(t, err)
+		}
+		if time.Since(measured) < time.Second {
+			continue
+		}
+		measured = time.Now()
+		switch v, passed := w.measure(t), time.Since(begun); {
+		case passed > half:
+			last = last.most(v)
+		case passed > warm:
+			first = first.most(v)
+		}
+	}
+	w.settle(t)
+	w.measure(t)
+	t.Logf("before %v: %+v; later %+v; from inside %+v", half, first, last, w.counters(t)[packet.Inside])
+	if last.goroutines > first.goroutines+2 || last.descriptors > first.descriptors+2 || last.memory > first.memory+first.memory/4 {
+		t.Errorf("grew from %+v to %+v", first, last)
+	}
+	for reason := range w.counters(t)[packet.Inside].dropped {
+		if reason == packet.Passed.String() {
+			t.Error("drops without a reason")
+		}
+	}
+}

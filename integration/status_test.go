@@ -1,0 +1,104 @@
+package integration_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// standardStatus is where an instance tells how it is.
+const standardStatus = "127.0.0.1:9477"
+
+// ask asks the program in the middle for a path of its status server.
+func ask(ns *lab.Namespace, path string) (text string, err error) {
+	err = ns.Do(func() error {
+		c, err := net.Dial("tcp", standardStatus) // in the namespace of this thread
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		client := http.Client{Transport: &http.Transport{
+			DialContext:       func(context.Context, string, string) (net.Conn, error) { return c, nil },
+			DisableKeepAlives: true,
+		}}
+		r, err := client.Get("http://" + standardStatus + path)
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		body, err := io.ReadAll(r.Body)
+		if text = string(body); err == nil && r.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", path, r.Status)
+		}
+		return err
+	})
+	return text, err
+}
+
+// fetch returns what the program in the middle answers.
+func fetch(t *testing.T, ns *lab.Namespace, path string) string {
+	t.Helper()
+	text, err := ask(ns, path)
+	must(t, err)
+	return text
+}
+
+// TestStatusOfARunningBox asks in each way how a box is that has something to
+// tell.
+func TestStatusOfARunningBox(t *testing.T) {
+	b := startMute(t, onePort+"[log]\nformat = \"json\"\n")
+	n, f := b.Network, families[0]
+	for i, port := range []uint16{5300, 5301} {
+		d := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), port), packettest.Body(4000))
+		d.ID = uint32(i)
+		b.send(t, packet.Inside, d.Fragments(1448)...)
+	}
+	b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] == 3 })
+
+	metrics := fetch(t, n.Middle, "/metrics")
+	for _, line := range []string{
+		"fragwall_ready 1", `fragwall_rule_datagrams_total{rule="service"} 1`,
+		`fragwall_dropped_frames_total{reason="policy_default",side="inside"} 3`, `fragwall_reassembled_datagrams_total{side="inside"} 2`,
+	} {
+		if !strings.Contains(metrics, line+"\n") {
+			t.Errorf("no line %s in\n%s", line, metrics)
+		}
+	}
+	fetch(t, n.Middle, "/healthz")
+	fetch(t, n.Middle, "/readyz")
+	var report struct {
+		Sides map[string]struct {
+			Dropped map[string]int
+		}
+	}
+	must(t, json.Unmarshal([]byte(fetch(t, n.Middle, "/api/status")), &report))
+	if report.Sides["inside"].Dropped["policy_default"] != 3 {
+		t.Errorf("%+v", report)
+	}
+	p := launch(t, n.Middle, nil, "status")
+	if code := p.wait(t); code != 0 || !strings.Contains(p.stdout.String(), "policy_default") {
+		t.Errorf("status: %d\n%s%s", code, p.stdout.String(), p.stderr.String())
+	}
+
+	event := b.stderr.await(t, b.process, 0, `"msg":"drop"`)
+	for line := range strings.Lines(event) {
+		if !strings.Contains(line, `"msg":"drop"`) {
+			continue
+		}
+		var e map[string]any
+		must(t, json.Unmarshal([]byte(line), &e))
+		if e["from"] != "inside" || e["dport"] != 5301.0 || e["reason"] != "policy_default" || e["fragments"] != 3.0 || e["protocol"] != "udp" {
+			t.Errorf("%v", e)
+		}
+	}
+}
