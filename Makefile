@@ -77,14 +77,13 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,/usr/local,$(PREFIX),' deploy/systemd/fragwall.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
 
-# ping and a browser are what the integration tests need beside Go.
+# What the integration tests need beside Go, by package and command.
 install-tools:
-	@command -v chromium >/dev/null || { \
-	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "chromium is missing: the test of the status page needs it"; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
-	@command -v ping >/dev/null || { \
-	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "ping is missing: install iputils-ping"; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq iputils-ping; }
+	@for tool in iputils-ping:ping iproute2:ip chromium:chromium; do \
+	  command -v $${tool#*:} >/dev/null && continue; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing: install $${tool%:*}"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
+	done
 
 # The same binary from the same source, wherever it is built.
 build/linux-%/fragwall: FORCE
@@ -99,8 +98,8 @@ image: build/linux-$(shell $(GO) env GOARCH)/fragwall
 	cp $< LICENSE build/image/
 	$(PODMAN) build --isolation chroot --timestamp $(SOURCE_DATE_EPOCH) --file deploy/Containerfile --tag $(IMAGE) build/image
 
-# The image as a sidecar, in namespaces. Needs root, and podman as Debian has
-# it.
+# The image as a sidecar, in namespaces. Needs root, iproute2, and podman and
+# crun as Debian has them.
 test-image: image
 	deploy/test/image.sh $(IMAGE)
 
@@ -114,7 +113,8 @@ dist: $(STATIC) build/share
 	  VERSION=$(VERSION) ARCH=$$arch \
 	    $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager deb --target dist/ || exit 1; \
 	done
-	$(GO) tool -modfile=tools/go.mod cyclonedx-gomod app -json -licenses -noserial -main cmd/fragwall -output dist/fragwall-$(VERSION).cdx.json .
+	$(GO) tool -modfile=tools/go.mod cyclonedx-gomod bin -json -licenses -noserial -version v$(VERSION) -output dist/fragwall-$(VERSION).cdx.json build/linux-amd64/fragwall
+	sed -i 's/"timestamp": "[^"]*"/"timestamp": "'"$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)"'"/' dist/fragwall-$(VERSION).cdx.json
 	cd dist && sha256sum * >SHA256SUMS
 
 # What the packages hold beside the binary: manual page and completions.

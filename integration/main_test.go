@@ -49,8 +49,10 @@ func runTests(m *testing.M) (code int, err error) {
 	if err := tun.Close(); err != nil {
 		return 0, err
 	}
-	if _, err := exec.LookPath("ping"); err != nil {
-		return 0, err
+	for _, tool := range []string{"ping", "ip"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			return 0, err
+		}
 	}
 	dir, err := os.MkdirTemp("", "fragwall-integration")
 	if err != nil {

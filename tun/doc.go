@@ -19,6 +19,6 @@
 // kernel's: the box neither takes nor sends a frame of its own there.
 //
 // Devices belong to the network namespace of the thread that makes them, so
-// [OpenTAP], [Join] and [Junction.Close] are to be called on a thread in it;
+// [OpenTAP], [Join], [Release] and [Junction.Close] are to be called on a thread in it;
 // lanes work on any. The package imports nothing of ours.
 package tun

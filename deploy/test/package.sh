@@ -6,7 +6,7 @@ set -eu
 
 package=$1
 root=$(mktemp -d)
-trap 'status=$?; rm -rf "$root"; exit $status' EXIT
+trap 'status=$?; rm -rf "$root" "$root.before" "$root.after"; exit $status' EXIT
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debootstrap --variant=minbase "$release" "$root" "$mirror" >/dev/null
@@ -30,5 +30,4 @@ chroot "$root" dpkg --purge fragwall
 rm "$root/fragwall.deb"
 list >"$root.after"
 diff "$root.before" "$root.after"
-rm "$root.before" "$root.after"
 echo "package $package: ok"
