@@ -80,6 +80,9 @@ const (
 	FragmentTimeout
 	// FragmentEvicted: it gave way to others when the table was full.
 	FragmentEvicted
+	// FragmentShed: it came while the box was behind, from a source that had sent
+	// no datagram that was accepted, or too few for so many fragments.
+	FragmentShed
 	// FragmentDisagreement: the table and gVisor did not agree on whether the
 	// datagram was whole.
 	FragmentDisagreement
@@ -151,6 +154,7 @@ var reasonNames = [Reasons]string{
 	FragmentTooMany:             "fragment_too_many",
 	FragmentTimeout:             "fragment_timeout",
 	FragmentEvicted:             "fragment_evicted",
+	FragmentShed:                "fragment_shed",
 	FragmentDisagreement:        "fragment_disagreement",
 	FragmentECN:                 "fragment_ecn",
 	FragmentMode:                "fragment_mode",

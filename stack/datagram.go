@@ -89,7 +89,7 @@ func (d *Datagram) Release() {
 		d.whole.DecRef()
 	}
 	d.releaseFrames()
-	*d = Datagram{fragments: kept(d.fragments), rebuilt: kept(d.rebuilt), claims: d.claims.cleared()}
+	*d = Datagram{fragments: d.fragments, rebuilt: d.rebuilt, claims: d.claims.cleared()}
 	datagrams.Put(d)
 }
 
@@ -98,24 +98,24 @@ func (d *Datagram) releaseFrames() {
 		d.fragments[i].frame.Release()
 		d.fragments[i].frame = nil
 	}
-	d.fragments = d.fragments[:0]
+	d.fragments = emptied(d.fragments)
 	for i := range d.rebuilt {
 		d.rebuilt[i].Release()
 		d.rebuilt[i] = nil
 	}
-	d.rebuilt = d.rebuilt[:0]
+	d.rebuilt = emptied(d.rebuilt)
 }
 
 // fewFragments are what a datagram has room for from the beginning.
 const fewFragments = 8
 
-// kept returns a slice for the next datagram, unless it takes more memory than
-// that is charged for.
-func kept[T any](s []T) []T {
+// emptied returns a slice for what comes next, without the room that a poisoned
+// or a new datagram is not charged for.
+func emptied[T any](s []T) []T {
 	if cap(s) > fewFragments {
 		return nil
 	}
-	return s
+	return s[:0]
 }
 
 // hold keeps a copy of a frame as the i-th fragment in waiting.

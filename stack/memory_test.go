@@ -1,9 +1,11 @@
 package stack
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"runtime"
 	"testing"
+	"time"
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -61,6 +63,23 @@ func TestPoisonedKeysAreBounded(t *testing.T) {
 	}
 }
 
+// TestPoisonedDatagramsKeepNoRoom poisons datagrams of many fragments. What
+// they needed for those must not stay.
+func TestPoisonedDatagramsKeepNoRoom(t *testing.T) {
+	b := newBench(t)
+	before := heapInUse()
+	for i := range uint32(200) {
+		d := datagram(familyIPv6, i, 4000)
+		for _, frame := range d.Fragments(8)[2:] {
+			b.mustWait(frame)
+		}
+		b.put(d.Fragment(0, d.Payload[:80], true))
+	}
+	if grown, charged := heapInUse()-before, b.table.Usage().Bytes; grown > 2*charged {
+		t.Errorf("%d bytes more on the heap for the %d charged", grown, charged)
+	}
+}
+
 // TestVictimIsOldestOfHeaviest has an honest source with one datagram in
 // waiting since long before a flood from another source in the same shard.
 func TestVictimIsOldestOfHeaviest(t *testing.T) {
@@ -90,6 +109,48 @@ func TestVictimIsOldestOfHeaviest(t *testing.T) {
 		}
 		b.release(whole)
 	})
+}
+
+// TestDayOfDistinctKeys has fragments of ever new datagrams come in for 24
+// hours, poisoned and honest ones among them. Afterwards the table holds
+// nothing, and memory is where it was.
+func TestDayOfDistinctKeys(t *testing.T) {
+	for _, engine := range engines {
+		t.Run(engine.name, func(t *testing.T) {
+			b := engine.new(t, func(o *Options) { o.Memory, o.MaxDatagrams = 8<<20, 2000 })
+			r := rand.New(rand.NewPCG(1, 2))
+			day := func(d time.Duration) {
+				for end := b.now.Add(d); b.now.Before(end); b.now = b.now.Add(5 * time.Second) {
+					for f := range family(families) {
+						d := datagram(f, r.Uint32(), 4000)
+						d.Src = attacker(f, r, true)
+						frames := d.Fragments(2000)
+						switch r.IntN(3) {
+						case 0:
+							b.put(frames[0])
+						case 1:
+							b.put(overlapping(d)[0])
+							b.put(overlapping(d)[1])
+						default:
+							b.put(frames[0])
+							b.put(frames[1])
+						}
+					}
+				}
+				b.table.Expire(b.now.Add(time.Minute))
+			}
+			day(time.Hour) // maps and pools have grown as far as they do
+			before := heapInUse()
+			day(24 * time.Hour)
+			if u := b.table.Usage(); u != (Usage{}) {
+				t.Errorf("the table holds %+v", u)
+			}
+			const noise = 256 << 10
+			if grown := heapInUse() - before; grown > noise {
+				t.Errorf("memory grew by %d bytes", grown)
+			}
+		})
+	}
 }
 
 // TestMemoryCharge compares what the table charges with what the heap grows

@@ -11,6 +11,7 @@ import (
 // shard is the part of a table that some of the sources share.
 type shard struct {
 	options   *Options
+	credits   *credits
 	bytes     int // the most it charges for
 	datagrams int // the most it holds
 	slot      int // bytes that a datagram weighs beside those charged for: its part of datagrams
@@ -34,10 +35,11 @@ const (
 	largestDatagram = 128 << 10
 )
 
-func newShard(o *Options, bytes, datagrams int) *shard {
+func newShard(o *Options, c *credits, bytes, datagrams int) *shard {
 	slot := bytes / datagrams
 	s := &shard{
 		options:   o,
+		credits:   c,
 		bytes:     bytes,
 		datagrams: datagrams,
 		slot:      slot,

@@ -58,6 +58,7 @@ type Table struct {
 	options Options
 	spread  spread
 	shards  []*shard
+	credits *credits
 }
 
 // newTable returns an empty table, with engines where datagrams are to be put
@@ -66,8 +67,9 @@ func newTable(o Options, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
 	t := &Table{options: o, spread: newSpread(o.Key)}
+	t.credits = &credits{spread: t.spread}
 	for range n {
-		s := newShard(&t.options, int(o.Memory/int64(n)), o.MaxDatagrams/n)
+		s := newShard(&t.options, t.credits, int(o.Memory/int64(n)), o.MaxDatagrams/n)
 		if engines {
 			s.engine = newEngine()
 		}

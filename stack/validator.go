@@ -88,6 +88,9 @@ func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now
 	}
 	verdict := d.verdict
 	if d.complete() {
+		if verdict == packet.Passed {
+			s.credits.earn(from)
+		}
 		s.remove(d)
 		d.Release()
 	}

@@ -18,6 +18,9 @@ type Lane interface {
 	// oldest first. They are lent until the next Read. Any error is the lane's
 	// end; after Close it wraps [ErrClosed].
 	Read() ([]Frame, error)
+	// Behind reports whether so many frames waited for the latest Read that
+	// they came faster than they were taken.
+	Behind() bool
 	// Write hands frames over in order, lent ones or others, and keeps none.
 	// It may write over what stands in front of a lent frame's data, but leaves
 	// the data as they are. A frame that the device refuses does not stop those

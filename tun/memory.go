@@ -106,6 +106,9 @@ func (l *memoryLane) Read() ([]Frame, error) {
 	return l.frames, nil
 }
 
+// Behind implements [Lane]: what tests inject waits on purpose.
+func (l *memoryLane) Behind() bool { return false }
+
 // Write implements [Lane].
 func (l *memoryLane) Write(frames []Frame) (refused int, err error) {
 	for i := range frames {

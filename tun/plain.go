@@ -60,6 +60,9 @@ func closeAll(lanes []Lane, err error) error {
 // Name implements [Lane].
 func (p *plain) Name() string { return p.name }
 
+// Behind implements [Lane]: a whole batch was there.
+func (p *plain) Behind() bool { return len(p.frames) == plainBatch }
+
 // Close implements [Lane].
 func (p *plain) Close() error { return p.gate.close() }
 

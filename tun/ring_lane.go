@@ -184,6 +184,9 @@ func (l *ringLane) Read() ([]Frame, error) {
 	}
 }
 
+// Behind implements [Lane]: half of the buffers were taken.
+func (l *ringLane) Behind() bool { return len(l.lent.ids) >= len(l.pool.free)/2 }
+
 // enter takes the lane for this goroutine and its thread.
 func (l *ringLane) enter() {
 	if l.gate.enter() != nil {

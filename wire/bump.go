@@ -83,6 +83,7 @@ func New(c Config) *Bump {
 				replies:     replies,
 				mode:        c.Mode,
 				emit:        c.Emit,
+				table:       b.table,
 				reassembler: reassembler,
 				validator:   validator,
 				policy:      &b.policy,

@@ -30,6 +30,7 @@ type direction struct {
 	replies     *filter.Bucket // limits what is sent back; the side's
 	mode        packet.Mode
 	emit        packet.Emit
+	table       *stack.Table // of reassembler or validator; nil where no fragment waits
 	reassembler stack.Reassembler
 	validator   stack.Validator
 	judgesFirst stack.Judge // judgeFirst, made a value once
@@ -41,6 +42,10 @@ type direction struct {
 	now         func() time.Time
 	started     time.Time
 	clock       filter.Clock // elapsed, made a value once
+
+	behind    bool // many frames waited for the lane when it read the batch
+	late      bool // and when it read the one before
+	strangers int  // fragments of this batch whose sources have no credit
 
 	parsed    packet.Parsed
 	datagram  filter.Datagram   // of parsed
@@ -80,10 +85,19 @@ func (d *direction) run() error {
 
 // forward decides on a batch, and writes what was accepted.
 func (d *direction) forward(frames []tun.Frame) {
+	d.keepUp()
 	for i := range frames {
 		d.take(&frames[i])
 	}
 	d.flush()
+}
+
+// keepUp looks whether frames come faster than they are dealt with: while one
+// batch was, so many came that the next one is as large as the last.
+func (d *direction) keepUp() {
+	behind := d.lane.Behind()
+	d.late = behind && d.behind
+	d.behind, d.strangers = behind, 0
 }
 
 // take decides on one frame.

@@ -22,10 +22,12 @@ type script struct {
 	end        error
 	written    int
 	refuseEach int
+	behind     bool
 }
 
 func (s *script) Name() string { return "script" }
 func (s *script) Close() error { return nil }
+func (s *script) Behind() bool { return s.behind }
 
 func (s *script) Reply(tun.Frame) error { return errors.New("refused") }
 

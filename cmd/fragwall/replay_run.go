@@ -155,6 +155,9 @@ func (l *replayLane) Name() string { return "to " + l.to.String() }
 // Read implements [tun.Lane]: the stepper has its frames from the capture.
 func (l *replayLane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
+// Behind implements [tun.Lane]: a capture waits as long as it takes.
+func (*replayLane) Behind() bool { return false }
+
 // Reply implements [tun.Lane]: in a replay, to reject is to drop.
 func (l *replayLane) Reply(tun.Frame) error { return nil }
 

@@ -1,0 +1,55 @@
+package stack
+
+import (
+	"sync/atomic"
+
+	"fragwall/packet"
+)
+
+// credits are for the time when there are more fragments than can be looked
+// at. A source earns credit by datagrams that are accepted, and each of its
+// fragments spends some of it in such a time: honest senders earn far more than
+// they spend, and who makes up sources has none. Sources with the same keyed
+// hash share theirs; so the credits take no more memory however many there are.
+type credits struct {
+	spread spread
+	slots  [creditSlots]atomic.Int32
+}
+
+const (
+	creditSlots = 1 << 16
+	// creditEarned is what a datagram earns: as many fragments as five of the
+	// largest have, on Ethernet.
+	creditEarned = 256
+	creditMost   = 16 * creditEarned
+)
+
+func (c *credits) of(from source) *atomic.Int32 { return &c.slots[c.spread.of(from, creditSlots)] }
+
+func (c *credits) earn(from source) {
+	if slot := c.of(from); slot.Load() < creditMost {
+		slot.Add(creditEarned)
+	}
+}
+
+// spend takes the credit for a fragment; it reports false where there is none.
+func (c *credits) spend(from source) bool {
+	slot := c.of(from)
+	if slot.Load() <= 0 {
+		return false
+	}
+	slot.Add(-1)
+	return true
+}
+
+// Credit says that a whole datagram was accepted, to its source's credit. A
+// [Validator] sees to that by itself.
+func (t *Table) Credit(d *Datagram) { t.credits.earn(d.key.source()) }
+
+// Spend takes what a fragment costs from the credit of its source, and reports
+// whether there was any left. It is for a caller that can't take in all the
+// fragments that come.
+func (t *Table) Spend(p *packet.Parsed, side packet.Side) bool {
+	k := keyOf(p, side)
+	return t.credits.spend(k.source())
+}

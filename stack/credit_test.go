@@ -1,0 +1,54 @@
+package stack
+
+import (
+	"testing"
+
+	"fragwall/packet"
+)
+
+// TestCreditIsEarned has a source spend what a datagram earned it, and no more.
+func TestCreditIsEarned(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newBench(t)
+		var p packet.Parsed
+		frames := datagram(f, 1, 1600).Fragments(800)
+		p.Decode(frames[0])
+		spend := func() (n int) {
+			for b.table.Spend(&p, packet.Inside) {
+				n++
+			}
+			return n
+		}
+		if spend() != 0 {
+			t.Error("credit from the beginning")
+		}
+		for range 2 * creditMost / creditEarned {
+			b.mustWait(frames[0])
+			d, _ := b.add(frames[1], packet.Inside)
+			b.table.Credit(d)
+			b.release(d)
+		}
+		if b.table.Spend(&p, packet.Outside) {
+			t.Error("the other side has the credit, too")
+		}
+		if n := spend(); n != creditMost {
+			t.Errorf("credit for %d fragments, want %d", n, creditMost)
+		}
+	})
+}
+
+// TestValidatorCredits: a datagram of which all passed earns, one that was
+// denied does not.
+func TestValidatorCredits(t *testing.T) {
+	b := newValidatorBench(t)
+	var p packet.Parsed
+	for _, verdict := range []packet.Reason{packet.PolicyRule, packet.Passed} {
+		for _, frame := range datagram(familyIPv4, 1, 1600).Fragments(800) {
+			b.validate(frame, func(*packet.Parsed) packet.Reason { return verdict })
+			p.Decode(frame)
+		}
+		if got := b.table.Spend(&p, packet.Inside); got != (verdict == packet.Passed) {
+			t.Errorf("after %v: credit %v", verdict, got)
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"testing"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/tun"
+)
+
+// overload is batches of a lane that is behind: fragments that never complete,
+// from a network each, then an honest datagram's, then a whole packet.
+const (
+	overloadFlood   = 500
+	overloadBatches = 5
+)
+
+func overload() (batch []tun.Frame) {
+	add := func(frames ...[]byte) {
+		for _, f := range frames {
+			batch = append(batch, tun.Frame{Data: f})
+		}
+	}
+	for i := range overloadFlood {
+		src := [4]byte{77, 0, 0, 1}
+		binary.BigEndian.PutUint16(src[1:], uint16(i))
+		d := packettest.UDP(netip.AddrPortFrom(netip.AddrFrom4(src), 1000), server4, packettest.Body(2000))
+		add(d.Fragment(0, d.Payload[:1448], true))
+	}
+	add(packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)
+	add(packettest.UDP(client4, server4, nil).Frame())
+	return batch
+}
+
+// TestShedding has a lane that stays behind. From when that is certain, the
+// second batch on, fragments of unknown sources are shed but for a few; the
+// honest source, which had a datagram accepted before, loses none, and neither
+// do whole packets.
+func TestShedding(t *testing.T) {
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		t.Run(mode.String(), func(t *testing.T) {
+			s := &script{left: overloadBatches, end: tun.ErrClosed, batch: overload(), behind: true}
+			b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: mode, Fragments: limits()})
+			defer b.table.Close()
+			_ = b.directions[packet.Inside][0].run()
+			c := b.Counters(packet.Inside)
+			if want := uint64((overloadBatches - 1) * (overloadFlood - strangers)); c.Dropped[packet.FragmentShed] != want {
+				t.Errorf("%d fragments shed, want %d", c.Dropped[packet.FragmentShed], want)
+			}
+			const honest = 3 // frames a batch
+			passed := overloadBatches * honest
+			if mode == packet.ModeValidate {
+				// First fragments go on at once; later ones with the same range are
+				// duplicates.
+				passed += overloadFlood
+			}
+			if s.written != passed {
+				t.Errorf("%d frames passed, want %d; dropped: %v", s.written, passed, c.Dropped)
+			}
+		})
+	}
+}
+
+// TestNothingIsShedInTime has a lane that catches up after each large batch.
+func TestNothingIsShedInTime(t *testing.T) {
+	s := &script{left: overloadBatches, end: tun.ErrClosed, batch: overload()}
+	b, d := scripted(s)
+	defer b.table.Close()
+	_ = d.run()
+	if c := b.Counters(packet.Inside); c.Dropped[packet.FragmentShed] != 0 {
+		t.Errorf("%d fragments shed", c.Dropped[packet.FragmentShed])
+	}
+}
