@@ -3,6 +3,7 @@
 
 GO      ?= go
 FUZZTIME ?= 10s
+ATTACK  ?=
 BIN     := bin/fragwall
 SOAKTIME ?= 10m
 PREFIX  ?= /usr/local
@@ -16,7 +17,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race lint fuzz bench soak install install-tools clean \
+.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench soak install install-tools install-nft clean \
 	image test-image dist test-package test-deploy FORCE
 
 all: build
@@ -58,6 +59,16 @@ fuzz:
 	  done; \
 	done
 
+# The same for 20 minutes each.
+fuzz-long:
+	$(MAKE) fuzz FUZZTIME=20m
+
+# What a flood leaves of honest traffic, beside the kernel's own bridge; see
+# docs/attack.md. ATTACK are the program's arguments, as -quick or -help.
+attack: build install-nft
+	$(GO) build -o bin/attack ./integration/attack
+	./bin/attack -fragwall $(BIN) $(ATTACK)
+
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
@@ -84,6 +95,11 @@ install-tools:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing: install $${tool%:*}"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
+
+install-nft:
+	@command -v nft >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "nft is missing: install nftables"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables; }
 
 # The same binary from the same source, wherever it is built.
 build/linux-%/fragwall: FORCE

@@ -23,6 +23,9 @@
 // passes twice: a fragment passes by the verdict on the first of its datagram,
 // and waits only where that is still to come.
 //
+// Where more fragments come than the caller can give to the table, it says which
+// senders have credit ([Table.Spend]): those whose datagrams were accepted.
+//
 // A table may be used by any number of goroutines: it is split into shards by
 // the fragments' source, each with a lock, and an engine, of its own. A
 // Datagram handed out belongs to the goroutine that got it, until it releases

@@ -17,7 +17,9 @@
 // as they came or rebuilt, once the datagram is whole and the policy of that
 // moment accepts it. In [packet.ModeValidate] it leaves as a whole packet does,
 // where its datagram's first fragment was accepted. The other modes keep
-// nothing.
+// nothing. While a lane is behind, fragments of senders without credit
+// ([stack.Table.Spend]) are dropped before they cost anything, but for a few a
+// batch.
 //
 // A frame with offload metadata may stand for many packets. The metadata pass
 // through untouched, but are never trusted: the frame is dropped where they
