@@ -38,7 +38,7 @@ func (t *table) write(w io.Writer) {
 			return fmt.Sprintf("%.2f Gbit/s, %.1f %%", median(c, func(r *result) float64 { return r.tcp })/1e9, 100*median(c, (*result).share))
 		}
 	}
-	t.grid(w, "flood", func(c cell) string { return what(c) })
+	t.grid(w, "flood", what)
 	fmt.Fprintf(w, "\nFrames a second that the flood reached, in thousands:\n\n")
 	t.grid(w, "flood", func(c cell) string {
 		return fmt.Sprintf("%.1f", median(c, func(r *result) float64 { return r.rate })/1000)
@@ -49,6 +49,10 @@ func (t *table) write(w io.Writer) {
 	})
 	fmt.Fprintf(w, "\nMemory in MiB (the process, or the kernel's for fragments), CPU of the process in cores, frames that it had no time to read:\n\n")
 	t.grid(w, "flood", cost)
+	fmt.Fprintf(w, "\nCores that other programs used meanwhile:\n\n")
+	t.grid(w, "flood", func(c cell) string {
+		return fmt.Sprintf("%.2f", median(c, func(r *result) float64 { return r.foreign }))
+	})
 	fmt.Fprintln(w)
 }
 
