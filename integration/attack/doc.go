@@ -11,7 +11,7 @@
 // all share the machine, and a trial over a cable tells what that alone costs.
 //
 // [main] reads the command line and runs a list of trials (plans.go); a trial
-// (trial.go) puts up a middle (middle.go, box.go), starts the traffic
+// (trial.go) puts up a middle (package middle), starts the traffic
 // (honest.go, stream.go, flood.go, generator.go) and returns figures, of which
 // tables are made (report.go). It knows fragwall by its command line, its
 // configuration and its output. It needs root, or user namespaces, /dev/net/tun

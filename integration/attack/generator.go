@@ -35,11 +35,6 @@ func generate(spec string) error {
 		return fmt.Errorf("flood %q: %w", spec, err)
 	}
 	runtime.LockOSThread()
-	var first unix.CPUSet
-	first.Set(0)
-	if err := unix.SchedSetaffinity(0, &first); err != nil {
-		return fmt.Errorf("bind to the first cpu: %w", err)
-	}
 	fd, err := openSender(f.NIC)
 	if err != nil {
 		return fmt.Errorf("open packet socket on %q: %w", f.NIC, err)

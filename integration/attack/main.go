@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
+	"fragwall/integration/middle"
 )
 
 func main() {
@@ -91,9 +91,8 @@ func attack(ctx context.Context) error {
 			return err
 		}
 		defer os.RemoveAll(dir)
-		program = filepath.Join(dir, "fragwall")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "fragwall/cmd/fragwall").CombinedOutput(); err != nil {
-			return fmt.Errorf("build fragwall: %w: %s", err, out)
+		if program, err = middle.Build(ctx, dir); err != nil {
+			return err
 		}
 	}
 	plans := fullPlans()
@@ -112,7 +111,7 @@ func attack(ctx context.Context) error {
 	}
 	fmt.Print(all.String())
 	if o.update != "" {
-		return update(o.update, all.Bytes())
+		return middle.Update(o.update, all.Bytes())
 	}
 	return nil
 }
@@ -121,7 +120,7 @@ func attack(ctx context.Context) error {
 // all of them, so that what else the machine does hits each alike.
 func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
 	p.rows = slices.DeleteFunc(p.rows, func(r row) bool { return !o.rows.MatchString(p.title + ": " + r.label) })
-	p.columns = slices.DeleteFunc(slices.Clone(p.columns), func(m middle) bool {
+	p.columns = slices.DeleteFunc(slices.Clone(p.columns), func(m column) bool {
 		return o.middles != nil && !slices.Contains(o.middles, m.name)
 	})
 	t := &table{plan: p, cells: make([][]cell, len(p.rows))}
@@ -145,24 +144,4 @@ func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
 		}
 	}
 	return t, nil
-}
-
-// Marks around the tables in a file.
-const (
-	tablesBegin = "<!-- tables -->\n"
-	tablesEnd   = "<!-- end of tables -->\n"
-)
-
-// update puts the tables between the marks in a file.
-func update(path string, tables []byte) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	before, rest, ok := bytes.Cut(text, []byte(tablesBegin))
-	_, after, ok2 := bytes.Cut(rest, []byte(tablesEnd))
-	if !ok || !ok2 {
-		return fmt.Errorf("update %q: no lines %q and %q", path, tablesBegin, tablesEnd)
-	}
-	return os.WriteFile(path, slices.Concat(before, []byte(tablesBegin), tables, []byte(tablesEnd), after), 0o644)
 }

@@ -8,7 +8,7 @@ import (
 // plan is a table: a trial for each of its rows and columns.
 type plan struct {
 	title   string
-	columns []middle
+	columns []column
 	rows    []row
 	tcp     bool // rows are compared by their TCP streams
 	protect bool // the hosts keep their kernels' limits, see trial.defaults
@@ -73,14 +73,14 @@ func open(port uint16, rows ...row) []row {
 
 // fullPlans are what `make attack` measures.
 func fullPlans() []plan {
-	rates := plan{title: "Honest share by rate", columns: allMiddles, rows: []row{peace(ipv4), peace(ipv6)}}
+	rates := plan{title: "Honest share by rate", columns: allColumns, rows: []row{peace(ipv4), peace(ipv6)}}
 	for _, rate := range []int{100, 10_000, 50_000, 200_000, 0} {
 		rates.rows = append(rates.rows, flooded("first fragments", "anywhere", ipv4, rate))
 	}
 	for _, rate := range []int{10_000, 200_000} {
 		rates.rows = append(rates.rows, flooded("first fragments", "anywhere", ipv6, rate))
 	}
-	shapes := plan{title: "Honest share by kind of flood", columns: allMiddles}
+	shapes := plan{title: "Honest share by kind of flood", columns: allColumns}
 	for _, sources := range []string{"one", "prefix", "own"} {
 		shapes.rows = append(shapes.rows, flooded("first fragments", sources, ipv4, 200_000))
 	}
@@ -88,12 +88,12 @@ func fullPlans() []plan {
 		shapes.rows = append(shapes.rows, flooded(kind, "anywhere", ipv4, 200_000))
 	}
 	shapes.rows = append(shapes.rows, flooded("first fragments", "anywhere", both, 200_000))
-	streams := plan{title: "A TCP stream beside the flood", columns: allMiddles, tcp: true}
+	streams := plan{title: "A TCP stream beside the flood", columns: allColumns, tcp: true}
 	for _, rate := range []int{50_000, 200_000} {
 		streams.rows = append(streams.rows, open(harmlessPort, flooded(harmless, "self", ipv4, rate))...)
 		streams.rows = append(streams.rows, flooded("first fragments", "anywhere", ipv4, rate))
 	}
-	host := plan{title: "A Linux host with its default limits behind the box", columns: protectMiddles, protect: true}
+	host := plan{title: "A Linux host with its default limits behind the box", columns: protectColumns, protect: true}
 	for _, rate := range []int{100, 10_000, 200_000} {
 		host.rows = append(host.rows, open(datagramPort, flooded("first fragments", "anywhere", ipv4, rate))...)
 	}
@@ -105,18 +105,18 @@ func fullPlans() []plan {
 func quickPlans() []plan {
 	return []plan{{
 		title:   "Honest share",
-		columns: allMiddles,
+		columns: allColumns,
 		rows:    []row{flooded("first fragments", "anywhere", ipv4, 10_000)},
 	}, {
 		title:   "A Linux host with its default limits behind the box",
-		columns: protectMiddles,
+		columns: protectColumns,
 		rows:    open(datagramPort, flooded("first fragments", "anywhere", ipv4, 10_000)),
 		protect: true,
 	}}
 }
 
 // trial returns the trial of a row and a column.
-func (p *plan) trial(r row, m middle, duration time.Duration) *trial {
+func (p *plan) trial(r row, m column, duration time.Duration) *trial {
 	return &trial{
 		middle: m, flood: r.flood, families: r.families,
 		defaults: p.protect, tcp: p.tcp, duration: duration,

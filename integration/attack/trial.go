@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
+	"fragwall/integration/middle"
 	"fragwall/packet"
 )
 
 // trial is one measurement.
 type trial struct {
-	middle   middle
+	middle   column
 	flood    Flood // nothing is sent where Kind is empty
 	families []bool
 	defaults bool // the hosts' kernels keep their default limits for fragments
@@ -44,6 +45,9 @@ type result struct {
 // share returns what part of the honest datagrams was delivered.
 func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 1)) }
 
+// quietPatience is how long a trial waits for other processes to be done.
+const quietPatience = 10 * time.Second
+
 // warmUp is how long a flood runs before anything is measured, to fill what it
 // can.
 const warmUp = time.Second
@@ -53,17 +57,17 @@ const warmUp = time.Second
 func (t *trial) best(ctx context.Context, attempts int) (best result, err error) {
 	for i := range attempts {
 		if attempts > 1 {
-			awaitQuiet(ctx)
+			middle.AwaitQuiet(ctx, quietPatience)
 		}
-		others := watchForeign()
+		others := middle.WatchForeign()
 		r, err := t.run(ctx)
 		if err != nil {
 			return r, err
 		}
-		if r.foreign = others.cores(); i == 0 || r.foreign < best.foreign {
+		if r.foreign = others.Cores(); i == 0 || r.foreign < best.foreign {
 			best = r
 		}
-		if best.foreign < quietEnough {
+		if best.foreign < middle.QuietEnough {
 			break
 		}
 	}
@@ -80,7 +84,7 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 	if running != nil {
 		defer func() {
 			var failure error
-			r.says, failure = running.down()
+			r.says, failure = running.Down()
 			err = errors.Join(err, failure)
 		}()
 	}
@@ -194,7 +198,7 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 	}
 	c := exec.Command(self, generateCommand, string(spec))
 	c.Stdout, c.Stderr = &bytes.Buffer{}, &strings.Builder{}
-	return c, start(in.Namespace, c, ended)
+	return c, middle.Start(in.Namespace, 0, c, ended)
 }
 
 // measure runs the honest traffic for the trial's duration, and looks at the
@@ -231,18 +235,18 @@ func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *resul
 // watch notes what a middle takes until ctx is done.
 func watch(ctx context.Context, m running, r *result) {
 	start := time.Now()
-	before, _ := m.cpu()
-	lost := m.lost()
+	before, _ := m.CPU()
+	lost := m.Lost()
 	ticker := time.NewTicker(100 * time.Millisecond)
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		r.memory = max(r.memory, m.memory())
+		r.memory = max(r.memory, m.Memory())
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 		}
 	}
-	after, ok := m.cpu()
+	after, ok := m.CPU()
 	r.cpu, r.hasCPU = (after-before)/time.Since(start).Seconds(), ok
-	r.lost = m.lost() - lost
+	r.lost = m.Lost() - lost
 }

@@ -1,4 +1,4 @@
-package main
+package middle
 
 import (
 	"context"
@@ -9,36 +9,34 @@ import (
 	"time"
 )
 
-// quietEnough is how much of a core other processes may use during a trial.
-const quietEnough = 0.15
+// QuietEnough is how much of a core other processes may use during a trial.
+const QuietEnough = 0.15
 
-// quietPatience is how long a trial waits for others to be done.
-const quietPatience = 10 * time.Second
-
-// awaitQuiet waits until no other process uses much of the machine, but not
-// for ever.
-func awaitQuiet(ctx context.Context) {
-	deadline := time.Now().Add(quietPatience)
+// AwaitQuiet waits until no other process uses much of the machine, but no
+// longer than patience.
+func AwaitQuiet(ctx context.Context, patience time.Duration) {
+	deadline := time.Now().Add(patience)
 	for ctx.Err() == nil && time.Now().Before(deadline) {
-		f := watchForeign()
+		f := WatchForeign()
 		time.Sleep(300 * time.Millisecond)
-		if f.cores() < quietEnough {
+		if f.Cores() < QuietEnough {
 			return
 		}
 	}
 }
 
-// foreign measures what processes use that are not this one, its ancestors or
+// Foreign measures what processes use that are not this one, its ancestors or
 // its descendants.
-type foreign struct {
+type Foreign struct {
 	start time.Time
 	used  map[int]float64 // seconds, by process
 }
 
-func watchForeign() foreign { return foreign{time.Now(), foreignUse()} }
+// WatchForeign begins to measure.
+func WatchForeign() Foreign { return Foreign{time.Now(), foreignUse()} }
 
-// cores returns how many cores they used since.
-func (f foreign) cores() float64 {
+// Cores returns how many cores they used since.
+func (f Foreign) Cores() float64 {
 	var sum float64
 	for pid, used := range foreignUse() {
 		if before, ok := f.used[pid]; ok {

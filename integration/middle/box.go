@@ -1,0 +1,119 @@
+package middle
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+)
+
+// Sides are the tables of a configuration that join a box to the middle's
+// interfaces.
+const Sides = `
+[inside]
+tap = "` + insideTAP + `"
+nic = "` + lab.InsideNIC + `"
+[outside]
+tap = "fw-out"
+nic = "` + lab.OutsideNIC + `"
+`
+
+const insideTAP = "fw-in"
+
+// Box is fragwall under way.
+type Box struct {
+	network *lab.Network
+	dir     string
+	process *os.Process
+	output  *Output
+	ended   chan error
+}
+
+// NewBox starts fragwall, which is at program, with a configuration that
+// begins with [Sides], and waits until frames flow.
+func NewBox(n *lab.Network, program, config string) (*Box, error) {
+	b := &Box{network: n, output: NewOutput("ready"), ended: make(chan error, 1)}
+	var err error
+	if b.dir, err = os.MkdirTemp("", "fragwall-middle"); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(b.dir, "fragwall.toml")
+	c := exec.Command(program, "run", "-c", path)
+	c.Stderr = b.output
+	if err = os.WriteFile(path, []byte(config), 0o600); err == nil {
+		err = Start(n.Middle, AnyCPU, c, b.ended)
+	}
+	if err != nil {
+		_ = os.RemoveAll(b.dir)
+		return nil, err
+	}
+	b.process = c.Process
+	if err := b.output.Await(b.ended); err != nil {
+		_ = b.process.Kill() // it may have ended
+		_ = os.RemoveAll(b.dir)
+		return nil, fmt.Errorf("fragwall: %w", err)
+	}
+	return b, nil
+}
+
+// Memory returns the bytes that the process takes (proc(5), VmRSS).
+func (b *Box) Memory() int64 {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.Pid))
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(text)) {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "VmRSS:" {
+			n, _ := strconv.ParseInt(f[1], 10, 64)
+			return n << 10
+		}
+	}
+	return 0
+}
+
+// CPU returns the seconds that the process took so far (proc(5), utime and
+// stime, in hundredths).
+func (b *Box) CPU() (float64, bool) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.process.Pid))
+	if err != nil {
+		return 0, true
+	}
+	f := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return float64(user+system) / 100, true
+}
+
+// Lost returns the frames that did not fit the queue of the inside TAP.
+func (b *Box) Lost() (frames uint64) {
+	_ = b.network.Middle.Do(func() error {
+		link, err := netlink.LinkByName(insideTAP)
+		if err == nil {
+			frames = link.Attrs().Statistics.TxDropped
+		}
+		return err
+	})
+	return frames
+}
+
+// Down ends fragwall, and returns what it said.
+func (b *Box) Down() (string, error) {
+	defer os.RemoveAll(b.dir)
+	_ = b.process.Signal(syscall.SIGTERM) // it may have ended
+	select {
+	case err := <-b.ended:
+		return b.output.String(), err
+	case <-time.After(patience):
+		_ = b.process.Kill()
+		return b.output.String(), fmt.Errorf("fragwall does not end: %v", <-b.ended)
+	}
+}
