@@ -39,26 +39,32 @@ func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why packet.Reason
 }
 
 // checksumSound reports whether the checksum covers nothing but what is behind
-// the IP header, and is stored behind all that the policy reads.
+// the IP header, and is stored where the packet's own stands, or behind all
+// that the policy reads: of TCP that is the whole header, by which connections
+// are tracked. A checksum behind a UDP header is that of a tunnelled packet.
 func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
-	from := p.Network
-	switch {
-	case p.Fragment.Present:
-		from = p.Fragment.Payload
-	case p.Kind == packet.IPv4 || p.Kind == packet.IPv6:
-		from = p.Upper
-	}
-	read := from
-	switch {
-	case p.Fragment.Present: // is read once the checksum is complete
-	case p.Transport == packet.Ports:
-		read += 4
-	case p.Transport == packet.ICMP:
-		read += 2
-	}
 	start := int(o.ChecksumStart)
 	field := start + int(o.ChecksumOffset)
-	return start >= from && field >= read && field+2 <= p.End
+	if field+2 > p.End {
+		return false
+	}
+	switch {
+	case p.Fragment.Present && p.Fragment.Offset > 0: // is read once the checksum is complete
+		return start >= p.Fragment.Payload
+	case p.Kind != packet.IPv4 && p.Kind != packet.IPv6:
+		return start >= p.Network
+	case start < p.Upper:
+		return false
+	case p.Protocol == packet.ProtocolTCP:
+		return start == p.Upper && field == p.Upper+tcpChecksum
+	case p.Protocol == packet.ProtocolUDP:
+		return field == p.Upper+udpChecksum || field >= p.Upper+udpHeader
+	case p.Transport == packet.Ports:
+		return field >= p.Upper+4
+	case p.Transport == packet.ICMP:
+		return field >= p.Upper+2
+	}
+	return true
 }
 
 // segmentHeaders returns how many bytes of headers, from the network header

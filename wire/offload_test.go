@@ -32,8 +32,9 @@ func TestCheckOffload(t *testing.T) {
 	icmp := segments(packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: make([]byte, 64)}, tun.GSONone)
 	gre := segments(packettest.Datagram{Src: client4.Addr(), Dst: server4.Addr(), Protocol: packet.ProtocolGRE, Payload: make([]byte, 64)}, tun.GSONone)
 	arp := tun.Frame{Data: packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 14, ChecksumOffset: 6}}
-	fragment := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(4000)).Fragments(1448)[1],
-		Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: 0}}
+	fragments := packettest.UDP(client4, server4, packettest.Body(4000)).Fragments(1448)
+	first := tun.Frame{Data: fragments[0], Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}
+	fragment := tun.Frame{Data: fragments[1], Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: 0}}
 
 	const unsound = -1
 	tests := []struct {
@@ -51,9 +52,11 @@ func TestCheckOffload(t *testing.T) {
 		{"checksum alone", udp4, func(o *tun.Offload) { o.GSO = tun.GSONone }, 20 + 8 + 5000},
 		{"checksum done", tcp4, func(o *tun.Offload) { o.Flags, o.ChecksumStart, o.ChecksumOffset = tun.DataValid, 0, 0 }, 20 + 20 + 1000},
 		{"whatever the header length", tcp4, func(o *tun.Offload) { o.HeaderLength = 65535 }, 20 + 20 + 1000},
+		{"inside a tunnel over udp", udp4, func(o *tun.Offload) { o.GSO = tun.GSONone; o.ChecksumStart += 36; o.ChecksumOffset = tcpChecksum }, 20 + 8 + 5000},
 		{"inside a tunnel", gre, func(o *tun.Offload) { o.ChecksumStart += 24 }, 20 + 64},
 		{"icmpv6", icmp, func(o *tun.Offload) { o.ChecksumOffset = 2 }, 40 + 64},
 		{"arp", arp, nil, 28},
+		{"first fragment", first, nil, 20 + 1448},
 		{"fragment", fragment, nil, 20 + 1448},
 
 		{"ipv6 as ipv4", tcp6, func(o *tun.Offload) { o.GSO = tun.GSOTCPv4 }, unsound},
@@ -68,6 +71,11 @@ func TestCheckOffload(t *testing.T) {
 		{"fragment in segments", fragment, func(o *tun.Offload) { o.GSO, o.SegmentSize = tun.GSOUDP, 100 }, unsound},
 		{"segments of nothing", tcp4, func(o *tun.Offload) { o.SegmentSize = 0 }, unsound},
 		{"checksum in the ports", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 2 }, unsound},
+		{"checksum in the udp length", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 4 }, unsound},
+		{"checksum in the sequence number", tcp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 4 }, unsound},
+		{"checksum in the tcp flags", tcp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 13 }, unsound},
+		{"checksum of a part of the segment", tcp4, func(o *tun.Offload) { o.GSO = tun.GSONone; o.ChecksumStart += 4; o.ChecksumOffset = 12 }, unsound},
+		{"checksum in the first fragment's ports", first, func(o *tun.Offload) { o.ChecksumOffset = 2 }, unsound},
 		{"checksum in the icmp type", icmp, func(o *tun.Offload) { o.ChecksumOffset = 0 }, unsound},
 		{"checksum in the addresses", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart = tun.GSONone, 26 }, unsound},
 		{"checksum from the ip header on", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart, o.ChecksumOffset = tun.GSONone, 14, 26 }, unsound},
