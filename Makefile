@@ -4,6 +4,9 @@
 GO      ?= go
 FUZZTIME ?= 10s
 ATTACK  ?=
+BENCHTIME ?= 200ms
+COUNT   ?= 6
+ROUNDS  ?= 5
 BIN     := bin/fragwall
 SOAKTIME ?= 10m
 PREFIX  ?= /usr/local
@@ -17,7 +20,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench soak install install-tools install-nft clean \
+.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-nft install-bench clean \
 	image test-image dist test-package test-deploy FORCE
 
 all: build
@@ -69,8 +72,23 @@ attack: build install-nft
 	$(GO) build -o bin/attack ./integration/attack
 	./bin/attack -fragwall $(BIN) $(ATTACK)
 
+# Every Go benchmark, COUNT times for BENCHTIME, with what benchstat makes of it.
+# BASE=FILE compares with what an earlier run left in bin/bench.txt.
 bench:
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+	@mkdir -p bin
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./... | tee bin/bench.txt
+	$(GO) tool -modfile=tools/go.mod benchstat $(BASE) bin/bench.txt
+
+# The box between two hosts, side by side with the kernel's bridge, for ROUNDS
+# rounds of about a minute; -update=FILE among BENCHFLAGS writes the tables there,
+# too. Needs root.
+bench-wire: install-bench
+	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)
+
+install-bench:
+	@test "$$(command -v nft iperf3 ethtool | wc -l)" = 3 || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables, iperf3 and ethtool"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iperf3 ethtool; }
 
 # Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
 # agree, and no drop is without a reason.

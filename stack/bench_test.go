@@ -56,6 +56,35 @@ var orders = map[string]func(frames [][]byte){
 	},
 }
 
+// BenchmarkRebuild makes a datagram's frames anew, as one or, where it exceeds
+// the MTU of 1,500 bytes, as fragments.
+func BenchmarkRebuild(b *testing.B) {
+	for _, size := range []int{1400, 8000} {
+		for f := range family(families) {
+			b.Run(fmt.Sprintf("%d bytes %s", size, name(f)), func(b *testing.B) {
+				t := newBench(b)
+				fragments := datagram(f, 1, size).Fragments(696)
+				for _, frame := range fragments[:len(fragments)-1] {
+					t.mustWait(frame)
+				}
+				d, _ := t.add(fragments[len(fragments)-1], packet.Inside)
+				defer t.release(d)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, why := d.Rebuild(1500); why != packet.Passed {
+						b.Fatal(why)
+					}
+					for i, v := range d.rebuilt {
+						v.Release()
+						d.rebuilt[i] = nil
+					}
+					d.rebuilt = d.rebuilt[:0]
+				}
+			})
+		}
+	}
+}
+
 // BenchmarkSmallestFragments shows how the cost of a fragment grows with how
 // many of its datagram wait: 8 bytes each, up to as many as a datagram can
 // have.

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+
+	"fragwall/integration/lab"
+	"fragwall/integration/middle"
+	"fragwall/packet"
+)
+
+// CPUs of the senders and of the receivers.
+const (
+	senderCPU   = 0
+	receiverCPU = 1
+)
+
+// lateStart is how many seconds later than the receiver a sender may begin, on
+// a machine with much else to do.
+const lateStart = 5
+
+// process is a sender or receiver under way.
+type process struct {
+	*exec.Cmd
+	output *middle.Output
+	ended  chan error
+}
+
+// launch starts a program on a host.
+func launch(h *lab.Host, cpu int, marker string, program string, arguments ...string) (*process, error) {
+	p := &process{exec.Command(program, arguments...), middle.NewOutput(marker), make(chan error, 1)}
+	p.Stdout, p.Stderr = p.output, p.output
+	// The runtime of a generator is not to interrupt its system calls.
+	p.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
+	return p, middle.Start(h.Namespace, cpu, p.Cmd, p.ended)
+}
+
+// wait returns what the process wrote, once it has ended.
+func (p *process) wait() (string, error) {
+	if err := <-p.ended; err != nil {
+		return "", fmt.Errorf("%w: %s", err, p.output)
+	}
+	return p.output.String(), nil
+}
+
+// generator starts this program as a sender or receiver.
+func generator(h *lab.Host, cpu int, l load) (*process, error) {
+	spec, err := json.Marshal(l)
+	if err != nil {
+		return nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return launch(h, cpu, readyLine, self, generateCommand, string(spec))
+}
+
+// generated waits for a generator's result.
+func (p *process) generated() (g generated, err error) {
+	text, err := p.wait()
+	if err == nil {
+		text = strings.TrimPrefix(text, readyLine)
+		err = json.Unmarshal([]byte(text), &g)
+	}
+	return g, err
+}
+
+// exchange runs a sender against a receiver, over a family and with a size of
+// datagrams, for so many seconds, and returns what both say.
+func (p *spot) exchange(sender, receiver string, ipv6 bool, size int, seconds float64, o *observer) (sent, came generated, err error) {
+	out := p.network.Hosts[packet.Outside]
+	l := load{Role: receiver, Addr: netip.AddrPortFrom(out.Addr(ipv6), datagramPort), Size: size, Seconds: seconds + lateStart}
+	r, err := generator(out, receiverCPU, l)
+	if err == nil {
+		err = r.output.Await(r.ended)
+	}
+	if err != nil {
+		return sent, came, err
+	}
+	l.Role, l.Seconds = sender, seconds
+	o.begin()
+	s, err := generator(p.network.Hosts[packet.Inside], senderCPU, l)
+	if err == nil {
+		sent, err = s.generated()
+	}
+	o.end()
+	came, receiveErr := r.generated()
+	return sent, came, errors.Join(err, receiveErr)
+}

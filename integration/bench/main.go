@@ -1,0 +1,212 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+
+	"fragwall/integration/middle"
+)
+
+func main() {
+	if len(os.Args) == 3 && os.Args[1] == generateCommand {
+		exit(generate(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	exit(bench(ctx))
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// options are the command line's.
+type options struct {
+	rounds  int
+	seconds float64
+	limit   time.Duration
+	only    *regexp.Regexp
+	program string
+	verbose bool
+	update  string
+}
+
+func parseOptions() (o options, err error) {
+	flag.IntVar(&o.rounds, "rounds", 5, "how often to run every workload over every middle")
+	flag.Float64Var(&o.seconds, "seconds", 1.6, "of each trial")
+	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "no trial is run again, for other processes disturbed it, where that would take longer in all")
+	only := flag.String("only", "", "only workloads whose name matches this regular expression")
+	flag.StringVar(&o.program, "fragwall", "", "the binary; by default it is built")
+	flag.BoolVar(&o.verbose, "v", false, "print what each fragwall counted")
+	flag.StringVar(&o.update, "update", "", "write the tables into this file, too, in place of those there")
+	flag.Parse()
+	switch {
+	case flag.NArg() > 0:
+		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	case o.rounds < 1:
+		return o, fmt.Errorf("%d rounds: at least 1 is needed", o.rounds)
+	case o.seconds < 0.5:
+		return o, fmt.Errorf("trials of %v s: shorter than 0.5 s they measure their own beginning", o.seconds)
+	}
+	o.only, err = regexp.Compile(*only)
+	return o, err
+}
+
+// bench runs the workloads and prints the tables.
+func bench(ctx context.Context) (err error) {
+	o, err := parseOptions()
+	if err != nil {
+		return err
+	}
+	for _, program := range []string{"nft", "ethtool", "iperf3"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return err
+		}
+	}
+	if runtime.NumCPU() < 2 {
+		return errors.New("sender and receiver need a CPU each, and there is one")
+	}
+	if o.program == "" {
+		dir, err := os.MkdirTemp("", "fragwall-bench")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		if o.program, err = middle.Build(ctx, dir); err != nil {
+			return err
+		}
+	}
+	r := newRun(o)
+	defer func() { err = errors.Join(err, r.close()) }()
+	for round := range o.rounds {
+		if err := r.round(ctx, round); err != nil {
+			return err
+		}
+	}
+	var tables bytes.Buffer
+	r.report(&tables)
+	fmt.Print(tables.String())
+	if o.update != "" {
+		return middle.Update(o.update, tables.Bytes())
+	}
+	return nil
+}
+
+// run is all trials of the program.
+type run struct {
+	options
+	workloads []workload
+	spots     map[string]*spot
+	results   []map[string][]figure // by workload and middle, one a round
+	start     time.Time
+	done, all int // trials
+}
+
+func newRun(o options) *run {
+	r := &run{options: o, spots: map[string]*spot{}, start: time.Now()}
+	for _, w := range workloads() {
+		if o.only.MatchString(w.name) {
+			r.workloads = append(r.workloads, w)
+			r.results = append(r.results, map[string][]figure{})
+			r.all += len(w.middles) * o.rounds
+		}
+	}
+	return r
+}
+
+// round runs every workload over its middles, in turn from either end.
+func (r *run) round(ctx context.Context, round int) error {
+	for i, w := range r.workloads {
+		middles := slices.Clone(w.middles)
+		if round%2 == 1 {
+			slices.Reverse(middles)
+		}
+		for _, m := range middles {
+			f, err := r.trial(ctx, w, m)
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return fmt.Errorf("%s: %s: %w", m.name, w.name, err)
+			}
+			r.results[i][m.name] = append(r.results[i][m.name], f)
+			fmt.Fprintf(os.Stderr, "%d/%d %-28s %-40s %8.2f %s, lost %.1f %%, others used %.2f cores\n",
+				r.done, r.all, m.name, w.name, f.value, w.unit, 100*f.loss, f.foreign)
+		}
+	}
+	return nil
+}
+
+// attempts is how often a trial is run at most, and quietPatience how long it
+// waits for other processes to be done.
+const (
+	attempts      = 4
+	quietPatience = 3 * time.Second
+)
+
+// trial runs a workload over a middle until other processes leave it alone, as
+// far as the time allows, and returns the least disturbed figure.
+func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err error) {
+	p, err := r.spot(m)
+	if err != nil {
+		return best, err
+	}
+	r.done++
+	for i := range attempts {
+		ahead := time.Since(r.start) < r.limit*time.Duration(r.done)/time.Duration(r.all)
+		if i > 0 && !ahead {
+			break
+		}
+		if ahead {
+			middle.AwaitQuiet(ctx, quietPatience)
+		}
+		o := &observer{box: p.box}
+		f, err := w.run(p, r.seconds, o)
+		if err != nil {
+			return best, err
+		}
+		if f.foreign = o.foreign; i == 0 || f.foreign < best.foreign {
+			best = f
+		}
+		if best.foreign < middle.QuietEnough || ctx.Err() != nil {
+			break
+		}
+	}
+	return best, nil
+}
+
+// spot returns a middle, which it puts up the first time.
+func (r *run) spot(m spec) (*spot, error) {
+	if p := r.spots[m.name]; p != nil {
+		return p, nil
+	}
+	p, err := m.up(r.program)
+	if err == nil {
+		r.spots[m.name] = p
+	}
+	return p, err
+}
+
+func (r *run) close() error {
+	var errs []error
+	for _, p := range r.spots {
+		says, err := p.down()
+		errs = append(errs, err)
+		if r.verbose {
+			fmt.Fprintf(os.Stderr, "%s:\n%s", p.name, says)
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"fragwall/integration/lab"
+	"fragwall/integration/middle"
+	"fragwall/packet"
+)
+
+// Ports of the outside host's services.
+const (
+	datagramPort = 5000
+	streamPort   = 5201
+)
+
+// spot is a middle between hosts of its own.
+type spot struct {
+	name    string
+	network *lab.Network
+	box     *middle.Box // nil of the kernel's
+}
+
+// spec says what a middle is to be.
+type spec struct {
+	name  string
+	mode  string // of fragwall's fragments; "" is the kernel's bridge
+	rules int
+}
+
+// The middles. The last rule of each is the one that the workloads pass by.
+var (
+	kernel10   = spec{name: "kernel, 10 rules", rules: 10}
+	kernel1000 = spec{name: "kernel, 1,000 rules", rules: 1000}
+	box10      = spec{name: "fragwall, 10 rules", mode: "reassemble", rules: 10}
+	box1000    = spec{name: "fragwall, 1,000 rules", mode: "reassemble", rules: 1000}
+	box100000  = spec{name: "fragwall, 100,000 rules", mode: "reassemble", rules: 100_000}
+	validate10 = spec{name: "fragwall, 10 rules, validate", mode: "validate", rules: 10}
+)
+
+// up puts a middle between two new hosts.
+func (s spec) up(program string) (_ *spot, err error) {
+	p := &spot{name: s.name}
+	if p.network, err = lab.New(); err != nil {
+		return nil, err
+	}
+	for _, h := range p.network.Hosts {
+		if err := h.Do(configure); err != nil {
+			return nil, err
+		}
+	}
+	if s.mode == "" {
+		_, err = middle.NewBridge(p.network, bridgeRules(p.network.Hosts, s.rules))
+	} else {
+		p.box, err = middle.NewBox(p.network, program, boxConfig(p.network.Hosts, s.mode, s.rules))
+	}
+	if err != nil {
+		p.network.Close()
+		return nil, fmt.Errorf("%s: %w", s.name, err)
+	}
+	return p, nil
+}
+
+// down takes it away, and returns what it says of its work.
+func (p *spot) down() (says string, err error) {
+	defer p.network.Close()
+	if p.box == nil {
+		return "", nil
+	}
+	return p.box.Down()
+}
+
+// configure has a host's kernel hold more fragments than a middle can send, so
+// that only the middle is on trial.
+func configure() error {
+	return lab.Sysctl(map[string]string{
+		"net/ipv4/ipfrag_high_thresh":  "536870912",
+		"net/ipv4/ipfrag_time":         "3",
+		"net/ipv6/ip6frag_high_thresh": "536870912",
+		"net/ipv6/ip6frag_time":        "3",
+	})
+}
+
+// stranger returns what the i-th of the rules that match nothing here asks for.
+func stranger(i int) (src netip.Addr, protocol string, port int) {
+	protocol, port = "udp", 1000+i%64000
+	if i%2 == 1 {
+		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 12: 1, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}), "tcp", port
+	}
+	return netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)}), protocol, port
+}
+
+// bridgeRules returns a list of so many rules after those of connection
+// tracking, of which the last two accept the workloads, one a family.
+func bridgeRules(hosts [packet.Sides]*lab.Host, n int) string {
+	var b strings.Builder
+	b.WriteString("table inet bench {\n\tchain forward {\n\t\ttype filter hook forward priority 0; policy drop;\n")
+	b.WriteString("\t\tct state established,related accept\n\t\tct state invalid drop\n")
+	rule := func(src, dst netip.Addr, rest string) {
+		family := map[bool]string{true: "ip6", false: "ip"}[src.Is6()]
+		fmt.Fprintf(&b, "\t\t%s saddr %s %s daddr %s %s accept\n", family, src, family, dst, rest)
+	}
+	in, out := hosts[packet.Inside], hosts[packet.Outside]
+	for i := range n - 2 {
+		src, protocol, port := stranger(i)
+		rule(src, out.Addr(src.Is6()), fmt.Sprintf("%s dport %d", protocol, port))
+	}
+	for _, ipv6 := range []bool{false, true} {
+		rule(in.Addr(ipv6), out.Addr(ipv6), fmt.Sprintf("meta l4proto { tcp, udp } th dport { %d, %d }", datagramPort, streamPort))
+	}
+	b.WriteString("\t\tmeta l4proto ipv6-icmp accept\n\t}\n}\n")
+	return b.String()
+}
+
+// boxConfig returns the same policy, stateless: the last two rules accept the
+// workloads, one a direction.
+func boxConfig(hosts [packet.Sides]*lab.Host, mode string, n int) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s[fragments]\nmode = %q\n", middle.Sides, mode)
+	in, out := hosts[packet.Inside], hosts[packet.Outside]
+	for i := range n - 2 {
+		src, protocol, port := stranger(i)
+		fmt.Fprintf(&b, "[[rule]]\nname = \"stranger %d\"\naction = \"accept\"\nprotocol = %q\nsrc = %q\ndst = %q\ndst_port = %d\n",
+			i, protocol, src, out.Addr(src.Is6()), port)
+	}
+	for _, way := range []struct {
+		name, port string
+		src, dst   *lab.Host
+	}{{"there", "dst_port", in, out}, {"back", "src_port", out, in}} {
+		fmt.Fprintf(&b, "[[rule]]\nname = %q\naction = \"accept\"\nprotocol = [\"tcp\", \"udp\"]\nsrc = [%q, %q]\ndst = [%q, %q]\n%s = [%d, %d]\n",
+			way.name, way.src.IPv4, way.src.IPv6, way.dst.IPv4, way.dst.IPv6, way.port, datagramPort, streamPort)
+	}
+	return b.String()
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"fragwall/integration/middle"
+)
+
+// observer measures what a trial costs between begin and end.
+type observer struct {
+	box     *middle.Box // nil of the kernel's
+	others  middle.Foreign
+	start   time.Time
+	machine float64 // seconds of all CPUs so far
+	process float64
+
+	seconds    float64
+	machineCPU float64 // seconds of sender, middle and receiver together
+	boxCPU     float64 // seconds of fragwall's process
+	foreign    float64 // cores that other processes used
+}
+
+func (o *observer) begin() {
+	o.others, o.start, o.machine = middle.WatchForeign(), time.Now(), machineUse()
+	if o.box != nil {
+		o.process, _ = o.box.CPU()
+	}
+}
+
+func (o *observer) end() {
+	o.seconds = time.Since(o.start).Seconds()
+	o.foreign = o.others.Cores()
+	o.machineCPU = machineUse() - o.machine - o.foreign*o.seconds
+	if o.box != nil {
+		used, _ := o.box.CPU()
+		o.boxCPU = used - o.process
+	}
+}
+
+// machineUse returns the seconds that all CPUs were busy so far (proc(5), stat:
+// hundredths of user, nice, system, idle, iowait, irq, softirq).
+func machineUse() (seconds float64) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	for i, word := range strings.Fields(line)[1:] {
+		const idle, iowait, softirq = 3, 4, 6
+		if n, _ := strconv.Atoi(word); i != idle && i != iowait && i <= softirq {
+			seconds += float64(n) / 100
+		}
+	}
+	return seconds
+}

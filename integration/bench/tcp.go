@@ -1,0 +1,76 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+
+	"fragwall/packet"
+)
+
+// offloads are those of the hosts' interfaces that make one packet of many.
+var offloads = []string{"tso", "gso", "gro"}
+
+// switchOffloads turns them on or off at both hosts.
+func (p *spot) switchOffloads(on bool) error {
+	word := map[bool]string{true: "on", false: "off"}[on]
+	for _, h := range p.network.Hosts {
+		arguments := []string{"-K", h.NIC}
+		for _, o := range offloads {
+			arguments = append(arguments, o, word)
+		}
+		err := h.Do(func() error {
+			if out, err := exec.Command("ethtool", arguments...).CombinedOutput(); err != nil {
+				return fmt.Errorf("ethtool: %w: %s", err, out)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stream sends over one TCP connection with iperf3, whose first half second
+// does not count, and returns how many bytes came, and in how many seconds.
+func (p *spot) stream(seconds float64, o *observer) (bytes, took float64, err error) {
+	const slowStart = 0.5
+	in, out := p.network.Hosts[packet.Inside], p.network.Hosts[packet.Outside]
+	port := strconv.Itoa(streamPort)
+	server, err := launch(out, receiverCPU, "listening", "iperf3", "-s", "-1", "-p", port, "--forceflush")
+	if err == nil {
+		err = server.output.Await(server.ended)
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	o.begin()
+	client, err := launch(in, senderCPU, "", "iperf3", "-J", "-c", out.IPv4.String(), "-p", port,
+		"-O", fmt.Sprint(slowStart), "-t", fmt.Sprint(seconds), "--connect-timeout", "3000")
+	var text string
+	if err == nil {
+		text, err = client.wait()
+	}
+	o.end()
+	if err != nil {
+		_ = server.Process.Kill() // nobody will come
+		return 0, 0, errors.Join(err, <-server.ended)
+	}
+	if _, err := server.wait(); err != nil {
+		return 0, 0, err
+	}
+	var report struct {
+		End struct {
+			Received struct {
+				Bytes, Seconds float64
+			} `json:"sum_received"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &report); err != nil {
+		return 0, 0, fmt.Errorf("iperf3: %w: %s", err, text)
+	}
+	return report.End.Received.Bytes, report.End.Received.Seconds, nil
+}

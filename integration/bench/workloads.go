@@ -1,0 +1,113 @@
+package main
+
+// figure is what a trial found.
+type figure struct {
+	value   float64 // in the workload's unit
+	p99     float64 // of round trips, microseconds
+	loss    float64 // share of the datagrams sent
+	cpu     float64 // seconds a gigabyte, of sender, middle and receiver together
+	boxCPU  float64 // of fragwall's process
+	foreign float64 // cores that other processes used
+}
+
+// workload is what the hosts do.
+type workload struct {
+	name string
+	unit string
+	run  func(p *spot, seconds float64, o *observer) (figure, error)
+	// middles it goes over, and which are compared with which.
+	middles []spec
+	pairs   []pair
+}
+
+// pair compares one middle with another.
+type pair struct{ base, other spec }
+
+var (
+	withKernel = []pair{{kernel10, box10}}
+	withBoth   = []pair{{kernel10, box10}, {kernel10, validate10}}
+)
+
+// workloads are what `make bench-wire` measures.
+func workloads() []workload {
+	list := []workload{{
+		name: "UDP, 64 bytes", unit: "kpps",
+		run:     datagrams(false, 64, 1e-3),
+		middles: []spec{kernel10, box10, box100000, kernel1000, box1000},
+		pairs:   []pair{{kernel10, box10}, {kernel1000, box1000}, {box10, box100000}},
+	}}
+	for _, l := range []struct {
+		name string
+		ipv6 bool
+		size int
+	}{
+		{"UDP, 8,000 bytes in 6 fragments, IPv4", false, 8000},
+		{"UDP, 8,000 bytes in 6 fragments, IPv6", true, 8000},
+		{"UDP, 1,600 bytes in 2 fragments, IPv4", false, 1600},
+		{"UDP, 1,600 bytes in 2 fragments, IPv6", true, 1600},
+	} {
+		list = append(list, workload{
+			name: l.name, unit: "Gbit/s",
+			run:     datagrams(l.ipv6, l.size, float64(l.size)*8e-9),
+			middles: []spec{kernel10, box10, validate10},
+			pairs:   withBoth,
+		})
+	}
+	return append(list,
+		workload{name: "TCP, offloads on", unit: "Gbit/s", run: connection, middles: []spec{kernel10, box10}, pairs: withKernel},
+		workload{name: "TCP, offloads off", unit: "Gbit/s", run: segmentByHost, middles: []spec{kernel10, box10}, pairs: withKernel},
+		workload{name: "Round trip, 64 bytes", unit: "µs", run: roundTrip, middles: []spec{kernel10, box10}, pairs: withKernel},
+	)
+}
+
+// datagrams sends datagrams as fast as it goes. The value is how many came a
+// second, times scale: of the sender's time or the receiver's, whichever was
+// longer.
+func datagrams(ipv6 bool, size int, scale float64) func(*spot, float64, *observer) (figure, error) {
+	return func(p *spot, seconds float64, o *observer) (f figure, err error) {
+		sent, came, err := p.exchange("send", "receive", ipv6, size, seconds, o)
+		if err != nil || came.Datagrams == 0 {
+			return f, err
+		}
+		f.value = float64(came.Datagrams) / max(sent.Seconds, came.Seconds) * scale
+		f.loss = 1 - float64(came.Datagrams)/float64(sent.Datagrams)
+		o.costs(&f, float64(came.Datagrams)*float64(size))
+		return f, nil
+	}
+}
+
+// connection sends over a TCP connection.
+func connection(p *spot, seconds float64, o *observer) (f figure, err error) {
+	bytes, took, err := p.stream(seconds, o)
+	if err != nil {
+		return f, err
+	}
+	f.value = bytes * 8e-9 / took
+	// What came while the figures did not count cost, too.
+	o.costs(&f, bytes*o.seconds/took)
+	return f, nil
+}
+
+// segmentByHost is connection where the hosts cut the stream into packets
+// themselves.
+func segmentByHost(p *spot, seconds float64, o *observer) (f figure, err error) {
+	if err := p.switchOffloads(false); err != nil {
+		return f, err
+	}
+	if f, err = connection(p, seconds, o); err != nil {
+		return f, err
+	}
+	return f, p.switchOffloads(true)
+}
+
+// roundTrip has datagrams sent back.
+func roundTrip(p *spot, seconds float64, o *observer) (f figure, err error) {
+	sent, _, err := p.exchange("ping", "echo", false, 64, seconds, o)
+	f.value, f.p99 = sent.P50, sent.P99
+	return f, err
+}
+
+// costs notes what so many bytes cost.
+func (o *observer) costs(f *figure, bytes float64) {
+	f.cpu, f.boxCPU = o.machineCPU/bytes*1e9, o.boxCPU/bytes*1e9
+}
