@@ -83,6 +83,9 @@ const (
 	// FragmentShed: it came while the box was behind, from a source that had sent
 	// no datagram that was accepted, or too few for so many fragments.
 	FragmentShed
+	// FragmentSuperseded: its datagram was not whole when the sender used the
+	// identification again, after so many others that it can't mean the same.
+	FragmentSuperseded
 	// FragmentDisagreement: the table and gVisor did not agree on whether the
 	// datagram was whole.
 	FragmentDisagreement
@@ -155,6 +158,7 @@ var reasonNames = [Reasons]string{
 	FragmentTimeout:             "fragment_timeout",
 	FragmentEvicted:             "fragment_evicted",
 	FragmentShed:                "fragment_shed",
+	FragmentSuperseded:          "fragment_superseded",
 	FragmentDisagreement:        "fragment_disagreement",
 	FragmentECN:                 "fragment_ecn",
 	FragmentMode:                "fragment_mode",

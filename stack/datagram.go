@@ -22,6 +22,7 @@ type Datagram struct {
 	poisoned bool // given up: it keeps its key from being used until the deadline
 	bytes    int  // memory it is charged with
 	load     *load
+	begun    uint64 // how many its source had begun with it
 	links    [lists]links
 
 	extent

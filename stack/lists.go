@@ -45,9 +45,10 @@ func (l *list) remove(d *Datagram) {
 // load is what one source has in waiting.
 type load struct {
 	source    source
-	weight    int  // bytes, see shard.slot
-	datagrams list // byArrival
-	rank      int  // its place in the heap, or light
+	weight    int    // bytes, see shard.slot
+	datagrams list   // byArrival
+	begun     uint64 // datagrams since there was nothing in waiting
+	rank      int    // its place in the heap, or light
 }
 
 // light is the rank of a load that is not in the heap.

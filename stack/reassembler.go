@@ -35,6 +35,10 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k, from, now)
+	if d.superseded() {
+		s.discard(d, packet.FragmentSuperseded)
+		d = s.find(k, from, now)
+	}
 	if d.poisoned {
 		return nil, packet.FragmentPoisoned
 	}
@@ -65,6 +69,22 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 		return nil, packet.Passed
 	}
 	return s.finish(d), packet.Passed
+}
+
+// reuse is after how many others of its source a datagram that is not whole
+// counts as lost when its identification comes again. In IPv4 that has 16 bits,
+// so a sender of 60,000 datagrams a second comes back to each before they have
+// their deadline thirty times (RFC 4963 §2): what has lost a fragment once, or
+// contradicted itself, would take one of the sender's datagrams after another
+// along. It is half of the identifications, since others may send from the
+// prefix too, and not all that a host numbers comes in fragments.
+const reuse = 1 << 15
+
+// superseded reports whether the identification of a datagram stands for
+// another one by now. Nothing of the old one has left or will, so that the new
+// one can't overlap it at the receiver.
+func (d *Datagram) superseded() bool {
+	return d.family == familyIPv4 && d.load.begun-d.begun >= reuse
 }
 
 // place finds where among the others a fragment belongs, or why it has no

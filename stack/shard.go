@@ -73,8 +73,10 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 		s.sources[from] = l
 	}
 	s.number++
+	l.begun++
 	d := datagrams.Get().(*Datagram)
 	d.key, d.number, d.family, d.load = k, s.number, k.family, l
+	d.begun = l.begun
 	d.deadline = now.Add(s.options.timeout(k.family))
 	s.waiting[k] = d
 	s.deadlines[d.family].push(d)
