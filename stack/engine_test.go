@@ -84,10 +84,12 @@ func TestPiecesAreFew(t *testing.T) {
 	}{
 		{"two of 8 bytes", 8, 16, 2},
 		{"three of 8 bytes", 8, 24, 2},
-		{"8,190 of 8 bytes", 8, 65520, 65},
-		{"just so that two don't fit a piece", 520, 65000, 125},
-		{"of an MTU of 576", 552, 65136, 118},
-		{"of Ethernet", 1480, 65120, 44},
+		{"8,190 of 8 bytes", 8, 65520, 5},
+		{"just so that two are not copied together", 520, 65000, 5},
+		{"of an MTU of 576", 552, 65136, 6},
+		{"of Ethernet", 1480, 65120, 5},
+		{"just so that two don't fit a piece", 8200, 65600 - 8200, 7},
+		{"larger than a piece", 20000, 60000, 3},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,10 +101,10 @@ func TestPiecesAreFew(t *testing.T) {
 			pieces, at := 0, 0
 			for len(fragments) > 0 {
 				p, n := nextPiece(familyIPv4, fragments)
-				if p.offset != at || p.more != fragments[n-1].more || p.data.Size() != n*tt.length {
+				if p.offset != at || p.more != fragments[n-1].more || p.data.Size() != int64(n*tt.length) {
 					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, p.offset, p.data.Size(), n)
 				}
-				if string(p.data.AsSlice()) != string(body[at:][:p.data.Size()]) {
+				if string(p.data.Flatten()) != string(body[at:][:p.data.Size()]) {
 					t.Fatalf("piece %d has other bytes", pieces)
 				}
 				p.data.Release()
