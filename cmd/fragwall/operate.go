@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -127,18 +128,25 @@ func (o *operator) begin(ctx context.Context, b *box, k *controls) {
 }
 
 // confine takes from the process what it does not need any more: all that is
-// to be opened is open.
-func (o *operator) confine() {
-	plan := confine.Plan{Remove: []string{socketDirectory()}}
+// to be opened is open. The plan is of what it needs besides what every box
+// does.
+func (o *operator) confine(plan confine.Plan) {
+	plan.Remove = append(plan.Remove, socketDirectory())
 	if o.controls.socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
 	}
 	for _, file := range append([]string{o.reloader.path}, o.config.Files...) {
-		dir := filepath.Dir(file)
+		plan.Read = append(plan.Read, filepath.Dir(file))
+		if target, err := filepath.EvalSymlinks(file); err == nil {
+			plan.Read = append(plan.Read, filepath.Dir(target))
+		}
+	}
+	slices.Sort(plan.Read)
+	plan.Read = slices.Compact(plan.Read)
+	for _, dir := range plan.Read {
 		if shared := filepath.Clean(dir); shared == "/" || shared == "/etc" {
 			o.log.Warn("all files beside the configuration stay readable to the process: give it a directory of its own", "directory", dir)
 		}
-		plan.Read = append(plan.Read, dir)
 	}
 	confine.Apply(plan, o.log)
 }

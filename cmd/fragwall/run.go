@@ -5,6 +5,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/confine"
 )
 
 func newRunCommand() *cobra.Command {
@@ -33,7 +35,7 @@ rules again. SIGUSR1 prints the counters.`,
 			goFirst()
 			o.begin(ctx, b, k)
 			o.helpers.Go(func() { b.watchNICs(ctx, config, o.log) })
-			o.confine()
+			o.confine(confine.Plan{})
 			o.ready("inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
 		})
 		stop()

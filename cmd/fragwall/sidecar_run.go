@@ -7,10 +7,12 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/packet"
 	"fragwall/rules"
 	"fragwall/tun"
@@ -61,6 +63,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	if err = s.take(); err == nil {
 		control, quit := context.WithCancel(ctx)
 		s.begin(control, s.box, s.controls)
+		s.operator.confine(s.needs())
 		s.ready("nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
 			"moved", s.state.Summary(), "policy", s.config.Summary())
 		select {
@@ -74,6 +77,12 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	err = errors.Join(err, s.putBack())
 	stop()
 	return errors.Join(err, <-ended)
+}
+
+// needs is what putting back takes: the kept state, and a TAP by which the
+// kernel learns its routes again.
+func (s *sidecar) needs() confine.Plan {
+	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
 }
 
 // adopt gives the configuration the NIC's MTU.

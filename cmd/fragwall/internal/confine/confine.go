@@ -20,6 +20,8 @@ type Plan struct {
 	Read   []string // directories beneath which files may be read
 	Remove []string // directories beneath which files may be removed
 	Keep   []string // directories beneath which files may be read, written, made and removed
+	// Devices may be opened and set up, as TAPs are made by /dev/net/tun.
+	Devices []string
 }
 
 // kernelSettings is where teardown sets back what the set-up changed.
@@ -89,10 +91,11 @@ func onAll(call, first, second uintptr) error {
 
 // What may be done beneath the directories of a plan.
 const (
-	reading  = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
-	removing = landlock.AccessFSSet(ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
-	setting  = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate)
-	keeping  = reading | removing | setting | landlock.AccessFSSet(ll.AccessFSMakeReg|ll.AccessFSMakeDir)
+	reading   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
+	removing  = landlock.AccessFSSet(ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
+	setting   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate)
+	operating = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSIoctlDev)
+	keeping   = reading | removing | setting | landlock.AccessFSSet(ll.AccessFSMakeReg|ll.AccessFSMakeDir)
 )
 
 // restrictFiles leaves the process the files of the plan. Signals are left
@@ -101,7 +104,10 @@ func (p Plan) restrictFiles() error {
 	if _, err := ll.LandlockGetABIVersion(); err != nil {
 		return fmt.Errorf("the kernel has no Landlock: %w", err)
 	}
-	rules := []landlock.Rule{landlock.PathAccess(setting, existing(kernelSettings)...)}
+	rules := []landlock.Rule{
+		landlock.PathAccess(reading|setting, existing(kernelSettings)...),
+		landlock.PathAccess(operating, existing(p.Devices...)...),
+	}
 	for access, directories := range map[landlock.AccessFSSet][]string{reading: p.Read, removing: p.Remove, keeping: p.Keep} {
 		rules = append(rules, landlock.PathAccess(access, existing(directories...)...))
 	}

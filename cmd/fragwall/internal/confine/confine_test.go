@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -77,7 +78,7 @@ func tryEverything(dir string) int {
 	}
 	var log bytes.Buffer
 	confine.Apply(confine.Plan{
-		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")},
+		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")}, Devices: []string{"/dev/net/tun"},
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	close(release)
 	try(dir, failures)
@@ -151,6 +152,15 @@ func once(dir string, l net.Listener, failures chan<- error) {
 		if err != nil {
 			failures <- err
 		}
+	}
+	if tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
+		var features uint32
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, tun.Fd(), unix.TUNGETFEATURES, uintptr(unsafe.Pointer(&features))); errno != 0 {
+			failures <- fmt.Errorf("features of tun: %w", errno)
+		}
+		_ = tun.Close()
+	} else if errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0 {
+		failures <- err
 	}
 	if c, err := net.Dial("tcp", l.Addr().String()); !errors.Is(err, fs.ErrPermission) {
 		failures <- fmt.Errorf("connect: %v, %v", c, err)
