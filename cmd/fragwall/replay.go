@@ -75,7 +75,7 @@ func newReplayCommand() *cobra.Command {
 	for side := range packet.Side(packet.Sides) {
 		c.Flags().IntVar(&f.interfaces[side], interfaceFlag(side), unmapped,
 			fmt.Sprintf("`number` of the interface whose frames came in by the %v", side))
-		c.Flags().Lookup(interfaceFlag(side)).DefValue = ""
+		c.Flags().Lookup(interfaceFlag(side)).DefValue = "0" // which the help leaves out
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		f.config, f.input = *path, args[0]
