@@ -52,6 +52,10 @@ func (b *box) end(t *testing.T) {
 	}
 }
 
+// tolerated is how many pings may get no answer. On an idle machine it is one
+// at most; a busy one loses some to its own scheduling.
+const tolerated = 5
+
 // TestSidecar moves in and out while a ping goes each way a hundred times a
 // second, and TCP connections are open.
 func TestSidecar(t *testing.T) {
@@ -67,7 +71,7 @@ func TestSidecar(t *testing.T) {
 				}
 				b := p.startSidecar(t, strings.Replace(sidecarRules, `tap = "fw-out"`, "tap = \"fw-out\"\nnic = \"eth0\"\njoin = \""+join+"\"", 1), t.TempDir())
 				for i, ping := range pings {
-					if lost := ping.wait(t); len(lost) > 1 {
+					if lost := ping.wait(t); len(lost) > tolerated {
 						t.Errorf("ping %d: lost %v", i, lost)
 					}
 				}
