@@ -22,9 +22,10 @@ type grower struct {
 }
 
 // newTree returns the tree of rules, given besides by the classes that each
-// matches by in each dimension, of which there are so many.
-func newTree(rules []Rule, sets [][dimensions][]run, classes [dimensions]uint32) *tree {
-	t := &tree{boxes: make([]box, len(sets)), sets: sets, leaves: []entry{0}}
+// matches by in each dimension, of which there are so many. All rules with
+// ports match by the class apart.
+func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]uint32) *tree {
+	t := &tree{boxes: make([]box, len(sets)), sets: sets, apart: apart, leaves: []entry{0}}
 	// Far more than policies take; it bounds the memory of those made to
 	// overlap in every way, whose lookup then compares more rules one by one.
 	g := grower{tree: t, classes: classes, room: 100*len(sets) + 1<<16, known: make(map[string]ref)}
@@ -56,12 +57,16 @@ func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bo
 		if len(runs) == 0 {
 			return 0, false
 		}
+		if runs[0] != (run{0, g.classes[d] - 1}) {
+			e |= 1 << d
+		}
+		if last := len(runs) - 1; last > 0 && runs[last] == (run{g.apart[d], g.apart[d]}) {
+			b.apart |= 1 << d
+			runs = runs[:last]
+		}
 		b.within[d] = run{runs[0].Lo, runs[len(runs)-1].Hi}
 		if len(runs) > 1 {
 			b.gaps |= 1 << d
-		}
-		if runs[0] != (run{0, g.classes[d] - 1}) {
-			e |= 1 << d
 		}
 	}
 	return e, true

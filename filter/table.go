@@ -105,7 +105,8 @@ func (t *Table) classify() {
 	t.protocol = [256]uint32(number(dimProtocol, protocol, 256))
 	t.vlan = number(dimVLAN, vlan, vlans)
 	t.origin = [origins]uint32(number(dimOrigin, origin, origins))
-	t.tree = newTree(rules, sets, classes)
+	apart := [dimensions]uint32{dimFirst: t.first[fieldTruncatedPorts], dimSecond: t.second[fieldTruncatedPorts]}
+	t.tree = newTree(rules, sets, classes, apart)
 }
 
 // inherit takes over the flows, and the counters of rules by their names,

@@ -9,12 +9,9 @@ import "slices"
 // stand in a tree of their own beside it, the rest, so a lookup may follow
 // several ways, and the first rule found on any of them counts.
 //
-// Why a tree: ns a lookup among 10, 1,000, 10,000 and 100,000 mixed rules, the
-// fastest of three runs on two busy cores, of the tree 135, 227, 502 and 431,
-// of bit vectors 351, 604, 1,998 in 54 MiB (which grow as the square of the
-// rules), of tuple-space search 580, 15,113, 33,094 and 153,621; it is as fast
-// as the tree only where all rules are of one kind (hosts: 531, the tree 663).
-// go test ./filter -run '^$' -bench Shapes
+// Of 10, 1,000 and 10,000 mixed rules, ns a lookup: the tree 64, 64, 98 (of 100,000: 110);
+// bit vectors 95, 212, 432 in 54 MiB, as the square of the rules; tuple-space search 220,
+// 7,200, 11,500, the fastest only where all rules are alike (BenchmarkShapes).
 //
 // Where rules overlap in every way, the tree gives up telling them apart and
 // compares one by one: it never takes more than a list would
@@ -27,6 +24,7 @@ type tree struct {
 	leaves []entry  // each a count and as many entries
 	boxes  []box    // by rule
 	sets   [][dimensions][]run
+	apart  [dimensions]uint32 // the class of ports that a datagram is too short to hold
 }
 
 // ref is a node's number; with leafBit, where a leaf begins; or, with both
@@ -72,10 +70,11 @@ func (e entry) mask() uint32 { return uint32(e) & wholeMask }
 type box struct {
 	within  [dimensions]run
 	gaps    uint8  // dimensions with classes between those that it doesn't match by
+	apart   uint8  // dimensions in which it also matches by the tree's class apart
 	action  Action // the rule's
 	needs   uint8  // needPorts or needICMP
 	limited bool
-	_       [4]uint8
+	_       [3]uint8
 }
 
 // What a rule needs of the transport header.
@@ -158,7 +157,8 @@ func (t *tree) matches(rule, mask uint32, k *key) bool {
 	}
 	b := &t.boxes[rule]
 	for d := range b.within {
-		if w := b.within[d]; mask>>d&1 != 0 && k[d]-w.Lo > w.Hi-w.Lo {
+		w := b.within[d]
+		if mask>>d&1 != 0 && k[d]-w.Lo > w.Hi-w.Lo && (b.apart>>d&1 == 0 || k[d] != t.apart[d]) {
 			return false
 		}
 	}
