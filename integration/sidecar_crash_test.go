@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -36,6 +37,18 @@ func (p *pod) putBack(t *testing.T, state string) {
 	if len(left) > 0 {
 		t.Errorf("left in the directory of states: %v", left)
 	}
+	// The TAPs of a process that was killed go in the kernel's own time.
+	eventually(t, func() error {
+		return p.workload.Do(func() error {
+			links, err := netlink.LinkList()
+			for _, l := range links {
+				if l.Type() == "tuntap" {
+					err = errors.Join(err, fmt.Errorf("%s is still there", l.Attrs().Name))
+				}
+			}
+			return err
+		})
+	})
 }
 
 // TestSidecarKilled kills it. The pod is cut off, until the next one starts,

@@ -10,7 +10,8 @@
 // system call and moves no byte between read and write; [Plain] with a system
 // call a frame, where io_uring is missing or forbidden. [Memory] is a device
 // for tests. songgao/water opens plain TAPs, vishvananda/netlink those with
-// virtio-net headers.
+// virtio-net headers, whose frames leave on NAPI threads of the kernel's where
+// it lets us have them.
 //
 // With offload, frames carry what was left for the NIC to do, and one may
 // stand for many packets; see [Offload].

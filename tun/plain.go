@@ -1,7 +1,6 @@
 package tun
 
 import (
-	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +13,7 @@ type plain struct {
 	gate           *gate
 
 	writer
+	backlog backlog
 	buffers [][]byte // one a frame of a batch: header and frame
 	frames  []Frame  // lent
 }
@@ -34,7 +34,7 @@ func Plain(from, to *TAP) ([]Lane, error) {
 		if err != nil {
 			return nil, closeAll(lanes, err)
 		}
-		p := &plain{name: from.Name + " to " + to.Name, from: from.Name, to: to.Name, in: q[0], out: q[1], gate: g}
+		p := &plain{name: from.Name + " to " + to.Name, from: from.Name, to: to.Name, in: q[0], out: q[1], gate: g, backlog: to.newBacklog(q[1], g)}
 		if from.Offload {
 			p.head = headerSize
 		}
@@ -84,7 +84,7 @@ func (p *plain) Read() ([]Frame, error) {
 		if len(p.frames) > 0 {
 			return p.frames, nil
 		}
-		if err := p.wait(p.in, unix.POLLIN); err != nil {
+		if err := p.gate.waitToRead(p.in); err != nil {
 			return nil, failure("read", p.from, p.gate.leave(err))
 		}
 	}
@@ -121,15 +121,6 @@ func lend(b []byte, head int) Frame {
 	return f
 }
 
-// wait blocks until a descriptor is ready or the lane closed.
-func (p *plain) wait(fd int, events int16) error {
-	fds := [...]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(p.gate.wake), Events: unix.POLLIN}}
-	if _, err := unix.Poll(fds[:], -1); err != nil && err != unix.EINTR {
-		return fmt.Errorf("poll: %w", err)
-	}
-	return nil
-}
-
 // Write implements [Lane].
 func (p *plain) Write(frames []Frame) (refused int, err error) {
 	if err := p.gate.end; err != nil {
@@ -148,13 +139,16 @@ func (p *plain) Write(frames []Frame) (refused int, err error) {
 
 // put writes one frame, for which it waits until there is room.
 func (p *plain) put(f *Frame) error {
+	if err := p.backlog.take(f); err != nil {
+		return err
+	}
 	for {
 		err := p.tryPut(f)
 		switch {
 		case err == unix.EAGAIN && p.gate.closing.Load():
 			return ErrClosed
 		case err == unix.EAGAIN:
-			if err := p.wait(p.out, unix.POLLOUT); err != nil {
+			if err := p.gate.waitToWrite(p.out); err != nil {
 				return err
 			}
 		case err != unix.EINTR:

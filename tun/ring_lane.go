@@ -30,6 +30,7 @@ type ringLane struct {
 	pool           *pool
 	in             int // descriptor of what the lane reads
 	writer             // of replies
+	backlog        backlog
 
 	lent, ready ringBatch // given out, and read in the meantime
 	reading     bool      // the multishot read goes on
@@ -101,7 +102,7 @@ func Ring(from, to *TAP) ([]Lane, error) {
 		if from.Offload {
 			l.head = headerSize
 		}
-		if err := l.open(q, l.head+from.frameSize()); err != nil {
+		if err := l.open(q, l.head+from.frameSize(), to); err != nil {
 			return nil, closeAll(lanes, err)
 		}
 		lanes = append(lanes, l)
@@ -111,7 +112,7 @@ func Ring(from, to *TAP) ([]Lane, error) {
 
 // open makes what the lane needs. It submits nothing: that is for the thread
 // which reads.
-func (l *ringLane) open(files [2]int, frameSize int) (err error) {
+func (l *ringLane) open(files [2]int, frameSize int, to *TAP) (err error) {
 	if l.ring, err = newRing(ringSubmissions, ringCompletions); err != nil {
 		return err
 	}
@@ -134,6 +135,7 @@ func (l *ringLane) open(files [2]int, frameSize int) (err error) {
 		return errors.Join(err, l.free())
 	}
 	l.gate.free = l.free
+	l.backlog = to.newBacklog(files[fileOut], l.gate)
 	return nil
 }
 
@@ -265,9 +267,14 @@ func (l *ringLane) Write(frames []Frame) (refused int, err error) {
 	}
 	l.refused, l.writeErr = 0, nil
 	for len(frames) > 0 {
-		n := min(len(frames), ringWrites)
-		for i := range frames[:n] {
-			l.put(&frames[i], i)
+		n := 0
+		for n < min(len(frames), ringWrites) && (n == 0 || !l.backlog.full()) {
+			if err := l.backlog.take(&frames[n]); err != nil {
+				l.refuse(err)
+				return l.refused + len(frames) - 1, l.writeErr
+			}
+			l.put(&frames[n], n)
+			n++
 		}
 		l.writing = n
 		l.settle()

@@ -28,7 +28,9 @@ type TAPConfig struct {
 // lanes: [Ring] or [Plain].
 type TAP struct {
 	TAPConfig
-	queues []int // descriptors, not blocking
+	queues   []int // descriptors, not blocking
+	threaded bool  // it has NAPI threads
+	why      error // it was to have them, and has not
 }
 
 // queueLength is how many frames each queue of a TAP holds while nobody reads:
@@ -44,8 +46,15 @@ func OpenTAP(c TAPConfig) (*TAP, error) {
 	if !freed(c.Name) {
 		return nil, fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", c.Name, ErrExists)
 	}
-	t := &TAP{TAPConfig: c}
-	if err := t.open(); err != nil {
+	t := &TAP{TAPConfig: c, threaded: c.Offload}
+	err := t.open()
+	if errors.Is(err, errNoThreads) {
+		t.threaded, t.why = false, err
+		if err = t.Close(); err == nil {
+			err = t.open()
+		}
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open tap %q: %w", c.Name, explain(err)), t.Close())
 	}
 	return t, nil
@@ -69,6 +78,10 @@ func freed(name string) bool {
 		}
 	}
 }
+
+// WithoutThreads says why the kernel has no threads of its own for what is
+// written to a TAP with offload, which the lane's then does; nil where it has.
+func (t *TAP) WithoutThreads() error { return t.why }
 
 func (t *TAP) open() error {
 	files, err := t.openQueues()
@@ -101,6 +114,11 @@ func (t *TAP) open() error {
 	if err := silence(link); err != nil {
 		return err
 	}
+	if t.threaded {
+		if err := t.startThreads(link); err != nil {
+			return err
+		}
+	}
 	return netlink.LinkSetUp(link)
 }
 
@@ -122,6 +140,9 @@ func (t *TAP) openQueues() (files []*os.File, err error) {
 		}
 		if t.Queues > 1 {
 			link.Flags |= netlink.TUNTAP_MULTI_QUEUE
+		}
+		if t.threaded {
+			link.Flags |= unix.IFF_NAPI
 		}
 		err := netlink.LinkAdd(link)
 		return link.Fds, err

@@ -41,6 +41,11 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
 		}
 	}
+	for _, t := range b.taps {
+		if err := t.WithoutThreads(); err != nil {
+			log.Info("the kernel has no threads for what a tap sends: the lanes send it", "error", err)
+		}
+	}
 	if err := b.connect(log); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
