@@ -32,7 +32,6 @@ rules again. SIGUSR1 prints the counters.`,
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
 		err = serve(ctx, config, o.log, o.events, func(b *box) {
-			goFirst()
 			o.begin(ctx, b, k)
 			o.helpers.Go(func() { b.watchNICs(ctx, config, o.log) })
 			o.confine(confine.Plan{})

@@ -6,8 +6,6 @@ import (
 	"runtime"
 	"strconv"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // monitorSlack is how late the kernel may wake the runtime's monitor.
@@ -49,23 +47,4 @@ func threads() (numbers []int) {
 		}
 	}
 	return numbers
-}
-
-// The nice value of all threads, where nobody chose another (nice(2)).
-const (
-	usualNice = 0
-	eagerNice = -10
-)
-
-// goFirst has the box run before other programs: the kernel's own bridge works
-// in interrupts, before everything, and a box that waits for its turn loses
-// what does not fit its queue. Threads begin with the value of who starts them.
-// Without CAP_SYS_NICE all stays as it was, and works.
-func goFirst() {
-	for _, thread := range threads() {
-		// The system call returns 20 less the value.
-		if n, err := unix.Getpriority(unix.PRIO_PROCESS, thread); err == nil && 20-n == usualNice {
-			_ = unix.Setpriority(unix.PRIO_PROCESS, thread, eagerNice)
-		}
-	}
 }
