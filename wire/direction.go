@@ -50,7 +50,7 @@ type direction struct {
 	parsed    packet.Parsed
 	datagram  filter.Datagram   // of parsed
 	timed     bool              // the time of this batch was asked for
-	time      time.Duration     // of this batch
+	time      time.Time         // of this batch
 	batches   int               // since the last one that was timed
 	bytes     int               // of the frames that came in with this batch
 	accepted  []tun.Frame       // of this batch, to be written
@@ -194,14 +194,17 @@ func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	}
 }
 
-// elapsed is the policy's clock. All of a batch came at one time, which is
-// asked for once at most, and not at all if nothing depends on it.
-func (d *direction) elapsed() time.Duration {
+// arrival is when the batch came: all of it at one time, which is asked for
+// once at most, and not at all if nothing depends on it.
+func (d *direction) arrival() time.Time {
 	if !d.timed {
-		d.timed, d.time = true, d.now().Sub(d.started)
+		d.timed, d.time = true, d.now()
 	}
 	return d.time
 }
+
+// elapsed is the policy's clock.
+func (d *direction) elapsed() time.Duration { return d.arrival().Sub(d.started) }
 
 // flush writes what was accepted and releases what it stood in. That the
 // egress device refuses a frame, as it does while its link is down, is

@@ -60,7 +60,7 @@ func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
 
 // reassemble takes in a fragment, and judges its datagram if that is whole.
 func (d *direction) reassemble(f *tun.Frame) {
-	datagram, why := d.reassembler.Add(f.Data, &d.parsed, d.from, d.now())
+	datagram, why := d.reassembler.Add(f.Data, &d.parsed, d.from, d.arrival())
 	switch {
 	case why != packet.Passed:
 		d.drop(f, why)
@@ -127,7 +127,7 @@ func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
 // its first is known and lets it pass.
 func (d *direction) validate(f *tun.Frame) {
 	d.first, d.fragment = nil, f.Data
-	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.now(), d.judgesFirst)
+	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.arrival(), d.judgesFirst)
 	switch {
 	case d.first != nil:
 		d.settle(f, *d.first, true)
