@@ -51,7 +51,8 @@ type operator struct {
 	notify *notifier
 
 	reloader *reloader
-	signals  chan os.Signal // SIGUSR1 and SIGHUP
+	tells    chan os.Signal // SIGUSR1
+	reloads  chan os.Signal // SIGHUP; apart, so that neither takes the place of the other
 	controls *controls
 	started  time.Time
 	flows    atomic.Bool // frames do
@@ -76,8 +77,9 @@ func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator
 		events: events.NewRecorder(handler, config.Log.Drops), started: time.Now(), hush: func() {},
 	}
 	o.notify = openNotifier(o.log)
-	o.signals = make(chan os.Signal, 1)
-	signal.Notify(o.signals, syscall.SIGUSR1, syscall.SIGHUP)
+	o.tells, o.reloads = make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(o.tells, syscall.SIGUSR1)
+	signal.Notify(o.reloads, syscall.SIGHUP)
 	o.reloader = &reloader{path: path, log: o.log, config: config, since: o.started, apply: o.apply}
 	return o, nil
 }
@@ -159,9 +161,8 @@ func (o *operator) ready(about ...any) {
 }
 
 // end waits for all that begin started, whose ctx is done, and prints the
-// counters.
+// counters. Signals that come later find nobody, and end nothing.
 func (o *operator) end() {
-	signal.Stop(o.signals)
 	o.flows.Store(false)
 	o.helpers.Wait()
 	o.hush()
@@ -253,11 +254,9 @@ func (o *operator) reload() outcome {
 func (o *operator) answer(ctx context.Context) {
 	for {
 		select {
-		case s := <-o.signals:
-			if s == syscall.SIGHUP {
-				o.reload()
-				continue
-			}
+		case <-o.reloads:
+			o.reload()
+		case <-o.tells:
 			_ = writeCounters(o.stderr, o.box.Bump)
 		case <-ctx.Done():
 			o.flows.Store(false)
