@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"fmt"
 	"os"
 	"strings"
 	"syscall"
@@ -76,8 +77,26 @@ func TestLogDiskFull(t *testing.T) {
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	must(t, err)
 	defer full.Close()
-	p := launchInto(t, n.Middle, full, "run", "-c", configure(t, devices+onePort+"[log]\ndrops = \"all\"\n"))
+	withLog(t, n, full)
+}
+
+// TestLogNobodyReads has the log's reader gone, as one who was killed is.
+func TestLogNobodyReads(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	must(t, r.Close())
+	defer w.Close()
+	withLog(t, newNetwork(t), w)
+}
+
+// withLog has the wire be a wire whatever becomes of its log.
+func withLog(t *testing.T, n *lab.Network, log *os.File) {
+	t.Helper()
+	p := launchInto(t, n.Middle, log, "run", "-c", configure(t, devices+onePort+"[log]\ndrops = \"all\"\n"))
 	eventually(t, func() error {
+		if p.hasEnded() {
+			return fmt.Errorf("ended with %d", p.code)
+		}
 		_, err := ask(n.Middle, "/readyz")
 		return err
 	})
@@ -87,7 +106,7 @@ func TestLogDiskFull(t *testing.T) {
 		must(t, err)
 	}
 	body := packettest.Body(4000)
-	_, err = client.WriteToUDPAddrPort(body, address(server))
+	_, err := client.WriteToUDPAddrPort(body, address(server))
 	must(t, err)
 	arrive(t, server, body)
 	if metrics := fetch(t, n.Middle, "/metrics"); !strings.Contains(metrics, "fragwall_ready 1\n") {

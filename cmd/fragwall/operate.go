@@ -80,6 +80,7 @@ func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator
 	o.tells, o.reloads = make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(o.tells, syscall.SIGUSR1)
 	signal.Notify(o.reloads, syscall.SIGHUP)
+	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more
 	o.reloader = &reloader{path: path, log: o.log, config: config, since: o.started, apply: o.apply}
 	return o, nil
 }
