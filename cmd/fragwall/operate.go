@@ -67,7 +67,7 @@ type operator struct {
 func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator, error) {
 	token, err := readToken(config.Status.TokenFile)
 	if err != nil {
-		return nil, err
+		return nil, &usageError{fmt.Errorf("status.token_file: %w", err)}
 	}
 	level := new(slog.LevelVar)
 	level.Set(config.Log.Level)
@@ -104,11 +104,11 @@ func readToken(path string) (string, error) {
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("status.token_file: %w", err)
+		return "", err
 	}
 	token := bytes.TrimSpace(text)
 	if len(token) < minToken {
-		return "", fmt.Errorf("status.token_file: %q holds %d bytes; want a token of at least %d", path, len(token), minToken)
+		return "", fmt.Errorf("%q holds %d bytes; want a token of at least %d", path, len(token), minToken)
 	}
 	return string(token), nil
 }

@@ -45,7 +45,7 @@ frames of both sides, what waits, and what the rules decided on.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		token, err := readToken(f.tokenFile)
 		if err != nil {
-			return err
+			return &usageError{fmt.Errorf("--token-file: %w", err)}
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()

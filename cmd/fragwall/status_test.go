@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -80,7 +81,8 @@ func TestStatusCommand(t *testing.T) {
 		{"json", []string{"--address", address, "--json"}, 0, `"received_frames":1434567`, ""},
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
-		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, 1, "", "want a token of at least 16"},
+		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exitUsage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
+		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "--token-file: open "},
 		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
 		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},
 	} {
