@@ -163,9 +163,26 @@ func explain(w io.Writer, config *rules.Config, d *filter.Datagram) error {
 		fmt.Fprintf(&text, "%s: policy.neighbor_discovery (%s) decides, before any rule\n", config.Policy.NeighborDiscovery, config.File)
 	default:
 		explainRules(&text, config, d)
+		if d.Fragmented {
+			text.WriteString(explainRest(config))
+		}
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// explainRest tells what becomes of a datagram's other fragments in the modes
+// where that is not what becomes of the first.
+func explainRest(config *rules.Config) string {
+	rest := "pass unjudged"
+	switch config.Fragments.Mode {
+	case packet.ModeFirstAcceptRest:
+	case packet.ModeFirstDropRest:
+		rest = "are dropped"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("  its first fragment alone: the others %s (fragments.mode, %s)\n", rest, config.File)
 }
 
 // explainRules tells the verdict of the rules.

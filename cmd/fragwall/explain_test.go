@@ -130,4 +130,14 @@ func TestExplainUsesTheMode(t *testing.T) {
 	if stdout, stderr, code := runCommand(t, strings.Fields(args)...); !strings.Contains(stdout, "accept: rule") || code != 0 {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
+	for mode, rest := range map[string]string{
+		"first-accept-rest": "  its first fragment alone: the others pass unjudged (fragments.mode, x.toml)\n",
+		"first-drop-rest":   "  its first fragment alone: the others are dropped (fragments.mode, x.toml)\n",
+		"validate":          "(x.toml:8) is the first that matches\n",
+	} {
+		write(t, "x.toml", explained+"[fragments]\nmode = \""+mode+"\"\n")
+		if stdout, stderr, code := runCommand(t, append(strings.Fields(args), "--fragmented")...); !strings.HasSuffix(stdout, rest) || code != 0 {
+			t.Errorf("%s: exit %d\n%s%s", mode, code, stdout, stderr)
+		}
+	}
 }
