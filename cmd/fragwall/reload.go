@@ -54,8 +54,9 @@ type reloader struct {
 	apply func(*rules.Config)
 	log   *slog.Logger
 
-	mu sync.Mutex
-	// mu guards:
+	reloading sync.Mutex // held while one reads, for which nobody else waits
+	mu        sync.Mutex
+	// mu guards, and only who reloads changes:
 	config   *rules.Config // in force
 	since    time.Time
 	reloads  int
@@ -87,8 +88,8 @@ func (r *reloader) file() outcome {
 // reload puts the policy of the file in force, or leaves all as it is, and
 // tells the log.
 func (r *reloader) reload() outcome {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
 	next, err := rules.Load(r.path)
 	if err == nil {
 		if keys := r.config.Fixed(next); len(keys) > 0 {
@@ -99,12 +100,16 @@ func (r *reloader) reload() outcome {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
 			r.log.Error("not reloaded: the rules stay as they are", "mistake", line)
 		}
+		r.mu.Lock()
 		r.failures++
+		r.mu.Unlock()
 		return outcome{Code: exitUsage, Text: err.Error()}
 	}
 	r.apply(next)
+	r.mu.Lock()
 	r.config, r.since = next, time.Now()
 	r.reloads++
+	r.mu.Unlock()
 	r.log.Info("reloaded", "policy", next.Summary())
 	return outcome{Text: fmt.Sprintf("reloaded %s: %s", r.path, next.Summary())}
 }
