@@ -45,4 +45,15 @@ func TestLeastRights(t *testing.T) {
 	must(t, os.Rename(b.file+".new", b.file))
 	b.signal(t, unix.SIGHUP)
 	b.stderr.await(t, b.process, 0, `msg=reloaded policy="2 rules`)
+
+	// Where nothing was at the start.
+	set := filepath.Join(t.TempDir(), "set.txt")
+	must(t, os.WriteFile(set, []byte("10.0.0.0/8\n"), 0o600))
+	must(t, os.WriteFile(b.file, fmt.Appendf(nil, "%s[sets]\nnew = { file = %q }\n", devices, set), 0o600))
+	mark := len(b.stderr.String())
+	b.signal(t, unix.SIGHUP)
+	said := b.stderr.await(t, b.process, mark, `put the file there, or restart it`)
+	if !strings.Contains(said, ": permission denied\"") || strings.Count(said, set) != 1 {
+		t.Error(said)
+	}
 }

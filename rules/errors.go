@@ -11,6 +11,7 @@ import (
 type Errors struct {
 	File     string
 	Mistakes []Mistake
+	causes   []error
 }
 
 // Mistake is one thing wrong with a file.
@@ -29,11 +30,15 @@ func (e *Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Unwrap returns what the system said of files that could not be read.
+func (e *Errors) Unwrap() []error { return e.causes }
+
 // report gathers what there is to say about a file while it is read.
 type report struct {
 	file     string
 	files    []string // that it names
 	mistakes []Mistake
+	causes   []error // see [Errors.Unwrap]
 	notes    []Note
 }
 
@@ -60,7 +65,7 @@ func (r *report) err() error {
 	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
-	return &Errors{File: r.file, Mistakes: r.mistakes}
+	return &Errors{File: r.file, Mistakes: r.mistakes, causes: r.causes}
 }
 
 // sortedNotes returns the notes by line.

@@ -3,6 +3,7 @@ package rules_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -245,6 +246,14 @@ func TestShadows(t *testing.T) {
 	}
 	if len(got) != len(want) {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestUnreadableSet has the reason why a set can't be read be one to ask for.
+func TestUnreadableSet(t *testing.T) {
+	_, err := rules.Parse("x.toml", []byte(minimal+"[sets]\na = { file = \"nowhere.txt\" }\n"))
+	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -99,6 +99,7 @@ func readSetFile(f field, t table) filter.AddrSet {
 	text, err := readRegular(name)
 	if err != nil {
 		path.fail("%v", err)
+		t.report.causes = append(t.report.causes, err)
 		return nil
 	}
 	return parseSetFile(t.report, name, text)
@@ -110,10 +111,7 @@ func readRegular(name string) (string, error) {
 	info, err := os.Stat(name)
 	switch {
 	case err != nil:
-		if path := new(fs.PathError); errors.As(err, &path) {
-			err = path.Err
-		}
-		return "", fmt.Errorf("%s: %w", quote(name), err)
+		return "", unreadable(name, err)
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is not a regular file", quote(name))
 	case info.Size() > maxSetFile:
@@ -121,9 +119,17 @@ func readRegular(name string) (string, error) {
 	}
 	text, err := os.ReadFile(name)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", quote(name), err)
+		return "", unreadable(name, err)
 	}
 	return string(text), nil
+}
+
+// unreadable says why a file can't be read, and its name once.
+func unreadable(name string, err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		err = path.Err
+	}
+	return fmt.Errorf("%s: %w", quote(name), err)
 }
 
 // parseSetFile returns the addresses that stand in a text one a line; "#"

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -91,6 +93,9 @@ func (r *reloader) reload() outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	next, err := rules.Load(r.path)
+	if errors.Is(err, fs.ErrPermission) {
+		err = fmt.Errorf("%w\n%s: a running box reads only beneath the directories that held its files at the start, and only what its user may without capabilities; put the file there, or restart it", err, r.path)
+	}
 	if err == nil {
 		if keys := r.config.Fixed(next); len(keys) > 0 {
 			err = fmt.Errorf("%s: can't change while the box runs: %s; restart it, or put them back", r.path, strings.Join(keys, ", "))
