@@ -37,6 +37,23 @@ func TestModes(t *testing.T) {
 	}
 }
 
+// TestFragmentsOfNoMode tells of rules on fragments where none come to a rule.
+func TestFragmentsOfNoMode(t *testing.T) {
+	for mode := range packet.Mode(packet.Modes) {
+		c := parse(t, fmt.Sprintf("[fragments]\nmode = %q\n[[rule]]\nname = \"a\"\naction = \"drop\"\nfragmented = true\n"+
+			"[[rule]]\nname = \"b\"\naction = \"drop\"\nfragmented = false\n", mode))
+		var told []string
+		for _, n := range c.Notes {
+			if strings.HasPrefix(n.Text, "fragmented: ") {
+				told = append(told, fmt.Sprint(n.Line))
+			}
+		}
+		if got, want := strings.Join(told, " "), map[bool]string{true: "10"}[mode == packet.ModeDrop]; got != want {
+			t.Errorf("%v: notes at %q, want %q", mode, got, want)
+		}
+	}
+}
+
 // TestStandardMode is of a file that says nothing about fragments.
 func TestStandardMode(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"))

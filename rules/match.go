@@ -24,6 +24,7 @@ func (t table) match(rule *filter.Rule, sets sets) {
 	rule.ICMPCodes, _ = numberSet[uint8](t.field("icmp_code"), icmpCodes)
 	carried.checkPorts(t.field("src_port"), t.field("dst_port"))
 	carried.checkICMP(t.field("icmp_type"), t.field("icmp_code"))
+	carried.noteNeighborDiscovery(t.field("icmp_type"), rule.ICMPTypes)
 
 	var srcOK, dstOK bool
 	rule.Src, srcOK = sets.addresses(t.field("src"))
@@ -94,6 +95,17 @@ func (c carriedProtocols) checkICMP(fields ...field) {
 			f.fail("needs protocol \"icmp\" or \"icmpv6\" alone, whose numbers differ; write one rule for each protocol")
 		}
 		return
+	}
+}
+
+// neighborDiscovery is its types (RFC 4861 §4).
+var neighborDiscovery = filter.NewSet(filter.Range[uint8]{Lo: 133, Hi: 137})
+
+// noteNeighborDiscovery remarks on types that rules see nothing of but what is
+// forged: routers take a hop away.
+func (c carriedProtocols) noteNeighborDiscovery(f field, types filter.Set[uint8]) {
+	if len(types) > 0 && len(types.Without(neighborDiscovery)) == 0 && c.only(packet.ProtocolICMPv6) {
+		f.note("policy.neighbor_discovery decides on neighbour discovery, before any rule; this one is left with what a router forwarded")
 	}
 }
 

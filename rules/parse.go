@@ -47,15 +47,28 @@ func config(root table) *Config {
 	}
 	policy := readPolicy(root.table("policy"))
 	policy.Rules = readRules(root, readSets(root))
+	fragments := readFragments(root.table("fragments"))
+	if fragments.Mode == packet.ModeDrop {
+		root.noteFragmented()
+	}
 	return &Config{
 		File:      root.report.file,
 		Inside:    inside.Interface,
 		Outside:   outside.Interface,
-		Fragments: readFragments(root.table("fragments")),
+		Fragments: fragments,
 		Policy:    policy,
 		Log:       readLog(root.table("log")),
 		Status:    readStatus(root.table("status")),
 		OnExit:    exit,
+	}
+}
+
+// noteFragmented remarks on rules about what is dropped before any rule.
+func (t table) noteFragmented() {
+	for _, rule := range t.tables("rule") {
+		if f := rule.field("fragmented"); f.value == true {
+			f.note("fragments.mode \"drop\" lets no fragment come to a rule, so this one never matches")
+		}
 	}
 }
 

@@ -249,6 +249,18 @@ func TestShadows(t *testing.T) {
 	}
 }
 
+// TestNeighborDiscoveryNote tells of rules that come too late.
+func TestNeighborDiscoveryNote(t *testing.T) {
+	for types, noted := range map[string]bool{
+		`"nd-router-advert"`: true, `[133, "136-137"]`: true, `["nd-redirect", "echo-request"]`: false, `"!nd-redirect"`: false, `"132-133"`: false,
+	} {
+		notes := parse(t, "[[rule]]\nname = \"r\"\naction = \"drop\"\nprotocol = \"icmpv6\"\nicmp_type = "+types+"\n").Notes
+		if got := len(notes) == 1 && notes[0].Line == 9 && strings.HasPrefix(notes[0].Text, "icmp_type: policy.neighbor_discovery decides"); got != noted {
+			t.Errorf("%s: %v", types, notes)
+		}
+	}
+}
+
 // TestUnreadableSet has the reason why a set can't be read be one to ask for.
 func TestUnreadableSet(t *testing.T) {
 	_, err := rules.Parse("x.toml", []byte(minimal+"[sets]\na = { file = \"nowhere.txt\" }\n"))

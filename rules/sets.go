@@ -201,11 +201,15 @@ func (s sets) addresses(f field) (filter.AddrSet, bool) {
 		return nil, false
 	}
 	set := selectAddresses(selected)
-	if set != nil && len(set) == 0 {
+	switch {
+	case set == nil || len(set) > 0:
+		return set, true
+	case selected.out == nil: // nothing was excluded
+		f.fail("the set is empty, so the rule never matches; add an address to it, or remove the rule")
+	default:
 		f.matchesNothing()
-		return set, false
 	}
-	return set, true
+	return set, false
 }
 
 // unknown says what a set that there isn't may have been meant to be.
