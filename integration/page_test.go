@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -252,6 +253,20 @@ func TestPage(t *testing.T) {
 			t.Errorf("the page asked for %s", r)
 		}
 	}
+}
+
+// TestPageWithoutNIC has the page say what the wire lacks.
+func TestPageWithoutNIC(t *testing.T) {
+	n := newNetwork(t)
+	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices))
+	p.ready(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate("http://"+reach(t, n.Middle)+"/"))
+	b.until(t, `document.querySelector("#state").textContent === "ready"`)
+	must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
+	b.until(t, `document.querySelector("#state").textContent === "ready, without the nic of outside"`)
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
 }
 
 // keyboard filters and pauses the events without a mouse.

@@ -17,13 +17,13 @@ import (
 
 // writeStatus writes a report as tables; with the one before it, rates too.
 func writeStatus(to io.Writer, r, before *status.Report) {
-	state := "not ready"
-	if r.Ready {
-		state = "ready"
-	}
-	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s\n\n", r.Version, state,
+	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s", printable(r.Version), stateOf(r),
 		time.Duration(r.UptimeSeconds*float64(time.Second)).Truncate(time.Second), r.Policy.Generation,
-		r.Policy.Since.Local().Format(time.DateTime), r.Policy.Default)
+		r.Policy.Since.Local().Format(time.DateTime), printable(r.Policy.Default))
+	if r.Policy.Failures > 0 {
+		fmt.Fprintf(to, ", reloads that failed: %d", r.Policy.Failures)
+	}
+	fmt.Fprint(to, "\n\n")
 	t := newStatusTable(to, sideNames)
 	t.rates = before != nil
 	if before != nil {
@@ -33,6 +33,7 @@ func writeStatus(to io.Writer, r, before *status.Report) {
 	}
 	t.sides(r, before)
 	t.drops(r, before)
+	t.latency(r)
 	t.flush()
 	t.waiting(to, r)
 	if len(r.Rules) > 0 {
@@ -46,6 +47,21 @@ func writeStatus(to io.Writer, r, before *status.Report) {
 		rules.rules(r, before)
 		rules.flush()
 	}
+	writeEvents(to, r)
+}
+
+// stateOf says in a word or two whether frames flow.
+func stateOf(r *status.Report) string {
+	state := "not ready"
+	if r.Ready {
+		state = "ready"
+	}
+	for side := range packet.Side(packet.Sides) {
+		if joined := r.Sides[side.String()].Joined; joined != nil && !*joined {
+			state += fmt.Sprintf(", without the nic of %s", side)
+		}
+	}
+	return state
 }
 
 // statusTable is a table that is being written: names at the left, and numbers
@@ -114,6 +130,29 @@ func (t *statusTable) sides(r, before *status.Report) {
 	count("waiting frames", "", func(s status.Side) uint64 { return s.Waiting })
 	count("reassembled datagrams", "", func(s status.Side) uint64 { return s.Reassembled })
 	count("dropped frames", "", func(s status.Side) uint64 { return s.DroppedFrames })
+}
+
+// latency writes how long batches took.
+func (t *statusTable) latency(r *status.Report) {
+	for _, q := range []struct {
+		name string
+		of   func(status.Side) float64
+	}{
+		{"latency, half within", func(s status.Side) float64 { return s.LatencyP50 }},
+		{"latency, 99 % within", func(s status.Side) float64 { return s.LatencyP99 }},
+	} {
+		var cells []string
+		for side := range packet.Side(packet.Sides) {
+			cell := "-" // not timed yet
+			if s := q.of(r.Sides[side.String()]); s > 0 {
+				cell = time.Duration(s * float64(time.Second)).Round(time.Microsecond).String()
+			}
+			if cells = append(cells, cell); t.rates {
+				cells = append(cells, "")
+			}
+		}
+		t.row(q.name, cells...)
+	}
 }
 
 // drops writes those reasons that any frame was dropped for.

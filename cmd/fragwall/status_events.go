@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/status"
+)
+
+// shownEvents is how many of the last events stand below the tables; --json has
+// all.
+const shownEvents = 10
+
+// writeEvents writes the last events, newest first.
+func writeEvents(to io.Writer, r *status.Report) {
+	if len(r.Events) == 0 {
+		return
+	}
+	fmt.Fprintf(to, "\nlast events (%s told, %s suppressed)\n", grouped(r.EventsTold), grouped(r.EventsSuppressed))
+	for _, e := range r.Events[:min(len(r.Events), shownEvents)] {
+		fmt.Fprintln(to, describeEvent(&e))
+	}
+}
+
+// describeEvent tells an event on one line.
+func describeEvent(e *events.Event) string {
+	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), printable(e.Action), printable(e.From))
+	if e.Protocol != "" {
+		text += " " + printable(e.Protocol)
+	}
+	if e.Src != "" {
+		text += fmt.Sprintf(" %s > %s", endpoint(e.Src, e.SrcPort), endpoint(e.Dst, e.DstPort))
+	}
+	if e.ICMPType != nil && e.ICMPCode != nil {
+		text += fmt.Sprintf(", type %d, code %d", *e.ICMPType, *e.ICMPCode)
+	}
+	for _, id := range e.VLANs {
+		text += fmt.Sprintf(", vlan %d", id)
+	}
+	if e.Fragments > 0 {
+		text += fmt.Sprintf(", fragments: %d", e.Fragments)
+	}
+	text += fmt.Sprintf(", %d bytes", e.Bytes)
+	if e.Reason != "" {
+		text += ", " + printable(e.Reason)
+	}
+	if e.Rule != "" {
+		text += ", rule " + strconv.QuoteToGraphic(e.Rule)
+	}
+	return text
+}
+
+// endpoint returns an address with its port, where it has one.
+func endpoint(address string, port *uint16) string {
+	if port == nil {
+		return printable(address)
+	}
+	return net.JoinHostPort(printable(address), strconv.Itoa(int(*port)))
+}
