@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os/signal"
 	"strings"
@@ -109,8 +110,9 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 func askStatus(ctx context.Context, address, token string) (*status.Report, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/status", nil)
-	if err != nil {
+	_, _, err := net.SplitHostPort(address)
+	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/status", nil)
+	if err != nil || malformed != nil {
 		return nil, nil, &usageError{fmt.Errorf("address %q: want a host and a port, such as 127.0.0.1:9477", address)}
 	}
 	if token != "" {

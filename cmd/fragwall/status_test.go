@@ -94,6 +94,7 @@ func TestStatusCommand(t *testing.T) {
 		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exitUsage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
 		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "--token-file: open "},
 		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
+		{"no port", []string{"--address", "127.0.0.1"}, 2, "", "want a host and a port"},
 		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
