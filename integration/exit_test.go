@@ -2,12 +2,14 @@ package integration_test
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"fragwall/integration/lab"
 	"fragwall/packet"
@@ -89,6 +91,17 @@ func TestLogNobodyReads(t *testing.T) {
 	withLog(t, newNetwork(t), w)
 }
 
+// TestLogStuck has a reader that reads nothing.
+func TestLogStuck(t *testing.T) {
+	r, w, err := os.Pipe()
+	must(t, err)
+	defer r.Close()
+	defer w.Close()
+	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096) // some lines
+	must(t, err)
+	withLog(t, newNetwork(t), w)
+}
+
 // withLog has the wire be a wire whatever becomes of its log.
 func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	t.Helper()
@@ -102,7 +115,7 @@ func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	})
 	client, server := listen(t, n.Hosts[packet.Inside], true, 0), listen(t, n.Hosts[packet.Outside], true, 5300)
 	for range 20 {
-		_, err := client.WriteToUDPAddrPort(packettest.Body(4000), address(client))
+		_, err := client.WriteToUDPAddrPort(packettest.Body(4000), netip.AddrPortFrom(address(server).Addr(), 5301))
 		must(t, err)
 	}
 	body := packettest.Body(4000)

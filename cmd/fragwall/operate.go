@@ -161,15 +161,27 @@ func (o *operator) ready(about ...any) {
 	o.notify.tell("READY=1")
 }
 
+// logPatience is how long the end waits for a log that takes nothing.
+const logPatience = 2 * time.Second
+
 // end waits for all that begin started, whose ctx is done, and prints the
-// counters. Signals that come later find nobody, and end nothing.
+// counters: as long as the log may take. Signals that come later find nobody,
+// and end nothing.
 func (o *operator) end() {
 	o.flows.Store(false)
-	o.helpers.Wait()
-	o.hush()
-	o.telling.Wait()
-	if o.box != nil {
-		_ = writeCounters(o.stderr, o.box.Bump)
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		o.helpers.Wait()
+		o.hush()
+		o.telling.Wait()
+		if o.box != nil {
+			_ = writeCounters(o.stderr, o.box.Bump)
+		}
+	}()
+	select {
+	case <-told:
+	case <-time.After(logPatience):
 	}
 }
 
