@@ -75,10 +75,20 @@ func (t table) unknown(key toml.Key, value any, at *place) {
 
 // didYouMean suggests what an unknown key may stand for.
 func didYouMean(key toml.Key) string {
+	if leaf := key[len(key)-1]; len(key) > 1 && slices.Contains(top, leaf) {
+		return "; move it above the first table"
+	}
 	if s := suggest(key); s != "" {
 		return "; did you mean " + quote(s) + "?"
 	}
 	return "; remove it"
+}
+
+// synonyms are what a rule's keys are called by nftables, by iptables, and by
+// the flags of explain.
+var synonyms = map[string]string{
+	"port": "dst_port", "dport": "dst_port", "sport": "src_port", "proto": "protocol",
+	"saddr": "src", "daddr": "dst", "source": "src", "destination": "dst",
 }
 
 // suggest returns the key of the contract that is most like an unknown one,
@@ -96,6 +106,9 @@ func suggest(key toml.Key) string {
 		return first
 	}
 	leaf := key[len(key)-1]
+	if first == "rule" && synonyms[leaf] != "" {
+		return first + "." + synonyms[leaf]
+	}
 	if best := nearest(leaf, contract[first]); best != "" {
 		return first + "." + best
 	}

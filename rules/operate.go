@@ -64,11 +64,17 @@ func (f field) drops() filter.Rate {
 	case "all":
 		return All
 	}
-	if text, isText := f.value.(string); isText && !strings.Contains(text, "/") {
-		f.fail("%s is not a rate; want a number of events and s, m or h, such as \"10/s\", or \"off\" or \"all\"", quote(text))
-		return filter.Rate{}
+	text, isText := f.value.(string)
+	number, _ := f.value.(int64)
+	if strings.Contains(text, "/") || number > 0 {
+		return f.rate()
 	}
-	return f.rate()
+	wrong := f.kind()
+	if isText {
+		wrong = quote(text) + " is not a rate"
+	}
+	f.fail("%s; want a number of events and s, m or h, such as \"10/s\", or \"off\" or \"all\"", wrong)
+	return filter.Rate{}
 }
 
 // standardListen is where the status is to be had by default.
