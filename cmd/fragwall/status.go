@@ -8,12 +8,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"fragwall/cmd/fragwall/internal/status"
 )
@@ -94,8 +96,10 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	case f.json:
 		text.Write(raw)
 	case f.watch && isTerminal(w):
-		text.WriteString("\x1b[H\x1b[J") // to the top left, and clear what is below
 		writeStatus(&text, r, before)
+		table := fit(text.String(), window(w))
+		text.Reset()
+		text.WriteString("\x1b[H\x1b[J" + table) // to the top left, and clear what is below
 	default:
 		if before != nil {
 			text.WriteByte('\n')
@@ -104,6 +108,35 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
+}
+
+// window returns the size of the terminal, none where it has no idea.
+func window(w io.Writer) unix.Winsize {
+	if f, ok := w.(*os.File); ok {
+		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
+			return *size
+		}
+	}
+	return unix.Winsize{}
+}
+
+// fit cuts a text to a window, which would scroll otherwise, and says how much
+// is left out.
+func fit(text string, size unix.Winsize) string {
+	rows, columns := int(size.Row), int(size.Col)
+	if rows < 2 || columns == 0 {
+		return text
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	if most := rows - 1; len(lines) > most {
+		lines = append(lines[:most-1], fmt.Sprintf("… %d lines more", len(lines)-most+1))
+	}
+	for i, line := range lines {
+		if runes := []rune(line); len(runes) > columns {
+			lines[i] = string(runes[:columns])
+		}
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // askStatus asks an instance, and returns its answer also as it came.
