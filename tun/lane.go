@@ -76,27 +76,26 @@ func (g *gate) enter() error {
 }
 
 // waitToRead blocks until a TAP has a frame or the lane is closed.
-func (g *gate) waitToRead(fd int) error { return g.wait(fd, unix.POLLIN, -1) }
-
-// stalled is how long a lane waits for a TAP that takes no frame: one that is
-// down never says that it is ready, but refuses what is written.
-const stalled = 100 * time.Millisecond
-
-// waitToWrite blocks until a TAP takes frames, the lane is closed, or so much
-// time has passed that it is better to try.
-func (g *gate) waitToWrite(fd int) error {
-	return g.wait(fd, unix.POLLOUT, int(stalled.Milliseconds()))
+func (g *gate) waitToRead(fd int) error {
+	_, err := g.wait(fd, unix.POLLIN, -1)
+	return err
 }
 
-func (g *gate) wait(fd int, events int16, milliseconds int) error {
+// waitToWrite blocks until a TAP takes frames, for which it reports true, the
+// lane is closed, or so much time has passed.
+func (g *gate) waitToWrite(fd int, patience time.Duration) (ready bool, err error) {
+	return g.wait(fd, unix.POLLOUT, int(patience.Milliseconds()))
+}
+
+func (g *gate) wait(fd int, events int16, milliseconds int) (ready bool, err error) {
 	fds := [...]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(g.wake), Events: unix.POLLIN}}
 	for {
 		switch _, err := unix.Poll(fds[:], milliseconds); err {
 		case nil:
-			return nil
+			return fds[0].Revents != 0, nil
 		case unix.EINTR:
 		default:
-			return fmt.Errorf("poll: %w", err)
+			return false, fmt.Errorf("poll: %w", err)
 		}
 	}
 }

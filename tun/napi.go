@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -85,16 +86,29 @@ func mountSysfs() (root int, err error) {
 	return root, nil
 }
 
-// backlog is what a queue of a TAP with NAPI threads holds that they have not
-// seen to yet. The lane waits for them where it would be more than
-// [sendBuffer], and so loses nothing before a NIC that is slower than itself,
-// and holds nothing back for longer than that takes.
+// backlog is what a queue of a TAP with NAPI threads holds: what they have not
+// seen to yet, and what waits in the NIC's own queues. The lane waits where it
+// would be more than [sendBuffer], and so loses nothing before a NIC that is
+// slower than itself.
+//
+// It waits no longer than [stalled], and from then on until there was room no
+// longer than [nudge]. What still finds none is refused, as a NIC's full queue
+// drops it: what goes past a flow that the NIC holds back must not wait for
+// that.
 type backlog struct {
 	queue   int // descriptor
 	gate    *gate
 	bounded bool // false for a TAP that passes on what it takes at once
 	left    int  // bytes of the kernel's that may be written before the lane has to look
+	slow    bool // the lane has waited in vain
 }
+
+// stalled is how long a lane waits for a TAP that has no room: one that is down
+// never says that it has, but refuses what is written.
+const stalled = 100 * time.Millisecond
+
+// nudge lets the threads have the CPU, where that is what they lack.
+const nudge = time.Millisecond
 
 // newBacklog returns that of a queue of a TAP.
 func (t *TAP) newBacklog(queue int, g *gate) backlog {
@@ -105,10 +119,16 @@ func (t *TAP) newBacklog(queue int, g *gate) backlog {
 // room for it.
 func (b *backlog) take(f *Frame) error {
 	if b.full() {
+		patience := stalled
+		if b.slow {
+			patience = nudge
+		}
 		// A queue counts as ready while less than half of its buffer is taken.
-		if err := b.gate.waitToWrite(b.queue); err != nil {
+		ready, err := b.gate.waitToWrite(b.queue, patience)
+		if err != nil {
 			return err
 		}
+		b.slow = !ready
 		b.left = sendBuffer / 2
 	}
 	b.left -= charge(f)

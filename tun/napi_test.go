@@ -2,10 +2,13 @@ package tun
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // TestNAPIThreads looks at what a TAP is given: by root, in any namespace.
@@ -29,36 +32,43 @@ func TestNAPIThreads(t *testing.T) {
 	}
 }
 
-// TestSlowNIC has frames leave by a NIC that takes 200 Mbit/s: more come than
+// slowNIC joins the second device to a NIC that takes so many bytes a second
+// and drops none, and returns its far end.
+func (r *rig) slowNIC(t *testing.T, rate uint64) *socket {
+	t.Helper()
+	do(t, r.space, func() error {
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "nic", MTU: r.to.MTU}, PeerName: "host"}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		host, err := netlink.LinkByName("host")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(host); err != nil {
+			return err
+		}
+		if err := netlink.QdiscAdd(&netlink.Tbf{
+			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: veth.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+			Rate:       rate, Limit: 64 << 20, Buffer: 256 << 10, // in units of 64 ns
+		}); err != nil {
+			return err
+		}
+		j, err := Join(JoinConfig{TAP: "fw-out", NIC: "nic", MTU: r.to.MTU})
+		if err == nil {
+			t.Cleanup(func() { do(t, r.space, j.Close) })
+		}
+		return err
+	})
+	return openSocket(t, r.space, "host")
+}
+
+// TestSlowNIC has frames leave by a NIC that takes 400 Mbit/s: more come than
 // what is in front of it holds, and none is lost.
 func TestSlowNIC(t *testing.T) {
-	const frames, rate = 4000, 200_000_000 / 8
+	const frames, rate = 4000, 400_000_000 / 8
 	onEveryTAP(t, func(t *testing.T, r *rig) {
-		do(t, r.space, func() error {
-			veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "nic", MTU: r.to.MTU}, PeerName: "host"}
-			if err := netlink.LinkAdd(veth); err != nil {
-				return err
-			}
-			host, err := netlink.LinkByName("host")
-			if err != nil {
-				return err
-			}
-			if err := netlink.LinkSetUp(host); err != nil {
-				return err
-			}
-			if err := netlink.QdiscAdd(&netlink.Tbf{
-				QdiscAttrs: netlink.QdiscAttrs{LinkIndex: veth.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
-				Rate:       rate, Limit: 64 << 20, Buffer: 16 << 10,
-			}); err != nil {
-				return err
-			}
-			j, err := Join(JoinConfig{TAP: "fw-out", NIC: "nic", MTU: r.to.MTU})
-			if err == nil {
-				t.Cleanup(func() { do(t, r.space, j.Close) })
-			}
-			return err
-		})
-		far := openSocket(t, r.space, "host")
+		far := r.slowNIC(t, rate)
 		stop := r.forward(unchanged)
 		for i := range frames {
 			if err := r.send(Frame{Data: frame(i, 1514)}); err != nil {
@@ -78,4 +88,73 @@ func TestSlowNIC(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// TestStalledNIC has frames leave by a NIC that takes next to none for a while:
+// the lane may give up on some, and those that leave do so in order.
+func TestStalledNIC(t *testing.T) {
+	const frames, rate = 3000, 24_000_000 / 8
+	onEveryTAP(t, func(t *testing.T, r *rig) {
+		far := r.slowNIC(t, rate)
+		var batch []Frame
+		for i := range frames {
+			batch = append(batch, Frame{Data: frame(i, 1514)})
+		}
+		lost := make(chan int, frames)
+		stop := r.forward(func(l Lane, lent []Frame) []Frame {
+			refused, err := l.Write(batch)
+			if refused > 0 && !r.to.threaded || err != nil && !errors.Is(err, unix.EAGAIN) {
+				t.Errorf("%d refused: %v", refused, err)
+			}
+			lost <- refused
+			return nil
+		})
+		if err := r.send(Frame{Data: frame(0, 60)}); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case refused := <-lost:
+			last := -1
+			for range frames - refused {
+				f, err := far.receive()
+				if err != nil {
+					t.Fatalf("after frame %d, with %d refused: %v", last, refused, err)
+				}
+				n := int(binary.BigEndian.Uint32(f.Data[14:]))
+				if n <= last {
+					t.Fatalf("frame %d after %d", n, last)
+				}
+				last = n
+			}
+		case <-time.After(patience):
+			t.Error("the lane waits for the NIC")
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestWaitsOnce has a TAP never become ready, as one that is down: 100 looks
+// take no 100 times as long as one.
+func TestWaitsOnce(t *testing.T) {
+	r := tapRig(t, TAPConfig{MTU: 1500, Queues: 1, Offload: true}, Plain)
+	do(t, r.space, func() error {
+		link, err := netlink.LinkByName("fw-out")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(link)
+	})
+	b := &r.lanes[0].(*plain).backlog
+	begun := time.Now()
+	for range 100 {
+		b.left = 0
+		if err := b.take(&Frame{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(begun); d < stalled || d > 50*stalled {
+		t.Errorf("it waited for %v", d)
+	}
 }

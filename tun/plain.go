@@ -137,27 +137,13 @@ func (p *plain) Write(frames []Frame) (refused int, err error) {
 	return refused, err
 }
 
-// put writes one frame, for which it waits until there is room.
+// put writes one frame, for which it may wait until there is room.
 func (p *plain) put(f *Frame) error {
 	if err := p.backlog.take(f); err != nil {
 		return err
 	}
-	for {
-		err := p.tryPut(f)
-		switch {
-		case err == unix.EAGAIN && p.gate.closing.Load():
-			return ErrClosed
-		case err == unix.EAGAIN:
-			if err := p.gate.waitToWrite(p.out); err != nil {
-				return err
-			}
-		case err != unix.EINTR:
-			return err
-		}
-	}
+	return p.writer.write(p.out, f)
 }
-
-func (p *plain) tryPut(f *Frame) error { return p.writer.write(p.out, f) }
 
 // Reply implements [Lane].
 func (p *plain) Reply(f Frame) error {

@@ -45,8 +45,7 @@ type ringLane struct {
 	headers [ringWrites][headerSize]byte
 	vectors [ringWrites][2]vector
 
-	cancelled bool
-	stuck     bool // the kernel may go on to use the pool
+	stuck bool // the kernel may go on to use the pool
 }
 
 // ringBatch is frames, and the buffers that they stand in.
@@ -300,6 +299,7 @@ func (l *ringLane) put(f *Frame, i int) {
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opWrite, sqeFixedFile, fileOut
 	s.off, s.userData = ^uint64(0), ofWrite
+	s.opFlags = unix.RWF_NOWAIT // or those that find no room would overtake one another later
 	data := unsafe.Pointer(unsafe.SliceData(f.Data))
 	switch {
 	case l.head == 0:
@@ -323,9 +323,8 @@ func (l *ringLane) put(f *Frame, i int) {
 // being on the heap or none of the collector's; the caller keeps it alive.
 func address(p unsafe.Pointer) uint64 { return uint64(uintptr(p)) }
 
-// settle submits the writes and waits until all are completed, which they
-// usually are at once; those that linger when the lane is closed are
-// cancelled.
+// settle submits the writes and waits until all are completed, which they are
+// at once.
 func (l *ringLane) settle() {
 	for l.writing > 0 {
 		if err := l.ring.enter(1); err != nil {
@@ -336,9 +335,6 @@ func (l *ringLane) settle() {
 			return
 		}
 		l.reap()
-		if l.writing > 0 && l.gate.closing.Load() {
-			l.cancel()
-		}
 	}
 }
 
@@ -350,20 +346,11 @@ func (l *ringLane) refuse(err error) {
 	}
 }
 
-// cancel ends everything that goes on, once.
-func (l *ringLane) cancel() {
-	if l.cancelled {
-		return
-	}
-	l.cancelled = true
-	s := l.ring.next()
-	s.opcode, s.opFlags, s.userData = opAsyncCancel, cancelAll|cancelAny, ofCancel
-}
-
 // leave ends the lane for err: nothing goes on any more when its memory is
 // freed.
 func (l *ringLane) leave(err error) error {
-	l.cancel()
+	s := l.ring.next()
+	s.opcode, s.opFlags, s.userData = opAsyncCancel, cancelAll|cancelAny, ofCancel
 	for !l.stuck && (l.reading || l.waiting) {
 		if l.ring.enter(1) != nil {
 			l.stuck = true
