@@ -96,11 +96,11 @@ func mountSysfs() (root int, err error) {
 // drops it: what goes past a flow that the NIC holds back must not wait for
 // that.
 type backlog struct {
-	queue   int // descriptor
-	gate    *gate
-	bounded bool // false for a TAP that passes on what it takes at once
-	left    int  // bytes of the kernel's that may be written before the lane has to look
-	slow    bool // the lane has waited in vain
+	queue int // descriptor
+	gate  *gate
+	share int  // bytes of the kernel's that may be written between two looks; 0 for a TAP that passes on what it takes at once
+	left  int  // of them
+	slow  bool // the lane has waited in vain
 }
 
 // stalled is how long a lane waits for a TAP that has no room: one that is down
@@ -110,9 +110,15 @@ const stalled = 100 * time.Millisecond
 // nudge lets the threads have the CPU, where that is what they lack.
 const nudge = time.Millisecond
 
-// newBacklog returns that of a queue of a TAP.
-func (t *TAP) newBacklog(queue int, g *gate) backlog {
-	return backlog{queue: queue, gate: g, bounded: t.threaded}
+// newBacklog returns that of a queue of a TAP, for one of the lanes from
+// another TAP. Where that has more queues, several lanes write to each.
+func (t *TAP) newBacklog(from *TAP, queue int, g *gate) backlog {
+	b := backlog{queue: queue, gate: g}
+	if t.threaded {
+		writers := (len(from.queues) + len(t.queues) - 1) / len(t.queues)
+		b.share = sendBuffer / 2 / writers
+	}
+	return b
 }
 
 // take notes a frame that is about to be written, and waits if there is no
@@ -129,7 +135,7 @@ func (b *backlog) take(f *Frame) error {
 			return err
 		}
 		b.slow = !ready
-		b.left = sendBuffer / 2
+		b.left = b.share
 	}
 	b.left -= charge(f)
 	return nil
@@ -139,4 +145,4 @@ func (b *backlog) take(f *Frame) error {
 func charge(f *Frame) int { return 2*len(f.Data) + 1024 }
 
 // full reports whether the lane has to wait before it writes.
-func (b *backlog) full() bool { return b.bounded && b.left <= 0 }
+func (b *backlog) full() bool { return b.share > 0 && b.left <= 0 }

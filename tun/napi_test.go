@@ -158,3 +158,27 @@ func TestWaitsOnce(t *testing.T) {
 		t.Errorf("it waited for %v", d)
 	}
 }
+
+// TestSharedQueue has two lanes write to one queue: what both may write between
+// two looks is no more than what one may.
+func TestSharedQueue(t *testing.T) {
+	r := tapRig(t, TAPConfig{MTU: 1500, Queues: 1, Offload: true}, Plain)
+	var from *TAP
+	do(t, r.space, func() (err error) {
+		from, err = OpenTAP(TAPConfig{Name: "fw-more", MTU: 1500, Queues: 2, Offload: true})
+		return err
+	})
+	defer from.Close()
+	lanes, err := Plain(from, r.to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := 0
+	for _, l := range lanes {
+		defer l.Close()
+		room += l.(*plain).backlog.share
+	}
+	if one := r.lanes[0].(*plain).backlog.share; len(lanes) != 2 || room != one {
+		t.Errorf("%d lanes may write %d bytes, one %d", len(lanes), room, one)
+	}
+}

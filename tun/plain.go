@@ -34,7 +34,7 @@ func Plain(from, to *TAP) ([]Lane, error) {
 		if err != nil {
 			return nil, closeAll(lanes, err)
 		}
-		p := &plain{name: from.Name + " to " + to.Name, from: from.Name, to: to.Name, in: q[0], out: q[1], gate: g, backlog: to.newBacklog(q[1], g)}
+		p := &plain{name: from.Name + " to " + to.Name, from: from.Name, to: to.Name, in: q[0], out: q[1], gate: g, backlog: to.newBacklog(from, q[1], g)}
 		if from.Offload {
 			p.head = headerSize
 		}

@@ -101,7 +101,7 @@ func Ring(from, to *TAP) ([]Lane, error) {
 		if from.Offload {
 			l.head = headerSize
 		}
-		if err := l.open(q, l.head+from.frameSize(), to); err != nil {
+		if err := l.open(from, to, q); err != nil {
 			return nil, closeAll(lanes, err)
 		}
 		lanes = append(lanes, l)
@@ -111,11 +111,11 @@ func Ring(from, to *TAP) ([]Lane, error) {
 
 // open makes what the lane needs. It submits nothing: that is for the thread
 // which reads.
-func (l *ringLane) open(files [2]int, frameSize int, to *TAP) (err error) {
+func (l *ringLane) open(from, to *TAP, files [2]int) (err error) {
 	if l.ring, err = newRing(ringSubmissions, ringCompletions); err != nil {
 		return err
 	}
-	count := ringBuffers
+	count, frameSize := ringBuffers, l.head+from.frameSize()
 	if frameSize > largeFrame {
 		count = ringLargeBuffers
 	}
@@ -134,7 +134,7 @@ func (l *ringLane) open(files [2]int, frameSize int, to *TAP) (err error) {
 		return errors.Join(err, l.free())
 	}
 	l.gate.free = l.free
-	l.backlog = to.newBacklog(files[fileOut], l.gate)
+	l.backlog = to.newBacklog(from, files[fileOut], l.gate)
 	return nil
 }
 
