@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -285,6 +286,30 @@ func TestDeviceRemoved(t *testing.T) {
 		})
 		group.Wait()
 	})
+}
+
+// TestRemovalMissed removes a device, and has the ring that reads it not hear
+// of that.
+func TestRemovalMissed(t *testing.T) {
+	r := tapRig(t, TAPConfig{MTU: 1500, Queues: 1}, Ring)
+	lanes, err := Ring(r.to, r.to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := lanes[0].(*ringLane)
+	quiet.in = r.from.queues[0]
+	do(t, r.space, func() error {
+		link, err := netlink.LinkByName("fw-in")
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(link)
+	})
+	impatience := time.AfterFunc(patience, func() { _ = quiet.Close() })
+	defer impatience.Stop()
+	if _, err := quiet.Read(); !errors.Is(err, unix.EBADFD) {
+		t.Error(err)
+	}
 }
 
 // TestRefusedFrames writes to a device whose link is down, and up again.

@@ -234,5 +234,6 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(buffer{})-16]
 	_ = [1]struct{}{}[unsafe.Sizeof(bufferRegistration{})-40]
 	_ = [1]struct{}{}[unsafe.Sizeof(params{})-120]
+	_ = [1]struct{}{}[unsafe.Sizeof(enterArgument{})-24]
 	_ = [1]struct{}{}[unsafe.Sizeof(probe{})-16-8*50]
 )

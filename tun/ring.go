@@ -24,6 +24,9 @@ type ring struct {
 
 	completeHead, completeTail *uint32
 	completions                []cqe
+
+	patience enterArgument // of wait
+	longest  timespec      // that it points to
 }
 
 // newRing makes a ring for so many submissions and completions at a time, both
@@ -38,7 +41,8 @@ func newRing(submissions, completions uint32) (*ring, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("io_uring_setup: %w", explainRing(errno))
 	}
-	r := &ring{fd: int(fd)}
+	r := &ring{fd: int(fd), longest: timespec{seconds: 1}}
+	r.patience.timeout = address(unsafe.Pointer(&r.longest))
 	if err := r.setUp(&p); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -116,9 +120,17 @@ func (r *ring) pending() uint32 { return r.tail - atomic.LoadUint32(r.submitHead
 
 // enter hands the submissions over, lets the kernel work, and waits until
 // there are as many completions as it is told. It may return early.
-func (r *ring) enter(wait int) error {
+func (r *ring) enter(wait int) error { return r.call(wait, 0, nil, 0) }
+
+// wait is enter for one completion. Its error wraps [unix.ETIME] where there is
+// none within a second.
+func (r *ring) wait() error {
+	return r.call(1, enterExtendedArgument, unsafe.Pointer(&r.patience), unsafe.Sizeof(r.patience))
+}
+
+func (r *ring) call(wait int, flags uintptr, arg unsafe.Pointer, size uintptr) error {
 	atomic.StoreUint32(r.submitTail, r.tail)
-	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.pending()), uintptr(wait), enterGetEvents, 0, 0)
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.pending()), uintptr(wait), enterGetEvents|flags, uintptr(arg), size)
 	switch errno {
 	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY: // the latter two: first take what is completed
 		return nil

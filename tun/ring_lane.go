@@ -179,9 +179,22 @@ func (l *ringLane) Read() ([]Frame, error) {
 			return nil, failure("read", l.from, l.leave(l.readErr))
 		}
 		l.arm()
-		if err := l.ring.enter(1); err != nil {
+		switch err := l.ring.wait(); {
+		case errors.Is(err, unix.ETIME):
+			l.look()
+		case err != nil:
 			return nil, failure("read", l.from, l.leave(err))
 		}
+	}
+}
+
+// look asks whether the device that the lane reads is still there. The kernel
+// wakes the read shortly before a device is gone: one that is quick finds it
+// there, and nobody wakes it again (drivers/net/tun.c, tun_detach_all).
+func (l *ringLane) look() {
+	in := [...]unix.PollFd{{Fd: int32(l.in)}}
+	if n, err := unix.Poll(in[:], 0); n > 0 && err == nil {
+		l.readErr = unix.EBADFD
 	}
 }
 

@@ -25,9 +25,11 @@ const (
 	offsetSQEs   = 0x10000000 // IORING_OFF_SQES
 )
 
-// enterGetEvents is the flag of io_uring_enter to wait for completions
-// (IORING_ENTER_GETEVENTS).
-const enterGetEvents = 1 << 0
+// Flags of io_uring_enter.
+const (
+	enterGetEvents        = 1 << 0 // IORING_ENTER_GETEVENTS: wait for completions
+	enterExtendedArgument = 1 << 3 // IORING_ENTER_EXT_ARG, Linux 5.11: the argument is an enterArgument
+)
 
 // Operations of io_uring_register.
 const (
@@ -115,6 +117,15 @@ func (c *cqe) err() error {
 	}
 	return nil
 }
+
+// enterArgument is struct io_uring_getevents_arg.
+type enterArgument struct {
+	_       [2]uint64
+	timeout uint64 // the address of a timespec
+}
+
+// timespec is struct __kernel_timespec.
+type timespec struct{ seconds, nanoseconds int64 }
 
 // buffer is struct io_uring_buf, an entry of a ring of provided buffers. The
 // ring's tail stands in place of the first one's resv.
