@@ -21,7 +21,7 @@ PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
 .PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-nft install-bench clean \
-	image test-image dist test-package test-deploy FORCE
+	image test-image share dist test-package test-deploy FORCE
 
 all: build
 
@@ -95,16 +95,15 @@ install-bench:
 soak: install-tools
 	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
 
-# The program with its manual pages, completions and systemd unit, for DESTDIR.
-install: build
+# The program with what belongs to it, for DESTDIR.
+install: share
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
-	./$(BIN) man $(DESTDIR)$(PREFIX)/share/man/man1
-	install -d $(DESTDIR)$(PREFIX)/share/bash-completion/completions $(DESTDIR)$(PREFIX)/share/zsh/site-functions $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d
-	./$(BIN) completion bash > $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fragwall
-	./$(BIN) completion zsh > $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fragwall
-	./$(BIN) completion fish > $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fragwall.fish
+	install -D -m 644 build/share/fragwall.8.gz $(DESTDIR)$(PREFIX)/share/man/man8/fragwall.8.gz
+	install -D -m 644 build/share/fragwall.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fragwall
+	install -D -m 644 build/share/_fragwall $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fragwall
+	install -D -m 644 build/share/fragwall.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fragwall.fish
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
-	sed 's,/usr/local,$(PREFIX),' deploy/systemd/fragwall.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
+	sed 's,@PREFIX@,$(PREFIX),' deploy/systemd/fragwall.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
 
 # What the integration tests need beside Go, by package and command.
 install-tools:
@@ -139,9 +138,10 @@ test-image: image
 
 # Static binaries, a Debian package for each architecture, a bill of materials,
 # and the checksums of all.
-dist: $(STATIC) build/share
+dist: $(STATIC) share
 	rm -rf dist
 	mkdir -p dist
+	sed 's,@PREFIX@,/usr,' deploy/systemd/fragwall.service >build/share/fragwall.service
 	for arch in $(ARCHITECTURES); do \
 	  cp build/linux-$$arch/fragwall dist/fragwall-$(VERSION)-linux-$$arch && \
 	  VERSION=$(VERSION) ARCH=$$arch \
@@ -151,8 +151,8 @@ dist: $(STATIC) build/share
 	sed -i 's/"timestamp": "[^"]*"/"timestamp": "'"$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)"'"/' dist/fragwall-$(VERSION).cdx.json
 	cd dist && sha256sum * >SHA256SUMS
 
-# What the packages hold beside the binary: manual page and completions.
-build/share: build
+# What belongs to the program: manual page and completions.
+share: build
 	mkdir -p build/share
 	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
 	./$(BIN) completion bash >build/share/fragwall.bash

@@ -71,7 +71,7 @@ datagram, and what it accepts leaves by the other TAP.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 	})
-	root.AddCommand(newRunCommand(), newSidecarCommand(), newCheckCommand(), newReplayCommand(), newDemoCommand(), newExplainCommand(), newReloadCommand(), newStatusCommand(), newManCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newSidecarCommand(), newCheckCommand(), newReplayCommand(), newDemoCommand(), newExplainCommand(), newReloadCommand(), newStatusCommand(), newVersionCommand())
 	return root
 }
 

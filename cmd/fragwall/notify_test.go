@@ -73,16 +73,3 @@ func TestNotifyNobody(t *testing.T) {
 		n.watch(t.Context(), nil)
 	}
 }
-
-// TestManualPages writes them all.
-func TestManualPages(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "man")
-	var stderr strings.Builder
-	if code := execute([]string{"man", dir}, &stderr, &stderr); code != 0 {
-		t.Fatal(stderr.String())
-	}
-	pages, err := filepath.Glob(filepath.Join(dir, "*.1"))
-	if err != nil || len(pages) < 8 {
-		t.Errorf("%q, %v", pages, err)
-	}
-}
