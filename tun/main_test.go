@@ -20,7 +20,7 @@ const patience = 10 * time.Second
 func namespace(t *testing.T) *lab.Namespace {
 	t.Helper()
 	n, err := lab.NewNamespace(t.Name())
-	if err != nil && os.Getenv("CI") != "true" {
+	if err != nil && os.Getenv("CI") == "" {
 		t.Skip(err)
 	}
 	if err != nil {
