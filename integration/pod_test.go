@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -242,48 +244,77 @@ func hardwareAddress(t *testing.T, ns *lab.Namespace, nic string) (mac net.Hardw
 
 // pinging is a ping a hundredth of a second.
 type pinging struct {
-	done chan error
-	lost []int // numbers of those without an answer
+	*exec.Cmd
+	said  record
+	ended chan struct{}
 }
 
-// startPings has a host ask another for count echoes, and returns when the
-// first have come.
-func startPings(t *testing.T, from *lab.Host, to netip.Addr, count int) *pinging {
+// startPings has a host ask another for echoes, and returns when the first have
+// come.
+func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 	t.Helper()
-	p := &pinging{done: make(chan error, 1)}
-	under := make(chan struct{})
+	p := &pinging{Cmd: exec.Command("ping", "-n", "-i", "0.01", to.String()), ended: make(chan struct{})}
+	p.Stdout = &p.said
+	started := make(chan error, 1)
 	go func() {
-		p.done <- from.Do(func() error {
-			c := exec.Command("ping", "-n", "-i", "0.01", "-c", fmt.Sprint(count), "-W", "2", to.String())
-			out := &record{}
-			c.Stdout = out
-			if err := c.Start(); err != nil {
-				return err
-			}
-			for strings.Count(out.String(), "bytes from") < 10 {
-				time.Sleep(time.Millisecond)
-			}
-			close(under)
-			_ = c.Wait() // fails where one is lost
-			for n := 1; n <= count; n++ {
-				if !strings.Contains(out.String(), fmt.Sprintf("icmp_seq=%d ", n)) {
-					p.lost = append(p.lost, n)
-				}
+		defer close(p.ended)
+		_ = from.Do(func() error { // whose namespace it is in
+			err := p.Start()
+			started <- err
+			if err == nil {
+				_ = p.Wait() // fails where one is lost
 			}
 			return nil
 		})
 	}()
-	select {
-	case <-under:
-	case <-time.After(patience):
-		t.Fatalf("no echo from %s", to)
-	}
+	must(t, <-started)
+	t.Cleanup(p.stop)
+	p.goesOn(t)
 	return p
 }
 
-// wait returns which got no answer.
-func (p *pinging) wait(t *testing.T) []int {
+func (p *pinging) stop() {
+	_ = p.Process.Signal(os.Interrupt) // it may have ended
+	<-p.ended
+}
+
+// answered returns the numbers of the echoes that were answered.
+func (p *pinging) answered() map[int]bool {
+	numbers := make(map[int]bool)
+	for _, m := range echoNumber.FindAllStringSubmatch(p.said.String(), -1) {
+		n, _ := strconv.Atoi(m[1])
+		numbers[n] = true
+	}
+	return numbers
+}
+
+var echoNumber = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
+
+// goesOn waits until more answers have come.
+func (p *pinging) goesOn(t *testing.T) {
 	t.Helper()
-	must(t, <-p.done)
-	return p.lost
+	before := len(p.answered())
+	eventually(t, func() error {
+		if n := len(p.answered()); n < before+10 {
+			return fmt.Errorf("%d answers, then %d:\n%s", before, n, p.said.String())
+		}
+		return nil
+	})
+}
+
+// lost ends the ping, and returns the echoes that had no answer when later ones
+// had: answers may be late, but keep their order.
+func (p *pinging) lost(t *testing.T) (numbers []int) {
+	t.Helper()
+	p.goesOn(t)
+	p.stop()
+	answered := p.answered()
+	for n, left := 1, len(answered); left > 0; n++ {
+		if answered[n] {
+			left--
+		} else {
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
 }

@@ -2,10 +2,12 @@ package tun
 
 import (
 	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"net"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -130,14 +132,13 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 // addPort puts a device into the bridge, as a port that learns nothing and
 // lets everything pass, also what comes for the MAC of one that is addressed.
 func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
-	if err := netlink.LinkSetMaster(port, bridge); err != nil {
-		return err
+	requests := []*nl.NetlinkRequest{enslave(port, bridge)}
+	if addressed {
+		requests = append(requests, disown(port))
 	}
 	j.undo.push(func() error { return netlink.LinkSetNoMaster(port) })
-	if addressed {
-		if err := disown(port); err != nil {
-			return err
-		}
+	if err := atOnce(requests); err != nil {
+		return err
 	}
 	if err := netlink.LinkSetLearning(port, false); err != nil {
 		return fmt.Errorf("turn learning off: %w", err)
@@ -148,17 +149,54 @@ func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
 	return nil
 }
 
-// disown has a bridge pass on what comes for a port's own MAC, which it would
-// take for itself: behind the TAP is who has it now.
-func disown(port netlink.Link) error {
-	err := netlink.NeighDel(&netlink.Neigh{
-		Family:       unix.AF_BRIDGE,
-		LinkIndex:    port.Attrs().Index,
-		Flags:        netlink.NTF_MASTER,
-		HardwareAddr: port.Attrs().HardwareAddr,
-	})
+// enslave asks for a device to be a port of the bridge.
+func enslave(port, bridge netlink.Link) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(port.Attrs().Index)
+	r.AddData(header)
+	r.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge.Attrs().Index))))
+	return r
+}
+
+// disown asks a bridge to pass on what comes for a port's own MAC, which it
+// would take for itself: behind the TAP is who has it now.
+func disown(port netlink.Link) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, unix.NLM_F_ACK)
+	r.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(port.Attrs().Index), Flags: netlink.NTF_MASTER})
+	r.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, port.Attrs().HardwareAddr))
+	return r
+}
+
+// atOnce has the kernel do several things in one system call, so that no frame
+// meets what is half done for longer than it has to.
+func atOnce(requests []*nl.NetlinkRequest) error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
-		return fmt.Errorf("give its mac up: %w", err)
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer s.Close()
+	var batch []byte
+	for _, r := range requests {
+		batch = append(batch, r.Serialize()...)
+	}
+	if err := unix.Sendto(s.GetFd(), batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask by netlink: %w", err)
+	}
+	for done := 0; done < len(requests); {
+		answers, _, err := s.Receive()
+		if err != nil {
+			return fmt.Errorf("read by netlink: %w", err)
+		}
+		for _, a := range answers {
+			if a.Header.Type != unix.NLMSG_ERROR {
+				continue
+			}
+			done++
+			if code := int32(binary.NativeEndian.Uint32(a.Data)); code != 0 { // struct nlmsgerr
+				return unix.Errno(-code)
+			}
+		}
 	}
 	return nil
 }
