@@ -3,11 +3,13 @@ package integration_test
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -247,6 +249,7 @@ type pinging struct {
 	*exec.Cmd
 	said  record
 	ended chan struct{}
+	first int // number of the first echo that counts as lost without an answer
 }
 
 // startPings has a host ask another for echoes, and returns when the first have
@@ -302,6 +305,14 @@ func (p *pinging) goesOn(t *testing.T) {
 	})
 }
 
+// latest returns the number of the latest echo that was answered.
+func (p *pinging) latest() int {
+	return slices.Max(slices.Collect(maps.Keys(p.answered())))
+}
+
+// count has what is lost count from now on.
+func (p *pinging) count() { p.first = p.latest() + 1 }
+
 // lost ends the ping, and returns the echoes that had no answer when later ones
 // had: answers may be late, but keep their order.
 func (p *pinging) lost(t *testing.T) (numbers []int) {
@@ -309,10 +320,8 @@ func (p *pinging) lost(t *testing.T) (numbers []int) {
 	p.goesOn(t)
 	p.stop()
 	answered := p.answered()
-	for n, left := 1, len(answered); left > 0; n++ {
-		if answered[n] {
-			left--
-		} else {
+	for n := p.first; n < p.latest(); n++ {
+		if !answered[n] {
 			numbers = append(numbers, n)
 		}
 	}

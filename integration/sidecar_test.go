@@ -72,6 +72,9 @@ func TestSidecar(t *testing.T) {
 				for _, ipv6 := range []bool{false, true} {
 					pings = append(pings, startPings(t, p.workload, p.peer.Addr(ipv6)), startPings(t, p.peer, p.workload.Addr(ipv6)))
 				}
+				for _, ping := range pings {
+					ping.count()
+				}
 				begun := time.Now()
 				b := p.startSidecar(t, strings.Replace(sidecarRules, `tap = "fw-out"`, "tap = \"fw-out\"\nnic = \"eth0\"\njoin = \""+join+"\"", 1), t.TempDir())
 				if took := time.Since(begun); took > soonest {
