@@ -63,6 +63,34 @@ func (r *rig) slowNIC(t *testing.T, rate uint64) *socket {
 	return openSocket(t, r.space, "host")
 }
 
+// receiveInOrder receives so many frames, each once. A few may have overtaken
+// one another behind the NIC: the timer of its qdisc sends on one CPU and who
+// adds to it on another, each into a backlog of its own (net/core/dev.c,
+// netif_rx).
+func receiveInOrder(t *testing.T, far *socket, frames int) {
+	t.Helper()
+	seen := make(map[uint32]bool)
+	last, overtaken := uint32(0), 0
+	for range frames {
+		f, err := far.receive()
+		if err != nil {
+			t.Fatalf("%d of %d frames: %v", len(seen), frames, err)
+		}
+		n := binary.BigEndian.Uint32(f.Data[14:])
+		if seen[n] {
+			t.Fatalf("frame %d comes again", n)
+		}
+		seen[n] = true
+		if n < last {
+			overtaken++
+		}
+		last = max(last, n)
+	}
+	if overtaken > frames/100 {
+		t.Errorf("%d of %d frames were overtaken", overtaken, frames)
+	}
+}
+
 // TestSlowNIC has frames leave by a NIC that takes 400 Mbit/s: more come than
 // what is in front of it holds, and none is lost.
 func TestSlowNIC(t *testing.T) {
@@ -75,15 +103,7 @@ func TestSlowNIC(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for i := range frames {
-			f, err := far.receive()
-			if err != nil {
-				t.Fatalf("frame %d of %d: %v", i, frames, err)
-			}
-			if n := binary.BigEndian.Uint32(f.Data[14:]); n != uint32(i) {
-				t.Fatalf("frame %d instead of %d", n, i)
-			}
-		}
+		receiveInOrder(t, far, frames)
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
@@ -114,18 +134,7 @@ func TestStalledNIC(t *testing.T) {
 		}
 		select {
 		case refused := <-lost:
-			last := -1
-			for range frames - refused {
-				f, err := far.receive()
-				if err != nil {
-					t.Fatalf("after frame %d, with %d refused: %v", last, refused, err)
-				}
-				n := int(binary.BigEndian.Uint32(f.Data[14:]))
-				if n <= last {
-					t.Fatalf("frame %d after %d", n, last)
-				}
-				last = n
-			}
+			receiveInOrder(t, far, frames-refused)
 		case <-time.After(patience):
 			t.Error("the lane waits for the NIC")
 		}
