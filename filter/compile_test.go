@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"fragwall/filter"
-	"fragwall/packet"
 )
 
 // hostile are kinds of policies that nobody has, whose rules overlap in as many
@@ -145,35 +144,5 @@ func BenchmarkHostileLookup(b *testing.B) {
 		for _, n := range []int{1000, 100_000} {
 			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) { benchmarkLookup(b, s, n) })
 		}
-	}
-}
-
-// TestCompileStaysSmall compiles many rules of each kind, and compares some
-// verdicts with the oracle's.
-func TestCompileStaysSmall(t *testing.T) {
-	if underRace {
-		t.Skip("the race detector's memory is not the table's")
-	}
-	small := func(s shape, n int, most uint64) {
-		t.Run(s.name, func(t *testing.T) {
-			p, packets := s.policy(n)
-			c := measureCompile(t, p)
-			t.Logf("%v, %d MiB at most, %d MiB kept", c.took, c.peak>>20, c.kept>>20)
-			if c.peak > most {
-				t.Errorf("%d MiB at most, want %d", c.peak>>20, most>>20)
-			}
-			for i := range packets[:20] {
-				got, want := c.table.Judge(&filter.Datagram{Parsed: &packets[i]}, stopped), oracle(p, &packets[i], packet.Inside)
-				if got != want {
-					t.Fatalf("%+v: %v, want %v", packets[i], got, want)
-				}
-			}
-		})
-	}
-	for _, s := range shapes {
-		small(s, 100_000, 300<<20)
-	}
-	for _, s := range hostile {
-		small(s, 20_000, 100<<20) // of lists, a quarter of a million values
 	}
 }

@@ -3,7 +3,6 @@ package filter_test
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -51,42 +50,6 @@ func TestScanDoesNotEvict(t *testing.T) {
 		if !judge(packet.Outside) {
 			t.Fatalf("flow %d gave way to the scan", i)
 		}
-	}
-}
-
-// TestFlowMemory fills the table with flows of a source each, which is when
-// it takes most.
-func TestFlowMemory(t *testing.T) {
-	if underRace {
-		t.Skip("the race detector's memory is not the flows'")
-	}
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	w := newWire(t, &filter.Policy{Stateful: true, Default: filter.Accept})
-	d := &filter.Datagram{Parsed: decode(t, udp(families[0].in, families[0].out))}
-	const flows = 1_000_000
-	for i := range flows {
-		d.Src = netip.AddrFrom4([4]byte{byte(1 + i>>16), byte(i >> 8), byte(i), 1})
-		w.table.Judge(d, w.clock)
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if n := w.table.Flows(); n != flows {
-		t.Errorf("%d flows", n)
-	}
-	bytes := after.HeapAlloc - before.HeapAlloc
-	t.Logf("%d bytes a flow", bytes/flows)
-	if bytes > 256<<20 {
-		t.Errorf("%d MiB", bytes>>20)
-	}
-
-	w.now += time.Hour
-	for range 10 {
-		w.table.Expire(w.clock, 10)
-	}
-	if n := w.table.Flows(); n != 0 {
-		t.Errorf("%d flows, an hour later", n)
 	}
 }
 

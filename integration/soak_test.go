@@ -17,8 +17,8 @@ import (
 	"fragwall/packet/packettest/evasion"
 )
 
-// soak is for how long TestSoak runs; 0 leaves it out.
-var soak = flag.Duration("soak", 0, "how long to run the soak test")
+// soak is for how long TestSoak runs.
+var soak = flag.Duration("soak", 10*time.Second, "how long to run the soak test")
 
 // soakPolicy has little memory for fragments, so that it is full soon.
 const soakPolicy = onePort + `
@@ -110,9 +110,6 @@ func soakFrames(round uint32) (frames [][]byte) {
 
 // TestSoak runs a mixed load for long, and looks at what must not grow.
 func TestSoak(t *testing.T) {
-	if *soak == 0 {
-		t.Skip("for make soak")
-	}
 	w := startMute(t, soakPolicy)
 	begun := time.Now()
 	warm, half := *soak/4, *soak/2

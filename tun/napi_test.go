@@ -14,7 +14,7 @@ import (
 // TestNAPIThreads looks at what a TAP is given: by root, in any namespace.
 func TestNAPIThreads(t *testing.T) {
 	space := namespace(t)
-	if os.Getuid() != 0 {
+	if os.Getuid() != 0 && os.Getenv("CI") == "" {
 		t.Skip("only root may see another namespace's sysfs")
 	}
 	for _, offload := range []bool{false, true} {
