@@ -14,10 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// generateCommand is the argument by which the program runs as its generator,
-// in front of a Flood as JSON.
-const generateCommand = "generate"
-
 // generated is what the generator prints at its end, as JSON.
 type generated struct {
 	Frames  uint64

@@ -8,11 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"fragwall/integration/lab"
@@ -20,27 +18,8 @@ import (
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == generateCommand {
-		exit(generate(os.Args[2]))
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	rerun, code, err := lab.Enter(ctx)
-	switch {
-	case err != nil:
-		exit(err)
-	case rerun:
-		os.Exit(code)
-	}
-	exit(attack(ctx))
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "attack:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	p := middle.Program{Name: "attack", Measure: attack, Generate: generate}
+	p.Main()
 }
 
 // options are the command line's.
@@ -76,8 +55,16 @@ func parseOptions() (o options, err error) {
 	return o, err
 }
 
-// attack runs the plans and prints their tables.
+// attack runs the plans and prints their tables, as root of a user namespace
+// where it is not root.
 func attack(ctx context.Context) error {
+	rerun, code, err := lab.Enter(ctx)
+	if rerun && err == nil {
+		os.Exit(code)
+	}
+	if err != nil {
+		return err
+	}
 	o, err := parseOptions()
 	if err != nil {
 		return err
@@ -86,14 +73,12 @@ func attack(ctx context.Context) error {
 		return fmt.Errorf("%w: install nftables", err)
 	}
 	if program == "" {
-		dir, err := os.MkdirTemp("", "fragwall-attack")
+		built, remove, err := middle.Build(ctx)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		if program, err = middle.Build(ctx, dir); err != nil {
-			return err
-		}
+		defer remove()
+		program = built
 	}
 	plans := fullPlans()
 	if o.quick {

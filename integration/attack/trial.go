@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -188,15 +187,11 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 		f.To = []byte{2, 0, 0, 0, 0, 99} // nobody, so that the flood costs the host nothing
 	}
 	f.Dst4, f.Dst6, f.Own4, f.Own6 = out.IPv4, out.IPv6, in.IPv4, in.IPv6
-	spec, err := json.Marshal(f)
+	self, arguments, err := middle.Generator(f)
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	c := exec.Command(self, generateCommand, string(spec))
+	c := exec.Command(self, arguments...)
 	c.Stdout, c.Stderr = &bytes.Buffer{}, &strings.Builder{}
 	return c, middle.Start(in.Namespace, 0, c, ended)
 }

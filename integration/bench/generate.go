@@ -14,10 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// generateCommand is the argument by which the program runs as a sender or
-// receiver, in front of a load as JSON.
-const generateCommand = "generate"
-
 // readyLine is what a receiver prints when it listens.
 const readyLine = "ready"
 

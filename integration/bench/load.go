@@ -50,15 +50,11 @@ func (p *process) wait() (string, error) {
 
 // generator starts this program as a sender or receiver.
 func generator(h *lab.Host, cpu int, l load) (*process, error) {
-	spec, err := json.Marshal(l)
+	self, arguments, err := middle.Generator(l)
 	if err != nil {
 		return nil, err
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return launch(h, cpu, readyLine, self, generateCommand, string(spec))
+	return launch(h, cpu, readyLine, self, arguments...)
 }
 
 // generated waits for a generator's result.

@@ -8,31 +8,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"regexp"
 	"runtime"
 	"slices"
-	"syscall"
 	"time"
 
 	"fragwall/integration/middle"
 )
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == generateCommand {
-		exit(generate(os.Args[2]))
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	exit(bench(ctx))
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	p := middle.Program{Name: "bench", Measure: bench, Generate: generate}
+	p.Main()
 }
 
 // options are the command line's.
@@ -82,14 +68,12 @@ func bench(ctx context.Context) (err error) {
 		return errors.New("sender and receiver need a CPU each, and there is one")
 	}
 	if o.program == "" {
-		dir, err := os.MkdirTemp("", "fragwall-bench")
+		program, remove, err := middle.Build(ctx)
 		if err != nil {
 			return err
 		}
-		defer os.RemoveAll(dir)
-		if o.program, err = middle.Build(ctx, dir); err != nil {
-			return err
-		}
+		defer remove()
+		o.program = program
 	}
 	r := newRun(o)
 	defer func() { err = errors.Join(err, r.close()) }()

@@ -6,7 +6,8 @@
 //
 // Both are taken from outside: [Box] knows fragwall by its command line, its
 // configuration and its output. [Foreign] says whether other processes had a
-// part in what was measured.
+// part in what was measured. A [Program] is a command that measures, and its
+// own generator of traffic.
 //
 // The programs attack and bench share the package. It imports lab alone.
 package middle

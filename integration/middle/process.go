@@ -2,7 +2,6 @@ package middle
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -55,16 +54,6 @@ func bind(cpu int) error {
 		return fmt.Errorf("bind to cpu %d: %w", cpu, err)
 	}
 	return nil
-}
-
-// Build builds fragwall into a directory, and returns where the binary is.
-func Build(ctx context.Context, dir string) (program string, err error) {
-	program = filepath.Join(dir, "fragwall")
-	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "fragwall/cmd/fragwall").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build fragwall: %w: %s", err, out)
-	}
-	return program, nil
 }
 
 // Output keeps what a process writes, and tells when it is ready.

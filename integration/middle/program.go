@@ -1,0 +1,69 @@
+package middle
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+// generateCommand is the argument by which a program runs as its own generator,
+// in front of what that is to do, as JSON.
+const generateCommand = "generate"
+
+// Program is a command that measures. It sends and receives what it measures
+// in processes of their own, as which it runs itself.
+type Program struct {
+	Name     string
+	Measure  func(context.Context) error // until a signal ends it
+	Generate func(spec string) error     // what a [Generator] was given
+}
+
+// Main runs the program, and exits.
+func (p *Program) Main() {
+	if len(os.Args) == 3 && os.Args[1] == generateCommand {
+		p.exit(p.Generate(os.Args[2]))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	p.exit(p.Measure(ctx))
+}
+
+func (p *Program) exit(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", p.Name, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// Generator returns the command line by which the program that calls it runs
+// as its generator, for what spec says.
+func Generator(spec any) (program string, arguments []string, err error) {
+	if program, err = os.Executable(); err != nil {
+		return "", nil, fmt.Errorf("find this program: %w", err)
+	}
+	text, err := json.Marshal(spec)
+	return program, []string{generateCommand, string(text)}, err
+}
+
+// Build builds fragwall, for which it needs the source and the Go tool. The
+// caller calls remove when it needs the binary no more.
+func Build(ctx context.Context) (program string, remove func(), err error) {
+	dir, err := os.MkdirTemp("", "fragwall-build")
+	if err != nil {
+		return "", nil, err
+	}
+	remove = func() { _ = os.RemoveAll(dir) }
+	program = filepath.Join(dir, "fragwall")
+	out, err := exec.CommandContext(ctx, "go", "build", "-o", program, "fragwall/cmd/fragwall").CombinedOutput()
+	if err != nil {
+		remove()
+		return "", nil, fmt.Errorf("build fragwall: %w: %s", err, out)
+	}
+	return program, remove, nil
+}
