@@ -2,13 +2,16 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/pcapgo"
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -74,7 +77,7 @@ func TestReplayDocs(t *testing.T) {
 			got.WriteString(line)
 		case isCommand && fence == "```console":
 			got.WriteString(line)
-			got.WriteString(documented(t, strings.TrimSpace(command), string(page)))
+			got.WriteString(documented(t, strings.TrimSpace(command)))
 		}
 		if strings.HasPrefix(line, "```") {
 			fence = strings.TrimSpace(line)
@@ -99,31 +102,46 @@ func TestReplayDocs(t *testing.T) {
 	}
 }
 
-// documented returns what a command of the page prints. Of a program that is
-// not there it is what the page says.
-func documented(t *testing.T, command, page string) string {
+// documented returns what a command of the page prints.
+func documented(t *testing.T, command string) string {
 	t.Helper()
 	line, quiet := strings.CutSuffix(command, " 2>/dev/null")
+	if path, ok := strings.CutPrefix(line, "tshark -r "); ok {
+		path, fields, _ := strings.Cut(path, " ")
+		if fields != dissectedFields {
+			t.Fatalf("%s: nothing is known of these fields", command)
+		}
+		return dissected(t, path)
+	}
 	args := strings.Fields(line)
-	if args[0] == "fragwall" {
-		code, stdout, stderr := run(args[1:]...)
-		if code != 0 {
-			t.Errorf("%s: exit code %d: %s", command, code, stderr)
+	if args[0] != "fragwall" {
+		t.Fatalf("%s: nothing is known of this program", command)
+	}
+	code, stdout, stderr := run(args[1:]...)
+	if code != 0 {
+		t.Errorf("%s: exit code %d: %s", command, code, stderr)
+	}
+	if quiet {
+		stderr = ""
+	}
+	return stdout + stderr
+}
+
+// dissectedFields are those of a frame that [dissected] prints.
+const dissectedFields = "-T fields -e frame.time_relative -e ip.src -e frame.comment"
+
+// dissected prints a capture of IPv4 as tshark does, which need not be there.
+func dissected(t *testing.T, path string) string {
+	t.Helper()
+	var b strings.Builder
+	var first time.Time
+	eachCaptured(t, path, func(_ *pcapgo.NgReader, data []byte, info gopacket.CaptureInfo, comments []string) {
+		if first.IsZero() {
+			first = info.Timestamp
 		}
-		if quiet {
-			stderr = ""
-		}
-		return stdout + stderr
-	}
-	program, err := exec.LookPath(args[0])
-	if err != nil {
-		_, after, _ := strings.Cut(page, "$ "+command+"\n")
-		output, _, _ := strings.Cut(after, "```")
-		return output
-	}
-	output, err := exec.Command(program, args[1:]...).Output()
-	if err != nil {
-		t.Errorf("%s: %v", command, err)
-	}
-	return string(output)
+		since := info.Timestamp.Sub(first)
+		src, _ := netip.AddrFromSlice(data[26:30])
+		fmt.Fprintf(&b, "%d.%09d\t%s\t%s\n", since/time.Second, since%time.Second, src, strings.Join(comments, ","))
+	})
+	return b.String()
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"fragwall/packet"
@@ -78,6 +79,24 @@ func run(args ...string) (code int, stdout, stderr string) {
 // and comments.
 func listCapture(t testing.TB, path string) string {
 	t.Helper()
+	var b strings.Builder
+	eachCaptured(t, path, func(r *pcapgo.NgReader, data []byte, info gopacket.CaptureInfo, comments []string) {
+		i, err := r.Interface(info.InterfaceIndex)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "%14v %-7s %4d bytes %08x", info.Timestamp.Sub(began), i.Name, info.Length, crc32.ChecksumIEEE(data))
+		for _, c := range comments {
+			fmt.Fprintf(&b, " # %s", c)
+		}
+		b.WriteByte('\n')
+	})
+	return b.String()
+}
+
+// eachCaptured calls f for each frame of a pcapng.
+func eachCaptured(t testing.TB, path string, f func(r *pcapgo.NgReader, data []byte, info gopacket.CaptureInfo, comments []string)) {
+	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -87,24 +106,15 @@ func listCapture(t testing.TB, path string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b strings.Builder
 	for {
 		data, info, options, err := r.ReadPacketDataWithOptions()
 		if errors.Is(err, io.EOF) {
-			return b.String()
+			return
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		i, err := r.Interface(info.InterfaceIndex)
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprintf(&b, "%14v %-7s %4d bytes %08x", info.Timestamp.Sub(began), i.Name, info.Length, crc32.ChecksumIEEE(data))
-		for _, c := range options.Comments {
-			fmt.Fprintf(&b, " # %s", c)
-		}
-		b.WriteByte('\n')
+		f(r, data, info, options.Comments)
 	}
 }
 
