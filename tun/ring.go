@@ -94,7 +94,20 @@ func (r *ring) setUp(p *params) error {
 	if ops.lastOp < opReadMultishot || ops.ops[opReadMultishot].flags&probeSupported == 0 {
 		return fmt.Errorf("io_uring: no multishot reads: %w", explainRing(unix.EINVAL))
 	}
-	return nil
+	return r.register(registerRestriction, unsafe.Pointer(&allowed), len(allowed))
+}
+
+// allowed is all that a ring does once it is enabled. What a ring does for the
+// process no seccomp filter sees: without this, one that may not open a socket
+// could have its ring open it.
+var allowed = [...]restriction{
+	{about: restrictOp, what: opReadMultishot},
+	{about: restrictOp, what: opWrite},
+	{about: restrictOp, what: opWritev},
+	{about: restrictOp, what: opPollAdd},
+	{about: restrictOp, what: opAsyncCancel},
+	{about: restrictFlags, what: sqeFixedFile | sqeBufferSelect},
+	{about: restrictRegister, what: unregisterFiles},
 }
 
 // register makes one of the register operations.

@@ -36,8 +36,16 @@ const (
 	registerFiles       = 2  // IORING_REGISTER_FILES
 	unregisterFiles     = 3  // IORING_UNREGISTER_FILES
 	registerProbe       = 8  // IORING_REGISTER_PROBE
+	registerRestriction = 11 // IORING_REGISTER_RESTRICTIONS
 	registerEnableRings = 12 // IORING_REGISTER_ENABLE_RINGS
 	registerBufferRing  = 22 // IORING_REGISTER_PBUF_RING, Linux 5.19
+)
+
+// What a restriction is about.
+const (
+	restrictRegister = 0 // IORING_RESTRICTION_REGISTER_OP
+	restrictOp       = 1 // IORING_RESTRICTION_SQE_OP
+	restrictFlags    = 2 // IORING_RESTRICTION_SQE_FLAGS_ALLOWED
 )
 
 // Operations of a submission.
@@ -143,6 +151,14 @@ type bufferRegistration struct {
 	group       uint16
 	flags       uint16
 	_           [3]uint64
+}
+
+// restriction is struct io_uring_restriction: something that stays allowed.
+type restriction struct {
+	about uint16
+	what  uint8
+	_     uint8
+	_     [3]uint32
 }
 
 // probe is struct io_uring_probe, with room for operations up to the last
