@@ -82,7 +82,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 // needs is what putting back takes: the kept state, and a TAP by which the
 // kernel learns its routes again.
 func (s *sidecar) needs() confine.Plan {
-	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
+	return confine.Plan{Remove: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
 }
 
 // adopt gives the configuration the NIC's MTU.

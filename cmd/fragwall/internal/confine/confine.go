@@ -19,7 +19,6 @@ import (
 type Plan struct {
 	Read   []string // directories beneath which files may be read
 	Remove []string // directories beneath which files may be removed
-	Keep   []string // directories beneath which files may be read, written, made and removed
 	// Devices may be opened and set up, as TAPs are made by /dev/net/tun.
 	Devices []string
 }
@@ -95,7 +94,6 @@ const (
 	removing  = landlock.AccessFSSet(ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
 	setting   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate)
 	operating = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSIoctlDev)
-	keeping   = reading | removing | setting | landlock.AccessFSSet(ll.AccessFSMakeReg|ll.AccessFSMakeDir)
 )
 
 // restrictFiles leaves the process the files of the plan. Signals are left
@@ -108,7 +106,7 @@ func (p Plan) restrictFiles() error {
 		landlock.PathAccess(reading|setting, existing(kernelSettings)...),
 		landlock.PathAccess(operating, existing(p.Devices...)...),
 	}
-	for access, directories := range map[landlock.AccessFSSet][]string{reading: p.Read, removing: p.Remove, keeping: p.Keep} {
+	for access, directories := range map[landlock.AccessFSSet][]string{reading: p.Read, removing: p.Remove} {
 		rules = append(rules, landlock.PathAccess(access, existing(directories...)...))
 	}
 	kernel := landlock.V7.BestEffort()

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // what it must not be able to do any more, and what it must.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"rules", "socket", "state", "elsewhere"} {
+	for _, name := range []string{"rules", "socket", "elsewhere"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func tryEverything(dir string) int {
 	}
 	var log bytes.Buffer
 	confine.Apply(confine.Plan{
-		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")}, Devices: []string{"/dev/net/tun"},
+		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Devices: []string{"/dev/net/tun"},
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	close(release)
 	try(dir, failures)
@@ -121,6 +121,20 @@ func try(dir string, failures chan<- error) {
 			denied(fmt.Sprintf("socket %d %d", family, kind), err)
 		}
 	}
+	for _, protocol := range []int{unix.NETLINK_NETFILTER, unix.NETLINK_XFRM, unix.NETLINK_AUDIT} {
+		_, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, protocol)
+		denied(fmt.Sprintf("netlink %d", protocol), err)
+	}
+	denied("make rules writable", os.Chmod(filepath.Join(dir, "rules", "file"), 0o666))
+	denied("signal another", unix.Tgkill(os.Getppid(), os.Getppid(), 0))
+	denied("limit another", unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}))
+	_, err = unix.FcntlInt(0, unix.F_SETOWN, os.Getppid())
+	denied("have another get signals", err)
+	key := byte('x')
+	for _, request := range []uintptr{unix.TIOCSTI, unix.TIOCSTI | 1<<32} { // of which the kernel takes 32 bits
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, 0, request, uintptr(unsafe.Pointer(&key)))
+		denied("type into the terminal", errno)
+	}
 	denied("exec", exec.Command("/bin/true").Run())
 	denied("execve", unix.Exec("/bin/true", []string{"true"}, nil))
 	denied("ptrace", unix.PtraceAttach(os.Getppid()))
@@ -147,16 +161,10 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	if err := os.Remove(filepath.Join(dir, "socket", "file")); err != nil {
 		failures <- err
 	}
-	state := filepath.Join(dir, "state", "new")
-	for _, err := range []error{os.WriteFile(state, []byte("x"), 0o600), os.Rename(state, state+"2"), os.Remove(state + "2")} {
-		if err != nil {
-			failures <- err
-		}
-	}
 	if tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
-		var features uint32
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, tun.Fd(), unix.TUNGETFEATURES, uintptr(unsafe.Pointer(&features))); errno != 0 {
-			failures <- fmt.Errorf("features of tun: %w", errno)
+		var nothing [unix.IFNAMSIZ + 24]byte // struct ifreq: no kind of device
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, tun.Fd(), unix.TUNSETIFF, uintptr(unsafe.Pointer(&nothing))); errno != unix.EINVAL {
+			failures <- fmt.Errorf("ioctl of tun: %w", errno)
 		}
 		_ = tun.Close()
 	} else if errors.Is(err, fs.ErrPermission) && os.Geteuid() == 0 {
@@ -164,6 +172,18 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	}
 	if c, err := net.Dial("tcp", l.Addr().String()); !errors.Is(err, fs.ErrPermission) {
 		failures <- fmt.Errorf("connect: %v, %v", c, err)
+	}
+	if raw, err := l.(*net.TCPListener).SyscallConn(); err != nil {
+		failures <- err
+	} else if err := raw.Control(func(fd uintptr) {
+		// Shut down, it could be a client's.
+		_ = unix.Shutdown(int(fd), unix.SHUT_RDWR)
+		to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
+		if err := unix.Sendto(int(fd), []byte("x"), unix.MSG_FASTOPEN, to); !errors.Is(err, fs.ErrPermission) {
+			failures <- fmt.Errorf("connect by sending: %v", err)
+		}
+	}); err != nil {
+		failures <- err
 	}
 	// Threads that come later.
 	done := make(chan struct{})
