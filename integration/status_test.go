@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 
 	"fragwall/integration/lab"
@@ -99,6 +100,43 @@ func TestStatusOfARunningBox(t *testing.T) {
 		must(t, json.Unmarshal([]byte(line), &e))
 		if e["from"] != "inside" || e["dport"] != 5301.0 || e["reason"] != "policy_default" || e["fragments"] != 3.0 || e["protocol"] != "udp" {
 			t.Errorf("%v", e)
+		}
+	}
+}
+
+// TestMissedFrames has a box that does not read for a while tell how much the
+// kernel threw away in that time.
+func TestMissedFrames(t *testing.T) {
+	const sent = 10_000 // more than the TAP's queue and the box's buffers hold
+	w := startMute(t, acceptAll)
+	frames := make([][]byte, sent)
+	for i := range frames {
+		frames[i] = packettest.UDP(families[0].src, families[0].dst, nil).Frame()
+	}
+	w.signal(t, syscall.SIGSTOP)
+	w.send(t, packet.Inside, frames...)
+	w.signal(t, syscall.SIGCONT)
+
+	var missed int
+	eventually(t, func() error {
+		var report struct {
+			Sides map[string]struct {
+				Received int  `json:"received_frames"`
+				Missed   *int `json:"missed_frames"`
+			}
+		}
+		must(t, json.Unmarshal([]byte(fetch(t, w.Middle, "/api/status")), &report))
+		in, out := report.Sides["inside"], report.Sides["outside"]
+		if in.Missed == nil || out.Missed == nil || *in.Missed == 0 || in.Received+*in.Missed != sent || *out.Missed != 0 {
+			return fmt.Errorf("of %d frames from inside: %+v", sent, report.Sides)
+		}
+		missed = *in.Missed
+		return nil
+	})
+	metrics := fetch(t, w.Middle, "/metrics")
+	for _, line := range []string{fmt.Sprintf(`fragwall_missed_frames_total{side="inside"} %d`, missed), `fragwall_missed_frames_total{side="outside"} 0`} {
+		if !strings.Contains(metrics, line+"\n") {
+			t.Errorf("no line %s in\n%s", line, metrics)
 		}
 	}
 }

@@ -20,6 +20,6 @@
 // kernel's: the box neither takes nor sends a frame of its own there.
 //
 // Devices belong to the network namespace of the thread that makes them, so
-// [OpenTAP], [Join], [Release] and [Junction.Close] are to be called on a thread in it;
-// lanes work on any. The package imports nothing of ours.
+// [OpenTAP], [TAP.Missed], [Join], [Release] and [Junction.Close] are to be called on a
+// thread in it; lanes work on any. The package imports nothing of ours.
 package tun

@@ -28,6 +28,7 @@ type TAPConfig struct {
 // lanes: [Ring] or [Plain].
 type TAP struct {
 	TAPConfig
+	index    int   // of the kernel's
 	queues   []int // descriptors, not blocking
 	threaded bool  // it has NAPI threads
 	why      error // it was to have them, and has not
@@ -105,6 +106,7 @@ func (t *TAP) open() error {
 	if err != nil {
 		return err
 	}
+	t.index = link.Attrs().Index
 	if err := netlink.LinkSetMTU(link, t.MTU); err != nil {
 		return fmt.Errorf("set mtu %d: %w", t.MTU, err)
 	}
@@ -200,6 +202,16 @@ func explain(err error) error {
 		return fmt.Errorf("%w: CAP_NET_ADMIN is missing; run as root or grant it", err)
 	}
 	return err
+}
+
+// Missed returns how many frames the kernel dropped before a lane could read
+// them: their queue was full.
+func (t *TAP) Missed() (frames uint64, err error) {
+	link, err := netlink.LinkByIndex(t.index)
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of tap %q: %w", t.Name, err)
+	}
+	return link.Attrs().Statistics.TxDropped, nil
 }
 
 // Close removes the device. Lanes that are still open keep it alive, so close

@@ -107,6 +107,18 @@ func (b *box) connectBy(lanes func(from, to *tun.TAP) ([]tun.Lane, error)) error
 	return nil
 }
 
+// missed returns how many frames of each side the kernel dropped before the box
+// read them, as long as its devices are there.
+func (b *box) missed() map[packet.Side]uint64 {
+	missed := make(map[packet.Side]uint64)
+	for side, t := range b.taps {
+		if n, err := t.Missed(); err == nil {
+			missed[packet.Side(side)] = n
+		}
+	}
+	return missed
+}
+
 func (b *box) closeLanes() error {
 	var errs []error
 	for side, lanes := range b.lanes {

@@ -198,6 +198,7 @@ func (o *operator) source() *status.Source {
 		Started: o.started,
 		Ready:   o.flows.Load,
 		Joined:  o.box.joinedNICs,
+		Missed:  o.box.missed,
 		Policy:  o.reloader.policy,
 	}
 }

@@ -108,26 +108,40 @@ func (t *statusTable) cells(now, before uint64, unit string) []string {
 	return cell
 }
 
+// lone returns a cell that has no rate.
+func (t *statusTable) lone(cell string) []string {
+	if t.rates {
+		return []string{cell, ""}
+	}
+	return []string{cell}
+}
+
+// both writes a row with the cells of each side.
+func (t *statusTable) both(name string, of func(side string) []string) {
+	t.row(name, append(of(packet.Inside.String()), of(packet.Outside.String())...)...)
+}
+
 // sides writes what became of the frames of both.
 func (t *statusTable) sides(r, before *status.Report) {
-	head := []string{"FROM INSIDE"}
-	if t.rates {
-		head = append(head, "")
-	}
-	head = append(head, "FROM OUTSIDE")
-	if t.rates {
-		head = append(head, "")
-	}
-	t.row("", head...)
-	in, out := packet.Inside.String(), packet.Outside.String()
+	t.both("", func(side string) []string { return t.lone("FROM " + strings.ToUpper(side)) })
 	count := func(name, unit string, of func(status.Side) uint64) {
-		t.row(name, append(t.cells(of(r.Sides[in]), of(before.Sides[in]), unit), t.cells(of(r.Sides[out]), of(before.Sides[out]), unit)...)...)
+		t.both(name, func(side string) []string { return t.cells(of(r.Sides[side]), of(before.Sides[side]), unit) })
 	}
+	t.both("missed frames", func(side string) []string {
+		now, earlier := r.Sides[side].Missed, before.Sides[side].Missed
+		switch {
+		case now == nil:
+			return t.lone("-")
+		case earlier == nil:
+			earlier = now
+		}
+		return t.cells(*now, *earlier, "")
+	})
 	count("received frames", "", func(s status.Side) uint64 { return s.ReceivedFrames })
 	count("received", "B", func(s status.Side) uint64 { return s.ReceivedBytes })
 	count("forwarded frames", "", func(s status.Side) uint64 { return s.Forwarded })
 	count("forwarded", "B", func(s status.Side) uint64 { return s.ForwardedBytes })
-	count("waiting frames", "", func(s status.Side) uint64 { return s.Waiting })
+	t.both("waiting frames", func(side string) []string { return t.lone(grouped(r.Sides[side].Waiting)) })
 	count("reassembled datagrams", "", func(s status.Side) uint64 { return s.Reassembled })
 	count("dropped frames", "", func(s status.Side) uint64 { return s.DroppedFrames })
 }
@@ -141,23 +155,18 @@ func (t *statusTable) latency(r *status.Report) {
 		{"latency, half within", func(s status.Side) float64 { return s.LatencyP50 }},
 		{"latency, 99 % within", func(s status.Side) float64 { return s.LatencyP99 }},
 	} {
-		var cells []string
-		for side := range packet.Side(packet.Sides) {
-			cell := "-" // not timed yet
-			if s := q.of(r.Sides[side.String()]); s > 0 {
-				cell = time.Duration(s * float64(time.Second)).Round(time.Microsecond).String()
+		t.both(q.name, func(side string) []string {
+			seconds := q.of(r.Sides[side])
+			if seconds == 0 {
+				return t.lone("-") // not timed yet
 			}
-			if cells = append(cells, cell); t.rates {
-				cells = append(cells, "")
-			}
-		}
-		t.row(q.name, cells...)
+			return t.lone(time.Duration(seconds * float64(time.Second)).Round(time.Microsecond).String())
+		})
 	}
 }
 
 // drops writes those reasons that any frame was dropped for.
 func (t *statusTable) drops(r, before *status.Report) {
-	in, out := packet.Inside.String(), packet.Outside.String()
 	reasons := make(map[string]bool)
 	for _, s := range r.Sides {
 		for reason := range s.Dropped {
@@ -165,8 +174,9 @@ func (t *statusTable) drops(r, before *status.Report) {
 		}
 	}
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
-		t.row("  "+reason, append(t.cells(r.Sides[in].Dropped[reason], before.Sides[in].Dropped[reason], ""),
-			t.cells(r.Sides[out].Dropped[reason], before.Sides[out].Dropped[reason], "")...)...)
+		t.both("  "+reason, func(side string) []string {
+			return t.cells(r.Sides[side].Dropped[reason], before.Sides[side].Dropped[reason], "")
+		})
 	}
 }
 

@@ -20,10 +20,11 @@ import (
 func exampleReport() (before, now *status.Report) {
 	port, gone := uint16(53), false
 	of := func(seconds uint64) *status.Report {
+		missed := 1500 * seconds
 		return &status.Report{
 			Build: status.Build{Version: "1.2.3"}, Time: time.Unix(int64(1000+seconds), 0), UptimeSeconds: 3600 + float64(seconds), Ready: true,
 			Sides: map[string]status.Side{
-				"inside": {ReceivedFrames: 1234567 + 100000*seconds, ReceivedBytes: 1 << 30, Forwarded: 1234560 + 100000*seconds, ForwardedBytes: 1 << 30,
+				"inside": {Missed: &missed, ReceivedFrames: 1234567 + 100000*seconds, ReceivedBytes: 1 << 30, Forwarded: 1234560 + 100000*seconds, ForwardedBytes: 1 << 30,
 					DroppedFrames: 7, Dropped: map[string]uint64{"policy_default": 5, "fragment_overlap": 2}, LatencyP50: 64e-6, LatencyP99: 0.002048},
 				"outside": {Joined: &gone, ReceivedFrames: 3 + 2*seconds, Forwarded: 2, Waiting: 1, DroppedFrames: 2 * seconds, Dropped: map[string]uint64{"policy_default": 2 * seconds}},
 			},

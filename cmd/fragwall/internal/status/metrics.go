@@ -18,6 +18,7 @@ var (
 	started     = describe("start_time_seconds", "When the box was started, since the Unix epoch.")
 	ready       = describe("ready", "Whether frames flow.")
 	goroutines  = describe("goroutines", "Goroutines of the process.")
+	missed      = describe("missed_frames_total", "Frames of the side that the kernel dropped before they could be received: the queue of its TAP was full.", "side")
 	received    = describe("received_frames_total", "Frames that came in by the side: forwarded, dropped and waiting ones.", "side")
 	receivedB   = describe("received_bytes_total", "Bytes of the frames that came in by the side.", "side")
 	forwarded   = describe("forwarded_frames_total", "Frames that came in by the side and left by the other.", "side")
@@ -68,6 +69,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	}
 	for side, in := range c.Joined() {
 		m.gauge(joined, truth(in), side.String())
+	}
+	for side, n := range c.Missed() {
+		m.counter(missed, n, side.String())
 	}
 	usage := c.Bump.Usage()
 	m.gauge(waitingD, float64(usage.Datagrams))

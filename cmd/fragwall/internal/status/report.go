@@ -29,6 +29,9 @@ type Source struct {
 	Ready   func() bool
 	// Joined says whether the NICs of the sides that have one are in the wire.
 	Joined func() map[packet.Side]bool
+	// Missed is how many frames of each side the kernel dropped before the box
+	// read them; of a side whose device is gone it says nothing.
+	Missed func() map[packet.Side]uint64
 	// Policy says how the policy in force got there.
 	Policy func() Policy
 }
@@ -63,8 +66,9 @@ type Report struct {
 // Side is what became of the frames that came in by a side.
 type Side struct {
 	Device         string            `json:"device"`
-	Joined         *bool             `json:"nic_joined,omitempty"` // where there is a NIC
-	ReceivedFrames uint64            `json:"received_frames"`      // forwarded, dropped and waiting
+	Joined         *bool             `json:"nic_joined,omitempty"`    // where there is a NIC
+	Missed         *uint64           `json:"missed_frames,omitempty"` // before they could be received
+	ReceivedFrames uint64            `json:"received_frames"`         // forwarded, dropped and waiting
 	ReceivedBytes  uint64            `json:"received_bytes"`
 	Forwarded      uint64            `json:"forwarded_frames"`
 	ForwardedBytes uint64            `json:"forwarded_bytes"`
@@ -113,6 +117,11 @@ func (s *Source) report(now time.Time) *Report {
 	for side, joined := range s.Joined() {
 		of := r.Sides[side.String()]
 		of.Joined = &joined
+		r.Sides[side.String()] = of
+	}
+	for side, missed := range s.Missed() {
+		of := r.Sides[side.String()]
+		of.Missed = &missed
 		r.Sides[side.String()] = of
 	}
 	usage := s.Bump.Usage()

@@ -67,6 +67,7 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 		Build: Build{"1.2.3", "go1", "v0"}, Devices: [packet.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
 		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
 		Joined: func() map[packet.Side]bool { return map[packet.Side]bool{packet.Outside: true} },
+		Missed: func() map[packet.Side]uint64 { return map[packet.Side]uint64{packet.Inside: 17} },
 		Policy: func() Policy { return Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"} },
 	}, s
 }
@@ -98,6 +99,7 @@ func TestMetrics(t *testing.T) {
 		`fragwall_ready 1`,
 		`fragwall_nic_joined{side="outside"} 1`,
 		`fragwall_start_time_seconds 100`,
+		`fragwall_missed_frames_total{side="inside"} 17`,
 		`fragwall_received_frames_total{side="inside"} 5`,
 		`fragwall_received_frames_total{side="outside"} 0`,
 		`fragwall_forwarded_frames_total{side="inside"} 1`,
@@ -179,8 +181,11 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := r.Sides["inside"]
-	if in.ReceivedFrames != 5 || in.Forwarded != 1 || in.Waiting != 2 || in.DroppedFrames != 2 || in.Dropped["policy_rule"] != 1 || in.Device != "fw-in" {
+	if in.ReceivedFrames != 5 || in.Forwarded != 1 || in.Waiting != 2 || in.DroppedFrames != 2 || in.Dropped["policy_rule"] != 1 || in.Device != "fw-in" || in.Missed == nil || *in.Missed != 17 {
 		t.Errorf("%+v", in)
+	}
+	if missed := r.Sides["outside"].Missed; missed != nil {
+		t.Errorf("%d missed by a side whose device is gone", *missed)
 	}
 	if len(r.Rules) != 2 || r.Rules[0] != (Rule{"dns", 7, "accept", 1, 28}) {
 		t.Errorf("%+v", r.Rules)
