@@ -164,7 +164,11 @@ func newPod(t *testing.T, workload4, workload6, peer4, peer6 string) *pod {
 		}
 		return h
 	}
-	return &pod{workload: host("workload", workload4, workload6), peer: host("peer", peer4, peer6)}
+	p := &pod{workload: host("workload", workload4, workload6), peer: host("peer", peer4, peer6)}
+	must(t, p.workload.Do(func() error { // strict reverse path filtering, as many hosts have it
+		return lab.Sysctl(map[string]string{"net/ipv4/conf/default/rp_filter": "1"})
+	}))
+	return p
 }
 
 // settle waits until the pod can talk to its peer, and has.

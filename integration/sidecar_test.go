@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -103,6 +106,54 @@ func TestSidecar(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSidecarSettings gives the TAP the NIC's sysctls, and the NIC its own back.
+func TestSidecarSettings(t *testing.T) {
+	p := bridgedPod(t)
+	must(t, p.workload.Do(func() error {
+		return lab.Sysctl(map[string]string{
+			"net/ipv4/conf/eth0/rp_filter":    "1",
+			"net/ipv4/conf/eth0/forwarding":   "1",
+			"net/ipv4/conf/eth0/arp_ignore":   "1",
+			"net/ipv4/conf/eth0/arp_announce": "2",
+			"net/ipv6/conf/eth0/accept_ra":    "2",
+			"net/ipv6/conf/eth0/hop_limit":    "33",
+		})
+	}))
+	nic := settings(t, p.workload.Namespace, "eth0")
+	b := p.startSidecar(t, sidecarRules, t.TempDir())
+	tap := settings(t, p.workload.Namespace, "fw-in")
+	tap["ipv6/addr_gen_mode"] = nic["ipv6/addr_gen_mode"] // the TAP makes no address of its own
+	if !maps.Equal(nic, tap) {
+		t.Errorf("the nic had\n%v\nthe tap has\n%v", nic, tap)
+	}
+	b.end(t)
+	if back := settings(t, p.workload.Namespace, "eth0"); !maps.Equal(nic, back) {
+		t.Errorf("before\n%v\nafter\n%v", nic, back)
+	}
+}
+
+// settings are the sysctls of a device.
+func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string {
+	t.Helper()
+	values := make(map[string]string)
+	must(t, ns.Do(func() error {
+		for _, family := range []string{"ipv4", "ipv6"} {
+			dir := filepath.Join("/proc/sys/net", family, "conf", device)
+			files, err := os.ReadDir(dir)
+			if err != nil {
+				return err
+			}
+			for _, f := range files {
+				if value, err := os.ReadFile(filepath.Join(dir, f.Name())); err == nil { // a secret that is not set can't be
+					values[family+"/"+f.Name()] = strings.TrimSpace(string(value))
+				}
+			}
+		}
+		return nil
+	}))
+	return values
 }
 
 // denies sends a large datagram to the port that no rule allows, and one that

@@ -75,7 +75,8 @@ func drop(m message) error {
 // Attributes of a link (include/uapi/linux/if_link.h).
 const (
 	iflaInetConf         = 1 // IFLA_INET_CONF: the settings of net.ipv4.conf, 32 bits each
-	devconfRPFilter      = 8 // of these, rp_filter (IPV4_DEVCONF_RP_FILTER)
+	devconfMCForwarding  = 2 // of these, mc_forwarding (IPV4_DEVCONF_MC_FORWARDING)
+	devconfRPFilter      = 8 // rp_filter (IPV4_DEVCONF_RP_FILTER)
 	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE, 8 bits
 )
 
@@ -128,6 +129,23 @@ func setFamily(index int, family uint16, settings ...attribute) error {
 		{family | unix.NLA_F_NESTED, appendAttributes(nil, settings)},
 	}))
 	return send(unix.RTM_SETLINK, 0, m)
+}
+
+// setIPv4 sets settings of net.ipv4.conf of a link, by their numbers, which
+// count from 1.
+func setIPv4(index int, settings ...attribute) error {
+	return setFamily(index, unix.AF_INET, attribute{iflaInetConf | unix.NLA_F_NESTED, appendAttributes(nil, settings)})
+}
+
+// loosen has a link take packets whose way back leads elsewhere, as long as
+// addresses and routes are on the move. The setting that counts is the higher
+// of the namespace's and the link's, which is the loose one.
+func loosen(index int) error {
+	err := setIPv4(index, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)})
+	if err != nil {
+		return fmt.Errorf("loosen rp_filter: %w", err)
+	}
+	return nil
 }
 
 // looseRPFilter takes packets from whoever any route leads to (RFC 3704 §2.4).

@@ -1,7 +1,6 @@
 package handover
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -90,11 +89,9 @@ func (s *State) furnish(tap, nic netlink.Link) error {
 			}
 		}
 	}
-	// What comes by the TAP is taken while the ways back still lead over the
-	// NIC. The strictest that counts is the namespace's or the device's, and of
-	// both the higher number, which is the loose one.
-	if err := setFamily(index, unix.AF_INET, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)}); err != nil {
-		return fmt.Errorf("loosen rp_filter: %w", err)
+	// What comes by the TAP is taken while the ways back still lead over the NIC.
+	if err := loosen(index); err != nil {
+		return err
 	}
 	if err := s.addAddresses(index); err != nil {
 		return err
@@ -213,7 +210,7 @@ func (s *State) giveBack(name string, part func() error) error {
 	switch {
 	case err == nil:
 		live.Index = tap.Attrs().Index
-		if err := live.readDevice(live.Index); err != nil {
+		if err := errors.Join(loosen(live.Index), live.readDevice(live.Index)); err != nil {
 			return err
 		}
 	case !errors.Is(err, ErrMissing):

@@ -162,12 +162,13 @@ func copySettings(from, to netlink.Link) (kept []string, err error) {
 	}
 	var differ []attribute
 	for i := 0; i+4 <= min(len(source.ipv4), len(target.ipv4)); i += 4 {
-		if value := source.ipv4[i : i+4]; string(value) != string(target.ipv4[i:i+4]) {
-			differ = append(differ, attribute{uint16(i/4 + 1), value}) // they count from 1
+		number := uint16(i/4 + 1)
+		if value := source.ipv4[i : i+4]; number != devconfMCForwarding && string(value) != string(target.ipv4[i:i+4]) {
+			differ = append(differ, attribute{number, value})
 		}
 	}
 	if len(differ) > 0 {
-		if err := setFamily(to.Attrs().Index, unix.AF_INET, differ...); err != nil {
+		if err := setIPv4(to.Attrs().Index, differ...); err != nil {
 			return nil, fmt.Errorf("copy ipv4 settings: %w", err)
 		}
 	}
