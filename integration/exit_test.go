@@ -49,27 +49,54 @@ func TestBypass(t *testing.T) {
 // TestNICRemovedAndBack takes a NIC away and puts another one of its name in
 // its place.
 func TestNICRemovedAndBack(t *testing.T) {
-	n := newNetwork(t)
-	b := &box{Network: n}
-	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
-	b.ready(t)
-	must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
-	b.stderr.await(t, b.process, 0, "a nic was removed")
-	outside := n.Hosts[packet.Outside]
-	must(t, n.Replug(packet.Outside))
-	must(t, outside.Do(func() error {
-		return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
-	}))
-	b.stderr.await(t, b.process, 0, "came back and is joined again")
-	exchange(t, n.Hosts[packet.Inside], outside, false, []int{1, 4000})
-	b.stop(t)
-	must(t, n.Middle.Do(func() error {
-		link, err := netlink.LinkByName(lab.OutsideNIC)
-		if err == nil && link.Attrs().Promisc != 0 {
-			t.Error("the nic is still promiscuous")
-		}
-		return err
-	}))
+	for name, remove := range map[string]func(t *testing.T, b *box){
+		"seen": func(t *testing.T, b *box) {
+			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
+			b.stderr.await(t, b.process, 0, "a nic was removed")
+			must(t, b.Replug(packet.Outside))
+		},
+		// By another name than it had when it was joined.
+		"renamed": func(t *testing.T, b *box) {
+			setLink(t, b.Network, lab.OutsideNIC, netlink.LinkSetDown)
+			setLink(t, b.Network, lab.OutsideNIC, func(l netlink.Link) error { return netlink.LinkSetName(l, "nic-old") })
+			setLink(t, b.Network, "nic-old", netlink.LinkSetUp)
+			exchange(t, b.Hosts[packet.Inside], b.Hosts[packet.Outside], false, []int{1})
+			must(t, b.Middle.Do(func() error { return remove("nic-old") }))
+			b.stderr.await(t, b.process, 0, "a nic was removed")
+			must(t, b.Replug(packet.Outside))
+		},
+		// Among more changes than the kernel keeps for who does not listen.
+		"unseen": func(t *testing.T, b *box) {
+			b.signal(t, syscall.SIGSTOP)
+			for i := range 1000 {
+				setLink(t, b.Network, "lo", func(l netlink.Link) error { return netlink.LinkSetAlias(l, fmt.Sprint(i)) })
+			}
+			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
+			must(t, b.Replug(packet.Outside))
+			b.signal(t, syscall.SIGCONT)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t)
+			b := &box{Network: n}
+			b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+			b.ready(t)
+			remove(t, b)
+			outside := n.Hosts[packet.Outside]
+			must(t, outside.Do(func() error {
+				return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
+			}))
+			b.stderr.await(t, b.process, 0, "came back and is joined again")
+			b.stop(t)
+			must(t, n.Middle.Do(func() error {
+				link, err := netlink.LinkByName(lab.OutsideNIC)
+				if err == nil && link.Attrs().Promisc != 0 {
+					t.Error("the nic is still promiscuous")
+				}
+				return err
+			}))
+		})
+	}
 }
 
 // TestLogDiskFull has a log that takes nothing, which is no reason for the wire

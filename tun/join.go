@@ -22,6 +22,7 @@ type JoinConfig struct {
 
 // Junction is a TAP and a NIC made one wire.
 type Junction struct {
+	NIC  int // its index, which it keeps for life, whatever it is called
 	undo undoStack
 }
 
@@ -76,6 +77,7 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return err
 	}
+	j.NIC = nic.Attrs().Index
 	// What carries the NIC's former state comes first, and goes last.
 	if c.Bridge != "" {
 		err = j.bridge(c, nic, tap, before)

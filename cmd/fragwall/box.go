@@ -20,8 +20,8 @@ import (
 type box struct {
 	*wire.Bump
 	taps   [packet.Sides]*tun.TAP
-	lanes  [packet.Sides][]tun.Lane  // by the side that they read from
-	joined [packet.Sides]atomic.Bool // the side's NIC is
+	lanes  [packet.Sides][]tun.Lane   // by the side that they read from
+	joined [packet.Sides]atomic.Int64 // index of the side's NIC in the wire; 0: none is
 
 	joining sync.Mutex
 	// joining guards:
@@ -78,12 +78,7 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 func (b *box) join(i rules.Interface) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
-	j, err := tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
-	if err == nil {
-		b.junctions[packet.Outside] = j
-	}
-	b.joined[packet.Outside].Store(err == nil)
-	return err
+	return b.joinTo(packet.Outside, tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
 }
 
 // connect makes the lanes, over io_uring where that is to be had.

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"fragwall/packet"
@@ -26,12 +28,19 @@ func (b *box) joinNIC(side packet.Side, i rules.Interface) error {
 			return err
 		}
 	}
-	j, err := tun.Join(tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU})
-	if err == nil {
-		b.junctions[side] = j
+	return b.joinTo(side, tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU})
+}
+
+// joinTo joins a NIC to a side. The caller holds joining.
+func (b *box) joinTo(side packet.Side, c tun.JoinConfig) error {
+	b.joined[side].Store(0)
+	j, err := tun.Join(c)
+	if err != nil {
+		return err
 	}
-	b.joined[side].Store(err == nil)
-	return err
+	b.junctions[side] = j
+	b.joined[side].Store(int64(j.NIC))
+	return nil
 }
 
 // joinedNICs says of each side with a NIC whether that is in the wire.
@@ -41,7 +50,7 @@ func (b *box) joinedNICs() map[packet.Side]bool {
 	defer b.joining.Unlock()
 	for side, j := range b.junctions {
 		if j != nil {
-			joined[packet.Side(side)] = b.joined[side].Load()
+			joined[packet.Side(side)] = b.joined[side].Load() != 0
 		}
 	}
 	return joined
@@ -61,49 +70,108 @@ func (b *box) partNICs() error {
 	return errors.Join(errs...)
 }
 
-// watchNICs joins a NIC again that was removed and comes back, as one on a bus
-// that is reset, until ctx is done.
+// nicWatch joins a NIC again that was removed and comes back, as one on a bus
+// that is reset.
+type nicWatch struct {
+	box   *box
+	sides [packet.Sides]rules.Interface
+	log   *slog.Logger
+}
+
+// watchNICs watches both sides' NICs until ctx is done.
 func (b *box) watchNICs(ctx context.Context, c *rules.Config, log *slog.Logger) {
-	sides := map[string]packet.Side{}
-	interfaces := [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside}
-	for side, i := range interfaces {
-		if i.NIC != "" {
-			sides[i.NIC] = packet.Side(side)
+	w := &nicWatch{b, [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside}, log}
+	if err := w.run(ctx); err != nil {
+		log.Warn("a nic that is removed and comes back won't be joined again", "error", err)
+	}
+}
+
+func (w *nicWatch) run(ctx context.Context) error {
+	links, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
+	if err != nil {
+		return err
+	}
+	closed := context.AfterFunc(ctx, links.Close)
+	defer func() {
+		if closed() {
+			links.Close()
+		}
+	}()
+	w.lookAll() // what changed before
+	for {
+		switch changes, _, err := links.Receive(); {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS): // there were more than the socket holds
+			w.lookAll()
+		case err != nil:
+			return err
+		default:
+			w.take(changes)
 		}
 	}
-	if len(sides) == 0 {
-		return
-	}
-	changes := make(chan netlink.LinkUpdate)
-	err := netlink.LinkSubscribeWithOptions(changes, ctx.Done(), netlink.LinkSubscribeOptions{
-		ErrorCallback: func(err error) {
-			if ctx.Err() == nil {
-				log.Warn("a change of the links was missed", "error", err)
-			}
-		},
-	})
-	if err != nil {
-		log.Warn("a nic that is removed and comes back won't be joined again", "error", err)
-		return
-	}
-	for change := range changes {
-		name := change.Attrs().Name
-		side, ours := sides[name]
-		if !ours {
+}
+
+// take takes in changes of links.
+func (w *nicWatch) take(changes []syscall.NetlinkMessage) {
+	for _, m := range changes {
+		if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK {
 			continue
 		}
-		switch joined := b.joined[side].Load(); {
-		case change.Header.Type == unix.RTM_DELLINK && joined:
-			b.joined[side].Store(false)
-			log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", name)
-		case change.Header.Type == unix.RTM_NEWLINK && !joined:
-			if err := b.joinNIC(side, interfaces[side]); err != nil {
-				log.Error("a nic came back, and can't be joined", "side", side.String(), "error", err)
-				continue
+		link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)
+		if err != nil {
+			continue // none that a wire could have
+		}
+		for side, i := range w.sides {
+			side, joined := packet.Side(side), w.box.joined[side].Load()
+			switch {
+			case m.Header.Type == unix.RTM_DELLINK && joined == int64(link.Attrs().Index):
+				w.lose(side)
+				w.look(side)
+			case m.Header.Type == unix.RTM_NEWLINK && joined == 0 && i.NIC == link.Attrs().Name:
+				w.look(side)
 			}
-			log.Info("a nic came back and is joined again", "side", side.String(), "nic", name)
 		}
 	}
+}
+
+// lookAll finds out what changed unseen.
+func (w *nicWatch) lookAll() {
+	for side := range packet.Side(packet.Sides) {
+		if joined := w.box.joined[side].Load(); joined != 0 {
+			if _, err := netlink.LinkByIndex(int(joined)); !isMissing(err) {
+				continue
+			}
+			w.lose(side)
+		}
+		w.look(side)
+	}
+}
+
+func (w *nicWatch) lose(side packet.Side) {
+	w.box.joined[side].Store(0)
+	w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", w.sides[side].NIC)
+}
+
+// look joins a side's NIC where it is there, and not in the wire.
+func (w *nicWatch) look(side packet.Side) {
+	i := w.sides[side]
+	if i.NIC == "" {
+		return
+	}
+	if _, err := netlink.LinkByName(i.NIC); isMissing(err) {
+		return
+	}
+	if err := w.box.joinNIC(side, i); err != nil {
+		w.log.Error("a nic came back, and can't be joined", "side", side.String(), "error", err)
+		return
+	}
+	w.log.Info("a nic came back and is joined again", "side", side.String(), "nic", i.NIC)
+}
+
+func isMissing(err error) bool {
+	var missing netlink.LinkNotFoundError
+	return errors.As(err, &missing)
 }
 
 // bypass leaves the two NICs joined to one another.
