@@ -60,7 +60,6 @@ func TestNICRemovedAndBack(t *testing.T) {
 			setLink(t, b.Network, lab.OutsideNIC, netlink.LinkSetDown)
 			setLink(t, b.Network, lab.OutsideNIC, func(l netlink.Link) error { return netlink.LinkSetName(l, "nic-old") })
 			setLink(t, b.Network, "nic-old", netlink.LinkSetUp)
-			exchange(t, b.Hosts[packet.Inside], b.Hosts[packet.Outside], false, []int{1})
 			must(t, b.Middle.Do(func() error { return remove("nic-old") }))
 			b.stderr.await(t, b.process, 0, "a nic was removed")
 			must(t, b.Replug(packet.Outside))
@@ -87,6 +86,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 				return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
 			}))
 			b.stderr.await(t, b.process, 0, "came back and is joined again")
+			exchange(t, n.Hosts[packet.Inside], outside, false, []int{1, 4000})
 			b.stop(t)
 			must(t, n.Middle.Do(func() error {
 				link, err := netlink.LinkByName(lab.OutsideNIC)
