@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -202,22 +203,101 @@ func TestSidecarLifetimes(t *testing.T) {
 	renewed("eth0", 9900)
 }
 
-// lifetime is that of a device's global IPv6 address, in seconds.
-func lifetime(t *testing.T, ns *lab.Namespace, device string) (valid int) {
+// TestSidecarMadeAddresses has addresses that the kernel makes of a secret (RFC
+// 7217), and temporary ones (RFC 8981). They come back, with no others beside
+// them; a router's advertisements renew the former at the TAP, and then at the
+// NIC.
+func TestSidecarMadeAddresses(t *testing.T) {
+	p, state := leasedPod(t), t.TempDir()
+	must(t, p.workload.Do(func() error {
+		return lab.Sysctl(map[string]string{
+			"net/ipv6/conf/eth0/stable_secret": "2001:db8::5ec",
+			"net/ipv6/conf/eth0/use_tempaddr":  "2",
+		})
+	}))
+	p.lend(3600)
+	var before []netlink.Addr
+	var made net.IP // of the secret
+	eventually(t, func() error {
+		before = globals(t, p.workload.Namespace, "eth0")
+		kinds := 0
+		for _, a := range before {
+			if a.Flags&unix.IFA_F_TENTATIVE != 0 {
+				return fmt.Errorf("%v is on trial", a.IPNet)
+			}
+			if a.Flags&unix.IFA_F_STABLE_PRIVACY != 0 {
+				made = a.IP
+			}
+			kinds |= a.Flags & (unix.IFA_F_STABLE_PRIVACY | unix.IFA_F_TEMPORARY)
+		}
+		if kinds != unix.IFA_F_STABLE_PRIVACY|unix.IFA_F_TEMPORARY {
+			return fmt.Errorf("only %v", before)
+		}
+		return nil
+	})
+	renewed := func(device string, valid int) {
+		t.Helper()
+		p.lend(uint32(valid))
+		eventually(t, func() error {
+			now := globals(t, p.workload.Namespace, device)
+			// Of temporary ones the kernel may make another.
+			kept := slices.DeleteFunc(slices.Clone(now), func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TEMPORARY != 0 })
+			if !slices.Equal(hosts(kept), hosts(before)) {
+				return fmt.Errorf("%s has %v; want %v", device, hosts(kept), hosts(before))
+			}
+			for _, a := range now {
+				if a.IP.Equal(made) && (a.ValidLft <= valid-60 || a.ValidLft > valid) {
+					return fmt.Errorf("%d s are left of %d", a.ValidLft, valid)
+				}
+			}
+			return nil
+		})
+	}
+	back := func() {
+		t.Helper()
+		if now := hosts(globals(t, p.workload.Namespace, "eth0")); !slices.Equal(now, hosts(before)) {
+			t.Errorf("before %v\nafter  %v", hosts(before), now)
+		}
+	}
+	b := p.startSidecar(t, sidecarRules, state)
+	renewed("fw-in", 7200)
+	b.end(t)
+	back()
+	p.startSidecar(t, sidecarRules, state).kill(t)
+	p.putBack(t, state)
+	back()
+	renewed("eth0", 9000)
+}
+
+// globals are the global IPv6 addresses of a device.
+func globals(t *testing.T, ns *lab.Namespace, device string) (list []netlink.Addr) {
 	t.Helper()
 	must(t, ns.Do(func() error {
 		link, err := netlink.LinkByName(device)
 		if err != nil {
 			return err
 		}
-		all, err := netlink.AddrList(link, netlink.FAMILY_V6)
-		for _, a := range all {
-			if a.Scope == unix.RT_SCOPE_UNIVERSE {
-				valid = a.ValidLft
-			}
-		}
+		list, err = netlink.AddrList(link, netlink.FAMILY_V6)
 		return err
 	}))
+	return slices.DeleteFunc(list, func(a netlink.Addr) bool { return a.Scope != unix.RT_SCOPE_UNIVERSE })
+}
+
+// hosts lists addresses, in order.
+func hosts(list []netlink.Addr) (texts []string) {
+	for _, a := range list {
+		texts = append(texts, a.IP.String())
+	}
+	slices.Sort(texts)
+	return texts
+}
+
+// lifetime is that of a device's global IPv6 address, in seconds.
+func lifetime(t *testing.T, ns *lab.Namespace, device string) (valid int) {
+	t.Helper()
+	for _, a := range globals(t, ns, device) {
+		valid = a.ValidLft
+	}
 	return valid
 }
 

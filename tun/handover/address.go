@@ -100,6 +100,29 @@ func dropAddress(m message) error {
 	return drop(m)
 }
 
+// dropTemporary takes from a device the temporary addresses that are not among
+// those wanted: the kernel makes one (RFC 8981) as soon as there is an address
+// that has such.
+func dropTemporary(index int, wanted []message) error {
+	known := make(map[string]bool)
+	for _, m := range wanted {
+		known[addressKey(m)] = true
+	}
+	list, err := readAddresses(index)
+	if err != nil {
+		return err
+	}
+	for _, m := range list {
+		if m.family() != unix.AF_INET6 || addressFlags(m)&unix.IFA_F_TEMPORARY == 0 || known[addressKey(m)] {
+			continue
+		}
+		if err := dropAddress(m); err != nil {
+			return fmt.Errorf("remove temporary address %q: %w", prefixText(m), err)
+		}
+	}
+	return nil
+}
+
 // addressKey tells addresses of a device apart.
 func addressKey(m message) string {
 	return fmt.Sprint(m.family(), m.header[1], m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS))

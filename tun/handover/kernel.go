@@ -155,6 +155,10 @@ const looseRPFilter = 2
 // (IN6_ADDR_GEN_MODE_NONE).
 const genModeNone = 1
 
+// genModeStable and those above it make addresses by RFC 7217, of a secret
+// (IN6_ADDR_GEN_MODE_STABLE_PRIVACY).
+const genModeStable = 2
+
 func setGenMode(index int, mode uint8) error {
 	if err := setFamily(index, unix.AF_INET6, attribute{iflaInet6AddrGenMode, []byte{mode}}); err != nil {
 		return fmt.Errorf("set ipv6 address generation mode %d: %w", mode, err)

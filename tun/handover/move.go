@@ -58,7 +58,7 @@ func (s *State) move(name string, join func() error) (kept []string, err error) 
 	if err := errors.Join(dropRoutes(s.routesFor(s.Index)), dropRoutes(standIns), s.dropSurplus(index), s.strip()); err != nil {
 		return nil, err
 	}
-	return copySettings(nic, tap)
+	return s.copySettings(nic, tap)
 }
 
 // link returns the NIC, if it is still the one that the state is of.
@@ -123,7 +123,7 @@ func (s *State) addAddresses(index int) error {
 			return fmt.Errorf("add address %q: %w", prefixText(a), err)
 		}
 	}
-	return nil
+	return dropTemporary(index, s.Addresses)
 }
 
 // dropSurplus takes back the routes that the kernel made with a device's
@@ -228,19 +228,18 @@ func (s *State) giveBack(name string, part func() error) error {
 	if err := addNeighbors(now.neighborsFor(s.Index)); err != nil {
 		return err
 	}
+	if s.IPv6 { // before the first of a router's advertisements can come by the NIC
+		if err := setGenMode(s.Index, s.GenMode); err != nil {
+			return err
+		}
+	}
 	// What is learnt comes by the NIC itself.
 	learnt, others := partition(now.routesFor(s.Index), isAdvertised)
 	learntLive, othersLive := partition(live.routesFor(live.Index), isAdvertised)
 	if err := errors.Join(addRoutes(others), now.dropSurplus(s.Index), dropRoutes(othersLive), part()); err != nil {
 		return err
 	}
-	if err := errors.Join(now.learn(s.Index, learnt), addRoutes(learnt), dropRoutes(learntLive)); err != nil {
-		return err
-	}
-	if s.IPv6 {
-		return setGenMode(s.Index, s.GenMode)
-	}
-	return nil
+	return errors.Join(now.learn(s.Index, learnt), addRoutes(learnt), dropRoutes(learntLive))
 }
 
 // since returns the state as it is by now, after it was another device's, which

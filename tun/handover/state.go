@@ -147,11 +147,11 @@ func writeSetting(family, device, name, value string) error {
 }
 
 // ownSettings are those that are each device's own, or not for writing.
-var ownSettings = []string{"addr_gen_mode", "disable_ipv6", "mc_forwarding", "stable_secret"}
+var ownSettings = []string{"addr_gen_mode", "disable_ipv6", "mc_forwarding"}
 
-// copySettings gives a device the sysctls of another. It returns the IPv6 ones
+// copySettings gives a device the sysctls of the NIC. It returns the IPv6 ones
 // that the process may not write, as where /proc/sys is read-only.
-func copySettings(from, to netlink.Link) (kept []string, err error) {
+func (s *State) copySettings(from, to netlink.Link) (kept []string, err error) {
 	source, err := readFamilies(from.Attrs().Index)
 	if err != nil {
 		return nil, err
@@ -178,6 +178,9 @@ func copySettings(from, to netlink.Link) (kept []string, err error) {
 	}
 	for _, f := range files {
 		value := readSetting("ipv6", from.Attrs().Name, f.Name())
+		if f.Name() == "stable_secret" && s.GenMode < genModeStable {
+			continue // writing it changes the mode
+		}
 		if value == "" || slices.Contains(ownSettings, f.Name()) || value == readSetting("ipv6", to.Attrs().Name, f.Name()) {
 			continue
 		}
