@@ -21,7 +21,7 @@ PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
 .PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-nft install-bench clean \
-	image test-image share dist test-package test-deploy FORCE
+	image test-image share dist test-package test-reproducible test-deploy FORCE
 
 all: build
 
@@ -125,10 +125,10 @@ build/linux-%/fragwall: FORCE
 FORCE:
 
 # The image, without a registry: the binary in an empty one.
-image: build/linux-$(shell $(GO) env GOARCH)/fragwall
+image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES
 	rm -rf build/image
-	mkdir -p build/image
-	cp $< LICENSE build/image/
+	install -D -t build/image $<
+	install -m 644 -t build/image LICENSE build/share/NOTICES
 	$(PODMAN) build --isolation chroot --timestamp $(SOURCE_DATE_EPOCH) --file deploy/Containerfile --tag $(IMAGE) build/image
 
 # The image as a sidecar, in namespaces. Needs root, iproute2, and podman and
@@ -136,20 +136,34 @@ image: build/linux-$(shell $(GO) env GOARCH)/fragwall
 test-image: image
 	deploy/test/image.sh $(IMAGE)
 
-# Static binaries, a Debian package for each architecture, a bill of materials,
-# and the checksums of all.
-dist: $(STATIC) share
+# For each architecture a static binary, its bill of materials and a Debian
+# package, and the checksums of all.
+dist: $(STATIC) share build/share/NOTICES
 	rm -rf dist
 	mkdir -p dist
 	sed 's,@PREFIX@,/usr,' deploy/systemd/fragwall.service >build/share/fragwall.service
-	for arch in $(ARCHITECTURES); do \
-	  cp build/linux-$$arch/fragwall dist/fragwall-$(VERSION)-linux-$$arch && \
+	gzip -9n <deploy/debian/changelog >build/share/changelog.gz
+	set -e; for arch in $(ARCHITECTURES); do \
+	  binary=fragwall-$(VERSION)-linux-$$arch; \
+	  cp build/linux-$$arch/fragwall dist/$$binary; \
 	  VERSION=$(VERSION) ARCH=$$arch \
-	    $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager deb --target dist/ || exit 1; \
+	    $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager deb --target dist/; \
+	  $(GO) tool -modfile=tools/go.mod cyclonedx-gomod bin -json -licenses -std -noserial -version v$(VERSION) -output dist/$$binary.cdx.json dist/$$binary; \
 	done
-	$(GO) tool -modfile=tools/go.mod cyclonedx-gomod bin -json -licenses -noserial -version v$(VERSION) -output dist/fragwall-$(VERSION).cdx.json build/linux-amd64/fragwall
-	sed -i 's/"timestamp": "[^"]*"/"timestamp": "'"$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)"'"/' dist/fragwall-$(VERSION).cdx.json
-	cd dist && sha256sum * >SHA256SUMS
+	sed -i 's/"timestamp": "[^"]*"/"timestamp": "'"$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)"'"/' dist/*.cdx.json
+	cd dist && ls | LC_ALL=C sort | xargs sha256sum >../build/SHA256SUMS
+	cp build/SHA256SUMS dist/
+
+# What is linked in asks for its licences to be passed on with it.
+build/share/NOTICES: FORCE
+	mkdir -p $(@D)
+	{ printf 'Go\n\n' && cat "$$($(GO) env GOROOT)/LICENSE" && \
+	  GOOS=linux $(GO) list -deps -f '{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}} {{.Dir}}{{end}}{{end}}' ./cmd/fragwall | LC_ALL=C sort -u | \
+	  while read -r module version dir; do \
+	    texts=$$(find "$$dir" -maxdepth 1 -type f -iregex '.*/\(licen[cs]e\|copying\|notice\|patents\)[^/]*' | LC_ALL=C sort); \
+	    printf '\n\n%s %s\n\n' "$$module" "$$version"; \
+	    cat $${texts:?no licence of $$module} || exit; \
+	  done; } >$@
 
 # What belongs to the program: manual page and completions.
 share: build
@@ -159,10 +173,16 @@ share: build
 	./$(BIN) completion zsh >build/share/_fragwall
 	./$(BIN) completion fish >build/share/fragwall.fish
 
-# The package installed, used and purged in a throw-away root. Needs root and
-# debootstrap.
+# What "make dist" gave: read by lintian, run, and installed, upgraded and purged
+# in a throw-away root. Needs root, debootstrap, lintian, and qemu-user-static for
+# the binaries of other architectures.
 test-package: dist
-	deploy/test/package.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
+	deploy/test/package.sh dist
+
+# "make dist" and "make image" twice, from two clones: not a bit may differ. Needs
+# root and podman, and takes a few minutes.
+test-reproducible:
+	deploy/test/reproducible.sh
 
 # The manifests, rendered and read as the Kubernetes API reads them.
 test-deploy:

@@ -1,33 +1,73 @@
 #!/bin/sh
-# Install a Debian package in a throw-away root, use it, purge it, and see that
-# nothing is left. As root, with debootstrap; the packages come from where apt
-# gets its own.
+# Test a directory that "make dist" made: the checksums are right, the binaries
+# run, lintian finds nothing, and the Debian package can be installed, upgraded,
+# removed and purged in a throw-away root, after which nothing is left. As root,
+# with debootstrap, lintian, and qemu-user-static for foreign binaries; the root's
+# packages come from where apt gets its own.
 set -eu
 
-package=$1
+cd "$1"
 root=$(mktemp -d)
 trap 'status=$?; rm -rf "$root" "$root.before" "$root.after"; exit $status' EXIT
+
+sha256sum --check SHA256SUMS
+lintian --fail-on error,warning -- *.deb
+
+for binary in fragwall-*-linux-*[!n]; do # [!n]: not .json
+	case ${binary##*-}-$(uname -m) in
+	amd64-x86_64 | arm64-aarch64) emulator= ;;
+	amd64-*) emulator=qemu-x86_64-static ;;
+	arm64-*) emulator=qemu-aarch64-static ;;
+	esac
+	$emulator "./$binary" version
+	for example in ../examples/*.toml; do
+		$emulator "./$binary" check -c "$example"
+	done
+done
+
 mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debootstrap --variant=minbase "$release" "$root" "$mirror" >/dev/null
 
+# What the package asks of systemd is written down.
+mkdir "$root/run/systemd" "$root/run/systemd/system"
+cat >"$root/usr/bin/systemctl" <<'SH'
+#!/bin/sh
+echo "$*" >>/run/asked
+SH
+chmod +x "$root/usr/bin/systemctl"
+asked() {
+	printf '%s\n' "$@" | diff - "$root/run/asked"
+	rm "$root/run/asked"
+}
+
 list() { (cd "$root" && find . -xdev ! -path './proc/*' ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*' | sort); }
 list >"$root.before"
+package=$(ls fragwall_*_"$(dpkg --print-architecture)".deb)
 cp "$package" "$root/fragwall.deb"
 chroot "$root" dpkg --install /fragwall.deb
+asked daemon-reload 'try-restart fragwall.service' # nothing starts by itself
 chroot "$root" fragwall version
 chroot "$root" fragwall check -c /etc/fragwall/fragwall.toml
 for example in "$root"/usr/share/doc/fragwall/examples/*.toml; do
 	chroot "$root" fragwall check -c "${example#"$root"}"
 done
 zcat "$root/usr/share/man/man8/fragwall.8.gz" | grep -q sidecar
-chroot "$root" sh -n /usr/share/bash-completion/completions/fragwall 2>/dev/null || chroot "$root" bash -n /usr/share/bash-completion/completions/fragwall
+chroot "$root" bash -n /usr/share/bash-completion/completions/fragwall
 test -f "$root/usr/lib/systemd/system/fragwall.service"
+zcat "$root/usr/share/doc/fragwall/changelog.gz" | head -n 1 | grep -F "($(dpkg-deb --field "$package" Version))"
+
+echo '# ours' >>"$root/etc/fragwall/fragwall.toml"
+chroot "$root" dpkg --install /fragwall.deb
+asked daemon-reload daemon-reload 'try-restart fragwall.service'
+grep -q '^# ours' "$root/etc/fragwall/fragwall.toml"
 
 chroot "$root" dpkg --remove fragwall
+asked 'disable --now fragwall.service' daemon-reload
 test -f "$root/etc/fragwall/fragwall.toml" # a configuration outlives its program
 chroot "$root" dpkg --purge fragwall
+asked daemon-reload
 rm "$root/fragwall.deb"
 list >"$root.after"
 diff "$root.before" "$root.after"
-echo "package $package: ok"
+echo "$package: ok"
