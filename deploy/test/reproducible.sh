@@ -1,0 +1,27 @@
+#!/bin/sh
+# Build everything that is handed out twice, in two clones of the last commit
+# that differ in path, build cache, umask, time zone and language, and compare.
+# As root, with podman.
+set -eu
+
+root=$(mktemp -d)
+trap 'status=$?; chmod -R u+w "$root"; rm -rf "$root"; exit $status' EXIT
+
+# build DIRECTORY UMASK TIMEZONE LANGUAGE
+build() (
+	git clone --quiet . "$root/$1"
+	cd "$root/$1"
+	umask "$2"
+	export TZ="$3" LC_ALL="$4" GOCACHE="$root/$1.cache"
+	# A store of its own, so that no layer comes from the other's.
+	podman="podman --root $root/$1.store --runroot $root/$1.run"
+	make --silent dist image PODMAN="$podman" IMAGE=fragwall
+	$podman image inspect --format '{{.Digest}}' fragwall >dist/image
+	$podman image rm --all --force >/dev/null
+)
+
+build here 022 UTC C
+build another/place 077 Asia/Kathmandu C.UTF-8
+diff -r "$root/here/dist" "$root/another/place/dist"
+cat "$root/here/dist/SHA256SUMS"
+echo "image $(cat "$root/here/dist/image"): the same twice"
