@@ -1,7 +1,9 @@
 #!/bin/sh
-# Run the image as a sidecar in a namespace shaped like a pod: the workload's
-# pings pass, what a rule forbids does not, and all is put back. As root, with
-# podman; in namespaces of its own.
+# Run the image as a sidecar in a namespace shaped like a pod, once as podman
+# runs it, by its own user, and once as Kubernetes and Docker do, as a root with
+# one right: the workload's pings pass, what a rule forbids does not, the
+# manifests' probe agrees, and all is put back. As root, with podman; in
+# namespaces of its own.
 set -eu
 
 image=$1
@@ -46,27 +48,37 @@ cat >"$dir/fragwall.toml" <<-TOML
 	fragmented = false
 TOML
 mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
-mkdir "$dir/state"
-chown 65532:65532 "$dir/state"
-podman run --detach --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
-	--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
-	--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
-	--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/state:/run/fragwall" \
-	"$image" sidecar -c /etc/fragwall/fragwall.toml --nic eth0
-until podman logs fragwall-test 2>&1 | grep -w ready; do
-	podman container inspect --format '{{.State.Running}}' fragwall-test | grep -q true || { podman logs fragwall-test; exit 1; }
-	sleep 0.1
-done
+mkdir -m 777 "$dir/state" # as an emptyDir is
 
-ip netns exec pod ping -q -c 3 -i 0.2 -W 5 192.0.2.1
-if ip netns exec pod ping -q -c 1 -W 1 -s 4000 192.0.2.1; then
-	echo "a ping in fragments passed, against the rules" >&2
-	exit 1
-fi
-ip -n pod -brief addr
-podman stop --time 10 fragwall-test >/dev/null
-ip -n pod addr show dev eth0 >"$dir/after"
-ip -n pod route >>"$dir/after"
-diff "$dir/before" "$dir/after"
-ip netns exec pod ping -q -c 1 -W 5 -s 4000 192.0.2.1
+# as_user ARGUMENT...: the image, run by podman with these.
+as_user() {
+	echo "podman run $*"
+	podman run --detach "$@" --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
+		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
+		--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
+		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/state:/run/fragwall" \
+		"$image" sidecar -c /etc/fragwall/fragwall.toml --nic eth0
+	until podman logs fragwall-test 2>&1 | grep -w ready; do
+		podman container inspect --format '{{.State.Running}}' fragwall-test | grep -q true || { podman logs fragwall-test; exit 1; }
+		sleep 0.1
+	done
+
+	grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs):' "/proc/$(podman container inspect --format '{{.State.Pid}}' fragwall-test)/status"
+	podman exec fragwall-test /usr/bin/fragwall status >"$dir/status"
+	head -n 1 "$dir/status" | grep -w ready
+	ip netns exec pod ping -q -c 3 -i 0.2 -W 5 192.0.2.1
+	if ip netns exec pod ping -q -c 1 -W 1 -s 4000 192.0.2.1; then
+		echo "a ping in fragments passed, against the rules" >&2
+		exit 1
+	fi
+	ip -n pod -brief addr
+	podman stop --time 10 fragwall-test >/dev/null
+	ip -n pod addr show dev eth0 >"$dir/after"
+	ip -n pod route >>"$dir/after"
+	diff "$dir/before" "$dir/after"
+	ip netns exec pod ping -q -c 1 -W 5 -s 4000 192.0.2.1
+	podman rm fragwall-test >/dev/null
+}
+as_user
+as_user --user 0:0 --security-opt no-new-privileges
 echo "image $image: ok"
