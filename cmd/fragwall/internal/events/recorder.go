@@ -198,14 +198,13 @@ func (r *Recorder) write(q queued) {
 func (r *Recorder) Last() []Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := slices.Clone(r.last)
+	last := append([]Event{}, r.last...) // never nil, which JSON tells from none
 	slices.Reverse(last)
 	return last
 }
 
 // Counts returns how many events were told, and how many were not: there were
-// too many,
-// or the log did not take them.
+// too many, or the log did not take them.
 func (r *Recorder) Counts() (told, suppressed uint64) {
 	suppressed = r.failed.Load()
 	for k := drop; k < kinds; k++ {

@@ -198,6 +198,19 @@ func TestReport(t *testing.T) {
 	}
 }
 
+// TestReportOfNothing has lists that hold nothing be lists.
+func TestReportOfNothing(t *testing.T) {
+	source, _ := newSource(t)
+	source.Events = events.NewRecorder(slog.DiscardHandler, filter.Rate{})
+	source.Bump.Reload(&filter.Policy{})
+	text := get(NewServer(source, "").handler(), "/api/status").Body.String()
+	for _, want := range []string{`"events":[]`, `"rules":[]`, `"dropped":{}`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in %s", want, text)
+		}
+	}
+}
+
 // TestToken has what tells of the box want the token, and nothing else.
 func TestToken(t *testing.T) {
 	source, _ := newSource(t)
