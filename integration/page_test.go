@@ -230,6 +230,7 @@ func TestPage(t *testing.T) {
 		t.Errorf("rules %q", rules)
 	}
 	t.Run("keyboard", func(t *testing.T) { keyboard(t, b) })
+	t.Run("undisturbed", func(t *testing.T) { undisturbed(t, b) })
 	t.Run("screen reader", func(t *testing.T) { screenReader(t, b) })
 	ground := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`)
 	b.picture(t, "desktop-light")
@@ -267,6 +268,92 @@ func TestPageWithoutNIC(t *testing.T) {
 	b.until(t, `document.querySelector("#state").textContent === "ready, without the nic of outside"`)
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)
+}
+
+// TestPageOfASilentBox has the box stop answering, go on, end, and be started
+// again.
+func TestPageOfASilentBox(t *testing.T) {
+	n := newNetwork(t)
+	file := configure(t, devices)
+	p := launch(t, n.Middle, nil, "run", "-c", file)
+	p.ready(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate("http://"+reach(t, n.Middle)+"/"))
+	const (
+		live   = `document.querySelector("#state").textContent === "ready" && /bit/.test(document.querySelector("#inside-rate").textContent)`
+		silent = `/^no answer since /.test(document.querySelector("#state").textContent) && document.querySelector("#inside-rate").textContent === "–"`
+	)
+	b.until(t, live)
+	p.signal(t, syscall.SIGSTOP)
+	b.until(t, silent)
+	p.signal(t, syscall.SIGCONT)
+	b.until(t, live)
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+	b.until(t, silent)
+	p = launch(t, n.Middle, nil, "run", "-c", file)
+	b.until(t, live)
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+}
+
+// TestPageWantsAToken has the page ask for the token, and nothing else until it
+// has it.
+func TestPageWantsAToken(t *testing.T) {
+	n := newNetwork(t)
+	token := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
+	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+fmt.Sprintf("[status]\ntoken_file = %q\n", token)))
+	p.ready(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate("http://"+reach(t, n.Middle)+"/"))
+	const sections = `[...document.querySelectorAll("section")].filter(e => e.checkVisibility()).map(e => e.id).join()`
+	b.until(t, `document.activeElement.id === "token" && `+sections+` === "ask"`)
+	b.do(t, chromedp.KeyEvent("0123456789abcdeX\r"))
+	b.until(t, `document.querySelector("#ask-wrong").textContent !== "" && `+sections+` === "ask"`)
+	b.do(t, chromedp.KeyEvent("0123456789abcdef\r"))
+	b.until(t, `document.querySelector("#state").textContent === "ready" && !`+sections+`.includes("ask")`)
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+}
+
+// TestPageOfManyRules finds one that is too far down to be shown.
+func TestPageOfManyRules(t *testing.T) {
+	n := newNetwork(t)
+	var policy strings.Builder
+	for i := range 1000 {
+		fmt.Fprintf(&policy, "[[rule]]\nname = \"rule %d\"\naction = \"accept\"\n", i)
+	}
+	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+policy.String()))
+	p.ready(t)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate("http://"+reach(t, n.Middle)+"/"))
+	b.until(t, `document.querySelectorAll("#rules tr").length === 500`)
+	b.do(t, chromedp.Focus("#rules-filter"), chromedp.KeyEvent("RULE 999"))
+	b.until(t, `[...document.querySelectorAll("#rules th")].map(e => e.textContent).join() === "rule 999"`)
+	p.signal(t, syscall.SIGTERM)
+	p.wait(t)
+}
+
+// undisturbed holds the page to tell a screen reader of nothing that comes each
+// second, and to leave the elements where they are that somebody reads.
+func undisturbed(t *testing.T, b *browser) {
+	eval[bool](t, b, `(() => {
+		window.announced = [];
+		for (const e of document.querySelectorAll("[role=status], [role=alert], [aria-live]"))
+			new MutationObserver(() => announced.push(e.id + ": " + e.textContent)).observe(e, {childList: true, characterData: true, subtree: true});
+		window.reports = 0;
+		new MutationObserver(() => reports++).observe(document.querySelector("#about"), {childList: true});
+		window.row = document.querySelector("#rules tr");
+		return true;
+	})()`)
+	b.until(t, "reports >= 3")
+	if announced := eval[string](t, b, `announced.join("; ")`); announced != "" {
+		t.Errorf("announced: %s", announced)
+	}
+	if !eval[bool](t, b, `row.isConnected`) {
+		t.Error("the rows are made anew each second")
+	}
 }
 
 // keyboard filters and pauses the events without a mouse.
