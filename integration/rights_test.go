@@ -29,7 +29,7 @@ func TestLeastRights(t *testing.T) {
 			continue // it ended
 		}
 		for name, want := range map[string]string{
-			"CapEff": netAdmin, "CapPrm": netAdmin, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "CapBnd": netAdmin, "NoNewPrivs": "1", "Seccomp": "2",
+			"CapEff": netAdmin, "CapPrm": netAdmin, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
 		} {
 			found := regexp.MustCompile(name + `:\s+(\w+)`).FindSubmatch(status)
 			if found == nil || string(found[1]) != want {
