@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -184,9 +185,16 @@ func (c counters) sum() int {
 
 var (
 	counterLine = regexp.MustCompile(`^from (inside|outside) +received (\d+), forwarded (\d+), waiting (\d+), reassembled (\d+) datagrams$`)
-	otherLine   = regexp.MustCompile(`^((time=|\{"time").*| +answered \d+ rejected datagrams|rule ".*" (accept|drop|reject): \d+ datagrams, \d+ bytes)$`)
+	otherLine   = regexp.MustCompile(`^(time=.*| +answered \d+ rejected datagrams|rule ".*" (accept|drop|reject): \d+ datagrams, \d+ bytes)$`)
 	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
 )
+
+// countersLine is a side's record of counters, in a log of JSON.
+type countersLine struct {
+	Msg, From                                 string
+	Received, Forwarded, Waiting, Reassembled int
+	Dropped                                   map[string]int
+}
 
 // parseCounters reads what the program printed once.
 func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
@@ -200,11 +208,14 @@ func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
-		if m := counterLine.FindStringSubmatch(line); m != nil {
-			side = &sides[packet.Inside]
-			if m[1] == packet.Outside.String() {
-				side = &sides[packet.Outside]
+		var record countersLine
+		if json.Unmarshal([]byte(line), &record) == nil {
+			if record.Msg == "counters" && record.From != "" {
+				seen++
+				sides[sideNamed(record.From)] = counters{record.Received, record.Forwarded, record.Waiting, record.Reassembled, record.Dropped}
 			}
+		} else if m := counterLine.FindStringSubmatch(line); m != nil {
+			side = &sides[sideNamed(m[1])]
 			seen++
 			*side = counters{number(m[2]), number(m[3]), number(m[4]), number(m[5]), map[string]int{}}
 		} else if m := dropLine.FindStringSubmatch(line); m != nil && side != nil {
@@ -219,12 +230,19 @@ func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
 	return sides
 }
 
+func sideNamed(name string) packet.Side {
+	if name == packet.Outside.String() {
+		return packet.Outside
+	}
+	return packet.Inside
+}
+
 // counters asks the program for its counters.
 func (b *box) counters(t *testing.T) [packet.Sides]counters {
 	t.Helper()
 	mark := len(b.stderr.String())
 	b.signal(t, syscall.SIGUSR1)
-	return parseCounters(t, b.stderr.await(t, b.process, mark, "from outside"))
+	return parseCounters(t, b.stderr.await(t, b.process, mark, `from outside|"counters","from":"outside".*\n`))
 }
 
 // awaitCounters asks until a side's counters are as they should be.

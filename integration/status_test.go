@@ -91,6 +91,11 @@ func TestStatusOfARunningBox(t *testing.T) {
 		t.Errorf("status: %d\n%s%s", code, p.stdout.String(), p.stderr.String())
 	}
 
+	for line := range strings.Lines(b.stderr.String()) { // the counters among them
+		if !json.Valid([]byte(line)) {
+			t.Errorf("no JSON: %s", line)
+		}
+	}
 	event := b.stderr.await(t, b.process, 0, `"msg":"drop"`)
 	for line := range strings.Lines(event) {
 		if !strings.Contains(line, `"msg":"drop"`) {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"log/slog"
 
 	"fragwall/packet"
 	"fragwall/wire"
@@ -32,4 +33,25 @@ func writeCounters(w io.Writer, b *wire.Bump) error {
 	}
 	_, err := w.Write(text)
 	return err
+}
+
+// logCounters tells the same as records of a log.
+func logCounters(log *slog.Logger, b *wire.Bump) {
+	for side := range packet.Side(packet.Sides) {
+		s := b.Counters(side)
+		dropped := make(map[string]uint64)
+		for reason, n := range s.Dropped {
+			if n > 0 {
+				dropped[packet.Reason(reason).String()] = n
+			}
+		}
+		log.Info("counters", "from", side.String(), "received", s.Received(), "forwarded", s.Forwarded, "waiting", s.Waiting,
+			"reassembled", s.Reassembled, "answered", s.Answered, "dropped", dropped)
+	}
+	table := b.Policy()
+	for i, r := range table.Policy().Rules {
+		if n := table.Count(i); n.Datagrams > 0 {
+			log.Info("counters", "rule", r.Name, "action", r.Action.String(), "datagrams", n.Datagrams, "bytes", n.Bytes)
+		}
+	}
 }

@@ -157,8 +157,23 @@ func (o *operator) confine(plan confine.Plan) {
 // ready says that frames flow, whatever the level of the log.
 func (o *operator) ready(about ...any) {
 	o.flows.Store(true)
-	slog.New(events.NewHandler(o.stderr, o.config.Log.Format, slog.LevelInfo)).Info("ready", about...)
+	o.loud().Info("ready", about...)
 	o.notify.tell("READY=1")
+}
+
+// loud is the log without its level, for what was asked for.
+func (o *operator) loud() *slog.Logger {
+	return slog.New(events.NewHandler(o.stderr, o.config.Log.Format, slog.LevelInfo))
+}
+
+// tellCounters prints the counters: as text for people, or as the records that
+// who reads the log expects.
+func (o *operator) tellCounters() {
+	if o.config.Log.Format == "json" {
+		logCounters(o.loud(), o.box.Bump)
+		return
+	}
+	_ = writeCounters(o.stderr, o.box.Bump)
 }
 
 // logPatience is how long the end waits for a log that takes nothing.
@@ -176,7 +191,7 @@ func (o *operator) end() {
 		o.hush()
 		o.telling.Wait()
 		if o.box != nil {
-			_ = writeCounters(o.stderr, o.box.Bump)
+			o.tellCounters()
 		}
 	}()
 	select {
@@ -271,7 +286,7 @@ func (o *operator) answer(ctx context.Context) {
 		case <-o.reloads:
 			o.reload()
 		case <-o.tells:
-			_ = writeCounters(o.stderr, o.box.Bump)
+			o.tellCounters()
 		case <-ctx.Done():
 			o.flows.Store(false)
 			o.notify.tell("STOPPING=1")
