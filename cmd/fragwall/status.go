@@ -161,7 +161,11 @@ func askStatus(ctx context.Context, address, token string) (*status.Report, []by
 	case err != nil:
 		return nil, nil, fmt.Errorf("status of %s: %w", address, err)
 	case response.StatusCode == http.StatusUnauthorized:
-		return nil, nil, fmt.Errorf("status of %s: it wants another token; give the file of its status.token_file by --token-file", address)
+		wanted := "a token"
+		if token != "" {
+			wanted = "another token"
+		}
+		return nil, nil, fmt.Errorf("status of %s: it wants %s; give the file of its status.token_file by --token-file", address, wanted)
 	case response.StatusCode != http.StatusOK:
 		return nil, nil, fmt.Errorf("status of %s: %s", address, response.Status)
 	}

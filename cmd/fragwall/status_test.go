@@ -81,6 +81,8 @@ func TestStatusCommand(t *testing.T) {
 	write(t, filepath.Join(dir, "token"), "0123456789abcdef\n")
 	write(t, filepath.Join(dir, "other"), "another-token-of-theirs")
 	write(t, filepath.Join(dir, "short"), "short")
+	guarded := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+	defer guarded.Close()
 	closed := httptest.NewServer(nil)
 	nobody := strings.TrimPrefix(closed.URL, "http://")
 	closed.Close()
@@ -94,6 +96,7 @@ func TestStatusCommand(t *testing.T) {
 		{"json", []string{"--address", address, "--json"}, 0, `"received_frames":1434567`, ""},
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
+		{"a token is wanted", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it wants a token; give the file"},
 		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exitUsage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
 		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "--token-file: open "},
 		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
