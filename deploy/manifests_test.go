@@ -2,12 +2,15 @@ package deploy
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
 	"helm.sh/helm/v3/pkg/action"
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
@@ -15,37 +18,71 @@ import (
 	"helm.sh/helm/v3/pkg/lint/support"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/kubernetes/pkg/api/legacyscheme"
+	podutil "k8s.io/kubernetes/pkg/api/pod"
+	"k8s.io/kubernetes/pkg/apis/apps"
+	_ "k8s.io/kubernetes/pkg/apis/apps/install"
+	appsvalidation "k8s.io/kubernetes/pkg/apis/apps/validation"
+	"k8s.io/kubernetes/pkg/apis/core"
+	_ "k8s.io/kubernetes/pkg/apis/core/install"
+	corevalidation "k8s.io/kubernetes/pkg/apis/core/validation"
+	"k8s.io/pod-security-admission/api"
+	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
-	"sigs.k8s.io/yaml"
 )
 
 const chartPath = "helm/fragwall"
 
-// decode reads manifests with the types of the Kubernetes API. Unknown and
-// repeated fields are errors.
+// decode reads manifests as the API server does: unknown and repeated fields are
+// errors, and so is whatever its validation finds after its defaults.
 func decode(t *testing.T, manifests string) (objects []runtime.Object) {
 	t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	decoder := serializer.NewCodecFactory(scheme, serializer.EnableStrict).UniversalDeserializer()
+	decoder := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
 	for text := range strings.SplitSeq(manifests, "\n---") {
 		if strings.Trim(text, "- \n") == "" {
 			continue
 		}
 		o, _, err := decoder.Decode([]byte(text), nil, nil)
+		if err == nil {
+			err = validate(o)
+		}
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, text)
 		}
 		objects = append(objects, o)
 	}
 	return objects
+}
+
+// validate does to a new object what the API server does.
+func validate(o runtime.Object) error {
+	o = o.DeepCopyObject()
+	legacyscheme.Scheme.Default(o)
+	internal, err := legacyscheme.Scheme.ConvertToVersion(o, runtime.InternalGroupVersioner)
+	if err != nil {
+		return err
+	}
+	if m, err := meta.Accessor(internal); err == nil && m.GetNamespace() == "" {
+		m.SetNamespace("default")
+	}
+	switch o := internal.(type) {
+	case *apps.Deployment:
+		return appsvalidation.ValidateDeployment(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)).ToAggregate()
+	case *apps.StatefulSet:
+		return appsvalidation.ValidateStatefulSet(o, appsvalidation.StatefulSetValidationOptions{}, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)).ToAggregate()
+	case *apps.DaemonSet:
+		return appsvalidation.ValidateDaemonSet(o, podutil.GetValidationOptionsFromPodTemplate(&o.Spec.Template, nil)).ToAggregate()
+	case *core.ConfigMap:
+		return corevalidation.ValidateConfigMap(o).ToAggregate()
+	case *core.Service:
+		return corevalidation.ValidateServiceCreate(o).ToAggregate()
+	}
+	return fmt.Errorf("no validation of %T", internal)
 }
 
 // render returns what the chart makes of values.
@@ -65,7 +102,7 @@ func render(t *testing.T, files ...string) (string, error) {
 	}
 	all, err := chartutil.ToRenderValues(chart, values, chartutil.ReleaseOptions{Name: "dns", Namespace: "default"}, chartutil.DefaultCapabilities)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	rendered, err := engine.Render(chart, all)
 	var manifests strings.Builder
@@ -84,11 +121,11 @@ func TestChart(t *testing.T) {
 	}
 	checkSidecar(t, decode(t, manifests), true)
 
-	tun := filepath.Join(t.TempDir(), "tun.yaml")
-	if err := os.WriteFile(tun, []byte("tunResource: example.org/tun\nnic: net1\nimage: {tag: \"9\"}\n"), 0o600); err != nil {
+	values := filepath.Join(t.TempDir(), "values.yaml")
+	if err := os.WriteFile(values, []byte("tunResource: example.org/tun\nnic: net1\nimage: {tag: \"9\"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if manifests, err = render(t, chartPath+"/values-dns.yaml", tun); err != nil {
+	if manifests, err = render(t, chartPath+"/values-dns.yaml", values); err != nil {
 		t.Fatal(err)
 	}
 	checkSidecar(t, decode(t, manifests), false)
@@ -98,6 +135,15 @@ func TestChart(t *testing.T) {
 		}
 	}
 
+	if err := os.WriteFile(values, []byte("image: {pullPolicy: Sometimes}\nnics: eth1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = render(t, chartPath+"/values-dns.yaml", values)
+	for _, want := range []string{"image/pullPolicy", "'nics' not allowed"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("wrong values: %v, want %q", err, want)
+		}
+	}
 	if _, err := render(t); err == nil || !strings.Contains(err.Error(), "the workload is missing") {
 		t.Errorf("a chart without a workload: %v", err)
 	}
@@ -184,35 +230,70 @@ func checkSidecar(t *testing.T, objects []runtime.Object, hostDevice bool) {
 	if v := mounted["/etc/fragwall"]; v.ConfigMap == nil || !configMaps[v.ConfigMap.Name] {
 		t.Errorf("rules from %v, of %v", v, configMaps)
 	}
-	if mounted["/run/fragwall"].EmptyDir == nil {
+	if mounted["/run"].EmptyDir == nil {
 		t.Error("the state does not outlive the container")
+	}
+	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
+		if probe == nil || !slices.Equal(probe.Exec.Command, []string{"/usr/bin/fragwall", "status"}) {
+			t.Errorf("%s probe %v", name, probe)
+		}
 	}
 	if (mounted["/dev/net/tun"].HostPath != nil) != hostDevice {
 		t.Errorf("/dev/net/tun from %v", mounted["/dev/net/tun"])
 	}
+	checkSecurity(t, &pod, hostDevice)
 }
 
-// TestCompose reads the Compose file's syntax, and looks for the files that it
-// names.
-func TestCompose(t *testing.T) {
-	text, err := os.ReadFile("compose/compose.yaml")
+// checkSecurity looks at what of the pod the Pod Security Standards keep out of
+// the level "baseline": the sidecar's right and device, as the documentation has
+// it.
+func checkSecurity(t *testing.T, pod *corev1.PodSpec, hostDevice bool) {
+	t.Helper()
+	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var file struct {
-		Services map[string]struct{ Volumes []string }
+	var got []string
+	level := api.LevelVersion{Level: api.LevelBaseline, Version: api.LatestVersion()}
+	for _, r := range evaluator.EvaluatePod(level, &metav1.ObjectMeta{}, pod) {
+		if !r.Allowed {
+			got = append(got, r.ForbiddenReason+": "+r.ForbiddenDetail)
+		}
 	}
-	if err := yaml.Unmarshal(text, &file); err != nil {
+	want := []string{`non-default capabilities: container "fragwall" must not include "NET_ADMIN" in securityContext.capabilities.add`}
+	if hostDevice {
+		want = append(want, `hostPath volumes: volume "dev-net-tun"`)
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("not of level baseline: %q, want %q", got, want)
+	}
+}
+
+// TestCompose reads the Compose file as Docker Compose does, and looks for the
+// files that it names.
+func TestCompose(t *testing.T) {
+	options, err := cli.NewProjectOptions([]string{"compose/compose.yaml"}, cli.WithName("dns"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if len(file.Services) != 2 {
-		t.Errorf("services %v", file.Services)
+	project, err := options.LoadProject(t.Context())
+	if err != nil {
+		t.Fatal(err)
 	}
-	for name, s := range file.Services {
+	s := project.Services["fragwall"]
+	if !slices.Equal(s.CapAdd, []string{"NET_ADMIN"}) || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.Privileged || !s.ReadOnly {
+		t.Errorf("it is no sidecar with one right: %+v", s)
+	}
+	dns := project.Services["dns"]
+	if dns.NetworkMode != "service:fragwall" || dns.DependsOn["fragwall"].Condition != types.ServiceConditionHealthy {
+		t.Errorf("the workload does not wait for the sidecar: %+v", dns)
+	}
+	for _, s := range project.Services {
 		for _, v := range s.Volumes {
-			source, _, _ := strings.Cut(v, ":")
-			if _, err := os.Stat(filepath.Join("compose", source)); strings.HasPrefix(source, ".") && err != nil {
-				t.Errorf("%s: %v", name, err)
+			if v.Type == "bind" {
+				if _, err := os.Stat(v.Source); err != nil {
+					t.Errorf("%s: %v", s.Name, err)
+				}
 			}
 		}
 	}

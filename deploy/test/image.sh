@@ -48,7 +48,7 @@ cat >"$dir/fragwall.toml" <<-TOML
 	fragmented = false
 TOML
 mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
-mkdir -m 777 "$dir/state" # as an emptyDir is
+mkdir -m 777 "$dir/run" # as an emptyDir is
 
 # as_user ARGUMENT...: the image, run by podman with these.
 as_user() {
@@ -56,7 +56,7 @@ as_user() {
 	podman run --detach "$@" --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
 		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
 		--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
-		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/state:/run/fragwall" \
+		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/run:/run" \
 		"$image" sidecar -c /etc/fragwall/fragwall.toml --nic eth0
 	until podman logs fragwall-test 2>&1 | grep -w ready; do
 		podman container inspect --format '{{.State.Running}}' fragwall-test | grep -q true || { podman logs fragwall-test; exit 1; }
@@ -66,6 +66,7 @@ as_user() {
 	grep -E '^(Uid|CapEff|CapBnd|NoNewPrivs):' "/proc/$(podman container inspect --format '{{.State.Pid}}' fragwall-test)/status"
 	podman exec fragwall-test /usr/bin/fragwall status >"$dir/status"
 	head -n 1 "$dir/status" | grep -w ready
+	podman exec fragwall-test /usr/bin/fragwall reload
 	ip netns exec pod ping -q -c 3 -i 0.2 -W 5 192.0.2.1
 	if ip netns exec pod ping -q -c 1 -W 1 -s 4000 192.0.2.1; then
 		echo "a ping in fragments passed, against the rules" >&2
@@ -78,7 +79,8 @@ as_user() {
 	diff "$dir/before" "$dir/after"
 	ip netns exec pod ping -q -c 1 -W 5 -s 4000 192.0.2.1
 	podman rm fragwall-test >/dev/null
+	rm -r "$dir/run/fragwall"
 }
 as_user
-as_user --user 0:0 --security-opt no-new-privileges
+as_user --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false
 echo "image $image: ok"

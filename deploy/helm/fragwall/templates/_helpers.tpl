@@ -24,6 +24,10 @@ startupProbe:
     command: [/usr/bin/fragwall, status]
   periodSeconds: 1
   failureThreshold: 30
+livenessProbe:
+  exec:
+    command: [/usr/bin/fragwall, status]
+  timeoutSeconds: 5
 resources:
 {{- $resources := deepCopy .Values.resources }}
 {{- if .Values.tunResource }}
@@ -32,7 +36,7 @@ resources:
 {{- toYaml $resources | nindent 2 }}
 volumeMounts:
   - {name: fragwall-rules, mountPath: /etc/fragwall, readOnly: true}
-  - {name: fragwall-state, mountPath: /run/fragwall}
+  - {name: fragwall-run, mountPath: /run}
   {{- if not .Values.tunResource }}
   - {name: dev-net-tun, mountPath: /dev/net/tun}
   {{- end }}
