@@ -37,7 +37,7 @@ func TestExamples(t *testing.T) {
 type exampleCase struct {
 	from     packet.Side
 	datagram packettest.Datagram
-	want     string // the rule that accepts it, or the reason to drop it
+	want     string // the rule that accepts it or its flow, or the reason to drop it
 }
 
 func datagram(src, dst string, size int) packettest.Datagram {
@@ -49,6 +49,13 @@ func protocol(number uint8, src, dst string, size int) packettest.Datagram {
 	return packettest.Datagram{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Protocol: number, Payload: packettest.Body(size)}
 }
 
+// tooBig returns an ICMP message that a path is narrower than a packet.
+func tooBig(src, dst string) packettest.Datagram {
+	d := protocol(1, src, dst, 36)
+	copy(d.Payload, []byte{3, 4, 0, 0, 0, 0, 1280 >> 8, 1280 & 0xff})
+	return d
+}
+
 // TestExampleVerdicts replays datagrams, whole ones and large ones in
 // fragments, through examples.
 func TestExampleVerdicts(t *testing.T) {
@@ -56,27 +63,32 @@ func TestExampleVerdicts(t *testing.T) {
 	for example, cases := range map[string][]exampleCase{
 		"resolver": {
 			{out, datagram("198.51.100.9:40000", "192.0.2.53:53", 40), "questions of clients"},
-			{in, datagram("192.0.2.53:53", "198.51.100.9:40000", 3800), "answers to clients"},
-			{in, datagram("[2001:db8:53::53]:53", "[2001:db8:100::9]:40000", 3800), "answers to clients"},
+			{in, datagram("192.0.2.53:53", "198.51.100.9:40000", 3800), "questions of clients"},
+			{out, datagram("[2001:db8:100::9]:40000", "[2001:db8:53::53]:53", 40), "questions of clients"},
+			{in, datagram("[2001:db8:53::53]:53", "[2001:db8:100::9]:40000", 3800), "questions of clients"},
 			{in, datagram("192.0.2.53:30000", "203.0.113.1:53", 40), "questions of the resolver"},
-			{out, datagram("203.0.113.1:53", "192.0.2.53:30000", 3800), "answers to the resolver"},
+			{out, datagram("203.0.113.1:53", "192.0.2.53:30000", 3800), "questions of the resolver"},
 			{out, datagram("203.0.113.1:5353", "192.0.2.53:30000", 3800), "policy_default"},
 			{out, datagram("203.0.113.9:40000", "192.0.2.53:53", 40), "policy_default"},
-			{out, datagram("203.0.113.1:53", "192.0.2.53:161", 3800), "policy_default"},
+			{out, datagram("203.0.113.1:53", "192.0.2.53:30001", 3800), "policy_default"},
 		},
 		"voip": {
 			{in, datagram("10.20.0.7:5060", "203.0.113.1:5060", 2600), "signalling out"},
 			{out, datagram("203.0.113.1:5060", "10.20.0.7:5060", 2600), "signalling in"},
 			{out, datagram("203.0.113.77:5060", "10.20.0.7:5060", 2600), "policy_default"},
-			{out, datagram("203.0.113.2:12000", "10.20.0.7:14000", 172), "media"},
-			{in, datagram("[2001:db8:20::7]:14000", "[2001:db8:5060::1]:12000", 172), "media"},
+			{out, datagram("203.0.113.2:12000", "10.20.0.7:14000", 172), "media in"},
+			{in, datagram("[2001:db8:20::7]:14000", "[2001:db8:5060::1]:12000", 172), "media out"},
 			{out, datagram("203.0.113.2:12000", "10.20.0.7:14000", 2600), "policy_default"},
+			{out, datagram("10.20.0.8:12000", "10.20.0.7:14000", 172), "policy_default"},
+			{out, tooBig("198.51.100.1", "10.20.0.7"), "too big"},
 		},
 		"ipsec": {
 			{out, datagram("198.51.100.7:500", "192.0.2.1:500", 3000), "ike in"},
 			{in, datagram("192.0.2.1:4500", "198.51.100.7:4500", 3000), "ike out"},
-			{out, protocol(50, "203.0.113.5", "192.0.2.1", 1600), "esp"},
-			{in, protocol(50, "2001:db8::1", "2001:db8:7::1", 1600), "esp"},
+			{out, protocol(50, "203.0.113.5", "192.0.2.1", 1600), "esp in"},
+			{in, protocol(50, "2001:db8::1", "2001:db8:7::1", 1600), "esp out"},
+			{out, protocol(50, "192.0.2.1", "203.0.113.5", 1600), "policy_default"},
+			{out, tooBig("198.51.100.1", "192.0.2.1"), "too big"},
 			{out, protocol(50, "203.0.114.5", "192.0.2.1", 1600), "policy_default"},
 			{out, datagram("198.51.100.8:500", "192.0.2.1:500", 3000), "policy_default"},
 			{out, protocol(47, "198.51.100.7", "192.0.2.1", 1600), "policy_default"},
@@ -84,12 +96,18 @@ func TestExampleVerdicts(t *testing.T) {
 		"game": {
 			{out, datagram("203.0.113.9:50000", "192.0.2.27:27015", 60), "players"},
 			{in, datagram("192.0.2.27:27015", "203.0.113.9:50000", 2400), "flow"},
+			{out, datagram("203.0.113.9:50000", "192.0.2.27:27015", 2400), "policy_rule"},
 			{out, datagram("203.0.113.9:50001", "192.0.2.27:27015", 2400), "policy_rule"},
+			{out, datagram("203.0.113.9:53", "192.0.2.27:40000", 2400), "policy_default"},
+			{in, datagram("192.0.2.27:40000", "203.0.113.9:53", 40), "of the server's own accord"},
+			{out, datagram("203.0.113.9:53", "192.0.2.27:40000", 2400), "flow"},
 		},
 		"sidecar": {
 			{out, datagram("10.2.0.9:40000", "10.1.0.5:53", 40), "questions"},
 			{in, datagram("10.1.0.5:53", "10.2.0.9:40000", 3800), "answers"},
 			{out, datagram("10.2.0.9:40000", "10.1.0.5:5353", 3800), "policy_default"},
+			{in, datagram("10.1.0.5:40000", "10.2.0.9:53", 40), "policy_default"},
+			{out, tooBig("10.2.0.1", "10.1.0.5"), "too big"},
 		},
 	} {
 		t.Run(example, func(t *testing.T) {
