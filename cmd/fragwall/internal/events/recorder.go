@@ -49,9 +49,9 @@ type Recorder struct {
 	last []Event // oldest first, up to Kept
 }
 
-// queued is an event on its way to the log.
+// queued is an event on its way to the log, or only a count of suppressed ones.
 type queued struct {
-	Event
+	Event      // none where Kind is ""
 	kind       kind
 	suppressed uint64 // of the kind, before it
 }
@@ -60,7 +60,7 @@ type queued struct {
 type budget struct {
 	left       atomic.Int64
 	suppressed atomic.Uint64 // since the start
-	reported   uint64        // of those; of the goroutine that writes
+	reported   atomic.Uint64 // of those; the goroutine that writes sets it
 	rate       atomic.Pointer[filter.Rate]
 	renewed    chan struct{} // the rate was changed
 }
@@ -139,7 +139,7 @@ func (r *Recorder) Decided(d *wire.Decision) {
 func (r *Recorder) Run(ctx context.Context) {
 	var renewing sync.WaitGroup
 	for k := drop; k < kinds; k++ {
-		renewing.Go(func() { r.budgets[k].renew(ctx) })
+		renewing.Go(func() { r.renew(ctx, k) })
 	}
 	defer renewing.Wait()
 	for {
@@ -150,13 +150,19 @@ func (r *Recorder) Run(ctx context.Context) {
 			for len(r.queue) > 0 {
 				r.write(<-r.queue)
 			}
+			for k := drop; k < kinds; k++ {
+				r.write(queued{kind: k, suppressed: r.budgets[k].suppressed.Load()})
+			}
 			return
 		}
 	}
 }
 
-// renew fills the budget once in each of the rate's whiles, until ctx is done.
-func (b *budget) renew(ctx context.Context) {
+// renew fills the budget of a kind once in each of the rate's whiles, until ctx
+// is done. Where a while went by without an event to say how many were
+// suppressed before, as at the end of a flood, it has that said by itself.
+func (r *Recorder) renew(ctx context.Context, k kind) {
+	b := &r.budgets[k]
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
 	for {
@@ -166,7 +172,13 @@ func (b *budget) renew(ctx context.Context) {
 		}
 		select {
 		case <-ticker.C:
-			b.left.Store(int64(rate.Count))
+			idle := b.left.Swap(int64(rate.Count)) == int64(rate.Count)
+			if n := b.suppressed.Load(); idle && n > b.reported.Load() {
+				select {
+				case r.queue <- queued{kind: k, suppressed: n}:
+				default: // the log is slow: later
+				}
+			}
 		case <-b.renewed:
 		case <-ctx.Done():
 			return
@@ -174,12 +186,22 @@ func (b *budget) renew(ctx context.Context) {
 	}
 }
 
-// write tells of an event. One that the log does not take, as where its disk is
-// full, is told to those who look at the status all the same.
+// write tells of an event, or of a count alone. An event that the log does not
+// take, as where its disk is full, is told to those who look at the status all
+// the same.
 func (r *Recorder) write(q queued) {
 	b := &r.budgets[q.kind]
-	if q.suppressed > b.reported { // two may have come out of turn
-		q.Suppressed, b.reported = q.suppressed-b.reported, q.suppressed
+	if reported := b.reported.Load(); q.suppressed > reported { // two may have come out of turn
+		q.Suppressed = q.suppressed - reported
+		b.reported.Store(q.suppressed)
+	}
+	if q.Kind == "" {
+		if q.Suppressed > 0 && r.log.Enabled(context.Background(), slog.LevelInfo) {
+			count := slog.NewRecord(time.Now(), slog.LevelInfo, "suppressed", 0)
+			count.AddAttrs(slog.String("kind", kindNames[q.kind]), slog.Uint64("suppressed", q.Suppressed))
+			_ = r.log.Handle(context.Background(), count) // the status has the count, too
+		}
+		return
 	}
 	r.mu.Lock()
 	if len(r.last) == Kept {

@@ -100,6 +100,40 @@ func TestLimit(t *testing.T) {
 	})
 }
 
+// TestSuppressedAreTold has the log say how many were suppressed where no other
+// event comes that could: once after a flood, and at the end.
+func TestSuppressedAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := NewRecorder(slog.NewJSONHandler(&log, nil), tenASecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		s := watched(t, r, &filter.Policy{})
+		flood := func(frames int) {
+			for range frames {
+				send(s, denied())
+			}
+			synctest.Wait()
+		}
+		flood(25)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if n := strings.Count(log.String(), `"suppressed"`); n != 2 || !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","suppressed":15}`+"\n") {
+			t.Error(log.String())
+		}
+		flood(13)
+		cancel()
+		<-ended
+		if !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","suppressed":3}`+"\n") {
+			t.Error(log.String())
+		}
+		if told, suppressed := r.Counts(); told != 20 || suppressed != 18 {
+			t.Errorf("told %d, suppressed %d", told, suppressed)
+		}
+	})
+}
+
 // TestSlowLog has a log that does not take anything, which the wire must not
 // notice.
 func TestSlowLog(t *testing.T) {
