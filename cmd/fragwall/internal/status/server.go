@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 )
 
 // Limits of what a client may take.
@@ -24,6 +25,9 @@ const (
 	idlePatience  = 2 * time.Minute
 	maxHeader     = 16 << 10 // bytes
 	maxScrapes    = 4        // at once
+	// maxConnections are open at once, of whoever has the token or not: what
+	// they take is taken from the wire.
+	maxConnections = 128
 	// healthPatience is how long the box may take to tell how it is: its locks
 	// are held for microseconds.
 	healthPatience = time.Second
@@ -64,7 +68,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = s.http.Close()
 		}
 	})
-	err := s.http.Serve(l)
+	err := s.http.Serve(netutil.LimitListener(l, maxConnections))
 	if !stop() {
 		<-stopped
 	}

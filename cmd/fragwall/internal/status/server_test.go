@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -304,6 +305,63 @@ func TestServe(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
+}
+
+// pipes is a listener to which clients connect by a channel.
+type pipes struct {
+	clients chan net.Conn
+	done    context.Context
+	net.Listener
+}
+
+func (p pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.clients:
+		return c, nil
+	case <-p.done.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+func (pipes) Close() error { return nil }
+
+// TestCrowd has more clients than may be connected at once: the last waits
+// until another goes.
+func TestCrowd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, _ := newSource(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		l := pipes{clients: make(chan net.Conn), done: ctx}
+		ended := make(chan error, 1)
+		go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+		connect := func() (far net.Conn, accepted bool) {
+			synctest.Wait()
+			near, far := net.Pipe()
+			select {
+			case l.clients <- near:
+				return far, true
+			default:
+				return far, false
+			}
+		}
+		var crowd []net.Conn
+		for i := range maxConnections {
+			far, accepted := connect()
+			if !accepted {
+				t.Fatalf("%d connected", i)
+			}
+			crowd = append(crowd, far)
+		}
+		if _, accepted := connect(); accepted {
+			t.Errorf("more than %d connected", maxConnections)
+		}
+		_ = crowd[0].Close()
+		if _, accepted := connect(); !accepted {
+			t.Error("none connected after one went")
+		}
+		cancel()
+		<-ended
+	})
 }
 
 // BenchmarkForwarding forwards whole packets, first undisturbed and then with a
