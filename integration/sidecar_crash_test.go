@@ -328,6 +328,18 @@ func TestSidecarDryRun(t *testing.T) {
 		}
 	}
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+
+	state := t.TempDir()
+	p.startSidecar(t, sidecarRules, state).kill(t)
+	r = launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state, "--dry-run")
+	if code := r.wait(t); code != 0 {
+		t.Fatalf("exit code %d:\n%s", code, r.stderr.String())
+	}
+	if again, told := strings.CutPrefix(r.stdout.String(), "# put back on eth0 what a killed sidecar left: "); !told || !strings.HasSuffix(again, said) {
+		t.Errorf("after a kill it says\n%s", r.stdout.String())
+	}
+	p.putBack(t, state)
+	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
 // TestSidecarErrors has things in the way. It says what, in a line, and leaves
@@ -338,28 +350,40 @@ func TestSidecarErrors(t *testing.T) {
 		obstruct                 string // commands of ip(8)
 		code                     int
 		want                     string
+		state                    string // its directory, where it matters
 	}{
-		{"nic is missing", sidecarRules, "eth7", "", 1, `nic "eth7": no such interface`},
-		{"loopback", sidecarRules, "lo", "", 1, `nic "lo": is the loopback interface`},
-		{"no nic", sidecarRules, "", "", 2, `--nic`},
-		{"nic inside", strings.Replace(sidecarRules, "[outside]", "nic = \"eth1\"\n[outside]", 1), "eth0", "", 2, `inside has nic "eth1"`},
-		{"other nic outside", strings.Replace(sidecarRules, "[policy]", "nic = \"eth1\"\n[policy]", 1), "eth0", "", 2, `outside has nic "eth1"`},
-		{"name of the tap", strings.Replace(sidecarRules, "fw-in", "eth0", 1), "eth0", "", 2, `"eth0" is the nic's name`},
-		{"tap exists", sidecarRules, "eth0", "tuntap add fw-out mode tap", 1, `open tap "fw-out": device exists`},
-		{"device on it", sidecarRules, "eth0", "link add link eth0 name eth0.5 type macvlan", 1, `carries "eth0.5" (macvlan)`},
-		{"in a bridge", sidecarRules, "veth9", "link add br9 type bridge\nlink add veth9 type veth peer name veth8\nlink set veth9 master br9", 1, "belongs to a bridge"},
-		{"next hop object", sidecarRules, "eth0", "nexthop add id 5 via 10.244.1.1 dev eth0\nroute add 192.0.2.0/26 nhid 5", 1, "ip nexthop"},
+		{"nic is missing", sidecarRules, "eth7", "", 1, `nic "eth7": no such interface`, ""},
+		{"loopback", sidecarRules, "lo", "", 1, `nic "lo": is the loopback interface`, ""},
+		{"no nic", sidecarRules, "", "", 2, `--nic`, ""},
+		{"nic inside", strings.Replace(sidecarRules, "[outside]", "nic = \"eth1\"\n[outside]", 1), "eth0", "", 2, `inside has nic "eth1"`, ""},
+		{"other nic outside", strings.Replace(sidecarRules, "[policy]", "nic = \"eth1\"\n[policy]", 1), "eth0", "", 2, `outside has nic "eth1"`, ""},
+		{"name of the tap", strings.Replace(sidecarRules, "fw-in", "eth0", 1), "eth0", "", 2, `"eth0" is the nic's name`, ""},
+		{"tap exists", sidecarRules, "eth0", "tuntap add fw-out mode tap", 1, `open tap "fw-out": device exists`, ""},
+		{"device on it", sidecarRules, "eth0", "link add link eth0 name eth0.5 type macvlan", 1, `carries "eth0.5" (macvlan)`, ""},
+		{"in a bridge", sidecarRules, "veth9", "link add br9 type bridge\nlink add veth9 type veth peer name veth8\nlink set veth9 master br9", 1, "belongs to a bridge", ""},
+		{"next hop object", sidecarRules, "eth0", "nexthop add id 5 via 10.244.1.1 dev eth0\nroute add 192.0.2.0/26 nhid 5", 1, "ip nexthop", ""},
+		{"no addresses", sidecarRules, "eth0", "addr flush dev eth0", 1, `nic "eth0" has no addresses that could move`, ""},
+		{"state can't be kept", sidecarRules, "eth0", "", 1, "--state names a directory that can be written to", "/proc/none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := bridgedPod(t)
 			ip(t, p.workload.Namespace, test.obstruct)
 			before := snapshot(t, p.workload.Namespace)
-			r := launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, test.configuration), "--nic", test.nic, "--state", t.TempDir())
-			if code := r.wait(t); code != test.code {
-				t.Errorf("exit code %d", code)
+			state := t.TempDir()
+			if test.state != "" {
+				state = test.state
 			}
-			if said := r.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, test.want) {
-				t.Errorf("said:\n%swithout %q", said, test.want)
+			for _, dryRun := range []bool{false, true} {
+				if dryRun && test.state != "" {
+					continue // which writes nothing
+				}
+				r := launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, test.configuration), "--nic", test.nic, "--state", state, fmt.Sprintf("--dry-run=%t", dryRun))
+				if code := r.wait(t); code != test.code {
+					t.Errorf("exit code %d", code)
+				}
+				if said := r.stderr.String(); strings.Count(said, "\n") != 1 || !strings.Contains(said, test.want) {
+					t.Errorf("dry run %t: said:\n%swithout %q", dryRun, said, test.want)
+				}
 			}
 			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 		})
@@ -371,7 +395,7 @@ func TestSidecarErrors(t *testing.T) {
 func TestTwoSidecars(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)
-	for _, arguments := range [][]string{{"-c", configure(t, sidecarRules)}, {"--restore"}} {
+	for _, arguments := range [][]string{{"-c", configure(t, sidecarRules)}, {"-c", configure(t, sidecarRules), "--dry-run"}, {"--restore"}} {
 		r := launch(t, p.workload.Namespace, nil, append([]string{"sidecar", "--nic", "eth0", "--state", state}, arguments...)...)
 		if code := r.wait(t); code != 1 || !strings.Contains(r.stderr.String(), "another sidecar has it") {
 			t.Errorf("%v: exit code %d:\n%s", arguments, code, r.stderr.String())

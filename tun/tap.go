@@ -44,8 +44,8 @@ const queueLength = 4096
 // where a device of that name is there already, and says what is missing where
 // the process lacks a right or the kernel a driver.
 func OpenTAP(c TAPConfig) (*TAP, error) {
-	if !freed(c.Name) {
-		return nil, fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", c.Name, ErrExists)
+	if err := Vacant(c.Name); err != nil {
+		return nil, err
 	}
 	t := &TAP{TAPConfig: c, threaded: c.Offload}
 	err := t.open()
@@ -65,17 +65,18 @@ func OpenTAP(c TAPConfig) (*TAP, error) {
 // had open: an io_uring goes in the background, and the TAP with it.
 const releaseTime = 2 * time.Second
 
-// freed reports whether there is no device of a name. It waits for a TAP that
-// goes with the process that made it, as one that was killed just now.
-func freed(name string) bool {
+// Vacant returns the error that wraps [ErrExists] where [OpenTAP] would find a
+// device of a name. It waits for a TAP that goes with the process that made it,
+// as one that was killed just now.
+func Vacant(name string) error {
 	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
 		link, err := netlink.LinkByName(name)
 		if err != nil {
-			return true
+			return nil
 		}
 		tap, ok := link.(*netlink.Tuntap)
 		if !ok || !tap.NonPersist || time.Now().After(deadline) {
-			return false
+			return fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
 		}
 	}
 }

@@ -64,7 +64,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 			return &usageError{fmt.Errorf("%s: %w", *path, err)}
 		}
 		if *dryRun {
-			return printPlan(c.OutOrStdout(), config)
+			return printPlan(c.OutOrStdout(), config, store)
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()

@@ -42,11 +42,8 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	if err := putBackLeft(nic, s.store, s.log); err != nil {
 		return err
 	}
-	if s.state, err = handover.Read(nic); err != nil {
+	if s.state, err = readNIC(nic, s.store); err != nil {
 		return err
-	}
-	if len(s.state.Addresses) == 0 {
-		return fmt.Errorf("nic %q has no addresses that could move: if a sidecar was killed here, its state is not in %q", nic, s.store.Path())
 	}
 	s.state.TAPs = []string{s.config.Inside.TAP, s.config.Outside.TAP}
 	s.adopt()
@@ -79,6 +76,15 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	return errors.Join(err, <-ended)
 }
 
+// readNIC takes the state of a NIC that a sidecar is to move in at.
+func readNIC(nic string, store *handover.Store) (*handover.State, error) {
+	state, err := handover.Read(nic)
+	if err == nil && len(state.Addresses) == 0 {
+		err = fmt.Errorf("nic %q has no addresses that could move: if a sidecar was killed here, its state is not in %q", nic, store.Path())
+	}
+	return state, err
+}
+
 // needs is what putting back takes: the kept state, and a TAP by which the
 // kernel learns its routes again.
 func (s *sidecar) needs() confine.Plan {
@@ -101,7 +107,7 @@ func (s *sidecar) devices() *rules.Config {
 // outside.
 func (s *sidecar) take() error {
 	if err := s.store.Save(s.state); err != nil {
-		return err
+		return fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
 	}
 	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(s.config.Outside) })
 	if err != nil {
@@ -186,18 +192,36 @@ func restoreNIC(nic string, store *handover.Store, log *slog.Logger) error {
 	return putBackLeft(nic, store, log)
 }
 
-// printPlan tells what a sidecar would do.
-func printPlan(w io.Writer, c *rules.Config) error {
-	state, err := handover.Read(c.Outside.NIC)
+// printPlan tells what a sidecar would do, or what keeps it from that.
+func printPlan(w io.Writer, c *rules.Config, store *handover.Store) error {
+	nic := c.Outside.NIC
+	unlock, err := lockNIC(nic)
 	if err != nil {
+		return err
+	}
+	defer unlock()
+	state, err := store.Load()
+	if err != nil {
+		return err
+	}
+	var lines []string
+	if state != nil {
+		lines = append(lines, fmt.Sprintf("# put back on %s what a killed sidecar left: %s", nic, state.Summary()))
+	} else if state, err = readNIC(nic, store); err != nil {
 		return err
 	}
 	how := "a redirect"
 	if c.Outside.Bridge != "" {
 		how = fmt.Sprintf("bridge %q", c.Outside.Bridge)
 	}
-	fmt.Fprintf(w, "ip tuntap add %s mode tap\nip tuntap add %s mode tap\n", c.Inside.TAP, c.Outside.TAP)
-	for _, line := range state.Plan(c.Inside.TAP, fmt.Sprintf("# join %s to %s by %s", state.NIC, c.Outside.TAP, how)) {
+	for side, name := range []string{c.Inside.TAP, c.Outside.TAP} {
+		if err := tun.Vacant(name); err != nil {
+			return fmt.Errorf("%s: %w", packet.Side(side), err)
+		}
+		lines = append(lines, fmt.Sprintf("ip tuntap add %s mode tap", name))
+	}
+	lines = append(lines, state.Plan(c.Inside.TAP, fmt.Sprintf("# join %s to %s by %s", nic, c.Outside.TAP, how))...)
+	for _, line := range lines {
 		if _, err := fmt.Fprintln(w, line); err != nil {
 			return err
 		}

@@ -37,6 +37,12 @@ const slaac = `
 	0800 0800 00010000            # IFA_FLAGS: mngtmpaddr
 	0500 0b00 02000000            # IFA_PROTO: from a router`
 
+// peer is 192.0.2.9, across from 192.0.2.10.
+const peer = `
+	02 20 80 fd 02000000          # AF_INET, /32, permanent, link, device 2
+	0800 0100 c000020a            # IFA_ADDRESS
+	0800 0200 c0000209            # IFA_LOCAL`
+
 // learntDefault is a default route from a router's advertisement.
 const learntDefault = `
 	0a 00 00 00 fe 09 00 01 00000000  # AF_INET6, table 254, proto ra, universe, unicast
@@ -106,6 +112,18 @@ func TestAddressLivesOn(t *testing.T) {
 	fresh := freshenAddresses([]message{m}, []message{renewed}, 3600)
 	if len(fresh) != 1 || !strings.Contains(addressWords(fresh[0]), "valid_lft 7200 preferred_lft 3600") {
 		t.Errorf("renewed elsewhere: %v", fresh)
+	}
+}
+
+func TestPlanNamesPeer(t *testing.T) {
+	s := &State{NIC: "eth0", Index: 2, MAC: "02:00:00:00:00:01", MTU: 1500, Addresses: []message{parse(t, unix.RTM_NEWADDR, peer)}}
+	got := strings.Join(s.Plan("fw-in", "# join"), "\n")
+	want := `ip link set fw-in address 02:00:00:00:00:01 mtu 1500
+ip addr add 192.0.2.9 peer 192.0.2.10/32 scope link dev fw-in
+# join
+ip addr del 192.0.2.9 peer 192.0.2.10/32 dev eth0`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
 

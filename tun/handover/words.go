@@ -38,7 +38,7 @@ func (s *State) Plan(tap, join string) (lines []string) {
 		say("ip %sroute del %s", familyOption(s.Routes[i]), routeWords(s.Routes[i], devices(s.NIC)))
 	}
 	for i := len(s.Addresses) - 1; i >= 0; i-- {
-		say("ip addr del %s dev %s", prefixText(s.Addresses[i]), s.NIC)
+		say("ip addr del %s dev %s", hostWords(s.Addresses[i]), s.NIC)
 	}
 	for _, m := range s.Neighbors {
 		if m.header[ndmFlags]&unix.NTF_PROXY != 0 {
@@ -71,15 +71,19 @@ func prefixText(m message) string {
 	return fmt.Sprintf("%s/%d", addressText(local), m.header[1])
 }
 
+// hostWords are an address and what it is on the link with: its subnet, or its
+// peer.
+func hostWords(m message) string {
+	local, address := m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS)
+	if local == nil || string(local) == string(address) {
+		return prefixText(m)
+	}
+	return fmt.Sprintf("%s peer %s/%d", addressText(local), addressText(address), m.header[1])
+}
+
 func addressWords(m message) string {
 	w := words{}
-	local, address := m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS)
-	if local != nil && string(local) != string(address) {
-		w.add(addressText(local))
-		w.add("peer", fmt.Sprintf("%s/%d", addressText(address), m.header[1]))
-	} else {
-		w.add(prefixText(m))
-	}
+	w.add(hostWords(m))
 	if b := m.get(unix.IFA_BROADCAST); b != nil {
 		w.add("brd", addressText(b))
 	}
