@@ -99,6 +99,21 @@ func TestNICRemovedAndBack(t *testing.T) {
 	}
 }
 
+// TestCrash has the runtime crash, as it does at a panic or when a watchdog
+// barks. Who restarts the program must not take that for an exit of its own.
+func TestCrash(t *testing.T) {
+	n := newNetwork(t)
+	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
+	p.ready(t)
+	p.signal(t, syscall.SIGABRT)
+	if code := p.wait(t); code != -1 {
+		t.Errorf("exit code %d", code)
+	}
+	if said := p.stderr.String(); !strings.Contains(said, "SIGABRT") || !strings.Contains(said, "goroutine ") {
+		t.Errorf("said:\n%s", said)
+	}
+}
+
 // TestLogDiskFull has a log that takes nothing, which is no reason for the wire
 // to stop, nor for the box to end badly.
 func TestLogDiskFull(t *testing.T) {

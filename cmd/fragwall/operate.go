@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -76,6 +77,7 @@ func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator
 		config: config, stderr: stderr, level: level, log: slog.New(handler), token: token,
 		events: events.NewRecorder(handler, config.Log.Drops), started: time.Now(), hush: func() {},
 	}
+	debug.SetTraceback("crash") // a panic ends by a signal: exit code 2 is a wrong configuration's
 	o.notify = openNotifier(o.log)
 	o.tells, o.reloads = make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(o.tells, syscall.SIGUSR1)

@@ -65,6 +65,7 @@ func conditional() []seccomp.NameWithConditions {
 		argument("fcntl", 1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
 		// Other processes of the user are out of reach.
 		argument("tgkill", 0, uint64(os.Getpid())),
+		argument("kill", 0, uint64(os.Getpid())), // when the runtime crashes
 		argument("prlimit64", 0, 0),
 		argument("prctl", 0, unix.PR_SET_VMA, unix.PR_SET_NAME), // the runtime names its memory
 		argument("io_uring_register", 1, ringUnregisterFiles, ringEnable),

@@ -126,7 +126,8 @@ func try(dir string, failures chan<- error) {
 		denied(fmt.Sprintf("netlink %d", protocol), err)
 	}
 	denied("make rules writable", os.Chmod(filepath.Join(dir, "rules", "file"), 0o666))
-	denied("signal another", unix.Tgkill(os.Getppid(), os.Getppid(), 0))
+	denied("kill another", unix.Kill(os.Getppid(), 0))
+	denied("kill a thread of another", unix.Tgkill(os.Getppid(), os.Getppid(), 0))
 	denied("limit another", unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}))
 	_, err = unix.FcntlInt(0, unix.F_SETOWN, os.Getppid())
 	denied("have another get signals", err)
