@@ -36,7 +36,7 @@ type controls struct {
 func controlFlags(c *cobra.Command) *controls {
 	k := &controls{}
 	c.Flags().StringVar(&k.socket, "socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
-	c.Flags().BoolVar(&k.watch, "watch-config", false, "reload when the configuration, or a file beside it, changes")
+	c.Flags().BoolVar(&k.watch, "watch-config", false, "reload when the configuration, or a file of a set, changes")
 	return k
 }
 
@@ -140,7 +140,7 @@ func (o *operator) confine(plan confine.Plan) {
 	if o.controls.socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
 	}
-	for _, file := range append([]string{o.reloader.path}, o.config.Files...) {
+	for _, file := range o.reloader.files() {
 		plan.Read = append(plan.Read, filepath.Dir(file))
 		if target, err := filepath.EvalSymlinks(file); err == nil {
 			plan.Read = append(plan.Read, filepath.Dir(target))
@@ -240,9 +240,9 @@ func (o *operator) openStatus(ctx context.Context) {
 	})
 }
 
-// watchConfig reloads when the configuration, or a file beside it, changes.
+// watchConfig reloads when the configuration, or a set's file, changes.
 func (o *operator) watchConfig(ctx context.Context) {
-	w, err := newWatcher(o.reloader.path)
+	w, err := newWatcher(o.reloader.files)
 	if err == nil {
 		err = w.follow()
 	}
@@ -250,7 +250,7 @@ func (o *operator) watchConfig(ctx context.Context) {
 		o.log.Warn("the configuration is not watched", "error", err)
 		return
 	}
-	o.helpers.Go(func() { w.run(ctx, o.log, func() { o.reload() }) })
+	o.helpers.Go(func() { w.run(ctx, o.log, func() bool { return o.reload().Code == 0 }) })
 }
 
 // openSocket serves the control socket. Where it can't be had, SIGHUP still

@@ -73,6 +73,13 @@ func (r *reloader) policy() status.Policy {
 	return status.Policy{Generation: 1 + r.reloads, Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful}
 }
 
+// files are those that the configuration in force was read from.
+func (r *reloader) files() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]string{r.path}, r.config.Files...)
+}
+
 // requests is what the control socket serves.
 func (r *reloader) requests() requests {
 	return requests{requestReload: r.reload, requestFile: r.file}

@@ -2,68 +2,113 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
 
-// settleDelay is how long nothing has to happen to a file before it is read:
-// some editors and copies write it in several steps.
+// settleDelay is how long nothing has to happen beside a file before it is
+// read: some editors and copies write it in several steps.
 const settleDelay = 100 * time.Millisecond
 
-// watcher tells when what is in a file may have changed: by a write, by another
-// file in its place, or by another target of a symbolic link on the way to it,
-// as Kubernetes changes what it mounts of a ConfigMap. It watches directories,
-// for a watched file that is replaced is not the one that is read. So a change
-// beside the file, as of a set's, counts too.
+// latestDelay is how long it is put off while something happens all the time,
+// as where a log is written beside it.
+const latestDelay = time.Second
+
+// watcher tells when what is in a configuration may have changed: by a write,
+// by another file in its place, or by another target of a symbolic link on the
+// way to it, as Kubernetes changes what it mounts of a ConfigMap. It watches
+// directories, for a watched file that is replaced is not the one that is read.
 type watcher struct {
-	path    string
+	files   func() []string // the configuration, and those that its sets were read from
+	known   string          // their state when they were loaded
 	watcher *fsnotify.Watcher
 }
 
-func newWatcher(path string) (*watcher, error) {
+// newWatcher returns a watcher of files that are as they were loaded.
+func newWatcher(files func() []string) (*watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return nil, fmt.Errorf("watch %q: %w", path, err)
+		return nil, fmt.Errorf("watch %q: %w", files(), err)
 	}
-	return &watcher{path, w}, nil
+	watcher := &watcher{files: files, watcher: w}
+	watcher.known = watcher.state()
+	return watcher, nil
 }
 
-// follow watches the directories of the file's name and of the file itself,
-// where a link leads. Where one is not there now, the other tells when it is.
+// follow watches the directories of the files' names and of the files
+// themselves, where links lead. Where one is not there now, the other tells when
+// it is.
 func (w *watcher) follow() error {
-	err := w.watcher.Add(filepath.Dir(w.path))
-	if err != nil {
-		return fmt.Errorf("watch %q: %w", w.path, err)
+	var errs []error
+	for _, path := range w.files() {
+		if err := w.watcher.Add(filepath.Dir(path)); err != nil {
+			errs = append(errs, fmt.Errorf("watch %q: %w", path, err))
+		}
+		if target, err := filepath.EvalSymlinks(path); err == nil {
+			_ = w.watcher.Add(filepath.Dir(target))
+		}
 	}
-	if target, err := filepath.EvalSymlinks(w.path); err == nil {
-		_ = w.watcher.Add(filepath.Dir(target))
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-// run calls changed after each change, until ctx is done.
-func (w *watcher) run(ctx context.Context, log *slog.Logger, changed func()) {
+// state changes with what is in the files.
+func (w *watcher) state() string {
+	var b strings.Builder
+	for _, path := range w.files() {
+		info, err := os.Stat(path)
+		if err != nil {
+			fmt.Fprintln(&b, path, err)
+			continue
+		}
+		stat := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintln(&b, path, stat.Dev, stat.Ino, stat.Size, stat.Mtim, stat.Ctim)
+	}
+	return b.String()
+}
+
+// run calls load after each change, until ctx is done. Where load reports
+// false, whatever happens beside the files counts as one, too: they may name
+// another file that is only coming.
+func (w *watcher) run(ctx context.Context, log *slog.Logger, load func() bool) {
 	defer w.watcher.Close()
 	settled := time.NewTimer(0)
 	<-settled.C
+	var first time.Time // of what has yet to settle
+	settle := func() {
+		if first.IsZero() {
+			first = time.Now()
+		}
+		settled.Reset(max(0, min(settleDelay, latestDelay-time.Since(first))))
+	}
+	settle() // for what changed before there was a watch
+	loaded := true
 	for {
 		select {
 		case e := <-w.watcher.Events:
 			if e.Op != fsnotify.Chmod {
-				settled.Reset(settleDelay)
+				settle()
 			}
 		case err := <-w.watcher.Errors:
 			log.Warn("changes of the configuration may have been missed", "error", err)
-			settled.Reset(settleDelay)
+			settle()
 		case <-settled.C:
+			first = time.Time{}
 			if err := w.follow(); err != nil {
 				log.Warn("changes of the configuration will be missed", "error", err)
 			}
-			changed()
+			if state := w.state(); state != w.known || !loaded {
+				w.known = state
+				loaded = load()
+				_ = w.follow() // a set may be new, and elsewhere
+			}
 		case <-ctx.Done():
 			return
 		}

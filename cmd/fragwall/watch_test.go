@@ -10,11 +10,16 @@ import (
 	"time"
 )
 
-// watched starts to watch a file, and returns how to wait for a change to be
+// only are files to watch.
+func only(paths ...string) func() []string {
+	return func() []string { return paths }
+}
+
+// watched starts to watch files, and returns how to wait for a change to be
 // told of.
-func watched(t *testing.T, path string) (expect func(what string)) {
+func watched(t *testing.T, paths ...string) (expect func(what string)) {
 	t.Helper()
-	w, err := newWatcher(path)
+	w, err := newWatcher(only(paths...))
 	if err == nil {
 		err = w.follow()
 	}
@@ -25,11 +30,12 @@ func watched(t *testing.T, path string) (expect func(what string)) {
 	told, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.run(ctx, slog.New(slog.DiscardHandler), func() {
+		w.run(ctx, slog.New(slog.DiscardHandler), func() bool {
 			select {
 			case told <- struct{}{}:
 			case <-ctx.Done():
 			}
+			return true
 		})
 	}()
 	t.Cleanup(func() { stop(); <-ended })
@@ -87,8 +93,6 @@ func TestWatchConfigMap(t *testing.T) {
 			t.Errorf("read %q: %v", text, err)
 		}
 	}
-	ok(t, os.RemoveAll(filepath.Join(dir, "..2026_1")))
-	expect("the end of an old version")
 }
 
 // TestWatchLink writes to a file that a link elsewhere leads to.
@@ -101,8 +105,103 @@ func TestWatchLink(t *testing.T) {
 	expect("a write to the link's target")
 }
 
+// TestWatchSet writes to a set's file in a directory of its own, which the
+// configuration names only after its first change.
+func TestWatchSet(t *testing.T) {
+	path, set := filepath.Join(t.TempDir(), "fragwall.toml"), filepath.Join(t.TempDir(), "set.txt")
+	ok(t, os.WriteFile(path, []byte("one"), 0o600), os.WriteFile(set, []byte("one"), 0o600))
+	files := []string{path}
+	w, err := newWatcher(func() []string { return files })
+	ok(t, err, w.follow())
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	ok(t, os.WriteFile(path, []byte("names a set"), 0o600))
+	loads := 0
+	w.run(ctx, slog.New(slog.DiscardHandler), func() bool {
+		switch loads++; loads {
+		case 1:
+			files = append(files, set)
+			w.known = w.state()
+			go func() {
+				for ctx.Err() == nil { // the watch of it is yet to come
+					_ = os.WriteFile(set, []byte(time.Now().String()), 0o600)
+					time.Sleep(settleDelay)
+				}
+			}()
+		case 2:
+			stop()
+		}
+		return true
+	})
+	if loads != 2 {
+		t.Errorf("%d loads", loads)
+	}
+}
+
+// TestWatchBesideNoise has a file beside the configuration written all the time.
+func TestWatchBesideNoise(t *testing.T) {
+	dir := t.TempDir()
+	path, beside := filepath.Join(dir, "fragwall.toml"), filepath.Join(dir, "log")
+	ok(t, os.WriteFile(path, []byte("one"), 0o600), os.WriteFile(beside, nil, 0o600))
+	w := &watcher{files: only(path)}
+	before := w.state()
+	ok(t, os.WriteFile(beside, []byte("line"), 0o600))
+	if after := w.state(); after != before {
+		t.Errorf("a file beside it changes\n%sto\n%s", before, after)
+	}
+	ok(t, os.WriteFile(path, []byte("three"), 0o600))
+	if w.state() == before {
+		t.Error("a write changes nothing")
+	}
+
+	expect := watched(t, path)
+	quiet, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-quiet:
+				return
+			case <-time.After(settleDelay / 10):
+				_ = os.WriteFile(beside, []byte("line"), 0o600)
+			}
+		}
+	}()
+	ok(t, os.WriteFile(path, []byte("four"), 0o600))
+	expect("a write beside a busy file")
+	close(quiet)
+	<-ended
+}
+
+// TestWatchBroken has what a load failed for want of come later, under a name
+// that nothing tells.
+func TestWatchBroken(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "fragwall.toml")
+	ok(t, os.WriteFile(path, []byte("one"), 0o600))
+	w, err := newWatcher(only(path))
+	ok(t, err)
+	ok(t, w.follow())
+	ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+	defer stop()
+	loads := 0
+	ok(t, os.WriteFile(path, []byte("names another"), 0o600))
+	w.run(ctx, slog.New(slog.DiscardHandler), func() bool {
+		switch loads++; loads {
+		case 1:
+			ok(t, os.WriteFile(filepath.Join(dir, "another"), nil, 0o600))
+		case 2:
+			stop()
+		}
+		return false
+	})
+	if loads != 2 {
+		t.Errorf("%d loads", loads)
+	}
+}
+
 func TestWatchNothing(t *testing.T) {
-	w, err := newWatcher(filepath.Join(t.TempDir(), "no", "fragwall.toml"))
+	w, err := newWatcher(only(filepath.Join(t.TempDir(), "no", "fragwall.toml")))
 	ok(t, err)
 	defer w.watcher.Close()
 	if err := w.follow(); err == nil {
