@@ -175,6 +175,54 @@ func TestKustomize(t *testing.T) {
 	checkSidecar(t, decode(t, string(manifests)), true)
 }
 
+// TestKustomizeKinds has the component find workloads of each kind, and come
+// before the init containers that they have.
+func TestKustomizeKinds(t *testing.T) {
+	const workload = `
+apiVersion: apps/v1
+kind: %s
+metadata: {name: x}
+spec:
+  selector: {matchLabels: {app: x}}
+  template:
+    metadata: {labels: {app: x}}
+    spec:
+      initContainers:
+        - {name: first, image: x}
+      containers:
+        - {name: x, image: x}
+`
+	for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
+		files := filesys.MakeFsInMemory()
+		for _, name := range []string{"kustomization.yaml", "sidecar.yaml"} {
+			text, err := os.ReadFile("kustomize/sidecar/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := files.WriteFile("/sidecar/"+name, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, text := range map[string]string{
+			"workload.yaml":      fmt.Sprintf(workload, kind),
+			"kustomization.yaml": "resources: [workload.yaml]\ncomponents: [../sidecar]\nconfigMapGenerator: [{name: fragwall, literals: [fragwall.toml=]}]\n",
+		} {
+			if err := files.WriteFile("/own/"+name, []byte(text)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(files, "/own")
+		if err != nil {
+			t.Fatal(err)
+		}
+		manifests, err := resources.AsYaml()
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkSidecar(t, decode(t, string(manifests)), true)
+	}
+}
+
 // TestCopies keeps the copy of the example's rules true: kustomize reads no
 // files from elsewhere.
 func TestCopies(t *testing.T) {
@@ -197,12 +245,16 @@ func checkSidecar(t *testing.T, objects []runtime.Object, hostDevice bool) {
 		switch o := o.(type) {
 		case *appsv1.Deployment:
 			pod = o.Spec.Template.Spec
+		case *appsv1.StatefulSet:
+			pod = o.Spec.Template.Spec
+		case *appsv1.DaemonSet:
+			pod = o.Spec.Template.Spec
 		case *corev1.ConfigMap:
 			configMaps[o.Name] = true
 		}
 	}
-	if len(pod.InitContainers) != 1 {
-		t.Fatalf("%d init containers", len(pod.InitContainers))
+	if len(pod.InitContainers) == 0 || pod.InitContainers[0].Name != "fragwall" {
+		t.Fatalf("init containers %v: fragwall is not the first", pod.InitContainers)
 	}
 	c := pod.InitContainers[0]
 	if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
