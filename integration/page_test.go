@@ -157,6 +157,9 @@ func (b *browser) view(t *testing.T, width int64, scheme string) {
 	if eval[bool](t, b, "document.documentElement.scrollWidth > innerWidth") {
 		t.Errorf("at a width of %d the page is wider than the window", width)
 	}
+	if eval[bool](t, b, "[...document.querySelectorAll('td.n')].some(n => n.offsetHeight > 2 * parseFloat(getComputedStyle(n).fontSize) + 12)") {
+		t.Errorf("at a width of %d numbers take more than a line", width)
+	}
 }
 
 // traffic sends what the page is to show, until the end of the test: a datagram
