@@ -2,19 +2,18 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
-	"strconv"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/coreos/go-systemd/v22/daemon"
 )
 
 // notifier tells the service manager how the process is, as sd_notify(3) has
-// it. Its socket is opened once, at the start, before the process gives up the
-// right to open any. Where no manager asked to be told, it does nothing.
+// it. [daemon.SdNotify] opens a socket for each state: this one is opened once,
+// at the start, before the process gives up the right to open any. Where no
+// manager asked to be told, it does nothing.
 type notifier struct {
 	socket   *net.UnixConn // nil where nobody is told
 	interval time.Duration // within which the watchdog wants to hear; 0: it does not
@@ -33,9 +32,8 @@ func openNotifier(log *slog.Logger) *notifier {
 		return n
 	}
 	n.socket = socket
-	if pid := os.Getenv("WATCHDOG_PID"); pid == "" || pid == strconv.Itoa(os.Getpid()) {
-		usec, _ := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-		n.interval = max(0, time.Duration(usec)*time.Microsecond)
+	if n.interval, err = daemon.SdWatchdogEnabled(false); err != nil {
+		log.Warn("the service manager's watchdog gets no sign of life", "error", err)
 	}
 	return n
 }
@@ -49,10 +47,7 @@ func (n *notifier) tell(state string) {
 
 // reloading says that a reload begins, of which the manager wants to know when.
 func (n *notifier) reloading() {
-	var now unix.Timespec
-	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
-		n.tell(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/int64(time.Microsecond)))
-	}
+	n.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
 // watch keeps the watchdog quiet, as long as the datapath is alive, until ctx
@@ -66,7 +61,7 @@ func (n *notifier) watch(ctx context.Context, alive func(context.Context) error)
 	for {
 		patience, cancel := context.WithTimeout(ctx, n.interval/2)
 		if alive(patience) == nil {
-			n.tell("WATCHDOG=1")
+			n.tell(daemon.SdNotifyWatchdog)
 		}
 		cancel()
 		select {

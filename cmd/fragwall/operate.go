@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/confine"
@@ -160,7 +161,7 @@ func (o *operator) confine(plan confine.Plan) {
 func (o *operator) ready(about ...any) {
 	o.flows.Store(true)
 	o.loud().Info("ready", about...)
-	o.notify.tell("READY=1")
+	o.notify.tell(daemon.SdNotifyReady)
 }
 
 // loud is the log without its level, for what was asked for.
@@ -276,7 +277,7 @@ func (o *operator) openSocket(ctx context.Context, path string) {
 // reload reads the rules again, and tells the service manager.
 func (o *operator) reload() outcome {
 	o.notify.reloading()
-	defer o.notify.tell("READY=1")
+	defer o.notify.tell(daemon.SdNotifyReady)
 	return o.reloader.reload()
 }
 
@@ -291,7 +292,7 @@ func (o *operator) answer(ctx context.Context) {
 			o.tellCounters()
 		case <-ctx.Done():
 			o.flows.Store(false)
-			o.notify.tell("STOPPING=1")
+			o.notify.tell(daemon.SdNotifyStopping)
 			return
 		}
 	}
