@@ -21,7 +21,7 @@ PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
 .PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-nft install-bench clean \
-	image test-image share dist test-package test-reproducible test-deploy FORCE
+	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
 
 all: build
 
@@ -183,6 +183,11 @@ test-package: dist
 # root and podman, and takes a few minutes.
 test-reproducible:
 	deploy/test/reproducible.sh
+
+# The package's unit under a systemd of its own. Needs root, debootstrap and
+# iproute2.
+test-systemd: dist
+	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
 
 # The manifests, rendered and read as the Kubernetes API reads them.
 test-deploy:

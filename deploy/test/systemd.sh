@@ -1,0 +1,125 @@
+#!/bin/sh
+# Boot systemd in a throw-away root with the Debian package installed, and run
+# the unit between two hosts: start, reload, crash, a watchdog that barks, a
+# wrong configuration, a NIC that comes late, stop. As root, with debootstrap and
+# iproute2; in namespaces of its own.
+set -eu
+
+package=$1
+if [ "${2:-}" != inside ]; then
+	root=$(mktemp -d)
+	group=/sys/fs/cgroup
+	[ -e "$group/cgroup.controllers" ] || group=$group/unified # the hybrid layout
+	group=$group/fragwall-test-$$
+	trap 'status=$?; until grep -q "populated 0" "$group/cgroup.events"; do sleep 0.1; done; find "$group" -depth -type d -exec rmdir {} +; rm -rf "$root"; exit $status' EXIT
+	mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | head -n 1)
+	release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+	debootstrap --variant=minbase --include=systemd-sysv "$release" "$root" "$mirror" >/dev/null
+	cp "$package" "$root/fragwall.deb"
+	chroot "$root" dpkg --install /fragwall.deb
+	mkdir "$group"
+	sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' - "$group" \
+		unshare --mount --net --uts --ipc --cgroup --propagation private -- "$0" "$package" inside "$root"
+	exit
+fi
+root=$3
+
+# The hosts, and between them the interfaces of the package's configuration.
+mkdir -p /run/netns
+mount -t tmpfs none /run/netns
+ip link set lo up
+ip netns add inside
+ip netns add outside
+ip link add eth1 type veth peer name eth0 netns inside
+ip link add eth0 type veth peer name eth0 netns outside
+ip -n inside addr add 192.0.2.1/24 dev eth0
+ip -n outside addr add 192.0.2.2/24 dev eth0
+for host in inside outside; do ip -n $host link set eth0 up; done
+for nic in eth0 eth1; do ip link set $nic up; done
+while ip link | grep -q NO-CARRIER; do sleep 0.1; done
+
+# What systemd expects of who starts it in a container.
+mount --bind "$root" "$root"
+mount -t sysfs none "$root/sys"
+mount -t cgroup2 none "$root/sys/fs/cgroup"
+mount -t tmpfs none "$root/run"
+mount -t tmpfs none "$root/dev"
+mkdir "$root/dev/net" "$root/dev/shm"
+for device in null:1:3 zero:1:5 full:1:7 random:1:8 urandom:1:9 tty:5:0 net/tun:10:200; do
+	number=${device#*:}
+	mknod -m 666 "$root/dev/${device%%:*}" c "${number%:*}" "${number#*:}"
+done
+unshare --mount --pid --fork --kill-child sh -c 'mount -t proc none "$1/proc"; exec chroot "$1" env container=other /sbin/init' - "$root" >/dev/null 2>&1 &
+manager=$!
+trap 'status=$?; [ $status = 0 ] || systemctl status --no-pager --lines 50 fragwall || :; kill -KILL $manager; wait $manager || :; exit $status' EXIT
+
+# await TRIES COMMAND tries ten times a second.
+await() {
+	tries=$1
+	shift
+	until "$@"; do
+		[ "$tries" -gt 0 ] || { echo "not so: $*" >&2; exit 1; }
+		tries=$((tries - 1))
+		sleep 0.1
+	done
+}
+fails() { ! "$@"; }
+is() { [ "$(systemctl show --property "$1" --value fragwall)" = "$2" ]; }
+systemctl() { booted systemctl "$@"; }
+booted() { nsenter --target "$(tr -d ' ' <"/proc/$manager/task/$manager/children")" --mount --pid --root --wd "$@" </dev/null; }
+passes() { ip netns exec inside ping -q -c 1 -W 1 -s 4000 192.0.2.2 >/dev/null; }
+links() { ip -d link; tc qdisc; }
+
+await 300 systemctl is-system-running --quiet
+booted systemd-analyze verify --man=no fragwall.service
+booted systemd-analyze security --no-pager fragwall.service | tail -n 1
+config=$root/etc/fragwall/fragwall.toml
+cp "$config" "$root/none.toml" # in which nothing passes
+printf '[[rule]]\nname = "pings"\naction = "accept"\nprotocol = "icmp"\n' >>"$config"
+cp "$config" "$root/pings.toml"
+links >"$root/before"
+
+systemctl start fragwall
+passes
+
+cp "$root/none.toml" "$config"
+systemctl reload fragwall
+fails passes
+cp "$root/pings.toml" "$config"
+systemctl reload fragwall
+passes
+echo 'nonsense' >>"$config"
+fails systemctl reload fragwall
+is ActiveState active
+passes
+cp "$root/pings.toml" "$config"
+
+systemctl kill --signal KILL fragwall
+await 50 is NRestarts 1
+await 50 passes
+systemctl kill --signal ABRT fragwall # as a panic ends
+await 50 is NRestarts 2
+await 50 passes
+systemctl kill --signal STOP fragwall # until the watchdog barks
+await 300 is NRestarts 3
+await 50 passes
+systemctl status --no-pager --lines 50 fragwall >"$root/status"
+fails grep 'keeps rights' "$root/status"
+
+systemctl stop fragwall
+fails passes
+links | diff "$root/before" -
+
+echo 'nonsense' >>"$config"
+fails systemctl start fragwall
+is ActiveState failed
+cp "$root/pings.toml" "$config"
+systemctl reset-failed fragwall
+
+ip link set eth1 name late
+fails systemctl start fragwall
+await 100 is NRestarts 7 # and no end
+ip link set late name eth1
+await 50 passes
+systemctl stop fragwall
+echo "unit of $package: ok"
