@@ -22,6 +22,9 @@ one a line, as FILE:LINE: what is wrong, and what would be right.`,
 		if err != nil {
 			return err
 		}
+		if _, err := statusToken(*path, config); err != nil {
+			return err
+		}
 		for _, note := range append(config.Notes, config.Shadows()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}

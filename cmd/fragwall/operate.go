@@ -67,9 +67,9 @@ type operator struct {
 
 // newOperator returns an operator of a box that has yet to be made.
 func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator, error) {
-	token, err := readToken(config.Status.TokenFile)
+	token, err := statusToken(path, config)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("status.token_file: %w", err)}
+		return nil, err
 	}
 	level := new(slog.LevelVar)
 	level.Set(config.Log.Level)
@@ -94,6 +94,15 @@ func (o *operator) apply(next *rules.Config) {
 	limitMemory(o.box, o.config.Fragments.Memory)
 	o.level.Set(next.Log.Level)
 	o.events.SetDrops(next.Log.Drops)
+}
+
+// statusToken reads the token that a configuration names, whose file is at path.
+func statusToken(path string, config *rules.Config) (string, error) {
+	token, err := readToken(config.Status.TokenFile)
+	if err != nil {
+		return "", &usageError{fmt.Errorf("%s: status.token_file: %w", path, err)}
+	}
+	return token, nil
 }
 
 // minToken is the least length of a token in bytes: what nobody guesses.
