@@ -49,22 +49,22 @@ func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) 
 	return nil
 }
 
-// unbridge takes a NIC out of a killed fragwall's bridge, and returns the
-// NIC's state from before. It reports false where the NIC is in no bridge.
-func unbridge(nic netlink.Link) (nicState, bool, error) {
+// bridged returns the state of a NIC from before a killed fragwall's bridge that
+// it is in, and what ends that. There is no end where the NIC is in no bridge.
+func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	a := nic.Attrs()
 	if a.MasterIndex == 0 {
-		return nicState{}, false, nil
+		return nicState{}, nil, nil
 	}
 	master, err := netlink.LinkByIndex(a.MasterIndex)
 	if err != nil {
-		return nicState{}, false, fmt.Errorf("nic %q: its bridge: %w", a.Name, err)
+		return nicState{}, nil, fmt.Errorf("nic %q: its bridge: %w", a.Name, err)
 	}
 	state, ours := aliasState(master)
 	if !ours {
-		return nicState{}, false, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
+		return nicState{}, nil, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
 	}
-	return state, true, removeLeftover(master.Attrs().Name)
+	return state, func() error { return removeLeftover(master.Attrs().Name) }, nil
 }
 
 // removeLeftover removes a bridge of that name if a killed fragwall left it:

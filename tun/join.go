@@ -47,17 +47,32 @@ func Join(c JoinConfig) (*Junction, error) {
 }
 
 // Release ends what a killed fragwall left a NIC joined by, and sets back what
-// that had changed on the NIC. Where there is nothing of the kind, it does
-// nothing. It fails where a fragwall that lives has the NIC.
-func Release(nic string) error {
-	link, state, left, err := findJoined(nic)
-	switch {
-	case err != nil:
+// that had changed on the NIC. The bridge is the one that was to join it, if any:
+// the fragwall may have been killed while the NIC was not in it. Where there is
+// nothing of the kind, it does nothing. It fails where a fragwall that lives has
+// the NIC. What it is interrupted at, it does when it is called again.
+func Release(nic, bridge string) error {
+	link, state, end, err := findJoined(nic)
+	if err != nil {
 		return err
-	case left:
-		return state.restore(link)
+	}
+	switch {
+	case end != nil: // the state goes with it
+		if err := state.restore(link); err != nil {
+			return err
+		}
+		if err := end(); err != nil {
+			return err
+		}
 	case isIdle(link): // it was killed before it had a filter
-		return netlink.QdiscDel(clsact(link))
+		if err := netlink.QdiscDel(clsact(link)); err != nil {
+			return err
+		}
+	}
+	if b, err := netlink.LinkByName(bridge); bridge != "" && err == nil {
+		if _, ours := aliasState(b); ours {
+			return removeLeftover(bridge)
+		}
 	}
 	return nil
 }

@@ -155,11 +155,7 @@ func TestKilledProcessIsUndone(t *testing.T) {
 					do(t, network(t).Middle, func() error {
 						nic, err := netlink.LinkByName(lab.InsideNIC)
 						if err == nil {
-							err = errors.Join(prepare(nic), lab.Sysctl(map[string]string{
-								"net/bridge/bridge-nf-call-iptables":  "0",
-								"net/bridge/bridge-nf-call-ip6tables": "0",
-								"net/bridge/bridge-nf-call-arptables": "0",
-							}))
+							err = errors.Join(prepare(nic), keepBridgesFromNetfilter())
 						}
 						if err != nil {
 							return err
@@ -182,6 +178,58 @@ func TestKilledProcessIsUndone(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestRelease puts back what a killed process left, as it was at several
+// moments, and does nothing where there is nothing left.
+func TestRelease(t *testing.T) {
+	for method, bridge := range methods {
+		for name, until := range map[string]func(nic netlink.Link) error{
+			"joined": func(netlink.Link) error { return nil },
+			"parting": func(nic netlink.Link) error { // the bridge is yet to go
+				if bridge == "" {
+					return nil
+				}
+				return errors.Join(netlink.SetPromiscOff(nic), netlink.LinkSetMTU(nic, 1500), netlink.LinkSetNoMaster(nic))
+			},
+		} {
+			t.Run(method+"/"+name, func(t *testing.T) {
+				do(t, network(t).Middle, func() error {
+					if err := keepBridgesFromNetfilter(); err != nil {
+						return err
+					}
+					return unchangedBy(t, func() error {
+						tap, err := OpenTAP(TAPConfig{Name: "fw-in", MTU: 1400, Queues: 1})
+						if err != nil {
+							return err
+						}
+						_, err = Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400, Addressed: true})
+						if err != nil {
+							return err
+						}
+						if err := Release(lab.InsideNIC, bridge); err == nil {
+							t.Error("it takes the NIC from a process that lives")
+						}
+						nic, err := netlink.LinkByName(lab.InsideNIC)
+						if err != nil {
+							return err
+						}
+						return errors.Join(until(nic), tap.Close(), Release(lab.InsideNIC, bridge), Release(lab.InsideNIC, bridge))
+					})
+				})
+			})
+		}
+	}
+}
+
+// keepBridgesFromNetfilter has the namespace be as a killed process leaves it
+// that joined by a bridge.
+func keepBridgesFromNetfilter() error {
+	return lab.Sysctl(map[string]string{
+		"net/bridge/bridge-nf-call-iptables":  "0",
+		"net/bridge/bridge-nf-call-ip6tables": "0",
+		"net/bridge/bridge-nf-call-arptables": "0",
+	})
 }
 
 func TestJoinFails(t *testing.T) {

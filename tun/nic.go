@@ -57,21 +57,21 @@ func stateOf(mark uint32) (nicState, bool) {
 	}, mark&markMagicMask == markMagic
 }
 
-// findJoined returns the NIC. Where a killed fragwall left it joined, that
-// ends, and it reports true and the state from before.
-func findJoined(name string) (nic netlink.Link, before nicState, left bool, err error) {
+// findJoined returns the NIC. Where a killed fragwall left it joined, it returns
+// the state from before, and what ends that; or else no end.
+func findJoined(name string) (nic netlink.Link, before nicState, end func() error, err error) {
 	nic, err = netlink.LinkByName(name)
 	if err != nil {
 		if gone(err) {
-			return nil, before, false, fmt.Errorf("nic %q: no such interface", name)
+			return nil, before, nil, fmt.Errorf("nic %q: no such interface", name)
 		}
-		return nil, before, false, fmt.Errorf("nic %q: %w", name, err)
+		return nil, before, nil, fmt.Errorf("nic %q: %w", name, err)
 	}
-	before, left, err = unredirect(nic)
-	if err == nil && !left {
-		before, left, err = unbridge(nic)
+	before, end, err = redirected(nic)
+	if err == nil && end == nil {
+		before, end, err = bridged(nic)
 	}
-	return nic, before, left, err
+	return nic, before, end, err
 }
 
 // adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
@@ -82,7 +82,10 @@ func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
 	fail := func(format string, args ...any) (netlink.Link, nicState, error) {
 		return nil, nicState{}, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
 	}
-	nic, state, left, err := findJoined(name)
+	nic, state, end, err := findJoined(name)
+	if err == nil && end != nil {
+		err = end()
+	}
 	if err != nil {
 		return nil, nicState{}, err
 	}
@@ -99,7 +102,7 @@ func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
 	if len(global) > 0 && !addressed {
 		return fail("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
 	}
-	if !left {
+	if end == nil {
 		state, err = readState(nic)
 	}
 	state.ipv6 = state.ipv6 && !addressed

@@ -84,13 +84,13 @@ func explainRedirect(err error) error {
 	return err
 }
 
-// unredirect ends what a killed fragwall's redirect, or a bypass, left on a NIC, and returns
-// the NIC's state from before. It reports false where there is no redirect of
-// fragwall's.
-func unredirect(nic netlink.Link) (nicState, bool, error) {
+// redirected returns the state of a NIC from before a killed fragwall's redirect,
+// or a bypass, that it was left with, and what ends that. There is no end where
+// there is no redirect of fragwall's.
+func redirected(nic netlink.Link) (before nicState, end func() error, err error) {
 	filters, err := netlink.FilterList(nic, netlink.HANDLE_MIN_INGRESS)
 	if err != nil {
-		return nicState{}, false, nil // no classifier
+		return nicState{}, nil, nil // no classifier
 	}
 	for _, f := range filters {
 		u32, ok := f.(*netlink.U32)
@@ -103,13 +103,14 @@ func unredirect(nic netlink.Link) (nicState, bool, error) {
 		}
 		// The kernel forgets the target when the TAP goes, with its process.
 		if target, err := netlink.LinkByIndex(u32.RedirIndex); u32.RedirIndex != 0 && err == nil && u32.ClassId&markBypass == 0 {
-			return nicState{}, false, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
+			return nicState{}, nil, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
 		}
-		err := netlink.QdiscDel(clsact(nic))
-		if err != nil {
-			return nicState{}, false, fmt.Errorf("nic %q: end the redirect that a killed fragwall left: %w", nic.Attrs().Name, err)
-		}
-		return state, true, nil
+		return state, func() error {
+			if err := netlink.QdiscDel(clsact(nic)); err != nil {
+				return fmt.Errorf("nic %q: end the redirect that a killed fragwall left: %w", nic.Attrs().Name, err)
+			}
+			return nil
+		}, nil
 	}
-	return nicState{}, false, nil
+	return nicState{}, nil, nil
 }

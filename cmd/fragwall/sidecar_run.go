@@ -45,7 +45,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	if s.state, err = readNIC(nic, s.store); err != nil {
 		return err
 	}
-	s.state.TAPs = []string{s.config.Inside.TAP, s.config.Outside.TAP}
+	s.state.TAPs, s.state.Bridge = []string{s.config.Inside.TAP, s.config.Outside.TAP}, s.config.Outside.Bridge
 	s.adopt()
 	if s.box, err = openBox(s.devices(), s.log, s.events); err != nil {
 		return err
@@ -154,7 +154,7 @@ func putBackLeft(nic string, store *handover.Store, log *slog.Logger) error {
 	if err := awaitEnd(state.TAPs); err != nil {
 		return err
 	}
-	if err := state.Return(state.TAPs[0], func() error { return tun.Release(nic) }); err != nil {
+	if err := state.Return(state.TAPs[0], func() error { return tun.Release(nic, state.Bridge) }); err != nil {
 		return err
 	}
 	log.Info("put back what a killed sidecar left", "nic", nic, "returned", state.Summary())

@@ -24,6 +24,7 @@ type State struct {
 	Taken     time.Duration // by the clock that counts from boot, suspended or not
 	IPv6      bool          // the NIC speaks it
 	TAPs      []string      // the inside one first; they end with the process
+	Bridge    string        // that joins the NIC; "" for none
 	GenMode   uint8         // how the kernel makes its IPv6 addresses (IFLA_INET6_ADDR_GEN_MODE)
 
 	Addresses, Routes, Neighbors []message
