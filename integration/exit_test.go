@@ -147,7 +147,8 @@ func TestLogStuck(t *testing.T) {
 // withLog has the wire be a wire whatever becomes of its log.
 func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	t.Helper()
-	p := launchInto(t, n.Middle, log, "run", "-c", configure(t, devices+onePort+"[log]\ndrops = \"all\"\n"))
+	config := configure(t, devices+onePort+"[log]\ndrops = \"all\"\n")
+	p := launchInto(t, n.Middle, log, "run", "-c", config)
 	eventually(t, func() error {
 		if p.hasEnded() {
 			return fmt.Errorf("ended with %d", p.code)
@@ -166,6 +167,10 @@ func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	arrive(t, server, body)
 	if metrics := fetch(t, n.Middle, "/metrics"); !strings.Contains(metrics, "fragwall_ready 1\n") {
 		t.Error(metrics)
+	}
+	reload := launch(t, n.Middle, nil, "reload", "-c", config)
+	if code := reload.wait(t); code != 0 {
+		t.Errorf("reload: exit code %d:\n%s", code, reload.stderr.String())
 	}
 	p.signal(t, syscall.SIGTERM)
 	if code := p.wait(t); code != 0 {

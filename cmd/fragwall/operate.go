@@ -71,6 +71,7 @@ func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator
 	if err != nil {
 		return nil, err
 	}
+	stderr = events.NewWriter(stderr, logPatience)
 	level := new(slog.LevelVar)
 	level.Set(config.Log.Level)
 	handler := events.NewHandler(stderr, config.Log.Format, level)
@@ -188,8 +189,8 @@ func (o *operator) tellCounters() {
 	_ = writeCounters(o.stderr, o.box.Bump)
 }
 
-// logPatience is how long the end waits for a log that takes nothing.
-const logPatience = 2 * time.Second
+// logPatience is how long anyone waits for a log that takes nothing.
+const logPatience = time.Second
 
 // end waits for all that begin started, whose ctx is done, and prints the
 // counters: as long as the log may take. Signals that come later find nobody,
