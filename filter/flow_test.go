@@ -167,6 +167,21 @@ func TestRelatedErrors(t *testing.T) {
 	})
 }
 
+// TestErrorAboutFragments quotes the first fragment of a datagram, as a router
+// does whose path is narrower, and another, which has none of the ports.
+func TestErrorAboutFragments(t *testing.T) {
+	bothFamilies(t, func(w *wire, f family) {
+		w.pass(packet.Inside, udp(f.in, f.out))
+		body := packettest.Body(3000)
+		binary.BigEndian.PutUint16(body[1440-8:], f.in.Port()) // where ports would be in a first one
+		binary.BigEndian.PutUint16(body[1440-6:], f.out.Port())
+		fragments := packettest.UDP(f.in, f.out, body).Fragments(1440)
+		tooBig := map[uint8]uint8{1: 3, 58: 2}[f.icmp]
+		w.pass(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[0][14:]))
+		w.block(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[1][14:]))
+	})
+}
+
 // TestEchoError quotes an echo request.
 func TestEchoError(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
