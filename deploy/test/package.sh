@@ -62,6 +62,12 @@ chroot "$root" dpkg --install /fragwall.deb
 asked daemon-reload daemon-reload 'try-restart fragwall.service'
 grep -q '^# ours' "$root/etc/fragwall/fragwall.toml"
 
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # an administrator who wants no restart
+chmod +x "$root/usr/sbin/policy-rc.d"
+chroot "$root" dpkg --install /fragwall.deb
+asked daemon-reload daemon-reload
+rm "$root/usr/sbin/policy-rc.d"
+
 chroot "$root" dpkg --remove fragwall
 asked 'disable --now fragwall.service' daemon-reload
 test -f "$root/etc/fragwall/fragwall.toml" # a configuration outlives its program
