@@ -75,8 +75,11 @@ func Vacant(name string) error {
 			return nil
 		}
 		tap, ok := link.(*netlink.Tuntap)
-		if !ok || !tap.NonPersist || time.Now().After(deadline) {
+		switch {
+		case !ok || !tap.NonPersist:
 			return fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
+		case time.Now().After(deadline):
+			return fmt.Errorf("open tap %q: %w and is a process's, as another fragwall's: end that or choose another name", name, ErrExists)
 		}
 	}
 }

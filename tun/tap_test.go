@@ -49,6 +49,20 @@ func TestTAPLives(t *testing.T) {
 	}
 }
 
+func TestOpenTAPHeld(t *testing.T) {
+	do(t, namespace(t), func() error {
+		held, err := OpenTAP(TAPConfig{Name: "taken", MTU: 1500, Queues: 1})
+		if err != nil {
+			return err
+		}
+		const want = `open tap "taken": device exists and is a process's, as another fragwall's: end that or choose another name`
+		if _, err := OpenTAP(held.TAPConfig); !errors.Is(err, ErrExists) || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		return held.Close()
+	})
+}
+
 func TestOpenTAPFails(t *testing.T) {
 	tests := []struct {
 		name    string
