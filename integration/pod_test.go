@@ -317,14 +317,13 @@ func (p *pinging) latest() int {
 // count has what is lost count from now on.
 func (p *pinging) count() { p.first = p.latest() + 1 }
 
-// lost ends the ping, and returns the echoes that had no answer when later ones
-// had: answers may be late, but keep their order.
+// lost returns the echoes that had no answer when later ones had: answers may be
+// late, but keep their order.
 func (p *pinging) lost(t *testing.T) (numbers []int) {
 	t.Helper()
 	p.goesOn(t)
-	p.stop()
 	answered := p.answered()
-	for n := p.first; n < p.latest(); n++ {
+	for n := p.first; n < slices.Max(slices.Collect(maps.Keys(answered))); n++ {
 		if !answered[n] {
 			numbers = append(numbers, n)
 		}

@@ -55,8 +55,18 @@ func (b *box) end(t *testing.T) {
 	}
 }
 
-// What it takes at most to move in: pings without an answer, and time until
-// frames flow.
+// losesFew expects all but mostLost of each ping's echoes to be answered.
+func losesFew(t *testing.T, pings []*pinging) {
+	t.Helper()
+	for i, ping := range pings {
+		if lost := ping.lost(t); len(lost) > mostLost {
+			t.Errorf("ping %d: lost %v", i, lost)
+		}
+	}
+}
+
+// What it takes at most: pings without an answer as it moves in, and as it moves
+// out, and time until frames flow.
 const (
 	mostLost = 1
 	soonest  = time.Second
@@ -83,11 +93,7 @@ func TestSidecar(t *testing.T) {
 				if took := time.Since(begun); took > soonest {
 					t.Errorf("ready after %v", took)
 				}
-				for i, ping := range pings {
-					if lost := ping.lost(t); len(lost) > mostLost {
-						t.Errorf("ping %d: lost %v", i, lost)
-					}
-				}
+				losesFew(t, pings)
 				moved(t, before, snapshot(t, p.workload.Namespace))
 				for _, ipv6 := range []bool{false, true} {
 					exchange(t, p.workload, p.peer, ipv6, []int{0, 100, 1500, 4000, 20000, 65507})
@@ -98,7 +104,11 @@ func TestSidecar(t *testing.T) {
 				for _, talk := range talks {
 					talk.goesOn(t)
 				}
+				for _, ping := range pings {
+					ping.count()
+				}
 				b.end(t)
+				losesFew(t, pings)
 				for _, talk := range talks {
 					talk.goesOn(t)
 				}
