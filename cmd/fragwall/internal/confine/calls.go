@@ -1,12 +1,14 @@
 package confine
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"slices"
+	"unsafe"
 
-	seccomp "github.com/elastic/go-seccomp-bpf"
 	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,7 +21,7 @@ var calls = []string{
 	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "pipe2", "poll", "ppoll",
 	"accept", "accept4", "bind", "getsockname", "getpeername", "getsockopt", "setsockopt", "shutdown", "recvfrom", // bind: of netlink
 	// memory, threads, time and signals, for Go's runtime and the C library
-	"mmap", "munmap", "mprotect", "mremap", "madvise", "mincore", "brk", "futex", "sched_yield", "sched_getaffinity",
+	"munmap", "mremap", "madvise", "mincore", "brk", "futex", "sched_yield", "sched_getaffinity",
 	"exit", "exit_group", "getpid", "gettid", "set_robust_list", "rseq", "membarrier", "restart_syscall",
 	"nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "timer_create", "timer_settime", "timer_delete", "setitimer",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sigaltstack", "getrandom", "uname",
@@ -36,72 +38,157 @@ const (
 	ringEnable          = 12
 )
 
+// conditions are of a call's arguments, and have all to hold.
+type conditions []condition
+
+// condition is of one argument.
+type condition struct {
+	argument uint32
+	test     test
+	value    uint64
+}
+
+type test int
+
+const (
+	equals test = iota
+	has         // one of the value's bits, of which there are 32
+	hasNot      // any of them
+)
+
 // argument allows a call where one of its arguments is one of some values.
-func argument(call string, number uint32, values ...uint64) (allowed []seccomp.NameWithConditions) {
+func argument(number uint32, values ...uint64) (allowed []conditions) {
 	for _, v := range values {
-		allowed = append(allowed, seccomp.NameWithConditions{Name: call, Conditions: seccomp.ArgumentConditions{
-			{Argument: number, Operation: seccomp.Equal, Value: v},
-		}})
+		allowed = append(allowed, conditions{{number, equals, v}})
 	}
 	return allowed
 }
 
-// conditional returns the system calls that few things may be done with.
-func conditional() []seccomp.NameWithConditions {
-	return slices.Concat(
-		[]seccomp.NameWithConditions{
-			// For teardown, to watch links, and for ethtool.
-			netlinkSocket(unix.NETLINK_ROUTE), netlinkSocket(unix.NETLINK_GENERIC),
-			{Name: "clone", Conditions: seccomp.ArgumentConditions{ // threads
-				{Argument: 0, Operation: seccomp.BitsSet, Value: unix.CLONE_THREAD},
-			}},
+// conditional returns the system calls that few things may be done with: where
+// one of the conditions of each holds.
+func conditional() map[string][]conditions {
+	self := argument(0, uint64(os.Getpid())) // others of the user are out of reach
+	return map[string][]conditions{
+		// For teardown, to watch links, and for ethtool.
+		"socket": {
+			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_ROUTE}},
+			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_GENERIC}},
 		},
 		// By MSG_FASTOPEN, sending connects.
-		argument("sendto", 3, 0),
+		"sendto": argument(3, 0),
 		// Set-up and teardown of a TAP, and a NIC's offloads; not what puts
 		// input into a terminal, nor who is to get signals.
-		argument("ioctl", 1, unix.TUNSETIFF, unix.TUNSETOWNER, unix.TUNSETGROUP, unix.TUNSETPERSIST,
+		"ioctl": argument(1, unix.TUNSETIFF, unix.TUNSETOWNER, unix.TUNSETGROUP, unix.TUNSETPERSIST,
 			unix.TUNSETOFFLOAD, unix.TUNSETSNDBUF, unix.SIOCETHTOOL),
-		argument("fcntl", 1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
-		// Other processes of the user are out of reach.
-		argument("tgkill", 0, uint64(os.Getpid())),
-		argument("kill", 0, uint64(os.Getpid())), // when the runtime crashes
-		argument("prlimit64", 0, 0),
-		argument("prctl", 0, unix.PR_SET_VMA, unix.PR_SET_NAME), // the runtime names its memory
-		argument("io_uring_register", 1, ringUnregisterFiles, ringEnable),
-	)
+		"fcntl":     argument(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
+		"tgkill":    self,
+		"kill":      self, // when the runtime crashes
+		"prlimit64": argument(0, 0),
+		"prctl":     argument(0, unix.PR_SET_VMA, unix.PR_SET_NAME), // the runtime names its memory
+		"clone":     {{{0, has, unix.CLONE_THREAD}}},
+		// All the code there is to be is there.
+		"mmap":              {{{2, hasNot, unix.PROT_EXEC}}},
+		"mprotect":          {{{2, hasNot, unix.PROT_EXEC}}},
+		"io_uring_register": argument(1, ringUnregisterFiles, ringEnable),
+	}
 }
 
-func netlinkSocket(protocol uint64) seccomp.NameWithConditions {
-	return seccomp.NameWithConditions{Name: "socket", Conditions: seccomp.ArgumentConditions{
-		{Argument: 0, Operation: seccomp.Equal, Value: unix.AF_NETLINK},
-		{Argument: 2, Operation: seccomp.Equal, Value: protocol},
-	}}
-}
+// Offsets in struct seccomp_data (seccomp(2)), of whose arguments the low word
+// comes first on all machines that this runs on.
+const (
+	offsetNumber    = 0
+	offsetMachine   = 4
+	offsetArguments = 16
+)
 
-// filterCalls leaves all threads those system calls. Others fail with EPERM,
-// and clone3, whose flags a filter can't see, with ENOSYS, on which the C
-// library takes clone.
+// filterCalls leaves all threads those system calls.
 func filterCalls() error {
-	known, err := arch.GetInfo(runtime.GOARCH)
+	instructions, err := filter()
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, name := range calls {
-		if _, ok := known.SyscallNames[name]; ok { // some are of other architectures
-			names = append(names, name)
+	raw, err := bpf.Assemble(instructions)
+	if err != nil {
+		return err
+	}
+	code := make([]unix.SockFilter, len(raw))
+	for i, r := range raw {
+		code[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
+	}
+	program := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC, uintptr(unsafe.Pointer(&program)))
+	switch {
+	case errno != 0:
+		return errno
+	case thread != 0:
+		return fmt.Errorf("thread %d has a filter of its own", thread)
+	}
+	return nil
+}
+
+// filter returns the program that the kernel runs for each system call. Calls
+// that are not allowed fail with EPERM, and clone3, whose flags a filter can't
+// see, with ENOSYS, on which the C library takes clone.
+func filter() ([]bpf.Instruction, error) {
+	machine, err := arch.GetInfo(runtime.GOARCH)
+	if err != nil {
+		return nil, err
+	}
+	denied, unknown := failWith(unix.EPERM), failWith(unix.ENOSYS)
+	program := []bpf.Instruction{
+		bpf.LoadAbsolute{Off: offsetMachine, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(machine.ID), SkipTrue: 1},
+		denied,
+		bpf.LoadAbsolute{Off: offsetNumber, Size: 4},
+	}
+	// on has a block decide on a call. The block always does, so that what comes
+	// behind it still has the number loaded.
+	on := func(name string, block ...bpf.Instruction) {
+		if number, ok := machine.SyscallNames[name]; ok { // some are of other machines
+			program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(block))})
+			program = append(program, block...)
 		}
 	}
-	return seccomp.LoadFilter(seccomp.Filter{
-		NoNewPrivs: true,
-		Flag:       seccomp.FilterFlagTSync,
-		Policy: seccomp.Policy{
-			DefaultAction: seccomp.ActionErrno,
-			Syscalls: []seccomp.SyscallGroup{
-				{Action: seccomp.ActionAllow, Names: names, NamesWithCondtions: conditional()},
-				{Action: seccomp.ActionErrno | seccomp.Action(unix.ENOSYS), Names: []string{"clone3"}},
-			},
-		},
-	})
+	for _, name := range calls {
+		on(name, allowed)
+	}
+	for name, alternatives := range conditional() {
+		var block []bpf.Instruction
+		for _, c := range alternatives {
+			block = append(block, c.instructions()...)
+		}
+		on(name, append(block, denied)...)
+	}
+	on("clone3", unknown)
+	return append(program, denied), nil
+}
+
+var allowed = bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW}
+
+func failWith(errno unix.Errno) bpf.RetConstant {
+	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)}
+}
+
+// instructions allow the call where the conditions hold, and go on behind
+// themselves where not.
+func (c conditions) instructions() []bpf.Instruction {
+	block := []bpf.Instruction{allowed}
+	for _, one := range slices.Backward(c) { // so that what to skip is known
+		away := uint8(len(block))
+		low := bpf.LoadAbsolute{Off: offsetArguments + 8*one.argument, Size: 4}
+		high := bpf.LoadAbsolute{Off: low.Off + 4, Size: 4}
+		value := uint32(one.value)
+		switch one.test {
+		case equals:
+			block = append([]bpf.Instruction{
+				high, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(one.value >> 32), SkipFalse: away + 2},
+				low, bpf.JumpIf{Cond: bpf.JumpEqual, Val: value, SkipFalse: away},
+			}, block...)
+		case has:
+			block = append([]bpf.Instruction{low, bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: value, SkipFalse: away}}, block...)
+		case hasNot:
+			block = append([]bpf.Instruction{low, bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: value, SkipTrue: away}}, block...)
+		}
+	}
+	return block
 }

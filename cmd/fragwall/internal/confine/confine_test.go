@@ -136,6 +136,12 @@ func try(dir string, failures chan<- error) {
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, 0, request, uintptr(unsafe.Pointer(&key)))
 		denied("type into the terminal", errno)
 	}
+	_, err = unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_ANON)
+	denied("map code", err)
+	if page, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON); err == nil {
+		denied("make memory code", unix.Mprotect(page, unix.PROT_READ|unix.PROT_EXEC))
+		allowed("unmap", unix.Munmap(page))
+	}
 	denied("exec", exec.Command("/bin/true").Run())
 	denied("execve", unix.Exec("/bin/true", []string{"true"}, nil))
 	denied("ptrace", unix.PtraceAttach(os.Getppid()))

@@ -1,0 +1,89 @@
+package confine
+
+import (
+	"encoding/binary"
+	"runtime"
+	"slices"
+	"testing"
+
+	"github.com/elastic/go-seccomp-bpf/arch"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// run runs a filter over struct seccomp_data. The machine loads big-endian
+// words, which the kernel does not: each is put as the machine wants it, where
+// the kernel has it.
+func run(t *testing.T, vm *bpf.VM, machine arch.AuditArch, number int, arguments [6]uint64) uint32 {
+	t.Helper()
+	var data [64]byte
+	binary.BigEndian.PutUint32(data[offsetNumber:], uint32(number))
+	binary.BigEndian.PutUint32(data[offsetMachine:], uint32(machine))
+	for i, v := range arguments {
+		binary.BigEndian.PutUint32(data[offsetArguments+8*i:], uint32(v))
+		binary.BigEndian.PutUint32(data[offsetArguments+8*i+4:], uint32(v>>32))
+	}
+	verdict, err := vm.Run(data[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return uint32(verdict)
+}
+
+func (c conditions) hold(arguments [6]uint64) bool {
+	for _, one := range c {
+		v := arguments[one.argument]
+		if one.test == equals && v != one.value || one.test == has && v&one.value == 0 || one.test == hasNot && v&one.value != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// TestFilter runs the filter for each system call there is, with arguments of
+// which some are allowed, and looks each up in the lists.
+func TestFilter(t *testing.T) {
+	info, err := arch.GetInfo(runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := filter()
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm, err := bpf.NewVM(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limited := conditional()
+	values := []uint64{0, 1, 2, 10, 44, ^uint64(0)}
+	for _, alternatives := range limited {
+		for _, c := range alternatives {
+			for _, one := range c {
+				values = append(values, one.value, one.value^1, one.value|1<<32)
+			}
+		}
+	}
+	slices.Sort(values)
+	values = slices.Compact(values)
+	for name, number := range info.SyscallNames {
+		for _, first := range values {
+			for _, second := range values {
+				arguments := [6]uint64{first, second, second, first}
+				want := failWith(unix.EPERM).Val
+				switch {
+				case slices.Contains(calls, name), slices.ContainsFunc(limited[name], func(c conditions) bool { return c.hold(arguments) }):
+					want = allowed.Val
+				case name == "clone3":
+					want = failWith(unix.ENOSYS).Val
+				}
+				if got := run(t, vm, info.ID, number, arguments); got != want {
+					t.Fatalf("%s %#x: %#x, want %#x", name, arguments, got, want)
+				}
+			}
+		}
+		if got := run(t, vm, arch.I386.ID, number, [6]uint64{}); got == allowed.Val {
+			t.Errorf("%s of another machine is allowed", name)
+		}
+	}
+}
