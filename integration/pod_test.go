@@ -119,15 +119,16 @@ func bridgedPod(t *testing.T) *pod {
 }
 
 // leasedPod got its addresses for a time: from a router's advertisements, and
-// as a DHCP client sets them.
+// as a DHCP client sets them. By IPv6 it reaches its peer over that router.
 func leasedPod(t *testing.T) *pod {
-	p := newPod(t, "192.0.2.5", "", "192.0.2.1", "2001:db8:3::1")
+	p := newPod(t, "192.0.2.5", "", "192.0.2.1", "2001:db8:9::9")
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "eth0"))
 	ip(t, p.peer.Namespace, `
 		link set lo up
 		link set eth0 up
 		addr add 192.0.2.1/24 dev eth0
 		addr add 2001:db8:3::1/64 dev eth0 nodad
+		addr add 2001:db8:9::9/128 dev lo nodad
 		addr add fe80::1/64 dev eth0 nodad`)
 	ip(t, p.workload.Namespace, `
 		link set lo up

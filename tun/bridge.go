@@ -42,6 +42,7 @@ func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) 
 	}
 	// The NIC comes last: from then on its frames go this way only.
 	for _, port := range []netlink.Link{tap, nic} {
+		j.kept = len(j.undo)
 		if err := j.addPort(bridge, port, c.Addressed && port == nic); err != nil {
 			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
 		}

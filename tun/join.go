@@ -24,6 +24,7 @@ type JoinConfig struct {
 type Junction struct {
 	NIC  int // its index, which it keeps for life, whatever it is called
 	undo undoStack
+	kept int // how much of undo is left when the NIC is free
 }
 
 // Join makes a TAP and a NIC one wire: whatever comes in by one leaves by the
@@ -77,10 +78,16 @@ func Release(nic, bridge string) error {
 	return nil
 }
 
+// Part frees the NIC, as it was before, and leaves the rest to [Junction.Close],
+// which may take longer.
+func (j *Junction) Part() error {
+	return j.undo.run(j.kept)
+}
+
 // Close takes the wire apart. What vanished in the meantime, as a NIC that was
 // unplugged, is no error. Closing again does nothing.
 func (j *Junction) Close() error {
-	return j.undo.run()
+	return j.undo.run(0)
 }
 
 func (j *Junction) join(c JoinConfig) error {
@@ -111,15 +118,16 @@ type undoStack []func() error
 
 func (u *undoStack) push(f func() error) { *u = append(*u, f) }
 
-// run does all of it, latest first, and forgets it.
-func (u *undoStack) run() error {
+// run does all of it but the first kept, latest first, and forgets it.
+func (u *undoStack) run(kept int) error {
 	var errs []error
-	for i := len(*u) - 1; i >= 0; i-- {
-		if err := (*u)[i](); err != nil && !gone(err) {
+	for len(*u) > kept {
+		last := len(*u) - 1
+		if err := (*u)[last](); err != nil && !gone(err) {
 			errs = append(errs, err)
 		}
+		*u = (*u)[:last]
 	}
-	*u = nil
 	return errors.Join(errs...)
 }
 

@@ -18,6 +18,7 @@ func (j *Junction) redirect(nic, tap netlink.Link, before nicState) error {
 		from, to netlink.Link
 		mark     uint32
 	}{{tap, nic, 0}, {nic, tap, before.mark()}} {
+		j.kept = len(j.undo) // of the last: the NIC's
 		if err := j.redirectTo(way.from, way.to, way.mark); err != nil {
 			return fmt.Errorf("redirect %q to %q: %w", way.from.Attrs().Name, way.to.Attrs().Name, err)
 		}

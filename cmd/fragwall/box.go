@@ -127,7 +127,7 @@ func (b *box) closeLanes() error {
 
 // close removes what openBox made, in reverse order.
 func (b *box) close() error {
-	errs := []error{b.closeLanes(), b.partNICs()}
+	errs := []error{b.closeLanes(), b.part((*tun.Junction).Close)}
 	for side := packet.Sides - 1; side >= 0; side-- {
 		if t := b.taps[side]; t != nil {
 			errs = append(errs, t.Close())

@@ -56,15 +56,16 @@ func (b *box) joinedNICs() map[packet.Side]bool {
 	return joined
 }
 
-// partNICs takes the NICs out of the wire, for good.
-func (b *box) partNICs() error {
+// part takes the NICs out of the wire, for good, by what ends a junction, or a
+// part of it.
+func (b *box) part(end func(*tun.Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.closed = true
 	var errs []error
 	for side := packet.Sides - 1; side >= 0; side-- {
 		if j := b.junctions[side]; j != nil {
-			errs = append(errs, j.Close())
+			errs = append(errs, end(j))
 		}
 	}
 	return errors.Join(errs...)

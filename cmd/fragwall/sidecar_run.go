@@ -122,7 +122,8 @@ func (s *sidecar) take() error {
 // putBack gives the NIC back what it had, and takes it out of the wire. What
 // fails leaves the state kept, for another try.
 func (s *sidecar) putBack() error {
-	err := s.state.Return(s.config.Inside.TAP, s.box.partNICs)
+	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*tun.Junction).Part) })
+	err = errors.Join(err, s.box.part((*tun.Junction).Close))
 	if err != nil && !errors.Is(err, handover.ErrMissing) {
 		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again", err, s.state.NIC)
 	}

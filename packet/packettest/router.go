@@ -11,12 +11,13 @@ import (
 
 // RouterAdvertisement returns a router's advertisement of itself, from
 // fe80::1 to all nodes, and of a prefix to make addresses from (RFC 4861
-// §4.2), with the prefix's lifetimes in seconds.
+// §4.2), with the prefix's lifetimes in seconds, and of an MTU of 1480.
 func RouterAdvertisement(router net.HardwareAddr, prefix netip.Prefix, valid, preferred uint32) []byte {
 	body := []byte{134, 0, 0, 0, 64, 0}
 	body = binary.BigEndian.AppendUint16(body, 1800) // the router's lifetime, s
 	body = append(body, make([]byte, 8)...)
 	body = append(append(body, 1, 1), router...) // source link-layer address
+	body = append(body, 5, 1, 0, 0, 0, 0, 1480>>8, 1480&0xff)
 	body = append(body, 3, 4, byte(prefix.Bits()), 0xc0)
 	body = binary.BigEndian.AppendUint32(body, valid)
 	body = binary.BigEndian.AppendUint32(body, preferred)

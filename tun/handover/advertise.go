@@ -34,33 +34,63 @@ func isAdvertised(m message) bool {
 		len(m.get(unix.RTA_GATEWAY)) == net.IPv6len && m.get(unix.RTA_OIF) != nil
 }
 
-// learn has a device learn the default routes among those that are to lead over
-// it. Those that it does not learn, as where it is not to listen to routers,
-// are for [addRoutes] to make.
-func (s *State) learn(index int, routes []message) error {
-	var frames [][]byte
-	missing := make(map[string]bool)
+// lesson is what a device is to learn.
+type lesson struct {
+	index      int
+	frames     [][]byte
+	missing    map[string]bool // what is yet to be learnt, by [lessonKey]
+	advertiser *netlink.Tuntap
+}
+
+// lesson prepares to have a device learn the default routes among those that are
+// to lead over it, and returns what takes the preparations away.
+func (s *State) lesson(index int, routes []message) (l *lesson, end func()) {
+	l = &lesson{index: index, missing: make(map[string]bool)}
 	for _, m := range routes {
 		if isAdvertised(m) {
-			frames = append(frames, advertisement(m, s.routerMAC(m)))
-			missing[routeKey(m)] = true
+			l.frames = append(l.frames, advertisement(m, s.routerMAC(m)))
+			l.missing[lessonKey(m)] = true
 		}
 	}
-	if len(frames) == 0 {
+	if len(l.frames) == 0 {
+		return l, func() {}
+	}
+	link, end, err := openAdvertiser(index)
+	if err == nil {
+		l.advertiser = link
+	}
+	return l, end
+}
+
+// lessonKey tells learnt routes apart. The kernel keeps a router's MTU with the
+// route only where the device had another one.
+func lessonKey(m message) string {
+	m = m.clone()
+	m.remove(unix.RTA_METRICS)
+	return routeKey(m)
+}
+
+// learn has the device learn. What it does not learn, as where it is not to
+// listen to routers, is for [addRoutes] to make, which completes the others.
+func (l *lesson) learn() error {
+	if l.advertiser == nil {
 		return nil
 	}
-	stop, err := inject(index, frames)
-	defer stop()
-	if err != nil {
-		return nil // the routes are made by hand
+	for _, f := range l.frames {
+		if _, err := l.advertiser.Fds[0].Write(f); err != nil {
+			return fmt.Errorf("write to %q: %w", advertiser, err)
+		}
 	}
-	for deadline := time.Now().Add(learnDelay); len(missing) > 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		now, err := readRoutes(index)
+	for deadline := time.Now().Add(learnDelay); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		now, err := readRoutes(l.index)
 		if err != nil {
 			return err
 		}
 		for _, m := range now {
-			delete(missing, routeKey(m))
+			delete(l.missing, lessonKey(m))
+		}
+		if len(l.missing) == 0 {
+			break
 		}
 	}
 	return nil
@@ -137,35 +167,27 @@ func icmpChecksum(src, dst, message []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// inject has frames come in by a device, whatever is at its other end: they
-// are written to a TAP, whose ingress leads to the device's. stop takes the TAP
-// away.
-func inject(index int, frames [][]byte) (stop func(), err error) {
+// openAdvertiser makes a TAP whose ingress leads to a device's, so that what is
+// written to it comes in there, whatever is at the device's other end. end takes
+// it away.
+func openAdvertiser(index int) (link *netlink.Tuntap, end func(), err error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = advertiser
-	link := &netlink.Tuntap{
+	link = &netlink.Tuntap{
 		LinkAttrs: attributes, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI, NonPersist: true, Queues: 1,
 		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
 	}
 	err = netlink.LinkAdd(link)
-	stop = func() {
+	end = func() {
 		for _, f := range link.Fds {
 			_ = f.Close() // the device goes with it
 		}
 	}
 	if err != nil {
-		return stop, fmt.Errorf("make %q: %w", advertiser, err)
+		return nil, end, fmt.Errorf("make %q: %w", advertiser, err)
 	}
 	tap := link.Attrs().Index
-	if err := errors.Join(setGenMode(tap, genModeNone), redirectIngress(tap, index), netlink.LinkSetUp(link)); err != nil {
-		return stop, err
-	}
-	for _, f := range frames {
-		if _, err := link.Fds[0].Write(f); err != nil {
-			return stop, fmt.Errorf("write to %q: %w", advertiser, err)
-		}
-	}
-	return stop, nil
+	return link, end, errors.Join(setGenMode(tap, genModeNone), redirectIngress(tap, index), netlink.LinkSetUp(link))
 }
 
 // redirectIngress has all that comes in by one device come in by another

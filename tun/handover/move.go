@@ -52,7 +52,9 @@ func (s *State) move(name string, join func() error) (kept []string, err error) 
 	}
 	index := tap.Attrs().Index
 	routes := s.routesFor(index)
-	if err := errors.Join(s.learn(index, routes), addRoutes(routes)); err != nil {
+	lesson, end := s.lesson(index, routes)
+	defer end()
+	if err := errors.Join(lesson.learn(), addRoutes(routes)); err != nil {
 		return nil, err
 	}
 	if err := errors.Join(dropRoutes(s.routesFor(s.Index)), dropRoutes(standIns), s.dropSurplus(index), s.strip()); err != nil {
@@ -233,13 +235,15 @@ func (s *State) giveBack(name string, part func() error) error {
 			return err
 		}
 	}
-	// What is learnt comes by the NIC itself.
+	// What is learnt comes by the NIC itself, as soon as it is out of the wire.
 	learnt, others := partition(now.routesFor(s.Index), isAdvertised)
 	learntLive, othersLive := partition(live.routesFor(live.Index), isAdvertised)
+	lesson, end := now.lesson(s.Index, learnt)
+	defer end()
 	if err := errors.Join(addRoutes(others), now.dropSurplus(s.Index), dropRoutes(othersLive), part()); err != nil {
 		return err
 	}
-	return errors.Join(now.learn(s.Index, learnt), addRoutes(learnt), dropRoutes(learntLive))
+	return errors.Join(lesson.learn(), addRoutes(learnt), dropRoutes(learntLive))
 }
 
 // since returns the state as it is by now, after it was another device's, which
