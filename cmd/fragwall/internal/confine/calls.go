@@ -26,8 +26,9 @@ var calls = []string{
 	"nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "timer_create", "timer_settime", "timer_delete", "setitimer",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sigaltstack", "getrandom", "uname",
 	"getuid", "geteuid", "getgid", "getegid", "getrlimit", "getrusage", "sysinfo",
-	// files: rules and sets, sockets that go, what a sidecar keeps
-	"openat", "fstat", "newfstatat", "statx", "lseek", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
+	// files: rules and sets, sockets that go, what a sidecar keeps; of arm64's
+	// fstatat the name is newfstatat on amd64
+	"openat", "fstat", "fstatat", "newfstatat", "statx", "lseek", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
 	"unlinkat", "inotify_add_watch", "inotify_rm_watch",
 }
 

@@ -2,6 +2,7 @@ package confine
 
 import (
 	"encoding/binary"
+	"maps"
 	"runtime"
 	"slices"
 	"testing"
@@ -38,6 +39,32 @@ func (c conditions) hold(arguments [6]uint64) bool {
 		}
 	}
 	return true
+}
+
+// TestNames has each name in the lists be of a system call, on all machines but
+// those that have none of it.
+func TestNames(t *testing.T) {
+	missing := map[string][]string{
+		"amd64": {"fstatat"},
+		"arm64": {"epoll_wait", "newfstatat", "poll"},
+	}
+	names := slices.AppendSeq(slices.Clone(calls), maps.Keys(conditional()))
+	for machine, want := range missing {
+		info, err := arch.GetInfo(machine)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, name := range names {
+			if _, ok := info.SyscallNames[name]; !ok {
+				got = append(got, name)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, want) {
+			t.Errorf("%s has no %q, want no %q", machine, got, want)
+		}
+	}
 }
 
 // TestFilter runs the filter for each system call there is, with arguments of
