@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 )
 
 // Limits of what a client may take.
@@ -68,7 +67,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			_ = s.http.Close()
 		}
 	})
-	err := s.http.Serve(netutil.LimitListener(l, maxConnections))
+	err := s.http.Serve(&bounded{Listener: l, most: maxConnections})
 	if !stop() {
 		<-stopped
 	}
