@@ -363,6 +363,42 @@ func TestNICVanishes(t *testing.T) {
 	}
 }
 
+// TestNICMoves has a NIC of a junction be in another namespace for a while,
+// which takes all from it that joins it.
+func TestNICMoves(t *testing.T) {
+	for method, bridge := range methods {
+		t.Run(method, func(t *testing.T) {
+			n := network(t)
+			move := func(from, to *lab.Namespace) error {
+				return to.Do(func() error {
+					target, err := os.Open("/proc/thread-self/ns/net")
+					if err != nil {
+						return err
+					}
+					defer target.Close()
+					return from.Do(func() error {
+						nic, err := netlink.LinkByName(lab.InsideNIC)
+						if err != nil {
+							return err
+						}
+						return netlink.LinkSetNsFd(nic, int(target.Fd()))
+					})
+				})
+			}
+			do(t, n.Middle, func() error {
+				return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
+					elsewhere, err := lab.NewNamespace("elsewhere") // where nobody has its index
+					if err != nil {
+						return err
+					}
+					defer elsewhere.Close()
+					return errors.Join(move(n.Middle, elsewhere), move(elsewhere, n.Middle))
+				})
+			})
+		})
+	}
+}
+
 // TestJoinedWireIsTransparent sends frames from host to host over two joined
 // TAPs: they must arrive as they left, whatever they are and whoever they are
 // for.

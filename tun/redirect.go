@@ -31,7 +31,7 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 	if err := netlink.QdiscAdd(classifier); err != nil {
 		return fmt.Errorf("add clsact: %w", explainRedirect(err))
 	}
-	j.undo.push(func() error { return netlink.QdiscDel(classifier) })
+	j.undo.push(func() error { return removeClassifier(classifier) })
 	action := netlink.NewMirredAction(to.Attrs().Index)
 	err := netlink.FilterAdd(&netlink.U32{
 		FilterAttrs: netlink.FilterAttrs{
@@ -58,6 +58,15 @@ func clsact(link netlink.Link) *netlink.Clsact {
 		Handle:    netlink.MakeHandle(0xffff, 0),
 		Parent:    netlink.HANDLE_CLSACT,
 	}}
+}
+
+// removeClassifier takes a classifier away. One of a NIC that was in another
+// namespace for a while is gone already: for the kernel its handle is wrong.
+func removeClassifier(c *netlink.Clsact) error {
+	if err := netlink.QdiscDel(c); !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
 }
 
 // isIdle reports whether a device has a classifier without filters.
