@@ -11,18 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bridgeAlias marks a bridge as fragwall's, and is followed by the mark of the
-// NIC in it (/sys/class/net/DEVICE/ifalias).
-const bridgeAlias = "fragwall %08x"
-
-// aliasState reads a bridge's alias. It reports false for a bridge that is not
-// fragwall's.
-func aliasState(bridge netlink.Link) (nicState, bool) {
-	var mark uint32
-	if n, err := fmt.Sscanf(bridge.Attrs().Alias, bridgeAlias, &mark); n != 1 || err != nil || bridge.Type() != "bridge" {
-		return nicState{}, false
-	}
-	return stateOf(mark)
+// bridgeState returns the state of the NIC in a bridge from before it was, which
+// is the bridge's group (ip-link(8)): the kernel takes that, unlike an alias, as
+// it makes the bridge, so that no killed process leaves one that does not say
+// whose it is. It reports false for a bridge that is not fragwall's.
+func bridgeState(bridge netlink.Link) (nicState, bool) {
+	state, ours := stateOf(bridge.Attrs().Group)
+	return state, ours && bridge.Type() == "bridge"
 }
 
 // bridge puts the NIC and the TAP into a new bridge.
@@ -61,7 +56,7 @@ func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	if err != nil {
 		return nicState{}, nil, fmt.Errorf("nic %q: its bridge: %w", a.Name, err)
 	}
-	state, ours := aliasState(master)
+	state, ours := bridgeState(master)
 	if !ours {
 		return nicState{}, nil, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
 	}
@@ -69,13 +64,13 @@ func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 }
 
 // removeLeftover removes a bridge of that name if a killed fragwall left it:
-// its alias says so, and its TAP went with the process.
+// its group says so, and its TAP went with the process.
 func removeLeftover(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return nil // the usual case; what else is wrong shows when it is made
 	}
-	if _, ours := aliasState(link); !ours {
+	if _, ours := bridgeState(link); !ours {
 		return fmt.Errorf("bridge %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
 	}
 	links, err := netlink.LinkList()
@@ -110,15 +105,13 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU
 	attributes.HardwareAddr = ownMAC() // or it would be a port's
+	attributes.Group = before.mark()
 	no, forward := false, groupForward
 	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, err
 	}
 	j.undo.push(func() error { return netlink.LinkDel(bridge) })
-	if err := netlink.LinkSetAlias(bridge, fmt.Sprintf(bridgeAlias, before.mark())); err != nil {
-		return nil, fmt.Errorf("set alias: %w", err)
-	}
 	if err := netlink.LinkSetARPOff(bridge); err != nil {
 		return nil, fmt.Errorf("turn arp off: %w", err)
 	}

@@ -71,7 +71,7 @@ func Release(nic, bridge string) error {
 		}
 	}
 	if b, err := netlink.LinkByName(bridge); bridge != "" && err == nil {
-		if _, ours := aliasState(b); ours {
+		if _, ours := bridgeState(b); ours {
 			return removeLeftover(bridge)
 		}
 	}

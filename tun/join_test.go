@@ -222,6 +222,34 @@ func TestRelease(t *testing.T) {
 	}
 }
 
+// TestBridgeTellsWhose expects that of a bridge from its first moment on: the
+// process may be killed then.
+func TestBridgeTellsWhose(t *testing.T) {
+	do(t, network(t).Middle, func() error {
+		changes, done := make(chan netlink.LinkUpdate), make(chan struct{})
+		if err := netlink.LinkSubscribe(changes, done); err != nil {
+			return err
+		}
+		defer func() {
+			close(done)
+			for range changes { // what it is about to say
+			}
+		}()
+		return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400}, func() error {
+			for u := range changes {
+				if u.Attrs().Name != "fw-br" {
+					continue
+				}
+				if before, ours := bridgeState(u.Link); !ours || before.mtu != 1500 {
+					t.Errorf("the new bridge says %+v, %t", before, ours)
+				}
+				return nil
+			}
+			return errors.New("the kernel tells no more")
+		})
+	})
+}
+
 // keepBridgesFromNetfilter has the namespace be as a killed process leaves it
 // that joined by a bridge.
 func keepBridgesFromNetfilter() error {

@@ -102,7 +102,7 @@ func foreignBridge() (string, error) {
 		return "", fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
-		if _, ours := aliasState(l); l.Type() == "bridge" && !ours {
+		if _, ours := bridgeState(l); l.Type() == "bridge" && !ours {
 			return l.Attrs().Name, nil
 		}
 	}
