@@ -311,20 +311,22 @@ func TestServe(t *testing.T) {
 // pipes is a listener to which clients connect by a channel.
 type pipes struct {
 	clients chan net.Conn
-	done    context.Context
+	closed  chan struct{}
 	net.Listener
 }
+
+func newPipes() pipes { return pipes{clients: make(chan net.Conn), closed: make(chan struct{})} }
 
 func (p pipes) Accept() (net.Conn, error) {
 	select {
 	case c := <-p.clients:
 		return c, nil
-	case <-p.done.Done():
+	case <-p.closed:
 		return nil, net.ErrClosed
 	}
 }
 
-func (pipes) Close() error { return nil }
+func (p pipes) Close() error { close(p.closed); return nil }
 
 // TestCrowd has more clients than may be connected at once: whoever is connected
 // longest makes room for the next, though all were served and might ask again.
@@ -332,7 +334,7 @@ func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, _ := newSource(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		l := pipes{clients: make(chan net.Conn), done: ctx}
+		l := newPipes()
 		ended := make(chan error, 1)
 		go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
 		type client struct {
