@@ -30,8 +30,10 @@ const (
 	// healthPatience is how long the box may take to tell how it is: its locks
 	// are held for microseconds.
 	healthPatience = time.Second
-	// shutdownPatience is how long answers that were begun may still take.
-	shutdownPatience = time.Second
+	// shutdownPatience is how long answers that were begun may still take. They
+	// take milliseconds; who is slow, or connected and asked for nothing, must
+	// not keep the program from its last words.
+	shutdownPatience = 200 * time.Millisecond
 )
 
 // Server answers by HTTP.

@@ -383,6 +383,29 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
+// TestSilentClient ends the server while a client is connected that never asked.
+func TestSilentClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, _ := newSource(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		l := newPipes()
+		ended := make(chan error, 1)
+		go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+		near, far := net.Pipe()
+		l.clients <- near
+		synctest.Wait()
+		begun := time.Now()
+		cancel()
+		<-ended
+		if took := time.Since(begun); took > shutdownPatience {
+			t.Errorf("the end took %v", took)
+		}
+		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the client is still connected: %v", err)
+		}
+	})
+}
+
 // BenchmarkForwarding forwards whole packets, first undisturbed and then with a
 // scrape each second.
 func BenchmarkForwarding(b *testing.B) {
