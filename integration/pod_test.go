@@ -37,6 +37,7 @@ var podShapes = []struct {
 	{"routed veth, as Calico", routedPod},
 	{"bridge, as Flannel", bridgedPod},
 	{"SLAAC and DHCP", leasedPod},
+	{"SLAAC by a program", managedPod},
 }
 
 // routedPod has a host's address, and a gateway that is on the link by decree.
@@ -150,6 +151,20 @@ func leasedPod(t *testing.T) *pod {
 		}
 		return fmt.Errorf("no address from the router")
 	})
+	return p.settle(t)
+}
+
+// managedPod has a program of its own listen to routers, as systemd-networkd
+// does: the kernel does not.
+func managedPod(t *testing.T) *pod {
+	p := leasedPod(t)
+	must(t, p.workload.Do(func() error {
+		return lab.Sysctl(map[string]string{"net/ipv6/conf/eth0/accept_ra": "0"})
+	}))
+	ip(t, p.workload.Namespace, `
+		-6 route del default dev eth0
+		-6 route add default via fe80::1 dev eth0 proto ra metric 1024 expires 1800`)
+	p.lend = nil
 	return p.settle(t)
 }
 

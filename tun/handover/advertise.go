@@ -43,9 +43,14 @@ type lesson struct {
 }
 
 // lesson prepares to have a device learn the default routes among those that are
-// to lead over it, and returns what takes the preparations away.
+// to lead over it, and returns what takes the preparations away. Where the NIC
+// does not listen to routers, a program that does made the routes, and there is
+// nothing to learn.
 func (s *State) lesson(index int, routes []message) (l *lesson, end func()) {
 	l = &lesson{index: index, missing: make(map[string]bool)}
+	if readSetting("ipv6", s.NIC, "accept_ra") == "0" {
+		return l, func() {}
+	}
 	for _, m := range routes {
 		if isAdvertised(m) {
 			l.frames = append(l.frames, advertisement(m, s.routerMAC(m)))
@@ -70,8 +75,9 @@ func lessonKey(m message) string {
 	return routeKey(m)
 }
 
-// learn has the device learn. What it does not learn, as where it is not to
-// listen to routers, is for [addRoutes] to make, which completes the others.
+// learn has the device learn. What it does not learn, as where it is to take no
+// default route from routers, is for [addRoutes] to make, which completes the
+// others.
 func (l *lesson) learn() error {
 	if l.advertiser == nil {
 		return nil
