@@ -20,6 +20,9 @@ var MatchRate = filter.Rate{Count: 10, Per: time.Second}
 const (
 	// queueLength is how many events may wait for the log.
 	queueLength = 1024
+	// lastPatience is how long those that wait at the end may take: the log gets
+	// a second then, which has to do for the counters, too.
+	lastPatience = 500 * time.Millisecond
 	// Kept is how many of the last events are kept.
 	Kept = 200
 )
@@ -135,26 +138,31 @@ func (r *Recorder) Decided(d *wire.Decision) {
 	}
 }
 
-// Run writes events until ctx is done, and then those that still wait.
+// Run writes events until ctx is done, and then those that still wait. Where the
+// log is too slow for these, the rest counts as suppressed.
 func (r *Recorder) Run(ctx context.Context) {
 	var renewing sync.WaitGroup
 	for k := drop; k < kinds; k++ {
 		renewing.Go(func() { r.renew(ctx, k) })
 	}
 	defer renewing.Wait()
-	for {
+	for ctx.Err() == nil {
 		select {
 		case q := <-r.queue:
 			r.write(q)
 		case <-ctx.Done():
-			for len(r.queue) > 0 {
-				r.write(<-r.queue)
-			}
-			for k := drop; k < kinds; k++ {
-				r.write(queued{kind: k, suppressed: r.budgets[k].suppressed.Load()})
-			}
-			return
 		}
+	}
+	for begun := time.Now(); len(r.queue) > 0; {
+		switch q := <-r.queue; {
+		case time.Since(begun) < lastPatience:
+			r.write(q)
+		case q.Kind != "":
+			r.budgets[q.kind].suppressed.Add(1)
+		}
+	}
+	for k := drop; k < kinds; k++ {
+		r.write(queued{kind: k, suppressed: r.budgets[k].suppressed.Load()})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"strings"
@@ -172,6 +173,40 @@ func (*stuckLog) Enabled(context.Context, slog.Level) bool { return true }
 func (l *stuckLog) Handle(context.Context, slog.Record) error {
 	<-l.free
 	return errors.New("no space left on device")
+}
+
+// slowLog takes a while for each line.
+type slowLog struct{ bytes.Buffer }
+
+func (l *slowLog) Write(b []byte) (int, error) {
+	time.Sleep(lastPatience / 10)
+	return l.Buffer.Write(b)
+}
+
+// TestSlowEnd has more events wait at the end than a slow log takes in time.
+func TestSlowEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log slowLog
+		r := NewRecorder(slog.NewJSONHandler(&log, nil), rules.All)
+		s := watched(t, r, &filter.Policy{})
+		for range 100 {
+			send(s, denied())
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		begun := time.Now()
+		r.Run(ctx)
+		if took := time.Since(begun); took > lastPatience*3/2 {
+			t.Errorf("the end took %v", took)
+		}
+		told, suppressed := r.Counts()
+		if told == 0 || told+suppressed != 100 {
+			t.Errorf("told %d, suppressed %d", told, suppressed)
+		}
+		if want := fmt.Sprintf(`"msg":"suppressed","kind":"drop","suppressed":%d}`+"\n", suppressed); !strings.HasSuffix(log.String(), want) {
+			t.Errorf("%s does not end with %s", &log, want)
+		}
+	})
 }
 
 // TestEvents compares what is told of decisions of each kind.
