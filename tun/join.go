@@ -65,7 +65,7 @@ func Release(nic, bridge string) error {
 		if err := end(); err != nil {
 			return err
 		}
-	case isIdle(link): // it was killed before it had a filter
+	case bridge == "" && isIdle(link): // it was killed before it had a filter
 		if err := netlink.QdiscDel(clsact(link)); err != nil {
 			return err
 		}
