@@ -183,8 +183,8 @@ func (t *statusTable) drops(r, before *status.Report) {
 // waiting writes what is held, against its limits.
 func (t *statusTable) waiting(to io.Writer, r *status.Report) {
 	f := r.Fragments
-	fmt.Fprintf(to, "\nfragments (%s): %s of %s datagrams waiting, %sB of %sB memory\n", f.Mode,
-		grouped(uint64(f.Datagrams)), grouped(uint64(f.DatagramsLimit)), scaled(float64(f.Bytes)), scaled(float64(f.BytesLimit)))
+	fmt.Fprintf(to, "\nfragments (%s): %s of %s datagrams waiting, %.1f of %.1f MiB memory\n", f.Mode,
+		grouped(uint64(f.Datagrams)), grouped(uint64(f.DatagramsLimit)), float64(f.Bytes)/mebibyte, float64(f.BytesLimit)/mebibyte)
 	if r.Policy.Stateful {
 		fmt.Fprintf(to, "flows: %s of %s\n", grouped(uint64(r.Flows.Known)), grouped(uint64(r.Flows.Limit)))
 	}
@@ -223,6 +223,9 @@ func grouped(n uint64) string {
 	}
 	return text
 }
+
+// mebibyte is the unit of memory, as in the configuration.
+const mebibyte = 1 << 20
 
 // scaled returns a number with at most four digits and a decimal prefix, with
 // a space before the unit that is to follow.
