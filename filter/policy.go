@@ -42,6 +42,12 @@ type Policy struct {
 	NonIP             Action // of every other EtherType
 	// Stateful lets datagrams of accepted flows pass without a rule.
 	Stateful bool
+	// AnyVLANs makes a flow the same whatever VLANs its datagrams are in; without
+	// it, both directions of a flow are in the same ([packet.VLANs]).
+	AnyVLANs bool
+	// LooseTCP lets segments of connections pass that the box did not see from
+	// their beginning.
+	LooseTCP bool
 	// Secret is the key of the hash that flows are found by; nil stands for a
 	// random one, which it has to be where anybody may send.
 	Secret *[2]uint64

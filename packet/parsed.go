@@ -33,15 +33,6 @@ const (
 	Truncated
 )
 
-// Tag is a VLAN tag (IEEE 802.1Q §9.6).
-type Tag struct {
-	TPID uint16 // 0x8100 or 0x88a8
-	TCI  uint16 // priority, drop eligibility, VLAN identifier
-}
-
-// VID returns the VLAN identifier, 0 to 4095; 0 means "priority only".
-func (t Tag) VID() uint16 { return t.TCI & 0xfff }
-
 // Fragment is what a packet says of its fragmentation. Offsets into the frame
 // are in bytes from its start.
 type Fragment struct {

@@ -105,6 +105,22 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
+// TestFlows reads what a stateful policy takes for a flow, and remarks on what
+// acts on none.
+func TestFlows(t *testing.T) {
+	c := parse(t, "[policy]\nstateful = true\ntcp = \"loose\"\nflow_vlans = \"any\"")
+	if !c.Policy.LooseTCP || !c.Policy.AnyVLANs || len(c.Notes) > 0 {
+		t.Errorf("%+v, %v", c.Policy, c.Notes)
+	}
+	c = parse(t, "[policy]\ntcp = \"loose\"\nflow_vlans = \"any\"")
+	if len(c.Notes) != 2 || c.Notes[0].String() != c.File+":6: note: policy.tcp: \"loose\" acts on flows, and there are none without stateful = true" {
+		t.Error(c.Notes)
+	}
+	if c := parse(t, "[policy]\ntcp = \"strict\"\nflow_vlans = \"same\""); c.Policy.LooseTCP || c.Policy.AnyVLANs || len(c.Notes) > 0 {
+		t.Errorf("%+v, %v", c.Policy, c.Notes)
+	}
+}
+
 // TestOperate reads what the box tells, and how it ends.
 func TestOperate(t *testing.T) {
 	c := parse(t, "[log]\nformat = \"json\"\nlevel = \"warn\"\ndrops = \"all\"\n[status]\nlisten = \"[::]:80\"\ntoken_file = \"/t\"\n")

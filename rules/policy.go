@@ -13,6 +13,12 @@ var (
 	frameActions = ruleActions[:2]
 )
 
+// What a stateful policy takes for a flow, the default first.
+var (
+	tcpModes  = []string{"strict", "loose"}
+	flowVLANs = []string{"same", "any"}
+)
+
 // readPolicy reads [policy], all of a policy but its rules.
 func readPolicy(t table) *filter.Policy {
 	standard := t.field("default").action(filter.Drop, ruleActions)
@@ -20,13 +26,26 @@ func readPolicy(t table) *filter.Policy {
 	if frames == filter.Reject {
 		frames = filter.Drop
 	}
+	stateful := t.field("stateful").boolean(false)
 	return &filter.Policy{
 		Default:           standard,
 		ARP:               t.field("arp").action(filter.Accept, frameActions),
 		NeighborDiscovery: t.field("neighbor_discovery").action(filter.Accept, frameActions),
 		NonIP:             t.field("non_ip").action(frames, frameActions),
-		Stateful:          t.field("stateful").boolean(false),
+		Stateful:          stateful,
+		AnyVLANs:          t.field("flow_vlans").ofFlows(flowVLANs, stateful),
+		LooseTCP:          t.field("tcp").ofFlows(tcpModes, stateful),
 	}
+}
+
+// ofFlows reports whether a field that says what a flow is has the second of
+// its two values, the first being the default.
+func (f field) ofFlows(values []string, stateful bool) bool {
+	second := f.choice(values[0], values) == values[1]
+	if second && !stateful {
+		f.note("%q acts on flows, and there are none without stateful = true", values[1])
+	}
+	return second
 }
 
 // action returns the field's action, one of acting, or the default.
