@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -75,10 +76,11 @@ datagram, and what it accepts leaves by the other TAP.`,
 	return root
 }
 
-// usageArgs marks the errors of a check of arguments as wrong usage.
+// usageArgs marks the errors of a check of arguments, and of flags that exclude
+// one another, as wrong usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if err := check(c, args); err != nil {
+		if err := cmp.Or(check(c, args), c.ValidateFlagGroups()); err != nil {
 			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 		}
 		return nil

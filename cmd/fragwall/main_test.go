@@ -73,6 +73,8 @@ func TestExecute(t *testing.T) {
 		{"run without a file", []string{"run"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
 		{"run of an argument", []string{"run", "-c", valid, "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 
+		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: .*\[config socket\] were all set; see "fragwall reload --help"\n$`},
+
 		{"demo of an argument", []string{"demo", "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 
 		{"version", []string{"version"}, 0, `^fragwall \d+\.\d+\.\d+\ngo go\d.*\ngvisor .+\n$`, `^$`},

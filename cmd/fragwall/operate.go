@@ -58,6 +58,8 @@ type operator struct {
 	controls *controls
 	started  time.Time
 	flows    atomic.Bool // frames do
+	served   string      // address of the status server; "none" and why, or "off"
+	control  string      // path of the control socket, or "none" and why
 
 	box     *box // nil before begin
 	helpers sync.WaitGroup
@@ -170,7 +172,7 @@ func (o *operator) confine(plan confine.Plan) {
 // ready says that frames flow, whatever the level of the log.
 func (o *operator) ready(about ...any) {
 	o.flows.Store(true)
-	o.loud().Info("ready", about...)
+	o.loud().Info("ready", append(about, "status", o.served, "socket", o.control)...)
 	o.notify.tell(daemon.SdNotifyReady)
 }
 
@@ -236,13 +238,16 @@ func (o *operator) source() *status.Source {
 func (o *operator) openStatus(ctx context.Context) {
 	address := o.config.Status.Listen
 	if address == "" {
+		o.served = "off"
 		return
 	}
 	l, err := net.Listen("tcp", address)
 	if err != nil {
+		o.served = fmt.Sprintf("none: %v", err)
 		o.log.Warn("no status server: set status.listen to an address that is free, or to \"\"", "error", err)
 		return
 	}
+	o.served = address
 	server := status.NewServer(o.source(), o.token)
 	o.helpers.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
@@ -274,13 +279,17 @@ func (o *operator) openSocket(ctx context.Context, path string) {
 	if err == nil {
 		l, failed := listenSocket(path)
 		if failed == nil {
+			o.control = path
 			answers := o.reloader.requests()
-			answers[requestReload] = o.reload // which the service manager hears of, too
+			answers[requestReload] = func() any { return o.reload() } // which the service manager hears of, too
+			source := o.source()
+			answers[requestStatus] = func() any { return source.Report(time.Now()) }
 			o.helpers.Go(func() { serveSocket(ctx, l, answers) })
 			return
 		}
 		err = failed
 	}
+	o.control = fmt.Sprintf("none: %v", err)
 	o.log.Warn("no control socket: only SIGHUP reloads", "error", err)
 }
 

@@ -29,15 +29,12 @@ several instances run, -c or --socket says which one is meant.`,
 	socket := c.Flags().String("socket", "", "control `socket` that the instance was started with")
 	c.MarkFlagsMutuallyExclusive("config", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		path, err := *socket, error(nil)
-		if path == "" {
-			path, err = findSocket(*file)
-		}
+		path, err := chooseSocket(*socket, *file)
 		if err != nil {
 			return err
 		}
-		o, err := askSocket(path, requestReload)
-		if err != nil {
+		var o outcome
+		if err := askSocket(path, requestReload, reloadPatience, &o); err != nil {
 			return err
 		}
 		if o.Code != 0 {
@@ -82,7 +79,10 @@ func (r *reloader) files() []string {
 
 // requests is what the control socket serves.
 func (r *reloader) requests() requests {
-	return requests{requestReload: r.reload, requestFile: r.file}
+	return requests{
+		requestReload: func() any { return r.reload() },
+		requestFile:   func() any { return r.file() },
+	}
 }
 
 // file tells the absolute name of the configuration file.

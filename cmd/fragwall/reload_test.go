@@ -165,9 +165,16 @@ func TestDefaultSocket(t *testing.T) {
 			t.Errorf("exit %d: %q, logged %q", code, stderr, log)
 		}
 	}
-	write(t, filepath.Join(filepath.Dir(path), "killed.sock"), "")
+	killed := killedSocket(t, filepath.Join(filepath.Dir(path), "killed.sock"))
+	write(t, filepath.Join(filepath.Dir(path), "file.sock"), "")
 	if _, stderr, _ := runCommand(t, "reload"); !strings.Contains(stderr, "inside.tap") && !strings.Contains(stderr, "x.toml:1: ") {
 		t.Errorf("the socket of one who was killed counts: %q", stderr)
+	}
+	if _, err := os.Lstat(killed); !os.IsNotExist(err) {
+		t.Errorf("the socket of one who was killed is still there: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(path), "file.sock")); err != nil {
+		t.Error(err)
 	}
 	serveTest(t, filepath.Join(filepath.Dir(path), "other.sock"), r.requests())
 	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") {
@@ -178,22 +185,111 @@ func TestDefaultSocket(t *testing.T) {
 	}
 }
 
-// TestOldSocket starts where an instance was killed.
-func TestOldSocket(t *testing.T) {
-	t.Chdir(t.TempDir())
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: "s.sock", Net: "unix"})
+// killedSocket leaves a socket as an instance does that is killed.
+func killedSocket(t *testing.T, path string) string {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
-	if _, err := askSocket("s.sock", requestReload); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
+	return path
+}
+
+// TestOldSocket starts where instances were killed.
+func TestOldSocket(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	defer func(old string) { rootSockets = old }(rootSockets)
+	rootSockets = filepath.Join(dir, "fragwall")
+	if err := ownDirectory(rootSockets); err != nil {
+		t.Fatal(err)
+	}
+	path := killedSocket(t, filepath.Join(rootSockets, "s.sock"))
+	other := killedSocket(t, filepath.Join(rootSockets, "other.sock"))
+	begun := filepath.Join(rootSockets, newPrefix+"1")
+	if err := os.Mkdir(begun, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	killedSocket(t, filepath.Join(begun, "s"))
+	var o outcome
+	if err := askSocket(path, requestReload, reloadPatience, &o); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
 		t.Errorf("%v", err)
 	}
-	serveTest(t, "s.sock", requests{requestReload: func() outcome { return outcome{Text: "yes"} }})
-	if o, err := askSocket("s.sock", requestReload); err != nil || o.Text != "yes" {
+	serveTest(t, path, requests{requestReload: func() any { return outcome{Text: "yes"} }})
+	if err := askSocket(path, requestReload, reloadPatience, &o); err != nil || o.Text != "yes" {
 		t.Errorf("%v, %v", o, err)
 	}
+	for _, left := range []string{other, begun} {
+		if _, err := os.Lstat(left); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", left, err)
+		}
+	}
+}
+
+// stoppedSocket listens and never answers, as a stopped instance does.
+func stoppedSocket(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// TestStoppedInstances has instances that don't answer beside one that does.
+func TestStoppedInstances(t *testing.T) {
+	r, applied, _ := newReloader(t)
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	defer func(old string) { rootSockets = old }(rootSockets)
+	rootSockets = filepath.Join(dir, "fragwall")
+	path, err := socketPath(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveTest(t, path, r.requests())
+	for _, name := range []string{"a.sock", "b.sock", "z.sock"} {
+		stoppedSocket(t, filepath.Join(rootSockets, name))
+	}
+	if _, stderr, code := runCommand(t, "reload", "-c", "x.toml"); code != 0 || len(*applied) != 1 {
+		t.Errorf("exit %d: %q, %d applied", code, stderr, len(*applied))
+	}
+	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exitFailed || !strings.Contains(stderr, "no answer from "+rootSockets+"/a.sock, ") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") || !strings.Contains(stderr, "z.sock") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	if _, stderr, code := runCommand(t, "reload", "--socket", filepath.Join(rootSockets, "a.sock")); code != exitFailed || !strings.Contains(stderr, "i/o timeout") {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+	if _, stderr, code := runCommand(t, "status", "-c", "x.toml"); code != exitFailed || !strings.Contains(stderr, `no answer to "status"`) {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+}
+
+// TestSlowReload asks an instance for more while it reloads.
+func TestSlowReload(t *testing.T) {
+	t.Chdir(t.TempDir())
+	began, end := make(chan struct{}), make(chan struct{})
+	serveTest(t, "s.sock", requests{
+		requestReload: func() any { close(began); <-end; return outcome{Text: "reloaded"} },
+		requestFile:   func() any { return outcome{Text: "x.toml"} },
+	})
+	var reloading sync.WaitGroup
+	reloading.Go(func() {
+		if stdout, stderr, code := runCommand(t, "reload", "--socket", "s.sock"); stdout != "reloaded\n" || code != 0 {
+			t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+		}
+	})
+	<-began
+	if file, err := askFile("s.sock"); file != "x.toml" || err != nil {
+		t.Errorf("%q, %v", file, err)
+	}
+	close(end)
+	reloading.Wait()
 }
 
 func TestSocketDirectoryIsOurs(t *testing.T) {

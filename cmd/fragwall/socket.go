@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -23,18 +24,22 @@ import (
 
 const (
 	socketSuffix   = ".sock"
-	longestRequest = 64              // bytes
-	socketPatience = 5 * time.Second // for a request
-	reloadPatience = time.Minute     // for the outcome of one
+	newPrefix      = ".new-"          // of a directory in which a socket is bound
+	longestRequest = 64               // bytes
+	socketPatience = 5 * time.Second  // for a request
+	answerPatience = 10 * time.Second // for the client to take the answer
+	lockPatience   = time.Second      // for another instance that starts
+	maxClients     = 16               // at the same time
 )
 
-// requests is what an instance does on a line that a client says: whoever only
-// connects changes nothing.
-type requests map[string]func() outcome
+// requests returns the answer to a line that a client sends, which is encoded
+// as JSON. A client that only connects changes nothing.
+type requests map[string]func() any
 
 const (
-	requestReload = "reload"
-	requestFile   = "file" // the configuration file's absolute name
+	requestReload = "reload" // an outcome
+	requestFile   = "file"   // an outcome: the configuration file's absolute name
+	requestStatus = "status" // a [status.Report]
 )
 
 // outcome is what became of a request.
@@ -79,17 +84,25 @@ func listenSocket(path string) (*socket, error) {
 			return nil, err
 		}
 	}
-	if c, err := net.Dial("unix", path); err == nil {
-		_ = c.Close()
+	unlock, err := lockDirectory(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if dir == socketDirectory() {
+		_ = removeDead(dir) // what stays is in nobody's way
+	}
+	switch err := dial(path); {
+	case err == nil:
 		return nil, fmt.Errorf("socket %q: another instance listens on it", path)
-	} else if errors.Is(err, syscall.ECONNREFUSED) {
+	case errors.Is(err, syscall.ECONNREFUSED):
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("remove old socket: %w", err)
 		}
 	}
 	// Bound under a name that is nobody's yet, so that there is no moment in
 	// which others may open it under its own.
-	private, err := os.MkdirTemp(dir, ".new-")
+	private, err := os.MkdirTemp(dir, newPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("socket %q: %w", path, err)
 	}
@@ -128,85 +141,110 @@ func ownDirectory(dir string) error {
 	return nil
 }
 
-// serveSocket answers requests, one after the other, until ctx is done. Then
-// it removes the socket.
+// dial reports whether somebody listens on a socket: it fails with ECONNREFUSED
+// where the process that did is gone.
+func dial(path string) error {
+	c, err := net.DialTimeout("unix", path, filePatience)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err
+}
+
+// lockDirectory keeps others from adding and removing sockets in a directory
+// (flock(2)).
+func lockDirectory(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("directory for sockets: %w", err)
+	}
+	deadline := time.Now().Add(lockPatience)
+	for {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(deadline) {
+			return nil, errors.Join(fmt.Errorf("lock directory for sockets %q: %w", dir, err), f.Close())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// clearDirectory removes from a directory what killed instances left there, if
+// the directory is this user's alone.
+func clearDirectory(dir string) error {
+	if err := ownDirectory(dir); err != nil {
+		return err
+	}
+	unlock, err := lockDirectory(dir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return removeDead(dir)
+}
+
+// removeDead removes sockets that refuse connections, and directories in which
+// one was being made. The directory has to be locked.
+func removeDead(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("directory for sockets: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case e.IsDir() && strings.HasPrefix(e.Name(), newPrefix):
+			errs = append(errs, os.RemoveAll(path))
+		case e.Type() == os.ModeSocket && strings.HasSuffix(e.Name(), socketSuffix) && errors.Is(dial(path), syscall.ECONNREFUSED):
+			errs = append(errs, os.Remove(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// serveSocket answers requests until ctx is done, several clients at the same
+// time: one that is silent, or whose reload takes long, does not keep others
+// waiting. Then it removes the socket.
 func serveSocket(ctx context.Context, l *socket, known requests) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer os.Remove(l.path)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	places := make(chan struct{}, maxClients)
 	for {
+		places <- struct{}{}
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil {
+			<-places
 			continue
 		}
-		answerSocket(c, known)
+		answering.Go(func() {
+			defer func() { <-places }()
+			answerSocket(ctx, c, known)
+		})
 	}
 }
 
-func answerSocket(c net.Conn, known requests) {
+// answerSocket reads a request, for which it waits no longer than ctx lasts, and
+// answers it.
+func answerSocket(ctx context.Context, c net.Conn, known requests) {
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(socketPatience))
+	_ = c.SetReadDeadline(time.Now().Add(socketPatience))
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
+	defer stop()
 	line, err := bufio.NewReader(io.LimitReader(c, longestRequest)).ReadString('\n')
 	answer := known[strings.TrimSuffix(line, "\n")]
 	if err != nil || answer == nil {
 		return
 	}
 	result := answer()
-	_ = c.SetDeadline(time.Now().Add(socketPatience))
+	_ = c.SetWriteDeadline(time.Now().Add(answerPatience))
 	_ = json.NewEncoder(c).Encode(result)
-}
-
-// askSocket has an instance answer a request.
-func askSocket(path, request string) (o outcome, err error) {
-	c, err := net.Dial("unix", path)
-	if err != nil {
-		return o, fmt.Errorf("socket %q: %w: is fragwall running?", path, cause(err))
-	}
-	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(reloadPatience))
-	if _, err = fmt.Fprintln(c, request); err == nil {
-		err = json.NewDecoder(c).Decode(&o)
-	}
-	if err != nil {
-		return o, fmt.Errorf("socket %q: no answer: %w", path, err)
-	}
-	return o, nil
-}
-
-// cause returns the system's error without the operation that failed.
-func cause(err error) error {
-	if number := syscall.Errno(0); errors.As(err, &number) {
-		return number
-	}
-	return err
-}
-
-// findSocket returns the default socket of the one instance that runs, with a
-// configuration file where one is given. Sockets of those that were killed
-// don't answer, and don't count.
-func findSocket(file string) (string, error) {
-	dir := socketDirectory()
-	all, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
-	wanted, err := filepath.Abs(file)
-	if err != nil {
-		return "", fmt.Errorf("%s: %w", file, err)
-	}
-	var found []string
-	for _, path := range all {
-		if o, err := askSocket(path, requestFile); err == nil && (file == "" || o.Text == wanted) {
-			found = append(found, path)
-		}
-	}
-	switch {
-	case len(found) == 1:
-		return found[0], nil
-	case len(found) > 1:
-		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
-	case file != "":
-		return "", fmt.Errorf("no instance of fragwall with a socket in %q runs with %s: is it running?", dir, file)
-	}
-	return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
 }

@@ -21,46 +21,82 @@ import (
 )
 
 const (
-	statusPatience = 5 * time.Second
-	maxReport      = 256 << 20 // bytes: of 100,000 rules with long names
-	watchEvery     = time.Second
+	maxReport  = 256 << 20 // bytes: of 100,000 rules with long names
+	watchEvery = time.Second
 )
 
 // statusFlags say whom to ask, and what for.
 type statusFlags struct {
 	address, tokenFile string
+	config, socket     string // for the control socket
 	json, watch        bool
 }
 
 func newStatusCommand() *cobra.Command {
 	f := &statusFlags{}
 	c := &cobra.Command{
-		Use:   "status [--address HOST:PORT] [--json] [--watch]",
+		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--json] [--watch]",
 		Short: "Show a running instance's counters",
-		Long: `Ask a running instance, by the address in its status.listen, what became of the
-frames of both sides, what waits, and what the rules decided on.`,
+		Long: `Ask a running instance what became of the frames of both sides, what waits, and
+what the rules decided on: by the address in its status.listen or, with -c or
+--socket, over its control socket, as "fragwall reload" does. The control socket
+also works where the instance has no status server.`,
 		Args: usageArgs(cobra.NoArgs),
 	}
 	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and `port` of the instance")
+	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` that the instance runs with: ask over its control socket")
+	c.Flags().StringVar(&f.socket, "socket", "", "control `socket` to ask over")
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
 	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status; with --watch, one a line")
 	c.Flags().BoolVar(&f.watch, "watch", false, "ask each second and show rates; in place on a terminal")
+	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
+	c.MarkFlagsMutuallyExclusive("token-file", "config")
+	c.MarkFlagsMutuallyExclusive("token-file", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		token, err := readToken(f.tokenFile)
+		ask, err := f.asker()
 		if err != nil {
-			return &usageError{fmt.Errorf("--token-file: %w", err)}
+			return err
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		return f.run(ctx, token, c.OutOrStdout())
+		return f.run(ctx, ask, c.OutOrStdout())
 	}
 	return c
 }
 
+// asker gets a report from the instance, and returns it also as it came.
+type asker func(context.Context) (*status.Report, []byte, error)
+
+// asker returns what asks the instance that the flags name.
+func (f *statusFlags) asker() (asker, error) {
+	if f.config != "" || f.socket != "" {
+		path, err := chooseSocket(f.socket, f.config)
+		return func(context.Context) (*status.Report, []byte, error) { return socketStatus(path) }, err
+	}
+	token, err := readToken(f.tokenFile)
+	if err != nil {
+		return nil, &usageError{fmt.Errorf("--token-file: %w", err)}
+	}
+	return func(ctx context.Context) (*status.Report, []byte, error) { return askStatus(ctx, f.address, token) }, nil
+}
+
+// socketStatus asks an instance over its control socket.
+func socketStatus(path string) (*status.Report, []byte, error) {
+	var raw json.RawMessage
+	if err := askSocket(path, requestStatus, statusPatience, &raw); err != nil {
+		return nil, nil, err
+	}
+	var r status.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, nil, fmt.Errorf("socket %q: not an answer of fragwall: %w", path, err)
+	}
+	return &r, append(raw, '\n'), nil
+}
+
 // run shows the status once or, with --watch, each second until ctx is done.
-func (f *statusFlags) run(ctx context.Context, token string, w io.Writer) error {
+func (f *statusFlags) run(ctx context.Context, ask asker, w io.Writer) error {
 	if !f.watch {
-		r, raw, err := askStatus(ctx, f.address, token)
+		r, raw, err := ask(ctx)
 		if err != nil {
 			return err
 		}
@@ -70,7 +106,7 @@ func (f *statusFlags) run(ctx context.Context, token string, w io.Writer) error 
 	defer ticker.Stop()
 	var before *status.Report
 	for {
-		r, raw, err := askStatus(ctx, f.address, token)
+		r, raw, err := ask(ctx)
 		if ctx.Err() != nil {
 			return nil // as the user wanted
 		}
@@ -153,7 +189,7 @@ func askStatus(ctx context.Context, address, token string) (*status.Report, []by
 	}
 	response, err := statusClient.Do(request)
 	if err != nil {
-		return nil, nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen?", address, cause(errors.Unwrap(err)))
+		return nil, nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen? -c FILE asks over its control socket", address, cause(errors.Unwrap(err)))
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxReport))

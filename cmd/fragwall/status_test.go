@@ -113,6 +113,29 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
+// TestStatusOverSocket asks by the control socket.
+func TestStatusOverSocket(t *testing.T) {
+	_, report := exampleReport()
+	path := filepath.Join(t.TempDir(), "s.sock")
+	serveTest(t, path, requests{
+		requestFile:   func() any { return outcome{Text: "/x.toml"} },
+		requestStatus: func() any { return report },
+	})
+	whole, err := json.Marshal(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stdout, stderr, code := runCommand(t, "status", "--socket", path, "--json"); stdout != string(whole)+"\n" || stderr != "" || code != 0 {
+		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+	}
+	if stdout, stderr, code := runCommand(t, "status", "--socket", path); !strings.Contains(stdout, "received frames") || stderr != "" || code != 0 {
+		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
+	}
+	if _, stderr, code := runCommand(t, "status", "--socket", path, "--address", "127.0.0.1:1"); code != exitUsage {
+		t.Errorf("exit %d: %q", code, stderr)
+	}
+}
+
 // TestStatusFits cuts what is larger than the window.
 func TestStatusFits(t *testing.T) {
 	const text = "one\ntwo €\nthree\nfour\n"

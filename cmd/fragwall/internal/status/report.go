@@ -105,8 +105,8 @@ type Rule struct {
 	Bytes     uint64 `json:"bytes"`
 }
 
-// report reads everything.
-func (s *Source) report(now time.Time) *Report {
+// Report reads everything.
+func (s *Source) Report(now time.Time) *Report {
 	r := &Report{
 		Build: s.Build, Time: now, Started: s.Started, UptimeSeconds: now.Sub(s.Started).Seconds(), Ready: s.Ready(),
 		Sides: make(map[string]Side, packet.Sides), Policy: s.Policy(), Events: s.Events.Last(),

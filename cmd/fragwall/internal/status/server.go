@@ -163,7 +163,7 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s.source.report(time.Now()))
+	_ = json.NewEncoder(w).Encode(s.source.Report(time.Now()))
 }
 
 // Alive takes each lock of the datapath once: a box in which one is never given

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// The client of the control socket.
+
+const (
+	filePatience   = time.Second // for what an instance tells at once
+	statusPatience = 5 * time.Second
+	reloadPatience = time.Minute // for the outcome of a reload
+)
+
+// askSocket has an instance answer a request, and decodes the answer.
+func askSocket(path, request string, patience time.Duration, answer any) error {
+	c, err := net.DialTimeout("unix", path, patience)
+	if err != nil {
+		return fmt.Errorf("socket %q: %w: is fragwall running?", path, cause(err))
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(patience))
+	if _, err = fmt.Fprintln(c, request); err == nil {
+		err = json.NewDecoder(io.LimitReader(c, maxReport)).Decode(answer)
+	}
+	if err != nil {
+		return fmt.Errorf("socket %q: no answer to %q: %w", path, request, err)
+	}
+	return nil
+}
+
+// askFile returns the configuration file of an instance. One that is stopped or
+// stuck fails soon.
+func askFile(path string) (string, error) {
+	var o outcome
+	err := askSocket(path, requestFile, filePatience, &o)
+	return o.Text, err
+}
+
+// cause returns the system's error without the operation that failed.
+func cause(err error) error {
+	if number := syscall.Errno(0); errors.As(err, &number) {
+		return number
+	}
+	return err
+}
+
+// instance is what a client knows of a socket.
+type instance struct {
+	path string
+	file string // its configuration
+	err  error  // it does not answer
+}
+
+// askAll asks the instances of all sockets in a directory at the same time. It
+// removes sockets that nobody listens on.
+func askAll(dir string) []instance {
+	paths, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+	all := make([]instance, len(paths))
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		asking.Go(func() {
+			file, err := askFile(path)
+			all[i] = instance{path, file, err}
+		})
+	}
+	asking.Wait()
+	var live []instance
+	dead := false
+	for _, one := range all {
+		if errors.Is(one.err, syscall.ECONNREFUSED) {
+			dead = true
+			continue
+		}
+		live = append(live, one)
+	}
+	if dead {
+		_ = clearDirectory(dir) // what stays is in nobody's way
+	}
+	return live
+}
+
+// chooseSocket returns the socket that is given, or the one of the instance that
+// [findSocket] finds, once its instance has answered: a stopped one fails soon,
+// whatever it is to be asked for.
+func chooseSocket(socket, file string) (path string, err error) {
+	if socket != "" {
+		path = socket
+	} else if path, err = findSocket(file); err != nil {
+		return "", err
+	}
+	_, err = askFile(path)
+	return path, err
+}
+
+// findSocket returns the default socket of the instance that runs with a
+// configuration file or, where file is "", of the only one that runs.
+func findSocket(file string) (string, error) {
+	dir := socketDirectory()
+	wanted, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	var found, silent []string
+	for _, one := range askAll(dir) {
+		switch {
+		case one.err != nil:
+			silent = append(silent, one.path)
+		case file == "" || one.file == wanted:
+			found = append(found, one.path)
+		}
+	}
+	if file == "" { // a stopped instance may be the one that is meant
+		found, silent = append(found, silent...), nil
+	}
+	more := ""
+	if len(silent) > 0 {
+		more = "; no answer from " + strings.Join(silent, ", ")
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
+	case file != "":
+		return "", fmt.Errorf("no instance of fragwall with a socket in %q runs with %s: is it running?%s", dir, file, more)
+	}
+	return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
+}
