@@ -143,15 +143,11 @@ type extent struct {
 	headers int // in front of the payload; 0 while the first fragment is missing
 }
 
-// contradiction returns why a datagram can't have both a fragment and those
-// that came before.
+// contradiction returns why a datagram can't have both the end that a fragment
+// claims and those fragments that came before.
 func (e *extent) contradiction(p *packet.Parsed) packet.Reason {
-	start, more := p.Fragment.Offset, p.Fragment.More
-	end := start + p.End - p.Fragment.Payload
-	headers := e.headers
-	if start == 0 {
-		headers = p.Fragment.Headers
-	}
+	more := p.Fragment.More
+	end := p.Fragment.Offset + p.End - p.Fragment.Payload
 	switch {
 	case e.end != 0 && more && end == e.end,
 		e.end != 0 && !more && end != e.end,
@@ -159,10 +155,16 @@ func (e *extent) contradiction(p *packet.Parsed) packet.Reason {
 		return packet.FragmentConflictingEnd
 	case e.end != 0 && end > e.end, !more && e.reached > end:
 		return packet.FragmentBeyondEnd
-	case headers+max(e.reached, end) > maxPacket:
-		return packet.FragmentTooLong
 	}
 	return packet.Passed
+}
+
+// tooLong reports whether the datagram would be longer than an IP packet can be
+// with one more fragment. It does not hold for a duplicate, which adds nothing:
+// the extension headers in front of it may be longer than those of the original.
+func (e extent) tooLong(p *packet.Parsed) bool {
+	e.note(p)
+	return e.headers+e.reached > maxPacket
 }
 
 // note adds a fragment that contradicts nothing.

@@ -217,9 +217,6 @@ func (d *slowDatagram) objection(n slowFragment, validator bool) packet.Reason {
 			return packet.FragmentBeyondEnd
 		}
 	}
-	if headers+reached > 65535 {
-		return packet.FragmentTooLong
-	}
 	for _, f := range d.fragments {
 		if f.start == n.start && f.end == n.end {
 			if validator || bytes.Equal(f.data, n.data) {
@@ -232,6 +229,9 @@ func (d *slowDatagram) objection(n slowFragment, validator bool) packet.Reason {
 		if f.start < n.end && n.start < f.end {
 			return packet.FragmentOverlap
 		}
+	}
+	if headers+reached > 65535 {
+		return packet.FragmentTooLong
 	}
 	return packet.Passed
 }

@@ -104,6 +104,8 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
 	case i > 0 && d.fragments[i-1].end() > start,
 		i < len(d.fragments) && int(d.fragments[i].start) < end:
 		return 0, packet.FragmentOverlap
+	case d.tooLong(p):
+		return 0, packet.FragmentTooLong
 	}
 	return i, packet.Passed
 }

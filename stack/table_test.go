@@ -88,6 +88,44 @@ func TestLargestDatagrams(t *testing.T) {
 	})
 }
 
+// TestDuplicateWithLongerHeaders sends a datagram of the greatest length, with
+// its first fragment a second time behind more options or extension headers than
+// the datagram has room for: it is a duplicate like any other.
+func TestDuplicateWithLongerHeaders(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		size := 65535 - 20
+		if f == familyIPv6 {
+			size = 65535
+		}
+		frames := datagram(f, 1, size).Fragments(1480)
+		longer := datagram(f, 1, size)
+		longer.Options = make([]byte, 4)
+		longer.FirstBefore, longer.Before = 60, []byte{44, 0, 1, 4, 0, 0, 0, 0}
+		duplicate := longer.Fragments(1480)[0]
+
+		b := newBench(t)
+		for _, frame := range frames[:len(frames)-1] {
+			b.mustWait(frame)
+		}
+		if d, why := b.add(duplicate, packet.Inside); d != nil || why != packet.FragmentDuplicate {
+			t.Errorf("the first fragment again: %v, %v", d != nil, why)
+		}
+		b.mustComplete(frames[len(frames)-1], frames)
+
+		v := newValidatorBench(t)
+		for i, frame := range frames {
+			if i == len(frames)-1 {
+				if _, _, why := v.validate(duplicate, accept); why != packet.FragmentDuplicate {
+					t.Errorf("validate, the first fragment again: %v", why)
+				}
+			}
+			if _, _, why := v.validate(frame, accept); why != packet.Passed {
+				t.Fatalf("validate: %v", why)
+			}
+		}
+	})
+}
+
 // TestMisbehaviour sends fragments of one datagram, [from, to) of 4,000 bytes,
 // and expects a reason for each. After one that poisons, the fragments that
 // would have made the datagram whole must not.

@@ -107,6 +107,8 @@ func (d *Datagram) claim(p *packet.Parsed, maxFragments int) packet.Reason {
 	switch {
 	case why != packet.Passed:
 		return why
+	case d.tooLong(p):
+		return packet.FragmentTooLong
 	case d.count == maxFragments:
 		return packet.FragmentTooMany
 	case p.Fragment.Offset == 0 && !p.HoldsTransport():
