@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The client of the control socket.
@@ -21,13 +24,22 @@ const (
 	reloadPatience = time.Minute // for the outcome of a reload
 )
 
-// askSocket has an instance answer a request, and decodes the answer.
+// askSocket has an instance answer a request, and decodes the answer. Only an
+// instance of this user or of root is asked.
 func askSocket(path, request string, patience time.Duration, answer any) error {
+	if dir := filepath.Dir(path); dir == socketDirectory() {
+		if err := checkDirectory(dir); err != nil {
+			return err
+		}
+	}
 	c, err := net.DialTimeout("unix", path, patience)
 	if err != nil {
 		return fmt.Errorf("socket %q: %w: is fragwall running?", path, cause(err))
 	}
 	defer c.Close()
+	if err := checkPeer(c.(*net.UnixConn)); err != nil {
+		return fmt.Errorf("socket %q: %w", path, err)
+	}
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if _, err = fmt.Fprintln(c, request); err == nil {
 		err = json.NewDecoder(io.LimitReader(c, maxReport)).Decode(answer)
@@ -36,6 +48,29 @@ func askSocket(path, request string, patience time.Duration, answer any) error {
 		return fmt.Errorf("socket %q: no answer to %q: %w", path, request, err)
 	}
 	return nil
+}
+
+// checkPeer checks that a process of this user or of root listens on a socket
+// (SO_PEERCRED, unix(7)). Root, who may ask every instance, trusts the path that
+// it was given.
+func checkPeer(c *net.UnixConn) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	if controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); controlErr != nil {
+		return controlErr
+	}
+	if err == nil && peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
+		err = fmt.Errorf("user %d listens on it, neither this user nor root", peer.Uid)
+	}
+	return err
 }
 
 // askFile returns the configuration file of an instance. One that is stopped or
@@ -106,6 +141,9 @@ func chooseSocket(socket, file string) (path string, err error) {
 // configuration file or, where file is "", of the only one that runs.
 func findSocket(file string) (string, error) {
 	dir := socketDirectory()
+	if err := checkDirectory(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", err
+	}
 	wanted, err := filepath.Abs(file)
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)

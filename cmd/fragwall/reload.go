@@ -6,9 +6,11 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -38,13 +40,28 @@ several instances run, -c or --socket says which one is meant.`,
 			return err
 		}
 		if o.Code != 0 {
-			fmt.Fprintln(c.ErrOrStderr(), o.Text)
+			fmt.Fprintln(c.ErrOrStderr(), printableLines(o.Text))
 			return &reportedError{o.Code}
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), o.Text)
+		_, err = fmt.Fprintln(c.OutOrStdout(), printableLines(o.Text))
 		return err
 	}
 	return c
+}
+
+// printableLines returns a text of lines with all else that can't be printed escaped,
+// such as the sequences that control a terminal.
+func printableLines(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }
 
 // reloader reads the configuration of a running box again.

@@ -292,6 +292,45 @@ func TestSlowReload(t *testing.T) {
 	reloading.Wait()
 }
 
+// TestReloadPrintsText has an instance answer with what would control a
+// terminal.
+func TestReloadPrintsText(t *testing.T) {
+	t.Chdir(t.TempDir())
+	serveTest(t, "s.sock", requests{requestFile: func() any { return outcome{} }, requestReload: func() any {
+		return outcome{Text: "ü \x1b]0;title\a\x1b[2J\r\u009b1m\u202e\nnext \"line\""}
+	}})
+	stdout, _, code := runCommand(t, "reload", "--socket", "s.sock")
+	if want := `ü \x1b]0;title\a\x1b[2J\r\u009b1m\u202e` + "\nnext \"line\"\n"; stdout != want || code != 0 {
+		t.Errorf("exit %d: %q, want %q", code, stdout, want)
+	}
+}
+
+// TestReloadDistrustsDirectory asks for a reload where the default directory
+// belongs to others, too.
+func TestReloadDistrustsDirectory(t *testing.T) {
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	defer func(old string) { rootSockets = old }(rootSockets)
+	rootSockets = filepath.Join(runtime, "fragwall")
+	dir := socketDirectory()
+	asked := false
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	serveTest(t, filepath.Join(dir, "x.sock"), requests{
+		requestReload: func() any { asked = true; return outcome{} },
+		requestFile:   func() any { asked = true; return outcome{} },
+	})
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"reload"}, {"reload", "-c", "x.toml"}, {"reload", "--socket", filepath.Join(dir, "x.sock")}} {
+		if _, stderr, code := runCommand(t, args...); code != exitFailed || !strings.Contains(stderr, "not this user's alone") || asked {
+			t.Errorf("%q: exit %d: %q, asked %v", args, code, stderr, asked)
+		}
+	}
+}
+
 func TestSocketDirectoryIsOurs(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	if err := ownDirectory(dir); err != nil {

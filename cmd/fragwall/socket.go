@@ -130,6 +130,12 @@ func ownDirectory(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("directory for sockets: %w", err)
 	}
+	return checkDirectory(dir)
+}
+
+// checkDirectory checks that a directory for sockets is this user's alone: in
+// any other, someone else may have put a socket of their own.
+func checkDirectory(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
 		return fmt.Errorf("directory for sockets: %w", err)
