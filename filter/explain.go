@@ -42,7 +42,7 @@ func (r *Rule) misses(d *Datagram) (fields []string, set int) {
 		{"dst_port", r.DstPorts != nil, ports && r.DstPorts.Contains(d.DstPort)},
 		{"icmp_type", r.ICMPTypes != nil, icmp && r.ICMPTypes.Contains(d.ICMPType)},
 		{"icmp_code", r.ICMPCodes != nil, icmp && r.ICMPCodes.Contains(d.ICMPCode)},
-		{"vlan", r.VLANs != nil, r.VLANs != nil && r.VLANs.contain(d.Parsed)},
+		{"vlan", r.VLANs != nil, r.VLANs != nil && r.VLANs.contain(d.VLANs().ID())},
 		{"fragmented", r.Fragmented != nil, r.Fragmented != nil && *r.Fragmented == d.Fragmented},
 	} {
 		if !f.set {
@@ -56,9 +56,9 @@ func (r *Rule) misses(d *Datagram) (fields []string, set int) {
 	return fields, set
 }
 
-func (v *VLANs) contain(d *packet.Parsed) bool {
-	if d.TagCount == 0 || d.Tags[0].VID() == 0 {
+func (v *VLANs) contain(id uint16) bool {
+	if id == 0 {
 		return v.Untagged
 	}
-	return v.IDs.Contains(d.Tags[0].VID())
+	return v.IDs.Contains(id)
 }

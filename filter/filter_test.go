@@ -52,6 +52,11 @@ func TestRuleFields(t *testing.T) {
 	echo := decode(t, packettest.Datagram{Src: packettest.InsideIPv4, Dst: packettest.OutsideIPv4,
 		Protocol: packet.ProtocolICMP, Payload: []byte{8, 3, 0, 0}}.Frame())
 
+	d.Tags = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}}
+	priority := decode(t, d.Frame())
+	d.Tags = append(d.Tags, packet.Tag{TPID: 0x8100, TCI: 10})
+	behind := decode(t, d.Frame())
+
 	tests := []struct {
 		name string
 		on   *packet.Parsed
@@ -78,6 +83,9 @@ func TestRuleFields(t *testing.T) {
 		{"untagged", udp, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
 		{"untagged, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, true},
 		{"a vlan, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, false},
+		{"untagged, with a priority tag", priority, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, true},
+		{"untagged, behind a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
+		{"vlan behind a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, true},
 		{"arrived whole", udp, filter.Rule{Fragmented: yes(false)}, true},
 		{"arrived in fragments", udp, filter.Rule{Fragmented: yes(true)}, false},
 		{"icmp type and code", echo, filter.Rule{ICMPTypes: one[uint8](8), ICMPCodes: one[uint8](3)}, true},

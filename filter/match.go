@@ -94,17 +94,13 @@ func (t *Table) key(d *Datagram) key {
 		}
 		second = first
 	}
-	vlan := uint16(0)
-	if d.TagCount > 0 {
-		vlan = d.Tags[0].VID()
-	}
 	return key{
 		dimSrc:      t.src.class(d.Src),
 		dimDst:      t.dst.class(d.Dst),
 		dimFirst:    t.first[first],
 		dimSecond:   t.second[second],
 		dimProtocol: t.protocol[d.Protocol],
-		dimVLAN:     t.vlan[vlan],
+		dimVLAN:     t.vlan[d.VLANs().ID()],
 		dimOrigin:   t.origin[originOf(d.From, d.Fragmented)],
 	}
 }

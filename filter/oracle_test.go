@@ -59,10 +59,12 @@ func matches(r *filter.Rule, d *packet.Parsed, from packet.Side) (matched, trunc
 }
 
 func inVLANs(v *filter.VLANs, d *packet.Parsed) bool {
-	if d.TagCount == 0 || d.Tags[0].VID() == 0 {
-		return v.Untagged
+	for _, tag := range d.Tags[:d.TagCount] {
+		if id := tag.VID(); id != 0 {
+			return v.IDs.Contains(id)
+		}
 	}
-	return v.IDs.Contains(d.Tags[0].VID())
+	return v.Untagged
 }
 
 // TestAgainstOracle compares random policies with the oracle, on random
@@ -249,7 +251,8 @@ func (g *generator) packet(rules []filter.Rule) packet.Parsed {
 		d.Transport = packet.Truncated
 	}
 	if g.chance(30) {
-		d.TagCount, d.Tags[0].TCI = 1, uint16(g.IntN(6))
+		d.TagCount = uint8(g.IntN(3))
+		d.Tags[0].TCI, d.Tags[1].TCI = uint16(g.IntN(6)), uint16(g.IntN(6))
 	}
 	return d
 }

@@ -74,12 +74,10 @@ type Rule struct {
 	Limit Rate // matches only up to this rate
 }
 
-// VLANs matches a frame by its outermost VLAN tag.
+// VLANs matches a frame by its outermost VLAN, see [packet.VLANs].
 type VLANs struct {
-	// Untagged matches frames without a tag, and those with VLAN identifier 0,
-	// which carry a priority only (IEEE 802.1Q §6.9).
-	Untagged bool
-	IDs      Set[uint16] // of the tagged ones; here too, nil stands for all
+	Untagged bool        // matches frames in no VLAN, those with priority tags alone included
+	IDs      Set[uint16] // of those in one; here too, nil stands for all
 }
 
 // Rate is so many datagrams in a time. The zero Rate is no limit.

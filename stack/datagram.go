@@ -45,6 +45,7 @@ type fragment struct {
 	start   uint16       // offset of its payload in the datagram
 	length  uint16       // of its payload
 	payload uint16       // where its payload begins in the frame
+	network uint8        // where its network header begins in the frame
 	more    bool         // the M flag
 }
 
@@ -129,6 +130,7 @@ func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) {
 		start:   uint16(p.Fragment.Offset),
 		length:  uint16(p.End - p.Fragment.Payload),
 		payload: uint16(p.Fragment.Payload),
+		network: uint8(p.Network),
 		more:    p.Fragment.More,
 	})
 }

@@ -7,31 +7,24 @@ import (
 )
 
 // key tells datagrams apart: what RFC 791 §3.2 and RFC 8200 §4.5 name, and
-// what keeps the sides and the VLANs from ever meeting. Priority bits of a
-// tag may differ between the fragments of a datagram. It is all numbers and
+// what keeps the sides and the VLANs from ever meeting. It is all numbers and
 // without gaps, so that it hashes as one block of memory.
 type key struct {
 	src, dst [16]byte
-	vlans    [2]vlan
+	vlans    packet.VLANs
 	id       uint32
-	tags     uint8
+	protocol uint16 // of IPv4; fragments of an IPv6 datagram may differ in theirs
 	side     packet.Side
 	family   family
-	protocol uint8 // of IPv4; fragments of an IPv6 datagram may differ in theirs
 }
-
-type vlan struct{ tpid, vid uint16 }
 
 func keyOf(p *packet.Parsed, side packet.Side) key {
 	k := key{
 		src: p.Src.As16(), dst: p.Dst.As16(),
-		id: p.Fragment.ID, tags: uint8(p.TagCount), side: side, family: familyOf(p),
+		vlans: p.VLANs(), id: p.Fragment.ID, side: side, family: familyOf(p),
 	}
 	if k.family == familyIPv4 {
-		k.protocol = p.Protocol
-	}
-	for i, tag := range p.Tags[:p.TagCount] {
-		k.vlans[i] = vlan{tag.TPID, tag.VID()}
+		k.protocol = uint16(p.Protocol)
 	}
 	return k
 }

@@ -66,10 +66,9 @@ func (d *Datagram) template() (template, packet.Reason) {
 	capable, incapable := false, false
 	ce := false
 	for i := range d.fragments {
-		// The network header stands at the same place in all of them: they have
-		// as many tags.
-		b := d.Frame(i)[t.parsed.Network:]
-		size := int(d.fragments[i].payload) - t.parsed.Network + int(d.fragments[i].length)
+		f := &d.fragments[i]
+		b := f.frame.AsSlice()[f.network:]
+		size := int(f.payload) - int(f.network) + int(f.length)
 		ecn := trafficClass(b, d.family) & ecnMask
 		capable = capable || ecn != 0
 		incapable = incapable || ecn == 0

@@ -221,8 +221,7 @@ func TestRebuiltECN(t *testing.T) {
 }
 
 // TestRebuiltTakesTheFirst has fragments that differ in all that may differ:
-// what is rebuilt has the first one's TTL, tag priorities and extension
-// headers.
+// what is rebuilt has the first one's TTL, tags and extension headers.
 func TestRebuiltTakesTheFirst(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
@@ -230,7 +229,7 @@ func TestRebuiltTakesTheFirst(t *testing.T) {
 		d.Tags, d.TTL = []packet.Tag{{TPID: 0x8100, TCI: 0xe001}}, 9
 		d.FirstBefore, d.Before = 60, []byte{44, 0, 1, 4, 0, 0, 0, 0}
 		other := d
-		other.Tags, other.TTL = []packet.Tag{{TPID: 0x8100, TCI: 1}}, 60
+		other.Tags, other.TTL = []packet.Tag{{TPID: 0x8100, TCI: 0x2000}, {TPID: 0x8100, TCI: 1}}, 60
 		other.FirstBefore, other.Before = 0, nil
 		got, _ := b.rebuild([][]byte{other.Fragments(1400)[1], d.Fragments(1400)[0]})
 		b.same(got, d.Fragments(1400))

@@ -241,6 +241,7 @@ func TestNothingMixes(t *testing.T) {
 		tags := [][]packet.Tag{
 			{{TPID: 0x8100, TCI: 1}}, {{TPID: 0x8100, TCI: 2}}, {{TPID: 0x88a8, TCI: 1}},
 			{{TPID: 0x8100, TCI: 1}, {TPID: 0x8100, TCI: 1}}, {{TPID: 0x8100, TCI: 1}, {TPID: 0x8100, TCI: 2}},
+			{{TPID: 0x8100, TCI: 0}},
 		}
 		for i, tag := range tags {
 			d := base(familyIPv4)
@@ -249,15 +250,24 @@ func TestNothingMixes(t *testing.T) {
 			b.mustWait(frame)
 		}
 	})
-	t.Run("priority of a tag does not", func(t *testing.T) {
-		b := newBench(t)
-		d := base(familyIPv4)
-		d.Tags = []packet.Tag{{TPID: 0x8100, TCI: 1}}
-		first := d.Fragments(800)[0]
-		d.Tags[0].TCI |= 0xe000
-		second := d.Fragments(800)[1]
-		b.mustWait(first)
-		b.mustComplete(second, [][]byte{first, second})
+	t.Run("priorities do not", func(t *testing.T) {
+		const q, ad = 0x8100, 0x88a8
+		for _, tags := range [][2][]packet.Tag{
+			{{{TPID: q, TCI: 1}}, {{TPID: q, TCI: 0xe001}}},
+			{nil, {{TPID: q, TCI: 0xe000}}},
+			{{{TPID: ad, TCI: 0}}, {{TPID: q, TCI: 0}, {TPID: q, TCI: 0x2000}}},
+			{{{TPID: q, TCI: 10}}, {{TPID: q, TCI: 0}, {TPID: q, TCI: 10}}},
+			{{{TPID: ad, TCI: 10}, {TPID: q, TCI: 0}}, {{TPID: q, TCI: 0}, {TPID: ad, TCI: 10}}},
+		} {
+			b := newBench(t)
+			d := base(familyIPv4)
+			d.Tags = tags[0]
+			first := d.Fragments(800)[0]
+			d.Tags = tags[1]
+			second := d.Fragments(800)[1]
+			b.mustWait(first)
+			b.mustComplete(second, [][]byte{first, second})
+		}
 	})
 }
 

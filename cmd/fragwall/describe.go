@@ -21,8 +21,8 @@ func describe(p *packet.Parsed) string {
 	if p.Transport == packet.ICMP {
 		fmt.Fprintf(&text, ", type %d, code %d", p.ICMPType, p.ICMPCode)
 	}
-	if p.TagCount > 0 && p.Tags[0].VID() != 0 {
-		fmt.Fprintf(&text, ", vlan %d", p.Tags[0].VID())
+	if id := p.VLANs().ID(); id != 0 {
+		fmt.Fprintf(&text, ", vlan %d", id)
 	}
 	if p.Fragmented {
 		text.WriteString(", in fragments")

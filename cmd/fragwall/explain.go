@@ -44,7 +44,7 @@ reached, and no flow is known.`,
 	flags.StringVar(&q.dport, "dport", "0", "destination `port`, of a protocol with ports")
 	flags.StringVar(&q.icmpType, "icmp-type", "echo-request", "ICMP type, a `name or number`")
 	flags.StringVar(&q.icmpCode, "icmp-code", "0", "ICMP code, a `number`")
-	flags.StringVar(&q.vlan, "vlan", "none", "outermost VLAN, a `number` or \"none\"")
+	flags.StringVar(&q.vlan, "vlan", "none", "VLAN, a `number` or \"none\"")
 	flags.BoolVar(&q.fragmented, "fragmented", false, "it came in fragments")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := q.datagram(c.Flags().Changed)

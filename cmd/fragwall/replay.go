@@ -51,7 +51,7 @@ reason, and the rule, as a comment, at the time it was dropped.
 
 --json prints one object a line for each decision, in the order of time, with
 "time", "from", "verdict" (accept, drop), "reason" of a drop, "rule" and "line"
-of the rule that decided, "vlans" of the tags, outermost first, "protocol",
+of the rule that decided, "vlans", outermost first, "protocol",
 "src", "sport", "dst", "dport", "icmp_type", "icmp_code", "fragments" (0 where
 it came whole) and "bytes" of all its frames. What does not apply is left out.
 

@@ -91,10 +91,10 @@ func (o *object) verdict(v filter.Verdict) {
 }
 
 func (o *object) packet(p *packet.Parsed) {
-	if p.TagCount > 0 {
+	if vlans := p.VLANs(); vlans.Len() > 0 {
 		o.key("vlans")
-		for i, tag := range p.Tags[:p.TagCount] {
-			*o = strconv.AppendUint(append(*o, "[,"[min(i, 1)]), uint64(tag.VID()), 10)
+		for i, vlan := range vlans[:vlans.Len()] {
+			*o = strconv.AppendUint(append(*o, "[,"[min(i, 1)]), uint64(vlan.VID()), 10)
 		}
 		*o = append(*o, ']')
 	}

@@ -247,6 +247,12 @@ func identification() []entry {
 	}
 	tag := func(tpid, vid uint16) packet.Tag { return packet.Tag{TPID: tpid, TCI: vid} }
 	return []entry{
+		{name: "two datagrams, one with a priority tag", reference: "IEEE 802.1Q §6.9",
+			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
+				a, b := s.allowed(), s.udp(AllowedPort, 2400, 0xff)
+				b.Tags = []packet.Tag{tag(0x8100, 0)}
+				s.send(a.Fragments(800)[0], b.Fragments(800)[0], a.Fragments(800)[1], b.Fragments(800)[1], a.Fragments(800)[2])
+			}},
 		{name: "denied datagram under the identification of an unfinished one", reference: "RFC 4963",
 			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
 				d := s.denied()

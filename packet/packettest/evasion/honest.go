@@ -70,6 +70,15 @@ func honest() []entry {
 			b.Tags = []packet.Tag{{TPID: 0x8100, TCI: 20}}
 			s.send(a.Fragments(800)[1], b.Fragments(800)[1], b.Fragments(800)[0], a.Fragments(800)[0], a.Fragments(800)[2], b.Fragments(800)[2])
 		}},
+		{name: "priority tags on some fragments", reference: "IEEE 802.1Q §6.9", delivers: 2, write: func(s *script) {
+			priority := packet.Tag{TPID: 0x8100, TCI: 0xe000}
+			a, b := s.allowed(), s.allowed()
+			b.Tags = []packet.Tag{priority}
+			s.send(b.Fragments(800)[0], a.Fragments(800)[1], b.Fragments(800)[2])
+			a.Tags = []packet.Tag{{TPID: 0x8100, TCI: 10}}
+			b.Tags = []packet.Tag{priority, a.Tags[0]}
+			s.send(a.Fragments(800)[2], b.Fragments(800)[0], a.Fragments(800)[1])
+		}},
 		{name: "QinQ, priorities that differ", reference: "IEEE 802.1ad", delivers: 1, write: func(s *script) {
 			d := s.allowed()
 			d.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}

@@ -94,11 +94,11 @@ func (h Host) Receive(frames []Frame) []Delivered {
 	return delivered
 }
 
-// keyOf returns what a host tells datagrams apart by; the side and the tags
+// keyOf returns what a host tells datagrams apart by; the side and the VLANs
 // say which host it is, or which of its interfaces.
 func keyOf(f Frame, p *packet.Parsed) string {
-	b := []byte{byte(f.From), p.TagCount}
-	for _, tag := range p.Tags {
+	b := []byte{byte(f.From)}
+	for _, tag := range p.VLANs() {
 		b = binary.BigEndian.AppendUint16(b, tag.TPID)
 		b = binary.BigEndian.AppendUint16(b, tag.VID())
 	}

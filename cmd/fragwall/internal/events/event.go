@@ -43,8 +43,9 @@ func newEvent(kind kind, d *wire.Decision, at time.Time) Event {
 		Time: at, Kind: kindNames[kind], From: d.From.String(),
 		Fragments: d.Fragments, Bytes: d.Bytes(), Action: d.Verdict.Action.String(),
 	}
-	for _, tag := range p.Tags[:p.TagCount] {
-		e.VLANs = append(e.VLANs, tag.VID())
+	vlans := p.VLANs()
+	for _, vlan := range vlans[:vlans.Len()] {
+		e.VLANs = append(e.VLANs, vlan.VID())
 	}
 	switch {
 	case p.Kind == packet.ARP:

@@ -213,6 +213,8 @@ func TestSlowEnd(t *testing.T) {
 func TestEvents(t *testing.T) {
 	tagged := packettest.UDP(client, server, []byte("x"))
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}
+	priority := tagged
+	priority.Tags = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}, {TPID: 0x8100, TCI: 20}}
 	ping := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: []byte{128, 0, 0, 0, 0, 0, 0, 0}}
 	fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
 	loud := &filter.Policy{Rules: []filter.Rule{{Name: "loud", Action: filter.Accept, Log: true}}}
@@ -223,6 +225,7 @@ func TestEvents(t *testing.T) {
 		want   string
 	}{
 		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
+		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"icmp", ping.Frame(), &filter.Policy{Default: filter.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
 		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
 		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
