@@ -129,7 +129,7 @@ func BenchmarkLookup(b *testing.B) {
 func benchmarkLookup(b *testing.B, s shape, n int) {
 	p, packets := s.policy(n)
 	table := compile(b, p)
-	d := filter.Datagram{UpperLength: 64}
+	d := packet.View{BodyLength: 64}
 	b.ReportAllocs()
 	benchmarkTrace(b, packets, func(p *packet.Parsed) { d.Parsed = p; table.Judge(&d, stopped) })
 }

@@ -11,7 +11,7 @@ type Near struct {
 // Near returns the rules in front of the given one, nil for the end, that all
 // fields but one of a datagram match, in order. It is for people: it looks at
 // every rule.
-func (t *Table) Near(d *Datagram, before *Rule) []Near {
+func (t *Table) Near(d *packet.View, before *Rule) []Near {
 	var near []Near
 	for i := range t.policy.Rules {
 		r := &t.policy.Rules[i]
@@ -27,7 +27,7 @@ func (t *Table) Near(d *Datagram, before *Rule) []Near {
 
 // misses returns the fields of the rule that a datagram does not match, and
 // how many the rule has.
-func (r *Rule) misses(d *Datagram) (fields []string, set int) {
+func (r *Rule) misses(d *packet.View) (fields []string, set int) {
 	ports, icmp := d.Transport == packet.Ports, d.Transport == packet.ICMP
 	for _, f := range []struct {
 		name  string

@@ -31,7 +31,7 @@ func stopped() time.Duration { return 0 }
 
 func judge(t *testing.T, p *filter.Policy, d *packet.Parsed) filter.Verdict {
 	t.Helper()
-	return compile(t, p).Judge(&filter.Datagram{Parsed: d}, stopped)
+	return compile(t, p).Judge(&packet.View{Parsed: d}, stopped)
 }
 
 func decode(t *testing.T, frame []byte) *packet.Parsed {
@@ -183,7 +183,7 @@ func TestJudgeAllocatesNothing(t *testing.T) {
 	table := compile(t, &filter.Policy{Rules: []filter.Rule{
 		{Src: prefix("10.0.1.0/24")}, {Limit: filter.Rate{Count: 1, Per: time.Hour}}, {Action: filter.Accept, DstPorts: one[uint16](53)},
 	}})
-	d := &filter.Datagram{Parsed: udp}
+	d := &packet.View{Parsed: udp}
 	if n := testing.AllocsPerRun(100, func() { table.Judge(d, stopped) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

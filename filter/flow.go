@@ -169,17 +169,17 @@ const icmpHeader = 8
 
 // setOf makes the key of the flow that a datagram belongs to, or begins; ok is
 // false for what has none.
-func (k *flowKey) setOf(d *Datagram) (ok bool) {
+func (k *flowKey) setOf(d *packet.View) (ok bool) {
 	src, dst := d.SrcPort, d.DstPort
 	switch {
 	case d.Transport == packet.Truncated, packet.HasPorts(d.Protocol) && d.Transport != packet.Ports:
 		return false
 	case d.Transport == packet.ICMP:
 		query, ok := queryOf(d.Protocol, d.ICMPType)
-		if !ok || len(d.Upper) < icmpHeader {
+		if !ok || len(d.Body) < icmpHeader {
 			return false
 		}
-		src, dst = icmpPorts(d.From, query, d.ICMPType, binary.BigEndian.Uint16(d.Upper[4:]))
+		src, dst = icmpPorts(d.From, query, d.ICMPType, binary.BigEndian.Uint16(d.Body[4:]))
 	}
 	k.set(d.From, d.Src, d.Dst, src, dst, d.Protocol, d.Parsed)
 	return true
@@ -188,13 +188,13 @@ func (k *flowKey) setOf(d *Datagram) (ok bool) {
 // begin returns the state of the flow that an accepted datagram begins; ok is
 // false where it begins none: answers that nobody asked for, what ends a
 // connection, and what goes to a group, which has no one to reply.
-func begin(d *Datagram) (s flowState, ok bool) {
+func begin(d *packet.View) (s flowState, ok bool) {
 	if d.Dst.IsMulticast() {
 		return s, false
 	}
 	switch {
 	case d.Protocol == packet.ProtocolTCP:
-		return beginTCP(d.Upper)
+		return beginTCP(d.Body)
 	case d.Transport == packet.ICMP:
 		query, _ := queryOf(d.Protocol, d.ICMPType)
 		return icmpQuery, query == d.ICMPType
@@ -205,7 +205,7 @@ func begin(d *Datagram) (s flowState, ok bool) {
 }
 
 // advance brings a flow on by a datagram of its own.
-func (f *flow) advance(d *Datagram) {
+func (f *flow) advance(d *packet.View) {
 	switch {
 	case d.Protocol == packet.ProtocolTCP:
 		f.advanceTCP(d)

@@ -36,7 +36,7 @@ func (w *wire) judge(from packet.Side, frame []byte) filter.Verdict {
 	if why := p.Decode(frame); why != packet.Passed {
 		w.Fatalf("not decoded: %v", why)
 	}
-	return w.table.Judge(&filter.Datagram{Parsed: &p, From: from, Upper: frame[p.Upper:p.End], UpperLength: p.End - p.Upper}, w.clock)
+	return w.table.Judge(&packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}, w.clock)
 }
 
 // pass and block send a frame and compare what becomes of it.
@@ -211,7 +211,7 @@ func TestFlowsAndRules(t *testing.T) {
 		w.pass(packet.Inside, udp(f.in, f.out))
 		d := decode(t, udp(f.in, f.out))
 		d.Fragmented = true
-		if v := w.table.Judge(&filter.Datagram{Parsed: d}, w.clock); v.Action == filter.Accept {
+		if v := w.table.Judge(&packet.View{Parsed: d}, w.clock); v.Action == filter.Accept {
 			t.Error("a flow lets pass what its rule does not")
 		}
 	})

@@ -22,7 +22,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 	w := newWire(t, p)
 	const limit = 1 << 15
 	filter.LimitFlows(w.table, limit)
-	d := &filter.Datagram{Parsed: decode(t, udp(families[0].in, families[0].out))}
+	d := &packet.View{Parsed: decode(t, udp(families[0].in, families[0].out))}
 	judge := func(from packet.Side) bool {
 		d.From = from
 		return w.table.Judge(d, w.clock).Flow
@@ -70,7 +70,7 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 				var p packet.Parsed
 				frame := udp(in, out)
 				p.Decode(frame)
-				d := &filter.Datagram{Parsed: &p, From: from, Upper: frame[p.Upper:p.End], UpperLength: p.End - p.Upper}
+				d := &packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 				if v := tables[i%2].Judge(d, w.clock); from == packet.Inside && v.Action != filter.Accept {
 					t.Errorf("%v", v)
 				}
@@ -85,7 +85,7 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 
 func TestKnownFlowAllocatesNothing(t *testing.T) {
 	w := newWire(t, fromInside())
-	d := &filter.Datagram{Parsed: decode(t, udp(families[1].in, families[1].out))}
+	d := &packet.View{Parsed: decode(t, udp(families[1].in, families[1].out))}
 	clock := w.clock
 	w.table.Judge(d, clock)
 	if n := testing.AllocsPerRun(1000, func() { w.now += time.Millisecond; w.table.Judge(d, clock) }); n != 0 {
@@ -101,7 +101,7 @@ func BenchmarkKnownFlow(b *testing.B) {
 			w := newWire(b, fromInside())
 			p := new(packet.Parsed)
 			p.Decode(udp(families[0].in, families[0].out))
-			d := &filter.Datagram{Parsed: p}
+			d := &packet.View{Parsed: p}
 			next := func(i int) { d.Src = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 			for i := range n.known {
 				next(i)

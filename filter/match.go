@@ -2,23 +2,9 @@ package filter
 
 import "fragwall/packet"
 
-// Datagram is what a table judges: a packet that is whole, was put together,
-// or, in the modes that judge fragments one by one, is a first fragment.
-type Datagram struct {
-	*packet.Parsed
-	From packet.Side
-	// Upper is the upper-layer header and as much of what follows as is at
-	// hand; UpperLength is how long all of it is, in bytes.
-	Upper       []byte
-	UpperLength int
-}
-
-// Length returns how many bytes the datagram has, headers included.
-func (d *Datagram) Length() int { return d.Parsed.Upper - d.Network + d.UpperLength }
-
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
-func (t *Table) Judge(d *Datagram, now Clock) Verdict {
+func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
 		return fixed(t.policy.ARP, packet.PolicyARP)
@@ -36,7 +22,7 @@ func (t *Table) Judge(d *Datagram, now Clock) Verdict {
 
 // byRules returns the verdict of the first rule that matches, and its number;
 // where there is none, that of the default, and none.
-func (t *Table) byRules(d *Datagram, now Clock) (Verdict, uint32) {
+func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	k := t.key(d)
 	rule := t.tree.find(&k, 0)
 	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
@@ -56,7 +42,7 @@ func (t *Table) byRules(d *Datagram, now Clock) (Verdict, uint32) {
 }
 
 // count counts a datagram for a rule.
-func (t *Table) count(rule uint32, d *Datagram) {
+func (t *Table) count(rule uint32, d *packet.View) {
 	c := t.counters[d.From][rule]
 	c.datagrams.Add(1)
 	c.bytes.Add(uint64(d.Length()))
@@ -80,7 +66,7 @@ func needed(protocol uint8) uint8 {
 }
 
 // key returns the classes of an IP packet.
-func (t *Table) key(d *Datagram) key {
+func (t *Table) key(d *packet.View) key {
 	first, second := uint32(fieldNone), uint32(fieldNone)
 	switch d.Transport {
 	case packet.Ports:

@@ -86,7 +86,7 @@ func TestAgainstOracle(t *testing.T) {
 		for range packets {
 			d := g.packet(p.Rules)
 			from := packet.Side(g.IntN(2))
-			got, want := table.Judge(&filter.Datagram{Parsed: &d, From: from}, stopped), oracle(p, &d, from)
+			got, want := table.Judge(&packet.View{Parsed: &d, From: from}, stopped), oracle(p, &d, from)
 			if got != want {
 				t.Fatalf("seed %d, %d rules, %+v from %v: %v, want %v\n%+v", seed, len(p.Rules), d, from, got, want, want.Rule)
 			}
@@ -270,7 +270,7 @@ func TestLimit(t *testing.T) {
 		{filter.Rate{Count: 6, Per: time.Minute}, 1, 10 * time.Second},
 		{filter.Rate{Count: 120, Per: time.Minute}, 2, time.Second / 2},
 	}
-	udp := &filter.Datagram{UpperLength: 20, Parsed: &packet.Parsed{
+	udp := &packet.View{BodyLength: 20, Parsed: &packet.Parsed{
 		Kind: packet.IPv4, Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")}}
 	for _, tt := range tests {
 		t.Run(tt.rate.String(), func(t *testing.T) {

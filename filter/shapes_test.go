@@ -260,7 +260,7 @@ func TestShapesAgree(t *testing.T) {
 				d.Transport = packet.NoFields
 			}
 			want := -1
-			if v := table.Judge(&filter.Datagram{Parsed: &d}, stopped); v.Rule != nil {
+			if v := table.Judge(&packet.View{Parsed: &d}, stopped); v.Rule != nil {
 				want = slices.IndexFunc(p.Rules, func(r filter.Rule) bool { return r.Name == v.Rule.Name })
 			}
 			if a, b := vectors.first(&d), tuples.first(&d); a != want || b != want {
@@ -279,7 +279,7 @@ func BenchmarkShapes(b *testing.B) {
 		make func(p *filter.Policy) (find func(d *packet.Parsed))
 	}{
 		{"tree", 100_000, func(p *filter.Policy) func(*packet.Parsed) {
-			table, d := compile(b, p), new(filter.Datagram)
+			table, d := compile(b, p), new(packet.View)
 			return func(p *packet.Parsed) { d.Parsed = p; table.Judge(d, stopped) }
 		}},
 		{"bit-vectors", 10_000, func(p *filter.Policy) func(*packet.Parsed) {

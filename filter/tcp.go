@@ -104,14 +104,14 @@ func beginTCP(upper []byte) (flowState, bool) {
 
 // reopens reports whether a datagram begins a new connection where the flow's
 // is over.
-func (f *flow) reopens(d *Datagram) bool {
-	return d.Protocol == packet.ProtocolTCP && len(d.Upper) >= tcpHeader &&
-		d.Upper[13]&(tcpSyn|tcpAck|tcpRst) == tcpSyn && (f.state == tcpTimeWait || f.state == tcpClosed)
+func (f *flow) reopens(d *packet.View) bool {
+	return d.Protocol == packet.ProtocolTCP && len(d.Body) >= tcpHeader &&
+		d.Body[13]&(tcpSyn|tcpAck|tcpRst) == tcpSyn && (f.state == tcpTimeWait || f.state == tcpClosed)
 }
 
 // advanceTCP takes in a segment of the connection.
-func (f *flow) advanceTCP(d *Datagram) {
-	s, ok := readSegment(d.Upper, d.UpperLength)
+func (f *flow) advanceTCP(d *packet.View) {
+	s, ok := readSegment(d.Body, d.BodyLength)
 	if !ok {
 		return
 	}

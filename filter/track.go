@@ -16,7 +16,7 @@ import (
 // A flow that another table accepted is first judged again, by how it began.
 // The rules decide again on what its origin sends where they look at more
 // than the flow: at a rate, or at whether a datagram came in fragments.
-func (t *Table) track(d *Datagram, clock Clock) Verdict {
+func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	var k flowKey
 	if !k.setOf(d) {
 		if k.setQuoted(d) {
@@ -92,7 +92,7 @@ func (t *Table) current(s *flowShard, k *flowKey, chain uint32, now time.Duratio
 
 // first returns what a flow's first datagram was like, as far as rules look
 // at it.
-func (f *flow) first() Datagram {
+func (f *flow) first() packet.View {
 	k := &f.key
 	p := &packet.Parsed{
 		Kind: packet.IPv6, Src: k.address(k.in), Dst: k.address(k.out), Protocol: uint8(k.ports >> 8),
@@ -116,11 +116,11 @@ func (f *flow) first() Datagram {
 		p.Tags[0].TCI = uint16(tags & 0xfff)
 		p.TagCount++
 	}
-	return Datagram{Parsed: p, From: f.origin}
+	return packet.View{Parsed: p, From: f.origin}
 }
 
 // related judges an ICMP error by the flow that it is about.
-func (t *Table) related(d *Datagram, k *flowKey, clock Clock) Verdict {
+func (t *Table) related(d *packet.View, k *flowKey, clock Clock) Verdict {
 	s, chain := t.flows.shard(k)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -139,7 +139,7 @@ func (t *Table) related(d *Datagram, k *flowKey, clock Clock) Verdict {
 // isError reports whether an ICMP message quotes the packet that it is about:
 // destination unreachable, source quench, redirect, time exceeded and
 // parameter problem; in IPv6 also packet too big.
-func isError(d *Datagram) bool {
+func isError(d *packet.View) bool {
 	switch {
 	case d.Transport != packet.ICMP:
 		return false
@@ -156,11 +156,11 @@ func isError(d *Datagram) bool {
 // setQuoted makes the key of the flow that an ICMP error is about: of the packet
 // that it quotes, which went the other way, and whose source it tells. ok is
 // false for what is no such error.
-func (k *flowKey) setQuoted(d *Datagram) (ok bool) {
-	if !isError(d) || len(d.Upper) < icmpHeader {
+func (k *flowKey) setQuoted(d *packet.View) (ok bool) {
+	if !isError(d) || len(d.Body) < icmpHeader {
 		return false
 	}
-	q, ok := readQuote(d.Upper[icmpHeader:], d.Kind)
+	q, ok := readQuote(d.Body[icmpHeader:], d.Kind)
 	if !ok || q.src != d.Dst {
 		return false
 	}

@@ -94,7 +94,7 @@ func New(c Config) *Bump {
 				started:     b.started,
 			}
 			d.judgesFirst, d.clock = d.judgeFirst, d.elapsed
-			d.datagram = filter.Datagram{Parsed: &d.parsed, From: side}
+			d.datagram = packet.View{Parsed: &d.parsed, From: side}
 			b.directions[side] = append(b.directions[side], d)
 		}
 	}

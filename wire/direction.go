@@ -48,7 +48,7 @@ type direction struct {
 	strangers int  // fragments of this batch whose sources have no credit
 
 	parsed    packet.Parsed
-	datagram  filter.Datagram   // of parsed
+	datagram  packet.View       // of parsed
 	timed     bool              // the time of this batch was asked for
 	time      time.Time         // of this batch
 	batches   int               // since the last one that was timed
@@ -163,7 +163,7 @@ func (d *direction) accept(f *tun.Frame) {
 // verdict asks the policy about what was decoded: its upper-layer header with
 // what is at hand of the rest, and how long that is in all.
 func (d *direction) verdict(upper []byte, length int) filter.Verdict {
-	d.datagram.Upper, d.datagram.UpperLength = upper, length
+	d.datagram.Body, d.datagram.BodyLength = upper, length
 	return d.policy.Load().Judge(&d.datagram, d.clock)
 }
 
@@ -185,7 +185,7 @@ func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if v.Action != filter.Reject {
 		return
 	}
-	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Upper, d.datagram.UpperLength, d.ingressMTU)
+	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Body, d.datagram.BodyLength, d.ingressMTU)
 	if len(d.reply) == 0 || !d.replies.Take(d.elapsed()) {
 		return
 	}

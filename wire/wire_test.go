@@ -255,7 +255,7 @@ func judged(policy *filter.Policy, p *packet.Parsed) filter.Verdict {
 	if !known {
 		table, _ = tables.LoadOrStore(policy, filter.Compile(policy, nil))
 	}
-	return table.(*filter.Table).Judge(&filter.Datagram{Parsed: p}, func() time.Duration { return 0 })
+	return table.(*filter.Table).Judge(&packet.View{Parsed: p}, func() time.Duration { return 0 })
 }
 
 // TestReject has the sender told, by the side it sent from, of whole packets

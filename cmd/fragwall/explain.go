@@ -61,7 +61,7 @@ reached, and no flow is known.`,
 }
 
 // datagram returns what the flags describe.
-func (q *question) datagram(given func(flag string) bool) (*filter.Datagram, error) {
+func (q *question) datagram(given func(flag string) bool) (*packet.View, error) {
 	for _, flag := range []string{"from", "proto", "src", "dst"} {
 		if !given(flag) {
 			return nil, fmt.Errorf("--%s is missing", flag)
@@ -70,7 +70,7 @@ func (q *question) datagram(given func(flag string) bool) (*filter.Datagram, err
 	// No other hop limit is neighbour discovery's (RFC 4861 §7.1), and to all
 	// else it makes no difference.
 	p := &packet.Parsed{Fragmented: q.fragmented, HopLimit: 255}
-	d := &filter.Datagram{Parsed: p}
+	d := &packet.View{Parsed: p}
 	switch q.from {
 	case packet.Inside.String():
 	case packet.Outside.String():
@@ -151,7 +151,7 @@ func checkTransport(p *packet.Parsed, given func(flag string) bool) error {
 }
 
 // explain tells the verdict on a datagram.
-func explain(w io.Writer, config *rules.Config, d *filter.Datagram) error {
+func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
 	switch {
@@ -186,7 +186,7 @@ func explainRest(config *rules.Config) string {
 }
 
 // explainRules tells the verdict of the rules.
-func explainRules(w io.Writer, config *rules.Config, d *filter.Datagram) {
+func explainRules(w io.Writer, config *rules.Config, d *packet.View) {
 	table := filter.Compile(config.Policy, nil)
 	v := table.Judge(d, func() time.Duration { return 0 })
 	if v.Rule == nil {
