@@ -26,6 +26,7 @@ func (p *Parsed) decodeIPv4(frame []byte) Reason {
 		return IPv4Header
 	}
 	length := int(binary.BigEndian.Uint16(b[2:]))
+	p.NoLength = length == 0
 	if length < size || length > len(b) {
 		return IPv4Length
 	}

@@ -24,6 +24,7 @@ func (p *Parsed) decodeIPv6(frame []byte) Reason {
 		return IPv6Header
 	}
 	length := header.IPv6MinimumSize + int(binary.BigEndian.Uint16(b[4:]))
+	p.NoLength = length == header.IPv6MinimumSize
 	if length > len(b) {
 		return IPv6Length
 	}

@@ -61,7 +61,11 @@ type Parsed struct {
 	Tags      [2]Tag // outermost first; TagCount of them
 
 	Network int // where the network header begins
-	End     int // where the packet ends; what follows is padding
+	End     int // where the packet ends; what follows is padding or a trailer
+	// NoLength is set where the IP header's length field is 0. A sender leaves it
+	// so for its NIC to fill in where the packet is cut into segments, and a
+	// jumbogram (RFC 2675) has its length elsewhere.
+	NoLength bool
 
 	// Of IP packets:
 	Src, Dst netip.Addr
@@ -98,6 +102,17 @@ func (p *Parsed) Decode(frame []byte) Reason {
 	}
 	p.End = len(frame)
 	return Passed
+}
+
+// Length returns the length in bytes of the packet in the frame that was decoded:
+// what the IP header says, without padding, trailer or frame check sequence.
+// Where no header says it, it is all that follows the Ethernet header and the
+// tags.
+func (p *Parsed) Length(frame []byte) int {
+	if p.NoLength || p.End == 0 {
+		return len(frame) - p.Network
+	}
+	return p.End - p.Network
 }
 
 const (

@@ -105,15 +105,19 @@ func (d *direction) take(f *tun.Frame) {
 	d.bytes += len(f.Data)
 	p := &d.parsed
 	why := p.Decode(f.Data)
-	length := len(f.Data) - p.Network
+	length := p.Length(f.Data)
 	if why == packet.Passed && f.Offload != (tun.Offload{}) {
 		length, why = checkOffload(f, p)
 	}
+	sound := why == packet.Passed
+	if sound {
+		d.trim(f)
+	}
 	switch {
-	case why != packet.Passed:
-		d.drop(f, why)
-	case length > d.egressMTU:
+	case (sound || p.NoLength) && length > d.egressMTU:
 		d.drop(f, packet.ExceedsMTU)
+	case !sound:
+		d.drop(f, why)
 	case p.Fragment.Present:
 		d.mend(f)
 	default:
@@ -126,6 +130,27 @@ func (d *direction) take(f *tun.Frame) {
 			return
 		}
 		d.accept(f)
+	}
+}
+
+// Sizes in bytes of what stands in front of a packet (IEEE 802.3, 802.1Q).
+const (
+	ethernetHeader = 14
+	vlanTag        = 4
+)
+
+// trim cuts off what follows the packet where the egress side takes no frame of
+// that length: the packet passes, its trailer does not. Linux takes frames of its
+// MTU with an Ethernet header and one VLAN tag (is_skb_forwardable in
+// net/core/dev.c), beside the outermost tag, which it keeps out of the frame.
+func (d *direction) trim(f *tun.Frame) {
+	p := &d.parsed
+	longest := d.egressMTU + ethernetHeader + vlanTag
+	if p.TagCount > 0 {
+		longest += vlanTag
+	}
+	if len(f.Data) > longest && !p.NoLength {
+		f.Data = f.Data[:p.End]
 	}
 }
 

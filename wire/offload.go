@@ -27,7 +27,7 @@ func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why packet.Reason
 	if o.Flags&tun.NeedsChecksum != 0 && !checksumSound(o, p) {
 		return 0, packet.OffloadHeader
 	}
-	length = len(f.Data) - p.Network
+	length = p.Length(f.Data)
 	if !o.Segmented() {
 		return length, packet.Passed
 	}

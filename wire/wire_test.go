@@ -234,6 +234,71 @@ func TestExceedsMTU(t *testing.T) {
 	})
 }
 
+// TestTrailers sends packets of exactly the MTU with bytes behind them, as a
+// frame check sequence or a switch's timestamp. They stay as long as the egress
+// side takes so long a frame.
+func TestTrailers(t *testing.T) {
+	single := []packet.Tag{{TPID: 0x8100, TCI: 10}}
+	double := []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 11}}
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		for _, tags := range [][]packet.Tag{nil, single, double} {
+			runConfig(t, Config{Policy: acceptAll(), Mode: mode}, func(b *box) {
+				sent := uint64(0)
+				for trailer := range 40 {
+					for _, hosts := range [][2]netip.AddrPort{{client4, server4}, {client6, server6}} {
+						full, room := 1472, 4
+						if hosts[0].Addr().Is6() {
+							full -= 20
+						}
+						if len(tags) > 1 {
+							room = 0
+						}
+						whole := packettest.UDP(hosts[0], hosts[1], packettest.Body(full))
+						parted := packettest.UDP(hosts[0], hosts[1], packettest.Body(2000))
+						whole.Tags, parted.Tags, parted.ID = tags, tags, uint32(trailer)
+						frames := append([][]byte{whole.Frame()}, parted.Fragments(full&^7+8)...)
+						if hosts[0].Addr().Is6() {
+							frames = append(frames[:1], parted.Fragments(full&^7)...)
+						}
+						var came, want [][]byte
+						for _, f := range frames {
+							came = append(came, append(f[:len(f):len(f)], packettest.Body(trailer)...))
+							if longest := 1514 + 4*len(tags) + room; len(f)+trailer <= longest {
+								f = came[len(came)-1]
+							}
+							want = append(want, f)
+						}
+						b.send(packet.Inside, came...)
+						b.expect(packet.Outside, want...)
+						sent += uint64(len(came))
+					}
+				}
+				b.counted(packet.Inside, sent, sent, 0, nil)
+			})
+		}
+	}
+}
+
+// TestNoLength sends frames larger than the MTU whose IP length field is 0, as a
+// host leaves it that has its NIC cut packets into segments.
+func TestNoLength(t *testing.T) {
+	run(t, acceptAll(), func(b *box) {
+		zero := func(d packettest.Datagram, at int) []byte {
+			f := d.Frame()
+			f[at], f[at+1] = 0, 0
+			return f
+		}
+		long4 := zero(packettest.UDP(client4, server4, packettest.Body(1473)), 16)
+		long6 := zero(packettest.UDP(client6, server6, packettest.Body(1473)), 18)
+		jumbogram := packettest.UDP(client6, server6, packettest.Body(1473))
+		jumbogram.FirstBefore, jumbogram.Before = 0, []byte{17, 0, 0xc2, 4, 0, 0, 5, 0xd1}
+		short := zero(packettest.UDP(client4, server4, packettest.Body(1472)), 16)
+		b.send(packet.Inside, long4, long6, zero(jumbogram, 18), short)
+		b.expect(packet.Outside)
+		b.counted(packet.Inside, 4, 0, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 3, packet.IPv4Length: 1})
+	})
+}
+
 // TestStopDropsWhatWaits stops the wire with a fragment in the table.
 func TestStopDropsWhatWaits(t *testing.T) {
 	var b *box
