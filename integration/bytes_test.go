@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -145,6 +147,40 @@ func TestFullSizeBehindTags(t *testing.T) {
 					fragments := lab.Between(h, w.Hosts[from.Other()], d.Fragments(mtuPayload(f.ipv6)&^7)...)
 					must(t, trunk.Send(fragments...))
 					expectFrames(t, w.sockets[from.Other()], fragments...)
+				})
+			}
+		}
+	}
+}
+
+// TestTrailers sends packets of exactly the MTU with a frame check sequence's
+// length or less behind them, which is as much as an interface of the kernel's
+// takes. A host's own MTU is raised for it to send such frames.
+func TestTrailers(t *testing.T) {
+	w := startMute(t, acceptAll)
+	for side, h := range w.Hosts {
+		from := packet.Side(side)
+		must(t, h.Do(func() error {
+			link, err := netlink.LinkByName(h.NIC)
+			if err != nil {
+				return err
+			}
+			return netlink.LinkSetMTU(link, lab.MTU+4)
+		}))
+		for _, f := range families {
+			for trailer := 1; trailer <= 4; trailer++ {
+				t.Run(fmt.Sprintf("%d bytes behind %s from %v", trailer, f.name, from), func(t *testing.T) {
+					behind := func(frames ...[]byte) {
+						for i := range frames {
+							frames[i] = append(frames[i], packettest.Body(trailer)...)
+						}
+						w.send(t, from, frames...)
+						expectFrames(t, w.sockets[from.Other()], lab.Between(h, w.Hosts[from.Other()], frames...)...)
+					}
+					d := packettest.UDP(f.src, f.dst, packettest.Body(mtuPayload(f.ipv6)))
+					behind(d.Frame())
+					d.ID, d.Payload = uint32(trailer), packettest.UDP(f.src, f.dst, packettest.Body(5000)).Payload
+					behind(d.Fragments(mtuPayload(f.ipv6) &^ 7)...)
 				})
 			}
 		}
