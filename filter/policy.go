@@ -39,7 +39,7 @@ type Policy struct {
 	// hosts don't find each other.
 	ARP               Action
 	NeighborDiscovery Action
-	NonIP             Action // of every other EtherType
+	NonIP             Action // of every other frame
 	// Stateful lets datagrams of accepted flows pass without a rule.
 	Stateful bool
 	// AnyVLANs makes a flow the same whatever VLANs its datagrams are in; without

@@ -16,7 +16,11 @@ func seeds() [][]byte {
 	tagged := udp6
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
 	tagged.FirstBefore, tagged.Before = 60, []byte{17, 0, 1, 4, 0, 0, 0, 0}
-	frames := [][]byte{udp4.Frame(), tagged.Frame(), udp4.Ethernet(0x0806, make([]byte, 28))}
+	snap := tagged
+	snap.LLC = packettest.SNAP
+	inside := udp4
+	inside.LLC = []byte{0xaa, 0xaa, 3, 0, 0, 0xf8, 0x81, 0, 0, 10}
+	frames := [][]byte{udp4.Frame(), tagged.Frame(), snap.Frame(), inside.Frame(), udp4.Ethernet(0x0806, make([]byte, 28))}
 	frames = append(frames, udp4.Fragments(24)...)
 	return append(frames, udp6.Fragments(24)...)
 }

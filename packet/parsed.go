@@ -12,7 +12,7 @@ type Kind uint8
 
 // The kinds of frames.
 const (
-	NonIP Kind = iota // any other EtherType, and 802.3 frames
+	NonIP Kind = iota // any other EtherType, and LLC of other contents
 	ARP
 	IPv4
 	IPv6
@@ -56,10 +56,11 @@ type Fragment struct {
 // are in bytes from the frame's start. The zero value is ready for [Parsed.Decode].
 type Parsed struct {
 	Kind      Kind
-	EtherType uint16 // after the tags; under 0x0600 it is an 802.3 length
+	EtherType uint16 // after the tags and SNAP; under 0x0600 it is an 802.3 length
 	TagCount  uint8
 	Tags      [2]Tag // outermost first; TagCount of them
 
+	LLC     int // where the LLC header begins, in a frame with an 802.3 length; else 0
 	Network int // where the network header begins
 	End     int // where the packet ends; what follows is padding or a trailer
 	// NoLength is set where the IP header's length field is 0. A sender leaves it
@@ -90,6 +91,7 @@ func (p *Parsed) Decode(frame []byte) Reason {
 	if r := p.decodeLink(frame); r != Passed {
 		return r
 	}
+	frame = frame[:p.End]
 	switch p.EtherType {
 	case uint16(header.IPv4ProtocolNumber):
 		p.Kind = IPv4
@@ -100,50 +102,27 @@ func (p *Parsed) Decode(frame []byte) Reason {
 	case uint16(header.ARPProtocolNumber):
 		p.Kind = ARP
 	}
-	p.End = len(frame)
 	return Passed
 }
 
 // Length returns the length in bytes of the packet in the frame that was decoded:
-// what the IP header says, without padding, trailer or frame check sequence.
-// Where no header says it, it is all that follows the Ethernet header and the
-// tags.
+// what the IP header says, without padding, trailer or frame check sequence;
+// behind LLC, what the 802.3 length says. Where no header says it, it is all that
+// follows the Ethernet header and the tags.
 func (p *Parsed) Length(frame []byte) int {
-	if p.NoLength || p.End == 0 {
+	if p.NoLength {
 		return len(frame) - p.Network
 	}
-	return p.End - p.Network
+	return p.FrameEnd(frame) - p.Network
 }
 
-const (
-	etherTypeDot1Q  = 0x8100 // customer tag, IEEE 802.1Q
-	etherTypeDot1AD = 0x88a8 // service tag, IEEE 802.1ad
-	tagSize         = 4
-)
-
-// decodeLink reads the Ethernet header and the VLAN tags.
-func (p *Parsed) decodeLink(frame []byte) Reason {
-	const addresses = 2 * header.EthernetAddressSize
-	if len(frame) < header.EthernetMinimumSize {
-		return EthernetTruncated
+// FrameEnd returns where the frame that was decoded ends without what follows its
+// packet: there, or where its 802.3 length says, which may count padding, too.
+func (p *Parsed) FrameEnd(frame []byte) int {
+	if p.LLC > 0 && p.Upper > 0 {
+		return p.LLC + int(binary.BigEndian.Uint16(frame[p.LLC-typeSize:]))
 	}
-	at := addresses
-	for {
-		p.EtherType = binary.BigEndian.Uint16(frame[at:])
-		if p.EtherType != etherTypeDot1Q && p.EtherType != etherTypeDot1AD {
-			p.Network = at + 2
-			return Passed
-		}
-		if int(p.TagCount) == len(p.Tags) {
-			return VLANTooDeep
-		}
-		if len(frame) < at+tagSize+2 {
-			return EthernetTruncated
-		}
-		p.Tags[p.TagCount] = Tag{TPID: p.EtherType, TCI: binary.BigEndian.Uint16(frame[at+2:])}
-		p.TagCount++
-		at += tagSize
-	}
+	return p.End
 }
 
 // Complete turns p, decoded from a datagram's first fragment, into the whole

@@ -14,6 +14,9 @@ const (
 	EthernetTruncated Reason = iota + 1
 	// VLANTooDeep: three or more VLAN tags.
 	VLANTooDeep
+	// LLCHeader: an LLC header as of IP and ARP, and an 802.3 length that does not
+	// hold it or exceeds the frame; or such a header in LLC (RFC 1042).
+	LLCHeader
 	// IPv4Header: truncated, of another version, or IHL under 5 (RFC 791 §3.1).
 	IPv4Header
 	// IPv4Length: the total length is less than the header or more than the frame.
@@ -132,6 +135,7 @@ var reasonNames = [Reasons]string{
 	Passed:                      "passed",
 	EthernetTruncated:           "ethernet_truncated",
 	VLANTooDeep:                 "vlan_too_deep",
+	LLCHeader:                   "llc_header",
 	IPv4Header:                  "ipv4_header",
 	IPv4Length:                  "ipv4_length",
 	IPv4Checksum:                "ipv4_checksum",

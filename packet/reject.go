@@ -120,7 +120,7 @@ func appendProhibited(b, frame []byte, p *Parsed, mtu int) []byte {
 	const icmpHeader = 8
 	quoted := frame[p.Network:p.End]
 	if p.Kind == IPv4 {
-		room := min(maxICMPErrorIPv4, mtu) - header.IPv4MinimumSize - icmpHeader
+		room := min(maxICMPErrorIPv4, p.PacketMTU(mtu)) - header.IPv4MinimumSize - icmpHeader
 		quoted = quoted[:min(len(quoted), max(room, 0))]
 		b, reply := appendReplyHeaders(b, frame, p, ProtocolICMP, icmpHeader+len(quoted))
 		out := header.ICMPv4(reply)
@@ -130,7 +130,7 @@ func appendProhibited(b, frame []byte, p *Parsed, mtu int) []byte {
 		out.SetChecksum(^checksum.Checksum(out, 0))
 		return b
 	}
-	room := min(maxICMPErrorIPv6, mtu) - header.IPv6MinimumSize - icmpHeader
+	room := min(maxICMPErrorIPv6, p.PacketMTU(mtu)) - header.IPv6MinimumSize - icmpHeader
 	quoted = quoted[:min(len(quoted), max(room, 0))]
 	b, reply := appendReplyHeaders(b, frame, p, ProtocolICMPv6, icmpHeader+len(quoted))
 	out := header.ICMPv6(reply)
@@ -143,9 +143,11 @@ func appendProhibited(b, frame []byte, p *Parsed, mtu int) []byte {
 }
 
 // appendReplyHeaders appends the link and network headers back to a packet's
-// sender, with its VLAN tags, and size zero bytes, which it returns too.
+// sender, with its VLAN tags and LLC header, and size zero bytes, which it
+// returns too.
 func appendReplyHeaders(b, frame []byte, p *Parsed, protocol uint8, size int) (all, upper []byte) {
 	const mac = header.EthernetAddressSize
+	link := len(b)
 	b = append(b, frame[mac:2*mac]...)
 	b = append(b, frame[:mac]...)
 	b = append(b, frame[2*mac:p.Network]...)
@@ -157,6 +159,7 @@ func appendReplyHeaders(b, frame []byte, p *Parsed, protocol uint8, size int) (a
 	for range network + size {
 		b = append(b, 0)
 	}
+	p.SetLength(b[link:])
 	ip := b[at:]
 	if p.Kind == IPv4 {
 		const dontFragment = 0x40 // so its identification may be 0 (RFC 6864 §4.1)

@@ -74,11 +74,22 @@ func unhex(t *testing.T, text string) []byte {
 func TestRejectGolden(t *testing.T) {
 	syn := tcpSegment(in4, out4, header.TCPFlagSyn, 0x01020304, 0, 0)
 	syn.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 0x6005}, {TPID: 0x8100, TCI: 7}}
+	snap := packettest.UDP(in4, out4, []byte("hi"))
+	snap.Tags, snap.LLC = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}}, packettest.SNAP
 	tests := []struct {
 		name  string
 		frame []byte
 		want  string
 	}{
+		{"UDP in LLC", snap.Frame(), `
+			020000000001 020000000002
+			8100 e000 0042            # the tag as it came, the length of the reply
+			aaaa03 000000 0800
+			45 00 003a 0000 4000 40 01 6ec1 c0000201 0a000001
+			03 0d c910 00000000
+			4500 001e 0000 0000 40 11 aecd 0a000001 c0000201
+			03e8 0035 000a c751 6869
+		`},
 		{"SYN, in two VLANs", syn.Frame(), `
 			020000000001 020000000002 # back to the sender
 			88a8 6005 8100 0007 0800  # tags as they came

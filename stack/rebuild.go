@@ -13,7 +13,8 @@ import (
 
 // Rebuild makes frames anew out of a datagram from a [Reassembler]: one packet
 // where it fits mtu, in bytes, which every fragment that came did, and
-// otherwise fragments that are no larger than the largest that came. The link
+// otherwise fragments that are no larger than the largest that came, and fit
+// mtu behind the first one's link layer. The link
 // layer, the header and the IPv6 unfragmentable part are those of the first
 // fragment; the payload is what gVisor put together.
 //
@@ -25,8 +26,8 @@ func (d *Datagram) Rebuild(mtu int) (frames int, why packet.Reason) {
 		return 0, why
 	}
 	t.room = d.end
-	if t.network(d.end, false) > mtu {
-		t.room = (t.largest - t.network(0, true)) &^ 7
+	if mtu = t.parsed.PacketMTU(mtu); t.network(d.end, false) > mtu {
+		t.room = (min(t.largest, mtu) - t.network(0, true)) &^ 7
 	}
 	payload := d.whole.Data().ToBuffer()
 	defer payload.Release()
@@ -126,6 +127,7 @@ func (t *template) frame(payload *buffer.Buffer, at int, more bool) *buffer.View
 	if _, err := payload.ReadToWriter(v, int64(length)); err != nil {
 		panic(fmt.Sprintf("stack: read what was put together: %v", err))
 	}
+	t.parsed.SetLength(v.AsSlice())
 	return v
 }
 

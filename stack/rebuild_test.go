@@ -72,9 +72,11 @@ func TestRebuiltWhole(t *testing.T) {
 	tagged := datagram(familyIPv6, 7, 1400)
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 0x2002}}
 	tagged.TrafficClass, tagged.TTL = 0xb9, 3
+	snap := datagram(familyIPv4, 7, 1500-8-20)
+	snap.Tags, snap.LLC = tagged.Tags[:1], packettest.SNAP
 	for name, d := range map[string]packettest.Datagram{
 		"ipv4": datagram(familyIPv4, 7, 1480), "ipv6": datagram(familyIPv6, 7, 1460),
-		"options": options, "chained": chained(1460 - 24), "tagged": tagged,
+		"options": options, "chained": chained(1460 - 24), "tagged": tagged, "llc": snap,
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -88,11 +90,14 @@ func TestRebuiltWhole(t *testing.T) {
 // far: they leave in fragments of the largest size that came, whatever the
 // order and the sizes of the others.
 func TestRebuiltInFragments(t *testing.T) {
+	snap := datagram(familyIPv6, 7, 1500-8-40+1)
+	snap.LLC = packettest.SNAP
 	for _, tt := range []struct {
 		name    string
 		d       packettest.Datagram
 		largest int // payload
 	}{
+		{"llc, a byte too much", snap, 1000},
 		{"ipv4, a byte too much", datagram(familyIPv4, 7, 1481), 1000},
 		{"ipv6, a byte too much", datagram(familyIPv6, 7, 1461), 1000},
 		{"ipv4", datagram(familyIPv4, 7, 65515), 1480},
@@ -217,6 +222,24 @@ func TestRebuiltECN(t *testing.T) {
 				b.same(got, [][]byte{unfragmented(d)})
 			}
 		}
+	})
+}
+
+// TestRebuiltBehindLLC has a first fragment behind LLC and another one that is
+// larger than 802.3 has room for.
+func TestRebuiltBehindLLC(t *testing.T) {
+	bothFamilies(t, func(t *testing.T, f family) {
+		b := newBench(t)
+		large, room := 1480, 1472 // payload of a fragment, within 1,500 bytes and with LLC
+		if f == familyIPv6 {
+			large, room = 1448, 1440
+		}
+		d := datagram(f, 7, 1000+large)
+		whole := d.Fragmentable()
+		last := d.Fragment(1000, whole[1000:], false)
+		d.LLC = packettest.SNAP
+		got, _ := b.rebuild([][]byte{last, d.Fragment(0, whole[:1000], true)})
+		b.same(got, d.Fragments(room))
 	})
 }
 

@@ -114,7 +114,7 @@ func (d *direction) take(f *tun.Frame) {
 		d.trim(f)
 	}
 	switch {
-	case (sound || p.NoLength) && length > d.egressMTU:
+	case (sound || p.NoLength) && length > p.PacketMTU(d.egressMTU):
 		d.drop(f, packet.ExceedsMTU)
 	case !sound:
 		d.drop(f, why)
@@ -150,7 +150,7 @@ func (d *direction) trim(f *tun.Frame) {
 		longest += vlanTag
 	}
 	if len(f.Data) > longest && !p.NoLength {
-		f.Data = f.Data[:p.End]
+		f.Data = f.Data[:p.FrameEnd(f.Data)]
 	}
 }
 

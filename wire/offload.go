@@ -52,7 +52,7 @@ func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
 	case p.Fragment.Present && p.Fragment.Offset > 0: // is read once the checksum is complete
 		return start >= p.Fragment.Payload
 	case p.Kind != packet.IPv4 && p.Kind != packet.IPv6:
-		return start >= p.Network
+		return start >= p.Network && p.LLC == 0 // whose header tells IP from the rest
 	case start < p.Upper:
 		return false
 	case p.Protocol == packet.ProtocolTCP:
@@ -69,10 +69,11 @@ func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
 
 // segmentHeaders returns how many bytes of headers, from the network header
 // on, each packet gets that the frame is cut into. It reports false where the
-// packet is not of the kind that the Offload says.
+// packet is not of the kind that the Offload says, or stands behind LLC, whose
+// length nobody would set in the pieces.
 func segmentHeaders(f *tun.Frame, p *packet.Parsed) (int, bool) {
 	o := &f.Offload
-	if p.Transport != packet.Ports || p.Fragment.Present {
+	if p.Transport != packet.Ports || p.Fragment.Present || p.LLC > 0 {
 		return 0, false
 	}
 	var protocol uint8

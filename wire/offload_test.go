@@ -32,6 +32,11 @@ func TestCheckOffload(t *testing.T) {
 	icmp := segments(packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: make([]byte, 64)}, tun.GSONone)
 	gre := segments(packettest.Datagram{Src: client4.Addr(), Dst: server4.Addr(), Protocol: packet.ProtocolGRE, Payload: make([]byte, 64)}, tun.GSONone)
 	arp := tun.Frame{Data: packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 14, ChecksumOffset: 6}}
+	bpdu := tun.Frame{Data: packettest.Datagram{LLC: []byte{0xaa, 0xaa, 3, 0, 0, 0xc}}.Ethernet(0x010b, make([]byte, 40)),
+		Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 17, ChecksumOffset: 2}}
+	inLLC := packettest.UDP(client4, server4, packettest.Body(1200))
+	inLLC.LLC = packettest.SNAP
+	llc := segments(inLLC, tun.GSOUDP)
 	fragments := packettest.UDP(client4, server4, packettest.Body(4000)).Fragments(1448)
 	first := tun.Frame{Data: fragments[0], Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}
 	fragment := tun.Frame{Data: fragments[1], Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: 0}}
@@ -59,6 +64,9 @@ func TestCheckOffload(t *testing.T) {
 		{"first fragment", first, nil, 20 + 1448},
 		{"fragment", fragment, nil, 20 + 1448},
 
+		{"in llc", llc, func(o *tun.Offload) { o.GSO = tun.GSONone }, 20 + 8 + 1200},
+		{"in llc in segments", llc, nil, unsound},
+		{"checksum in the llc header", bpdu, nil, unsound},
 		{"ipv6 as ipv4", tcp6, func(o *tun.Offload) { o.GSO = tun.GSOTCPv4 }, unsound},
 		{"ipv4 as ipv6", tcp4, func(o *tun.Offload) { o.GSO = tun.GSOTCPv6 }, unsound},
 		{"udp as tcp", udp4, func(o *tun.Offload) { o.GSO = tun.GSOTCPv4; o.ChecksumOffset = tcpChecksum }, unsound},

@@ -228,9 +228,42 @@ func TestExceedsMTU(t *testing.T) {
 		fits.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
 		long := packettest.UDP(client4, server4, packettest.Body(1473)).Frame()
 		fragment := packettest.UDP(client4, server4, packettest.Body(4000)).Fragments(1488)[0]
-		b.send(packet.Inside, fits.Frame(), long, fragment)
-		b.expect(packet.Outside, fits.Frame())
-		b.counted(packet.Inside, 3, 1, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 2})
+		llc := packettest.UDP(client4, server4, packettest.Body(1464))
+		llc.LLC = packettest.SNAP
+		longer := llc
+		longer.Options = []byte{1, 1, 1, 0}
+		b.send(packet.Inside, fits.Frame(), long, fragment, llc.Frame(), longer.Frame())
+		b.expect(packet.Outside, fits.Frame(), llc.Frame())
+		b.counted(packet.Inside, 5, 2, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 3})
+	})
+}
+
+// TestLLC has what LLC carries judged as what it is.
+func TestLLC(t *testing.T) {
+	policy := onlyPort53()
+	policy.NonIP, policy.ARP = filter.Accept, filter.Drop
+	ethernet := packettest.Datagram{LLC: packettest.SNAP}
+	bpdu := packettest.Datagram{}.Ethernet(38, append([]byte{0x42, 0x42, 3}, make([]byte, 43)...))
+	dns := packettest.UDP(client6, server6, packettest.Body(2000))
+	dns.LLC = packettest.SNAP
+	denied := packettest.UDP(client4, netip.AddrPortFrom(server4.Addr(), 22), packettest.Body(2000))
+	denied.LLC, denied.ID = packettest.SNAP, 1
+	advert := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), TTL: 255, Protocol: packet.ProtocolICMPv6,
+		Payload: append([]byte{134}, make([]byte, 15)...), LLC: packettest.SNAP}
+	fragments := dns.Fragments(1000)
+	run(t, policy, func(b *box) {
+		b.send(packet.Inside, bpdu, ethernet.Ethernet(0x0806, make([]byte, 28)), advert.Frame(), fragments[0])
+		b.send(packet.Inside, denied.Fragments(1000)...)
+		b.send(packet.Inside, fragments[1:]...)
+		b.expect(packet.Outside, append([][]byte{bpdu}, fragments...)...)
+		b.counted(packet.Inside, 9, 4, 0, map[packet.Reason]uint64{
+			packet.PolicyARP: 1, packet.PolicyNeighborDiscovery: 1, packet.PolicyDefault: 3})
+	})
+	run(t, acceptAll(), func(b *box) {
+		padded := packettest.UDP(client4, server4, packettest.Body(100)).Frame()[14:]
+		full := ethernet.Ethernet(0x0800, append(padded, make([]byte, 1492-len(padded))...))
+		b.send(packet.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))
+		b.expect(packet.Outside, full) // with the padding that its length counts
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 // Datagram describes an IP datagram. The family is that of its addresses.
 type Datagram struct {
 	Tags     []packet.Tag // outermost first
+	LLC      []byte       // between the 802.3 length and the EtherType, see SNAP; nil: Ethernet II
 	Src, Dst netip.Addr
 	ID       uint32
 	TTL      uint8 // 64 where it is 0
@@ -138,12 +139,19 @@ func (d Datagram) Fragment(offset int, payload []byte, more bool) []byte {
 	return d.ipv6(first, append(append([]byte{}, d.Before...), append(h, payload...)...))
 }
 
+// SNAP is the LLC header for RFC 1042, without the EtherType.
+var SNAP = []byte{0xaa, 0xaa, 3, 0, 0, 0}
+
 // Ethernet returns a frame with the datagram's tags and any contents.
 func (d Datagram) Ethernet(etherType uint16, contents []byte) []byte {
 	f := []byte{2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1}
 	for _, t := range d.Tags {
 		f = binary.BigEndian.AppendUint16(f, t.TPID)
 		f = binary.BigEndian.AppendUint16(f, t.TCI)
+	}
+	if d.LLC != nil {
+		f = binary.BigEndian.AppendUint16(f, uint16(len(d.LLC)+2+len(contents)))
+		f = append(f, d.LLC...)
 	}
 	f = binary.BigEndian.AppendUint16(f, etherType)
 	return append(f, contents...)

@@ -79,6 +79,12 @@ func honest() []entry {
 			b.Tags = []packet.Tag{priority, a.Tags[0]}
 			s.send(a.Fragments(800)[2], b.Fragments(800)[0], a.Fragments(800)[1])
 		}},
+		{name: "in LLC, and in part", reference: "RFC 1042", delivers: 2, write: func(s *script) {
+			a, b := s.allowed(), s.allowed()
+			a.LLC = packettest.SNAP
+			s.send(backwards(a.Fragments(800))...)
+			s.send(a.Fragments(800)[0], b.Fragments(800)[1], a.Fragments(800)[2])
+		}},
 		{name: "QinQ, priorities that differ", reference: "IEEE 802.1ad", delivers: 1, write: func(s *script) {
 			d := s.allowed()
 			d.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}
@@ -140,6 +146,28 @@ func denied() []entry {
 		{name: "denied, last first", reference: "RFC 1858 §1",
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				s.attack(backwards(s.denied().Fragments(800))...)
+			}},
+		{name: "denied, in LLC", reference: "CVE-2021-27853",
+			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
+				d := s.denied()
+				d.LLC = packettest.SNAP
+				s.attack(d.Fragments(800)...)
+			}},
+		{name: "denied, in LLC of a wrong length", reference: "CVE-2021-27861",
+			reassemble: "blocked: llc_header", validate: "blocked: llc_header", write: func(s *script) {
+				d := s.denied()
+				d.LLC = packettest.SNAP
+				for _, frame := range d.Fragments(800) {
+					frame[12], frame[13] = 5, 0xdc
+					s.attack(frame)
+				}
+			}},
+		{name: "denied, tagged behind LLC and in a priority tag", reference: "CVE-2021-27854",
+			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
+				d := s.denied()
+				d.Tags = []packet.Tag{{TPID: 0x8100}}
+				d.LLC = append(slices.Clip(packettest.SNAP), 0x81, 0, 0, 0)
+				s.attack(d.Fragments(800)...)
 			}},
 		{name: "all but the first", reference: "RFC 1858 §1",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {

@@ -1,7 +1,6 @@
 package evasion
 
 import (
-	"bytes"
 	"encoding/binary"
 	"time"
 
@@ -9,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"fragwall/packet"
+	"fragwall/packet/packettest"
 )
 
 // Overlap is whose bytes count where fragments overlap: whether those of a
@@ -156,12 +156,15 @@ func (a *assembly) complete() bool {
 	return true
 }
 
-// frame returns the datagram in one frame, under the first fragment's headers.
+// frame returns the datagram in one frame, under the first fragment's headers,
+// without LLC: its length might not be one that 802.3 has.
 func (a *assembly) frame() []byte {
 	var p packet.Parsed
 	p.Decode(a.first)
-	f := bytes.Clone(a.first[:p.Fragment.Payload])
-	network := f[p.Network:]
+	f := packettest.Datagram{Tags: p.Tags[:p.TagCount]}.Ethernet(p.EtherType, a.first[p.Network:p.Fragment.Payload])
+	copy(f, a.first[:2*header.EthernetAddressSize])
+	link := len(f) - (p.Fragment.Payload - p.Network)
+	network := f[link:]
 	if p.Kind == packet.IPv4 {
 		binary.BigEndian.PutUint16(network[2:], uint16(len(network)+a.end))
 		binary.BigEndian.PutUint16(network[6:], 0)
@@ -169,9 +172,9 @@ func (a *assembly) frame() []byte {
 		h.SetChecksum(0)
 		h.SetChecksum(^checksum.Checksum(h, 0))
 	} else {
-		f[p.Fragment.NextHeader] = f[len(f)-header.IPv6FragmentHeaderSize]
+		network[p.Fragment.NextHeader-p.Network] = f[len(f)-header.IPv6FragmentHeaderSize]
 		f = f[:len(f)-header.IPv6FragmentHeaderSize]
-		binary.BigEndian.PutUint16(f[p.Network+4:], uint16(len(f)-p.Network-header.IPv6MinimumSize+a.end))
+		binary.BigEndian.PutUint16(network[4:], uint16(len(f)-link-header.IPv6MinimumSize+a.end))
 	}
 	return append(f, a.payload[:a.end]...)
 }
