@@ -24,12 +24,19 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 // where there is none, that of the default, and none.
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	k := t.key(d)
+	var over *Rule
 	rule := t.tree.find(&k, 0)
 	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
+		t.counters[d.From][rule].overLimit.Add(1)
+		if over == nil {
+			over = &t.policy.Rules[rule]
+		}
 		rule = t.tree.find(&k, rule+1)
 	}
 	if rule == none {
-		return fixed(t.policy.Default, packet.PolicyDefault), none
+		v := fixed(t.policy.Default, packet.PolicyDefault)
+		v.OverLimit = over
+		return v, none
 	}
 	t.count(rule, d)
 	b := &t.tree.boxes[rule]
@@ -37,7 +44,7 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
 		v = fixed(Drop, packet.TransportTruncated)
 	}
-	v.Rule = &t.policy.Rules[rule]
+	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
 	return v, rule
 }
 

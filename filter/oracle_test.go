@@ -277,11 +277,16 @@ func TestLimit(t *testing.T) {
 			now := -time.Hour // a clock may begin anywhere
 			table := compile(t, &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: filter.Accept, Limit: tt.rate}, {Name: "rest"}}})
 			matches := func() int {
-				n := 0
-				for table.Judge(udp, func() time.Duration { return now }).Rule.Name == "some" {
-					n++
+				for n := 0; ; n++ {
+					v := table.Judge(udp, func() time.Duration { return now })
+					if v.Rule.Name == "some" && v.OverLimit == nil {
+						continue
+					}
+					if v.Rule.Name != "rest" || v.OverLimit == nil || v.OverLimit.Name != "some" {
+						t.Errorf("over the limit: %+v", v)
+					}
+					return n
 				}
-				return n
 			}
 			for _, step := range []struct {
 				after time.Duration
@@ -294,6 +299,9 @@ func TestLimit(t *testing.T) {
 			}
 			if n := table.Count(1); n.Datagrams != 4 || n.Bytes != 80 {
 				t.Errorf("the rule behind: %+v", n)
+			}
+			if n := table.Count(0); n.OverLimit != 4 {
+				t.Errorf("the rule with the limit: %+v", n)
 			}
 		})
 	}

@@ -104,6 +104,9 @@ type Verdict struct {
 	Action Action
 	Reason packet.Reason // of a drop; [packet.Passed] where Action is [Accept]
 	Rule   *Rule         // that decided; nil where none did
+	// OverLimit is the first rule that matched but for its limit, which was
+	// exceeded; nil where there was none.
+	OverLimit *Rule
 	// Flow is set where the datagram passed for the flow it belongs to; then
 	// Rule is the one that let the flow begin.
 	Flow bool

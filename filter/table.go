@@ -27,12 +27,13 @@ type Table struct {
 
 // counter counts what a rule decided on, of one side: so the directions don't
 // write to the same memory.
-type counter struct{ datagrams, bytes atomic.Uint64 }
+type counter struct{ datagrams, bytes, overLimit atomic.Uint64 }
 
 // Count is what a rule decided on, what passed for its flows included.
 type Count struct {
 	Datagrams uint64
 	Bytes     uint64 // of IP packets, headers included
+	OverLimit uint64 // datagrams that it did not decide on, as its limit was exceeded
 }
 
 // Compile returns the table of a policy, which must not change any more and has at
@@ -171,6 +172,7 @@ func (t *Table) Count(i int) Count {
 	for side := range t.counters {
 		c.Datagrams += t.counters[side][i].datagrams.Load()
 		c.Bytes += t.counters[side][i].bytes.Load()
+		c.OverLimit += t.counters[side][i].overLimit.Load()
 	}
 	return c
 }

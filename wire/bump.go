@@ -198,7 +198,7 @@ func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
 	v := filter.Verdict{Reason: why}
-	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v) {
+	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v, nil) {
 		return
 	}
 	gone := decisions.Get().(*Decision)

@@ -169,7 +169,9 @@ func (d *direction) drop(f *tun.Frame, why packet.Reason) {
 }
 
 // heard reports whether the observer wants to hear of a verdict.
-func (d *direction) heard(v filter.Verdict) bool { return d.observer != nil && d.observer.Wants(v) }
+func (d *direction) heard(v filter.Verdict) bool {
+	return d.observer != nil && d.observer.Wants(v, &d.parsed)
+}
 
 // tell lends the observer a decision on what was decoded last.
 func (d *direction) tell(decision Decision) {

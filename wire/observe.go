@@ -13,8 +13,9 @@ import (
 // with a part of the table locked, so it must neither block nor call the wire.
 type Observer interface {
 	// Wants says whether the observer is to hear more of a decision with this
-	// verdict. It is asked about every decision, and so has to be cheap.
-	Wants(filter.Verdict) bool
+	// verdict on what was decoded, which is nil for what waited in vain. It is
+	// asked about every decision, and so has to be cheap.
+	Wants(filter.Verdict, *packet.Parsed) bool
 	// Decided lends a decision, and all that it points to, for the call.
 	Decided(*Decision)
 }
@@ -60,6 +61,26 @@ func (d *Decision) Bytes() int {
 		n += len(d.Frame(i))
 	}
 	return n
+}
+
+// Fragment returns what the first of the frames says of its fragmentation; it is
+// not Present in a whole packet.
+func (d *Decision) Fragment() packet.Fragment {
+	if d.datagram == nil {
+		return d.Parsed().Fragment
+	}
+	var first packet.Parsed
+	first.Decode(d.Frame(0))
+	return first.Fragment
+}
+
+// Missing returns what had not come of a datagram that waited in vain; nil for
+// everything else.
+func (d *Decision) Missing() []stack.Gap {
+	if d.datagram == nil || d.Judged || d.Verdict.Action == filter.Accept {
+		return nil
+	}
+	return d.datagram.Missing()
 }
 
 // Parsed returns what was judged: a whole packet, or the datagram put

@@ -60,7 +60,7 @@ func (s *steps) note(format string, args ...any) {
 }
 
 // Wants implements [Observer].
-func (s *steps) Wants(filter.Verdict) bool { return true }
+func (s *steps) Wants(filter.Verdict, *packet.Parsed) bool { return true }
 
 // Decided implements [Observer].
 func (s *steps) Decided(d *Decision) {
@@ -230,8 +230,8 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 
 type observerFunc func(*Decision)
 
-func (f observerFunc) Wants(filter.Verdict) bool { return true }
-func (f observerFunc) Decided(d *Decision)       { f(d) }
+func (f observerFunc) Wants(filter.Verdict, *packet.Parsed) bool { return true }
+func (f observerFunc) Decided(d *Decision)                       { f(d) }
 
 // TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
 // through a stepper, in every mode: the same leaves, and the same is dropped.

@@ -428,7 +428,7 @@ func TestStateful(t *testing.T) {
 type picky struct{ heard []string }
 
 // Wants implements [Observer].
-func (p *picky) Wants(v filter.Verdict) bool { return v.Rule != nil && v.Rule.Log }
+func (p *picky) Wants(v filter.Verdict, _ *packet.Parsed) bool { return v.Rule != nil && v.Rule.Log }
 
 // Decided implements [Observer].
 func (p *picky) Decided(d *Decision) {

@@ -113,7 +113,7 @@ func (r *replay) keep(err error) {
 }
 
 // Wants implements [wire.Observer].
-func (r *replay) Wants(filter.Verdict) bool { return true }
+func (r *replay) Wants(filter.Verdict, *packet.Parsed) bool { return true }
 
 // Decided implements [wire.Observer].
 func (r *replay) Decided(d *wire.Decision) {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"fragwall/cmd/fragwall/internal/events"
@@ -44,12 +45,37 @@ func describeEvent(e *events.Event) string {
 	if e.Fragments > 0 {
 		text += fmt.Sprintf(", fragments: %d", e.Fragments)
 	}
+	text += describeFragment(e)
 	text += fmt.Sprintf(", %d bytes", e.Bytes)
 	if e.Reason != "" {
 		text += ", " + printable(e.Reason)
 	}
 	if e.Rule != "" {
 		text += ", rule " + strconv.QuoteToGraphic(e.Rule)
+	}
+	if e.OverLimit != "" {
+		text += ", over the limit of " + strconv.QuoteToGraphic(e.OverLimit)
+	}
+	if e.Background != "" {
+		text += ", background: " + printable(e.Background)
+	}
+	return text
+}
+
+// describeFragment tells what fragments say of themselves, and what of their
+// datagram is missing.
+func describeFragment(e *events.Event) (text string) {
+	if e.Identification != nil {
+		text += fmt.Sprintf(", id %#x", *e.Identification)
+	}
+	if e.Offset != nil {
+		text += fmt.Sprintf(", offset %d", *e.Offset)
+	}
+	if e.MoreFragments != nil && *e.MoreFragments {
+		text += ", more fragments"
+	}
+	if len(e.Missing) > 0 {
+		text += ", missing bytes " + printable(strings.Join(e.Missing, " "))
 	}
 	return text
 }

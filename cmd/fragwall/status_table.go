@@ -196,15 +196,32 @@ func (t *statusTable) rules(r, before *status.Report) {
 	if t.rates {
 		head = append(head, "")
 	}
-	t.row("RULE", append(head, "BYTES")...)
+	head = append(head, "BYTES")
+	limited := slices.ContainsFunc(r.Rules, func(rule status.Rule) bool { return rule.OverLimit != nil })
+	if limited {
+		head = append(head, "OVER LIMIT")
+	}
+	t.row("RULE", head...)
 	earlier := make(map[string]status.Rule, len(before.Rules))
 	for _, rule := range before.Rules {
 		earlier[rule.Name] = rule
 	}
 	for _, rule := range r.Rules {
 		cells := append([]string{printable(rule.Action)}, t.cells(rule.Datagrams, earlier[rule.Name].Datagrams, "")...)
-		t.row(printable(rule.Name), append(cells, scaled(float64(rule.Bytes))+"B")...)
+		cells = append(cells, scaled(float64(rule.Bytes))+"B")
+		if limited {
+			cells = append(cells, overLimit(&rule))
+		}
+		t.row(printable(rule.Name), cells...)
 	}
+}
+
+// overLimit returns the cell of a rule's limit, "-" where it has none.
+func overLimit(rule *status.Rule) string {
+	if rule.OverLimit == nil {
+		return "-"
+	}
+	return grouped(*rule.OverLimit)
 }
 
 // printable returns a text of another host's as a terminal may have it.

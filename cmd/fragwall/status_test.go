@@ -18,7 +18,7 @@ import (
 
 // exampleReport is a report, and one of two seconds later.
 func exampleReport() (before, now *status.Report) {
-	port, gone := uint16(53), false
+	port, gone, id, limited := uint16(53), false, uint32(0xabc), uint64(12)
 	of := func(seconds uint64) *status.Report {
 		missed := 1500 * seconds
 		return &status.Report{
@@ -34,13 +34,15 @@ func exampleReport() (before, now *status.Report) {
 			EventsTold: 2, EventsSuppressed: 1234,
 			Events: []events.Event{
 				{Time: time.Unix(1000, 0), Kind: "drop", From: "inside", VLANs: []uint16{10}, Protocol: "udp", Src: "2001:db8::1", SrcPort: &port,
-					Dst: "2001:db8::2", DstPort: &port, Fragments: 3, Bytes: 4150, Action: "drop", Reason: "policy_default"},
+					Dst: "2001:db8::2", DstPort: &port, Fragments: 3, Identification: &id, Missing: []string{"1448-2895", "4344-"}, Bytes: 4150, Action: "drop", Reason: "fragment_timeout"},
 				{Time: time.Unix(999, 0), Kind: "match", From: "outside", Protocol: "icmp", Src: "192.0.2.1", Dst: "192.0.2.2",
 					ICMPType: new(uint8), ICMPCode: new(uint8), Bytes: 98, Action: "accept", Rule: "no \x1b[2J"},
 				{Time: time.Unix(998, 0), Kind: "drop", From: "inside", Bytes: 2, Action: "drop", Reason: "ethernet_\x1b[2J"},
+				{Time: time.Unix(997, 0), Kind: "drop", From: "inside", Protocol: "icmpv6", Src: "fe80::1", Dst: "ff02::16", ICMPType: new(uint8), ICMPCode: new(uint8),
+					Bytes: 90, Action: "drop", Reason: "policy_default", OverLimit: "dns", Background: "mld"},
 			},
 			Rules: []status.Rule{
-				{Name: "dns", Action: "accept", Datagrams: 10 * seconds, Bytes: 12345678},
+				{Name: "dns", Action: "accept", Datagrams: 10 * seconds, Bytes: 12345678, OverLimit: &limited},
 				{Name: "no \x1b[2J", Action: "drop"},
 			},
 		}

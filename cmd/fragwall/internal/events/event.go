@@ -28,19 +28,32 @@ type Event struct {
 	ICMPType  *uint8    `json:"icmp_type,omitempty"`
 	ICMPCode  *uint8    `json:"icmp_code,omitempty"`
 	Fragments int       `json:"fragments"` // 0: a whole packet
-	Bytes     int       `json:"bytes"`     // of all frames
-	Action    string    `json:"action"`
-	Reason    string    `json:"reason,omitempty"`
-	Rule      string    `json:"rule,omitempty"`
-	// Suppressed is how many of the kind there were since the last that was told.
+	// Identification is that of fragments; Offset, in bytes, and MoreFragments
+	// are of one that was decided on by itself.
+	Identification *uint32 `json:"identification,omitempty"`
+	Offset         *int    `json:"offset,omitempty"`
+	MoreFragments  *bool   `json:"more_fragments,omitempty"`
+	// Missing is which bytes of an incomplete datagram did not come, such as
+	// "1448-2895", or "2896-" where its end is not known.
+	Missing   []string `json:"missing,omitempty"`
+	Bytes     int      `json:"bytes"` // of all frames
+	Action    string   `json:"action"`
+	Reason    string   `json:"reason,omitempty"`
+	Rule      string   `json:"rule,omitempty"`
+	OverLimit string   `json:"over_limit,omitempty"` // the rule that matched beyond its limit
+	// Background is the protocol of what every host sends by itself to all others
+	// on its link, such as "mld" or "mdns".
+	Background string `json:"background,omitempty"`
+	// Suppressed is how many of the same kind, reason, rule and background there
+	// were since the last that was told.
 	Suppressed uint64 `json:"suppressed,omitempty"`
 }
 
 // newEvent copies what an event tells of a decision.
-func newEvent(kind kind, d *wire.Decision, at time.Time) Event {
+func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event {
 	p := d.Parsed()
 	e := Event{
-		Time: at, Kind: kindNames[kind], From: d.From.String(),
+		Time: at, Kind: kindNames[kind], From: d.From.String(), Background: backgroundNames[back],
 		Fragments: d.Fragments, Bytes: d.Bytes(), Action: d.Verdict.Action.String(),
 	}
 	vlans := p.VLANs()
@@ -70,7 +83,43 @@ func newEvent(kind kind, d *wire.Decision, at time.Time) Event {
 	if d.Verdict.Rule != nil {
 		e.Rule = d.Verdict.Rule.Name
 	}
+	if d.Verdict.OverLimit != nil {
+		e.OverLimit = d.Verdict.OverLimit.Name
+	}
+	e.addFragment(d)
 	return e
+}
+
+// mostMissing is how many ranges of missing bytes an event has.
+const mostMissing = 16
+
+// addFragment tells what fragments say of themselves, and what of their
+// datagram is missing.
+func (e *Event) addFragment(d *wire.Decision) {
+	f := d.Fragment()
+	if !f.Present {
+		return
+	}
+	e.Identification = &f.ID
+	if d.Fragments == 1 {
+		e.Offset, e.MoreFragments = &f.Offset, &f.More
+	}
+	switch d.Verdict.Reason {
+	case packet.FragmentTimeout, packet.FragmentEvicted, packet.FragmentSuperseded, packet.FragmentShutdown:
+	default:
+		return
+	}
+	for i, gap := range d.Missing() {
+		switch {
+		case i == mostMissing:
+			e.Missing = append(e.Missing, "and more")
+			return
+		case gap.End == 0:
+			e.Missing = append(e.Missing, fmt.Sprintf("%d-", gap.Start))
+		default:
+			e.Missing = append(e.Missing, fmt.Sprintf("%d-%d", gap.Start, gap.End-1))
+		}
+	}
 }
 
 // log writes the event as a record of its time.
@@ -80,11 +129,7 @@ func (e *Event) log(to slog.Handler) error {
 	if len(e.VLANs) > 0 {
 		r.AddAttrs(slog.Any("vlans", e.VLANs))
 	}
-	text := func(key, value string) {
-		if value != "" {
-			r.AddAttrs(slog.String(key, value))
-		}
-	}
+	text := func(key, value string) { addText(&r, key, value) }
 	text("protocol", e.Protocol)
 	text("src", e.Src)
 	addNumber(&r, "sport", e.SrcPort)
@@ -92,16 +137,45 @@ func (e *Event) log(to slog.Handler) error {
 	addNumber(&r, "dport", e.DstPort)
 	addNumber(&r, "icmp_type", e.ICMPType)
 	addNumber(&r, "icmp_code", e.ICMPCode)
-	r.AddAttrs(slog.Int("fragments", e.Fragments), slog.Int("bytes", e.Bytes), slog.String("action", e.Action))
+	r.AddAttrs(slog.Int("fragments", e.Fragments))
+	addNumber(&r, "identification", e.Identification)
+	addNumber(&r, "offset", e.Offset)
+	if e.MoreFragments != nil {
+		r.AddAttrs(slog.Bool("more_fragments", *e.MoreFragments))
+	}
+	if len(e.Missing) > 0 {
+		r.AddAttrs(slog.Any("missing", e.Missing))
+	}
+	r.AddAttrs(slog.Int("bytes", e.Bytes), slog.String("action", e.Action))
 	text("reason", e.Reason)
 	text("rule", e.Rule)
+	text("over_limit", e.OverLimit)
+	text("background", e.Background)
 	if e.Suppressed > 0 {
 		r.AddAttrs(slog.Uint64("suppressed", e.Suppressed))
 	}
 	return to.Handle(context.Background(), r)
 }
 
-func addNumber[T uint8 | uint16](r *slog.Record, key string, value *T) {
+// logCount writes how many events of the same kind, reason, rule and background
+// were suppressed.
+func (e *Event) logCount(to slog.Handler) error {
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, "suppressed", 0)
+	r.AddAttrs(slog.String("kind", e.Kind))
+	addText(&r, "reason", e.Reason)
+	addText(&r, "rule", e.Rule)
+	addText(&r, "background", e.Background)
+	r.AddAttrs(slog.Uint64("suppressed", e.Suppressed))
+	return to.Handle(context.Background(), r)
+}
+
+func addText(r *slog.Record, key, value string) {
+	if value != "" {
+		r.AddAttrs(slog.String(key, value))
+	}
+}
+
+func addNumber[T uint8 | uint16 | uint32 | int](r *slog.Record, key string, value *T) {
 	if value != nil {
 		r.AddAttrs(slog.Int(key, int(*value)))
 	}

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"fragwall/filter"
+	"fragwall/packet"
 	"fragwall/wire"
 )
 
-// MatchRate limits the events of rules with log = true, over all rules: more
-// than a person reads, less than a disk notices.
+// MatchRate limits the events of each rule with log = true: more than a person
+// reads, less than a disk notices.
 var MatchRate = filter.Rate{Count: 10, Per: time.Second}
 
 const (
@@ -42,7 +43,7 @@ var kindNames = [kinds]string{drop: "drop", match: "match"}
 // Recorder is a [wire.Observer] that tells the log of some decisions.
 type Recorder struct {
 	log     slog.Handler
-	budgets [kinds]budget
+	budgets [kinds]*budgets
 	queue   chan queued
 
 	told, failed atomic.Uint64 // of all kinds
@@ -54,55 +55,22 @@ type Recorder struct {
 
 // queued is an event on its way to the log, or only a count of suppressed ones.
 type queued struct {
-	Event      // none where Kind is ""
-	kind       kind
-	suppressed uint64 // of the kind, before it
-}
-
-// budget is how many events of a kind may still be told in this while.
-type budget struct {
-	left       atomic.Int64
-	suppressed atomic.Uint64 // since the start
-	reported   atomic.Uint64 // of those; the goroutine that writes sets it
-	rate       atomic.Pointer[filter.Rate]
-	renewed    chan struct{} // the rate was changed
+	Event      // of a count only what the subject says
+	count      bool
+	budget     *budget
+	suppressed uint64 // by the budget, before it
 }
 
 // NewRecorder returns a recorder that tells of drops at a rate, see
 // [rules.Log].
 func NewRecorder(log slog.Handler, drops filter.Rate) *Recorder {
 	r := &Recorder{log: log, queue: make(chan queued, queueLength)}
-	for k := drop; k < kinds; k++ {
-		r.budgets[k].renewed = make(chan struct{}, 1)
-	}
-	r.budgets[match].set(MatchRate)
-	r.budgets[drop].set(drops)
+	r.budgets[match], r.budgets[drop] = newBudgets(MatchRate), newBudgets(drops)
 	return r
 }
 
 // SetDrops changes the rate of events of drops.
 func (r *Recorder) SetDrops(rate filter.Rate) { r.budgets[drop].set(rate) }
-
-// set changes the rate. What is left of the while goes by the new one.
-func (b *budget) set(rate filter.Rate) {
-	if old := b.rate.Swap(&rate); old != nil && *old == rate {
-		return
-	}
-	b.left.Store(int64(rate.Count))
-	select {
-	case b.renewed <- struct{}{}:
-	default:
-	}
-}
-
-// take takes one from the budget, or counts one as suppressed.
-func (b *budget) take() bool {
-	if b.left.Load() > 0 && b.left.Add(-1) >= 0 {
-		return true
-	}
-	b.suppressed.Add(1)
-	return false
-}
 
 // kindOf returns what kind of event a verdict makes.
 func kindOf(v filter.Verdict) kind {
@@ -117,24 +85,27 @@ func kindOf(v filter.Verdict) kind {
 
 // Wants implements [wire.Observer]: the answer is yes as often as the budgets
 // allow.
-func (r *Recorder) Wants(v filter.Verdict) bool {
+func (r *Recorder) Wants(v filter.Verdict, p *packet.Parsed) bool {
 	k := kindOf(v)
 	if k == none {
 		return false
 	}
-	if r.budgets[k].rate.Load().Count == 0 {
+	b := r.budgets[k]
+	if b.rate.Load().Count == 0 {
 		return false // and nothing is suppressed that nobody asked for
 	}
-	return r.budgets[k].take()
+	return b.of(subjectOf(v, p)).take()
 }
 
 // Decided implements [wire.Observer].
 func (r *Recorder) Decided(d *wire.Decision) {
 	k := kindOf(d.Verdict)
+	s := subjectOf(d.Verdict, d.Parsed())
+	b := r.budgets[k].of(s)
 	select {
-	case r.queue <- queued{newEvent(k, d, time.Now()), k, r.budgets[k].suppressed.Load()}:
+	case r.queue <- queued{Event: newEvent(k, s.background, d, time.Now()), budget: b, suppressed: b.suppressed.Load()}:
 	default:
-		r.budgets[k].suppressed.Add(1)
+		b.suppressed.Add(1)
 	}
 }
 
@@ -143,7 +114,7 @@ func (r *Recorder) Decided(d *wire.Decision) {
 func (r *Recorder) Run(ctx context.Context) {
 	var renewing sync.WaitGroup
 	for k := drop; k < kinds; k++ {
-		renewing.Go(func() { r.renew(ctx, k) })
+		renewing.Go(func() { r.budgets[k].run(ctx.Done(), r.counter(k, r.enqueue)) })
 	}
 	defer renewing.Wait()
 	for ctx.Err() == nil {
@@ -157,40 +128,31 @@ func (r *Recorder) Run(ctx context.Context) {
 		switch q := <-r.queue; {
 		case time.Since(begun) < lastPatience:
 			r.write(q)
-		case q.Kind != "":
-			r.budgets[q.kind].suppressed.Add(1)
+		case !q.count:
+			q.budget.suppressed.Add(1)
 		}
 	}
 	for k := drop; k < kinds; k++ {
-		r.write(queued{kind: k, suppressed: r.budgets[k].suppressed.Load()})
+		r.budgets[k].each(r.counter(k, r.write))
 	}
 }
 
-// renew fills the budget of a kind once in each of the rate's whiles, until ctx
-// is done. Where a while went by without an event to say how many were
-// suppressed before, as at the end of a flood, it has that said by itself.
-func (r *Recorder) renew(ctx context.Context, k kind) {
-	b := &r.budgets[k]
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		rate := b.rate.Load()
-		if rate.Count > 0 {
-			ticker.Reset(rate.Per)
+// counter returns what gives the count of a budget's suppressed events to tell.
+func (r *Recorder) counter(k kind, tell func(queued)) func(*budget, *subject) {
+	return func(b *budget, s *subject) {
+		e := Event{Kind: kindNames[k], Rule: s.rule, Background: backgroundNames[s.background]}
+		if s.reason != packet.Passed {
+			e.Reason = s.reason.String()
 		}
-		select {
-		case <-ticker.C:
-			idle := b.left.Swap(int64(rate.Count)) == int64(rate.Count)
-			if n := b.suppressed.Load(); idle && n > b.reported.Load() {
-				select {
-				case r.queue <- queued{kind: k, suppressed: n}:
-				default: // the log is slow: later
-				}
-			}
-		case <-b.renewed:
-		case <-ctx.Done():
-			return
-		}
+		tell(queued{Event: e, count: true, budget: b, suppressed: b.suppressed.Load()})
+	}
+}
+
+// enqueue has an event written, unless the log is slow.
+func (r *Recorder) enqueue(q queued) {
+	select {
+	case r.queue <- q:
+	default:
 	}
 }
 
@@ -198,16 +160,13 @@ func (r *Recorder) renew(ctx context.Context, k kind) {
 // take, as where its disk is full, is told to those who look at the status all
 // the same.
 func (r *Recorder) write(q queued) {
-	b := &r.budgets[q.kind]
-	if reported := b.reported.Load(); q.suppressed > reported { // two may have come out of turn
+	if reported := q.budget.reported.Load(); q.suppressed > reported { // two may have come out of turn
 		q.Suppressed = q.suppressed - reported
-		b.reported.Store(q.suppressed)
+		q.budget.reported.Store(q.suppressed)
 	}
-	if q.Kind == "" {
+	if q.count {
 		if q.Suppressed > 0 && r.log.Enabled(context.Background(), slog.LevelInfo) {
-			count := slog.NewRecord(time.Now(), slog.LevelInfo, "suppressed", 0)
-			count.AddAttrs(slog.String("kind", kindNames[q.kind]), slog.Uint64("suppressed", q.Suppressed))
-			_ = r.log.Handle(context.Background(), count) // the status has the count, too
+			_ = q.logCount(r.log) // the status has the count, too
 		}
 		return
 	}
@@ -238,7 +197,7 @@ func (r *Recorder) Last() []Event {
 func (r *Recorder) Counts() (told, suppressed uint64) {
 	suppressed = r.failed.Load()
 	for k := drop; k < kinds; k++ {
-		suppressed += r.budgets[k].suppressed.Load()
+		suppressed += r.budgets[k].suppressed()
 	}
 	return r.told.Load(), suppressed
 }

@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,6 +19,7 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/rules"
+	"fragwall/stack"
 	"fragwall/tun"
 	"fragwall/wire"
 )
@@ -120,13 +123,13 @@ func TestSuppressedAreTold(t *testing.T) {
 		flood(25)
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
-		if n := strings.Count(log.String(), `"suppressed"`); n != 2 || !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","suppressed":15}`+"\n") {
+		if n := strings.Count(log.String(), `"suppressed"`); n != 2 || !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","reason":"policy_default","suppressed":15}`+"\n") {
 			t.Error(log.String())
 		}
 		flood(13)
 		cancel()
 		<-ended
-		if !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","suppressed":3}`+"\n") {
+		if !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","reason":"policy_default","suppressed":3}`+"\n") {
 			t.Error(log.String())
 		}
 		if told, suppressed := r.Counts(); told != 20 || suppressed != 18 {
@@ -203,7 +206,7 @@ func TestSlowEnd(t *testing.T) {
 		if told == 0 || told+suppressed != 100 {
 			t.Errorf("told %d, suppressed %d", told, suppressed)
 		}
-		if want := fmt.Sprintf(`"msg":"suppressed","kind":"drop","suppressed":%d}`+"\n", suppressed); !strings.HasSuffix(log.String(), want) {
+		if want := fmt.Sprintf(`"msg":"suppressed","kind":"drop","reason":"policy_default","suppressed":%d}`+"\n", suppressed); !strings.HasSuffix(log.String(), want) {
 			t.Errorf("%s does not end with %s", &log, want)
 		}
 	})
@@ -227,10 +230,10 @@ func TestEvents(t *testing.T) {
 		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"icmp", ping.Frame(), &filter.Policy{Default: filter.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
-		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
-		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
+		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
+		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
 		{"match", denied(), loud, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"loud"}`},
-		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","protocol":"0x88cc","fragments":0,"bytes":54,"action":"drop","reason":"policy_non_ip"}`},
+		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","protocol":"0x88cc","fragments":0,"bytes":54,"action":"drop","reason":"policy_non_ip","background":"lldp"}`},
 		{"no frame", []byte{1, 2}, &filter.Policy{}, `"msg":"drop","from":"inside","fragments":0,"bytes":2,"action":"drop","reason":"ethernet_truncated"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -247,6 +250,139 @@ func TestEvents(t *testing.T) {
 				t.Errorf("%s, %v", last, err)
 			}
 		})
+	}
+}
+
+// TestBudgets has a flood of one kind hide nothing of another.
+func TestBudgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder(slog.DiscardHandler, tenASecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		port := func(n uint16) filter.Set[uint16] { return filter.NewSet(filter.Range[uint16]{Lo: n, Hi: n}) }
+		s := watched(t, r, &filter.Policy{Rules: []filter.Rule{
+			{Name: "noisy", DstPorts: port(1)}, {Name: "rare", DstPorts: port(2)},
+			{Name: "few", DstPorts: port(3), Action: filter.Accept, Limit: filter.Rate{Count: 1, Per: time.Minute}},
+		}})
+		to := func(port uint16) []byte {
+			return packettest.UDP(client, netip.AddrPortFrom(server.Addr(), port), nil).Frame()
+		}
+		query := packettest.UDP(client, netip.MustParseAddrPort("224.0.0.251:5353"), nil).Frame()
+		for range 1000 {
+			send(s, to(1), to(9), query)
+		}
+		send(s, to(2), to(3), to(3), []byte{1})
+		synctest.Wait()
+		got := map[string]int{}
+		for _, e := range r.Last() {
+			got[e.Reason+" "+e.Rule+" "+e.OverLimit+" "+e.Background]++
+		}
+		want := map[string]int{
+			"policy_rule noisy  ": 10, "policy_default   ": 10, "policy_default   mdns": 1,
+			"policy_rule rare  ": 1, "policy_default  few ": 1, "ethernet_truncated   ": 1,
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%v", got)
+		}
+		if told, suppressed := r.Counts(); told != 24 || suppressed != 990+990+999 {
+			t.Errorf("told %d, suppressed %d", told, suppressed)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// TestBudgetsAreBounded has more rules with events than there are budgets, which
+// share what a few may take.
+func TestBudgetsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := NewRecorder(slog.DiscardHandler, tenASecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() { r.Run(ctx); close(ended) }()
+		p := &filter.Policy{}
+		for i := range 2 * slots {
+			port := uint16(i + 1)
+			p.Rules = append(p.Rules, filter.Rule{Name: fmt.Sprint(i), DstPorts: filter.NewSet(filter.Range[uint16]{Lo: port, Hi: port})})
+		}
+		s := watched(t, r, p)
+		flood := func() (told uint64) {
+			before, _ := r.Counts()
+			for i := range p.Rules {
+				frame := packettest.UDP(client, netip.AddrPortFrom(server.Addr(), uint16(i+1)), nil).Frame()
+				for range 20 {
+					send(s, frame)
+				}
+				synctest.Wait()
+			}
+			after, _ := r.Counts()
+			return after - before
+		}
+		if n := flood(); n > 10*(slots+1) {
+			t.Errorf("%d told", n)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if n := flood(); n > slots+1 {
+			t.Errorf("%d told in the second after that", n)
+		}
+		before, _ := r.Counts()
+		time.Sleep(2 * idleWhiles * time.Second)
+		synctest.Wait()
+		send(s, denied(), denied())
+		synctest.Wait()
+		after, _ := r.Counts()
+		if after-before != 2 {
+			t.Errorf("%d told when all were idle again", after-before)
+		}
+		used := 0
+		r.budgets[drop].each(func(*budget, *subject) { used++ })
+		if used != 2 { // and the one of all others
+			t.Errorf("%d budgets in use", used)
+		}
+		cancel()
+		<-ended
+	})
+}
+
+// TestTimeoutSaysWhatIsMissing has datagrams wait in vain.
+func TestTimeoutSaysWhatIsMissing(t *testing.T) {
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		for name, tt := range map[string]struct {
+			send []int
+			want string
+		}{
+			"the middle":    {[]int{2, 0, 4}, `"fragments":3,"identification":7,"missing":["1000-1999","3000-3999"],`},
+			"the end":       {[]int{1, 0}, `"fragments":2,"identification":7,"missing":["2000-"],`},
+			"all but one":   {[]int{1}, `"fragments":1,"identification":7,"offset":1000,"more_fragments":true,"missing":["0-999","2000-"],`},
+			"the beginning": {[]int{4, 3}, `"fragments":2,"identification":7,"missing":["0-2999"],`},
+		} {
+			if mode == packet.ModeValidate && slices.Contains(tt.send, 0) {
+				continue // what follows the first does not wait
+			}
+			t.Run(mode.String()+" "+name, func(t *testing.T) {
+				var log bytes.Buffer
+				r := NewRecorder(NewHandler(&log, "json", slog.LevelInfo), tenASecond)
+				end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+				s := wire.NewStepper(wire.Config{Ends: [packet.Sides]wire.End{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
+					Fragments: stack.Options{TimeoutIPv4: time.Second, TimeoutIPv6: time.Second, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 64}})
+				d := packettest.UDP(client6, server6, packettest.Body(4500-8))
+				d.ID = 7
+				frames := d.Fragments(1000)
+				for _, i := range tt.send {
+					s.Forward(packet.Inside, tun.Frame{Data: frames[i]}, time.Unix(1, 0))
+				}
+				s.Forward(packet.Inside, tun.Frame{Data: denied()}, time.Unix(3, 0))
+				ctx, cancel := context.WithCancel(t.Context())
+				cancel()
+				r.Run(ctx)
+				s.Close()
+				if !strings.Contains(log.String(), tt.want) || !strings.Contains(log.String(), `"reason":"fragment_timeout"`) {
+					t.Errorf("got\n%s\nwant\n%s", &log, tt.want)
+				}
+			})
+		}
 	}
 }
 

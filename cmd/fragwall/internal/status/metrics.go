@@ -37,6 +37,7 @@ var (
 
 	ruleDatagrams = describe("rule_datagrams_total", "Datagrams that the rule decided on, those of its flows included.", "rule")
 	ruleBytes     = describe("rule_bytes_total", "Bytes of the IP packets that the rule decided on.", "rule")
+	ruleOverLimit = describe("rule_over_limit_datagrams_total", "Datagrams that matched the rule beyond its limit, so that other rules decided on them; no series where the rule has no limit.", "rule")
 	flows         = describe("flows", "Flows that the stateful policy knows.")
 	flowsLimit    = describe("flows_limit", "As many flows may be known; 0 where the policy is stateless.")
 
@@ -95,6 +96,9 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 		n, name := table.Count(i), table.Policy().Rules[i].Name
 		m.counter(ruleDatagrams, n.Datagrams, name)
 		m.counter(ruleBytes, n.Bytes, name)
+		if table.Policy().Rules[i].Limit != (filter.Rate{}) {
+			m.counter(ruleOverLimit, n.OverLimit, name)
+		}
 	}
 	told, suppressed := c.Events.Counts()
 	m.counter(eventCount, told, "told")

@@ -103,6 +103,9 @@ type Rule struct {
 	Action    string `json:"action"`
 	Datagrams uint64 `json:"datagrams"`
 	Bytes     uint64 `json:"bytes"`
+	// OverLimit are datagrams that matched beyond the rule's limit, on which
+	// other rules decided; nil where the rule has no limit.
+	OverLimit *uint64 `json:"over_limit_datagrams,omitempty"`
 }
 
 // Report reads everything.
@@ -139,6 +142,9 @@ func (s *Source) Report(now time.Time) *Report {
 	for i := range rules {
 		n := table.Count(i)
 		r.Rules[i] = Rule{Name: rules[i].Name, Line: rules[i].Line, Action: rules[i].Action.String(), Datagrams: n.Datagrams, Bytes: n.Bytes}
+		if rules[i].Limit != (filter.Rate{}) {
+			r.Rules[i].OverLimit = &n.OverLimit
+		}
 	}
 	r.EventsTold, r.EventsSuppressed = s.Events.Counts()
 	return r

@@ -49,6 +49,7 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 	policy := &filter.Policy{Rules: []filter.Rule{
 		{Name: "dns", Line: 7, Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})},
 		{Name: "others", Line: 9, Action: filter.Drop},
+		{Name: "few", Line: 12, Action: filter.Accept, Limit: filter.Rate{Count: 1, Per: time.Second}},
 	}}
 	s := wire.NewStepper(wire.Config{
 		Ends:   [packet.Sides]wire.End{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
@@ -116,6 +117,7 @@ func TestMetrics(t *testing.T) {
 		`fragwall_waiting_bytes_limit 1.048576e+06`,
 		`fragwall_rule_datagrams_total{rule="dns"} 1`,
 		`fragwall_rule_bytes_total{rule="dns"} 28`,
+		`fragwall_rule_over_limit_datagrams_total{rule="few"} 0`,
 		`fragwall_flows 0`,
 		`fragwall_policy_generation 3`,
 		`fragwall_policy_time_seconds 200`,
@@ -189,7 +191,7 @@ func TestReport(t *testing.T) {
 	if missed := r.Sides["outside"].Missed; missed != nil {
 		t.Errorf("%d missed by a side whose device is gone", *missed)
 	}
-	if len(r.Rules) != 2 || r.Rules[0] != (Rule{"dns", 7, "accept", 1, 28}) {
+	if len(r.Rules) != 3 || r.Rules[0] != (Rule{"dns", 7, "accept", 1, 28, nil}) || r.Rules[2].OverLimit == nil {
 		t.Errorf("%+v", r.Rules)
 	}
 	if f := r.Fragments; f.Mode != "reassemble" || f.Datagrams != 1 || f.Bytes == 0 || f.BytesLimit != 1<<20 {
