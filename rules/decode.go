@@ -11,21 +11,21 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// decode returns the values of a text, or reports the one mistake at which
-// the decoder stopped.
-func (r *report) decode(text string) map[string]any {
+// read returns the values of a text whose first line has the given number, or
+// the one mistake at which the decoder stopped.
+func read(text string, line int) (map[string]any, *Mistake) {
 	values, err := decode(text)
 	var syntax toml.ParseError
 	switch {
 	case errors.As(err, &syntax):
 		lines := strings.Count(strings.TrimSuffix(text, "\n"), "\n") + 1
-		r.mistake(min(max(1, syntax.Position.Line), lines), "%s", explain(syntax.Message))
+		return nil, &Mistake{Line: line - 1 + min(max(1, syntax.Position.Line), lines), Text: explain(syntax.Message)}
 	case err != nil:
-		r.mistake(1, "%s", explain(err.Error()))
+		return nil, &Mistake{Line: line, Text: explain(err.Error())}
 	case !utf8.ValidString(text): // which begins with a mark that the decoder steps over
-		r.mistake(1, "not valid TOML: a byte order mark of UTF-16; save the file as UTF-8")
+		return nil, &Mistake{Line: 1, Text: "not valid TOML: a byte order mark of UTF-16; save the file as UTF-8"}
 	}
-	return values
+	return values, nil
 }
 
 // errMalformed is of a text at which the decoder panicked, as it does for

@@ -3,11 +3,13 @@ package rules
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 )
 
-// Errors is every mistake of a file, by line. It holds at least one.
+// Errors is the mistakes of a file, by line: the first 20 of each file, and how
+// many more there are. It holds at least one.
 type Errors struct {
 	File     string
 	Mistakes []Mistake
@@ -33,40 +35,113 @@ func (e *Errors) Error() string {
 // Unwrap returns what the system said of files that could not be read.
 func (e *Errors) Unwrap() []error { return e.causes }
 
+// maxMistakes is how many mistakes of each file are told, the first ones.
+const maxMistakes = 20
+
 // report gathers what there is to say about a file while it is read.
 type report struct {
 	file     string
-	files    []string // that it names
-	mistakes []Mistake
-	causes   []error // see [Errors.Unwrap]
+	files    []string          // that it names
+	mistakes map[string]*tally // by file; "" for the configuration itself
+	causes   []error           // see [Errors.Unwrap]
 	notes    []Note
+	syntax   *Mistake // the only mistake of a file that is not TOML
 }
 
+// tally is the mistakes of a file: the first ones, by line, those of one line
+// in the order in which they were found.
+type tally struct {
+	first []finding
+	more  int // behind them
+	next  int // line of the first of those
+}
+
+// finding is a mistake whose text is yet to be made, as few of many are.
+type finding struct {
+	line   int
+	format string
+	args   []any
+}
+
+func (t *tally) add(f finding) {
+	at, _ := slices.BinarySearchFunc(t.first, f.line+1, func(f finding, line int) int { return cmp.Compare(f.line, line) })
+	if t.first = slices.Insert(t.first, at, f); len(t.first) <= maxMistakes {
+		return
+	}
+	if last := t.first[maxMistakes].line; t.more == 0 || last < t.next {
+		t.next = last
+	}
+	t.more++
+	t.first = t.first[:maxMistakes]
+}
+
+// told returns the mistakes of a file as they are told.
+func (t *tally) told(file string) []Mistake {
+	mistakes := make([]Mistake, 0, len(t.first)+1)
+	for _, f := range t.first {
+		mistakes = append(mistakes, Mistake{File: file, Line: f.line, Text: fmt.Sprintf(f.format, f.args...)})
+	}
+	switch {
+	case t.more == 1:
+		mistakes = append(mistakes, Mistake{File: file, Line: t.next, Text: "1 more mistake is here"})
+	case t.more > 1:
+		mistakes = append(mistakes, Mistake{File: file, Line: t.next, Text: fmt.Sprintf("%d more mistakes from here on", t.more)})
+	}
+	return mistakes
+}
+
+// mistake reports a mistake in the configuration. Arguments that are lazy say
+// what they do only if the mistake is told.
 func (r *report) mistake(line int, format string, args ...any) {
-	r.mistakes = append(r.mistakes, Mistake{Line: line, Text: fmt.Sprintf(format, args...)})
+	r.elsewhere("", line, format, args...)
+}
+
+// elsewhere reports a mistake in a file that the configuration names.
+func (r *report) elsewhere(file string, line int, format string, args ...any) {
+	if r.mistakes == nil {
+		r.mistakes = make(map[string]*tally)
+	}
+	if r.mistakes[file] == nil {
+		r.mistakes[file] = &tally{}
+	}
+	r.mistakes[file].add(finding{line: line, format: format, args: args})
+}
+
+// only reports what makes a text no TOML, so that all else that was found in
+// it means nothing.
+func (r *report) only(m *Mistake) {
+	if r.syntax == nil {
+		r.syntax = m
+	}
 }
 
 func (r *report) note(line int, format string, args ...any) {
 	r.notes = append(r.notes, Note{File: r.file, Line: line, Text: fmt.Sprintf(format, args...)})
 }
 
-// elsewhere reports a mistake in a file that the configuration names.
-func (r *report) elsewhere(file string, line int, format string, args ...any) {
-	r.mistakes = append(r.mistakes, Mistake{File: file, Line: line, Text: fmt.Sprintf(format, args...)})
-}
-
 // err returns the mistakes by line, those of other files by file behind them,
-// or nil if there are none. Those of one line stay in the order in which they
-// were found.
+// or nil if there are none.
 func (r *report) err() error {
-	if len(r.mistakes) == 0 {
+	switch {
+	case r.syntax != nil:
+		return &Errors{File: r.file, Mistakes: []Mistake{*r.syntax}}
+	case len(r.mistakes) == 0:
 		return nil
 	}
-	slices.SortStableFunc(r.mistakes, func(a, b Mistake) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
-	})
-	return &Errors{File: r.file, Mistakes: r.mistakes, causes: r.causes}
+	e := &Errors{File: r.file, causes: r.causes}
+	for _, file := range slices.Sorted(maps.Keys(r.mistakes)) {
+		e.Mistakes = append(e.Mistakes, r.mistakes[file].told(file)...)
+	}
+	return e
 }
+
+// lazy is a text that is made when it is told.
+type lazy func() string
+
+func (l lazy) String() string { return l() }
+
+// Error makes a lazy text an error.
+func (l lazy) Error() string { return l() }
 
 // sortedNotes returns the notes by line.
 func (r *report) sortedNotes() []Note {

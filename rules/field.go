@@ -71,7 +71,7 @@ func (f field) set() bool { return f.value != nil }
 
 // fail reports a mistake about the field, at its line.
 func (f field) fail(format string, args ...any) {
-	f.report.mistake(f.place.line, "%s: %s", f.name, fmt.Sprintf(format, args...))
+	f.report.mistake(f.place.line, "%s: "+format, append([]any{f.name}, args...)...)
 }
 
 // note remarks on the field, at its line.

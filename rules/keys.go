@@ -38,6 +38,7 @@ func checkNames(root table) {
 		case slices.Contains(top, name):
 		case !known:
 			root.unknown(toml.Key{name}, value, root.place.key(name))
+		case name == "rule": // readRules looks at each
 		case name != "sets":
 			for _, t := range root.tables(name) {
 				t.checkKeys(name, keys)
@@ -74,14 +75,16 @@ func (t table) unknown(key toml.Key, value any, at *place) {
 }
 
 // didYouMean suggests what an unknown key may stand for.
-func didYouMean(key toml.Key) string {
-	if leaf := key[len(key)-1]; len(key) > 1 && slices.Contains(top, leaf) {
-		return "; move it above the first table"
+func didYouMean(key toml.Key) lazy {
+	return func() string {
+		if leaf := key[len(key)-1]; len(key) > 1 && slices.Contains(top, leaf) {
+			return "; move it above the first table"
+		}
+		if s := suggest(key); s != "" {
+			return "; did you mean " + quote(s) + "?"
+		}
+		return "; remove it"
 	}
-	if s := suggest(key); s != "" {
-		return "; did you mean " + quote(s) + "?"
-	}
-	return "; remove it"
 }
 
 // synonyms are what a rule's keys are called by nftables, by iptables, and by

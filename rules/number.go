@@ -89,19 +89,23 @@ func (s scale) check(n int64) error {
 
 // unreadable says what a text that is no number may have been meant to be.
 func (s scale) unreadable(text string) error {
+	return lazy(func() string { return s.explain(text) })
+}
+
+func (s scale) explain(text string) string {
 	mended := strings.ReplaceAll(strings.Join(strings.Fields(text), ""), ":", "-")
 	if mended != text {
 		if _, err := s.parseText(mended); err == nil {
-			return fmt.Errorf("%s is not %s; did you mean %q?", quote(text), s.noun, mended)
+			return fmt.Sprintf("%s is not %s; did you mean %q?", quote(text), s.noun, mended)
 		}
 	}
 	if _, ok := s.foreign[text]; ok {
-		return fmt.Errorf("%q is not %s, but %s; change the type or the protocol", text, s.noun, s.foreignNoun)
+		return fmt.Sprintf("%q is not %s, but %s; change the type or the protocol", text, s.noun, s.foreignNoun)
 	}
 	if best := nearest(text, slices.Sorted(maps.Keys(s.names))); best != "" {
-		return fmt.Errorf("%s is not %s; did you mean %q?", quote(text), s.noun, best)
+		return fmt.Sprintf("%s is not %s; did you mean %q?", quote(text), s.noun, best)
 	}
-	return fmt.Errorf("%s is not %s; want one such as %s", quote(text), s.noun, s.example)
+	return fmt.Sprintf("%s is not %s; want one such as %s", quote(text), s.noun, s.example)
 }
 
 // parseDecimal returns a number in decimal digits; what is beyond an int64 is

@@ -21,13 +21,7 @@ func Load(path string) (*Config, error) {
 // The error is [*Errors].
 func Parse(name string, text []byte) (*Config, error) {
 	r := &report{file: name}
-	root := table{report: r, values: r.decode(string(text))}
-	if err := r.err(); err != nil {
-		return nil, err
-	}
-	root.place = locate(string(text))
-	checkNames(root)
-	c := config(root)
+	c := r.parse(string(text))
 	if err := r.err(); err != nil {
 		return nil, err
 	}
@@ -35,9 +29,40 @@ func Parse(name string, text []byte) (*Config, error) {
 	return c, nil
 }
 
+// parse reads a text. What it returns is valid only if no mistake was reported.
+func (r *report) parse(text string) *Config {
+	o, bounds := cut(text)
+	if bounds.broken() {
+		r.mistake(bounds.line, "%s", bounds.mistake)
+		return nil
+	}
+	values, syntax := read(o.frame, 1)
+	if syntax != nil {
+		r.only(o.first(syntax))
+		return nil
+	}
+	root := table{report: r, values: values, place: o.place}
+	checkNames(root)
+	return config(root, o.pieces)
+}
+
+// first returns the first of the mistakes at which the decoder stops: the
+// frame's, or that of a piece in front of it.
+func (o *outline) first(frame *Mistake) *Mistake {
+	for _, p := range o.pieces {
+		if p.line >= frame.Line {
+			break
+		}
+		if _, syntax := read(p.text, p.line); syntax != nil && syntax.Line <= frame.Line {
+			return syntax
+		}
+	}
+	return frame
+}
+
 // config reads the values of a file. What it returns is valid only if no
 // mistake was reported.
-func config(root table) *Config {
+func config(root table, pieces []piece) *Config {
 	inside := root.side(packet.Inside, "fw-in")
 	outside := root.side(packet.Outside, "fw-out")
 	checkDevices(inside, outside)
@@ -46,11 +71,8 @@ func config(root table) *Config {
 		root.field("on_exit").note("\"bypass\" joins the two nics, and there are none; it acts with a nic in [inside] and [outside]")
 	}
 	policy := readPolicy(root.table("policy"))
-	policy.Rules = readRules(root, readSets(root))
 	fragments := readFragments(root.table("fragments"))
-	if fragments.Mode == packet.ModeDrop {
-		root.noteFragmented()
-	}
+	policy.Rules = readRules(root, pieces, &ruleReader{sets: readSets(root), fragments: fragments.Mode})
 	return &Config{
 		File:      root.report.file,
 		Inside:    inside.Interface,
@@ -60,15 +82,6 @@ func config(root table) *Config {
 		Log:       readLog(root.table("log")),
 		Status:    readStatus(root.table("status")),
 		OnExit:    exit,
-	}
-}
-
-// noteFragmented remarks on rules about what is dropped before any rule.
-func (t table) noteFragmented() {
-	for _, rule := range t.tables("rule") {
-		if f := rule.field("fragmented"); f.value == true {
-			f.note("fragments.mode \"drop\" lets no fragment come to a rule, so this one never matches")
-		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -10,9 +11,43 @@ import (
 	"fragwall/packet"
 )
 
-// readRules reads every [[rule]], in order.
-func readRules(root table, sets sets) []filter.Rule {
-	f := root.field("rule")
+// ruleReader reads rules one after another.
+type ruleReader struct {
+	sets      sets
+	fragments packet.Mode
+	lines     map[string]int // of the rules, by their names
+	rules     []filter.Rule
+}
+
+// readRules reads every [[rule]], in order: those in the pieces, and what of
+// them is in the root.
+func readRules(root table, pieces []piece, r *ruleReader) []filter.Rule {
+	r.lines = make(map[string]int)
+	root.checkRules()
+	rest := root.tables("rule")
+	if len(pieces) == 0 {
+		r.read(rest)
+		return r.rules
+	}
+	for _, p := range pieces {
+		values, syntax := read(p.text, p.line)
+		if syntax != nil {
+			root.report.only(syntax)
+			return nil
+		}
+		tables := table{report: root.report, values: values, place: locate(p.text, p.line)}.tables("rule")
+		if p.last {
+			tables[len(tables)-1].adopt(rest[0])
+			rest = rest[1:]
+		}
+		r.read(tables)
+	}
+	return r.rules
+}
+
+// checkRules reports what is called rule and is no [[rule]].
+func (t table) checkRules() {
+	f := t.field("rule")
 	switch v := f.value.(type) {
 	case nil, []map[string]any:
 	case map[string]any:
@@ -27,26 +62,42 @@ func readRules(root table, sets sets) []filter.Rule {
 	default:
 		f.fail("%s; begin each rule with [[rule]]", f.kind())
 	}
-	tables := root.tables("rule")
-	rules := slices.Grow([]filter.Rule(nil), len(tables))
-	names := make(map[string]int, len(tables))
+}
+
+// adopt adds the tables in a rule that have headers of their own.
+func (t table) adopt(headed table) {
+	for key, value := range inOrder(headed.values) {
+		at := headed.place.key(key)
+		if _, taken := t.values[key]; taken {
+			t.report.only(&Mistake{Line: at.line, Text: fmt.Sprintf("%s is there twice; remove one", quote("rule."+key))})
+		}
+		t.values[key] = value
+		t.place.add(key, at.line)
+		t.place.keys[key] = at
+	}
+}
+
+// read reads rules.
+func (r *ruleReader) read(tables []table) {
+	r.rules = slices.Grow(r.rules, len(tables))
 	for _, t := range tables {
-		rules = append(rules, filter.Rule{
-			Name:       t.field("name").ruleName(names),
+		t.checkKeys("rule", contract["rule"])
+		rule := filter.Rule{
+			Name:       t.field("name").ruleName(r.lines),
 			Line:       t.place.line,
 			Action:     t.field("action").required(),
 			From:       t.field("from").sideOrAny(),
 			Fragmented: t.field("fragmented").condition(),
 			VLANs:      t.field("vlan").vlans(),
-		})
-		rule := &rules[len(rules)-1]
-		rule.Log, rule.Limit = t.field("log").boolean(false), t.field("limit").rate()
-		t.match(rule, sets)
+			Log:        t.field("log").boolean(false),
+			Limit:      t.field("limit").rate(),
+		}
+		t.match(&rule, r.sets)
+		r.rules = append(r.rules, rule)
+		if f := t.field("fragmented"); f.value == true && r.fragments == packet.ModeDrop {
+			f.note("fragments.mode \"drop\" lets no fragment come to a rule, so this one never matches")
+		}
 	}
-	if len(rules) > filter.MaxRules {
-		f.fail("%d rules are too many; want at most %d", len(rules), filter.MaxRules)
-	}
-	return rules
 }
 
 // ruleName returns a rule's name. Names are the lines of the rules that have
@@ -63,12 +114,13 @@ func (f field) ruleName(names map[string]int) string {
 	line, taken := names[name]
 	switch {
 	case strings.TrimSpace(name) == "":
-		f.fail("%q is blank; want a name, such as \"dns\"", name)
+		f.fail("%s is blank; want a name, such as \"dns\"", quote(name))
 	case strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }):
 		f.fail("%s holds a character that does not print; want letters, digits, signs and blanks", quote(name))
 	case taken:
 		f.fail("%s is the name of the rule at line %d too; want a name of its own", quote(name), line)
 	default:
+		name = strings.Clone(name) // the text that it is of can go
 		names[name] = f.place.line
 	}
 	return name

@@ -212,10 +212,17 @@ func (s sets) addresses(f field) (filter.AddrSet, bool) {
 	return set, false
 }
 
+// maxCompared is how many sets a wrong name is compared with at most.
+const maxCompared = 1000
+
 // unknown says what a set that there isn't may have been meant to be.
 func (s sets) unknown(name string) error {
-	if best := nearest(name, slices.Sorted(maps.Keys(s))); best != "" {
-		return fmt.Errorf("no set has the name %s; did you mean %q?", quote(name), "@"+best)
-	}
-	return fmt.Errorf("no set has the name %s; add it under [sets]", quote(name))
+	return lazy(func() string {
+		if len(s) <= maxCompared {
+			if best := nearest(name, slices.Sorted(maps.Keys(s))); best != "" {
+				return fmt.Sprintf("no set has the name %s; did you mean %q?", quote(name), "@"+best)
+			}
+		}
+		return fmt.Sprintf("no set has the name %s; add it under [sets]", quote(name))
+	})
 }

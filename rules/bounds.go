@@ -1,0 +1,93 @@
+package rules
+
+import (
+	"fmt"
+	"strings"
+
+	"fragwall/filter"
+)
+
+// The bounds of a configuration's text. Within them the decoder takes time and
+// memory in proportion to the text. Without them it does not: both grow with
+// the square of a key's parts and of how deep values are nested, it keeps the
+// whole path of each key, and it recurses.
+const (
+	maxText    = 64 << 20 // bytes
+	maxDepth   = 16       // brackets around a value
+	maxParts   = 16       // parts of a key, with those of its tables
+	maxKey     = 256      // bytes of a key, with those of its tables
+	maxScalar  = 4096     // bytes of a string or a number, as of a path (PATH_MAX)
+	maxRules   = 1 << 18
+	maxInRule  = 1 << 16 // keys and values of one rule: as many as there are ports
+	maxOutside = 1 << 17 // keys and values of all other tables
+)
+
+const _ = uint(filter.MaxRules - maxRules) // filter takes as many
+
+var (
+	tooManyInRule  = fmt.Sprintf("more than %d keys and values in one rule; want at most that many: put a long list into a set with a file", maxInRule)
+	tooManyOutside = fmt.Sprintf("more than %d keys and values outside of [[rule]]; want at most that many: put a long set into a file", maxOutside)
+)
+
+// path is how many parts a key has, with those of the tables that it is in, and
+// how many bytes.
+type path struct{ parts, bytes int }
+
+// bounds counts what is in a text, up to the first bound that it breaks.
+type bounds struct {
+	path    path
+	depth   int
+	values  int    // and keys
+	most    int    // values; 0: any number
+	tooMany string // the mistake where there are more
+	line    int    // where a bound is broken; 0: none is
+	mistake string // which one
+}
+
+func (b *bounds) broken() bool { return b.line > 0 }
+
+// breaks records that a bound is broken, the first alone.
+func (b *bounds) breaks(line int, format string, args ...any) {
+	if !b.broken() {
+		b.line, b.mistake = line, fmt.Sprintf(format, args...)
+	}
+}
+
+// breaksSize records that a text is larger than any may be.
+func (b *bounds) breaksSize(text string) {
+	b.breaks(1+strings.Count(text[:maxText], "\n"), "the file goes on behind %d bytes; want at most that many: put large sets into files", maxText)
+}
+
+// part counts one part of a key.
+func (b *bounds) part(line int, name string) {
+	if b.path.parts++; b.path.parts > maxParts {
+		b.breaks(line, "a key has more than %d parts, those of its tables included; want at most that many", maxParts)
+	}
+	if b.path.bytes += len(name); b.path.bytes > maxKey {
+		b.breaks(line, "a key has more than %d bytes, those of its tables included; want at most that many", maxKey)
+	}
+}
+
+// value counts a value, an element of a list or a table.
+func (b *bounds) value(line int) {
+	if b.values++; b.most > 0 && b.values > b.most {
+		b.breaks(line, "%s", b.tooMany)
+	}
+}
+
+// scalar checks the size in the text of a value that is no list or table.
+func (b *bounds) scalar(line, size int) {
+	if size > maxScalar {
+		b.breaks(line, "a value has %d bytes; want at most %d", size, maxScalar)
+	}
+}
+
+// open counts an opening bracket.
+func (b *bounds) open(line int) {
+	if b.depth++; b.depth > maxDepth {
+		b.breaks(line, "a value has more than %d brackets around it; want at most that many", maxDepth)
+	}
+}
+
+// close counts a closing bracket.
+func (b *bounds) close() { b.depth-- }

@@ -1,0 +1,123 @@
+package rules
+
+import "strings"
+
+// outline is a text in parts that are decoded one after another, so that the
+// memory for decoding does not grow with the number of rules.
+type outline struct {
+	// frame is the text without its rules, lines as they were: of each run of
+	// rules it keeps the header of the first, which stands for the last. So it has
+	// all by which rules and other tables can get in each other's way.
+	frame  string
+	place  *place // of frame
+	pieces []piece
+}
+
+// piece is the text of some rules of a run.
+type piece struct {
+	text string
+	line int  // of its first byte
+	last bool // of the run
+}
+
+// pieceSize is the size from which a piece gets no further rule, in bytes.
+const pieceSize = 64 << 10
+
+// outliner cuts a text. A run is rules behind one another, without the header
+// of another table between them.
+type outliner struct {
+	scanner
+	outline
+	kept    strings.Builder // what becomes the frame
+	done    int             // how much of the text is in it, or left out of it
+	outside int             // keys and values outside of rules
+	rules   int
+	run     bool                   // whether there is one
+	body    int                    // where what of it is left out begins
+	latest  int                    // line of its latest rule
+	from    struct{ at, line int } // where its piece begins
+}
+
+// cut returns the outline of a text. Where the text breaks a bound, the bounds
+// say so, and there is no outline.
+func cut(text string) (*outline, *bounds) {
+	b := &bounds{}
+	if len(text) > maxText {
+		b.breaksSize(text)
+		return nil, b
+	}
+	c := outliner{scanner: scanner{text: text, line: 1, bounds: b}, outline: outline{place: &place{line: 1}}}
+	c.at = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
+	c.count(0, maxOutside, tooManyOutside)
+	table := c.place
+	for c.next() {
+		if c.peek() != '[' {
+			c.pair(table)
+			continue
+		}
+		start := c.at
+		h := c.header()
+		if h.array && len(h.names) == 1 && h.names[0] == "rule" {
+			c.beginRule(start, h.line)
+			table = nil
+		} else {
+			c.endRun(start)
+			table = c.place.begin(h)
+		}
+		b.value(h.line)
+	}
+	c.endRun(len(text))
+	c.kept.WriteString(text[c.done:])
+	c.frame = c.kept.String()
+	return &c.outline, b
+}
+
+// count has the bounds count keys and values of something else, of which there
+// are so many.
+func (c *outliner) count(values, most int, tooMany string) {
+	c.bounds.values, c.bounds.most, c.bounds.tooMany = values, most, tooMany
+}
+
+// beginRule begins a rule, whose header was read and begins at start.
+func (c *outliner) beginRule(start, line int) {
+	switch {
+	case !c.run:
+		c.run, c.body, c.outside = true, c.at, c.bounds.values
+		c.from.at, c.from.line = start, line
+		c.place.add("rule", line)
+	case start-c.from.at >= pieceSize:
+		c.endPiece(start, false)
+		c.from.at, c.from.line = start, line
+	}
+	c.latest = line
+	if c.rules++; c.rules > maxRules {
+		c.bounds.breaks(line, "more than %d rules; want at most that many", maxRules)
+	}
+	c.count(0, maxInRule, tooManyInRule)
+}
+
+// endRun ends the run of rules, if there is one, before the byte at end.
+func (c *outliner) endRun(end int) {
+	if !c.run {
+		return
+	}
+	c.omit(c.body, end)
+	c.endPiece(end, true)
+	c.place.key("rule").append(c.latest)
+	c.run = false
+	c.count(c.outside, maxOutside, tooManyOutside)
+}
+
+// endPiece ends a piece before the byte at end.
+func (c *outliner) endPiece(end int, last bool) {
+	c.pieces = append(c.pieces, piece{text: c.text[c.from.at:end], line: c.from.line, last: last})
+}
+
+// omit leaves a part of the text out of the frame, but for its line ends.
+func (c *outliner) omit(from, to int) {
+	c.kept.WriteString(c.text[c.done:from])
+	for range strings.Count(c.text[from:to], "\n") {
+		c.kept.WriteByte('\n')
+	}
+	c.done = to
+}
