@@ -20,7 +20,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-nft install-bench clean \
+.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
 	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
 
 all: build
@@ -36,14 +36,14 @@ demo: build
 test: unit integration
 
 # No rights needed.
-unit:
+unit: install-readers
 	$(GO) test $$($(GO) list ./... | grep -v /integration)
 
 # Real kernels at both ends, in network namespaces of its own.
 integration: install-tools
 	$(GO) test -count=1 ./integration/...
 
-race:
+race: install-readers
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
 
 lint:
@@ -111,6 +111,14 @@ install-tools:
 	@for tool in iputils-ping:ping iproute2:ip chromium:chromium; do \
 	  command -v $${tool#*:} >/dev/null && continue; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing: install $${tool%:*}"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
+	done
+
+# What reads the captures that ours are held against.
+install-readers:
+	@for tool in tcpdump:tcpdump wireshark-common:editcap; do \
+	  command -v $${tool#*:} >/dev/null && continue; \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing, and its test is skipped: install $${tool%:*}"; continue; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 

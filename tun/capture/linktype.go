@@ -1,14 +1,16 @@
 package capture
 
-import (
-	"fmt"
+import "fmt"
 
-	"github.com/gopacket/gopacket/layers"
-)
+// linkType is a type of frames in the registry of the Tcpdump Group
+// (https://www.tcpdump.org/linktypes.html).
+type linkType uint32
+
+const ethernet linkType = 1
 
 // linkTypes names the link types that captures are likely to have, as
-// tcpdump -L and libpcap's registry do (https://www.tcpdump.org/linktypes.html).
-var linkTypes = map[layers.LinkType]string{
+// tcpdump -L does.
+var linkTypes = map[linkType]string{
 	0:   "NULL",
 	9:   "PPP",
 	12:  "RAW",
@@ -28,8 +30,8 @@ var linkTypes = map[layers.LinkType]string{
 }
 
 // checkLinkType refuses what is not Ethernet, by name.
-func checkLinkType(t layers.LinkType) error {
-	if t == layers.LinkTypeEthernet {
+func checkLinkType(t linkType) error {
+	if t == ethernet {
 		return nil
 	}
 	if name := linkTypes[t]; name != "" {

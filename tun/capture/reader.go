@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bufio"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
@@ -10,52 +11,73 @@ import (
 	"math"
 	"slices"
 	"time"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
-	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// Frame is one captured Ethernet frame.
+// Frame is one captured Ethernet frame, without its frame check sequence.
 type Frame struct {
 	Data      []byte
 	Length    int // on the wire; more than len(Data) where the snap length cut it
 	Time      time.Time
 	Interface int // of a pcapng, counted from 0; 0 in a pcap
+	Direction Direction
 }
+
+// Direction says which way a frame went by the interface that it was captured
+// on, as seen from the machine that captured it.
+type Direction uint8
+
+// The directions, by the numbers that epb_flags has for them
+// (draft-ietf-opsawg-pcapng §4.3.1).
+const (
+	Unknown Direction = iota
+	Inbound
+	Outbound
+)
 
 // Errors that say what is wrong with a capture.
 var (
-	ErrEmpty     = errors.New("the file is empty")
-	ErrFormat    = errors.New("neither pcap nor pcapng")
-	ErrTruncated = errors.New("the capture is truncated")
-	ErrLinkType  = errors.New("want Ethernet")
+	ErrEmpty       = errors.New("the file is empty")
+	ErrFormat      = errors.New("neither pcap nor pcapng")
+	ErrTruncated   = errors.New("the capture is truncated")
+	ErrBroken      = errors.New("the capture is broken")
+	ErrUnsupported = errors.New("unsupported")
+	ErrLinkType    = errors.New("want Ethernet")
 )
 
-// snapLength is the longest frame in bytes that a pcap may hold, as in libpcap
-// (MAXIMUM_SNAPLEN).
-const snapLength = 262144
+// Limits of what a capture may hold, so that the memory for it has a bound.
+const (
+	// maxFrame is the longest frame in bytes, as in libpcap (MAXIMUM_SNAPLEN).
+	maxFrame = 262144
+	// maxBlock is the longest block of a pcapng in bytes, as in libpcap and
+	// Wireshark.
+	maxBlock = 16 << 20
+	// maxInterfaces is how many interfaces a section of a pcapng may describe.
+	maxInterfaces = 1 << 16
+)
 
 // bufferSize is how much of a file is read or written at once.
 const bufferSize = 256 << 10
 
-// source is either of pcapgo's readers.
+// source reads one of the formats. Its errors are [io.EOF] behind the last
+// frame, [io.ErrUnexpectedEOF] where the file ends inside of anything else, or
+// say what is wrong.
 type source interface {
-	ZeroCopyReadPacketData() ([]byte, gopacket.CaptureInfo, error)
+	// next returns the next frame, whose link type it checks only if wanted.
+	// An interface that is not wanted gives a frame without data.
+	next(wanted func(iface int) bool) (Frame, error)
+	// interfaces returns how many were described so far.
+	interfaces() int
 }
 
 // Reader reads the frames of a capture.
 type Reader struct {
 	source      source
-	ng          *pcapgo.NgReader // nil where it is a pcap
-	interfaces  []int            // to read; nil stands for all
+	only        []int // interfaces to read; nil stands for all
 	nanoseconds bool
 
-	frames  uint64    // read so far, others included
-	skipped uint64    // of other interfaces
-	seen    int       // interfaces
-	latest  time.Time // of a frame
-	ahead   *Frame    // read before it was asked for
+	frames  uint64 // read so far, others included
+	skipped uint64 // of other interfaces
+	ahead   *Frame // read before it was asked for
 }
 
 // NewReader returns a reader of the frames that were captured on some of the
@@ -66,12 +88,18 @@ func NewReader(r io.Reader, interfaces ...int) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Reader{interfaces: interfaces, latest: time.Unix(0, 0).UTC()}
+	n := &Reader{only: interfaces}
 	switch magic {
 	case magicPcapng:
-		return n, n.openPcapng(buffer)
+		n.source, n.nanoseconds = newPcapng(buffer), true
+		return n, n.readAhead()
 	case magicMicroseconds, magicMicrosecondsSwapped, magicNanoseconds, magicNanosecondsSwapped:
-		return n, n.openPcap(buffer)
+		p, err := newPcap(buffer)
+		if err != nil {
+			return nil, n.explain(err)
+		}
+		n.source, n.nanoseconds = p, p.unit == time.Nanosecond
+		return n, nil
 	}
 	return nil, fmt.Errorf("%w: it begins with %#08x", ErrFormat, magic)
 }
@@ -117,26 +145,9 @@ func peek(r *bufio.Reader) (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
-func (r *Reader) openPcap(buffer *bufio.Reader) error {
-	p, err := pcapgo.NewReader(buffer)
-	if err != nil {
-		return r.explain(err)
-	}
-	p.SetSnaplen(snapLength)
-	r.source, r.seen = p, 1
-	r.nanoseconds = p.Resolution() == gopacket.TimestampResolutionNanosecond
-	return checkLinkType(p.LinkType())
-}
-
-// openPcapng reads up to the first frame, because the interfaces may be
-// described anywhere before it.
-func (r *Reader) openPcapng(buffer *bufio.Reader) error {
-	var err error
-	r.ng, err = pcapgo.NewNgReader(buffer, pcapgo.NgReaderOptions{WantMixedLinkType: true})
-	if err != nil {
-		return r.explain(err)
-	}
-	r.source, r.nanoseconds = r.ng, true
+// readAhead reads up to the first frame of a pcapng, because the interfaces may
+// be described anywhere before it.
+func (r *Reader) readAhead() error {
 	first, err := r.Read()
 	switch {
 	case err == nil:
@@ -147,12 +158,18 @@ func (r *Reader) openPcapng(buffer *bufio.Reader) error {
 	return nil
 }
 
-// explain tells a capture that ends too early from one that is broken.
+// explain adds to an error how far the capture was read.
 func (r *Reader) explain(err error) error {
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	var corrupt flate.CorruptInputError
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%w after %d frames", ErrTruncated, r.frames)
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.As(err, &corrupt):
+		return fmt.Errorf("%w: %w", ErrBroken, err)
+	case errors.Is(err, ErrBroken), errors.Is(err, ErrUnsupported):
+		return fmt.Errorf("%w, after %d frames", err, r.frames)
 	}
-	return fmt.Errorf("the capture is broken: %w", err)
+	return err
 }
 
 // Nanoseconds reports whether the times may be finer than microseconds.
@@ -163,7 +180,7 @@ func (r *Reader) Nanoseconds() bool { return r.nanoseconds }
 func (r *Reader) Skipped() uint64 { return r.skipped }
 
 // Interfaces returns how many interfaces were described so far.
-func (r *Reader) Interfaces() int { return r.seen }
+func (r *Reader) Interfaces() int { return r.source.interfaces() }
 
 // Read returns the next frame, which is lent until the next Read. At the end
 // the error is [io.EOF].
@@ -174,44 +191,63 @@ func (r *Reader) Read() (Frame, error) {
 		return f, nil
 	}
 	for {
-		data, info, err := r.source.ZeroCopyReadPacketData()
-		if r.ng != nil {
-			r.seen = max(r.seen, r.ng.NInterfaces())
-		}
-		// pcapgo calls a pcap that ends right behind a frame's record header an
-		// end like any other.
-		if errors.Is(err, io.EOF) && info.CaptureLength == 0 {
+		f, err := r.source.next(r.wanted)
+		if errors.Is(err, io.EOF) {
 			return Frame{}, io.EOF
 		}
 		if err != nil {
 			return Frame{}, r.explain(err)
 		}
 		r.frames++
-		if r.interfaces != nil && !slices.Contains(r.interfaces, info.InterfaceIndex) {
-			r.skipped++
-			continue
+		if r.wanted(f.Interface) {
+			return f, nil
 		}
-		return r.frame(data, info)
+		r.skipped++
 	}
 }
 
-func (r *Reader) frame(data []byte, info gopacket.CaptureInfo) (Frame, error) {
-	if r.ng != nil {
-		if err := checkLinkType(info.AncillaryData[0].(layers.LinkType)); err != nil {
-			return Frame{}, fmt.Errorf("interface %d: %w", info.InterfaceIndex, err)
-		}
+func (r *Reader) wanted(iface int) bool { return r.only == nil || slices.Contains(r.only, iface) }
+
+// finish returns a frame of so many bytes of data, which were length on the
+// wire, without the frame check sequence of fcs bytes that both include.
+func finish(data []byte, length, fcs int) Frame {
+	// A captured length of more than the length is none that a capture can
+	// have; tcpdump and Wireshark show such frames as they are.
+	length = max(length, len(data))
+	if length >= fcs {
+		length -= fcs
 	}
-	if info.Timestamp.IsZero() { // pcapng's simple packet block has none
-		info.Timestamp = r.latest
+	return Frame{Data: data[:min(len(data), length)], Length: length}
+}
+
+// ethernetFCS is the length in bytes of Ethernet's frame check sequence.
+const ethernetFCS = 4
+
+// maxSeconds is the greatest time that nanoseconds since 1970 in 64 bits can
+// say, in seconds.
+const maxSeconds = math.MaxInt64 / int64(time.Second)
+
+// at returns a time in seconds and nanoseconds since 1970.
+func at(seconds, nanoseconds int64) (time.Time, error) {
+	if seconds < 0 || seconds >= maxSeconds {
+		return time.Time{}, fmt.Errorf("%w: a frame has a time of %d seconds since 1970; want 0 to %d", ErrUnsupported, seconds, maxSeconds-1)
 	}
-	if s := info.Timestamp.Unix(); s < 0 || s > math.MaxUint32 {
-		return Frame{}, fmt.Errorf("the capture is broken: frame %d has a time of %d seconds", r.frames, s)
+	return time.Unix(seconds, nanoseconds).UTC(), nil
+}
+
+// full reads all of b. The file may not end before.
+func full(r io.Reader, b []byte) error {
+	_, err := io.ReadFull(r, b)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
 	}
-	r.latest = info.Timestamp
-	return Frame{
-		Data:      data,
-		Length:    max(info.Length, len(data)),
-		Time:      info.Timestamp,
-		Interface: info.InterfaceIndex,
-	}, nil
+	return err
+}
+
+// checkLength checks how long a frame is that is said to be in the file.
+func checkLength(captured uint32) error {
+	if captured > maxFrame {
+		return fmt.Errorf("%w: a frame of %d bytes; at most %d are possible", ErrBroken, captured, maxFrame)
+	}
+	return nil
 }

@@ -23,7 +23,7 @@ func NewPcap(w io.Writer, nanoseconds bool) (*Writer, error) {
 	if nanoseconds {
 		n.pcap = pcapgo.NewWriterNanos(buffer)
 	}
-	return n, n.pcap.WriteFileHeader(snapLength, layers.LinkTypeEthernet)
+	return n, n.pcap.WriteFileHeader(maxFrame, layers.LinkTypeEthernet)
 }
 
 // NewPcapng begins a pcapng by an application, with Ethernet interfaces of
@@ -33,7 +33,7 @@ func NewPcapng(w io.Writer, application string, interfaces ...string) (*Writer, 
 	options := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: application}}
 	var err error
 	for i, name := range interfaces {
-		described := pcapgo.NgInterface{Name: name, LinkType: layers.LinkTypeEthernet, SnapLength: snapLength}
+		described := pcapgo.NgInterface{Name: name, LinkType: layers.LinkTypeEthernet, SnapLength: maxFrame}
 		if i == 0 {
 			n.ng, err = pcapgo.NewNgWriterInterface(n.buffer, described, options)
 		} else {
