@@ -41,14 +41,7 @@ func TestSettingsComeBack(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
 	t.Cleanup(n.Close)
-	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
-		eventually(t, func() error { // for the address that is to come back
-			if !hasLinkLocal(t, n.Middle, nic) {
-				return errors.New("no link-local address")
-			}
-			return nil
-		})
-	}
+	awaitLinkLocal(t, n)
 	before := describe(t, n.Middle)
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+"mtu = 1400\n"+acceptAll))
@@ -65,4 +58,17 @@ func TestSettingsComeBack(t *testing.T) {
 	strangers()
 	b.stop(t)
 	sameAs(t, n.Middle, before)
+}
+
+// awaitLinkLocal waits until the NICs have the addresses that are to come back.
+func awaitLinkLocal(t *testing.T, n *lab.Network) {
+	t.Helper()
+	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
+		eventually(t, func() error {
+			if !hasLinkLocal(t, n.Middle, nic) {
+				return errors.New("no link-local address")
+			}
+			return nil
+		})
+	}
 }

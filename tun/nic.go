@@ -164,8 +164,17 @@ func prepareNIC(nic netlink.Link, c JoinConfig) error {
 	return nil
 }
 
-// restore sets a NIC back.
+// restore sets a NIC back, whatever it is called by now. One that is gone is no
+// error.
 func (s nicState) restore(nic netlink.Link) error {
+	nic, err := netlink.LinkByIndex(nic.Attrs().Index)
+	if err != nil {
+		if gone(err) {
+			return nil
+		}
+		return fmt.Errorf("set a nic back: %w", err)
+	}
+	name := nic.Attrs().Name
 	var errs []error
 	if !s.up {
 		errs = append(errs, netlink.LinkSetDown(nic))
@@ -174,10 +183,10 @@ func (s nicState) restore(nic netlink.Link) error {
 		errs = append(errs, netlink.SetPromiscOff(nic))
 	}
 	if s.lro {
-		errs = append(errs, setReceiveMerging(nic.Attrs().Name, true))
+		errs = append(errs, setReceiveMerging(name, true))
 	}
 	if s.ipv6 {
-		_, err := swapSysctl(ipv6Switch(nic.Attrs().Name), "0")
+		_, err := swapSysctl(ipv6Switch(name), "0")
 		errs = append(errs, err)
 	}
 	errs = append(errs, netlink.LinkSetMTU(nic, s.mtu))
@@ -187,7 +196,7 @@ func (s nicState) restore(nic netlink.Link) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("nic %q: set back: %w", nic.Attrs().Name, err)
+		return fmt.Errorf("nic %q: set back: %w", name, err)
 	}
 	return nil
 }

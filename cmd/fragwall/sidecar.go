@@ -72,7 +72,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		if err != nil {
 			return err
 		}
-		s := &sidecar{operator: o, config: config, store: store, controls: k}
+		s := &sidecar{operator: o, config: config, store: store, controls: k, changed: make(chan struct{}, 1)}
 		return s.run(ctx)
 	}
 	return c

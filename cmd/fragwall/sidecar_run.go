@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,9 +26,12 @@ type sidecar struct {
 	config   *rules.Config // as it fits the NIC
 	controls *controls
 	store    *handover.Store
+	box      *box
 
+	changed chan struct{} // addresses, routes or neighbours did
+	mu      sync.Mutex
+	// mu guards:
 	state *handover.State
-	box   *box
 }
 
 // run moves the NIC's state to the box, waits until ctx is done or the wire
@@ -39,7 +43,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer unlock()
-	if err := putBackLeft(nic, s.store, s.log); err != nil {
+	if err := replaceLeft(nic, s.store, s.log); err != nil {
 		return err
 	}
 	if s.state, err = readNIC(nic, s.store); err != nil {
@@ -60,6 +64,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	if err = s.take(); err == nil {
 		control, quit := context.WithCancel(ctx)
 		s.begin(control, s.box, s.controls)
+		s.follow(control)
 		s.operator.confine(s.needs())
 		s.ready("nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
 			"moved", s.state.Summary(), "policy", s.config.Summary())
@@ -88,7 +93,7 @@ func readNIC(nic string, store *handover.Store) (*handover.State, error) {
 // needs is what putting back takes: the kept state, and a TAP by which the
 // kernel learns its routes again.
 func (s *sidecar) needs() confine.Plan {
-	return confine.Plan{Remove: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
+	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
 }
 
 // adopt gives the configuration the NIC's MTU.
@@ -119,15 +124,32 @@ func (s *sidecar) take() error {
 	return nil
 }
 
-// putBack gives the NIC back what it had, and takes it out of the wire. What
+// putBack gives the NIC what the TAP has, and takes it out of the wire. What
 // fails leaves the state kept, for another try.
 func (s *sidecar) putBack() error {
+	s.adoptLate()
+	if err := s.keep(); err != nil {
+		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
+	}
 	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*tun.Junction).Part) })
 	err = errors.Join(err, s.box.part((*tun.Junction).Close))
-	if err != nil && !errors.Is(err, handover.ErrMissing) {
-		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again", err, s.state.NIC)
+	if err != nil {
+		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())
 	}
-	return errors.Join(err, s.store.Remove())
+	return s.store.Remove()
+}
+
+// keep keeps what the TAP has by now.
+func (s *sidecar) keep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.state.Moved() {
+		return nil
+	}
+	if err := s.state.Refresh(s.config.Inside.TAP); err != nil {
+		return err
+	}
+	return s.store.Save(s.state)
 }
 
 // lockNIC keeps a second sidecar from a NIC: of an abstract socket's name there
@@ -143,23 +165,46 @@ func lockNIC(nic string) (unlock func(), err error) {
 	return func() { _ = l.Close() }, nil
 }
 
-// putBackLeft puts back what a killed sidecar left of a NIC.
-func putBackLeft(nic string, store *handover.Store, log *slog.Logger) error {
+// putBackLeft puts back what a killed sidecar left of a NIC, and reports whether
+// there was anything.
+func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error) {
 	state, err := store.Load()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if state == nil {
-		return store.Remove() // of what is only begun, or of a namespace that is no more
+		return false, store.Remove() // of what is only begun, or of a namespace that is no more
 	}
 	if err := awaitEnd(state.TAPs); err != nil {
-		return err
+		return false, err
+	}
+	nic, err := state.Device()
+	if err != nil {
+		return false, fmt.Errorf("%w: what it had is kept in %q", err, store.Path())
 	}
 	if err := state.Return(state.TAPs[0], func() error { return tun.Release(nic, state.Bridge) }); err != nil {
-		return err
+		return false, err
 	}
 	log.Info("put back what a killed sidecar left", "nic", nic, "returned", state.Summary())
-	return store.Remove()
+	return true, store.Remove()
+}
+
+// replaceLeft is [putBackLeft] for a start: what a killed sidecar left of a NIC
+// that is gone does not keep it from another one of the name.
+func replaceLeft(nic string, store *handover.Store, log *slog.Logger) error {
+	_, err := putBackLeft(store, log)
+	if !errors.Is(err, handover.ErrMissing) {
+		return err
+	}
+	if _, readErr := readNIC(nic, store); readErr != nil {
+		return err
+	}
+	path, asideErr := store.SetAside()
+	if asideErr != nil {
+		return asideErr
+	}
+	log.Warn("a killed sidecar's nic is gone, and another has its name: what it had is kept", "nic", nic, "file", path, "error", err)
+	return nil
 }
 
 // endDelay is how long the kernel may take to remove the devices of a killed
@@ -190,7 +235,11 @@ func restoreNIC(nic string, store *handover.Store, log *slog.Logger) error {
 		return err
 	}
 	defer unlock()
-	return putBackLeft(nic, store, log)
+	done, err := putBackLeft(store, log)
+	if err == nil && !done {
+		log.Info("nothing to put back: no killed sidecar left anything", "nic", nic, "file", store.Path())
+	}
+	return err
 }
 
 // printPlan tells what a sidecar would do, or what keeps it from that.

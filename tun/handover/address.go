@@ -13,8 +13,8 @@ const forever = 0xffffffff
 
 // readAddresses returns a device's, in an order in which adding them makes the
 // same list.
-func readAddresses(index int) ([]message, error) {
-	all, err := dump(unix.RTM_NEWADDR, make([]byte, unix.SizeofIfAddrmsg))
+func readAddresses(k kernel, index int) ([]message, error) {
+	all, err := k.dump(unix.RTM_NEWADDR, make([]byte, unix.SizeofIfAddrmsg))
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}
@@ -76,75 +76,60 @@ func lifetime(b []byte, age uint32) uint32 {
 // addAddress gives an address to a device, to be used at once: that nobody
 // else has it was found out before. One that was found to be a duplicate, or
 // for which that is still open, is tried (again).
-func addAddress(m message) error {
+func addAddress(k kernel, m message) error {
 	flags := addressFlags(m)
 	if m.family() == unix.AF_INET {
-		return add(m, unix.NLM_F_EXCL)
+		return add(k, m, unix.NLM_F_EXCL)
 	}
 	if flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_NODAD) != 0 {
-		return add(m, unix.NLM_F_EXCL)
+		return add(k, m, unix.NLM_F_EXCL)
 	}
 	now := m.clone()
 	now.setNumber(unix.IFA_FLAGS, flags|unix.IFA_F_NODAD)
-	if err := add(now, unix.NLM_F_EXCL); err != nil {
+	if err := add(k, now, unix.NLM_F_EXCL); err != nil {
 		return err
 	}
-	return send(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, m) // takes the flag off again
+	return k.send(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, m) // takes the flag off again
 }
 
 // dropAddress takes an address from a device. The kernel takes one by its
 // subnet's length too.
-func dropAddress(m message) error {
+func dropAddress(k kernel, m message) error {
 	m = m.clone()
 	m.remove(unix.IFA_CACHEINFO, unix.IFA_LABEL)
-	return drop(m)
+	return drop(k, m)
 }
 
 // dropTemporary takes from a device the temporary addresses that are not among
 // those wanted: the kernel makes one (RFC 8981) as soon as there is an address
 // that has such.
-func dropTemporary(index int, wanted []message) error {
+func dropTemporary(k kernel, index int, wanted []message) error {
 	known := make(map[string]bool)
 	for _, m := range wanted {
 		known[addressKey(m)] = true
 	}
-	list, err := readAddresses(index)
+	list, err := readAddresses(k, index)
 	if err != nil {
 		return err
 	}
 	for _, m := range list {
-		if m.family() != unix.AF_INET6 || addressFlags(m)&unix.IFA_F_TEMPORARY == 0 || known[addressKey(m)] {
+		if !isTemporary(m) || known[addressKey(m)] {
 			continue
 		}
-		if err := dropAddress(m); err != nil {
+		if err := dropAddress(k, m); err != nil {
 			return fmt.Errorf("remove temporary address %q: %w", prefixText(m), err)
 		}
 	}
 	return nil
 }
 
+// isTemporary reports whether the kernel made an address for a time (RFC 8981).
+// In IPv4 the flag's bit says that the address is a secondary one.
+func isTemporary(m message) bool {
+	return m.family() == unix.AF_INET6 && addressFlags(m)&unix.IFA_F_TEMPORARY != 0
+}
+
 // addressKey tells addresses of a device apart.
 func addressKey(m message) string {
 	return fmt.Sprint(m.family(), m.header[1], m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS))
-}
-
-// freshenAddresses returns what addresses are, age seconds after they were
-// read: where others, just read, have the same one, it has lived on there.
-func freshenAddresses(list, others []message, age uint32) (fresh []message) {
-	lifetimes := make(map[string][]byte, len(others))
-	for _, m := range others {
-		lifetimes[addressKey(m)] = m.get(unix.IFA_CACHEINFO)
-	}
-	for _, m := range list {
-		left := age
-		if c := lifetimes[addressKey(m)]; c != nil {
-			m = m.clone()
-			m.set(unix.IFA_CACHEINFO, c)
-			left = 0
-		}
-		if m, alive := addressFor(m, addressIndex(m), left); alive {
-			fresh = append(fresh, m)
-		}
-	}
-	return fresh
 }

@@ -2,8 +2,8 @@ package handover
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -20,9 +20,9 @@ import (
 // addresses would no longer be renewed. So the kernel is told again what the
 // router said, by an advertisement with what is left of the lifetime.
 
-// advertiser is the name of the device that such an advertisement comes from,
+// advertiserName is the name of the device that such an advertisement comes from,
 // for a moment.
-const advertiser = "fw-advertiser"
+const advertiserName = "fw-advertiser"
 
 // learnDelay is how long the kernel may take to learn from it.
 const learnDelay = 200 * time.Millisecond
@@ -39,30 +39,30 @@ type lesson struct {
 	index      int
 	frames     [][]byte
 	missing    map[string]bool // what is yet to be learnt, by [lessonKey]
-	advertiser *netlink.Tuntap
+	advertiser io.Writer       // nil where there is nothing to learn
 }
 
 // lesson prepares to have a device learn the default routes among those that are
 // to lead over it, and returns what takes the preparations away. Where the NIC
 // does not listen to routers, a program that does made the routes, and there is
 // nothing to learn.
-func (s *State) lesson(index int, routes []message) (l *lesson, end func()) {
+func (t *transfer) lesson(index int, routes []message) (l *lesson, end func()) {
 	l = &lesson{index: index, missing: make(map[string]bool)}
-	if readSetting("ipv6", s.NIC, "accept_ra") == "0" {
+	if t.setting("ipv6", t.nic.Attrs().Name, "accept_ra") == "0" {
 		return l, func() {}
 	}
 	for _, m := range routes {
 		if isAdvertised(m) {
-			l.frames = append(l.frames, advertisement(m, s.routerMAC(m)))
+			l.frames = append(l.frames, advertisement(m, t.routerMAC(m)))
 			l.missing[lessonKey(m)] = true
 		}
 	}
 	if len(l.frames) == 0 {
 		return l, func() {}
 	}
-	link, end, err := openAdvertiser(index)
+	w, end, err := t.advertiser(index)
 	if err == nil {
-		l.advertiser = link
+		l.advertiser = w
 	}
 	return l, end
 }
@@ -78,17 +78,17 @@ func lessonKey(m message) string {
 // learn has the device learn. What it does not learn, as where it is to take no
 // default route from routers, is for [addRoutes] to make, which completes the
 // others.
-func (l *lesson) learn() error {
+func (l *lesson) learn(k kernel) error {
 	if l.advertiser == nil {
 		return nil
 	}
 	for _, f := range l.frames {
-		if _, err := l.advertiser.Fds[0].Write(f); err != nil {
-			return fmt.Errorf("write to %q: %w", advertiser, err)
+		if _, err := l.advertiser.Write(f); err != nil {
+			return fmt.Errorf("write to %q: %w", advertiserName, err)
 		}
 	}
 	for deadline := time.Now().Add(learnDelay); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		now, err := readRoutes(l.index)
+		now, err := readRoutes(k, l.index)
 		if err != nil {
 			return err
 		}
@@ -173,13 +173,13 @@ func icmpChecksum(src, dst, message []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// openAdvertiser makes a TAP whose ingress leads to a device's, so that what is
+// advertiser makes a TAP whose ingress leads to a device's, so that what is
 // written to it comes in there, whatever is at the device's other end. end takes
 // it away.
-func openAdvertiser(index int) (link *netlink.Tuntap, end func(), err error) {
+func (k rtnetlink) advertiser(index int) (w io.Writer, end func(), err error) {
 	attributes := netlink.NewLinkAttrs()
-	attributes.Name = advertiser
-	link = &netlink.Tuntap{
+	attributes.Name = advertiserName
+	link := &netlink.Tuntap{
 		LinkAttrs: attributes, Mode: netlink.TUNTAP_MODE_TAP, Flags: netlink.TUNTAP_NO_PI, NonPersist: true, Queues: 1,
 		Owner: uint32(os.Getuid()), Group: uint32(os.Getgid()),
 	}
@@ -190,10 +190,14 @@ func openAdvertiser(index int) (link *netlink.Tuntap, end func(), err error) {
 		}
 	}
 	if err != nil {
-		return nil, end, fmt.Errorf("make %q: %w", advertiser, err)
+		return nil, end, fmt.Errorf("make %q: %w", advertiserName, err)
 	}
 	tap := link.Attrs().Index
-	return link, end, errors.Join(setGenMode(tap, genModeNone), redirectIngress(tap, index), netlink.LinkSetUp(link))
+	return link.Fds[0], end, inOrder(
+		func() error { return setGenMode(k, tap, genModeNone) },
+		func() error { return redirectIngress(tap, index) },
+		func() error { return netlink.LinkSetUp(link) },
+	)
 }
 
 // redirectIngress has all that comes in by one device come in by another

@@ -5,15 +5,17 @@
 // [Read] takes a [State] of a NIC, as the messages that the kernel describes it
 // by (rtnetlink(7)); [State.Move] gives all of it to a TAP, by the very same
 // messages with the device's number changed, so that whatever attribute a
-// route has moves along; [State.Return] puts it back. A connection that is
+// route has moves along; [State.Return] gives the NIC what the TAP has by then.
+// What the NIC is given in between, [State.Adopt] moves on. A connection that is
 // open stays open: at every moment one of the two has each address and each
 // route, and the TAP knows the neighbours' MACs before the first packet leaves
 // by it.
 //
 // A state outlives the process in a [Store]. It is written before anything is
-// changed, and [State.Return] adds only what is missing, so that it works from
+// changed, and again, by [State.Refresh], when something did of what the TAP has
+// ([Changed]), and [State.Return] adds only what is missing, so that it works from
 // every state in between, and also when the TAP went with a killed process.
 //
-// All of it belongs on a thread in the devices' network namespace. It needs
+// The NIC is known by its index, whatever it is called. All of it belongs on a thread in the devices' network namespace. It needs
 // CAP_NET_ADMIN. The package imports nothing of ours.
 package handover

@@ -4,18 +4,99 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
+// kernel is what the package asks of the kernel. [rtnetlink] asks the one that
+// runs; tests have one in memory.
+type kernel interface {
+	// linkByName and linkByIndex return a device; their errors wrap
+	// [ErrMissing] where there is none.
+	linkByName(name string) (netlink.Link, error)
+	linkByIndex(index int) (netlink.Link, error)
+	links() ([]netlink.Link, error)
+	setMAC(index int, mac net.HardwareAddr) error
+	// families returns a device's settings of IPv4 and IPv6.
+	families(index int) (families, error)
+	// dump returns all that the kernel describes by messages of a kind and that
+	// answers to header.
+	dump(kind uint16, header []byte) ([]message, error)
+	// send has the kernel carry out an operation, and waits until it has.
+	send(operation, flags int, m message) error
+	// settings returns the names of a device's sysctls of a family, setting the
+	// value of one, "" where there is none.
+	settings(family, device string) ([]string, error)
+	setting(family, device, name string) string
+	setSetting(family, device, name, value string) error
+	// advertiser returns what takes frames that come in by a device then, and
+	// what ends it.
+	advertiser(index int) (w io.Writer, end func(), err error)
+}
+
+// rtnetlink is the kernel that runs, in the network namespace of the calling
+// thread.
+type rtnetlink struct{}
+
+func (rtnetlink) linkByName(name string) (netlink.Link, error) {
+	link, err := netlink.LinkByName(name)
+	return link, missing(err)
+}
+
+func (rtnetlink) linkByIndex(index int) (netlink.Link, error) {
+	link, err := netlink.LinkByIndex(index)
+	return link, missing(err)
+}
+
+// missing returns [ErrMissing] for an error that says that there is no such
+// device, and other errors as they are.
+func missing(err error) error {
+	var none netlink.LinkNotFoundError
+	if errors.As(err, &none) || errors.Is(err, unix.ENODEV) {
+		return ErrMissing
+	}
+	return err
+}
+
+func (rtnetlink) links() ([]netlink.Link, error) { return netlink.LinkList() }
+
+func (rtnetlink) setMAC(index int, mac net.HardwareAddr) error {
+	return netlink.LinkSetHardwareAddr(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}, mac)
+}
+
+const settingsRoot = "/proc/sys/net"
+
+func (rtnetlink) settings(family, device string) (names []string, err error) {
+	files, err := os.ReadDir(filepath.Join(settingsRoot, family, "conf", device))
+	for _, f := range files {
+		names = append(names, f.Name())
+	}
+	return names, err
+}
+
+func (rtnetlink) setting(family, device, name string) string {
+	b, err := os.ReadFile(filepath.Join(settingsRoot, family, "conf", device, name))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+func (rtnetlink) setSetting(family, device, name, value string) error {
+	return os.WriteFile(filepath.Join(settingsRoot, family, "conf", device, name), []byte(value), 0)
+}
+
 // dumpTries is how often a list is asked for that changes while it is read.
 const dumpTries = 10
 
-// dump asks for all that the kernel would describe by messages of a kind: those
-// that answer to header.
-func dump(kind uint16, header []byte) ([]message, error) {
+func (rtnetlink) dump(kind uint16, header []byte) ([]message, error) {
 	get := map[uint16]int{
 		unix.RTM_NEWADDR:  unix.RTM_GETADDR,
 		unix.RTM_NEWROUTE: unix.RTM_GETROUTE,
@@ -45,8 +126,7 @@ func dump(kind uint16, header []byte) ([]message, error) {
 	return messages, nil
 }
 
-// send has the kernel do what a message says, and waits until it has.
-func send(operation int, flags int, m message) error {
+func (rtnetlink) send(operation, flags int, m message) error {
 	request := nl.NewNetlinkRequest(operation, unix.NLM_F_ACK|flags)
 	request.AddRawData(m.body())
 	_, err := request.Execute(unix.NETLINK_ROUTE, 0)
@@ -54,8 +134,8 @@ func send(operation int, flags int, m message) error {
 }
 
 // add makes what a message describes; that it is there already is no error.
-func add(m message, flags int) error {
-	err := send(int(m.kind), unix.NLM_F_CREATE|flags, m)
+func add(k kernel, m message, flags int) error {
+	err := k.send(int(m.kind), unix.NLM_F_CREATE|flags, m)
 	if errors.Is(err, unix.EEXIST) {
 		return nil
 	}
@@ -63,8 +143,8 @@ func add(m message, flags int) error {
 }
 
 // drop removes what a message describes; that it is not there is no error.
-func drop(m message) error {
-	err := send(int(m.kind)+1, 0, m) // RTM_DEL... follows RTM_NEW...
+func drop(k kernel, m message) error {
+	err := k.send(int(m.kind)+1, 0, m) // RTM_DEL... follows RTM_NEW...
 	switch {
 	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EADDRNOTAVAIL), errors.Is(err, unix.ENODEV):
 		return nil
@@ -87,7 +167,7 @@ type families struct {
 	ipv6    bool   // the device has IPv6 settings at all
 }
 
-func readFamilies(index int) (families, error) {
+func (rtnetlink) families(index int) (families, error) {
 	request := nl.NewNetlinkRequest(unix.RTM_GETLINK, 0)
 	request.AddRawData(linkHeader(index))
 	bodies, err := request.Execute(unix.NETLINK_ROUTE, unix.RTM_NEWLINK)
@@ -123,25 +203,25 @@ func readFamilies(index int) (families, error) {
 // setFamily sets a link's settings of a family, as IFLA_AF_SPEC nests them.
 // Unlike sysctls this works where /proc/sys can't be written, as in most
 // containers.
-func setFamily(index int, family uint16, settings ...attribute) error {
+func setFamily(k kernel, index int, family uint16, settings ...attribute) error {
 	m := message{kind: unix.RTM_SETLINK, header: linkHeader(index)}
 	m.set(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, appendAttributes(nil, []attribute{
 		{family | unix.NLA_F_NESTED, appendAttributes(nil, settings)},
 	}))
-	return send(unix.RTM_SETLINK, 0, m)
+	return k.send(unix.RTM_SETLINK, 0, m)
 }
 
 // setIPv4 sets settings of net.ipv4.conf of a link, by their numbers, which
 // count from 1.
-func setIPv4(index int, settings ...attribute) error {
-	return setFamily(index, unix.AF_INET, attribute{iflaInetConf | unix.NLA_F_NESTED, appendAttributes(nil, settings)})
+func setIPv4(k kernel, index int, settings ...attribute) error {
+	return setFamily(k, index, unix.AF_INET, attribute{iflaInetConf | unix.NLA_F_NESTED, appendAttributes(nil, settings)})
 }
 
 // loosen has a link take packets whose way back leads elsewhere, as long as
 // addresses and routes are on the move. The setting that counts is the higher
 // of the namespace's and the link's, which is the loose one.
-func loosen(index int) error {
-	err := setIPv4(index, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)})
+func loosen(k kernel, index int) error {
+	err := setIPv4(k, index, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)})
 	if err != nil {
 		return fmt.Errorf("loosen rp_filter: %w", err)
 	}
@@ -159,8 +239,8 @@ const genModeNone = 1
 // (IN6_ADDR_GEN_MODE_STABLE_PRIVACY).
 const genModeStable = 2
 
-func setGenMode(index int, mode uint8) error {
-	if err := setFamily(index, unix.AF_INET6, attribute{iflaInet6AddrGenMode, []byte{mode}}); err != nil {
+func setGenMode(k kernel, index int, mode uint8) error {
+	if err := setFamily(k, index, unix.AF_INET6, attribute{iflaInet6AddrGenMode, []byte{mode}}); err != nil {
 		return fmt.Errorf("set ipv6 address generation mode %d: %w", mode, err)
 	}
 	return nil

@@ -3,11 +3,61 @@ package handover
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
+
+// transfer is a state on its way from one device to the other.
+type transfer struct {
+	kernel
+	*State
+	nic netlink.Link
+}
+
+// transfer finds the NIC of the state. It is known by its index, which it keeps
+// whatever it is called, or, where that is gone, by its name and MAC, as one
+// whose driver was loaded again. Where there is neither, the error wraps
+// [ErrMissing].
+func (s *State) transfer(k kernel) (*transfer, error) {
+	nic, err := k.linkByIndex(s.Index)
+	if err == nil {
+		s.relabel(nic.Attrs().Name)
+		return &transfer{k, s, nic}, nil
+	}
+	if !errors.Is(err, ErrMissing) {
+		return nil, err
+	}
+	nic, err = k.linkByName(s.NIC)
+	if err != nil {
+		return nil, err
+	}
+	if mac := nic.Attrs().HardwareAddr.String(); mac != s.MAC {
+		return nil, fmt.Errorf("%w: another one, with mac %s, has its name", ErrMissing, mac)
+	}
+	s.rename(nic.Attrs().Index)
+	return &transfer{k, s, nic}, nil
+}
+
+// relabel has the addresses of a NIC that has another name by now not bear the
+// old one.
+func (s *State) relabel(name string) {
+	for i, m := range s.Addresses {
+		if label := m.get(unix.IFA_LABEL); name != s.NIC && unix.ByteSliceToString(label) == s.NIC {
+			s.Addresses[i] = m.clone()
+			s.Addresses[i].remove(unix.IFA_LABEL)
+		}
+	}
+}
+
+// Device returns what the NIC is called now; see [State.Return] for its error.
+func (s *State) Device() (name string, err error) {
+	t, err := s.transfer(rtnetlink{})
+	if err != nil {
+		return "", fmt.Errorf("nic %q: %w", s.NIC, err)
+	}
+	return t.nic.Attrs().Name, nil
+}
 
 // Move gives the state to a TAP, and takes it from the NIC. In between, when
 // the TAP is ready for the NIC's frames, it calls join, which is to make the
@@ -19,86 +69,97 @@ import (
 //  3. Each route leads over the TAP; from here on it sends.
 //  4. The NIC loses what the TAP has.
 //
-// It returns the settings that could not be copied. On an error,
-// [State.Return] brings back what there was.
+// It returns the settings that could not be copied. Nothing is taken from the
+// NIC before the TAP has it; on an error, [State.Return] brings back what there
+// was.
 func (s *State) Move(tap string, join func() error) (kept []string, err error) {
-	kept, err = s.move(tap, join)
+	return s.move(rtnetlink{}, tap, join)
+}
+
+func (s *State) move(k kernel, name string, join func() error) (kept []string, err error) {
+	t, err := s.transfer(k)
+	if err == nil {
+		kept, err = t.move(name, join)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("move %q to %q: %w", s.NIC, tap, err)
+		return nil, fmt.Errorf("move %q to %q: %w", s.NIC, name, err)
 	}
 	return kept, nil
 }
 
-func (s *State) move(name string, join func() error) (kept []string, err error) {
-	nic, err := s.link()
+func (t *transfer) move(name string, join func() error) (kept []string, err error) {
+	tap, err := t.linkByName(name)
 	if err != nil {
 		return nil, err
-	}
-	tap, err := linkByName(name)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.furnish(tap, nic); err != nil {
-		return nil, err
-	}
-	standIns := s.standIns(tap.Attrs().Index)
-	if err := errors.Join(addRoutes(standIns), join()); err != nil {
-		return nil, err
-	}
-	if s.IPv6 {
-		if err := setGenMode(s.Index, genModeNone); err != nil {
-			return nil, err
-		}
 	}
 	index := tap.Attrs().Index
-	routes := s.routesFor(index)
-	lesson, end := s.lesson(index, routes)
-	defer end()
-	if err := errors.Join(lesson.learn(), addRoutes(routes)); err != nil {
-		return nil, err
-	}
-	if err := errors.Join(dropRoutes(s.routesFor(s.Index)), dropRoutes(standIns), s.dropSurplus(index), s.strip()); err != nil {
-		return nil, err
-	}
-	return s.copySettings(nic, tap)
-}
-
-// link returns the NIC, if it is still the one that the state is of.
-func (s *State) link() (netlink.Link, error) {
-	link, err := linkByName(s.NIC)
+	standIns, routes := t.standIns(index), t.routesFor(index)
+	var lesson *lesson
+	err = inOrder(
+		func() error { return t.furnish(tap) },
+		func() error { return addRoutes(t, standIns) },
+		join,
+		func() error { return t.quietNIC() },
+		func() error {
+			var end func()
+			lesson, end = t.lesson(index, routes)
+			defer end()
+			return lesson.learn(t)
+		},
+		func() error { return addRoutes(t, routes) },
+		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
+		func() error { return dropRoutes(t, standIns) },
+		func() error { return t.dropSurplus(index) },
+		func() error { return t.strip() },
+	)
 	if err != nil {
 		return nil, err
 	}
-	if link.Attrs().Index != s.Index {
-		return nil, fmt.Errorf("%w: another one has its name", ErrMissing)
+	t.moved = true
+	return t.copySettings(t.nic, tap)
+}
+
+// inOrder takes steps, each only after the one before.
+func inOrder(steps ...func() error) error {
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	return link, nil
+	return nil
+}
+
+// quietNIC has the NIC make no IPv6 address of its own.
+func (t *transfer) quietNIC() error {
+	if !t.IPv6 {
+		return nil
+	}
+	return setGenMode(t, t.Index, genModeNone)
 }
 
 // furnish gives a device all but the routes.
-func (s *State) furnish(tap, nic netlink.Link) error {
+func (t *transfer) furnish(tap netlink.Link) error {
 	index := tap.Attrs().Index
-	if err := netlink.LinkSetHardwareAddr(tap, nic.Attrs().HardwareAddr); err != nil {
-		return fmt.Errorf("set mac %s: %w", s.MAC, err)
+	if err := t.setMAC(index, t.nic.Attrs().HardwareAddr); err != nil {
+		return fmt.Errorf("set mac %s: %w", t.nic.Attrs().HardwareAddr, err)
 	}
-	if s.IPv6 {
-		if err := setGenMode(index, genModeNone); err != nil {
+	if t.IPv6 {
+		if err := setGenMode(t, index, genModeNone); err != nil {
 			return err
 		}
-		if readSetting("ipv6", tap.Attrs().Name, "disable_ipv6") != "0" {
-			if err := writeSetting("ipv6", tap.Attrs().Name, "disable_ipv6", "0"); err != nil {
+		if t.setting("ipv6", tap.Attrs().Name, "disable_ipv6") != "0" {
+			if err := t.setSetting("ipv6", tap.Attrs().Name, "disable_ipv6", "0"); err != nil {
 				return fmt.Errorf("turn ipv6 on: %w", err)
 			}
 		}
 	}
-	// What comes by the TAP is taken while the ways back still lead over the NIC.
-	if err := loosen(index); err != nil {
-		return err
-	}
-	if err := s.addAddresses(index); err != nil {
-		return err
-	}
-	return addNeighbors(s.neighborsFor(index))
+	return inOrder(
+		// What comes by the TAP is taken while the ways back still lead over the NIC.
+		func() error { return loosen(t, index) },
+		func() error { return t.addAddresses(index) },
+		func() error { return dropTemporary(t, index, t.Addresses) },
+		func() error { return addNeighbors(t, t.neighborsFor(index)) },
+	)
 }
 
 // standIns are IPv6 routes over a device that count only where another device
@@ -114,28 +175,28 @@ func (s *State) standIns(index int) (list []message) {
 	return list
 }
 
-func (s *State) addAddresses(index int) error {
-	age := s.age()
-	for _, a := range s.Addresses {
+func (t *transfer) addAddresses(index int) error {
+	age := t.age()
+	for _, a := range t.Addresses {
 		m, alive := addressFor(a, index, age)
 		if !alive {
 			continue
 		}
-		if err := addAddress(m); err != nil {
+		if err := addAddress(t, m); err != nil {
 			return fmt.Errorf("add address %q: %w", prefixText(a), err)
 		}
 	}
-	return dropTemporary(index, s.Addresses)
+	return nil
 }
 
 // dropSurplus takes back the routes that the kernel made with a device's
 // addresses, and that had been removed from the NIC.
-func (s *State) dropSurplus(index int) error {
+func (t *transfer) dropSurplus(index int) error {
 	wanted := make(map[string]bool)
-	for _, m := range s.routesFor(index) {
+	for _, m := range t.routesFor(index) {
 		wanted[routeKey(m)] = true
 	}
-	made, err := readRoutes(index)
+	made, err := readRoutes(t, index)
 	if err != nil {
 		return err
 	}
@@ -146,7 +207,7 @@ func (s *State) dropSurplus(index int) error {
 			surplus = append(surplus, m)
 		}
 	}
-	return dropRoutes(surplus)
+	return dropRoutes(t, surplus)
 }
 
 func (s *State) routesFor(index int) (list []message) {
@@ -180,80 +241,11 @@ func partition(list []message, in func(message) bool) (yes, no []message) {
 
 // strip takes addresses and neighbours from the NIC, latest first: what a
 // killed process leaves keeps its order.
-func (s *State) strip() error {
-	var errs []error
-	for i := len(s.Addresses) - 1; i >= 0; i-- {
-		if err := dropAddress(s.Addresses[i]); err != nil {
-			errs = append(errs, fmt.Errorf("remove address %q: %w", prefixText(s.Addresses[i]), err))
+func (t *transfer) strip() error {
+	for i := len(t.Addresses) - 1; i >= 0; i-- {
+		if err := dropAddress(t, t.Addresses[i]); err != nil {
+			return fmt.Errorf("remove address %q: %w", prefixText(t.Addresses[i]), err)
 		}
 	}
-	return errors.Join(append(errs, dropNeighbors(s.neighborsFor(s.Index)))...)
-}
-
-// Return gives the NIC back what it had, from the TAP if it is still there. In
-// between it calls part, which is to take the NIC out of the wire. Lifetimes are
-// what is left of them, or what the TAP has learnt since; the neighbours are as
-// the TAP knows them. It adds only what is missing, and may be repeated. Where
-// the NIC is gone, the error wraps [ErrMissing].
-func (s *State) Return(tap string, part func() error) error {
-	if err := s.giveBack(tap, part); err != nil {
-		return fmt.Errorf("return to %q what it had: %w", s.NIC, err)
-	}
-	return nil
-}
-
-func (s *State) giveBack(name string, part func() error) error {
-	nic, err := s.link()
-	if err != nil {
-		return err
-	}
-	live := &State{Index: s.Index, Taken: sinceBoot()}
-	tap, err := linkByName(name)
-	switch {
-	case err == nil:
-		live.Index = tap.Attrs().Index
-		if err := errors.Join(loosen(live.Index), live.readDevice(live.Index)); err != nil {
-			return err
-		}
-	case !errors.Is(err, ErrMissing):
-		return err
-	}
-	now := s.since(live)
-	if nic.Attrs().MTU != s.MTU {
-		if err := netlink.LinkSetMTU(nic, s.MTU); err != nil {
-			return fmt.Errorf("set mtu %d: %w", s.MTU, err)
-		}
-	}
-	if err := now.addAddresses(s.Index); err != nil {
-		return err
-	}
-	if err := addNeighbors(now.neighborsFor(s.Index)); err != nil {
-		return err
-	}
-	if s.IPv6 { // before the first of a router's advertisements can come by the NIC
-		if err := setGenMode(s.Index, s.GenMode); err != nil {
-			return err
-		}
-	}
-	// What is learnt comes by the NIC itself, as soon as it is out of the wire.
-	learnt, others := partition(now.routesFor(s.Index), isAdvertised)
-	learntLive, othersLive := partition(live.routesFor(live.Index), isAdvertised)
-	lesson, end := now.lesson(s.Index, learnt)
-	defer end()
-	if err := errors.Join(addRoutes(others), now.dropSurplus(s.Index), dropRoutes(othersLive), part()); err != nil {
-		return err
-	}
-	return errors.Join(lesson.learn(), addRoutes(learnt), dropRoutes(learntLive))
-}
-
-// since returns the state as it is by now, after it was another device's, which
-// has what is in live.
-func (s *State) since(live *State) *State {
-	now := *s
-	now.Taken = live.Taken
-	age := uint32((live.Taken - s.Taken) / time.Second)
-	now.Addresses = freshenAddresses(s.Addresses, live.Addresses, age)
-	now.Routes = freshenRoutes(s.Routes, live.Routes, s.Index, live.Index, age)
-	now.Neighbors = freshenNeighbors(s.Neighbors, live.Neighbors)
-	return &now
+	return dropNeighbors(t, t.neighborsFor(t.Index))
 }

@@ -2,7 +2,6 @@ package handover
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -18,13 +17,13 @@ const (
 
 // readNeighbors returns the neighbours of a device whose MACs are known, and
 // those that it stands proxy for.
-func readNeighbors(index int) ([]message, error) {
+func readNeighbors(k kernel, index int) ([]message, error) {
 	var list []message
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		for _, flags := range []uint8{0, unix.NTF_PROXY} {
 			header := make([]byte, unix.SizeofNdMsg)
 			header[0], header[ndmFlags] = family, flags
-			all, err := dump(unix.RTM_NEWNEIGH, header)
+			all, err := k.dump(unix.RTM_NEWNEIGH, header)
 			if err != nil {
 				return nil, fmt.Errorf("list neighbours: %w", err)
 			}
@@ -66,51 +65,33 @@ func neighborFor(m message, index int) message {
 	m = m.clone()
 	binary.NativeEndian.PutUint32(m.header[ndmIndex:], uint32(index))
 	if isLearnt(m) && neighborState(m) != unix.NUD_REACHABLE {
-		binary.NativeEndian.PutUint16(m.header[ndmState:], unix.NUD_STALE)
+		m = staleNeighbor(m)
 	}
 	m.remove(unix.NDA_CACHEINFO, unix.NDA_PROBES)
 	return m
 }
 
-// freshenNeighbors returns neighbours, those learnt as others know them by
-// now. What nobody knows any better is not for sure.
-func freshenNeighbors(list, others []message) []message {
-	known := make(map[string]message, len(others))
-	for _, m := range others {
-		known[string(m.get(unix.NDA_DST))] = m
-	}
-	fresh := make([]message, len(list))
-	for i, m := range list {
-		fresh[i] = m
-		if !isLearnt(m) {
-			continue
-		}
-		if now, ok := known[string(m.get(unix.NDA_DST))]; ok && isLearnt(now) {
-			fresh[i] = now
-			continue
-		}
-		fresh[i] = m.clone()
-		binary.NativeEndian.PutUint16(fresh[i].header[ndmState:], unix.NUD_STALE)
-	}
-	return fresh
+// staleNeighbor returns a neighbour that is known, but not for sure.
+func staleNeighbor(m message) message {
+	m = m.clone()
+	binary.NativeEndian.PutUint16(m.header[ndmState:], unix.NUD_STALE)
+	return m
 }
 
-func addNeighbors(list []message) error {
-	var errs []error
+func addNeighbors(k kernel, list []message) error {
 	for _, m := range list {
-		if err := add(m, unix.NLM_F_REPLACE); err != nil {
-			errs = append(errs, fmt.Errorf("add neighbour %q: %w", addressText(m.get(unix.NDA_DST)), err))
+		if err := add(k, m, unix.NLM_F_REPLACE); err != nil {
+			return fmt.Errorf("add neighbour %q: %w", addressText(m.get(unix.NDA_DST)), err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
-func dropNeighbors(list []message) error {
-	var errs []error
+func dropNeighbors(k kernel, list []message) error {
 	for _, m := range list {
-		if err := drop(m); err != nil {
-			errs = append(errs, fmt.Errorf("remove neighbour %q: %w", addressText(m.get(unix.NDA_DST)), err))
+		if err := drop(k, m); err != nil {
+			return fmt.Errorf("remove neighbour %q: %w", addressText(m.get(unix.NDA_DST)), err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

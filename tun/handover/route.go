@@ -37,12 +37,12 @@ var errNexthopObject = errors.New("a next hop that is an object of its own (ip n
 
 // readRoutes returns all routes, of any table, that use a device, those without
 // a gateway first, for those with one need them.
-func readRoutes(index int) ([]message, error) {
+func readRoutes(k kernel, index int) ([]message, error) {
 	var list []message
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		header := make([]byte, unix.SizeofRtMsg)
 		header[0] = family
-		all, err := dump(unix.RTM_NEWROUTE, header)
+		all, err := k.dump(unix.RTM_NEWROUTE, header)
 		if err != nil {
 			return nil, fmt.Errorf("list routes: %w", err)
 		}
@@ -164,35 +164,14 @@ func routeKey(m message) string {
 	return m.key()
 }
 
-// freshenRoutes returns what routes over a device are, age seconds after they
-// were read: where others, just read, have the same one over another device, it
-// has lived on there.
-func freshenRoutes(list, others []message, index, otherIndex int, age uint32) (fresh []message) {
-	lived := make(map[string]message, len(others))
-	for _, m := range others {
-		here, _ := routeFor(m, otherIndex, index, 0)
-		lived[routeKey(here)] = here
-	}
-	for _, m := range list {
-		now, alive := lived[routeKey(m)]
-		if !alive {
-			now, alive = routeFor(m, index, index, age)
-		}
-		if alive {
-			fresh = append(fresh, now)
-		}
-	}
-	return fresh
-}
-
 // addRoutes makes routes, after those of the same destination and metric that
 // are there. One that needs another one's way to its gateway waits for that.
-func addRoutes(list []message) error {
+func addRoutes(k kernel, list []message) error {
 	for len(list) > 0 {
 		var failed []message
 		var errs []error
 		for _, m := range list {
-			if err := add(m, unix.NLM_F_APPEND); err != nil {
+			if err := add(k, m, unix.NLM_F_APPEND); err != nil {
 				failed = append(failed, m)
 				errs = append(errs, fmt.Errorf("add route %q: %w", routeWords(m, nil), err))
 			}
@@ -207,12 +186,11 @@ func addRoutes(list []message) error {
 
 // dropRoutes removes routes, latest first, so that those that are left keep
 // their order.
-func dropRoutes(list []message) error {
-	var errs []error
+func dropRoutes(k kernel, list []message) error {
 	for _, m := range slices.Backward(list) {
-		if err := drop(m); err != nil {
-			errs = append(errs, fmt.Errorf("remove route %q: %w", routeWords(m, nil), err))
+		if err := drop(k, m); err != nil {
+			return fmt.Errorf("remove route %q: %w", routeWords(m, nil), err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -14,10 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is what a NIC was before anything of it moved.
+// State is what a NIC has, or what a TAP has in its place.
 type State struct {
 	Namespace Namespace
-	NIC       string
+	NIC       string // as it was called when it was read
 	Index     int
 	MAC       string
 	MTU       int           // bytes
@@ -28,6 +27,8 @@ type State struct {
 	GenMode   uint8         // how the kernel makes its IPv6 addresses (IFLA_INET6_ADDR_GEN_MODE)
 
 	Addresses, Routes, Neighbors []message
+
+	moved bool // the TAP has all of it, and the NIC nothing
 }
 
 // ErrMissing is wrapped where the NIC is not there.
@@ -37,33 +38,33 @@ var ErrMissing = errors.New("no such interface")
 // a namespace's hands.
 func Read(nic string) (*State, error) {
 	s := &State{NIC: nic}
-	if err := s.read(); err != nil {
+	if err := s.read(rtnetlink{}); err != nil {
 		return nil, fmt.Errorf("nic %q: %w", nic, err)
 	}
 	return s, nil
 }
 
-func (s *State) read() error {
-	link, err := linkByName(s.NIC)
+func (s *State) read(k kernel) error {
+	link, err := k.linkByName(s.NIC)
 	if err != nil {
 		return err
 	}
-	if err := suitable(link); err != nil {
+	if err := suitable(k, link); err != nil {
 		return err
 	}
 	a := link.Attrs()
 	s.Index, s.MAC, s.MTU = a.Index, a.HardwareAddr.String(), a.MTU
-	settings, err := readFamilies(s.Index)
+	settings, err := k.families(s.Index)
 	if err != nil {
 		return err
 	}
 	s.GenMode = settings.genMode
-	s.IPv6 = settings.ipv6 && readSetting("ipv6", s.NIC, "disable_ipv6") != "1"
+	s.IPv6 = settings.ipv6 && k.setting("ipv6", s.NIC, "disable_ipv6") != "1"
 	if s.Namespace, err = CurrentNamespace(); err != nil {
 		return err
 	}
 	s.Taken = sinceBoot()
-	return s.readDevice(s.Index)
+	return s.readDevice(k, s.Index)
 }
 
 // Summary says in a few words what moves.
@@ -72,28 +73,19 @@ func (s *State) Summary() string {
 }
 
 // readDevice reads what moves of a device.
-func (s *State) readDevice(index int) (err error) {
-	if s.Addresses, err = readAddresses(index); err != nil {
+func (s *State) readDevice(k kernel, index int) (err error) {
+	if s.Addresses, err = readAddresses(k, index); err != nil {
 		return err
 	}
-	if s.Routes, err = readRoutes(index); err != nil {
+	if s.Routes, err = readRoutes(k, index); err != nil {
 		return err
 	}
-	s.Neighbors, err = readNeighbors(index)
+	s.Neighbors, err = readNeighbors(k, index)
 	return err
 }
 
-func linkByName(name string) (netlink.Link, error) {
-	link, err := netlink.LinkByName(name)
-	var missing netlink.LinkNotFoundError
-	if errors.As(err, &missing) {
-		err = ErrMissing
-	}
-	return link, err
-}
-
 // suitable tells what does not survive that its NIC becomes a part of a wire.
-func suitable(nic netlink.Link) error {
+func suitable(k kernel, nic netlink.Link) error {
 	a := nic.Attrs()
 	switch {
 	case a.Flags&net.FlagLoopback != 0:
@@ -105,7 +97,7 @@ func suitable(nic netlink.Link) error {
 	case strings.HasPrefix(nic.Type(), "ipvlan"):
 		return fmt.Errorf("is of type %s, which takes only packets for addresses of its own: use macvlan or veth", nic.Type())
 	}
-	links, err := netlink.LinkList()
+	links, err := k.links()
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
@@ -132,32 +124,17 @@ func sinceBoot() time.Duration {
 // age is how many seconds ago the state was taken.
 func (s *State) age() uint32 { return uint32((sinceBoot() - s.Taken) / time.Second) }
 
-const settingsRoot = "/proc/sys/net"
-
-// readSetting returns a sysctl of a device; "" where there is none.
-func readSetting(family, device, name string) string {
-	b, err := os.ReadFile(filepath.Join(settingsRoot, family, "conf", device, name))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
-}
-
-func writeSetting(family, device, name, value string) error {
-	return os.WriteFile(filepath.Join(settingsRoot, family, "conf", device, name), []byte(value), 0)
-}
-
 // ownSettings are those that are each device's own, or not for writing.
 var ownSettings = []string{"addr_gen_mode", "disable_ipv6", "mc_forwarding"}
 
 // copySettings gives a device the sysctls of the NIC. It returns the IPv6 ones
 // that the process may not write, as where /proc/sys is read-only.
-func (s *State) copySettings(from, to netlink.Link) (kept []string, err error) {
-	source, err := readFamilies(from.Attrs().Index)
+func (t *transfer) copySettings(from, to netlink.Link) (kept []string, err error) {
+	source, err := t.families(from.Attrs().Index)
 	if err != nil {
 		return nil, err
 	}
-	target, err := readFamilies(to.Attrs().Index)
+	target, err := t.families(to.Attrs().Index)
 	if err != nil {
 		return nil, err
 	}
@@ -169,24 +146,24 @@ func (s *State) copySettings(from, to netlink.Link) (kept []string, err error) {
 		}
 	}
 	if len(differ) > 0 {
-		if err := setIPv4(to.Attrs().Index, differ...); err != nil {
+		if err := setIPv4(t, to.Attrs().Index, differ...); err != nil {
 			return nil, fmt.Errorf("copy ipv4 settings: %w", err)
 		}
 	}
-	files, err := os.ReadDir(filepath.Join(settingsRoot, "ipv6/conf", from.Attrs().Name))
+	names, err := t.settings("ipv6", from.Attrs().Name)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
-	for _, f := range files {
-		value := readSetting("ipv6", from.Attrs().Name, f.Name())
-		if f.Name() == "stable_secret" && s.GenMode < genModeStable {
+	for _, name := range names {
+		value := t.setting("ipv6", from.Attrs().Name, name)
+		if name == "stable_secret" && t.GenMode < genModeStable {
 			continue // writing it changes the mode
 		}
-		if value == "" || slices.Contains(ownSettings, f.Name()) || value == readSetting("ipv6", to.Attrs().Name, f.Name()) {
+		if value == "" || slices.Contains(ownSettings, name) || value == t.setting("ipv6", to.Attrs().Name, name) {
 			continue
 		}
-		if writeSetting("ipv6", to.Attrs().Name, f.Name(), value) != nil {
-			kept = append(kept, fmt.Sprintf("net.ipv6.conf.%s.%s = %s", to.Attrs().Name, f.Name(), value))
+		if t.setSetting("ipv6", to.Attrs().Name, name, value) != nil {
+			kept = append(kept, fmt.Sprintf("net.ipv6.conf.%s.%s = %s", to.Attrs().Name, name, value))
 		}
 	}
 	return kept, err

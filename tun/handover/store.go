@@ -6,14 +6,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // Store keeps the state of one NIC of one namespace in a file, for the process
 // that comes after one that was killed. It has to outlive the process, but not
 // the namespace.
 type Store struct {
-	path      string
-	namespace Namespace
+	directory, nic string
+	namespace      Namespace
+	path           string // of the file
 }
 
 // NewStore returns the store of a NIC of the calling thread's namespace, in a
@@ -23,15 +25,50 @@ func NewStore(directory, nic string) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{filepath.Join(directory, fmt.Sprintf("%s@%d.json", nic, n.ID)), n}, nil
+	s := &Store{directory: directory, nic: nic, namespace: n}
+	s.path = filepath.Join(directory, nic+s.suffix())
+	return s, nil
 }
+
+// suffix ends the names of the files of a namespace.
+func (s *Store) suffix() string { return fmt.Sprintf("@%d.json", s.namespace.ID) }
 
 // Path is the file's.
 func (s *Store) Path() string { return s.path }
 
 // Load returns the state that is kept; nil if there is none of this namespace.
+// That of a NIC which has the name by now, and had another, is kept under the
+// other.
 func (s *Store) Load() (*State, error) {
-	b, err := os.ReadFile(s.path)
+	state, err := s.read(s.path)
+	if state != nil || err != nil {
+		return state, err
+	}
+	link, err := rtnetlink{}.linkByName(s.nic)
+	if err != nil {
+		return nil, nil // nothing has the name
+	}
+	files, err := os.ReadDir(s.directory)
+	if err != nil {
+		return nil, nil // nothing was ever kept
+	}
+	for _, f := range files {
+		path := filepath.Join(s.directory, f.Name())
+		if !strings.HasSuffix(path, s.suffix()) {
+			continue
+		}
+		if state, err := s.read(path); err == nil && state != nil && state.Index == link.Attrs().Index {
+			s.path = path
+			return state, nil
+		}
+	}
+	return nil, nil
+}
+
+// read returns the state that a file keeps; nil if there is none of this
+// namespace.
+func (s *Store) read(path string) (*State, error) {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -40,7 +77,7 @@ func (s *Store) Load() (*State, error) {
 	}
 	state := &State{}
 	if err := json.Unmarshal(b, state); err != nil {
-		return nil, fmt.Errorf("read state %q: %w", s.path, err)
+		return nil, fmt.Errorf("read state %q: %w", path, err)
 	}
 	if state.Namespace != s.namespace {
 		return nil, nil // of a namespace that is no more
@@ -79,8 +116,19 @@ func (s *Store) Save(state *State) (err error) {
 // draft is the file's name until all of it is written.
 func (s *Store) draft() string { return s.path + ".new" }
 
+// SetAside keeps the state out of the way of another one, as where its NIC is
+// gone for good, and returns the file's path.
+func (s *Store) SetAside() (path string, err error) {
+	path = s.path + ".orphaned"
+	if err := os.Rename(s.path, path); err != nil {
+		return "", fmt.Errorf("set state aside: %w", err)
+	}
+	return path, nil
+}
+
 // Remove forgets the state.
 func (s *Store) Remove() error {
+	defer func() { s.path = filepath.Join(s.directory, s.nic+s.suffix()) }()
 	for _, path := range []string{s.draft(), s.path} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("forget state: %w", err)

@@ -50,6 +50,20 @@ func (s *State) Plan(tap, join string) (lines []string) {
 	return lines
 }
 
+// words returns the state in the words of ip(8).
+func (s *State) words() (list []string) {
+	for _, m := range s.Addresses {
+		list = append(list, "address "+hostWords(m))
+	}
+	for _, m := range s.Routes {
+		list = append(list, "route "+routeWords(m, nil))
+	}
+	for _, m := range s.Neighbors {
+		list = append(list, "neighbour "+neighborWords(m))
+	}
+	return list
+}
+
 func familyOption(m message) string {
 	if m.family() == unix.AF_INET6 {
 		return "-6 "

@@ -29,7 +29,7 @@ var calls = []string{
 	// files: rules and sets, sockets that go, what a sidecar keeps; of arm64's
 	// fstatat the name is newfstatat on amd64
 	"openat", "fstat", "fstatat", "newfstatat", "statx", "lseek", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
-	"unlinkat", "inotify_add_watch", "inotify_rm_watch",
+	"unlinkat", "renameat", "renameat2", "fsync", "inotify_add_watch", "inotify_rm_watch",
 }
 
 // Operations of io_uring_register that a ring needs which is there already

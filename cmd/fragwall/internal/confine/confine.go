@@ -18,6 +18,7 @@ import (
 type Plan struct {
 	Read   []string // directories beneath which files may be read
 	Remove []string // directories beneath which files may be removed
+	Keep   []string // directories beneath which files may be made, changed and removed
 	// Devices may be opened and set up, as TAPs are made by /dev/net/tun.
 	Devices []string
 }
@@ -80,6 +81,7 @@ func onAll(call, first, second uintptr) error {
 const (
 	reading   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
 	removing  = landlock.AccessFSSet(ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
+	keeping   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir | ll.AccessFSWriteFile | ll.AccessFSTruncate | ll.AccessFSMakeReg | ll.AccessFSRemoveFile)
 	setting   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSTruncate)
 	operating = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSIoctlDev)
 )
@@ -94,7 +96,7 @@ func (p Plan) restrictFiles() error {
 		landlock.PathAccess(reading|setting, existing(kernelSettings)...),
 		landlock.PathAccess(operating, existing(p.Devices...)...),
 	}
-	for access, directories := range map[landlock.AccessFSSet][]string{reading: p.Read, removing: p.Remove} {
+	for access, directories := range map[landlock.AccessFSSet][]string{reading: p.Read, removing: p.Remove, keeping: p.Keep} {
 		rules = append(rules, landlock.PathAccess(access, existing(directories...)...))
 	}
 	kernel := landlock.V7.BestEffort()

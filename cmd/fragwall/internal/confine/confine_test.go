@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // what it must not be able to do any more, and what it must.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"rules", "socket", "elsewhere"} {
+	for _, name := range []string{"rules", "socket", "state", "elsewhere"} {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
 			t.Fatal(err)
 		}
@@ -78,7 +78,7 @@ func tryEverything(dir string) int {
 	}
 	var log bytes.Buffer
 	confine.Apply(confine.Plan{
-		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Devices: []string{"/dev/net/tun"},
+		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")}, Devices: []string{"/dev/net/tun"},
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	close(release)
 	try(dir, failures)
@@ -170,6 +170,9 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	if err := os.Remove(filepath.Join(dir, "socket", "file")); err != nil {
 		failures <- err
 	}
+	if err := replace(filepath.Join(dir, "state", "file")); err != nil {
+		failures <- err
+	}
 	if tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
 		var nothing [unix.IFNAMSIZ + 24]byte // struct ifreq: no kind of device
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, tun.Fd(), unix.TUNSETIFF, uintptr(unsafe.Pointer(&nothing))); errno != unix.EINVAL {
@@ -206,6 +209,16 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	for range 8 {
 		<-done
 	}
+}
+
+// replace puts a file in the place of another, for good.
+func replace(path string) error {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("state")
+	return errors.Join(err, f.Sync(), f.Close(), os.Rename(path+".new", path))
 }
 
 // statuses looks at what the kernel says of each thread that there was.

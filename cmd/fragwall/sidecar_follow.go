@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"net"
+	"strings"
+	"syscall"
+	"time"
+
+	"fragwall/tun/handover"
+)
+
+// follow keeps up with what happens to the addresses, routes and neighbours of
+// the namespace, until ctx is done: what the NIC is given moves to the TAP, and
+// what the TAP has is kept for the case that the process is killed.
+func (s *sidecar) follow(ctx context.Context) {
+	tap, err := net.InterfaceByName(s.config.Inside.TAP)
+	if err != nil {
+		s.log.Warn("changes of addresses and routes are not followed", "error", err)
+		return
+	}
+	take := func(messages []syscall.NetlinkMessage) {
+		nic, concerned := s.nicIndex(), messages == nil
+		for _, m := range messages {
+			for _, index := range handover.Changed(m) {
+				concerned = concerned || index == nic || index == tap.Index
+			}
+		}
+		if !concerned {
+			return
+		}
+		select {
+		case s.changed <- struct{}{}:
+		default: // it is known already
+		}
+	}
+	s.helpers.Go(func() { followNetlink(ctx, s.log, take, handover.Groups...) })
+	s.helpers.Go(func() { s.catchUp(ctx) })
+}
+
+func (s *sidecar) nicIndex() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state.Index
+}
+
+// adoptLate moves to the TAP what the NIC was given since the start.
+func (s *sidecar) adoptLate() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.state.Moved() {
+		return
+	}
+	adopted, err := s.state.Adopt(s.config.Inside.TAP)
+	switch {
+	case err != nil:
+		s.log.Warn("what the nic was given can't be moved", "error", err)
+	case len(adopted) > 0:
+		s.log.Info("moved what the nic was given", "nic", s.state.NIC, "tap", s.config.Inside.TAP, "moved", strings.Join(adopted, ", "))
+	}
+}
+
+// How long after the first change it is followed, so that who gives the NIC an
+// address can still give it the routes that need that; and how large a part of
+// the time it may take, where a host has very many routes.
+const (
+	followDelay = 200 * time.Millisecond
+	followShare = 20
+)
+
+// catchUp moves and keeps what changed, until ctx is done.
+func (s *sidecar) catchUp(ctx context.Context) {
+	failed := false
+	for wait := followDelay; ; {
+		select {
+		case <-s.changed:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		begun := time.Now()
+		s.adoptLate()
+		if err := s.keep(); err != nil && !failed {
+			s.log.Warn("what changed since the start is lost after a kill", "error", err)
+			failed = true
+		}
+		wait = max(followDelay, followShare*time.Since(begun))
+	}
+}

@@ -1,0 +1,287 @@
+package handover
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// fake is a kernel in memory: two devices, and what they have. It makes the
+// route to an IPv4 address's subnet with the address, and removes it with that.
+type fake struct {
+	t       *testing.T
+	devices []*netlink.Dummy
+	objects []message
+	values  map[string]string // sysctls, by family/device/name
+
+	changes int    // made so far, failed ones included
+	failAt  int    // the change that fails; 0: none
+	failed  string // what that was, which fails again
+	after   int    // changes after it, but for other routes to add with it
+	// check is called after each change.
+	check func()
+}
+
+var errFake = errors.New("refused by the test")
+
+// The devices.
+const (
+	nicIndex = 2
+	tapIndex = 9
+)
+
+func newFake(t *testing.T, objects ...message) *fake {
+	f := &fake{t: t, values: make(map[string]string), check: func() {}}
+	for index, name := range map[int]string{nicIndex: "eth0", tapIndex: "fw-in"} {
+		a := netlink.NewLinkAttrs()
+		a.Name, a.Index, a.MTU, a.EncapType = name, index, 1500, "ether"
+		a.HardwareAddr = net.HardwareAddr{2, 0, 0, 0, 0, byte(index)}
+		f.devices = append(f.devices, &netlink.Dummy{LinkAttrs: a})
+	}
+	for _, m := range objects {
+		if err := f.send(int(m.kind), unix.NLM_F_CREATE, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.changes = 0
+	return f
+}
+
+func (f *fake) device(found func(*netlink.LinkAttrs) bool) (netlink.Link, error) {
+	for _, d := range f.devices {
+		if found(d.Attrs()) {
+			return d, nil
+		}
+	}
+	return nil, ErrMissing
+}
+
+func (f *fake) linkByName(name string) (netlink.Link, error) {
+	return f.device(func(a *netlink.LinkAttrs) bool { return a.Name == name })
+}
+
+func (f *fake) linkByIndex(index int) (netlink.Link, error) {
+	return f.device(func(a *netlink.LinkAttrs) bool { return a.Index == index })
+}
+
+func (f *fake) links() (list []netlink.Link, err error) {
+	for _, d := range f.devices {
+		list = append(list, d)
+	}
+	return list, nil
+}
+
+// change counts a change, and reports whether it fails.
+func (f *fake) change(what string) error {
+	f.changes++
+	switch {
+	case f.changes == f.failAt:
+		f.failed = what
+		return errFake
+	case f.failed == what:
+		return errFake
+	case f.failed != "" && !(strings.HasPrefix(what, addsRoute) && strings.HasPrefix(f.failed, addsRoute)):
+		f.after++
+	}
+	return nil
+}
+
+// addsRoute begins what a change of that kind is.
+const addsRoute = "24 "
+
+// mend has changes succeed again.
+func (f *fake) mend() { f.failAt, f.failed, f.after = 0, "", 0 }
+
+func (f *fake) setMAC(index int, mac net.HardwareAddr) error {
+	if err := f.change("mac"); err != nil {
+		return err
+	}
+	link, err := f.linkByIndex(index)
+	if err == nil {
+		link.Attrs().HardwareAddr = mac
+	}
+	return err
+}
+
+func (f *fake) families(int) (families, error) {
+	return families{ipv4: make([]byte, 40), ipv6: true}, nil
+}
+
+func (f *fake) dump(kind uint16, header []byte) (list []message, err error) {
+	for _, m := range f.objects {
+		if m.kind != kind || header[0] != 0 && m.family() != header[0] {
+			continue
+		}
+		if kind == unix.RTM_NEWNEIGH && (m.header[ndmFlags]^header[ndmFlags])&unix.NTF_PROXY != 0 {
+			continue
+		}
+		list = append(list, m.clone())
+	}
+	return list, nil
+}
+
+// identity tells objects of a kind apart.
+func identity(m message) string {
+	switch m.kind {
+	case unix.RTM_NEWADDR:
+		return fmt.Sprint(m.kind, addressIndex(m), addressKey(m))
+	case unix.RTM_NEWNEIGH:
+		return fmt.Sprint(m.kind, neighborIndex(m), m.header[ndmFlags]&unix.NTF_PROXY, m.get(unix.NDA_DST))
+	default:
+		return fmt.Sprint(m.kind, routeKey(m))
+	}
+}
+
+func (f *fake) find(m message) int {
+	return slices.IndexFunc(f.objects, func(o message) bool { return o.kind == m.kind && identity(o) == identity(m) })
+}
+
+func (f *fake) send(operation, flags int, m message) error {
+	if err := f.change(fmt.Sprint(operation, " ", m.key())); err != nil {
+		return err
+	}
+	defer f.check()
+	m = m.clone()
+	m.kind = uint16(operation)
+	switch operation {
+	case unix.RTM_NEWADDR, unix.RTM_NEWROUTE, unix.RTM_NEWNEIGH:
+		return f.make(flags, m)
+	case unix.RTM_DELADDR, unix.RTM_DELROUTE, unix.RTM_DELNEIGH:
+		m.kind--
+		return f.remove(m)
+	}
+	return nil // of a link
+}
+
+func (f *fake) make(flags int, m message) error {
+	switch i := f.find(m); {
+	case i < 0:
+		f.objects = append(f.objects, m)
+		if route, ok := subnetRoute(m); ok && f.find(route) < 0 {
+			f.objects = append(f.objects, route)
+		}
+	case flags&unix.NLM_F_REPLACE == 0:
+		return unix.EEXIST
+	default:
+		f.objects[i] = m
+	}
+	return nil
+}
+
+func (f *fake) remove(m message) error {
+	i := f.find(m)
+	if i < 0 {
+		return unix.ESRCH
+	}
+	f.objects = slices.Delete(f.objects, i, i+1)
+	if route, ok := subnetRoute(m); ok {
+		if i := f.find(route); i >= 0 {
+			f.objects = slices.Delete(f.objects, i, i+1)
+		}
+	}
+	return nil
+}
+
+func (f *fake) settings(string, string) ([]string, error) { return nil, nil }
+
+func (f *fake) setting(family, device, name string) string {
+	return f.values[family+"/"+device+"/"+name]
+}
+
+func (f *fake) setSetting(family, device, name, value string) error {
+	if err := f.change("setting " + name); err != nil {
+		return err
+	}
+	f.values[family+"/"+device+"/"+name] = value
+	return nil
+}
+
+func (f *fake) advertiser(int) (io.Writer, func(), error) { return io.Discard, func() {}, nil }
+
+// has describes what a device has, sorted.
+func (f *fake) has(index int) (list []string) {
+	s := &State{Index: index}
+	if err := s.readDevice(f, index); err != nil {
+		f.t.Fatal(err)
+	}
+	list = s.words()
+	slices.Sort(list)
+	return list
+}
+
+// address is one of a device's, such as 192.0.2.1/24.
+func address(index int, prefix string) message {
+	p := netip.MustParsePrefix(prefix)
+	m := message{kind: unix.RTM_NEWADDR, header: make([]byte, unix.SizeofIfAddrmsg)}
+	m.header[0], m.header[1] = family(p.Addr()), byte(p.Bits())
+	binary.NativeEndian.PutUint32(m.header[4:], uint32(index))
+	m.set(unix.IFA_ADDRESS, p.Addr().AsSlice())
+	if p.Addr().Is4() {
+		m.set(unix.IFA_LOCAL, p.Addr().AsSlice())
+	}
+	m.setNumber(unix.IFA_FLAGS, unix.IFA_F_PERMANENT)
+	return m
+}
+
+// subnetRoute is the one that the kernel makes with an IPv4 address.
+func subnetRoute(m message) (message, bool) {
+	if m.kind != unix.RTM_NEWADDR || m.family() != unix.AF_INET {
+		return message{}, false
+	}
+	local, _ := netip.AddrFromSlice(m.get(unix.IFA_LOCAL))
+	r := route(addressIndex(m), netip.PrefixFrom(local, int(m.header[1])).Masked().String(), "", unix.RT_TABLE_MAIN)
+	r.header[rtmProtocol], r.header[rtmScope] = unix.RTPROT_KERNEL, unix.RT_SCOPE_LINK
+	return r, true
+}
+
+// route leads to a prefix by a gateway, where there is one, over a device.
+func route(index int, to, gateway string, table uint32) message {
+	p := netip.MustParsePrefix(to)
+	m := message{kind: unix.RTM_NEWROUTE, header: make([]byte, unix.SizeofRtMsg)}
+	m.header[0], m.header[1] = family(p.Addr()), byte(p.Bits())
+	m.header[rtmTable], m.header[rtmProtocol], m.header[rtmType] = byte(table), unix.RTPROT_BOOT, unix.RTN_UNICAST
+	m.setNumber(unix.RTA_TABLE, table)
+	if p.Bits() > 0 {
+		m.set(unix.RTA_DST, p.Addr().AsSlice())
+	}
+	if gateway != "" {
+		m.set(unix.RTA_GATEWAY, netip.MustParseAddr(gateway).AsSlice())
+	}
+	m.setNumber(unix.RTA_OIF, uint32(index))
+	return m
+}
+
+// neighbor is one of a device's.
+func neighbor(index int, ip string, mac string, state uint16) message {
+	a := netip.MustParseAddr(ip)
+	m := message{kind: unix.RTM_NEWNEIGH, header: make([]byte, unix.SizeofNdMsg)}
+	m.header[0] = family(a)
+	binary.NativeEndian.PutUint32(m.header[ndmIndex:], uint32(index))
+	binary.NativeEndian.PutUint16(m.header[ndmState:], state)
+	m.set(unix.NDA_DST, a.AsSlice())
+	hardware, err := net.ParseMAC(mac)
+	if err != nil {
+		panic(err)
+	}
+	m.set(unix.NDA_LLADDR, hardware)
+	return m
+}
+
+func family(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// lines are for comparing lists.
+func lines(list []string) string { return strings.Join(list, "\n") }

@@ -1,0 +1,197 @@
+package handover
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Moved reports whether the TAP has all of the state, after [State.Move].
+func (s *State) Moved() bool { return s.moved }
+
+// Refresh reads what the TAP has by now, which is what [State.Return] will give
+// the NIC: addresses, routes and neighbours came, went and were renewed there.
+// It belongs after a [State.Move] that succeeded.
+func (s *State) Refresh(tap string) error {
+	if err := s.refresh(rtnetlink{}, tap); err != nil {
+		return fmt.Errorf("read what %q has of %q: %w", tap, s.NIC, err)
+	}
+	return nil
+}
+
+func (s *State) refresh(k kernel, name string) error {
+	tap, err := k.linkByName(name)
+	if err != nil {
+		return err
+	}
+	live := &State{Index: tap.Attrs().Index, Taken: sinceBoot()}
+	if err := live.readDevice(k, live.Index); err != nil {
+		return err
+	}
+	labels := make(map[string][]byte)
+	for _, m := range s.Addresses {
+		labels[addressKey(m)] = m.get(unix.IFA_LABEL)
+	}
+	// The temporary addresses that the kernel made at the TAP (RFC 8981) stay
+	// there: it makes others at the NIC.
+	live.Addresses = slices.DeleteFunc(live.Addresses, func(m message) bool {
+		_, known := labels[addressKey(m)]
+		return isTemporary(m) && !known
+	})
+	live.rename(s.Index)
+	for i, m := range live.Addresses {
+		// A label that is the NIC's name is the kernel's, which knows how the NIC
+		// is called by now.
+		if label := labels[addressKey(m)]; label != nil && unix.ByteSliceToString(label) != s.NIC {
+			live.Addresses[i].set(unix.IFA_LABEL, label)
+		}
+	}
+	s.Taken, s.Addresses, s.Routes, s.Neighbors = live.Taken, live.Addresses, live.Routes, live.Neighbors
+	return nil
+}
+
+// rename makes the state one of a device with another index.
+func (s *State) rename(index int) {
+	for i, m := range s.Addresses {
+		s.Addresses[i], _ = addressFor(m, index, 0)
+	}
+	for i, m := range s.Neighbors {
+		s.Neighbors[i] = neighborFor(m, index)
+	}
+	var routes []message
+	for _, m := range s.Routes {
+		if m, alive := routeFor(m, s.Index, index, 0); alive {
+			routes = append(routes, m)
+		}
+	}
+	s.Routes, s.Index = routes, index
+}
+
+// Return gives the NIC, whatever it is called by now, what the TAP has, or, where
+// the TAP is gone or never had all of it, what the state says, with what is left
+// of lifetimes. In between it calls part, which is to take the NIC out of the
+// wire. It adds only what is missing, and may be repeated. Where the NIC is gone,
+// the error wraps [ErrMissing].
+func (s *State) Return(tap string, part func() error) error {
+	return s.giveBack(rtnetlink{}, tap, part)
+}
+
+func (s *State) giveBack(k kernel, tap string, part func() error) error {
+	t, err := s.transfer(k)
+	if err == nil {
+		err = t.giveBack(tap, part)
+	}
+	if err != nil {
+		return fmt.Errorf("return to %q what it had: %w", s.NIC, err)
+	}
+	return nil
+}
+
+func (t *transfer) giveBack(name string, part func() error) error {
+	var over []message // routes over the TAP
+	tap, err := t.linkByName(name)
+	switch {
+	case err == nil:
+		if over, err = t.takeFrom(tap.Attrs().Index, name); err != nil {
+			return err
+		}
+	case !errors.Is(err, ErrMissing):
+		return err
+	default:
+		t.doubtNeighbors()
+	}
+	// What is learnt comes by the NIC itself, as soon as it is out of the wire.
+	learnt, others := partition(t.routesFor(t.Index), isAdvertised)
+	learntOver, othersOver := partition(over, isAdvertised)
+	lesson, end := t.lesson(t.Index, learnt)
+	defer end()
+	return inOrder(
+		func() error { return t.addAddresses(t.Index) },
+		func() error { return dropTemporary(t, t.Index, t.Addresses) },
+		func() error { return addNeighbors(t, t.neighborsFor(t.Index)) },
+		t.restoreGenMode, // before the first of a router's advertisements can come by the NIC
+		func() error { return addRoutes(t, others) },
+		func() error { return t.dropSurplus(t.Index) },
+		func() error { return dropRoutes(t, othersOver) },
+		part,
+		func() error { return lesson.learn(t) },
+		func() error { return addRoutes(t, learnt) },
+		func() error { return dropRoutes(t, learntOver) },
+	)
+}
+
+// takeFrom prepares the TAP to lose what it has. It returns the routes over it.
+func (t *transfer) takeFrom(index int, name string) ([]message, error) {
+	if t.moved {
+		if err := t.refresh(t, name); err != nil {
+			return nil, err
+		}
+	}
+	if err := loosen(t, index); err != nil {
+		return nil, err
+	}
+	return readRoutes(t, index)
+}
+
+// restoreGenMode has the NIC make IPv6 addresses as it did.
+func (t *transfer) restoreGenMode() error {
+	if !t.IPv6 {
+		return nil
+	}
+	return setGenMode(t, t.Index, t.GenMode)
+}
+
+// doubtNeighbors makes the neighbours that were not entered by hand stale: since
+// they were read, nobody has heard of them.
+func (s *State) doubtNeighbors() {
+	for i, m := range s.Neighbors {
+		if isLearnt(m) {
+			s.Neighbors[i] = staleNeighbor(m)
+		}
+	}
+}
+
+// Adopt moves to the TAP what the NIC was given since [State.Move], as by a
+// program that goes on using its name: addresses, routes, and neighbours entered
+// by hand. It returns what they are in the words of ip(8).
+func (s *State) Adopt(tap string) (adopted []string, err error) {
+	return s.adopt(rtnetlink{}, tap)
+}
+
+func (s *State) adopt(k kernel, name string) (adopted []string, err error) {
+	late := &State{NIC: s.NIC, MAC: s.MAC, Index: s.Index, Taken: sinceBoot()}
+	t, err := late.transfer(k)
+	if err == nil {
+		adopted, err = t.adopt(name)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("move to %q what %q was given: %w", name, s.NIC, err)
+	}
+	return adopted, nil
+}
+
+func (t *transfer) adopt(name string) (adopted []string, err error) {
+	tap, err := t.linkByName(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.readDevice(t, t.Index); err != nil {
+		return nil, err
+	}
+	t.Routes = slices.DeleteFunc(t.Routes, isKernels)
+	t.Neighbors = slices.DeleteFunc(t.Neighbors, isLearnt)
+	adopted = t.words()
+	if len(adopted) == 0 {
+		return nil, nil
+	}
+	index := tap.Attrs().Index
+	return adopted, inOrder(
+		func() error { return t.addAddresses(index) },
+		func() error { return addNeighbors(t, t.neighborsFor(index)) },
+		func() error { return addRoutes(t, t.routesFor(index)) },
+		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
+		t.strip,
+	)
+}
