@@ -2,6 +2,10 @@ package filter
 
 import "fragwall/packet"
 
+// DropsSourceRoutes reports whether packets with a source route are to be
+// dropped. That is asked of every packet and of every fragment, before Judge.
+func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != Accept }
+
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {

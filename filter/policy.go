@@ -40,6 +40,9 @@ type Policy struct {
 	ARP               Action
 	NeighborDiscovery Action
 	NonIP             Action // of every other frame
+	// SourceRoute is of IP packets with a source route, fragments included; those
+	// that it accepts are judged as if they had none.
+	SourceRoute Action
 	// Stateful lets datagrams of accepted flows pass without a rule.
 	Stateful bool
 	// AnyVLANs makes a flow the same whatever VLANs its datagrams are in; without

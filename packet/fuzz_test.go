@@ -11,11 +11,11 @@ import (
 func seeds() [][]byte {
 	udp4 := packettest.UDP(in4, out4, packettest.Body(40))
 	udp6 := packettest.UDP(in6, out6, packettest.Body(40))
-	udp4.Options = []byte{0x94, 4, 0, 0}
+	udp4.Options = []byte{0x94, 4, 0, 0, 131, 7, 4, 1, 2, 3, 4, 0}
 	udp6.FirstBefore, udp6.Before = 0, []byte{44, 0, 5, 2, 0, 0, 1, 0}
 	tagged := udp6
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
-	tagged.FirstBefore, tagged.Before = 60, []byte{17, 0, 1, 4, 0, 0, 0, 0}
+	tagged.FirstBefore, tagged.Before = 43, []byte{17, 0, 4, 1, 0, 0, 0, 0}
 	snap := tagged
 	snap.LLC = packettest.SNAP
 	inside := udp4

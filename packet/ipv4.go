@@ -39,6 +39,9 @@ func (p *Parsed) decodeIPv4(frame []byte) Reason {
 	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
 	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
 	p.Upper = p.Network + size
+	if r := p.decodeOptions(b[header.IPv4MinimumSize:size]); r != Passed {
+		return r
+	}
 
 	field := binary.BigEndian.Uint16(b[6:])
 	if field&(ipv4FlagMore|ipv4OffsetMask) != 0 {
@@ -59,6 +62,31 @@ func (p *Parsed) decodeIPv4(frame []byte) Reason {
 		}
 	}
 	p.decodeUpper(frame[p.Upper:p.End])
+	return Passed
+}
+
+// decodeOptions looks for a source route among the options of an IPv4 header. As
+// in the kernel (net/ipv4/ip_options.c), one that has no room for its length, or
+// for what that says, makes the packet malformed, and nothing counts behind the
+// end of the list.
+func (p *Parsed) decodeOptions(b []byte) Reason {
+	const (
+		end, noOperation   = 0, 1
+		looseRoute, strict = 131, 137
+	)
+	for len(b) > 0 && b[0] != end {
+		if b[0] == noOperation {
+			b = b[1:]
+			continue
+		}
+		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
+			return IPv4Options
+		}
+		if b[0] == looseRoute || b[0] == strict {
+			p.SourceRoute = true
+		}
+		b = b[b[1]:]
+	}
 	return Passed
 }
 

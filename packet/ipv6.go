@@ -12,6 +12,10 @@ import (
 // small whatever it says (RFC 8504 §5.3 allows such limits).
 const MaxExtensionHeaders = 16
 
+// segmentsLeft is where a routing header of any type has how many of the nodes that
+// it names are still to be visited (RFC 8200 §4.4), in bytes.
+const segmentsLeft = 3
+
 // nextHeaderField is where the IPv6 header has its Next Header field, in bytes.
 const nextHeaderField = 6
 
@@ -61,6 +65,9 @@ func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
 			return IPv6Chain
 		}
 		h := packet[at : at+size]
+		if next == headerRouting && h[segmentsLeft] > 0 {
+			p.SourceRoute = true
+		}
 		if next == headerFragment {
 			fragmentHeader = true
 			if r := p.decodeFragmentHeader(h, at+size); r != Passed {

@@ -73,6 +73,11 @@ type Parsed struct {
 	HopLimit uint8 // TTL in IPv4
 	Protocol uint8 // upper-layer protocol, at the end of the IPv6 chain
 	Fragment Fragment
+	// SourceRoute is set where the packet tells routers a way beside its
+	// destination: an IPv4 source route (RFC 791 §3.1), used up or not, or an IPv6
+	// routing header with segments left (RFC 8200 §4.4), which has the packet go on
+	// from its destination to another one.
+	SourceRoute bool
 	// Fragmented is set where the datagram did not arrive whole: for a fragment,
 	// and for the datagram put together from fragments.
 	Fragmented bool

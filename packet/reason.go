@@ -23,6 +23,8 @@ const (
 	IPv4Length
 	// IPv4Checksum: the header checksum is wrong.
 	IPv4Checksum
+	// IPv4Options: an option that does not fit the header (RFC 791 §3.1).
+	IPv4Options
 	// IPv6Header: truncated or of another version (RFC 8200 §3).
 	IPv6Header
 	// IPv6Length: the payload length is more than the frame holds.
@@ -113,6 +115,8 @@ const (
 	PolicyNeighborDiscovery
 	// PolicyNonIP: by policy.non_ip.
 	PolicyNonIP
+	// PolicySourceRoute: by policy.source_route.
+	PolicySourceRoute
 	// TransportTruncated: the rule that would decide needs a field of the
 	// transport header that the datagram is too short to hold.
 	TransportTruncated
@@ -139,6 +143,7 @@ var reasonNames = [Reasons]string{
 	IPv4Header:                  "ipv4_header",
 	IPv4Length:                  "ipv4_length",
 	IPv4Checksum:                "ipv4_checksum",
+	IPv4Options:                 "ipv4_options",
 	IPv6Header:                  "ipv6_header",
 	IPv6Length:                  "ipv6_length",
 	IPv6Chain:                   "ipv6_chain",
@@ -172,6 +177,7 @@ var reasonNames = [Reasons]string{
 	PolicyARP:                   "policy_arp",
 	PolicyNeighborDiscovery:     "policy_neighbor_discovery",
 	PolicyNonIP:                 "policy_non_ip",
+	PolicySourceRoute:           "policy_source_route",
 	TransportTruncated:          "transport_truncated",
 	EgressFailed:                "egress_failed",
 	SnapLength:                  "snap_length",

@@ -16,7 +16,7 @@ var contract = map[string][]string{
 	"fragments": {
 		"mode", "emit", "timeout_ipv4", "timeout_ipv6", "memory", "max_fragments", "max_datagrams",
 	},
-	"policy": {"default", "stateful", "tcp", "flow_vlans", "arp", "neighbor_discovery", "non_ip"},
+	"policy": {"default", "stateful", "tcp", "flow_vlans", "source_route", "arp", "neighbor_discovery", "non_ip"},
 	"sets":   nil,
 	"rule": {
 		"name", "action", "from", "protocol", "src", "dst", "src_port", "dst_port",

@@ -96,8 +96,8 @@ func TestDefaults(t *testing.T) {
 }
 
 func TestPolicy(t *testing.T) {
-	c := parse(t, "[policy]\ndefault = \"reject\"\nstateful = true\narp = \"drop\"\nneighbor_discovery = \"drop\"")
-	if want := (filter.Policy{Default: filter.Reject, Stateful: true}); !reflect.DeepEqual(*c.Policy, want) {
+	c := parse(t, "[policy]\ndefault = \"reject\"\nstateful = true\narp = \"drop\"\nneighbor_discovery = \"drop\"\nsource_route = \"accept\"")
+	if want := (filter.Policy{Default: filter.Reject, SourceRoute: filter.Accept, Stateful: true}); !reflect.DeepEqual(*c.Policy, want) {
 		t.Errorf("%+v, want %+v: there is nobody to tell of a frame that is not IP", *c.Policy, want)
 	}
 	if c := parse(t, "[policy]\ndefault = \"accept\""); c.Policy.NonIP != filter.Accept {

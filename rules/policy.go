@@ -32,6 +32,7 @@ func readPolicy(t table) *filter.Policy {
 		ARP:               t.field("arp").action(filter.Accept, frameActions),
 		NeighborDiscovery: t.field("neighbor_discovery").action(filter.Accept, frameActions),
 		NonIP:             t.field("non_ip").action(frames, frameActions),
+		SourceRoute:       t.field("source_route").action(filter.Drop, frameActions),
 		Stateful:          stateful,
 		AnyVLANs:          t.field("flow_vlans").ofFlows(flowVLANs, stateful),
 		LooseTCP:          t.field("tcp").ofFlows(tcpModes, stateful),

@@ -173,10 +173,7 @@ func copiedOptions(b header.IPv4) header.IPv4 {
 	for options := b[header.IPv4MinimumSize:]; len(options) > 0 && options[0] != end; {
 		n := 1
 		if options[0] != noOperation {
-			if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
-				break // malformed: there is no telling what follows
-			}
-			n = int(options[1])
+			n = int(options[1]) // which decoding found to fit
 		}
 		if options[0]&copied != 0 {
 			out = append(out, options[:n]...)

@@ -135,9 +135,6 @@ func TestRebuiltOptions(t *testing.T) {
 		{"all copied", []byte{0x94, 4, 0, 0}, []byte{0x94, 4, 0, 0}},
 		{"one of three, padded", []byte{7, 7, 4, 0, 0, 0, 0, 1, 0x83, 7, 4, 1, 2, 3, 4, 0}, []byte{0x83, 7, 4, 1, 2, 3, 4, 0}},
 		{"behind the end", []byte{0, 0x94, 4, 0}, nil},
-		{"length of 1", []byte{0x94, 1, 0, 0}, nil},
-		{"length beyond the header", []byte{0x94, 4, 0, 0, 0x94, 5, 0, 0}, []byte{0x94, 4, 0, 0}},
-		{"length missing", []byte{1, 1, 1, 0x94}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

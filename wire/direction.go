@@ -118,6 +118,8 @@ func (d *direction) take(f *tun.Frame) {
 		d.drop(f, packet.ExceedsMTU)
 	case !sound:
 		d.drop(f, why)
+	case p.SourceRoute && d.policy.Load().DropsSourceRoutes():
+		d.drop(f, packet.PolicySourceRoute)
 	case p.Fragment.Present:
 		d.mend(f)
 	default:

@@ -238,6 +238,39 @@ func TestExceedsMTU(t *testing.T) {
 	})
 }
 
+// TestSourceRoute drops what tells routers a way, in whole packets and in
+// fragments, unless the policy accepts it.
+func TestSourceRoute(t *testing.T) {
+	options := packettest.UDP(client4, server4, packettest.Body(2000))
+	options.Options = []byte{131, 7, 4, 192, 0, 2, 9, 0}
+	small := packettest.UDP(client4, server4, nil)
+	small.Options = options.Options
+	routing := packettest.UDP(client6, server6, packettest.Body(2000))
+	routing.FirstAfter, routing.After = 43, []byte{packet.ProtocolUDP, 0, 4, 1, 0, 0, 0, 0}
+	first, rest := routing.Fragments(1000)[0], routing.Fragments(1000)[1:]
+	frames := append(append(options.Fragments(1000), small.Frame(), first), rest...)
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeFirstAcceptRest} {
+		policy := onlyPort53()
+		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
+			b.send(packet.Inside, frames...)
+			dropped := uint64(len(frames) - len(rest))
+			if got := b.Counters(packet.Inside).Dropped[packet.PolicySourceRoute]; got != dropped {
+				b.Errorf("%v: %d dropped, want %d", mode, got, dropped)
+			}
+			if mode == packet.ModeFirstAcceptRest {
+				b.expect(packet.Outside, rest...)
+			} else {
+				b.expect(packet.Outside)
+			}
+		})
+		policy.SourceRoute = filter.Accept
+		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
+			b.send(packet.Inside, frames...)
+			b.expect(packet.Outside, frames...)
+		})
+	}
+}
+
 // TestLLC has what LLC carries judged as what it is.
 func TestLLC(t *testing.T) {
 	policy := onlyPort53()

@@ -24,6 +24,9 @@ func describe(p *packet.Parsed) string {
 	if id := p.VLANs().ID(); id != 0 {
 		fmt.Fprintf(&text, ", vlan %d", id)
 	}
+	if p.SourceRoute {
+		text.WriteString(", source route")
+	}
 	if p.Fragmented {
 		text.WriteString(", in fragments")
 	}

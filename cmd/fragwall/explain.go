@@ -20,7 +20,7 @@ type question struct {
 	from, protocol, src, dst         string
 	sport, dport, icmpType, icmpCode string
 	vlan                             string
-	fragmented                       bool
+	fragmented, sourceRoute          bool
 }
 
 func newExplainCommand() *cobra.Command {
@@ -46,6 +46,7 @@ reached, and no flow is known.`,
 	flags.StringVar(&q.icmpCode, "icmp-code", "0", "ICMP code, a `number`")
 	flags.StringVar(&q.vlan, "vlan", "none", "VLAN, a `number` or \"none\"")
 	flags.BoolVar(&q.fragmented, "fragmented", false, "it came in fragments")
+	flags.BoolVar(&q.sourceRoute, "source-route", false, "it has an IPv4 source route or an IPv6 routing header with segments left")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := q.datagram(c.Flags().Changed)
 		if err != nil {
@@ -69,7 +70,7 @@ func (q *question) datagram(given func(flag string) bool) (*packet.View, error) 
 	}
 	// No other hop limit is neighbour discovery's (RFC 4861 §7.1), and to all
 	// else it makes no difference.
-	p := &packet.Parsed{Fragmented: q.fragmented, HopLimit: 255}
+	p := &packet.Parsed{Fragmented: q.fragmented, SourceRoute: q.sourceRoute, HopLimit: 255}
 	d := &packet.View{Parsed: p}
 	switch q.from {
 	case packet.Inside.String():
@@ -155,6 +156,8 @@ func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
 	switch {
+	case d.SourceRoute && config.Policy.SourceRoute != filter.Accept:
+		fmt.Fprintf(&text, "drop: policy.source_route (%s) decides, before any rule\n", config.File)
 	case d.Fragmented && config.Fragments.Mode == packet.ModeDrop:
 		fmt.Fprintf(&text, "drop: fragments.mode (%s) lets no fragment pass\n", config.File)
 	case d.Fragmented && d.NeighborDiscovery():

@@ -76,6 +76,9 @@ accept: policy.neighbor_discovery (x.toml) decides, before any rule
 		{"--from inside --proto icmpv6 --src 2001:db8::1 --dst ff02::1 --icmp-type nd-neighbor-solicit --fragmented", `from inside: icmpv6 2001:db8::1 > ff02::1, type 135, code 0, in fragments
 drop: neighbour discovery never passes in fragments (RFC 6980)
 `},
+		{"--from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53 --source-route --fragmented", `from inside: udp 10.0.0.1:49152 > 192.0.2.1:53, source route, in fragments
+drop: policy.source_route (x.toml) decides, before any rule
+`},
 	}
 	for _, tt := range tests {
 		t.Run(tt.args, func(t *testing.T) {

@@ -104,6 +104,7 @@ const (
 	Lengths        Group = "Lengths and ends"
 	Identification Group = "Identification, time and place"
 	Chains         Group = "IPv6 chains"
+	SourceRoutes   Group = "Source routes"
 )
 
 // script writes the frames of a case for one family.
@@ -200,6 +201,7 @@ func Cases() []Case {
 	}{
 		{Honest, honest()}, {Denied, denied()}, {Overlaps, overlaps()}, {Rewriting, rewriting()},
 		{Lengths, lengths()}, {Identification, identification()}, {Chains, chains()},
+		{SourceRoutes, sourceRoutes()},
 	} {
 		for _, e := range part.entries {
 			c := Case{Name: e.name, Reference: e.reference, Group: part.group, Delivers: e.delivers,
