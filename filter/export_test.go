@@ -1,6 +1,10 @@
 package filter
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"fragwall/filter/flow"
+)
 
 // IndexOf returns a test by the address index of whether an address is in a
 // set: class 0 is that of the address 0.0.0.0, which is in none here.
@@ -11,5 +15,5 @@ func IndexOf(s AddrSet) func(netip.Addr) bool {
 	return func(a netip.Addr) bool { return x.class(a) != 0 }
 }
 
-// LimitFlows lets a table without flows hold fewer than [MaxFlows].
-func LimitFlows(t *Table, limit int) { t.flows = newFlows(nil, limit) }
+// LimitFlows lets a table without flows hold fewer than [flow.Max].
+func LimitFlows(t *Table, limit int) { t.flows = flow.New(flow.Options{Limit: limit}) }

@@ -34,7 +34,7 @@ func judge(t *testing.T, p *filter.Policy, d *packet.Parsed) filter.Verdict {
 	return compile(t, p).Judge(&packet.View{Parsed: d}, stopped)
 }
 
-func decode(t *testing.T, frame []byte) *packet.Parsed {
+func decode(t testing.TB, frame []byte) *packet.Parsed {
 	t.Helper()
 	p := new(packet.Parsed)
 	if why := p.Decode(frame); why != packet.Passed {

@@ -32,11 +32,14 @@ func (w *wire) clock() time.Duration { return w.now }
 
 func (w *wire) judge(from packet.Side, frame []byte) filter.Verdict {
 	w.Helper()
-	var p packet.Parsed
-	if why := p.Decode(frame); why != packet.Passed {
-		w.Fatalf("not decoded: %v", why)
-	}
-	return w.table.Judge(&packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}, w.clock)
+	return w.table.Judge(w.view(from, frame), w.clock)
+}
+
+// view returns what is judged of a frame.
+func (w *wire) view(from packet.Side, frame []byte) *packet.View {
+	w.Helper()
+	p := decode(w, frame)
+	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 }
 
 // pass and block send a frame and compare what becomes of it.
@@ -82,7 +85,9 @@ func TestUDPFlow(t *testing.T) {
 		w.block(packet.Outside, udp(f.out, netip.AddrPortFrom(f.in.Addr(), 40001)))
 		w.now += 30 * time.Second
 		w.pass(packet.Outside, udp(f.out, f.in))
-		w.now += 120 * time.Second // both ways: twice as long and more
+		w.now += 30 * time.Second // the first answer does not make a stream
+		w.pass(packet.Outside, udp(f.out, f.in))
+		w.now += 120 * time.Second // both ways for more than two seconds do
 		w.pass(packet.Outside, udp(f.out, f.in))
 		w.now += 120*time.Second + 1
 		w.block(packet.Outside, udp(f.out, f.in))
@@ -209,10 +214,31 @@ func TestFlowsAndRules(t *testing.T) {
 		p.Rules[0].Fragmented = yes(false)
 		w := newWire(t, p)
 		w.pass(packet.Inside, udp(f.in, f.out))
-		d := decode(t, udp(f.in, f.out))
+		d := w.view(packet.Inside, udp(f.in, f.out))
 		d.Fragmented = true
-		if v := w.table.Judge(&packet.View{Parsed: d}, w.clock); v.Action == filter.Accept {
+		if v := w.table.Judge(d, w.clock); v.Action == filter.Accept {
 			t.Error("a flow lets pass what its rule does not")
+		}
+	})
+	t.Run("fragmented answers", func(t *testing.T) {
+		p := fromInside()
+		p.Rules = append([]filter.Rule{
+			{Name: "other", Action: filter.Accept, Fragmented: yes(true), From: side(packet.Outside), Protocols: one[uint8](132)},
+			{Name: "whole", Action: filter.Drop, Dst: filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(f.in.Addr(), 32))), Fragmented: yes(true)},
+		}, p.Rules...)
+		w := newWire(t, p)
+		w.pass(packet.Inside, udp(f.in, f.out))
+		d := w.view(packet.Outside, udp(f.out, f.in))
+		d.Fragmented = true
+		if v := w.table.Judge(d, w.clock); v.Rule == nil || v.Rule.Name != "whole" {
+			t.Errorf("fragments: %v", v)
+		}
+		w.pass(packet.Outside, udp(f.out, f.in))
+		p.Rules[1].Action = filter.Accept
+		w.table = compile(t, p)
+		w.pass(packet.Inside, udp(f.in, f.out))
+		if v := w.table.Judge(d, w.clock); !v.Flow {
+			t.Errorf("fragments that a rule accepts: %v", v)
 		}
 	})
 	t.Run("counts", func(t *testing.T) {

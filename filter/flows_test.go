@@ -22,7 +22,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 	w := newWire(t, p)
 	const limit = 1 << 15
 	filter.LimitFlows(w.table, limit)
-	d := &packet.View{Parsed: decode(t, udp(families[0].in, families[0].out))}
+	d := w.view(packet.Inside, udp(families[0].in, families[0].out))
 	judge := func(from packet.Side) bool {
 		d.From = from
 		return w.table.Judge(d, w.clock).Flow
@@ -85,7 +85,7 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 
 func TestKnownFlowAllocatesNothing(t *testing.T) {
 	w := newWire(t, fromInside())
-	d := &packet.View{Parsed: decode(t, udp(families[1].in, families[1].out))}
+	d := w.view(packet.Inside, udp(families[1].in, families[1].out))
 	clock := w.clock
 	w.table.Judge(d, clock)
 	if n := testing.AllocsPerRun(1000, func() { w.now += time.Millisecond; w.table.Judge(d, clock) }); n != 0 {
@@ -99,9 +99,7 @@ func BenchmarkKnownFlow(b *testing.B) {
 	for _, n := range []struct{ live, known int }{{1, 1}, {1024, 1024}, {1024, 100_000}, {4096, 100_000}} {
 		b.Run(fmt.Sprintf("%d-of-%d", n.live, n.known), func(b *testing.B) {
 			w := newWire(b, fromInside())
-			p := new(packet.Parsed)
-			p.Decode(udp(families[0].in, families[0].out))
-			d := &packet.View{Parsed: p}
+			d := w.view(packet.Inside, udp(families[0].in, families[0].out))
 			next := func(i int) { d.Src = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 			for i := range n.known {
 				next(i)

@@ -27,15 +27,21 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 // byRules returns the verdict of the first rule that matches, and its number;
 // where there is none, that of the default, and none.
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
+	return t.by(t.tree.root, d, now)
+}
+
+// by returns the verdict of the first rule under a root of the tree that
+// matches, and its number.
+func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
 	k := t.key(d)
 	var over *Rule
-	rule := t.tree.find(&k, 0)
+	rule := t.tree.search(root, &k, 0)
 	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
 		t.counters[d.From][rule].overLimit.Add(1)
 		if over == nil {
 			over = &t.policy.Rules[rule]
 		}
-		rule = t.tree.find(&k, rule+1)
+		rule = t.tree.search(root, &k, rule+1)
 	}
 	if rule == none {
 		v := fixed(t.policy.Default, packet.PolicyDefault)
@@ -50,6 +56,16 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	}
 	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
 	return v, rule
+}
+
+// byFragmentRules returns the verdict of the first rule that asks whether a
+// datagram came in fragments and matches; it reports false where there is none.
+func (t *Table) byFragmentRules(d *packet.View, now Clock) (v Verdict, found bool) {
+	if t.tree.fragments == emptyLeaf {
+		return v, false
+	}
+	v, rule := t.by(t.tree.fragments, d, now)
+	return v, rule != none
 }
 
 // count counts a datagram for a rule.

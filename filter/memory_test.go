@@ -48,7 +48,7 @@ func TestFlowMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	w := newWire(t, &filter.Policy{Stateful: true, Default: filter.Accept})
-	d := &packet.View{Parsed: decode(t, udp(families[0].in, families[0].out))}
+	d := w.view(packet.Inside, udp(families[0].in, families[0].out))
 	const flows = 1_000_000
 	for i := range flows {
 		d.Src = netip.AddrFrom4([4]byte{byte(1 + i>>16), byte(i >> 8), byte(i), 1})

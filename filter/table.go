@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"fragwall/filter/flow"
 	"fragwall/packet"
 )
 
@@ -18,8 +19,8 @@ type Table struct {
 	vlan     []uint32
 	origin   [origins]uint32
 
-	flows      *flows // nil where the policy is stateless
-	generation uint32 // differs from that of the table before
+	flows      *flow.Table // nil where the policy is stateless
+	generation uint32      // differs from that of the table before
 
 	buckets  []*Bucket                // by rule; nil where it has no limit
 	counters [packet.Sides][]*counter // by side and rule; shared with other tables
@@ -59,7 +60,7 @@ func Compile(p *Policy, previous *Table) *Table {
 		t.counters[side] = complete(t.counters[side])
 	}
 	if p.Stateful && t.flows == nil {
-		t.flows = newFlows(p.Secret, MaxFlows)
+		t.flows = flow.New(flow.Options{Secret: p.Secret, AnyVLANs: p.AnyVLANs})
 	}
 	return t
 }
@@ -114,7 +115,8 @@ func (t *Table) classify() {
 // so that what is judged by the old table to the last counts too.
 func (t *Table) inherit(previous *Table) {
 	t.generation = previous.generation + 1
-	if t.policy.Stateful {
+	// Where another meaning of VLANs finds other flows, they begin anew.
+	if p := t.policy; p.Stateful && previous.flows != nil && previous.flows.AnyVLANs() == p.AnyVLANs {
 		t.flows = previous.flows
 	}
 	old := make(map[string]int, len(previous.policy.Rules))
@@ -152,14 +154,14 @@ func (t *Table) Flows() int {
 	if t.flows == nil {
 		return 0
 	}
-	return t.flows.len()
+	return t.flows.Len()
 }
 
 // Expire frees the flows whose time is up among one in so many, which is
 // another one each time.
 func (t *Table) Expire(now Clock, shares int) {
 	if t.flows != nil {
-		t.flows.expire(now(), shares)
+		t.flows.Expire(now(), shares)
 	}
 }
 

@@ -37,6 +37,13 @@ const (
 	inISN, outISN      = 0xfffffff0, 1000 // the sequence numbers of the inside wrap
 )
 
+// loosen has a policy take up connections in their midst.
+func (h *hosts) loosen() {
+	p := fromInside()
+	p.LooseTCP = true
+	h.table = compile(h, p)
+}
+
 // open shakes hands.
 func (h *hosts) open() {
 	h.Helper()
@@ -88,11 +95,15 @@ func TestTCPFlow(t *testing.T) {
 		}},
 		{"taken up in its midst", func(h *hosts) {
 			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
+			h.block(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
+			h.loosen()
+			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
 			h.now += 300 * time.Second
 			h.pass(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
-			h.alive(5 * day)
+			h.block(packet.Outside, h.tcp(packet.Outside, syn, 99, 0, 0))
 		}},
 		{"taken up, unanswered", func(h *hosts) {
+			h.loosen()
 			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
 			h.now += 300*time.Second + 1
 			h.block(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
@@ -114,7 +125,8 @@ func TestTCPFlow(t *testing.T) {
 			h.open()
 			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
-			h.alive(30 * time.Second)
+			h.now += 30*time.Second + 1
+			h.block(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
 		}},
 		{"both done at once", func(h *hosts) {
 			h.open()
@@ -141,35 +153,37 @@ func TestTCPFlow(t *testing.T) {
 		{"connection refused", func(h *hosts) {
 			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
 			h.pass(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+1, 0))
-			h.alive(10 * time.Second)
+			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+1, 0))
 		}},
 		{"refused by one who guesses", func(h *hosts) {
 			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+2, 0))
+			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+2, 0))
 			h.now += 20 * time.Second
 			h.open()
 			h.alive(5 * day)
 		}},
 		{"reset by one who guesses", func(h *hosts) {
 			h.open()
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+200_000, 0, 0))
+			h.block(packet.Outside, h.tcp(packet.Outside, rst, outISN, 0, 0))
+			h.block(packet.Outside, h.tcp(packet.Outside, rst, outISN+400_000, 0, 0))
 			h.alive(5 * day)
 		}},
 		{"fin by one who guesses", func(h *hosts) {
 			h.open()
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1<<30, inISN+1, 0))
+			h.block(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1<<30, inISN+1, 0))
 			h.alive(5 * day)
 		}},
 		{"reset within a scaled window", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0)) // 1000 << 7 bytes
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+100_000, 0, 0))
-			h.alive(10 * time.Second)
+			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0))   // 1000 << 7 bytes
+			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+100_000, 0, 0)) // the host challenges it
+			h.alive(5 * day)
 		}},
 		{"syn on a live connection", func(h *hosts) {
 			h.open()
-			h.pass(packet.Outside, h.tcp(packet.Outside, syn, 5, 0, 0)) // the host challenges it
+			h.block(packet.Outside, h.tcp(packet.Outside, syn, 5, 0, 0))
+			h.pass(packet.Inside, h.tcp(packet.Inside, syn, 5, 0, 0)) // the host challenges it
+			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0))
 			h.alive(5 * day)
 		}},
 	}

@@ -17,14 +17,17 @@ import "slices"
 // compares one by one: it never takes more than a list would
 // (BenchmarkHostileLookup), nor much more memory than other policies.
 type tree struct {
-	root   ref
-	nodes  []node
-	slots  []ref    // children
-	bounds []uint32 // where the children of the nodes that are searched begin
-	leaves []entry  // each a count and as many entries
-	boxes  []box    // by rule
-	sets   [][dimensions][]run
-	apart  [dimensions]uint32 // the class of ports that a datagram is too short to hold
+	root ref
+	// fragments is the root of those rules alone that ask whether a datagram came
+	// in fragments.
+	fragments ref
+	nodes     []node
+	slots     []ref    // children
+	bounds    []uint32 // where the children of the nodes that are searched begin
+	leaves    []entry  // each a count and as many entries
+	boxes     []box    // by rule
+	sets      [][dimensions][]run
+	apart     [dimensions]uint32 // the class of ports that a datagram is too short to hold
 }
 
 // ref is a node's number; with leafBit, where a leaf begins; or, with both
@@ -88,13 +91,16 @@ const none = MaxRules
 
 // find returns the first rule from number from on that a key matches, or
 // none.
-func (t *tree) find(k *key, from uint32) uint32 {
+func (t *tree) find(k *key, from uint32) uint32 { return t.search(t.root, k, from) }
+
+// search is [tree.find] from a root on.
+func (t *tree) search(root ref, k *key, from uint32) uint32 {
 	best := uint32(none)
 	// Each node on a way tells another dimension apart, and the rest of one is
 	// taken off before its own are put on.
 	var pending [dimensions]ref
 	waiting := 0
-	for at := t.root; ; {
+	for at := root; ; {
 		for at&leafBit == 0 {
 			n := &t.nodes[at]
 			if n.rest != emptyLeaf && n.first < best {

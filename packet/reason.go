@@ -120,12 +120,18 @@ const (
 	// TransportTruncated: the rule that would decide needs a field of the
 	// transport header that the datagram is too short to hold.
 	TransportTruncated
+	// FlowInvalid: it has the addresses and ports of a known flow, but no host
+	// sends it as the flow stands, and no rule accepts it.
+	FlowInvalid
+	// FlowDenied: a reload denied its flow, and the host that began the flow has
+	// not sent anything since that the policy accepts.
+	FlowDenied
 )
 
 // What has to do with neither the frame nor the policy.
 const (
 	// EgressFailed: the egress device refused the frame.
-	EgressFailed Reason = iota + TransportTruncated + 1
+	EgressFailed Reason = iota + FlowDenied + 1
 	// SnapLength: a capture holds only the beginning of the frame, too little to
 	// decide as if it had come by the wire.
 	SnapLength
@@ -179,6 +185,8 @@ var reasonNames = [Reasons]string{
 	PolicyNonIP:                 "policy_non_ip",
 	PolicySourceRoute:           "policy_source_route",
 	TransportTruncated:          "transport_truncated",
+	FlowInvalid:                 "flow_invalid",
+	FlowDenied:                  "flow_denied",
 	EgressFailed:                "egress_failed",
 	SnapLength:                  "snap_length",
 }

@@ -35,7 +35,7 @@ func TestRulesDocument(t *testing.T) {
 	if stdout, stderr, code := runCommand(t, strings.Fields(command)...); stdout != want || code != 0 {
 		t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
 	}
-	if files != 2 {
+	if files != 4 {
 		t.Errorf("%d files", files)
 	}
 }

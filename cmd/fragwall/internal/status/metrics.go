@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/wire"
 )
@@ -89,7 +90,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.gauge(flows, float64(table.Flows()))
 	limit := 0.0
 	if table.Policy().Stateful {
-		limit = filter.MaxFlows
+		limit = flow.Max
 	}
 	m.gauge(flowsLimit, limit)
 	for i := range table.Policy().Rules {

@@ -5,6 +5,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/stack"
 	"fragwall/wire"
@@ -135,7 +136,7 @@ func (s *Source) Report(now time.Time) *Report {
 	table := s.Bump.Policy()
 	r.Flows.Known = table.Flows()
 	if r.Policy.Stateful {
-		r.Flows.Limit = filter.MaxFlows
+		r.Flows.Limit = flow.Max
 	}
 	rules := table.Policy().Rules
 	r.Rules = make([]Rule, len(rules))

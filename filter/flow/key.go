@@ -1,0 +1,140 @@
+package flow
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+
+	"fragwall/packet"
+)
+
+// key names a flow, the same for datagrams of both directions: what is on
+// which side tells them apart.
+type key struct {
+	inside, outside [2]uint64 // addresses, as netip.Addr.As16 has them
+	// ports is, from the highest bits, two bytes of the inside and two of the
+	// outside host, see set and icmpPorts, the protocol, and the IP version: 0 for
+	// IPv4, 1 for IPv6.
+	ports uint64
+	vlans uint64 // see packVLANs
+}
+
+// set makes the key of a datagram from a side.
+func (k *key) set(from packet.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans packet.VLANs) {
+	if from == packet.Outside {
+		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
+	}
+	k.inside, k.outside = words(src), words(dst)
+	version := uint64(0)
+	if src.Is6() {
+		version = 1
+	}
+	k.ports = uint64(srcPort)<<32 | uint64(dstPort)<<16 | uint64(protocol)<<8 | version
+	k.vlans = packVLANs(vlans)
+}
+
+func (k *key) protocol() uint8 { return uint8(k.ports >> 8) }
+
+// is reports whether two keys name the same flow.
+func (k *key) is(other *key, anyVLANs bool) bool {
+	return k.ports == other.ports && k.inside == other.inside && k.outside == other.outside && (anyVLANs || k.vlans == other.vlans)
+}
+
+// hash is keyed, so that nobody who does not know the secret can choose
+// addresses that share a shard or a chain.
+func (k *key) hash(secret [2]uint64, anyVLANs bool) uint64 {
+	vlans := k.vlans
+	if anyVLANs {
+		vlans = 0
+	}
+	h := mix(k.inside[0]^secret[0], k.inside[1]^secret[1])
+	h = mix(h^k.outside[0]^secret[1], k.outside[1]^secret[0])
+	return mix(h^k.ports^secret[0], vlans^secret[1]^h)
+}
+
+func mix(a, b uint64) uint64 {
+	hi, lo := bits.Mul64(a, b)
+	return hi ^ lo
+}
+
+// packVLANs returns the VLANs of a frame as one number: of each, 16 bits of
+// TPID and 16 bits of identifier.
+func packVLANs(v packet.VLANs) (packed uint64) {
+	for _, tag := range v {
+		packed = packed<<32 | uint64(tag.TPID)<<16 | uint64(tag.TCI)
+	}
+	return packed
+}
+
+func unpackVLANs(packed uint64) (v packet.VLANs) {
+	for i := range v {
+		half := uint32(packed >> (32 * (len(v) - 1 - i)))
+		v[i] = packet.Tag{TPID: uint16(half >> 16), TCI: uint16(half)}
+	}
+	return v
+}
+
+// words returns an address as [netip.Addr.As16] has it.
+func words(a netip.Addr) [2]uint64 {
+	if a.Is4() {
+		b := a.As4()
+		return [2]uint64{0, 0xffff<<32 | uint64(binary.BigEndian.Uint32(b[:]))}
+	}
+	b := a.As16()
+	return [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+// address returns an address of the key.
+func (k *key) address(w [2]uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], w[0])
+	binary.BigEndian.PutUint64(b[8:], w[1])
+	a := netip.AddrFrom16(b)
+	if k.ports&1 == 0 {
+		return a.Unmap()
+	}
+	return a
+}
+
+// setOf makes the key of the flow that a datagram belongs to or begins. It
+// reports false for what belongs to none, an ICMP error for example.
+func (k *key) setOf(v *packet.View) bool {
+	src, dst := v.SrcPort, v.DstPort
+	switch {
+	case v.Transport == packet.Truncated, packet.HasPorts(v.Protocol) && v.Transport != packet.Ports:
+		return false
+	case v.Transport == packet.ICMP:
+		q, ok := queryOf(v.Protocol, v.ICMPType)
+		if !ok || len(v.Body) < icmpHeader {
+			return false
+		}
+		src, dst = q.ports(v.From, v.ICMPCode, binary.BigEndian.Uint16(v.Body[4:]))
+	}
+	k.set(v.From, v.Src, v.Dst, src, dst, v.Protocol, v.VLANs())
+	return true
+}
+
+// first returns what the first datagram of a flow looked like, as far as rules
+// look at it.
+func (k *key) first(origin packet.Side, fragmented bool) packet.View {
+	p := &packet.Parsed{
+		Kind: packet.IPv6, Src: k.address(k.inside), Dst: k.address(k.outside), Protocol: k.protocol(),
+		SrcPort: uint16(k.ports >> 32), DstPort: uint16(k.ports >> 16), Fragmented: fragmented,
+	}
+	if p.Src.Is4() {
+		p.Kind = packet.IPv4
+	}
+	if packet.HasPorts(p.Protocol) {
+		p.Transport = packet.Ports
+	} else if isICMP(p.Kind, p.Protocol) {
+		p.Transport = packet.ICMP
+		p.ICMPType, p.ICMPCode = unpackQuery(p.Protocol, p.DstPort)
+	}
+	if origin == packet.Outside {
+		p.Src, p.Dst = p.Dst, p.Src
+		p.SrcPort, p.DstPort = p.DstPort, p.SrcPort
+	}
+	vlans := unpackVLANs(k.vlans)
+	p.TagCount = uint8(copy(p.Tags[:], vlans[:vlans.Len()]))
+	return packet.View{Parsed: p, From: origin}
+}

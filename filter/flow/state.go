@@ -1,0 +1,132 @@
+package flow
+
+import "time"
+
+// State is how far a flow has come. The zero value is no state of a flow.
+type State uint8
+
+// The states of flows. Those of TCP have the meaning that they have in the
+// kernel (net/netfilter/nf_conntrack_proto_tcp.c): the box guesses the state of
+// the hosts from what it sees.
+const (
+	_           State = iota
+	SynSent           // SYN by the origin
+	SynSent2          // SYN by both: simultaneous open
+	SynRecv           // SYN/ACK
+	Established       // ACK
+	FinWait           // FIN by one side
+	CloseWait         // and an ACK after it
+	LastAck           // FIN by both sides
+	TimeWait          // and the last ACK
+	Close             // RST
+	Unreplied         // UDP, UDP-Lite and GRE: datagrams of the origin alone
+	Replied           // UDP, UDP-Lite and GRE: answered
+	Query             // ICMP query
+	Generic           // any other protocol
+	states
+)
+
+var stateNames = [states]string{
+	SynSent: "SYN_SENT", SynSent2: "SYN_SENT2", SynRecv: "SYN_RECV", Established: "ESTABLISHED",
+	FinWait: "FIN_WAIT", CloseWait: "CLOSE_WAIT", LastAck: "LAST_ACK", TimeWait: "TIME_WAIT", Close: "CLOSE",
+	Unreplied: "UNREPLIED", Replied: "REPLIED", Query: "QUERY", Generic: "GENERIC",
+}
+
+// String returns the state's name; those of TCP are conntrack's.
+func (s State) String() string {
+	if s < states {
+		return stateNames[s]
+	}
+	return ""
+}
+
+// What a segment may lead to besides a state.
+const (
+	// invalid: no host sends it in this state.
+	invalid State = 0
+	// ignored: it passes, as the hosts may know more than the box, and their
+	// answer will tell. It changes no state and does not keep the flow alive.
+	ignored = states
+)
+
+// next is the state table of TCP: the state that a segment of a kind leads to,
+// by the state it finds and by who sent it, the origin of the flow or the
+// other side. It is the kernel's (tcp_conntracks in nf_conntrack_proto_tcp.c).
+var next = [states]struct{ origin, reply [kinds]State }{
+	SynSent: {
+		[kinds]State{kindSyn: SynSent, kindRst: Close},
+		[kinds]State{kindSyn: SynSent2, kindSynAck: SynRecv, kindAck: ignored, kindRst: Close},
+	},
+	SynSent2: {
+		[kinds]State{kindSyn: SynSent2, kindSynAck: SynRecv, kindRst: Close},
+		[kinds]State{kindSyn: SynSent2, kindSynAck: SynRecv, kindAck: ignored, kindRst: Close},
+	},
+	SynRecv: {
+		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: FinWait, kindAck: SynRecv, kindRst: Close},
+	},
+	Established: {
+		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
+	},
+	FinWait: {
+		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+	},
+	CloseWait: {
+		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+	},
+	LastAck: {
+		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: TimeWait, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: TimeWait, kindRst: Close},
+	},
+	TimeWait: {
+		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: TimeWait, kindAck: TimeWait, kindRst: Close},
+		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: TimeWait, kindAck: TimeWait, kindRst: Close},
+	},
+	Close: {
+		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: Close, kindAck: Close, kindRst: Close},
+		[kinds]State{kindSynAck: ignored, kindFin: Close, kindAck: Close, kindRst: Close},
+	},
+}
+
+// timeout says which timeout a flow is kept by: that of its state, or one of
+// those behind.
+type timeout uint8
+
+const (
+	// retransmitted: a segment of an open connection was sent again and again,
+	// or its receiver offers no window.
+	retransmitted = timeout(states) + iota
+	// unacknowledged: data of an open connection was not acknowledged yet.
+	unacknowledged
+	// stream: UDP in both directions for more than two seconds.
+	stream
+	// greStream: GRE in both directions.
+	greStream
+	timeouts
+)
+
+// durations are how long a flow is kept without a datagram of its own: the
+// kernel's defaults (Documentation/networking/nf_conntrack-sysctl.rst, in
+// brackets the end of nf_conntrack_…_timeout…).
+var durations = [timeouts]time.Duration{
+	SynSent:        120 * time.Second,    // tcp_syn_sent
+	SynSent2:       120 * time.Second,    // tcp_syn_sent2
+	SynRecv:        60 * time.Second,     // tcp_syn_recv
+	Established:    432000 * time.Second, // tcp_established
+	FinWait:        120 * time.Second,    // tcp_fin_wait
+	CloseWait:      60 * time.Second,     // tcp_close_wait
+	LastAck:        30 * time.Second,     // tcp_last_ack
+	TimeWait:       120 * time.Second,    // tcp_time_wait
+	Close:          10 * time.Second,     // tcp_close
+	Unreplied:      30 * time.Second,     // udp, gre
+	Replied:        30 * time.Second,     // udp
+	Query:          30 * time.Second,     // icmp, icmpv6
+	Generic:        600 * time.Second,    // generic
+	retransmitted:  300 * time.Second,    // tcp_max_retrans
+	unacknowledged: 300 * time.Second,    // tcp_unacknowledged
+	stream:         120 * time.Second,    // udp_stream
+	greStream:      180 * time.Second,    // gre_stream
+}

@@ -1,0 +1,268 @@
+package flow
+
+import (
+	"time"
+
+	"fragwall/packet"
+)
+
+// endFlags are what is known of an end of a connection.
+type endFlags uint8
+
+const (
+	scales        endFlags = 1 << iota // offered to scale windows
+	sackPermitted                      // takes selective acknowledgements
+	closing                            // sent the first FIN
+	unacked                            // its data was not acknowledged yet
+	acked                              // maxAck is set
+	lengthUnknown                      // end may be up to a datagram's length too low
+	liberal                            // numbers are not checked: the connection is older than the flow
+)
+
+// end is what one end of a connection sent. Its sequence numbers bound what the
+// hosts can have sent and acknowledged: "Real Stateful TCP Packet Filtering in
+// IP Filter", G. van Rooij, 2000, as in the kernel (tcp_in_window in
+// nf_conntrack_proto_tcp.c).
+type end struct {
+	end    uint32 // the highest sequence number that it sent, and one
+	maxEnd uint32 // the highest that its peer has a window for
+	maxWin uint32 // the largest window that it offered, in bytes; 0: nothing of it was seen
+	maxAck uint32 // the highest that it acknowledged
+	scale  uint8  // of its windows
+	flags  endFlags
+}
+
+// tcp is what is known of a connection.
+type tcp struct {
+	ends [packet.Sides]end
+	last last
+}
+
+// last is what the last segment said that passed. A segment that was ignored
+// counts too: the answer to it shows which host was right.
+type last struct {
+	seq, ack, end uint32
+	window        uint16 // not scaled
+	kind          kind
+	from          packet.Side
+	scale         uint8    // that an ignored SYN of the origin offered
+	flags         endFlags // likewise
+	challenge     bool     // the ACK that follows may answer an ignored SYN (RFC 5961 §4)
+	simultaneous  bool     // both sides sent a SYN
+	retransmits   uint8    // how often the same ACK came again
+}
+
+// maxRetransmits is the number of retransmissions after which a connection is
+// kept for a shorter time (nf_conntrack_tcp_max_retrans).
+const maxRetransmits = 3
+
+// minAckWindow is how far behind an acknowledgement may be at least, in bytes.
+const minAckWindow = 66000
+
+// maxBody is how long the part of a datagram may be that was not seen.
+const maxBody = 65535
+
+// beginTCP begins a connection with a segment of its origin: a SYN or, where
+// the policy is loose, an ACK of a connection that is older than the flow
+// (nf_conntrack_tcp_loose). It reports false where the segment begins none.
+func (f *Flow) beginTCP(s *segment, loose bool) bool {
+	window := max(uint32(s.window), 1)
+	origin := end{end: s.end, maxEnd: s.end, maxWin: window}
+	switch {
+	case s.kind == kindSyn:
+		origin.scale, origin.flags = s.offers()
+		f.State = SynSent
+	case s.kind == kindAck && loose:
+		origin.maxEnd += window
+		origin.flags = sackPermitted | liberal
+		f.tcp.ends[f.Origin.Other()].flags = sackPermitted | liberal
+		f.State = Established
+	default:
+		return false
+	}
+	f.tcp.ends[f.Origin] = origin
+	f.tcp.inWindow(s, f.Origin, false, f.State)
+	f.tcp.last.kind, f.tcp.last.from = s.kind, f.Origin
+	f.timeout = timeout(SynSent)
+	if f.State == Established {
+		f.timeout = unacknowledged
+	}
+	return true
+}
+
+// takeTCP judges a segment by the flow, and takes note of it where it passes.
+func (f *Flow) takeTCP(s *segment, from packet.Side, now time.Duration) result {
+	c := &f.tcp
+	to := next[f.State].origin[s.kind]
+	reply := from != f.Origin
+	if reply {
+		to = next[f.State].reply[s.kind]
+	}
+	skipWindow := false
+	switch to {
+	case invalid:
+		return isInvalid
+	case SynSent:
+		if f.State >= TimeWait {
+			if c.reopens(from) {
+				return isNew
+			}
+			to = ignored
+		}
+	case TimeWait:
+		if f.State == LastAck && s.kind == kindAck && c.answersChallenge(from) {
+			c.last.challenge = false
+			return isKnown
+		}
+	case SynSent2:
+		c.last.simultaneous = true
+	case SynRecv:
+		if reply && s.kind == kindAck && c.last.simultaneous {
+			to = Established
+		}
+	case Close:
+		if s.kind == kindRst {
+			var r result
+			if r, skipWindow = f.reset(s, from); r != isRefreshed {
+				return r
+			}
+		}
+	}
+	if to == ignored {
+		if !c.resyncs(s, from) {
+			c.ignore(s, from, f)
+			return isKnown
+		}
+		f.State, to = SynSent, SynRecv
+	}
+	if !skipWindow {
+		switch c.inWindow(s, from, reply, f.State) {
+		case outOfWindow:
+			f.lowerTimeout(s, from, now)
+			return isInvalid
+		case old:
+			return isKnown
+		}
+	}
+	return f.step(s, from, to)
+}
+
+// step takes a segment that is in the window into account.
+func (f *Flow) step(s *segment, from packet.Side, to State) result {
+	c := &f.tcp
+	was := f.State
+	c.last.kind, c.last.from = s.kind, from
+	f.State = to
+	if to == FinWait && was != FinWait {
+		c.ends[from].flags |= closing
+	}
+	f.timeout = timeout(to)
+	if to == Established {
+		switch {
+		case c.last.retransmits >= maxRetransmits, c.last.window == 0:
+			f.timeout = retransmitted
+		case (c.ends[0].flags|c.ends[1].flags)&unacked != 0:
+			f.timeout = unacknowledged
+		}
+	}
+	switch {
+	case !f.replied && s.kind == kindRst:
+		return isOver // an open port that nobody listens on
+	case !f.replied && s.kind == kindSyn && was == SynSent:
+		return isKnown // a port used again and again must not keep the flow alive
+	case !f.replied && to == Established:
+		f.timeout = unacknowledged
+	case f.replied && (was == SynRecv || was == Established) && to == Established:
+		f.assured = true
+	}
+	return isRefreshed
+}
+
+// reopens reports whether a SYN of the origin begins a new connection where
+// this one was closed by a FIN, or by a RST of the same host.
+func (c *tcp) reopens(from packet.Side) bool {
+	return (c.ends[0].flags|c.ends[1].flags)&closing != 0 || c.last.from == from && c.last.kind == kindRst
+}
+
+// answersChallenge reports whether an ACK may be the answer to a SYN that was
+// ignored in LAST_ACK: then it does not acknowledge the last FIN (RFC 5961 §4).
+func (c *tcp) answersChallenge(from packet.Side) bool {
+	return c.last.from != from && c.last.kind == kindSyn && c.last.challenge
+}
+
+// resyncs reports whether a SYN/ACK answers the SYN that was ignored last: the
+// hosts agree on a new connection, which takes the place of the old one.
+func (c *tcp) resyncs(s *segment, from packet.Side) bool {
+	if s.kind != kindSynAck || c.last.kind != kindSyn || c.last.from == from || s.ack != c.last.end {
+		return false
+	}
+	c.ends[c.last.from] = end{
+		end: c.last.end, maxEnd: c.last.end, maxWin: max(uint32(c.last.window), 1),
+		scale: c.last.scale, flags: c.last.flags,
+	}
+	c.ends[from] = end{}
+	c.last.challenge = false
+	return true
+}
+
+// ignore keeps what a segment says that passes without an effect on the state.
+func (c *tcp) ignore(s *segment, from packet.Side, f *Flow) {
+	c.last.kind, c.last.from = s.kind, from
+	c.last.seq, c.last.end, c.last.window = s.seq, s.end, s.window
+	if s.kind == kindSyn && from == f.Origin {
+		c.last.scale, c.last.flags = s.offers()
+		c.last.challenge = f.State == LastAck
+	}
+	if f.State == SynSent && s.kind == kindAck && from != f.Origin {
+		c.last.ack = s.ack
+	}
+}
+
+// reset judges a RST. isRefreshed stands for one that may close the connection;
+// skipWindow is set where its number was compared already.
+//
+// On an open connection hosts take a RST with exactly the number that they
+// expect; one that is in the window they answer with an ACK (RFC 5961 §3.2).
+// So the latter passes, and the connection stays as it is.
+func (f *Flow) reset(s *segment, from packet.Side) (r result, skipWindow bool) {
+	c := &f.tcp
+	receiver := &c.ends[from.Other()]
+	if receiver.flags&acked != 0 && c.last.kind != kindSyn {
+		open := f.assured && (f.State == Established || f.State == FinWait || f.State == CloseWait)
+		inRow := c.last.kind == kindAck && c.last.from == from && s.seq == c.last.end
+		switch {
+		case s.seq == 0 && !open:
+			return isRefreshed, false
+		case after(receiver.maxAck, s.seq):
+			return isInvalid, false
+		case open && s.seq != receiver.maxAck && !inRow:
+			trial := *c
+			if trial.inWindow(s, from, from != f.Origin, f.State) == outOfWindow {
+				return isInvalid, false
+			}
+			return isKnown, false
+		default:
+			return isRefreshed, false
+		}
+	}
+	answersIgnored := (f.replied && c.last.kind == kindSyn || !f.assured && c.last.kind == kindAck) && s.ack == c.last.end
+	answersChallenge := f.State == SynSent && c.last.kind == kindAck && c.last.from != f.Origin && s.seq == c.last.ack
+	return isRefreshed, answersIgnored || answersChallenge
+}
+
+// lowerTimeout shortens the life of a connection whose ends disagree with the
+// box about how it ended: a FIN or RST out of the window after one of the other
+// side (nf_tcp_handle_invalid).
+func (f *Flow) lowerTimeout(s *segment, from packet.Side, now time.Duration) {
+	c := &f.tcp
+	if !f.assured || s.kind != kindFin && s.kind != kindRst {
+		return
+	}
+	if c.last.from == from || c.last.kind != kindFin && c.last.kind != kindRst {
+		c.last.kind, c.last.from = s.kind, from
+		return
+	}
+	if f.expires()-now > durations[unacknowledged] {
+		f.timeout, f.seen = unacknowledged, now
+	}
+}
