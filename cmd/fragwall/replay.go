@@ -118,7 +118,7 @@ func (f *replayFlags) check(c *cobra.Command) error {
 	case f.output == "":
 		return errors.New("no output given; add -o OUT.pcap")
 	case toStdout > 1:
-		return errors.New("only one of -o, --dropped and --json can have stdout")
+		return errStdoutTaken
 	case len(f.sides) > 0:
 		return nil
 	}
@@ -153,13 +153,13 @@ func (f *replayFlags) run(c *cobra.Command, config *rules.Config) (err error) {
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it waits for
 
-	files, err := f.open(c)
+	files, err := f.open(ctx, c, config)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, files.close()) }()
 	r := newReplay(f, config, files)
-	readErr := r.run(ctx, newProgress(c.ErrOrStderr(), files))
+	readErr := r.run(newProgress(c.ErrOrStderr(), files))
 	if r.writeErr != nil {
 		return r.writeErr
 	}

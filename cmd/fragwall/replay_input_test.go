@@ -280,16 +280,31 @@ func TestReplayOutputFails(t *testing.T) {
 // TestReplayInterrupted ends with what was read so far.
 func TestReplayInterrupted(t *testing.T) {
 	inDir(t)
+	whole, err := os.ReadFile("in.pcap")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
 	var stdout bytes.Buffer
 	root := newRootCommand()
-	root.SetArgs(strings.Fields("replay -c policy.toml --from inside -o out in.pcap"))
+	root.SetArgs(strings.Fields("replay -c policy.toml --from inside -o out -"))
+	root.SetIn(&interrupting{bytes.NewReader(whole), cancel})
 	root.SetOut(&stdout)
-	err := root.ExecuteContext(ctx)
-	if err == nil || err.Error() != `read "in.pcap": interrupted after 0 frames` || !strings.HasPrefix(stdout.String(), "in.pcap: 0 frames ") {
+	err = root.ExecuteContext(ctx)
+	if err == nil || err.Error() != `read "stdin": interrupted after 0 frames` || !strings.HasPrefix(stdout.String(), "stdin: 0 frames ") {
 		t.Errorf("%v\n%s", err, stdout.String())
 	}
+}
+
+// interrupting is an input during which the user interrupts the program.
+type interrupting struct {
+	io.Reader
+	interrupt func()
+}
+
+func (i *interrupting) Read(b []byte) (int, error) {
+	i.interrupt()
+	return i.Reader.Read(b)
 }
 
 // TestReplayRepeats replays a flood that has datagrams give way, time out and

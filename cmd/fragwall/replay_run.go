@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -48,10 +47,10 @@ func newReplay(f *replayFlags, config *rules.Config, files *replayFiles) *replay
 // terminal.
 const progressEvery = 1024
 
-// run replays the capture to its end, to the first error, or until ctx is
-// done. The error is the input's.
-func (r *replay) run(ctx context.Context, progress *progress) error {
-	err := r.read(ctx, progress)
+// run replays the capture to its end, or to the first error, which is the
+// input's.
+func (r *replay) run(progress *progress) error {
+	err := r.read(progress)
 	progress.end()
 	r.stepper.Close()
 	r.keep(r.files.flush())
@@ -62,12 +61,12 @@ func (r *replay) run(ctx context.Context, progress *progress) error {
 	return err
 }
 
-func (r *replay) read(ctx context.Context, progress *progress) error {
+func (r *replay) read(progress *progress) error {
 	reader := r.files.reader
 	for n := 0; r.writeErr == nil; n++ {
 		if n%progressEvery == 0 {
-			if ctx.Err() != nil {
-				return fmt.Errorf("read %q: interrupted after %d frames", r.files.in.name, n)
+			if err := r.files.in.ctx.Err(); err != nil {
+				return r.files.in.failure(err, n)
 			}
 			progress.update(n)
 		}
@@ -76,7 +75,7 @@ func (r *replay) read(ctx context.Context, progress *progress) error {
 		case errors.Is(err, io.EOF):
 			return r.checkMapping()
 		case err != nil:
-			return fmt.Errorf("read %q: %w", r.files.in.name, err)
+			return r.files.in.failure(err, n)
 		}
 		r.take(f)
 	}
