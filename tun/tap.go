@@ -17,9 +17,11 @@ var ErrExists = errors.New("device exists")
 
 // TAPConfig says what a TAP device is to be.
 type TAPConfig struct {
-	Name    string
-	MTU     int  // bytes
-	Queues  int  // at least 1
+	Name string
+	MTU  int // bytes
+	// Queues is at least 1. All packets and fragments between two addresses go
+	// by the same queue; a device that can't have it so gets one.
+	Queues  int
 	Offload bool // frames carry virtio-net headers
 }
 
@@ -28,10 +30,11 @@ type TAPConfig struct {
 // lanes: [Ring] or [Plain].
 type TAP struct {
 	TAPConfig
-	index    int   // of the kernel's
-	queues   []int // descriptors, not blocking
-	threaded bool  // it has NAPI threads
-	why      error // it was to have them, and has not
+	index      int   // of the kernel's
+	queues     []int // descriptors, not blocking
+	threaded   bool  // it has NAPI threads
+	unthreaded error // why it has none, where it was to have them
+	unsteered  error // why it has one queue, where it was to have more
 }
 
 // queueLength is how many frames each queue of a TAP holds while nobody reads:
@@ -49,8 +52,7 @@ func OpenTAP(c TAPConfig) (*TAP, error) {
 	}
 	t := &TAP{TAPConfig: c, threaded: c.Offload}
 	err := t.open()
-	if errors.Is(err, errNoThreads) {
-		t.threaded, t.why = false, err
+	for t.doWithout(err) {
 		if err = t.Close(); err == nil {
 			err = t.open()
 		}
@@ -84,9 +86,27 @@ func Vacant(name string) error {
 	}
 }
 
+// doWithout reports whether the device can be had without what an error says is
+// missing, and notes that.
+func (t *TAP) doWithout(err error) bool {
+	switch {
+	case errors.Is(err, errNoSteering):
+		t.Queues, t.unsteered = 1, err
+	case errors.Is(err, errNoThreads):
+		t.threaded, t.unthreaded = false, err
+	default:
+		return false
+	}
+	return true
+}
+
 // WithoutThreads says why the kernel has no threads of its own for what is
 // written to a TAP with offload, which the lane's then does; nil where it has.
-func (t *TAP) WithoutThreads() error { return t.why }
+func (t *TAP) WithoutThreads() error { return t.unthreaded }
+
+// WithoutQueues says why a TAP has one queue and not as many as it was to have;
+// nil where it has them.
+func (t *TAP) WithoutQueues() error { return t.unsteered }
 
 func (t *TAP) open() error {
 	files, err := t.openQueues()
@@ -100,6 +120,11 @@ func (t *TAP) open() error {
 	}
 	if err != nil {
 		return err
+	}
+	if t.Queues > 1 {
+		if err := t.steer(); err != nil {
+			return err
+		}
 	}
 	if t.Offload {
 		if err := setOffload(t.queues[0]); err != nil {
@@ -251,7 +276,7 @@ func (t *TAP) frameSize() int {
 }
 
 // pairs returns for each queue of from the one of to by which its frames
-// leave: the kernel chooses queues by a hash of the flow, so that a flow stays
+// leave. Packets between two addresses come by one queue, and so leave by one,
 // in order.
 func pairs(from, to *TAP) ([][2]int, error) {
 	if from.Offload != to.Offload {

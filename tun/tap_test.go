@@ -29,7 +29,7 @@ func TestTAPLives(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			if a := link.Attrs(); a.MTU != c.MTU || a.RawFlags&unix.IFF_UP == 0 || link.(*netlink.Tuntap).Queues != 0 && link.(*netlink.Tuntap).Queues != c.Queues {
+			if a := link.Attrs(); a.MTU != c.MTU || a.RawFlags&unix.IFF_UP == 0 || link.(*netlink.Tuntap).Queues != 0 && link.(*netlink.Tuntap).Queues != tap.Queues {
 				t.Errorf("%+v: %+v", c, link)
 			}
 			if n := link.Attrs().TxQLen; n != queueLength {

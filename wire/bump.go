@@ -18,7 +18,7 @@ import (
 // End is what the wire needs to know of one side.
 type End struct {
 	// Lanes are those by which frames come in from the side. Each runs by
-	// itself: the frames of a flow must come in by the same one.
+	// itself: the frames between two addresses must come in by the same one.
 	Lanes []tun.Lane
 	MTU   int // bytes: the longest packet that the side takes
 }

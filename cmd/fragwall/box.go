@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,11 +42,7 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
 		}
 	}
-	for _, t := range b.taps {
-		if err := t.WithoutThreads(); err != nil {
-			log.Info("the kernel has no threads for what a tap sends: the lanes send it", "error", err)
-		}
-	}
+	b.logMissing(c.Inside.Queues > 1 || c.Outside.Queues > 1, log)
 	if err := b.connect(log); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
@@ -71,6 +68,22 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 		err = b.joinNIC(side, i)
 	}
 	return err
+}
+
+// logMissing says what the kernel did not let the TAPs have. It warns of what
+// the configuration asks for.
+func (b *box) logMissing(queues bool, log *slog.Logger) {
+	inside, outside := b.taps[packet.Inside], b.taps[packet.Outside]
+	if err := cmp.Or(inside.WithoutThreads(), outside.WithoutThreads()); err != nil {
+		log.Info("the kernel has no threads for what the taps send: the lanes send it", "error", err)
+	}
+	if err := cmp.Or(inside.WithoutQueues(), outside.WithoutQueues()); err != nil {
+		level := slog.LevelInfo
+		if queues {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "each tap has one queue: in several, a flow's packets and fragments would overtake one another", "error", err)
+	}
 }
 
 // join makes a NIC that has addresses, which are on their way to the inside,

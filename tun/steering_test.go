@@ -1,0 +1,174 @@
+package tun
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// steered is a TAP with four queues, into which frames come by a packet socket.
+type steered struct {
+	*TAP
+	near *socket
+}
+
+func openSteered(t *testing.T) *steered {
+	t.Helper()
+	s := &steered{}
+	space := namespace(t)
+	do(t, space, func() (err error) {
+		s.TAP, err = OpenTAP(TAPConfig{Name: "fw", MTU: 1500, Queues: 4})
+		return err
+	})
+	t.Cleanup(func() { _ = s.Close() })
+	if err := s.WithoutQueues(); err != nil && os.Getenv("CI") == "" {
+		t.Skip(err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	s.near = openSocket(t, space, "fw")
+	return s
+}
+
+// queueOf returns the queue that the kernel puts a frame into.
+func (s *steered) queueOf(t *testing.T, frame []byte) int {
+	t.Helper()
+	if err := s.near.send(Frame{Data: frame}); err != nil {
+		t.Fatal(err)
+	}
+	waiting := make([]unix.PollFd, len(s.queues))
+	for i, fd := range s.queues {
+		waiting[i] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	}
+	if n, err := unix.Poll(waiting, int(patience.Milliseconds())); n != 1 || err != nil {
+		t.Fatalf("%d queues have a frame: %v", n, err)
+	}
+	at := slices.IndexFunc(waiting, func(p unix.PollFd) bool { return p.Revents != 0 })
+	if _, err := unix.Read(s.queues[at], make([]byte, 1<<16)); err != nil {
+		t.Fatal(err)
+	}
+	return at
+}
+
+// kinds returns frames of many kinds between two addresses, in both directions.
+func kinds(a, b netip.Addr, number int) (frames [][]byte) {
+	service := packet.Tag{TPID: unix.ETH_P_8021AD, TCI: uint16(number)}
+	customer := packet.Tag{TPID: unix.ETH_P_8021Q, TCI: uint16(number + 1)}
+	for _, way := range [][2]netip.Addr{{a, b}, {b, a}} {
+		src := netip.AddrPortFrom(way[0], uint16(1024+number))
+		dst := netip.AddrPortFrom(way[1], uint16(60000-number))
+		for _, tags := range [][]packet.Tag{nil, {customer}, {service}, {service, customer}, {customer, customer}} {
+			d := packettest.UDP(src, dst, packettest.Body(3000))
+			d.Tags, d.ID = tags, uint32(number)
+			frames = append(frames, d.Fragments(1440)...)
+			// Fragments behind the first may say anything else of their protocol.
+			d.Protocol = packet.ProtocolTCP
+			frames = append(frames, d.Fragment(1440, d.Payload[1440:2880], true))
+			d = packettest.TCP(src, dst, 0)
+			d.Tags = tags
+			frames = append(frames, d.Frame())
+		}
+	}
+	return frames
+}
+
+// TestSteering has all that goes between two addresses come by one queue, and
+// all queues have their part of many such pairs.
+func TestSteering(t *testing.T) {
+	s := openSteered(t)
+	const pairs = 200
+	for _, family := range []struct {
+		name string
+		a, b netip.Addr
+	}{
+		{"IPv4", netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.1.1")},
+		{"IPv6", netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8:0:1::1")},
+	} {
+		t.Run(family.name, func(t *testing.T) {
+			used := make([]int, len(s.queues))
+			a, b := family.a, family.b
+			for number := range pairs {
+				frames := kinds(a, b, number)
+				want := s.queueOf(t, frames[0])
+				used[want]++
+				for _, f := range frames[1:] {
+					if at := s.queueOf(t, f); at != want {
+						t.Fatalf("%v and %v: queue %d has the first frame, and %d has % .64x", a, b, want, at, f)
+					}
+				}
+				if number%2 == 0 {
+					a = a.Next()
+				}
+				b = b.Next()
+			}
+			// That a queue has less than 15 by chance, of which it is to have 50,
+			// is less likely than 1 in 10^9.
+			if slices.Min(used) < 15 {
+				t.Errorf("the queues have %d pairs", used)
+			}
+		})
+	}
+}
+
+// TestSteeringOfOthers has what has no addresses that the program reads come by
+// the first queue.
+func TestSteeringOfOthers(t *testing.T) {
+	s := openSteered(t)
+	d := packettest.UDP(client4, server4, nil)
+	whole := d.Frame()
+	d.Tags = []packet.Tag{{TPID: 0x8100}, {TPID: 0x8100}, {TPID: 0x8100}}
+	for name, f := range map[string][]byte{
+		"not IP":             frame(1, 60),
+		"802.3 length":       d.Ethernet(100, make([]byte, 100)),
+		"three tags":         d.Frame(),
+		"IPv4 that is short": whole[:14+19],
+		"IPv6 that is short": packettest.UDP(client6, server6, nil).Frame()[:14+39],
+		"a tag cut off":      whole[:12:12],
+	} {
+		if f = append(f, make([]byte, max(0, 14-len(f)))...); s.queueOf(t, f) != 0 {
+			t.Errorf("%s: not by the first queue", name)
+		}
+	}
+}
+
+// TestOneQueueWithoutSteering denies eBPF, as containers do.
+func TestOneQueueWithoutSteering(t *testing.T) {
+	for errno, want := range map[unix.Errno]string{
+		unix.EPERM:  "load eBPF: operation not permitted: CAP_BPF is missing, or a seccomp profile denies bpf(2)",
+		unix.ENOSYS: "load eBPF: function not implemented: the kernel is built without it",
+	} {
+		for _, offload := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v/offload=%v", errno, offload), func(t *testing.T) {
+				before := descriptors(t)
+				do(t, namespace(t), func() error {
+					if err := deny(unix.SYS_BPF, errno); err != nil {
+						return err
+					}
+					tap, err := OpenTAP(TAPConfig{Name: "fw", MTU: 1500, Queues: 4, Offload: offload})
+					if err != nil {
+						return err
+					}
+					if err := tap.WithoutQueues(); err == nil || !strings.HasSuffix(err.Error(), want) {
+						t.Errorf("got %v, want %s", err, want)
+					}
+					if len(tap.queues) != 1 || tap.Queues != 1 {
+						t.Errorf("it has %d queues", len(tap.queues))
+					}
+					return tap.Close()
+				})
+				// But for that of the namespace.
+				if n := descriptors(t); n != before+1 {
+					t.Errorf("%d descriptors, %d before", n, before)
+				}
+			})
+		}
+	}
+}
