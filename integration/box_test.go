@@ -93,10 +93,16 @@ type box struct {
 // holds it at the end of the test to what it owes always.
 func start(t *testing.T, n *lab.Network, rest string) *box {
 	t.Helper()
+	return startWith(t, n, nil, devices+rest)
+}
+
+// startWith is start with a whole configuration, and with what launch does first.
+func startWith(t *testing.T, n *lab.Network, prepare func() error, config string) *box {
+	t.Helper()
 	before := describe(t, n.Middle)
 	strangers := watch(t, n)
-	b := &box{Network: n, file: configure(t, devices+rest)}
-	b.process = launch(t, n.Middle, nil, "run", "-c", b.file)
+	b := &box{Network: n, file: configure(t, config)}
+	b.process = launch(t, n.Middle, prepare, "run", "-c", b.file)
 	b.ready(t)
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -1,0 +1,281 @@
+package integration_test
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+	"fragwall/integration/middle"
+	"fragwall/packet"
+)
+
+// fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
+var fourQueues = strings.ReplaceAll(devices, "nic =", "queues = 4\nnic =") + acceptAll
+
+// TestOrder sends datagrams that fit into one packet and datagrams that do not
+// over the same flows, in both directions and both families at once. All of a
+// flow arrive in the order in which they were sent, and the fragments of a
+// datagram arrive one behind the other. The kernel's bridge is held to the same:
+// what it kept in order, the hosts did not disturb.
+func TestOrder(t *testing.T) {
+	for _, between := range []struct {
+		name  string
+		start func(t *testing.T, n *lab.Network)
+	}{
+		{"box", func(t *testing.T, n *lab.Network) {
+			startWith(t, n, nil, fourQueues)
+		}},
+		{"box without the right to load eBPF", func(t *testing.T, n *lab.Network) {
+			b := startWith(t, n, func() error { return without(unix.CAP_BPF, unix.CAP_SYS_ADMIN) }, fourQueues)
+			if said := b.stderr.String(); strings.Count(said, "each tap has one queue") != 1 {
+				t.Errorf("said:\n%s", said)
+			}
+		}},
+		{"bridge", func(t *testing.T, n *lab.Network) {
+			_, err := middle.NewBridge(n, "")
+			must(t, err)
+		}},
+	} {
+		t.Run(between.name, func(t *testing.T) {
+			n := newNetwork(t)
+			between.start(t, n)
+			for _, load := range []struct {
+				name string
+				gap  time.Duration // between the datagrams of a sender
+				busy bool          // other threads take all the CPU time that they get
+			}{
+				{"2,000 a second", 500 * time.Microsecond, false},
+				{"10,000 a second", 100 * time.Microsecond, false},
+				{"at once", 0, false},
+				{"10,000 a second, busy", 100 * time.Microsecond, true},
+			} {
+				t.Run(load.name, func(t *testing.T) {
+					if load.busy {
+						defer spin()()
+					}
+					inOrder(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], load.gap)
+				})
+			}
+		})
+	}
+}
+
+// TestOrderInVLANs is [TestOrder] where the packets stand behind one tag or two.
+func TestOrderInVLANs(t *testing.T) {
+	n := newNetwork(t)
+	startWith(t, n, nil, fourQueues)
+	var trunks [packet.Sides]*lab.Trunk
+	for side, h := range n.Hosts {
+		trunks[side] = trunk(t, h)
+	}
+	for name, tags := range map[string][]packet.Tag{
+		"one tag":  {{TPID: unix.ETH_P_8021Q, TCI: 10}},
+		"two tags": {{TPID: unix.ETH_P_8021AD, TCI: 5}, {TPID: unix.ETH_P_8021Q, TCI: 20}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var hosts [packet.Sides]*lab.Host
+			for side, trunk := range trunks {
+				h, err := trunk.VLAN(tags...)
+				must(t, err)
+				hosts[side] = h
+			}
+			inOrder(t, hosts[packet.Inside], hosts[packet.Outside], 500*time.Microsecond)
+		})
+	}
+}
+
+// spin takes all the CPU time there is to be had, until it is told to stop.
+func spin() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var spinning errgroup.Group
+	for range runtime.NumCPU() {
+		spinning.Go(func() error {
+			runtime.LockOSThread() // a thread each, which the kernel schedules
+			defer runtime.UnlockOSThread()
+			for ctx.Err() == nil {
+				continue
+			}
+			return nil
+		})
+	}
+	return func() {
+		cancel()
+		_ = spinning.Wait()
+	}
+}
+
+// mixes are the sizes that senders send in turn, in bytes.
+var mixes = [][]int{{500, 3000}, {1000, 1000, 5000}}
+
+const (
+	flowsPerMix = 8
+	firstPort   = 20000
+	perSender   = 400 // datagrams; all their fragments fit into one queue of a TAP
+)
+
+// stream is what one host sends to another over many flows.
+type stream struct {
+	from, to *lab.Host
+	ipv6     bool
+	senders  []*net.UDPConn
+	arrived  *net.IPConn // as the receiver's IP layer puts them together
+	frames   *lab.Tap    // as they come in by its interface
+}
+
+// inOrder sends in both directions and both families, and looks at what arrives.
+func inOrder(t *testing.T, a, b *lab.Host, gap time.Duration) {
+	t.Helper()
+	var streams []*stream
+	for _, ipv6 := range []bool{false, true} {
+		exchange(t, a, b, ipv6, []int{1}) // so that they know each other's MAC
+		streams = append(streams, newStream(t, a, b, ipv6), newStream(t, b, a, ipv6))
+	}
+	var all errgroup.Group
+	for _, s := range streams {
+		all.Go(func() error { return s.send(gap) })
+		all.Go(s.expectDatagrams)
+		all.Go(s.expectFrames)
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func newStream(t *testing.T, from, to *lab.Host, ipv6 bool) *stream {
+	t.Helper()
+	s := &stream{from: from, to: to, ipv6: ipv6, frames: tap(t, to)}
+	var err error
+	s.arrived, err = to.ListenIP(ipv6, packet.ProtocolUDP)
+	must(t, err)
+	t.Cleanup(func() { _ = s.arrived.Close() })
+	for i := range len(mixes) * flowsPerMix {
+		listen(t, to, ipv6, firstPort+uint16(i)) // or the kernel would answer
+		s.senders = append(s.senders, listen(t, from, ipv6, 0))
+	}
+	return s
+}
+
+// send sends over all flows in turn. Each datagram begins with its number among
+// those of its flow.
+func (s *stream) send(gap time.Duration) error {
+	turns := make([]uint32, len(s.senders))
+	next := time.Now()
+	for i := range perSender {
+		flow := i % len(turns)
+		mix := mixes[flow%len(mixes)]
+		body := make([]byte, mix[int(turns[flow])%len(mix)])
+		binary.BigEndian.PutUint32(body, turns[flow])
+		turns[flow]++
+		to := netip.AddrPortFrom(s.to.Addr(s.ipv6), firstPort+uint16(flow))
+		if _, err := s.senders[flow].WriteToUDPAddrPort(body, to); err != nil {
+			return err
+		}
+		next = next.Add(gap)
+		time.Sleep(time.Until(next))
+	}
+	return nil
+}
+
+// order notes the numbers that arrive.
+type order struct {
+	what string
+	next map[[2]uint16]uint32 // by the flow's ports
+	seen int
+	late int
+}
+
+func newOrder(what string) *order { return &order{what: what, next: map[[2]uint16]uint32{}} }
+
+// note takes a UDP header with what is at hand of the data.
+func (o *order) note(udp []byte) {
+	flow := [2]uint16{binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])}
+	number := binary.BigEndian.Uint32(udp[8:])
+	o.seen++
+	if number < o.next[flow] {
+		o.late++
+		return
+	}
+	o.next[flow] = number + 1
+}
+
+func (o *order) verdict() error {
+	if o.late > 0 {
+		return fmt.Errorf("%s: %d of %d arrived behind later ones", o.what, o.late, o.seen)
+	}
+	return nil
+}
+
+func (s *stream) String() string {
+	return fmt.Sprintf("%v to %v", s.from.Addr(s.ipv6), s.to.Addr(s.ipv6))
+}
+
+// ours reports whether a UDP header is of the stream's flows.
+func (s *stream) ours(udp []byte) bool {
+	return len(udp) >= 12 && binary.BigEndian.Uint16(udp[2:])-firstPort < uint16(len(s.senders))
+}
+
+// expectDatagrams reads what the receiver's IP layer delivers.
+func (s *stream) expectDatagrams() error {
+	order := newOrder("datagrams " + s.String())
+	if err := s.arrived.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	b := make([]byte, 1<<16)
+	for order.seen < perSender {
+		n, _, err := s.arrived.ReadFromIP(b)
+		if err != nil {
+			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
+		}
+		if udp := b[:n]; s.ours(udp) {
+			order.note(udp)
+		}
+	}
+	return order.verdict()
+}
+
+// expectFrames reads what comes in by the receiver's interface. A fragmented
+// datagram counts where its first fragment stands, behind which the others come
+// at once.
+func (s *stream) expectFrames() error {
+	order := newOrder("frames " + s.String())
+	src, dst := s.from.Addr(s.ipv6), s.to.Addr(s.ipv6)
+	deadline := time.Now().Add(patience)
+	torn, open := 0, packet.Fragment{}
+	var p packet.Parsed
+	for order.seen < perSender || open.Present {
+		frame, err := s.frames.Receive(deadline)
+		if err != nil {
+			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
+		}
+		if p.Decode(frame) != packet.Passed || p.Src != src || p.Dst != dst {
+			continue
+		}
+		if first := !p.Fragment.Present || p.Fragment.Offset == 0; first && s.ours(frame[p.Upper:p.End]) {
+			order.note(frame[p.Upper:p.End])
+		} else if first {
+			continue
+		}
+		if next := p.Fragment; open.Present && (next.ID != open.ID || next.Offset != open.Offset) {
+			torn++
+		}
+		open = p.Fragment
+		open.Offset += p.End - p.Fragment.Payload
+		open.Present = open.Present && open.More
+	}
+	err := order.verdict()
+	if torn > 0 {
+		err = errors.Join(err, fmt.Errorf("%s: %d times another packet stands among a datagram's fragments", order.what, torn))
+	}
+	return err
+}
