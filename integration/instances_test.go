@@ -57,6 +57,9 @@ func TestTwoInstances(t *testing.T) {
 	run(0, "status", "--socket", socket)
 	third.signal(t, syscall.SIGTERM)
 	third.wait(t)
+	if said := third.stderr.String(); !strings.Contains(said, `msg=stopping cause="terminated signal received"`) {
+		t.Errorf("the third instance says:\n%s", said)
+	}
 
 	left := defaultSocket(t, "second-in")
 	second.signal(t, syscall.SIGKILL)

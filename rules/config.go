@@ -20,6 +20,8 @@ type Config struct {
 	Status          Status
 	OnExit          Exit
 	Notes           []Note // by line; what a user may want to know of a valid file
+
+	sets map[string]uint64 // digests of the sets, by name
 }
 
 // Summary says in a few words what the configuration does.

@@ -42,6 +42,7 @@ const maxMistakes = 20
 type report struct {
 	file     string
 	files    []string          // that it names
+	sets     map[string]uint64 // digests of the sets, by name
 	mistakes map[string]*tally // by file; "" for the configuration itself
 	causes   []error           // see [Errors.Unwrap]
 	notes    []Note

@@ -25,7 +25,7 @@ func Parse(name string, text []byte) (*Config, error) {
 	if err := r.err(); err != nil {
 		return nil, err
 	}
-	c.Notes, c.Files = r.sortedNotes(), r.files
+	c.Notes, c.Files, c.sets = r.sortedNotes(), r.files, r.sets
 	return c, nil
 }
 

@@ -26,12 +26,14 @@ const maxSetFile = 256 << 20
 func readSets(root table) sets {
 	t := root.table("sets")
 	known := make(sets)
+	t.report.sets = make(map[string]uint64)
 	for name := range inOrder(t.values) {
 		set := t.field(name)
 		if !validSetName(name) {
 			t.report.mistake(set.place.line, "sets: %s is not a name; want letters, digits, '-' and '_'", quote(name))
 		}
 		known[name] = readSet(set)
+		t.report.sets[name] = digest(known[name])
 	}
 	return known
 }

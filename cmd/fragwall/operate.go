@@ -312,6 +312,9 @@ func (o *operator) answer(ctx context.Context) {
 		case <-ctx.Done():
 			o.flows.Store(false)
 			o.notify.tell(daemon.SdNotifyStopping)
+			if cause := context.Cause(ctx); cause != context.Canceled { // else the wire failed, and the error says why
+				o.loud().Info("stopping", "cause", cause)
+			}
 			return
 		}
 	}

@@ -84,8 +84,12 @@ func (r *reloader) policy() status.Policy {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.config.Policy
-	return status.Policy{Generation: 1 + r.reloads, Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful}
+	return status.Policy{Generation: r.generation(), Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful}
 }
+
+// generation is the number of the policy in force: 1 at the start, one more with
+// each reload. mu has to be held.
+func (r *reloader) generation() int { return 1 + r.reloads }
 
 // files are those that the configuration in force was read from.
 func (r *reloader) files() []string {
@@ -134,11 +138,13 @@ func (r *reloader) reload() outcome {
 		r.mu.Unlock()
 		return outcome{Code: exitUsage, Text: err.Error()}
 	}
+	changes := r.config.Changes(next)
 	r.apply(next)
 	r.mu.Lock()
 	r.config, r.since = next, time.Now()
 	r.reloads++
+	generation := r.generation()
 	r.mu.Unlock()
-	r.log.Info("reloaded", "policy", next.Summary())
-	return outcome{Text: fmt.Sprintf("reloaded %s: %s", r.path, next.Summary())}
+	r.log.Info("reloaded", "generation", generation, "changes", changes.String(), "policy", next.Summary())
+	return outcome{Text: fmt.Sprintf("reloaded %s: %s\ngeneration %d: %s", r.path, next.Summary(), generation, changes)}
 }

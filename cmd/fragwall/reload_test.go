@@ -53,10 +53,10 @@ func TestReload(t *testing.T) {
 		want       outcome
 		log        string
 	}{
-		{"the same", "x.toml", reloadable, outcome{Text: "reloaded x.toml: " + summary},
-			"level=INFO msg=reloaded policy=\"" + summary + "\"\n"},
-		{"another set", "allowed.txt", "10.0.0.2\n", outcome{Text: "reloaded x.toml: " + summary},
-			"level=INFO msg=reloaded policy=\"" + summary + "\"\n"},
+		{"the same", "x.toml", reloadable, outcome{Text: "reloaded x.toml: " + summary + "\ngeneration 2: nothing changed"},
+			"level=INFO msg=reloaded generation=2 changes=\"nothing changed\" policy=\"" + summary + "\"\n"},
+		{"another set", "allowed.txt", "10.0.0.2\n", outcome{Text: "reloaded x.toml: " + summary + "\ngeneration 2: rules changed: \"r\"; sets changed: \"allowed\""},
+			`level=INFO msg=reloaded generation=2 changes="rules changed: \"r\"; sets changed: \"allowed\"" policy="` + summary + "\"\n"},
 		{"mistakes", "x.toml", strings.ReplaceAll(reloadable, "accept", "acept") + "dst = 5\n", outcome{2,
 			"x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?\nx.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""},
 			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?"` + "\n" +
@@ -110,7 +110,7 @@ func TestReloadCommand(t *testing.T) {
 		t.Errorf("%v, %v: others may open the socket", info.Mode(), err)
 	}
 	stdout, stderr, code := runCommand(t, "reload", "--socket", "s.sock")
-	if want := "reloaded x.toml: 1 rule, fragments reassemble, default drop\n"; stdout != want || stderr != "" || code != 0 {
+	if want := "reloaded x.toml: 1 rule, fragments reassemble, default drop\ngeneration 2: nothing changed\n"; stdout != want || stderr != "" || code != 0 {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
 	write(t, "x.toml", "policy = 5\n")
