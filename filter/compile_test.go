@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"runtime/metrics"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -144,5 +145,30 @@ func BenchmarkHostileLookup(b *testing.B) {
 		for _, n := range []int{1000, 100_000} {
 			b.Run(fmt.Sprintf("%s/%d", s.name, n), func(b *testing.B) { benchmarkLookup(b, s, n) })
 		}
+	}
+}
+
+// TestSharedSet compiles many rules that share a long set for what it costs to
+// compile one with it.
+func TestSharedSet(t *testing.T) {
+	ranges := make([]filter.Range[netip.Addr], 10_000)
+	for i := range ranges {
+		a := netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 1})
+		ranges[i] = filter.Range[netip.Addr]{Lo: a, Hi: a}
+	}
+	set := filter.NewAddrSet(ranges...)
+	compile := func(rules int) uint64 {
+		p := &filter.Policy{Rules: make([]filter.Rule, rules)}
+		for i := range p.Rules {
+			p.Rules[i] = filter.Rule{Name: strconv.Itoa(i), Src: set, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: uint16(i), Hi: uint16(i)})}
+		}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		filter.Compile(p, nil)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	if one, many := compile(1), compile(200); many > 2*one {
+		t.Errorf("200 rules take %d bytes, and one %d", many, one)
 	}
 }

@@ -2,6 +2,7 @@ package filter
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 )
 
@@ -57,6 +58,37 @@ func (n *interner[T]) add(set []Range[T]) {
 		n.sets = append(n.sets, set)
 	}
 	n.of = append(n.of, i)
+}
+
+// addressInterner is an interner of addresses, which knows a long set that many
+// rules share by where it is.
+type addressInterner struct {
+	interner[point]
+	shared map[sharedSet]int
+}
+
+// sharedSet is where a set is, and how long.
+type sharedSet struct {
+	first *Range[netip.Addr]
+	n     int
+}
+
+// addSet notes the set of the next rule.
+func (n *addressInterner) addSet(set AddrSet) {
+	if len(set) < 2 {
+		n.add(points(set))
+		return
+	}
+	at := sharedSet{&set[0], len(set)}
+	if i, known := n.shared[at]; known {
+		n.of = append(n.of, i)
+		return
+	}
+	n.add(points(set))
+	if n.shared == nil {
+		n.shared = make(map[sharedSet]int)
+	}
+	n.shared[at] = n.of[len(n.of)-1]
 }
 
 // partition is a line cut into intervals whose values are in the same sets.

@@ -75,9 +75,9 @@ func (s AddrSet) Contains(a netip.Addr) bool {
 // next returns the value after another one; after the last, one that is not
 // above it.
 func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) []Range[T] {
-	sorted := slices.Clone(ranges)
+	sorted := append(make([]Range[T], 0, len(ranges)), ranges...) // not nil, which stands for every value
 	slices.SortFunc(sorted, func(a, b Range[T]) int { return compare(a.Lo, b.Lo) })
-	merged := make([]Range[T], 0, len(sorted))
+	merged := sorted[:0] // never ahead of what is yet to be read
 	for _, r := range sorted {
 		if compare(r.Lo, r.Hi) > 0 {
 			continue

@@ -68,14 +68,14 @@ func Compile(p *Policy, previous *Table) *Table {
 // classify divides each dimension into classes and grows the tree over them.
 func (t *Table) classify() {
 	rules := t.policy.Rules
-	src, dst := &interner[point]{line: addressLine}, &interner[point]{line: addressLine}
+	src, dst := &addressInterner{interner: interner[point]{line: addressLine}}, &addressInterner{interner: interner[point]{line: addressLine}}
 	first, second := &interner[uint32]{line: numberLine(fields)}, &interner[uint32]{line: numberLine(fields)}
 	protocol, vlan := &interner[uint32]{line: numberLine(256)}, &interner[uint32]{line: numberLine(vlans)}
 	origin := &interner[uint32]{line: numberLine(origins)}
 	for i := range rules {
 		r := &rules[i]
-		src.add(points(r.Src))
-		dst.add(points(r.Dst))
+		src.addSet(r.Src)
+		dst.addSet(r.Dst)
 		f, s := r.fields()
 		first.add(f)
 		second.add(s)
@@ -102,7 +102,7 @@ func (t *Table) classify() {
 		settle(dim, p.classes, n.byRule(p))
 		return index(p, size)
 	}
-	t.src, t.dst = address(dimSrc, src), address(dimDst, dst)
+	t.src, t.dst = address(dimSrc, &src.interner), address(dimDst, &dst.interner)
 	t.first, t.second = number(dimFirst, first, fields), number(dimSecond, second, fields)
 	t.protocol = [256]uint32(number(dimProtocol, protocol, 256))
 	t.vlan = number(dimVLAN, vlan, vlans)

@@ -14,12 +14,20 @@ import (
 const (
 	maxText    = 64 << 20 // bytes
 	maxDepth   = 16       // brackets around a value
-	maxParts   = 16       // parts of a key, with those of its tables
+	maxParts   = 8        // parts of a key, with those of its tables
 	maxKey     = 256      // bytes of a key, with those of its tables
 	maxScalar  = 4096     // bytes of a string or a number, as of a path (PATH_MAX)
 	maxRules   = 1 << 18
 	maxInRule  = 1 << 16 // keys and values of one rule: as many as there are ports
-	maxOutside = 1 << 17 // keys and values of all other tables
+	maxOutside = 1 << 16 // keys and values of all other tables
+)
+
+// The bounds of the files that sets name, all of them together, and of the
+// addresses in all sets and rules, 48 bytes each.
+const (
+	maxSetFiles  = 1024
+	maxSetBytes  = 128 << 20
+	maxAddresses = 1 << 21 // addresses, prefixes and ranges
 )
 
 const _ = uint(filter.MaxRules - maxRules) // filter takes as many
@@ -28,6 +36,8 @@ var (
 	tooManyInRule  = fmt.Sprintf("more than %d keys and values in one rule; want at most that many: put a long list into a set with a file", maxInRule)
 	tooManyOutside = fmt.Sprintf("more than %d keys and values outside of [[rule]]; want at most that many: put a long set into a file", maxOutside)
 )
+
+var tooManyAddresses = fmt.Sprintf("more than %d addresses in all sets and rules; want at most that many: name one set in several rules, and prefixes for addresses", maxAddresses)
 
 // path is how many parts a key has, with those of the tables that it is in, and
 // how many bytes.

@@ -40,13 +40,15 @@ const maxMistakes = 20
 
 // report gathers what there is to say about a file while it is read.
 type report struct {
-	file     string
-	files    []string          // that it names
-	sets     map[string]uint64 // digests of the sets, by name
-	mistakes map[string]*tally // by file; "" for the configuration itself
-	causes   []error           // see [Errors.Unwrap]
-	notes    []Note
-	syntax   *Mistake // the only mistake of a file that is not TOML
+	file      string
+	files     []string          // that it names
+	sets      map[string]uint64 // digests of the sets, by name
+	mistakes  map[string]*tally // by file; "" for the configuration itself
+	causes    []error           // see [Errors.Unwrap]
+	notes     []Note
+	reading   reading  // of the files that it names
+	addresses int      // in its sets and rules
+	syntax    *Mistake // the only mistake of a file that is not TOML
 }
 
 // tally is the mistakes of a file: the first ones, by line, those of one line
@@ -118,6 +120,12 @@ func (r *report) only(m *Mistake) {
 
 func (r *report) note(line int, format string, args ...any) {
 	r.notes = append(r.notes, Note{File: r.file, Line: line, Text: fmt.Sprintf(format, args...)})
+}
+
+// takes counts addresses, and reports whether there may be as many.
+func (r *report) takes(addresses int) bool {
+	r.addresses += addresses
+	return r.addresses <= maxAddresses
 }
 
 // err returns the mistakes by line, those of other files by file behind them,

@@ -21,7 +21,14 @@ const (
 	MaxInRule   = maxInRule
 	MaxOutside  = maxOutside
 	MaxMistakes = maxMistakes
+
+	MaxSetFiles  = maxSetFiles
+	MaxSetBytes  = maxSetBytes
+	MaxAddresses = maxAddresses
 )
+
+// ReadWithin is ReadFile with another patience.
+var ReadWithin = readWithin
 
 // DecodePieces decodes a text as Parse does, and puts the pieces together.
 // It reports whether the text keeps to the bounds.

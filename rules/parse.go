@@ -2,26 +2,27 @@ package rules
 
 import (
 	"fmt"
-	"os"
 
 	"fragwall/packet"
 )
 
-// Load reads a configuration file. The error is [*Errors] if the file could
-// be read.
+// Load reads a configuration file, as [ReadFile] does. The error is [*Errors]
+// if the file could be read.
 func Load(path string) (*Config, error) {
-	text, err := os.ReadFile(path)
+	text, err := ReadFile(path, maxText)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return Parse(path, text)
+	return parse(path, text)
 }
 
 // Parse reads the text of a configuration; name is the file's, for messages.
 // The error is [*Errors].
-func Parse(name string, text []byte) (*Config, error) {
-	r := &report{file: name}
-	c := r.parse(string(text))
+func Parse(name string, text []byte) (*Config, error) { return parse(name, string(text)) }
+
+func parse(name, text string) (*Config, error) {
+	r := &report{file: name, reading: newReading()}
+	c := r.parse(text)
 	if err := r.err(); err != nil {
 		return nil, err
 	}

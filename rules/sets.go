@@ -3,9 +3,7 @@ package rules
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,10 +15,6 @@ import (
 
 // sets are the sets of addresses by their names; those with mistakes are nil.
 type sets map[string]filter.AddrSet
-
-// maxSetFile is how large a file of a set may be in bytes: some millions of
-// prefixes.
-const maxSetFile = 256 << 20
 
 // readSets reads [sets], the files that it names included.
 func readSets(root table) sets {
@@ -64,7 +58,7 @@ func readSet(f field) filter.AddrSet {
 		if s, isText := value.(string); isText && strings.HasPrefix(s, "@") {
 			return nil, fmt.Errorf("%s: sets don't hold sets; list its addresses", quote(s))
 		}
-		return one(parseAddresses(value))
+		return f.report.address(value)
 	})
 	if !ok {
 		return nil
@@ -72,8 +66,18 @@ func readSet(f field) filter.AddrSet {
 	return selectAddresses(selected)
 }
 
-// one makes a list of a value.
-func one[T any](v T, err error) ([]T, error) { return []T{v}, err }
+// errTooManyAddresses is of an address beyond the bound of all together.
+var errTooManyAddresses = errors.New(tooManyAddresses)
+
+// address returns the addresses that a decoded value stands for, and counts
+// them.
+func (r *report) address(value any) ([]addresses, error) {
+	if !r.takes(1) {
+		return nil, errTooManyAddresses
+	}
+	a, err := parseAddresses(value)
+	return []addresses{a}, err
+}
 
 // readSetFile returns the addresses of the file that a set names.
 func readSetFile(f field, t table) filter.AddrSet {
@@ -98,7 +102,7 @@ func readSetFile(f field, t table) filter.AddrSet {
 		name = filepath.Join(filepath.Dir(t.report.file), name)
 	}
 	t.report.files = append(t.report.files, name)
-	text, err := readRegular(name)
+	text, err := t.report.reading.read(name)
 	if err != nil {
 		path.fail("%v", err)
 		t.report.causes = append(t.report.causes, err)
@@ -107,42 +111,14 @@ func readSetFile(f field, t table) filter.AddrSet {
 	return parseSetFile(t.report, name, text)
 }
 
-// readRegular returns the text of a file that is none of those which have no
-// end, or never begin.
-func readRegular(name string) (string, error) {
-	info, err := os.Stat(name)
-	switch {
-	case err != nil:
-		return "", unreadable(name, err)
-	case !info.Mode().IsRegular():
-		return "", fmt.Errorf("%s is not a regular file", quote(name))
-	case info.Size() > maxSetFile:
-		return "", fmt.Errorf("%s has %d bytes; want at most %d", quote(name), info.Size(), maxSetFile)
-	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return "", unreadable(name, err)
-	}
-	return string(text), nil
-}
-
-// unreadable says why a file can't be read, and its name once.
-func unreadable(name string, err error) error {
-	if path := new(fs.PathError); errors.As(err, &path) {
-		err = path.Err
-	}
-	return fmt.Errorf("%s: %w", quote(name), err)
-}
-
 // parseSetFile returns the addresses that stand in a text one a line; "#"
 // begins a comment.
 func parseSetFile(r *report, name, text string) filter.AddrSet {
-	var selected selection[addresses]
-	selected.in = []addresses{}
 	if !utf8.ValidString(text) {
 		r.elsewhere(name, 1, "not UTF-8; save the file as UTF-8")
 		return nil
 	}
+	selected := selection[addresses]{in: make([]addresses, 0, min(strings.Count(text, "\n")+1, maxAddresses))}
 	ok, number := true, 0
 	for line := range strings.Lines(strings.TrimPrefix(text, "\ufeff")) {
 		number++
@@ -154,6 +130,13 @@ func parseSetFile(r *report, name, text string) filter.AddrSet {
 		to := &selected.in
 		if strings.HasPrefix(element, "!") {
 			element, to = element[1:], &selected.out
+		}
+		if len(element) > maxScalar {
+			element = element[:maxScalar] // which is no address either
+		}
+		if !r.takes(1) {
+			r.elsewhere(name, number, "%s", tooManyAddresses)
+			return nil
 		}
 		a, err := parseAddresses(element)
 		if err != nil {
@@ -185,18 +168,23 @@ func selectAddresses(s selection[addresses]) filter.AddrSet {
 // addresses returns the field's addresses, nil for any. It reports whether all
 // were right.
 func (s sets) addresses(f field) (filter.AddrSet, bool) {
+	if text, _ := f.value.(string); strings.HasPrefix(text, "@") && len(s[text[1:]]) > 0 {
+		return s[text[1:]], true // shared by all rules that name it
+	}
 	broken := false
 	selected, ok := collect(f, func(value any) ([]addresses, error) {
 		text, _ := value.(string)
 		name, isSet := strings.CutPrefix(text, "@")
 		if !isSet {
-			return one(parseAddresses(value))
+			return f.report.address(value)
 		}
 		set, known := s[name]
 		if !known {
 			return nil, s.unknown(name)
 		}
-		broken = broken || set == nil
+		if broken = broken || set == nil; !f.report.takes(len(set)) {
+			return nil, errTooManyAddresses
+		}
 		return set, nil
 	})
 	if !ok || broken {

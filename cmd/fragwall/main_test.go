@@ -60,7 +60,7 @@ func TestExecute(t *testing.T) {
 
 		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
 		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n$`},
-		{"check without the token", []string{"check", "-c", tokenless}, 2, `^$`, `^fragwall: \Q` + tokenless + `\E: status.token_file: open \Q` + dir + `\E/none: no such file or directory\n$`},
+		{"check without the token", []string{"check", "-c", tokenless}, 2, `^$`, `^fragwall: \Q` + tokenless + `\E: status.token_file: "\Q` + dir + `\E/none": no such file or directory\n$`},
 		{"check of a short token", []string{"check", "-c", short}, 2, `^$`, `^fragwall: \Q` + short + `\E: status.token_file: .*holds 5 bytes; want a token of at least 16\n$`},
 		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},
 		{"check of no file", []string{"check", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},

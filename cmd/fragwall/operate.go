@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -111,21 +111,24 @@ func statusToken(path string, config *rules.Config) (string, error) {
 // minToken is the least length of a token in bytes: what nobody guesses.
 const minToken = 16
 
+// maxToken is how many bytes its file has at most.
+const maxToken = 4096
+
 // readToken reads the token that clients of the status server have to show; ""
 // where there is no file.
 func readToken(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := rules.ReadFile(path, maxToken)
 	if err != nil {
 		return "", err
 	}
-	token := bytes.TrimSpace(text)
+	token := strings.TrimSpace(text)
 	if len(token) < minToken {
 		return "", fmt.Errorf("%q holds %d bytes; want a token of at least %d", path, len(token), minToken)
 	}
-	return string(token), nil
+	return token, nil
 }
 
 // begin starts all that answers for a box, until ctx is done.

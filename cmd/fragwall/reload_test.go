@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"fragwall/filter"
@@ -81,6 +83,40 @@ func TestReload(t *testing.T) {
 				t.Errorf("%d policies applied", len(*applied))
 			}
 		})
+	}
+}
+
+// TestReloadUnreadable has files that never end, or never begin, be mistakes,
+// and read them when they are mended.
+func TestReloadUnreadable(t *testing.T) {
+	for _, file := range []string{"x.toml", "allowed.txt"} {
+		for target, want := range map[string]string{
+			"pipe": "is a pipe; want a regular file", "/dev/zero": "is a device; want a regular file",
+			"/proc/self/pagemap": "is a file that the kernel makes up; want a regular one",
+		} {
+			r, applied, log := newReloader(t)
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(syscall.Mkfifo("pipe", 0o600), os.Remove(file), os.Symlink(target, file)); err != nil {
+				t.Fatal(err)
+			}
+			for range 20 { // more than may wait
+				if got := r.reload(); got.Code != exitUsage || !strings.HasSuffix(got.Text, want) {
+					t.Fatalf("%s: %+v, want %s", target, got, want)
+				}
+			}
+			if !strings.Contains(log.String(), want) {
+				t.Errorf("logged %s", log)
+			}
+			if err := errors.Join(os.Remove(file), os.WriteFile(file, text, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			if got := r.reload(); got.Code != 0 || len(*applied) != 1 {
+				t.Errorf("mended: %+v, %d policies applied", got, len(*applied))
+			}
+		}
 	}
 }
 

@@ -100,7 +100,7 @@ func TestStatusCommand(t *testing.T) {
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
 		{"a token is wanted", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it wants a token; give the file"},
 		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exitUsage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
-		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "--token-file: open "},
+		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "no such file or directory"},
 		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
 		{"no port", []string{"--address", "127.0.0.1"}, 2, "", "want a host and a port"},
 		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},

@@ -1,0 +1,163 @@
+package rules
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// readPatience is how long a file may take to be read, as from a server that
+// does not answer.
+const readPatience = 10 * time.Second
+
+// reads bounds the readers of files that never come, each of which holds a
+// thread.
+var reads = make(chan struct{}, 16)
+
+// ReadFile returns the text of a regular file of at most so many bytes. It
+// refuses what has no end or never begins: devices, pipes, and the files that
+// the kernel makes up, as in /proc. The error names the file, and wraps what the
+// system said.
+func ReadFile(name string, most int64) (string, error) {
+	return readWithin(name, most, readPatience)
+}
+
+// readWithin reads a file, or gives up.
+func readWithin(name string, most int64, patience time.Duration) (string, error) {
+	late := time.After(patience)
+	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), patience)
+	select {
+	case reads <- struct{}{}:
+	case <-late:
+		return "", tooLate
+	}
+	type result struct {
+		text string
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-reads }()
+		text, err := readRegular(name, most)
+		done <- result{text, err}
+	}()
+	select {
+	case r := <-done:
+		return r.text, r.err
+	case <-late:
+		return "", tooLate
+	}
+}
+
+// readRegular returns the text of a regular file of at most so many bytes.
+func readRegular(name string, most int64) (string, error) {
+	// To open some devices does something; a pipe would have to wait.
+	if info, err := os.Stat(name); err != nil {
+		return "", unreadable(name, err)
+	} else if !info.Mode().IsRegular() {
+		return "", fmt.Errorf("%s is %s; want a regular file", quote(name), typeOf(info.Mode()))
+	}
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "", unreadable(name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return "", unreadable(name, err)
+	case !info.Mode().IsRegular():
+		return "", fmt.Errorf("%s is %s; want a regular file", quote(name), typeOf(info.Mode()))
+	case madeUp(f):
+		return "", fmt.Errorf("%s is a file that the kernel makes up; want a regular one", quote(name))
+	case info.Size() > most:
+		return "", &sizeError{name, most}
+	}
+	var text strings.Builder
+	text.Grow(int(info.Size()))
+	if _, err := io.Copy(&text, io.LimitReader(f, most+1)); err != nil {
+		return "", unreadable(name, err)
+	}
+	if int64(text.Len()) > most { // it grows
+		return "", &sizeError{name, most}
+	}
+	return text.String(), nil
+}
+
+// sizeError is of a file that has more bytes than it may.
+type sizeError struct {
+	name string
+	most int64
+}
+
+func (e *sizeError) Error() string {
+	return fmt.Sprintf("%s has more than %d bytes; want at most that many", quote(e.name), e.most)
+}
+
+// madeUp reports whether a file is in one of the kernel's own file systems,
+// whose files say that they are regular and may have no end.
+func madeUp(f *os.File) bool {
+	var s unix.Statfs_t
+	if unix.Fstatfs(int(f.Fd()), &s) != nil {
+		return false
+	}
+	switch int64(s.Type) {
+	case unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC,
+		unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC, unix.BPF_FS_MAGIC:
+		return true
+	}
+	return false
+}
+
+// typeOf names what is no regular file.
+func typeOf(mode fs.FileMode) string {
+	switch {
+	case mode.IsDir():
+		return "a directory"
+	case mode&fs.ModeNamedPipe != 0:
+		return "a pipe"
+	case mode&fs.ModeSocket != 0:
+		return "a socket"
+	}
+	return "a device"
+}
+
+// unreadable says why a file can't be read, and its name once.
+func unreadable(name string, err error) error {
+	if path := new(fs.PathError); errors.As(err, &path) {
+		err = path.Err
+	}
+	return fmt.Errorf("%s: %w", quote(name), err)
+}
+
+// reading is what may still be read of the files that a configuration names,
+// all together.
+type reading struct {
+	until time.Time
+	files int
+	bytes int64
+}
+
+// newReading returns what may be read of the files of a configuration.
+func newReading() reading {
+	return reading{until: time.Now().Add(readPatience), files: maxSetFiles, bytes: maxSetBytes}
+}
+
+// read returns the text of the next file.
+func (r *reading) read(name string) (string, error) {
+	if r.files--; r.files < 0 {
+		return "", fmt.Errorf("%s: more than %d sets with files; want at most that many", quote(name), maxSetFiles)
+	}
+	text, err := readWithin(name, r.bytes, time.Until(r.until))
+	r.bytes -= int64(len(text))
+	if too := (*sizeError)(nil); errors.As(err, &too) && r.bytes < maxSetBytes {
+		err = fmt.Errorf("%w, as the files of all sets have at most %d together", err, maxSetBytes)
+	}
+	return text, err
+}
