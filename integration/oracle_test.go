@@ -257,13 +257,7 @@ func (o *oracle) send(numbers []int) []failure {
 		all = append(all, newSequence(*seed, n, o.sources, address))
 	}
 	o.sources++
-	frames := interleave(rand.New(rand.NewPCG(*seed, uint64(numbers[0]))), all)
-	for _, protocol := range protocols { // each socket's reader is at a place of its own
-		for _, ipv6 := range []bool{false, true} {
-			last := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: address(ipv6), Protocol: protocol, Payload: make([]byte, 24)}
-			frames = append(frames, last.Frame())
-		}
-	}
+	frames := append(interleave(rand.New(rand.NewPCG(*seed, uint64(numbers[0]))), all), o.last()...)
 	receivers := []*receiver{o.kernel, o.box}
 	for _, r := range receivers {
 		hosts := r.network.Hosts
@@ -279,6 +273,19 @@ func (o *oracle) send(numbers []int) []failure {
 		}
 	}
 	return failures
+}
+
+// last returns the packets that tell when all before them are through, from the
+// latest source: one for each socket, whose reader is at a place of its own.
+func (o *oracle) last() (frames [][]byte) {
+	for _, protocol := range protocols {
+		for _, ipv6 := range []bool{false, true} {
+			to := o.box.network.Hosts[packet.Outside].Addr(ipv6)
+			last := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: to, Protocol: protocol, Payload: make([]byte, 24)}
+			frames = append(frames, last.Frame())
+		}
+	}
+	return frames
 }
 
 // interleave mixes the frames of neighbouring sequences; those of one stay in

@@ -41,7 +41,7 @@ type piece struct {
 func (p *piece) frame() []byte {
 	p.TTL = p.ttl
 	f := p.Fragment(p.offset, p.data, p.more)
-	ip := f[header.EthernetMinimumSize:]
+	ip := f[header.EthernetMinimumSize+4*len(p.Tags):]
 	if p.Src.Is4() {
 		ip[1] = p.tos
 		h := header.IPv4(ip)
@@ -148,7 +148,7 @@ func cut(r *rand.Rand, d packettest.Datagram) []piece {
 // purpose.
 var mutations = []func(r *rand.Rand, pieces *[]piece){
 	lose, duplicate, duplicate, overlap, overlapSameBytes, otherBytes, otherEnd, beyondEnd, unaligned, empty,
-	tooLong, otherPort, otherProtocol, corrupted, congestion, otherTTL, padded, reuse, atomic, withOptions,
+	tooLong, otherPort, otherProtocol, corrupted, congestion, otherTTL, padded, reuse, atomic, withOptions, withPriorities,
 }
 
 // anyOf returns a copy of one of the pieces, which is put in somewhere by insert.
@@ -315,6 +315,18 @@ func withOptions(r *rand.Rand, pieces *[]piece) {
 	for i := range *pieces {
 		if p := &(*pieces)[i]; p.Src.Is4() && r.IntN(2) == 0 {
 			p.Options = []byte{1, 1, 1, 0} // no operation, three times, and the end
+		}
+	}
+}
+
+// withPriorities puts some pieces behind priority tags, which change nothing else
+// (IEEE 802.1Q §6.9).
+func withPriorities(r *rand.Rand, pieces *[]piece) {
+	for i := range *pieces {
+		p := &(*pieces)[i]
+		p.Tags = nil
+		for range r.IntN(3) {
+			p.Tags = append(p.Tags, packet.Tag{TPID: [...]uint16{0x8100, 0x88a8}[r.IntN(2)], TCI: uint16(r.IntN(16)) << 12})
 		}
 	}
 }
