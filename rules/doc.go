@@ -20,6 +20,7 @@
 //  6. rules: piece by piece, each decoded like the frame (rule.go)
 //  7. what only fields together can get wrong (interface.go, match.go)
 //
-// The package reads the files that sets name, and else keeps no state, starts
-// no goroutine and touches no device. It imports filter, and packet for the vocabulary.
+// The package reads files, and else keeps no state and touches no device. Its
+// goroutines decode and read; they end with the call, but for those that a file
+// server keeps waiting. It imports filter, and packet for the vocabulary.
 package rules

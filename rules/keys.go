@@ -49,10 +49,15 @@ func checkNames(root table) {
 
 // checkKeys reports the keys of a table that are not in keys.
 func (t table) checkKeys(name string, keys []string) {
-	for key, value := range inOrder(t.values) {
+	var unknown []string
+	for key := range t.values {
 		if !slices.Contains(keys, key) {
-			t.unknown(toml.Key{name, key}, value, t.place.key(key))
+			unknown = append(unknown, key)
 		}
+	}
+	slices.Sort(unknown) // so that messages of one line come in the same order at every run
+	for _, key := range unknown {
+		t.unknown(toml.Key{name, key}, t.values[key], t.place.key(key))
 	}
 }
 

@@ -12,8 +12,8 @@ import (
 func (t table) match(rule *filter.Rule, sets sets) {
 	var carried carriedProtocols
 	rule.Protocols, carried.known = numberSet[uint8](t.field("protocol"), protocols)
-	for n := range 256 {
-		if rule.Protocols != nil && rule.Protocols.Contains(uint8(n)) {
+	for _, r := range rule.Protocols {
+		for n := int(r.Lo); n <= int(r.Hi); n++ {
 			carried.numbers = append(carried.numbers, uint8(n))
 		}
 	}

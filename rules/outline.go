@@ -1,6 +1,10 @@
 package rules
 
-import "strings"
+import (
+	"iter"
+	"runtime"
+	"strings"
+)
 
 // outline is a text in parts that are decoded one after another, so that the
 // memory for decoding does not grow with the number of rules.
@@ -11,6 +15,7 @@ type outline struct {
 	frame  string
 	place  *place // of frame
 	pieces []piece
+	rules  int // in the pieces
 }
 
 // piece is the text of some rules of a run.
@@ -28,10 +33,9 @@ const pieceSize = 64 << 10
 type outliner struct {
 	scanner
 	outline
-	kept    strings.Builder // what becomes the frame
-	done    int             // how much of the text is in it, or left out of it
-	outside int             // keys and values outside of rules
-	rules   int
+	kept    strings.Builder        // what becomes the frame
+	done    int                    // how much of the text is in it, or left out of it
+	outside int                    // keys and values outside of rules
 	run     bool                   // whether there is one
 	body    int                    // where what of it is left out begins
 	latest  int                    // line of its latest rule
@@ -120,4 +124,47 @@ func (c *outliner) omit(from, to int) {
 		c.kept.WriteByte('\n')
 	}
 	c.done = to
+}
+
+// decoded is a piece and what it says, or its one syntax error.
+type decoded struct {
+	piece
+	values map[string]any
+	place  *place
+	syntax *Mistake
+}
+
+// decode decodes a piece.
+func (p piece) decode() decoded {
+	d := decoded{piece: p}
+	if d.values, d.syntax = read(p.text, p.line); d.syntax == nil {
+		d.place = locate(p.text, p.line)
+	}
+	return d
+}
+
+// decodeAhead decodes pieces on all CPUs, and gives them in order.
+func decodeAhead(pieces []piece) iter.Seq[decoded] {
+	return func(yield func(decoded) bool) {
+		ahead := make(chan chan decoded, runtime.GOMAXPROCS(0))
+		stop := make(chan struct{})
+		defer close(stop)
+		go func() {
+			defer close(ahead)
+			for _, p := range pieces {
+				next := make(chan decoded, 1)
+				select {
+				case ahead <- next:
+					go func() { next <- p.decode() }()
+				case <-stop:
+					return
+				}
+			}
+		}()
+		for next := range ahead {
+			if !yield(<-next) {
+				return
+			}
+		}
+	}
 }

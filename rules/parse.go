@@ -44,7 +44,7 @@ func (r *report) parse(text string) *Config {
 	}
 	root := table{report: r, values: values, place: o.place}
 	checkNames(root)
-	return config(root, o.pieces)
+	return config(root, o)
 }
 
 // first returns the first of the mistakes at which the decoder stops: the
@@ -63,7 +63,7 @@ func (o *outline) first(frame *Mistake) *Mistake {
 
 // config reads the values of a file. What it returns is valid only if no
 // mistake was reported.
-func config(root table, pieces []piece) *Config {
+func config(root table, o *outline) *Config {
 	inside := root.side(packet.Inside, "fw-in")
 	outside := root.side(packet.Outside, "fw-out")
 	checkDevices(inside, outside)
@@ -73,7 +73,7 @@ func config(root table, pieces []piece) *Config {
 	}
 	policy := readPolicy(root.table("policy"))
 	fragments := readFragments(root.table("fragments"))
-	policy.Rules = readRules(root, pieces, &ruleReader{sets: readSets(root), fragments: fragments.Mode})
+	policy.Rules = readRules(root, o, &ruleReader{sets: readSets(root), fragments: fragments.Mode})
 	return &Config{
 		File:      root.report.file,
 		Inside:    inside.Interface,

@@ -21,21 +21,20 @@ type ruleReader struct {
 
 // readRules reads every [[rule]], in order: those in the pieces, and what of
 // them is in the root.
-func readRules(root table, pieces []piece, r *ruleReader) []filter.Rule {
-	r.lines = make(map[string]int)
+func readRules(root table, o *outline, r *ruleReader) []filter.Rule {
+	r.lines, r.rules = make(map[string]int, o.rules), slices.Grow(r.rules, o.rules)
 	root.checkRules()
 	rest := root.tables("rule")
-	if len(pieces) == 0 {
+	if len(o.pieces) == 0 {
 		r.read(rest)
 		return r.rules
 	}
-	for _, p := range pieces {
-		values, syntax := read(p.text, p.line)
-		if syntax != nil {
-			root.report.only(syntax)
+	for p := range decodeAhead(o.pieces) {
+		if p.syntax != nil {
+			root.report.only(p.syntax)
 			return nil
 		}
-		tables := table{report: root.report, values: values, place: locate(p.text, p.line)}.tables("rule")
+		tables := table{report: root.report, values: p.values, place: p.place}.tables("rule")
 		if p.last {
 			tables[len(tables)-1].adopt(rest[0])
 			rest = rest[1:]
@@ -79,7 +78,6 @@ func (t table) adopt(headed table) {
 
 // read reads rules.
 func (r *ruleReader) read(tables []table) {
-	r.rules = slices.Grow(r.rules, len(tables))
 	for _, t := range tables {
 		t.checkKeys("rule", contract["rule"])
 		rule := filter.Rule{
