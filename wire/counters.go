@@ -22,6 +22,8 @@ type Counters struct {
 
 	receivedBytes  atomic.Uint64
 	forwardedBytes atomic.Uint64
+	sent           atomic.Uint64
+	sentBytes      atomic.Uint64
 	reassembled    atomic.Uint64
 	answered       atomic.Uint64
 }
@@ -32,10 +34,14 @@ type Snapshot struct {
 	Forwarded uint64
 	Waiting   uint64
 	Dropped   [packet.Reasons]uint64 // by packet.Reason
-	// ReceivedBytes and ForwardedBytes are those of the frames that came in, and
-	// of those given to the egress port, which includes what the device refused.
-	// They are counted a batch at a time.
+	// ReceivedBytes are those of the frames that came in, ForwardedBytes those of
+	// the ones that were accepted. They are counted a batch at a time, and include
+	// what the egress device refused.
 	ReceivedBytes, ForwardedBytes uint64
+	// Sent and SentBytes are the frames that left for the forwarded ones, and their
+	// bytes. They differ only where datagrams are rebuilt ([packet.EmitWhole]).
+	// SentBytes include what the egress device refused.
+	Sent, SentBytes uint64
 	// Reassembled is how many datagrams became whole, whatever the verdict.
 	Reassembled uint64
 	// Answered is how many replies to rejected datagrams were sent back.
@@ -58,6 +64,8 @@ func (s *Snapshot) add(other Snapshot) {
 	s.Waiting += other.Waiting
 	s.ReceivedBytes += other.ReceivedBytes
 	s.ForwardedBytes += other.ForwardedBytes
+	s.Sent += other.Sent
+	s.SentBytes += other.SentBytes
 	s.Reassembled += other.Reassembled
 	s.Answered += other.Answered
 	for r, n := range other.Dropped {
@@ -75,6 +83,8 @@ func (c *Counters) Snapshot() Snapshot {
 		Waiting:        uint64(c.waiting.Load()),
 		ReceivedBytes:  c.receivedBytes.Load(),
 		ForwardedBytes: c.forwardedBytes.Load(),
+		Sent:           c.sent.Load(),
+		SentBytes:      c.sentBytes.Load(),
 		Reassembled:    c.reassembled.Load(),
 		Answered:       c.answered.Load(),
 	}

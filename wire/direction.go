@@ -56,6 +56,7 @@ type direction struct {
 	accepted  []tun.Frame       // of this batch, to be written
 	datagrams []*stack.Datagram // whose frames are among them
 	came      int               // how many frames came in for what was accepted
+	cameBytes int               // and their bytes
 	waited    int               // how many of those had waited
 	fragment  []byte            // the frame that judgeFirst may decide on
 	first     *filter.Verdict   // of judgeFirst; nil where it was not asked
@@ -187,6 +188,7 @@ func (d *direction) tell(decision Decision) {
 func (d *direction) accept(f *tun.Frame) {
 	d.accepted = append(d.accepted, *f)
 	d.came++
+	d.cameBytes += len(f.Data)
 }
 
 // verdict asks the policy about what was decoded: its upper-layer header with
@@ -250,7 +252,9 @@ func (d *direction) flush() {
 		bytes += len(d.accepted[i].Data)
 	}
 	refused, _ := d.lane.Write(d.accepted)
-	d.counters.forwardedBytes.Add(uint64(bytes))
+	d.counters.forwardedBytes.Add(uint64(d.cameBytes))
+	d.counters.sentBytes.Add(uint64(bytes))
+	d.counters.sent.Add(uint64(len(d.accepted) - refused))
 	counters := &d.counters
 	if d.waited > 0 {
 		counters = d.waiting
@@ -262,5 +266,5 @@ func (d *direction) flush() {
 		d.datagrams[i] = nil
 	}
 	clear(d.accepted)
-	d.accepted, d.datagrams, d.came, d.waited = d.accepted[:0], d.datagrams[:0], 0, 0
+	d.accepted, d.datagrams, d.came, d.cameBytes, d.waited = d.accepted[:0], d.datagrams[:0], 0, 0, 0
 }

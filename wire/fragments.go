@@ -104,6 +104,9 @@ func (d *direction) judge(datagram *stack.Datagram) {
 func (d *direction) hand(datagram *stack.Datagram) {
 	d.datagrams = append(d.datagrams, datagram)
 	d.came += datagram.Len()
+	for i := range datagram.Len() {
+		d.cameBytes += len(datagram.Frame(i))
+	}
 	d.waited += datagram.Len()
 }
 

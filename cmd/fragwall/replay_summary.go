@@ -115,6 +115,11 @@ func (s *replaySummary) writeFrames(t *replayTable) {
 	t.head("frames", heads...)
 	row("in", func(i int) uint64 { return counters[i].Received() })
 	row("forwarded", func(i int) uint64 { return counters[i].Forwarded })
+	f := s.config.Fragments
+	rebuilt := f.Mode == packet.ModeReassemble && f.Emit == packet.EmitWhole
+	if rebuilt {
+		row("  sent as", func(i int) uint64 { return counters[i].Sent })
+	}
 	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
 	for reason := range packet.Reason(packet.Reasons) {
 		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
@@ -123,6 +128,9 @@ func (s *replaySummary) writeFrames(t *replayTable) {
 	}
 	t.head("bytes", heads...)
 	row("forwarded", func(i int) uint64 { return s.bytes[s.sides[i]].accepted })
+	if rebuilt {
+		row("  sent as", func(i int) uint64 { return counters[i].SentBytes })
+	}
 	row("dropped", func(i int) uint64 { return s.bytes[s.sides[i]].dropped })
 	t.head("datagrams", heads...)
 	row("reassembled", func(i int) uint64 { return counters[i].Reassembled })

@@ -73,6 +73,8 @@ type Side struct {
 	ReceivedBytes  uint64            `json:"received_bytes"`
 	Forwarded      uint64            `json:"forwarded_frames"`
 	ForwardedBytes uint64            `json:"forwarded_bytes"`
+	Sent           uint64            `json:"sent_frames"` // for the forwarded ones
+	SentBytes      uint64            `json:"sent_bytes"`
 	Waiting        uint64            `json:"waiting_frames"`
 	DroppedFrames  uint64            `json:"dropped_frames"`
 	Dropped        map[string]uint64 `json:"dropped"` // by reason; those with any
@@ -156,7 +158,7 @@ func (s *Source) side(side packet.Side) Side {
 	latency := s.Bump.Latency(side).Snapshot()
 	r := Side{
 		Device: s.Devices[side], ReceivedFrames: c.Received(), ReceivedBytes: c.ReceivedBytes,
-		Forwarded: c.Forwarded, ForwardedBytes: c.ForwardedBytes, Waiting: c.Waiting,
+		Forwarded: c.Forwarded, ForwardedBytes: c.ForwardedBytes, Sent: c.Sent, SentBytes: c.SentBytes, Waiting: c.Waiting,
 		Dropped: make(map[string]uint64), Reassembled: c.Reassembled, Answered: c.Answered,
 		LatencyP50: latency.Quantile(0.5).Seconds(), LatencyP99: latency.Quantile(0.99).Seconds(),
 	}
