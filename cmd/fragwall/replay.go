@@ -23,6 +23,7 @@ type replayFlags struct {
 	output     string
 	dropped    string // "" for none
 	json       bool
+	offloads   bool // what is missing in a frame was left to its sender's NIC
 	from       string
 	interfaces [packet.Sides]int // of a pcapng, by the side that they were on; unmapped for none
 	sides      []packet.Side     // that frames come in by: one or both
@@ -46,10 +47,19 @@ stdout. It is a pcap, in nanoseconds where IN may have them. With both sides
 mapped it is a pcapng with the interfaces "inside" and "outside", and each
 frame is on the one it would leave by.
 
+A frame that the machine which captured it had sent itself (epb_flags) is left
+out where interfaces are mapped: it came in by none of them.
+
+--offloads is for a capture made on a sender of its frames, which leaves work to
+its NIC: an IPv4 header checksum of 0 and an IP length of 0 are filled in, and
+TCP and UDP packets longer than the MTU count as the segments that the NIC cuts
+them into.
+
 --dropped writes what would not pass: a pcapng in which each frame has the
 reason, and the rule, as a comment, at the time it was dropped.
 
---json prints one object a line for each decision, in the order of time, with
+--json prints one object a line for each decision, in the order in which they
+were made, which is that of time where the capture's does not run backwards, with
 "time", "from", "verdict" (accept, drop), "reason" of a drop, "rule" and "line"
 of the rule that decided, "vlans", outermost first, "protocol",
 "src", "sport", "dst", "dport", "icmp_type", "icmp_code", "fragments" (0 where
@@ -68,6 +78,7 @@ func newReplayCommand() *cobra.Command {
 	}
 	f := replayFlags{}
 	path := configFlag(c)
+	c.Flags().BoolVar(&f.offloads, "offloads", false, "take a checksum or length of 0, and packets longer than the MTU, as left to the sender's NIC")
 	c.Flags().StringVar(&f.from, "from", "", "`side` that all frames came in by: inside or outside")
 	c.Flags().StringVarP(&f.output, "output", "o", "", "`file` for the frames that leave (required)")
 	c.Flags().StringVar(&f.dropped, "dropped", "", "`file` for the frames that don't")
@@ -134,6 +145,9 @@ func (f *replayFlags) check(c *cobra.Command) error {
 	}
 	return nil
 }
+
+// mapped reports whether interfaces are mapped to sides.
+func (f *replayFlags) mapped() bool { return f.from == "" }
 
 // bothSides reports whether frames come in by both sides.
 func (f *replayFlags) bothSides() bool { return len(f.sides) == packet.Sides }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"fragwall/filter"
@@ -24,19 +25,26 @@ type replay struct {
 	verdicts *verdictWriter // nil where nobody wants them
 	summary  *replaySummary
 
-	length   int   // of the current frame on the wire
-	writeErr error // the first of any output
+	mtus     [packet.Sides]int // by the side that frames come in by
+	copies   *copies           // nil where frames come in by one side
+	length   int               // of the current frame on the wire
+	writeErr error             // the first of any output
 }
 
 func newReplay(f *replayFlags, config *rules.Config, files *replayFiles) *replay {
 	r := &replay{flags: f, files: files}
 	c := wireConfig(config)
 	for side := range packet.Side(packet.Sides) {
+		r.mtus[side] = c.Ends[side].MTU
 		c.Ends[side].Lanes = []tun.Lane{&replayLane{replay: r, to: side.Other()}}
 	}
 	c.Observer = r
 	r.stepper = wire.NewStepper(c)
 	r.summary = newReplaySummary(files.in.name, f.sides, config, r.stepper)
+	r.summary.mapped = f.mapped()
+	if f.bothSides() {
+		r.copies = newCopies()
+	}
 	if f.json {
 		r.verdicts = &verdictWriter{Writer: bufio.NewWriterSize(files.stdout, 64<<10)}
 	}
@@ -83,12 +91,22 @@ func (r *replay) read(progress *progress) error {
 }
 
 func (r *replay) take(f capture.Frame) {
+	r.summary.directions[f.Direction]++
+	if r.flags.mapped() && f.Direction == capture.Outbound {
+		return // it did not come in, it left
+	}
 	r.summary.arrive(f)
 	r.length = f.Length
 	from, frame := r.flags.side(f.Interface), tun.Frame{Data: f.Data}
+	if r.copies != nil && r.copies.isCopy(f, from) {
+		r.summary.copies++
+	}
 	if f.Length > len(f.Data) {
 		r.stepper.Drop(from, frame, f.Time, packet.SnapLength)
 		return
+	}
+	if r.flags.offloads {
+		frame = complete(f.Data, r.mtus[from])
 	}
 	r.stepper.Forward(from, frame, f.Time)
 }
@@ -118,6 +136,12 @@ func (r *replay) Wants(filter.Verdict, *packet.Parsed) bool { return true }
 func (r *replay) Decided(d *wire.Decision) {
 	at := r.stepper.At()
 	r.summary.decide(d)
+	switch d.Verdict.Reason {
+	case packet.IPv4Checksum, packet.IPv4Length, packet.ExceedsMTU:
+		if !r.flags.offloads && leftToNIC(d.Frame(0)) {
+			r.summary.leftToNIC++
+		}
+	}
 	if r.verdicts != nil {
 		r.keep(r.verdicts.write(at, d))
 	}
@@ -169,6 +193,8 @@ func (l *replayLane) Write(frames []tun.Frame) (refused int, err error) {
 		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: l.stepper.At()}
 		if l.flags.bothSides() {
 			left.Interface = int(l.to)
+		} else if left.Time.Unix() > math.MaxUint32 {
+			l.summary.wrapped++
 		}
 		if err := l.files.out.Writer.Write(left); err != nil {
 			l.keep(err)

@@ -24,8 +24,13 @@ type replaySummary struct {
 
 	first, latest time.Time
 	frames        uint64
-	backwards     uint64 // frames before the time of one before them
-	skipped       uint64 // frames of other interfaces
+	backwards     uint64    // frames before the time of one before them
+	skipped       uint64    // frames of other interfaces
+	directions    [3]uint64 // frames, by capture.Direction
+	mapped        bool      // interfaces are, so that outbound frames did not come in
+	copies        uint64    // frames that came in by the other side shortly before
+	wrapped       uint64    // frames whose time does not fit the output
+	leftToNIC     uint64    // frames that are dropped for what was left to a NIC
 	bytes         [packet.Sides]ways
 	datagrams     [packet.Sides]ways
 	rules         map[*filter.Rule]*matches
@@ -91,11 +96,33 @@ func (s *replaySummary) write(w io.Writer) error {
 	if s.skipped > 0 {
 		t.line("%d frames of other interfaces left out", s.skipped)
 	}
+	s.writeNotes(t)
 	s.writeFrames(t)
 	s.writeDatagrams(t)
 	s.writeRules(t)
 	_, err := w.Write(t.text)
 	return err
+}
+
+// writeNotes says what is peculiar about the capture, and may make the verdicts
+// other than the box's.
+func (s *replaySummary) writeNotes(t *replayTable) {
+	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
+	switch {
+	case out > 0 && s.mapped:
+		t.line("%d frames left out that left by their interface (outbound)", out)
+	case out > 0 && in > 0:
+		t.line("%d frames are marked as outbound and %d as inbound, and were all taken to come in by one side; see \"Both directions in one capture\" in docs/replay.md", out, in)
+	}
+	if s.copies > 0 {
+		t.line("%d frames came in by the other side less than a second before, as copies that a box has passed do; see \"Both directions in one capture\" in docs/replay.md", s.copies)
+	}
+	if s.leftToNIC > 0 {
+		t.line("%d of the dropped frames have a checksum or length of 0, as a sender captures what it leaves to its NIC; --offloads takes them so", s.leftToNIC)
+	}
+	if s.wrapped > 0 {
+		t.line("%d frames are of a time after 2106-02-07, which the output as a pcap can't say: it has theirs less 2^32 seconds", s.wrapped)
+	}
 }
 
 func (s *replaySummary) writeFrames(t *replayTable) {

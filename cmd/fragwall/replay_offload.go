@@ -1,0 +1,111 @@
+package main
+
+import (
+	"encoding/binary"
+
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet"
+	"fragwall/tun"
+)
+
+// A host captures what it sends before its NIC has completed it. What the NIC is
+// to do shows in the frame: a length or checksum of 0 in the IP header, and TCP
+// or UDP packets that are longer than any on the wire, which the NIC cuts into
+// segments (checksum and segmentation offload).
+
+// leftToNIC reports whether an IP length or header checksum is 0 where no
+// packet on the wire has it so.
+func leftToNIC(frame []byte) bool {
+	var p packet.Parsed
+	p.Decode(frame)
+	return noLength(frame, &p) || noChecksum(frame, &p)
+}
+
+// noLength reports whether the length was left to the NIC. An IPv6 packet other
+// than of TCP or UDP may well have none: a jumbogram, or one without a payload.
+func noLength(frame []byte, p *packet.Parsed) bool {
+	if !p.NoLength || p.Kind == packet.IPv4 {
+		return p.NoLength
+	}
+	next := header.IPv6(frame[p.Network:]).NextHeader()
+	return next == packet.ProtocolTCP || next == packet.ProtocolUDP
+}
+
+// noChecksum reports whether the header checksum was left to the NIC.
+func noChecksum(frame []byte, p *packet.Parsed) bool {
+	ip := ipv4Header(frame, p)
+	return ip != nil && ip.Checksum() == 0 && !ip.IsChecksumValid()
+}
+
+// ipv4Header returns the IPv4 header of a frame; nil where it has none.
+func ipv4Header(frame []byte, p *packet.Parsed) header.IPv4 {
+	if p.Kind != packet.IPv4 || len(frame)-p.Network < header.IPv4MinimumSize {
+		return nil
+	}
+	ip := header.IPv4(frame[p.Network:])
+	size := int(ip.HeaderLength())
+	if size < header.IPv4MinimumSize || size > len(ip) {
+		return nil
+	}
+	return ip[:size:size]
+}
+
+// complete does for a frame what its sender left to its NIC, in place, and
+// returns it as such a NIC's driver gets it: as one that stands for packets of
+// the MTU at most.
+func complete(data []byte, mtu int) tun.Frame {
+	f := tun.Frame{Data: data}
+	var p packet.Parsed
+	p.Decode(data)
+	fill(data, &p)
+	if p.Decode(data) == packet.Passed && p.Length(data) > mtu && !p.Fragment.Present {
+		segment(&f, &p, mtu)
+	}
+	return f
+}
+
+// fill fills in the IP length and the header checksum.
+func fill(data []byte, p *packet.Parsed) {
+	length := len(data) - p.Network
+	if p.Kind == packet.IPv6 {
+		length -= header.IPv6MinimumSize
+	}
+	ip := ipv4Header(data, p)
+	unsummed := ip != nil && (ip.Checksum() == 0 || ip.IsChecksumValid())
+	if noLength(data, p) && length <= 0xffff {
+		at := p.Network + 2
+		if p.Kind == packet.IPv6 {
+			at = p.Network + 4
+		}
+		binary.BigEndian.PutUint16(data[at:], uint16(length))
+	}
+	if unsummed {
+		ip.SetChecksum(0)
+		ip.SetChecksum(^ip.CalculateChecksum())
+	}
+}
+
+// segment marks a packet of TCP or UDP as one that is to be cut into segments
+// that fit the MTU.
+func segment(f *tun.Frame, p *packet.Parsed, mtu int) {
+	upper := f.Data[p.Upper:p.End]
+	headers := p.Upper - p.Network
+	switch {
+	case p.Protocol == packet.ProtocolTCP && len(upper) >= header.TCPMinimumSize:
+		headers += int(header.TCP(upper).DataOffset())
+		f.Offload.GSO = tun.GSOTCPv4
+		if p.Kind == packet.IPv6 {
+			f.Offload.GSO = tun.GSOTCPv6
+		}
+	case p.Protocol == packet.ProtocolUDP && len(upper) >= header.UDPMinimumSize:
+		headers += header.UDPMinimumSize
+		f.Offload.GSO = tun.GSOUDP
+	}
+	if !f.Offload.Segmented() || headers >= mtu {
+		f.Offload = tun.Offload{}
+		return
+	}
+	f.Data = f.Data[:p.End]
+	f.Offload.SegmentSize = uint16(mtu - headers)
+}
