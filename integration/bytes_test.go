@@ -109,6 +109,13 @@ func packets() (frames [][]byte) {
 				}
 			}
 		}
+		for _, llc := range [][]byte{packettest.SNAP, {0xaa, 0xaa, 3, 0, 0, 0xf8}, {0xaa, 0xaa, 3, 0, 0, 0, 0x81, 0, 0xe0, 10}} {
+			for _, size := range []int{0, 5, 1000} {
+				d := packettest.UDP(f.src, f.dst, packettest.Body(size))
+				d.LLC = llc
+				frames = append(frames, append(d.Frame(), packettest.Body(max(60-len(d.Frame()), 0))...))
+			}
+		}
 		largest := packettest.UDP(f.src, f.dst, packettest.Body(mtuPayload(f.ipv6)))
 		frames = append(frames, largest.Frame())
 		largest.Tags = []packet.Tag{{TPID: q, TCI: 10}}

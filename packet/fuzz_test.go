@@ -34,6 +34,9 @@ func check(t *testing.T, frame []byte) {
 	if p.Network > p.End || p.End > len(frame) {
 		t.Fatalf("the packet is at [%d:%d] of %d bytes", p.Network, p.End, len(frame))
 	}
+	if end := p.FrameEnd(frame); end < p.End || end > len(frame) || p.LLC > p.Network {
+		t.Fatalf("the frame ends at %d of %d bytes, the packet at %d, LLC begins at %d", end, len(frame), p.End, p.LLC)
+	}
 	isIP := p.Kind == packet.IPv4 || p.Kind == packet.IPv6
 	if isIP && (!p.Src.IsValid() || !p.Dst.IsValid() || p.Src.Is4() != (p.Kind == packet.IPv4)) {
 		t.Fatalf("addresses %v, %v", p.Src, p.Dst)

@@ -238,68 +238,6 @@ func TestExceedsMTU(t *testing.T) {
 	})
 }
 
-// TestSourceRoute drops what tells routers a way, in whole packets and in
-// fragments, unless the policy accepts it.
-func TestSourceRoute(t *testing.T) {
-	options := packettest.UDP(client4, server4, packettest.Body(2000))
-	options.Options = []byte{131, 7, 4, 192, 0, 2, 9, 0}
-	small := packettest.UDP(client4, server4, nil)
-	small.Options = options.Options
-	routing := packettest.UDP(client6, server6, packettest.Body(2000))
-	routing.FirstAfter, routing.After = 43, []byte{packet.ProtocolUDP, 0, 4, 1, 0, 0, 0, 0}
-	first, rest := routing.Fragments(1000)[0], routing.Fragments(1000)[1:]
-	frames := append(append(options.Fragments(1000), small.Frame(), first), rest...)
-	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeFirstAcceptRest} {
-		policy := onlyPort53()
-		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
-			b.send(packet.Inside, frames...)
-			dropped := uint64(len(frames) - len(rest))
-			if got := b.Counters(packet.Inside).Dropped[packet.PolicySourceRoute]; got != dropped {
-				b.Errorf("%v: %d dropped, want %d", mode, got, dropped)
-			}
-			if mode == packet.ModeFirstAcceptRest {
-				b.expect(packet.Outside, rest...)
-			} else {
-				b.expect(packet.Outside)
-			}
-		})
-		policy.SourceRoute = filter.Accept
-		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
-			b.send(packet.Inside, frames...)
-			b.expect(packet.Outside, frames...)
-		})
-	}
-}
-
-// TestLLC has what LLC carries judged as what it is.
-func TestLLC(t *testing.T) {
-	policy := onlyPort53()
-	policy.NonIP, policy.ARP = filter.Accept, filter.Drop
-	ethernet := packettest.Datagram{LLC: packettest.SNAP}
-	bpdu := packettest.Datagram{}.Ethernet(38, append([]byte{0x42, 0x42, 3}, make([]byte, 43)...))
-	dns := packettest.UDP(client6, server6, packettest.Body(2000))
-	dns.LLC = packettest.SNAP
-	denied := packettest.UDP(client4, netip.AddrPortFrom(server4.Addr(), 22), packettest.Body(2000))
-	denied.LLC, denied.ID = packettest.SNAP, 1
-	advert := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), TTL: 255, Protocol: packet.ProtocolICMPv6,
-		Payload: append([]byte{134}, make([]byte, 15)...), LLC: packettest.SNAP}
-	fragments := dns.Fragments(1000)
-	run(t, policy, func(b *box) {
-		b.send(packet.Inside, bpdu, ethernet.Ethernet(0x0806, make([]byte, 28)), advert.Frame(), fragments[0])
-		b.send(packet.Inside, denied.Fragments(1000)...)
-		b.send(packet.Inside, fragments[1:]...)
-		b.expect(packet.Outside, append([][]byte{bpdu}, fragments...)...)
-		b.counted(packet.Inside, 9, 4, 0, map[packet.Reason]uint64{
-			packet.PolicyARP: 1, packet.PolicyNeighborDiscovery: 1, packet.PolicyDefault: 3})
-	})
-	run(t, acceptAll(), func(b *box) {
-		padded := packettest.UDP(client4, server4, packettest.Body(100)).Frame()[14:]
-		full := ethernet.Ethernet(0x0800, append(padded, make([]byte, 1492-len(padded))...))
-		b.send(packet.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))
-		b.expect(packet.Outside, full) // with the padding that its length counts
-	})
-}
-
 // TestTrailers sends packets of exactly the MTU with bytes behind them, as a
 // frame check sequence or a switch's timestamp. They stay as long as the egress
 // side takes so long a frame.
