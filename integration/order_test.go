@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/integration/middle"
 	"fragwall/packet"
+	"fragwall/packet/packettest"
 )
 
 // fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
@@ -93,6 +95,43 @@ func TestOrderInVLANs(t *testing.T) {
 			inOrder(t, hosts[packet.Inside], hosts[packet.Outside], 500*time.Microsecond)
 		})
 	}
+}
+
+// TestOrderOfReusedIdentification sends IPv6 datagrams of one source under one
+// identification, each once the one before is complete: they do not leave one
+// among the other, or a receiver could mix them. Fragments behind the first may
+// bear any Next Header (RFC 8200 §4.5), by which the kernel would tell flows
+// apart.
+func TestOrderOfReusedIdentification(t *testing.T) {
+	n := newNetwork(t)
+	mute(t, n)
+	w := &wires{}
+	for side, h := range n.Hosts {
+		w.sockets[side] = tap(t, h)
+	}
+	w.box = startWith(t, n, nil, fourQueues)
+	f := families[1]
+	const rounds = 100
+	var sent, want [][]byte
+	for round := range rounds {
+		echo := packettest.UDP(f.src, f.dst, packettest.Body(4000+round))
+		echo.Protocol, echo.ID = packet.ProtocolICMPv6, 7
+		pieces := echo.Fragments(1040)
+		want = append(want, pieces...)
+		slices.Reverse(pieces)
+		sent = append(sent, pieces...)
+
+		d := packettest.UDP(f.src, f.dst, packettest.Body(5000+round))
+		d.ID = 7
+		for at := 0; at < len(d.Payload); at += 1040 {
+			end := min(at+1040, len(d.Payload))
+			frame := d.Fragment(at, d.Payload[at:end], end < len(d.Payload))
+			sent, want = append(sent, frame), append(want, frame)
+			d.Protocol++
+		}
+	}
+	w.send(t, packet.Inside, sent...)
+	expectFrames(t, w.sockets[packet.Outside], want...)
 }
 
 // spin takes all the CPU time there is to be had, until it is told to stop.
