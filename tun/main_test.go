@@ -26,7 +26,7 @@ const patience = 10 * time.Second
 
 // namespace returns a network namespace for a test's devices. A user who may
 // not make one skips the test, but not where CI runs it.
-func namespace(t *testing.T) *lab.Namespace {
+func namespace(t testing.TB) *lab.Namespace {
 	t.Helper()
 	n, err := lab.NewNamespace(t.Name())
 	if err != nil && os.Getenv("CI") == "" {
@@ -50,7 +50,7 @@ func descriptors(t *testing.T) int {
 }
 
 // do runs f in a namespace and fails where it fails.
-func do(t *testing.T, n *lab.Namespace, f func() error) {
+func do(t testing.TB, n *lab.Namespace, f func() error) {
 	t.Helper()
 	if err := n.Do(f); err != nil {
 		t.Fatal(err)

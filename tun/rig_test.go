@@ -163,7 +163,7 @@ type socket struct {
 	file *os.File
 }
 
-func openSocket(t *testing.T, n *lab.Namespace, device string) *socket {
+func openSocket(t testing.TB, n *lab.Namespace, device string) *socket {
 	t.Helper()
 	s := &socket{}
 	do(t, n, func() error {

@@ -65,8 +65,8 @@ const (
 // steering returns a socket filter that returns a number of 16 bits, of which
 // the kernel takes the remainder by the count of queues. It is the same for all
 // packets between two addresses, in both directions, whatever their ports,
-// fragments and VLAN tags. What is not IP gets 0, and so does what ends before
-// its addresses.
+// fragments and VLAN tags. What is not IP, is IP behind an LLC header or ends
+// before its addresses gets 0.
 //
 // Each address is hashed by itself, and the sum of both hashes is symmetric.
 func steering(key uint64) asm.Instructions {
