@@ -20,7 +20,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
+.PHONY: all build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
 	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
 
 all: build
@@ -45,6 +45,15 @@ integration: install-tools
 
 race: install-readers
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
+
+# The statements that no unit test of COVERED runs, as FILE:LINES, and how many of
+# all are run. What only the integration tests run is among them.
+COVERED = $$($(GO) list ./... | grep -v /integration)
+cover: install-readers
+	@mkdir -p build
+	$(GO) test -coverprofile=build/cover.out -coverpkg=./... $(COVERED)
+	@awk 'NR > 1 { runs[$$1] += $$3 } END { for (b in runs) if (!runs[b]) { sub(/\.[0-9]+,/, "-", b); sub(/\.[0-9]+$$/, "", b); print b } }' build/cover.out | sort -V
+	@$(GO) tool cover -func=build/cover.out | tail -1
 
 lint:
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }

@@ -35,13 +35,22 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// coverDirectory is the variable that names the directory for coverage data (go
+// help testflag, -cover). A child that was built to collect them complains where
+// it has none.
+const coverDirectory = "GOCOVERDIR"
+
 // sandboxed runs the command line without capabilities, without devices, and
-// with a file system that is read-only but for the working directory.
+// with a file system that is read-only but for the working directory and that for
+// coverage data.
 func sandboxed(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
 	c := exec.Command("/proc/self/exe", args...)
 	c.Env = append(os.Environ(), sandboxStage+"="+stageMake)
+	if testing.CoverMode() != "" && os.Getenv(coverDirectory) == "" {
+		c.Env = append(c.Env, coverDirectory+"="+t.TempDir())
+	}
 	c.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWNET,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
@@ -67,14 +76,22 @@ const exitNoSandbox = 99
 // no capabilities left. It returns only where it failed.
 func makeSandbox() int {
 	dir, err := os.Getwd()
+	writableDirs := []string{dir}
+	if cover := os.Getenv(coverDirectory); cover != "" {
+		writableDirs = append(writableDirs, cover)
+	}
 	readOnly := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY}
 	writable := unix.MountAttr{Attr_clr: unix.MOUNT_ATTR_RDONLY}
 	err = errors.Join(err,
 		unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-		unix.Mount(dir, dir, "", unix.MS_BIND, ""),
-		unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &readOnly),
-		unix.MountSetattr(unix.AT_FDCWD, dir, 0, &writable),
 	)
+	for _, d := range writableDirs {
+		err = errors.Join(err, unix.Mount(d, d, "", unix.MS_BIND, ""))
+	}
+	err = errors.Join(err, unix.MountSetattr(unix.AT_FDCWD, "/", unix.AT_RECURSIVE, &readOnly))
+	for _, d := range writableDirs {
+		err = errors.Join(err, unix.MountSetattr(unix.AT_FDCWD, d, 0, &writable))
+	}
 	if _, missing := os.Stat("/dev/net/tun"); missing == nil {
 		err = errors.Join(err, unix.Mount("/dev/null", "/dev/net/tun", "", unix.MS_BIND, ""))
 	}
