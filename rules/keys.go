@@ -97,6 +97,7 @@ func didYouMean(key toml.Key) lazy {
 var synonyms = map[string]string{
 	"port": "dst_port", "dport": "dst_port", "sport": "src_port", "proto": "protocol",
 	"saddr": "src", "daddr": "dst", "source": "src", "destination": "dst",
+	"type": "icmp_type", "code": "icmp_code",
 }
 
 // suggest returns the key of the contract that is most like an unknown one,

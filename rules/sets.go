@@ -176,7 +176,11 @@ func (s sets) addresses(f field) (filter.AddrSet, bool) {
 		text, _ := value.(string)
 		name, isSet := strings.CutPrefix(text, "@")
 		if !isSet {
-			return f.report.address(value)
+			a, err := f.report.address(value)
+			if _, known := s[text]; known && err != nil {
+				err = fmt.Errorf("%s is not an address, but the name of a set; did you mean %q?", quote(text), "@"+text)
+			}
+			return a, err
 		}
 		set, known := s[name]
 		if !known {

@@ -1,6 +1,10 @@
 package rules
 
-import "fmt"
+import (
+	"fmt"
+	"maps"
+	"slices"
+)
 
 // ParseProtocol returns the number that a text says, as in a rule's protocol.
 func ParseProtocol(text string) (uint16, error) { return protocols.word(text) }
@@ -31,3 +35,16 @@ func (s scale) word(text string) (uint16, error) {
 	}
 	return uint16(n.Lo), err
 }
+
+// ProtocolNames returns the names that [ParseProtocol] knows, the common one of
+// each protocol first.
+func ProtocolNames() []string {
+	names := make([]string, len(protocolNames))
+	for i, p := range protocolNames {
+		names[i] = p.name
+	}
+	return names
+}
+
+// ICMPTypeNames returns the names of the types of ICMP and ICMPv6, in order.
+func ICMPTypeNames() []string { return slices.Sorted(maps.Keys(eitherICMPTypes.names)) }

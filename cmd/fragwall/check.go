@@ -14,7 +14,7 @@ func newCheckCommand() *cobra.Command {
 		Short: "Validate a configuration file",
 		Long: `Validate a configuration file. Prints a one-line summary, or every mistake,
 one a line, as FILE:LINE: what is wrong, and what would be right.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -29,7 +29,7 @@ func newDemoCommand() *cobra.Command {
 between them, fragmented exchanges that a rule accepts and such that a rule
 denies. Exits with 0 only if all went as it should, and leaves nothing behind.
 Needs root, or user namespaces and the right to open /dev/net/tun.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()

@@ -31,7 +31,7 @@ func newExplainCommand() *cobra.Command {
 and which rules before it would have matched but for one field. The policy
 is the one that run would use, and nothing of its state: limits count as not
 reached, and no flow is known.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	var q question

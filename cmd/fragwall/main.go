@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -61,9 +62,10 @@ func newRootCommand() *cobra.Command {
 		Long: `fragwall is a bump in the wire: frames come in by one TAP, gVisor's netstack
 puts IPv4 and IPv6 fragments together, a 5-tuple policy judges the whole
 datagram, and what it accepts leaves by the other TAP.`,
+		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
-		Args:          usageArgs(cobra.NoArgs),
+		Args:          usageArgs(noArguments),
 		RunE: func(c *cobra.Command, _ []string) error {
 			_ = c.Help()
 			return &reportedError{exitUsage}
@@ -72,18 +74,44 @@ datagram, and what it accepts leaves by the other TAP.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 	})
+	root.SuggestionsMinimumDistance = 2
+	root.SetVersionTemplate("fragwall {{.Version}}\n")
+	root.SetHelpCommand(newHelpCommand())
 	root.AddCommand(newRunCommand(), newSidecarCommand(), newCheckCommand(), newReplayCommand(), newDemoCommand(), newExplainCommand(), newReloadCommand(), newStatusCommand(), newVersionCommand())
+	addCompletions(root)
 	return root
+}
+
+// noArguments refuses arguments, with what may have been meant.
+func noArguments(c *cobra.Command, args []string) error {
+	switch {
+	case len(args) == 0:
+		return nil
+	case !c.HasSubCommands():
+		if f := c.Flags().Lookup("config"); f != nil && !f.Changed {
+			return fmt.Errorf("unexpected argument %q; did you mean -c %s?", args[0], args[0])
+		}
+		return fmt.Errorf("unexpected argument %q", args[0])
+	}
+	if best := c.SuggestionsFor(args[0]); len(best) > 0 {
+		return fmt.Errorf("unknown command %q; did you mean %q?", args[0], best[0])
+	}
+	return fmt.Errorf("unknown command %q", args[0])
 }
 
 // usageArgs marks the errors of a check of arguments, and of flags that exclude
 // one another, as wrong usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		if err := cmp.Or(check(c, args), c.ValidateFlagGroups()); err != nil {
+		err := cmp.Or(check(c, args), c.ValidateFlagGroups())
+		switch {
+		case err == nil:
+			return nil
+		case strings.HasSuffix(err.Error(), "?"): // it says what may have been meant
+			return &usageError{err}
+		default:
 			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 		}
-		return nil
 	}
 }
 

@@ -54,7 +54,22 @@ func TestExecute(t *testing.T) {
 		{"no command", nil, 2, `Usage:`, `^$`},
 		{"help", []string{"--help"}, 0, `Usage:`, `^$`},
 		{"help of a command", []string{"run", "--help"}, 0, `fragwall run -c FILE`, `^$`},
-		{"unknown command", []string{"rum"}, 2, `^$`, `^fragwall: unknown command "rum".*\n$`},
+		{"unknown command", []string{"rum"}, 2, `^$`, `^fragwall: unknown command "rum"; did you mean "run"\?\n$`},
+		{"half a command", []string{"stat"}, 2, `^$`, `^fragwall: unknown command "stat"; did you mean "status"\?\n$`},
+		{"no command at all", []string{"xxxxxx"}, 2, `^$`, `^fragwall: unknown command "xxxxxx"; see "fragwall --help"\n$`},
+		{"help by its command", []string{"help", "run"}, 0, `fragwall run -c FILE`, `^$`},
+		{"help of all", []string{"help"}, 0, `Available Commands:`, `^$`},
+		{"help of no command", []string{"help", "nosuch"}, 2, `^$`, `^fragwall: unknown command "nosuch"\n$`},
+		{"help of half a command", []string{"help", "stat"}, 2, `^$`, `^fragwall: unknown command "stat"; did you mean "status"\?\n$`},
+		{"the version by a flag", []string{"--version"}, 0, `^fragwall \d+\.\d+\.\d+\n$`, `^$`},
+		{"the versions as JSON", []string{"version", "--json"}, 0, `^\{"version":"\d+\.\d+\.\d+","go":"go.*","gvisor":".+"\}\n$`, `^$`},
+
+		{"completion of a side", []string{"__complete", "explain", "--from", "in"}, 0, `^inside\n:4\n`, ``},
+		{"completion of a side of a capture", []string{"__complete", "replay", "--from", ""}, 0, `^inside\noutside\n:4\n`, ``},
+		{"completion of a protocol", []string{"__complete", "explain", "--proto", "udp"}, 0, `^udp\nudplite\nudp-lite\n:4\n`, ``},
+		{"completion of a type", []string{"__complete", "explain", "--icmp-type", "echo"}, 0, `^echo-reply\necho-request\n:4\n`, ``},
+		{"completion of a file", []string{"__complete", "check", "-c", ""}, 0, `^toml\n:8\n`, ``},
+		{"completion of a topic", []string{"__complete", "help", "ver"}, 0, `^version\t.*\n:4\n`, ``},
 		{"unknown flag", []string{"check", "--file", valid}, 2, `^$`, `^fragwall: unknown flag: --file; see "fragwall check --help"\n$`},
 		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
 
@@ -66,7 +81,8 @@ func TestExecute(t *testing.T) {
 		{"check of no file", []string{"check", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
 		{"check of a directory", []string{"check", "-c", dir}, 2, `^$`, `^.*\Q` + dir + `\E.*\n$`},
 		{"check without a file", []string{"check"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
-		{"check of two", []string{"check", "-c", valid, wrong}, 2, `^$`, `^fragwall: .*; see "fragwall check --help"\n$`},
+		{"check of two", []string{"check", "-c", valid, wrong}, 2, `^$`, `^fragwall: unexpected argument .*; see "fragwall check --help"\n$`},
+		{"check without -c", []string{"check", valid}, 2, `^$`, `^fragwall: unexpected argument "\Q` + valid + `\E"; did you mean -c \Q` + valid + `\E\?\n$`},
 
 		{"run of mistakes", []string{"run", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*\n.*:8: .*\n$`},
 		{"run of no file", []string{"run", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
@@ -74,6 +90,9 @@ func TestExecute(t *testing.T) {
 		{"run of an argument", []string{"run", "-c", valid, "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 
 		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: .*\[config socket\] were all set; see "fragwall reload --help"\n$`},
+
+		{"an interval without a watch", []string{"status", "--interval", "2s"}, 2, `^$`, `^fragwall: --interval is of --watch; add --watch\n$`},
+		{"an interval too short", []string{"status", "--watch", "--interval", "1ms"}, 2, `^$`, `^fragwall: --interval: 1ms is too short; want 100ms or more\n$`},
 
 		{"demo of an argument", []string{"demo", "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 

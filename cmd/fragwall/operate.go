@@ -220,9 +220,8 @@ func (o *operator) end() {
 
 // source is what the status server tells of.
 func (o *operator) source() *status.Source {
-	v := versions()
 	return &status.Source{
-		Build:   status.Build{Version: v.program, Go: v.goVersion, GVisor: v.gvisor},
+		Build:   versions(),
 		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,
 		Limits:  fragmentOptions(&o.config.Fragments),

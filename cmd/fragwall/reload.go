@@ -25,7 +25,7 @@ func newReloadCommand() *cobra.Command {
 		Long: `Ask the running instance to read its configuration and the files of its sets
 again, and print the outcome. A file with mistakes changes nothing. Where
 several instances run, -c or --socket says which one is meant.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	file := c.Flags().StringP("config", "c", "", "configuration `file` that the instance runs with")
 	socket := c.Flags().String("socket", "", "control `socket` that the instance was started with")

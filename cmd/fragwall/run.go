@@ -16,7 +16,7 @@ func newRunCommand() *cobra.Command {
 		Long: `Join the two sides and forward until SIGTERM or SIGINT. A line with the word
 "ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
 rules again. SIGUSR1 prints the counters.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	k := controlFlags(c)

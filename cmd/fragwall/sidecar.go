@@ -28,7 +28,7 @@ open. All is put back at SIGTERM or SIGINT, and at the next start after a kill;
 until then, a namespace whose fragwall was killed is cut off.
 
 A line with the word "ready" goes to stderr once frames flow.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")

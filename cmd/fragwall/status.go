@@ -23,6 +23,8 @@ import (
 const (
 	maxReport  = 256 << 20 // bytes: of 100,000 rules with long names
 	watchEvery = time.Second
+	// minInterval keeps a mistyped interval from asking without a pause.
+	minInterval = 100 * time.Millisecond
 )
 
 // statusFlags say whom to ask, and what for.
@@ -30,29 +32,37 @@ type statusFlags struct {
 	address, tokenFile string
 	config, socket     string // for the control socket
 	json, watch        bool
+	interval           time.Duration // of watching
 }
 
 func newStatusCommand() *cobra.Command {
 	f := &statusFlags{}
 	c := &cobra.Command{
-		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--json] [--watch]",
+		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--json] [--watch [--interval D]]",
 		Short: "Show a running instance's counters",
 		Long: `Ask a running instance what became of the frames of both sides, what waits, and
 what the rules decided on: by the address in its status.listen or, with -c or
 --socket, over its control socket, as "fragwall reload" does. The control socket
 also works where the instance has no status server.`,
-		Args: usageArgs(cobra.NoArgs),
+		Args: usageArgs(noArguments),
 	}
 	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and `port` of the instance")
 	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` that the instance runs with: ask over its control socket")
 	c.Flags().StringVar(&f.socket, "socket", "", "control `socket` to ask over")
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
 	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status; with --watch, one a line")
-	c.Flags().BoolVar(&f.watch, "watch", false, "ask each second and show rates; in place on a terminal")
+	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again and show rates; in place on a terminal")
+	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
 	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
 	c.MarkFlagsMutuallyExclusive("token-file", "config")
 	c.MarkFlagsMutuallyExclusive("token-file", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		switch {
+		case c.Flags().Changed("interval") && !f.watch:
+			return &usageError{errors.New("--interval is of --watch; add --watch")}
+		case f.interval < minInterval:
+			return &usageError{fmt.Errorf("--interval: %s is too short; want %s or more", f.interval, minInterval)}
+		}
 		ask, err := f.asker()
 		if err != nil {
 			return err
@@ -93,7 +103,7 @@ func socketStatus(path string) (*status.Report, []byte, error) {
 	return &r, append(raw, '\n'), nil
 }
 
-// run shows the status once or, with --watch, each second until ctx is done.
+// run shows the status once or, with --watch, each interval until ctx is done.
 func (f *statusFlags) run(ctx context.Context, ask asker, w io.Writer) error {
 	if !f.watch {
 		r, raw, err := ask(ctx)
@@ -102,7 +112,7 @@ func (f *statusFlags) run(ctx context.Context, ask asker, w io.Writer) error {
 		}
 		return f.show(w, raw, r, nil)
 	}
-	ticker := time.NewTicker(watchEvery)
+	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
 	var before *status.Report
 	for {
@@ -179,8 +189,11 @@ func fit(text string, size unix.Winsize) string {
 func askStatus(ctx context.Context, address, token string) (*status.Report, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
-	_, _, err := net.SplitHostPort(address)
-	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/api/status", nil)
+	host, port, err := net.SplitHostPort(address)
+	if host == "" {
+		host = "127.0.0.1" // as status.listen has it by default
+	}
+	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
 	if err != nil || malformed != nil {
 		return nil, nil, &usageError{fmt.Errorf("address %q: want a host and a port, such as 127.0.0.1:9477", address)}
 	}

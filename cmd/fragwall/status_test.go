@@ -95,6 +95,7 @@ func TestStatusCommand(t *testing.T) {
 		stdout, stderr string
 	}{
 		{"table", []string{"--address", address}, 0, "received frames", ""},
+		{"a port alone", []string{"--address", address[strings.LastIndexByte(address, ':'):]}, 0, "received frames", ""},
 		{"json", []string{"--address", address, "--json"}, 0, `"received_frames":1434567`, ""},
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},

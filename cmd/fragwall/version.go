@@ -1,26 +1,26 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/status"
 )
 
 // version is the program's release.
 const version = "0.1.0"
 
-// versionSet is what the program is made of.
-type versionSet struct{ program, goVersion, gvisor string }
-
 // versions returns what this program is made of.
-func versions() versionSet {
-	v := versionSet{program: version, goVersion: "unknown", gvisor: "unknown"}
+func versions() status.Build {
+	v := status.Build{Version: version, Go: "unknown", GVisor: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
-		v.goVersion = info.GoVersion
+		v.Go = info.GoVersion
 		for _, m := range info.Deps {
 			if m.Path == "gvisor.dev/gvisor" {
-				v.gvisor = m.Version
+				v.GVisor = m.Version
 			}
 		}
 	}
@@ -28,14 +28,19 @@ func versions() versionSet {
 }
 
 func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
+	c := &cobra.Command{
+		Use:   "version [--json]",
 		Short: "Print the versions of fragwall, Go and gVisor",
-		Args:  usageArgs(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			v := versions()
-			_, err := fmt.Fprintf(c.OutOrStdout(), "fragwall %s\ngo %s\ngvisor %s\n", v.program, v.goVersion, v.gvisor)
-			return err
-		},
+		Args:  usageArgs(noArguments),
 	}
+	asJSON := c.Flags().Bool("json", false, "print them as a JSON object, with the names of /api/status")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		v := versions()
+		if *asJSON {
+			return json.NewEncoder(c.OutOrStdout()).Encode(v)
+		}
+		_, err := fmt.Fprintf(c.OutOrStdout(), "fragwall %s\ngo %s\ngvisor %s\n", v.Version, v.Go, v.GVisor)
+		return err
+	}
+	return c
 }

@@ -1,79 +1,50 @@
-// Manpage writes fragwall's manual page from what the program says of itself:
-// the help of each of its commands. The binary is the argument.
+// Manpage writes fragwall's manual pages: fragwall(8) from what the program says
+// of itself, the help of each of its commands, and fragwall.toml(5) from the
+// reference configuration.
 package main
 
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
-	"os/exec"
 	"strings"
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: manpage BINARY >fragwall.8")
+	w := bufio.NewWriter(os.Stdout)
+	var err error
+	switch args := os.Args[1:]; {
+	case len(args) == 1:
+		err = writeProgram(w, args[0])
+	case len(args) > 1 && args[0] == "-config":
+		err = writeConfig(w, args[1], args[2:])
+	default:
+		fmt.Fprintln(os.Stderr, "usage: manpage BINARY >fragwall.8\n       manpage -config REFERENCE [EXAMPLE...] >fragwall.toml.5")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	if err == nil {
+		err = w.Flush()
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "manpage:", err)
 		os.Exit(1)
 	}
 }
 
-func write(binary string) error {
-	help, err := helpOf(binary)
-	if err != nil {
-		return err
+// section is a part of a page that is as it stands.
+type section struct{ title, text string }
+
+// write writes sections.
+func write(w io.Writer, sections ...section) {
+	for _, s := range sections {
+		fmt.Fprintf(w, ".SH %s\n%s\n", s.title, strings.TrimSpace(s.text))
 	}
-	about, rest, _ := strings.Cut(help, "\n\nUsage:")
-	w := bufio.NewWriter(os.Stdout)
-	fmt.Fprintf(w, ".TH FRAGWALL 8\n.SH NAME\nfragwall \\- judge whole datagrams on the wire\n")
-	fmt.Fprintf(w, ".SH SYNOPSIS\n.B fragwall\n.I command\n[\\fIoptions\\fR]\n.SH DESCRIPTION\n%s\n.SH COMMANDS\n", escape(about))
-	for _, command := range commands(rest) {
-		help, err := helpOf(binary, command)
-		if err != nil {
-			return err
-		}
-		about, usage, _ := strings.Cut(help, "\n\nUsage:")
-		fmt.Fprintf(w, ".SS %s\n%s\n.PP\n.nf\n%s\n.fi\n", command, escape(about), escape(strings.TrimLeft(usage, "\n")))
-	}
-	fmt.Fprint(w, `.SH EXIT STATUS
-0 when it did what it was asked, 1 when it failed while running, 2 for wrong
-usage or a wrong configuration.
-.SH FILES
-.TP
-.I /etc/fragwall/fragwall.toml
-The configuration of the service.
-.TP
-.I /run/fragwall
-What sidecars keep of their NICs while they run.
-`)
-	return w.Flush()
 }
 
-// helpOf runs a command of the program with --help.
-func helpOf(binary string, command ...string) (string, error) {
-	out, err := exec.Command(binary, append(command, "--help")...).Output()
-	if err != nil {
-		return "", fmt.Errorf("%s %s --help: %w", binary, strings.Join(command, " "), err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// commands reads the list of commands in the help of the whole.
-func commands(help string) (names []string) {
-	_, list, _ := strings.Cut(help, "Available Commands:\n")
-	for line := range strings.Lines(list) {
-		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
-		if name == "" {
-			break
-		}
-		if name != "help" && name != "completion" {
-			names = append(names, name)
-		}
-	}
-	return names
+// verbatim returns a text as roff that keeps its lines.
+func verbatim(text string) string {
+	return fmt.Sprintf(".PP\n.nf\n%s\n.fi\n", escape(strings.Trim(text, "\n")))
 }
 
 // escape keeps roff from taking text for requests.

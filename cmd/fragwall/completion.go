@@ -1,0 +1,99 @@
+package main
+
+import (
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/packet"
+	"fragwall/rules"
+)
+
+// completions are what a shell offers behind a flag, by the flag's name, in all
+// commands that have it.
+var completions = map[string]func(c *cobra.Command) []string{
+	"from":      func(*cobra.Command) []string { return []string{packet.Inside.String(), packet.Outside.String()} },
+	"proto":     func(*cobra.Command) []string { return rules.ProtocolNames() },
+	"icmp-type": func(*cobra.Command) []string { return rules.ICMPTypeNames() },
+	"vlan":      func(*cobra.Command) []string { return []string{"none"} },
+	"nic":       func(*cobra.Command) []string { return interfaces() },
+	"rule":      ruleNames,
+}
+
+// addCompletions registers the completions of a command's flags, and of those of the
+// commands beneath it.
+func addCompletions(c *cobra.Command) {
+	for name, offer := range completions {
+		if c.Flags().Lookup(name) != nil {
+			_ = c.RegisterFlagCompletionFunc(name, func(c *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+				return slices.DeleteFunc(offer(c), func(s string) bool { return !strings.HasPrefix(s, begun) }), cobra.ShellCompDirectiveNoFileComp
+			})
+		}
+	}
+	if c.Flags().Lookup("config") != nil {
+		_ = c.MarkFlagFilename("config", "toml")
+	}
+	for _, child := range c.Commands() {
+		addCompletions(child)
+	}
+}
+
+// interfaces returns the names of this namespace's interfaces.
+func interfaces() []string {
+	all, _ := net.Interfaces()
+	names := make([]string, len(all))
+	for i := range all {
+		names[i] = all[i].Name
+	}
+	return names
+}
+
+// ruleNames returns the names of the rules in the file that -c names.
+func ruleNames(c *cobra.Command) []string {
+	path, err := c.Flags().GetString("config")
+	if err != nil || path == "" {
+		return nil
+	}
+	config, err := rules.Load(path)
+	if err != nil {
+		return nil
+	}
+	names := make([]string, len(config.Policy.Rules))
+	for i := range config.Policy.Rules {
+		names[i] = config.Policy.Rules[i].Name
+	}
+	return names
+}
+
+// newHelpCommand returns the help command, which takes no topic that it does
+// not have.
+func newHelpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Help about any command",
+		ValidArgsFunction: func(c *cobra.Command, args []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []cobra.Completion
+			if of, _, err := c.Root().Find(args); err == nil {
+				for _, child := range of.Commands() {
+					if child.IsAvailableCommand() && strings.HasPrefix(child.Name(), begun) {
+						names = append(names, cobra.CompletionWithDesc(child.Name(), child.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			of, rest, err := c.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = noArguments(of, rest)
+			}
+			if err != nil {
+				return &usageError{err}
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	}
+}
