@@ -109,6 +109,7 @@ soak: install-tools
 install: share
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
 	install -D -m 644 build/share/fragwall.8.gz $(DESTDIR)$(PREFIX)/share/man/man8/fragwall.8.gz
+	install -D -m 644 build/share/fragwall.toml.5.gz $(DESTDIR)$(PREFIX)/share/man/man5/fragwall.toml.5.gz
 	install -D -m 644 build/share/fragwall.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/fragwall
 	install -D -m 644 build/share/_fragwall $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_fragwall
 	install -D -m 644 build/share/fragwall.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/fragwall.fish
@@ -183,10 +184,11 @@ build/share/NOTICES: FORCE
 	    cat $${texts:?no licence of $$module} || exit; \
 	  done; } >$@
 
-# What belongs to the program: manual page and completions.
+# What belongs to the program: manual pages and completions.
 share: build
 	mkdir -p build/share
 	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
+	$(GO) run -C tools ./manpage -config $(CURDIR)/rules/testdata/reference.toml $(CURDIR)/examples/*.toml | gzip -9n >build/share/fragwall.toml.5.gz
 	./$(BIN) completion bash >build/share/fragwall.bash
 	./$(BIN) completion zsh >build/share/_fragwall
 	./$(BIN) completion fish >build/share/fragwall.fish

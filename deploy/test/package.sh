@@ -53,6 +53,7 @@ for example in "$root"/usr/share/doc/fragwall/examples/*.toml; do
 	chroot "$root" fragwall check -c "${example#"$root"}"
 done
 zcat "$root/usr/share/man/man8/fragwall.8.gz" | grep -q sidecar
+zcat "$root/usr/share/man/man5/fragwall.toml.5.gz" | grep -q max_datagrams
 chroot "$root" bash -n /usr/share/bash-completion/completions/fragwall
 test -f "$root/usr/lib/systemd/system/fragwall.service"
 zcat "$root/usr/share/doc/fragwall/changelog.gz" | head -n 1 | grep -F "($(dpkg-deb --field "$package" Version))"

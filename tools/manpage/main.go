@@ -38,7 +38,10 @@ type section struct{ title, text string }
 // write writes sections.
 func write(w io.Writer, sections ...section) {
 	for _, s := range sections {
-		fmt.Fprintf(w, ".SH %s\n%s\n", s.title, strings.TrimSpace(s.text))
+		fmt.Fprintf(w, ".SH %s\n", s.title)
+		if s.text != "" {
+			fmt.Fprintln(w, strings.TrimSpace(s.text))
+		}
 	}
 }
 
