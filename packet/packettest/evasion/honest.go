@@ -147,6 +147,12 @@ func denied() []entry {
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				s.attack(backwards(s.denied().Fragments(800))...)
 			}},
+		{name: "denied, behind three priority tags", reference: "CVE-2021-27853",
+			reassemble: "blocked: vlan_too_deep", validate: "blocked: vlan_too_deep", write: func(s *script) {
+				d := s.denied()
+				d.Tags = []packet.Tag{{TPID: 0x8100}, {TPID: 0x8100}, {TPID: 0x8100}}
+				s.attack(d.Fragments(800)...)
+			}},
 		{name: "denied, in LLC", reference: "CVE-2021-27853",
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				d := s.denied()
