@@ -39,7 +39,7 @@ func (w *wire) judge(from packet.Side, frame []byte) filter.Verdict {
 func (w *wire) view(from packet.Side, frame []byte) *packet.View {
 	w.Helper()
 	p := decode(w, frame)
-	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
+	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper, Verified: true}
 }
 
 // pass and block send a frame and compare what becomes of it.

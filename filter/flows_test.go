@@ -70,7 +70,7 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 				var p packet.Parsed
 				frame := udp(in, out)
 				p.Decode(frame)
-				d := &packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
+				d := &packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper, Verified: true}
 				if v := tables[i%2].Judge(d, w.clock); from == packet.Inside && v.Action != filter.Accept {
 					t.Errorf("%v", v)
 				}

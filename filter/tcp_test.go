@@ -157,7 +157,7 @@ func TestTCPFlow(t *testing.T) {
 		}},
 		{"refused by one who guesses", func(h *hosts) {
 			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+2, 0))
+			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+3, 0))
 			h.now += 20 * time.Second
 			h.open()
 			h.alive(5 * day)

@@ -10,6 +10,9 @@ type View struct {
 	// is judged alone ([View.Partial]) it is the length of the fragment's.
 	Body       []byte
 	BodyLength int
+	// Verified is set where the checksum of the transport header was left to the
+	// NIC, or found right by it.
+	Verified bool
 }
 
 // Length returns the length of the datagram in bytes, headers included.

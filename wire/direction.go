@@ -104,6 +104,7 @@ func (d *direction) keepUp() {
 // take decides on one frame.
 func (d *direction) take(f *tun.Frame) {
 	d.bytes += len(f.Data)
+	d.datagram.Verified = f.Offload.Flags&(tun.NeedsChecksum|tun.DataValid) != 0
 	p := &d.parsed
 	why := p.Decode(f.Data)
 	length := p.Length(f.Data)

@@ -79,6 +79,7 @@ func (d *direction) judge(datagram *stack.Datagram) {
 	if judged {
 		payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
 		d.parsed.Complete(payload)
+		d.datagram.Verified = false
 		v = d.verdict(payload[chain:], datagram.PayloadLength()-chain)
 		d.refuse(v, datagram.Frame(0))
 	}

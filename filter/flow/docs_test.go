@@ -80,6 +80,9 @@ func timeoutTable() string {
 	seconds("GRE, not answered", timeout(Unreplied))
 	seconds("GRE, answered", greStream)
 	seconds("ICMP query", timeout(Query))
+	for state := Closed; state <= HeartbeatSent; state++ {
+		seconds("SCTP, "+state.String(), timeout(state))
+	}
 	seconds("other protocols", timeout(Generic))
 	return b.String()
 }

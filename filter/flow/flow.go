@@ -29,9 +29,10 @@ type Flow struct {
 	State   State
 	timeout timeout
 	replied bool // the other side answered
-	assured bool // TCP: the handshake is complete; UDP: both sides go on sending
+	assured bool // TCP and SCTP: the handshake is complete; UDP: both sides go on sending
 	class   class
 	tcp     tcp
+	sctp    sctp
 }
 
 // result is what a datagram is to the flow that it has the key of.
@@ -60,7 +61,7 @@ func (f *Flow) expired(now time.Duration) bool { return now > f.expires() }
 // does not reply as such, or is malformed.
 func (f *Flow) begin(v *packet.View, loose bool) bool {
 	f.Origin, f.Fragmented = v.From, v.Fragmented
-	if v.Dst.IsMulticast() {
+	if v.Dst.IsMulticast() || !wellFormed(v) {
 		return false
 	}
 	switch {
@@ -72,13 +73,15 @@ func (f *Flow) begin(v *packet.View, loose bool) bool {
 		f.State = Query
 		f.timeout = timeout(f.State)
 		return !q.reply
+	case v.Protocol == packet.ProtocolSCTP:
+		return f.beginSCTP(v)
 	case repliesCount(v.Protocol):
 		f.State = Unreplied
 	default:
 		f.State = Generic
 	}
 	f.timeout = timeout(f.State)
-	return wellFormed(v)
+	return true
 }
 
 // take judges a datagram by the flow whose key it has, and brings the flow on.
@@ -95,6 +98,8 @@ func (f *Flow) take(v *packet.View, now time.Duration) result {
 			return isInvalid
 		}
 		r = f.takeTCP(&s, v.From, now)
+	case v.Protocol == packet.ProtocolSCTP:
+		r = f.takeSCTP(v)
 	case repliesCount(v.Protocol):
 		f.takeUDP(v.Protocol, now)
 	}
@@ -131,23 +136,20 @@ func repliesCount(protocol uint8) bool {
 	return protocol == packet.ProtocolUDP || protocol == packet.ProtocolUDPLite || protocol == packet.ProtocolGRE
 }
 
-// udpHeader is how long the header of UDP and UDP-Lite is, in bytes (RFC 768,
-// RFC 3828).
+// udpHeader is how long the header of UDP is, in bytes (RFC 768).
 const udpHeader = 8
 
-// wellFormed reports whether a host would take a datagram by the lengths in
-// its header: those of UDP and UDP-Lite (nf_conntrack_proto_udp.c, udp_error
-// and udplite_error).
+// wellFormed reports whether a host would take a datagram by its checksum and,
+// of UDP, by its length (udp_error in nf_conntrack_proto_udp.c).
 func wellFormed(v *packet.View) bool {
-	if v.Protocol != packet.ProtocolUDP && v.Protocol != packet.ProtocolUDPLite {
-		return true
+	if v.Protocol == packet.ProtocolUDP {
+		if len(v.Body) < udpHeader {
+			return false
+		}
+		length := int(binary.BigEndian.Uint16(v.Body[4:]))
+		if length < udpHeader || length > v.BodyLength && !v.Partial() {
+			return false
+		}
 	}
-	if len(v.Body) < udpHeader {
-		return false
-	}
-	length := int(binary.BigEndian.Uint16(v.Body[4:]))
-	if length == 0 && v.Protocol == packet.ProtocolUDPLite {
-		return true // the checksum covers all of it
-	}
-	return length >= udpHeader && (length <= v.BodyLength || v.Partial())
+	return v.ChecksumValid()
 }

@@ -88,7 +88,7 @@ func isError(v *packet.View) bool {
 // packet that it quotes, which went the other way, and to whose source the error
 // is sent. It reports false for what is no such error.
 func (k *key) setQuoted(v *packet.View) bool {
-	if !isError(v) || len(v.Body) < icmpHeader {
+	if !isError(v) || len(v.Body) < icmpHeader || !v.ChecksumValid() {
 		return false
 	}
 	q, ok := readQuote(v.Body[icmpHeader:], v.Kind)

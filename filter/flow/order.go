@@ -16,8 +16,8 @@ const (
 	unanswered class = iota
 	// answered: the other side answered.
 	answered
-	// handshaken: TCP, and the origin acknowledged the SYN of the other side, which
-	// nobody can who made up his address.
+	// handshaken: TCP or SCTP, and the origin answered the other side's SYN or
+	// cookie, which nobody can who made up his address.
 	handshaken
 	classes
 )
@@ -25,9 +25,9 @@ const (
 // merit returns the class that a flow could be in.
 func (f *Flow) merit() class {
 	switch {
-	case f.Denied, f.State == TimeWait, f.State == Close, !f.replied:
+	case f.Denied, f.State == TimeWait, f.State == Close, f.State == Closed, !f.replied:
 		return unanswered
-	case f.assured && f.key.protocol() == packet.ProtocolTCP:
+	case f.assured && (f.key.protocol() == packet.ProtocolTCP || f.key.protocol() == packet.ProtocolSCTP):
 		return handshaken
 	}
 	return answered
@@ -256,7 +256,7 @@ func (s *shard) sourceOf(prefix uint64, c class) uint32 {
 	i := s.order.free
 	if i == none {
 		i = uint32(len(s.sources))
-		s.sources = append(s.sources, source{})
+		s.sources = append(extend(s.sources, s.limit), source{})
 	} else {
 		s.order.free = s.sources[i].next
 	}

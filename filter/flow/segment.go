@@ -156,5 +156,7 @@ func (s *segment) highestAck() uint32 {
 	return highest
 }
 
-// after reports whether sequence number a is behind b (RFC 9293 §3.4).
-func after(a, b uint32) bool { return int32(a-b) > 0 }
+// before and after compare sequence numbers (RFC 9293 §3.4). Of two that are
+// 2^31 apart, each is both before and after the other, as in the kernel.
+func before(a, b uint32) bool { return int32(a-b) < 0 }
+func after(a, b uint32) bool  { return before(b, a) }

@@ -9,27 +9,38 @@ type State uint8
 // kernel (net/netfilter/nf_conntrack_proto_tcp.c): the box guesses the state of
 // the hosts from what it sees.
 const (
-	_           State = iota
-	SynSent           // SYN by the origin
-	SynSent2          // SYN by both: simultaneous open
-	SynRecv           // SYN/ACK
-	Established       // ACK
-	FinWait           // FIN by one side
-	CloseWait         // and an ACK after it
-	LastAck           // FIN by both sides
-	TimeWait          // and the last ACK
-	Close             // RST
-	Unreplied         // UDP, UDP-Lite and GRE: datagrams of the origin alone
-	Replied           // UDP, UDP-Lite and GRE: answered
-	Query             // ICMP query
-	Generic           // any other protocol
+	notBegun         State = iota
+	SynSent                // SYN by the origin
+	SynSent2               // SYN by both: simultaneous open
+	SynRecv                // SYN/ACK
+	Established            // ACK
+	FinWait                // FIN by one side
+	CloseWait              // and an ACK after it
+	LastAck                // FIN by both sides
+	TimeWait               // and the last ACK
+	Close                  // RST
+	Unreplied              // UDP, UDP-Lite and GRE: datagrams of the origin alone
+	Replied                // UDP, UDP-Lite and GRE: answered
+	Query                  // ICMP query
+	Closed                 // SCTP: INIT by the origin, or the association is over
+	CookieWait             // INIT ACK
+	CookieEchoed           // COOKIE ECHO
+	SCTPEstablished        // COOKIE ACK
+	ShutdownSent           // SHUTDOWN by the origin
+	ShutdownReceived       // SHUTDOWN by the other side
+	ShutdownAckSent        // SHUTDOWN ACK
+	HeartbeatSent          // HEARTBEAT on a path that was not seen before
+	Generic                // any other protocol
 	states
 )
 
 var stateNames = [states]string{
 	SynSent: "SYN_SENT", SynSent2: "SYN_SENT2", SynRecv: "SYN_RECV", Established: "ESTABLISHED",
 	FinWait: "FIN_WAIT", CloseWait: "CLOSE_WAIT", LastAck: "LAST_ACK", TimeWait: "TIME_WAIT", Close: "CLOSE",
-	Unreplied: "UNREPLIED", Replied: "REPLIED", Query: "QUERY", Generic: "GENERIC",
+	Unreplied: "UNREPLIED", Replied: "REPLIED", Query: "QUERY",
+	Closed: "CLOSED", CookieWait: "COOKIE_WAIT", CookieEchoed: "COOKIE_ECHOED", SCTPEstablished: "ESTABLISHED",
+	ShutdownSent: "SHUTDOWN_SENT", ShutdownReceived: "SHUTDOWN_RECD", ShutdownAckSent: "SHUTDOWN_ACK_SENT",
+	HeartbeatSent: "HEARTBEAT_SENT", Generic: "GENERIC",
 }
 
 // String returns the state's name; those of TCP are conntrack's.
@@ -43,7 +54,7 @@ func (s State) String() string {
 // What a segment may lead to besides a state.
 const (
 	// invalid: no host sends it in this state.
-	invalid State = 0
+	invalid = notBegun
 	// ignored: it passes, as the hosts may know more than the box, and their
 	// answer will tell. It changes no state and does not keep the flow alive.
 	ignored = states
@@ -62,31 +73,31 @@ var next = [states]struct{ origin, reply [kinds]State }{
 		[kinds]State{kindSyn: SynSent2, kindSynAck: SynRecv, kindAck: ignored, kindRst: Close},
 	},
 	SynRecv: {
-		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
+		[kinds]State{kindSyn: ignored, kindSynAck: SynRecv, kindFin: FinWait, kindAck: Established, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: FinWait, kindAck: SynRecv, kindRst: Close},
 	},
 	Established: {
-		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
+		[kinds]State{kindSyn: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: FinWait, kindAck: Established, kindRst: Close},
 	},
 	FinWait: {
-		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+		[kinds]State{kindSyn: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
 	},
 	CloseWait: {
-		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
+		[kinds]State{kindSyn: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: CloseWait, kindRst: Close},
 	},
 	LastAck: {
-		[kinds]State{kindSyn: ignored, kindSynAck: ignored, kindFin: LastAck, kindAck: TimeWait, kindRst: Close},
+		[kinds]State{kindSyn: ignored, kindFin: LastAck, kindAck: TimeWait, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: LastAck, kindAck: TimeWait, kindRst: Close},
 	},
 	TimeWait: {
-		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: TimeWait, kindAck: TimeWait, kindRst: Close},
+		[kinds]State{kindSyn: SynSent, kindFin: TimeWait, kindAck: TimeWait, kindRst: Close},
 		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: TimeWait, kindAck: TimeWait, kindRst: Close},
 	},
 	Close: {
-		[kinds]State{kindSyn: SynSent, kindSynAck: ignored, kindFin: Close, kindAck: Close, kindRst: Close},
+		[kinds]State{kindSyn: SynSent, kindFin: Close, kindAck: Close, kindRst: Close},
 		[kinds]State{kindSynAck: ignored, kindFin: Close, kindAck: Close, kindRst: Close},
 	},
 }
@@ -112,21 +123,29 @@ const (
 // kernel's defaults (Documentation/networking/nf_conntrack-sysctl.rst, in
 // brackets the end of nf_conntrack_…_timeout…).
 var durations = [timeouts]time.Duration{
-	SynSent:        120 * time.Second,    // tcp_syn_sent
-	SynSent2:       120 * time.Second,    // tcp_syn_sent2
-	SynRecv:        60 * time.Second,     // tcp_syn_recv
-	Established:    432000 * time.Second, // tcp_established
-	FinWait:        120 * time.Second,    // tcp_fin_wait
-	CloseWait:      60 * time.Second,     // tcp_close_wait
-	LastAck:        30 * time.Second,     // tcp_last_ack
-	TimeWait:       120 * time.Second,    // tcp_time_wait
-	Close:          10 * time.Second,     // tcp_close
-	Unreplied:      30 * time.Second,     // udp, gre
-	Replied:        30 * time.Second,     // udp
-	Query:          30 * time.Second,     // icmp, icmpv6
-	Generic:        600 * time.Second,    // generic
-	retransmitted:  300 * time.Second,    // tcp_max_retrans
-	unacknowledged: 300 * time.Second,    // tcp_unacknowledged
-	stream:         120 * time.Second,    // udp_stream
-	greStream:      180 * time.Second,    // gre_stream
+	SynSent:          120 * time.Second,    // tcp_syn_sent
+	SynSent2:         120 * time.Second,    // tcp_syn_sent2
+	SynRecv:          60 * time.Second,     // tcp_syn_recv
+	Established:      432000 * time.Second, // tcp_established
+	FinWait:          120 * time.Second,    // tcp_fin_wait
+	CloseWait:        60 * time.Second,     // tcp_close_wait
+	LastAck:          30 * time.Second,     // tcp_last_ack
+	TimeWait:         120 * time.Second,    // tcp_time_wait
+	Close:            10 * time.Second,     // tcp_close
+	Unreplied:        30 * time.Second,     // udp, gre
+	Replied:          30 * time.Second,     // udp
+	Query:            30 * time.Second,     // icmp, icmpv6
+	Closed:           10 * time.Second,     // sctp_closed
+	CookieWait:       3 * time.Second,      // sctp_cookie_wait
+	CookieEchoed:     3 * time.Second,      // sctp_cookie_echoed
+	SCTPEstablished:  210 * time.Second,    // sctp_established
+	ShutdownSent:     3 * time.Second,      // sctp_shutdown_sent
+	ShutdownReceived: 3 * time.Second,      // sctp_shutdown_recd
+	ShutdownAckSent:  3 * time.Second,      // sctp_shutdown_ack_sent
+	HeartbeatSent:    30 * time.Second,     // sctp_heartbeat_sent
+	Generic:          600 * time.Second,    // generic
+	retransmitted:    300 * time.Second,    // tcp_max_retrans
+	unacknowledged:   300 * time.Second,    // tcp_unacknowledged
+	stream:           120 * time.Second,    // udp_stream
+	greStream:        180 * time.Second,    // gre_stream
 }

@@ -205,6 +205,17 @@ func empty(n int) []uint32 {
 	return list
 }
 
+// extend makes room for one more in a list that never has more than limit. It
+// doubles the room, but never beyond the limit, as append would.
+func extend[T any](list []T, limit int) []T {
+	if len(list) < cap(list) {
+		return list
+	}
+	longer := make([]T, len(list), max(min(2*cap(list), limit), 16))
+	copy(longer, list)
+	return longer
+}
+
 // find returns the number of a flow that is not expired, or none.
 func (s *shard) find(k *key, chain uint32, anyVLANs bool, now time.Duration) uint32 {
 	for i := s.chains[chain]; i != none; i = s.flows[i].next {
@@ -236,7 +247,7 @@ func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 	i := s.free
 	if i == none {
 		i = uint32(len(s.flows))
-		s.flows = append(s.flows, Flow{})
+		s.flows = append(extend(s.flows, s.limit), Flow{})
 	} else {
 		s.free = s.flows[i].next
 	}

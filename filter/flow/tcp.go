@@ -219,35 +219,60 @@ func (c *tcp) ignore(s *segment, from packet.Side, f *Flow) {
 }
 
 // reset judges a RST. isRefreshed stands for one that may close the connection;
-// skipWindow is set where its number was compared already.
+// skipWindow is set where its numbers need no further comparison.
 //
-// On an open connection hosts take a RST with exactly the number that they
-// expect; one that is in the window they answer with an ACK (RFC 5961 §3.2).
-// So the latter passes, and the connection stays as it is.
+// Hosts take a RST that answers their SYN by its acknowledgement, and on an open
+// connection one with exactly the number that they expect; another one that is
+// in the window they answer with an ACK (RFC 9293 §3.10.7.3, RFC 5961 §3.2). So
+// the latter passes, and the connection stays as it is. Once the hosts are about
+// to close, the numbers that the box knows may be those of a connection before:
+// any RST passes, and it closes a connection on which data may still come only
+// by the exact number.
 func (f *Flow) reset(s *segment, from packet.Side) (r result, skipWindow bool) {
 	c := &f.tcp
 	receiver := &c.ends[from.Other()]
-	if receiver.flags&acked != 0 && c.last.kind != kindSyn {
-		open := f.assured && (f.State == Established || f.State == FinWait || f.State == CloseWait)
-		inRow := c.last.kind == kindAck && c.last.from == from && s.seq == c.last.end
+	known := receiver.flags&acked != 0 && c.last.kind != kindSyn
+	exact := s.seq == receiver.maxAck
+	switch f.State {
+	case SynSent, SynSent2:
+		if from != f.Origin && (s.flags&flagAck == 0 || s.ack != receiver.end) {
+			return f.challenge(s, from), false
+		}
+	case LastAck, TimeWait, Close:
+		return isRefreshed, true
+	case FinWait, CloseWait:
+		if known && !exact && s.seq != c.ends[from].end {
+			return isKnown, false
+		}
+		return isRefreshed, true
+	}
+	if known {
+		open := f.assured && f.State == Established
 		switch {
 		case s.seq == 0 && !open:
 			return isRefreshed, false
-		case after(receiver.maxAck, s.seq):
+		case before(s.seq, receiver.maxAck):
 			return isInvalid, false
-		case open && s.seq != receiver.maxAck && !inRow:
-			trial := *c
-			if trial.inWindow(s, from, from != f.Origin, f.State) == outOfWindow {
-				return isInvalid, false
-			}
-			return isKnown, false
+		case open && !exact && !(c.last.kind == kindAck && c.last.from == from && s.seq == c.last.end):
+			return f.challenge(s, from), false
 		default:
 			return isRefreshed, false
 		}
 	}
-	answersIgnored := (f.replied && c.last.kind == kindSyn || !f.assured && c.last.kind == kindAck) && s.ack == c.last.end
+	answersIgnored := (f.replied && c.last.kind == kindSyn || !f.assured && c.last.kind == kindAck) &&
+		s.ack == c.last.end && (from == f.Origin || s.flags&flagAck != 0)
 	answersChallenge := f.State == SynSent && c.last.kind == kindAck && c.last.from != f.Origin && s.seq == c.last.ack
 	return isRefreshed, answersIgnored || answersChallenge
+}
+
+// challenge judges a RST that its receiver would not close the connection for.
+func (f *Flow) challenge(s *segment, from packet.Side) result {
+	trial := f.tcp
+	if trial.inWindow(s, from, from != f.Origin, f.State) == outOfWindow {
+		return isInvalid
+	}
+	f.tcp.last.kind, f.tcp.last.from = kindRst, from
+	return isKnown
 }
 
 // lowerTimeout shortens the life of a connection whose ends disagree with the

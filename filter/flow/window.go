@@ -27,6 +27,7 @@ func (c *tcp) inWindow(s *segment, from packet.Side, reply bool, state State) fi
 	if receiver.flags&sackPermitted != 0 && len(s.options) > 0 {
 		sack = s.highestAck()
 	}
+	known := [...]end{*sender, *receiver}
 	isSyn := s.flags&flagSyn != 0
 	switch {
 	case isSyn && (sender.maxWin == 0 || after(behind, sender.end) && (state == SynSent || state == SynRecv)):
@@ -46,6 +47,10 @@ func (c *tcp) inWindow(s *segment, from packet.Side, reply bool, state State) fi
 	if f := c.fits(s, sender, receiver, seq, behind, sack); f != current {
 		if sender.flags&liberal != 0 {
 			return current
+		}
+		if f == outOfWindow && reply && known[0].maxWin == 0 {
+			// It must not stand in for the first segment of the other side.
+			*sender, *receiver = known[0], known[1]
 		}
 		return f
 	}
@@ -74,21 +79,21 @@ func (e *end) join(s *segment, receiver *end, sack uint32) {
 	switch {
 	case receiver.maxWin == 0:
 		receiver.end, receiver.maxEnd = sack, sack
-	case s.kind == kindAck && sack == receiver.end+1: // it answers a keep-alive probe (RFC 9293 §3.8.4)
+	case sack == receiver.end+1: // it answers a keep-alive probe (RFC 9293 §3.8.4)
 		receiver.end++
 	}
 }
 
 // fits makes the four comparisons.
 func (c *tcp) fits(s *segment, sender, receiver *end, seq, behind, sack uint32) fit {
-	if receiver.flags&lengthUnknown != 0 && after(sack, receiver.end) && !after(sack, receiver.end+maxBody) {
+	if receiver.flags&lengthUnknown != 0 && after(sack, receiver.end) && before(sack, receiver.end+maxBody+1) {
 		receiver.end = sack
 	}
-	notSent := after(sack, receiver.end)
+	notSent := !before(sack, receiver.end+1)
 	late := !after(sack, receiver.end-max(sender.maxWin, minAckWindow)-1)
 	windowKnown := receiver.maxWin != 0
 	inReceiveWindow := after(behind, sender.end-receiver.maxWin-1)
-	if after(seq, sender.maxEnd) {
+	if !before(seq, sender.maxEnd+1) {
 		// Some hosts send a little more than they may. The next acknowledgement
 		// tells whether the receiver took it.
 		if windowKnown && inReceiveWindow && behind-sender.maxEnd+1 <= receiver.maxWin && !notSent && !late {
