@@ -97,6 +97,16 @@ func TestOrderInVLANs(t *testing.T) {
 	}
 }
 
+// TestOrderInSidecar is [TestOrder] in a pod, whose own IP layer sends by the
+// inside's TAP.
+func TestOrderInSidecar(t *testing.T) {
+	p := routedPod(t)
+	b := p.startSidecar(t, strings.ReplaceAll(sidecarRules, "tap =", "queues = 4\ntap ="), t.TempDir())
+	p.workload.NIC, p.peer.NIC = "fw-in", "cali0"
+	inOrder(t, p.workload, p.peer, 100*time.Microsecond)
+	b.end(t)
+}
+
 // TestOrderOfReusedIdentification sends IPv6 datagrams of one source under one
 // identification, each once the one before is complete: they do not leave one
 // among the other, or a receiver could mix them. Fragments behind the first may
