@@ -13,6 +13,10 @@
 // virtio-net headers, whose frames leave on NAPI threads of the kernel's where
 // it lets us have them.
 //
+// Each queue keeps the order of its frames, and so does each lane. All frames
+// between two IP addresses come by one queue: an eBPF program on the TAP sees to
+// that, or the TAP has one queue only.
+//
 // With offload, frames carry what was left for the NIC to do, and one may
 // stand for many packets; see [Offload].
 //
