@@ -27,9 +27,6 @@ const (
 	MaxAddresses = maxAddresses
 )
 
-// ReadWithin is ReadFile with another patience.
-var ReadWithin = readWithin
-
 // DecodePieces decodes a text as Parse does, and puts the pieces together.
 // It reports whether the text keeps to the bounds.
 func DecodePieces(text string) (values map[string]any, mistake *Mistake, within bool) {

@@ -20,16 +20,19 @@ const readPatience = 10 * time.Second
 // thread.
 var reads = make(chan struct{}, 16)
 
+// Reader returns the text of a file of at most so many bytes, within a time.
+type Reader func(name string, most int64, within time.Duration) (string, error)
+
 // ReadFile returns the text of a regular file of at most so many bytes. It
 // refuses what has no end or never begins: devices, pipes, and the files that
 // the kernel makes up, as in /proc. The error names the file, and wraps what the
 // system said.
 func ReadFile(name string, most int64) (string, error) {
-	return readWithin(name, most, readPatience)
+	return ReadWithin(name, most, readPatience)
 }
 
-// readWithin reads a file, or gives up.
-func readWithin(name string, most int64, patience time.Duration) (string, error) {
+// ReadWithin is a [Reader] that does as [ReadFile].
+func ReadWithin(name string, most int64, patience time.Duration) (string, error) {
 	late := time.After(patience)
 	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), patience)
 	select {
@@ -139,14 +142,15 @@ func unreadable(name string, err error) error {
 // reading is what may still be read of the files that a configuration names,
 // all together.
 type reading struct {
+	by    Reader
 	until time.Time
 	files int
 	bytes int64
 }
 
 // newReading returns what may be read of the files of a configuration.
-func newReading() reading {
-	return reading{until: time.Now().Add(readPatience), files: maxSetFiles, bytes: maxSetBytes}
+func newReading(by Reader) reading {
+	return reading{by: by, until: time.Now().Add(readPatience), files: maxSetFiles, bytes: maxSetBytes}
 }
 
 // read returns the text of the next file.
@@ -154,7 +158,7 @@ func (r *reading) read(name string) (string, error) {
 	if r.files--; r.files < 0 {
 		return "", fmt.Errorf("%s: more than %d sets with files; want at most that many", quote(name), maxSetFiles)
 	}
-	text, err := readWithin(name, r.bytes, time.Until(r.until))
+	text, err := r.by(name, r.bytes, time.Until(r.until))
 	r.bytes -= int64(len(text))
 	if too := (*sizeError)(nil); errors.As(err, &too) && r.bytes < maxSetBytes {
 		err = fmt.Errorf("%w, as the files of all sets have at most %d together", err, maxSetBytes)

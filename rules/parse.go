@@ -8,20 +8,24 @@ import (
 
 // Load reads a configuration file, as [ReadFile] does. The error is [*Errors]
 // if the file could be read.
-func Load(path string) (*Config, error) {
-	text, err := ReadFile(path, maxText)
+func Load(path string) (*Config, error) { return LoadBy(path, ReadWithin) }
+
+// LoadBy is [Load] with another way to read the configuration and the files of
+// its sets.
+func LoadBy(path string, read Reader) (*Config, error) {
+	text, err := read(path, maxText, readPatience)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return parse(path, text)
+	return parse(path, text, read)
 }
 
 // Parse reads the text of a configuration; name is the file's, for messages.
 // The error is [*Errors].
-func Parse(name string, text []byte) (*Config, error) { return parse(name, string(text)) }
+func Parse(name string, text []byte) (*Config, error) { return parse(name, string(text), ReadWithin) }
 
-func parse(name, text string) (*Config, error) {
-	r := &report{file: name, reading: newReading()}
+func parse(name, text string, read Reader) (*Config, error) {
+	r := &report{file: name, reading: newReading(read)}
 	c := r.parse(text)
 	if err := r.err(); err != nil {
 		return nil, err

@@ -22,7 +22,7 @@ one a line, as FILE:LINE: what is wrong, and what would be right.`,
 		if err != nil {
 			return err
 		}
-		if _, err := statusToken(*path, config); err != nil {
+		if _, err := statusToken(*path, config, rules.ReadWithin); err != nil {
 			return err
 		}
 		for _, note := range append(config.Notes, config.Shadows()...) {
@@ -38,8 +38,7 @@ one a line, as FILE:LINE: what is wrong, and what would be right.`,
 func loadConfig(c *cobra.Command, path string) (*rules.Config, error) {
 	config, err := rules.Load(path)
 	if err != nil {
-		fmt.Fprintln(c.ErrOrStderr(), err)
-		return nil, &reportedError{exitUsage}
+		return nil, printed(c, err)
 	}
 	return config, nil
 }

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -68,17 +67,14 @@ type operator struct {
 }
 
 // newOperator returns an operator of a box that has yet to be made.
-func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator, error) {
-	token, err := statusToken(path, config)
-	if err != nil {
-		return nil, err
-	}
+func newOperator(stderr io.Writer, path string, s *startup) *operator {
+	config := s.config
 	stderr = events.NewWriter(stderr, logPatience)
 	level := new(slog.LevelVar)
 	level.Set(config.Log.Level)
 	handler := events.NewHandler(stderr, config.Log.Format, level)
 	o := &operator{
-		config: config, stderr: stderr, level: level, log: slog.New(handler), token: token,
+		config: config, stderr: stderr, level: level, log: slog.New(handler), token: s.token,
 		events: events.NewRecorder(handler, config.Log.Drops), started: time.Now(), hush: func() {},
 	}
 	debug.SetTraceback("crash") // a panic ends by a signal: exit code 2 is a wrong configuration's
@@ -87,8 +83,12 @@ func newOperator(stderr io.Writer, path string, config *rules.Config) (*operator
 	signal.Notify(o.tells, syscall.SIGUSR1)
 	signal.Notify(o.reloads, syscall.SIGHUP)
 	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads any more
-	o.reloader = &reloader{path: path, log: o.log, config: config, since: o.started, apply: o.apply}
-	return o, nil
+	o.reloader = &reloader{path: path, log: o.log, since: o.started, apply: o.apply, texts: s.texts, keeper: s.keeper, config: config}
+	if s.broken != nil {
+		s.warn(path, o.log)
+		o.reloader.lastGood, o.reloader.mistake = true, firstLine(s.broken)
+	}
+	return o
 }
 
 // apply puts what may change of a configuration in force.
@@ -97,38 +97,6 @@ func (o *operator) apply(next *rules.Config) {
 	limitMemory(o.box, o.config.Fragments.Memory)
 	o.level.Set(next.Log.Level)
 	o.events.SetDrops(next.Log.Drops)
-}
-
-// statusToken reads the token that a configuration names, whose file is at path.
-func statusToken(path string, config *rules.Config) (string, error) {
-	token, err := readToken(config.Status.TokenFile)
-	if err != nil {
-		return "", &usageError{fmt.Errorf("%s: status.token_file: %w", path, err)}
-	}
-	return token, nil
-}
-
-// minToken is the least length of a token in bytes: what nobody guesses.
-const minToken = 16
-
-// maxToken is how many bytes its file has at most.
-const maxToken = 4096
-
-// readToken reads the token that clients of the status server have to show; ""
-// where there is no file.
-func readToken(path string) (string, error) {
-	if path == "" {
-		return "", nil
-	}
-	text, err := rules.ReadFile(path, maxToken)
-	if err != nil {
-		return "", err
-	}
-	token := strings.TrimSpace(text)
-	if len(token) < minToken {
-		return "", fmt.Errorf("%q holds %d bytes; want a token of at least %d", path, len(token), minToken)
-	}
-	return token, nil
 }
 
 // begin starts all that answers for a box, until ctx is done.
@@ -156,6 +124,9 @@ func (o *operator) confine(plan confine.Plan) {
 	if o.controls.socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
 	}
+	if keeper := o.reloader.keeper; keeper != nil && keeper.store != nil {
+		plan.Keep = append(plan.Keep, keeper.dir)
+	}
 	for _, file := range o.reloader.files() {
 		plan.Read = append(plan.Read, filepath.Dir(file))
 		if target, err := filepath.EvalSymlinks(file); err == nil {
@@ -177,6 +148,7 @@ func (o *operator) ready(about ...any) {
 	o.flows.Store(true)
 	o.loud().Info("ready", append(about, "status", o.served, "socket", o.control)...)
 	o.notify.tell(daemon.SdNotifyReady)
+	o.helpers.Go(o.reloader.keepFirst)
 }
 
 // loud is the log without its level, for what was asked for.
@@ -262,6 +234,7 @@ func (o *operator) openStatus(ctx context.Context) {
 func (o *operator) watchConfig(ctx context.Context) {
 	w, err := newWatcher(o.reloader.files)
 	if err == nil {
+		w.broken = o.reloader.policy().LastGood
 		err = w.follow()
 	}
 	if err != nil {

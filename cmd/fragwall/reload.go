@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/lastgood"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
@@ -66,9 +67,11 @@ func printableLines(text string) string {
 
 // reloader reads the configuration of a running box again.
 type reloader struct {
-	path  string
-	apply func(*rules.Config)
-	log   *slog.Logger
+	path   string
+	apply  func(*rules.Config)
+	log    *slog.Logger
+	texts  *lastgood.Copy // of the configuration at the start, to be kept once; nil where none is
+	keeper *keeper
 
 	reloading sync.Mutex // held while one reads, for which nobody else waits
 	mu        sync.Mutex
@@ -77,6 +80,8 @@ type reloader struct {
 	since    time.Time
 	reloads  int
 	failures int
+	lastGood bool   // what runs was kept by an earlier instance: the file was broken
+	mistake  string // the first of the last load that failed; "" where none has since
 }
 
 // policy says how the policy in force got there.
@@ -84,7 +89,10 @@ func (r *reloader) policy() status.Policy {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.config.Policy
-	return status.Policy{Generation: r.generation(), Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful}
+	return status.Policy{
+		Generation: r.generation(), Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful,
+		LastGood: r.lastGood, Kept: r.keeper.kept(), Mistake: r.mistake,
+	}
 }
 
 // generation is the number of the policy in force: 1 at the start, one more with
@@ -120,7 +128,7 @@ func (r *reloader) file() outcome {
 func (r *reloader) reload() outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
-	next, err := rules.Load(r.path)
+	next, texts, err := r.keeper.load(r.path)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w\n%s: a running box reads only beneath the directories that held its files at the start, and only what its user may without capabilities; put the file there, or restart it", err, r.path)
 	}
@@ -135,6 +143,7 @@ func (r *reloader) reload() outcome {
 		}
 		r.mu.Lock()
 		r.failures++
+		r.mistake = firstLine(err)
 		r.mu.Unlock()
 		return outcome{Code: exitUsage, Text: err.Error()}
 	}
@@ -143,8 +152,32 @@ func (r *reloader) reload() outcome {
 	r.mu.Lock()
 	r.config, r.since = next, time.Now()
 	r.reloads++
+	r.lastGood, r.mistake = false, ""
 	generation := r.generation()
 	r.mu.Unlock()
 	r.log.Info("reloaded", "generation", generation, "changes", changes.String(), "policy", next.Summary())
+	r.keep(texts)
 	return outcome{Text: fmt.Sprintf("reloaded %s: %s\ngeneration %d: %s", r.path, next.Summary(), generation, changes)}
+}
+
+// keepFirst keeps the configuration that the instance started with, unless that
+// is the kept one or there was a reload since.
+func (r *reloader) keepFirst() {
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	if r.reloads == 0 && !r.lastGood {
+		r.keep(r.texts)
+	}
+}
+
+// keep keeps the texts of the configuration in force. reloading has to be held.
+func (r *reloader) keep(texts *lastgood.Copy) {
+	r.keeper.save(texts, r.log)
+	r.texts = nil
+}
+
+// firstLine returns the first of the mistakes in an error.
+func firstLine(err error) string {
+	line, _, _ := strings.Cut(err.Error(), "\n")
+	return line
 }

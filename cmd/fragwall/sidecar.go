@@ -68,10 +68,11 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		o, err := newOperator(c.ErrOrStderr(), *path, &loaded)
+		token, err := statusToken(*path, config, rules.ReadWithin)
 		if err != nil {
 			return err
 		}
+		o := newOperator(c.ErrOrStderr(), *path, &startup{config: &loaded, token: token})
 		s := &sidecar{operator: o, config: config, store: store, controls: k, changed: make(chan struct{}, 1)}
 		return s.run(ctx)
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/rules"
 )
 
 const (
@@ -83,7 +84,7 @@ func (f *statusFlags) asker() (asker, error) {
 		path, err := chooseSocket(f.socket, f.config)
 		return func(context.Context) (*status.Report, []byte, error) { return socketStatus(path) }, err
 	}
-	token, err := readToken(f.tokenFile)
+	token, err := readToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {
 		return nil, &usageError{fmt.Errorf("--token-file: %w", err)}
 	}

@@ -23,6 +23,9 @@ func writeStatus(to io.Writer, r, before *status.Report) {
 	if r.Policy.Failures > 0 {
 		fmt.Fprintf(to, ", reloads that failed: %d", r.Policy.Failures)
 	}
+	if r.Policy.Mistake != "" {
+		fmt.Fprintf(to, "\nthe configuration file is broken: %s", printable(r.Policy.Mistake))
+	}
 	fmt.Fprint(to, "\n\n")
 	t := newStatusTable(to, sideNames)
 	t.rates = before != nil
@@ -55,6 +58,9 @@ func stateOf(r *status.Report) string {
 	state := "not ready"
 	if r.Ready {
 		state = "ready"
+	}
+	if r.Policy.LastGood {
+		state += ", with the last good configuration"
 	}
 	for side := range packet.Side(packet.Sides) {
 		if joined := r.Sides[side.String()].Joined; joined != nil && !*joined {

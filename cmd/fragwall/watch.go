@@ -29,6 +29,7 @@ const latestDelay = time.Second
 type watcher struct {
 	files   func() []string // the configuration, and those that its sets were read from
 	known   string          // their state when they were loaded
+	broken  bool            // they could not be loaded as they are
 	watcher *fsnotify.Watcher
 }
 
@@ -108,6 +109,8 @@ func (w *watcher) run(ctx context.Context, log *slog.Logger, load func() bool) {
 				w.known = state
 				loaded = load()
 				_ = w.follow() // a set may be new, and elsewhere
+			} else if w.broken {
+				loaded, w.broken = false, false
 			}
 		case <-ctx.Done():
 			return

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Reader returns the text of a file of at most so many bytes.
-type Reader = func(name string, most int64) (string, error)
+// Reader returns the text of a file of at most so many bytes, within a time.
+type Reader = func(name string, most int64, within time.Duration) (string, error)
 
 // Copy is the texts of a configuration and of the files that it names.
 type Copy struct {
@@ -30,40 +30,35 @@ func NewCopy(config string) (*Copy, error) {
 
 // Record returns a reader that keeps what read returns.
 func (c *Copy) Record(read Reader) Reader {
-	return func(name string, most int64) (string, error) {
-		path, err := filepath.Abs(name)
-		if err != nil {
-			return "", fmt.Errorf("%s: %w", name, err)
-		}
-		text, err := read(name, most)
+	return func(name string, most int64, within time.Duration) (string, error) {
+		text, err := read(name, most, within)
 		if err == nil {
-			c.add(path, text)
+			err = c.Add(name, text)
 		}
 		return text, err
 	}
 }
 
-// add adds a file, or another text of one.
-func (c *Copy) add(path, text string) {
+// Add adds a file, or another text of one.
+func (c *Copy) Add(name, text string) error {
+	path, err := filepath.Abs(name)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
 	if _, known := c.texts[path]; !known {
 		c.names = append(c.names, path)
 	}
 	c.texts[path] = text
-}
-
-// Adopt takes a file from another copy, where this one has none of its name.
-func (c *Copy) Adopt(from *Copy, name string) {
-	path, err := filepath.Abs(name)
-	text, there := from.texts[path]
-	if _, known := c.texts[path]; err == nil && there && !known {
-		c.add(path, text)
-	}
+	return nil
 }
 
 // Read is a [Reader] of the copy.
-func (c *Copy) Read(name string, most int64) (string, error) {
-	text, known := c.texts[name]
+func (c *Copy) Read(name string, most int64, _ time.Duration) (string, error) {
+	path, err := filepath.Abs(name)
+	text, known := c.texts[path]
 	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", name, err)
 	case !known:
 		return "", fmt.Errorf("%q: %w among what was kept", name, fs.ErrNotExist)
 	case int64(len(text)) > most:

@@ -213,7 +213,9 @@ func (c *Copy) read(from io.Reader) error {
 			sums = string(text)
 			break
 		}
-		c.add(header.Name, string(text))
+		if err := c.Add(header.Name, string(text)); err != nil {
+			return err
+		}
 	}
 	if sums == "" || sums != c.sums() {
 		return errors.New("damaged: no sum of all files at its end that is right")

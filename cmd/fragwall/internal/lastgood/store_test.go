@@ -24,14 +24,14 @@ func newCopy(t *testing.T, config, text string) *Copy {
 	t.Helper()
 	c, err := NewCopy(config)
 	must(t, err)
-	read := c.Record(func(name string, _ int64) (string, error) {
+	read := c.Record(func(name string, _ int64, _ time.Duration) (string, error) {
 		if strings.Contains(name, "missing") {
 			return "", fs.ErrNotExist
 		}
 		return text + name, nil
 	})
 	for _, name := range []string{config, "/sets/blocked.txt", "/sets/missing.txt"} {
-		_, _ = read(name, 100)
+		_, _ = read(name, 100, 0)
 	}
 	return c
 }
@@ -52,21 +52,21 @@ func TestKept(t *testing.T) {
 	if _, err := s.Load("/etc/a.toml"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("before anything was kept: %v", err)
 	}
-	for _, c := range []*Copy{newCopy(t, "/etc/a.toml", "old "), newCopy(t, "/other/a.toml", "other "), newCopy(t, "/etc/a.toml", "new ")} {
+	for _, c := range []*Copy{newCopy(t, "/etc/a.toml", "old, and much longer "), newCopy(t, "/other/a.toml", "other "), newCopy(t, "/etc/a.toml", "new ")} {
 		must(t, s.Save(c, time.Unix(1_700_000_000, 5)))
 	}
 	for config, text := range map[string]string{"/etc/a.toml": "new ", "/other/a.toml": "other "} {
 		c, err := open(t, dir).Load(config)
 		must(t, err)
 		for _, name := range []string{config, "/sets/blocked.txt"} {
-			if got, err := c.Read(name, 100); err != nil || got != text+name {
+			if got, err := c.Read(name, 100, 0); err != nil || got != text+name {
 				t.Errorf("%s: %q, %v", name, got, err)
 			}
 		}
-		if _, err := c.Read("/sets/missing.txt", 100); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := c.Read("/sets/missing.txt", 100, 0); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("of what was missing: %v", err)
 		}
-		if _, err := c.Read(config, 3); err == nil || !strings.Contains(err.Error(), "want at most 3") {
+		if _, err := c.Read(config, 3, 0); err == nil || !strings.Contains(err.Error(), "want at most 3") {
 			t.Errorf("%v", err)
 		}
 		if !c.Kept.Equal(time.Unix(1_700_000_000, 0)) {
@@ -85,20 +85,6 @@ func TestKept(t *testing.T) {
 	}
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v", info.Mode(), err)
-	}
-}
-
-// TestAdopt takes over a file that was not read again.
-func TestAdopt(t *testing.T) {
-	before, after := newCopy(t, "/etc/a.toml", "old "), newCopy(t, "/etc/a.toml", "new ")
-	before.add("/etc/token", "secret")
-	after.Adopt(before, "/etc/token")
-	after.Adopt(before, "/sets/blocked.txt")
-	if got, err := after.Read("/etc/token", 100); got != "secret" || err != nil {
-		t.Errorf("%q, %v", got, err)
-	}
-	if got, err := after.Read("/sets/blocked.txt", 100); got != "new /sets/blocked.txt" || err != nil {
-		t.Errorf("%q, %v", got, err)
 	}
 }
 
@@ -155,7 +141,7 @@ func TestSaveFails(t *testing.T) {
 	}
 	c, err := s.Load("/etc/a.toml")
 	must(t, err)
-	if text, _ := c.Read("/etc/a.toml", 100); text != "old /etc/a.toml" {
+	if text, _ := c.Read("/etc/a.toml", 100, 0); text != "old /etc/a.toml" {
 		t.Errorf("%q", text)
 	}
 }

@@ -46,6 +46,7 @@ var (
 
 	generation  = describe("policy_generation", "Which policy is in force: 1 at the start, one more with each reload.")
 	policySince = describe("policy_time_seconds", "When the policy in force was loaded, since the Unix epoch.")
+	lastGood    = describe("policy_last_good", "Whether an earlier instance kept the policy in force, since the configuration file was broken at the start.")
 	reloads     = describe("reloads_total", "Reloads, by whether they succeeded.", "state")
 	eventCount  = describe("events_total", "Events of dropped frames and of rules with log, told or suppressed.", "state")
 )
@@ -86,6 +87,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	p := c.Policy()
 	m.gauge(generation, float64(p.Generation))
 	m.gauge(policySince, unix(p.Since))
+	m.gauge(lastGood, truth(p.LastGood))
 	m.counter(reloads, uint64(p.Generation-1), "success")
 	m.counter(reloads, uint64(p.Failures), "failure")
 	table := c.Bump.Policy()

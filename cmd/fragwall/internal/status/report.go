@@ -44,6 +44,15 @@ type Policy struct {
 	Failures   int       `json:"failed_reloads"`
 	Default    string    `json:"default"`
 	Stateful   bool      `json:"stateful"`
+	// LastGood is set where an earlier instance kept what is in force, since the
+	// file was broken at the start.
+	LastGood bool `json:"last_good"`
+	// Kept is when the configuration was kept that a start with a broken file
+	// would find; nil where there is none.
+	Kept *time.Time `json:"kept,omitempty"`
+	// Mistake is the first mistake of the file where it could not be loaded the
+	// last time.
+	Mistake string `json:"mistake,omitempty"`
 }
 
 // Report is the answer of /api/status.

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/lastgood"
+	"fragwall/rules"
+)
+
+// startup is what an instance starts with.
+type startup struct {
+	config *rules.Config
+	token  string         // of the status server
+	texts  *lastgood.Copy // to keep once it runs; nil where nothing is kept
+	broken error          // the mistakes of the file, where the kept configuration took its place
+	keeper *keeper        // nil where nothing is kept
+}
+
+// keeper keeps the last configuration that ran, as --last-good says. A nil one
+// keeps nothing.
+type keeper struct {
+	dir   string
+	store *lastgood.Store // nil where the directory can't be used
+	err   error           // why not
+	token string          // of the status server
+	at    atomic.Pointer[time.Time]
+}
+
+// openKeeper returns a keeper in a directory, nil for "". A directory that can't
+// be used is an error only where there is nothing else to start with.
+func openKeeper(dir string) *keeper {
+	if dir == "" {
+		return nil
+	}
+	k := &keeper{dir: dir}
+	k.store, k.err = lastgood.Open(dir)
+	return k
+}
+
+// load reads a configuration, and the texts that it was made of where they are
+// to be kept.
+func (k *keeper) load(path string) (*rules.Config, *lastgood.Copy, error) {
+	if k == nil || k.store == nil {
+		config, err := rules.Load(path)
+		return config, nil, err
+	}
+	texts, err := lastgood.NewCopy(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	config, err := rules.LoadBy(path, texts.Record(rules.ReadWithin))
+	if err == nil {
+		err = k.addToken(texts, config)
+	}
+	return config, texts, err
+}
+
+// addToken adds the token of the status server, once it was read: it stays that
+// of the start.
+func (k *keeper) addToken(texts *lastgood.Copy, config *rules.Config) error {
+	if k == nil || k.token == "" || texts == nil {
+		return nil
+	}
+	return texts.Add(config.Status.TokenFile, k.token)
+}
+
+// start reads the configuration of an instance or, where it is broken, the one
+// that was kept of it. It prints what is wrong where there is neither.
+func (k *keeper) start(c *cobra.Command, path string) (*startup, error) {
+	s := &startup{keeper: k}
+	var err error
+	s.config, s.texts, err = k.load(path)
+	if err == nil {
+		s.token, err = statusToken(path, s.config, rules.ReadWithin)
+	}
+	if k == nil && err != nil {
+		return nil, printed(c, err)
+	}
+	if err == nil {
+		return s, k.begin(s)
+	}
+	kept, failed := k.restore(path)
+	if failed != nil {
+		_ = printed(c, err)
+		return nil, printed(c, fmt.Errorf("%s: there is no configuration to start with instead: %w", path, failed))
+	}
+	kept.broken = err
+	return kept, nil
+}
+
+// begin takes note of what an instance starts with.
+func (k *keeper) begin(s *startup) error {
+	if k == nil {
+		return nil
+	}
+	k.token = s.token
+	return k.addToken(s.texts, s.config)
+}
+
+// restore returns the configuration that was kept of the one at path.
+func (k *keeper) restore(path string) (*startup, error) {
+	if k.store == nil {
+		return nil, k.err
+	}
+	kept, err := k.store.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q has none of it", k.dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s := &startup{keeper: k}
+	if s.config, err = rules.LoadBy(path, kept.Read); err == nil {
+		s.token, err = statusToken(path, s.config, kept.Read)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("what %q has of it is broken, too: %w", k.dir, err)
+	}
+	k.at.Store(&kept.Kept)
+	return s, k.begin(s)
+}
+
+// save keeps the texts of the configuration that runs.
+func (k *keeper) save(texts *lastgood.Copy, log *slog.Logger) {
+	if k == nil {
+		return
+	}
+	err := k.err
+	if err == nil {
+		now := time.Now()
+		if err = k.store.Save(texts, now); err == nil {
+			k.at.Store(&now)
+			return
+		}
+	}
+	log.Error("the configuration that runs is not kept: a start with a broken file would find an older one, or none", "directory", k.dir, "error", err)
+}
+
+// kept returns when the configuration was kept that a start with a broken file
+// would find; nil where there is none.
+func (k *keeper) kept() *time.Time {
+	if k == nil {
+		return nil
+	}
+	return k.at.Load()
+}
+
+// warn says that the kept configuration runs in place of the file, and why.
+func (s *startup) warn(path string, log *slog.Logger) {
+	for line := range strings.SplitSeq(s.broken.Error(), "\n") {
+		log.Error("started with the last good configuration: the file is broken", "file", path, "kept", *s.keeper.kept(), "mistake", line)
+	}
+}
+
+// printed prints the mistakes of a configuration, and returns what is left to
+// say of them: the exit code.
+func printed(c *cobra.Command, err error) error {
+	if usage := (*usageError)(nil); errors.As(err, &usage) {
+		return err
+	}
+	fmt.Fprintln(c.ErrOrStderr(), err)
+	return &reportedError{exitUsage}
+}
