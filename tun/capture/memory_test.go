@@ -95,3 +95,23 @@ func FuzzReader(f *testing.F) {
 		t.Fatal("more frames than bytes")
 	})
 }
+
+// TestReadAllocates reads frame after frame without allocating.
+func TestReadAllocates(t *testing.T) {
+	for name, data := range map[string][]byte{
+		"pcap":   pcapFile(binary.LittleEndian, magicMicroseconds, 1, slices.Repeat([]Frame{frame(1)}, 200)...),
+		"pcapng": append(section(1), bytes.Repeat(flagged(frame(1), 1), 200)...),
+	} {
+		r, err := NewReader(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := testing.AllocsPerRun(100, func() {
+			if _, err := r.Read(); err != nil {
+				t.Fatal(err)
+			}
+		}); n > 0 {
+			t.Errorf("%s: %v allocations a frame", name, n)
+		}
+	}
+}

@@ -16,10 +16,11 @@ import (
 type pcapng struct {
 	file    *bufio.Reader
 	order   binary.ByteOrder
-	section []iface   // the interfaces of the section
-	seen    int       // the most interfaces of any section
-	latest  time.Time // of a frame
-	body    []byte    // of a block
+	section []iface             // the interfaces of the section
+	seen    int                 // the most interfaces of any section
+	latest  time.Time           // of a frame
+	head    [blockHead + 4]byte // of a block, and a section's byte order
+	body    []byte              // of a block
 }
 
 // iface is what an interface description block says.
@@ -91,7 +92,7 @@ func (p *pcapng) next(wanted func(int) bool) (Frame, error) {
 
 // block reads a block. Its body is nil for a type of blocks that is skipped.
 func (p *pcapng) block() (kind uint32, body []byte, err error) {
-	var head [blockHead + 4]byte
+	head := &p.head
 	if _, err := io.ReadFull(p.file, head[:blockHead]); err != nil {
 		return 0, nil, err
 	}

@@ -72,7 +72,8 @@ type source interface {
 // Reader reads the frames of a capture.
 type Reader struct {
 	source      source
-	only        []int // interfaces to read; nil stands for all
+	only        []int                // interfaces to read; nil stands for all
+	isWanted    func(iface int) bool // wanted, made a value once
 	nanoseconds bool
 
 	frames  uint64 // read so far, others included
@@ -89,6 +90,7 @@ func NewReader(r io.Reader, interfaces ...int) (*Reader, error) {
 		return nil, err
 	}
 	n := &Reader{only: interfaces}
+	n.isWanted = n.wanted
 	switch magic {
 	case magicPcapng:
 		n.source, n.nanoseconds = newPcapng(buffer), true
@@ -191,7 +193,7 @@ func (r *Reader) Read() (Frame, error) {
 		return f, nil
 	}
 	for {
-		f, err := r.source.next(r.wanted)
+		f, err := r.source.next(r.isWanted)
 		if errors.Is(err, io.EOF) {
 			return Frame{}, io.EOF
 		}
