@@ -183,8 +183,11 @@ func (t *Table) Count(i int) Count {
 // rule in front of it.
 const shadowTries = 64
 
-// ShadowOf returns the rule in front of rule number i that matches all that it
-// matches, so that it never decides; nil if there is none.
+// ShadowOf returns a rule in front of rule number i that matches all that it
+// matches, nil if there is none: one without a limit, so that rule i never
+// decides, or else one with a limit, so that it decides only beyond that. Two
+// rules of different actions that match the same are none: that is how a limit
+// is written whose rest is to be dropped, say.
 func (t *Table) ShadowOf(i int) *Rule {
 	var k key
 	for d, runs := range t.tree.sets[i] {
@@ -193,18 +196,25 @@ func (t *Table) ShadowOf(i int) *Rule {
 		}
 		k[d] = runs[0].Lo
 	}
+	rules := t.policy.Rules
+	var limited *Rule
 	from := uint32(0)
 	for range shadowTries {
-		rule := t.tree.find(&k, from)
-		if int(rule) >= i {
-			return nil
+		found := t.tree.find(&k, from)
+		if int(found) >= i {
+			break
 		}
-		if t.buckets[rule] == nil && t.covers(int(rule), i) {
-			return &t.policy.Rules[rule]
+		rule := &rules[found]
+		switch {
+		case !t.covers(int(found), i):
+		case t.buckets[found] == nil:
+			return rule
+		case limited == nil && (rule.Action == rules[i].Action || !t.covers(i, int(found))):
+			limited = rule
 		}
-		from = rule + 1
+		from = found + 1
 	}
-	return nil
+	return limited
 }
 
 // covers reports whether rule a matches all that rule b does.

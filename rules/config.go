@@ -33,21 +33,6 @@ func (c *Config) Summary() string {
 	return fmt.Sprintf("%d %s, fragments %s, default %s", len(c.Policy.Rules), noun, c.Fragments.Mode, c.Policy.Default)
 }
 
-// Shadows returns a note for each rule that never decides, since one in front
-// of it matches all that it would.
-func (c *Config) Shadows() []Note {
-	table := filter.Compile(c.Policy, nil)
-	var notes []Note
-	for i := range c.Policy.Rules {
-		if by := table.ShadowOf(i); by != nil {
-			r := &c.Policy.Rules[i]
-			notes = append(notes, Note{File: c.File, Line: r.Line, Text: fmt.Sprintf(
-				"rule %q never decides: rule %q at line %d matches all that it would", r.Name, by.Name, by.Line)})
-		}
-	}
-	return notes
-}
-
 // Fixed returns the keys in which two configurations differ and which do not
 // change while the box runs: those of the devices, of the table of fragments,
 // and of what was opened at the start.

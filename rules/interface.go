@@ -109,6 +109,14 @@ func checkDevice(name string) error {
 	return nil
 }
 
+// noteMTUs remarks on sides whose MTUs the file has differ.
+func noteMTUs(inside, outside side) {
+	own, other := outside.field("mtu"), inside.field("mtu")
+	if own.set() && other.set() && inside.MTU != outside.MTU {
+		own.note("%d, while inside.mtu is %d at line %d: what is larger than the smaller of them can't leave by that side", outside.MTU, inside.MTU, other.place.line)
+	}
+}
+
 // side is an interface and the table that it was read from.
 type side struct {
 	table

@@ -71,6 +71,7 @@ func config(root table, o *outline) *Config {
 	inside := root.side(packet.Inside, "fw-in")
 	outside := root.side(packet.Outside, "fw-out")
 	checkDevices(inside, outside)
+	noteMTUs(inside, outside)
 	exit := Exit(root.field("on_exit").choice(string(ExitBlock), exits))
 	if exit == ExitBypass && (inside.NIC == "" || outside.NIC == "") {
 		root.field("on_exit").note("\"bypass\" joins the two nics, and there are none; it acts with a nic in [inside] and [outside]")

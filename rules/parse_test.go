@@ -237,7 +237,7 @@ func TestShadows(t *testing.T) {
 		`dst = "10.1.0.0/16"`, // r1, by r0
 		"dst = [\"10.2.0.1\", \"11.0.0.1\"]",
 		"limit = \"1/s\"\nsrc = \"192.0.2.0/24\"",
-		`src = "192.0.2.1"`, // r4: r3 matches only up to its rate
+		`src = "192.0.2.1"`, // r4, by r3 up to its rate
 		"protocol = \"udp\"\ndst_port = \"1-100\"",
 		"protocol = \"udp\"\ndst_port = \"50-101\"",
 		"protocol = \"udp\"\ndst_port = \"50-60\"\nvlan = 5", // r7, by r5
@@ -247,11 +247,12 @@ func TestShadows(t *testing.T) {
 		text += fmt.Sprintf("[[rule]]\nname = \"r%d\"\naction = \"drop\"\n%s\n", i, fields)
 	}
 	var got []string
-	for _, n := range parse(t, text).Shadows() {
+	for _, n := range parse(t, text).Remarks() {
 		got = append(got, n.Text)
 	}
 	want := []string{
 		`rule "r1" never decides: rule "r0" at line 5 matches all that it would`,
+		`rule "r4" decides only beyond the limit of rule "r3" at line 17, which matches all that it would`,
 		`rule "r7" never decides: rule "r5" at line 27 matches all that it would`,
 		`rule "r9" never decides: rule "r8" at line 41 matches all that it would`,
 	}

@@ -12,8 +12,9 @@ func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check -c FILE",
 		Short: "Validate a configuration file",
-		Long: `Validate a configuration file. Prints a one-line summary, or every mistake,
-one a line, as FILE:LINE: what is wrong, and what would be right.`,
+		Long: `Validate a configuration file. Prints a one-line summary, and notes on what
+can't work; or the mistakes, one a line, as FILE:LINE: what is wrong, and what
+would be right: the first 20 of each file, and how many more there are.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
@@ -25,7 +26,7 @@ one a line, as FILE:LINE: what is wrong, and what would be right.`,
 		if _, err := statusToken(*path, config, rules.ReadWithin); err != nil {
 			return err
 		}
-		for _, note := range append(config.Notes, config.Shadows()...) {
+		for _, note := range append(config.Notes, config.Remarks()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())
