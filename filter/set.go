@@ -93,6 +93,9 @@ func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) [
 		}
 		merged = append(merged, r)
 	}
+	if len(merged) < len(sorted)/2 { // much was joined: let the rest of the memory go
+		return append(make([]Range[T], 0, len(merged)), merged...)
+	}
 	return merged
 }
 

@@ -75,3 +75,17 @@ func TestNilAndEmptySets(t *testing.T) {
 		t.Error("the nil set stands for every address, the empty one for none")
 	}
 }
+
+// TestSetMemory has a set keep no more than it needs of ranges that became one.
+func TestSetMemory(t *testing.T) {
+	ports := make([]filter.Range[uint16], 65536)
+	for i := range ports {
+		ports[i] = filter.Range[uint16]{Lo: uint16(i), Hi: uint16(i)}
+	}
+	if set := filter.NewSet(ports...); len(set) != 1 || cap(set) > 2 {
+		t.Errorf("%d ranges of %d", len(set), cap(set))
+	}
+	if set := filter.NewSet(ports[1:1]...); set == nil || len(set) != 0 {
+		t.Errorf("no ranges are %v", set)
+	}
+}
