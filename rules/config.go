@@ -19,6 +19,7 @@ type Config struct {
 	Log             Log
 	Status          Status
 	OnExit          Exit
+	OnLinkDown      LinkDown
 	Notes           []Note // by line; what a user may want to know of a valid file
 
 	sets map[string]uint64 // digests of the sets, by name
@@ -47,6 +48,9 @@ func (c *Config) Fixed(next *Config) []string {
 	if c.OnExit != next.OnExit {
 		keys = append(keys, "on_exit")
 	}
+	if c.OnLinkDown != next.OnLinkDown {
+		keys = append(keys, "on_link_down")
+	}
 	return keys
 }
 
@@ -69,7 +73,7 @@ type Interface struct {
 	NIC     string `key:"nic"`     // joined to the TAP; "" if nothing is
 	Join    Join   `key:"join"`    // how, if there is a NIC
 	Bridge  string `key:"bridge"`  // that joins them; "" in [JoinRedirect], or if there is no NIC
-	MTU     int    `key:"mtu"`     // of the TAP, in bytes, without the Ethernet header
+	MTU     int    `key:"mtu"`     // of the TAP and the NIC, in bytes, without the Ethernet header; 0: the NIC's own
 	Queues  int    `key:"queues"`  // of the TAP; 0: one a CPU
 	Offload bool   `key:"offload"` // whether the TAP's frames carry virtio-net headers
 }

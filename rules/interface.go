@@ -11,14 +11,16 @@ import (
 const maxName = 15
 
 // The MTUs that a TAP of the kernel's can have (drivers/net/tun.c: from
-// ETH_MIN_MTU to 65,535 less the Ethernet header), the default, and the least
-// that IPv6 works with (RFC 8200 §5).
+// ETH_MIN_MTU to 65,535 less the Ethernet header), and the least that IPv6 works
+// with (RFC 8200 §5).
 const (
-	minMTU      = 68
-	maxMTU      = 65521
-	standardMTU = 1500
-	minMTUIPv6  = 1280
+	minMTU     = 68
+	maxMTU     = 65521
+	minMTUIPv6 = 1280
 )
+
+// StandardMTU is that of a side without a NIC that says nothing else, in bytes.
+const StandardMTU = 1500
 
 // maxQueues is how many queues the kernel gives a TAP (MAX_TAP_QUEUES).
 const maxQueues = 256
@@ -29,7 +31,6 @@ func readInterface(t table, example string) Interface {
 	i := Interface{
 		NIC:     t.field("nic").device("eth1"),
 		Bridge:  t.field("bridge").device(example + "-br"),
-		MTU:     int(t.field("mtu").number(standardMTU, minMTU, maxMTU)),
 		Queues:  int(t.field("queues").number(0, 0, maxQueues)),
 		Offload: t.field("offload").boolean(true),
 	}
@@ -40,8 +41,12 @@ func readInterface(t table, example string) Interface {
 	}
 	t.joinNIC(&i)
 
-	if i.MTU < minMTUIPv6 {
-		t.field("mtu").note("IPv6 needs %d at least", minMTUIPv6)
+	mtu := t.field("mtu")
+	if mtu.set() || i.NIC == "" {
+		i.MTU = int(mtu.number(StandardMTU, minMTU, maxMTU))
+	}
+	if i.MTU != 0 && i.MTU < minMTUIPv6 {
+		mtu.note("IPv6 needs %d at least", minMTUIPv6)
 	}
 	return i
 }

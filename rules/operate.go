@@ -39,10 +39,20 @@ const (
 	ExitBypass Exit = "bypass" // the two NICs are joined to one another
 )
 
+// LinkDown is what becomes of a side's link when the other side has none.
+type LinkDown string
+
+// What can become of it.
+const (
+	LinkHold      LinkDown = "hold"      // it stays up
+	LinkPropagate LinkDown = "propagate" // it is taken down, until the other side has one again
+)
+
 var (
 	formats = []string{"text", "json"}
 	levels  = []string{"debug", "info", "warn", "error"}
 	exits   = []string{string(ExitBlock), string(ExitBypass)}
+	downs   = []string{string(LinkHold), string(LinkPropagate)}
 )
 
 // readLog reads [log].

@@ -80,14 +80,15 @@ func config(root table, o *outline) *Config {
 	fragments := readFragments(root.table("fragments"))
 	policy.Rules = readRules(root, o, &ruleReader{sets: readSets(root), fragments: fragments.Mode})
 	return &Config{
-		File:      root.report.file,
-		Inside:    inside.Interface,
-		Outside:   outside.Interface,
-		Fragments: fragments,
-		Policy:    policy,
-		Log:       readLog(root.table("log")),
-		Status:    readStatus(root.table("status")),
-		OnExit:    exit,
+		File:       root.report.file,
+		Inside:     inside.Interface,
+		Outside:    outside.Interface,
+		Fragments:  fragments,
+		Policy:     policy,
+		Log:        readLog(root.table("log")),
+		Status:     readStatus(root.table("status")),
+		OnExit:     exit,
+		OnLinkDown: LinkDown(root.field("on_link_down").choice(string(LinkHold), downs)),
 	}
 }
 

@@ -111,6 +111,7 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return nil, err
 	}
+	j.master = bridge.Attrs().Index
 	j.undo.push(func() error { return netlink.LinkDel(bridge) })
 	if err := netlink.LinkSetARPOff(bridge); err != nil {
 		return nil, fmt.Errorf("turn arp off: %w", err)

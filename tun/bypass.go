@@ -35,10 +35,13 @@ func (j *Junction) bypass(ends ...End) error {
 		}
 	}
 	for i, nic := range nics {
+		if before[i].mtu == ends[i].MTU {
+			before[i].mtu = 0
+		}
 		if err := j.redirectTo(nic, nics[1-i], before[i].mark()|markBypass); err != nil {
 			return err
 		}
-		j.undo.push(func() error { return before[i].restore(nic) })
+		j.undo.push(func() error { return before[i].restore(nic, ends[i].MTU) })
 		if err := prepareNIC(nic, JoinConfig{MTU: ends[i].MTU}); err != nil {
 			return err
 		}

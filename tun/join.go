@@ -22,9 +22,11 @@ type JoinConfig struct {
 
 // Junction is a TAP and a NIC made one wire.
 type Junction struct {
-	NIC  int // its index, which it keeps for life, whatever it is called
-	undo undoStack
-	kept int // how much of undo is left when the NIC is free
+	NIC    int // its index, which it keeps for life, whatever it is called
+	tap    int // its index
+	master int // the bridge's index; 0 for a redirect
+	undo   undoStack
+	kept   int // how much of undo is left when the NIC is free
 }
 
 // Join makes a TAP and a NIC one wire: whatever comes in by one leaves by the
@@ -59,7 +61,7 @@ func Release(nic, bridge string) error {
 	}
 	switch {
 	case end != nil: // the state goes with it
-		if err := state.restore(link); err != nil {
+		if err := state.restore(link, 0); err != nil {
 			return err
 		}
 		if err := end(); err != nil {
@@ -84,6 +86,39 @@ func (j *Junction) Part() error {
 	return j.undo.run(j.kept)
 }
 
+// SetMTU follows a NIC whose MTU, in bytes, was changed.
+func (j *Junction) SetMTU(mtu int) error {
+	if j.master == 0 {
+		return nil
+	}
+	if err := netlink.LinkSetMTU(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: j.master}}, mtu); err != nil {
+		return fmt.Errorf("bridge of index %d: set mtu %d: %w", j.master, mtu, err)
+	}
+	return nil
+}
+
+// Intact reports whether the TAP and the NIC, which is there, are still one
+// wire: what joins them may have been removed by hand.
+func (j *Junction) Intact() (bool, error) {
+	for _, way := range [][2]int{{j.NIC, j.tap}, {j.tap, j.NIC}} {
+		link, err := netlink.LinkByIndex(way[0])
+		if err != nil {
+			return false, fmt.Errorf("interface of index %d: %w", way[0], err)
+		}
+		if j.master != 0 {
+			if link.Attrs().MasterIndex != j.master {
+				return false, nil
+			}
+			continue
+		}
+		whole, err := redirects(link, way[1])
+		if err != nil || !whole {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // Close takes the wire apart. What vanished in the meantime, as a NIC that was
 // unplugged, is no error. Closing again does nothing.
 func (j *Junction) Close() error {
@@ -99,7 +134,10 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return err
 	}
-	j.NIC = nic.Attrs().Index
+	j.NIC, j.tap = nic.Attrs().Index, tap.Attrs().Index
+	if before.mtu == c.MTU {
+		before.mtu = 0 // it is not changed
+	}
 	// What carries the NIC's former state comes first, and goes last.
 	if c.Bridge != "" {
 		err = j.bridge(c, nic, tap, before)
@@ -109,7 +147,7 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return err
 	}
-	j.undo.push(func() error { return before.restore(nic) })
+	j.undo.push(func() error { return before.restore(nic, c.MTU) })
 	return prepareNIC(nic, c)
 }
 

@@ -14,7 +14,7 @@ import (
 
 // nicState is what joining changes of a NIC.
 type nicState struct {
-	mtu         int // bytes
+	mtu         int // bytes; 0: joining does not change it
 	up          bool
 	promiscuous bool
 	ipv6        bool // the NIC speaks it
@@ -144,8 +144,10 @@ func readState(nic netlink.Link) (nicState, error) {
 // they came, and says nothing itself.
 func prepareNIC(nic netlink.Link, c JoinConfig) error {
 	name := nic.Attrs().Name
-	if err := netlink.LinkSetMTU(nic, c.MTU); err != nil {
-		return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
+	if c.MTU != 0 && nic.Attrs().MTU != c.MTU {
+		if err := netlink.LinkSetMTU(nic, c.MTU); err != nil {
+			return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
+		}
 	}
 	if !c.Addressed {
 		if _, err := swapSysctl(ipv6Switch(name), "1"); err != nil {
@@ -164,9 +166,10 @@ func prepareNIC(nic netlink.Link, c JoinConfig) error {
 	return nil
 }
 
-// restore sets a NIC back, whatever it is called by now. One that is gone is no
-// error.
-func (s nicState) restore(nic netlink.Link) error {
+// restore sets a NIC back, whatever it is called by now; its MTU where that is
+// still the one that joining set, or where that is not known, 0. A NIC that is
+// gone is no error.
+func (s nicState) restore(nic netlink.Link, set int) error {
 	nic, err := netlink.LinkByIndex(nic.Attrs().Index)
 	if err != nil {
 		if gone(err) {
@@ -189,7 +192,9 @@ func (s nicState) restore(nic netlink.Link) error {
 		_, err := swapSysctl(ipv6Switch(name), "0")
 		errs = append(errs, err)
 	}
-	errs = append(errs, netlink.LinkSetMTU(nic, s.mtu))
+	if s.mtu != 0 && (set == 0 || nic.Attrs().MTU == set) {
+		errs = append(errs, netlink.LinkSetMTU(nic, s.mtu))
+	}
 	for i, err := range errs {
 		if err != nil && gone(err) {
 			errs[i] = nil

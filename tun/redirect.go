@@ -94,6 +94,22 @@ func explainRedirect(err error) error {
 	return err
 }
 
+// redirects reports whether what comes in by a device is redirected to the one
+// of an index.
+func redirects(from netlink.Link, to int) (bool, error) {
+	filters, err := netlink.FilterList(from, netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		if errors.Is(err, unix.EINVAL) || gone(err) {
+			return false, nil // no classifier
+		}
+		return false, fmt.Errorf("list filters of %q: %w", from.Attrs().Name, err)
+	}
+	return slices.ContainsFunc(filters, func(f netlink.Filter) bool {
+		u32, ok := f.(*netlink.U32)
+		return ok && u32.RedirIndex == to
+	}), nil
+}
+
 // redirected returns the state of a NIC from before a killed fragwall's redirect,
 // or a bypass, that it was left with, and what ends that. There is no end where
 // there is no redirect of fragwall's.

@@ -42,7 +42,8 @@ type Config struct {
 // Bump is a bump in the wire.
 type Bump struct {
 	directions [packet.Sides][]*direction // by the side that frames come in by
-	waiting    [packet.Sides]Counters     // of the frames that waited
+	mtus       [packet.Sides]mtu
+	waiting    [packet.Sides]Counters // of the frames that waited
 	latency    [packet.Sides]Latency
 	reloading  sync.Mutex // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
@@ -73,13 +74,14 @@ func New(c Config) *Bump {
 		b.table = validator.Table
 	}
 	for side := range packet.Side(packet.Sides) {
+		b.SetMTU(side, c.Ends[side].MTU)
 		replies := filter.NewBucket(replyRate)
 		for _, lane := range c.Ends[side].Lanes {
 			d := &direction{
 				from:        side,
 				lane:        lane,
-				egressMTU:   c.Ends[side.Other()].MTU,
-				ingressMTU:  c.Ends[side].MTU,
+				egressMTU:   &b.mtus[side.Other()],
+				ingressMTU:  &b.mtus[side],
 				replies:     replies,
 				mode:        c.Mode,
 				emit:        c.Emit,
@@ -168,6 +170,18 @@ func (b *Bump) Counters(side packet.Side) Snapshot {
 
 // Latency returns how long batches of frames that came in by side took.
 func (b *Bump) Latency(side packet.Side) *Latency { return &b.latency[side] }
+
+// mtu is the length in bytes of the longest packet that a side takes, which may
+// change while frames flow.
+type mtu struct{ bytes atomic.Int32 }
+
+func (m *mtu) get() int { return int(m.bytes.Load()) }
+
+// SetMTU changes the length in bytes of the longest packet that a side takes.
+func (b *Bump) SetMTU(side packet.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
+
+// MTU returns the length in bytes of the longest packet that a side takes.
+func (b *Bump) MTU(side packet.Side) int { return b.mtus[side].get() }
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.

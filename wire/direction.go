@@ -25,8 +25,8 @@ import (
 type direction struct {
 	from        packet.Side
 	lane        tun.Lane
-	egressMTU   int            // bytes
-	ingressMTU  int            // bytes
+	egressMTU   *mtu
+	ingressMTU  *mtu
 	replies     *filter.Bucket // limits what is sent back; the side's
 	mode        packet.Mode
 	emit        packet.Emit
@@ -116,8 +116,8 @@ func (d *direction) take(f *tun.Frame) {
 		d.trim(f)
 	}
 	switch {
-	case (sound || p.NoLength) && length > p.PacketMTU(d.egressMTU):
-		d.drop(f, packet.ExceedsMTU)
+	case (sound || p.NoLength) && length > p.PacketMTU(d.egressMTU.get()):
+		d.dropLong(f, length)
 	case !sound:
 		d.drop(f, why)
 	case p.SourceRoute && d.policy.Load().DropsSourceRoutes():
@@ -149,7 +149,7 @@ const (
 // net/core/dev.c), beside the outermost tag, which it keeps out of the frame.
 func (d *direction) trim(f *tun.Frame) {
 	p := &d.parsed
-	longest := d.egressMTU + ethernetHeader + vlanTag
+	longest := d.egressMTU.get() + ethernetHeader + vlanTag
 	if p.TagCount > 0 {
 		longest += vlanTag
 	}
@@ -160,12 +160,22 @@ func (d *direction) trim(f *tun.Frame) {
 
 // drop drops a frame by itself before the policy has seen it.
 func (d *direction) drop(f *tun.Frame, why packet.Reason) {
-	d.counters.drop(why)
-	v := filter.Verdict{Reason: why}
-	if !d.heard(v) {
+	d.dropAs(f, Decision{Verdict: filter.Verdict{Reason: why}})
+}
+
+// dropLong drops a frame whose packet, of a length in bytes, is longer than the
+// egress side takes.
+func (d *direction) dropLong(f *tun.Frame, length int) {
+	d.dropAs(f, Decision{Verdict: filter.Verdict{Reason: packet.ExceedsMTU}, Length: length, Limit: d.parsed.PacketMTU(d.egressMTU.get())})
+}
+
+// dropAs drops a frame by itself, and tells of it as decision says.
+func (d *direction) dropAs(f *tun.Frame, decision Decision) {
+	d.counters.drop(decision.Verdict.Reason)
+	if !d.heard(decision.Verdict) {
 		return
 	}
-	decision := Decision{Verdict: v, frame: f.Data}
+	decision.frame = f.Data
 	if d.parsed.Fragment.Present {
 		decision.Fragments = 1
 	}
@@ -217,7 +227,7 @@ func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if v.Action != filter.Reject {
 		return
 	}
-	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Body, d.datagram.BodyLength, d.ingressMTU)
+	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Body, d.datagram.BodyLength, d.ingressMTU.get())
 	if len(d.reply) == 0 || !d.replies.Take(d.elapsed()) {
 		return
 	}

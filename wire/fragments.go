@@ -120,7 +120,7 @@ func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
 		}
 		return packet.Passed
 	}
-	n, why := datagram.Rebuild(d.egressMTU)
+	n, why := datagram.Rebuild(d.egressMTU.get())
 	for i := range n {
 		d.accepted = append(d.accepted, tun.Frame{Data: datagram.Rebuilt(i)})
 	}

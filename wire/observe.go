@@ -32,6 +32,9 @@ type Decision struct {
 	// Fragments is how many fragments were decided on; 0 is one whole packet,
 	// or a frame that could not be decoded so far.
 	Fragments int
+	// Length and Limit, in bytes, are those of a packet that is longer than the
+	// egress side takes; 0 otherwise.
+	Length, Limit int
 
 	frame    []byte          // that was decided on by itself
 	datagram *stack.Datagram // whose fragments were

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
-	"sync/atomic"
 
 	"fragwall/packet"
 	"fragwall/rules"
@@ -20,20 +19,26 @@ import (
 // box is the wire with its devices.
 type box struct {
 	*wire.Bump
-	taps   [packet.Sides]*tun.TAP
-	lanes  [packet.Sides][]tun.Lane   // by the side that they read from
-	joined [packet.Sides]atomic.Int64 // index of the side's NIC in the wire; 0: none is
+	taps  [packet.Sides]*tun.TAP
+	lanes [packet.Sides][]tun.Lane // by the side that they read from
 
 	joining sync.Mutex
 	// joining guards:
-	junctions [packet.Sides]*tun.Junction // nil where no NIC is joined
-	closed    bool                        // no NIC is to be joined any more
+	ends   [packet.Sides]end
+	closed bool // no NIC is to be joined any more
 }
 
 // openBox makes the devices of both sides, and the lanes between them. On an
 // error it leaves nothing of what it made. It and [box.close] belong on a
 // thread in the network namespace where the devices are to be.
 func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
+	c, err := withMTUs(c)
+	if err != nil {
+		return nil, err
+	}
+	if text := mtusDiffer(c.Inside.MTU, c.Outside.MTU); text != "" {
+		log.Warn(text)
+	}
 	b := &box{}
 	// A frame that is left to be cut into segments needs a TAP that takes it.
 	offload := c.Inside.Offload && c.Outside.Offload
@@ -65,8 +70,10 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 		return err
 	}
 	if i.NIC != "" {
-		err = b.joinNIC(side, i)
+		return b.join(side, i, false)
 	}
+	b.ends[side].config = i
+	b.ends[side].link, err = tun.ReadLink(b.taps[side].Index())
 	return err
 }
 
@@ -84,14 +91,6 @@ func (b *box) logMissing(queues bool, log *slog.Logger) {
 		}
 		log.Log(context.Background(), level, "each tap has one queue: in several, a flow's packets and fragments would overtake one another", "error", err)
 	}
-}
-
-// join makes a NIC that has addresses, which are on their way to the inside,
-// the outside's.
-func (b *box) join(i rules.Interface) error {
-	b.joining.Lock()
-	defer b.joining.Unlock()
-	return b.joinTo(packet.Outside, tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU, Addressed: true})
 }
 
 // connect makes the lanes, over io_uring where that is to be had.
@@ -158,9 +157,10 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire
 		return err
 	}
 	defer func() {
+		ends := b.bypassEnds(c)
 		err = errors.Join(err, b.close())
 		if err == nil && c.OnExit == rules.ExitBypass {
-			err = bypass(c)
+			err = bypass(ends)
 		}
 	}()
 	defer relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))()
@@ -171,12 +171,21 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire
 // wireConfig returns what the wire does, its lanes still to come.
 func wireConfig(c *rules.Config) wire.Config {
 	return wire.Config{
-		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: c.Inside.MTU}, packet.Outside: {MTU: c.Outside.MTU}},
+		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: mtuOf(c.Inside)}, packet.Outside: {MTU: mtuOf(c.Outside)}},
 		Policy:    c.Policy,
 		Mode:      c.Fragments.Mode,
 		Emit:      c.Fragments.Emit,
 		Fragments: fragmentOptions(&c.Fragments),
 	}
+}
+
+// mtuOf returns the MTU of a side in bytes; without devices, as in a replay, the
+// standard one stands for a NIC's own.
+func mtuOf(i rules.Interface) int {
+	if i.MTU == 0 {
+		return rules.StandardMTU
+	}
+	return i.MTU
 }
 
 // fragmentOptions returns the limits of what waits.

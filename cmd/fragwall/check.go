@@ -29,6 +29,13 @@ would be right: the first 20 of each file, and how many more there are.`,
 		for _, note := range append(config.Notes, config.Remarks()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}
+		// Where the NICs are not there, as on another machine, nothing is known of
+		// their MTUs.
+		if with, err := withMTUs(config); err == nil {
+			if text := mtusDiffer(with.Inside.MTU, with.Outside.MTU); text != "" {
+				fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", *path, text)
+			}
+		}
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())
 		return err
 	}

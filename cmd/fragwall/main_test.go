@@ -74,7 +74,7 @@ func TestExecute(t *testing.T) {
 		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
 
 		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
-		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n$`},
+		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n.*: note: inside has an mtu of 1000, outside of 1500: .*exceeds_mtu\)\n$`},
 		{"check without the token", []string{"check", "-c", tokenless}, 2, `^$`, `^fragwall: \Q` + tokenless + `\E: status.token_file: "\Q` + dir + `\E/none": no such file or directory\n$`},
 		{"check of a short token", []string{"check", "-c", short}, 2, `^$`, `^fragwall: \Q` + short + `\E: status.token_file: .*holds 5 bytes; want a token of at least 16\n$`},
 		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},

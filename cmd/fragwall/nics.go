@@ -1,187 +1,141 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"syscall"
+	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
-
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/packet"
 	"fragwall/rules"
 	"fragwall/tun"
 )
 
-// joinNIC makes a side's NIC a part of the wire, once more where it was before.
-func (b *box) joinNIC(side packet.Side, i rules.Interface) error {
-	b.joining.Lock()
-	defer b.joining.Unlock()
-	if b.closed {
-		return nil
-	}
-	if j := b.junctions[side]; j != nil {
-		if err := j.Close(); err != nil {
-			return err
-		}
-	}
-	return b.joinTo(side, tun.JoinConfig{TAP: i.TAP, NIC: i.NIC, Bridge: i.Bridge, MTU: i.MTU})
+// end is one side's devices, as the box knows them.
+type end struct {
+	config    rules.Interface
+	addressed bool          // the NIC has addresses, which are on their way to the inside
+	junction  *tun.Junction // nil where no NIC was joined yet
+	joined    bool          // the NIC is in the wire
+	link      tun.Link      // of the NIC, or of the TAP where there is none; the zero Link while it is gone
+	held      bool          // its link is kept down, since the other side has none
+	rising    bool          // it was held until a moment ago, and its link is on its way
+	rise      *time.Timer   // ends rising
 }
 
-// joinTo joins a NIC to a side. The caller holds joining.
-func (b *box) joinTo(side packet.Side, c tun.JoinConfig) error {
-	b.joined[side].Store(0)
-	j, err := tun.Join(c)
+// hasLink reports whether frames can pass at the end's device.
+func (e *end) hasLink() bool {
+	if e.config.NIC == "" {
+		return e.link.Up // the carrier of a TAP is the box's to give
+	}
+	return e.joined && e.link.Carrier
+}
+
+// withMTUs returns a configuration in which each side has an MTU: the one that is
+// set, or the NIC's own.
+func withMTUs(c *rules.Config) (*rules.Config, error) {
+	own := *c
+	for _, i := range []*rules.Interface{&own.Inside, &own.Outside} {
+		if i.MTU != 0 {
+			continue
+		}
+		var err error
+		if i.MTU, err = tun.NICMTU(i.NIC); err != nil {
+			return nil, err
+		}
+	}
+	return &own, nil
+}
+
+// mtusDiffer says what two sides of different MTUs mean; "" for one MTU.
+func mtusDiffer(inside, outside int) string {
+	if inside == outside {
+		return ""
+	}
+	return fmt.Sprintf("inside has an mtu of %d, outside of %d: packets longer than the side that they leave by takes are dropped (exceeds_mtu)", inside, outside)
+}
+
+// joinTo joins the NIC of a side to its TAP, where its NIC has a name and an MTU.
+// The caller holds joining.
+func (b *box) joinTo(side packet.Side, nic string, mtu int) error {
+	e := &b.ends[side]
+	e.joined = false
+	j, err := tun.Join(tun.JoinConfig{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
 	if err != nil {
 		return err
 	}
-	b.junctions[side] = j
-	b.joined[side].Store(int64(j.NIC))
-	return nil
+	e.junction, e.joined = j, true
+	e.link, err = tun.ReadLink(j.NIC)
+	return err
 }
 
-// joinedNICs says of each side with a NIC whether that is in the wire.
-func (b *box) joinedNICs() map[packet.Side]bool {
-	joined := make(map[packet.Side]bool)
+// join makes a side's NIC a part of the wire. One that is addressed has addresses,
+// which are on their way to the inside.
+func (b *box) join(side packet.Side, i rules.Interface, addressed bool) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
-	for side, j := range b.junctions {
-		if j != nil {
-			joined[packet.Side(side)] = b.joined[side].Load() != 0
+	b.ends[side].config, b.ends[side].addressed = i, addressed
+	return b.joinTo(side, i.NIC, i.MTU)
+}
+
+// links says how the devices of both sides are.
+func (b *box) links() [packet.Sides]status.Link {
+	var links [packet.Sides]status.Link
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for side := range b.ends {
+		e := &b.ends[side]
+		links[side] = status.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(packet.Side(side)), Speed: e.link.Speed}
+		if e.config.NIC != "" && e.link.Name != "" {
+			links[side].NIC = e.link.Name // which may have changed
 		}
 	}
-	return joined
+	return links
 }
 
 // part takes the NICs out of the wire, for good, by what ends a junction, or a
-// part of it.
-func (b *box) part(end func(*tun.Junction) error) error {
+// part of it. Links that were held come back.
+func (b *box) part(finish func(*tun.Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.closed = true
 	var errs []error
-	for side := packet.Sides - 1; side >= 0; side-- {
-		if j := b.junctions[side]; j != nil {
-			errs = append(errs, end(j))
+	for i := packet.Sides - 1; i >= 0; i-- {
+		side := packet.Side(i)
+		e := &b.ends[side]
+		if e.rise != nil {
+			e.rise.Stop()
+		}
+		if e.held {
+			errs = append(errs, b.setLink(side, true))
+			e.held = false
+		}
+		if e.junction != nil {
+			errs = append(errs, finish(e.junction))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// nicWatch joins a NIC again that was removed and comes back, as one on a bus
-// that is reset.
-type nicWatch struct {
-	box   *box
-	sides [packet.Sides]rules.Interface
-	log   *slog.Logger
-}
-
-// watchNICs watches both sides' NICs until ctx is done.
-func (b *box) watchNICs(ctx context.Context, c *rules.Config, log *slog.Logger) {
-	w := &nicWatch{b, [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside}, log}
-	if err := w.run(ctx); err != nil {
-		log.Warn("a nic that is removed and comes back won't be joined again", "error", err)
-	}
-}
-
-func (w *nicWatch) run(ctx context.Context) error {
-	links, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK)
-	if err != nil {
-		return err
-	}
-	closed := context.AfterFunc(ctx, links.Close)
-	defer func() {
-		if closed() {
-			links.Close()
-		}
-	}()
-	w.lookAll() // what changed before
-	for {
-		switch changes, _, err := links.Receive(); {
-		case ctx.Err() != nil:
-			return nil
-		case errors.Is(err, unix.ENOBUFS): // there were more than the socket holds
-			w.lookAll()
-		case err != nil:
-			return err
-		default:
-			w.take(changes)
+// bypassEnds returns the ends of a bypass, by what the NICs are called now.
+func (b *box) bypassEnds(c *rules.Config) (ends [packet.Sides]tun.End) {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
+		ends[side] = tun.End{NIC: i.NIC, MTU: i.MTU}
+		if name := b.ends[side].link.Name; i.NIC != "" && name != "" {
+			ends[side].NIC = name
 		}
 	}
-}
-
-// take takes in changes of links.
-func (w *nicWatch) take(changes []syscall.NetlinkMessage) {
-	for _, m := range changes {
-		if m.Header.Type != unix.RTM_NEWLINK && m.Header.Type != unix.RTM_DELLINK {
-			continue
-		}
-		link, err := netlink.LinkDeserialize((*unix.NlMsghdr)(&m.Header), m.Data)
-		if err != nil {
-			continue // none that a wire could have
-		}
-		for side, i := range w.sides {
-			side, joined := packet.Side(side), w.box.joined[side].Load()
-			switch {
-			case m.Header.Type == unix.RTM_DELLINK && joined == int64(link.Attrs().Index):
-				w.lose(side)
-				w.look(side)
-			case m.Header.Type == unix.RTM_NEWLINK && joined == 0 && i.NIC == link.Attrs().Name:
-				w.look(side)
-			}
-		}
-	}
-}
-
-// lookAll finds out what changed unseen.
-func (w *nicWatch) lookAll() {
-	for side := range packet.Side(packet.Sides) {
-		if joined := w.box.joined[side].Load(); joined != 0 {
-			if _, err := netlink.LinkByIndex(int(joined)); !isMissing(err) {
-				continue
-			}
-			w.lose(side)
-		}
-		w.look(side)
-	}
-}
-
-func (w *nicWatch) lose(side packet.Side) {
-	w.box.joined[side].Store(0)
-	w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", w.sides[side].NIC)
-}
-
-// look joins a side's NIC where it is there, and not in the wire.
-func (w *nicWatch) look(side packet.Side) {
-	i := w.sides[side]
-	if i.NIC == "" {
-		return
-	}
-	if _, err := netlink.LinkByName(i.NIC); isMissing(err) {
-		return
-	}
-	if err := w.box.joinNIC(side, i); err != nil {
-		w.log.Error("a nic came back, and can't be joined", "side", side.String(), "error", err)
-		return
-	}
-	w.log.Info("a nic came back and is joined again", "side", side.String(), "nic", i.NIC)
-}
-
-func isMissing(err error) bool {
-	var missing netlink.LinkNotFoundError
-	return errors.As(err, &missing)
+	return ends
 }
 
 // bypass leaves the two NICs joined to one another.
-func bypass(c *rules.Config) error {
-	if c.Inside.NIC == "" || c.Outside.NIC == "" {
+func bypass(ends [packet.Sides]tun.End) error {
+	if ends[packet.Inside].NIC == "" || ends[packet.Outside].NIC == "" {
 		return nil // whose configuration has a note on that
 	}
-	err := tun.Bypass(tun.End{NIC: c.Inside.NIC, MTU: c.Inside.MTU}, tun.End{NIC: c.Outside.NIC, MTU: c.Outside.MTU})
-	if err != nil {
+	if err := tun.Bypass(ends[packet.Inside], ends[packet.Outside]); err != nil {
 		return fmt.Errorf("bypass: %w", err)
 	}
 	return nil

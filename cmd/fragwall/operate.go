@@ -201,7 +201,7 @@ func (o *operator) source() *status.Source {
 		Events:  o.events,
 		Started: o.started,
 		Ready:   o.flows.Load,
-		Joined:  o.box.joinedNICs,
+		Links:   o.box.links,
 		Missed:  o.box.missed,
 		Policy:  o.reloader.policy,
 	}

@@ -36,7 +36,7 @@ the status and a metric say so, until a reload of FILE succeeds.`,
 		defer stop()
 		err = serve(ctx, config, o.log, o.events, func(b *box) {
 			o.begin(ctx, b, k)
-			o.helpers.Go(func() { b.watchNICs(ctx, config, o.log) })
+			o.helpers.Go(func() { newLinkWatch(b, config, o.log, o.events).run(ctx) })
 			o.confine(confine.Plan{})
 			o.ready("inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
 		})

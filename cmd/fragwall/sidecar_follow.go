@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"fragwall/tun"
 	"fragwall/tun/handover"
 )
 
@@ -90,4 +91,24 @@ func (s *sidecar) catchUp(ctx context.Context) {
 		}
 		wait = max(followDelay, followShare*time.Since(begun))
 	}
+}
+
+// newLinkWatch returns a watch over the box's devices. A NIC that came back takes
+// the place of the one before.
+func (s *sidecar) newLinkWatch() *linkWatch {
+	w := newLinkWatch(s.box, s.config, s.log, s.events)
+	w.shared = true
+	w.rejoined = func(nic tun.Link) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := s.state.Replace(nic.Name, s.config.Inside.TAP); err != nil {
+			s.log.Error("the nic that came back is not taken over", "error", err)
+			return
+		}
+		select {
+		case s.changed <- struct{}{}: // what it has is to move
+		default:
+		}
+	}
+	return w
 }

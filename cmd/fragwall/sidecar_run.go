@@ -65,6 +65,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 		control, quit := context.WithCancel(ctx)
 		s.begin(control, s.box, s.controls)
 		s.follow(control)
+		s.helpers.Go(func() { s.newLinkWatch().run(control) })
 		s.operator.confine(s.needs())
 		s.ready("nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP,
 			"moved", s.state.Summary(), "policy", s.config.Summary())
@@ -114,7 +115,7 @@ func (s *sidecar) take() error {
 	if err := s.store.Save(s.state); err != nil {
 		return fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
 	}
-	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(s.config.Outside) })
+	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(packet.Outside, s.config.Outside, true) })
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,9 @@ func writeEvents(to io.Writer, r *status.Report) {
 
 // describeEvent tells an event on one line.
 func describeEvent(e *events.Event) string {
+	if e.Link != "" {
+		return fmt.Sprintf("%s link of %s (%s) %s", e.Time.Local().Format(time.TimeOnly), printable(e.From), printable(e.Device), printable(e.Link))
+	}
 	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), printable(e.Action), printable(e.From))
 	if e.Protocol != "" {
 		text += " " + printable(e.Protocol)
@@ -49,6 +52,9 @@ func describeEvent(e *events.Event) string {
 	text += fmt.Sprintf(", %d bytes", e.Bytes)
 	if e.Reason != "" {
 		text += ", " + printable(e.Reason)
+	}
+	if e.MTU > 0 {
+		text += fmt.Sprintf(" (%d of %d bytes)", e.Length, e.MTU)
 	}
 	if e.Rule != "" {
 		text += ", rule " + strconv.QuoteToGraphic(e.Rule)

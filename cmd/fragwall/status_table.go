@@ -65,6 +65,8 @@ func stateOf(r *status.Report) string {
 	for side := range packet.Side(packet.Sides) {
 		if joined := r.Sides[side.String()].Joined; joined != nil && !*joined {
 			state += fmt.Sprintf(", without the nic of %s", side)
+		} else if r.Sides[side.String()].Link == "down" {
+			state += fmt.Sprintf(", no link at %s", side)
 		}
 	}
 	return state
@@ -133,6 +135,7 @@ func (t *statusTable) sides(r, before *status.Report) {
 	count := func(name, unit string, of func(status.Side) uint64) {
 		t.both(name, func(side string) []string { return t.cells(of(r.Sides[side]), of(before.Sides[side]), unit) })
 	}
+	t.links(r)
 	t.both("missed frames", func(side string) []string {
 		now, earlier := r.Sides[side].Missed, before.Sides[side].Missed
 		switch {
@@ -150,6 +153,21 @@ func (t *statusTable) sides(r, before *status.Report) {
 	t.both("waiting frames", func(side string) []string { return t.lone(grouped(r.Sides[side].Waiting)) })
 	count("reassembled datagrams", "", func(s status.Side) uint64 { return s.Reassembled })
 	count("dropped frames", "", func(s status.Side) uint64 { return s.DroppedFrames })
+}
+
+// links writes how the devices of both are.
+func (t *statusTable) links(r *status.Report) {
+	t.both("link", func(side string) []string {
+		s := r.Sides[side]
+		return t.lone(strings.TrimSpace(printable(s.NIC) + " " + printable(s.Link)))
+	})
+	t.both("link speed", func(side string) []string {
+		if r.Sides[side].LinkSpeed == 0 {
+			return t.lone("-")
+		}
+		return t.lone(scaled(float64(r.Sides[side].LinkSpeed)*8) + "bit/s")
+	})
+	t.both("mtu", func(side string) []string { return t.lone(fmt.Sprint(r.Sides[side].MTU)) })
 }
 
 // latency writes how long batches took.

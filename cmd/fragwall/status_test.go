@@ -24,15 +24,18 @@ func exampleReport() (before, now *status.Report) {
 		return &status.Report{
 			Build: status.Build{Version: "1.2.3"}, Time: time.Unix(int64(1000+seconds), 0), UptimeSeconds: 3600 + float64(seconds), Ready: true,
 			Sides: map[string]status.Side{
-				"inside": {Missed: &missed, ReceivedFrames: 1234567 + 100000*seconds, ReceivedBytes: 1 << 30, Forwarded: 1234560 + 100000*seconds, ForwardedBytes: 1 << 30,
+				"inside": {Link: "up", MTU: 1500, Missed: &missed, ReceivedFrames: 1234567 + 100000*seconds, ReceivedBytes: 1 << 30, Forwarded: 1234560 + 100000*seconds, ForwardedBytes: 1 << 30,
 					DroppedFrames: 7, Dropped: map[string]uint64{"policy_default": 5, "fragment_overlap": 2}, LatencyP50: 64e-6, LatencyP99: 0.002048},
-				"outside": {Joined: &gone, ReceivedFrames: 3 + 2*seconds, Forwarded: 2, Waiting: 1, DroppedFrames: 2 * seconds, Dropped: map[string]uint64{"policy_default": 2 * seconds}},
+				"outside": {NIC: "eth1", Joined: &gone, Link: "down", MTU: 9000, LinkSpeed: 25e9 / 8, ReceivedFrames: 3 + 2*seconds, Forwarded: 2, Waiting: 1, DroppedFrames: 2 * seconds, Dropped: map[string]uint64{"policy_default": 2 * seconds}},
 			},
 			Fragments:  status.Fragments{Mode: "reassemble", Datagrams: 1, DatagramsLimit: 65536, Bytes: 2200, BytesLimit: 64 << 20},
 			Flows:      status.Flows{Known: 12, Limit: 1 << 20},
 			Policy:     status.Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true, Failures: 1},
 			EventsTold: 2, EventsSuppressed: 1234,
 			Events: []events.Event{
+				{Time: time.Unix(1001, 0), Kind: "link", From: "outside", Device: "eth1", Link: "down"},
+				{Time: time.Unix(1001, 0), Kind: "drop", From: "outside", Protocol: "udp", Src: "192.0.2.1", Dst: "192.0.2.2",
+					Bytes: 3042, Length: 3028, MTU: 1500, Action: "drop", Reason: "exceeds_mtu"},
 				{Time: time.Unix(1000, 0), Kind: "drop", From: "inside", VLANs: []uint16{10}, Protocol: "udp", Src: "2001:db8::1", SrcPort: &port,
 					Dst: "2001:db8::2", DstPort: &port, Fragments: 3, Identification: &id, Missing: []string{"1448-2895", "4344-"}, Bytes: 4150, Action: "drop", Reason: "fragment_timeout"},
 				{Time: time.Unix(999, 0), Kind: "match", From: "outside", Protocol: "icmp", Src: "192.0.2.1", Dst: "192.0.2.2",

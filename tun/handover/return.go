@@ -195,3 +195,34 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 		t.strip,
 	)
 }
+
+// Replace has the state be that of the NIC of a name, which took the place of the
+// one that is gone: the TAP gets its MAC, and the NIC makes no IPv6 address of its
+// own.
+func (s *State) Replace(nic, tap string) error {
+	if err := s.replace(rtnetlink{}, nic, tap); err != nil {
+		return fmt.Errorf("take over %q: %w", nic, err)
+	}
+	return nil
+}
+
+func (s *State) replace(k kernel, nic, tap string) error {
+	link, err := k.linkByName(nic)
+	if err != nil {
+		return err
+	}
+	to, err := k.linkByName(tap)
+	if err != nil {
+		return err
+	}
+	a := link.Attrs()
+	s.rename(a.Index)
+	s.NIC, s.MAC = a.Name, a.HardwareAddr.String()
+	t := &transfer{k, s, link}
+	if to.Attrs().HardwareAddr.String() != s.MAC {
+		if err := k.setMAC(to.Attrs().Index, a.HardwareAddr); err != nil {
+			return err
+		}
+	}
+	return t.quietNIC()
+}

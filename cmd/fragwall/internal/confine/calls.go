@@ -80,7 +80,7 @@ func conditional() map[string][]conditions {
 		// Set-up and teardown of a TAP, and a NIC's offloads; not what puts
 		// input into a terminal, nor who is to get signals.
 		"ioctl": argument(1, unix.TUNSETIFF, unix.TUNSETOWNER, unix.TUNSETGROUP, unix.TUNSETPERSIST,
-			unix.TUNSETOFFLOAD, unix.TUNSETSNDBUF, unix.SIOCETHTOOL),
+			unix.TUNSETOFFLOAD, unix.TUNSETSNDBUF, unix.TUNSETCARRIER, unix.SIOCETHTOOL),
 		"fcntl":     argument(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
 		"tgkill":    self,
 		"kill":      self, // when the runtime crashes

@@ -17,7 +17,7 @@ import (
 // left out.
 type Event struct {
 	Time      time.Time `json:"time"`
-	Kind      string    `json:"kind"` // "drop", or "match" of a rule with log = true
+	Kind      string    `json:"kind"` // "drop", "match" of a rule with log = true, or "link"
 	From      string    `json:"from"` // the side
 	VLANs     []uint16  `json:"vlans,omitempty"`
 	Protocol  string    `json:"protocol,omitempty"` // or the EtherType of what is not IP
@@ -35,12 +35,19 @@ type Event struct {
 	MoreFragments  *bool   `json:"more_fragments,omitempty"`
 	// Missing is which bytes of an incomplete datagram did not come, such as
 	// "1448-2895", or "2896-" where its end is not known.
-	Missing   []string `json:"missing,omitempty"`
-	Bytes     int      `json:"bytes"` // of all frames
-	Action    string   `json:"action"`
-	Reason    string   `json:"reason,omitempty"`
-	Rule      string   `json:"rule,omitempty"`
-	OverLimit string   `json:"over_limit,omitempty"` // the rule that matched beyond its limit
+	Missing []string `json:"missing,omitempty"`
+	Bytes   int      `json:"bytes"` // of all frames
+	// Length is that of a packet which exceeds MTU, that of the other side.
+	Length    int    `json:"length,omitempty"`
+	MTU       int    `json:"mtu,omitempty"`
+	Action    string `json:"action,omitempty"`
+	Reason    string `json:"reason,omitempty"`
+	Rule      string `json:"rule,omitempty"`
+	OverLimit string `json:"over_limit,omitempty"` // the rule that matched beyond its limit
+	// Device and Link are of an event of kind "link": a NIC, or a TAP where the side
+	// has none, and "up" or "down".
+	Device string `json:"device,omitempty"`
+	Link   string `json:"link,omitempty"`
 	// Background is the protocol of what every host sends by itself to all others
 	// on its link, such as "mld" or "mdns".
 	Background string `json:"background,omitempty"`
@@ -54,7 +61,7 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event 
 	p := d.Parsed()
 	e := Event{
 		Time: at, Kind: kindNames[kind], From: d.From.String(), Background: backgroundNames[back],
-		Fragments: d.Fragments, Bytes: d.Bytes(), Action: d.Verdict.Action.String(),
+		Fragments: d.Fragments, Bytes: d.Bytes(), Length: d.Length, MTU: d.Limit, Action: d.Verdict.Action.String(),
 	}
 	vlans := p.VLANs()
 	for _, vlan := range vlans[:vlans.Len()] {
@@ -124,6 +131,9 @@ func (e *Event) addFragment(d *wire.Decision) {
 
 // log writes the event as a record of its time.
 func (e *Event) log(to slog.Handler) error {
+	if e.Link != "" {
+		return e.logLink(to)
+	}
 	r := slog.NewRecord(e.Time, slog.LevelInfo, e.Kind, 0)
 	r.AddAttrs(slog.String("from", e.From))
 	if len(e.VLANs) > 0 {
@@ -148,12 +158,29 @@ func (e *Event) log(to slog.Handler) error {
 	}
 	r.AddAttrs(slog.Int("bytes", e.Bytes), slog.String("action", e.Action))
 	text("reason", e.Reason)
+	if e.MTU > 0 {
+		r.AddAttrs(slog.Int("length", e.Length), slog.Int("mtu", e.MTU))
+	}
 	text("rule", e.Rule)
 	text("over_limit", e.OverLimit)
 	text("background", e.Background)
 	if e.Suppressed > 0 {
 		r.AddAttrs(slog.Uint64("suppressed", e.Suppressed))
 	}
+	return to.Handle(context.Background(), r)
+}
+
+// logLink writes an event of a link: that there is none is a warning.
+func (e *Event) logLink(to slog.Handler) error {
+	level := slog.LevelInfo
+	if e.Link != "up" {
+		level = slog.LevelWarn
+	}
+	if !to.Enabled(context.Background(), level) {
+		return nil
+	}
+	r := slog.NewRecord(e.Time, level, e.Kind, 0)
+	r.AddAttrs(slog.String("from", e.From), slog.String("device", e.Device), slog.String("link", e.Link))
 	return to.Handle(context.Background(), r)
 }
 

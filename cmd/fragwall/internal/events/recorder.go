@@ -46,6 +46,7 @@ type Recorder struct {
 	budgets [kinds]*budgets
 	queue   chan queued
 
+	links        budget        // of links, which has no limit
 	told, failed atomic.Uint64 // of all kinds
 
 	mu sync.Mutex
@@ -107,6 +108,15 @@ func (r *Recorder) Decided(d *wire.Decision) {
 	default:
 		b.suppressed.Add(1)
 	}
+}
+
+// Link tells of the link of a side's device that went down or came up.
+func (r *Recorder) Link(side, device string, up bool, at time.Time) {
+	e := Event{Time: at, Kind: "link", From: side, Device: device, Link: "down"}
+	if up {
+		e.Link = "up"
+	}
+	r.enqueue(queued{Event: e, budget: &r.links})
 }
 
 // Run writes events until ctx is done, and then those that still wait. Where the
@@ -176,7 +186,7 @@ func (r *Recorder) write(q queued) {
 	}
 	r.last = append(r.last, q.Event)
 	r.mu.Unlock()
-	if !r.log.Enabled(context.Background(), slog.LevelInfo) || q.log(r.log) == nil {
+	if q.Link == "" && !r.log.Enabled(context.Background(), slog.LevelInfo) || q.log(r.log) == nil {
 		r.told.Add(1)
 		return
 	}

@@ -30,6 +30,10 @@ var (
 	waiting     = describe("waiting_frames", "Frames that came in by the side and wait for the rest of their datagram.", "side")
 	reassembled = describe("reassembled_datagrams_total", "Datagrams that became whole, whatever the verdict.", "side")
 	answered    = describe("answered_datagrams_total", "Rejected datagrams whose sender was told.", "side")
+	linkUp      = describe("link_up", "Whether the side's NIC, or its TAP where it has none, has a link.", "side")
+	linkSpeed   = describe("link_speed_bytes_per_second", "Speed of the side's NIC; no series where its driver does not say.", "side")
+	mtu         = describe("mtu_bytes", "Length of the longest packet that leaves by the side.", "side")
+	nicInfo     = describe("nic_info", "What the side's NIC is called; always 1.", "side", "nic")
 	joined      = describe("nic_joined", "Whether the side's NIC is a part of the wire; no series where there is none.", "side")
 	latency     = describe("latency_seconds", "Time of a batch of frames in the box, from being read to being written; one batch in 64 is timed.", "side")
 
@@ -72,8 +76,8 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	for side := range packet.Side(packet.Sides) {
 		m.side(side.String(), c.Bump.Counters(side), c.Bump.Latency(side).Snapshot())
 	}
-	for side, in := range c.Joined() {
-		m.gauge(joined, truth(in), side.String())
+	for side, link := range c.Links() {
+		m.link(packet.Side(side).String(), link)
 	}
 	for side, n := range c.Missed() {
 		m.counter(missed, n, side.String())
@@ -119,6 +123,19 @@ func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (m sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
 	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+// link makes the metrics of a side's device.
+func (m sink) link(side string, l Link) {
+	m.gauge(linkUp, truth(l.Up), side)
+	m.gauge(mtu, float64(l.MTU), side)
+	if l.Speed > 0 {
+		m.gauge(linkSpeed, float64(l.Speed/8), side)
+	}
+	if l.NIC != "" {
+		m.gauge(nicInfo, 1, side, l.NIC)
+		m.gauge(joined, truth(l.Joined), side)
+	}
 }
 
 // side makes the metrics of the frames that came in by one side, from one

@@ -27,14 +27,33 @@ type Source struct {
 	Bump    *wire.Bump
 	Events  *events.Recorder
 	Started time.Time
-	Ready   func() bool
-	// Joined says whether the NICs of the sides that have one are in the wire.
-	Joined func() map[packet.Side]bool
+	Ready   func() bool // frames flow
+	// Links says how the devices of both sides are.
+	Links func() [packet.Sides]Link
 	// Missed is how many frames of each side the kernel dropped before the box
 	// read them; of a side whose device is gone it says nothing.
 	Missed func() map[packet.Side]uint64
 	// Policy says how the policy in force got there.
 	Policy func() Policy
+}
+
+// Link is how a side's device is.
+type Link struct {
+	NIC    string // as it is called now; "" where there is none
+	Joined bool   // the NIC is in the wire
+	Up     bool   // frames can pass at the device
+	MTU    int    // bytes
+	Speed  uint64 // bit/s; 0: it is not known
+}
+
+// withoutLink returns the names of the sides that have no link.
+func (s *Source) withoutLink() (sides []string) {
+	for side, link := range s.Links() {
+		if !link.Up {
+			sides = append(sides, packet.Side(side).String())
+		}
+	}
+	return sides
 }
 
 // Policy is the policy in force.
@@ -76,7 +95,11 @@ type Report struct {
 // Side is what became of the frames that came in by a side.
 type Side struct {
 	Device         string            `json:"device"`
-	Joined         *bool             `json:"nic_joined,omitempty"`    // where there is a NIC
+	NIC            string            `json:"nic,omitempty"`        // where there is one
+	Joined         *bool             `json:"nic_joined,omitempty"` // where there is a NIC
+	Link           string            `json:"link"`                 // "up" or "down": of the NIC, or else the TAP
+	LinkSpeed      uint64            `json:"link_speed_bytes_per_second,omitempty"`
+	MTU            int               `json:"mtu_bytes"`
 	Missed         *uint64           `json:"missed_frames,omitempty"` // before they could be received
 	ReceivedFrames uint64            `json:"received_frames"`         // forwarded, dropped and waiting
 	ReceivedBytes  uint64            `json:"received_bytes"`
@@ -129,10 +152,14 @@ func (s *Source) Report(now time.Time) *Report {
 	for side := range packet.Side(packet.Sides) {
 		r.Sides[side.String()] = s.side(side)
 	}
-	for side, joined := range s.Joined() {
-		of := r.Sides[side.String()]
-		of.Joined = &joined
-		r.Sides[side.String()] = of
+	for side, link := range s.Links() {
+		name := packet.Side(side).String()
+		of := r.Sides[name]
+		of.NIC, of.Link, of.LinkSpeed, of.MTU = link.NIC, linkState(link.Up), link.Speed/8, link.MTU
+		if link.NIC != "" {
+			of.Joined = &link.Joined
+		}
+		r.Sides[name] = of
 	}
 	for side, missed := range s.Missed() {
 		of := r.Sides[side.String()]
@@ -160,6 +187,14 @@ func (s *Source) Report(now time.Time) *Report {
 	}
 	r.EventsTold, r.EventsSuppressed = s.Events.Counts()
 	return r
+}
+
+// linkState is what a link's state is called.
+func linkState(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
 }
 
 func (s *Source) side(side packet.Side) Side {

@@ -152,10 +152,14 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readiness says whether frames flow.
+// readiness says whether frames flow, and can pass at both sides.
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	if !s.source.Ready() {
 		http.Error(w, "not ready", http.StatusServiceUnavailable)
+		return
+	}
+	if sides := s.source.withoutLink(); len(sides) > 0 {
+		http.Error(w, "not ready: no link at "+strings.Join(sides, ", "), http.StatusServiceUnavailable)
 		return
 	}
 	_, _ = fmt.Fprintln(w, "ready")

@@ -69,7 +69,9 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 	return &Source{
 		Build: Build{"1.2.3", "go1", "v0"}, Devices: [packet.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
 		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
-		Joined: func() map[packet.Side]bool { return map[packet.Side]bool{packet.Outside: true} },
+		Links: func() [packet.Sides]Link {
+			return [packet.Sides]Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
+		},
 		Missed: func() map[packet.Side]uint64 { return map[packet.Side]uint64{packet.Inside: 17} },
 		Policy: func() Policy { return Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"} },
 	}, s
@@ -273,10 +275,19 @@ func TestMethods(t *testing.T) {
 
 func TestNotReady(t *testing.T) {
 	source, _ := newSource(t)
-	source.Ready = func() bool { return false }
+	ready, up := false, true
+	source.Ready = func() bool { return ready }
+	source.Links = func() [packet.Sides]Link { return [packet.Sides]Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}} }
 	h := NewServer(source, "").handler()
 	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable {
 		t.Error(w.Code)
+	}
+	ready, up = true, false
+	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no link at outside") {
+		t.Error(w.Code, w.Body)
+	}
+	if r := source.Report(time.Now()); !r.Ready || r.Sides["outside"].Link != "down" || r.Sides["inside"].Link != "up" {
+		t.Errorf("%v %+v", r.Ready, r.Sides)
 	}
 	if w := get(h, "/healthz"); w.Code != http.StatusOK {
 		t.Error(w.Code)

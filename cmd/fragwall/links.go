@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/packet"
+	"fragwall/rules"
+	"fragwall/tun"
+)
+
+// linkWatch follows what happens to the devices of both sides: a NIC that is
+// removed and comes back is joined again, what joins it is made again when
+// somebody removes it, the limits follow its MTU, and a link that goes down is
+// told of, and propagated where the configuration says so.
+type linkWatch struct {
+	*box
+	log       *slog.Logger
+	events    *events.Recorder // may be nil
+	propagate bool
+	// shared says that both sides have the outside NIC's MTU, as in a sidecar.
+	shared bool
+	// rejoined is called after a NIC that came back was joined; it may be nil.
+	rejoined func(tun.Link)
+}
+
+// riseTime is how long a NIC may take to have its link again after it was held:
+// what a slow autonegotiation takes (IEEE 802.3 clause 28).
+const riseTime = 10 * time.Second
+
+// newLinkWatch returns a watch over the devices of a box.
+func newLinkWatch(b *box, c *rules.Config, log *slog.Logger, e *events.Recorder) *linkWatch {
+	return &linkWatch{box: b, log: log, events: e, propagate: c.OnLinkDown == rules.LinkPropagate}
+}
+
+// run follows the devices until ctx is done.
+func (w *linkWatch) run(ctx context.Context) {
+	followNetlink(ctx, w.log, func(messages []syscall.NetlinkMessage) {
+		if messages == nil || w.concern(messages) {
+			w.look()
+		}
+	}, unix.RTNLGRP_LINK, unix.RTNLGRP_TC)
+}
+
+// concern reports whether messages may be about the devices of the box: of a
+// link, or of a classifier, whose headers have the device's index in the same
+// place (struct ifinfomsg, struct tcmsg).
+func (w *linkWatch) concern(messages []syscall.NetlinkMessage) bool {
+	w.joining.Lock()
+	defer w.joining.Unlock()
+	for _, m := range messages {
+		if len(m.Data) < 8 {
+			continue
+		}
+		index := int(binary.NativeEndian.Uint32(m.Data[4:]))
+		for side := range w.ends {
+			e := &w.ends[side]
+			if e.config.NIC != "" && !e.joined || index == e.link.Index || index == w.taps[side].Index() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// look finds out how all devices are by now, and does what follows from that.
+func (w *linkWatch) look() {
+	w.joining.Lock()
+	defer w.joining.Unlock()
+	if w.closed {
+		return
+	}
+	for side := range packet.Side(packet.Sides) {
+		e := &w.ends[side]
+		had, before := e.hasLink(), e.link
+		if e.config.NIC == "" {
+			if link, err := tun.ReadLink(w.taps[side].Index()); err == nil {
+				e.link = link
+			}
+		} else {
+			w.lookAtNIC(side)
+		}
+		if e.hasLink() {
+			e.rising = false
+		}
+		if had != e.hasLink() && !e.held {
+			w.tell(side, before.Name)
+		}
+	}
+	if w.propagate {
+		w.propagateLinks()
+	}
+}
+
+// lookAtNIC finds out how the NIC of a side is, and joins it where it is not in
+// the wire.
+func (w *linkWatch) lookAtNIC(side packet.Side) {
+	e := &w.ends[side]
+	if e.joined {
+		link, err := tun.ReadLink(e.junction.NIC)
+		switch {
+		case errors.Is(err, tun.ErrMissing):
+			w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", e.config.NIC)
+			e.joined, e.link = false, tun.Link{}
+		case err != nil:
+			w.log.Warn("a nic can't be looked at", "side", side.String(), "error", err)
+			return
+		default:
+			e.link = link
+			w.mend(side)
+			w.followMTU(side)
+			return
+		}
+	}
+	w.rejoin(side)
+}
+
+// mend joins a NIC again whose redirect or bridge somebody removed.
+func (w *linkWatch) mend(side packet.Side) {
+	e := &w.ends[side]
+	intact, err := e.junction.Intact()
+	if err != nil || intact {
+		return // what is gone is seen by itself
+	}
+	w.log.Warn("what joins a nic to its tap was removed by somebody else: it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
+	if err := errors.Join(e.junction.Close(), w.joinTo(side, e.link.Name, e.link.MTU)); err != nil {
+		w.log.Error("a nic can't be joined again", "side", side.String(), "error", err)
+	}
+}
+
+// rejoin joins a NIC that came back.
+func (w *linkWatch) rejoin(side packet.Side) {
+	e := &w.ends[side]
+	link, err := tun.FindLink(e.config.NIC)
+	if err != nil {
+		return // it is not there yet
+	}
+	mtu := e.config.MTU
+	if mtu == 0 {
+		mtu = link.MTU
+	}
+	if e.junction != nil {
+		err = e.junction.Close()
+	}
+	if err = errors.Join(err, w.joinTo(side, e.config.NIC, mtu)); err != nil {
+		w.log.Error("a nic came back, and can't be joined", "side", side.String(), "error", err)
+		return
+	}
+	w.log.Info("a nic came back and is joined again", "side", side.String(), "nic", e.config.NIC)
+	w.followMTU(side)
+	if w.rejoined != nil {
+		w.rejoined(e.link)
+	}
+}
+
+// followMTU has the box take what the NIC takes.
+func (w *linkWatch) followMTU(side packet.Side) {
+	e := &w.ends[side]
+	old, mtu := w.MTU(side), e.link.MTU
+	if mtu == old || mtu == 0 {
+		return
+	}
+	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu))
+	if w.shared {
+		err = errors.Join(err, w.setMTU(side.Other(), mtu))
+	}
+	if err != nil {
+		w.log.Error("the mtu of a nic can't be followed", "side", side.String(), "nic", e.link.Name, "error", err)
+		return
+	}
+	w.log.Info("the mtu of a nic changed", "side", side.String(), "nic", e.link.Name, "before", old, "mtu", mtu)
+	if text := mtusDiffer(w.MTU(packet.Inside), w.MTU(packet.Outside)); text != "" {
+		w.log.Warn(text)
+	}
+}
+
+func (b *box) setMTU(side packet.Side, mtu int) error {
+	if err := b.taps[side].SetMTU(mtu); err != nil {
+		return err
+	}
+	b.SetMTU(side, mtu)
+	return nil
+}
+
+// tell says that a side's link went down or came up.
+func (w *linkWatch) tell(side packet.Side, before string) {
+	e := &w.ends[side]
+	device := e.link.Name
+	if device == "" {
+		device = before
+	}
+	if w.events != nil {
+		w.events.Link(side.String(), device, e.hasLink(), time.Now())
+	}
+}
+
+// propagateLinks takes the link of a side down while the other side has lost its
+// own, and brings it up again.
+func (w *linkWatch) propagateLinks() {
+	for side := range packet.Side(packet.Sides) {
+		e, other := &w.ends[side], &w.ends[side.Other()]
+		lost := !other.hasLink() && !other.held && !other.rising
+		if lost == e.held || e.config.NIC != "" && !e.joined {
+			continue
+		}
+		if err := w.setLink(side, !lost); err != nil {
+			w.log.Error("the state of a link can't be propagated", "side", side.String(), "error", err)
+			continue
+		}
+		if e.held = lost; lost {
+			w.log.Warn("a link is kept down, since the other side has none", "side", side.String())
+			continue
+		}
+		w.log.Info("a link comes up again, since the other side has one", "side", side.String())
+		e.rising = true
+		e.rise = time.AfterFunc(riseTime, func() { w.endRise(side) })
+	}
+}
+
+// endRise gives up to wait for a link that was held.
+func (w *linkWatch) endRise(side packet.Side) {
+	w.joining.Lock()
+	w.ends[side].rising = false
+	w.joining.Unlock()
+	w.look()
+}
+
+// setLink brings the link of a side up or down, so that the neighbours notice. A
+// TAP loses its carrier: whoever it belongs to may have brought it up. The caller
+// holds joining.
+func (b *box) setLink(side packet.Side, up bool) error {
+	e := &b.ends[side]
+	if e.config.NIC == "" {
+		return b.taps[side].SetCarrier(up)
+	}
+	if e.link.Index == 0 {
+		return nil
+	}
+	return tun.SetLink(e.link.Index, up)
+}

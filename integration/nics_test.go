@@ -1,0 +1,300 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+)
+
+// mtuOf returns the MTU of a device.
+func mtuOf(t *testing.T, ns *lab.Namespace, device string) (mtu int) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		link, err := netlink.LinkByName(device)
+		if err == nil {
+			mtu = link.Attrs().MTU
+		}
+		return err
+	}))
+	return mtu
+}
+
+// ownMTU are devices without an MTU in the configuration.
+const ownMTU = `
+[inside]
+tap = "fw-in"
+nic = "nic-in"
+[outside]
+tap = "fw-out"
+nic = "nic-out"
+`
+
+// setMTUs sets the MTU of both cables, at both ends.
+func setMTUs(t *testing.T, n *lab.Network, mtu int) {
+	t.Helper()
+	ip(t, n.Middle, fmt.Sprintf("link set %s mtu %d\nlink set %s mtu %d", lab.InsideNIC, mtu, lab.OutsideNIC, mtu))
+	for _, h := range n.Hosts {
+		ip(t, h.Namespace, fmt.Sprintf("link set %s mtu %d", h.NIC, mtu))
+	}
+}
+
+// TestNICsKeepTheirMTU joins NICs of 9000 bytes, which stay what they are, and
+// follows one that changes while frames flow.
+func TestNICsKeepTheirMTU(t *testing.T) {
+	for _, join := range []string{"", "join = \"bridge\"\n"} {
+		t.Run(join, func(t *testing.T) {
+			n := newNetwork(t)
+			must(t, n.Middle.Do(noNetfilter))
+			setMTUs(t, n, 9000)
+			before := describe(t, n.Middle)
+			configuration := strings.Replace(ownMTU, "[outside]", join+"[outside]", 1) + join + acceptAll
+			b := &box{Network: n}
+			b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, configuration))
+			b.ready(t)
+			for _, device := range []string{lab.InsideNIC, lab.OutsideNIC, "fw-in", "fw-out"} {
+				if mtu := mtuOf(t, n.Middle, device); mtu != 9000 {
+					t.Errorf("%s has an mtu of %d", device, mtu)
+				}
+			}
+			whole := []int{8000, 8972}
+			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, whole)
+
+			// The outside shrinks: what is longer is dropped, and told of with both lengths.
+			mark := len(b.stderr.String())
+			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1400")
+			b.stderr.await(t, b.process, mark, `inside has an mtu of 9000, outside of 1400`)
+			eventually(t, func() error {
+				if mtu := mtuOf(t, n.Middle, "fw-out"); mtu != 1400 {
+					return fmt.Errorf("the tap has an mtu of %d", mtu)
+				}
+				return nil
+			})
+			client := listen(t, n.Hosts[packet.Inside], false, 0)
+			server := listen(t, n.Hosts[packet.Outside], false, 0)
+			_, err := client.WriteToUDPAddrPort(packettest.Body(3000), address(server))
+			must(t, err)
+			b.stderr.await(t, b.process, mark, `reason=exceeds_mtu length=3028 mtu=1400`)
+
+			mark = len(b.stderr.String())
+			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
+			b.stderr.await(t, b.process, mark, `the mtu of a nic changed`)
+			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, whole)
+			b.stop(t)
+			sameAs(t, n.Middle, before)
+		})
+	}
+}
+
+// TestSidecarFollowsMTU has the pod's link shrink while it runs: the workload
+// sends packets of the new size, and the NIC keeps it at the end.
+func TestSidecarFollowsMTU(t *testing.T) {
+	p := bridgedPod(t)
+	b := p.startSidecar(t, sidecarRules, t.TempDir())
+	ip(t, p.workload.Namespace, "link set eth0 mtu 1400")
+	ip(t, p.peer.Namespace, "link set eth0 mtu 1400")
+	eventually(t, func() error {
+		for _, tap := range []string{"fw-in", "fw-out"} {
+			if mtu := mtuOf(t, p.workload.Namespace, tap); mtu != 1400 {
+				return fmt.Errorf("%s has an mtu of %d", tap, mtu)
+			}
+		}
+		return nil
+	})
+	eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{1300, 1372, 4000}) })
+	b.end(t)
+	if mtu := mtuOf(t, p.workload.Namespace, "eth0"); mtu != 1400 {
+		t.Errorf("in the end the nic has an mtu of %d", mtu)
+	}
+}
+
+// side is what the status says of a side's device.
+type sideStatus struct {
+	NIC   string `json:"nic"`
+	Link  string `json:"link"`
+	MTU   int    `json:"mtu_bytes"`
+	Speed uint64 `json:"link_speed_bytes_per_second"`
+}
+
+// awaitLinks waits until the status and the readiness say so of both sides' links.
+func awaitLinks(t *testing.T, ns *lab.Namespace, inside, outside string, ready bool) map[string]sideStatus {
+	t.Helper()
+	var r struct{ Sides map[string]sideStatus }
+	eventually(t, func() error {
+		text, err := ask(ns, "/api/status")
+		if err == nil {
+			err = json.Unmarshal([]byte(text), &r)
+		}
+		if err != nil {
+			return err
+		}
+		_, notReady := ask(ns, "/readyz")
+		if r.Sides["inside"].Link != inside || r.Sides["outside"].Link != outside || (notReady == nil) != ready ||
+			!ready && !strings.Contains(notReady.Error(), "503") {
+			return fmt.Errorf("status %+v, readiness: %v; want %s, %s and %v", r.Sides, notReady, inside, outside, ready)
+		}
+		return nil
+	})
+	return r.Sides
+}
+
+// hasCarrier reports whether a host's NIC has a carrier.
+func hasCarrier(t *testing.T, h *lab.Host) bool {
+	t.Helper()
+	return strings.Contains(ip(t, h.Namespace, "link show dev "+h.NIC), "LOWER_UP")
+}
+
+// TestLinkDownIsTold has a host's end of the cable go down: the status, the log
+// and readiness say so, and the other side's link holds.
+func TestLinkDownIsTold(t *testing.T) {
+	n := newNetwork(t)
+	ip(t, n.Middle, "link set lo up")
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, ownMTU+acceptAll))
+	b.ready(t)
+	sides := awaitLinks(t, n.Middle, "up", "up", true)
+	if want := (sideStatus{lab.OutsideNIC, "up", lab.MTU, 10e9 / 8}); sides["outside"] != want { // what a veth says
+		t.Errorf("the status says %+v, want %+v", sides["outside"], want)
+	}
+	outside := n.Hosts[packet.Outside]
+	mark := len(b.stderr.String())
+	ip(t, outside.Namespace, "link set "+outside.NIC+" down")
+	b.stderr.await(t, b.process, mark, `level=WARN msg=link from=outside device=nic-out link=down`)
+	awaitLinks(t, n.Middle, "up", "down", false)
+	if !hasCarrier(t, n.Hosts[packet.Inside]) {
+		t.Error("the inside lost its link too")
+	}
+	ip(t, outside.Namespace, "link set "+outside.NIC+" up")
+	b.stderr.await(t, b.process, mark, `level=INFO msg=link from=outside device=nic-out link=up`)
+	awaitLinks(t, n.Middle, "up", "up", true)
+	b.stop(t)
+}
+
+// TestLinkDownIsPropagated has the neighbour at the other side notice, also where
+// the program ends meanwhile.
+func TestLinkDownIsPropagated(t *testing.T) {
+	n := newNetwork(t)
+	ip(t, n.Middle, "link set lo up")
+	before := describe(t, n.Middle)
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, "on_link_down = \"propagate\"\n"+ownMTU+acceptAll))
+	b.ready(t)
+	for side := range packet.Side(packet.Sides) {
+		h, other := n.Hosts[side], n.Hosts[side.Other()]
+		ip(t, h.Namespace, "link set "+h.NIC+" down")
+		eventually(t, func() error {
+			if hasCarrier(t, other) {
+				return fmt.Errorf("the %v neighbour still has a link", side.Other())
+			}
+			return nil
+		})
+		ip(t, h.Namespace, "link set "+h.NIC+" up")
+		eventually(t, func() error {
+			if !hasCarrier(t, h) || !hasCarrier(t, other) {
+				return errors.New("a neighbour has no link")
+			}
+			return nil
+		})
+		awaitLinks(t, n.Middle, "up", "up", true)
+	}
+	inside := n.Hosts[packet.Inside]
+	ip(t, inside.Namespace, "link set "+inside.NIC+" down")
+	awaitLinks(t, n.Middle, "down", "down", false)
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}
+
+// TestSidecarPropagatesLinkDown takes the carrier of the workload's TAP away.
+func TestSidecarPropagatesLinkDown(t *testing.T) {
+	p := routedPod(t)
+	before := snapshot(t, p.workload.Namespace)
+	b := p.startSidecar(t, "on_link_down = \"propagate\"\n"+sidecarRules, t.TempDir())
+	carrier := func(want bool) {
+		t.Helper()
+		eventually(t, func() error {
+			if text := ip(t, p.workload.Namespace, "link show dev fw-in"); strings.Contains(text, "LOWER_UP") != want {
+				return fmt.Errorf("want a carrier: %v\n%s", want, text)
+			}
+			return nil
+		})
+	}
+	ip(t, p.peer.Namespace, "link set cali0 down")
+	carrier(false)
+	ip(t, p.peer.Namespace, "link set cali0 up\nroute replace 10.1.1.5/32 dev cali0\n-6 route replace 2001:db8:1::5/128 dev cali0")
+	carrier(true)
+	exchange(t, p.workload, p.peer, false, []int{4000})
+	b.end(t)
+	after := snapshot(t, p.workload.Namespace)
+	for _, subject := range []string{"addr", "route", "route6"} {
+		if was, is := strings.Join(before[subject], "\n"), strings.Join(after[subject], "\n"); was != is {
+			t.Errorf("%s before:\n%s\nafter:\n%s", subject, was, is)
+		}
+	}
+}
+
+// TestJoinIsMended removes by hand what joins a NIC. It is noticed, said and made
+// again.
+func TestJoinIsMended(t *testing.T) {
+	for name, c := range map[string]struct{ join, remove string }{
+		"clsact of the nic": {"", "qdisc del dev nic-in clsact"},
+		"clsact of the tap": {"", "qdisc del dev fw-in clsact"},
+		"filter":            {"", "filter del dev nic-in ingress"},
+		"port of a bridge":  {"join = \"bridge\"\n", "link set nic-in nomaster"},
+		"bridge":            {"join = \"bridge\"\n", "link del fw-in-br"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNetwork(t)
+			must(t, n.Middle.Do(noNetfilter))
+			before := describe(t, n.Middle)
+			b := &box{Network: n}
+			b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, strings.Replace(ownMTU, "[outside]", c.join+"[outside]", 1)+acceptAll))
+			b.ready(t)
+			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{100})
+			mark := len(b.stderr.String())
+			if strings.HasPrefix(c.remove, "link") {
+				ip(t, n.Middle, c.remove)
+			} else {
+				tc(t, n.Middle, c.remove)
+			}
+			b.stderr.await(t, b.process, mark, `removed by somebody else: it is made again`)
+			eventually(t, func() error { return answers(n.Hosts[packet.Inside], n.Hosts[packet.Outside]) })
+			b.signal(t, syscall.SIGTERM)
+			if code := b.wait(t); code != 0 {
+				t.Errorf("exit code %d:\n%s", code, b.stderr.String())
+			}
+			sameAs(t, n.Middle, before)
+		})
+	}
+}
+
+// tc runs a command of tc(8) in a namespace.
+func tc(t *testing.T, ns *lab.Namespace, command string) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		out, err := exec.Command("tc", strings.Fields(command)...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("tc %s: %w\n%s", command, err, out)
+		}
+		return nil
+	}))
+}
+
+// answers has a host ask another for one echo.
+func answers(from, to *lab.Host) error {
+	return from.Do(func() error {
+		out, err := exec.Command("ping", "-n", "-c", "1", "-W", "1", to.IPv4.String()).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("ping: %w\n%s", err, out)
+		}
+		return nil
+	})
+}
