@@ -77,6 +77,15 @@ func bothFamilies(t *testing.T, run func(w *wire, f family)) {
 
 func udp(src, dst netip.AddrPort) []byte { return packettest.UDP(src, dst, packettest.Body(8)).Frame() }
 
+// datagramOf returns a frame between the hosts of a family.
+func datagramOf(f family, from packet.Side, protocol uint8, payload []byte) []byte {
+	src, dst := f.in.Addr(), f.out.Addr()
+	if from == packet.Outside {
+		src, dst = dst, src
+	}
+	return packettest.Datagram{Src: src, Dst: dst, Protocol: protocol, Payload: payload}.Frame()
+}
+
 func TestUDPFlow(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		w.block(packet.Outside, udp(f.out, f.in)) // nothing was asked

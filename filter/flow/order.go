@@ -78,8 +78,9 @@ type source struct {
 // Of a shard, a source may hold one in so many flows of each class before they
 // give way to others, and the lowest class has room for one in so many.
 const (
-	shareOf   = 64
-	reserveOf = 4
+	shareOf      = 64
+	minimumShare = 16 // flows, in a small table
+	reserveOf    = 4
 )
 
 func (o *order) init(limit int) {
@@ -88,7 +89,7 @@ func (o *order) init(limit int) {
 	}
 	o.chains = empty(limit)
 	o.free = none
-	o.share, o.reserve = uint32(max(limit/shareOf, 1)), limit/reserveOf
+	o.share, o.reserve = uint32(max(limit/shareOf, minimumShare)), limit/reserveOf
 }
 
 // sourcePrefix returns the prefix that a flow counts for, by who began it: /24

@@ -1,0 +1,298 @@
+package flow
+
+import (
+	"encoding/binary"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"fragwall/packet"
+)
+
+// exchanges drives a table as hosts on both sides do.
+type exchanges struct {
+	testing.TB
+	table *Table
+	now   time.Duration
+}
+
+// host returns a host of one of many /24 networks.
+func host(network uint32, number byte) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(1 + network>>16), byte(network >> 8), byte(network), number})
+}
+
+var server = netip.MustParseAddr("198.18.0.1")
+
+// view returns a datagram between a client outside and the server.
+func view(from packet.Side, client netip.Addr, port uint16, protocol uint8, body []byte) *packet.View {
+	p := &packet.Parsed{Kind: packet.IPv4, Src: client, Dst: server, SrcPort: port, DstPort: 53, Protocol: protocol, Transport: packet.Ports}
+	if from == packet.Inside {
+		p.Src, p.Dst, p.SrcPort, p.DstPort = p.Dst, p.Src, p.DstPort, p.SrcPort
+	}
+	return &packet.View{Parsed: p, From: from, Body: body, BodyLength: len(body), Verified: true}
+}
+
+var emptyUDP = []byte{0, 0, 0, 0, 0, 8, 0, 0}
+
+func (e *exchanges) udp(from packet.Side, client netip.Addr, port uint16) bool {
+	return e.see(view(from, client, port, packet.ProtocolUDP, emptyUDP))
+}
+
+// see shows the table a datagram, which begins a flow where it may and comes from
+// outside, and reports whether it belongs to one.
+func (e *exchanges) see(v *packet.View) bool {
+	a, relation := e.table.Open(v, e.now)
+	if relation == Unrelated {
+		return false
+	}
+	defer a.Close()
+	if a.Flow() != nil && a.Take(v) {
+		return true
+	}
+	if a.Flow() == nil && v.From == packet.Outside {
+		a.Begin(v, false, 0, 0)
+	}
+	return false
+}
+
+// tcp shows the table a segment of a client from outside or of the server, whose
+// numbers begin at 100 and 200.
+func (e *exchanges) tcp(from packet.Side, client netip.Addr, flags uint8, seq, ack uint32) bool {
+	b := make([]byte, tcpHeader)
+	binary.BigEndian.PutUint32(b[4:], seq)
+	binary.BigEndian.PutUint32(b[8:], ack)
+	b[12], b[13] = tcpHeader<<2, flags
+	binary.BigEndian.PutUint16(b[14:], 1000)
+	return e.see(view(from, client, 7, packet.ProtocolTCP, b))
+}
+
+func (e *exchanges) connect(client netip.Addr) {
+	e.tcp(packet.Outside, client, flagSyn, 100, 0)
+	e.tcp(packet.Inside, client, flagSyn|flagAck, 200, 101)
+	e.tcp(packet.Outside, client, flagAck, 101, 201)
+}
+
+// alive reports whether the server's next segment would pass.
+func (e *exchanges) alive(client netip.Addr) bool {
+	return e.tcp(packet.Inside, client, flagAck, 201, 101)
+}
+
+const smallTable = shards * 256
+
+// TestFloodsSpareOpenFlows has hosts of one network exchange something and fall
+// silent, and then made-up sources send as much as would fill the table many
+// times.
+func TestFloodsSpareOpenFlows(t *testing.T) {
+	const honest = 200
+	floods := []struct {
+		name string
+		send func(e *exchanges, source netip.Addr)
+	}{
+		{"one datagram each", func(e *exchanges, source netip.Addr) { e.udp(packet.Outside, source, 9) }},
+		{"answered", func(e *exchanges, source netip.Addr) {
+			e.udp(packet.Outside, source, 9)
+			e.udp(packet.Inside, source, 9)
+		}},
+		{"two datagrams each, answered", func(e *exchanges, source netip.Addr) {
+			e.udp(packet.Outside, source, 9)
+			e.udp(packet.Inside, source, 9)
+			e.udp(packet.Outside, source, 9)
+		}},
+		{"SYN, answered", func(e *exchanges, source netip.Addr) {
+			e.tcp(packet.Outside, source, flagSyn, 100, 0)
+			e.tcp(packet.Inside, source, flagSyn|flagAck, 200, 101)
+		}},
+	}
+	for _, flood := range floods {
+		t.Run(flood.name, func(t *testing.T) {
+			e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
+			for i := range byte(honest) {
+				e.udp(packet.Outside, host(0, i), 1)
+				e.udp(packet.Inside, host(0, i), 1)
+				e.connect(host(1, i))
+			}
+			e.now += 5 * time.Second
+			for i := range uint32(10 * smallTable) {
+				flood.send(e, host(1000+i, 1))
+				e.now += time.Microsecond
+				if i%1000 == 0 { // what is new is answered while the flood goes on
+					client := host(2, byte(i))
+					e.udp(packet.Outside, client, uint16(i/256))
+					if !e.udp(packet.Inside, client, uint16(i/256)) {
+						t.Fatalf("after %d: a new flow is gone before its answer", i)
+					}
+				}
+			}
+			if n := e.table.Len(); n > smallTable {
+				t.Errorf("%d flows, limit %d", n, smallTable)
+			}
+			for i := range byte(honest) {
+				if !e.udp(packet.Inside, host(0, i), 1) {
+					t.Fatalf("idle UDP flow %d gave way", i)
+				}
+				if !e.alive(host(1, i)) {
+					t.Fatalf("idle connection %d gave way", i)
+				}
+			}
+		})
+	}
+}
+
+// TestOneSourcePaysForItself has one network open more connections than there is
+// room for, before and after others.
+func TestOneSourcePaysForItself(t *testing.T) {
+	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
+	many := func(i int) netip.Addr {
+		return netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
+	}
+	open := func(i int) {
+		client := many(i)
+		for _, s := range []struct {
+			from     packet.Side
+			flags    uint8
+			seq, ack uint32
+		}{{packet.Outside, flagSyn, 100, 0}, {packet.Inside, flagSyn | flagAck, 200, 101}, {packet.Outside, flagAck, 101, 201}} {
+			b := make([]byte, tcpHeader)
+			binary.BigEndian.PutUint32(b[4:], s.seq)
+			binary.BigEndian.PutUint32(b[8:], s.ack)
+			b[12], b[13] = tcpHeader<<2, s.flags
+			e.see(view(s.from, client, uint16(i>>8), packet.ProtocolTCP, b))
+		}
+	}
+	for i := range 2 * smallTable {
+		open(i)
+	}
+	for i := range byte(200) {
+		e.connect(host(uint32(i), 1))
+	}
+	for i := range 2 * smallTable {
+		open(2*smallTable + i)
+	}
+	for i := range byte(200) {
+		if !e.alive(host(uint32(i), 1)) {
+			t.Fatalf("connection %d gave way to a network that holds nearly all", i)
+		}
+	}
+}
+
+// TestOrderHolds does random things to a small table and checks its lists.
+func TestOrderHolds(t *testing.T) {
+	g := rand.New(rand.NewPCG(1, 2))
+	e := &exchanges{TB: t, table: New(Options{Limit: shards * 16})}
+	for step := range 200_000 {
+		client := host(uint32(g.IntN(40)), byte(g.IntN(60)))
+		switch g.IntN(12) {
+		case 0, 1, 2:
+			e.udp(packet.Outside, client, uint16(g.IntN(3)))
+		case 3, 4:
+			e.udp(packet.Inside, client, uint16(g.IntN(3)))
+		case 5, 6:
+			e.connect(client)
+		case 7:
+			e.tcp(packet.Side(g.IntN(2)), client, flagRst|flagAck, 101, 201)
+		case 8:
+			e.tcp(packet.Side(g.IntN(2)), client, flagFin|flagAck, uint32(101+g.IntN(101)), uint32(101+g.IntN(101)))
+		case 9:
+			e.now += time.Duration(g.IntN(1000)) * time.Millisecond
+		case 10:
+			v := view(packet.Outside, client, 7, packet.ProtocolTCP, nil)
+			if a, _ := e.table.Open(v, e.now); a.Flow() != nil {
+				a.Flow().Denied = g.IntN(2) == 0
+				a.Touch()
+				a.Close()
+			} else {
+				a.Close()
+			}
+		case 11:
+			e.table.Expire(e.now, 1+g.IntN(100))
+		}
+		if step%500 == 0 {
+			for i := range e.table.shards {
+				e.table.shards[i].check(t)
+			}
+		}
+	}
+	e.now += 6 * 24 * time.Hour
+	e.table.Expire(e.now, 1)
+	if n := e.table.Len(); n != 0 {
+		t.Errorf("%d flows are left after all timeouts", n)
+	}
+	for i := range e.table.shards {
+		e.table.shards[i].check(t)
+	}
+}
+
+// check compares everything that a shard keeps about its flows with the flows.
+func (s *shard) check(t *testing.T) {
+	t.Helper()
+	type group struct {
+		prefix uint64
+		class  class
+	}
+	inUse, perClass, perSource := 0, [classes]int{}, map[group]int{}
+	for i := range s.flows {
+		if f := &s.flows[i]; f.source != none {
+			inUse++
+			perClass[f.class]++
+			perSource[group{f.sourcePrefix(), f.class}]++
+		}
+	}
+	if inUse != s.used || s.used > s.limit {
+		t.Fatalf("%d flows, %d counted, limit %d", inUse, s.used, s.limit)
+	}
+	for c := range s.class {
+		n, before := 0, uint32(none)
+		for i := s.class[c].first; i != none; i = s.flows[i].after {
+			if s.flows[i].before != before || s.flows[i].class != class(c) {
+				t.Fatalf("class %d is no list at flow %d", c, i)
+			}
+			before = i
+			n++
+		}
+		if n != perClass[c] || n != s.class[c].count || s.class[c].last != before {
+			t.Fatalf("class %d: %d in the list, %d counted, %d flows", c, n, s.class[c].count, perClass[c])
+		}
+	}
+	if kept := perClass[answered] + perClass[handshaken]; kept > s.limit-s.order.reserve {
+		t.Fatalf("%d flows in the higher classes leave less than the reserve of %d", kept, s.order.reserve)
+	}
+	seen := map[group]bool{}
+	for i := range s.sources {
+		f := &s.sources[i]
+		if f.count == 0 {
+			continue
+		}
+		g := group{f.prefix, f.class}
+		n := uint32(0)
+		for j := f.oldest; j != none; j = s.flows[j].newer {
+			if s.flows[j].source != uint32(i) {
+				t.Fatalf("flow %d in the list of source %d is of %d", j, i, s.flows[j].source)
+			}
+			n++
+		}
+		if seen[g] || n != f.count || int(n) != perSource[g] {
+			t.Fatalf("source %+v: %d in the list, %d counted, %d flows", g, n, f.count, perSource[g])
+		}
+		seen[g] = true
+	}
+	if len(seen) != len(perSource) {
+		t.Fatalf("%d sources, want %d", len(seen), len(perSource))
+	}
+	for c := range s.heavy {
+		for _, i := range s.heavy[c] {
+			if f := s.sources[i]; f.count <= s.share || f.class != class(c) {
+				t.Fatalf("a source with %d flows counts as heavy", f.count)
+			}
+		}
+	}
+	chained := 0
+	for c := range s.chains {
+		for i := s.chains[c]; i != none; i = s.flows[i].next {
+			chained++
+		}
+	}
+	if chained != inUse {
+		t.Fatalf("%d flows in chains, want %d", chained, inUse)
+	}
+}
