@@ -27,7 +27,7 @@ const (
 // askSocket has an instance answer a request, and decodes the answer. Only an
 // instance of this user or of root is asked.
 func askSocket(path, request string, patience time.Duration, answer any) error {
-	if dir := filepath.Dir(path); dir == socketDirectory() {
+	if dir := filepath.Dir(path); isDefault(dir) {
 		if err := checkDirectory(dir); err != nil {
 			return err
 		}
@@ -96,10 +96,14 @@ type instance struct {
 	err  error  // it does not answer
 }
 
-// askAll asks the instances of all sockets in a directory at the same time. It
+// askAll asks the instances of all sockets in directories at the same time. It
 // removes sockets that nobody listens on.
-func askAll(dir string) []instance {
-	paths, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+func askAll(dirs []string) []instance {
+	var paths []string
+	for _, dir := range dirs {
+		found, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+		paths = append(paths, found...)
+	}
 	all := make([]instance, len(paths))
 	var asking sync.WaitGroup
 	for i, path := range paths {
@@ -110,16 +114,12 @@ func askAll(dir string) []instance {
 	}
 	asking.Wait()
 	var live []instance
-	dead := false
 	for _, one := range all {
 		if errors.Is(one.err, syscall.ECONNREFUSED) {
-			dead = true
+			_ = clearDirectory(filepath.Dir(one.path)) // what stays is in nobody's way
 			continue
 		}
 		live = append(live, one)
-	}
-	if dead {
-		_ = clearDirectory(dir) // what stays is in nobody's way
 	}
 	return live
 }
@@ -137,11 +137,26 @@ func chooseSocket(socket, file string) (path string, err error) {
 	return path, err
 }
 
+// ownDirectories returns the default directories that are there. One that is not
+// this user's is an error, but for root's.
+func ownDirectories() (dirs []string, err error) {
+	for _, dir := range socketDirectories() {
+		switch err := checkDirectory(dir); {
+		case err == nil:
+			dirs = append(dirs, dir)
+		case errors.Is(err, os.ErrNotExist), dir == rootSockets && os.Geteuid() != 0:
+		default:
+			return nil, err
+		}
+	}
+	return dirs, nil
+}
+
 // findSocket returns the default socket of the instance that runs with a
 // configuration file or, where file is "", of the only one that runs.
 func findSocket(file string) (string, error) {
-	dir := socketDirectory()
-	if err := checkDirectory(dir); err != nil && !errors.Is(err, os.ErrNotExist) {
+	dirs, err := ownDirectories()
+	if err != nil {
 		return "", err
 	}
 	wanted, err := filepath.Abs(file)
@@ -149,7 +164,7 @@ func findSocket(file string) (string, error) {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
 	var found, silent []string
-	for _, one := range askAll(dir) {
+	for _, one := range askAll(dirs) {
 		switch {
 		case one.err != nil:
 			silent = append(silent, one.path)
@@ -160,7 +175,7 @@ func findSocket(file string) (string, error) {
 	if file == "" { // a stopped instance may be the one that is meant
 		found, silent = append(found, silent...), nil
 	}
-	more := ""
+	where, more := strings.Join(socketDirectories(), " or "), ""
 	if len(silent) > 0 {
 		more = "; no answer from " + strings.Join(silent, ", ")
 	}
@@ -170,7 +185,7 @@ func findSocket(file string) (string, error) {
 	case len(found) > 1:
 		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
 	case file != "":
-		return "", fmt.Errorf("no instance of fragwall with a socket in %q runs with %s: is it running?%s", dir, file, more)
+		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s: is it running?%s", where, file, more)
 	}
-	return "", fmt.Errorf("no instance of fragwall has a socket in %q: is it running?", dir)
+	return "", fmt.Errorf("no instance of fragwall has a socket in %s: is it running?", where)
 }

@@ -120,7 +120,7 @@ func (o *operator) begin(ctx context.Context, b *box, k *controls) {
 // to be opened is open. The plan is of what it needs besides what every box
 // does.
 func (o *operator) confine(plan confine.Plan) {
-	plan.Remove = append(plan.Remove, socketDirectory())
+	plan.Remove = append(plan.Remove, socketDirectories()...)
 	if o.controls.socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
 	}

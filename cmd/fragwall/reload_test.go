@@ -347,8 +347,8 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 	runtime := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", runtime)
 	defer func(old string) { rootSockets = old }(rootSockets)
-	rootSockets = filepath.Join(runtime, "fragwall")
-	dir := socketDirectory()
+	rootSockets = filepath.Join(runtime, "root")
+	dir := socketDirectories()[0]
 	asked := false
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

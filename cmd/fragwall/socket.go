@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -51,18 +52,37 @@ type outcome struct {
 // rootSockets is where root's sockets are.
 var rootSockets = "/run/fragwall" // but for tests
 
-// socketDirectory returns where sockets are by default: rootSockets for root,
-// and for others a directory in XDG_RUNTIME_DIR or, without it, in the one for
-// temporary files.
-func socketDirectory() string {
+// socketDirectories returns where sockets are by default: for root in rootSockets,
+// for others in the first of these that is theirs or that they can make, as an
+// image has no directory for temporary files: in XDG_RUNTIME_DIR, rootSockets, and
+// the directory for temporary files.
+func socketDirectories() []string {
 	if os.Geteuid() == 0 {
-		return rootSockets
+		return []string{rootSockets}
 	}
+	dirs := []string{rootSockets, filepath.Join(os.TempDir(), fmt.Sprintf("fragwall-%d", os.Geteuid()))}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "fragwall")
+		dirs = append([]string{filepath.Join(dir, "fragwall")}, dirs...)
 	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("fragwall-%d", os.Geteuid()))
+	return dirs
 }
+
+// socketDirectory returns the default directory of an instance that starts, which
+// it makes where it is missing.
+func socketDirectory() (string, error) {
+	var errs []error
+	for _, dir := range socketDirectories() {
+		err := ownDirectory(dir)
+		if err == nil {
+			return dir, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", errors.Join(errs...)
+}
+
+// isDefault reports whether sockets are in a directory by default.
+func isDefault(dir string) bool { return slices.Contains(socketDirectories(), dir) }
 
 // socketPath returns the default socket of an instance with a configuration
 // that runs in this thread's network namespace.
@@ -73,13 +93,14 @@ func socketPath(c *rules.Config) (string, error) {
 	}
 	namespace := info.Sys().(*syscall.Stat_t).Ino
 	name := fmt.Sprintf("%s+%s@%d%s", c.Inside.TAP, c.Outside.TAP, namespace, socketSuffix)
-	return filepath.Join(socketDirectory(), name), nil
+	dir, err := socketDirectory()
+	return filepath.Join(dir, name), err
 }
 
 // listenSocket opens a socket, in place of one that nobody listens on any more.
 func listenSocket(path string) (*socket, error) {
 	dir := filepath.Dir(path)
-	if dir == socketDirectory() {
+	if isDefault(dir) {
 		if err := ownDirectory(dir); err != nil {
 			return nil, err
 		}
@@ -89,7 +110,7 @@ func listenSocket(path string) (*socket, error) {
 		return nil, err
 	}
 	defer unlock()
-	if dir == socketDirectory() {
+	if isDefault(dir) {
 		_ = removeDead(dir) // what stays is in nobody's way
 	}
 	switch err := dial(path); {
