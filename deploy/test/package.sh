@@ -8,7 +8,7 @@ set -eu
 
 cd "$1"
 root=$(mktemp -d)
-trap 'status=$?; rm -rf "$root" "$root.before" "$root.after"; exit $status' EXIT
+trap 'status=$?; rm -rf "$root" "$root.before" "$root.after" "$root.good" "$root.said"; exit $status' EXIT
 
 sha256sum --check SHA256SUMS
 lintian --fail-on error,warning -- *.deb
@@ -68,6 +68,14 @@ chmod +x "$root/usr/sbin/policy-rc.d"
 chroot "$root" dpkg --install /fragwall.deb
 asked daemon-reload daemon-reload
 rm "$root/usr/sbin/policy-rc.d"
+
+cp "$root/etc/fragwall/fragwall.toml" "$root.good"
+echo 'nonsense' >>"$root/etc/fragwall/fragwall.toml"
+chroot "$root" dpkg --install /fragwall.deb 2>&1 | tee "$root.said"
+grep -q 'fragwall was not restarted: mend' "$root.said"
+asked daemon-reload daemon-reload
+cp "$root.good" "$root/etc/fragwall/fragwall.toml"
+mkdir -m 700 "$root/var/lib/fragwall" # as the unit makes it
 
 chroot "$root" dpkg --remove fragwall
 asked 'disable --now fragwall.service' daemon-reload

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Boot systemd in a throw-away root with the Debian package installed, and run
 # the unit between two hosts: start, reload, crash, a watchdog that barks, a
-# wrong configuration, a NIC that comes late, stop. As root, with debootstrap and
-# iproute2; in namespaces of its own.
+# wrong configuration with and without a last good one, a NIC that comes late,
+# stop. As root, with debootstrap and iproute2; in namespaces of its own.
 set -eu
 
 package=$1
@@ -110,7 +110,25 @@ systemctl stop fragwall
 fails passes
 links | diff "$root/before" -
 
+# With a broken configuration the last that ran takes its place, in which pings pass.
 echo 'nonsense' >>"$config"
+systemctl start fragwall
+passes
+kept() { booted fragwall status | grep -q 'ready, with the last good configuration'; }
+kept
+systemctl restart fragwall
+passes
+kept
+fails systemctl reload fragwall
+passes
+cp "$root/pings.toml" "$config"
+systemctl reload fragwall
+fails kept
+[ "$(stat -c '%a %n' "$root"/var/lib/fragwall "$root"/var/lib/fragwall/* | cut -d ' ' -f 1 | tr '\n' ' ')" = '700 600 ' ]
+systemctl stop fragwall
+
+echo 'nonsense' >>"$config"
+rm "$root"/var/lib/fragwall/*
 fails systemctl start fragwall
 is ActiveState failed
 cp "$root/pings.toml" "$config"
