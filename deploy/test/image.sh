@@ -12,7 +12,7 @@ if [ "${2:-}" != inside ]; then
 fi
 
 dir=$(mktemp -d)
-trap 'status=$?; podman rm --force fragwall-test >/dev/null 2>&1 || :; umount "$dir" || :; rmdir "$dir"; exit $status' EXIT
+trap 'status=$?; podman rm --force fragwall-test >/dev/null 2>&1 || :; podman volume rm --force fragwall-test >/dev/null 2>&1 || :; umount "$dir" || :; rmdir "$dir"; exit $status' EXIT
 mount -t tmpfs none "$dir"
 mkdir -p /run/netns
 mount -t tmpfs none /run/netns
@@ -48,7 +48,6 @@ cat >"$dir/fragwall.toml" <<-TOML
 	fragmented = false
 TOML
 mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
-mkdir -m 777 "$dir/run" # as an emptyDir is
 
 # as_user ARGUMENT...: the image, run by podman with these.
 as_user() {
@@ -56,7 +55,7 @@ as_user() {
 	podman run --detach "$@" --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
 		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
 		--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
-		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" --volume "$dir/run:/run" \
+		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" \
 		"$image" sidecar -c /etc/fragwall/fragwall.toml --nic eth0
 	until podman logs fragwall-test 2>&1 | grep -w ready; do
 		podman container inspect --format '{{.State.Running}}' fragwall-test | grep -q true || { podman logs fragwall-test; exit 1; }
@@ -67,6 +66,8 @@ as_user() {
 	podman exec fragwall-test /usr/bin/fragwall status >"$dir/status"
 	head -n 1 "$dir/status" | grep -w ready
 	podman exec fragwall-test /usr/bin/fragwall reload
+	podman exec fragwall-test /usr/bin/fragwall reload -c /etc/fragwall/fragwall.toml
+	podman exec --env XDG_RUNTIME_DIR=/elsewhere fragwall-test /usr/bin/fragwall status -c /etc/fragwall/fragwall.toml >/dev/null
 	ip netns exec pod ping -q -c 3 -i 0.2 -W 5 192.0.2.1
 	if ip netns exec pod ping -q -c 1 -W 1 -s 4000 192.0.2.1; then
 		echo "a ping in fragments passed, against the rules" >&2
@@ -79,8 +80,10 @@ as_user() {
 	diff "$dir/before" "$dir/after"
 	ip netns exec pod ping -q -c 1 -W 5 -s 4000 192.0.2.1
 	podman rm fragwall-test >/dev/null
-	rm -r "$dir/run/fragwall"
+	podman volume rm fragwall-test >/dev/null
 }
-as_user
-as_user --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false
+# As docs/sidecar.md says, in a namespace of our own.
+as_user --volume fragwall-test:/run:U
+as_user --volume fragwall-test:/run:U --read-only-tmpfs=false # nothing is mounted at /tmp
+as_user --volume fragwall-test:/run --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false
 echo "image $image: ok"
