@@ -12,7 +12,7 @@ if [ "${2:-}" != inside ]; then
 fi
 
 dir=$(mktemp -d)
-trap 'status=$?; podman rm --force fragwall-test >/dev/null 2>&1 || :; podman volume rm --force fragwall-test >/dev/null 2>&1 || :; umount "$dir" || :; rmdir "$dir"; exit $status' EXIT
+trap 'status=$?; podman rm --force fragwall-test >/dev/null 2>&1 || :; podman rm --force --time 0 fragwall-test-web >/dev/null 2>&1 || :; podman volume rm --force fragwall-test >/dev/null 2>&1 || :; umount "$dir/web" "$dir" || :; rmdir "$dir"; exit $status' EXIT
 mount -t tmpfs none "$dir"
 mkdir -p /run/netns
 mount -t tmpfs none /run/netns
@@ -47,12 +47,14 @@ cat >"$dir/fragwall.toml" <<-TOML
 	protocol = "icmp"
 	fragmented = false
 TOML
+mkdir "$dir/web"
+mount --bind / "$dir/web" # which has something that a container can run
 mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
 
 # as_user ARGUMENT...: the image, run by podman with these.
 as_user() {
 	echo "podman run $*"
-	podman run --detach "$@" --name fragwall-test --network ns:/run/netns/pod --cgroups disabled \
+	podman run --detach "$@" --name fragwall-test --network container:fragwall-test-web --cgroups disabled \
 		--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 \
 		--read-only --cap-drop ALL --cap-add NET_ADMIN --device "$dir/tun:/dev/net/tun" \
 		--volume "$dir/fragwall.toml:/etc/fragwall/fragwall.toml:ro" \
@@ -82,7 +84,9 @@ as_user() {
 	podman rm fragwall-test >/dev/null
 	podman volume rm fragwall-test >/dev/null
 }
-# As docs/sidecar.md says, in a namespace of our own.
+podman run --detach --name fragwall-test-web --network ns:/run/netns/pod --cgroups disabled \
+	--ulimit nofile=1024:1024 --ulimit nproc=1024:1024 --read-only --read-only-tmpfs=false --rootfs "$dir/web" /bin/sleep 1000
+# As docs/sidecar.md says.
 as_user --volume fragwall-test:/run:U
 as_user --volume fragwall-test:/run:U --read-only-tmpfs=false # nothing is mounted at /tmp
 as_user --volume fragwall-test:/run --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false
