@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -297,4 +299,86 @@ func answers(from, to *lab.Host) error {
 		}
 		return nil
 	})
+}
+
+// TestFewDescriptors fails before anything is made where the limit of open files
+// is too low, and runs with the least that it asks for.
+func TestFewDescriptors(t *testing.T) {
+	n := newNetwork(t)
+	must(t, n.Middle.Do(noNetfilter))
+	before := describe(t, n.Middle)
+	limited := func(limit string) *process {
+		p := &process{ended: make(chan struct{})}
+		c := exec.Command("sh", "-c", "ulimit -n "+limit+"; exec \"$@\"", "sh", program, "run", "-c", configure(t, ownMTU+acceptAll))
+		c.Stdout, c.Stderr = &p.stdout, &p.stderr
+		p.begin(t, n.Middle, nil, c)
+		return p
+	}
+	p := limited("20")
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stderr.String(), "limit of open files is 20") || strings.Count(p.stderr.String(), "\n") != 1 {
+		t.Errorf("exit code %d:\n%s", code, p.stderr.String())
+	}
+	sameAs(t, n.Middle, before)
+	need := regexp.MustCompile(`need (\d+)`).FindStringSubmatch(p.stderr.String())
+	if need == nil {
+		t.Fatalf("it does not say how many it needs:\n%s", p.stderr.String())
+	}
+	b := &box{Network: n, process: limited(need[1])}
+	b.ready(t)
+	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{4000})
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}
+
+// TestReadOnlySysctls runs as in a container: what is set right already does not
+// have to be set, and for what can't do without, the error says what to set.
+func TestReadOnlySysctls(t *testing.T) {
+	bridged := strings.Replace(sidecarRules, "[policy]", "nic = \"eth0\"\njoin = \"bridge\"\n[policy]", 1)
+	for _, filtered := range []bool{false, true} {
+		t.Run(fmt.Sprintf("sidecar by a bridge, bridge-nf-call-iptables %v", filtered), func(t *testing.T) {
+			p := bridgedPod(t)
+			if !filtered {
+				must(t, p.workload.Do(noNetfilter))
+			} else if _, err := os.Stat("/proc/sys/net/bridge"); err != nil {
+				t.Skip("the kernel has no br_netfilter")
+			}
+			before := snapshot(t, p.workload.Namespace)
+			s := &box{process: launch(t, p.workload.Namespace, readOnlySysctls, "sidecar", "-c", configure(t, bridged), "--nic", "eth0", "--state", t.TempDir())}
+			if filtered {
+				if code := s.wait(t); code != 1 || !strings.Contains(s.stderr.String(), "set net.bridge.bridge-nf-call-iptables = 0 where the network namespace is made") {
+					t.Errorf("exit code %d:\n%s", code, s.stderr.String())
+				}
+				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+				return
+			}
+			s.ready(t)
+			eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{4000}) })
+			s.end(t)
+			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
+		})
+	}
+	for _, quiet := range []string{"0", "1"} {
+		t.Run("run, disable_ipv6 "+quiet, func(t *testing.T) {
+			n := newNetwork(t)
+			must(t, n.Middle.Do(func() error {
+				return lab.Sysctl(map[string]string{"net/ipv6/conf/nic-in/disable_ipv6": quiet, "net/ipv6/conf/nic-out/disable_ipv6": quiet})
+			}))
+			if quiet == "0" {
+				awaitLinkLocal(t, n)
+			}
+			before := describe(t, n.Middle)
+			b := &box{Network: n}
+			b.process = launch(t, n.Middle, readOnlySysctls, "run", "-c", configure(t, ownMTU+acceptAll))
+			if quiet == "0" {
+				if code := b.wait(t); code != 1 || !strings.Contains(b.stderr.String(), "set net.ipv6.conf.nic-in.disable_ipv6 = 1 where the network namespace is made") {
+					t.Errorf("exit code %d:\n%s", code, b.stderr.String())
+				}
+			} else {
+				b.ready(t)
+				exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{4000})
+				b.stop(t)
+			}
+			sameAs(t, n.Middle, before)
+		})
+	}
 }

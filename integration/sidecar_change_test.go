@@ -231,3 +231,31 @@ func TestSidecarAdopts(t *testing.T) {
 		}
 	}
 }
+
+// TestSidecarNICReplaced has the pod's cable be removed and laid anew while it
+// runs: the new NIC is joined, and gets all in the end.
+func TestSidecarNICReplaced(t *testing.T) {
+	p, state := routedPod(t), t.TempDir()
+	b := p.startSidecar(t, sidecarRules, state)
+	mark := len(b.stderr.String())
+	must(t, p.workload.Do(func() error { return remove("eth0") }))
+	b.stderr.await(t, b.process, mark, `a nic was removed`)
+	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "cali0"))
+	ip(t, p.peer.Namespace, `
+		link set cali0 up mtu 1480 address ee:ee:ee:ee:ee:ee
+		addr add 169.254.1.1/32 dev cali0
+		route add 10.1.1.5/32 dev cali0
+		addr add fe80::ee/64 dev cali0 nodad
+		route add 2001:db8:1::5/128 dev cali0`)
+	b.stderr.await(t, b.process, mark, `joined again`)
+	eventually(t, func() error { return answers(p.workload, p.peer) })
+	b.end(t)
+	emptyState(t, state)
+	text := ip(t, p.workload.Namespace, "addr show dev eth0\nroute show dev eth0")
+	for _, want := range []string{"10.1.1.5/32", "2001:db8:1::5/128", "default via 169.254.1.1"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s in\n%s", want, text)
+		}
+	}
+	eventually(t, func() error { return answers(p.workload, p.peer) })
+}

@@ -118,10 +118,10 @@ func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error
 	}
 	// No route leads back over a bridge without addresses, so that with strict
 	// filtering no IPv4 packet that is addressed to the bridge's MAC gets in.
-	if err := j.setSysctl("net/ipv4/conf/"+c.Bridge+"/rp_filter", "1"); err != nil {
+	if err := strictReversePath(bridge); err != nil {
 		return nil, err
 	}
-	return bridge, j.setSysctl(ipv6Switch(c.Bridge), "1")
+	return bridge, silence(bridge)
 }
 
 // addPort puts a device into the bridge, as a port that learns nothing and

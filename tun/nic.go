@@ -76,8 +76,8 @@ func findJoined(name string) (nic netlink.Link, before nicState, end func() erro
 
 // adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
 // a killed fragwall left it joined, that ends, and the state is the one from
-// before. One that is addressed may have addresses, and its state leaves IPv6
-// out.
+// before. One that is addressed may have addresses; its state leaves IPv6 out, and
+// says that it is up.
 func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
 	fail := func(format string, args ...any) (netlink.Link, nicState, error) {
 		return nil, nicState{}, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
@@ -106,6 +106,7 @@ func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
 		state, err = readState(nic)
 	}
 	state.ipv6 = state.ipv6 && !addressed
+	state.up = state.up || addressed // its addresses and routes come back
 	return nic, state, err
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,9 +36,41 @@ func swapSysctl(name, value string) (old []byte, err error) {
 		return nil, nil
 	}
 	if err := os.WriteFile(path, []byte(value), 0); err != nil {
-		return nil, fmt.Errorf("set sysctl to %s: %w", value, err)
+		return nil, fmt.Errorf("set sysctl to %s: %w", value, explainSysctl(name, value, err))
 	}
 	return old, nil
+}
+
+// explainSysctl adds to the error of setting a kernel parameter what an operator
+// can do where /proc/sys is read-only, as in most containers.
+func explainSysctl(name, value string, err error) error {
+	if !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	return fmt.Errorf("%w: set %s = %s where the network namespace is made, as by docker run --sysctl or the securityContext.sysctls of a pod",
+		err, strings.ReplaceAll(name, "/", "."), value)
+}
+
+// strictReversePath has an interface take only packets that a route to their
+// source leads back by (net.ipv4.conf.*.rp_filter = 1), by netlink, which works
+// where sysctls can't be written.
+func strictReversePath(link netlink.Link) error {
+	const (
+		inetConf  = 1 // IFLA_INET_CONF
+		rpFilter  = 8 // IPV4_DEVCONF_RP_FILTER
+		strictest = 1
+	)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(link.Attrs().Index)
+	families := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
+	families.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil).AddRtAttr(inetConf|unix.NLA_F_NESTED, nil).AddRtAttr(rpFilter, nl.Uint32Attr(strictest))
+	r := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	r.AddData(header)
+	r.AddData(families)
+	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("set rp_filter to %d: %w", strictest, err)
+	}
+	return nil
 }
 
 // silence keeps an interface that comes up from speaking IPv6, which it would

@@ -32,6 +32,9 @@ type box struct {
 // error it leaves nothing of what it made. It and [box.close] belong on a
 // thread in the network namespace where the devices are to be.
 func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
+	if err := checkDescriptors(queuesOf(c.Inside) + queuesOf(c.Outside)); err != nil {
+		return nil, err
+	}
 	c, err := withMTUs(c)
 	if err != nil {
 		return nil, err
@@ -60,12 +63,16 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	return b, nil
 }
 
-func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err error) {
-	queues := i.Queues
-	if queues == 0 {
-		queues = runtime.GOMAXPROCS(0)
+// queuesOf returns how many queues a side's TAP is to have.
+func queuesOf(i rules.Interface) int {
+	if i.Queues == 0 {
+		return runtime.GOMAXPROCS(0)
 	}
-	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queues, Offload: offload})
+	return i.Queues
+}
+
+func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err error) {
+	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queuesOf(i), Offload: offload})
 	if err != nil {
 		return err
 	}
