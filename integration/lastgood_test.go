@@ -1,6 +1,8 @@
 package integration_test
 
 import (
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +51,14 @@ func TestLastGood(t *testing.T) {
 	}
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
+	eventually(t, func() error { // the kernel may take the TAPs away later
+		return n.Middle.Do(func() error {
+			if _, err := net.InterfaceByName(taps[packet.Inside]); err == nil {
+				return errors.New("the TAP is still there")
+			}
+			return nil
+		})
+	})
 
 	must(t, os.Remove(hosts))
 	must(t, os.WriteFile(file, []byte("[inside\n"), 0o600))
