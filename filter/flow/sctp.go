@@ -198,9 +198,11 @@ func (f *Flow) beginSCTP(v *packet.View) bool {
 		switch {
 		case afterFirstChunk(c.kind) == invalid:
 			return false
-		case c.kind == chunkHeartbeat:
+		case c.kind == chunkHeartbeat, c.kind == chunkHeartbeatAck:
 			f.sctp.tags[v.From] = tag
-		case c.kind != chunkInit:
+		case c.kind == chunkInit:
+			f.sctp.tags[v.From.Other()], _ = c.tag()
+		default:
 			f.sctp.tags[v.From.Other()] = tag
 		}
 	}
@@ -311,10 +313,9 @@ func (a *sctp) learn(c *chunk, from packet.Side) bool {
 	mine, theirs := &a.inits[from], &a.inits[from.Other()]
 	known := &a.tags[from.Other()]
 	if c.kind == chunkInit {
-		if *mine && *theirs {
-			*theirs = false
+		if *known != tag { // else it was sent again
+			*mine, *theirs = true, *theirs && !*mine
 		}
-		*mine = true
 	} else if *known != tag && (!*theirs && *known != 0 || *mine && *theirs) {
 		return false
 	}

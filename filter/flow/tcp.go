@@ -260,6 +260,7 @@ func (f *Flow) reset(s *segment, from packet.Side) (r result, skipWindow bool) {
 		}
 	}
 	answersIgnored := (f.replied && c.last.kind == kindSyn || !f.assured && c.last.kind == kindAck) &&
+		c.last.from != from &&
 		s.ack == c.last.end && (from == f.Origin || s.flags&flagAck != 0)
 	answersChallenge := f.State == SynSent && c.last.kind == kindAck && c.last.from != f.Origin && s.seq == c.last.ack
 	return isRefreshed, answersIgnored || answersChallenge
