@@ -55,6 +55,15 @@ var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 	},
 	randomPorts: wholePacket,
 	harmless:    wholePacket,
+	oneDatagram: func(udp func(int) packettest.Datagram) [][]byte {
+		return [][]byte{udp(header.UDPMinimumSize + 1).Frame()}
+	},
+	oneSYN: func(udp func(int) packettest.Datagram) [][]byte {
+		d := udp(header.UDPMinimumSize)
+		ports := header.UDP(d.Payload)
+		src, dst := netip.AddrPortFrom(d.Src, ports.SourcePort()), netip.AddrPortFrom(d.Dst, ports.DestinationPort())
+		return [][]byte{packettest.TCP(src, dst, header.TCPFlagSyn).Frame()}
+	},
 }
 
 // Kinds of whole packets: to ports chosen at random, and to one that the
@@ -62,6 +71,12 @@ var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 const (
 	randomPorts = "whole packets"
 	harmless    = "harmless packets"
+)
+
+// Kinds of which each packet begins a flow that nobody answers.
+const (
+	oneDatagram = "one datagram each"
+	oneSYN      = "one SYN each"
 )
 
 func wholePacket(udp func(int) packettest.Datagram) [][]byte { return [][]byte{udp(1000).Frame()} }
@@ -73,6 +88,8 @@ type template struct {
 	ipv6  bool
 	id    int // where the identification stands; 0 where there is none
 	port  int // where the destination port stands; 0 where it stays
+	upper int // where the transport header begins, and
+	sum   int // where its checksum stands, which is to be right; 0 where it need not be
 }
 
 const ethernet = header.EthernetMinimumSize
@@ -96,6 +113,10 @@ func (f *Flood) templates(ipv6 bool) (list []template) {
 		case f.Kind == harmless:
 		case f.Kind == randomPorts:
 			t.port = p.Upper + 2
+		case f.Kind == oneDatagram:
+			t.upper, t.sum = p.Upper, p.Upper+6
+		case f.Kind == oneSYN:
+			t.upper, t.sum = p.Upper, p.Upper+16
 		case ipv6:
 			t.id = p.Fragment.Payload - 4
 		default:
@@ -115,8 +136,28 @@ func (f *Flood) mark(t *template, n uint64) {
 	}
 	if t.ipv6 {
 		f.markIPv6(t, a, b)
-		return
+	} else {
+		f.markIPv4(t, a, b)
 	}
+	if t.sum > 0 {
+		t.complete()
+	}
+}
+
+// complete computes the transport checksum.
+func (t *template) complete() {
+	addresses, protocol := t.frame[ethernet+12:][:8], t.frame[ethernet+9]
+	if t.ipv6 {
+		addresses, protocol = t.frame[ethernet+8:][:32], t.frame[ethernet+6]
+	}
+	upper := t.frame[t.upper:]
+	binary.BigEndian.PutUint16(t.frame[t.sum:], 0)
+	pseudo := checksum.Combine(checksum.Checksum(addresses, 0), uint16(protocol))
+	sum := checksum.Checksum(upper, checksum.Combine(pseudo, uint16(len(upper))))
+	binary.BigEndian.PutUint16(t.frame[t.sum:], ^sum)
+}
+
+func (f *Flood) markIPv4(t *template, a, b uint64) {
 	h := header.IPv4(t.frame[ethernet:][:header.IPv4MinimumSize])
 	src := h[12:16]
 	switch f.Sources {

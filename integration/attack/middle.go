@@ -36,6 +36,7 @@ var (
 	validateBox    = column{"validate", func(n *lab.Network) (running, error) { return newBox(n, "validate") }}
 	allColumns     = []column{cable, conntrack, reassembleBox, validateBox}
 	protectColumns = []column{plainBridge, conntrack, reassembleBox}
+	idleColumns    = []column{plainBridge, conntrack, reassembleBox}
 )
 
 // program is the fragwall under attack.

@@ -12,6 +12,7 @@ type plan struct {
 	rows    []row
 	tcp     bool // rows are compared by their TCP streams
 	protect bool // the hosts keep their kernels' limits, see trial.defaults
+	idle    bool // rows are compared by idle connections, see trial.idle
 }
 
 // row is a flood against honest traffic of some families.
@@ -98,7 +99,19 @@ func fullPlans() []plan {
 		host.rows = append(host.rows, open(datagramPort, flooded("first fragments", "anywhere", ipv4, rate))...)
 	}
 	host.rows = append(host.rows, open(datagramPort, flooded("first fragments", "anywhere", ipv6, 10_000))...)
-	return []plan{rates, shapes, streams, host}
+	return []plan{rates, shapes, streams, host, idlePlan(50_000, 0)}
+}
+
+// idlePlan is floods of flows at some rates, beside connections that stand idle.
+func idlePlan(rates ...int) plan {
+	p := plan{title: "Idle connections that live through a flood of flows", columns: idleColumns, idle: true}
+	for _, families := range [][]bool{ipv4, ipv6} {
+		for _, rate := range rates {
+			p.rows = append(p.rows, open(harmlessPort, flooded(oneDatagram, "anywhere", families, rate))...)
+			p.rows = append(p.rows, open(streamPort, flooded(oneSYN, "anywhere", families, rate))...)
+		}
+	}
+	return p
 }
 
 // quickPlans are a sign of life in less than half a minute.
@@ -112,13 +125,20 @@ func quickPlans() []plan {
 		columns: protectColumns,
 		rows:    open(datagramPort, flooded("first fragments", "anywhere", ipv4, 10_000)),
 		protect: true,
-	}}
+	}, idlePlan(10_000)}
 }
+
+// idleDuration is how many times as long a flood of flows lasts, which has to fill
+// tables of a million.
+const idleDuration = 3
 
 // trial returns the trial of a row and a column.
 func (p *plan) trial(r row, m column, duration time.Duration) *trial {
+	if p.idle {
+		duration *= idleDuration
+	}
 	return &trial{
 		middle: m, flood: r.flood, families: r.families,
-		defaults: p.protect, tcp: p.tcp, duration: duration,
+		defaults: p.protect, tcp: p.tcp, idle: p.idle, duration: duration,
 	}
 }

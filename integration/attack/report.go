@@ -38,15 +38,22 @@ func (t *table) write(w io.Writer) {
 			return fmt.Sprintf("%.2f Gbit/s, %.1f %%", median(c, func(r *result) float64 { return r.tcp })/1e9, 100*median(c, (*result).share))
 		}
 	}
+	if t.idle {
+		what = func(c cell) string {
+			return fmt.Sprintf("%.1f %%, %.1f %%", 100*median(c, (*result).survival), 100*median(c, (*result).share))
+		}
+	}
 	t.grid(w, "flood", what)
 	fmt.Fprintf(w, "\nFrames a second that the flood reached, in thousands:\n\n")
 	t.grid(w, "flood", func(c cell) string {
 		return fmt.Sprintf("%.1f", median(c, func(r *result) float64 { return r.rate })/1000)
 	})
-	fmt.Fprintf(w, "\nRound trip of the probe, p50 / p99 in microseconds (- where so many were lost):\n\n")
-	t.grid(w, "flood", func(c cell) string {
-		return micros(median(c, func(r *result) time.Duration { return r.p50 })) + " / " + micros(median(c, func(r *result) time.Duration { return r.p99 }))
-	})
+	if !t.idle {
+		fmt.Fprintf(w, "\nRound trip of the probe, p50 / p99 in microseconds (- where so many were lost):\n\n")
+		t.grid(w, "flood", func(c cell) string {
+			return micros(median(c, func(r *result) time.Duration { return r.p50 })) + " / " + micros(median(c, func(r *result) time.Duration { return r.p99 }))
+		})
+	}
 	fmt.Fprintf(w, "\nMemory in MiB (the process, or the kernel's for fragments), CPU of the process in cores, frames that it had no time to read:\n\n")
 	t.grid(w, "flood", cost)
 	fmt.Fprintf(w, "\nCores that other programs used meanwhile:\n\n")

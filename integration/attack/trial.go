@@ -23,6 +23,7 @@ type trial struct {
 	families []bool
 	defaults bool // the hosts' kernels keep their default limits for fragments
 	tcp      bool // a TCP stream beside the rest
+	idle     bool // connections that stand idle, and new ones, in place of the rest
 	duration time.Duration
 }
 
@@ -33,6 +34,8 @@ type result struct {
 	came     int
 	p50, p99 time.Duration
 	tcp      float64 // bits a second
+	idle     int     // connections that stood idle
+	alive    int     // of those, after the flood
 	memory   int64   // bytes, the most
 	cpu      float64 // seconds a second, of the middle's process
 	hasCPU   bool
@@ -43,6 +46,9 @@ type result struct {
 
 // share returns what part of the honest datagrams was delivered.
 func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 1)) }
+
+// survival returns what part of the idle connections lived.
+func (r *result) survival() float64 { return float64(r.alive) / float64(max(r.idle, 1)) }
 
 // quietPatience is how long a trial waits for other processes to be done.
 const quietPatience = 10 * time.Second
@@ -93,6 +99,18 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 	}
 	defer sockets()
 
+	var connections []*idle
+	if t.idle {
+		for _, ipv6 := range t.families {
+			i, err := openIdle(n.Hosts, ipv6)
+			if err != nil {
+				return r, fmt.Errorf("open idle connections: %w", err)
+			}
+			defer i.close()
+			connections = append(connections, i)
+		}
+	}
+
 	ended := make(chan error, 1)
 	var generator *exec.Cmd
 	if t.flood.Kind != "" {
@@ -105,7 +123,11 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 			return r, fmt.Errorf("generator: %w: %s", err, generator.Stderr)
 		}
 	}
-	err = t.measure(ctx, n, running, &r)
+	if t.idle {
+		err = t.begin(ctx, connections, running, &r)
+	} else {
+		err = t.measure(ctx, n, running, &r)
+	}
 	if generator != nil {
 		if failure := <-ended; failure != nil {
 			return r, errors.Join(err, fmt.Errorf("generator: %w: %s", failure, generator.Stderr))
@@ -114,7 +136,29 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 		err = errors.Join(err, json.Unmarshal(generator.Stdout.(*bytes.Buffer).Bytes(), &g))
 		r.rate = float64(g.Frames) / g.Seconds
 	}
+	for _, c := range connections {
+		alive, failure := c.survivors()
+		r.idle, r.alive, err = r.idle+len(c.clients), r.alive+alive, errors.Join(err, failure)
+	}
 	return r, err
+}
+
+// begin has new exchanges begin for the trial's duration, and looks at the middle
+// meanwhile.
+func (t *trial) begin(ctx context.Context, connections []*idle, m running, r *result) error {
+	ctx, cancel := context.WithTimeout(ctx, t.duration)
+	defer cancel()
+	var done sync.WaitGroup
+	sent, came, failures := make([]int, len(connections)), make([]int, len(connections)), make([]error, len(connections))
+	for i, c := range connections {
+		done.Go(func() { sent[i], came[i], failures[i] = c.newcomers(ctx) })
+	}
+	watch(ctx, m, r)
+	done.Wait()
+	for i := range connections {
+		r.sent, r.came = r.sent+sent[i], r.came+came[i]
+	}
+	return errors.Join(failures...)
 }
 
 // setUp makes the hosts and what is between them.

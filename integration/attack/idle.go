@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// idleFlows is how many connections of each protocol and family stand idle.
+const idleFlows = 250
+
+// streamAfter is how long a UDP exchange has to go on for connection tracking to
+// take it for a stream, and keep it in a table that fills
+// (net/netfilter/nf_conntrack_proto_udp.c).
+const streamAfter = 2200 * time.Millisecond
+
+// How long one of a new exchange's tries waits for its answer, and how many it
+// has.
+const (
+	tryPatience = 300 * time.Millisecond
+	tries       = 3
+)
+
+// newcomerEvery is how often a new exchange begins beside the flood.
+const newcomerEvery = 20 * time.Millisecond
+
+// idle is the connections of one family that were answered before a flood, and
+// say nothing while it lasts.
+type idle struct {
+	hosts   [packet.Sides]*lab.Host
+	ipv6    bool
+	clients []net.Conn // of the inside host
+	servers []net.Conn // the ends of the TCP connections among them, in their order
+	server  *net.UDPConn
+	echo    *net.UDPConn // answers newcomers
+	echoing sync.WaitGroup
+}
+
+// openIdle opens the connections.
+func openIdle(hosts [packet.Sides]*lab.Host, ipv6 bool) (i *idle, err error) {
+	i = &idle{hosts: hosts, ipv6: ipv6}
+	if err = errors.Join(i.openTCP(), i.openUDP()); err != nil {
+		i.close()
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *idle) close() {
+	for _, c := range append(i.clients, i.servers...) {
+		_ = c.Close()
+	}
+	for _, c := range []*net.UDPConn{i.server, i.echo} {
+		if c != nil {
+			_ = c.Close()
+		}
+	}
+	i.echoing.Wait()
+}
+
+// openTCP makes connections, each of which carries a byte each way.
+func (i *idle) openTCP() error {
+	in, out := i.hosts[packet.Inside], i.hosts[packet.Outside]
+	listener, err := out.ListenTCP(i.ipv6, streamPort)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	for range idleFlows {
+		client, err := in.DialTCP(netip.AddrPortFrom(out.Addr(i.ipv6), streamPort), connectPatience)
+		if err != nil {
+			return err
+		}
+		i.clients = append(i.clients, client)
+		server, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		i.servers = append(i.servers, server)
+		if err := errors.Join(pass(client, server), pass(server, client)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pass sends a byte from one end to the other.
+func pass(from, to net.Conn) error {
+	if _, err := from.Write([]byte{1}); err != nil {
+		return err
+	}
+	if err := to.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+		return err
+	}
+	_, err := to.Read(make([]byte, 1))
+	return err
+}
+
+// openUDP makes exchanges that last as long as a stream has to.
+func (i *idle) openUDP() (err error) {
+	in, out := i.hosts[packet.Inside], i.hosts[packet.Outside]
+	if i.server, err = out.ListenUDP(i.ipv6, datagramPort); err != nil {
+		return err
+	}
+	if i.echo, err = out.ListenUDP(i.ipv6, echoPort); err != nil {
+		return err
+	}
+	i.echoing.Go(func() { _ = answer(i.echo) }) // until it is closed
+	for range idleFlows {
+		c, err := in.ListenUDP(i.ipv6, 0)
+		if err != nil {
+			return err
+		}
+		i.clients = append(i.clients, c)
+	}
+	for round := range 2 {
+		if round > 0 {
+			time.Sleep(streamAfter)
+		}
+		for _, c := range i.udp() {
+			if _, err := c.WriteToUDPAddrPort([]byte{1}, addrPort(i.server)); err != nil {
+				return err
+			}
+			if err := i.server.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+				return err
+			}
+			_, from, err := i.server.ReadFromUDPAddrPort(make([]byte, 1))
+			if err != nil {
+				return err
+			}
+			if _, err := i.server.WriteToUDPAddrPort([]byte{1}, from); err != nil {
+				return err
+			}
+			if err := c.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+				return err
+			}
+			if _, err := c.Read(make([]byte, 1)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// udp returns the UDP sockets among the clients.
+func (i *idle) udp() (sockets []*net.UDPConn) {
+	for _, c := range i.clients[idleFlows:] {
+		sockets = append(sockets, c.(*net.UDPConn))
+	}
+	return sockets
+}
+
+// survivors has the outside host send on each connection, and returns on how many
+// that arrives.
+func (i *idle) survivors() (came int, err error) {
+	var alive atomic.Int64
+	var readers sync.WaitGroup
+	deadline := time.Now().Add((tries + 2) * tryPatience)
+	for _, c := range i.clients {
+		if err := c.SetReadDeadline(deadline); err != nil {
+			return 0, err
+		}
+		readers.Go(func() {
+			if n, _ := c.Read(make([]byte, 1)); n == 1 {
+				alive.Add(1)
+			}
+		})
+	}
+	for _, c := range i.servers {
+		if _, err := c.Write([]byte{1}); err != nil { // sent again by TCP
+			return 0, err
+		}
+	}
+	for range tries {
+		for _, c := range i.udp() {
+			if _, err := i.server.WriteToUDPAddrPort([]byte{1}, addrPort(c)); err != nil {
+				return 0, err
+			}
+		}
+		time.Sleep(tryPatience)
+	}
+	readers.Wait()
+	return int(alive.Load()), nil
+}
+
+// newcomers has the inside host begin new exchanges until ctx is done, and
+// returns how many began and how many were answered.
+func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
+	var answered atomic.Int64
+	var exchanges sync.WaitGroup
+	ticker := time.NewTicker(newcomerEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			exchanges.Wait()
+			return sent, int(answered.Load()), nil
+		case <-ticker.C:
+		}
+		c, err := i.hosts[packet.Inside].ListenUDP(i.ipv6, 0)
+		if err != nil {
+			exchanges.Wait()
+			return sent, 0, err
+		}
+		sent++
+		exchanges.Go(func() {
+			defer c.Close()
+			if ask(c, addrPort(i.echo)) {
+				answered.Add(1)
+			}
+		})
+	}
+}
+
+// ask sends a datagram, a few times, and reports whether an answer came.
+func ask(c *net.UDPConn, to netip.AddrPort) bool {
+	for range tries {
+		if _, err := c.WriteToUDPAddrPort([]byte{1}, to); err != nil {
+			return false
+		}
+		if err := c.SetReadDeadline(time.Now().Add(tryPatience)); err != nil {
+			return false
+		}
+		if n, _ := c.Read(make([]byte, 1)); n == 1 {
+			return true
+		}
+	}
+	return false
+}
