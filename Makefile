@@ -40,7 +40,7 @@ unit: install-readers
 	$(GO) test $$($(GO) list ./... | grep -v /integration)
 
 # Real kernels at both ends, in network namespaces of its own.
-integration: install-tools
+integration: install-tools install-nft
 	$(GO) test -count=1 ./integration/...
 
 race: install-readers
@@ -102,7 +102,7 @@ install-bench:
 
 # Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
 # agree, and no drop is without a reason.
-soak: install-tools
+soak: install-tools install-nft
 	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
 
 # The program with what belongs to it, for DESTDIR.

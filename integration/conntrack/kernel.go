@@ -1,0 +1,324 @@
+package conntrack
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+	"fragwall/packet"
+)
+
+// ruleset lets in what belongs to a connection, and out what begins one. What
+// passes is marked with why. So is what is invalid, which therefore passes, too:
+// it is not attached to any entry, so that makes no difference to the table. What
+// is new from outside has to be dropped, as it would make an entry otherwise.
+const ruleset = `
+table inet oracle {
+	chain forward {
+		type filter hook forward priority filter; policy drop;
+		ct state invalid meta nfproto ipv4 ip dscp set 4 accept
+		ct state invalid meta nfproto ipv6 ip6 dscp set 4 accept
+		ct state established meta nfproto ipv4 ip dscp set 1 accept
+		ct state established meta nfproto ipv6 ip6 dscp set 1 accept
+		ct state related meta nfproto ipv4 ip dscp set 2 accept
+		ct state related meta nfproto ipv6 ip6 dscp set 2 accept
+		iifname fw-in ct state new meta nfproto ipv4 ip dscp set 3 accept
+		iifname fw-in ct state new meta nfproto ipv6 ip6 dscp set 3 accept
+	}
+}
+`
+
+// Verdict is what connection tracking calls a packet.
+type Verdict uint8
+
+// The verdicts. Dropped is what did not leave: new from outside, for the most
+// part.
+const (
+	Dropped Verdict = iota
+	Established
+	Related
+	New
+	Invalid
+)
+
+// String returns the name that nftables uses.
+func (v Verdict) String() string {
+	return [...]string{"dropped", "established", "related", "new", "invalid"}[v]
+}
+
+// Passes reports whether the ruleset lets the packet through.
+func (v Verdict) Passes() bool { return v == Established || v == Related || v == New }
+
+// Observation is what the kernel made of a step.
+type Observation struct {
+	Verdict Verdict
+	Before  string        // the state of its entry before it, such as "tcp ESTABLISHED"; "" without one
+	Left    time.Duration // that the entry had left then
+	// Close is set where a pause ends so near to the end of an entry that it is
+	// chance whether it still stood.
+	Close bool
+}
+
+// names of the TUN devices.
+var tuns = [packet.Sides]string{packet.Inside: "fw-in", packet.Outside: "fw-out"}
+
+// Kernel is a namespace that routes between two TUN devices with connection
+// tracking. It belongs to one goroutine.
+type Kernel struct {
+	namespace *lab.Namespace
+	files     [packet.Sides]*os.File
+	raws      [packet.Sides]syscall.RawConn
+	table     *table
+	buffer    []byte
+}
+
+// NewKernel makes the namespace. Loose is net.netfilter.nf_conntrack_tcp_loose:
+// whether a TCP connection is taken up in its midst. [Kernel.Close] gives it up.
+func NewKernel(loose bool) (k *Kernel, err error) {
+	k = &Kernel{buffer: make([]byte, 1<<16)}
+	if k.namespace, err = lab.NewNamespace("conntrack"); err != nil {
+		return nil, err
+	}
+	err = k.namespace.Do(func() error { return k.configure(loose) })
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("configure connection tracking: %w", err), k.Close())
+	}
+	return k, nil
+}
+
+// Close removes the namespace and what is in it.
+func (k *Kernel) Close() error {
+	var errs []error
+	for _, f := range k.files {
+		if f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	if k.table != nil {
+		k.table.close()
+	}
+	return errors.Join(append(errs, k.namespace.Close())...)
+}
+
+func (k *Kernel) configure(loose bool) (err error) {
+	for side := range k.files {
+		if err = k.open(packet.Side(side)); err != nil {
+			return err
+		}
+	}
+	nft := exec.Command("nft", "-f", "-")
+	nft.Stdin = strings.NewReader(ruleset)
+	if text, err := nft.CombinedOutput(); err != nil {
+		return fmt.Errorf("nft: %w: %s", err, text)
+	}
+	settings := map[string]string{
+		"net/ipv4/ip_forward":                       "1",
+		"net/ipv6/conf/all/forwarding":              "1",
+		"net/ipv4/conf/all/rp_filter":               "0",
+		"net/netfilter/nf_conntrack_tcp_loose":      map[bool]string{false: "0", true: "1"}[loose],
+		"net/netfilter/nf_conntrack_tcp_be_liberal": "0",
+		"net/netfilter/nf_conntrack_checksum":       "1",
+	}
+	for _, name := range tuns {
+		settings["net/ipv4/conf/"+name+"/rp_filter"] = "0"
+	}
+	if err = lab.Sysctl(settings); err != nil {
+		return err
+	}
+	k.table, err = openTable()
+	return err
+}
+
+// queue is how many packets a TUN device holds for who reads it.
+const queue = 500
+
+// open makes a side's TUN device with routes to its addresses.
+func (k *Kernel) open(side packet.Side) error {
+	device, err := water.New(water.Config{
+		DeviceType:             water.TUN,
+		PlatformSpecificParams: water.PlatformSpecificParams{Name: tuns[side]},
+	})
+	if err != nil {
+		return fmt.Errorf("make tun %q: %w", tuns[side], err)
+	}
+	k.files[side] = device.ReadWriteCloser.(*os.File)
+	if k.raws[side], err = k.files[side].SyscallConn(); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName(tuns[side])
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(
+		lab.Sysctl(map[string]string{"net/ipv6/conf/" + tuns[side] + "/addr_gen_mode": "1"}),
+		netlink.LinkSetTxQLen(link, queue),
+		netlink.LinkSetUp(link),
+	); err != nil {
+		return err
+	}
+	for _, p := range prefixes[side] {
+		if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: network(p)}); err != nil {
+			return fmt.Errorf("add route to %s: %w", p, err)
+		}
+	}
+	return nil
+}
+
+func network(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// run is one exchange under way.
+type run struct {
+	*Exchange
+	slot Slot
+	at   int // the next step
+	seen []Observation
+
+	begun time.Time // in real time
+	held  bool      // it stood still in real time
+}
+
+// Run plays exchanges, the i-th in the slot first+i, all at once: a step of each
+// in turn. It returns what became of each one's steps, and leaves no entry.
+func (k *Kernel) Run(exchanges []Exchange, first Slot) ([][]Observation, error) {
+	runs := make([]run, len(exchanges))
+	observations := make([][]Observation, len(exchanges))
+	for i := range exchanges {
+		observations[i] = make([]Observation, len(exchanges[i].Steps))
+		runs[i] = run{Exchange: &exchanges[i], slot: first + Slot(i), seen: observations[i]}
+	}
+	for {
+		due := unheld(runs)
+		if len(due) == 0 {
+			if due = unfinished(runs); len(due) == 0 {
+				return observations, k.table.flush()
+			}
+			time.Sleep(Hold)
+		}
+		if err := k.round(runs, due, first); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// unfinished returns the runs that have a step left.
+func unfinished(runs []run) (due []*run) {
+	for i := range runs {
+		if runs[i].at < len(runs[i].Steps) {
+			due = append(due, &runs[i])
+		}
+	}
+	return due
+}
+
+// unheld returns those whose next step need not wait in real time.
+func unheld(runs []run) (due []*run) {
+	for _, r := range unfinished(runs) {
+		if !r.Steps[r.at].Held {
+			due = append(due, r)
+		}
+	}
+	return due
+}
+
+// round plays the next step of the runs that are due.
+func (k *Kernel) round(runs []run, due []*run, first Slot) error {
+	entries, err := k.table.entries()
+	if err != nil {
+		return err
+	}
+	for _, r := range due {
+		step, seen := &r.Steps[r.at], &r.seen[r.at]
+		own := entries[r.slot]
+		if step.Pause > 0 {
+			if own, seen.Close, err = k.table.age(own, step.Pause); err != nil {
+				return err
+			}
+		}
+		seen.Before, seen.Left = entryFor(own, step.Packet())
+		seen.Close = seen.Close || r.late()
+	}
+	for i, r := range due {
+		step := &r.Steps[r.at]
+		if _, err := k.files[step.From].Write(step.Packet()); err != nil {
+			return fmt.Errorf("send packet: %w", err)
+		}
+		if r.at++; (i+1)%(queue/2) == 0 || i+1 == len(due) {
+			if err := k.collect(runs, first); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// late reports whether an exchange of UDP took so long that the kernel may take it
+// for a stream.
+func (r *run) late() bool {
+	if r.at == 0 {
+		r.begun = time.Now()
+	}
+	r.held = r.held || r.Steps[r.at].Held
+	return r.Kind == "udp" && !r.held && time.Since(r.begun) > Hold/2
+}
+
+// collect reads what left. A packet that is written to a TUN device is through
+// when the write returns.
+func (k *Kernel) collect(runs []run, first Slot) error {
+	for side := range k.raws {
+		from := packet.Side(side).Other()
+		var failure error
+		err := k.raws[side].Control(func(fd uintptr) {
+			for {
+				n, err := unix.Read(int(fd), k.buffer)
+				if err != nil {
+					failure = err
+					return
+				}
+				note(runs, first, from, k.buffer[:n])
+			}
+		})
+		if failure != unix.EAGAIN {
+			err = errors.Join(err, failure)
+		}
+		if err != nil {
+			return fmt.Errorf("read from tun: %w", err)
+		}
+	}
+	return nil
+}
+
+// note writes down that a packet from a side left.
+func note(runs []run, first Slot, from packet.Side, p []byte) {
+	n, src, dst, ok := tagOf(p)
+	if !ok {
+		return
+	}
+	inside := src
+	if from == packet.Outside {
+		inside = dst
+	}
+	i := int(slotOf(inside) - first)
+	if i < 0 || i >= len(runs) || n >= runs[i].at {
+		return // the kernel's own, such as a report of multicast listeners
+	}
+	class := p[1] >> 2
+	if p[0]>>4 == 6 {
+		class = (p[0]<<4 | p[1]>>4) >> 2
+	}
+	if runs[i].Steps[n].From == from {
+		runs[i].seen[n].Verdict = Verdict(class)
+	}
+}

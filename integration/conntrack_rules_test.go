@@ -1,0 +1,213 @@
+package integration_test
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"fragwall/integration/conntrack"
+	"fragwall/packet"
+)
+
+// flowRule is a reason for which the flows differ from connection tracking on
+// purpose.
+type flowRule struct {
+	name                   string
+	box, conntrack, reason string
+	// lasting is set where the two remember different things from then on, so that
+	// what follows in the exchange can't be compared.
+	lasting bool
+	applies func(p *played, i int) bool
+}
+
+// flowRules are all of them. The first that applies explains a step.
+var flowRules = []flowRule{
+	{
+		name: "reset",
+		box: "A RST that does not acknowledge the SYN that it answers, or of a connection that is open or half-closed has another number than " +
+			"the expected one, leaves the flow as it is. It passes if it is in the window, on a half-closed connection always.",
+		conntrack: "Ends a connection that is not answered or half-closed, keeps an open one for 10 s from then on, and takes note of the number.",
+		reason:    "RFC 9293 §3.10.7.3, RFC 5961 §3.2: the host drops it or answers it with an ACK, and goes on. Otherwise a few hundred blind RSTs end any idle connection.",
+		lasting:   true,
+		applies: func(p *played, i int) bool {
+			return p.resetByAnotherNumber(i) && !p.box[i].passed ||
+				p.earlier(i, func(j int) bool { return p.resetByAnotherNumber(j) })
+		},
+	}, {
+		name:      "handshake",
+		box:       "What is invalid leaves nothing behind.",
+		conntrack: "Takes the numbers of the first segment of the other side even where it calls that invalid, and compares the right SYN/ACK with them.",
+		reason:    "A blind SYN/ACK must not break a connection that is about to open.",
+		lasting:   true,
+		applies: func(p *played, i int) bool {
+			return p.earlier(i, p.strayAnswer)
+		},
+	}, {
+		name:      "pick-up",
+		box:       "Where a connection that was taken up in its midst gives way to a new one on the same ports, the new one's numbers are checked.",
+		conntrack: "Checks no number of either.",
+		reason:    "The box saw the handshake, and knows the numbers.",
+		lasting:   true,
+		applies: func(p *played, i int) bool {
+			answered := p.earlier(i, func(j int) bool {
+				return p.Steps[j].From == packet.Outside && p.isTCP(j) && p.Steps[j].Synchronizes() && p.kernel[j].Verdict.Passes()
+			})
+			return p.pickedUp(i) && answered
+		},
+	}, {
+		name:      "dccp",
+		box:       "A flow has the ports of both sides.",
+		conntrack: "Knows nothing of DCCP: all of it between two hosts is one flow.",
+		reason:    "Rules ask about them.",
+		applies: func(p *played, i int) bool {
+			return p.Kind == "other" && strings.HasPrefix(p.Steps[0].What, "protocol 33") && !p.box[i].passed
+		},
+	}, {
+		name:      "gre",
+		box:       "All of GRE between two hosts is one flow, in both directions.",
+		conntrack: "Takes GRE of version 1 (PPTP) for one flow a call and direction, and knows what belongs together by its PPTP helper alone.",
+		reason:    "Without a helper what comes back would never pass.",
+		applies: func(p *played, i int) bool {
+			return p.box[i].flow && strings.HasPrefix(p.Steps[0].What, "protocol 47")
+		},
+	}, {
+		name:      "outward",
+		box:       "A packet from a side that the rules accept passes, whatever the flows make of it. It begins, advances and ends no flow.",
+		conntrack: "Drops it where `ct state invalid drop` stands in front.",
+		reason:    "Which hosts may send what is for the rules to say.",
+		applies: func(p *played, i int) bool {
+			return p.Steps[i].From == packet.Inside && p.box[i].passed && !p.box[i].flow
+		},
+	},
+}
+
+// earlier reports whether one of the first n steps is such.
+func (p *played) earlier(n int, such func(j int) bool) bool {
+	for j := range n {
+		if such(j) {
+			return true
+		}
+	}
+	return false
+}
+
+// isReset reports whether a step is a TCP segment with RST.
+func (p *played) isReset(i int) bool {
+	flags, _, ok := strings.Cut(p.Steps[i].What, " seq ")
+	return ok && strings.Contains(flags, "R")
+}
+
+// isTCP reports whether a step is a TCP segment.
+func (p *played) isTCP(i int) bool {
+	return strings.HasPrefix(p.Kind, "tcp") && !strings.HasPrefix(p.Steps[i].What, "icmp")
+}
+
+// resetByAnotherNumber reports whether a step is a RST that belongs to a connection
+// by its ports, but that the receiver would not take.
+func (p *played) resetByAnotherNumber(i int) bool {
+	if !p.isReset(i) || !p.kernel[i].Verdict.Passes() {
+		return false
+	}
+	switch p.kernel[i].Before {
+	case "tcp SYN_SENT", "tcp SYN_SENT2":
+		ack, ok := p.Steps[i].Acknowledges()
+		return p.Steps[i].From == packet.Outside && (!ok || ack != p.sent(i, packet.Inside))
+	case "tcp ESTABLISHED", "tcp FIN_WAIT", "tcp CLOSE_WAIT":
+		return p.pickedUp(i) || !p.exact(i)
+	}
+	return false
+}
+
+// pickedUp reports whether the kernel took up a connection in its midst in front of a
+// step: then what a host expects is not known for sure.
+func (p *played) pickedUp(i int) bool {
+	return p.earlier(i, func(j int) bool {
+		return p.kernel[j].Verdict == conntrack.New && p.kernel[j].Before == "" && p.isTCP(j) && !p.Steps[j].Synchronizes()
+	})
+}
+
+// strayAnswer reports whether a step is a segment of the other side that does not
+// answer the SYN, although the kernel takes its numbers.
+func (p *played) strayAnswer(i int) bool {
+	if p.Steps[i].From != packet.Outside || !p.isTCP(i) {
+		return false
+	}
+	invalid := p.kernel[i].Verdict == conntrack.Invalid
+	switch p.kernel[i].Before {
+	case "tcp SYN_SENT":
+		ignored := p.Steps[i].Synchronizes() && i+1 < len(p.Steps) && p.kernel[i+1].Before == "tcp SYN_SENT"
+		return invalid || ignored
+	case "tcp CLOSE":
+		return invalid && !p.answered(i)
+	}
+	return false
+}
+
+// answered reports whether the kernel took a SYN of the other side since the last
+// one of the origin that began a connection.
+func (p *played) answered(i int) (answered bool) {
+	for j := range i {
+		switch {
+		case p.kernel[j].Verdict == conntrack.New && p.Steps[j].Synchronizes():
+			answered = false
+		case p.kernel[j+1].Before == "tcp SYN_RECV", p.kernel[j+1].Before == "tcp SYN_SENT2":
+			answered = true
+		}
+	}
+	return answered
+}
+
+// sent returns the number behind the last SYN of a side in front of a step.
+func (p *played) sent(i int, from packet.Side) (number uint32) {
+	for j := range i {
+		if s := &p.Steps[j]; s.From == from && p.isTCP(j) && s.Synchronizes() && p.box[j].passed {
+			number = s.End()
+		}
+	}
+	return number
+}
+
+// exact reports whether a RST has the number that its receiver expects: the
+// highest that it acknowledged.
+func (p *played) exact(i int) bool {
+	var expected uint32
+	known := false
+	for j := range i {
+		s := &p.Steps[j]
+		ack, ok := s.Acknowledges()
+		if s.From != p.Steps[i].From && ok && p.box[j].passed && (!known || int32(ack-expected) > 0) {
+			expected, known = ack, true
+		}
+	}
+	return known && p.Steps[i].Sequence() == expected
+}
+
+// explain returns the rule that says why a step differs, or nil.
+func (p *played) explain(i int) *flowRule {
+	for n := range flowRules {
+		if flowRules[n].applies(p, i) {
+			return &flowRules[n]
+		}
+	}
+	return nil
+}
+
+// TestStateDocument compares the table of differences in docs/state.md with the
+// rules.
+func TestStateDocument(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| rule | fragwall | connection tracking | why |\n|---|---|---|---|\n")
+	for _, r := range flowRules {
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.box, r.conntrack, r.reason)
+	}
+	const path, begin, end = "../docs/state.md", "<!-- differences -->\n", "<!-- /differences -->"
+	text, err := os.ReadFile(path)
+	must(t, err)
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, found := strings.Cut(rest, end)
+	if !ok || !found {
+		t.Fatalf("%s has no table between %q and %q", path, begin, end)
+	}
+	compareDocument(t, path, before+begin+b.String()+end+after)
+}
