@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/packet"
 	"fragwall/rules"
 )
@@ -90,7 +91,7 @@ func newHelpCommand() *cobra.Command {
 				err = noArguments(of, rest)
 			}
 			if err != nil {
-				return &usageError{err}
+				return &exit.UsageError{Err: err}
 			}
 			of.InitDefaultHelpFlag()
 			return of.Help()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/rules"
@@ -38,7 +39,7 @@ Needs root, or user namespaces and the right to open /dev/net/tun.`,
 			case err != nil:
 				return fmt.Errorf("demo: %w", err)
 			case rerun && code != 0:
-				return &reportedError{code}
+				return exit.Code(code)
 			case rerun:
 				return nil
 			}

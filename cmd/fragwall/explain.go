@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/rules"
@@ -50,7 +51,7 @@ reached, and no flow is known.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := q.datagram(c.Flags().Changed)
 		if err != nil {
-			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
 		config, err := loadConfig(c, *path)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/packet"
 	"fragwall/rules"
 )
@@ -91,7 +92,7 @@ func newReplayCommand() *cobra.Command {
 	c.RunE = func(c *cobra.Command, args []string) error {
 		f.config, f.input = *path, args[0]
 		if err := f.check(c); err != nil {
-			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
 		config, err := loadConfig(c, f.config)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 )
@@ -93,9 +94,9 @@ func (files *replayFiles) checkStreams(c *cobra.Command) error {
 		if ofStdout == "" {
 			fmt.Fprintf(files.stdout, "fragwall: "+text+"\n", "stderr", ofStderr)
 		}
-		return &reportedError{exitUsage}
+		return exit.Code(exit.Usage)
 	case ofStdout != "":
-		return &usageError{fmt.Errorf(text, "stdout", ofStdout)}
+		return exit.Usagef(text, "stdout", ofStdout)
 	}
 	return nil
 }
@@ -118,10 +119,10 @@ func (files *replayFiles) create(name string) (*outputFile, error) {
 		return nil, errors.Join(fmt.Errorf("create %q: %w", name, plain(err)), o.discard())
 	}
 	if what := files.isRead(info); what != "" {
-		return nil, errors.Join(&usageError{fmt.Errorf("output %q is %s; write to another file", name, what)}, o.discard())
+		return nil, errors.Join(exit.Usagef("output %q is %s; write to another file", name, what), o.discard())
 	}
 	if files.out != nil && files.out.file != nil && sameFile(info, infoOf(files.out.file)) {
-		return nil, errors.Join(&usageError{fmt.Errorf("-o and --dropped are both %q; write to two files", name)}, o.discard())
+		return nil, errors.Join(exit.Usagef("-o and --dropped are both %q; write to two files", name), o.discard())
 	}
 	if sameFile(info, infoOf(files.stdout)) { // as /dev/stdout is
 		if err := file.Close(); err != nil {
@@ -138,7 +139,7 @@ var errStdoutTaken = errors.New("only one of -o, --dropped and --json can have s
 // takeStdout returns stdout as an output.
 func (files *replayFiles) takeStdout(name string) (*outputFile, error) {
 	if files.stdoutTaken {
-		return nil, &usageError{errStdoutTaken}
+		return nil, &exit.UsageError{Err: errStdoutTaken}
 	}
 	files.stdoutTaken = true
 	return &outputFile{name: name, to: files.stdout}, nil

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
@@ -60,9 +61,9 @@ also works where the instance has no status server.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case c.Flags().Changed("interval") && !f.watch:
-			return &usageError{errors.New("--interval is of --watch; add --watch")}
+			return &exit.UsageError{Err: errors.New("--interval is of --watch; add --watch")}
 		case f.interval < minInterval:
-			return &usageError{fmt.Errorf("--interval: %s is too short; want %s or more", f.interval, minInterval)}
+			return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
 		}
 		ask, err := f.asker()
 		if err != nil {
@@ -86,7 +87,7 @@ func (f *statusFlags) asker() (asker, error) {
 	}
 	token, err := readToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("--token-file: %w", err)}
+		return nil, exit.Usagef("--token-file: %w", err)
 	}
 	return func(ctx context.Context) (*status.Report, []byte, error) { return askStatus(ctx, f.address, token) }, nil
 }
@@ -196,7 +197,7 @@ func askStatus(ctx context.Context, address, token string) (*status.Report, []by
 	}
 	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
 	if err != nil || malformed != nil {
-		return nil, nil, &usageError{fmt.Errorf("address %q: want a host and a port, such as 127.0.0.1:9477", address)}
+		return nil, nil, exit.Usagef("address %q: want a host and a port, such as 127.0.0.1:9477", address)
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
