@@ -136,3 +136,33 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 		t.Errorf("left: %q", names)
 	}
 }
+
+// TestRunKilledAnywhere kills it at moments that spread over its start, while it
+// takes over what the one before left: what the NICs were is never lost.
+func TestRunKilledAnywhere(t *testing.T) {
+	const moments = 12
+	n, err := lab.New()
+	must(t, err)
+	t.Cleanup(n.Close)
+	awaitLinkLocal(t, n)
+	before := describe(t, n.Middle)
+	path := configure(t, strings.Replace(ownMTU, "[outside]", "mtu = 1400\n[outside]", 1)+acceptAll)
+	begun := time.Now()
+	p := launch(t, n.Middle, nil, "run", "-c", path)
+	p.ready(t)
+	starting := time.Since(begun)
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	for i := range moments {
+		p = launch(t, n.Middle, nil, "run", "-c", path)
+		time.Sleep(starting * time.Duration(i+1) / moments) // it is the moment that matters
+		p.signal(t, syscall.SIGKILL)
+		p.wait(t)
+	}
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", path)
+	b.ready(t)
+	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{1000})
+	b.stop(t)
+	sameAs(t, n.Middle, before)
+}

@@ -35,6 +35,13 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	if err := checkDescriptors(queuesOf(c.Inside) + queuesOf(c.Outside)); err != nil {
 		return nil, err
 	}
+	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
+	// left on the NICs looks like another's.
+	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
+		if err := tun.Vacant(i.TAP); err != nil {
+			return nil, fmt.Errorf("%s: %w", packet.Side(side), err)
+		}
+	}
 	c, err := withMTUs(c)
 	if err != nil {
 		return nil, err
