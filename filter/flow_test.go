@@ -243,11 +243,26 @@ func TestFlowsAndRules(t *testing.T) {
 			t.Errorf("fragments: %v", v)
 		}
 		w.pass(packet.Outside, udp(f.out, f.in))
+		e := w.view(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), 3, udp(f.in, f.out)[14:]))
+		e.Fragmented = true
+		if v := w.table.Judge(e, w.clock); v.Rule == nil || v.Rule.Name != "whole" {
+			t.Errorf("an error in fragments: %v", v)
+		}
+		w.pass(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), 3, udp(f.in, f.out)[14:]))
+
+		accepts := fromInside()
+		accepts.Rules = append([]filter.Rule{{Name: "first", Action: filter.Accept, Protocols: one[uint8](17)}}, p.Rules...)
+		w.table = compile(t, accepts)
+		w.pass(packet.Inside, udp(f.in, f.out))
+		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(0).Datagrams != 2 {
+			t.Errorf("fragments that a rule in front accepts: %v, %+v", v, w.table.Count(0))
+		}
+
 		p.Rules[1].Action = filter.Accept
 		w.table = compile(t, p)
 		w.pass(packet.Inside, udp(f.in, f.out))
-		if v := w.table.Judge(d, w.clock); !v.Flow {
-			t.Errorf("fragments that a rule accepts: %v", v)
+		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(1).Datagrams != 0 {
+			t.Errorf("fragments that a rule accepts: %v, %+v", v, w.table.Count(1))
 		}
 	})
 	t.Run("counts", func(t *testing.T) {

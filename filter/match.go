@@ -27,15 +27,36 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 // byRules returns the verdict of the first rule that matches, and its number;
 // where there is none, that of the default, and none.
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
-	return t.by(t.tree.root, d, now)
+	rule, over := t.match(t.tree.root, d, now)
+	if rule == none {
+		v := fixed(t.policy.Default, packet.PolicyDefault)
+		v.OverLimit = over
+		return v, none
+	}
+	return t.decide(rule, over, d), rule
 }
 
-// by returns the verdict of the first rule under a root of the tree that
-// matches, and its number.
-func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
+// fragmentDenial returns the verdict of the rule that denies a datagram of a
+// flow, or an ICMP error about one, because it came in fragments or because it
+// did not: the first rule that matches, of those that accept and those that ask
+// whether a datagram came in fragments. It reports false where that rule accepts,
+// and where there is none.
+func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied bool) {
+	if t.tree.fragments == emptyLeaf {
+		return v, false
+	}
+	rule, over := t.match(t.tree.fragments, d, now)
+	if rule == none || t.tree.boxes[rule].action == Accept {
+		return v, false
+	}
+	return t.decide(rule, over, d), true
+}
+
+// match returns the first rule under a root of the tree that matches, or none,
+// and the first one in front of it that matched beyond its limit.
+func (t *Table) match(root ref, d *packet.View, now Clock) (rule uint32, over *Rule) {
 	k := t.key(d)
-	var over *Rule
-	rule := t.tree.search(root, &k, 0)
+	rule = t.tree.search(root, &k, 0)
 	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
 		t.counters[d.From][rule].overLimit.Add(1)
 		if over == nil {
@@ -43,11 +64,11 @@ func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
 		}
 		rule = t.tree.search(root, &k, rule+1)
 	}
-	if rule == none {
-		v := fixed(t.policy.Default, packet.PolicyDefault)
-		v.OverLimit = over
-		return v, none
-	}
+	return rule, over
+}
+
+// decide returns the verdict of a rule that matches, and counts it.
+func (t *Table) decide(rule uint32, over *Rule, d *packet.View) Verdict {
 	t.count(rule, d)
 	b := &t.tree.boxes[rule]
 	v := fixed(b.action, packet.PolicyRule)
@@ -55,17 +76,7 @@ func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
 		v = fixed(Drop, packet.TransportTruncated)
 	}
 	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
-	return v, rule
-}
-
-// byFragmentRules returns the verdict of the first rule that asks whether a
-// datagram came in fragments and matches; it reports false where there is none.
-func (t *Table) byFragmentRules(d *packet.View, now Clock) (v Verdict, found bool) {
-	if t.tree.fragments == emptyLeaf {
-		return v, false
-	}
-	v, rule := t.by(t.tree.fragments, d, now)
-	return v, rule != none
+	return v
 }
 
 // count counts a datagram for a rule.

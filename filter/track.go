@@ -14,8 +14,9 @@ import (
 //
 //   - that its origin sends, where the flow's rule has a limit;
 //   - that came in fragments where the flow's first datagram did not, or the
-//     other way round: all rules on what the origin sends, and on what the other
-//     side sends those that ask about fragments.
+//     other way round: all rules on what the origin sends; on what the other side
+//     sends, and on ICMP errors, those that ask about fragments, unless one in
+//     front accepts.
 //
 // A flow that another policy accepted is first judged again by how it began.
 func (t *Table) track(v *packet.View, clock Clock) Verdict {
@@ -66,7 +67,7 @@ func (t *Table) member(v *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 			f.Denied, f.Rule = false, rule
 		}
 	case v.From != f.Origin && differs:
-		if denial, found := t.byFragmentRules(v, clock); found && denial.Action != Accept {
+		if denial, denied := t.fragmentDenial(v, clock); denied {
 			return denial
 		}
 		judged = false
@@ -133,6 +134,11 @@ func (t *Table) about(v *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
 		verdict, _ := t.byRules(v, clock)
 		return verdict
+	}
+	if v.Fragmented != f.Fragmented {
+		if denial, denied := t.fragmentDenial(v, clock); denied {
+			return denial
+		}
 	}
 	if f.Rule != none {
 		t.count(f.Rule, v)

@@ -18,8 +18,8 @@ import "slices"
 // (BenchmarkHostileLookup), nor much more memory than other policies.
 type tree struct {
 	root ref
-	// fragments is the root of those rules alone that ask whether a datagram came
-	// in fragments.
+	// fragments is the root of the rules that ask whether a datagram came in
+	// fragments and of those that accept; empty where none asks.
 	fragments ref
 	nodes     []node
 	slots     []ref    // children
