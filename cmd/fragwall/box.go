@@ -9,9 +9,9 @@ import (
 	"runtime"
 	"sync"
 
+	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/packet"
 	"fragwall/rules"
-	"fragwall/stack"
 	"fragwall/tun"
 	"fragwall/wire"
 )
@@ -61,7 +61,7 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	if err := b.connect(log); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	config := wireConfig(c)
+	config := datapath.Config(c)
 	config.Observer = observer
 	for side, lanes := range b.lanes {
 		config.Ends[side].Lanes = lanes
@@ -180,35 +180,4 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire
 	defer relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))()
 	ready(b)
 	return b.Run(ctx)
-}
-
-// wireConfig returns what the wire does, its lanes still to come.
-func wireConfig(c *rules.Config) wire.Config {
-	return wire.Config{
-		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: mtuOf(c.Inside)}, packet.Outside: {MTU: mtuOf(c.Outside)}},
-		Policy:    c.Policy,
-		Mode:      c.Fragments.Mode,
-		Emit:      c.Fragments.Emit,
-		Fragments: fragmentOptions(&c.Fragments),
-	}
-}
-
-// mtuOf returns the MTU of a side in bytes; without devices, as in a replay, the
-// standard one stands for a NIC's own.
-func mtuOf(i rules.Interface) int {
-	if i.MTU == 0 {
-		return rules.StandardMTU
-	}
-	return i.MTU
-}
-
-// fragmentOptions returns the limits of what waits.
-func fragmentOptions(f *rules.Fragments) stack.Options {
-	return stack.Options{
-		TimeoutIPv4:  f.TimeoutIPv4,
-		TimeoutIPv6:  f.TimeoutIPv6,
-		Memory:       f.Memory,
-		MaxFragments: f.MaxFragments,
-		MaxDatagrams: f.MaxDatagrams,
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/packet"
@@ -196,7 +197,7 @@ func (o *operator) source() *status.Source {
 		Build:   versions(),
 		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,
-		Limits:  fragmentOptions(&o.config.Fragments),
+		Limits:  datapath.Limits(&o.config.Fragments),
 		Bump:    o.box.Bump,
 		Events:  o.events,
 		Started: o.started,

@@ -8,17 +8,16 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
 
@@ -143,9 +142,9 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	switch {
 	case f.json:
 		text.Write(raw)
-	case f.watch && isTerminal(w):
+	case f.watch && terminal.Is(w):
 		writeStatus(&text, r, before)
-		table := fit(text.String(), window(w))
+		table := terminal.Fit(text.String(), terminal.Size(w))
 		text.Reset()
 		text.WriteString("\x1b[H\x1b[J" + table) // to the top left, and clear what is below
 	default:
@@ -156,35 +155,6 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
-}
-
-// window returns the size of the terminal, none where it has no idea.
-func window(w io.Writer) unix.Winsize {
-	if f, ok := w.(*os.File); ok {
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
-			return *size
-		}
-	}
-	return unix.Winsize{}
-}
-
-// fit cuts a text to a window, which would scroll otherwise, and says how much
-// is left out.
-func fit(text string, size unix.Winsize) string {
-	rows, columns := int(size.Row), int(size.Col)
-	if rows < 2 || columns == 0 {
-		return text
-	}
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if most := rows - 1; len(lines) > most {
-		lines = append(lines[:most-1], fmt.Sprintf("… %d lines more", len(lines)-most+1))
-	}
-	for i, line := range lines {
-		if runes := []rune(line); len(runes) > columns {
-			lines[i] = string(runes[:columns])
-		}
-	}
-	return strings.Join(lines, "\n") + "\n"
 }
 
 // askStatus asks an instance, and returns its answer also as it came.

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
@@ -140,24 +138,5 @@ func TestStatusOverSocket(t *testing.T) {
 	}
 	if _, stderr, code := runCommand(t, "status", "--socket", path, "--address", "127.0.0.1:1"); code != exit.Usage {
 		t.Errorf("exit %d: %q", code, stderr)
-	}
-}
-
-// TestStatusFits cuts what is larger than the window.
-func TestStatusFits(t *testing.T) {
-	const text = "one\ntwo €\nthree\nfour\n"
-	for _, c := range []struct {
-		rows, columns uint16
-		want          string
-	}{
-		{0, 0, text},
-		{5, 80, text},
-		{4, 80, "one\ntwo €\n… 2 lines more\n"},
-		{24, 5, "one\ntwo €\nthree\nfour\n"},
-		{24, 4, "one\ntwo \nthre\nfour\n"},
-	} {
-		if got := fit(text, unix.Winsize{Row: c.rows, Col: c.columns}); got != c.want {
-			t.Errorf("%d by %d: %q, want %q", c.rows, c.columns, got, c.want)
-		}
 	}
 }

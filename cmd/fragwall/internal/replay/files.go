@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"context"
@@ -8,15 +8,13 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/spf13/cobra"
-
 	"fragwall/packet"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 )
 
-// replayFiles are what a replay reads and writes.
-type replayFiles struct {
+// files are what a replay reads and writes.
+type files struct {
 	in          *inputFile
 	reader      *capture.Reader
 	out         *outputFile
@@ -36,7 +34,7 @@ type inputFile struct {
 	read      int64       // bytes
 }
 
-// Read implements [io.Reader].
+// Read reads the capture, until the context is done.
 func (i *inputFile) Read(b []byte) (int, error) {
 	if err := i.ctx.Err(); err != nil {
 		return 0, err // a compressed capture may hold a lot without a frame
@@ -72,67 +70,67 @@ func plain(err error) error {
 	return err
 }
 
-// open opens the capture and, once it is known to be one, the outputs.
-func (f *replayFlags) open(ctx context.Context, c *cobra.Command, config *rules.Config) (files *replayFiles, err error) {
-	files = &replayFiles{stdout: c.OutOrStdout(), stdoutTaken: f.json}
+// openFiles opens the capture and, once it is known to be one, the outputs.
+func openFiles(ctx context.Context, config *rules.Config, o *Options) (f *files, err error) {
+	f = &files{stdout: o.Stdout, stdoutTaken: o.JSON}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, files.discard())
+			err = errors.Join(err, f.discard())
 		}
 	}()
-	if files.in, err = openInput(ctx, c, f.input); err != nil {
-		return files, err
+	if f.in, err = openInput(ctx, o); err != nil {
+		return f, err
 	}
-	files.note(f.config, config)
-	if err := files.checkStreams(c); err != nil {
-		return files, err
+	f.note(o.ConfigFile, config)
+	if err := f.checkStreams(o.Stderr); err != nil {
+		return f, err
 	}
 	var only []int
-	for _, number := range f.interfaces {
-		if number != unmapped {
+	for _, number := range o.Interfaces {
+		if number != Unmapped {
 			only = append(only, number)
 		}
 	}
-	if files.reader, err = capture.NewReader(files.in, only...); err != nil {
-		return files, files.in.failure(err, 0)
+	if f.reader, err = capture.NewReader(f.in, only...); err != nil {
+		return f, f.in.failure(err, 0)
 	}
 
-	if files.out, err = files.create(f.output); err != nil {
-		return files, err
+	if f.out, err = f.create(o.Output); err != nil {
+		return f, err
 	}
-	if f.dropped != "" {
-		if files.dropped, err = files.create(f.dropped); err != nil {
-			return files, err
+	if o.Dropped != "" {
+		if f.dropped, err = f.create(o.Dropped); err != nil {
+			return f, err
 		}
 	}
-	return files, files.begin(f.bothSides())
+	return f, f.begin(o.Application, o.bothSides())
 }
 
 // begin begins the captures that are written.
-func (files *replayFiles) begin(bothSides bool) (err error) {
-	if err := errors.Join(files.out.empty(), files.dropped.empty()); err != nil {
+func (f *files) begin(application string, bothSides bool) (err error) {
+	if err := errors.Join(f.out.empty(), f.dropped.empty()); err != nil {
 		return err
 	}
 	sides := []string{packet.Inside.String(), packet.Outside.String()}
 	if bothSides {
-		files.out.Writer, err = capture.NewPcapng(files.out, "fragwall "+version, sides...)
+		f.out.Writer, err = capture.NewPcapng(f.out, application, sides...)
 	} else {
-		files.out.Writer, err = capture.NewPcap(files.out, files.reader.Nanoseconds())
+		f.out.Writer, err = capture.NewPcap(f.out, f.reader.Nanoseconds())
 	}
-	if err == nil && files.dropped != nil {
-		files.dropped.Writer, err = capture.NewPcapng(files.dropped, "fragwall "+version, sides...)
+	if err == nil && f.dropped != nil {
+		f.dropped.Writer, err = capture.NewPcapng(f.dropped, application, sides...)
 	}
 	return err
 }
 
-func openInput(ctx context.Context, c *cobra.Command, name string) (*inputFile, error) {
-	in := &inputFile{ctx: ctx, name: name, Reader: c.InOrStdin()}
-	if name == stdStream {
+func openInput(ctx context.Context, o *Options) (*inputFile, error) {
+	in := &inputFile{ctx: ctx, name: o.Input, Reader: o.Stdin}
+	if o.Input == StdStream {
 		in.name = "stdin"
 	} else {
-		file, err := os.Open(name)
+		file, err := os.Open(o.Input)
 		if err != nil {
-			return nil, fmt.Errorf("open %q: %w", name, plain(err))
+			return nil, fmt.Errorf("open %q: %w", o.Input, plain(err))
 		}
 		in.Reader, in.Closer = file, file
 	}
@@ -149,28 +147,28 @@ func openInput(ctx context.Context, c *cobra.Command, name string) (*inputFile, 
 }
 
 // flush writes what is still buffered.
-func (files *replayFiles) flush() error {
-	err := files.out.Flush()
-	if files.dropped != nil {
-		err = errors.Join(err, files.dropped.Flush())
+func (f *files) flush() error {
+	err := f.out.Flush()
+	if f.dropped != nil {
+		err = errors.Join(err, f.dropped.Flush())
 	}
 	return err
 }
 
 // close closes what was opened by name.
-func (files *replayFiles) close() error {
-	files.closeInput()
-	return errors.Join(files.out.close(), files.dropped.close())
+func (f *files) close() error {
+	f.closeInput()
+	return errors.Join(f.out.close(), f.dropped.close())
 }
 
 // discard closes what was opened by name where there is nothing to write.
-func (files *replayFiles) discard() error {
-	files.closeInput()
-	return errors.Join(files.out.discard(), files.dropped.discard())
+func (f *files) discard() error {
+	f.closeInput()
+	return errors.Join(f.out.discard(), f.dropped.discard())
 }
 
-func (files *replayFiles) closeInput() {
-	if files.in != nil && files.in.Closer != nil {
-		_ = files.in.Close() // it was only read
+func (f *files) closeInput() {
+	if f.in != nil && f.in.Closer != nil {
+		_ = f.in.Close() // it was only read
 	}
 }
