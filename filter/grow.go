@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+
+	"fragwall/packet/verdict"
 )
 
 // leafSize is how many rules are compared one by one rather than told apart.
@@ -40,7 +42,7 @@ func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]
 	asks := func(e entry) bool { return rules[e.rule()].Fragmented != nil }
 	if slices.ContainsFunc(all, asks) {
 		t.fragments = g.grow(g.prune(slices.DeleteFunc(all, func(e entry) bool {
-			return rules[e.rule()].Action != Accept && !asks(e)
+			return rules[e.rule()].Action != verdict.Accept && !asks(e)
 		})))
 	}
 	t.nodes, t.slots = slices.Clip(t.nodes), slices.Clip(t.slots)

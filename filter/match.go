@@ -1,21 +1,24 @@
 package filter
 
-import "fragwall/packet"
+import (
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
 
 // DropsSourceRoutes reports whether packets with a source route are to be
 // dropped. That is asked of every packet and of every fragment, before Judge.
-func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != Accept }
+func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdict.Accept }
 
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
-		return fixed(t.policy.ARP, packet.PolicyARP)
+		return fixed(t.policy.ARP, verdict.PolicyARP)
 	case d.Kind == packet.NonIP:
-		return fixed(t.policy.NonIP, packet.PolicyNonIP)
+		return fixed(t.policy.NonIP, verdict.PolicyNonIP)
 	case d.NeighborDiscovery():
-		return fixed(t.policy.NeighborDiscovery, packet.PolicyNeighborDiscovery)
+		return fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery)
 	}
 	if t.flows != nil {
 		return t.track(d, now)
@@ -29,7 +32,7 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	rule, over := t.match(t.tree.root, d, now)
 	if rule == none {
-		v := fixed(t.policy.Default, packet.PolicyDefault)
+		v := fixed(t.policy.Default, verdict.PolicyDefault)
 		v.OverLimit = over
 		return v, none
 	}
@@ -46,7 +49,7 @@ func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied boo
 		return v, false
 	}
 	rule, over := t.match(t.tree.fragments, d, now)
-	if rule == none || t.tree.boxes[rule].action == Accept {
+	if rule == none || t.tree.boxes[rule].action == verdict.Accept {
 		return v, false
 	}
 	return t.decide(rule, over, d), true
@@ -71,9 +74,9 @@ func (t *Table) match(root ref, d *packet.View, now Clock) (rule uint32, over *R
 func (t *Table) decide(rule uint32, over *Rule, d *packet.View) Verdict {
 	t.count(rule, d)
 	b := &t.tree.boxes[rule]
-	v := fixed(b.action, packet.PolicyRule)
+	v := fixed(b.action, verdict.PolicyRule)
 	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
-		v = fixed(Drop, packet.TransportTruncated)
+		v = fixed(verdict.Drop, verdict.TransportTruncated)
 	}
 	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
 	return v
@@ -87,9 +90,9 @@ func (t *Table) count(rule uint32, d *packet.View) {
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.
-func fixed(a Action, why packet.Reason) Verdict {
-	if a == Accept {
-		return Verdict{Action: Accept}
+func fixed(a verdict.Action, why verdict.Reason) Verdict {
+	if a == verdict.Accept {
+		return Verdict{Action: verdict.Accept}
 	}
 	return Verdict{Action: a, Reason: why}
 }

@@ -1,6 +1,10 @@
 package filter
 
-import "slices"
+import (
+	"slices"
+
+	"fragwall/packet/verdict"
+)
 
 // tree finds the first rule that a key matches.
 //
@@ -72,10 +76,10 @@ func (e entry) mask() uint32 { return uint32(e) & wholeMask }
 // highest class that it matches by in each dimension, and what follows.
 type box struct {
 	within  [dimensions]run
-	gaps    uint8  // dimensions with classes between those that it doesn't match by
-	apart   uint8  // dimensions in which it also matches by the tree's class apart
-	action  Action // the rule's
-	needs   uint8  // needPorts or needICMP
+	gaps    uint8          // dimensions with classes between those that it doesn't match by
+	apart   uint8          // dimensions in which it also matches by the tree's class apart
+	action  verdict.Action // the rule's
+	needs   uint8          // needPorts or needICMP
 	limited bool
 	_       [3]uint8
 }

@@ -15,7 +15,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -90,7 +90,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 
 // intro tells who is there, and what they may do.
 func intro(w io.Writer, n *lab.Network, c *rules.Config) {
-	in, out := n.Hosts[packet.Inside], n.Hosts[packet.Outside]
+	in, out := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
 	fmt.Fprintf(w, `
   inside host         fragwall, between two TAPs        outside host
   %-15s ──────── fw-in │ fw-out ──────────── %s

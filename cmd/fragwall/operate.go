@@ -23,7 +23,7 @@ import (
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -195,7 +195,7 @@ func (o *operator) end() {
 func (o *operator) source() *status.Source {
 	return &status.Source{
 		Build:   versions(),
-		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
+		Devices: [verdict.Sides]string{verdict.Inside: o.config.Inside.TAP, verdict.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,
 		Limits:  datapath.Limits(&o.config.Fragments),
 		Bump:    o.box.Bump,

@@ -11,7 +11,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/replay"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 const replayHelp = `Run a capture through the same datapath, with the capture's own times as the
@@ -65,7 +65,7 @@ func newReplayCommand() *cobra.Command {
 	c.Flags().StringVarP(&o.Output, "output", "o", "", "`file` for the frames that leave (required)")
 	c.Flags().StringVar(&o.Dropped, "dropped", "", "`file` for the frames that don't")
 	c.Flags().BoolVar(&o.JSON, "json", false, "print every decision as a JSON object")
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		c.Flags().IntVar(&o.Interfaces[side], replay.InterfaceFlag(side), replay.Unmapped,
 			fmt.Sprintf("`number` of the interface whose frames came in by the %v", side))
 		c.Flags().Lookup(replay.InterfaceFlag(side)).DefValue = "0" // which the help leaves out
@@ -91,7 +91,7 @@ func newReplayCommand() *cobra.Command {
 // checkInterfaces refuses numbers of interfaces that none can have.
 func checkInterfaces(c *cobra.Command, o *replay.Options) error {
 	for side, number := range o.Interfaces {
-		if name := replay.InterfaceFlag(packet.Side(side)); c.Flags().Changed(name) && number < 0 {
+		if name := replay.InterfaceFlag(verdict.Side(side)); c.Flags().Changed(name) && number < 0 {
 			return fmt.Errorf("--%s %d: interfaces are counted from 0", name, number)
 		}
 	}

@@ -1,7 +1,7 @@
 package datapath
 
 import (
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/stack"
 	"fragwall/wire"
@@ -11,7 +11,7 @@ import (
 // observer are the caller's to add.
 func Config(c *rules.Config) wire.Config {
 	return wire.Config{
-		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: mtu(c.Inside)}, packet.Outside: {MTU: mtu(c.Outside)}},
+		Ends:      [verdict.Sides]wire.End{verdict.Inside: {MTU: mtu(c.Inside)}, verdict.Outside: {MTU: mtu(c.Outside)}},
 		Policy:    c.Policy,
 		Mode:      c.Fragments.Mode,
 		Emit:      c.Fragments.Emit,

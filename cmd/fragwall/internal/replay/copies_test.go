@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun/capture"
 )
 
@@ -19,22 +19,22 @@ func TestCopies(t *testing.T) {
 	}
 	for i, step := range []struct {
 		frame capture.Frame
-		from  packet.Side
+		from  verdict.Side
 		want  bool
 	}{
-		{frame(1, 0), packet.Inside, false},
-		{frame(1, 0), packet.Inside, false},
-		{frame(1, time.Second), packet.Outside, true},
-		{frame(1, time.Second), packet.Outside, false}, // the copy of nothing more
-		{frame(2, 0), packet.Outside, false},
-		{frame(2, 1001*time.Millisecond), packet.Inside, false},
+		{frame(1, 0), verdict.Inside, false},
+		{frame(1, 0), verdict.Inside, false},
+		{frame(1, time.Second), verdict.Outside, true},
+		{frame(1, time.Second), verdict.Outside, false}, // the copy of nothing more
+		{frame(2, 0), verdict.Outside, false},
+		{frame(2, 1001*time.Millisecond), verdict.Inside, false},
 	} {
 		if got := c.isCopy(step.frame, step.from); got != step.want {
 			t.Errorf("step %d: %v", i, got)
 		}
 	}
 	for i := range 3 * copiesKept {
-		c.isCopy(capture.Frame{Data: []byte{byte(i), byte(i >> 8)}, Time: began}, packet.Inside)
+		c.isCopy(capture.Frame{Data: []byte{byte(i), byte(i >> 8)}, Time: began}, verdict.Inside)
 	}
 	if len(c.came) > copiesKept {
 		t.Errorf("%d frames are kept", len(c.came))

@@ -8,7 +8,7 @@ import (
 	"io/fs"
 	"os"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 )
@@ -111,7 +111,7 @@ func (f *files) begin(application string, bothSides bool) (err error) {
 	if err := errors.Join(f.out.empty(), f.dropped.empty()); err != nil {
 		return err
 	}
-	sides := []string{packet.Inside.String(), packet.Outside.String()}
+	sides := []string{verdict.Inside.String(), verdict.Outside.String()}
 	if bothSides {
 		f.out.Writer, err = capture.NewPcapng(f.out, application, sides...)
 	} else {

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -26,7 +26,7 @@ type Options struct {
 	Offloads   bool   // what is missing in a frame was left to its sender's NIC
 	From       string // the side that all frames came in by; "" where interfaces are mapped
 	// Interfaces of a pcapng, by the side that they were on; [Unmapped] for none.
-	Interfaces [packet.Sides]int
+	Interfaces [verdict.Sides]int
 
 	Application    string // that the captures say they were written by
 	Stdin          io.Reader
@@ -34,7 +34,7 @@ type Options struct {
 }
 
 // InterfaceFlag returns the name of the flag that maps an interface to a side.
-func InterfaceFlag(side packet.Side) string { return side.String() + "-interface" }
+func InterfaceFlag(side verdict.Side) string { return side.String() + "-interface" }
 
 // Check finds what is wrong with the options by themselves.
 func (o *Options) Check() error {
@@ -48,8 +48,8 @@ func (o *Options) Check() error {
 	switch {
 	case mapped && o.From != "":
 		return errors.New("--from is for all frames: leave it out, or the mapping of interfaces")
-	case o.bothSides() && o.Interfaces[packet.Inside] == o.Interfaces[packet.Outside]:
-		return fmt.Errorf("interface %d can't be on both sides", o.Interfaces[packet.Inside])
+	case o.bothSides() && o.Interfaces[verdict.Inside] == o.Interfaces[verdict.Outside]:
+		return fmt.Errorf("interface %d can't be on both sides", o.Interfaces[verdict.Inside])
 	case o.Output == "":
 		return errors.New("no output given; add -o OUT.pcap")
 	case toStdout > 1:
@@ -58,7 +58,7 @@ func (o *Options) Check() error {
 		return nil
 	}
 	switch o.From {
-	case packet.Inside.String(), packet.Outside.String():
+	case verdict.Inside.String(), verdict.Outside.String():
 		return nil
 	case "":
 		return errors.New("say which side the frames came in by: add --from inside or --from outside")
@@ -70,28 +70,28 @@ func (o *Options) Check() error {
 func (o *Options) mapped() bool { return o.From == "" }
 
 // mappedSides returns the sides that an interface is mapped to.
-func (o *Options) mappedSides() (sides []packet.Side) {
+func (o *Options) mappedSides() (sides []verdict.Side) {
 	for side, number := range o.Interfaces {
 		if number != Unmapped {
-			sides = append(sides, packet.Side(side))
+			sides = append(sides, verdict.Side(side))
 		}
 	}
 	return sides
 }
 
 // sides returns the sides that frames come in by: one or both.
-func (o *Options) sides() []packet.Side {
+func (o *Options) sides() []verdict.Side {
 	switch o.From {
-	case packet.Inside.String():
-		return []packet.Side{packet.Inside}
-	case packet.Outside.String():
-		return []packet.Side{packet.Outside}
+	case verdict.Inside.String():
+		return []verdict.Side{verdict.Inside}
+	case verdict.Outside.String():
+		return []verdict.Side{verdict.Outside}
 	}
 	return o.mappedSides()
 }
 
 // bothSides reports whether frames come in by both sides.
-func (o *Options) bothSides() bool { return len(o.mappedSides()) == packet.Sides }
+func (o *Options) bothSides() bool { return len(o.mappedSides()) == verdict.Sides }
 
 // Run replays the capture, and prints the summary also where the capture can't
 // be read to its end. The options have to pass [Options.Check].

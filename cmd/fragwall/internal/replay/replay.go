@@ -11,6 +11,7 @@ import (
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 	"fragwall/tun/capture"
@@ -22,21 +23,21 @@ import (
 type replay struct {
 	options  *Options
 	files    *files
-	sides    []packet.Side // that frames come in by: one or both
+	sides    []verdict.Side // that frames come in by: one or both
 	stepper  *wire.Stepper
 	verdicts *verdictWriter // nil where nobody wants them
 	summary  *summary
 
-	mtus     [packet.Sides]int // by the side that frames come in by
-	copies   *copies           // nil where frames come in by one side
-	length   int               // of the current frame on the wire
-	writeErr error             // the first of any output
+	mtus     [verdict.Sides]int // by the side that frames come in by
+	copies   *copies            // nil where frames come in by one side
+	length   int                // of the current frame on the wire
+	writeErr error              // the first of any output
 }
 
 func newReplay(o *Options, config *rules.Config, f *files) *replay {
 	r := &replay{options: o, files: f, sides: o.sides()}
 	c := datapath.Config(config)
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		r.mtus[side] = c.Ends[side].MTU
 		c.Ends[side].Lanes = []tun.Lane{&lane{replay: r, to: side.Other()}}
 	}
@@ -104,7 +105,7 @@ func (r *replay) take(f capture.Frame) {
 		r.summary.copies++
 	}
 	if f.Length > len(f.Data) {
-		r.stepper.Drop(from, frame, f.Time, packet.SnapLength)
+		r.stepper.Drop(from, frame, f.Time, verdict.SnapLength)
 		return
 	}
 	if r.options.Offloads {
@@ -114,9 +115,9 @@ func (r *replay) take(f capture.Frame) {
 }
 
 // side returns the side that the frames of an interface came in by.
-func (r *replay) side(number int) packet.Side {
-	if r.options.bothSides() && number == r.options.Interfaces[packet.Outside] {
-		return packet.Outside
+func (r *replay) side(number int) verdict.Side {
+	if r.options.bothSides() && number == r.options.Interfaces[verdict.Outside] {
+		return verdict.Outside
 	}
 	return r.sides[0]
 }
@@ -126,7 +127,7 @@ func (r *replay) checkMapping() error {
 	for side, number := range r.options.Interfaces {
 		if n := r.files.reader.Interfaces(); number >= n {
 			return fmt.Errorf("read %q: --%s %d: the capture has %d interfaces, counted from 0",
-				r.files.in.name, InterfaceFlag(packet.Side(side)), number, n)
+				r.files.in.name, InterfaceFlag(verdict.Side(side)), number, n)
 		}
 	}
 	return nil
@@ -147,7 +148,7 @@ func (r *replay) Decided(d *wire.Decision) {
 	at := r.stepper.At()
 	r.summary.decide(d)
 	switch d.Verdict.Reason {
-	case packet.IPv4Checksum, packet.IPv4Length, packet.ExceedsMTU:
+	case verdict.IPv4Checksum, verdict.IPv4Length, verdict.ExceedsMTU:
 		if !r.options.Offloads && leftToNIC(d.Frame(0)) {
 			r.summary.leftToNIC++
 		}
@@ -155,13 +156,13 @@ func (r *replay) Decided(d *wire.Decision) {
 	if r.verdicts != nil {
 		r.keep(r.verdicts.write(at, d))
 	}
-	if d.Verdict.Action == filter.Accept || r.files.dropped == nil {
+	if d.Verdict.Action == verdict.Accept || r.files.dropped == nil {
 		return
 	}
 	comment := dropComment(d.Verdict)
 	for i := range d.Frames() {
 		f := capture.Frame{Data: d.Frame(i), Length: len(d.Frame(i)), Time: at, Interface: int(d.From)}
-		if d.Verdict.Reason == packet.SnapLength {
+		if d.Verdict.Reason == verdict.SnapLength {
 			f.Length = r.length
 		}
 		r.keep(r.files.dropped.Writer.Write(f, comment))
@@ -182,7 +183,7 @@ var _ tun.Lane = (*lane)(nil)
 // lane takes what leaves by a side.
 type lane struct {
 	*replay
-	to packet.Side
+	to verdict.Side
 }
 
 // Name names the lane in errors.

@@ -10,6 +10,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 	"fragwall/wire"
@@ -20,7 +21,7 @@ type summary struct {
 	name    string
 	config  *rules.Config
 	stepper *wire.Stepper
-	sides   []packet.Side // that frames come in by
+	sides   []verdict.Side // that frames come in by
 
 	first, latest time.Time
 	frames        uint64
@@ -31,8 +32,8 @@ type summary struct {
 	copies        uint64    // frames that came in by the other side shortly before
 	wrapped       uint64    // frames whose time does not fit the output
 	leftToNIC     uint64    // frames that are dropped for what was left to a NIC
-	bytes         [packet.Sides]ways
-	datagrams     [packet.Sides]ways
+	bytes         [verdict.Sides]ways
+	datagrams     [verdict.Sides]ways
 	rules         map[*filter.Rule]*matches
 	none          matches // judged without a rule
 }
@@ -40,8 +41,8 @@ type summary struct {
 // ways counts what came in by one side, by the two ways that it can go.
 type ways struct{ accepted, dropped uint64 }
 
-func (w *ways) add(action filter.Action, n int) {
-	if action == filter.Accept {
+func (w *ways) add(action verdict.Action, n int) {
+	if action == verdict.Accept {
 		w.accepted += uint64(n)
 	} else {
 		w.dropped += uint64(n)
@@ -51,7 +52,7 @@ func (w *ways) add(action filter.Action, n int) {
 // matches counts what a rule decided on.
 type matches struct{ datagrams, frames, bytes uint64 }
 
-func newSummary(name string, sides []packet.Side, config *rules.Config, stepper *wire.Stepper) *summary {
+func newSummary(name string, sides []verdict.Side, config *rules.Config, stepper *wire.Stepper) *summary {
 	return &summary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
 }
 
@@ -148,7 +149,7 @@ func (s *summary) writeFrames(t *table) {
 		row("  sent as", func(i int) uint64 { return counters[i].Sent })
 	}
 	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
-	for reason := range packet.Reason(packet.Reasons) {
+	for reason := range verdict.Reason(verdict.Reasons) {
 		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
 			row("  "+reason.String(), func(i int) uint64 { return counters[i].Dropped[reason] })
 		}
