@@ -3,7 +3,6 @@ package filter
 import (
 	"fragwall/filter/flow"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 )
 
 // track judges by the flows, and by the rules what belongs to none:
@@ -15,16 +14,15 @@ import (
 //
 //   - that its origin sends, where the flow's rule has a limit;
 //   - that came in fragments where the flow's first datagram did not, or the
-//     other way round: all rules on what the origin sends; on what the other side
-//     sends, and on ICMP errors, those that ask about fragments, unless one in
-//     front accepts.
+//     other way round: all rules on what the origin sends, and on what the other
+//     side sends those that ask about fragments.
 //
 // A flow that another policy accepted is first judged again by how it began.
-func (t *Table) track(d *packet.View, clock Clock) Verdict {
-	a, relation := t.flows.Open(d, clock())
+func (t *Table) track(v *packet.View, clock Clock) Verdict {
+	a, relation := t.flows.Open(v, clock())
 	if relation == flow.Unrelated {
-		v, _ := t.byRules(d, clock)
-		return v
+		verdict, _ := t.byRules(v, clock)
+		return verdict
 	}
 	defer a.Close()
 	f := a.Flow()
@@ -33,72 +31,72 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	}
 	switch {
 	case relation == flow.About:
-		return t.about(d, f, clock)
+		return t.about(v, f, clock)
 	case f == nil:
-		return t.begin(d, &a, clock)
-	case f.Denied && d.From != f.Origin:
+		return t.begin(v, &a, clock)
+	case f.Denied && v.From != f.Origin:
 		a.Touch()
-		return t.denied(d, f)
+		return t.denied(v, f)
 	}
-	return t.member(d, f, &a, clock)
+	return t.member(v, f, &a, clock)
 }
 
 // begin judges by the rules what belongs to no flow.
-func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
-	v, rule := t.byRules(d, clock)
-	if v.Action == verdict.Accept {
-		a.Begin(d, t.policy.LooseTCP, rule, t.generation)
+func (t *Table) begin(v *packet.View, a *flow.Access, clock Clock) Verdict {
+	verdict, rule := t.byRules(v, clock)
+	if verdict.Action == Accept {
+		a.Begin(v, t.policy.LooseTCP, rule, t.generation)
 	}
-	return v
+	return verdict
 }
 
 // member judges a datagram that has the key of a flow.
-func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
-	v, judged := t.passes(f), true
+func (t *Table) member(v *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
+	verdict, judged := t.passes(f), true
 	rule := f.Rule
-	switch differs := d.Fragmented != f.Fragmented; {
-	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.boxes[rule].limited):
-		if v, rule = t.byRules(d, clock); v.Action != verdict.Accept {
+	switch differs := v.Fragmented != f.Fragmented; {
+	case v.From == f.Origin && (differs || f.Denied || rule != none && t.tree.boxes[rule].limited):
+		if verdict, rule = t.byRules(v, clock); verdict.Action != Accept {
 			if f.Denied {
 				a.Touch()
 			}
-			return v
+			return verdict
 		}
 		if f.Denied {
 			f.Denied, f.Rule = false, rule
 		}
-	case d.From != f.Origin && differs:
-		if denial, denied := t.fragmentDenial(d, clock); denied {
+	case v.From != f.Origin && differs:
+		if denial, found := t.byFragmentRules(v, clock); found && denial.Action != Accept {
 			return denial
 		}
 		judged = false
 	default:
 		judged = false
 	}
-	if a.Take(d) {
+	if a.Take(v) {
 		if !judged && rule != none {
-			t.count(rule, d)
+			t.count(rule, v)
 		}
-		return v
+		return verdict
 	}
 	if !judged {
-		v, rule = t.byRules(d, clock)
+		verdict, rule = t.byRules(v, clock)
 	}
 	switch {
 	case a.Flow() == nil: // it begins another one
-		if v.Action == verdict.Accept {
-			a.Begin(d, t.policy.LooseTCP, rule, t.generation)
+		if verdict.Action == Accept {
+			a.Begin(v, t.policy.LooseTCP, rule, t.generation)
 		}
-	case v.Action != verdict.Accept:
+	case verdict.Action != Accept:
 		// Not rejected: anybody can send it in the name of either host.
-		v.Action, v.Reason = verdict.Drop, verdict.FlowInvalid
+		verdict.Action, verdict.Reason = Drop, packet.FlowInvalid
 	}
-	return v
+	return verdict
 }
 
 // passes returns the verdict on what belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
-	v := Verdict{Action: verdict.Accept, Flow: true}
+	v := Verdict{Action: Accept, Flow: true}
 	if f.Rule != none {
 		v.Rule = &t.policy.Rules[f.Rule]
 	}
@@ -107,13 +105,13 @@ func (t *Table) passes(f *flow.Flow) Verdict {
 
 // denied returns the verdict on what the other side sends of a flow that a
 // later policy than its own denied.
-func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
-	v := Verdict{Action: verdict.Drop, Reason: verdict.FlowDenied}
-	if f.Rule != none && t.tree.boxes[f.Rule].action != verdict.Accept {
-		t.count(f.Rule, d)
-		v.Rule = &t.policy.Rules[f.Rule]
+func (t *Table) denied(v *packet.View, f *flow.Flow) Verdict {
+	verdict := Verdict{Action: Drop, Reason: packet.FlowDenied}
+	if f.Rule != none && t.tree.boxes[f.Rule].action != Accept {
+		t.count(f.Rule, v)
+		verdict.Rule = &t.policy.Rules[f.Rule]
 	}
-	return v
+	return verdict
 }
 
 // judgeAgain judges a flow by the policy in force, as it began. A flow that
@@ -127,22 +125,17 @@ func (t *Table) judgeAgain(f *flow.Flow) {
 	if f.Rule != none {
 		action = t.tree.boxes[f.Rule].action
 	}
-	f.Denied = f.Denied || action != verdict.Accept
+	f.Denied = f.Denied || action != Accept
 }
 
 // about judges an ICMP error by the flow that it is about.
-func (t *Table) about(d *packet.View, f *flow.Flow, clock Clock) Verdict {
+func (t *Table) about(v *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
-		v, _ := t.byRules(d, clock)
-		return v
-	}
-	if d.Fragmented != f.Fragmented {
-		if denial, denied := t.fragmentDenial(d, clock); denied {
-			return denial
-		}
+		verdict, _ := t.byRules(v, clock)
+		return verdict
 	}
 	if f.Rule != none {
-		t.count(f.Rule, d)
+		t.count(f.Rule, v)
 	}
 	return t.passes(f)
 }
