@@ -19,7 +19,6 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
-	"fragwall/packet/verdict"
 )
 
 var dissections = flag.Int("dissections", 10000, "how many frames to compare with tshark")
@@ -38,7 +37,7 @@ func TestTsharkAgrees(t *testing.T) {
 		var p packet.Parsed
 		why := p.Decode(frames[i])
 		ours := found(&p)
-		if why != verdict.Passed {
+		if why != packet.Passed {
 			counts["dropped: "+why.String()]++
 		} else if ours == theirs {
 			counts["same: "+strings.Fields(ours)[0]]++

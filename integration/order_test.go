@@ -20,7 +20,6 @@ import (
 	"fragwall/integration/middle"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
-	"fragwall/packet/verdict"
 )
 
 // fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
@@ -67,7 +66,7 @@ func TestOrder(t *testing.T) {
 					if load.busy {
 						defer spin()()
 					}
-					inOrder(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], load.gap)
+					inOrder(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], load.gap)
 				})
 			}
 		})
@@ -78,7 +77,7 @@ func TestOrder(t *testing.T) {
 func TestOrderInVLANs(t *testing.T) {
 	n := newNetwork(t)
 	startWith(t, n, nil, fourQueues)
-	var trunks [verdict.Sides]*lab.Trunk
+	var trunks [packet.Sides]*lab.Trunk
 	for side, h := range n.Hosts {
 		trunks[side] = trunk(t, h)
 	}
@@ -87,13 +86,13 @@ func TestOrderInVLANs(t *testing.T) {
 		"two tags": {{TPID: unix.ETH_P_8021AD, TCI: 5}, {TPID: unix.ETH_P_8021Q, TCI: 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var hosts [verdict.Sides]*lab.Host
+			var hosts [packet.Sides]*lab.Host
 			for side, trunk := range trunks {
 				h, err := trunk.VLAN(tags...)
 				must(t, err)
 				hosts[side] = h
 			}
-			inOrder(t, hosts[verdict.Inside], hosts[verdict.Outside], 500*time.Microsecond)
+			inOrder(t, hosts[packet.Inside], hosts[packet.Outside], 500*time.Microsecond)
 		})
 	}
 }
@@ -141,8 +140,8 @@ func TestOrderOfReusedIdentification(t *testing.T) {
 			d.Protocol++
 		}
 	}
-	w.send(t, verdict.Inside, sent...)
-	expectFrames(t, w.sockets[verdict.Outside], want...)
+	w.send(t, packet.Inside, sent...)
+	expectFrames(t, w.sockets[packet.Outside], want...)
 }
 
 // spin takes all the CPU time there is to be had, until it is told to stop.
@@ -308,7 +307,7 @@ func (s *stream) expectFrames() error {
 		if err != nil {
 			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
 		}
-		if p.Decode(frame) != verdict.Passed || p.Src != src || p.Dst != dst {
+		if p.Decode(frame) != packet.Passed || p.Src != src || p.Dst != dst {
 			continue
 		}
 		if first := !p.Fragment.Present || p.Fragment.Offset == 0; first && s.ours(frame[p.Upper:p.End]) {

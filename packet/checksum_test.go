@@ -8,7 +8,6 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
-	"fragwall/packet/verdict"
 )
 
 // TestChecksumValid flips each bit of what a checksum covers.
@@ -38,7 +37,7 @@ func TestChecksumValid(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			frame := tt.datagram.Frame()
 			var p packet.Parsed
-			if why := p.Decode(frame); why != verdict.Passed {
+			if why := p.Decode(frame); why != packet.Passed {
 				t.Fatal(why)
 			}
 			v := &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}

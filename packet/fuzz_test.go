@@ -5,7 +5,6 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
-	"fragwall/packet/verdict"
 )
 
 // seeds are frames of every shape that decoding tells apart.
@@ -29,7 +28,7 @@ func seeds() [][]byte {
 // check holds what a caller relies on after [packet.Parsed.Decode].
 func check(t *testing.T, frame []byte) {
 	var p packet.Parsed
-	if p.Decode(frame) != verdict.Passed {
+	if p.Decode(frame) != packet.Passed {
 		return
 	}
 	if p.Network > p.End || p.End > len(frame) {

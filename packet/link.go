@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"fragwall/packet/verdict"
 )
 
 const (
@@ -23,9 +21,9 @@ const (
 // decodeLink reads the Ethernet header, the VLAN tags, and the LLC header where
 // that is followed by what an Ethernet frame can carry, too. Then p.End bounds
 // what follows.
-func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
+func (p *Parsed) decodeLink(frame []byte) Reason {
 	if len(frame) < header.EthernetMinimumSize {
-		return verdict.EthernetTruncated
+		return EthernetTruncated
 	}
 	p.End = len(frame)
 	for at := 2 * header.EthernetAddressSize; ; {
@@ -34,10 +32,10 @@ func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 		switch {
 		case p.EtherType == etherTypeDot1Q, p.EtherType == etherTypeDot1AD:
 			if int(p.TagCount) == len(p.Tags) {
-				return verdict.VLANTooDeep
+				return VLANTooDeep
 			}
 			if p.End < at+tagSize+typeSize {
-				return verdict.EthernetTruncated
+				return EthernetTruncated
 			}
 			p.Tags[p.TagCount] = Tag{TPID: p.EtherType, TCI: binary.BigEndian.Uint16(frame[at+typeSize:])}
 			p.TagCount++
@@ -49,20 +47,20 @@ func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 			}
 			size, isIP := encapsulation(frame[p.Network:p.End])
 			if size == 0 {
-				return verdict.Passed
+				return Passed
 			}
 			end := p.LLC + int(p.EtherType)
 			if nested || end < p.LLC+size || end > p.End {
-				return verdict.LLCHeader
+				return LLCHeader
 			}
 			p.End = end
 			if isIP {
 				p.EtherType, p.Network = uint16(header.IPv4ProtocolNumber), p.LLC+size
-				return verdict.Passed
+				return Passed
 			}
 			at = p.LLC + size - typeSize
 		default:
-			return verdict.Passed
+			return Passed
 		}
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-
-	"fragwall/packet/verdict"
 )
 
 // Kind is what a frame carries, as far as the policy tells it apart.
@@ -91,11 +89,11 @@ type Parsed struct {
 }
 
 // Decode fills p from an Ethernet frame, clearing what was there. It returns
-// [verdict.Passed], or the reason why the frame can't be judged; then p holds what
+// [Passed], or the reason why the frame can't be judged; then p holds what
 // was read up to there.
-func (p *Parsed) Decode(frame []byte) verdict.Reason {
+func (p *Parsed) Decode(frame []byte) Reason {
 	*p = Parsed{}
-	if r := p.decodeLink(frame); r != verdict.Passed {
+	if r := p.decodeLink(frame); r != Passed {
 		return r
 	}
 	frame = frame[:p.End]
@@ -109,7 +107,7 @@ func (p *Parsed) Decode(frame []byte) verdict.Reason {
 	case uint16(header.ARPProtocolNumber):
 		p.Kind = ARP
 	}
-	return verdict.Passed
+	return Passed
 }
 
 // Length returns the length in bytes of the packet in the frame that was decoded:

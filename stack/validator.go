@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 )
 
 // Validator is a table that keeps of a datagram which bytes its fragments
@@ -29,13 +28,13 @@ type Passage struct {
 
 // Judge decides on a first fragment. It is called with a part of the table
 // locked, so it must neither block nor call the table.
-type Judge func(first *packet.Parsed) verdict.Reason
+type Judge func(first *packet.Parsed) packet.Reason
 
 // Add takes note of a fragment: the frame, what was decoded from it with
 // p.Fragment.Present set, the side it came in by, the time, and what decides
 // on it if it is the first of its datagram.
 //
-// It returns why the fragment was dropped, or [verdict.Passed] and whether it
+// It returns why the fragment was dropped, or [packet.Passed] and whether it
 // waits or goes on, from the very buffer it came in.
 //
 // No byte of a datagram goes on twice: a fragment with the range of another is
@@ -44,23 +43,23 @@ type Judge func(first *packet.Parsed) verdict.Reason
 // datagram of which all bytes came is forgotten, so that its identification
 // can be used again. What comes afterwards begins anew, with a verdict of its
 // own.
-func (v Validator) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time, judge Judge) (Passage, verdict.Reason) {
+func (v Validator) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time, judge Judge) (Passage, packet.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
 	return v.shard(from).validate(frame, p, k, from, now, judge)
 }
 
-func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, verdict.Reason) {
+func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, packet.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.poisoned {
-		return Passage{}, verdict.FragmentPoisoned
+		return Passage{}, packet.FragmentPoisoned
 	}
 	why := d.claim(p, s.options.MaxFragments)
 	switch why {
-	case verdict.Passed:
-	case verdict.FragmentDuplicate:
+	case packet.Passed:
+	case packet.FragmentDuplicate:
 		return Passage{}, why
 	default:
 		s.poison(d, why)
@@ -74,56 +73,56 @@ func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now
 		bytes += frameCost(len(frame))
 	}
 	if s.makeRoom(bytes, 0); s.waiting[k] != d {
-		return Passage{}, verdict.FragmentEvicted
+		return Passage{}, packet.FragmentEvicted
 	}
 	s.charge(d, bytes)
 	if waits {
 		at, _ := d.search(p.Fragment.Offset)
 		d.hold(at, frame, p)
 		s.options.Ledger.Held(d)
-		return Passage{Waits: true}, verdict.Passed
+		return Passage{Waits: true}, packet.Passed
 	}
 	var passage Passage
 	if first {
 		passage.Released = s.decide(d, judge(p))
 	}
-	why = d.verdict
+	verdict := d.verdict
 	if d.complete() {
-		if why == verdict.Passed {
+		if verdict == packet.Passed {
 			s.credits.earn(from)
 		}
 		s.remove(d)
 		d.Release()
 	}
-	return passage, why
+	return passage, verdict
 }
 
 // claim takes note of a fragment, or says why it has no place in the
-// datagram. Only [verdict.FragmentDuplicate] leaves the datagram sound.
-func (d *Datagram) claim(p *packet.Parsed, maxFragments int) verdict.Reason {
+// datagram. Only [packet.FragmentDuplicate] leaves the datagram sound.
+func (d *Datagram) claim(p *packet.Parsed, maxFragments int) packet.Reason {
 	why := d.contradiction(p)
-	if why == verdict.Passed {
+	if why == packet.Passed {
 		why = d.claims.add(p.Fragment.Offset, p.Fragment.Offset+p.End-p.Fragment.Payload)
 	}
 	switch {
-	case why != verdict.Passed:
+	case why != packet.Passed:
 		return why
 	case d.tooLong(p):
-		return verdict.FragmentTooLong
+		return packet.FragmentTooLong
 	case d.count == maxFragments:
-		return verdict.FragmentTooMany
+		return packet.FragmentTooMany
 	case p.Fragment.Offset == 0 && !p.HoldsTransport():
-		return verdict.FragmentTinyFirst
+		return packet.FragmentTinyFirst
 	}
 	d.note(p)
-	return verdict.Passed
+	return packet.Passed
 }
 
 // decide puts the verdict on the first fragment down for all others. It
 // returns those that waited, where the verdict lets them pass; nil where there
 // are none.
-func (s *shard) decide(d *Datagram, why verdict.Reason) *Datagram {
-	d.judged, d.verdict = true, why
+func (s *shard) decide(d *Datagram, verdict packet.Reason) *Datagram {
+	d.judged, d.verdict = true, verdict
 	waited := 0
 	for i := range d.fragments {
 		waited += frameCost(len(d.Frame(i)))
@@ -132,8 +131,8 @@ func (s *shard) decide(d *Datagram, why verdict.Reason) *Datagram {
 		return nil
 	}
 	s.charge(d, -waited)
-	if why != verdict.Passed {
-		s.options.Ledger.Dropped(d, why)
+	if verdict != packet.Passed {
+		s.options.Ledger.Dropped(d, verdict)
 		d.releaseFrames()
 		return nil
 	}

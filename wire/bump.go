@@ -11,7 +11,6 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 )
@@ -26,7 +25,7 @@ type End struct {
 
 // Config says what to join, and how.
 type Config struct {
-	Ends   [verdict.Sides]End // by verdict.Side
+	Ends   [packet.Sides]End // by packet.Side
 	Policy *filter.Policy
 	Mode   packet.Mode // of fragments
 	Emit   packet.Emit // in [packet.ModeReassemble]
@@ -42,10 +41,10 @@ type Config struct {
 
 // Bump is a bump in the wire.
 type Bump struct {
-	directions [verdict.Sides][]*direction // by the side that frames come in by
-	mtus       [verdict.Sides]mtu
-	waiting    [verdict.Sides]Counters // of the frames that waited
-	latency    [verdict.Sides]Latency
+	directions [packet.Sides][]*direction // by the side that frames come in by
+	mtus       [packet.Sides]mtu
+	waiting    [packet.Sides]Counters // of the frames that waited
+	latency    [packet.Sides]Latency
 	reloading  sync.Mutex // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
@@ -74,7 +73,7 @@ func New(c Config) *Bump {
 		validator = stack.NewValidator(c.Fragments)
 		b.table = validator.Table
 	}
-	for side := range verdict.Side(verdict.Sides) {
+	for side := range packet.Side(packet.Sides) {
 		b.SetMTU(side, c.Ends[side].MTU)
 		replies := filter.NewBucket(replyRate)
 		for _, lane := range c.Ends[side].Lanes {
@@ -161,7 +160,7 @@ func (b *Bump) closeLanes() {
 }
 
 // Counters returns what became of the frames that came in by side.
-func (b *Bump) Counters(side verdict.Side) Snapshot {
+func (b *Bump) Counters(side packet.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
 	for _, d := range b.directions[side] {
 		s.add(d.counters.Snapshot())
@@ -170,7 +169,7 @@ func (b *Bump) Counters(side verdict.Side) Snapshot {
 }
 
 // Latency returns how long batches of frames that came in by side took.
-func (b *Bump) Latency(side verdict.Side) *Latency { return &b.latency[side] }
+func (b *Bump) Latency(side packet.Side) *Latency { return &b.latency[side] }
 
 // mtu is the length in bytes of the longest packet that a side takes, which may
 // change while frames flow.
@@ -179,10 +178,10 @@ type mtu struct{ bytes atomic.Int32 }
 func (m *mtu) get() int { return int(m.bytes.Load()) }
 
 // SetMTU changes the length in bytes of the longest packet that a side takes.
-func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
+func (b *Bump) SetMTU(side packet.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
 
 // MTU returns the length in bytes of the longest packet that a side takes.
-func (b *Bump) MTU(side verdict.Side) int { return b.mtus[side].get() }
+func (b *Bump) MTU(side packet.Side) int { return b.mtus[side].get() }
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.
@@ -210,7 +209,7 @@ type ledger struct{ *Bump }
 func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 
 // Dropped implements [stack.Ledger].
-func (l ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
+func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
 	v := filter.Verdict{Reason: why}
 	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v, nil) {

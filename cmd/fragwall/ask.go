@@ -14,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"fragwall/cmd/fragwall/internal/exit"
 )
 
 // The client of the control socket.
@@ -185,7 +183,7 @@ func findSocket(file string) (string, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return "", exit.Usagef("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))
+		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
 	case file != "":
 		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s: is it running?%s", where, file, more)
 	}

@@ -13,9 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/integration/lab"
-	"fragwall/packet/verdict"
+	"fragwall/packet"
 	"fragwall/rules"
 )
 
@@ -39,7 +38,7 @@ Needs root, or user namespaces and the right to open /dev/net/tun.`,
 			case err != nil:
 				return fmt.Errorf("demo: %w", err)
 			case rerun && code != 0:
-				return exit.Code(code)
+				return &reportedError{code}
 			case rerun:
 				return nil
 			}
@@ -90,7 +89,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 
 // intro tells who is there, and what they may do.
 func intro(w io.Writer, n *lab.Network, c *rules.Config) {
-	in, out := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
+	in, out := n.Hosts[packet.Inside], n.Hosts[packet.Outside]
 	fmt.Fprintf(w, `
   inside host         fragwall, between two TAPs        outside host
   %-15s ──────── fw-in │ fw-out ──────────── %s

@@ -10,10 +10,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/filter"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -52,7 +50,7 @@ reached, and no flow is known.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := q.datagram(c.Flags().Changed)
 		if err != nil {
-			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
+			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 		}
 		config, err := loadConfig(c, *path)
 		if err != nil {
@@ -75,9 +73,9 @@ func (q *question) datagram(given func(flag string) bool) (*packet.View, error) 
 	p := &packet.Parsed{Fragmented: q.fragmented, SourceRoute: q.sourceRoute, HopLimit: 255}
 	d := &packet.View{Parsed: p}
 	switch q.from {
-	case verdict.Inside.String():
-	case verdict.Outside.String():
-		d.From = verdict.Outside
+	case packet.Inside.String():
+	case packet.Outside.String():
+		d.From = packet.Outside
 	default:
 		return nil, fmt.Errorf("--from: %q is no side; want \"inside\" or \"outside\"", q.from)
 	}
@@ -158,7 +156,7 @@ func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
 	switch {
-	case d.SourceRoute && config.Policy.SourceRoute != verdict.Accept:
+	case d.SourceRoute && config.Policy.SourceRoute != filter.Accept:
 		fmt.Fprintf(&text, "drop: policy.source_route (%s) decides, before any rule\n", config.File)
 	case d.Fragmented && config.Fragments.Mode == packet.ModeDrop:
 		fmt.Fprintf(&text, "drop: fragments.mode (%s) lets no fragment pass\n", config.File)
@@ -205,7 +203,7 @@ func explainRules(w io.Writer, config *rules.Config, d *packet.View) {
 	for _, n := range table.Near(d, v.Rule) {
 		fmt.Fprintf(w, "  not rule %q (%s:%d): all matches but %s\n", n.Rule.Name, config.File, n.Rule.Line, n.Field)
 	}
-	if config.Policy.Stateful && v.Action != verdict.Accept {
+	if config.Policy.Stateful && v.Action != filter.Accept {
 		fmt.Fprintln(w, "  unless it belongs to a flow that was accepted (policy.stateful)")
 	}
 }

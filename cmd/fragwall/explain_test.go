@@ -5,8 +5,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"fragwall/cmd/fragwall/internal/exit"
 )
 
 const explained = `[inside]
@@ -117,7 +115,7 @@ func TestExplainWrongUsage(t *testing.T) {
 		t.Run(tt.args, func(t *testing.T) {
 			stdout, stderr, code := runCommand(t, append([]string{"explain", "-c", file}, strings.Fields(tt.args)...)...)
 			want := "fragwall: " + tt.want + "; see \"fragwall explain --help\"\n"
-			if stdout != "" || stderr != want || code != exit.Usage {
+			if stdout != "" || stderr != want || code != exitUsage {
 				t.Errorf("exit %d: %s%s\nwant %s", code, stdout, stderr, want)
 			}
 		})

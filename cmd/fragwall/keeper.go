@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
 	"fragwall/rules"
 )
@@ -164,9 +163,9 @@ func (s *startup) warn(path string, log *slog.Logger) {
 // printed prints the mistakes of a configuration, and returns what is left to
 // say of them: the exit code.
 func printed(c *cobra.Command, err error) error {
-	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
+	if usage := (*usageError)(nil); errors.As(err, &usage) {
 		return err
 	}
 	fmt.Fprintln(c.ErrOrStderr(), err)
-	return exit.Code(exit.Usage)
+	return &reportedError{exitUsage}
 }

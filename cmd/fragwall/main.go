@@ -9,8 +9,12 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+)
 
-	"fragwall/cmd/fragwall/internal/exit"
+// Exit codes of the process.
+const (
+	exitFailed = 1 // while running
+	exitUsage  = 2 // wrong usage or a wrong configuration
 )
 
 func main() {
@@ -27,16 +31,29 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	var code exit.Code
-	if errors.As(err, &code) {
-		return int(code)
+	var usage *usageError
+	var reported *reportedError
+	switch {
+	case errors.As(err, &reported):
+		return reported.code
+	case errors.As(err, &usage):
+		fmt.Fprintf(stderr, "fragwall: %v\n", err)
+		return exitUsage
 	}
 	fmt.Fprintf(stderr, "fragwall: %v\n", err)
-	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
-		return exit.Usage
-	}
-	return exit.Failed
+	return exitFailed
 }
+
+// usageError is an error in how the program was called.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+// reportedError ends the program with a code when all there is to say was
+// said.
+type reportedError struct{ code int }
+
+func (e *reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -51,11 +68,11 @@ datagram, and what it accepts leaves by the other TAP.`,
 		Args:          usageArgs(noArguments),
 		RunE: func(c *cobra.Command, _ []string) error {
 			_ = c.Help()
-			return exit.Code(exit.Usage)
+			return &reportedError{exitUsage}
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
+		return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 	})
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("fragwall {{.Version}}\n")
@@ -91,9 +108,9 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		case err == nil:
 			return nil
 		case strings.HasSuffix(err.Error(), "?"): // it says what may have been meant
-			return &exit.UsageError{Err: err}
+			return &usageError{err}
 		default:
-			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
+			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
 		}
 	}
 }
@@ -103,7 +120,7 @@ func configFlag(c *cobra.Command) *string {
 	path := c.Flags().StringP("config", "c", "", "configuration `file` (required)")
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if *path == "" {
-			return exit.Usagef("no configuration file given; add -c FILE")
+			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
 		}
 		return nil
 	}

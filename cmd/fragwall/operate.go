@@ -20,10 +20,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/confine"
-	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/packet/verdict"
+	"fragwall/packet"
 	"fragwall/rules"
 )
 
@@ -195,9 +194,9 @@ func (o *operator) end() {
 func (o *operator) source() *status.Source {
 	return &status.Source{
 		Build:   versions(),
-		Devices: [verdict.Sides]string{verdict.Inside: o.config.Inside.TAP, verdict.Outside: o.config.Outside.TAP},
+		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,
-		Limits:  datapath.Limits(&o.config.Fragments),
+		Limits:  fragmentOptions(&o.config.Fragments),
 		Bump:    o.box.Bump,
 		Events:  o.events,
 		Started: o.started,

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 	"fragwall/tun/handover"
 )
@@ -41,9 +40,9 @@ A line with the word "ready" goes to stderr once frames flow.`,
 	c.PreRunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case *nic == "":
-			return exit.Usagef("no interface given; add --nic NIC")
+			return &usageError{fmt.Errorf("no interface given; add --nic NIC")}
 		case *path == "" && !*restore:
-			return exit.Usagef("no configuration file given; add -c FILE")
+			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
 		}
 		return nil
 	}
@@ -62,7 +61,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		loaded := *config
 		if err := fitSidecar(config, *nic); err != nil {
-			return exit.Usagef("%s: %w", *path, err)
+			return &usageError{fmt.Errorf("%s: %w", *path, err)}
 		}
 		if *dryRun {
 			return printPlan(c.OutOrStdout(), config, store)

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 )
 
@@ -19,7 +18,7 @@ const (
 func statusToken(path string, config *rules.Config, read rules.Reader) (string, error) {
 	token, err := readToken(config.Status.TokenFile, read)
 	if err != nil {
-		return "", exit.Usagef("%s: status.token_file: %w", path, err)
+		return "", &usageError{fmt.Errorf("%s: status.token_file: %w", path, err)}
 	}
 	return token, nil
 }

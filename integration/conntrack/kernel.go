@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/integration/lab"
-	"fragwall/packet/verdict"
+	"fragwall/packet"
 )
 
 // ruleset lets in what belongs to a connection, and out what begins one. What
@@ -71,14 +71,14 @@ type Observation struct {
 }
 
 // names of the TUN devices.
-var tuns = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
+var tuns = [packet.Sides]string{packet.Inside: "fw-in", packet.Outside: "fw-out"}
 
 // Kernel is a namespace that routes between two TUN devices with connection
 // tracking. It belongs to one goroutine.
 type Kernel struct {
 	namespace *lab.Namespace
-	files     [verdict.Sides]*os.File
-	raws      [verdict.Sides]syscall.RawConn
+	files     [packet.Sides]*os.File
+	raws      [packet.Sides]syscall.RawConn
 	table     *table
 	buffer    []byte
 }
@@ -113,7 +113,7 @@ func (k *Kernel) Close() error {
 
 func (k *Kernel) configure(loose bool) (err error) {
 	for side := range k.files {
-		if err = k.open(verdict.Side(side)); err != nil {
+		if err = k.open(packet.Side(side)); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (k *Kernel) configure(loose bool) (err error) {
 const queue = 500
 
 // open makes a side's TUN device with routes to its addresses.
-func (k *Kernel) open(side verdict.Side) error {
+func (k *Kernel) open(side packet.Side) error {
 	device, err := water.New(water.Config{
 		DeviceType:             water.TUN,
 		PlatformSpecificParams: water.PlatformSpecificParams{Name: tuns[side]},
@@ -186,8 +186,10 @@ type run struct {
 	at   int // the next step
 	seen []Observation
 
-	begun time.Time // in real time
-	held  bool      // it stood still in real time
+	// Of the connection that is known:
+	begun  time.Time // in real time
+	held   bool      // it stood still in real time
+	paused bool      // it stood still otherwise
 }
 
 // Run plays exchanges, the i-th in the slot first+i, all at once: a step of each
@@ -264,21 +266,27 @@ func (k *Kernel) round(runs []run, due []*run, first Slot) error {
 	return nil
 }
 
-// late reports whether an exchange of UDP took so long that the kernel may take it
-// for a stream.
+// late reports whether the kernel's real time since a UDP flow began says something
+// else on whether it is a stream than the exchange's.
 func (r *run) late() bool {
-	if r.at == 0 {
-		r.begun = time.Now()
+	if r.Kind != "udp" {
+		return false
 	}
-	r.held = r.held || r.Steps[r.at].Held
-	return r.Kind == "udp" && !r.held && time.Since(r.begun) > Hold/2
+	if last := r.at - 1; last < 0 || r.Steps[last].Honest && r.seen[last].Verdict == New && r.seen[last].Before == "" {
+		r.begun, r.held, r.paused = time.Now(), false, false
+	}
+	step := &r.Steps[r.at]
+	r.held = r.held || step.Held && r.at > 0
+	late := !r.held && (r.paused || time.Since(r.begun) > Hold/2)
+	r.paused = r.paused || step.Pause > 0
+	return late
 }
 
 // collect reads what left. A packet that is written to a TUN device is through
 // when the write returns.
 func (k *Kernel) collect(runs []run, first Slot) error {
 	for side := range k.raws {
-		from := verdict.Side(side).Other()
+		from := packet.Side(side).Other()
 		var failure error
 		err := k.raws[side].Control(func(fd uintptr) {
 			for {
@@ -301,13 +309,13 @@ func (k *Kernel) collect(runs []run, first Slot) error {
 }
 
 // note writes down that a packet from a side left.
-func note(runs []run, first Slot, from verdict.Side, p []byte) {
+func note(runs []run, first Slot, from packet.Side, p []byte) {
 	n, src, dst, ok := tagOf(p)
 	if !ok {
 		return
 	}
 	inside := src
-	if from == verdict.Outside {
+	if from == packet.Outside {
 		inside = dst
 	}
 	i := int(slotOf(inside) - first)

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 )
 
 // table is the kernel's table of connections in a namespace, over ctnetlink
@@ -95,7 +94,7 @@ func (t *table) entries() (map[Slot][]entry, error) {
 	for _, m := range messages {
 		e := parseEntry(m)
 		inside := e.src
-		if !prefixes[verdict.Inside][0].Contains(inside) && !prefixes[verdict.Inside][1].Contains(inside) {
+		if !prefixes[packet.Inside][0].Contains(inside) && !prefixes[packet.Inside][1].Contains(inside) {
 			inside = e.dst
 		}
 		bySlot[slotOf(inside)] = append(bySlot[slotOf(inside)], e)

@@ -1,9 +1,6 @@
 package evasion
 
-import (
-	"fragwall/packet"
-	"fragwall/packet/verdict"
-)
+import "fragwall/packet"
 
 // overlaps are datagrams of which some bytes come twice, with other contents:
 // hosts disagree on which of them count.
@@ -318,7 +315,7 @@ func identification() []entry {
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
 				frames := s.allowed().Fragments(800)
 				s.send(frames[0])
-				s.from = verdict.Outside
+				s.from = packet.Outside
 				s.attack(frames[1:]...)
 			}},
 	}

@@ -7,7 +7,6 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -26,7 +25,7 @@ const (
 // subject is what has a budget of its own, so that many events of one do not
 // hide few of another.
 type subject struct {
-	reason     verdict.Reason
+	reason     packet.Reason
 	rule       string // that decided, or whose limit was exceeded
 	background background
 }

@@ -1,12 +1,13 @@
-package replay
+package main
 
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
-	"fragwall/cmd/fragwall/internal/terminal"
+	"golang.org/x/sys/unix"
 )
 
 // progress shows on a terminal how far a long replay has come. Elsewhere, and
@@ -26,12 +27,21 @@ const (
 	progressWidth = 30 // of the bar, in characters
 )
 
-func newProgress(w io.Writer, files *files) *progress {
+func newProgress(w io.Writer, files *replayFiles) *progress {
 	p := &progress{in: files.in, now: time.Now}
-	if terminal.Is(w) && !(files.stdoutTaken && terminal.Is(files.stdout)) {
+	if isTerminal(w) && !(files.stdoutTaken && isTerminal(files.stdout)) {
 		p.start(w)
 	}
 	return p
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
 }
 
 func (p *progress) start(w io.Writer) {

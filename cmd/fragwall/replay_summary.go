@@ -1,4 +1,4 @@
-package replay
+package main
 
 import (
 	"cmp"
@@ -10,18 +10,17 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 	"fragwall/wire"
 )
 
-// summary counts what a replay did, beside what the wire counts.
-type summary struct {
+// replaySummary counts what a replay did, beside what the wire counts.
+type replaySummary struct {
 	name    string
 	config  *rules.Config
 	stepper *wire.Stepper
-	sides   []verdict.Side // that frames come in by
+	sides   []packet.Side // that frames come in by
 
 	first, latest time.Time
 	frames        uint64
@@ -32,8 +31,8 @@ type summary struct {
 	copies        uint64    // frames that came in by the other side shortly before
 	wrapped       uint64    // frames whose time does not fit the output
 	leftToNIC     uint64    // frames that are dropped for what was left to a NIC
-	bytes         [verdict.Sides]ways
-	datagrams     [verdict.Sides]ways
+	bytes         [packet.Sides]ways
+	datagrams     [packet.Sides]ways
 	rules         map[*filter.Rule]*matches
 	none          matches // judged without a rule
 }
@@ -41,8 +40,8 @@ type summary struct {
 // ways counts what came in by one side, by the two ways that it can go.
 type ways struct{ accepted, dropped uint64 }
 
-func (w *ways) add(action verdict.Action, n int) {
-	if action == verdict.Accept {
+func (w *ways) add(action filter.Action, n int) {
+	if action == filter.Accept {
 		w.accepted += uint64(n)
 	} else {
 		w.dropped += uint64(n)
@@ -52,11 +51,11 @@ func (w *ways) add(action verdict.Action, n int) {
 // matches counts what a rule decided on.
 type matches struct{ datagrams, frames, bytes uint64 }
 
-func newSummary(name string, sides []verdict.Side, config *rules.Config, stepper *wire.Stepper) *summary {
-	return &summary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
+func newReplaySummary(name string, sides []packet.Side, config *rules.Config, stepper *wire.Stepper) *replaySummary {
+	return &replaySummary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
 }
 
-func (s *summary) arrive(f capture.Frame) {
+func (s *replaySummary) arrive(f capture.Frame) {
 	if s.frames == 0 {
 		s.first, s.latest = f.Time, f.Time
 	}
@@ -68,7 +67,7 @@ func (s *summary) arrive(f capture.Frame) {
 	}
 }
 
-func (s *summary) decide(d *wire.Decision) {
+func (s *replaySummary) decide(d *wire.Decision) {
 	bytes := d.Bytes()
 	s.bytes[d.From].add(d.Verdict.Action, bytes)
 	if !d.Judged {
@@ -88,8 +87,8 @@ func (s *summary) decide(d *wire.Decision) {
 }
 
 // write prints the summary.
-func (s *summary) write(w io.Writer) error {
-	t := &table{}
+func (s *replaySummary) write(w io.Writer) error {
+	t := &replayTable{}
 	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
 	if s.backwards > 0 {
 		t.line("time ran backwards before %d of them", s.backwards)
@@ -107,7 +106,7 @@ func (s *summary) write(w io.Writer) error {
 
 // writeNotes says what is peculiar about the capture, and may make the verdicts
 // other than the box's.
-func (s *summary) writeNotes(t *table) {
+func (s *replaySummary) writeNotes(t *replayTable) {
 	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
 	switch {
 	case out > 0 && s.mapped:
@@ -126,7 +125,7 @@ func (s *summary) writeNotes(t *table) {
 	}
 }
 
-func (s *summary) writeFrames(t *table) {
+func (s *replaySummary) writeFrames(t *replayTable) {
 	counters := make([]wire.Snapshot, len(s.sides))
 	heads := make([]string, len(s.sides))
 	for i, side := range s.sides {
@@ -149,7 +148,7 @@ func (s *summary) writeFrames(t *table) {
 		row("  sent as", func(i int) uint64 { return counters[i].Sent })
 	}
 	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
-	for reason := range verdict.Reason(verdict.Reasons) {
+	for reason := range packet.Reason(packet.Reasons) {
 		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
 			row("  "+reason.String(), func(i int) uint64 { return counters[i].Dropped[reason] })
 		}
@@ -164,7 +163,7 @@ func (s *summary) writeFrames(t *table) {
 	row("reassembled", func(i int) uint64 { return counters[i].Reassembled })
 }
 
-func (s *summary) writeDatagrams(t *table) {
+func (s *replaySummary) writeDatagrams(t *replayTable) {
 	row := func(label string, value func(w ways) uint64) {
 		values := make([]uint64, len(s.sides))
 		for i, side := range s.sides {
@@ -179,7 +178,7 @@ func (s *summary) writeDatagrams(t *table) {
 
 // writeRules lists the rules that decided on anything, in the order of the
 // file.
-func (s *summary) writeRules(t *table) {
+func (s *replaySummary) writeRules(t *replayTable) {
 	t.head("rule", "action", "datagrams", "frames", "bytes")
 	inOrder := slices.SortedFunc(maps.Keys(s.rules), func(a, b *filter.Rule) int { return cmp.Compare(a.Line, b.Line) })
 	for _, r := range inOrder {
@@ -193,10 +192,10 @@ func (s *summary) writeRules(t *table) {
 	}
 }
 
-// table is the text of a table.
-type table struct{ text []byte }
+// replayTable is the text of a table.
+type replayTable struct{ text []byte }
 
-func (t *table) line(format string, args ...any) {
+func (t *replayTable) line(format string, args ...any) {
 	t.text = fmt.Appendf(t.text, format+"\n", args...)
 }
 
@@ -206,7 +205,7 @@ const (
 	valueWidth = 14
 )
 
-func (t *table) head(label string, columns ...string) {
+func (t *replayTable) head(label string, columns ...string) {
 	t.text = fmt.Appendf(t.text, "\n%-*s", labelWidth, label)
 	for _, c := range columns {
 		t.text = fmt.Appendf(t.text, "%*s", valueWidth, c)
@@ -214,7 +213,7 @@ func (t *table) head(label string, columns ...string) {
 	t.text = append(t.text, '\n')
 }
 
-func (t *table) row(label string, values ...uint64) {
+func (t *replayTable) row(label string, values ...uint64) {
 	t.text = fmt.Appendf(t.text, "%-*s", labelWidth, "  "+label)
 	for _, v := range values {
 		t.text = fmt.Appendf(t.text, "%*d", valueWidth, v)
@@ -222,7 +221,7 @@ func (t *table) row(label string, values ...uint64) {
 	t.text = append(t.text, '\n')
 }
 
-func (t *table) rule(name, action string, m matches) {
+func (t *replayTable) rule(name, action string, m matches) {
 	t.text = fmt.Appendf(t.text, "%-*s%*s%*d%*d%*d\n", labelWidth, "  "+name, valueWidth, action,
 		valueWidth, m.datagrams, valueWidth, m.frames, valueWidth, m.bytes)
 }

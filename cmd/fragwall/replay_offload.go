@@ -1,4 +1,4 @@
-package replay
+package main
 
 import (
 	"encoding/binary"
@@ -6,7 +6,6 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -60,7 +59,7 @@ func complete(data []byte, mtu int) tun.Frame {
 	var p packet.Parsed
 	p.Decode(data)
 	fill(data, &p)
-	if p.Decode(data) == verdict.Passed && p.Length(data) > mtu && !p.Fragment.Present {
+	if p.Decode(data) == packet.Passed && p.Length(data) > mtu && !p.Fragment.Present {
 		segment(&f, &p, mtu)
 	}
 	return f

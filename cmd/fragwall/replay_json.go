@@ -1,4 +1,4 @@
-package replay
+package main
 
 import (
 	"encoding/json"
@@ -10,7 +10,6 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
-	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/wire"
 )
@@ -82,7 +81,7 @@ func (o *object) address(name string, a netip.Addr) {
 
 func (o *object) verdict(v filter.Verdict) {
 	o.string("verdict", v.Action.String())
-	if v.Action != verdict.Accept {
+	if v.Action != filter.Accept {
 		o.string("reason", v.Reason.String())
 	}
 	if v.Rule != nil {

@@ -1,10 +1,10 @@
-package replay
+package main
 
 import (
 	"hash/maphash"
 	"time"
 
-	"fragwall/packet/verdict"
+	"fragwall/packet"
 	"fragwall/tun/capture"
 )
 
@@ -19,7 +19,7 @@ type copies struct {
 
 // arrival is when and where a frame came in.
 type arrival struct {
-	side verdict.Side
+	side packet.Side
 	at   time.Time
 }
 
@@ -35,7 +35,7 @@ func newCopies() *copies {
 
 // isCopy reports whether a frame that came in by a side came in by the other
 // shortly before. Each frame has one copy at most.
-func (c *copies) isCopy(f capture.Frame, from verdict.Side) bool {
+func (c *copies) isCopy(f capture.Frame, from packet.Side) bool {
 	key := maphash.Bytes(c.seed, f.Data)
 	if before, ok := c.came[key]; ok && before.side != from {
 		delete(c.came, key)

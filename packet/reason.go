@@ -1,4 +1,4 @@
-package verdict
+package packet
 
 // Reason says why a frame did not pass. The list is closed: every frame that
 // comes in is forwarded, waits for the rest of its datagram, or is dropped
@@ -11,130 +11,130 @@ const Passed Reason = 0
 // What is wrong with the frame or with the packet in it, whatever the policy.
 const (
 	// EthernetTruncated: shorter than an Ethernet header and its VLAN tags.
-	EthernetTruncated Reason = 1
+	EthernetTruncated Reason = iota + 1
 	// VLANTooDeep: three or more VLAN tags.
-	VLANTooDeep Reason = 2
+	VLANTooDeep
 	// LLCHeader: an LLC header as of IP and ARP, and an 802.3 length that does not
 	// hold it or exceeds the frame; or such a header in LLC (RFC 1042).
-	LLCHeader Reason = 3
+	LLCHeader
 	// IPv4Header: truncated, of another version, or IHL under 5 (RFC 791 §3.1).
-	IPv4Header Reason = 4
+	IPv4Header
 	// IPv4Length: the total length is less than the header or more than the frame.
-	IPv4Length Reason = 5
+	IPv4Length
 	// IPv4Checksum: the header checksum is wrong.
-	IPv4Checksum Reason = 6
+	IPv4Checksum
 	// IPv4Options: an option that does not fit the header (RFC 791 §3.1).
-	IPv4Options Reason = 7
+	IPv4Options
 	// IPv6Header: truncated or of another version (RFC 8200 §3).
-	IPv6Header Reason = 8
+	IPv6Header
 	// IPv6Length: the payload length is more than the frame holds.
-	IPv6Length Reason = 9
+	IPv6Length
 	// IPv6Chain: an extension header does not fit the packet, or a hop-by-hop
 	// header stands anywhere but first (RFC 8200 §4.1).
-	IPv6Chain Reason = 10
-	// IPv6ChainTooLong: more extension headers than packet.MaxExtensionHeaders.
-	IPv6ChainTooLong Reason = 11
+	IPv6Chain
+	// IPv6ChainTooLong: more extension headers than [MaxExtensionHeaders].
+	IPv6ChainTooLong
 	// ExceedsMTU: the packet is longer than the egress side's MTU.
-	ExceedsMTU Reason = 12
+	ExceedsMTU
 	// OffloadHeader: what the frame leaves for the NIC to do (virtio-net header)
 	// contradicts the packet in it.
-	OffloadHeader Reason = 13
+	OffloadHeader
 )
 
 // What is wrong with one fragment on its own, before it meets others.
 const (
 	// FragmentEmpty: a fragment without payload.
-	FragmentEmpty Reason = 14
+	FragmentEmpty Reason = iota + OffloadHeader + 1
 	// FragmentUnaligned: the M flag with a length that is no multiple of 8
 	// (RFC 791 §3.2, RFC 8200 §4.5).
-	FragmentUnaligned Reason = 15
+	FragmentUnaligned
 	// FragmentTooLong: offset and length, headers counted, exceed 65,535 bytes.
-	FragmentTooLong Reason = 16
+	FragmentTooLong
 	// FragmentTwoHeaders: a second IPv6 fragment header.
-	FragmentTwoHeaders Reason = 17
+	FragmentTwoHeaders
 	// FragmentIncompleteChain: an IPv6 first fragment that lacks a part of its
 	// header chain, the upper-layer header included (RFC 7112 §5).
-	FragmentIncompleteChain Reason = 18
+	FragmentIncompleteChain
 	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header
 	// (RFC 6980 §5).
-	FragmentedNeighborDiscovery Reason = 19
+	FragmentedNeighborDiscovery
 	// FragmentTinyFirst: a first fragment without its whole transport header, in
 	// a mode that judges it alone (RFC 1858 §3, RFC 3128).
-	FragmentTinyFirst Reason = 20
+	FragmentTinyFirst
 )
 
 // What became of a fragment among the others of its datagram.
 const (
 	// FragmentDuplicate: the same range with the same bytes was there already.
-	FragmentDuplicate Reason = 21
+	FragmentDuplicate Reason = iota + FragmentTinyFirst + 1
 	// FragmentConflict: the same range was there already with other bytes.
-	FragmentConflict Reason = 22
+	FragmentConflict
 	// FragmentOverlap: it covers a part of another fragment's range
 	// (RFC 5722 §3).
-	FragmentOverlap Reason = 23
+	FragmentOverlap
 	// FragmentConflictingEnd: two fragments disagree on where the datagram ends.
-	FragmentConflictingEnd Reason = 24
+	FragmentConflictingEnd
 	// FragmentBeyondEnd: data beyond the end that the last fragment set.
-	FragmentBeyondEnd Reason = 25
+	FragmentBeyondEnd
 	// FragmentPoisoned: its datagram was given up before, and nothing more of
 	// it passes until its deadline.
-	FragmentPoisoned Reason = 26
+	FragmentPoisoned
 	// FragmentTooMany: its datagram came in more fragments than max_fragments.
-	FragmentTooMany Reason = 27
+	FragmentTooMany
 	// FragmentTimeout: the datagram was not whole at its deadline.
-	FragmentTimeout Reason = 28
+	FragmentTimeout
 	// FragmentEvicted: it gave way to others when the table was full.
-	FragmentEvicted Reason = 29
+	FragmentEvicted
 	// FragmentShed: it came while the box was behind, from a source that had sent
 	// no datagram that was accepted, or too few for so many fragments.
-	FragmentShed Reason = 30
+	FragmentShed
 	// FragmentSuperseded: its datagram was not whole when the sender used the
 	// identification again, after so many others that it can't mean the same.
-	FragmentSuperseded Reason = 31
+	FragmentSuperseded
 	// FragmentDisagreement: the table and gVisor did not agree on whether the
 	// datagram was whole.
-	FragmentDisagreement Reason = 32
+	FragmentDisagreement
 	// FragmentECN: some fragments of a datagram that was to be rebuilt are
 	// ECN-capable, and others are not (RFC 3168 §5.3).
-	FragmentECN Reason = 33
+	FragmentECN
 	// FragmentMode: the mode of fragments does not let it pass.
-	FragmentMode Reason = 34
+	FragmentMode
 	// FragmentShutdown: it still waited when the box was stopped.
-	FragmentShutdown Reason = 35
+	FragmentShutdown
 )
 
 // What the policy decided.
 const (
 	// PolicyRule: a rule's action.
-	PolicyRule Reason = 36
+	PolicyRule Reason = iota + FragmentShutdown + 1
 	// PolicyDefault: no rule matched.
-	PolicyDefault Reason = 37
+	PolicyDefault
 	// PolicyARP: by policy.arp.
-	PolicyARP Reason = 38
+	PolicyARP
 	// PolicyNeighborDiscovery: by policy.neighbor_discovery.
-	PolicyNeighborDiscovery Reason = 39
+	PolicyNeighborDiscovery
 	// PolicyNonIP: by policy.non_ip.
-	PolicyNonIP Reason = 40
+	PolicyNonIP
 	// PolicySourceRoute: by policy.source_route.
-	PolicySourceRoute Reason = 41
+	PolicySourceRoute
 	// TransportTruncated: the rule that would decide needs a field of the
 	// transport header that the datagram is too short to hold.
-	TransportTruncated Reason = 42
+	TransportTruncated
 	// FlowInvalid: it has the addresses and ports of a known flow, but no host
 	// sends it as the flow stands, and no rule accepts it.
-	FlowInvalid Reason = 43
+	FlowInvalid
 	// FlowDenied: a reload denied its flow, and the host that began the flow has
 	// not sent anything since that the policy accepts.
-	FlowDenied Reason = 44
+	FlowDenied
 )
 
 // What has to do with neither the frame nor the policy.
 const (
 	// EgressFailed: the egress device refused the frame.
-	EgressFailed Reason = 45
+	EgressFailed Reason = iota + FlowDenied + 1
 	// SnapLength: a capture holds only the beginning of the frame, too little to
 	// decide as if it had come by the wire.
-	SnapLength Reason = 46
+	SnapLength
 )
 
 // Reasons is how many values Reason has, [Passed] included; a Reason indexes
