@@ -22,10 +22,11 @@ const (
 	classes
 )
 
-// merit returns the class that a flow could be in.
+// merit returns the class that a flow could be in. A denied flow keeps its own:
+// a flood must not make the table forget that it was denied.
 func (f *Flow) merit() class {
 	switch {
-	case f.Denied, f.State == TimeWait, f.State == Close, f.State == Closed, !f.replied:
+	case f.State == TimeWait, f.State == Close, f.State == Closed, !f.replied:
 		return unanswered
 	case f.assured && (f.key.protocol() == packet.ProtocolTCP || f.key.protocol() == packet.ProtocolSCTP):
 		return handshaken

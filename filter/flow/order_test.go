@@ -139,6 +139,42 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 	}
 }
 
+// TestFloodsSpareDeniedFlows denies open flows, goes on sending in them, and has
+// made-up sources flood the table: it must not forget what was denied.
+func TestFloodsSpareDeniedFlows(t *testing.T) {
+	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
+	udp, tcp := host(0, 1), host(0, 2)
+	e.udp(packet.Outside, udp, 7)
+	e.udp(packet.Inside, udp, 7)
+	e.connect(tcp)
+	known := func(client netip.Addr, protocol uint8, then func(*Access)) {
+		a, _ := e.table.Open(view(packet.Outside, client, 7, protocol, emptyUDP), e.now)
+		defer a.Close()
+		if a.Flow() == nil {
+			t.Fatalf("the flow of protocol %d gave way", protocol)
+		}
+		then(&a)
+	}
+	deny := func(a *Access) {
+		a.Flow().Denied = true
+		a.Touch()
+	}
+	known(udp, packet.ProtocolUDP, deny)
+	known(tcp, packet.ProtocolTCP, deny)
+	for i := range uint32(10 * smallTable) {
+		e.udp(packet.Outside, host(1000+i, 1), 9)
+		e.udp(packet.Inside, host(1000+i, 1), 9)
+		e.now += time.Microsecond
+	}
+	stillDenied := func(a *Access) {
+		if !a.Flow().Denied {
+			t.Error("the flow is not denied any more")
+		}
+	}
+	known(udp, packet.ProtocolUDP, stillDenied)
+	known(tcp, packet.ProtocolTCP, stillDenied)
+}
+
 // TestOneSourcePaysForItself has one network open more connections than there is
 // room for, before and after others.
 func TestOneSourcePaysForItself(t *testing.T) {
