@@ -11,6 +11,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // shape is a kind of policy, made with any number of rules.
@@ -83,7 +84,7 @@ func (s shape) policy(n int) (*filter.Policy, []packet.Parsed) {
 	p := &filter.Policy{Rules: make([]filter.Rule, n)}
 	for i := range p.Rules {
 		p.Rules[i] = s.rule(g, i, n)
-		p.Rules[i].Name, p.Rules[i].Action = fmt.Sprint(i), filter.Accept
+		p.Rules[i].Name, p.Rules[i].Action = fmt.Sprint(i), verdict.Accept
 	}
 	packets := make([]packet.Parsed, 1024)
 	for i := range packets {

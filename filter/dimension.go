@@ -5,7 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // The dimensions of a datagram, which are what rules match by.
@@ -36,7 +36,7 @@ const (
 const vlans = 4096 // 0 is untagged
 
 // originOf returns a value of [dimOrigin].
-func originOf(from packet.Side, fragmented bool) uint32 {
+func originOf(from verdict.Side, fragmented bool) uint32 {
 	o := uint32(from) * 2
 	if fragmented {
 		o++
@@ -44,7 +44,7 @@ func originOf(from packet.Side, fragmented bool) uint32 {
 	return o
 }
 
-const origins = packet.Sides * 2
+const origins = verdict.Sides * 2
 
 // numberLine is the numbers from 0 to size-1.
 func numberLine(size uint32) line[uint32] {
@@ -142,7 +142,7 @@ func (r *Rule) origins() []Range[uint32] {
 		return nil
 	}
 	var ranges []Range[uint32]
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		for _, fragmented := range []bool{false, true} {
 			if (r.From == nil || *r.From == side) && (r.Fragmented == nil || *r.Fragmented == fragmented) {
 				o := originOf(side, fragmented)

@@ -5,23 +5,23 @@ import (
 	"testing"
 
 	"fragwall/filter"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestSameRules changes each field of a rule.
 func TestSameRules(t *testing.T) {
 	rule := func() filter.Rule {
-		side, whole := packet.Inside, false
+		side, whole := verdict.Inside, false
 		return filter.Rule{
-			Name: "a", Line: 1, Action: filter.Accept, From: &side, Protocols: one[uint8](6),
+			Name: "a", Line: 1, Action: verdict.Accept, From: &side, Protocols: one[uint8](6),
 			Src: prefix("10.0.0.0/8"), Dst: prefix("2001:db8::/32"), SrcPorts: one[uint16](1), DstPorts: one[uint16](2),
 			ICMPTypes: one[uint8](8), ICMPCodes: one[uint8](0), VLANs: &filter.VLANs{IDs: one[uint16](10)}, Fragmented: &whole,
 			Log: true, Limit: filter.Rate{Count: 1, Per: 1},
 		}
 	}
-	side, fragmented := packet.Outside, true
+	side, fragmented := verdict.Outside, true
 	others := map[string]any{
-		"Action": filter.Reject, "From": &side, "Protocols": filter.Set[uint8]{}, "Src": filter.AddrSet(nil), "Dst": prefix("2001:db8::/33"),
+		"Action": verdict.Reject, "From": &side, "Protocols": filter.Set[uint8]{}, "Src": filter.AddrSet(nil), "Dst": prefix("2001:db8::/33"),
 		"SrcPorts": one[uint16](3), "DstPorts": filter.Set[uint16](nil), "ICMPTypes": one[uint8](0), "ICMPCodes": one[uint8](1),
 		"VLANs": &filter.VLANs{IDs: one[uint16](10), Untagged: true}, "Fragmented": &fragmented, "Log": false, "Limit": filter.Rate{Count: 2, Per: 1},
 	}

@@ -8,6 +8,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 func prefix(s string) filter.AddrSet {
@@ -18,8 +19,8 @@ func one[T ~uint8 | ~uint16](v T) filter.Set[T] {
 	return filter.NewSet(filter.Range[T]{Lo: v, Hi: v})
 }
 
-func side(s packet.Side) *packet.Side { return &s }
-func yes(b bool) *bool                { return &b }
+func side(s verdict.Side) *verdict.Side { return &s }
+func yes(b bool) *bool                  { return &b }
 
 func compile(t testing.TB, p *filter.Policy) *filter.Table {
 	t.Helper()
@@ -37,7 +38,7 @@ func judge(t *testing.T, p *filter.Policy, d *packet.Parsed) filter.Verdict {
 func decode(t testing.TB, frame []byte) *packet.Parsed {
 	t.Helper()
 	p := new(packet.Parsed)
-	if why := p.Decode(frame); why != packet.Passed {
+	if why := p.Decode(frame); why != verdict.Passed {
 		t.Fatalf("not a frame to judge: %v", why)
 	}
 	return p
@@ -64,8 +65,8 @@ func TestRuleFields(t *testing.T) {
 		want bool
 	}{
 		{"nothing", udp, filter.Rule{}, true},
-		{"from", udp, filter.Rule{From: side(packet.Inside)}, true},
-		{"from the other side", udp, filter.Rule{From: side(packet.Outside)}, false},
+		{"from", udp, filter.Rule{From: side(verdict.Inside)}, true},
+		{"from the other side", udp, filter.Rule{From: side(verdict.Outside)}, false},
 		{"protocol", udp, filter.Rule{Protocols: one[uint8](17)}, true},
 		{"another protocol", udp, filter.Rule{Protocols: one[uint8](6)}, false},
 		{"source", udp, filter.Rule{Src: prefix("10.0.0.0/24")}, true},
@@ -95,13 +96,13 @@ func TestRuleFields(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.rule.Action = filter.Accept
+			tt.rule.Action = verdict.Accept
 			p := &filter.Policy{Rules: []filter.Rule{tt.rule}}
 			v := judge(t, p, tt.on)
-			if got := v.Action == filter.Accept; got != tt.want {
+			if got := v.Action == verdict.Accept; got != tt.want {
 				t.Errorf("%v", v)
 			}
-			if tt.want && (v.Rule != &p.Rules[0] || v.Reason != packet.Passed) || !tt.want && v.Reason != packet.PolicyDefault {
+			if tt.want && (v.Rule != &p.Rules[0] || v.Reason != verdict.Passed) || !tt.want && v.Reason != verdict.PolicyDefault {
 				t.Errorf("%+v", v)
 			}
 		})
@@ -110,12 +111,12 @@ func TestRuleFields(t *testing.T) {
 
 func TestFirstMatchWins(t *testing.T) {
 	udp := decode(t, packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil).Frame())
-	p := &filter.Policy{Default: filter.Accept, Rules: []filter.Rule{
-		{Name: "other", Action: filter.Accept, Protocols: one[uint8](6)},
-		{Name: "no", Action: filter.Drop, DstPorts: one[uint16](53)},
-		{Name: "yes", Action: filter.Accept},
+	p := &filter.Policy{Default: verdict.Accept, Rules: []filter.Rule{
+		{Name: "other", Action: verdict.Accept, Protocols: one[uint8](6)},
+		{Name: "no", Action: verdict.Drop, DstPorts: one[uint16](53)},
+		{Name: "yes", Action: verdict.Accept},
 	}}
-	if v := judge(t, p, udp); v.Action != filter.Drop || v.Reason != packet.PolicyRule || v.Rule.Name != "no" {
+	if v := judge(t, p, udp); v.Action != verdict.Drop || v.Reason != verdict.PolicyRule || v.Rule.Name != "no" {
 		t.Errorf("%v, %v", v, v.Reason)
 	}
 }
@@ -130,24 +131,24 @@ func TestBeforeTheRules(t *testing.T) {
 	tests := []struct {
 		name  string
 		frame []byte
-		want  packet.Reason
+		want  verdict.Reason
 	}{
-		{"arp", packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)), packet.PolicyARP},
-		{"lldp", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 28)), packet.PolicyNonIP},
-		{"router solicitation", icmpv6(133, 255), packet.PolicyNeighborDiscovery},
-		{"redirect", icmpv6(137, 255), packet.PolicyNeighborDiscovery},
-		{"redirect from afar", icmpv6(137, 254), packet.PolicyDefault},
-		{"mld report", icmpv6(143, 255), packet.PolicyDefault},
-		{"echo", icmpv6(128, 255), packet.PolicyDefault},
+		{"arp", packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)), verdict.PolicyARP},
+		{"lldp", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 28)), verdict.PolicyNonIP},
+		{"router solicitation", icmpv6(133, 255), verdict.PolicyNeighborDiscovery},
+		{"redirect", icmpv6(137, 255), verdict.PolicyNeighborDiscovery},
+		{"redirect from afar", icmpv6(137, 254), verdict.PolicyDefault},
+		{"mld report", icmpv6(143, 255), verdict.PolicyDefault},
+		{"echo", icmpv6(128, 255), verdict.PolicyDefault},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			d := decode(t, tt.frame)
-			if v := judge(t, new(filter.Policy), d); v.Action != filter.Drop || v.Reason != tt.want {
+			if v := judge(t, new(filter.Policy), d); v.Action != verdict.Drop || v.Reason != tt.want {
 				t.Errorf("the zero policy: %v, %v", v, v.Reason)
 			}
-			open := &filter.Policy{Default: filter.Accept, ARP: filter.Accept, NeighborDiscovery: filter.Accept, NonIP: filter.Accept}
-			if v := judge(t, open, d); v.Action != filter.Accept {
+			open := &filter.Policy{Default: verdict.Accept, ARP: verdict.Accept, NeighborDiscovery: verdict.Accept, NonIP: verdict.Accept}
+			if v := judge(t, open, d); v.Action != verdict.Accept {
 				t.Errorf("an open policy: %v", v)
 			}
 		})
@@ -161,16 +162,16 @@ func TestTruncatedTransport(t *testing.T) {
 	tests := []struct {
 		name string
 		rule filter.Rule
-		want packet.Reason
+		want verdict.Reason
 	}{
-		{"needs a port", filter.Rule{Protocols: one[uint8](17), DstPorts: one[uint16](53)}, packet.TransportTruncated},
-		{"needs a port, of another source", filter.Rule{Src: prefix("11.0.0.0/8"), DstPorts: one[uint16](53)}, packet.Passed},
-		{"needs an icmp type", filter.Rule{ICMPTypes: one[uint8](8)}, packet.Passed},
-		{"needs none", filter.Rule{Action: filter.Drop, Protocols: one[uint8](17)}, packet.PolicyRule},
+		{"needs a port", filter.Rule{Protocols: one[uint8](17), DstPorts: one[uint16](53)}, verdict.TransportTruncated},
+		{"needs a port, of another source", filter.Rule{Src: prefix("11.0.0.0/8"), DstPorts: one[uint16](53)}, verdict.Passed},
+		{"needs an icmp type", filter.Rule{ICMPTypes: one[uint8](8)}, verdict.Passed},
+		{"needs none", filter.Rule{Action: verdict.Drop, Protocols: one[uint8](17)}, verdict.PolicyRule},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			p := &filter.Policy{Default: filter.Accept, Rules: []filter.Rule{tt.rule}}
+			p := &filter.Policy{Default: verdict.Accept, Rules: []filter.Rule{tt.rule}}
 			if v := judge(t, p, short); v.Reason != tt.want {
 				t.Errorf("%v, %v", v, v.Reason)
 			}
@@ -181,7 +182,7 @@ func TestTruncatedTransport(t *testing.T) {
 func TestJudgeAllocatesNothing(t *testing.T) {
 	udp := decode(t, packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil).Frame())
 	table := compile(t, &filter.Policy{Rules: []filter.Rule{
-		{Src: prefix("10.0.1.0/24")}, {Limit: filter.Rate{Count: 1, Per: time.Hour}}, {Action: filter.Accept, DstPorts: one[uint16](53)},
+		{Src: prefix("10.0.1.0/24")}, {Limit: filter.Rate{Count: 1, Per: time.Hour}}, {Action: verdict.Accept, DstPorts: one[uint16](53)},
 	}})
 	d := &packet.View{Parsed: udp}
 	if n := testing.AllocsPerRun(100, func() { table.Judge(d, stopped) }); n != 0 {

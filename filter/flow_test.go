@@ -9,6 +9,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // wire is a stateful table with a clock, and hosts on both sides.
@@ -20,8 +21,8 @@ type wire struct {
 
 // fromInside is a policy that lets only the inside begin.
 func fromInside() *filter.Policy {
-	return &filter.Policy{Stateful: true, Default: filter.Reject, Rules: []filter.Rule{
-		{Name: "out", Action: filter.Accept, From: side(packet.Inside)}}}
+	return &filter.Policy{Stateful: true, Default: verdict.Reject, Rules: []filter.Rule{
+		{Name: "out", Action: verdict.Accept, From: side(verdict.Inside)}}}
 }
 
 func newWire(t testing.TB, p *filter.Policy) *wire {
@@ -30,29 +31,29 @@ func newWire(t testing.TB, p *filter.Policy) *wire {
 
 func (w *wire) clock() time.Duration { return w.now }
 
-func (w *wire) judge(from packet.Side, frame []byte) filter.Verdict {
+func (w *wire) judge(from verdict.Side, frame []byte) filter.Verdict {
 	w.Helper()
 	return w.table.Judge(w.view(from, frame), w.clock)
 }
 
 // view returns what is judged of a frame.
-func (w *wire) view(from packet.Side, frame []byte) *packet.View {
+func (w *wire) view(from verdict.Side, frame []byte) *packet.View {
 	w.Helper()
 	p := decode(w, frame)
 	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper, Verified: true}
 }
 
 // pass and block send a frame and compare what becomes of it.
-func (w *wire) pass(from packet.Side, frame []byte) {
+func (w *wire) pass(from verdict.Side, frame []byte) {
 	w.Helper()
-	if v := w.judge(from, frame); v.Action != filter.Accept {
+	if v := w.judge(from, frame); v.Action != verdict.Accept {
 		w.Errorf("at %v from %v: %v", w.now, from, v)
 	}
 }
 
-func (w *wire) block(from packet.Side, frame []byte) {
+func (w *wire) block(from verdict.Side, frame []byte) {
 	w.Helper()
-	if v := w.judge(from, frame); v.Action == filter.Accept {
+	if v := w.judge(from, frame); v.Action == verdict.Accept {
 		w.Errorf("at %v from %v: %v", w.now, from, v)
 	}
 }
@@ -78,9 +79,9 @@ func bothFamilies(t *testing.T, run func(w *wire, f family)) {
 func udp(src, dst netip.AddrPort) []byte { return packettest.UDP(src, dst, packettest.Body(8)).Frame() }
 
 // datagramOf returns a frame between the hosts of a family.
-func datagramOf(f family, from packet.Side, protocol uint8, payload []byte) []byte {
+func datagramOf(f family, from verdict.Side, protocol uint8, payload []byte) []byte {
 	src, dst := f.in.Addr(), f.out.Addr()
-	if from == packet.Outside {
+	if from == verdict.Outside {
 		src, dst = dst, src
 	}
 	return packettest.Datagram{Src: src, Dst: dst, Protocol: protocol, Payload: payload}.Frame()
@@ -88,21 +89,21 @@ func datagramOf(f family, from packet.Side, protocol uint8, payload []byte) []by
 
 func TestUDPFlow(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
-		w.block(packet.Outside, udp(f.out, f.in)) // nothing was asked
-		w.pass(packet.Inside, udp(f.in, f.out))
-		w.block(packet.Inside.Other(), udp(netip.AddrPortFrom(f.out.Addr(), 54), f.in))
-		w.block(packet.Outside, udp(f.out, netip.AddrPortFrom(f.in.Addr(), 40001)))
+		w.block(verdict.Outside, udp(f.out, f.in)) // nothing was asked
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		w.block(verdict.Inside.Other(), udp(netip.AddrPortFrom(f.out.Addr(), 54), f.in))
+		w.block(verdict.Outside, udp(f.out, netip.AddrPortFrom(f.in.Addr(), 40001)))
 		w.now += 30 * time.Second
-		w.pass(packet.Outside, udp(f.out, f.in))
+		w.pass(verdict.Outside, udp(f.out, f.in))
 		w.now += 30 * time.Second // the first answer does not make a stream
-		w.pass(packet.Outside, udp(f.out, f.in))
+		w.pass(verdict.Outside, udp(f.out, f.in))
 		w.now += 120 * time.Second // both ways for more than two seconds do
-		w.pass(packet.Outside, udp(f.out, f.in))
+		w.pass(verdict.Outside, udp(f.out, f.in))
 		w.now += 120*time.Second + 1
-		w.block(packet.Outside, udp(f.out, f.in))
-		w.pass(packet.Inside, udp(f.in, f.out))
+		w.block(verdict.Outside, udp(f.out, f.in))
+		w.pass(verdict.Inside, udp(f.in, f.out))
 		w.now += 30*time.Second + 1
-		w.block(packet.Outside, udp(f.out, f.in))
+		w.block(verdict.Outside, udp(f.out, f.in))
 	})
 }
 
@@ -116,18 +117,18 @@ func TestFlowsKeepToTheirVLAN(t *testing.T) {
 			}
 			return d.Frame()
 		}
-		w.pass(packet.Inside, tagged(f.in, f.out, 5, 6))
-		w.block(packet.Outside, tagged(f.out, f.in))
-		w.block(packet.Outside, tagged(f.out, f.in, 5))
-		w.block(packet.Outside, tagged(f.out, f.in, 6, 5))
-		w.pass(packet.Outside, tagged(f.out, f.in, 0xe005, 6)) // another priority
+		w.pass(verdict.Inside, tagged(f.in, f.out, 5, 6))
+		w.block(verdict.Outside, tagged(f.out, f.in))
+		w.block(verdict.Outside, tagged(f.out, f.in, 5))
+		w.block(verdict.Outside, tagged(f.out, f.in, 6, 5))
+		w.pass(verdict.Outside, tagged(f.out, f.in, 0xe005, 6)) // another priority
 	})
 }
 
 // echo returns an echo request or reply.
-func echo(f family, from packet.Side, reply bool, id uint16) []byte {
+func echo(f family, from verdict.Side, reply bool, id uint16) []byte {
 	src, dst := f.in.Addr(), f.out.Addr()
-	if from == packet.Outside {
+	if from == verdict.Outside {
 		src, dst = dst, src
 	}
 	kind := map[bool]map[uint8]uint8{false: {1: 8, 58: 128}, true: {1: 0, 58: 129}}[reply][f.icmp]
@@ -137,15 +138,15 @@ func echo(f family, from packet.Side, reply bool, id uint16) []byte {
 
 func TestEchoFlow(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
-		echo := func(from packet.Side, reply bool, id uint16) []byte { return echo(f, from, reply, id) }
-		w.block(packet.Outside, echo(packet.Outside, true, 7))
-		w.pass(packet.Inside, echo(packet.Inside, false, 7))
-		w.pass(packet.Outside, echo(packet.Outside, true, 7))
-		w.block(packet.Outside, echo(packet.Outside, true, 8))
-		w.block(packet.Outside, echo(packet.Outside, false, 7)) // a request of its own
-		w.pass(packet.Outside, echo(packet.Outside, true, 7))
+		echo := func(from verdict.Side, reply bool, id uint16) []byte { return echo(f, from, reply, id) }
+		w.block(verdict.Outside, echo(verdict.Outside, true, 7))
+		w.pass(verdict.Inside, echo(verdict.Inside, false, 7))
+		w.pass(verdict.Outside, echo(verdict.Outside, true, 7))
+		w.block(verdict.Outside, echo(verdict.Outside, true, 8))
+		w.block(verdict.Outside, echo(verdict.Outside, false, 7)) // a request of its own
+		w.pass(verdict.Outside, echo(verdict.Outside, true, 7))
 		w.now += 30*time.Second + 1
-		w.block(packet.Outside, echo(packet.Outside, true, 7))
+		w.block(verdict.Outside, echo(verdict.Outside, true, 7))
 	})
 }
 
@@ -161,23 +162,23 @@ func TestRelatedErrors(t *testing.T) {
 		quote := sent[14:]
 		unreachable := map[uint8]uint8{1: 3, 58: 1}[f.icmp]
 		problem := icmpError(f, router[f.name], f.in.Addr(), unreachable, quote)
-		w.block(packet.Outside, problem)
-		w.pass(packet.Inside, sent)
-		w.pass(packet.Outside, problem)
+		w.block(verdict.Outside, problem)
+		w.pass(verdict.Inside, sent)
+		w.pass(verdict.Outside, problem)
 		size := 20 + 8
 		if f.icmp == 58 {
 			size = 40 + 8
 		}
-		w.pass(packet.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size])) // as little as there must be
-		w.block(packet.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size-5]))
-		w.block(packet.Outside, icmpError(f, router[f.name], f.out.Addr(), unreachable, quote)) // to another one
-		w.block(packet.Inside.Other(), icmpError(f, router[f.name], f.in.Addr(), unreachable, udp(f.in, netip.AddrPortFrom(f.out.Addr(), 9))[14:]))
-		w.block(packet.Outside, icmpError(f, router[f.name], f.in.Addr(), 200, quote)) // no error
+		w.pass(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size])) // as little as there must be
+		w.block(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size-5]))
+		w.block(verdict.Outside, icmpError(f, router[f.name], f.out.Addr(), unreachable, quote)) // to another one
+		w.block(verdict.Inside.Other(), icmpError(f, router[f.name], f.in.Addr(), unreachable, udp(f.in, netip.AddrPortFrom(f.out.Addr(), 9))[14:]))
+		w.block(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), 200, quote)) // no error
 
-		w.pass(packet.Outside, udp(f.out, f.in))
-		w.table = compile(w, &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "in", Action: filter.Accept, From: side(packet.Outside)}}})
-		w.pass(packet.Outside, udp(f.out, f.in))
-		w.pass(packet.Inside, icmpError(f, f.in.Addr(), f.out.Addr(), unreachable, udp(f.out, f.in)[14:])) // about what came in
+		w.pass(verdict.Outside, udp(f.out, f.in))
+		w.table = compile(w, &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "in", Action: verdict.Accept, From: side(verdict.Outside)}}})
+		w.pass(verdict.Outside, udp(f.out, f.in))
+		w.pass(verdict.Inside, icmpError(f, f.in.Addr(), f.out.Addr(), unreachable, udp(f.out, f.in)[14:])) // about what came in
 	})
 }
 
@@ -185,24 +186,24 @@ func TestRelatedErrors(t *testing.T) {
 // does whose path is narrower, and another, which has none of the ports.
 func TestErrorAboutFragments(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
-		w.pass(packet.Inside, udp(f.in, f.out))
+		w.pass(verdict.Inside, udp(f.in, f.out))
 		body := packettest.Body(3000)
 		binary.BigEndian.PutUint16(body[1440-8:], f.in.Port()) // where ports would be in a first one
 		binary.BigEndian.PutUint16(body[1440-6:], f.out.Port())
 		fragments := packettest.UDP(f.in, f.out, body).Fragments(1440)
 		tooBig := map[uint8]uint8{1: 3, 58: 2}[f.icmp]
-		w.pass(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[0][14:]))
-		w.block(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[1][14:]))
+		w.pass(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[0][14:]))
+		w.block(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), tooBig, fragments[1][14:]))
 	})
 }
 
 // TestEchoError quotes an echo request.
 func TestEchoError(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
-		request := echo(f, packet.Inside, false, 7)
-		w.pass(packet.Inside, request)
-		w.pass(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), map[uint8]uint8{1: 11, 58: 3}[f.icmp], request[14:]))
-		w.block(packet.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), map[uint8]uint8{1: 11, 58: 3}[f.icmp], echo(f, packet.Inside, false, 8)[14:]))
+		request := echo(f, verdict.Inside, false, 7)
+		w.pass(verdict.Inside, request)
+		w.pass(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), map[uint8]uint8{1: 11, 58: 3}[f.icmp], request[14:]))
+		w.block(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), map[uint8]uint8{1: 11, 58: 3}[f.icmp], echo(f, verdict.Inside, false, 8)[14:]))
 	})
 }
 
@@ -213,59 +214,74 @@ func TestFlowsAndRules(t *testing.T) {
 		p := fromInside()
 		p.Rules[0].Limit = filter.Rate{Count: 2, Per: time.Second}
 		w := newWire(t, p)
-		w.pass(packet.Inside, udp(f.in, f.out))
-		w.pass(packet.Inside, udp(f.in, f.out))
-		w.block(packet.Inside, udp(f.in, f.out))
-		w.pass(packet.Outside, udp(f.out, f.in))
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		w.block(verdict.Inside, udp(f.in, f.out))
+		w.pass(verdict.Outside, udp(f.out, f.in))
 	})
 	t.Run("fragmented", func(t *testing.T) {
 		p := fromInside()
 		p.Rules[0].Fragmented = yes(false)
 		w := newWire(t, p)
-		w.pass(packet.Inside, udp(f.in, f.out))
-		d := w.view(packet.Inside, udp(f.in, f.out))
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		d := w.view(verdict.Inside, udp(f.in, f.out))
 		d.Fragmented = true
-		if v := w.table.Judge(d, w.clock); v.Action == filter.Accept {
+		if v := w.table.Judge(d, w.clock); v.Action == verdict.Accept {
 			t.Error("a flow lets pass what its rule does not")
 		}
 	})
 	t.Run("fragmented answers", func(t *testing.T) {
 		p := fromInside()
 		p.Rules = append([]filter.Rule{
-			{Name: "other", Action: filter.Accept, Fragmented: yes(true), From: side(packet.Outside), Protocols: one[uint8](132)},
-			{Name: "whole", Action: filter.Drop, Dst: filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(f.in.Addr(), 32))), Fragmented: yes(true)},
+			{Name: "other", Action: verdict.Accept, Fragmented: yes(true), From: side(verdict.Outside), Protocols: one[uint8](132)},
+			{Name: "whole", Action: verdict.Drop, Dst: filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(f.in.Addr(), 32))), Fragmented: yes(true)},
 		}, p.Rules...)
 		w := newWire(t, p)
-		w.pass(packet.Inside, udp(f.in, f.out))
-		d := w.view(packet.Outside, udp(f.out, f.in))
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		d := w.view(verdict.Outside, udp(f.out, f.in))
 		d.Fragmented = true
 		if v := w.table.Judge(d, w.clock); v.Rule == nil || v.Rule.Name != "whole" {
 			t.Errorf("fragments: %v", v)
 		}
-		w.pass(packet.Outside, udp(f.out, f.in))
-		p.Rules[1].Action = filter.Accept
+		w.pass(verdict.Outside, udp(f.out, f.in))
+		e := w.view(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), 3, udp(f.in, f.out)[14:]))
+		e.Fragmented = true
+		if v := w.table.Judge(e, w.clock); v.Rule == nil || v.Rule.Name != "whole" {
+			t.Errorf("an error in fragments: %v", v)
+		}
+		w.pass(verdict.Outside, icmpError(f, f.out.Addr(), f.in.Addr(), 3, udp(f.in, f.out)[14:]))
+
+		accepts := fromInside()
+		accepts.Rules = append([]filter.Rule{{Name: "first", Action: verdict.Accept, Protocols: one[uint8](17)}}, p.Rules...)
+		w.table = compile(t, accepts)
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(0).Datagrams != 2 {
+			t.Errorf("fragments that a rule in front accepts: %v, %+v", v, w.table.Count(0))
+		}
+
+		p.Rules[1].Action = verdict.Accept
 		w.table = compile(t, p)
-		w.pass(packet.Inside, udp(f.in, f.out))
-		if v := w.table.Judge(d, w.clock); !v.Flow {
-			t.Errorf("fragments that a rule accepts: %v", v)
+		w.pass(verdict.Inside, udp(f.in, f.out))
+		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(1).Datagrams != 0 {
+			t.Errorf("fragments that a rule accepts: %v, %+v", v, w.table.Count(1))
 		}
 	})
 	t.Run("counts", func(t *testing.T) {
 		w := newWire(t, fromInside())
 		for range 3 {
-			w.pass(packet.Inside, udp(f.in, f.out))
-			w.pass(packet.Outside, udp(f.out, f.in))
+			w.pass(verdict.Inside, udp(f.in, f.out))
+			w.pass(verdict.Outside, udp(f.out, f.in))
 		}
 		if n := w.table.Count(0); n.Datagrams != 6 || n.Bytes != 6*36 {
 			t.Errorf("%+v", n)
 		}
-		if v := w.judge(packet.Outside, udp(f.out, f.in)); v.String() != `accept by a flow of rule "out"` {
+		if v := w.judge(verdict.Outside, udp(f.out, f.in)); v.String() != `accept by a flow of rule "out"` {
 			t.Error(v)
 		}
 	})
 	t.Run("group", func(t *testing.T) {
 		w := newWire(t, fromInside())
-		w.pass(packet.Inside, udp(f.in, netip.MustParseAddrPort("224.0.0.251:5353")))
+		w.pass(verdict.Inside, udp(f.in, netip.MustParseAddrPort("224.0.0.251:5353")))
 		if n := w.table.Flows(); n != 0 {
 			t.Errorf("%d flows", n)
 		}
@@ -279,20 +295,20 @@ func TestReloadJudgesFlowsAgain(t *testing.T) {
 			w := newWire(t, fromInside())
 			other := netip.AddrPortFrom(f.out.Addr(), 80)
 			reload := func(p *filter.Policy) { w.table = filter.Compile(p, w.table) }
-			w.pass(packet.Inside, udp(f.in, f.out))
-			w.pass(packet.Inside, udp(f.in, other))
-			w.pass(packet.Inside, echo(f, packet.Inside, false, 7))
+			w.pass(verdict.Inside, udp(f.in, f.out))
+			w.pass(verdict.Inside, udp(f.in, other))
+			w.pass(verdict.Inside, echo(f, verdict.Inside, false, 7))
 
 			only80 := fromInside()
 			only80.Rules[0].Protocols, only80.Rules[0].DstPorts = one[uint8](17), one[uint16](80)
 			reload(only80)
-			w.block(packet.Outside, udp(f.out, f.in)) // its flow would not begin any more
-			w.pass(packet.Outside, udp(other, f.in))
-			w.block(packet.Outside, echo(f, packet.Outside, true, 7))
+			w.block(verdict.Outside, udp(f.out, f.in)) // its flow would not begin any more
+			w.pass(verdict.Outside, udp(other, f.in))
+			w.block(verdict.Outside, echo(f, verdict.Outside, true, 7))
 
 			reload(fromInside())
-			w.block(packet.Outside, udp(f.out, f.in)) // what was given up does not come back
-			w.pass(packet.Outside, udp(other, f.in))
+			w.block(verdict.Outside, udp(f.out, f.in)) // what was given up does not come back
+			w.pass(verdict.Outside, udp(other, f.in))
 			if n := w.table.Count(0); n.Datagrams != 5 {
 				t.Errorf("%d counted through two reloads, want 5", n.Datagrams)
 			}
@@ -300,7 +316,7 @@ func TestReloadJudgesFlowsAgain(t *testing.T) {
 			stateless := fromInside()
 			stateless.Stateful = false
 			reload(stateless)
-			w.block(packet.Outside, udp(other, f.in))
+			w.block(verdict.Outside, udp(other, f.in))
 		})
 	}
 }

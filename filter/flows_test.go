@@ -10,20 +10,21 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestScanDoesNotEvict has one prefix begin more flows than there may be, and
 // compares what others keep.
 func TestScanDoesNotEvict(t *testing.T) {
 	p := &filter.Policy{Stateful: true, Rules: []filter.Rule{
-		{Name: "all", Action: filter.Accept, From: side(packet.Inside)},
-		{Name: "scanned", Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}}}
-	p.Rules[1].From = side(packet.Outside)
+		{Name: "all", Action: verdict.Accept, From: side(verdict.Inside)},
+		{Name: "scanned", Action: verdict.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}}}
+	p.Rules[1].From = side(verdict.Outside)
 	w := newWire(t, p)
 	const limit = 1 << 15
 	filter.LimitFlows(w.table, limit)
-	d := w.view(packet.Inside, udp(families[0].in, families[0].out))
-	judge := func(from packet.Side) bool {
+	d := w.view(verdict.Inside, udp(families[0].in, families[0].out))
+	judge := func(from verdict.Side) bool {
 		d.From = from
 		return w.table.Judge(d, w.clock).Flow
 	}
@@ -33,13 +34,13 @@ func TestScanDoesNotEvict(t *testing.T) {
 	}
 	for i := range 5_000 {
 		host(i)
-		judge(packet.Inside)
+		judge(verdict.Inside)
 	}
 	for i := range 3 * limit {
 		w.now += time.Microsecond
 		d.Src, d.Dst = netip.AddrFrom4([4]byte{203, 0, 113, byte(i >> 16)}), packettest.InsideIPv4
 		d.SrcPort, d.DstPort = 50000, uint16(i)
-		judge(packet.Outside)
+		judge(verdict.Outside)
 	}
 	if n := w.table.Flows(); n > limit || n < limit*99/100 {
 		t.Errorf("%d flows", n)
@@ -47,7 +48,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 	for i := range 5_000 {
 		host(i)
 		d.Src, d.Dst, d.SrcPort, d.DstPort = d.Dst, d.Src, d.DstPort, d.SrcPort
-		if !judge(packet.Outside) {
+		if !judge(verdict.Outside) {
 			t.Fatalf("flow %d gave way to the scan", i)
 		}
 	}
@@ -60,18 +61,18 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 	const rounds, flows = 200, 50
 	tables := []*filter.Table{w.table, filter.Compile(fromInside(), w.table)}
 	var all sync.WaitGroup
-	for from := range packet.Side(packet.Sides) {
+	for from := range verdict.Side(verdict.Sides) {
 		all.Go(func() {
 			for i := range rounds * flows {
 				in, out := netip.AddrPortFrom(packettest.InsideIPv4, uint16(1+i%flows)), families[0].out
-				if from == packet.Outside {
+				if from == verdict.Outside {
 					in, out = out, in
 				}
 				var p packet.Parsed
 				frame := udp(in, out)
 				p.Decode(frame)
 				d := &packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper, Verified: true}
-				if v := tables[i%2].Judge(d, w.clock); from == packet.Inside && v.Action != filter.Accept {
+				if v := tables[i%2].Judge(d, w.clock); from == verdict.Inside && v.Action != verdict.Accept {
 					t.Errorf("%v", v)
 				}
 			}
@@ -85,7 +86,7 @@ func TestFlowsUnderConcurrency(t *testing.T) {
 
 func TestKnownFlowAllocatesNothing(t *testing.T) {
 	w := newWire(t, fromInside())
-	d := w.view(packet.Inside, udp(families[1].in, families[1].out))
+	d := w.view(verdict.Inside, udp(families[1].in, families[1].out))
 	clock := w.clock
 	w.table.Judge(d, clock)
 	if n := testing.AllocsPerRun(1000, func() { w.now += time.Millisecond; w.table.Judge(d, clock) }); n != 0 {
@@ -99,7 +100,7 @@ func BenchmarkKnownFlow(b *testing.B) {
 	for _, n := range []struct{ live, known int }{{1, 1}, {1024, 1024}, {1024, 100_000}, {4096, 100_000}} {
 		b.Run(fmt.Sprintf("%d-of-%d", n.live, n.known), func(b *testing.B) {
 			w := newWire(b, fromInside())
-			d := w.view(packet.Inside, udp(families[0].in, families[0].out))
+			d := w.view(verdict.Inside, udp(families[0].in, families[0].out))
 			next := func(i int) { d.Src = netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}) }
 			for i := range n.known {
 				next(i)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"encoding/binary"
 	"slices"
+
+	"fragwall/packet/verdict"
 )
 
 // leafSize is how many rules are compared one by one rather than told apart.
@@ -36,8 +38,13 @@ func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]
 		}
 	}
 	t.root = g.grow(g.prune(all))
-	ask := slices.DeleteFunc(all, func(e entry) bool { return rules[e.rule()].Fragmented == nil })
-	t.fragments = g.grow(g.prune(ask))
+	t.fragments = emptyLeaf
+	asks := func(e entry) bool { return rules[e.rule()].Fragmented != nil }
+	if slices.ContainsFunc(all, asks) {
+		t.fragments = g.grow(g.prune(slices.DeleteFunc(all, func(e entry) bool {
+			return rules[e.rule()].Action != verdict.Accept && !asks(e)
+		})))
+	}
 	t.nodes, t.slots = slices.Clip(t.nodes), slices.Clip(t.slots)
 	t.bounds, t.leaves = slices.Clip(t.bounds), slices.Clip(t.leaves)
 	return t

@@ -1,21 +1,24 @@
 package filter
 
-import "fragwall/packet"
+import (
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
 
 // DropsSourceRoutes reports whether packets with a source route are to be
 // dropped. That is asked of every packet and of every fragment, before Judge.
-func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != Accept }
+func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdict.Accept }
 
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
-		return fixed(t.policy.ARP, packet.PolicyARP)
+		return fixed(t.policy.ARP, verdict.PolicyARP)
 	case d.Kind == packet.NonIP:
-		return fixed(t.policy.NonIP, packet.PolicyNonIP)
+		return fixed(t.policy.NonIP, verdict.PolicyNonIP)
 	case d.NeighborDiscovery():
-		return fixed(t.policy.NeighborDiscovery, packet.PolicyNeighborDiscovery)
+		return fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery)
 	}
 	if t.flows != nil {
 		return t.track(d, now)
@@ -27,15 +30,36 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 // byRules returns the verdict of the first rule that matches, and its number;
 // where there is none, that of the default, and none.
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
-	return t.by(t.tree.root, d, now)
+	rule, over := t.match(t.tree.root, d, now)
+	if rule == none {
+		v := fixed(t.policy.Default, verdict.PolicyDefault)
+		v.OverLimit = over
+		return v, none
+	}
+	return t.decide(rule, over, d), rule
 }
 
-// by returns the verdict of the first rule under a root of the tree that
-// matches, and its number.
-func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
+// fragmentDenial returns the verdict of the rule that denies a datagram of a
+// flow, or an ICMP error about one, because it came in fragments or because it
+// did not: the first rule that matches, of those that accept and those that ask
+// whether a datagram came in fragments. It reports false where that rule accepts,
+// and where there is none.
+func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied bool) {
+	if t.tree.fragments == emptyLeaf {
+		return v, false
+	}
+	rule, over := t.match(t.tree.fragments, d, now)
+	if rule == none || t.tree.boxes[rule].action == verdict.Accept {
+		return v, false
+	}
+	return t.decide(rule, over, d), true
+}
+
+// match returns the first rule under a root of the tree that matches, or none,
+// and the first one in front of it that matched beyond its limit.
+func (t *Table) match(root ref, d *packet.View, now Clock) (rule uint32, over *Rule) {
 	k := t.key(d)
-	var over *Rule
-	rule := t.tree.search(root, &k, 0)
+	rule = t.tree.search(root, &k, 0)
 	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
 		t.counters[d.From][rule].overLimit.Add(1)
 		if over == nil {
@@ -43,29 +67,19 @@ func (t *Table) by(root ref, d *packet.View, now Clock) (Verdict, uint32) {
 		}
 		rule = t.tree.search(root, &k, rule+1)
 	}
-	if rule == none {
-		v := fixed(t.policy.Default, packet.PolicyDefault)
-		v.OverLimit = over
-		return v, none
-	}
-	t.count(rule, d)
-	b := &t.tree.boxes[rule]
-	v := fixed(b.action, packet.PolicyRule)
-	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
-		v = fixed(Drop, packet.TransportTruncated)
-	}
-	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
-	return v, rule
+	return rule, over
 }
 
-// byFragmentRules returns the verdict of the first rule that asks whether a
-// datagram came in fragments and matches; it reports false where there is none.
-func (t *Table) byFragmentRules(d *packet.View, now Clock) (v Verdict, found bool) {
-	if t.tree.fragments == emptyLeaf {
-		return v, false
+// decide returns the verdict of a rule that matches, and counts it.
+func (t *Table) decide(rule uint32, over *Rule, d *packet.View) Verdict {
+	t.count(rule, d)
+	b := &t.tree.boxes[rule]
+	v := fixed(b.action, verdict.PolicyRule)
+	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
+		v = fixed(verdict.Drop, verdict.TransportTruncated)
 	}
-	v, rule := t.by(t.tree.fragments, d, now)
-	return v, rule != none
+	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
+	return v
 }
 
 // count counts a datagram for a rule.
@@ -76,9 +90,9 @@ func (t *Table) count(rule uint32, d *packet.View) {
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.
-func fixed(a Action, why packet.Reason) Verdict {
-	if a == Accept {
-		return Verdict{Action: Accept}
+func fixed(a verdict.Action, why verdict.Reason) Verdict {
+	if a == verdict.Accept {
+		return Verdict{Action: verdict.Accept}
 	}
 	return Verdict{Action: a, Reason: why}
 }

@@ -10,6 +10,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // The race detector's memory would count, too.
@@ -26,7 +27,7 @@ func TestCompileStaysSmall(t *testing.T) {
 				t.Errorf("%d MiB at most, want %d", c.peak>>20, most>>20)
 			}
 			for i := range packets[:20] {
-				got, want := c.table.Judge(&packet.View{Parsed: &packets[i]}, stopped), oracle(p, &packets[i], packet.Inside)
+				got, want := c.table.Judge(&packet.View{Parsed: &packets[i]}, stopped), oracle(p, &packets[i], verdict.Inside)
 				if got != want {
 					t.Fatalf("%+v: %v, want %v", packets[i], got, want)
 				}
@@ -47,8 +48,8 @@ func TestFlowMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	w := newWire(t, &filter.Policy{Stateful: true, Default: filter.Accept})
-	d := w.view(packet.Inside, udp(families[0].in, families[0].out))
+	w := newWire(t, &filter.Policy{Stateful: true, Default: verdict.Accept})
+	d := w.view(verdict.Inside, udp(families[0].in, families[0].out))
 	const flows = 1_000_000
 	for i := range flows {
 		d.Src = netip.AddrFrom4([4]byte{byte(1 + i>>16), byte(i >> 8), byte(i), 1})

@@ -10,6 +10,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // underRace is set where the race detector runs, which makes all slower.
@@ -17,27 +18,27 @@ var underRace bool
 
 // oracle judges by the rules one after the other, field by field. It is slow,
 // obvious, and what the compiled table has to agree with.
-func oracle(p *filter.Policy, d *packet.Parsed, from packet.Side) filter.Verdict {
+func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdict {
 	for i := range p.Rules {
 		r := &p.Rules[i]
 		switch matched, truncated := matches(r, d, from); {
 		case truncated:
-			return filter.Verdict{Reason: packet.TransportTruncated, Rule: r}
+			return filter.Verdict{Reason: verdict.TransportTruncated, Rule: r}
 		case !matched:
 			continue
-		case r.Action == filter.Accept:
-			return filter.Verdict{Action: filter.Accept, Rule: r}
+		case r.Action == verdict.Accept:
+			return filter.Verdict{Action: verdict.Accept, Rule: r}
 		}
-		return filter.Verdict{Action: r.Action, Reason: packet.PolicyRule, Rule: r}
+		return filter.Verdict{Action: r.Action, Reason: verdict.PolicyRule, Rule: r}
 	}
-	if p.Default == filter.Accept {
-		return filter.Verdict{Action: filter.Accept}
+	if p.Default == verdict.Accept {
+		return filter.Verdict{Action: verdict.Accept}
 	}
-	return filter.Verdict{Action: p.Default, Reason: packet.PolicyDefault}
+	return filter.Verdict{Action: p.Default, Reason: verdict.PolicyDefault}
 }
 
 // matches compares a rule and a packet, which may be too short to tell.
-func matches(r *filter.Rule, d *packet.Parsed, from packet.Side) (matched, truncated bool) {
+func matches(r *filter.Rule, d *packet.Parsed, from verdict.Side) (matched, truncated bool) {
 	ports, icmp := r.SrcPorts != nil || r.DstPorts != nil, r.ICMPTypes != nil || r.ICMPCodes != nil
 	needs := icmp
 	if packet.HasPorts(d.Protocol) {
@@ -81,11 +82,11 @@ func TestAgainstOracle(t *testing.T) {
 	const packets = 200
 	for seed := range uint64(pairs / packets) {
 		g := &generator{rand.New(rand.NewPCG(seed, 7)), seed%3 == 0}
-		p := &filter.Policy{Default: filter.Action(g.IntN(3)), Rules: g.rules(1 << g.IntN(9))}
+		p := &filter.Policy{Default: verdict.Action(g.IntN(3)), Rules: g.rules(1 << g.IntN(9))}
 		table := compile(t, p)
 		for range packets {
 			d := g.packet(p.Rules)
-			from := packet.Side(g.IntN(2))
+			from := verdict.Side(g.IntN(2))
 			got, want := table.Judge(&packet.View{Parsed: &d, From: from}, stopped), oracle(p, &d, from)
 			if got != want {
 				t.Fatalf("seed %d, %d rules, %+v from %v: %v, want %v\n%+v", seed, len(p.Rules), d, from, got, want, want.Rule)
@@ -183,7 +184,7 @@ func (g *generator) rules(n int) []filter.Rule {
 	rules := make([]filter.Rule, n)
 	for i := range rules {
 		r := &rules[i]
-		r.Name, r.Action = strconv.Itoa(i), filter.Action(g.IntN(3))
+		r.Name, r.Action = strconv.Itoa(i), verdict.Action(g.IntN(3))
 		if g.chance(60) {
 			r.Src = g.addrs()
 		}
@@ -191,7 +192,7 @@ func (g *generator) rules(n int) []filter.Rule {
 			r.Dst = g.addrs()
 		}
 		if g.chance(30) {
-			r.From = side(packet.Side(g.IntN(2)))
+			r.From = side(verdict.Side(g.IntN(2)))
 		}
 		if g.chance(70) {
 			r.Protocols = one[uint8](someProtocols[g.IntN(len(someProtocols))])
@@ -275,7 +276,7 @@ func TestLimit(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.rate.String(), func(t *testing.T) {
 			now := -time.Hour // a clock may begin anywhere
-			table := compile(t, &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: filter.Accept, Limit: tt.rate}, {Name: "rest"}}})
+			table := compile(t, &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: verdict.Accept, Limit: tt.rate}, {Name: "rest"}}})
 			matches := func() int {
 				for n := 0; ; n++ {
 					v := table.Judge(udp, func() time.Duration { return now })

@@ -4,45 +4,23 @@ import (
 	"fmt"
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
-
-// Action is what becomes of a datagram. The zero value drops it.
-type Action uint8
-
-// The actions.
-const (
-	Drop Action = iota
-	Accept
-	// Reject drops too, and has the sender told.
-	Reject
-)
-
-// String returns the action as the configuration spells it.
-func (a Action) String() string {
-	switch a {
-	case Accept:
-		return "accept"
-	case Reject:
-		return "reject"
-	}
-	return "drop"
-}
 
 // Policy is what [Compile] makes a [Table] of: the rules in order, and what
 // decides where no rule can. The zero Policy drops everything.
 type Policy struct {
 	Rules   []Rule
-	Default Action // of IP datagrams that no rule matches
+	Default verdict.Action // of IP datagrams that no rule matches
 	// ARP and NeighborDiscovery (RFC 4861, types 133 to 137, unfragmented and
 	// with hop limit 255) are decided by these before any rule: without them
 	// hosts don't find each other.
-	ARP               Action
-	NeighborDiscovery Action
-	NonIP             Action // of every other frame
+	ARP               verdict.Action
+	NeighborDiscovery verdict.Action
+	NonIP             verdict.Action // of every other frame
 	// SourceRoute is of IP packets with a source route, fragments included; those
 	// that it accepts are judged as if they had none.
-	SourceRoute Action
+	SourceRoute verdict.Action
 	// Stateful lets datagrams of accepted flows pass without a rule.
 	Stateful bool
 	// AnyVLANs makes a flow the same whatever VLANs its datagrams are in; without
@@ -61,9 +39,9 @@ type Policy struct {
 type Rule struct {
 	Name   string
 	Line   int // in the configuration file
-	Action Action
+	Action verdict.Action
 
-	From       *packet.Side
+	From       *verdict.Side
 	Protocols  Set[uint8]
 	Src, Dst   AddrSet
 	SrcPorts   Set[uint16]
@@ -104,9 +82,9 @@ func (r Rate) String() string {
 
 // Verdict is what a policy decides of a datagram. The zero Verdict drops.
 type Verdict struct {
-	Action Action
-	Reason packet.Reason // of a drop; [packet.Passed] where Action is [Accept]
-	Rule   *Rule         // that decided; nil where none did
+	Action verdict.Action
+	Reason verdict.Reason // of a drop; [verdict.Passed] where Action is [verdict.Accept]
+	Rule   *Rule          // that decided; nil where none did
 	// OverLimit is the first rule that matched but for its limit, which was
 	// exceeded; nil where there was none.
 	OverLimit *Rule
@@ -124,7 +102,7 @@ func (v Verdict) String() string {
 		return "accept by a flow"
 	case v.Rule != nil:
 		return fmt.Sprintf("%s by rule %q", v.Action, v.Rule.Name)
-	case v.Action == Accept:
+	case v.Action == verdict.Accept:
 		return "accept by policy"
 	default:
 		return fmt.Sprintf("%s: %s", v.Action, v.Reason)

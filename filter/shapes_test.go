@@ -12,6 +12,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // The other shapes that find the first rule, small but whole: what the tree is
@@ -107,7 +108,7 @@ func (b *bitVectors) first(d *packet.Parsed) int {
 	for i := range src {
 		for w := src[i] & dst[i] & port[i] & protocol[i]; w != 0; w &= w - 1 {
 			rule := i*64 + bits.TrailingZeros64(w)
-			if ok, _ := matches(&b.policy.Rules[rule], d, packet.Inside); ok {
+			if ok, _ := matches(&b.policy.Rules[rule], d, verdict.Inside); ok {
 				return rule
 			}
 		}
@@ -237,7 +238,7 @@ func (t *tupleSpace) first(d *packet.Parsed) int {
 			if rule >= best {
 				break
 			}
-			if ok, _ := matches(&t.policy.Rules[rule], d, packet.Inside); ok {
+			if ok, _ := matches(&t.policy.Rules[rule], d, verdict.Inside); ok {
 				best = rule
 			}
 		}

@@ -8,13 +8,14 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestServerOpensNothing has a server do what it can to get a SYN of its own to
 // the client's host. Only the inside may open connections.
 func TestServerOpensNothing(t *testing.T) {
 	h := &hosts{newWire(t, fromInside()), families[0]}
-	serverSyn := h.tcp(packet.Outside, syn, outISN+5000, 0, 0)
+	serverSyn := h.tcp(verdict.Outside, syn, outISN+5000, 0, 0)
 	tests := []struct {
 		name string
 		run  func()
@@ -22,23 +23,23 @@ func TestServerOpensNothing(t *testing.T) {
 		{"open", func() { h.open() }},
 		{"client has closed", func() {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.block(packet.Outside, serverSyn)
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.block(verdict.Outside, serverSyn)
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+2, 0))
 		}},
 		{"both have closed", func() {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+2, 0))
 		}},
 		{"kept alive by made-up acknowledgements", func() {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+2, 0))
 			for range 10 {
 				h.now += 30 * time.Second
-				h.block(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, 0x12345678, 0))
-				h.pass(packet.Inside, h.tcp(packet.Inside, rst, 0x12345678, 0, 0)) // the host's answer
+				h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, 0x12345678, 0))
+				h.pass(verdict.Inside, h.tcp(verdict.Inside, rst, 0x12345678, 0, 0)) // the host's answer
 			}
 			if n := h.table.Flows(); n != 0 {
 				t.Errorf("%d flows are left after five minutes without a segment of the connection", n)
@@ -49,7 +50,7 @@ func TestServerOpensNothing(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			h.wire = newWire(t, fromInside())
 			tt.run()
-			h.block(packet.Outside, serverSyn)
+			h.block(verdict.Outside, serverSyn)
 		})
 	}
 }
@@ -59,13 +60,13 @@ func TestBlindResets(t *testing.T) {
 	h := &hosts{newWire(t, fromInside()), families[0]}
 	h.open()
 	for i := range uint32(513) {
-		h.judge(packet.Outside, h.tcp(packet.Outside, rst, outISN+2+i<<23, 0, 0))
+		h.judge(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+2+i<<23, 0, 0))
 	}
 	h.now += time.Hour
-	h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0))
-	h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+1, 0, 0)) // exact
+	h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
+	h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+1, 0, 0)) // exact
 	h.now += 11 * time.Second
-	h.block(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0))
+	h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 }
 
 // TestPortsAreUsedAgain shakes hands anew while the connection before is closing,
@@ -75,14 +76,14 @@ func TestPortsAreUsedAgain(t *testing.T) {
 		name string
 		by   func(h *hosts)
 	}{
-		{"FIN_WAIT", func(h *hosts) { h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0)) }},
+		{"FIN_WAIT", func(h *hosts) { h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0)) }},
 		{"CLOSE_WAIT", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+2, 0))
 		}},
 		{"LAST_ACK", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+2, 0))
 		}},
 	} {
 		t.Run(closed.name, func(t *testing.T) {
@@ -90,11 +91,11 @@ func TestPortsAreUsedAgain(t *testing.T) {
 			h.open()
 			closed.by(h)
 			const in, out = 5_000_000, 9_000_000
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, in, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, syn|ack, out, in+1, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, in+1, out+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, in, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, syn|ack, out, in+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, in+1, out+1, 0))
 			h.now += 24 * time.Hour
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, out+1, in+1, 100))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, out+1, in+1, 100))
 		})
 	}
 }
@@ -106,8 +107,8 @@ func TestDeniedStaysDenied(t *testing.T) {
 	policy := func(blocked ...filter.Range[netip.Addr]) *filter.Policy {
 		p := fromInside()
 		p.Rules = append([]filter.Rule{
-			{Name: "blocked", Action: filter.Drop, Src: filter.NewAddrSet(blocked...)},
-			{Name: "service", Action: filter.Accept, From: side(packet.Outside)},
+			{Name: "blocked", Action: verdict.Drop, Src: filter.NewAddrSet(blocked...)},
+			{Name: "service", Action: verdict.Accept, From: side(verdict.Outside)},
 		}, p.Rules...)
 		return p
 	}
@@ -116,28 +117,28 @@ func TestDeniedStaysDenied(t *testing.T) {
 		t.Run(protocol, func(t *testing.T) {
 			h := &hosts{newWire(t, policy()), f}
 			theirs, ours := udp(f.out, f.in), udp(f.in, f.out)
-			h.pass(packet.Outside, theirs)
+			h.pass(verdict.Outside, theirs)
 			if protocol == "tcp" {
-				h.pass(packet.Outside, h.tcp(packet.Outside, syn, outISN, 0, 0))
-				h.pass(packet.Inside, h.tcp(packet.Inside, syn|ack, inISN, outISN+1, 0))
-				theirs, ours = h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0), h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0)
-				h.pass(packet.Outside, theirs)
+				h.pass(verdict.Outside, h.tcp(verdict.Outside, syn, outISN, 0, 0))
+				h.pass(verdict.Inside, h.tcp(verdict.Inside, syn|ack, inISN, outISN+1, 0))
+				theirs, ours = h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0), h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0)
+				h.pass(verdict.Outside, theirs)
 			}
 			reload := func(p *filter.Policy) { h.table = filter.Compile(p, h.table) }
 			reload(block)
 			for range 20 {
 				h.now += 10 * time.Second
-				if v := h.judge(packet.Inside, ours); v.Reason != packet.FlowDenied {
+				if v := h.judge(verdict.Inside, ours); v.Reason != verdict.FlowDenied {
 					t.Errorf("from inside: %v", v)
 				}
-				if v := h.judge(packet.Outside, theirs); v.Rule == nil || v.Rule.Name != "blocked" {
+				if v := h.judge(verdict.Outside, theirs); v.Rule == nil || v.Rule.Name != "blocked" {
 					t.Errorf("from outside: %v", v)
 				}
 			}
 			reload(policy())
-			h.block(packet.Inside, ours) // the origin has not sent yet
-			h.pass(packet.Outside, theirs)
-			h.pass(packet.Inside, ours)
+			h.block(verdict.Inside, ours) // the origin has not sent yet
+			h.pass(verdict.Outside, theirs)
+			h.pass(verdict.Inside, ours)
 		})
 	}
 }
@@ -145,7 +146,7 @@ func TestDeniedStaysDenied(t *testing.T) {
 // TestFlowVLANs has the answer bear another tag than the question.
 func TestFlowVLANs(t *testing.T) {
 	f := families[0]
-	tagged := func(w *wire, from packet.Side, frame []byte, id uint16) *packet.View {
+	tagged := func(w *wire, from verdict.Side, frame []byte, id uint16) *packet.View {
 		v := w.view(from, frame)
 		if id != 0 {
 			v.TagCount, v.Tags[0] = 1, packet.Tag{TPID: 0x8100, TCI: id}
@@ -156,9 +157,9 @@ func TestFlowVLANs(t *testing.T) {
 		p := fromInside()
 		p.AnyVLANs = any
 		w := newWire(t, p)
-		w.table.Judge(tagged(w, packet.Inside, udp(f.in, f.out), 5), w.clock)
+		w.table.Judge(tagged(w, verdict.Inside, udp(f.in, f.out), 5), w.clock)
 		for _, id := range []uint16{0, 6} {
-			if got := w.table.Judge(tagged(w, packet.Outside, udp(f.out, f.in), id), w.clock).Action == filter.Accept; got != any {
+			if got := w.table.Judge(tagged(w, verdict.Outside, udp(f.out, f.in), id), w.clock).Action == verdict.Accept; got != any {
 				t.Errorf("any %v: an answer in VLAN %d passes: %v", any, id, got)
 			}
 		}
@@ -175,29 +176,29 @@ func TestFlowVLANs(t *testing.T) {
 func TestWrongChecksum(t *testing.T) {
 	f := families[0]
 	w := newWire(t, fromInside())
-	broken := w.view(packet.Inside, udp(f.in, f.out))
+	broken := w.view(verdict.Inside, udp(f.in, f.out))
 	broken.Verified = false
 	broken.Body[6] ^= 1
 	w.table.Judge(broken, w.clock)
 	if n := w.table.Flows(); n != 0 {
 		t.Fatal("a datagram with a wrong checksum begins a flow")
 	}
-	w.pass(packet.Inside, udp(f.in, f.out))
-	broken = w.view(packet.Outside, udp(f.out, f.in))
+	w.pass(verdict.Inside, udp(f.in, f.out))
+	broken = w.view(verdict.Outside, udp(f.out, f.in))
 	broken.Verified = false
-	if v := w.table.Judge(broken, w.clock); v.Action != filter.Accept {
+	if v := w.table.Judge(broken, w.clock); v.Action != verdict.Accept {
 		t.Errorf("right checksum: %v", v)
 	}
 	broken.Body[6] ^= 1
-	if v := w.table.Judge(broken, w.clock); v.Reason != packet.FlowInvalid || v.Action != filter.Drop {
+	if v := w.table.Judge(broken, w.clock); v.Reason != verdict.FlowInvalid || v.Action != verdict.Drop {
 		t.Errorf("wrong checksum: %v", v)
 	}
 }
 
 // sctp returns a packet with one chunk.
-func sctp(f family, from packet.Side, tag uint32, kind uint8, contents ...byte) []byte {
+func sctp(f family, from verdict.Side, tag uint32, kind uint8, contents ...byte) []byte {
 	src, dst := f.in, f.out
-	if from == packet.Outside {
+	if from == verdict.Outside {
 		src, dst = dst, src
 	}
 	b := make([]byte, 12, 64)
@@ -215,27 +216,27 @@ func TestSCTP(t *testing.T) {
 	init := func(tag uint32) []byte { return append(binary.BigEndian.AppendUint32(nil, tag), make([]byte, 12)...) }
 	bothFamilies(t, func(w *wire, f family) {
 		in := func(tag uint32, kind uint8, contents ...byte) []byte {
-			return sctp(f, packet.Inside, tag, kind, contents...)
+			return sctp(f, verdict.Inside, tag, kind, contents...)
 		}
 		out := func(tag uint32, kind uint8, contents ...byte) []byte {
-			return sctp(f, packet.Outside, tag, kind, contents...)
+			return sctp(f, verdict.Outside, tag, kind, contents...)
 		}
-		w.pass(packet.Inside, in(theirs, 0, 1, 2, 3, 4)) // DATA of nothing begins nothing
-		w.block(packet.Outside, out(ours, 3, 1, 2, 3, 4))
-		w.pass(packet.Inside, in(0, 1, init(ours)...))
-		w.block(packet.Outside, out(theirs, 2, init(theirs)...)) // not the tag that was asked for
-		w.pass(packet.Outside, out(ours, 2, init(theirs)...))
-		w.pass(packet.Inside, in(theirs, 10, 1, 2, 3, 4))
-		w.pass(packet.Outside, out(ours, 11))
-		w.block(packet.Outside, out(ours+1, 0, 1, 2, 3, 4))
-		w.block(packet.Outside, out(ours+1, 6)) // an ABORT of one who guesses
+		w.pass(verdict.Inside, in(theirs, 0, 1, 2, 3, 4)) // DATA of nothing begins nothing
+		w.block(verdict.Outside, out(ours, 3, 1, 2, 3, 4))
+		w.pass(verdict.Inside, in(0, 1, init(ours)...))
+		w.block(verdict.Outside, out(theirs, 2, init(theirs)...)) // not the tag that was asked for
+		w.pass(verdict.Outside, out(ours, 2, init(theirs)...))
+		w.pass(verdict.Inside, in(theirs, 10, 1, 2, 3, 4))
+		w.pass(verdict.Outside, out(ours, 11))
+		w.block(verdict.Outside, out(ours+1, 0, 1, 2, 3, 4))
+		w.block(verdict.Outside, out(ours+1, 6)) // an ABORT of one who guesses
 		w.now += 200 * time.Second
-		w.pass(packet.Outside, out(ours, 0, 1, 2, 3, 4))
-		w.pass(packet.Inside, in(theirs, 7, 1, 2, 3, 4))
-		w.pass(packet.Outside, out(ours, 8))
-		w.pass(packet.Inside, in(theirs, 14))
+		w.pass(verdict.Outside, out(ours, 0, 1, 2, 3, 4))
+		w.pass(verdict.Inside, in(theirs, 7, 1, 2, 3, 4))
+		w.pass(verdict.Outside, out(ours, 8))
+		w.pass(verdict.Inside, in(theirs, 14))
 		w.now += 11 * time.Second
-		w.block(packet.Outside, out(ours, 0, 1, 2, 3, 4))
+		w.block(verdict.Outside, out(ours, 0, 1, 2, 3, 4))
 	})
 }
 
@@ -252,11 +253,11 @@ func FuzzFlows(f *testing.F) {
 		filter.LimitFlows(w.table, 1024)
 		began := false
 		for len(script) >= 5 {
-			from, protocol, length := packet.Side(script[0]&1), script[1], int(script[2])
+			from, protocol, length := verdict.Side(script[0]&1), script[1], int(script[2])
 			body := make([]byte, length)
 			copy(body, script[3:])
 			p := &packet.Parsed{Kind: packet.IPv4, Src: families[0].in.Addr(), Dst: families[0].out.Addr(), Protocol: protocol}
-			if from == packet.Outside {
+			if from == verdict.Outside {
 				p.Src, p.Dst = p.Dst, p.Src
 			}
 			switch {
@@ -266,10 +267,10 @@ func FuzzFlows(f *testing.F) {
 				p.Transport, p.ICMPType, p.ICMPCode = packet.ICMP, body[0], body[1]
 			}
 			v := &packet.View{Parsed: p, From: from, Body: body, BodyLength: length, Verified: true}
-			if verdict := w.table.Judge(v, w.clock); verdict.Action == filter.Accept && from == packet.Outside && !began {
+			if got := w.table.Judge(v, w.clock); got.Action == verdict.Accept && from == verdict.Outside && !began {
 				t.Fatalf("%v passes before the inside sent anything", p)
 			}
-			began = began || from == packet.Inside
+			began = began || from == verdict.Inside
 			w.now += time.Duration(script[4]) * time.Second
 			script = script[min(len(script), 3+length):]
 		}

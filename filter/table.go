@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 
 	"fragwall/filter/flow"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Table is a compiled [Policy]. Any number of goroutines may judge by it.
@@ -22,8 +22,8 @@ type Table struct {
 	flows      *flow.Table // nil where the policy is stateless
 	generation uint32      // differs from that of the table before
 
-	buckets  []*Bucket                // by rule; nil where it has no limit
-	counters [packet.Sides][]*counter // by side and rule; shared with other tables
+	buckets  []*Bucket                 // by rule; nil where it has no limit
+	counters [verdict.Sides][]*counter // by side and rule; shared with other tables
 }
 
 // counter counts what a rule decided on, of one side: so the directions don't

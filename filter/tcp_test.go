@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // hosts are the two ends of a TCP connection, as segments tell of them.
@@ -16,9 +17,9 @@ type hosts struct {
 }
 
 // tcp returns a segment from a side.
-func (h *hosts) tcp(from packet.Side, flags uint8, seq, ack uint32, data int, options ...byte) []byte {
+func (h *hosts) tcp(from verdict.Side, flags uint8, seq, ack uint32, data int, options ...byte) []byte {
 	src, dst := h.in, h.out
-	if from == packet.Outside {
+	if from == verdict.Outside {
 		src, dst = dst, src
 	}
 	b := make([]byte, 20, 64)
@@ -47,19 +48,19 @@ func (h *hosts) loosen() {
 // open shakes hands.
 func (h *hosts) open() {
 	h.Helper()
-	h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0, 2, 4, 5, 0xb4, 1, 3, 3, 7))
-	h.pass(packet.Outside, h.tcp(packet.Outside, syn|ack, outISN, inISN+1, 0, 1, 3, 3, 2))
-	h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0))
+	h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0, 2, 4, 5, 0xb4, 1, 3, 3, 7))
+	h.pass(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0, 1, 3, 3, 2))
+	h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))
 }
 
 // alive checks how long the connection lives without a segment.
 func (h *hosts) alive(timeout time.Duration) {
 	h.Helper()
-	probe := h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0)
+	probe := h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0)
 	h.now += timeout
-	h.pass(packet.Outside, probe)
+	h.pass(verdict.Outside, probe)
 	h.now += timeout + 1
-	h.block(packet.Outside, probe)
+	h.block(verdict.Outside, probe)
 }
 
 func TestTCPFlow(t *testing.T) {
@@ -70,120 +71,120 @@ func TestTCPFlow(t *testing.T) {
 	}{
 		{"nobody asked", func(h *hosts) {
 			for _, flags := range []uint8{syn, syn | ack, ack, rst, fin | ack, 0} {
-				h.block(packet.Outside, h.tcp(packet.Outside, flags, outISN, inISN+1, 0))
+				h.block(verdict.Outside, h.tcp(verdict.Outside, flags, outISN, inISN+1, 0))
 			}
 		}},
 		{"syn without an answer", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
 			h.now += 120*time.Second + 1
-			h.block(packet.Outside, h.tcp(packet.Outside, syn|ack, outISN, inISN+1, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0))
 		}},
 		{"half open", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, syn|ack, outISN, inISN+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0))
 			h.now += 60*time.Second + 1
-			h.block(packet.Outside, h.tcp(packet.Outside, syn|ack, outISN, inISN+1, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0))
 		}},
 		{"established", func(h *hosts) { h.open(); h.alive(5 * day) }},
 		{"simultaneous open", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, syn, outISN, 0, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn|ack, inISN, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, syn|ack, outISN, inISN+1, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, syn, outISN, 0, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn|ack, inISN, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))
 			h.alive(5 * day)
 		}},
 		{"taken up in its midst", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
-			h.block(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, 77, 88, 10))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
 			h.loosen()
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, 77, 88, 10))
 			h.now += 300 * time.Second
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
-			h.block(packet.Outside, h.tcp(packet.Outside, syn, 99, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, 99, 0, 0))
 		}},
 		{"taken up, unanswered", func(h *hosts) {
 			h.loosen()
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, 77, 88, 10))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, 77, 88, 10))
 			h.now += 300*time.Second + 1
-			h.block(packet.Outside, h.tcp(packet.Outside, ack, 88, 87, 10))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
 		}},
 		{"one side done", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.alive(120 * time.Second)
 		}},
 		{"one side done, as the other knows", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+7, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+7, 100)) // it goes on
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+7, outISN+101, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+7, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+7, 100)) // it goes on
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+7, outISN+101, 0))
 			h.alive(60 * time.Second)
 		}},
 		{"both done, and one does not know", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
 			h.now += 30*time.Second + 1
-			h.block(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
 		}},
 		{"both done at once", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+1, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+2, outISN+2, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+2, inISN+2, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+2, outISN+2, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+2, inISN+2, 0))
 			h.alive(120 * time.Second)
 		}},
 		{"both done, and again", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, fin|ack, inISN+1, outISN+1, 5))
-			h.pass(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1, inISN+7, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+7, outISN+2, 0))
-			h.block(packet.Outside, h.tcp(packet.Outside, syn, outISN+9, 0, 0)) // a new one from the wrong side
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+7, outISN+2, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, outISN+9, 0, 0)) // a new one from the wrong side
 			h.open()
 			h.alive(5 * day)
 		}},
 		{"reset", func(h *hosts) {
 			h.open()
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+1, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+1, 0, 0))
 			h.alive(10 * time.Second)
 		}},
 		{"connection refused", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+1, 0))
-			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+1, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+1, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+1, 0))
 		}},
 		{"refused by one who guesses", func(h *hosts) {
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, inISN, 0, 0))
-			h.block(packet.Outside, h.tcp(packet.Outside, rst|ack, 0, inISN+3, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+3, 0))
 			h.now += 20 * time.Second
 			h.open()
 			h.alive(5 * day)
 		}},
 		{"reset by one who guesses", func(h *hosts) {
 			h.open()
-			h.block(packet.Outside, h.tcp(packet.Outside, rst, outISN, 0, 0))
-			h.block(packet.Outside, h.tcp(packet.Outside, rst, outISN+400_000, 0, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, rst, outISN, 0, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+400_000, 0, 0))
 			h.alive(5 * day)
 		}},
 		{"fin by one who guesses", func(h *hosts) {
 			h.open()
-			h.block(packet.Outside, h.tcp(packet.Outside, fin|ack, outISN+1<<30, inISN+1, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1<<30, inISN+1, 0))
 			h.alive(5 * day)
 		}},
 		{"reset within a scaled window", func(h *hosts) {
 			h.open()
-			h.pass(packet.Inside, h.tcp(packet.Inside, ack, inISN+1, outISN+1, 0))   // 1000 << 7 bytes
-			h.pass(packet.Outside, h.tcp(packet.Outside, rst, outISN+100_000, 0, 0)) // the host challenges it
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))   // 1000 << 7 bytes
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+100_000, 0, 0)) // the host challenges it
 			h.alive(5 * day)
 		}},
 		{"syn on a live connection", func(h *hosts) {
 			h.open()
-			h.block(packet.Outside, h.tcp(packet.Outside, syn, 5, 0, 0))
-			h.pass(packet.Inside, h.tcp(packet.Inside, syn, 5, 0, 0)) // the host challenges it
-			h.pass(packet.Outside, h.tcp(packet.Outside, ack, outISN+1, inISN+1, 0))
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, 5, 0, 0))
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, 5, 0, 0)) // the host challenges it
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 			h.alive(5 * day)
 		}},
 	}

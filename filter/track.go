@@ -3,6 +3,7 @@ package filter
 import (
 	"fragwall/filter/flow"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // track judges by the flows, and by the rules what belongs to none:
@@ -14,15 +15,16 @@ import (
 //
 //   - that its origin sends, where the flow's rule has a limit;
 //   - that came in fragments where the flow's first datagram did not, or the
-//     other way round: all rules on what the origin sends, and on what the other
-//     side sends those that ask about fragments.
+//     other way round: all rules on what the origin sends; on what the other side
+//     sends, and on ICMP errors, those that ask about fragments, unless one in
+//     front accepts.
 //
 // A flow that another policy accepted is first judged again by how it began.
-func (t *Table) track(v *packet.View, clock Clock) Verdict {
-	a, relation := t.flows.Open(v, clock())
+func (t *Table) track(d *packet.View, clock Clock) Verdict {
+	a, relation := t.flows.Open(d, clock())
 	if relation == flow.Unrelated {
-		verdict, _ := t.byRules(v, clock)
-		return verdict
+		v, _ := t.byRules(d, clock)
+		return v
 	}
 	defer a.Close()
 	f := a.Flow()
@@ -31,72 +33,72 @@ func (t *Table) track(v *packet.View, clock Clock) Verdict {
 	}
 	switch {
 	case relation == flow.About:
-		return t.about(v, f, clock)
+		return t.about(d, f, clock)
 	case f == nil:
-		return t.begin(v, &a, clock)
-	case f.Denied && v.From != f.Origin:
+		return t.begin(d, &a, clock)
+	case f.Denied && d.From != f.Origin:
 		a.Touch()
-		return t.denied(v, f)
+		return t.denied(d, f)
 	}
-	return t.member(v, f, &a, clock)
+	return t.member(d, f, &a, clock)
 }
 
 // begin judges by the rules what belongs to no flow.
-func (t *Table) begin(v *packet.View, a *flow.Access, clock Clock) Verdict {
-	verdict, rule := t.byRules(v, clock)
-	if verdict.Action == Accept {
-		a.Begin(v, t.policy.LooseTCP, rule, t.generation)
+func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
+	v, rule := t.byRules(d, clock)
+	if v.Action == verdict.Accept {
+		a.Begin(d, t.policy.LooseTCP, rule, t.generation)
 	}
-	return verdict
+	return v
 }
 
 // member judges a datagram that has the key of a flow.
-func (t *Table) member(v *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
-	verdict, judged := t.passes(f), true
+func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
+	v, judged := t.passes(f), true
 	rule := f.Rule
-	switch differs := v.Fragmented != f.Fragmented; {
-	case v.From == f.Origin && (differs || f.Denied || rule != none && t.tree.boxes[rule].limited):
-		if verdict, rule = t.byRules(v, clock); verdict.Action != Accept {
+	switch differs := d.Fragmented != f.Fragmented; {
+	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.boxes[rule].limited):
+		if v, rule = t.byRules(d, clock); v.Action != verdict.Accept {
 			if f.Denied {
 				a.Touch()
 			}
-			return verdict
+			return v
 		}
 		if f.Denied {
 			f.Denied, f.Rule = false, rule
 		}
-	case v.From != f.Origin && differs:
-		if denial, found := t.byFragmentRules(v, clock); found && denial.Action != Accept {
+	case d.From != f.Origin && differs:
+		if denial, denied := t.fragmentDenial(d, clock); denied {
 			return denial
 		}
 		judged = false
 	default:
 		judged = false
 	}
-	if a.Take(v) {
+	if a.Take(d) {
 		if !judged && rule != none {
-			t.count(rule, v)
+			t.count(rule, d)
 		}
-		return verdict
+		return v
 	}
 	if !judged {
-		verdict, rule = t.byRules(v, clock)
+		v, rule = t.byRules(d, clock)
 	}
 	switch {
 	case a.Flow() == nil: // it begins another one
-		if verdict.Action == Accept {
-			a.Begin(v, t.policy.LooseTCP, rule, t.generation)
+		if v.Action == verdict.Accept {
+			a.Begin(d, t.policy.LooseTCP, rule, t.generation)
 		}
-	case verdict.Action != Accept:
+	case v.Action != verdict.Accept:
 		// Not rejected: anybody can send it in the name of either host.
-		verdict.Action, verdict.Reason = Drop, packet.FlowInvalid
+		v.Action, v.Reason = verdict.Drop, verdict.FlowInvalid
 	}
-	return verdict
+	return v
 }
 
 // passes returns the verdict on what belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
-	v := Verdict{Action: Accept, Flow: true}
+	v := Verdict{Action: verdict.Accept, Flow: true}
 	if f.Rule != none {
 		v.Rule = &t.policy.Rules[f.Rule]
 	}
@@ -105,13 +107,13 @@ func (t *Table) passes(f *flow.Flow) Verdict {
 
 // denied returns the verdict on what the other side sends of a flow that a
 // later policy than its own denied.
-func (t *Table) denied(v *packet.View, f *flow.Flow) Verdict {
-	verdict := Verdict{Action: Drop, Reason: packet.FlowDenied}
-	if f.Rule != none && t.tree.boxes[f.Rule].action != Accept {
-		t.count(f.Rule, v)
-		verdict.Rule = &t.policy.Rules[f.Rule]
+func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
+	v := Verdict{Action: verdict.Drop, Reason: verdict.FlowDenied}
+	if f.Rule != none && t.tree.boxes[f.Rule].action != verdict.Accept {
+		t.count(f.Rule, d)
+		v.Rule = &t.policy.Rules[f.Rule]
 	}
-	return verdict
+	return v
 }
 
 // judgeAgain judges a flow by the policy in force, as it began. A flow that
@@ -125,17 +127,22 @@ func (t *Table) judgeAgain(f *flow.Flow) {
 	if f.Rule != none {
 		action = t.tree.boxes[f.Rule].action
 	}
-	f.Denied = f.Denied || action != Accept
+	f.Denied = f.Denied || action != verdict.Accept
 }
 
 // about judges an ICMP error by the flow that it is about.
-func (t *Table) about(v *packet.View, f *flow.Flow, clock Clock) Verdict {
+func (t *Table) about(d *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
-		verdict, _ := t.byRules(v, clock)
-		return verdict
+		v, _ := t.byRules(d, clock)
+		return v
+	}
+	if d.Fragmented != f.Fragmented {
+		if denial, denied := t.fragmentDenial(d, clock); denied {
+			return denial
+		}
 	}
 	if f.Rule != none {
-		t.count(f.Rule, v)
+		t.count(f.Rule, d)
 	}
 	return t.passes(f)
 }

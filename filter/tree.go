@@ -1,6 +1,10 @@
 package filter
 
-import "slices"
+import (
+	"slices"
+
+	"fragwall/packet/verdict"
+)
 
 // tree finds the first rule that a key matches.
 //
@@ -18,8 +22,8 @@ import "slices"
 // (BenchmarkHostileLookup), nor much more memory than other policies.
 type tree struct {
 	root ref
-	// fragments is the root of those rules alone that ask whether a datagram came
-	// in fragments.
+	// fragments is the root of the rules that ask whether a datagram came in
+	// fragments and of those that accept; empty where none asks.
 	fragments ref
 	nodes     []node
 	slots     []ref    // children
@@ -72,10 +76,10 @@ func (e entry) mask() uint32 { return uint32(e) & wholeMask }
 // highest class that it matches by in each dimension, and what follows.
 type box struct {
 	within  [dimensions]run
-	gaps    uint8  // dimensions with classes between those that it doesn't match by
-	apart   uint8  // dimensions in which it also matches by the tree's class apart
-	action  Action // the rule's
-	needs   uint8  // needPorts or needICMP
+	gaps    uint8          // dimensions with classes between those that it doesn't match by
+	apart   uint8          // dimensions in which it also matches by the tree's class apart
+	action  verdict.Action // the rule's
+	needs   uint8          // needPorts or needICMP
 	limited bool
 	_       [3]uint8
 }

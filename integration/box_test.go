@@ -15,11 +15,11 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // taps are the TAP devices of the tests' configurations.
-var taps = [packet.Sides]string{packet.Inside: "fw-in", packet.Outside: "fw-out"}
+var taps = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
 // devices begins the tests' configurations.
 const devices = `
@@ -130,7 +130,7 @@ func (b *box) stop(t *testing.T) {
 	last := parseCounters(t, b.stderr.String()[mark:])
 	for side, c := range last {
 		if c.waiting != 0 || c.received != c.sum() {
-			t.Errorf("at the end, from %v: %+v", packet.Side(side), c)
+			t.Errorf("at the end, from %v: %+v", verdict.Side(side), c)
 		}
 	}
 }
@@ -147,10 +147,10 @@ func configure(t *testing.T, text string) (path string) {
 // which are the box's own. The function that it returns is for the end.
 func watch(t *testing.T, n *lab.Network) (none func()) {
 	t.Helper()
-	var sockets [packet.Sides]*lab.Tap
+	var sockets [verdict.Sides]*lab.Tap
 	for side, h := range n.Hosts {
 		sockets[side] = tap(t, h)
-		must(t, sockets[side].Ignore(n.Hosts[packet.Side(side).Other()].MAC))
+		must(t, sockets[side].Ignore(n.Hosts[verdict.Side(side).Other()].MAC))
 		_, err := sockets[side].Drain() // of what came before it ignored that
 		must(t, err)
 	}
@@ -160,7 +160,7 @@ func watch(t *testing.T, n *lab.Network) (none func()) {
 			frames, err := s.Drain()
 			must(t, err)
 			for _, f := range frames {
-				t.Errorf("the %v host got a frame that nobody sent: % x", packet.Side(side), f)
+				t.Errorf("the %v host got a frame that nobody sent: % x", verdict.Side(side), f)
 			}
 		}
 	}
@@ -203,7 +203,7 @@ type countersLine struct {
 }
 
 // parseCounters reads what the program printed once.
-func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
+func parseCounters(t *testing.T, text string) (sides [verdict.Sides]counters) {
 	t.Helper()
 	var side *counters
 	seen := 0
@@ -230,21 +230,21 @@ func parseCounters(t *testing.T, text string) (sides [packet.Sides]counters) {
 			t.Errorf("line %q among the counters", line)
 		}
 	}
-	if seen != packet.Sides {
+	if seen != verdict.Sides {
 		t.Fatalf("no counters of both sides:\n%s", text)
 	}
 	return sides
 }
 
-func sideNamed(name string) packet.Side {
-	if name == packet.Outside.String() {
-		return packet.Outside
+func sideNamed(name string) verdict.Side {
+	if name == verdict.Outside.String() {
+		return verdict.Outside
 	}
-	return packet.Inside
+	return verdict.Inside
 }
 
 // counters asks the program for its counters.
-func (b *box) counters(t *testing.T) [packet.Sides]counters {
+func (b *box) counters(t *testing.T) [verdict.Sides]counters {
 	t.Helper()
 	mark := len(b.stderr.String())
 	b.signal(t, syscall.SIGUSR1)
@@ -252,7 +252,7 @@ func (b *box) counters(t *testing.T) [packet.Sides]counters {
 }
 
 // awaitCounters asks until a side's counters are as they should be.
-func (b *box) awaitCounters(t *testing.T, from packet.Side, as func(counters) bool) counters {
+func (b *box) awaitCounters(t *testing.T, from verdict.Side, as func(counters) bool) counters {
 	t.Helper()
 	var c counters
 	eventually(t, func() error {
@@ -270,9 +270,9 @@ func (b *box) settle(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
 		for side, c := range b.counters(t) {
-			read := b.given(t, packet.Side(side))
+			read := b.given(t, verdict.Side(side))
 			if c.received != read || c.received != c.sum() {
-				return fmt.Errorf("from %v: %+v, while the kernel gave %d", packet.Side(side), c, read)
+				return fmt.Errorf("from %v: %+v, while the kernel gave %d", verdict.Side(side), c, read)
 			}
 		}
 		return nil
@@ -280,7 +280,7 @@ func (b *box) settle(t *testing.T) {
 }
 
 // given is how many frames the kernel gave to the program by a side.
-func (b *box) given(t *testing.T, from packet.Side) (frames int) {
+func (b *box) given(t *testing.T, from verdict.Side) (frames int) {
 	t.Helper()
 	must(t, b.Middle.Do(func() error {
 		link, err := netlink.LinkByName(taps[from])

@@ -9,6 +9,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestBytesOfFrames sends frames of every kind both ways, and expects exactly
@@ -17,7 +18,7 @@ func TestBytesOfFrames(t *testing.T) {
 	w := startMute(t, acceptAll)
 	frames := append(etherTypes(), groupAddresses()...)
 	frames = append(frames, packets()...)
-	for from := range packet.Side(packet.Sides) {
+	for from := range verdict.Side(verdict.Sides) {
 		t.Run("from "+from.String(), func(t *testing.T) {
 			for _, f := range frames {
 				copy(f[6:], w.Hosts[from].MAC)
@@ -26,7 +27,7 @@ func TestBytesOfFrames(t *testing.T) {
 			}
 		})
 	}
-	w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.received == len(frames) && c.forwarded == len(frames) })
+	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == len(frames) && c.forwarded == len(frames) })
 }
 
 // etherTypes are frames without IP: known types, unknown ones, 802.3 lengths.
@@ -137,7 +138,7 @@ func mtuPayload(ipv6 bool) int {
 func TestFullSizeBehindTags(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {
-		from := packet.Side(side)
+		from := verdict.Side(side)
 		trunk := trunk(t, h)
 		for _, tpids := range [][]uint16{{0x88a8}, {0x88a8, 0x8100}, {0x8100, 0x8100}, {0x8100, 0x88a8}, {0x88a8, 0x88a8}} {
 			for _, f := range families {
@@ -166,7 +167,7 @@ func TestFullSizeBehindTags(t *testing.T) {
 func TestTrailers(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {
-		from := packet.Side(side)
+		from := verdict.Side(side)
 		must(t, h.Do(func() error {
 			link, err := netlink.LinkByName(h.NIC)
 			if err != nil {

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"fragwall/integration/conntrack"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // flowRule is a reason for which the flows differ from connection tracking on
@@ -51,7 +51,7 @@ var flowRules = []flowRule{
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			answered := p.earlier(i, func(j int) bool {
-				return p.Steps[j].From == packet.Outside && p.isTCP(j) && p.Steps[j].Synchronizes() && p.kernel[j].Verdict.Passes()
+				return p.Steps[j].From == verdict.Outside && p.isTCP(j) && p.Steps[j].Synchronizes() && p.kernel[j].Verdict.Passes()
 			})
 			return p.pickedUp(i) && answered
 		},
@@ -77,7 +77,7 @@ var flowRules = []flowRule{
 		conntrack: "Drops it where `ct state invalid drop` stands in front.",
 		reason:    "Which hosts may send what is for the rules to say.",
 		applies: func(p *played, i int) bool {
-			return p.Steps[i].From == packet.Inside && p.box[i].passed && !p.box[i].flow
+			return p.Steps[i].From == verdict.Inside && p.box[i].passed && !p.box[i].flow
 		},
 	},
 }
@@ -113,7 +113,7 @@ func (p *played) resetByAnotherNumber(i int) bool {
 	switch p.kernel[i].Before {
 	case "tcp SYN_SENT", "tcp SYN_SENT2":
 		ack, ok := p.Steps[i].Acknowledges()
-		return p.Steps[i].From == packet.Outside && (!ok || ack != p.sent(i, packet.Inside))
+		return p.Steps[i].From == verdict.Outside && (!ok || ack != p.sent(i, verdict.Inside))
 	case "tcp ESTABLISHED", "tcp FIN_WAIT", "tcp CLOSE_WAIT":
 		return p.pickedUp(i) || !p.exact(i)
 	}
@@ -131,7 +131,7 @@ func (p *played) pickedUp(i int) bool {
 // strayAnswer reports whether a step is a segment of the other side that does not
 // answer the SYN, although the kernel takes its numbers.
 func (p *played) strayAnswer(i int) bool {
-	if p.Steps[i].From != packet.Outside || !p.isTCP(i) {
+	if p.Steps[i].From != verdict.Outside || !p.isTCP(i) {
 		return false
 	}
 	invalid := p.kernel[i].Verdict == conntrack.Invalid
@@ -160,7 +160,7 @@ func (p *played) answered(i int) (answered bool) {
 }
 
 // sent returns the number behind the last SYN of a side in front of a step.
-func (p *played) sent(i int, from packet.Side) (number uint32) {
+func (p *played) sent(i int, from verdict.Side) (number uint32) {
 	for j := range i {
 		if s := &p.Steps[j]; s.From == from && p.isTCP(j) && s.Synchronizes() && p.box[j].passed {
 			number = s.End()

@@ -17,6 +17,7 @@ import (
 	"fragwall/filter"
 	"fragwall/integration/conntrack"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 	"fragwall/tun/capture"
@@ -58,7 +59,7 @@ func newPlayback(t *testing.T, policy string) *playback {
 	must(t, err)
 	p := &playback{now: playbackBegins}
 	c := wire.Config{Policy: config.Policy, Mode: packet.ModeDrop, Observer: p}
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		c.Ends[side] = wire.End{MTU: 1500, Lanes: []tun.Lane{p}}
 	}
 	p.stepper = wire.NewStepper(c)
@@ -217,18 +218,18 @@ func (p *played) firstUnexplained() difference {
 
 // wrong says what is wrong with a step.
 func (p *played) wrong(i int) string {
-	before, verdict := p.kernel[i].Before, p.kernel[i].Verdict
+	before, theirs := p.kernel[i].Before, p.kernel[i].Verdict
 	if before == "" {
 		before = "no connection"
 	}
 	way := "outward"
-	if p.Steps[i].From == packet.Outside {
+	if p.Steps[i].From == verdict.Outside {
 		way = "inward"
 	}
 	if p.box[i].passed {
-		return fmt.Sprintf("%s passes in %s that conntrack calls %v", way, before, verdict)
+		return fmt.Sprintf("%s passes in %s that conntrack calls %v", way, before, theirs)
 	}
-	return fmt.Sprintf("%s %s is lost in %s that conntrack calls %v", way, p.kind(i), before, verdict)
+	return fmt.Sprintf("%s %s is lost in %s that conntrack calls %v", way, p.kind(i), before, theirs)
 }
 
 // kind tells whether a step is honest, alone or beside what others forged.

@@ -19,6 +19,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 var dissections = flag.Int("dissections", 10000, "how many frames to compare with tshark")
@@ -37,7 +38,7 @@ func TestTsharkAgrees(t *testing.T) {
 		var p packet.Parsed
 		why := p.Decode(frames[i])
 		ours := found(&p)
-		if why != packet.Passed {
+		if why != verdict.Passed {
 			counts["dropped: "+why.String()]++
 		} else if ours == theirs {
 			counts["same: "+strings.Fields(ours)[0]]++

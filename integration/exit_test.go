@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestBypass stops the box on purpose and leaves a wire, which the next one
@@ -26,21 +26,21 @@ func TestBypass(t *testing.T) {
 		b := &box{Network: n}
 		b.process = launch(t, n.Middle, nil, "run", "-c", bypass)
 		b.ready(t)
-		client, server := listen(t, n.Hosts[packet.Inside], false, 0), listen(t, n.Hosts[packet.Outside], false, 0)
-		mark := b.counters(t)[packet.Inside].dropped["policy_default"]
+		client, server := listen(t, n.Hosts[verdict.Inside], false, 0), listen(t, n.Hosts[verdict.Outside], false, 0)
+		mark := b.counters(t)[verdict.Inside].dropped["policy_default"]
 		_, err := client.WriteToUDPAddrPort(packettest.Body(9), address(server))
 		must(t, err)
-		b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] > mark })
+		b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.dropped["policy_default"] > mark })
 		b.signal(t, syscall.SIGTERM)
 		if code := b.wait(t); code != 0 {
 			t.Fatalf("exit code %d:\n%s", code, b.stderr.String())
 		}
-		exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{1, 4000})
+		exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{1, 4000})
 	}
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
 	b.ready(t)
-	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{4000})
+	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{4000})
 	b.settle(t)
 	b.stop(t)
 	sameAs(t, n.Middle, before)
@@ -53,7 +53,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 		"seen": func(t *testing.T, b *box) {
 			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
 			b.stderr.await(t, b.process, 0, "a nic was removed")
-			must(t, b.Replug(packet.Outside))
+			must(t, b.Replug(verdict.Outside))
 		},
 		// By another name than it had when it was joined.
 		"renamed": func(t *testing.T, b *box) {
@@ -62,7 +62,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			setLink(t, b.Network, "nic-old", netlink.LinkSetUp)
 			must(t, b.Middle.Do(func() error { return remove("nic-old") }))
 			b.stderr.await(t, b.process, 0, "a nic was removed")
-			must(t, b.Replug(packet.Outside))
+			must(t, b.Replug(verdict.Outside))
 		},
 		// Among more changes than the kernel keeps for who does not listen.
 		"unseen": func(t *testing.T, b *box) {
@@ -71,7 +71,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 				setLink(t, b.Network, "lo", func(l netlink.Link) error { return netlink.LinkSetAlias(l, fmt.Sprint(i)) })
 			}
 			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
-			must(t, b.Replug(packet.Outside))
+			must(t, b.Replug(verdict.Outside))
 			b.signal(t, syscall.SIGCONT)
 		},
 	} {
@@ -81,12 +81,12 @@ func TestNICRemovedAndBack(t *testing.T) {
 			b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
 			b.ready(t)
 			remove(t, b)
-			outside := n.Hosts[packet.Outside]
+			outside := n.Hosts[verdict.Outside]
 			must(t, outside.Do(func() error {
 				return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
 			}))
 			b.stderr.await(t, b.process, 0, "came back and is joined again")
-			exchange(t, n.Hosts[packet.Inside], outside, false, []int{1, 4000})
+			exchange(t, n.Hosts[verdict.Inside], outside, false, []int{1, 4000})
 			b.stop(t)
 			must(t, n.Middle.Do(func() error {
 				link, err := netlink.LinkByName(lab.OutsideNIC)
@@ -156,7 +156,7 @@ func withLog(t *testing.T, n *lab.Network, log *os.File) {
 		_, err := ask(n.Middle, "/readyz")
 		return err
 	})
-	client, server := listen(t, n.Hosts[packet.Inside], true, 0), listen(t, n.Hosts[packet.Outside], true, 5300)
+	client, server := listen(t, n.Hosts[verdict.Inside], true, 0), listen(t, n.Hosts[verdict.Outside], true, 5300)
 	for range 20 {
 		_, err := client.WriteToUDPAddrPort(packettest.Body(4000), netip.AddrPortFrom(address(server).Addr(), 5301))
 		must(t, err)

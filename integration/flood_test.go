@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"testing"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestFloodStaysInMemory floods the box with twice what it may hold of
@@ -36,12 +36,12 @@ func TestFloodStaysInMemory(t *testing.T) {
 					src := flood.Src.AsSlice()
 					binary.BigEndian.PutUint16(src[1:], uint16(i)) // another network each
 					flood.Src, _ = netip.AddrFromSlice(src)
-					w.send(t, packet.Inside, flood.Fragment(1400, flood.Payload[1400:2800], true))
+					w.send(t, verdict.Inside, flood.Fragment(1400, flood.Payload[1400:2800], true))
 					if i%2000 == 1999 { // no faster than the box reads
-						w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.received > i })
+						w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received > i })
 					}
 				}
-				c := w.counters(t)[packet.Inside]
+				c := w.counters(t)[verdict.Inside]
 				if c.dropped["fragment_evicted"] == 0 {
 					t.Errorf("nothing gave way: %+v", c)
 				}

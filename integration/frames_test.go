@@ -12,6 +12,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // expectFrames takes the next frames of a packet socket, and compares. The
@@ -43,7 +44,7 @@ var families = []struct {
 // wires is the box between hosts as frames see them.
 type wires struct {
 	*box
-	sockets [packet.Sides]*lab.Tap
+	sockets [verdict.Sides]*lab.Tap
 }
 
 // startMute starts the box between mute hosts.
@@ -60,14 +61,14 @@ func startMute(t *testing.T, rest string) *wires {
 }
 
 // send has a side's host send frames, which are addressed to the other's.
-func (w *wires) send(t *testing.T, from packet.Side, frames ...[]byte) {
+func (w *wires) send(t *testing.T, from verdict.Side, frames ...[]byte) {
 	t.Helper()
 	must(t, w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frames...)...))
 }
 
 // nothingPassed sends a frame that comes after all that was sent before, and
 // expects it to be the next that arrives.
-func (w *wires) nothingPassed(t *testing.T, from packet.Side) {
+func (w *wires) nothingPassed(t *testing.T, from verdict.Side) {
 	t.Helper()
 	d := packettest.UDP(families[0].src, netip.AddrPortFrom(families[0].dst.Addr(), 5300), []byte("marker"))
 	marker := d.Frame()
@@ -122,9 +123,9 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 				d.ID = id
 				frames := d.Fragments(1040)
 				for _, i := range order {
-					w.send(t, packet.Inside, frames[i])
+					w.send(t, verdict.Inside, frames[i])
 				}
-				expectFrames(t, w.sockets[packet.Outside], frames...)
+				expectFrames(t, w.sockets[verdict.Outside], frames...)
 			})
 		})
 	}
@@ -142,30 +143,30 @@ func TestFragmentsOfMany(t *testing.T) {
 		}
 		t.Run(f.name+" interleaved", func(t *testing.T) {
 			a, b := datagram(4000, 1), datagram(3000, 2)
-			w.send(t, packet.Inside, b[2], a[1], b[0], a[0], b[1], a[2])
-			expectFrames(t, w.sockets[packet.Outside], append(b, a...)...)
+			w.send(t, verdict.Inside, b[2], a[1], b[0], a[0], b[1], a[2])
+			expectFrames(t, w.sockets[verdict.Outside], append(b, a...)...)
 		})
 		t.Run(f.name+" same identification from both sides", func(t *testing.T) {
 			a, b := datagram(4000, 3), datagram(4001, 3)
 			for i := range a {
-				w.send(t, packet.Inside, a[i])
-				w.send(t, packet.Outside, b[len(b)-1-i])
+				w.send(t, verdict.Inside, a[i])
+				w.send(t, verdict.Outside, b[len(b)-1-i])
 			}
-			expectFrames(t, w.sockets[packet.Outside], a...)
-			expectFrames(t, w.sockets[packet.Inside], b...)
+			expectFrames(t, w.sockets[verdict.Outside], a...)
+			expectFrames(t, w.sockets[verdict.Inside], b...)
 		})
 		t.Run(f.name+" sides don't mix", func(t *testing.T) {
 			a, b := datagram(2000, 4), datagram(2000, 4)
-			w.send(t, packet.Inside, a[0])
-			w.send(t, packet.Outside, b[1])
-			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == 1 })
-			w.awaitCounters(t, packet.Outside, func(c counters) bool { return c.waiting == 1 })
-			w.nothingPassed(t, packet.Inside)
-			w.nothingPassed(t, packet.Outside)
-			w.send(t, packet.Inside, a[1])
-			w.send(t, packet.Outside, b[0])
-			expectFrames(t, w.sockets[packet.Outside], a...)
-			expectFrames(t, w.sockets[packet.Inside], b...)
+			w.send(t, verdict.Inside, a[0])
+			w.send(t, verdict.Outside, b[1])
+			w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.waiting == 1 })
+			w.awaitCounters(t, verdict.Outside, func(c counters) bool { return c.waiting == 1 })
+			w.nothingPassed(t, verdict.Inside)
+			w.nothingPassed(t, verdict.Outside)
+			w.send(t, verdict.Inside, a[1])
+			w.send(t, verdict.Outside, b[0])
+			expectFrames(t, w.sockets[verdict.Outside], a...)
+			expectFrames(t, w.sockets[verdict.Inside], b...)
 		})
 		t.Run(f.name+" VLANs don't mix", func(t *testing.T) {
 			ten, twenty := packet.Tag{TPID: 0x8100, TCI: 10}, packet.Tag{TPID: 0x8100, TCI: 20}
@@ -175,13 +176,13 @@ func TestFragmentsOfMany(t *testing.T) {
 				datagram(2000, 5, service), datagram(2000, 5, service, ten), datagram(2000, 5, service, twenty),
 			}
 			for i, frames := range all {
-				w.send(t, packet.Inside, frames[i%2])
+				w.send(t, verdict.Inside, frames[i%2])
 			}
-			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == len(all) })
-			w.nothingPassed(t, packet.Inside)
+			w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.waiting == len(all) })
+			w.nothingPassed(t, verdict.Inside)
 			for i, frames := range all {
-				w.send(t, packet.Inside, frames[1-i%2])
-				expectFrames(t, w.sockets[packet.Outside], frames...)
+				w.send(t, verdict.Inside, frames[1-i%2])
+				expectFrames(t, w.sockets[verdict.Outside], frames...)
 			}
 		})
 	}
@@ -197,10 +198,10 @@ func TestAtomicFragments(t *testing.T) {
 				d := packettest.UDP(families[1].src, families[1].dst, packettest.Body(size))
 				d.ID = 1
 				frame := d.Fragment(0, d.Payload, false)
-				w.send(t, packet.Inside, frame)
-				expectFrames(t, w.sockets[packet.Outside], frame)
+				w.send(t, verdict.Inside, frame)
+				expectFrames(t, w.sockets[verdict.Outside], frame)
 			}
-			w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.reassembled == 0 && c.forwarded == 3 })
+			w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.reassembled == 0 && c.forwarded == 3 })
 		})
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestMulticast has a member of a group get what is sent to it, and the other
@@ -29,7 +30,7 @@ func TestMulticast(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			inside, outside := b.Hosts[packet.Inside], b.Hosts[packet.Outside]
+			inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 			group := netip.MustParseAddr(test.group)
 			far := tap(t, inside)
 			member := join(t, outside, group)
@@ -96,7 +97,7 @@ func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 		frame, err := s.Receive(deadline)
 		must(t, err)
 		var p packet.Parsed
-		if p.Decode(frame) == packet.Passed && as(&p) {
+		if p.Decode(frame) == verdict.Passed && as(&p) {
 			return
 		}
 	}
@@ -105,7 +106,7 @@ func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 // TestBroadcast sends to all hosts of the subnet.
 func TestBroadcast(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
-	for from := range packet.Side(packet.Sides) {
+	for from := range verdict.Side(verdict.Sides) {
 		sender := listen(t, b.Hosts[from], false, 0)
 		for port, to := range []string{"10.0.0.255", "255.255.255.255"} {
 			var c *net.UDPConn

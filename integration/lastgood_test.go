@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestLastGood restarts a box whose configuration was broken since it started,
@@ -39,7 +39,7 @@ func TestLastGood(t *testing.T) {
 	}
 	passes := func() {
 		t.Helper()
-		ping(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside].Addr(false), 4000)
+		ping(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside].Addr(false), 4000)
 	}
 
 	p := start()
@@ -53,7 +53,7 @@ func TestLastGood(t *testing.T) {
 	p.wait(t)
 	eventually(t, func() error { // the kernel may take the TAPs away later
 		return n.Middle.Do(func() error {
-			if _, err := net.InterfaceByName(taps[packet.Inside]); err == nil {
+			if _, err := net.InterfaceByName(taps[verdict.Inside]); err == nil {
 				return errors.New("the TAP is still there")
 			}
 			return nil

@@ -11,6 +11,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestKilledAndStartedAgain leaves a redirect and a bridge to the next that
@@ -29,7 +30,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
 	b.ready(t)
-	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], true, []int{4000})
+	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{4000})
 	b.settle(t)
 	b.stop(t)
 	sameAs(t, n.Middle, before)
@@ -54,14 +55,14 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	for _, device := range []string{lab.InsideNIC, lab.OutsideNIC, "fw-in", "fw-out", "fw-out-br"} {
 		t.Run(device, func(t *testing.T) {
 			setLink(t, w.Network, device, netlink.LinkSetDown)
-			for from := range packet.Side(packet.Sides) {
+			for from := range verdict.Side(verdict.Sides) {
 				frame := packettest.UDP(f.src, f.dst, packettest.Body(9)).Frame()
 				// Refused where the cable is out.
 				_ = w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frame)...)
 			}
 			w.settle(t)
 			setLink(t, w.Network, device, netlink.LinkSetUp)
-			for from := range packet.Side(packet.Sides) {
+			for from := range verdict.Side(verdict.Sides) {
 				w.awaitLink(t, from)
 				frames := packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)
 				w.send(t, from, frames[2], frames[1], frames[0])
@@ -73,7 +74,7 @@ func TestLinksGoDownAndUp(t *testing.T) {
 
 // awaitLink sends until something arrives: the kernel looks at the state of
 // links in its own time.
-func (w *wires) awaitLink(t *testing.T, from packet.Side) {
+func (w *wires) awaitLink(t *testing.T, from verdict.Side) {
 	t.Helper()
 	eventually(t, func() error {
 		frame := packettest.UDP(families[0].src, families[0].dst, nil).Frame()
@@ -93,7 +94,7 @@ func TestNICRemoved(t *testing.T) {
 	b.ready(t)
 	must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
 	without := describe(t, n.Middle)
-	client := listen(t, n.Hosts[packet.Inside], true, 0)
+	client := listen(t, n.Hosts[verdict.Inside], true, 0)
 	_, err := client.WriteToUDPAddrPort(packettest.Body(4000), address(client))
 	must(t, err)
 	b.settle(t)
@@ -135,4 +136,34 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 	if len(names) != 2 || names[0] != "lo" || names[1] != name {
 		t.Errorf("left: %q", names)
 	}
+}
+
+// TestRunKilledAnywhere kills it at moments that spread over its start, while it
+// takes over what the one before left: what the NICs were is never lost.
+func TestRunKilledAnywhere(t *testing.T) {
+	const moments = 12
+	n, err := lab.New()
+	must(t, err)
+	t.Cleanup(n.Close)
+	awaitLinkLocal(t, n)
+	before := describe(t, n.Middle)
+	path := configure(t, strings.Replace(ownMTU, "[outside]", "mtu = 1400\n[outside]", 1)+acceptAll)
+	begun := time.Now()
+	p := launch(t, n.Middle, nil, "run", "-c", path)
+	p.ready(t)
+	starting := time.Since(begun)
+	p.signal(t, syscall.SIGKILL)
+	p.wait(t)
+	for i := range moments {
+		p = launch(t, n.Middle, nil, "run", "-c", path)
+		time.Sleep(starting * time.Duration(i+1) / moments) // it is the moment that matters
+		p.signal(t, syscall.SIGKILL)
+		p.wait(t)
+	}
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", path)
+	b.ready(t)
+	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{1000})
+	b.stop(t)
+	sameAs(t, n.Middle, before)
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // mtuOf returns the MTU of a device.
@@ -69,7 +69,7 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 				}
 			}
 			whole := []int{8000, 8972}
-			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, whole)
+			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 
 			// The outside shrinks: what is longer is dropped, and told of with both lengths.
 			mark := len(b.stderr.String())
@@ -81,8 +81,8 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 				}
 				return nil
 			})
-			client := listen(t, n.Hosts[packet.Inside], false, 0)
-			server := listen(t, n.Hosts[packet.Outside], false, 0)
+			client := listen(t, n.Hosts[verdict.Inside], false, 0)
+			server := listen(t, n.Hosts[verdict.Outside], false, 0)
 			_, err := client.WriteToUDPAddrPort(packettest.Body(3000), address(server))
 			must(t, err)
 			b.stderr.await(t, b.process, mark, `reason=exceeds_mtu length=3028 mtu=1400`)
@@ -90,7 +90,7 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			mark = len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
 			b.stderr.await(t, b.process, mark, `the mtu of a nic changed`)
-			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, whole)
+			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 			b.stop(t)
 			sameAs(t, n.Middle, before)
 		})
@@ -167,12 +167,12 @@ func TestLinkDownIsTold(t *testing.T) {
 	if want := (sideStatus{lab.OutsideNIC, "up", lab.MTU, 10e9 / 8}); sides["outside"] != want { // what a veth says
 		t.Errorf("the status says %+v, want %+v", sides["outside"], want)
 	}
-	outside := n.Hosts[packet.Outside]
+	outside := n.Hosts[verdict.Outside]
 	mark := len(b.stderr.String())
 	ip(t, outside.Namespace, "link set "+outside.NIC+" down")
 	b.stderr.await(t, b.process, mark, `level=WARN msg=link from=outside device=nic-out link=down`)
 	awaitLinks(t, n.Middle, "up", "down", false)
-	if !hasCarrier(t, n.Hosts[packet.Inside]) {
+	if !hasCarrier(t, n.Hosts[verdict.Inside]) {
 		t.Error("the inside lost its link too")
 	}
 	ip(t, outside.Namespace, "link set "+outside.NIC+" up")
@@ -190,7 +190,7 @@ func TestLinkDownIsPropagated(t *testing.T) {
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, "on_link_down = \"propagate\"\n"+ownMTU+acceptAll))
 	b.ready(t)
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		h, other := n.Hosts[side], n.Hosts[side.Other()]
 		ip(t, h.Namespace, "link set "+h.NIC+" down")
 		eventually(t, func() error {
@@ -208,7 +208,7 @@ func TestLinkDownIsPropagated(t *testing.T) {
 		})
 		awaitLinks(t, n.Middle, "up", "up", true)
 	}
-	inside := n.Hosts[packet.Inside]
+	inside := n.Hosts[verdict.Inside]
 	ip(t, inside.Namespace, "link set "+inside.NIC+" down")
 	awaitLinks(t, n.Middle, "down", "down", false)
 	b.stop(t)
@@ -260,7 +260,7 @@ func TestJoinIsMended(t *testing.T) {
 			b := &box{Network: n}
 			b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, strings.Replace(ownMTU, "[outside]", c.join+"[outside]", 1)+acceptAll))
 			b.ready(t)
-			exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{100})
+			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, []int{100})
 			mark := len(b.stderr.String())
 			if strings.HasPrefix(c.remove, "link") {
 				ip(t, n.Middle, c.remove)
@@ -268,7 +268,7 @@ func TestJoinIsMended(t *testing.T) {
 				tc(t, n.Middle, c.remove)
 			}
 			b.stderr.await(t, b.process, mark, `removed by somebody else: it is made again`)
-			eventually(t, func() error { return answers(n.Hosts[packet.Inside], n.Hosts[packet.Outside]) })
+			eventually(t, func() error { return answers(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]) })
 			b.signal(t, syscall.SIGTERM)
 			if code := b.wait(t); code != 0 {
 				t.Errorf("exit code %d:\n%s", code, b.stderr.String())
@@ -325,7 +325,7 @@ func TestFewDescriptors(t *testing.T) {
 	}
 	b := &box{Network: n, process: limited(need[1])}
 	b.ready(t)
-	exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{4000})
+	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, []int{4000})
 	b.stop(t)
 	sameAs(t, n.Middle, before)
 }
@@ -375,7 +375,7 @@ func TestReadOnlySysctls(t *testing.T) {
 				}
 			} else {
 				b.ready(t)
-				exchange(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], false, []int{4000})
+				exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, []int{4000})
 				b.stop(t)
 			}
 			sameAs(t, n.Middle, before)

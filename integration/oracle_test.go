@@ -20,6 +20,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 var (
@@ -56,7 +57,7 @@ type receiver struct {
 // newReceiver opens the sockets, with room for everything.
 func newReceiver(t *testing.T, network *lab.Network) *receiver {
 	r := &receiver{network: network, got: map[netip.Addr][][]byte{}}
-	sender, host := network.Hosts[packet.Inside], network.Hosts[packet.Outside]
+	sender, host := network.Hosts[verdict.Inside], network.Hosts[verdict.Outside]
 	must(t, host.Do(func() error {
 		return lab.Sysctl(map[string]string{
 			"net/ipv4/ipfrag_high_thresh":  "2000000000",
@@ -250,7 +251,7 @@ type failure struct {
 // used, and after them whole packets that tell when they are through. It
 // returns the sequences that ended otherwise than expected.
 func (o *oracle) send(numbers []int) []failure {
-	address := func(ipv6 bool) netip.Addr { return o.box.network.Hosts[packet.Outside].Addr(ipv6) }
+	address := func(ipv6 bool) netip.Addr { return o.box.network.Hosts[verdict.Outside].Addr(ipv6) }
 	var all []sequence
 	for _, n := range numbers {
 		o.sources++
@@ -261,7 +262,7 @@ func (o *oracle) send(numbers []int) []failure {
 	receivers := []*receiver{o.kernel, o.box}
 	for _, r := range receivers {
 		hosts := r.network.Hosts
-		must(o.T, r.tap.Send(lab.Between(hosts[packet.Inside], hosts[packet.Outside], frames...)...))
+		must(o.T, r.tap.Send(lab.Between(hosts[verdict.Inside], hosts[verdict.Outside], frames...)...))
 	}
 	for _, r := range receivers {
 		r.waitFor(o.T, o.sources)
@@ -280,7 +281,7 @@ func (o *oracle) send(numbers []int) []failure {
 func (o *oracle) last() (frames [][]byte) {
 	for _, protocol := range protocols {
 		for _, ipv6 := range []bool{false, true} {
-			to := o.box.network.Hosts[packet.Outside].Addr(ipv6)
+			to := o.box.network.Hosts[verdict.Outside].Addr(ipv6)
 			last := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: to, Protocol: protocol, Payload: make([]byte, 24)}
 			frames = append(frames, last.Frame())
 		}

@@ -20,6 +20,7 @@ import (
 	"fragwall/integration/middle"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
@@ -66,7 +67,7 @@ func TestOrder(t *testing.T) {
 					if load.busy {
 						defer spin()()
 					}
-					inOrder(t, n.Hosts[packet.Inside], n.Hosts[packet.Outside], load.gap)
+					inOrder(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], load.gap)
 				})
 			}
 		})
@@ -77,7 +78,7 @@ func TestOrder(t *testing.T) {
 func TestOrderInVLANs(t *testing.T) {
 	n := newNetwork(t)
 	startWith(t, n, nil, fourQueues)
-	var trunks [packet.Sides]*lab.Trunk
+	var trunks [verdict.Sides]*lab.Trunk
 	for side, h := range n.Hosts {
 		trunks[side] = trunk(t, h)
 	}
@@ -86,13 +87,13 @@ func TestOrderInVLANs(t *testing.T) {
 		"two tags": {{TPID: unix.ETH_P_8021AD, TCI: 5}, {TPID: unix.ETH_P_8021Q, TCI: 20}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var hosts [packet.Sides]*lab.Host
+			var hosts [verdict.Sides]*lab.Host
 			for side, trunk := range trunks {
 				h, err := trunk.VLAN(tags...)
 				must(t, err)
 				hosts[side] = h
 			}
-			inOrder(t, hosts[packet.Inside], hosts[packet.Outside], 500*time.Microsecond)
+			inOrder(t, hosts[verdict.Inside], hosts[verdict.Outside], 500*time.Microsecond)
 		})
 	}
 }
@@ -140,8 +141,8 @@ func TestOrderOfReusedIdentification(t *testing.T) {
 			d.Protocol++
 		}
 	}
-	w.send(t, packet.Inside, sent...)
-	expectFrames(t, w.sockets[packet.Outside], want...)
+	w.send(t, verdict.Inside, sent...)
+	expectFrames(t, w.sockets[verdict.Outside], want...)
 }
 
 // spin takes all the CPU time there is to be had, until it is told to stop.
@@ -307,7 +308,7 @@ func (s *stream) expectFrames() error {
 		if err != nil {
 			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
 		}
-		if p.Decode(frame) != packet.Passed || p.Src != src || p.Dst != dst {
+		if p.Decode(frame) != verdict.Passed || p.Src != src || p.Dst != dst {
 			continue
 		}
 		if first := !p.Fragment.Present || p.Fragment.Offset == 0; first && s.ours(frame[p.Upper:p.End]) {

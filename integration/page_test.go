@@ -25,8 +25,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // screenshots is where the pictures of the page go, for people to look at.
@@ -187,7 +187,7 @@ func traffic(t *testing.T, w *wires) {
 				if i%100 == uint32(j) {
 					all = append(all, frames(5300, 4*i+3)[0]) // waits
 				}
-				if w.sockets[packet.Inside].Send(lab.Between(w.Hosts[packet.Inside], w.Hosts[packet.Outside], all...)...) != nil {
+				if w.sockets[verdict.Inside].Send(lab.Between(w.Hosts[verdict.Inside], w.Hosts[verdict.Outside], all...)...) != nil {
 					return
 				}
 			}
@@ -218,7 +218,7 @@ func TestPage(t *testing.T) {
 	b := openBrowser(t)
 	traffic(t, w)
 	odd := packettest.UDP(families[0].src, netip.AddrPortFrom(families[0].dst.Addr(), 5302), nil)
-	w.send(t, packet.Inside, odd.Frame())
+	w.send(t, verdict.Inside, odd.Frame())
 	base := "http://" + reach(t, w.Middle) + "/"
 	b.view(t, 1280, "light")
 	b.do(t, chromedp.Navigate(base))

@@ -8,6 +8,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // onePort accepts one service alone.
@@ -27,20 +28,20 @@ func TestDeniedPort(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}} {
-				before := w.counters(t)[packet.Inside].dropped["policy_default"]
+				before := w.counters(t)[verdict.Inside].dropped["policy_default"]
 				denied := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), 5301), packettest.Body(4000))
 				denied.ID = uint32(order[0])
 				allowed := packettest.UDP(f.src, f.dst, packettest.Body(4000))
 				allowed.ID = denied.ID + 100
 				for _, i := range order {
-					w.send(t, packet.Inside, denied.Fragments(1448)[i])
+					w.send(t, verdict.Inside, denied.Fragments(1448)[i])
 				}
-				w.awaitCounters(t, packet.Inside, func(c counters) bool {
+				w.awaitCounters(t, verdict.Inside, func(c counters) bool {
 					return c.waiting == 0 && c.dropped["policy_default"] == before+3
 				})
 				frames := allowed.Fragments(1448)
-				w.send(t, packet.Inside, frames...)
-				expectFrames(t, w.sockets[packet.Outside], frames...)
+				w.send(t, verdict.Inside, frames...)
+				expectFrames(t, w.sockets[verdict.Outside], frames...)
 			}
 		})
 	}
@@ -49,9 +50,9 @@ func TestDeniedPort(t *testing.T) {
 // TestDeniedBetweenKernels has real sockets ask for an open and a closed port.
 func TestDeniedBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
-	inside, outside := b.Hosts[packet.Inside], b.Hosts[packet.Outside]
+	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
-		before := b.counters(t)[packet.Inside].dropped["policy_default"]
+		before := b.counters(t)[verdict.Inside].dropped["policy_default"]
 		client := listen(t, inside, ipv6, 0)
 		open, closed := listen(t, outside, ipv6, 5300), listen(t, outside, ipv6, 5301)
 		far := tap(t, outside)
@@ -60,13 +61,13 @@ func TestDeniedBetweenKernels(t *testing.T) {
 			must(t, err)
 		}
 		arrive(t, open, packettest.Body(4000))
-		b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] >= before+3 })
+		b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.dropped["policy_default"] >= before+3 })
 		frames, err := far.Drain()
 		must(t, err)
 		fragments := 0
 		for _, f := range frames {
 			var p packet.Parsed
-			if p.Decode(f) == packet.Passed && p.Fragment.Present {
+			if p.Decode(f) == verdict.Passed && p.Fragment.Present {
 				fragments++
 			}
 		}
@@ -80,11 +81,11 @@ func TestDeniedBetweenKernels(t *testing.T) {
 func TestModeDrop(t *testing.T) {
 	w := startMute(t, "[fragments]\nmode = \"drop\"\n"+acceptAll)
 	for i, f := range families {
-		w.send(t, packet.Inside, packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)...)
+		w.send(t, verdict.Inside, packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)...)
 		whole := packettest.UDP(f.src, f.dst, packettest.Body(mtuPayload(f.ipv6))).Frame()
-		w.send(t, packet.Inside, whole)
-		expectFrames(t, w.sockets[packet.Outside], whole)
-		w.awaitCounters(t, packet.Inside, func(c counters) bool {
+		w.send(t, verdict.Inside, whole)
+		expectFrames(t, w.sockets[verdict.Outside], whole)
+		w.awaitCounters(t, verdict.Inside, func(c counters) bool {
 			return c.forwarded == i+1 && c.waiting == 0 && c.dropped["fragment_mode"] == 3*(i+1)
 		})
 	}
@@ -96,15 +97,15 @@ func TestTimeout(t *testing.T) {
 	w := startMute(t, "[fragments]\ntimeout_ipv4 = \"200ms\"\ntimeout_ipv6 = \"400ms\"\n"+acceptAll)
 	for _, f := range families {
 		frames := packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)
-		w.send(t, packet.Inside, frames[:2]...)
+		w.send(t, verdict.Inside, frames[:2]...)
 	}
-	w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == 0 && c.dropped["fragment_timeout"] == 4 })
+	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.waiting == 0 && c.dropped["fragment_timeout"] == 4 })
 	for _, f := range families {
 		frames := packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)
-		w.send(t, packet.Inside, frames[2])
+		w.send(t, verdict.Inside, frames[2])
 	}
-	w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.forwarded == 0 && c.dropped["fragment_timeout"] == 6 })
-	w.nothingPassed(t, packet.Inside)
+	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.forwarded == 0 && c.dropped["fragment_timeout"] == 6 })
+	w.nothingPassed(t, verdict.Inside)
 }
 
 // TestHostile sends fragments that would have a firewall see another datagram
@@ -115,14 +116,14 @@ func TestHostile(t *testing.T) {
 		allowed := packettest.UDP(f.src, f.dst, packettest.Body(2000))
 		denied := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), 5301), packettest.Body(2000))
 		whole := allowed.Fragmentable()
-		w.send(t, packet.Inside,
+		w.send(t, verdict.Inside,
 			allowed.Fragment(0, whole[:1440], true),
 			denied.Fragment(0, denied.Fragmentable()[:1440], true), // overwrites the ports
 			allowed.Fragment(1440, whole[1440:], false))
-		w.awaitCounters(t, packet.Inside, func(c counters) bool {
+		w.awaitCounters(t, verdict.Inside, func(c counters) bool {
 			return c.waiting == 0 && c.forwarded == i && c.received == 4*i+3
 		})
-		w.nothingPassed(t, packet.Inside)
+		w.nothingPassed(t, verdict.Inside)
 	}
 }
 
@@ -150,17 +151,17 @@ fragmented = true
 		d.Tags = []packet.Tag{{TPID: 0x8100, TCI: vid}}
 		return d
 	}
-	w.send(t, packet.Inside, tagged(10).Fragments(1440)...)
-	w.nothingPassed(t, packet.Inside)
-	w.send(t, packet.Outside, tagged(11).Fragments(1440)...)
-	w.nothingPassed(t, packet.Outside)
+	w.send(t, verdict.Inside, tagged(10).Fragments(1440)...)
+	w.nothingPassed(t, verdict.Inside)
+	w.send(t, verdict.Outside, tagged(11).Fragments(1440)...)
+	w.nothingPassed(t, verdict.Outside)
 	frames := tagged(10).Fragments(1440)
 	slices.Reverse(frames)
-	w.send(t, packet.Outside, frames...)
+	w.send(t, verdict.Outside, frames...)
 	slices.Reverse(frames)
-	expectFrames(t, w.sockets[packet.Inside], frames...)
-	for from, want := range [packet.Sides]string{"forwarded 1, dropped 2", "forwarded 3, dropped 2"} {
-		w.awaitCounters(t, packet.Side(from), func(c counters) bool {
+	expectFrames(t, w.sockets[verdict.Inside], frames...)
+	for from, want := range [verdict.Sides]string{"forwarded 1, dropped 2", "forwarded 3, dropped 2"} {
+		w.awaitCounters(t, verdict.Side(from), func(c counters) bool {
 			return fmt.Sprintf("forwarded %d, dropped %d", c.forwarded, c.dropped["policy_default"]) == want
 		})
 	}
@@ -170,12 +171,12 @@ fragmented = true
 func TestStopWithFragmentsWaiting(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {
-		w.send(t, packet.Inside, packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)[:2]...)
+		w.send(t, verdict.Inside, packettest.UDP(f.src, f.dst, packettest.Body(4000)).Fragments(1448)[:2]...)
 	}
-	w.awaitCounters(t, packet.Inside, func(c counters) bool { return c.waiting == 4 })
+	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.waiting == 4 })
 	mark := len(w.stderr.String())
 	w.stop(t)
-	if c := parseCounters(t, w.stderr.String()[mark:])[packet.Inside]; c.dropped["fragment_shutdown"] != 4 {
+	if c := parseCounters(t, w.stderr.String()[mark:])[verdict.Inside]; c.dropped["fragment_shutdown"] != 4 {
 		t.Errorf("%+v", c)
 	}
 }

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // rejecting lets the inside ask, and rejects all else, but for one port.
@@ -33,7 +33,7 @@ from = "inside"
 // send by itself: connections, datagrams in fragments, pings.
 func TestStatefulBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
-	inside, outside := b.Hosts[packet.Inside], b.Hosts[packet.Outside]
+	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
 		bulk(t, inside, outside, ipv6, 1<<20)
 		exchange(t, inside, outside, ipv6, []int{1, 4000, 60000})
@@ -49,7 +49,7 @@ func TestStatefulBetweenKernels(t *testing.T) {
 // fragments, was prohibited.
 func TestRejectBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
-	inside, outside := b.Hosts[packet.Inside], b.Hosts[packet.Outside]
+	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
 		closed := netip.AddrPortFrom(outside.Addr(ipv6), 5301)
 		if c, err := inside.DialTCP(closed, patience); !errors.Is(err, syscall.ECONNREFUSED) {
@@ -85,7 +85,7 @@ func TestRejectBetweenKernels(t *testing.T) {
 // and to what has mistakes.
 func TestReloadBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
-	inside, outside := b.Hosts[packet.Inside], b.Hosts[packet.Outside]
+	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 	client, server := listen(t, inside, false, 0), listen(t, outside, false, 5300)
 	ask := func() {
 		t.Helper()
@@ -104,10 +104,10 @@ func TestReloadBetweenKernels(t *testing.T) {
 	}
 	reload("[policy]\ndefault = \"drop\"\n", "msg=reloaded")
 	ask()
-	b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] >= 3 })
+	b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.dropped["policy_default"] >= 3 })
 	reload("[policy]\ndefault = \"acept\"\n", `did you mean`)
 	ask()
-	b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] >= 6 })
+	b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.dropped["policy_default"] >= 6 })
 	reload(acceptAll, "msg=reloaded")
 	ask()
 	arrive(t, server, packettest.Body(4000))

@@ -10,6 +10,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6
@@ -24,7 +25,7 @@ func TestKernelOnSourceRoutes(t *testing.T) {
 	o := &oracle{T: t, kernel: receiver, box: receiver}
 	onOneCPU(t)
 	for _, accept := range []string{"0", "1"} {
-		must(t, network.Hosts[packet.Outside].Do(func() error {
+		must(t, network.Hosts[verdict.Outside].Do(func() error {
 			return lab.Sysctl(map[string]string{
 				"net/ipv4/conf/all/accept_source_route": accept, "net/ipv4/conf/eth0/accept_source_route": accept,
 				"net/ipv6/conf/all/accept_source_route": accept, "net/ipv6/conf/eth0/accept_source_route": accept,
@@ -52,7 +53,7 @@ func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map
 	for range batch {
 		o.sources++
 		ipv6 := r.IntN(2) == 0
-		d := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: hosts[packet.Outside].Addr(ipv6), Protocol: 253, Payload: packettest.Body(24)}
+		d := packettest.Datagram{Src: sourceOf(o.sources, ipv6), Dst: hosts[verdict.Outside].Addr(ipv6), Protocol: 253, Payload: packettest.Body(24)}
 		if ipv6 {
 			randomChain(r, &d)
 		} else {
@@ -61,7 +62,7 @@ func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map
 		frames = append(frames, d.Frame())
 	}
 	o.sources++
-	must(t, o.kernel.tap.Send(lab.Between(hosts[packet.Inside], hosts[packet.Outside], append(frames, o.last()...)...)...))
+	must(t, o.kernel.tap.Send(lab.Between(hosts[verdict.Inside], hosts[verdict.Outside], append(frames, o.last()...)...)...))
 	o.kernel.waitFor(t, o.sources)
 	for i, frame := range frames {
 		var p packet.Parsed
@@ -69,7 +70,7 @@ func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map
 		src := sourceOf(first+i, p.Kind == packet.IPv6)
 		taken := len(o.kernel.from(src)) > 0
 		o.kernel.forget(src)
-		if taken && (why != packet.Passed || p.SourceRoute && !accepts) {
+		if taken && (why != verdict.Passed || p.SourceRoute && !accepts) {
 			t.Errorf("the kernel takes what the box drops (%v, source route %v):\n% x", why, p.SourceRoute, frame)
 		}
 		counts[fmt.Sprintf("%v, source route %v, taken %v", why, p.SourceRoute, taken)]++

@@ -17,8 +17,8 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // sidecarRules let all pass but what goes to one port.
@@ -98,8 +98,8 @@ func TestSidecar(t *testing.T) {
 				for _, ipv6 := range []bool{false, true} {
 					exchange(t, p.workload, p.peer, ipv6, []int{0, 100, 1500, 4000, 20000, 65507})
 					bulk(t, p.workload, p.peer, ipv6, 1<<20)
-					b.denies(t, p.workload, p.peer, packet.Inside, ipv6)
-					b.denies(t, p.peer, p.workload, packet.Outside, ipv6)
+					b.denies(t, p.workload, p.peer, verdict.Inside, ipv6)
+					b.denies(t, p.peer, p.workload, verdict.Outside, ipv6)
 				}
 				for _, talk := range talks {
 					talk.goesOn(t)
@@ -168,7 +168,7 @@ func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string 
 
 // denies sends a large datagram to the port that no rule allows, and one that
 // passes after it.
-func (b *box) denies(t *testing.T, from, to *lab.Host, side packet.Side, ipv6 bool) {
+func (b *box) denies(t *testing.T, from, to *lab.Host, side verdict.Side, ipv6 bool) {
 	t.Helper()
 	client, forbidden := listen(t, from, ipv6, 0), listen(t, to, ipv6, 5999)
 	defer forbidden.Close()

@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestBoxIsSilent listens for longer than a new IPv6 interface takes to look
@@ -18,7 +18,7 @@ func TestBoxIsSilent(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
 	mute(t, n)
-	var sockets [packet.Sides]*lab.Tap
+	var sockets [verdict.Sides]*lab.Tap
 	for side, h := range n.Hosts {
 		sockets[side] = tap(t, h)
 	}
@@ -27,12 +27,12 @@ func TestBoxIsSilent(t *testing.T) {
 	for side, s := range sockets {
 		frame, err := s.Receive(quiet)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the %v host got % x, %v", packet.Side(side), frame, err)
+			t.Errorf("the %v host got % x, %v", verdict.Side(side), frame, err)
 		}
 	}
-	marker := lab.Between(n.Hosts[packet.Inside], n.Hosts[packet.Outside], packettest.Datagram{}.Ethernet(0x88b5, []byte("marker")))
-	must(t, sockets[packet.Inside].Send(marker...))
-	expectFrames(t, sockets[packet.Outside], marker...)
+	marker := lab.Between(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], packettest.Datagram{}.Ethernet(0x88b5, []byte("marker")))
+	must(t, sockets[verdict.Inside].Send(marker...))
+	expectFrames(t, sockets[verdict.Outside], marker...)
 }
 
 // TestSettingsComeBack has interfaces that speak IPv6 of their own and whose

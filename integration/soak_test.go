@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/packettest/evasion"
+	"fragwall/packet/verdict"
 )
 
 // soak is for how long TestSoak runs.
@@ -116,8 +116,8 @@ func TestSoak(t *testing.T) {
 	var first, last vitals // the most of the second quarter, and of the second half
 	measured := time.Time{}
 	for round := uint32(0); time.Since(begun) < *soak; round++ {
-		frames := lab.Between(w.Hosts[packet.Inside], w.Hosts[packet.Outside], soakFrames(round)...)
-		must(t, w.sockets[packet.Inside].Send(frames...))
+		frames := lab.Between(w.Hosts[verdict.Inside], w.Hosts[verdict.Outside], soakFrames(round)...)
+		must(t, w.sockets[verdict.Inside].Send(frames...))
 		for side := range w.sockets {
 			_, err := w.sockets[side].Drain()
 			must(t, err)
@@ -135,12 +135,12 @@ func TestSoak(t *testing.T) {
 	}
 	w.settle(t)
 	w.measure(t)
-	t.Logf("before %v: %+v; later %+v; from inside %+v", half, first, last, w.counters(t)[packet.Inside])
+	t.Logf("before %v: %+v; later %+v; from inside %+v", half, first, last, w.counters(t)[verdict.Inside])
 	if last.goroutines > first.goroutines+2 || last.descriptors > first.descriptors+2 || last.memory > first.memory+first.memory/4 {
 		t.Errorf("grew from %+v to %+v", first, last)
 	}
-	for reason := range w.counters(t)[packet.Inside].dropped {
-		if reason == packet.Passed.String() {
+	for reason := range w.counters(t)[verdict.Inside].dropped {
+		if reason == verdict.Passed.String() {
 			t.Error("drops without a reason")
 		}
 	}

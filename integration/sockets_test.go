@@ -20,6 +20,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 func familyName(ipv6 bool) string {
@@ -96,7 +97,7 @@ func sizes(ipv6 bool) []int {
 func TestUDP(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
-		exchange(t, b.Hosts[packet.Inside], b.Hosts[packet.Outside], ipv6, sizes(ipv6))
+		exchange(t, b.Hosts[verdict.Inside], b.Hosts[verdict.Outside], ipv6, sizes(ipv6))
 	})
 }
 
@@ -107,7 +108,7 @@ func TestPing(t *testing.T) {
 		if ipv6 {
 			largest = 65527
 		}
-		for from := range packet.Side(packet.Sides) {
+		for from := range verdict.Side(verdict.Sides) {
 			for _, size := range []int{0, 56, 1452, 1453, 1472, 1473, 4000, 20000, largest} {
 				ping(t, b.Hosts[from], b.Hosts[from.Other()].Addr(ipv6), size)
 			}
@@ -130,7 +131,7 @@ func ping(t *testing.T, from *lab.Host, to netip.Addr, size int) {
 func TestTCP(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
-		bulk(t, b.Hosts[packet.Inside], b.Hosts[packet.Outside], ipv6, 8<<20)
+		bulk(t, b.Hosts[verdict.Inside], b.Hosts[verdict.Outside], ipv6, 8<<20)
 	})
 }
 
@@ -199,7 +200,7 @@ func random(seed byte, size int) []byte {
 // TestVLANs has hosts talk behind one tag and behind two.
 func TestVLANs(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
-	var trunks [packet.Sides]*lab.Trunk
+	var trunks [verdict.Sides]*lab.Trunk
 	for side, h := range b.Hosts {
 		trunks[side] = trunk(t, h)
 	}
@@ -212,7 +213,7 @@ func TestVLANs(t *testing.T) {
 		{"802.1Q in 802.1ad", []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 30}}},
 		{"802.1Q in 802.1Q", []packet.Tag{{TPID: 0x8100, TCI: 10}, {TPID: 0x8100, TCI: 40}}},
 	} {
-		var hosts [packet.Sides]*lab.Host
+		var hosts [verdict.Sides]*lab.Host
 		for side := range hosts {
 			v, err := trunks[side].VLAN(test.tags...)
 			must(t, err)
@@ -220,7 +221,7 @@ func TestVLANs(t *testing.T) {
 		}
 		for _, ipv6 := range []bool{false, true} {
 			t.Run(test.name+" "+familyName(ipv6), func(t *testing.T) {
-				inside, outside := hosts[packet.Inside], hosts[packet.Outside]
+				inside, outside := hosts[verdict.Inside], hosts[verdict.Outside]
 				exchange(t, inside, outside, ipv6, []int{1, 1452, 1472, 1473, 4000, 65507})
 				ping(t, outside, inside.Addr(ipv6), 20000)
 				bulk(t, inside, outside, ipv6, 1<<20)

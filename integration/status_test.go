@@ -13,8 +13,8 @@ import (
 	"testing"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // standardStatus is where an instance tells how it is.
@@ -62,9 +62,9 @@ func TestStatusOfARunningBox(t *testing.T) {
 	for i, port := range []uint16{5300, 5301} {
 		d := packettest.UDP(f.src, netip.AddrPortFrom(f.dst.Addr(), port), packettest.Body(4000))
 		d.ID = uint32(i)
-		b.send(t, packet.Inside, d.Fragments(1448)...)
+		b.send(t, verdict.Inside, d.Fragments(1448)...)
 	}
-	b.awaitCounters(t, packet.Inside, func(c counters) bool { return c.dropped["policy_default"] == 3 })
+	b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.dropped["policy_default"] == 3 })
 
 	metrics := fetch(t, n.Middle, "/metrics")
 	for _, line := range []string{
@@ -119,7 +119,7 @@ func TestMissedFrames(t *testing.T) {
 		frames[i] = packettest.UDP(families[0].src, families[0].dst, nil).Frame()
 	}
 	w.signal(t, syscall.SIGSTOP)
-	w.send(t, packet.Inside, frames...)
+	w.send(t, verdict.Inside, frames...)
 	w.signal(t, syscall.SIGCONT)
 
 	var missed int

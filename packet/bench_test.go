@@ -6,6 +6,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // BenchmarkDecode decodes a frame of each kind again and again.
@@ -33,7 +34,7 @@ func BenchmarkDecode(b *testing.B) {
 			var p packet.Parsed
 			b.ReportAllocs()
 			for b.Loop() {
-				if why := p.Decode(c.frame); why != packet.Passed {
+				if why := p.Decode(c.frame); why != verdict.Passed {
 					b.Fatal(why)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestChecksumValid flips each bit of what a checksum covers.
@@ -37,7 +38,7 @@ func TestChecksumValid(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			frame := tt.datagram.Frame()
 			var p packet.Parsed
-			if why := p.Decode(frame); why != packet.Passed {
+			if why := p.Decode(frame); why != verdict.Passed {
 				t.Fatal(why)
 			}
 			v := &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}

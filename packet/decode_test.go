@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 var (
@@ -33,7 +34,7 @@ func TestWholePacket(t *testing.T) {
 			d.Tags = tags
 			frame := d.Frame()
 			var p packet.Parsed
-			if why := p.Decode(append(frame, 0, 0, 0)); why != packet.Passed {
+			if why := p.Decode(append(frame, 0, 0, 0)); why != verdict.Passed {
 				t.Fatalf("tags %v: dropped for %v", tags, why)
 			}
 			if p.Src != src.Addr() || p.Dst != dst.Addr() || p.Protocol != packet.ProtocolUDP ||
@@ -64,7 +65,7 @@ func TestFragments(t *testing.T) {
 		d.ID = 77
 		var p packet.Parsed
 		for i, frame := range d.Fragments(1000) {
-			if why := p.Decode(frame); why != packet.Passed {
+			if why := p.Decode(frame); why != verdict.Passed {
 				t.Fatalf("fragment %d: dropped for %v", i, why)
 			}
 			want := packet.Fragment{
@@ -90,7 +91,7 @@ func TestFragments(t *testing.T) {
 func TestAtomicFragmentIsWhole(t *testing.T) {
 	d := packettest.UDP(in6, out6, packettest.Body(10))
 	var p packet.Parsed
-	if why := p.Decode(d.Fragment(0, d.Payload, false)); why != packet.Passed {
+	if why := p.Decode(d.Fragment(0, d.Payload, false)); why != verdict.Passed {
 		t.Fatalf("dropped for %v", why)
 	}
 	if p.Fragment.Present || p.Fragmented || p.Transport != packet.Ports {
@@ -114,7 +115,7 @@ func TestExtensionChain(t *testing.T) {
 		[]byte{packet.ProtocolUDP, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1}, make([]byte, 12), // AH: (4+2)*4 = 24 bytes
 	)
 	var p packet.Parsed
-	if why := p.Decode(d.Frame()); why != packet.Passed {
+	if why := p.Decode(d.Frame()); why != verdict.Passed {
 		t.Fatalf("dropped for %v", why)
 	}
 	if p.Protocol != packet.ProtocolUDP || p.DstPort != 53 {
@@ -123,7 +124,7 @@ func TestExtensionChain(t *testing.T) {
 
 	d.Protocol = packet.ProtocolESP
 	d.FirstBefore, d.Before = destination, []byte{packet.ProtocolESP, 0, 1, 4, 0, 0, 0, 0}
-	if why := p.Decode(d.Frame()); why != packet.Passed || p.Protocol != packet.ProtocolESP || p.Transport != packet.NoFields {
+	if why := p.Decode(d.Frame()); why != verdict.Passed || p.Protocol != packet.ProtocolESP || p.Transport != packet.NoFields {
 		t.Errorf("ESP ends the chain: %v, %+v", why, p)
 	}
 }
@@ -153,49 +154,49 @@ func TestDrops(t *testing.T) {
 	tests := []struct {
 		name  string
 		frame []byte
-		want  packet.Reason
+		want  verdict.Reason
 	}{
-		{"empty", nil, packet.EthernetTruncated},
-		{"13 bytes", make([]byte, 13), packet.EthernetTruncated},
-		{"tag cut off", udp4.Ethernet(0x8100, []byte{0, 1, 8}), packet.EthernetTruncated},
-		{"three tags", udp4.Ethernet(0x8100, []byte{0, 1, 0x88, 0xa8, 0, 1, 0x81, 0, 0, 1, 8, 0}), packet.VLANTooDeep},
+		{"empty", nil, verdict.EthernetTruncated},
+		{"13 bytes", make([]byte, 13), verdict.EthernetTruncated},
+		{"tag cut off", udp4.Ethernet(0x8100, []byte{0, 1, 8}), verdict.EthernetTruncated},
+		{"three tags", udp4.Ethernet(0x8100, []byte{0, 1, 0x88, 0xa8, 0, 1, 0x81, 0, 0, 1, 8, 0}), verdict.VLANTooDeep},
 
-		{"version 6 in an IPv4 frame", alter(udp4.Frame(), 14, 0x65), packet.IPv4Header},
-		{"IHL 4", alter(udp4.Frame(), 14, 0x44), packet.IPv4Header},
-		{"header cut off", udp4.Frame()[:14+19], packet.IPv4Header},
-		{"IHL says more than there is", alter(udp4.Frame()[:14+20], 14, 0x46), packet.IPv4Header},
-		{"total length under the header", alter(udp4.Frame(), 16, 0, 19), packet.IPv4Length},
-		{"total length over the frame", alter(udp4.Frame(), 16, 0xff, 0xff), packet.IPv4Length},
-		{"option without a length", options(1, 1, 1, 7), packet.IPv4Options},
-		{"option of one byte", options(7, 1, 0, 0), packet.IPv4Options},
-		{"option of more than there is", options(1, 0x94, 4, 0), packet.IPv4Options},
-		{"checksum", alter(udp4.Frame(), 24, 1, 2), packet.IPv4Checksum},
+		{"version 6 in an IPv4 frame", alter(udp4.Frame(), 14, 0x65), verdict.IPv4Header},
+		{"IHL 4", alter(udp4.Frame(), 14, 0x44), verdict.IPv4Header},
+		{"header cut off", udp4.Frame()[:14+19], verdict.IPv4Header},
+		{"IHL says more than there is", alter(udp4.Frame()[:14+20], 14, 0x46), verdict.IPv4Header},
+		{"total length under the header", alter(udp4.Frame(), 16, 0, 19), verdict.IPv4Length},
+		{"total length over the frame", alter(udp4.Frame(), 16, 0xff, 0xff), verdict.IPv4Length},
+		{"option without a length", options(1, 1, 1, 7), verdict.IPv4Options},
+		{"option of one byte", options(7, 1, 0, 0), verdict.IPv4Options},
+		{"option of more than there is", options(1, 0x94, 4, 0), verdict.IPv4Options},
+		{"checksum", alter(udp4.Frame(), 24, 1, 2), verdict.IPv4Checksum},
 
-		{"version 4 in an IPv6 frame", alter(udp6.Frame(), 14, 0x45), packet.IPv6Header},
-		{"IPv6 header cut off", udp6.Frame()[:14+39], packet.IPv6Header},
-		{"payload length over the frame", alter(udp6.Frame(), 18, 0xff, 0xff), packet.IPv6Length},
-		{"jumbogram", alter(chain(0, 17, 0, 0xc2, 4, 0, 1, 0, 0).Frame(), 18, 0, 0), packet.IPv6Chain},
-		{"option header longer than the packet", chain(60, 17, 255, 0, 0, 0, 0, 0, 0).Frame(), packet.IPv6Chain},
-		{"chain ends in a header's first byte", cutIPv6(chain(60, 17, 0, 0, 0, 0, 0, 0, 0).Frame(), 1), packet.IPv6Chain},
-		{"hop-by-hop second", chain(60, 0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0).Frame(), packet.IPv6Chain},
-		{"17 extension headers", chain(60, chainOf(17)...).Frame(), packet.IPv6ChainTooLong},
-		{"16 extension headers", chain(60, chainOf(16)...).Frame(), packet.Passed},
+		{"version 4 in an IPv6 frame", alter(udp6.Frame(), 14, 0x45), verdict.IPv6Header},
+		{"IPv6 header cut off", udp6.Frame()[:14+39], verdict.IPv6Header},
+		{"payload length over the frame", alter(udp6.Frame(), 18, 0xff, 0xff), verdict.IPv6Length},
+		{"jumbogram", alter(chain(0, 17, 0, 0xc2, 4, 0, 1, 0, 0).Frame(), 18, 0, 0), verdict.IPv6Chain},
+		{"option header longer than the packet", chain(60, 17, 255, 0, 0, 0, 0, 0, 0).Frame(), verdict.IPv6Chain},
+		{"chain ends in a header's first byte", cutIPv6(chain(60, 17, 0, 0, 0, 0, 0, 0, 0).Frame(), 1), verdict.IPv6Chain},
+		{"hop-by-hop second", chain(60, 0, 0, 1, 4, 0, 0, 0, 0, 17, 0, 1, 4, 0, 0, 0, 0).Frame(), verdict.IPv6Chain},
+		{"17 extension headers", chain(60, chainOf(17)...).Frame(), verdict.IPv6ChainTooLong},
+		{"16 extension headers", chain(60, chainOf(16)...).Frame(), verdict.Passed},
 
-		{"IPv4 fragment without payload", udp4.Fragment(8, nil, true), packet.FragmentEmpty},
-		{"IPv6 fragment without payload", udp6.Fragment(8, nil, true), packet.FragmentEmpty},
-		{"IPv4 M flag with 9 bytes", udp4.Fragment(8, make([]byte, 9), true), packet.FragmentUnaligned},
-		{"IPv6 M flag with 9 bytes", udp6.Fragment(8, make([]byte, 9), true), packet.FragmentUnaligned},
-		{"IPv4 fragment to 65,535 with its header", udp4.Fragment(65512, make([]byte, 3), false), packet.Passed},
-		{"IPv4 fragment to 65,536 with its header", udp4.Fragment(65512, make([]byte, 4), false), packet.FragmentTooLong},
-		{"IPv6 fragment to 65,535", udp6.Fragment(65528, make([]byte, 7), false), packet.Passed},
-		{"IPv6 fragment to 65,536", udp6.Fragment(65528, make([]byte, 8), false), packet.FragmentTooLong},
-		{"IPv6 fragment to 65,536 with a header before", chain(60, 44, 0, 1, 4, 0, 0, 0, 0).Fragment(65520, make([]byte, 8), false), packet.FragmentTooLong},
-		{"two fragment headers", fragmentHeaders(), packet.FragmentTwoHeaders},
-		{"first fragment with half a TCP header", halfTCP(), packet.FragmentIncompleteChain},
-		{"first fragment that ends in its chain", endsInChain(), packet.FragmentIncompleteChain},
-		{"neighbour solicitation in fragments", nd.Fragment(0, nd.Payload, true), packet.FragmentedNeighborDiscovery},
-		{"neighbour solicitation, atomic", nd.Fragment(0, nd.Payload, false), packet.FragmentedNeighborDiscovery},
-		{"neighbour solicitation, whole", nd.Frame(), packet.Passed},
+		{"IPv4 fragment without payload", udp4.Fragment(8, nil, true), verdict.FragmentEmpty},
+		{"IPv6 fragment without payload", udp6.Fragment(8, nil, true), verdict.FragmentEmpty},
+		{"IPv4 M flag with 9 bytes", udp4.Fragment(8, make([]byte, 9), true), verdict.FragmentUnaligned},
+		{"IPv6 M flag with 9 bytes", udp6.Fragment(8, make([]byte, 9), true), verdict.FragmentUnaligned},
+		{"IPv4 fragment to 65,535 with its header", udp4.Fragment(65512, make([]byte, 3), false), verdict.Passed},
+		{"IPv4 fragment to 65,536 with its header", udp4.Fragment(65512, make([]byte, 4), false), verdict.FragmentTooLong},
+		{"IPv6 fragment to 65,535", udp6.Fragment(65528, make([]byte, 7), false), verdict.Passed},
+		{"IPv6 fragment to 65,536", udp6.Fragment(65528, make([]byte, 8), false), verdict.FragmentTooLong},
+		{"IPv6 fragment to 65,536 with a header before", chain(60, 44, 0, 1, 4, 0, 0, 0, 0).Fragment(65520, make([]byte, 8), false), verdict.FragmentTooLong},
+		{"two fragment headers", fragmentHeaders(), verdict.FragmentTwoHeaders},
+		{"first fragment with half a TCP header", halfTCP(), verdict.FragmentIncompleteChain},
+		{"first fragment that ends in its chain", endsInChain(), verdict.FragmentIncompleteChain},
+		{"neighbour solicitation in fragments", nd.Fragment(0, nd.Payload, true), verdict.FragmentedNeighborDiscovery},
+		{"neighbour solicitation, atomic", nd.Fragment(0, nd.Payload, false), verdict.FragmentedNeighborDiscovery},
+		{"neighbour solicitation, whole", nd.Frame(), verdict.Passed},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -234,7 +235,7 @@ func TestKindsAndTransport(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var p packet.Parsed
-			if why := p.Decode(tt.frame); why != packet.Passed || p.Kind != tt.kind || p.Transport != tt.transport {
+			if why := p.Decode(tt.frame); why != verdict.Passed || p.Kind != tt.kind || p.Transport != tt.transport {
 				t.Errorf("%v, kind %v, transport %v; want kind %v, transport %v", why, p.Kind, p.Transport, tt.kind, tt.transport)
 			}
 		})
@@ -247,7 +248,7 @@ func TestKindsAndTransport(t *testing.T) {
 func TestCompleteReadsHeaderOverFragments(t *testing.T) {
 	d := packettest.UDP(in4, out4, packettest.Body(16))
 	var p packet.Parsed
-	if why := p.Decode(d.Fragment(0, d.Payload[:8], true)); why != packet.Passed {
+	if why := p.Decode(d.Fragment(0, d.Payload[:8], true)); why != verdict.Passed {
 		t.Fatal(why)
 	}
 	p.Complete([]byte{1, 2, 3, 4})
@@ -258,7 +259,7 @@ func TestCompleteReadsHeaderOverFragments(t *testing.T) {
 
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
-	for r := range packet.Reason(packet.Reasons) {
+	for r := range verdict.Reason(verdict.Reasons) {
 		name := r.String()
 		if name == "" || seen[name] {
 			t.Errorf("reason %d: name %q is empty or taken", r, name)
@@ -325,7 +326,7 @@ func TestNextHeaderOfFragmentHeader(t *testing.T) {
 	for _, offset := range []int{0, 8} {
 		frame := d.Fragment(offset, d.Payload[:16], true)
 		var p packet.Parsed
-		if why := p.Decode(frame); why != packet.Passed {
+		if why := p.Decode(frame); why != verdict.Passed {
 			t.Fatal(why)
 		}
 		if at := p.Fragment.NextHeader; at != 14+40+8 || frame[at] != 44 {

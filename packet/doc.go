@@ -7,7 +7,7 @@
 // of the upper-layer header that a 5-tuple policy asks for. Nothing is
 // copied, kept or allocated, and no input makes it panic.
 //
-// The package also holds the vocabulary that all others share: [Side], [Mode]
-// and [Emit], and [Reason], the closed list of why a frame did not pass. It imports nothing
-// of ours and starts no goroutine.
+// The package also holds [View], which is what a policy judges, and [Mode] and
+// [Emit], which the other packages share. It starts no goroutine. Of ours it
+// imports packet/verdict, which says why a frame can't be judged.
 package packet

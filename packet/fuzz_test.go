@@ -5,6 +5,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // seeds are frames of every shape that decoding tells apart.
@@ -28,7 +29,7 @@ func seeds() [][]byte {
 // check holds what a caller relies on after [packet.Parsed.Decode].
 func check(t *testing.T, frame []byte) {
 	var p packet.Parsed
-	if p.Decode(frame) != packet.Passed {
+	if p.Decode(frame) != verdict.Passed {
 		return
 	}
 	if p.Network > p.End || p.End > len(frame) {

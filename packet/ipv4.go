@@ -7,6 +7,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip/checksum"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet/verdict"
 )
 
 const (
@@ -16,22 +18,22 @@ const (
 )
 
 // decodeIPv4 reads the IPv4 header at p.Network (RFC 791 §3.1).
-func (p *Parsed) decodeIPv4(frame []byte) Reason {
+func (p *Parsed) decodeIPv4(frame []byte) verdict.Reason {
 	b := frame[p.Network:]
 	if len(b) < header.IPv4MinimumSize || b[0]>>4 != header.IPv4Version {
-		return IPv4Header
+		return verdict.IPv4Header
 	}
 	size := int(b[0]&0xf) * 4
 	if size < header.IPv4MinimumSize || size > len(b) {
-		return IPv4Header
+		return verdict.IPv4Header
 	}
 	length := int(binary.BigEndian.Uint16(b[2:]))
 	p.NoLength = length == 0
 	if length < size || length > len(b) {
-		return IPv4Length
+		return verdict.IPv4Length
 	}
 	if checksum.Checksum(b[:size], 0) != math.MaxUint16 {
-		return IPv4Checksum
+		return verdict.IPv4Checksum
 	}
 	p.End = p.Network + length
 	p.HopLimit = b[8]
@@ -39,7 +41,7 @@ func (p *Parsed) decodeIPv4(frame []byte) Reason {
 	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
 	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
 	p.Upper = p.Network + size
-	if r := p.decodeOptions(b[header.IPv4MinimumSize:size]); r != Passed {
+	if r := p.decodeOptions(b[header.IPv4MinimumSize:size]); r != verdict.Passed {
 		return r
 	}
 
@@ -54,22 +56,22 @@ func (p *Parsed) decodeIPv4(frame []byte) Reason {
 			Payload: p.Upper,
 			Headers: size,
 		}
-		if r := p.checkFragment(); r != Passed {
+		if r := p.checkFragment(); r != verdict.Passed {
 			return r
 		}
 		if p.Fragment.Offset > 0 {
-			return Passed
+			return verdict.Passed
 		}
 	}
 	p.decodeUpper(frame[p.Upper:p.End])
-	return Passed
+	return verdict.Passed
 }
 
 // decodeOptions looks for a source route among the options of an IPv4 header. As
 // in the kernel (net/ipv4/ip_options.c), one that has no room for its length, or
 // for what that says, makes the packet malformed, and nothing counts behind the
 // end of the list.
-func (p *Parsed) decodeOptions(b []byte) Reason {
+func (p *Parsed) decodeOptions(b []byte) verdict.Reason {
 	const (
 		end, noOperation   = 0, 1
 		looseRoute, strict = 131, 137
@@ -80,27 +82,27 @@ func (p *Parsed) decodeOptions(b []byte) Reason {
 			continue
 		}
 		if len(b) < 2 || b[1] < 2 || int(b[1]) > len(b) {
-			return IPv4Options
+			return verdict.IPv4Options
 		}
 		if b[0] == looseRoute || b[0] == strict {
 			p.SourceRoute = true
 		}
 		b = b[b[1]:]
 	}
-	return Passed
+	return verdict.Passed
 }
 
 // checkFragment looks at what a fragment says of itself: its length, its
 // alignment, and whether a datagram could hold it.
-func (p *Parsed) checkFragment() Reason {
+func (p *Parsed) checkFragment() verdict.Reason {
 	length := p.End - p.Fragment.Payload
 	switch {
 	case length == 0:
-		return FragmentEmpty
+		return verdict.FragmentEmpty
 	case p.Fragment.More && length%8 != 0:
-		return FragmentUnaligned
+		return verdict.FragmentUnaligned
 	case p.Fragment.Headers+p.Fragment.Offset+length > maxPacket:
-		return FragmentTooLong
+		return verdict.FragmentTooLong
 	}
-	return Passed
+	return verdict.Passed
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet/verdict"
 )
 
 // MaxExtensionHeaders is how many extension headers a packet may have. RFC
@@ -22,15 +24,15 @@ const nextHeaderField = 6
 // decodeIPv6 reads the IPv6 header at p.Network (RFC 8200 §3) and walks the
 // chain behind it. A payload length of 0 is taken at its word: a jumbogram
 // (RFC 2675) ends in its hop-by-hop header.
-func (p *Parsed) decodeIPv6(frame []byte) Reason {
+func (p *Parsed) decodeIPv6(frame []byte) verdict.Reason {
 	b := frame[p.Network:]
 	if len(b) < header.IPv6MinimumSize || b[0]>>4 != header.IPv6Version {
-		return IPv6Header
+		return verdict.IPv6Header
 	}
 	length := header.IPv6MinimumSize + int(binary.BigEndian.Uint16(b[4:]))
 	p.NoLength = length == header.IPv6MinimumSize
 	if length > len(b) {
-		return IPv6Length
+		return verdict.IPv6Length
 	}
 	p.End = p.Network + length
 	p.HopLimit = b[7]
@@ -42,7 +44,7 @@ func (p *Parsed) decodeIPv6(frame []byte) Reason {
 // walkChain follows the Next Header fields, of which next is the first, to
 // the upper-layer protocol; in a fragment other than the first it stops at
 // the fragment header.
-func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
+func (p *Parsed) walkChain(packet []byte, next uint8) verdict.Reason {
 	named := p.Network + nextHeaderField // where next stands
 	at := p.Network + header.IPv6MinimumSize
 	fragmentHeader := false
@@ -53,16 +55,16 @@ func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
 		}
 		switch {
 		case n == MaxExtensionHeaders:
-			return IPv6ChainTooLong
+			return verdict.IPv6ChainTooLong
 		case next == headerFragment && fragmentHeader:
-			return FragmentTwoHeaders
+			return verdict.FragmentTwoHeaders
 		case size == 0 || size > len(packet)-at:
 			if p.Fragment.Present {
-				return FragmentIncompleteChain
+				return verdict.FragmentIncompleteChain
 			}
-			return IPv6Chain
+			return verdict.IPv6Chain
 		case next == headerHopByHop && n > 0:
-			return IPv6Chain
+			return verdict.IPv6Chain
 		}
 		h := packet[at : at+size]
 		if next == headerRouting && h[segmentsLeft] > 0 {
@@ -70,12 +72,12 @@ func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
 		}
 		if next == headerFragment {
 			fragmentHeader = true
-			if r := p.decodeFragmentHeader(h, at+size); r != Passed {
+			if r := p.decodeFragmentHeader(h, at+size); r != verdict.Passed {
 				return r
 			}
 			p.Fragment.NextHeader = named
 			if p.Fragment.Offset > 0 {
-				return Passed
+				return verdict.Passed
 			}
 		}
 		next, named = h[0], at
@@ -85,18 +87,18 @@ func (p *Parsed) walkChain(packet []byte, next uint8) Reason {
 
 // upperLayer ends the walk at the upper-layer header of a whole packet or of
 // a first fragment.
-func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeader bool) Reason {
+func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeader bool) verdict.Reason {
 	p.Protocol = protocol
 	p.Upper = at
 	upper := packet[at:]
 	if p.Fragment.Present && len(upper) < minimumHeader(protocol) {
-		return FragmentIncompleteChain
+		return verdict.FragmentIncompleteChain
 	}
 	p.decodeUpper(upper)
 	if fragmentHeader && p.Transport == ICMP && neverFragmented(p.ICMPType) {
-		return FragmentedNeighborDiscovery
+		return verdict.FragmentedNeighborDiscovery
 	}
-	return Passed
+	return verdict.Passed
 }
 
 // UpperLayer follows the chain of extension headers at the beginning of b, of
@@ -143,11 +145,11 @@ func extensionSize(b []byte, next uint8) (size int, ok bool) {
 // decodeFragmentHeader reads the fragment header h, behind which the
 // fragmentable part begins at payload (RFC 8200 §4.5). An atomic fragment
 // stays a whole packet (RFC 6946 §4).
-func (p *Parsed) decodeFragmentHeader(h []byte, payload int) Reason {
+func (p *Parsed) decodeFragmentHeader(h []byte, payload int) verdict.Reason {
 	field := binary.BigEndian.Uint16(h[2:])
 	offset, more := int(field&^7), field&1 != 0
 	if offset == 0 && !more {
-		return Passed
+		return verdict.Passed
 	}
 	p.Fragmented = true
 	p.Fragment = Fragment{

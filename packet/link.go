@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet/verdict"
 )
 
 const (
@@ -21,9 +23,9 @@ const (
 // decodeLink reads the Ethernet header, the VLAN tags, and the LLC header where
 // that is followed by what an Ethernet frame can carry, too. Then p.End bounds
 // what follows.
-func (p *Parsed) decodeLink(frame []byte) Reason {
+func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 	if len(frame) < header.EthernetMinimumSize {
-		return EthernetTruncated
+		return verdict.EthernetTruncated
 	}
 	p.End = len(frame)
 	for at := 2 * header.EthernetAddressSize; ; {
@@ -32,10 +34,10 @@ func (p *Parsed) decodeLink(frame []byte) Reason {
 		switch {
 		case p.EtherType == etherTypeDot1Q, p.EtherType == etherTypeDot1AD:
 			if int(p.TagCount) == len(p.Tags) {
-				return VLANTooDeep
+				return verdict.VLANTooDeep
 			}
 			if p.End < at+tagSize+typeSize {
-				return EthernetTruncated
+				return verdict.EthernetTruncated
 			}
 			p.Tags[p.TagCount] = Tag{TPID: p.EtherType, TCI: binary.BigEndian.Uint16(frame[at+typeSize:])}
 			p.TagCount++
@@ -47,20 +49,20 @@ func (p *Parsed) decodeLink(frame []byte) Reason {
 			}
 			size, isIP := encapsulation(frame[p.Network:p.End])
 			if size == 0 {
-				return Passed
+				return verdict.Passed
 			}
 			end := p.LLC + int(p.EtherType)
 			if nested || end < p.LLC+size || end > p.End {
-				return LLCHeader
+				return verdict.LLCHeader
 			}
 			p.End = end
 			if isIP {
 				p.EtherType, p.Network = uint16(header.IPv4ProtocolNumber), p.LLC+size
-				return Passed
+				return verdict.Passed
 			}
 			at = p.LLC + size - typeSize
 		default:
-			return Passed
+			return verdict.Passed
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/tcpip/header"
+
+	"fragwall/packet/verdict"
 )
 
 // Kind is what a frame carries, as far as the policy tells it apart.
@@ -89,11 +91,11 @@ type Parsed struct {
 }
 
 // Decode fills p from an Ethernet frame, clearing what was there. It returns
-// [Passed], or the reason why the frame can't be judged; then p holds what
+// [verdict.Passed], or the reason why the frame can't be judged; then p holds what
 // was read up to there.
-func (p *Parsed) Decode(frame []byte) Reason {
+func (p *Parsed) Decode(frame []byte) verdict.Reason {
 	*p = Parsed{}
-	if r := p.decodeLink(frame); r != Passed {
+	if r := p.decodeLink(frame); r != verdict.Passed {
 		return r
 	}
 	frame = frame[:p.End]
@@ -107,7 +109,7 @@ func (p *Parsed) Decode(frame []byte) Reason {
 	case uint16(header.ARPProtocolNumber):
 		p.Kind = ARP
 	}
-	return Passed
+	return verdict.Passed
 }
 
 // Length returns the length in bytes of the packet in the frame that was decoded:

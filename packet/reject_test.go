@@ -13,13 +13,14 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // reject returns the reply to a whole packet, nil where there is none.
 func reject(t *testing.T, frame []byte, mtu int) []byte {
 	t.Helper()
 	var p packet.Parsed
-	if why := p.Decode(frame); why != packet.Passed {
+	if why := p.Decode(frame); why != verdict.Passed {
 		t.Fatal(why)
 	}
 	reply := packet.AppendReject(nil, frame, &p, frame[min(p.Upper, p.End):p.End], p.End-p.Upper, mtu)
@@ -33,7 +34,7 @@ func reject(t *testing.T, frame []byte, mtu int) []byte {
 func sound(t *testing.T, reply []byte) {
 	t.Helper()
 	var p packet.Parsed
-	if why := p.Decode(reply); why != packet.Passed || p.End != len(reply) {
+	if why := p.Decode(reply); why != verdict.Passed || p.End != len(reply) {
 		t.Fatalf("%v, ends at %d of %d", why, p.End, len(reply))
 	}
 	upper, sum := reply[p.Upper:], uint16(0)
@@ -249,7 +250,7 @@ func FuzzReject(f *testing.F) {
 	f.Add(packettest.TCP(in6, out6, header.TCPFlagSyn).Frame(), uint16(68))
 	f.Fuzz(func(t *testing.T, frame []byte, mtu uint16) {
 		var p packet.Parsed
-		if p.Decode(frame) != packet.Passed || p.Fragment.Offset > 0 {
+		if p.Decode(frame) != verdict.Passed || p.Fragment.Offset > 0 {
 			return
 		}
 		reply := packet.AppendReject(nil, frame, &p, frame[min(p.Upper, p.End):p.End], p.End-p.Upper, int(mtu))

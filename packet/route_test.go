@@ -5,6 +5,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestSourceRoute has packets and fragments, some of which tell routers a way.
@@ -63,7 +64,7 @@ func routed(t *testing.T, name string, d packettest.Datagram, first, rest bool) 
 		want  bool
 	}{"whole": {d.Frame(), first}, "first fragment": {fragments[0], first}, "last fragment": {fragments[len(fragments)-1], rest}} {
 		var p packet.Parsed
-		if why := p.Decode(tt.frame); why != packet.Passed || p.SourceRoute != tt.want {
+		if why := p.Decode(tt.frame); why != verdict.Passed || p.SourceRoute != tt.want {
 			t.Errorf("%s, %s: %v, source route %v, want %v", name, kind, why, p.SourceRoute, tt.want)
 		}
 	}

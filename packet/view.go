@@ -1,10 +1,12 @@
 package packet
 
+import "fragwall/packet/verdict"
+
 // View is what a policy judges: a packet that is whole, that was reassembled,
 // or, in the modes that judge fragments one by one, a first fragment.
 type View struct {
 	*Parsed
-	From Side // the side that it came in by
+	From verdict.Side // the side that it came in by
 	// Body is the upper-layer header and as much of what follows as is at hand;
 	// BodyLength is the length of all of it, in bytes. Of a first fragment that
 	// is judged alone ([View.Partial]) it is the length of the fragment's.

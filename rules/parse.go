@@ -3,7 +3,7 @@ package rules
 import (
 	"fmt"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Load reads a configuration file, as [ReadFile] does. The error is [*Errors]
@@ -68,8 +68,8 @@ func (o *outline) first(frame *Mistake) *Mistake {
 // config reads the values of a file. What it returns is valid only if no
 // mistake was reported.
 func config(root table, o *outline) *Config {
-	inside := root.side(packet.Inside, "fw-in")
-	outside := root.side(packet.Outside, "fw-out")
+	inside := root.side(verdict.Inside, "fw-in")
+	outside := root.side(verdict.Outside, "fw-out")
 	checkDevices(inside, outside)
 	noteMTUs(inside, outside)
 	exit := Exit(root.field("on_exit").choice(string(ExitBlock), exits))
@@ -93,7 +93,7 @@ func config(root table, o *outline) *Config {
 }
 
 // side reads [inside] or [outside], neither of which may be missing.
-func (t table) side(s packet.Side, example string) side {
+func (t table) side(s verdict.Side, example string) side {
 	name := s.String()
 	if !t.field(name).set() {
 		t.report.mistake(1, "table [%s] is missing; add [%s] with tap = %q", name, name, example)

@@ -17,7 +17,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"fragwall/filter"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -97,10 +97,10 @@ func TestDefaults(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	c := parse(t, "[policy]\ndefault = \"reject\"\nstateful = true\narp = \"drop\"\nneighbor_discovery = \"drop\"\nsource_route = \"accept\"")
-	if want := (filter.Policy{Default: filter.Reject, SourceRoute: filter.Accept, Stateful: true}); !reflect.DeepEqual(*c.Policy, want) {
+	if want := (filter.Policy{Default: verdict.Reject, SourceRoute: verdict.Accept, Stateful: true}); !reflect.DeepEqual(*c.Policy, want) {
 		t.Errorf("%+v, want %+v: there is nobody to tell of a frame that is not IP", *c.Policy, want)
 	}
-	if c := parse(t, "[policy]\ndefault = \"accept\""); c.Policy.NonIP != filter.Accept {
+	if c := parse(t, "[policy]\ndefault = \"accept\""); c.Policy.NonIP != verdict.Accept {
 		t.Error("non_ip does not follow default")
 	}
 }
@@ -168,7 +168,7 @@ func set[T ~uint8 | ~uint16](bounds ...T) filter.Set[T] {
 
 // TestRuleFields has each field of a rule compiled as it says.
 func TestRuleFields(t *testing.T) {
-	inside, yes, no := packet.Inside, true, false
+	inside, yes, no := verdict.Inside, true, false
 	const all6 = "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
 	tests := []struct {
 		text string
@@ -212,7 +212,7 @@ func TestRuleFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	const sets = "[sets]\nlisted = [\"10.1.0.0/16\", \"2001:db8::1\"]\nfiled = { file = \"filed.txt\" }\nsingle = \"10.9.0.0/24\"\n"
-	for _, action := range []filter.Action{filter.Accept, filter.Drop, filter.Reject} {
+	for _, action := range []verdict.Action{verdict.Accept, verdict.Drop, verdict.Reject} {
 		for _, tt := range tests {
 			t.Run(fmt.Sprint(action, " ", tt.text), func(t *testing.T) {
 				text := fmt.Sprintf("%s%s[[rule]]\nname = \"r\"\naction = %q\n%s\n", minimal, sets, action, tt.text)

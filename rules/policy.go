@@ -4,12 +4,13 @@ import (
 	"slices"
 
 	"fragwall/filter"
+	"fragwall/packet/verdict"
 )
 
 // The actions by their names: what a rule may do, and what may become of
 // frames that have nobody to tell.
 var (
-	ruleActions  = []string{filter.Accept.String(), filter.Drop.String(), filter.Reject.String()}
+	ruleActions  = []string{verdict.Accept.String(), verdict.Drop.String(), verdict.Reject.String()}
 	frameActions = ruleActions[:2]
 )
 
@@ -21,18 +22,18 @@ var (
 
 // readPolicy reads [policy], all of a policy but its rules.
 func readPolicy(t table) *filter.Policy {
-	standard := t.field("default").action(filter.Drop, ruleActions)
+	standard := t.field("default").action(verdict.Drop, ruleActions)
 	frames := standard
-	if frames == filter.Reject {
-		frames = filter.Drop
+	if frames == verdict.Reject {
+		frames = verdict.Drop
 	}
 	stateful := t.field("stateful").boolean(false)
 	return &filter.Policy{
 		Default:           standard,
-		ARP:               t.field("arp").action(filter.Accept, frameActions),
-		NeighborDiscovery: t.field("neighbor_discovery").action(filter.Accept, frameActions),
+		ARP:               t.field("arp").action(verdict.Accept, frameActions),
+		NeighborDiscovery: t.field("neighbor_discovery").action(verdict.Accept, frameActions),
 		NonIP:             t.field("non_ip").action(frames, frameActions),
-		SourceRoute:       t.field("source_route").action(filter.Drop, frameActions),
+		SourceRoute:       t.field("source_route").action(verdict.Drop, frameActions),
 		Stateful:          stateful,
 		AnyVLANs:          t.field("flow_vlans").ofFlows(flowVLANs, stateful),
 		LooseTCP:          t.field("tcp").ofFlows(tcpModes, stateful),
@@ -50,7 +51,7 @@ func (f field) ofFlows(values []string, stateful bool) bool {
 }
 
 // action returns the field's action, one of acting, or the default.
-func (f field) action(standard filter.Action, acting []string) filter.Action {
+func (f field) action(standard verdict.Action, acting []string) verdict.Action {
 	name := f.choice(standard.String(), acting)
-	return filter.Action(slices.Index([]string{filter.Drop.String(), filter.Accept.String(), filter.Reject.String()}, name))
+	return verdict.Action(slices.Index([]string{verdict.Drop.String(), verdict.Accept.String(), verdict.Reject.String()}, name))
 }

@@ -7,6 +7,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Remarks returns notes, by line, on what only the whole policy shows: rules
@@ -59,7 +60,7 @@ func (c *Config) answers(table *filter.Table) *Note {
 		answer := answerTo(question)
 		v := table.Judge(answer, clock)
 		switch {
-		case v.Action == filter.Accept:
+		case v.Action == verdict.Accept:
 		case first != nil:
 			more++
 		default:
@@ -95,7 +96,7 @@ const ephemeral = 49152
 // questionOf returns a datagram that the rule would accept and that asks for an
 // answer. It reports whether there is one.
 func questionOf(r *filter.Rule) (*packet.View, bool) {
-	if r.Action != filter.Accept || r.SrcPorts != nil && r.DstPorts == nil {
+	if r.Action != verdict.Accept || r.SrcPorts != nil && r.DstPorts == nil {
 		return nil, false // the latter is for answers
 	}
 	p := &packet.Parsed{HopLimit: 64}

@@ -9,6 +9,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // ruleReader reads rules one after another.
@@ -125,21 +126,21 @@ func (f field) ruleName(names map[string]int) string {
 }
 
 // required returns a rule's action.
-func (f field) required() filter.Action {
+func (f field) required() verdict.Action {
 	if !f.set() {
 		f.fail("missing; add action = \"accept\", \"drop\" or \"reject\"")
 	}
-	return f.action(filter.Drop, ruleActions)
+	return f.action(verdict.Drop, ruleActions)
 }
 
 // sideOrAny returns the side that the field names, nil for any.
-func (f field) sideOrAny() *packet.Side {
-	s := packet.Inside
-	switch f.choice(anyValue, []string{packet.Inside.String(), packet.Outside.String(), anyValue}) {
+func (f field) sideOrAny() *verdict.Side {
+	s := verdict.Inside
+	switch f.choice(anyValue, []string{verdict.Inside.String(), verdict.Outside.String(), anyValue}) {
 	case anyValue:
 		return nil
-	case packet.Outside.String():
-		s = packet.Outside
+	case verdict.Outside.String():
+		s = verdict.Outside
 	}
 	return &s
 }

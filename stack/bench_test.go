@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // BenchmarkReassembly is the whole way of a datagram's fragments through the
@@ -36,10 +37,10 @@ func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
 		for _, frame := range frames {
 			p.Decode(frame)
 			if t.validator.Table != nil {
-				if passage, _ := t.validator.Add(frame, &p, packet.Inside, epoch, accept); passage.Released != nil {
+				if passage, _ := t.validator.Add(frame, &p, verdict.Inside, epoch, accept); passage.Released != nil {
 					t.release(passage.Released)
 				}
-			} else if d, _ := t.reassembler.Add(frame, &p, packet.Inside, epoch); d != nil {
+			} else if d, _ := t.reassembler.Add(frame, &p, verdict.Inside, epoch); d != nil {
 				t.release(d)
 			}
 		}
@@ -67,11 +68,11 @@ func BenchmarkRebuild(b *testing.B) {
 				for _, frame := range fragments[:len(fragments)-1] {
 					t.mustWait(frame)
 				}
-				d, _ := t.add(fragments[len(fragments)-1], packet.Inside)
+				d, _ := t.add(fragments[len(fragments)-1], verdict.Inside)
 				defer t.release(d)
 				b.ReportAllocs()
 				for b.Loop() {
-					if _, why := d.Rebuild(1500); why != packet.Passed {
+					if _, why := d.Rebuild(1500); why != verdict.Passed {
 						b.Fatal(why)
 					}
 					for i, v := range d.rebuilt {

@@ -4,7 +4,7 @@ import (
 	"math/bits"
 	"slices"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // claims is which bytes of a datagram's payload its fragments have claimed,
@@ -43,7 +43,7 @@ func claimed(n int) int {
 
 // add claims the bytes from start to end, or says why they can't be claimed.
 // start is a multiple of 8, and end as well but for the end of the datagram.
-func (c *claims) add(start, end int) packet.Reason {
+func (c *claims) add(start, end int) verdict.Reason {
 	if c.blocks == nil && len(c.list) == maxClaims {
 		c.spread()
 	}
@@ -53,15 +53,15 @@ func (c *claims) add(start, end int) packet.Reason {
 	i, found := slices.BinarySearchFunc(c.list, start, func(c claim, start int) int { return int(c.start) - start })
 	switch {
 	case found && int(c.list[i].end) == end:
-		return packet.FragmentDuplicate
+		return verdict.FragmentDuplicate
 	case i > 0 && int(c.list[i-1].end) > start, i < len(c.list) && int(c.list[i].start) < end:
-		return packet.FragmentOverlap
+		return verdict.FragmentOverlap
 	}
 	if n := len(c.list); n == cap(c.list) {
 		c.list = slices.Grow(c.list, max(fewClaims, n))
 	}
 	c.list = slices.Insert(c.list, i, claim{uint16(start), uint16(end)})
-	return packet.Passed
+	return verdict.Passed
 }
 
 // spread turns the list into bits.
@@ -82,17 +82,17 @@ func (c *claims) cleared() claims {
 }
 
 // add sets the bits from first up to last, unless one is set already.
-func (b *blocks) add(first, last int) packet.Reason {
+func (b *blocks) add(first, last int) verdict.Reason {
 	taken := 0
 	b.each(first, last, func(word *uint64, mask uint64) { taken += bits.OnesCount64(*word & mask) })
 	switch taken {
 	case 0:
 		b.each(first, last, func(word *uint64, mask uint64) { *word |= mask })
-		return packet.Passed
+		return verdict.Passed
 	case last - first:
-		return packet.FragmentDuplicate
+		return verdict.FragmentDuplicate
 	}
-	return packet.FragmentOverlap
+	return verdict.FragmentOverlap
 }
 
 // each calls f for every word with bits from first up to last, and the mask

@@ -5,29 +5,29 @@ import (
 
 	"pgregory.net/rapid"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // slowClaims is what claims are to be: every range that was ever claimed.
 type slowClaims []claim
 
-func (s *slowClaims) add(start, end int) packet.Reason {
+func (s *slowClaims) add(start, end int) verdict.Reason {
 	for _, c := range *s {
 		switch {
 		case int(c.start) == start && int(c.end) == end:
-			return packet.FragmentDuplicate
+			return verdict.FragmentDuplicate
 		case int(c.start) < end && start < int(c.end):
-			return packet.FragmentOverlap
+			return verdict.FragmentOverlap
 		}
 	}
 	*s = append(*s, claim{uint16(start), uint16(end)})
-	return packet.Passed
+	return verdict.Passed
 }
 
 // covers reports whether every byte of a range was claimed.
 func (s slowClaims) covers(start, end int) bool {
 	for at := start; at < end; at += 8 {
-		if s.add(at, min(at+8, end)) == packet.Passed {
+		if s.add(at, min(at+8, end)) == verdict.Passed {
 			return false
 		}
 	}
@@ -50,7 +50,7 @@ func TestClaimsAgreeWithOracle(t *testing.T) {
 			covered := slow.covers(from*8, to*8)
 			got, want := fast.add(from*8, to*8), slow.add(from*8, to*8)
 			if fast.blocks != nil && covered {
-				want = packet.FragmentDuplicate
+				want = verdict.FragmentDuplicate
 			}
 			if got != want {
 				t.Fatalf("[%d, %d): %v, want %v", from*8, to*8, got, want)
@@ -69,7 +69,7 @@ func TestMaxClaims(t *testing.T) {
 			t.Fatalf("%d claims: bits: %v, %d bytes, room for %d", i+1, bits, claimed(i+1), cap(c.list))
 		}
 	}
-	if why := c.add(8191*8, 8191*8+7); why != packet.Passed {
+	if why := c.add(8191*8, 8191*8+7); why != verdict.Passed {
 		t.Errorf("the odd end: %v", why)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // credits are for the time when there are more fragments than can be looked
@@ -49,7 +50,7 @@ func (t *Table) Credit(d *Datagram) { t.credits.earn(d.key.source()) }
 // Spend takes what a fragment costs from the credit of its source, and reports
 // whether there was any left. It is for a caller that can't take in all the
 // fragments that come.
-func (t *Table) Spend(p *packet.Parsed, side packet.Side) bool {
+func (t *Table) Spend(p *packet.Parsed, side verdict.Side) bool {
 	k := keyOf(p, side)
 	return t.credits.spend(k.source())
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestCreditIsEarned has a source spend what a datagram earned it, and no more.
@@ -14,7 +15,7 @@ func TestCreditIsEarned(t *testing.T) {
 		frames := datagram(f, 1, 1600).Fragments(800)
 		p.Decode(frames[0])
 		spend := func() (n int) {
-			for b.table.Spend(&p, packet.Inside) {
+			for b.table.Spend(&p, verdict.Inside) {
 				n++
 			}
 			return n
@@ -24,11 +25,11 @@ func TestCreditIsEarned(t *testing.T) {
 		}
 		for range 2 * creditMost / creditEarned {
 			b.mustWait(frames[0])
-			d, _ := b.add(frames[1], packet.Inside)
+			d, _ := b.add(frames[1], verdict.Inside)
 			b.table.Credit(d)
 			b.release(d)
 		}
-		if b.table.Spend(&p, packet.Outside) {
+		if b.table.Spend(&p, verdict.Outside) {
 			t.Error("the other side has the credit, too")
 		}
 		if n := spend(); n != creditMost {
@@ -42,13 +43,13 @@ func TestCreditIsEarned(t *testing.T) {
 func TestValidatorCredits(t *testing.T) {
 	b := newValidatorBench(t)
 	var p packet.Parsed
-	for _, verdict := range []packet.Reason{packet.PolicyRule, packet.Passed} {
+	for _, why := range []verdict.Reason{verdict.PolicyRule, verdict.Passed} {
 		for _, frame := range datagram(familyIPv4, 1, 1600).Fragments(800) {
-			b.validate(frame, func(*packet.Parsed) packet.Reason { return verdict })
+			b.validate(frame, func(*packet.Parsed) verdict.Reason { return why })
 			p.Decode(frame)
 		}
-		if got := b.table.Spend(&p, packet.Inside); got != (verdict == packet.Passed) {
-			t.Errorf("after %v: credit %v", verdict, got)
+		if got := b.table.Spend(&p, verdict.Inside); got != (why == verdict.Passed) {
+			t.Errorf("after %v: credit %v", why, got)
 		}
 	}
 }

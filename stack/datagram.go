@@ -10,6 +10,7 @@ import (
 	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Datagram is a datagram on the table and, once that has handed it out, the
@@ -35,7 +36,7 @@ type Datagram struct {
 	// Of a Validator:
 	claims  claims
 	judged  bool // the first fragment came
-	verdict packet.Reason
+	verdict verdict.Reason
 }
 
 // fragment is one frame in waiting: a range of the datagram's payload and the
@@ -59,7 +60,7 @@ func (f *fragment) data() []byte {
 var datagrams = sync.Pool{New: func() any { return new(Datagram) }}
 
 // Side returns the side that the datagram came in by.
-func (d *Datagram) Side() packet.Side { return d.key.side }
+func (d *Datagram) Side() verdict.Side { return d.key.side }
 
 // Len returns how many frames wait.
 func (d *Datagram) Len() int { return len(d.fragments) }
@@ -147,18 +148,18 @@ type extent struct {
 
 // contradiction returns why a datagram can't have both the end that a fragment
 // claims and those fragments that came before.
-func (e *extent) contradiction(p *packet.Parsed) packet.Reason {
+func (e *extent) contradiction(p *packet.Parsed) verdict.Reason {
 	more := p.Fragment.More
 	end := p.Fragment.Offset + p.End - p.Fragment.Payload
 	switch {
 	case e.end != 0 && more && end == e.end,
 		e.end != 0 && !more && end != e.end,
 		e.end == 0 && !more && end == e.reached:
-		return packet.FragmentConflictingEnd
+		return verdict.FragmentConflictingEnd
 	case e.end != 0 && end > e.end, !more && e.reached > end:
-		return packet.FragmentBeyondEnd
+		return verdict.FragmentBeyondEnd
 	}
-	return packet.Passed
+	return verdict.Passed
 }
 
 // tooLong reports whether the datagram would be longer than an IP packet can be

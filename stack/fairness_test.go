@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // flood makes the n-th fragment of an attack.
@@ -147,7 +147,7 @@ func (b *bench) completes(frame []byte) int {
 		passed, _, _ := b.validate(frame, accept)
 		return len(passed)
 	}
-	d, _ := b.add(frame, packet.Inside)
+	d, _ := b.add(frame, verdict.Inside)
 	if d == nil {
 		return 0
 	}
@@ -172,7 +172,7 @@ func TestOldestGivesWayWhereNoneStandsOut(t *testing.T) {
 			d.Src = attacker(familyIPv4, r, true)
 			b.mustWait(firstOnly(d)[0])
 		}
-		if n := b.dropped[packet.FragmentEvicted]; n != 1 {
+		if n := b.dropped[verdict.FragmentEvicted]; n != 1 {
 			t.Errorf("%d gave way, want the oldest", n)
 		}
 		b.mustComplete(honest[2], honest)

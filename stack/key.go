@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // key tells datagrams apart: what RFC 791 §3.2 and RFC 8200 §4.5 name, and
@@ -14,11 +15,11 @@ type key struct {
 	vlans    packet.VLANs
 	id       uint32
 	protocol uint16 // of IPv4; fragments of an IPv6 datagram may differ in theirs
-	side     packet.Side
+	side     verdict.Side
 	family   family
 }
 
-func keyOf(p *packet.Parsed, side packet.Side) key {
+func keyOf(p *packet.Parsed, side verdict.Side) key {
 	k := key{
 		src: p.Src.As16(), dst: p.Dst.As16(),
 		vlans: p.VLANs(), id: p.Fragment.ID, side: side, family: familyOf(p),

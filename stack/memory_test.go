@@ -9,6 +9,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // unfinished returns a first fragment of size bytes of payload.
@@ -41,7 +42,7 @@ func TestMemoryIsBounded(t *testing.T) {
 					}
 				}
 			}
-			if b.dropped[packet.FragmentEvicted] == 0 {
+			if b.dropped[verdict.FragmentEvicted] == 0 {
 				t.Error("nothing gave way")
 			}
 		})
@@ -54,7 +55,7 @@ func TestPoisonedKeysAreBounded(t *testing.T) {
 	for i := range 5000 {
 		d := datagram(familyIPv6, uint32(i), 4000)
 		b.mustWait(d.Fragment(0, d.Payload[:80], true))
-		if _, why := b.add(d.Fragment(8, d.Payload[:80], true), packet.Inside); why != packet.FragmentOverlap {
+		if _, why := b.add(d.Fragment(8, d.Payload[:80], true), verdict.Inside); why != verdict.FragmentOverlap {
 			t.Fatal(why)
 		}
 	}
@@ -97,13 +98,13 @@ func TestVictimIsOldestOfHeaviest(t *testing.T) {
 		b.mustComplete(honest[1], honest)
 
 		d := packettest.Datagram{Src: flooder, Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP}
-		if whole, _ := b.add(d.Fragment(1480, packettest.Body(8), false), packet.Inside); whole != nil {
+		if whole, _ := b.add(d.Fragment(1480, packettest.Body(8), false), verdict.Inside); whole != nil {
 			b.release(whole)
 			t.Error("the flood's oldest is still there")
 		}
 		latest := d
 		latest.ID = 2000
-		whole, _ := b.add(latest.Fragment(1480, packettest.Body(8), false), packet.Inside)
+		whole, _ := b.add(latest.Fragment(1480, packettest.Body(8), false), verdict.Inside)
 		if whole == nil {
 			t.Fatal("the flood's latest is gone")
 		}

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestMissing compares what has not come with a map of all blocks of 8 bytes,
@@ -17,7 +17,7 @@ func TestMissing(t *testing.T) {
 			var want []Gap
 			for at := 0; at < 30_000; at += 8 * step {
 				start, behind := at, at+8
-				if why := d.claims.add(start, behind); why != packet.Passed {
+				if why := d.claims.add(start, behind); why != verdict.Passed {
 					t.Fatal(why)
 				}
 				if next := min(at+8*step, 30_000); step > 1 && (next < 30_000 || end != 0 && behind < next) {

@@ -8,6 +8,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // op is one operation of a script: time passes, and a fragment comes.
@@ -53,7 +54,7 @@ func decodeOp(b []byte) op {
 func (o op) pause() time.Duration { return time.Duration(o.wait) * time.Second }
 
 // frame returns the fragment; far has a block be 32 times as long.
-func (o op) frame(f family, far bool) ([]byte, packet.Side) {
+func (o op) frame(f family, far bool) ([]byte, verdict.Side) {
 	unit := 8
 	if far {
 		unit *= 32
@@ -66,9 +67,9 @@ func (o op) frame(f family, far bool) ([]byte, packet.Side) {
 	if !o.more {
 		body = body[:len(body)-int(o.odd)]
 	}
-	side := packet.Inside
+	side := verdict.Inside
 	if o.outside {
-		side = packet.Outside
+		side = verdict.Outside
 	}
 	return d.Fragment(int(o.start)*unit, body, o.more), side
 }
@@ -76,7 +77,7 @@ func (o op) frame(f family, far bool) ([]byte, packet.Side) {
 // step is what becomes of a fragment: why it is dropped, and what comes out
 // because of it.
 type step struct {
-	why packet.Reason
+	why verdict.Reason
 	out string
 }
 
@@ -92,7 +93,7 @@ type slowDatagram struct {
 	began     time.Time
 	poisoned  bool
 	judged    bool
-	verdict   packet.Reason
+	verdict   verdict.Reason
 	fragments []slowFragment
 }
 
@@ -110,7 +111,7 @@ func newOracle(f family, validator bool) *oracle {
 // newQuietBench returns a bench that reports to nobody. It has one shard, so
 // that time passes for all of it with every fragment.
 func newQuietBench(validator bool) *bench {
-	l := &ledger{dropped: map[packet.Reason]int{}}
+	l := &ledger{dropped: map[verdict.Reason]int{}}
 	o := Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 1000, Ledger: l}
 	b := &bench{ledger: l, now: epoch}
@@ -135,7 +136,7 @@ func (o *oracle) held() int {
 	return n
 }
 
-func (o *oracle) add(p *packet.Parsed, frame []byte, side packet.Side, now time.Time) step {
+func (o *oracle) add(p *packet.Parsed, frame []byte, side verdict.Side, now time.Time) step {
 	timeout := 30 * time.Second
 	if o.family == familyIPv6 {
 		timeout = 60 * time.Second
@@ -152,13 +153,13 @@ func (o *oracle) add(p *packet.Parsed, frame []byte, side packet.Side, now time.
 		o.datagrams[k] = d
 	}
 	if d.poisoned {
-		return step{why: packet.FragmentPoisoned}
+		return step{why: verdict.FragmentPoisoned}
 	}
 	n := slowFragment{p.Fragment.Offset, p.Fragment.Offset + p.End - p.Fragment.Payload, p.Fragment.More,
 		frame[p.Fragment.Payload:p.End], p.Fragment.Headers}
 	switch why := d.objection(n, o.validator); why {
-	case packet.Passed:
-	case packet.FragmentDuplicate:
+	case verdict.Passed:
+	case verdict.FragmentDuplicate:
 		return step{why: why}
 	default:
 		d.poisoned = true
@@ -182,12 +183,12 @@ func (o *oracle) pass(k string, d *slowDatagram, n slowFragment, p *packet.Parse
 	case n.start == 0:
 		d.judged, d.verdict = true, verdictByID(p)
 		s = step{why: d.verdict}
-		if d.verdict == packet.Passed {
+		if d.verdict == verdict.Passed {
 			s.out = fmt.Sprint(len(d.fragments)) // with those that waited
 		}
 	case d.judged:
 		s = step{why: d.verdict}
-		if d.verdict == packet.Passed {
+		if d.verdict == verdict.Passed {
 			s.out = "1"
 		}
 	}
@@ -198,7 +199,7 @@ func (o *oracle) pass(k string, d *slowDatagram, n slowFragment, p *packet.Parse
 }
 
 // objection returns why a fragment can't be of the datagram.
-func (d *slowDatagram) objection(n slowFragment, validator bool) packet.Reason {
+func (d *slowDatagram) objection(n slowFragment, validator bool) verdict.Reason {
 	reached, headers := n.end, 0
 	for _, f := range append(d.fragments, n) {
 		reached = max(reached, f.end)
@@ -209,31 +210,31 @@ func (d *slowDatagram) objection(n slowFragment, validator bool) packet.Reason {
 	for _, f := range d.fragments {
 		atTheEnd := f.end == n.end && (n.more || n.end == reached)
 		if !f.more && !n.more && f.end != n.end || f.more != n.more && atTheEnd {
-			return packet.FragmentConflictingEnd
+			return verdict.FragmentConflictingEnd
 		}
 	}
 	for _, f := range d.fragments {
 		if !f.more && n.end > f.end || !n.more && f.end > n.end {
-			return packet.FragmentBeyondEnd
+			return verdict.FragmentBeyondEnd
 		}
 	}
 	for _, f := range d.fragments {
 		if f.start == n.start && f.end == n.end {
 			if validator || bytes.Equal(f.data, n.data) {
-				return packet.FragmentDuplicate
+				return verdict.FragmentDuplicate
 			}
-			return packet.FragmentConflict
+			return verdict.FragmentConflict
 		}
 	}
 	for _, f := range d.fragments {
 		if f.start < n.end && n.start < f.end {
-			return packet.FragmentOverlap
+			return verdict.FragmentOverlap
 		}
 	}
 	if headers+reached > 65535 {
-		return packet.FragmentTooLong
+		return verdict.FragmentTooLong
 	}
-	return packet.Passed
+	return verdict.Passed
 }
 
 // whole returns the datagram's bytes, nil while some are missing.

@@ -10,6 +10,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // cutAnywhere draws a datagram's fragments, in the order of their offsets. The
@@ -61,7 +62,7 @@ func TestAnyCutComesOutEqual(t *testing.T) {
 
 			var whole *Datagram
 			for i, frame := range order {
-				if whole, _ = b.add(frame, packet.Inside); whole != nil && i < len(order)-1 {
+				if whole, _ = b.add(frame, verdict.Inside); whole != nil && i < len(order)-1 {
 					t.Fatalf("whole after %d of %d", i+1, len(order))
 				}
 			}
@@ -94,7 +95,7 @@ func TestAnyCutComesOutEqual(t *testing.T) {
 				}
 			}
 		})
-		if n := b.dropped[packet.FragmentDisagreement]; n != 0 {
+		if n := b.dropped[verdict.FragmentDisagreement]; n != 0 {
 			t.Errorf("the table and gVisor disagreed about %d fragments", n)
 		}
 	})
@@ -108,7 +109,7 @@ func TestNoInterleavingMixes(t *testing.T) {
 		rapid.Check(t, func(t *rapid.T) {
 			type sent struct {
 				frame []byte
-				side  packet.Side
+				side  verdict.Side
 				of    int
 			}
 			base := datagram(f, 1, rapid.IntRange(100, 3000).Draw(t, "size"))
@@ -120,14 +121,14 @@ func TestNoInterleavingMixes(t *testing.T) {
 				for j := 8; j < len(d.Payload); j++ {
 					d.Payload[j] ^= byte(i + 1)
 				}
-				side := packet.Inside
+				side := verdict.Inside
 				switch i {
 				case 1:
 					d.ID = 2
 				case 2:
 					d.Tags = []packet.Tag{{TPID: 0x8100, TCI: 7}}
 				case 3:
-					side = packet.Outside
+					side = verdict.Outside
 				case 4:
 					d.Src = d.Src.Next()
 				}
@@ -153,7 +154,7 @@ func TestNoInterleavingMixes(t *testing.T) {
 				var p packet.Parsed
 				p.Decode(s.frame)
 				passage, why := v.validator.Add(s.frame, &p, s.side, v.now, accept)
-				if why == packet.Passed && !passage.Waits {
+				if why == verdict.Passed && !passage.Waits {
 					passed[s.of] += p.End - p.Fragment.Payload
 				}
 				if d := passage.Released; d != nil {
@@ -246,7 +247,7 @@ func playOn(t fataler, script []byte, validator bool) {
 		b.now = b.now.Add(o.pause())
 		frame, side := o.frame(f, far)
 		var p packet.Parsed
-		if p.Decode(frame) != packet.Passed || !p.Fragment.Present {
+		if p.Decode(frame) != verdict.Passed || !p.Fragment.Present {
 			continue
 		}
 		want := oracle.add(&p, frame, side, b.now)
@@ -259,13 +260,13 @@ func playOn(t fataler, script []byte, validator bool) {
 		}
 	}
 	b.table.Expire(b.now.Add(maxPause))
-	if u := b.table.Usage(); u != (Usage{}) || b.held != 0 || b.dropped[packet.FragmentDisagreement] != 0 {
+	if u := b.table.Usage(); u != (Usage{}) || b.held != 0 || b.dropped[verdict.FragmentDisagreement] != 0 {
 		t.Fatalf("all is over: %+v, %d frames wait, dropped: %v", u, b.held, b.dropped)
 	}
 }
 
 // step puts a frame in and sums up what became of it.
-func (b *bench) step(frame []byte, p *packet.Parsed, side packet.Side) step {
+func (b *bench) step(frame []byte, p *packet.Parsed, side verdict.Side) step {
 	if b.validator.Table == nil {
 		d, why := b.reassembler.Add(frame, p, side, b.now)
 		s := step{why: why}
@@ -277,7 +278,7 @@ func (b *bench) step(frame []byte, p *packet.Parsed, side packet.Side) step {
 	}
 	passage, why := b.validator.Add(frame, p, side, b.now, verdictByID)
 	s := step{why: why}
-	if why == packet.Passed && !passage.Waits {
+	if why == verdict.Passed && !passage.Waits {
 		n := 1
 		if d := passage.Released; d != nil {
 			n += d.Len()
@@ -289,9 +290,9 @@ func (b *bench) step(frame []byte, p *packet.Parsed, side packet.Side) step {
 }
 
 // verdictByID denies datagrams with an odd identification.
-func verdictByID(first *packet.Parsed) packet.Reason {
+func verdictByID(first *packet.Parsed) verdict.Reason {
 	if first.Fragment.ID%2 == 1 {
-		return packet.PolicyRule
+		return verdict.PolicyRule
 	}
-	return packet.Passed
+	return verdict.Passed
 }

@@ -8,6 +8,7 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Reassembler is a table that keeps fragments until gVisor has put their
@@ -24,32 +25,32 @@ func NewReassembler(o Options) Reassembler {
 //
 // It returns the datagram where the fragment made it whole, for the caller to
 // release. Otherwise it returns why the fragment was dropped, or
-// [packet.Passed] where it waits; from then on the ledger accounts for it.
-func (r Reassembler) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time) (*Datagram, packet.Reason) {
+// [verdict.Passed] where it waits; from then on the ledger accounts for it.
+func (r Reassembler) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (*Datagram, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
 	return r.shard(from).reassemble(frame, p, k, from, now)
 }
 
-func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (*Datagram, packet.Reason) {
+func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (*Datagram, verdict.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.superseded() {
-		s.discard(d, packet.FragmentSuperseded)
+		s.discard(d, verdict.FragmentSuperseded)
 		d = s.find(k, from, now)
 	}
 	if d.poisoned {
-		return nil, packet.FragmentPoisoned
+		return nil, verdict.FragmentPoisoned
 	}
 	at, why := d.place(frame, p)
 	switch {
-	case why == packet.FragmentDuplicate:
+	case why == verdict.FragmentDuplicate:
 		return nil, why
-	case why == packet.Passed && d.count == s.options.MaxFragments:
-		why = packet.FragmentTooMany
+	case why == verdict.Passed && d.count == s.options.MaxFragments:
+		why = verdict.FragmentTooMany
 	}
-	if why != packet.Passed {
+	if why != verdict.Passed {
 		s.poison(d, why)
 		return nil, why
 	}
@@ -58,7 +59,7 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	bytes := frameCost(len(frame))
 	if !whole { // else all of it is about to leave
 		if s.makeRoom(bytes, 0); s.waiting[k] != d {
-			return nil, packet.FragmentEvicted
+			return nil, verdict.FragmentEvicted
 		}
 	}
 	s.charge(d, bytes)
@@ -66,9 +67,9 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	d.note(p)
 	s.options.Ledger.Held(d)
 	if !whole {
-		return nil, packet.Passed
+		return nil, verdict.Passed
 	}
-	return s.finish(d), packet.Passed
+	return s.finish(d), verdict.Passed
 }
 
 // reuse is after how many others of its source a datagram that is not whole
@@ -88,9 +89,9 @@ func (d *Datagram) superseded() bool {
 }
 
 // place finds where among the others a fragment belongs, or why it has no
-// place. Only [packet.FragmentDuplicate] leaves the datagram sound.
-func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
-	if why := d.contradiction(p); why != packet.Passed {
+// place. Only [verdict.FragmentDuplicate] leaves the datagram sound.
+func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
+	if why := d.contradiction(p); why != verdict.Passed {
 		return 0, why
 	}
 	payload := frame[p.Fragment.Payload:p.End]
@@ -98,16 +99,16 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, packet.Reason) {
 	i, found := d.search(start)
 	switch {
 	case found && d.fragments[i].end() == end && bytes.Equal(d.fragments[i].data(), payload):
-		return 0, packet.FragmentDuplicate
+		return 0, verdict.FragmentDuplicate
 	case found && d.fragments[i].end() == end:
-		return 0, packet.FragmentConflict
+		return 0, verdict.FragmentConflict
 	case i > 0 && d.fragments[i-1].end() > start,
 		i < len(d.fragments) && int(d.fragments[i].start) < end:
-		return 0, packet.FragmentOverlap
+		return 0, verdict.FragmentOverlap
 	case d.tooLong(p):
-		return 0, packet.FragmentTooLong
+		return 0, verdict.FragmentTooLong
 	}
-	return i, packet.Passed
+	return i, verdict.Passed
 }
 
 // finish takes a datagram off the table of which all bytes came, and returns it
@@ -118,7 +119,7 @@ func (s *shard) finish(d *Datagram) *Datagram {
 	if d.whole != nil && d.whole.Data().Size() == d.end {
 		return d
 	}
-	s.options.Ledger.Dropped(d, packet.FragmentDisagreement)
+	s.options.Ledger.Dropped(d, verdict.FragmentDisagreement)
 	d.Release()
 	return nil
 }

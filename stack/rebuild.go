@@ -9,6 +9,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Rebuild makes frames anew out of a datagram from a [Reassembler]: one packet
@@ -18,11 +19,11 @@ import (
 // layer, the header and the IPv6 unfragmentable part are those of the first
 // fragment; the payload is what gVisor put together.
 //
-// The reason is [packet.FragmentECN] where the fragments can't have been of
+// The reason is [verdict.FragmentECN] where the fragments can't have been of
 // one datagram's making. The frames stay valid until [Datagram.Release].
-func (d *Datagram) Rebuild(mtu int) (frames int, why packet.Reason) {
+func (d *Datagram) Rebuild(mtu int) (frames int, why verdict.Reason) {
 	t, why := d.template()
-	if why != packet.Passed {
+	if why != verdict.Passed {
 		return 0, why
 	}
 	t.room = d.end
@@ -35,7 +36,7 @@ func (d *Datagram) Rebuild(mtu int) (frames int, why packet.Reason) {
 		d.rebuilt = append(d.rebuilt, t.frame(&payload, at, at+t.room < d.end))
 		payload.TrimFront(int64(t.room))
 	}
-	return len(d.rebuilt), packet.Passed
+	return len(d.rebuilt), verdict.Passed
 }
 
 // Rebuilt returns the i-th frame of [Datagram.Rebuild].
@@ -60,7 +61,7 @@ const (
 
 // template looks at all fragments: how large they are, what they say of
 // congestion, and whether they may be fragmented.
-func (d *Datagram) template() (template, packet.Reason) {
+func (d *Datagram) template() (template, verdict.Reason) {
 	var t template
 	t.parsed.Decode(d.Frame(0))
 	t.first = d.Frame(0)[:t.parsed.Fragment.Payload]
@@ -88,11 +89,11 @@ func (d *Datagram) template() (template, packet.Reason) {
 	t.ecn = trafficClass(t.first[t.parsed.Network:], d.family) & ecnMask
 	switch {
 	case capable && incapable:
-		return t, packet.FragmentECN
+		return t, verdict.FragmentECN
 	case ce:
 		t.ecn = ecnCE
 	}
-	return t, packet.Passed
+	return t, verdict.Passed
 }
 
 // trafficClass returns the DSCP and ECN bits of a packet.

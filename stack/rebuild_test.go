@@ -7,16 +7,17 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // rebuild sends fragments, the last of which completes their datagram, and
 // returns what that is rebuilt into for an MTU of 1,500 bytes.
-func (b *bench) rebuild(fragments [][]byte) ([][]byte, packet.Reason) {
+func (b *bench) rebuild(fragments [][]byte) ([][]byte, verdict.Reason) {
 	b.Helper()
 	for _, frame := range fragments[:len(fragments)-1] {
 		b.mustWait(frame)
 	}
-	d, why := b.add(fragments[len(fragments)-1], packet.Inside)
+	d, why := b.add(fragments[len(fragments)-1], verdict.Inside)
 	if d == nil {
 		b.Fatalf("not whole: %v", why)
 	}
@@ -116,7 +117,7 @@ func TestRebuiltInFragments(t *testing.T) {
 				fragments = append([][]byte{tt.d.Fragment(at, whole[at:end], end < len(whole))}, fragments...)
 			}
 			got, why := b.rebuild(fragments)
-			if why != packet.Passed {
+			if why != verdict.Passed {
 				t.Fatal(why)
 			}
 			b.same(got, tt.d.Fragments(tt.largest))
@@ -210,7 +211,7 @@ func TestRebuiltECN(t *testing.T) {
 				fragments[1] = d.Fragments(1000)[1]
 				got, why := b.rebuild(fragments)
 				if want[first][second] == invalid {
-					if why != packet.FragmentECN || got != nil {
+					if why != verdict.FragmentECN || got != nil {
 						t.Errorf("%02b and %02b: %d frames, %v", first, second, len(got), why)
 					}
 					continue

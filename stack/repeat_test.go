@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // recorder writes down what a ledger is told of drops.
@@ -15,7 +15,7 @@ type recorder struct {
 	drops *[]string
 }
 
-func (r recorder) Dropped(d *Datagram, why packet.Reason) {
+func (r recorder) Dropped(d *Datagram, why verdict.Reason) {
 	*r.drops = append(*r.drops, fmt.Sprint(d.key.src, " ", d.key.id, " ", why))
 	r.Ledger.Dropped(d, why)
 }

@@ -3,7 +3,7 @@ package stack
 import (
 	"testing"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestReusedIdentification has a sender come back to an identification after
@@ -47,12 +47,12 @@ func TestReusedIdentification(t *testing.T) {
 			again := datagram(tt.family, id, 1800).Fragments(1000)
 			b.put(again[0])
 			if b.validator.Table != nil {
-				if _, _, why := b.validate(again[1], accept); why != packet.FragmentPoisoned {
-					t.Errorf("%v, want %v", why, packet.FragmentPoisoned)
+				if _, _, why := b.validate(again[1], accept); why != verdict.FragmentPoisoned {
+					t.Errorf("%v, want %v", why, verdict.FragmentPoisoned)
 				}
 				return
 			}
-			d, why := b.add(again[1], packet.Inside)
+			d, why := b.add(again[1], verdict.Inside)
 			if (d != nil) != tt.passes {
 				t.Fatalf("whole: %v, %v", d != nil, why)
 			}
@@ -63,7 +63,7 @@ func TestReusedIdentification(t *testing.T) {
 				t.Error("the datagram has other fragments than came last")
 			}
 			b.release(d)
-			if n := b.dropped[packet.FragmentSuperseded]; n != waited {
+			if n := b.dropped[verdict.FragmentSuperseded]; n != waited {
 				t.Errorf("%d fragments superseded, of %d that waited", n, waited)
 			}
 		})

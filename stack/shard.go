@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // shard is the part of a table that some of the sources share.
@@ -89,7 +89,7 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 // poison gives a datagram up and keeps its key from being used, so that
 // nothing of it passes until its deadline: RFC 5722 §4 has a node discard
 // also those fragments that did not arrive yet.
-func (s *shard) poison(d *Datagram, why packet.Reason) {
+func (s *shard) poison(d *Datagram, why verdict.Reason) {
 	s.options.Ledger.Dropped(d, why)
 	d.releaseFrames()
 	d.claims = d.claims.cleared()
@@ -98,7 +98,7 @@ func (s *shard) poison(d *Datagram, why packet.Reason) {
 }
 
 // discard drops a datagram that waits, for why.
-func (s *shard) discard(d *Datagram, why packet.Reason) {
+func (s *shard) discard(d *Datagram, why verdict.Reason) {
 	s.remove(d)
 	s.options.Ledger.Dropped(d, why)
 	d.Release()
@@ -145,7 +145,7 @@ func (s *shard) weigh(l *load, bytes int) {
 // milliseconds of one another, and those of a flood never complete.
 func (s *shard) makeRoom(bytes, datagrams int) {
 	for len(s.waiting) > 0 && (s.charged+bytes > s.bytes || len(s.waiting)+datagrams > s.datagrams) {
-		s.discard(s.victim(), packet.FragmentEvicted)
+		s.discard(s.victim(), verdict.FragmentEvicted)
 	}
 }
 
@@ -170,7 +170,7 @@ func (s *shard) expire(now time.Time) {
 	for f := range s.deadlines {
 		deadlines := &s.deadlines[f]
 		for d := deadlines.first; d != nil && !now.Before(d.deadline); d = deadlines.first {
-			s.discard(d, packet.FragmentTimeout)
+			s.discard(d, verdict.FragmentTimeout)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func (s *shard) close() {
 	defer s.mu.Unlock()
 	for f := range s.deadlines {
 		for d := s.deadlines[f].first; d != nil; d = s.deadlines[f].first {
-			s.discard(d, packet.FragmentShutdown)
+			s.discard(d, verdict.FragmentShutdown)
 		}
 	}
 	if s.engine != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestSpreadIsSipHash compares with the vector of the authors' reference code
@@ -19,7 +20,7 @@ func TestSpreadIsSipHash(t *testing.T) {
 // TestSourcesHaveWordsOfTheirOwn changes each part of a source that tells it
 // from others, and the host bits, which don't.
 func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
-	word := func(addr string, side packet.Side) source {
+	word := func(addr string, side verdict.Side) source {
 		p := packet.Parsed{Kind: packet.IPv6, Src: netip.MustParseAddr(addr)}
 		if p.Src.Is4() {
 			p.Kind = packet.IPv4
@@ -30,7 +31,7 @@ func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 	}
 	seen := map[source]string{}
 	for _, addr := range []string{"10.0.0.1", "10.0.1.1", "11.0.0.1", "a00::1", "2001:db8::1", "2001:db8:0:100::1", "2001:db9::1"} {
-		for side := range packet.Side(packet.Sides) {
+		for side := range verdict.Side(verdict.Sides) {
 			w := word(addr, side)
 			if other, ok := seen[w]; ok {
 				t.Errorf("%s from %v has the word of %s", addr, side, other)
@@ -38,8 +39,8 @@ func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 			seen[w] = addr + " from " + side.String()
 		}
 	}
-	if word("10.0.0.1", packet.Inside) != word("10.0.0.255", packet.Inside) ||
-		word("2001:db8::1", packet.Inside) != word("2001:db8:0:ff::2", packet.Inside) {
+	if word("10.0.0.1", verdict.Inside) != word("10.0.0.255", verdict.Inside) ||
+		word("2001:db8::1", verdict.Inside) != word("2001:db8:0:ff::2", verdict.Inside) {
 		t.Error("hosts of one network have words of their own")
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestMain fails where a test leaves a reference to one of gVisor's buffers.
@@ -31,12 +32,12 @@ var epoch = time.Unix(1_000_000_000, 0)
 // ledger keeps what the table reports.
 type ledger struct {
 	held    int
-	dropped map[packet.Reason]int
+	dropped map[verdict.Reason]int
 }
 
 func (l *ledger) Held(*Datagram) { l.held++ }
 
-func (l *ledger) Dropped(d *Datagram, why packet.Reason) {
+func (l *ledger) Dropped(d *Datagram, why verdict.Reason) {
 	l.held -= d.Len()
 	if d.Len() > 0 {
 		l.dropped[why] += d.Len()
@@ -71,7 +72,7 @@ func newValidatorBench(t testing.TB, change ...func(*Options)) *bench {
 }
 
 func newEmptyBench(t testing.TB, change []func(*Options)) (*bench, Options) {
-	l := &ledger{dropped: map[packet.Reason]int{}}
+	l := &ledger{dropped: map[verdict.Reason]int{}}
 	o := Options{
 		TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536, Ledger: l,
@@ -103,16 +104,16 @@ func (b *bench) put(frame []byte) {
 	b.Helper()
 	if b.validator.Table != nil {
 		b.validate(frame, accept)
-	} else if d, _ := b.add(frame, packet.Inside); d != nil {
+	} else if d, _ := b.add(frame, verdict.Inside); d != nil {
 		b.release(d)
 	}
 }
 
 // add puts a frame in that must decode.
-func (b *bench) add(frame []byte, side packet.Side) (*Datagram, packet.Reason) {
+func (b *bench) add(frame []byte, side verdict.Side) (*Datagram, verdict.Reason) {
 	b.Helper()
 	var p packet.Parsed
-	if why := p.Decode(frame); why != packet.Passed || !p.Fragment.Present {
+	if why := p.Decode(frame); why != verdict.Passed || !p.Fragment.Present {
 		b.Fatalf("not a sound fragment: %v", why)
 	}
 	return b.reassembler.Add(frame, &p, side, b.now)
@@ -121,7 +122,7 @@ func (b *bench) add(frame []byte, side packet.Side) (*Datagram, packet.Reason) {
 // mustWait puts a frame in that has to wait.
 func (b *bench) mustWait(frame []byte) {
 	b.Helper()
-	if d, why := b.add(frame, packet.Inside); d != nil || why != packet.Passed {
+	if d, why := b.add(frame, verdict.Inside); d != nil || why != verdict.Passed {
 		b.Fatalf("whole: %v, %v; want it to wait", d != nil, why)
 	}
 }
@@ -130,7 +131,7 @@ func (b *bench) mustWait(frame []byte) {
 // frames given, and releases it.
 func (b *bench) mustComplete(frame []byte, want [][]byte) {
 	b.Helper()
-	d, why := b.add(frame, packet.Inside)
+	d, why := b.add(frame, verdict.Inside)
 	if d == nil {
 		b.Fatalf("not whole: %v", why)
 	}

@@ -3,7 +3,7 @@ package stack
 import (
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Options are a table's limits. All but Key are required.
@@ -30,7 +30,7 @@ type Ledger interface {
 	Held(d *Datagram)
 	// Dropped says that all fragments of a datagram that waited, which may be
 	// none, were dropped for one reason.
-	Dropped(d *Datagram, why packet.Reason)
+	Dropped(d *Datagram, why verdict.Reason)
 }
 
 func (o *Options) timeout(f family) time.Duration {
@@ -127,7 +127,7 @@ func (t *Table) Usage() Usage {
 	return u
 }
 
-// Close drops what still waits, for [packet.FragmentShutdown]. The table is
+// Close drops what still waits, for [verdict.FragmentShutdown]. The table is
 // of no use afterwards.
 func (t *Table) Close() {
 	for _, s := range t.shards {

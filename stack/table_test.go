@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 func withPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
@@ -22,7 +23,7 @@ func TestAnyOrderCompletes(t *testing.T) {
 			for _, i := range order[:4] {
 				b.mustWait(frames[i])
 			}
-			whole, _ := b.add(frames[order[4]], packet.Inside)
+			whole, _ := b.add(frames[order[4]], verdict.Inside)
 			if whole == nil {
 				t.Fatalf("order %v: not whole", order)
 			}
@@ -50,7 +51,7 @@ func TestPayloadReachesOverFragments(t *testing.T) {
 	frames := d.Fragments(8)
 	b.mustWait(frames[2])
 	b.mustWait(frames[1])
-	whole, why := b.add(frames[0], packet.Inside)
+	whole, why := b.add(frames[0], verdict.Inside)
 	if whole == nil {
 		t.Fatal(why)
 	}
@@ -82,7 +83,7 @@ func TestLargestDatagrams(t *testing.T) {
 		for _, frame := range long.Fragments(1480)[1:] {
 			b.mustWait(frame)
 		}
-		if d, why := b.add(first.Fragment(0, long.Payload[:1480], true), packet.Inside); d != nil || why != packet.FragmentTooLong {
+		if d, why := b.add(first.Fragment(0, long.Payload[:1480], true), verdict.Inside); d != nil || why != verdict.FragmentTooLong {
 			t.Errorf("65,539 bytes with the first fragment's headers: %v, %v", d != nil, why)
 		}
 	})
@@ -107,7 +108,7 @@ func TestDuplicateWithLongerHeaders(t *testing.T) {
 		for _, frame := range frames[:len(frames)-1] {
 			b.mustWait(frame)
 		}
-		if d, why := b.add(duplicate, packet.Inside); d != nil || why != packet.FragmentDuplicate {
+		if d, why := b.add(duplicate, verdict.Inside); d != nil || why != verdict.FragmentDuplicate {
 			t.Errorf("the first fragment again: %v, %v", d != nil, why)
 		}
 		b.mustComplete(frames[len(frames)-1], frames)
@@ -115,11 +116,11 @@ func TestDuplicateWithLongerHeaders(t *testing.T) {
 		v := newValidatorBench(t)
 		for i, frame := range frames {
 			if i == len(frames)-1 {
-				if _, _, why := v.validate(duplicate, accept); why != packet.FragmentDuplicate {
+				if _, _, why := v.validate(duplicate, accept); why != verdict.FragmentDuplicate {
 					t.Errorf("validate, the first fragment again: %v", why)
 				}
 			}
-			if _, _, why := v.validate(frame, accept); why != packet.Passed {
+			if _, _, why := v.validate(frame, accept); why != verdict.Passed {
 				t.Fatalf("validate: %v", why)
 			}
 		}
@@ -134,29 +135,29 @@ func TestMisbehaviour(t *testing.T) {
 		from, to int
 		last     bool // without the M flag
 		other    bool // with other bytes than the datagram's
-		want     packet.Reason
+		want     verdict.Reason
 	}
-	const ok = packet.Passed
+	const ok = verdict.Passed
 	tests := []struct {
 		name     string
 		steps    []step
 		poisoned bool
 	}{
-		{"identical duplicate", []step{{from: 0, to: 800, want: ok}, {from: 0, to: 800, want: packet.FragmentDuplicate}}, false},
-		{"identical last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentDuplicate}}, false},
-		{"same range, other bytes", []step{{from: 800, to: 1600}, {from: 800, to: 1600, other: true, want: packet.FragmentConflict}}, true},
-		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: packet.FragmentConflictingEnd}}, true},
-		{"covers the end of another", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: packet.FragmentOverlap}}, true},
-		{"covers the beginning of another", []step{{from: 800, to: 1600}, {from: 0, to: 808, want: packet.FragmentOverlap}}, true},
-		{"within another", []step{{from: 0, to: 800}, {from: 80, to: 160, want: packet.FragmentOverlap}}, true},
-		{"within another, same beginning", []step{{from: 0, to: 800}, {from: 0, to: 160, want: packet.FragmentOverlap}}, true},
-		{"around another", []step{{from: 800, to: 1600}, {from: 0, to: 2400, want: packet.FragmentOverlap}}, true},
-		{"around another, same beginning", []step{{from: 800, to: 1600}, {from: 800, to: 2400, want: packet.FragmentOverlap}}, true},
-		{"over two others", []step{{from: 0, to: 800}, {from: 1600, to: 2400}, {from: 400, to: 2000, want: packet.FragmentOverlap}}, true},
-		{"two ends, the second later", []step{{from: 1600, to: 2400, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentConflictingEnd}}, true},
-		{"two ends, the second earlier", []step{{from: 3200, to: 4000, last: true}, {from: 1600, to: 2400, last: true, want: packet.FragmentConflictingEnd}}, true},
-		{"beyond the end", []step{{from: 1600, to: 2400, last: true}, {from: 2400, to: 3200, want: packet.FragmentBeyondEnd}}, true},
-		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 1600, to: 2400, last: true, want: packet.FragmentBeyondEnd}}, true},
+		{"identical duplicate", []step{{from: 0, to: 800, want: ok}, {from: 0, to: 800, want: verdict.FragmentDuplicate}}, false},
+		{"identical last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentDuplicate}}, false},
+		{"same range, other bytes", []step{{from: 800, to: 1600}, {from: 800, to: 1600, other: true, want: verdict.FragmentConflict}}, true},
+		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: verdict.FragmentConflictingEnd}}, true},
+		{"covers the end of another", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: verdict.FragmentOverlap}}, true},
+		{"covers the beginning of another", []step{{from: 800, to: 1600}, {from: 0, to: 808, want: verdict.FragmentOverlap}}, true},
+		{"within another", []step{{from: 0, to: 800}, {from: 80, to: 160, want: verdict.FragmentOverlap}}, true},
+		{"within another, same beginning", []step{{from: 0, to: 800}, {from: 0, to: 160, want: verdict.FragmentOverlap}}, true},
+		{"around another", []step{{from: 800, to: 1600}, {from: 0, to: 2400, want: verdict.FragmentOverlap}}, true},
+		{"around another, same beginning", []step{{from: 800, to: 1600}, {from: 800, to: 2400, want: verdict.FragmentOverlap}}, true},
+		{"over two others", []step{{from: 0, to: 800}, {from: 1600, to: 2400}, {from: 400, to: 2000, want: verdict.FragmentOverlap}}, true},
+		{"two ends, the second later", []step{{from: 1600, to: 2400, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentConflictingEnd}}, true},
+		{"two ends, the second earlier", []step{{from: 3200, to: 4000, last: true}, {from: 1600, to: 2400, last: true, want: verdict.FragmentConflictingEnd}}, true},
+		{"beyond the end", []step{{from: 1600, to: 2400, last: true}, {from: 2400, to: 3200, want: verdict.FragmentBeyondEnd}}, true},
+		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 1600, to: 2400, last: true, want: verdict.FragmentBeyondEnd}}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -169,7 +170,7 @@ func TestMisbehaviour(t *testing.T) {
 					if s.other {
 						payload[7] ^= 1
 					}
-					if whole, why := b.add(d.Fragment(s.from, payload, !s.last), packet.Inside); whole != nil || why != s.want {
+					if whole, why := b.add(d.Fragment(s.from, payload, !s.last), verdict.Inside); whole != nil || why != s.want {
 						t.Fatalf("step %d: whole: %v, %v; want %v", i, whole != nil, why, s.want)
 					}
 					if s.want == ok {
@@ -187,7 +188,7 @@ func TestMisbehaviour(t *testing.T) {
 					t.Errorf("%d wait, dropped: %v; want all %d dropped for %v", b.held, b.dropped, waiting, last)
 				}
 				for _, frame := range d.Fragments(800) {
-					if whole, why := b.add(frame, packet.Inside); whole != nil || why != packet.FragmentPoisoned {
+					if whole, why := b.add(frame, verdict.Inside); whole != nil || why != verdict.FragmentPoisoned {
 						t.Fatalf("afterwards: whole: %v, %v", whole != nil, why)
 					}
 				}
@@ -207,10 +208,10 @@ func TestNothingMixes(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(d *packettest.Datagram)
-		side   packet.Side
+		side   verdict.Side
 		only   func(f family) bool
 	}{
-		{name: "side", side: packet.Outside},
+		{name: "side", side: verdict.Outside},
 		{name: "identification", change: func(d *packettest.Datagram) { d.ID++ }},
 		{name: "source", change: func(d *packettest.Datagram) { d.Src = d.Src.Next() }},
 		{name: "destination", change: func(d *packettest.Datagram) { d.Dst = d.Dst.Next() }},
@@ -230,7 +231,7 @@ func TestNothingMixes(t *testing.T) {
 				if tt.change != nil {
 					tt.change(&d)
 				}
-				if whole, why := b.add(d.Fragments(800)[1], tt.side); whole != nil || why != packet.Passed {
+				if whole, why := b.add(d.Fragments(800)[1], tt.side); whole != nil || why != verdict.Passed {
 					t.Errorf("whole: %v, %v", whole != nil, why)
 				}
 			})
@@ -293,13 +294,13 @@ func TestDeadlines(t *testing.T) {
 		b.mustWait(frames[1])
 		b.now = start.Add(timeout)
 		b.mustWait(frames[2]) // begins anew
-		if b.held != 1 || b.dropped[packet.FragmentTimeout] != 2 {
+		if b.held != 1 || b.dropped[verdict.FragmentTimeout] != 2 {
 			t.Errorf("%d wait, dropped: %v", b.held, b.dropped)
 		}
 
 		b.now = b.now.Add(timeout)
 		b.table.Expire(b.now) // as a timer does, without traffic
-		if b.held != 0 || b.dropped[packet.FragmentTimeout] != 3 || b.table.Usage() != (Usage{}) {
+		if b.held != 0 || b.dropped[verdict.FragmentTimeout] != 3 || b.table.Usage() != (Usage{}) {
 			t.Errorf("%d wait, dropped: %v, %+v", b.held, b.dropped, b.table.Usage())
 		}
 	})
@@ -312,10 +313,10 @@ func TestTooManyFragments(t *testing.T) {
 		for _, frame := range frames[:4] {
 			b.mustWait(frame)
 		}
-		if _, why := b.add(frames[4], packet.Inside); why != packet.FragmentTooMany {
+		if _, why := b.add(frames[4], verdict.Inside); why != verdict.FragmentTooMany {
 			t.Errorf("the fifth: %v", why)
 		}
-		if _, why := b.add(frames[5], packet.Inside); why != packet.FragmentPoisoned {
+		if _, why := b.add(frames[5], verdict.Inside); why != verdict.FragmentPoisoned {
 			t.Errorf("the last: %v", why)
 		}
 		frames = datagram(f, 2, 1600).Fragments(400)

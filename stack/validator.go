@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Validator is a table that keeps of a datagram which bytes its fragments
@@ -28,13 +29,13 @@ type Passage struct {
 
 // Judge decides on a first fragment. It is called with a part of the table
 // locked, so it must neither block nor call the table.
-type Judge func(first *packet.Parsed) packet.Reason
+type Judge func(first *packet.Parsed) verdict.Reason
 
 // Add takes note of a fragment: the frame, what was decoded from it with
 // p.Fragment.Present set, the side it came in by, the time, and what decides
 // on it if it is the first of its datagram.
 //
-// It returns why the fragment was dropped, or [packet.Passed] and whether it
+// It returns why the fragment was dropped, or [verdict.Passed] and whether it
 // waits or goes on, from the very buffer it came in.
 //
 // No byte of a datagram goes on twice: a fragment with the range of another is
@@ -43,23 +44,23 @@ type Judge func(first *packet.Parsed) packet.Reason
 // datagram of which all bytes came is forgotten, so that its identification
 // can be used again. What comes afterwards begins anew, with a verdict of its
 // own.
-func (v Validator) Add(frame []byte, p *packet.Parsed, side packet.Side, now time.Time, judge Judge) (Passage, packet.Reason) {
+func (v Validator) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time, judge Judge) (Passage, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
 	return v.shard(from).validate(frame, p, k, from, now, judge)
 }
 
-func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, packet.Reason) {
+func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, verdict.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.poisoned {
-		return Passage{}, packet.FragmentPoisoned
+		return Passage{}, verdict.FragmentPoisoned
 	}
 	why := d.claim(p, s.options.MaxFragments)
 	switch why {
-	case packet.Passed:
-	case packet.FragmentDuplicate:
+	case verdict.Passed:
+	case verdict.FragmentDuplicate:
 		return Passage{}, why
 	default:
 		s.poison(d, why)
@@ -73,56 +74,56 @@ func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now
 		bytes += frameCost(len(frame))
 	}
 	if s.makeRoom(bytes, 0); s.waiting[k] != d {
-		return Passage{}, packet.FragmentEvicted
+		return Passage{}, verdict.FragmentEvicted
 	}
 	s.charge(d, bytes)
 	if waits {
 		at, _ := d.search(p.Fragment.Offset)
 		d.hold(at, frame, p)
 		s.options.Ledger.Held(d)
-		return Passage{Waits: true}, packet.Passed
+		return Passage{Waits: true}, verdict.Passed
 	}
 	var passage Passage
 	if first {
 		passage.Released = s.decide(d, judge(p))
 	}
-	verdict := d.verdict
+	why = d.verdict
 	if d.complete() {
-		if verdict == packet.Passed {
+		if why == verdict.Passed {
 			s.credits.earn(from)
 		}
 		s.remove(d)
 		d.Release()
 	}
-	return passage, verdict
+	return passage, why
 }
 
 // claim takes note of a fragment, or says why it has no place in the
-// datagram. Only [packet.FragmentDuplicate] leaves the datagram sound.
-func (d *Datagram) claim(p *packet.Parsed, maxFragments int) packet.Reason {
+// datagram. Only [verdict.FragmentDuplicate] leaves the datagram sound.
+func (d *Datagram) claim(p *packet.Parsed, maxFragments int) verdict.Reason {
 	why := d.contradiction(p)
-	if why == packet.Passed {
+	if why == verdict.Passed {
 		why = d.claims.add(p.Fragment.Offset, p.Fragment.Offset+p.End-p.Fragment.Payload)
 	}
 	switch {
-	case why != packet.Passed:
+	case why != verdict.Passed:
 		return why
 	case d.tooLong(p):
-		return packet.FragmentTooLong
+		return verdict.FragmentTooLong
 	case d.count == maxFragments:
-		return packet.FragmentTooMany
+		return verdict.FragmentTooMany
 	case p.Fragment.Offset == 0 && !p.HoldsTransport():
-		return packet.FragmentTinyFirst
+		return verdict.FragmentTinyFirst
 	}
 	d.note(p)
-	return packet.Passed
+	return verdict.Passed
 }
 
 // decide puts the verdict on the first fragment down for all others. It
 // returns those that waited, where the verdict lets them pass; nil where there
 // are none.
-func (s *shard) decide(d *Datagram, verdict packet.Reason) *Datagram {
-	d.judged, d.verdict = true, verdict
+func (s *shard) decide(d *Datagram, why verdict.Reason) *Datagram {
+	d.judged, d.verdict = true, why
 	waited := 0
 	for i := range d.fragments {
 		waited += frameCost(len(d.Frame(i)))
@@ -131,8 +132,8 @@ func (s *shard) decide(d *Datagram, verdict packet.Reason) *Datagram {
 		return nil
 	}
 	s.charge(d, -waited)
-	if verdict != packet.Passed {
-		s.options.Ledger.Dropped(d, verdict)
+	if why != verdict.Passed {
+		s.options.Ledger.Dropped(d, why)
 		d.releaseFrames()
 		return nil
 	}

@@ -6,22 +6,23 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // accept and deny are verdicts on first fragments.
-func accept(*packet.Parsed) packet.Reason { return packet.Passed }
-func deny(*packet.Parsed) packet.Reason   { return packet.PolicyRule }
+func accept(*packet.Parsed) verdict.Reason { return verdict.Passed }
+func deny(*packet.Parsed) verdict.Reason   { return verdict.PolicyRule }
 
 // validate puts a frame in that must decode. It returns what goes on, in
 // order, and whether the frame waits or why it was dropped.
-func (b *bench) validate(frame []byte, judge Judge) (on [][]byte, waits bool, why packet.Reason) {
+func (b *bench) validate(frame []byte, judge Judge) (on [][]byte, waits bool, why verdict.Reason) {
 	b.Helper()
 	var p packet.Parsed
-	if why := p.Decode(frame); why != packet.Passed || !p.Fragment.Present {
+	if why := p.Decode(frame); why != verdict.Passed || !p.Fragment.Present {
 		b.Fatalf("not a sound fragment: %v", why)
 	}
-	passage, why := b.validator.Add(frame, &p, packet.Inside, b.now, judge)
-	if why == packet.Passed && !passage.Waits {
+	passage, why := b.validator.Add(frame, &p, verdict.Inside, b.now, judge)
+	if why == verdict.Passed && !passage.Waits {
 		on = append(on, frame)
 	}
 	if d := passage.Released; d != nil {
@@ -46,7 +47,7 @@ func TestVerdictCoversTheRest(t *testing.T) {
 			for _, i := range order {
 				on, waits, why := b.validate(frames[i], accept)
 				firstCame = firstCame || i == 0
-				if why != packet.Passed || waits == firstCame {
+				if why != verdict.Passed || waits == firstCame {
 					t.Fatalf("order %v: fragment %d waits: %v, %v", order, i, waits, why)
 				}
 				got = append(got, on...)
@@ -59,7 +60,7 @@ func TestVerdictCoversTheRest(t *testing.T) {
 			id++
 			frames := datagram(f, id, 4100).Fragments(1000)
 			for _, i := range order {
-				if on, waits, why := b.validate(frames[i], deny); on != nil || !waits && why != packet.PolicyRule {
+				if on, waits, why := b.validate(frames[i], deny); on != nil || !waits && why != verdict.PolicyRule {
 					t.Fatalf("order %v, denied: fragment %d: %d go on, waits: %v, %v", order, i, len(on), waits, why)
 				}
 			}
@@ -91,26 +92,26 @@ func TestClaims(t *testing.T) {
 	type step struct {
 		from, to int
 		last     bool
-		want     packet.Reason
+		want     verdict.Reason
 	}
 	tests := []struct {
 		name     string
 		steps    []step
 		poisoned bool
 	}{
-		{"duplicate", []step{{from: 0, to: 800}, {from: 0, to: 800, want: packet.FragmentDuplicate}}, false},
-		{"duplicate of one that waits", []step{{from: 800, to: 1600}, {from: 800, to: 1600, want: packet.FragmentDuplicate}}, false},
-		{"duplicate of the last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentDuplicate}}, false},
-		{"overlaps one that went on", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: packet.FragmentOverlap}}, true},
-		{"overlaps one that waits", []step{{from: 1600, to: 2400}, {from: 800, to: 1608, want: packet.FragmentOverlap}}, true},
-		{"within another", []step{{from: 0, to: 800}, {from: 80, to: 160, want: packet.FragmentOverlap}}, true},
-		{"same beginning, shorter", []step{{from: 0, to: 800}, {from: 0, to: 80, want: packet.FragmentOverlap}}, true},
-		{"around two others", []step{{from: 0, to: 800}, {from: 1600, to: 2400}, {from: 800, to: 3200, want: packet.FragmentOverlap}}, true},
-		{"two ends", []step{{from: 800, to: 1600, last: true}, {from: 3200, to: 4000, last: true, want: packet.FragmentConflictingEnd}}, true},
-		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: packet.FragmentConflictingEnd}}, true},
-		{"same range, not last any more", []step{{from: 800, to: 1600, last: true}, {from: 800, to: 1600, want: packet.FragmentConflictingEnd}}, true},
-		{"beyond the end", []step{{from: 800, to: 1600, last: true}, {from: 1600, to: 2400, want: packet.FragmentBeyondEnd}}, true},
-		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 800, to: 1600, last: true, want: packet.FragmentBeyondEnd}}, true},
+		{"duplicate", []step{{from: 0, to: 800}, {from: 0, to: 800, want: verdict.FragmentDuplicate}}, false},
+		{"duplicate of one that waits", []step{{from: 800, to: 1600}, {from: 800, to: 1600, want: verdict.FragmentDuplicate}}, false},
+		{"duplicate of the last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentDuplicate}}, false},
+		{"overlaps one that went on", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: verdict.FragmentOverlap}}, true},
+		{"overlaps one that waits", []step{{from: 1600, to: 2400}, {from: 800, to: 1608, want: verdict.FragmentOverlap}}, true},
+		{"within another", []step{{from: 0, to: 800}, {from: 80, to: 160, want: verdict.FragmentOverlap}}, true},
+		{"same beginning, shorter", []step{{from: 0, to: 800}, {from: 0, to: 80, want: verdict.FragmentOverlap}}, true},
+		{"around two others", []step{{from: 0, to: 800}, {from: 1600, to: 2400}, {from: 800, to: 3200, want: verdict.FragmentOverlap}}, true},
+		{"two ends", []step{{from: 800, to: 1600, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentConflictingEnd}}, true},
+		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: verdict.FragmentConflictingEnd}}, true},
+		{"same range, not last any more", []step{{from: 800, to: 1600, last: true}, {from: 800, to: 1600, want: verdict.FragmentConflictingEnd}}, true},
+		{"beyond the end", []step{{from: 800, to: 1600, last: true}, {from: 1600, to: 2400, want: verdict.FragmentBeyondEnd}}, true},
+		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 800, to: 1600, last: true, want: verdict.FragmentBeyondEnd}}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -129,7 +130,7 @@ func TestClaims(t *testing.T) {
 					t.Errorf("%d frames still wait", b.held)
 				}
 				for _, frame := range d.Fragments(800) {
-					if on, _, why := b.validate(frame, accept); on != nil || why != packet.FragmentPoisoned {
+					if on, _, why := b.validate(frame, accept); on != nil || why != verdict.FragmentPoisoned {
 						t.Fatalf("afterwards: %d go on, %v", len(on), why)
 					}
 				}
@@ -151,14 +152,14 @@ func TestTinyFirst(t *testing.T) {
 	b.validate(d.Fragment(24, d.Payload[24:], false), accept)
 	for _, step := range []struct {
 		from, to int
-		want     packet.Reason
-	}{{0, 16, packet.FragmentTinyFirst}, {16, 24, packet.FragmentPoisoned}, {0, 24, packet.FragmentPoisoned}} {
+		want     verdict.Reason
+	}{{0, 16, verdict.FragmentTinyFirst}, {16, 24, verdict.FragmentPoisoned}, {0, 24, verdict.FragmentPoisoned}} {
 		on, _, why := b.validate(d.Fragment(step.from, d.Payload[step.from:step.to], true), accept)
 		if on != nil || why != step.want {
 			t.Errorf("%+v: %d go on, %v", step, len(on), why)
 		}
 	}
-	if b.dropped[packet.FragmentTinyFirst] != 1 {
+	if b.dropped[verdict.FragmentTinyFirst] != 1 {
 		t.Errorf("what waited: %v", b.dropped)
 	}
 }
@@ -192,7 +193,7 @@ func TestUndecidedExpire(t *testing.T) {
 		if on, _, _ := b.validate(frames[0], accept); len(on) != 1 {
 			t.Errorf("%d frames went on with the first, want it alone", len(on))
 		}
-		if b.held != 0 || b.dropped[packet.FragmentTimeout] != 2 {
+		if b.held != 0 || b.dropped[verdict.FragmentTimeout] != 2 {
 			t.Errorf("%d wait, dropped: %v", b.held, b.dropped)
 		}
 	})
@@ -202,12 +203,12 @@ func TestUndecidedExpire(t *testing.T) {
 func TestValidatorCountsFragments(t *testing.T) {
 	b := newValidatorBench(t, func(o *Options) { o.MaxFragments = 4 })
 	for i, frame := range datagram(familyIPv4, 1, 2400).Fragments(400) {
-		want := packet.Passed
+		want := verdict.Passed
 		switch i {
 		case 4:
-			want = packet.FragmentTooMany
+			want = verdict.FragmentTooMany
 		case 5:
-			want = packet.FragmentPoisoned
+			want = verdict.FragmentPoisoned
 		}
 		if _, _, why := b.validate(frame, accept); why != want {
 			t.Errorf("fragment %d: %v, want %v", i, why, want)
@@ -228,7 +229,7 @@ func TestManyClaims(t *testing.T) {
 			if i == len(frames)-1 {
 				break
 			}
-			if on, _, why := b.validate(frame, accept); on != nil || why != packet.FragmentDuplicate {
+			if on, _, why := b.validate(frame, accept); on != nil || why != verdict.FragmentDuplicate {
 				t.Fatalf("fragment %d again: %d go on, %v", i, len(on), why)
 			}
 		}
@@ -252,7 +253,7 @@ func TestWaitingFramesGiveWay(t *testing.T) {
 			t.Fatalf("a newcomer was refused: %v", why)
 		}
 	}
-	if u := b.table.Usage(); u.Bytes > memory || b.dropped[packet.FragmentEvicted] == 0 {
+	if u := b.table.Usage(); u.Bytes > memory || b.dropped[verdict.FragmentEvicted] == 0 {
 		t.Errorf("%+v, dropped: %v", u, b.dropped)
 	}
 	if on, _, why := b.validate(honest[0], accept); len(on) != 2 {

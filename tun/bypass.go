@@ -28,11 +28,15 @@ func Bypass(a, b End) error {
 func (j *Junction) bypass(ends ...End) error {
 	var nics [2]netlink.Link
 	var before [2]nicState
-	for i, end := range ends {
-		var err error
-		if nics[i], before[i], err = adoptNIC(end.NIC, false); err != nil {
+	for i, e := range ends {
+		nic, state, end, err := adoptNIC(e.NIC, false)
+		if err == nil && nic.Attrs().MasterIndex != 0 { // in a killed fragwall's bridge
+			err = end()
+		}
+		if err != nil {
 			return err
 		}
+		nics[i], before[i] = nic, state
 	}
 	for i, nic := range nics {
 		if before[i].mtu == ends[i].MTU {

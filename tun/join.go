@@ -130,19 +130,31 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return fmt.Errorf("tap %q: %w", c.TAP, err)
 	}
-	nic, before, err := adoptNIC(c.NIC, c.Addressed)
+	nic, before, end, err := adoptNIC(c.NIC, c.Addressed)
 	if err != nil {
 		return err
 	}
+	inBridge := nic.Attrs().MasterIndex != 0 // a killed fragwall's
 	j.NIC, j.tap = nic.Attrs().Index, tap.Attrs().Index
 	if before.mtu == c.MTU {
 		before.mtu = 0 // it is not changed
 	}
 	// What carries the NIC's former state comes first, and goes last.
-	if c.Bridge != "" {
+	switch {
+	case c.Bridge == "":
+		err = j.redirect(nic, tap, before) // takes a redirect's place
+		if err == nil && inBridge {
+			err = end()
+		}
+	case inBridge: // the two may have one name
+		if err = end(); err == nil {
+			err = j.bridge(c, nic, tap, before)
+		}
+	default:
 		err = j.bridge(c, nic, tap, before)
-	} else {
-		err = j.redirect(nic, tap, before)
+		if err == nil && end != nil {
+			err = end()
+		}
 	}
 	if err != nil {
 		return err

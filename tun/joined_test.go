@@ -14,7 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // TestNICVanishes removes the NIC under a junction.
@@ -104,7 +104,7 @@ func TestJoinedWireIsTransparent(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/offload=%v", method, offload), func(t *testing.T) {
 				n := network(t)
 				stop := wireThrough(t, n, bridge, offload)
-				sender, receiver := tap(t, n.Hosts[packet.Inside].Namespace), tap(t, n.Hosts[packet.Outside].Namespace)
+				sender, receiver := tap(t, n.Hosts[verdict.Inside].Namespace), tap(t, n.Hosts[verdict.Outside].Namespace)
 				expected := maps.Clone(frames)
 				if method == "redirect" { // no bridge forwards it
 					expected["mac pause"] = header("0180c2000001", "8808 0001 ffff")

@@ -67,13 +67,13 @@ func SetLink(index int, up bool) error {
 // fragwall left it joined, the one from before.
 func NICMTU(name string) (int, error) {
 	nic, before, _, err := findJoined(name)
-	if err != nil {
+	switch {
+	case nic == nil:
 		return 0, err
-	}
-	if before.mtu != 0 {
+	case err == nil && before.mtu != 0:
 		return before.mtu, nil
 	}
-	return nic.Attrs().MTU, nil
+	return nic.Attrs().MTU, nil // also of one that a running fragwall has
 }
 
 // Index is the TAP's.

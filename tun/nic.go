@@ -75,39 +75,36 @@ func findJoined(name string) (nic netlink.Link, before nicState, end func() erro
 }
 
 // adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
-// a killed fragwall left it joined, that ends, and the state is the one from
-// before. One that is addressed may have addresses; its state leaves IPv6 out, and
+// a killed fragwall left it joined, the state is the one from before, and end
+// ends that; until something else carries the state it has to stay. One that is addressed may have addresses; its state leaves IPv6 out, and
 // says that it is up.
-func adoptNIC(name string, addressed bool) (netlink.Link, nicState, error) {
-	fail := func(format string, args ...any) (netlink.Link, nicState, error) {
-		return nil, nicState{}, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
+func adoptNIC(name string, addressed bool) (nic netlink.Link, state nicState, end func() error, err error) {
+	refuse := func(format string, args ...any) (netlink.Link, nicState, func() error, error) {
+		return nil, nicState{}, nil, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
 	}
-	nic, state, end, err := findJoined(name)
-	if err == nil && end != nil {
-		err = end()
-	}
+	nic, state, end, err = findJoined(name)
 	if err != nil {
-		return nil, nicState{}, err
+		return nil, nicState{}, nil, err
 	}
 	switch a := nic.Attrs(); {
 	case a.Flags&net.FlagLoopback != 0:
-		return fail("is the loopback interface")
+		return refuse("is the loopback interface")
 	case a.EncapType != "ether":
-		return fail("is no Ethernet interface")
+		return refuse("is no Ethernet interface")
 	}
 	global, err := globalAddresses(nic)
 	if err != nil {
-		return fail("read addresses: %w", err)
+		return refuse("read addresses: %w", err)
 	}
 	if len(global) > 0 && !addressed {
-		return fail("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
+		return refuse("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
 	}
 	if end == nil {
 		state, err = readState(nic)
 	}
 	state.ipv6 = state.ipv6 && !addressed
 	state.up = state.up || addressed // its addresses and routes come back
-	return nic, state, err
+	return nic, state, end, err
 }
 
 // globalAddresses returns those that are not every interface's.

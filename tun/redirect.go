@@ -27,9 +27,11 @@ func (j *Junction) redirect(nic, tap netlink.Link, before nicState) error {
 }
 
 func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
-	classifier := clsact(from)
-	if err := netlink.QdiscAdd(classifier); err != nil {
-		return fmt.Errorf("add clsact: %w", explainRedirect(err))
+	classifier, left := clsact(from), leftFilters(from)
+	if len(left) == 0 {
+		if err := netlink.QdiscAdd(classifier); err != nil {
+			return fmt.Errorf("add clsact: %w", explainRedirect(err))
+		}
 	}
 	j.undo.push(func() error { return removeClassifier(classifier) })
 	action := netlink.NewMirredAction(to.Attrs().Index)
@@ -37,7 +39,7 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 		FilterAttrs: netlink.FilterAttrs{
 			LinkIndex: from.Attrs().Index,
 			Parent:    netlink.HANDLE_MIN_INGRESS,
-			Priority:  1,
+			Priority:  vacantPriority(left),
 			Protocol:  unix.ETH_P_ALL,
 		},
 		// No key: every frame matches, however short.
@@ -48,7 +50,39 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 	if err != nil {
 		return fmt.Errorf("add filter: %w", explainRedirect(err))
 	}
+	for _, f := range left { // which carried the NIC's former state until now
+		if err := netlink.FilterDel(f); err != nil {
+			return fmt.Errorf("remove the filter that a killed fragwall left: %w", err)
+		}
+	}
 	return nil
+}
+
+// leftFilters returns the filters of a killed fragwall's redirect.
+func leftFilters(from netlink.Link) (left []netlink.Filter) {
+	filters, err := netlink.FilterList(from, netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return nil // no classifier
+	}
+	for _, f := range filters {
+		if u32, ok := f.(*netlink.U32); ok && len(u32.Actions) > 0 {
+			if _, ours := stateOf(u32.ClassId); ours {
+				left = append(left, &netlink.U32{FilterAttrs: netlink.FilterAttrs{
+					LinkIndex: u32.LinkIndex, Parent: u32.Parent, Priority: u32.Priority, Protocol: u32.Protocol,
+				}})
+			}
+		}
+	}
+	return left
+}
+
+// vacantPriority returns one that no filter among those has.
+func vacantPriority(filters []netlink.Filter) uint16 {
+	for p := uint16(1); ; p++ {
+		if !slices.ContainsFunc(filters, func(f netlink.Filter) bool { return f.Attrs().Priority == p }) {
+			return p
+		}
+	}
 }
 
 // clsact returns the place for filters on an interface (tc-bpf(8)).

@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -36,7 +37,7 @@ func BenchmarkFragments(b *testing.B) {
 				if bump.table != nil {
 					defer bump.table.Close()
 				}
-				d := bump.directions[packet.Inside][0]
+				d := bump.directions[verdict.Inside][0]
 				b.ReportAllocs()
 				for b.Loop() {
 					for i := range frames {
@@ -44,7 +45,7 @@ func BenchmarkFragments(b *testing.B) {
 					}
 					d.flush()
 				}
-				if n := bump.Counters(packet.Inside).Forwarded; n != uint64(b.N*len(frames)) {
+				if n := bump.Counters(verdict.Inside).Forwarded; n != uint64(b.N*len(frames)) {
 					b.Fatalf("%d of %d frames passed", n, b.N*len(frames))
 				}
 			})

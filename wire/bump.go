@@ -11,6 +11,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 )
@@ -25,7 +26,7 @@ type End struct {
 
 // Config says what to join, and how.
 type Config struct {
-	Ends   [packet.Sides]End // by packet.Side
+	Ends   [verdict.Sides]End // by verdict.Side
 	Policy *filter.Policy
 	Mode   packet.Mode // of fragments
 	Emit   packet.Emit // in [packet.ModeReassemble]
@@ -41,10 +42,10 @@ type Config struct {
 
 // Bump is a bump in the wire.
 type Bump struct {
-	directions [packet.Sides][]*direction // by the side that frames come in by
-	mtus       [packet.Sides]mtu
-	waiting    [packet.Sides]Counters // of the frames that waited
-	latency    [packet.Sides]Latency
+	directions [verdict.Sides][]*direction // by the side that frames come in by
+	mtus       [verdict.Sides]mtu
+	waiting    [verdict.Sides]Counters // of the frames that waited
+	latency    [verdict.Sides]Latency
 	reloading  sync.Mutex // held while a policy is compiled
 	policy     atomic.Pointer[filter.Table]
 	table      *stack.Table // nil where no fragment waits
@@ -73,7 +74,7 @@ func New(c Config) *Bump {
 		validator = stack.NewValidator(c.Fragments)
 		b.table = validator.Table
 	}
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		b.SetMTU(side, c.Ends[side].MTU)
 		replies := filter.NewBucket(replyRate)
 		for _, lane := range c.Ends[side].Lanes {
@@ -160,7 +161,7 @@ func (b *Bump) closeLanes() {
 }
 
 // Counters returns what became of the frames that came in by side.
-func (b *Bump) Counters(side packet.Side) Snapshot {
+func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
 	for _, d := range b.directions[side] {
 		s.add(d.counters.Snapshot())
@@ -169,7 +170,7 @@ func (b *Bump) Counters(side packet.Side) Snapshot {
 }
 
 // Latency returns how long batches of frames that came in by side took.
-func (b *Bump) Latency(side packet.Side) *Latency { return &b.latency[side] }
+func (b *Bump) Latency(side verdict.Side) *Latency { return &b.latency[side] }
 
 // mtu is the length in bytes of the longest packet that a side takes, which may
 // change while frames flow.
@@ -178,10 +179,10 @@ type mtu struct{ bytes atomic.Int32 }
 func (m *mtu) get() int { return int(m.bytes.Load()) }
 
 // SetMTU changes the length in bytes of the longest packet that a side takes.
-func (b *Bump) SetMTU(side packet.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
+func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
 
 // MTU returns the length in bytes of the longest packet that a side takes.
-func (b *Bump) MTU(side packet.Side) int { return b.mtus[side].get() }
+func (b *Bump) MTU(side verdict.Side) int { return b.mtus[side].get() }
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.
@@ -209,7 +210,7 @@ type ledger struct{ *Bump }
 func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 
 // Dropped implements [stack.Ledger].
-func (l ledger) Dropped(d *stack.Datagram, why packet.Reason) {
+func (l ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
 	v := filter.Verdict{Reason: why}
 	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v, nil) {

@@ -4,7 +4,7 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Counters count frames that came in by one side. Each is counted once:
@@ -18,7 +18,7 @@ type Counters struct {
 	mu        sync.Mutex
 	forwarded atomic.Uint64
 	waiting   atomic.Int64
-	dropped   [packet.Reasons]atomic.Uint64
+	dropped   [verdict.Reasons]atomic.Uint64
 
 	receivedBytes  atomic.Uint64
 	forwardedBytes atomic.Uint64
@@ -33,7 +33,7 @@ type Counters struct {
 type Snapshot struct {
 	Forwarded uint64
 	Waiting   uint64
-	Dropped   [packet.Reasons]uint64 // by packet.Reason
+	Dropped   [verdict.Reasons]uint64 // by verdict.Reason
 	// ReceivedBytes are those of the frames that came in, ForwardedBytes those of
 	// the ones that were accepted. They are counted a batch at a time, and include
 	// what the egress device refused.
@@ -95,10 +95,10 @@ func (c *Counters) Snapshot() Snapshot {
 }
 
 // drop counts a frame that did not wait.
-func (c *Counters) drop(why packet.Reason) { c.dropped[why].Add(1) }
+func (c *Counters) drop(why verdict.Reason) { c.dropped[why].Add(1) }
 
 // dropWaiting counts frames that waited.
-func (c *Counters) dropWaiting(frames int, why packet.Reason) {
+func (c *Counters) dropWaiting(frames int, why verdict.Reason) {
 	if frames == 0 {
 		return
 	}
@@ -118,6 +118,6 @@ func (c *Counters) written(frames, waited, refused int) {
 	}
 	c.forwarded.Add(uint64(frames - refused))
 	if refused > 0 {
-		c.dropped[packet.EgressFailed].Add(uint64(refused))
+		c.dropped[verdict.EgressFailed].Add(uint64(refused))
 	}
 }

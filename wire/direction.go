@@ -7,6 +7,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 )
@@ -23,7 +24,7 @@ import (
 //
 // It belongs to the goroutine in [direction.run].
 type direction struct {
-	from        packet.Side
+	from        verdict.Side
 	lane        tun.Lane
 	egressMTU   *mtu
 	ingressMTU  *mtu
@@ -108,10 +109,10 @@ func (d *direction) take(f *tun.Frame) {
 	p := &d.parsed
 	why := p.Decode(f.Data)
 	length := p.Length(f.Data)
-	if why == packet.Passed && f.Offload != (tun.Offload{}) {
+	if why == verdict.Passed && f.Offload != (tun.Offload{}) {
 		length, why = checkOffload(f, p)
 	}
-	sound := why == packet.Passed
+	sound := why == verdict.Passed
 	if sound {
 		d.trim(f)
 	}
@@ -121,7 +122,7 @@ func (d *direction) take(f *tun.Frame) {
 	case !sound:
 		d.drop(f, why)
 	case p.SourceRoute && d.policy.Load().DropsSourceRoutes():
-		d.drop(f, packet.PolicySourceRoute)
+		d.drop(f, verdict.PolicySourceRoute)
 	case p.Fragment.Present:
 		d.mend(f)
 	default:
@@ -129,7 +130,7 @@ func (d *direction) take(f *tun.Frame) {
 		if d.heard(v) {
 			d.tell(Decision{Verdict: v, Judged: true, frame: f.Data})
 		}
-		if v.Action != filter.Accept {
+		if v.Action != verdict.Accept {
 			d.refuseFrame(v, f)
 			return
 		}
@@ -159,14 +160,14 @@ func (d *direction) trim(f *tun.Frame) {
 }
 
 // drop drops a frame by itself before the policy has seen it.
-func (d *direction) drop(f *tun.Frame, why packet.Reason) {
+func (d *direction) drop(f *tun.Frame, why verdict.Reason) {
 	d.dropAs(f, Decision{Verdict: filter.Verdict{Reason: why}})
 }
 
 // dropLong drops a frame whose packet, of a length in bytes, is longer than the
 // egress side takes.
 func (d *direction) dropLong(f *tun.Frame, length int) {
-	d.dropAs(f, Decision{Verdict: filter.Verdict{Reason: packet.ExceedsMTU}, Length: length, Limit: d.parsed.PacketMTU(d.egressMTU.get())})
+	d.dropAs(f, Decision{Verdict: filter.Verdict{Reason: verdict.ExceedsMTU}, Length: length, Limit: d.parsed.PacketMTU(d.egressMTU.get())})
 }
 
 // dropAs drops a frame by itself, and tells of it as decision says.
@@ -212,7 +213,7 @@ func (d *direction) verdict(upper []byte, length int) filter.Verdict {
 // refuseFrame drops a frame by itself on the policy's verdict. What its sender
 // is told quotes from it, and so from the checksum.
 func (d *direction) refuseFrame(v filter.Verdict, f *tun.Frame) {
-	if v.Action == filter.Reject {
+	if v.Action == verdict.Reject {
 		f.CompleteChecksum()
 	}
 	d.refuse(v, f.Data)
@@ -224,7 +225,7 @@ func (d *direction) refuseFrame(v filter.Verdict, f *tun.Frame) {
 // datagram came in by, for which there is [tun.Lane.Reply]. A reply that the
 // device has no room for is lost, as any may be.
 func (d *direction) refuse(v filter.Verdict, frame []byte) {
-	if v.Action != filter.Reject {
+	if v.Action != verdict.Reject {
 		return
 	}
 	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Body, d.datagram.BodyLength, d.ingressMTU.get())

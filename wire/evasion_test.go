@@ -16,6 +16,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest/evasion"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -37,7 +38,7 @@ var columns = []struct {
 // outcome is what became of a case.
 type outcome struct {
 	out     []evasion.Frame
-	dropped map[packet.Reason]uint64
+	dropped map[verdict.Reason]uint64
 }
 
 // catalogue returns the policy that the cases are meant for.
@@ -54,7 +55,7 @@ func catalogue(t testing.TB) *filter.Policy {
 // checks that every frame is accounted for.
 func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 	t.Helper()
-	o := outcome{dropped: map[packet.Reason]uint64{}}
+	o := outcome{dropped: map[verdict.Reason]uint64{}}
 	runConfig(t, c, func(b *box) {
 		gone, cancel := context.WithCancel(b.Context())
 		cancel()
@@ -73,12 +74,12 @@ func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		received := uint64(0)
-		for side := range packet.Side(packet.Sides) {
+		for side := range verdict.Side(verdict.Sides) {
 			s := b.Counters(side)
 			received += s.Received()
 			for r, n := range s.Dropped {
 				if n > 0 {
-					o.dropped[packet.Reason(r)] += n
+					o.dropped[verdict.Reason(r)] += n
 				}
 			}
 			if s.Waiting != 0 {
@@ -107,7 +108,7 @@ func (o *outcome) verdict(policy *filter.Policy, c *evasion.Case, in []evasion.F
 			var p packet.Parsed
 			p.Decode(d.Frame)
 			p.Fragmented = true
-			if judged(policy, &p).Action != filter.Accept {
+			if judged(policy, &p).Action != verdict.Accept {
 				return "**evades**"
 			}
 			got[d.Key] = append(got[d.Key], string(d.Frame))
@@ -158,7 +159,7 @@ func disagree(a, b map[string][]string) bool {
 func (o *outcome) reasons() string {
 	var names []string
 	for _, r := range slices.Sorted(maps.Keys(o.dropped)) {
-		if r != packet.FragmentPoisoned {
+		if r != verdict.FragmentPoisoned {
 			names = append(names, r.String())
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -53,13 +54,13 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 // scripted returns the direction over a script.
 func scripted(s *script) (*Bump, *direction) {
 	b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
-	return b, b.directions[packet.Inside][0]
+	return b, b.directions[verdict.Inside][0]
 }
 
 // ends are those of a wire with one lane from each side, which may be nil.
-func ends(inside, outside tun.Lane) [packet.Sides]End {
-	e := [packet.Sides]End{{MTU: 1500}, {MTU: 1500}}
-	for side, l := range [packet.Sides]tun.Lane{inside, outside} {
+func ends(inside, outside tun.Lane) [verdict.Sides]End {
+	e := [verdict.Sides]End{{MTU: 1500}, {MTU: 1500}}
+	for side, l := range [verdict.Sides]tun.Lane{inside, outside} {
 		if l != nil {
 			e[side].Lanes = []tun.Lane{l}
 		}
@@ -76,8 +77,8 @@ func TestRefusedFramesAreCounted(t *testing.T) {
 	if err := d.run(); !errors.Is(err, tun.ErrClosed) {
 		t.Fatal(err)
 	}
-	s := b.Counters(packet.Inside)
-	if s.Received() != 9 || s.Forwarded != 6 || s.Waiting != 0 || s.Dropped[packet.EgressFailed] != 3 {
+	s := b.Counters(verdict.Inside)
+	if s.Received() != 9 || s.Forwarded != 6 || s.Waiting != 0 || s.Dropped[verdict.EgressFailed] != 3 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -134,7 +135,7 @@ func BenchmarkRules(b *testing.B) {
 			host := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, byte(i >> 16), byte(i >> 8), byte(i)}) }
 			p := &filter.Policy{Rules: make([]filter.Rule, n)}
 			for i := range p.Rules {
-				p.Rules[i] = filter.Rule{Action: filter.Accept, Protocols: filter.NewSet(filter.Range[uint8]{Lo: 17, Hi: 17}),
+				p.Rules[i] = filter.Rule{Action: verdict.Accept, Protocols: filter.NewSet(filter.Range[uint8]{Lo: 17, Hi: 17}),
 					Dst: filter.NewAddrSet(filter.Range[netip.Addr]{Lo: host(i), Hi: host(i)})}
 			}
 			var frames [64]tun.Frame
@@ -143,7 +144,7 @@ func BenchmarkRules(b *testing.B) {
 				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
 			}
 			bump := New(Config{Ends: ends(&script{}, nil), Policy: p})
-			d := bump.directions[packet.Inside][0]
+			d := bump.directions[verdict.Inside][0]
 			i := 0
 			for b.Loop() {
 				if d.take(&frames[i%len(frames)]); len(d.accepted) == len(frames) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 )
@@ -15,17 +16,17 @@ func (d *direction) mend(f *tun.Frame) {
 	first := d.parsed.Fragment.Offset == 0
 	switch {
 	case d.table != nil && d.late && d.sheds():
-		d.drop(f, packet.FragmentShed)
+		d.drop(f, verdict.FragmentShed)
 	case d.mode == packet.ModeReassemble:
 		d.reassemble(f)
 	case d.mode == packet.ModeValidate:
 		d.validate(f)
 	case d.mode == packet.ModeFirstAcceptRest && !first:
-		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
+		d.settle(f, filter.Verdict{Action: verdict.Accept}, false)
 	case d.mode == packet.ModeFirstAcceptRest, d.mode == packet.ModeFirstDropRest && first:
 		d.settle(f, d.verdict(f.Data[d.parsed.Upper:d.parsed.End], d.parsed.End-d.parsed.Upper), true)
 	default:
-		d.drop(f, packet.FragmentMode)
+		d.drop(f, verdict.FragmentMode)
 	}
 }
 
@@ -51,7 +52,7 @@ func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
 	if d.heard(v) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: 1, frame: f.Data})
 	}
-	if v.Action != filter.Accept {
+	if v.Action != verdict.Accept {
 		d.refuseFrame(v, f)
 		return
 	}
@@ -62,7 +63,7 @@ func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
 func (d *direction) reassemble(f *tun.Frame) {
 	datagram, why := d.reassembler.Add(f.Data, &d.parsed, d.from, d.arrival())
 	switch {
-	case why != packet.Passed:
+	case why != verdict.Passed:
 		d.drop(f, why)
 	case datagram != nil:
 		d.counters.reassembled.Add(1)
@@ -74,7 +75,7 @@ func (d *direction) reassemble(f *tun.Frame) {
 // reassembled payload say.
 func (d *direction) judge(datagram *stack.Datagram) {
 	why := d.parsed.Decode(datagram.Frame(0))
-	judged := why == packet.Passed
+	judged := why == verdict.Passed
 	v := filter.Verdict{Reason: why}
 	if judged {
 		payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
@@ -83,15 +84,15 @@ func (d *direction) judge(datagram *stack.Datagram) {
 		v = d.verdict(payload[chain:], datagram.PayloadLength()-chain)
 		d.refuse(v, datagram.Frame(0))
 	}
-	if v.Action == filter.Accept {
-		if why := d.shape(datagram); why != packet.Passed {
+	if v.Action == verdict.Accept {
+		if why := d.shape(datagram); why != verdict.Passed {
 			v = filter.Verdict{Reason: why}
 		}
 	}
 	if d.heard(v) {
 		d.tell(Decision{Verdict: v, Judged: judged, Fragments: datagram.Len(), datagram: datagram})
 	}
-	if v.Action != filter.Accept {
+	if v.Action != verdict.Accept {
 		d.waiting.dropWaiting(datagram.Len(), v.Reason)
 		datagram.Release()
 		return
@@ -113,12 +114,12 @@ func (d *direction) hand(datagram *stack.Datagram) {
 
 // shape puts the frames of a datagram among those to be written, in the shape
 // in which it leaves.
-func (d *direction) shape(datagram *stack.Datagram) packet.Reason {
+func (d *direction) shape(datagram *stack.Datagram) verdict.Reason {
 	if d.emit == packet.EmitOriginal {
 		for i := range datagram.Len() {
 			d.accepted = append(d.accepted, tun.Frame{Data: datagram.Frame(i)})
 		}
-		return packet.Passed
+		return verdict.Passed
 	}
 	n, why := datagram.Rebuild(d.egressMTU.get())
 	for i := range n {
@@ -135,13 +136,13 @@ func (d *direction) validate(f *tun.Frame) {
 	switch {
 	case d.first != nil:
 		d.settle(f, *d.first, true)
-	case why != packet.Passed:
+	case why != verdict.Passed:
 		d.drop(f, why)
 	case !passage.Waits:
-		d.settle(f, filter.Verdict{Action: filter.Accept}, false)
+		d.settle(f, filter.Verdict{Action: verdict.Accept}, false)
 	}
 	if waited := passage.Released; waited != nil {
-		if v := (filter.Verdict{Action: filter.Accept}); d.heard(v) {
+		if v := (filter.Verdict{Action: verdict.Accept}); d.heard(v) {
 			d.tell(Decision{Verdict: v, Fragments: waited.Len(), datagram: waited})
 		}
 		for i := range waited.Len() {
@@ -153,7 +154,7 @@ func (d *direction) validate(f *tun.Frame) {
 
 // judgeFirst decides on a first fragment alone, which is the one that was
 // decoded last, and keeps the verdict.
-func (d *direction) judgeFirst(first *packet.Parsed) packet.Reason {
+func (d *direction) judgeFirst(first *packet.Parsed) verdict.Reason {
 	d.firstVerdict = d.verdict(d.fragment[first.Upper:first.End], first.End-first.Upper)
 	d.first = &d.firstVerdict
 	return d.firstVerdict.Reason

@@ -14,6 +14,7 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/packettest/evasion"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -22,7 +23,7 @@ type keeper struct {
 	script
 	frames []evasion.Frame
 	at     time.Duration
-	from   packet.Side
+	from   verdict.Side
 }
 
 func (k *keeper) Write(frames []tun.Frame) (refused int, err error) {
@@ -53,10 +54,10 @@ func framesOf(b []byte) (frames []evasion.Frame) {
 	for len(b) >= 3 {
 		at += time.Duration(b[0]>>1) * time.Second
 		n := min(int(binary.BigEndian.Uint16(b[1:])), len(b)-3)
-		f := evasion.Frame{At: at, From: packet.Side(b[0] & 1), Data: bytes.Clone(b[3 : 3+n])}
+		f := evasion.Frame{At: at, From: verdict.Side(b[0] & 1), Data: bytes.Clone(b[3 : 3+n])}
 		b = b[3+n:]
 		var p packet.Parsed
-		if p.Decode(f.Data) == packet.IPv4Checksum {
+		if p.Decode(f.Data) == verdict.IPv4Checksum {
 			h := header.IPv4(f.Data[p.Network:])
 			h.SetChecksum(0)
 			h.SetChecksum(^checksum.Checksum(h[:h.HeaderLength()], 0))
@@ -104,7 +105,7 @@ func FuzzFrameToOutput(f *testing.F) {
 				t.Fatalf("%v: a frame left that did not come", c.Mode)
 			case c.Emit == packet.EmitWhole:
 				var p packet.Parsed
-				if why := p.Decode(o.Data); why != packet.Passed || !came && len(o.Data)-p.Network > 1500 {
+				if why := p.Decode(o.Data); why != verdict.Passed || !came && len(o.Data)-p.Network > 1500 {
 					t.Fatalf("rebuilt: %v, %d bytes", why, len(o.Data)-p.Network)
 				}
 			}
@@ -120,7 +121,7 @@ func FuzzFrameToOutput(f *testing.F) {
 func leavesAs(in, out []byte) bool {
 	var p packet.Parsed
 	const longest = 1500 + ethernetHeader + vlanTag
-	return bytes.Equal(in, out) || len(in) > longest && bytes.HasPrefix(in, out) && p.Decode(out) == packet.Passed && p.End == len(out)
+	return bytes.Equal(in, out) || len(in) > longest && bytes.HasPrefix(in, out) && p.Decode(out) == verdict.Passed && p.End == len(out)
 }
 
 // forward sends frames through a wire without devices, and returns what
@@ -147,9 +148,9 @@ func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Fra
 		}
 	}
 	var received uint64
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		s := b.Counters(side)
-		if s.Waiting != 0 || s.Dropped[packet.FragmentDisagreement] != 0 {
+		if s.Waiting != 0 || s.Dropped[verdict.FragmentDisagreement] != 0 {
 			t.Fatalf("from %v: %+v", side, s)
 		}
 		received += s.Received()
@@ -173,7 +174,7 @@ func mustBeAllowed(t *testing.T, policy *filter.Policy, out []evasion.Frame) {
 		for _, d := range host.Receive(out) {
 			var p packet.Parsed
 			p.Decode(d.Frame)
-			if v := judged(policy, &p); v.Action != filter.Accept {
+			if v := judged(policy, &p); v.Action != verdict.Accept {
 				t.Fatalf("%s puts together what the policy denies, %v: % x", host.Name, v, d.Frame[:min(len(d.Frame), 100)])
 			}
 		}

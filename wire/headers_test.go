@@ -7,6 +7,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestPriorityTags has answers in other tags than the question's.
@@ -25,20 +26,20 @@ func TestPriorityTags(t *testing.T) {
 		{"in another VLAN, where that makes no difference", []packet.Tag{{TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 20}}, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			inside := packet.Inside
-			policy := &filter.Policy{Stateful: true, AnyVLANs: tt.anyVLANs, Rules: []filter.Rule{{Name: "out", Action: filter.Accept, From: &inside}}}
+			inside := verdict.Inside
+			policy := &filter.Policy{Stateful: true, AnyVLANs: tt.anyVLANs, Rules: []filter.Rule{{Name: "out", Action: verdict.Accept, From: &inside}}}
 			question := packettest.UDP(client4, server4, nil)
 			answer := packettest.UDP(server4, client4, packettest.Body(2000))
 			question.Tags, answer.Tags = tt.question, tt.answer
 			run(t, policy, func(b *box) {
-				b.send(packet.Inside, question.Frame())
-				b.expect(packet.Outside, question.Frame())
+				b.send(verdict.Inside, question.Frame())
+				b.expect(verdict.Outside, question.Frame())
 				var want [][]byte
 				if tt.passes {
 					want = answer.Fragments(1000)
 				}
-				b.send(packet.Outside, answer.Fragments(1000)...)
-				b.expect(packet.Inside, want...)
+				b.send(verdict.Outside, answer.Fragments(1000)...)
+				b.expect(verdict.Inside, want...)
 			})
 		})
 	}
@@ -58,21 +59,21 @@ func TestSourceRoute(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeFirstAcceptRest} {
 		policy := onlyPort53()
 		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
-			b.send(packet.Inside, frames...)
+			b.send(verdict.Inside, frames...)
 			dropped := uint64(len(frames) - len(rest))
-			if got := b.Counters(packet.Inside).Dropped[packet.PolicySourceRoute]; got != dropped {
+			if got := b.Counters(verdict.Inside).Dropped[verdict.PolicySourceRoute]; got != dropped {
 				b.Errorf("%v: %d dropped, want %d", mode, got, dropped)
 			}
 			if mode == packet.ModeFirstAcceptRest {
-				b.expect(packet.Outside, rest...)
+				b.expect(verdict.Outside, rest...)
 			} else {
-				b.expect(packet.Outside)
+				b.expect(verdict.Outside)
 			}
 		})
-		policy.SourceRoute = filter.Accept
+		policy.SourceRoute = verdict.Accept
 		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
-			b.send(packet.Inside, frames...)
-			b.expect(packet.Outside, frames...)
+			b.send(verdict.Inside, frames...)
+			b.expect(verdict.Outside, frames...)
 		})
 	}
 }
@@ -80,7 +81,7 @@ func TestSourceRoute(t *testing.T) {
 // TestLLC has what LLC carries judged as what it is.
 func TestLLC(t *testing.T) {
 	policy := onlyPort53()
-	policy.NonIP, policy.ARP = filter.Accept, filter.Drop
+	policy.NonIP, policy.ARP = verdict.Accept, verdict.Drop
 	ethernet := packettest.Datagram{LLC: packettest.SNAP}
 	bpdu := packettest.Datagram{}.Ethernet(38, append([]byte{0x42, 0x42, 3}, make([]byte, 43)...))
 	dns := packettest.UDP(client6, server6, packettest.Body(2000))
@@ -91,17 +92,17 @@ func TestLLC(t *testing.T) {
 		Payload: append([]byte{134}, make([]byte, 15)...), LLC: packettest.SNAP}
 	fragments := dns.Fragments(1000)
 	run(t, policy, func(b *box) {
-		b.send(packet.Inside, bpdu, ethernet.Ethernet(0x0806, make([]byte, 28)), advert.Frame(), fragments[0])
-		b.send(packet.Inside, denied.Fragments(1000)...)
-		b.send(packet.Inside, fragments[1:]...)
-		b.expect(packet.Outside, append([][]byte{bpdu}, fragments...)...)
-		b.counted(packet.Inside, 9, 4, 0, map[packet.Reason]uint64{
-			packet.PolicyARP: 1, packet.PolicyNeighborDiscovery: 1, packet.PolicyDefault: 3})
+		b.send(verdict.Inside, bpdu, ethernet.Ethernet(0x0806, make([]byte, 28)), advert.Frame(), fragments[0])
+		b.send(verdict.Inside, denied.Fragments(1000)...)
+		b.send(verdict.Inside, fragments[1:]...)
+		b.expect(verdict.Outside, append([][]byte{bpdu}, fragments...)...)
+		b.counted(verdict.Inside, 9, 4, 0, map[verdict.Reason]uint64{
+			verdict.PolicyARP: 1, verdict.PolicyNeighborDiscovery: 1, verdict.PolicyDefault: 3})
 	})
 	run(t, acceptAll(), func(b *box) {
 		padded := packettest.UDP(client4, server4, packettest.Body(100)).Frame()[14:]
 		full := ethernet.Ethernet(0x0800, append(padded, make([]byte, 1492-len(padded))...))
-		b.send(packet.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))
-		b.expect(packet.Outside, full) // with the padding that its length counts
+		b.send(verdict.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))
+		b.expect(verdict.Outside, full) // with the padding that its length counts
 	})
 }

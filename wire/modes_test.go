@@ -9,6 +9,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -34,17 +35,17 @@ func TestModeValidate(t *testing.T) {
 	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeValidate}, func(b *box, allowed, denied [][]byte) {
 		// In order, each fragment goes on at once.
 		for _, frame := range allowed {
-			b.send(packet.Inside, frame)
-			b.expect(packet.Outside, frame)
+			b.send(verdict.Inside, frame)
+			b.expect(verdict.Outside, frame)
 		}
-		b.counted(packet.Inside, 3, 3, 0, nil)
+		b.counted(verdict.Inside, 3, 3, 0, nil)
 		// Ahead of the first they wait.
-		b.send(packet.Inside, allowed[2], denied[1], allowed[1])
-		b.expect(packet.Outside)
-		b.counted(packet.Inside, 6, 3, 3, nil)
-		b.send(packet.Inside, denied[0], allowed[0], denied[2])
-		b.expect(packet.Outside, allowed...)
-		b.counted(packet.Inside, 9, 6, 0, map[packet.Reason]uint64{packet.PolicyDefault: 3})
+		b.send(verdict.Inside, allowed[2], denied[1], allowed[1])
+		b.expect(verdict.Outside)
+		b.counted(verdict.Inside, 6, 3, 3, nil)
+		b.send(verdict.Inside, denied[0], allowed[0], denied[2])
+		b.expect(verdict.Outside, allowed...)
+		b.counted(verdict.Inside, 9, 6, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 3})
 	})
 }
 
@@ -52,26 +53,26 @@ func TestModeValidate(t *testing.T) {
 // come.
 func TestValidateTimersRun(t *testing.T) {
 	inEachFamily(t, Config{Policy: acceptAll(), Mode: packet.ModeValidate}, func(b *box, allowed, _ [][]byte) {
-		b.send(packet.Inside, allowed[1])
+		b.send(verdict.Inside, allowed[1])
 		time.Sleep(time.Minute + expiryInterval)
 		synctest.Wait()
-		b.counted(packet.Inside, 1, 0, 0, map[packet.Reason]uint64{packet.FragmentTimeout: 1})
+		b.counted(verdict.Inside, 1, 0, 0, map[verdict.Reason]uint64{verdict.FragmentTimeout: 1})
 	})
 }
 
 func TestModeFirstAcceptRest(t *testing.T) {
 	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstAcceptRest}, func(b *box, allowed, denied [][]byte) {
-		b.send(packet.Inside, allowed[1], allowed[0], denied[0], denied[1])
-		b.expect(packet.Outside, allowed[1], allowed[0], denied[1])
-		b.counted(packet.Inside, 4, 3, 0, map[packet.Reason]uint64{packet.PolicyDefault: 1})
+		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
+		b.expect(verdict.Outside, allowed[1], allowed[0], denied[1])
+		b.counted(verdict.Inside, 4, 3, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1})
 	})
 }
 
 func TestModeFirstDropRest(t *testing.T) {
 	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstDropRest}, func(b *box, allowed, denied [][]byte) {
-		b.send(packet.Inside, allowed[1], allowed[0], denied[0], denied[1])
-		b.expect(packet.Outside, allowed[0])
-		b.counted(packet.Inside, 4, 1, 0, map[packet.Reason]uint64{packet.PolicyDefault: 1, packet.FragmentMode: 2})
+		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
+		b.expect(verdict.Outside, allowed[0])
+		b.counted(verdict.Inside, 4, 1, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1, verdict.FragmentMode: 2})
 	})
 }
 
@@ -85,8 +86,8 @@ func TestEmitWhole(t *testing.T) {
 				whole := short.Frame()
 				long := packettest.UDP(f.client, f.server, packettest.Body(4000))
 				long.ID = 7
-				b.send(packet.Inside, short.Fragments(256)...)
-				b.expect(packet.Outside, whole)
+				b.send(verdict.Inside, short.Fragments(256)...)
+				b.expect(verdict.Outside, whole)
 
 				first := long.Fragment(0, long.Payload[:64], true)
 				second := long.Fragment(64, long.Payload[64:64+1400], true)
@@ -94,17 +95,17 @@ func TestEmitWhole(t *testing.T) {
 					long.Fragment(1464, long.Payload[1464:1464+1400], true),
 					long.Fragment(2864, long.Payload[2864:], false),
 				}
-				b.send(packet.Inside, first, second, rest[0], rest[1])
-				b.expect(packet.Outside, long.Fragments(1400)...)
-				b.counted(packet.Inside, 8, 8, 0, nil)
+				b.send(verdict.Inside, first, second, rest[0], rest[1])
+				b.expect(verdict.Outside, long.Fragments(1400)...)
+				b.counted(verdict.Inside, 8, 8, 0, nil)
 
 				mixed := packettest.UDP(f.client, f.server, packettest.Body(1000))
 				mixed.ID = 9
 				frames := mixed.Fragments(800)
 				mixed.TrafficClass = 3
-				b.send(packet.Inside, frames[0], mixed.Fragments(800)[1])
-				b.expect(packet.Outside)
-				b.counted(packet.Inside, 10, 8, 0, map[packet.Reason]uint64{packet.FragmentECN: 2})
+				b.send(verdict.Inside, frames[0], mixed.Fragments(800)[1])
+				b.expect(verdict.Outside)
+				b.counted(verdict.Inside, 10, 8, 0, map[verdict.Reason]uint64{verdict.FragmentECN: 2})
 			})
 		})
 	}
@@ -120,8 +121,8 @@ func TestRefusedRebuiltFrames(t *testing.T) {
 		d.take(&tun.Frame{Data: frame})
 	}
 	d.flush()
-	s := b.Counters(packet.Inside)
-	if s.Received() != 4 || s.Waiting != 0 || s.Dropped[packet.EgressFailed] == 0 {
+	s := b.Counters(verdict.Inside)
+	if s.Received() != 4 || s.Waiting != 0 || s.Dropped[verdict.EgressFailed] == 0 {
 		t.Errorf("%+v", s)
 	}
 }
@@ -131,13 +132,13 @@ func TestRefusedRebuiltFrames(t *testing.T) {
 func TestPolicyOfTheMoment(t *testing.T) {
 	for mode, passes := range map[packet.Mode]bool{packet.ModeReassemble: false, packet.ModeValidate: true} {
 		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *box, allowed, _ [][]byte) {
-			b.send(packet.Inside, allowed[0], allowed[1])
+			b.send(verdict.Inside, allowed[0], allowed[1])
 			b.policy.Store(filter.Compile(&filter.Policy{}, nil))
-			b.send(packet.Inside, allowed[2])
+			b.send(verdict.Inside, allowed[2])
 			if passes {
-				b.expect(packet.Outside, allowed...)
+				b.expect(verdict.Outside, allowed...)
 			} else {
-				b.expect(packet.Outside)
+				b.expect(verdict.Outside)
 			}
 		})
 	}

@@ -5,6 +5,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 )
 
@@ -24,7 +25,7 @@ type Observer interface {
 // waited for one another. What the egress device then refuses is not decided
 // here: it shows in the [Counters] alone.
 type Decision struct {
-	From    packet.Side // the side that the frames came in by
+	From    verdict.Side // the side that the frames came in by
 	Verdict filter.Verdict
 	// Judged is set where the policy gave the verdict on these frames. Otherwise
 	// they were dropped before it could, or follow that on a first fragment.
@@ -80,7 +81,7 @@ func (d *Decision) Fragment() packet.Fragment {
 // Missing returns what had not come of a datagram that waited in vain; nil for
 // everything else.
 func (d *Decision) Missing() []stack.Gap {
-	if d.datagram == nil || d.Judged || d.Verdict.Action == filter.Accept {
+	if d.datagram == nil || d.Judged || d.Verdict.Action == verdict.Accept {
 		return nil
 	}
 	return d.datagram.Missing()

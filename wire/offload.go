@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -22,20 +23,20 @@ const (
 // policy did, is unsound.
 //
 // length is that of the longest packet which the frame stands for, in bytes.
-func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why packet.Reason) {
+func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why verdict.Reason) {
 	o := &f.Offload
 	if o.Flags&tun.NeedsChecksum != 0 && !checksumSound(o, p) {
-		return 0, packet.OffloadHeader
+		return 0, verdict.OffloadHeader
 	}
 	length = p.Length(f.Data)
 	if !o.Segmented() {
-		return length, packet.Passed
+		return length, verdict.Passed
 	}
 	headers, ok := segmentHeaders(f, p)
 	if !ok || p.End != len(f.Data) || o.SegmentSize == 0 {
-		return 0, packet.OffloadHeader
+		return 0, verdict.OffloadHeader
 	}
-	return min(length, headers+int(o.SegmentSize)), packet.Passed
+	return min(length, headers+int(o.SegmentSize)), verdict.Passed
 }
 
 // checksumSound reports whether the checksum covers nothing but what is behind

@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -123,14 +124,14 @@ func TestCheckOffload(t *testing.T) {
 func checkLength(t *testing.T, f tun.Frame, want int) {
 	t.Helper()
 	var p packet.Parsed
-	if why := p.Decode(f.Data); why != packet.Passed {
+	if why := p.Decode(f.Data); why != verdict.Passed {
 		t.Fatal(why)
 	}
 	length, why := checkOffload(&f, &p)
 	switch {
-	case want < 0 && why != packet.OffloadHeader:
+	case want < 0 && why != verdict.OffloadHeader:
 		t.Errorf("%v, %d bytes", why, length)
-	case want >= 0 && (why != packet.Passed || length != want):
+	case want >= 0 && (why != verdict.Passed || length != want):
 		t.Errorf("%v, %d bytes, want %d", why, length, want)
 	}
 }
@@ -145,15 +146,15 @@ func TestOffloadPassesUntouched(t *testing.T) {
 		long.Offload.SegmentSize = 1461
 		lies := segments(packettest.TCP(client4, server4, 16), tun.GSOTCPv6)
 		for _, f := range []tun.Frame{fits, long, lies} {
-			b.ports[packet.Inside].InjectFrame(f)
+			b.ports[verdict.Inside].InjectFrame(f)
 		}
 		synctest.Wait()
-		got, err := b.ports[packet.Outside].Next(b.Context())
+		got, err := b.ports[verdict.Outside].Next(b.Context())
 		if err != nil || string(got.Data) != string(fits.Data) || got.Offload != fits.Offload {
 			b.Errorf("%v: %+v", err, got.Offload)
 		}
-		b.expect(packet.Outside)
-		b.counted(packet.Inside, 3, 1, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 1, packet.OffloadHeader: 1})
+		b.expect(verdict.Outside)
+		b.counted(verdict.Inside, 3, 1, 0, map[verdict.Reason]uint64{verdict.ExceedsMTU: 1, verdict.OffloadHeader: 1})
 	})
 }
 
@@ -163,12 +164,12 @@ func TestFragmentsLeaveWithChecksum(t *testing.T) {
 	run(t, acceptAll(), func(b *box) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
 		first := tun.Frame{Data: append([]byte{}, frames[0]...), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}
-		b.ports[packet.Inside].InjectFrame(first)
-		b.ports[packet.Inside].Inject(frames[1])
+		b.ports[verdict.Inside].InjectFrame(first)
+		b.ports[verdict.Inside].Inject(frames[1])
 		if !first.CompleteChecksum() || binary.BigEndian.Uint16(first.Data[40:]) == binary.BigEndian.Uint16(frames[0][40:]) {
 			b.Fatal("the checksum did not change")
 		}
 		synctest.Wait()
-		b.expect(packet.Outside, first.Data, frames[1])
+		b.expect(verdict.Outside, first.Data, frames[1])
 	})
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"fragwall/filter"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -24,7 +24,7 @@ func (panicking) Close() error               { return nil }
 func TestPanicEndsTheProcess(t *testing.T) {
 	if os.Getenv(panics) != "" {
 		waits := tun.NewMemory("outside").Lane(tun.NewMemory("inside"))
-		b := New(Config{Ends: [packet.Sides]End{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
+		b := New(Config{Ends: [verdict.Sides]End{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
 		_ = b.Run(t.Context())
 		return
 	}

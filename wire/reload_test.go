@@ -13,6 +13,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -22,8 +23,8 @@ import (
 func halves(bound uint16) *filter.Policy {
 	below := filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: bound - 1})
 	rules := []filter.Rule{
-		{Name: "below", Action: filter.Accept, SrcPorts: below},
-		{Name: "above", Action: filter.Accept, SrcPorts: below.Complement()},
+		{Name: "below", Action: verdict.Accept, SrcPorts: below},
+		{Name: "above", Action: verdict.Accept, SrcPorts: below.Complement()},
 	}
 	if bound%2 == 0 {
 		rules[0], rules[1] = rules[1], rules[0]
@@ -34,7 +35,7 @@ func halves(bound uint16) *filter.Policy {
 // TestReloadUnderLoad reloads all the time while whole packets and fragments
 // go both ways: all arrive, in order, and are counted by a rule once.
 func TestReloadUnderLoad(t *testing.T) {
-	ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+	ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
 	b := New(Config{Ends: memoryEnds(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -44,10 +45,10 @@ func TestReloadUnderLoad(t *testing.T) {
 	const size, enough = 100, 20
 	var sent, reloads atomic.Int64
 	load, _ := errgroup.WithContext(ctx)
-	for from := range packet.Side(packet.Sides) {
+	for from := range verdict.Side(verdict.Sides) {
 		load.Go(func() error {
 			src, dst := client4.Addr(), server4.Addr()
-			if from == packet.Outside {
+			if from == verdict.Outside {
 				src, dst = dst, src
 			}
 			for n := 0; n < enough || reloads.Load() < enough; n++ {

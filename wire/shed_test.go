@@ -7,6 +7,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -44,10 +45,10 @@ func TestShedding(t *testing.T) {
 			s := &script{left: overloadBatches, end: tun.ErrClosed, batch: overload(), behind: true}
 			b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: mode, Fragments: limits()})
 			defer b.table.Close()
-			_ = b.directions[packet.Inside][0].run()
-			c := b.Counters(packet.Inside)
-			if want := uint64((overloadBatches - 1) * (overloadFlood - strangers)); c.Dropped[packet.FragmentShed] != want {
-				t.Errorf("%d fragments shed, want %d", c.Dropped[packet.FragmentShed], want)
+			_ = b.directions[verdict.Inside][0].run()
+			c := b.Counters(verdict.Inside)
+			if want := uint64((overloadBatches - 1) * (overloadFlood - strangers)); c.Dropped[verdict.FragmentShed] != want {
+				t.Errorf("%d fragments shed, want %d", c.Dropped[verdict.FragmentShed], want)
 			}
 			const honest = 3 // frames a batch
 			passed := overloadBatches * honest
@@ -69,7 +70,7 @@ func TestNothingIsShedInTime(t *testing.T) {
 	b, d := scripted(s)
 	defer b.table.Close()
 	_ = d.run()
-	if c := b.Counters(packet.Inside); c.Dropped[packet.FragmentShed] != 0 {
-		t.Errorf("%d fragments shed", c.Dropped[packet.FragmentShed])
+	if c := b.Counters(verdict.Inside); c.Dropped[verdict.FragmentShed] != 0 {
+		t.Errorf("%d fragments shed", c.Dropped[verdict.FragmentShed])
 	}
 }

@@ -3,7 +3,7 @@ package wire
 import (
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -48,7 +48,7 @@ func (s *Stepper) At() time.Time { return s.at }
 // Forward takes a frame that came in by side from at a time, after dropping
 // all that should have been whole before. A time before that of an earlier
 // frame does not turn the clock back: only [Stepper.At] shows it.
-func (s *Stepper) Forward(from packet.Side, f tun.Frame, at time.Time) {
+func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
 	d := s.directions[from][0]
 	d.take(&f)
@@ -67,7 +67,7 @@ func (s *Stepper) look() {
 
 // Drop drops a frame that came in by side from at a time, for a reason that
 // the caller has.
-func (s *Stepper) Drop(from packet.Side, f tun.Frame, at time.Time, why packet.Reason) {
+func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict.Reason) {
 	s.advance(at)
 	d := s.directions[from][0]
 	d.counters.receivedBytes.Add(uint64(len(f.Data)))
@@ -89,7 +89,7 @@ func (s *Stepper) advance(to time.Time) {
 	s.at = to
 }
 
-// Close drops what still waits, for [packet.FragmentShutdown], at the time of
+// Close drops what still waits, for [verdict.FragmentShutdown], at the time of
 // the clock.
 func (s *Stepper) Close() {
 	s.at = s.now

@@ -17,13 +17,14 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/packettest/evasion"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
 // sink is a lane that writes down what leaves, and when.
 type sink struct {
 	script
-	to packet.Side
+	to verdict.Side
 	*steps
 }
 
@@ -40,12 +41,12 @@ type steps struct {
 	*testing.T
 	*Stepper
 	log    []string
-	frames [packet.Sides][][]byte // that left, by the side they left for
+	frames [verdict.Sides][][]byte // that left, by the side they left for
 }
 
 func newSteps(t *testing.T, c Config) *steps {
 	s := &steps{T: t}
-	c.Ends = ends(&sink{to: packet.Outside, steps: s}, &sink{to: packet.Inside, steps: s})
+	c.Ends = ends(&sink{to: verdict.Outside, steps: s}, &sink{to: verdict.Inside, steps: s})
 	c.Fragments, c.Observer = limits(), s
 	s.Stepper = NewStepper(c)
 	t.Cleanup(s.Close)
@@ -94,10 +95,10 @@ func TestStepperTellsEveryDecision(t *testing.T) {
 	s := newSteps(t, Config{Policy: onlyPort53(), Mode: packet.ModeReassemble})
 	denied := netip.AddrPortFrom(server4.Addr(), 54)
 	s.play(
-		packettest.Arrival{From: packet.Inside, Data: packettest.UDP(client4, server4, nil).Frame()},
-		packettest.Arrival{From: packet.Outside, At: time.Second, Data: packettest.UDP(server4, client4, nil).Frame()},
-		packettest.Arrival{From: packet.Inside, At: time.Second, Data: packettest.UDP(client4, denied, nil).Frame()},
-		packettest.Arrival{From: packet.Inside, At: time.Second, Data: make([]byte, 13)},
+		packettest.Arrival{From: verdict.Inside, Data: packettest.UDP(client4, server4, nil).Frame()},
+		packettest.Arrival{From: verdict.Outside, At: time.Second, Data: packettest.UDP(server4, client4, nil).Frame()},
+		packettest.Arrival{From: verdict.Inside, At: time.Second, Data: packettest.UDP(client4, denied, nil).Frame()},
+		packettest.Arrival{From: verdict.Inside, At: time.Second, Data: make([]byte, 13)},
 	)
 	s.expect(
 		`0s from inside: accept by rule "requests" judged, 0 fragments, 1 frames, 42 bytes 40000>53`,
@@ -109,22 +110,22 @@ func TestStepperTellsEveryDecision(t *testing.T) {
 	)
 
 	whole := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1000)
-	s.play(packettest.Arrivals(2*time.Second, packet.Inside, whole[2], whole[1], whole[1])...)
-	s.play(packettest.Arrivals(3*time.Second, packet.Inside, whole[0])...)
+	s.play(packettest.Arrivals(2*time.Second, verdict.Inside, whole[2], whole[1], whole[1])...)
+	s.play(packettest.Arrivals(3*time.Second, verdict.Inside, whole[0])...)
 	s.expect(
 		`2s from inside: drop: fragment_duplicate, 1 fragments, 1 frames, 1062 bytes`,
 		`3s from inside: accept by rule "requests" judged, 3 fragments, 3 frames, 2194 bytes 40000>53`,
 		`3s to outside: 1062 bytes`, `3s to outside: 1062 bytes`, `3s to outside: 70 bytes`,
 	)
 	for i, frame := range whole {
-		if got := s.frames[packet.Outside][1+i]; string(got) != string(frame) {
+		if got := s.frames[verdict.Outside][1+i]; string(got) != string(frame) {
 			t.Errorf("frame %d left as % x", i, got)
 		}
 	}
 
-	s.Drop(packet.Outside, tun.Frame{Data: whole[0][:60]}, began.Add(4*time.Second), packet.SnapLength)
+	s.Drop(verdict.Outside, tun.Frame{Data: whole[0][:60]}, began.Add(4*time.Second), verdict.SnapLength)
 	s.expect(`4s from outside: drop: snap_length, 0 fragments, 1 frames, 60 bytes`)
-	if n := s.Counters(packet.Outside).Dropped[packet.SnapLength]; n != 1 {
+	if n := s.Counters(verdict.Outside).Dropped[verdict.SnapLength]; n != 1 {
 		t.Errorf("%d counted, want 1", n)
 	}
 }
@@ -137,12 +138,12 @@ func TestStepperDropsAtTheDeadline(t *testing.T) {
 	for i := range 12 {
 		after := time.Duration(i) * time.Second
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{11, byte(i), 0, 1}), 7)
-		s.play(packettest.Arrivals(after, packet.Inside, packettest.UDP(src, server4, packettest.Body(2000)).Fragments(1448)[0])...)
+		s.play(packettest.Arrivals(after, verdict.Inside, packettest.UDP(src, server4, packettest.Body(2000)).Fragments(1448)[0])...)
 		want = append(want, fmt.Sprintf("%v from inside: drop: fragment_timeout, 1 fragments, 1 frames, 1482 bytes 7>53", after+30*time.Second))
 	}
-	s.play(packettest.Arrivals(11*time.Second, packet.Outside, packettest.UDP(server6, client6, packettest.Body(2000)).Fragments(1000)[1])...)
+	s.play(packettest.Arrivals(11*time.Second, verdict.Outside, packettest.UDP(server6, client6, packettest.Body(2000)).Fragments(1000)[1])...)
 	s.expect()
-	s.play(packettest.Arrivals(time.Hour, packet.Outside, packettest.UDP(server4, client4, nil).Frame())...)
+	s.play(packettest.Arrivals(time.Hour, verdict.Outside, packettest.UDP(server4, client4, nil).Frame())...)
 	s.expect(append(want,
 		"1m11s from outside: drop: fragment_timeout, 1 fragments, 1 frames, 1062 bytes",
 		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000",
@@ -154,11 +155,11 @@ func TestStepperDropsAtTheDeadline(t *testing.T) {
 func TestStepperTimeNeverRunsBackwards(t *testing.T) {
 	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
 	frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1000)
-	s.play(packettest.Arrivals(10*time.Second, packet.Inside, packettest.UDP(client4, server4, nil).Frame())...)
-	s.play(packettest.Arrivals(0, packet.Inside, frames[0])...)
+	s.play(packettest.Arrivals(10*time.Second, verdict.Inside, packettest.UDP(client4, server4, nil).Frame())...)
+	s.play(packettest.Arrivals(0, verdict.Inside, frames[0])...)
 	s.log = nil
-	s.play(packettest.Arrivals(30*time.Second, packet.Inside, frames[1])...)
-	s.play(packettest.Arrivals(5*time.Second, packet.Inside, frames[2])...)
+	s.play(packettest.Arrivals(30*time.Second, verdict.Inside, frames[1])...)
+	s.play(packettest.Arrivals(5*time.Second, verdict.Inside, frames[2])...)
 	s.expect(
 		"5s from inside: accept by policy judged, 3 fragments, 3 frames, 2110 bytes 40000>53",
 		"5s to outside: 1034 bytes", "5s to outside: 1034 bytes", "5s to outside: 42 bytes")
@@ -169,7 +170,7 @@ func TestStepperClosesInOrder(t *testing.T) {
 	for i := range 3 {
 		d := packettest.UDP(netip.AddrPortFrom(client4.Addr(), uint16(i)), server4, packettest.Body(2000))
 		d.ID = uint32(i)
-		s.play(packettest.Arrivals(time.Duration(i)*time.Second, packet.Inside, d.Fragments(1000)[0])...)
+		s.play(packettest.Arrivals(time.Duration(i)*time.Second, verdict.Inside, d.Fragments(1000)[0])...)
 	}
 	s.Close()
 	s.expect(
@@ -180,7 +181,7 @@ func TestStepperClosesInOrder(t *testing.T) {
 
 func TestStepperWithoutTable(t *testing.T) {
 	s := newSteps(t, Config{Policy: acceptAll()})
-	s.play(packettest.Arrivals(0, packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)...)
+	s.play(packettest.Arrivals(0, verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)...)
 	s.expect(
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 1482 bytes 40000>53",
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 594 bytes")
@@ -190,7 +191,7 @@ func TestStepperWithoutTable(t *testing.T) {
 func TestObserverOfARunningWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var frames atomic.Int64
-		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
 		b := New(Config{
 			Ends:   memoryEnds(ports),
 			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
@@ -248,19 +249,19 @@ func TestStepperDoesAsTheWire(t *testing.T) {
 					s.Forward(f.From, tun.Frame{Data: f.Data}, began.Add(f.At))
 				}
 				s.advance(began.Add(time.Hour))
-				var left [packet.Sides][][]byte
+				var left [verdict.Sides][][]byte
 				for _, f := range running.out {
 					left[f.From.Other()] = append(left[f.From.Other()], f.Data)
 				}
-				dropped := map[packet.Reason]uint64{}
-				for side := range packet.Side(packet.Sides) {
+				dropped := map[verdict.Reason]uint64{}
+				for side := range verdict.Side(verdict.Sides) {
 					if !slices.EqualFunc(left[side], s.frames[side], bytes.Equal) {
 						t.Errorf("%s, %v, %s: %d frames left for %v, want %d", c.Name, evasion.Family(family), column.title,
 							len(s.frames[side]), side, len(left[side]))
 					}
 					for r, n := range s.Counters(side).Dropped {
 						if n > 0 {
-							dropped[packet.Reason(r)] += n
+							dropped[verdict.Reason(r)] += n
 						}
 					}
 				}

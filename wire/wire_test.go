@@ -13,6 +13,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 )
@@ -29,14 +30,14 @@ var (
 // onlyPort53 accepts what goes to port 53, or comes from there.
 func onlyPort53() *filter.Policy {
 	port := filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})
-	return &filter.Policy{ARP: filter.Accept, Rules: []filter.Rule{
-		{Name: "requests", Action: filter.Accept, DstPorts: port},
-		{Name: "replies", Action: filter.Accept, SrcPorts: port},
+	return &filter.Policy{ARP: verdict.Accept, Rules: []filter.Rule{
+		{Name: "requests", Action: verdict.Accept, DstPorts: port},
+		{Name: "replies", Action: verdict.Accept, SrcPorts: port},
 	}}
 }
 
 func acceptAll() *filter.Policy {
-	return &filter.Policy{Default: filter.Accept, ARP: filter.Accept, NeighborDiscovery: filter.Accept, NonIP: filter.Accept}
+	return &filter.Policy{Default: verdict.Accept, ARP: verdict.Accept, NeighborDiscovery: verdict.Accept, NonIP: verdict.Accept}
 }
 
 // limits are those of the configuration's defaults.
@@ -49,7 +50,7 @@ func limits() stack.Options {
 type box struct {
 	*testing.T
 	*Bump
-	ports [packet.Sides]*tun.Memory
+	ports [verdict.Sides]*tun.Memory
 }
 
 // run starts a wire that puts datagrams together.
@@ -63,7 +64,7 @@ func run(t *testing.T, policy *filter.Policy, test func(b *box)) {
 func runConfig(t *testing.T, c Config, test func(b *box)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &box{T: t, ports: [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
+		b := &box{T: t, ports: [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
 		c.Ends = memoryEnds(b.ports)
 		c.Fragments = limits()
 		b.Bump = New(c)
@@ -75,7 +76,7 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 		if err := <-done; err != nil {
 			t.Errorf("the wire ended with %v", err)
 		}
-		for side := range packet.Side(packet.Sides) {
+		for side := range verdict.Side(verdict.Sides) {
 			if n := b.Counters(side).Waiting; n != 0 {
 				t.Errorf("stopped, %d frames from %v still wait", n, side)
 			}
@@ -84,18 +85,18 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 }
 
 // memoryEnds are those of a wire between two devices in memory.
-func memoryEnds(ports [packet.Sides]*tun.Memory) [packet.Sides]End {
+func memoryEnds(ports [verdict.Sides]*tun.Memory) [verdict.Sides]End {
 	return ends(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
 }
 
 // send puts frames in by a side and waits until the wire has dealt with them.
-func (b *box) send(from packet.Side, frames ...[]byte) {
+func (b *box) send(from verdict.Side, frames ...[]byte) {
 	b.ports[from].Inject(frames...)
 	synctest.Wait()
 }
 
 // expect takes all that left for a side, and compares.
-func (b *box) expect(to packet.Side, want ...[]byte) {
+func (b *box) expect(to verdict.Side, want ...[]byte) {
 	b.Helper()
 	gone, cancel := context.WithCancel(b.Context())
 	cancel()
@@ -115,7 +116,7 @@ func (b *box) expect(to packet.Side, want ...[]byte) {
 }
 
 // counted compares the counters of a side.
-func (b *box) counted(from packet.Side, received, forwarded, waiting uint64, dropped map[packet.Reason]uint64) {
+func (b *box) counted(from verdict.Side, received, forwarded, waiting uint64, dropped map[verdict.Reason]uint64) {
 	b.Helper()
 	s := b.Counters(from)
 	if s.Received() != received || s.Forwarded != forwarded || s.Waiting != waiting {
@@ -123,8 +124,8 @@ func (b *box) counted(from packet.Side, received, forwarded, waiting uint64, dro
 			from, s.Received(), s.Forwarded, s.Waiting, received, forwarded, waiting)
 	}
 	for r, n := range s.Dropped {
-		if n != dropped[packet.Reason(r)] {
-			b.Errorf("from %v: %d dropped for %v, want %d", from, n, packet.Reason(r), dropped[packet.Reason(r)])
+		if n != dropped[verdict.Reason(r)] {
+			b.Errorf("from %v: %d dropped for %v, want %d", from, n, verdict.Reason(r), dropped[verdict.Reason(r)])
 		}
 	}
 }
@@ -136,12 +137,12 @@ func TestWholePackets(t *testing.T) {
 		padded := append(packettest.UDP(client6, server6, nil).Frame(), 1, 2, 3)
 		denied := packettest.UDP(client4, netip.AddrPortFrom(server4.Addr(), 54), nil).Frame()
 		arp := packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28))
-		b.send(packet.Inside, request, denied, padded, denied[:20], arp)
-		b.send(packet.Outside, reply)
-		b.expect(packet.Outside, request, padded, arp)
-		b.expect(packet.Inside, reply)
-		b.counted(packet.Inside, 5, 3, 0, map[packet.Reason]uint64{packet.PolicyDefault: 1, packet.IPv4Header: 1})
-		b.counted(packet.Outside, 1, 1, 0, nil)
+		b.send(verdict.Inside, request, denied, padded, denied[:20], arp)
+		b.send(verdict.Outside, reply)
+		b.expect(verdict.Outside, request, padded, arp)
+		b.expect(verdict.Inside, reply)
+		b.counted(verdict.Inside, 5, 3, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1, verdict.IPv4Header: 1})
+		b.counted(verdict.Outside, 1, 1, 0, nil)
 	})
 }
 
@@ -151,18 +152,18 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 			allowed := packettest.UDP(family.client, family.server, packettest.Body(4000))
 			allowed.ID = 1
 			frames := allowed.Fragments(1448)
-			b.send(packet.Inside, frames[2], frames[1])
-			b.expect(packet.Outside)
-			b.counted(packet.Inside, 2, 0, 2, nil)
-			b.send(packet.Inside, frames[0])
-			b.expect(packet.Outside, frames...)
+			b.send(verdict.Inside, frames[2], frames[1])
+			b.expect(verdict.Outside)
+			b.counted(verdict.Inside, 2, 0, 2, nil)
+			b.send(verdict.Inside, frames[0])
+			b.expect(verdict.Outside, frames...)
 
 			denied := packettest.UDP(family.client, netip.AddrPortFrom(family.server.Addr(), 54), packettest.Body(4000))
 			denied.ID = 2
-			b.send(packet.Inside, denied.Fragments(1448)...)
-			b.expect(packet.Outside)
-			b.counted(packet.Inside, 6, 3, 0, map[packet.Reason]uint64{packet.PolicyDefault: 3})
-			if n := b.Counters(packet.Inside).Reassembled; n != 2 {
+			b.send(verdict.Inside, denied.Fragments(1448)...)
+			b.expect(verdict.Outside)
+			b.counted(verdict.Inside, 6, 3, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 3})
+			if n := b.Counters(verdict.Inside).Reassembled; n != 2 {
 				b.Errorf("%d datagrams reassembled, want 2", n)
 			}
 		})
@@ -175,8 +176,8 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 func TestPortsOverFragments(t *testing.T) {
 	run(t, onlyPort53(), func(b *box) {
 		frames := packettest.TCP(client4, server4, 2).Fragments(8)
-		b.send(packet.Inside, frames...)
-		b.expect(packet.Outside, frames...)
+		b.send(verdict.Inside, frames...)
+		b.expect(verdict.Outside, frames...)
 	})
 }
 
@@ -184,27 +185,27 @@ func TestPortsOverFragments(t *testing.T) {
 func TestSidesNeverMix(t *testing.T) {
 	run(t, acceptAll(), func(b *box) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
-		b.send(packet.Inside, frames[0])
-		b.send(packet.Outside, frames[1])
-		b.expect(packet.Outside)
-		b.expect(packet.Inside)
-		b.send(packet.Inside, frames[1])
-		b.send(packet.Outside, frames[0])
-		b.expect(packet.Outside, frames...)
-		b.expect(packet.Inside, frames...)
+		b.send(verdict.Inside, frames[0])
+		b.send(verdict.Outside, frames[1])
+		b.expect(verdict.Outside)
+		b.expect(verdict.Inside)
+		b.send(verdict.Inside, frames[1])
+		b.send(verdict.Outside, frames[0])
+		b.expect(verdict.Outside, frames...)
+		b.expect(verdict.Inside, frames...)
 	})
 }
 
 // TestTimersRunWithoutTraffic lets the time of a datagram pass in silence.
 func TestTimersRunWithoutTraffic(t *testing.T) {
 	run(t, acceptAll(), func(b *box) {
-		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
+		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 		time.Sleep(30*time.Second - time.Millisecond)
 		synctest.Wait()
-		b.counted(packet.Inside, 1, 0, 1, nil)
+		b.counted(verdict.Inside, 1, 0, 1, nil)
 		time.Sleep(2 * expiryInterval)
 		synctest.Wait()
-		b.counted(packet.Inside, 1, 0, 0, map[packet.Reason]uint64{packet.FragmentTimeout: 1})
+		b.counted(verdict.Inside, 1, 0, 0, map[verdict.Reason]uint64{verdict.FragmentTimeout: 1})
 		if u := b.Usage(); u != (stack.Usage{}) {
 			b.Errorf("%+v", u)
 		}
@@ -216,9 +217,9 @@ func TestModeDrop(t *testing.T) {
 		d := packettest.UDP(client6, server6, packettest.Body(2000))
 		atomic := packettest.UDP(client6, server6, nil)
 		whole := atomic.Fragment(0, atomic.Payload, false)
-		b.send(packet.Inside, append(d.Fragments(1448), whole)...)
-		b.expect(packet.Outside, whole)
-		b.counted(packet.Inside, 3, 1, 0, map[packet.Reason]uint64{packet.FragmentMode: 2})
+		b.send(verdict.Inside, append(d.Fragments(1448), whole)...)
+		b.expect(verdict.Outside, whole)
+		b.counted(verdict.Inside, 3, 1, 0, map[verdict.Reason]uint64{verdict.FragmentMode: 2})
 	})
 }
 
@@ -232,9 +233,9 @@ func TestExceedsMTU(t *testing.T) {
 		llc.LLC = packettest.SNAP
 		longer := llc
 		longer.Options = []byte{1, 1, 1, 0}
-		b.send(packet.Inside, fits.Frame(), long, fragment, llc.Frame(), longer.Frame())
-		b.expect(packet.Outside, fits.Frame(), llc.Frame())
-		b.counted(packet.Inside, 5, 2, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 3})
+		b.send(verdict.Inside, fits.Frame(), long, fragment, llc.Frame(), longer.Frame())
+		b.expect(verdict.Outside, fits.Frame(), llc.Frame())
+		b.counted(verdict.Inside, 5, 2, 0, map[verdict.Reason]uint64{verdict.ExceedsMTU: 3})
 	})
 }
 
@@ -272,12 +273,12 @@ func TestTrailers(t *testing.T) {
 							}
 							want = append(want, f)
 						}
-						b.send(packet.Inside, came...)
-						b.expect(packet.Outside, want...)
+						b.send(verdict.Inside, came...)
+						b.expect(verdict.Outside, want...)
 						sent += uint64(len(came))
 					}
 				}
-				b.counted(packet.Inside, sent, sent, 0, nil)
+				b.counted(verdict.Inside, sent, sent, 0, nil)
 			})
 		}
 	}
@@ -297,9 +298,9 @@ func TestNoLength(t *testing.T) {
 		jumbogram := packettest.UDP(client6, server6, packettest.Body(1473))
 		jumbogram.FirstBefore, jumbogram.Before = 0, []byte{17, 0, 0xc2, 4, 0, 0, 5, 0xd1}
 		short := zero(packettest.UDP(client4, server4, packettest.Body(1472)), 16)
-		b.send(packet.Inside, long4, long6, zero(jumbogram, 18), short)
-		b.expect(packet.Outside)
-		b.counted(packet.Inside, 4, 0, 0, map[packet.Reason]uint64{packet.ExceedsMTU: 3, packet.IPv4Length: 1})
+		b.send(verdict.Inside, long4, long6, zero(jumbogram, 18), short)
+		b.expect(verdict.Outside)
+		b.counted(verdict.Inside, 4, 0, 0, map[verdict.Reason]uint64{verdict.ExceedsMTU: 3, verdict.IPv4Length: 1})
 	})
 }
 
@@ -308,9 +309,9 @@ func TestStopDropsWhatWaits(t *testing.T) {
 	var b *box
 	run(t, acceptAll(), func(running *box) {
 		b = running
-		b.send(packet.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
+		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 	})
-	if n := b.Counters(packet.Inside).Dropped[packet.FragmentShutdown]; n != 1 {
+	if n := b.Counters(verdict.Inside).Dropped[verdict.FragmentShutdown]; n != 1 {
 		t.Errorf("%d dropped, want 1", n)
 	}
 }
@@ -330,17 +331,17 @@ func judged(policy *filter.Policy, p *packet.Parsed) filter.Verdict {
 // TestReject has the sender told, by the side it sent from, of whole packets
 // and of datagrams in fragments, and counts them as dropped.
 func TestReject(t *testing.T) {
-	policy := &filter.Policy{Default: filter.Reject}
+	policy := &filter.Policy{Default: verdict.Reject}
 	run(t, policy, func(b *box) {
 		whole := packettest.UDP(client4, server4, packettest.Body(100))
 		whole.Tags = []packet.Tag{{TPID: 0x8100, TCI: 5}}
 		fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
 		reset := packettest.TCP(client4, server4, 2).Frame()
-		b.send(packet.Inside, whole.Frame(), fragments[1], fragments[0], reset)
-		b.expect(packet.Outside)
-		b.expect(packet.Inside, replyTo(t, whole.Frame()), replyTo(t, fragments[0]), replyTo(t, reset))
-		b.counted(packet.Inside, 4, 0, 0, map[packet.Reason]uint64{packet.PolicyDefault: 4})
-		if n := b.Counters(packet.Inside).Answered; n != 3 {
+		b.send(verdict.Inside, whole.Frame(), fragments[1], fragments[0], reset)
+		b.expect(verdict.Outside)
+		b.expect(verdict.Inside, replyTo(t, whole.Frame()), replyTo(t, fragments[0]), replyTo(t, reset))
+		b.counted(verdict.Inside, 4, 0, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 4})
+		if n := b.Counters(verdict.Inside).Answered; n != 3 {
 			t.Errorf("%d answered, want 3", n)
 		}
 	})
@@ -349,7 +350,7 @@ func TestReject(t *testing.T) {
 func replyTo(t *testing.T, frame []byte) []byte {
 	t.Helper()
 	var p packet.Parsed
-	if why := p.Decode(frame); why != packet.Passed {
+	if why := p.Decode(frame); why != verdict.Passed {
 		t.Fatal(why)
 	}
 	return packet.AppendReject(nil, frame, &p, frame[p.Upper:p.End], p.End-p.Upper, 1500)
@@ -357,17 +358,17 @@ func replyTo(t *testing.T, frame []byte) []byte {
 
 // TestRepliesAreLimited rejects more than are answered in a second.
 func TestRepliesAreLimited(t *testing.T) {
-	run(t, &filter.Policy{Default: filter.Reject}, func(b *box) {
+	run(t, &filter.Policy{Default: verdict.Reject}, func(b *box) {
 		frame := packettest.UDP(client4, server4, nil).Frame()
 		for range replyRate.Count + 100 {
-			b.send(packet.Inside, frame)
+			b.send(verdict.Inside, frame)
 		}
-		if n := b.Counters(packet.Inside).Answered; n != uint64(replyRate.Count) {
+		if n := b.Counters(verdict.Inside).Answered; n != uint64(replyRate.Count) {
 			t.Errorf("%d answered, want %d", n, replyRate.Count)
 		}
 		time.Sleep(10 * time.Millisecond)
-		b.send(packet.Inside, frame)
-		if n := b.Counters(packet.Inside).Answered; n <= uint64(replyRate.Count) {
+		b.send(verdict.Inside, frame)
+		if n := b.Counters(verdict.Inside).Answered; n <= uint64(replyRate.Count) {
 			t.Errorf("%d answered a while later", n)
 		}
 	})
@@ -375,23 +376,23 @@ func TestRepliesAreLimited(t *testing.T) {
 
 // TestStateful lets a reply pass, in fragments, until its time is up.
 func TestStateful(t *testing.T) {
-	inside := packet.Inside
-	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: filter.Accept, From: &inside}}}
+	inside := verdict.Inside
+	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: verdict.Accept, From: &inside}}}
 	run(t, policy, func(b *box) {
 		request := packettest.UDP(client6, server6, packettest.Body(3000)).Fragments(1448)
 		reply := packettest.UDP(server6, client6, packettest.Body(3000)).Fragments(1448)
-		b.send(packet.Outside, reply...)
-		b.expect(packet.Inside)
-		b.send(packet.Inside, request...)
-		b.send(packet.Outside, reply...)
-		b.expect(packet.Outside, request...)
-		b.expect(packet.Inside, reply...)
+		b.send(verdict.Outside, reply...)
+		b.expect(verdict.Inside)
+		b.send(verdict.Inside, request...)
+		b.send(verdict.Outside, reply...)
+		b.expect(verdict.Outside, request...)
+		b.expect(verdict.Inside, reply...)
 		time.Sleep(10 * time.Minute)
 		if n := b.Policy().Flows(); n != 0 {
 			t.Errorf("%d flows, 10 minutes later", n)
 		}
-		b.send(packet.Outside, reply...)
-		b.expect(packet.Inside)
+		b.send(verdict.Outside, reply...)
+		b.expect(verdict.Inside)
 	})
 }
 
@@ -409,7 +410,7 @@ func (p *picky) Decided(d *Decision) {
 // TestObserverHearsWhatItWants has an observer that wants few decisions.
 func TestObserverHearsWhatItWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ports := [packet.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
 		var observer picky
 		b := New(Config{
 			Ends: memoryEnds(ports),

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"fragwall/cmd/fragwall/internal/exit"
 )
 
 // The client of the control socket.
@@ -183,7 +185,7 @@ func findSocket(file string) (string, error) {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return "", &usageError{fmt.Errorf("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))}
+		return "", exit.Usagef("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))
 	case file != "":
 		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s: is it running?%s", where, file, more)
 	}

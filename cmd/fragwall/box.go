@@ -9,9 +9,9 @@ import (
 	"runtime"
 	"sync"
 
-	"fragwall/packet"
+	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
-	"fragwall/stack"
 	"fragwall/tun"
 	"fragwall/wire"
 )
@@ -19,12 +19,12 @@ import (
 // box is the wire with its devices.
 type box struct {
 	*wire.Bump
-	taps  [packet.Sides]*tun.TAP
-	lanes [packet.Sides][]tun.Lane // by the side that they read from
+	taps  [verdict.Sides]*tun.TAP
+	lanes [verdict.Sides][]tun.Lane // by the side that they read from
 
 	joining sync.Mutex
 	// joining guards:
-	ends   [packet.Sides]end
+	ends   [verdict.Sides]end
 	closed bool // no NIC is to be joined any more
 }
 
@@ -34,6 +34,13 @@ type box struct {
 func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
 	if err := checkDescriptors(queuesOf(c.Inside) + queuesOf(c.Outside)); err != nil {
 		return nil, err
+	}
+	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
+	// left on the NICs looks like another's.
+	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
+		if err := tun.Vacant(i.TAP); err != nil {
+			return nil, fmt.Errorf("%s: %w", verdict.Side(side), err)
+		}
 	}
 	c, err := withMTUs(c)
 	if err != nil {
@@ -45,16 +52,16 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	b := &box{}
 	// A frame that is left to be cut into segments needs a TAP that takes it.
 	offload := c.Inside.Offload && c.Outside.Offload
-	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
-		if err := b.openSide(packet.Side(side), i, offload); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", packet.Side(side), err), b.close())
+	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
+		if err := b.openSide(verdict.Side(side), i, offload); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.close())
 		}
 	}
 	b.logMissing(c.Inside.Queues > 1 || c.Outside.Queues > 1, log)
 	if err := b.connect(log); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
-	config := wireConfig(c)
+	config := datapath.Config(c)
 	config.Observer = observer
 	for side, lanes := range b.lanes {
 		config.Ends[side].Lanes = lanes
@@ -71,7 +78,7 @@ func queuesOf(i rules.Interface) int {
 	return i.Queues
 }
 
-func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err error) {
+func (b *box) openSide(side verdict.Side, i rules.Interface, offload bool) (err error) {
 	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queuesOf(i), Offload: offload})
 	if err != nil {
 		return err
@@ -87,7 +94,7 @@ func (b *box) openSide(side packet.Side, i rules.Interface, offload bool) (err e
 // logMissing says what the kernel did not let the TAPs have. It warns of what
 // the configuration asks for.
 func (b *box) logMissing(queues bool, log *slog.Logger) {
-	inside, outside := b.taps[packet.Inside], b.taps[packet.Outside]
+	inside, outside := b.taps[verdict.Inside], b.taps[verdict.Outside]
 	if err := cmp.Or(inside.WithoutThreads(), outside.WithoutThreads()); err != nil {
 		log.Info("the kernel has no threads for what the taps send: the lanes send it", "error", err)
 	}
@@ -112,7 +119,7 @@ func (b *box) connect(log *slog.Logger) error {
 
 // connectBy makes the lanes of one kind, all or none.
 func (b *box) connectBy(lanes func(from, to *tun.TAP) ([]tun.Lane, error)) error {
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		var err error
 		if b.lanes[side], err = lanes(b.taps[side], b.taps[side.Other()]); err != nil {
 			return errors.Join(err, b.closeLanes())
@@ -123,11 +130,11 @@ func (b *box) connectBy(lanes func(from, to *tun.TAP) ([]tun.Lane, error)) error
 
 // missed returns how many frames of each side the kernel dropped before the box
 // read them, as long as its devices are there.
-func (b *box) missed() map[packet.Side]uint64 {
-	missed := make(map[packet.Side]uint64)
+func (b *box) missed() map[verdict.Side]uint64 {
+	missed := make(map[verdict.Side]uint64)
 	for side, t := range b.taps {
 		if n, err := t.Missed(); err == nil {
-			missed[packet.Side(side)] = n
+			missed[verdict.Side(side)] = n
 		}
 	}
 	return missed
@@ -147,7 +154,7 @@ func (b *box) closeLanes() error {
 // close removes what openBox made, in reverse order.
 func (b *box) close() error {
 	errs := []error{b.closeLanes(), b.part((*tun.Junction).Close)}
-	for side := packet.Sides - 1; side >= 0; side-- {
+	for side := verdict.Sides - 1; side >= 0; side-- {
 		if t := b.taps[side]; t != nil {
 			errs = append(errs, t.Close())
 		}
@@ -170,38 +177,7 @@ func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire
 			err = bypass(ends)
 		}
 	}()
-	defer relax(len(b.lanes[packet.Inside]) + len(b.lanes[packet.Outside]))()
+	defer relax(len(b.lanes[verdict.Inside]) + len(b.lanes[verdict.Outside]))()
 	ready(b)
 	return b.Run(ctx)
-}
-
-// wireConfig returns what the wire does, its lanes still to come.
-func wireConfig(c *rules.Config) wire.Config {
-	return wire.Config{
-		Ends:      [packet.Sides]wire.End{packet.Inside: {MTU: mtuOf(c.Inside)}, packet.Outside: {MTU: mtuOf(c.Outside)}},
-		Policy:    c.Policy,
-		Mode:      c.Fragments.Mode,
-		Emit:      c.Fragments.Emit,
-		Fragments: fragmentOptions(&c.Fragments),
-	}
-}
-
-// mtuOf returns the MTU of a side in bytes; without devices, as in a replay, the
-// standard one stands for a NIC's own.
-func mtuOf(i rules.Interface) int {
-	if i.MTU == 0 {
-		return rules.StandardMTU
-	}
-	return i.MTU
-}
-
-// fragmentOptions returns the limits of what waits.
-func fragmentOptions(f *rules.Fragments) stack.Options {
-	return stack.Options{
-		TimeoutIPv4:  f.TimeoutIPv4,
-		TimeoutIPv6:  f.TimeoutIPv6,
-		Memory:       f.Memory,
-		MaxFragments: f.MaxFragments,
-		MaxDatagrams: f.MaxDatagrams,
-	}
 }

@@ -7,14 +7,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/packet"
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
 // completions are what a shell offers behind a flag, by the flag's name, in all
 // commands that have it.
 var completions = map[string]func(c *cobra.Command) []string{
-	"from":      func(*cobra.Command) []string { return []string{packet.Inside.String(), packet.Outside.String()} },
+	"from":      func(*cobra.Command) []string { return []string{verdict.Inside.String(), verdict.Outside.String()} },
 	"proto":     func(*cobra.Command) []string { return rules.ProtocolNames() },
 	"icmp-type": func(*cobra.Command) []string { return rules.ICMPTypeNames() },
 	"vlan":      func(*cobra.Command) []string { return []string{"none"} },
@@ -90,7 +91,7 @@ func newHelpCommand() *cobra.Command {
 				err = noArguments(of, rest)
 			}
 			if err != nil {
-				return &usageError{err}
+				return &exit.UsageError{Err: err}
 			}
 			of.InitDefaultHelpFlag()
 			return of.Help()

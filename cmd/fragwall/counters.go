@@ -5,14 +5,14 @@ import (
 	"io"
 	"log/slog"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
 
 // writeCounters tells what became of the frames of both directions.
 func writeCounters(w io.Writer, b *wire.Bump) error {
 	var text []byte
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		s := b.Counters(side)
 		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %d datagrams\n",
 			side, s.Received(), s.Forwarded, s.Waiting, s.Reassembled)
@@ -21,7 +21,7 @@ func writeCounters(w io.Writer, b *wire.Bump) error {
 		}
 		for reason, n := range s.Dropped {
 			if n > 0 {
-				text = fmt.Appendf(text, "             dropped %d: %s\n", n, packet.Reason(reason))
+				text = fmt.Appendf(text, "             dropped %d: %s\n", n, verdict.Reason(reason))
 			}
 		}
 	}
@@ -37,12 +37,12 @@ func writeCounters(w io.Writer, b *wire.Bump) error {
 
 // logCounters tells the same as records of a log.
 func logCounters(log *slog.Logger, b *wire.Bump) {
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		s := b.Counters(side)
 		dropped := make(map[string]uint64)
 		for reason, n := range s.Dropped {
 			if n > 0 {
-				dropped[packet.Reason(reason).String()] = n
+				dropped[verdict.Reason(reason).String()] = n
 			}
 		}
 		log.Info("counters", "from", side.String(), "received", s.Received(), "forwarded", s.Forwarded, "waiting", s.Waiting,

@@ -13,8 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -38,7 +39,7 @@ Needs root, or user namespaces and the right to open /dev/net/tun.`,
 			case err != nil:
 				return fmt.Errorf("demo: %w", err)
 			case rerun && code != 0:
-				return &reportedError{code}
+				return exit.Code(code)
 			case rerun:
 				return nil
 			}
@@ -89,7 +90,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 
 // intro tells who is there, and what they may do.
 func intro(w io.Writer, n *lab.Network, c *rules.Config) {
-	in, out := n.Hosts[packet.Inside], n.Hosts[packet.Outside]
+	in, out := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
 	fmt.Fprintf(w, `
   inside host         fragwall, between two TAPs        outside host
   %-15s ──────── fw-in │ fw-out ──────────── %s

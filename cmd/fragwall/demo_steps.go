@@ -15,6 +15,7 @@ import (
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // Ports of the demo's policy.
@@ -115,20 +116,20 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	}
 	defer client.Close()
 	defer server.Close()
-	tap, err := d.network.Hosts[packet.Outside].OpenTap(lab.HostNIC)
+	tap, err := d.network.Hosts[verdict.Outside].OpenTap(lab.HostNIC)
 	if err != nil {
 		return "", err
 	}
 	defer tap.Close()
 
-	before := d.box.Counters(packet.Inside)
+	before := d.box.Counters(verdict.Inside)
 	if _, err := client.WriteToUDPAddrPort(packettest.Body(requestSize), addrPort(server)); err != nil {
 		return "", err
 	}
 	deadline := time.Now().Add(patience)
 	for {
-		s := d.box.Counters(packet.Inside)
-		dropped := s.Dropped[packet.PolicyRule] - before.Dropped[packet.PolicyRule]
+		s := d.box.Counters(verdict.Inside)
+		dropped := s.Dropped[verdict.PolicyRule] - before.Dropped[verdict.PolicyRule]
 		if dropped == requestFragments {
 			break
 		}
@@ -166,7 +167,7 @@ func fragmentsOf(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error) {
 			return 0, err
 		}
 		var p packet.Parsed
-		if p.Decode(frame) == packet.Passed && p.Src == from.Addr() && p.Fragment.Present {
+		if p.Decode(frame) == verdict.Passed && p.Src == from.Addr() && p.Fragment.Present {
 			n++
 		}
 	}
@@ -180,7 +181,7 @@ func (d *demo) reversed(ipv6 bool) (string, error) {
 	}
 	defer client.Close()
 	defer server.Close()
-	inside, outside := d.network.Hosts[packet.Inside], d.network.Hosts[packet.Outside]
+	inside, outside := d.network.Hosts[verdict.Inside], d.network.Hosts[verdict.Outside]
 	tap, err := inside.OpenTap(lab.HostNIC)
 	if err != nil {
 		return "", err
@@ -202,7 +203,7 @@ func (d *demo) reversed(ipv6 bool) (string, error) {
 
 // transfer sends bytes by TCP and compares what arrived.
 func (d *demo) transfer(ipv6 bool) (string, error) {
-	inside, outside := d.network.Hosts[packet.Inside], d.network.Hosts[packet.Outside]
+	inside, outside := d.network.Hosts[verdict.Inside], d.network.Hosts[verdict.Outside]
 	listener, err := outside.ListenTCP(ipv6, webPort)
 	if err != nil {
 		return "", err
@@ -259,10 +260,10 @@ func receive(l *net.TCPListener, deadline time.Time, want [sha256.Size]byte) err
 
 // sockets opens a client's socket inside and a server's outside.
 func (d *demo) sockets(ipv6 bool, port uint16) (client, server *net.UDPConn, err error) {
-	if client, err = d.network.Hosts[packet.Inside].ListenUDP(ipv6, 0); err != nil {
+	if client, err = d.network.Hosts[verdict.Inside].ListenUDP(ipv6, 0); err != nil {
 		return nil, nil, err
 	}
-	if server, err = d.network.Hosts[packet.Outside].ListenUDP(ipv6, port); err != nil {
+	if server, err = d.network.Hosts[verdict.Outside].ListenUDP(ipv6, port); err != nil {
 		return nil, nil, errors.Join(err, client.Close())
 	}
 	return client, server, nil

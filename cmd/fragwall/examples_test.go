@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // TestExamples checks every example, and that it says why.
@@ -35,7 +35,7 @@ func TestExamples(t *testing.T) {
 
 // exampleCase is a datagram and what an example makes of it.
 type exampleCase struct {
-	from     packet.Side
+	from     verdict.Side
 	datagram packettest.Datagram
 	want     string // the rule that accepts it or its flow, or the reason to drop it
 }
@@ -59,7 +59,7 @@ func tooBig(src, dst string) packettest.Datagram {
 // TestExampleVerdicts replays datagrams, whole ones and large ones in
 // fragments, through examples.
 func TestExampleVerdicts(t *testing.T) {
-	const in, out = packet.Inside, packet.Outside
+	const in, out = verdict.Inside, verdict.Outside
 	for example, cases := range map[string][]exampleCase{
 		"resolver": {
 			{out, datagram("198.51.100.9:40000", "192.0.2.53:53", 40), "questions of clients"},

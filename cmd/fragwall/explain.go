@@ -10,8 +10,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -50,7 +52,7 @@ reached, and no flow is known.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		d, err := q.datagram(c.Flags().Changed)
 		if err != nil {
-			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
 		config, err := loadConfig(c, *path)
 		if err != nil {
@@ -73,9 +75,9 @@ func (q *question) datagram(given func(flag string) bool) (*packet.View, error) 
 	p := &packet.Parsed{Fragmented: q.fragmented, SourceRoute: q.sourceRoute, HopLimit: 255}
 	d := &packet.View{Parsed: p}
 	switch q.from {
-	case packet.Inside.String():
-	case packet.Outside.String():
-		d.From = packet.Outside
+	case verdict.Inside.String():
+	case verdict.Outside.String():
+		d.From = verdict.Outside
 	default:
 		return nil, fmt.Errorf("--from: %q is no side; want \"inside\" or \"outside\"", q.from)
 	}
@@ -156,7 +158,7 @@ func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
 	switch {
-	case d.SourceRoute && config.Policy.SourceRoute != filter.Accept:
+	case d.SourceRoute && config.Policy.SourceRoute != verdict.Accept:
 		fmt.Fprintf(&text, "drop: policy.source_route (%s) decides, before any rule\n", config.File)
 	case d.Fragmented && config.Fragments.Mode == packet.ModeDrop:
 		fmt.Fprintf(&text, "drop: fragments.mode (%s) lets no fragment pass\n", config.File)
@@ -203,7 +205,7 @@ func explainRules(w io.Writer, config *rules.Config, d *packet.View) {
 	for _, n := range table.Near(d, v.Rule) {
 		fmt.Fprintf(w, "  not rule %q (%s:%d): all matches but %s\n", n.Rule.Name, config.File, n.Rule.Line, n.Field)
 	}
-	if config.Policy.Stateful && v.Action != filter.Accept {
+	if config.Policy.Stateful && v.Action != verdict.Accept {
 		fmt.Fprintln(w, "  unless it belongs to a flow that was accepted (policy.stateful)")
 	}
 }

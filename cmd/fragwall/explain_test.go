@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"fragwall/cmd/fragwall/internal/exit"
 )
 
 const explained = `[inside]
@@ -115,7 +117,7 @@ func TestExplainWrongUsage(t *testing.T) {
 		t.Run(tt.args, func(t *testing.T) {
 			stdout, stderr, code := runCommand(t, append([]string{"explain", "-c", file}, strings.Fields(tt.args)...)...)
 			want := "fragwall: " + tt.want + "; see \"fragwall explain --help\"\n"
-			if stdout != "" || stderr != want || code != exitUsage {
+			if stdout != "" || stderr != want || code != exit.Usage {
 				t.Errorf("exit %d: %s%s\nwant %s", code, stdout, stderr, want)
 			}
 		})

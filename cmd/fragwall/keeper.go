@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
 	"fragwall/rules"
 )
@@ -163,9 +164,9 @@ func (s *startup) warn(path string, log *slog.Logger) {
 // printed prints the mistakes of a configuration, and returns what is left to
 // say of them: the exit code.
 func printed(c *cobra.Command, err error) error {
-	if usage := (*usageError)(nil); errors.As(err, &usage) {
+	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
 		return err
 	}
 	fmt.Fprintln(c.ErrOrStderr(), err)
-	return &reportedError{exitUsage}
+	return exit.Code(exit.Usage)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 )
 
@@ -106,7 +107,7 @@ func TestLastGoodIsLeft(t *testing.T) {
 	if p := r.policy(); !p.LastGood || !p.Kept.Equal(before) || !strings.HasPrefix(p.Mistake, "x.toml:1: ") {
 		t.Errorf("%+v", p)
 	}
-	if o := r.reload(); o.Code != exitUsage || !r.policy().LastGood {
+	if o := r.reload(); o.Code != exit.Usage || !r.policy().LastGood {
 		t.Errorf("%+v, %+v", o, r.policy())
 	}
 	write(t, "x.toml", reloadable)

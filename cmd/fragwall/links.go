@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/cmd/fragwall/internal/events"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 )
@@ -77,7 +77,7 @@ func (w *linkWatch) look() {
 	if w.closed {
 		return
 	}
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		e := &w.ends[side]
 		had, before := e.hasLink(), e.link
 		if e.config.NIC == "" {
@@ -101,7 +101,7 @@ func (w *linkWatch) look() {
 
 // lookAtNIC finds out how the NIC of a side is, and joins it where it is not in
 // the wire.
-func (w *linkWatch) lookAtNIC(side packet.Side) {
+func (w *linkWatch) lookAtNIC(side verdict.Side) {
 	e := &w.ends[side]
 	if e.joined {
 		link, err := tun.ReadLink(e.junction.NIC)
@@ -123,7 +123,7 @@ func (w *linkWatch) lookAtNIC(side packet.Side) {
 }
 
 // mend joins a NIC again whose redirect or bridge somebody removed.
-func (w *linkWatch) mend(side packet.Side) {
+func (w *linkWatch) mend(side verdict.Side) {
 	e := &w.ends[side]
 	intact, err := e.junction.Intact()
 	if err != nil || intact {
@@ -136,7 +136,7 @@ func (w *linkWatch) mend(side packet.Side) {
 }
 
 // rejoin joins a NIC that came back.
-func (w *linkWatch) rejoin(side packet.Side) {
+func (w *linkWatch) rejoin(side verdict.Side) {
 	e := &w.ends[side]
 	link, err := tun.FindLink(e.config.NIC)
 	if err != nil {
@@ -161,7 +161,7 @@ func (w *linkWatch) rejoin(side packet.Side) {
 }
 
 // followMTU has the box take what the NIC takes.
-func (w *linkWatch) followMTU(side packet.Side) {
+func (w *linkWatch) followMTU(side verdict.Side) {
 	e := &w.ends[side]
 	old, mtu := w.MTU(side), e.link.MTU
 	if mtu == old || mtu == 0 {
@@ -176,12 +176,12 @@ func (w *linkWatch) followMTU(side packet.Side) {
 		return
 	}
 	w.log.Info("the mtu of a nic changed", "side", side.String(), "nic", e.link.Name, "before", old, "mtu", mtu)
-	if text := mtusDiffer(w.MTU(packet.Inside), w.MTU(packet.Outside)); text != "" {
+	if text := mtusDiffer(w.MTU(verdict.Inside), w.MTU(verdict.Outside)); text != "" {
 		w.log.Warn(text)
 	}
 }
 
-func (b *box) setMTU(side packet.Side, mtu int) error {
+func (b *box) setMTU(side verdict.Side, mtu int) error {
 	if err := b.taps[side].SetMTU(mtu); err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (b *box) setMTU(side packet.Side, mtu int) error {
 }
 
 // tell says that a side's link went down or came up.
-func (w *linkWatch) tell(side packet.Side, before string) {
+func (w *linkWatch) tell(side verdict.Side, before string) {
 	e := &w.ends[side]
 	device := e.link.Name
 	if device == "" {
@@ -204,7 +204,7 @@ func (w *linkWatch) tell(side packet.Side, before string) {
 // propagateLinks takes the link of a side down while the other side has lost its
 // own, and brings it up again.
 func (w *linkWatch) propagateLinks() {
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		e, other := &w.ends[side], &w.ends[side.Other()]
 		lost := !other.hasLink() && !other.held && !other.rising
 		if lost == e.held || e.config.NIC != "" && !e.joined {
@@ -225,7 +225,7 @@ func (w *linkWatch) propagateLinks() {
 }
 
 // endRise gives up to wait for a link that was held.
-func (w *linkWatch) endRise(side packet.Side) {
+func (w *linkWatch) endRise(side verdict.Side) {
 	w.joining.Lock()
 	w.ends[side].rising = false
 	w.joining.Unlock()
@@ -235,7 +235,7 @@ func (w *linkWatch) endRise(side packet.Side) {
 // setLink brings the link of a side up or down, so that the neighbours notice. A
 // TAP loses its carrier: whoever it belongs to may have brought it up. The caller
 // holds joining.
-func (b *box) setLink(side packet.Side, up bool) error {
+func (b *box) setLink(side verdict.Side, up bool) error {
 	e := &b.ends[side]
 	if e.config.NIC == "" {
 		return b.taps[side].SetCarrier(up)

@@ -9,12 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-)
 
-// Exit codes of the process.
-const (
-	exitFailed = 1 // while running
-	exitUsage  = 2 // wrong usage or a wrong configuration
+	"fragwall/cmd/fragwall/internal/exit"
 )
 
 func main() {
@@ -31,29 +27,16 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return 0
 	}
-	var usage *usageError
-	var reported *reportedError
-	switch {
-	case errors.As(err, &reported):
-		return reported.code
-	case errors.As(err, &usage):
-		fmt.Fprintf(stderr, "fragwall: %v\n", err)
-		return exitUsage
+	var code exit.Code
+	if errors.As(err, &code) {
+		return int(code)
 	}
 	fmt.Fprintf(stderr, "fragwall: %v\n", err)
-	return exitFailed
+	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
+		return exit.Usage
+	}
+	return exit.Failed
 }
-
-// usageError is an error in how the program was called.
-type usageError struct{ error }
-
-func (e *usageError) Unwrap() error { return e.error }
-
-// reportedError ends the program with a code when all there is to say was
-// said.
-type reportedError struct{ code int }
-
-func (e *reportedError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
@@ -68,11 +51,11 @@ datagram, and what it accepts leaves by the other TAP.`,
 		Args:          usageArgs(noArguments),
 		RunE: func(c *cobra.Command, _ []string) error {
 			_ = c.Help()
-			return &reportedError{exitUsage}
+			return exit.Code(exit.Usage)
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+		return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("fragwall {{.Version}}\n")
@@ -108,9 +91,9 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 		case err == nil:
 			return nil
 		case strings.HasSuffix(err.Error(), "?"): // it says what may have been meant
-			return &usageError{err}
+			return &exit.UsageError{Err: err}
 		default:
-			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
 	}
 }
@@ -120,7 +103,7 @@ func configFlag(c *cobra.Command) *string {
 	path := c.Flags().StringP("config", "c", "", "configuration `file` (required)")
 	c.PreRunE = func(*cobra.Command, []string) error {
 		if *path == "" {
-			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
+			return exit.Usagef("no configuration file given; add -c FILE")
 		}
 		return nil
 	}

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 )
@@ -57,7 +57,7 @@ func mtusDiffer(inside, outside int) string {
 
 // joinTo joins the NIC of a side to its TAP, where its NIC has a name and an MTU.
 // The caller holds joining.
-func (b *box) joinTo(side packet.Side, nic string, mtu int) error {
+func (b *box) joinTo(side verdict.Side, nic string, mtu int) error {
 	e := &b.ends[side]
 	e.joined = false
 	j, err := tun.Join(tun.JoinConfig{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
@@ -71,7 +71,7 @@ func (b *box) joinTo(side packet.Side, nic string, mtu int) error {
 
 // join makes a side's NIC a part of the wire. One that is addressed has addresses,
 // which are on their way to the inside.
-func (b *box) join(side packet.Side, i rules.Interface, addressed bool) error {
+func (b *box) join(side verdict.Side, i rules.Interface, addressed bool) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.ends[side].config, b.ends[side].addressed = i, addressed
@@ -79,13 +79,13 @@ func (b *box) join(side packet.Side, i rules.Interface, addressed bool) error {
 }
 
 // links says how the devices of both sides are.
-func (b *box) links() [packet.Sides]status.Link {
-	var links [packet.Sides]status.Link
+func (b *box) links() [verdict.Sides]status.Link {
+	var links [verdict.Sides]status.Link
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side := range b.ends {
 		e := &b.ends[side]
-		links[side] = status.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(packet.Side(side)), Speed: e.link.Speed}
+		links[side] = status.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(verdict.Side(side)), Speed: e.link.Speed}
 		if e.config.NIC != "" && e.link.Name != "" {
 			links[side].NIC = e.link.Name // which may have changed
 		}
@@ -100,8 +100,8 @@ func (b *box) part(finish func(*tun.Junction) error) error {
 	defer b.joining.Unlock()
 	b.closed = true
 	var errs []error
-	for i := packet.Sides - 1; i >= 0; i-- {
-		side := packet.Side(i)
+	for i := verdict.Sides - 1; i >= 0; i-- {
+		side := verdict.Side(i)
 		e := &b.ends[side]
 		if e.rise != nil {
 			e.rise.Stop()
@@ -118,10 +118,10 @@ func (b *box) part(finish func(*tun.Junction) error) error {
 }
 
 // bypassEnds returns the ends of a bypass, by what the NICs are called now.
-func (b *box) bypassEnds(c *rules.Config) (ends [packet.Sides]tun.End) {
+func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]tun.End) {
 	b.joining.Lock()
 	defer b.joining.Unlock()
-	for side, i := range [packet.Sides]rules.Interface{packet.Inside: c.Inside, packet.Outside: c.Outside} {
+	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
 		ends[side] = tun.End{NIC: i.NIC, MTU: i.MTU}
 		if name := b.ends[side].link.Name; i.NIC != "" && name != "" {
 			ends[side].NIC = name
@@ -131,11 +131,11 @@ func (b *box) bypassEnds(c *rules.Config) (ends [packet.Sides]tun.End) {
 }
 
 // bypass leaves the two NICs joined to one another.
-func bypass(ends [packet.Sides]tun.End) error {
-	if ends[packet.Inside].NIC == "" || ends[packet.Outside].NIC == "" {
+func bypass(ends [verdict.Sides]tun.End) error {
+	if ends[verdict.Inside].NIC == "" || ends[verdict.Outside].NIC == "" {
 		return nil // whose configuration has a note on that
 	}
-	if err := tun.Bypass(ends[packet.Inside], ends[packet.Outside]); err != nil {
+	if err := tun.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
 		return fmt.Errorf("bypass: %w", err)
 	}
 	return nil

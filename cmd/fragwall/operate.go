@@ -20,9 +20,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -194,9 +195,9 @@ func (o *operator) end() {
 func (o *operator) source() *status.Source {
 	return &status.Source{
 		Build:   versions(),
-		Devices: [packet.Sides]string{packet.Inside: o.config.Inside.TAP, packet.Outside: o.config.Outside.TAP},
+		Devices: [verdict.Sides]string{verdict.Inside: o.config.Inside.TAP, verdict.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,
-		Limits:  fragmentOptions(&o.config.Fragments),
+		Limits:  datapath.Limits(&o.config.Fragments),
 		Bump:    o.box.Bump,
 		Events:  o.events,
 		Started: o.started,

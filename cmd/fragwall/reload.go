@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
@@ -42,7 +43,7 @@ several instances run, -c or --socket says which one is meant.`,
 		}
 		if o.Code != 0 {
 			fmt.Fprintln(c.ErrOrStderr(), printableLines(o.Text))
-			return &reportedError{o.Code}
+			return exit.Code(o.Code)
 		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), printableLines(o.Text))
 		return err
@@ -118,7 +119,7 @@ func (r *reloader) requests() requests {
 func (r *reloader) file() outcome {
 	path, err := filepath.Abs(r.path)
 	if err != nil {
-		return outcome{Code: exitFailed, Text: err.Error()}
+		return outcome{Code: exit.Failed, Text: err.Error()}
 	}
 	return outcome{Text: path}
 }
@@ -145,7 +146,7 @@ func (r *reloader) reload() outcome {
 		r.failures++
 		r.mistake = firstLine(err)
 		r.mu.Unlock()
-		return outcome{Code: exitUsage, Text: err.Error()}
+		return outcome{Code: exit.Usage, Text: err.Error()}
 	}
 	changes := r.config.Changes(next)
 	r.apply(next)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/filter"
 	"fragwall/rules"
 )
@@ -103,7 +104,7 @@ func TestReloadUnreadable(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 20 { // more than may wait
-				if got := r.reload(); got.Code != exitUsage || !strings.HasSuffix(got.Text, want) {
+				if got := r.reload(); got.Code != exit.Usage || !strings.HasSuffix(got.Text, want) {
 					t.Fatalf("%s: %+v, want %s", target, got, want)
 				}
 			}
@@ -151,7 +152,7 @@ func TestReloadCommand(t *testing.T) {
 	}
 	write(t, "x.toml", "policy = 5\n")
 	stdout, stderr, code = runCommand(t, "reload", "--socket", "s.sock")
-	if stdout != "" || !strings.HasPrefix(stderr, "x.toml:1: ") || code != exitUsage {
+	if stdout != "" || !strings.HasPrefix(stderr, "x.toml:1: ") || code != exit.Usage {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
 	if len(*applied) != 1 {
@@ -171,7 +172,7 @@ func TestDefaultSocket(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", runtime)
 	defer func(old string) { rootSockets = old }(rootSockets)
 	rootSockets = filepath.Join(runtime, "root")
-	if _, stderr, code := runCommand(t, "reload"); code != exitFailed || !strings.Contains(stderr, "is it running?") {
+	if _, stderr, code := runCommand(t, "reload"); code != exit.Failed || !strings.Contains(stderr, "is it running?") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
 	path, err := socketPath(r.config)
@@ -184,7 +185,7 @@ func TestDefaultSocket(t *testing.T) {
 			t.Errorf("%q: exit %d: %q", args, code, stderr)
 		}
 	}
-	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exitFailed || !strings.Contains(stderr, "runs with other.toml") {
+	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exit.Failed || !strings.Contains(stderr, "runs with other.toml") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
 	if len(*applied) != 2 {
@@ -197,7 +198,7 @@ func TestDefaultSocket(t *testing.T) {
 		write(t, "x.toml", text)
 		log.Reset()
 		_, stderr, code := runCommand(t, "reload", "-c", "x.toml")
-		if code != exitUsage || !strings.Contains(stderr, mistake) || !strings.Contains(log.String(), mistake) {
+		if code != exit.Usage || !strings.Contains(stderr, mistake) || !strings.Contains(log.String(), mistake) {
 			t.Errorf("exit %d: %q, logged %q", code, stderr, log)
 		}
 	}
@@ -213,7 +214,7 @@ func TestDefaultSocket(t *testing.T) {
 		t.Error(err)
 	}
 	serveTest(t, filepath.Join(filepath.Dir(path), "other.sock"), r.requests())
-	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") {
+	if _, stderr, code := runCommand(t, "reload"); code != exit.Usage || !strings.Contains(stderr, "several instances") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
 	if _, err := listenSocket(path); err == nil || !strings.Contains(err.Error(), "another instance") {
@@ -292,16 +293,16 @@ func TestStoppedInstances(t *testing.T) {
 	if _, stderr, code := runCommand(t, "reload", "-c", "x.toml"); code != 0 || len(*applied) != 1 {
 		t.Errorf("exit %d: %q, %d applied", code, stderr, len(*applied))
 	}
-	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exitFailed || !strings.Contains(stderr, "no answer from "+rootSockets+"/a.sock, ") {
+	if _, stderr, code := runCommand(t, "reload", "-c", "other.toml"); code != exit.Failed || !strings.Contains(stderr, "no answer from "+rootSockets+"/a.sock, ") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
-	if _, stderr, code := runCommand(t, "reload"); code != exitUsage || !strings.Contains(stderr, "several instances") || !strings.Contains(stderr, "z.sock") {
+	if _, stderr, code := runCommand(t, "reload"); code != exit.Usage || !strings.Contains(stderr, "several instances") || !strings.Contains(stderr, "z.sock") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
-	if _, stderr, code := runCommand(t, "reload", "--socket", filepath.Join(rootSockets, "a.sock")); code != exitFailed || !strings.Contains(stderr, "i/o timeout") {
+	if _, stderr, code := runCommand(t, "reload", "--socket", filepath.Join(rootSockets, "a.sock")); code != exit.Failed || !strings.Contains(stderr, "i/o timeout") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
-	if _, stderr, code := runCommand(t, "status", "-c", "x.toml"); code != exitFailed || !strings.Contains(stderr, `no answer to "status"`) {
+	if _, stderr, code := runCommand(t, "status", "-c", "x.toml"); code != exit.Failed || !strings.Contains(stderr, `no answer to "status"`) {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
 }
@@ -361,7 +362,7 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"reload"}, {"reload", "-c", "x.toml"}, {"reload", "--socket", filepath.Join(dir, "x.sock")}} {
-		if _, stderr, code := runCommand(t, args...); code != exitFailed || !strings.Contains(stderr, "not this user's alone") || asked {
+		if _, stderr, code := runCommand(t, args...); code != exit.Failed || !strings.Contains(stderr, "not this user's alone") || asked {
 			t.Errorf("%q: exit %d: %q, asked %v", args, code, stderr, asked)
 		}
 	}

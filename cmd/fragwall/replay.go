@@ -1,36 +1,18 @@
 package main
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"fragwall/packet"
-	"fragwall/rules"
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/replay"
+	"fragwall/packet/verdict"
 )
-
-// stdStream is the name that stands for stdin and stdout.
-const stdStream = "-"
-
-// replayFlags are what the command line says.
-type replayFlags struct {
-	config     string
-	input      string
-	output     string
-	dropped    string // "" for none
-	json       bool
-	offloads   bool // what is missing in a frame was left to its sender's NIC
-	from       string
-	interfaces [packet.Sides]int // of a pcapng, by the side that they were on; unmapped for none
-	sides      []packet.Side     // that frames come in by: one or both
-}
-
-// unmapped is the interface of a side that has none.
-const unmapped = -1
 
 const replayHelp = `Run a capture through the same datapath, with the capture's own times as the
 clock: all that takes time goes by it. Needs no rights and no devices, and
@@ -76,110 +58,42 @@ func newReplayCommand() *cobra.Command {
 		Long:                  replayHelp,
 		Args:                  usageArgs(cobra.ExactArgs(1)),
 	}
-	f := replayFlags{}
+	o := replay.Options{Application: "fragwall " + version}
 	path := configFlag(c)
-	c.Flags().BoolVar(&f.offloads, "offloads", false, "take a checksum or length of 0, and packets longer than the MTU, as left to the sender's NIC")
-	c.Flags().StringVar(&f.from, "from", "", "`side` that all frames came in by: inside or outside")
-	c.Flags().StringVarP(&f.output, "output", "o", "", "`file` for the frames that leave (required)")
-	c.Flags().StringVar(&f.dropped, "dropped", "", "`file` for the frames that don't")
-	c.Flags().BoolVar(&f.json, "json", false, "print every decision as a JSON object")
-	for side := range packet.Side(packet.Sides) {
-		c.Flags().IntVar(&f.interfaces[side], interfaceFlag(side), unmapped,
+	c.Flags().BoolVar(&o.Offloads, "offloads", false, "take a checksum or length of 0, and packets longer than the MTU, as left to the sender's NIC")
+	c.Flags().StringVar(&o.From, "from", "", "`side` that all frames came in by: inside or outside")
+	c.Flags().StringVarP(&o.Output, "output", "o", "", "`file` for the frames that leave (required)")
+	c.Flags().StringVar(&o.Dropped, "dropped", "", "`file` for the frames that don't")
+	c.Flags().BoolVar(&o.JSON, "json", false, "print every decision as a JSON object")
+	for side := range verdict.Side(verdict.Sides) {
+		c.Flags().IntVar(&o.Interfaces[side], replay.InterfaceFlag(side), replay.Unmapped,
 			fmt.Sprintf("`number` of the interface whose frames came in by the %v", side))
-		c.Flags().Lookup(interfaceFlag(side)).DefValue = "0" // which the help leaves out
+		c.Flags().Lookup(replay.InterfaceFlag(side)).DefValue = "0" // which the help leaves out
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
-		f.config, f.input = *path, args[0]
-		if err := f.check(c); err != nil {
-			return &usageError{fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help")}
+		o.ConfigFile, o.Input = *path, args[0]
+		o.Stdin, o.Stdout, o.Stderr = c.InOrStdin(), c.OutOrStdout(), c.ErrOrStderr()
+		if err := cmp.Or(checkInterfaces(c, &o), o.Check()); err != nil {
+			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
-		config, err := loadConfig(c, f.config)
+		config, err := loadConfig(c, *path)
 		if err != nil {
 			return err
 		}
-		return f.run(c, config)
+		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+		context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it waits for
+		return replay.Run(ctx, config, &o)
 	}
 	return c
 }
 
-func interfaceFlag(side packet.Side) string { return side.String() + "-interface" }
-
-// check finds what is wrong with the command line by itself.
-func (f *replayFlags) check(c *cobra.Command) error {
-	for side, number := range f.interfaces {
-		if !c.Flags().Changed(interfaceFlag(packet.Side(side))) {
-			continue
+// checkInterfaces refuses numbers of interfaces that none can have.
+func checkInterfaces(c *cobra.Command, o *replay.Options) error {
+	for side, number := range o.Interfaces {
+		if name := replay.InterfaceFlag(verdict.Side(side)); c.Flags().Changed(name) && number < 0 {
+			return fmt.Errorf("--%s %d: interfaces are counted from 0", name, number)
 		}
-		if number < 0 {
-			return fmt.Errorf("--%s %d: interfaces are counted from 0", interfaceFlag(packet.Side(side)), number)
-		}
-		f.sides = append(f.sides, packet.Side(side))
-	}
-	toStdout := 0
-	for _, taken := range []bool{f.output == stdStream, f.dropped == stdStream, f.json} {
-		if taken {
-			toStdout++
-		}
-	}
-	switch {
-	case len(f.sides) > 0 && f.from != "":
-		return errors.New("--from is for all frames: leave it out, or the mapping of interfaces")
-	case f.bothSides() && f.interfaces[packet.Inside] == f.interfaces[packet.Outside]:
-		return fmt.Errorf("interface %d can't be on both sides", f.interfaces[packet.Inside])
-	case f.output == "":
-		return errors.New("no output given; add -o OUT.pcap")
-	case toStdout > 1:
-		return errStdoutTaken
-	case len(f.sides) > 0:
-		return nil
-	}
-	switch f.from {
-	case packet.Inside.String():
-		f.sides = []packet.Side{packet.Inside}
-	case packet.Outside.String():
-		f.sides = []packet.Side{packet.Outside}
-	case "":
-		return errors.New("say which side the frames came in by: add --from inside or --from outside")
-	default:
-		return fmt.Errorf("--from %q: want inside or outside", f.from)
 	}
 	return nil
-}
-
-// mapped reports whether interfaces are mapped to sides.
-func (f *replayFlags) mapped() bool { return f.from == "" }
-
-// bothSides reports whether frames come in by both sides.
-func (f *replayFlags) bothSides() bool { return len(f.sides) == packet.Sides }
-
-// side returns the side that the frames of an interface came in by.
-func (f *replayFlags) side(number int) packet.Side {
-	if f.bothSides() && number == f.interfaces[packet.Outside] {
-		return packet.Outside
-	}
-	return f.sides[0]
-}
-
-// run replays the capture, and tells what became of it also where it can't be
-// read to its end.
-func (f *replayFlags) run(c *cobra.Command, config *rules.Config) (err error) {
-	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it waits for
-
-	files, err := f.open(ctx, c, config)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, files.close()) }()
-	r := newReplay(f, config, files)
-	readErr := r.run(newProgress(c.ErrOrStderr(), files))
-	if r.writeErr != nil {
-		return r.writeErr
-	}
-	summary := c.OutOrStdout()
-	if files.stdoutTaken {
-		summary = c.ErrOrStderr()
-	}
-	return errors.Join(r.summary.write(summary), readErr)
 }

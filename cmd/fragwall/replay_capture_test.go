@@ -169,33 +169,3 @@ func TestReplayBothNICs(t *testing.T) {
 		}
 	}
 }
-
-// TestCopies has frames again by the other side, soon and late, and by the same.
-func TestCopies(t *testing.T) {
-	c := newCopies()
-	frame := func(i byte, after time.Duration) capture.Frame {
-		return capture.Frame{Data: []byte{i}, Time: began.Add(after)}
-	}
-	for i, step := range []struct {
-		frame capture.Frame
-		from  packet.Side
-		want  bool
-	}{
-		{frame(1, 0), packet.Inside, false},
-		{frame(1, 0), packet.Inside, false},
-		{frame(1, time.Second), packet.Outside, true},
-		{frame(1, time.Second), packet.Outside, false}, // the copy of nothing more
-		{frame(2, 0), packet.Outside, false},
-		{frame(2, 1001*time.Millisecond), packet.Inside, false},
-	} {
-		if got := c.isCopy(step.frame, step.from); got != step.want {
-			t.Errorf("step %d: %v", i, got)
-		}
-	}
-	for i := range 3 * copiesKept {
-		c.isCopy(capture.Frame{Data: []byte{byte(i), byte(i >> 8)}, Time: began}, packet.Inside)
-	}
-	if len(c.came) > copiesKept {
-		t.Errorf("%d frames are kept", len(c.came))
-	}
-}

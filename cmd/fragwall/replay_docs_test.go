@@ -13,15 +13,15 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/pcapgo"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 const replayDocs = "../../docs/replay"
 
 // docsCapture is the capture of docs/replay.md.
 func docsCapture() []packettest.Arrival {
-	const in, out = packet.Inside, packet.Outside
+	const in, out = verdict.Inside, verdict.Outside
 	server := netip.MustParseAddrPort("10.0.0.53:53")
 	client := netip.MustParseAddrPort("192.0.2.7:40000")
 	scanner := netip.MustParseAddrPort("198.51.100.9:50000")

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun/capture"
 )
 
@@ -36,8 +36,8 @@ func inDir(t *testing.T) {
 	writeFile(t, "header.pcap", string(whole[:24]))
 	writeFile(t, "cooked.pcap", string(append(slices.Clone(whole[:20]), 113, 0, 0, 0)))
 	writeCapture(t, "both.pcapng", []packettest.Arrival{
-		{From: packet.Inside, Data: frames()[0].Data},
-		{From: packet.Outside, Data: packettest.UDP(server4, client4, nil).Frame()},
+		{From: verdict.Inside, Data: frames()[0].Data},
+		{From: verdict.Outside, Data: packettest.UDP(server4, client4, nil).Frame()},
 	})
 }
 
@@ -195,7 +195,7 @@ func TestReplayCutFrames(t *testing.T) {
 func TestReplayTimes(t *testing.T) {
 	inDir(t)
 	writePcap(t, "micro.pcap", false, slices.Values(frames()))
-	writeCapture(t, "ng", []packettest.Arrival{{From: packet.Inside, Data: frames()[0].Data}})
+	writeCapture(t, "ng", []packettest.Arrival{{From: verdict.Inside, Data: frames()[0].Data}})
 	for _, c := range []struct {
 		name        string
 		nanoseconds bool
@@ -318,7 +318,7 @@ func TestReplayRepeats(t *testing.T) {
 		if i%2 == 1 {
 			src = client6
 		}
-		at := packettest.Arrivals(time.Duration(i)*5*time.Millisecond, packet.Side(i%3/2), spoofed(i, src))
+		at := packettest.Arrivals(time.Duration(i)*5*time.Millisecond, verdict.Side(i%3/2), spoofed(i, src))
 		arrivals = append(arrivals, at...)
 	}
 	writeCapture(t, "flood", arrivals)

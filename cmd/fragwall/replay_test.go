@@ -20,6 +20,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/tun/capture"
 )
 
@@ -224,9 +225,9 @@ func port(a netip.AddrPort, port uint16) netip.AddrPort { return netip.AddrPortF
 
 // replayCases are captures, by their name.
 func replayCases() map[string][]packettest.Arrival {
-	const in, out = packet.Inside, packet.Outside
+	const in, out = verdict.Inside, verdict.Outside
 	cases := map[string][]packettest.Arrival{}
-	add := func(name string, after time.Duration, from packet.Side, frames ...[]byte) {
+	add := func(name string, after time.Duration, from verdict.Side, frames ...[]byte) {
 		cases[name] = append(cases[name], packettest.Arrivals(after, from, frames...)...)
 	}
 	reversed := func(frames [][]byte) [][]byte {

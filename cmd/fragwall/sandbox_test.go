@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // What the test binary is run as, by the environment: the maker of a sandbox,
@@ -119,7 +119,7 @@ const securebitNoRoot = 1
 func TestReplayNeedsNoRights(t *testing.T) {
 	inDir(t)
 	fragments := numbered(client4, server4, 3000, 1).Fragments(1480)
-	writeCapture(t, "fragments", packettest.Arrivals(0, packet.Inside, fragments...))
+	writeCapture(t, "fragments", packettest.Arrivals(0, verdict.Inside, fragments...))
 	args := strings.Fields("replay -c policy.toml --from inside -o out --dropped dropped fragments")
 	if code, stdout, stderr := sandboxed(t, args...); code != 0 || stderr != "" || !strings.Contains(strings.Join(strings.Fields(stdout), " "), " reassembled 1 judged 1 ") {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)

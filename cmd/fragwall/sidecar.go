@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 	"fragwall/tun/handover"
 )
@@ -40,9 +41,9 @@ A line with the word "ready" goes to stderr once frames flow.`,
 	c.PreRunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case *nic == "":
-			return &usageError{fmt.Errorf("no interface given; add --nic NIC")}
+			return exit.Usagef("no interface given; add --nic NIC")
 		case *path == "" && !*restore:
-			return &usageError{fmt.Errorf("no configuration file given; add -c FILE")}
+			return exit.Usagef("no configuration file given; add -c FILE")
 		}
 		return nil
 	}
@@ -61,7 +62,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		loaded := *config
 		if err := fitSidecar(config, *nic); err != nil {
-			return &usageError{fmt.Errorf("%s: %w", *path, err)}
+			return exit.Usagef("%s: %w", *path, err)
 		}
 		if *dryRun {
 			return printPlan(c.OutOrStdout(), config, store)

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/cmd/fragwall/internal/confine"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 	"fragwall/tun/handover"
@@ -56,7 +56,7 @@ func (s *sidecar) run(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.box.close()) }()
 
-	defer relax(len(s.box.lanes[packet.Inside]) + len(s.box.lanes[packet.Outside]))()
+	defer relax(len(s.box.lanes[verdict.Inside]) + len(s.box.lanes[verdict.Outside]))()
 	wire, stop := context.WithCancel(context.Background())
 	defer stop()
 	ended := make(chan error, 1)
@@ -115,7 +115,7 @@ func (s *sidecar) take() error {
 	if err := s.store.Save(s.state); err != nil {
 		return fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
 	}
-	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(packet.Outside, s.config.Outside, true) })
+	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return s.box.join(verdict.Outside, s.config.Outside, true) })
 	if err != nil {
 		return err
 	}
@@ -267,7 +267,7 @@ func printPlan(w io.Writer, c *rules.Config, store *handover.Store) error {
 	}
 	for side, name := range []string{c.Inside.TAP, c.Outside.TAP} {
 		if err := tun.Vacant(name); err != nil {
-			return fmt.Errorf("%s: %w", packet.Side(side), err)
+			return fmt.Errorf("%s: %w", verdict.Side(side), err)
 		}
 		lines = append(lines, fmt.Sprintf("ip tuntap add %s mode tap", name))
 	}

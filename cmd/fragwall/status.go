@@ -8,16 +8,16 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
 
@@ -60,9 +60,9 @@ also works where the instance has no status server.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case c.Flags().Changed("interval") && !f.watch:
-			return &usageError{errors.New("--interval is of --watch; add --watch")}
+			return &exit.UsageError{Err: errors.New("--interval is of --watch; add --watch")}
 		case f.interval < minInterval:
-			return &usageError{fmt.Errorf("--interval: %s is too short; want %s or more", f.interval, minInterval)}
+			return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
 		}
 		ask, err := f.asker()
 		if err != nil {
@@ -86,7 +86,7 @@ func (f *statusFlags) asker() (asker, error) {
 	}
 	token, err := readToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {
-		return nil, &usageError{fmt.Errorf("--token-file: %w", err)}
+		return nil, exit.Usagef("--token-file: %w", err)
 	}
 	return func(ctx context.Context) (*status.Report, []byte, error) { return askStatus(ctx, f.address, token) }, nil
 }
@@ -142,9 +142,9 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	switch {
 	case f.json:
 		text.Write(raw)
-	case f.watch && isTerminal(w):
+	case f.watch && terminal.Is(w):
 		writeStatus(&text, r, before)
-		table := fit(text.String(), window(w))
+		table := terminal.Fit(text.String(), terminal.Size(w))
 		text.Reset()
 		text.WriteString("\x1b[H\x1b[J" + table) // to the top left, and clear what is below
 	default:
@@ -157,35 +157,6 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	return err
 }
 
-// window returns the size of the terminal, none where it has no idea.
-func window(w io.Writer) unix.Winsize {
-	if f, ok := w.(*os.File); ok {
-		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
-			return *size
-		}
-	}
-	return unix.Winsize{}
-}
-
-// fit cuts a text to a window, which would scroll otherwise, and says how much
-// is left out.
-func fit(text string, size unix.Winsize) string {
-	rows, columns := int(size.Row), int(size.Col)
-	if rows < 2 || columns == 0 {
-		return text
-	}
-	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
-	if most := rows - 1; len(lines) > most {
-		lines = append(lines[:most-1], fmt.Sprintf("… %d lines more", len(lines)-most+1))
-	}
-	for i, line := range lines {
-		if runes := []rune(line); len(runes) > columns {
-			lines[i] = string(runes[:columns])
-		}
-	}
-	return strings.Join(lines, "\n") + "\n"
-}
-
 // askStatus asks an instance, and returns its answer also as it came.
 func askStatus(ctx context.Context, address, token string) (*status.Report, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
@@ -196,7 +167,7 @@ func askStatus(ctx context.Context, address, token string) (*status.Report, []by
 	}
 	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
 	if err != nil || malformed != nil {
-		return nil, nil, &usageError{fmt.Errorf("address %q: want a host and a port, such as 127.0.0.1:9477", address)}
+		return nil, nil, exit.Usagef("address %q: want a host and a port, such as 127.0.0.1:9477", address)
 	}
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)

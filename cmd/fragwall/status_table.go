@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // writeStatus writes a report as tables; with the one before it, rates too.
@@ -62,7 +62,7 @@ func stateOf(r *status.Report) string {
 	if r.Policy.LastGood {
 		state += ", with the last good configuration"
 	}
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		if joined := r.Sides[side.String()].Joined; joined != nil && !*joined {
 			state += fmt.Sprintf(", without the nic of %s", side)
 		} else if r.Sides[side.String()].Link == "down" {
@@ -126,7 +126,7 @@ func (t *statusTable) lone(cell string) []string {
 
 // both writes a row with the cells of each side.
 func (t *statusTable) both(name string, of func(side string) []string) {
-	t.row(name, append(of(packet.Inside.String()), of(packet.Outside.String())...)...)
+	t.row(name, append(of(verdict.Inside.String()), of(verdict.Outside.String())...)...)
 }
 
 // sides writes what became of the frames of both.

@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
 )
 
@@ -103,8 +102,8 @@ func TestStatusCommand(t *testing.T) {
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
 		{"a token is wanted", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it wants a token; give the file"},
-		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exitUsage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
-		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exitUsage, "", "no such file or directory"},
+		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exit.Usage, "", fmt.Sprintf("--token-file: %q holds 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
+		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exit.Usage, "", "no such file or directory"},
 		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
 		{"no port", []string{"--address", "127.0.0.1"}, 2, "", "want a host and a port"},
 		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},
@@ -137,26 +136,7 @@ func TestStatusOverSocket(t *testing.T) {
 	if stdout, stderr, code := runCommand(t, "status", "--socket", path); !strings.Contains(stdout, "received frames") || stderr != "" || code != 0 {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
-	if _, stderr, code := runCommand(t, "status", "--socket", path, "--address", "127.0.0.1:1"); code != exitUsage {
+	if _, stderr, code := runCommand(t, "status", "--socket", path, "--address", "127.0.0.1:1"); code != exit.Usage {
 		t.Errorf("exit %d: %q", code, stderr)
-	}
-}
-
-// TestStatusFits cuts what is larger than the window.
-func TestStatusFits(t *testing.T) {
-	const text = "one\ntwo €\nthree\nfour\n"
-	for _, c := range []struct {
-		rows, columns uint16
-		want          string
-	}{
-		{0, 0, text},
-		{5, 80, text},
-		{4, 80, "one\ntwo €\n… 2 lines more\n"},
-		{24, 5, "one\ntwo €\nthree\nfour\n"},
-		{24, 4, "one\ntwo \nthre\nfour\n"},
-	} {
-		if got := fit(text, unix.Winsize{Row: c.rows, Col: c.columns}); got != c.want {
-			t.Errorf("%d by %d: %q, want %q", c.rows, c.columns, got, c.want)
-		}
 	}
 }

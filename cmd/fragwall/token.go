@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 )
 
@@ -18,7 +19,7 @@ const (
 func statusToken(path string, config *rules.Config, read rules.Reader) (string, error) {
 	token, err := readToken(config.Status.TokenFile, read)
 	if err != nil {
-		return "", &usageError{fmt.Errorf("%s: status.token_file: %w", path, err)}
+		return "", exit.Usagef("%s: status.token_file: %w", path, err)
 	}
 	return token, nil
 }

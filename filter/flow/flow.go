@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Flow is an exchange between two hosts, one on each side, that the policy
@@ -20,8 +21,8 @@ type Flow struct {
 	// the flow, and of the policy that the rule is of.
 	Rule       uint32
 	Generation uint32
-	Origin     packet.Side // of the first datagram
-	Fragmented bool        // the first datagram came in fragments
+	Origin     verdict.Side // of the first datagram
+	Fragmented bool         // the first datagram came in fragments
 	// Denied is set where a later policy does not accept the flow: it stays
 	// known, so that the other side can't begin it anew.
 	Denied bool

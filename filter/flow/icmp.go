@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // icmpHeader is how long the header of ICMP queries and errors is, in bytes
@@ -42,13 +43,13 @@ func queryOf(protocol, icmpType uint8) (q query, ok bool) {
 // ports stands in for the ports in the key of an ICMP query: the identifier
 // and, as both sides may use the same one, the query, its code, and which side
 // sent it.
-func (q query) ports(from packet.Side, code uint8, id uint16) (src, dst uint16) {
+func (q query) ports(from verdict.Side, code uint8, id uint16) (src, dst uint16) {
 	origin := from
 	if q.reply {
 		origin = from.Other()
 	}
 	src, dst = id, uint16(code)<<8|uint16(q.number)<<1|uint16(origin)
-	if from == packet.Outside { // set swaps them back
+	if from == verdict.Outside { // set swaps them back
 		src, dst = dst, src
 	}
 	return src, dst

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // key names a flow, the same for datagrams of both directions: what is on
@@ -20,8 +21,8 @@ type key struct {
 }
 
 // set makes the key of a datagram from a side.
-func (k *key) set(from packet.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans packet.VLANs) {
-	if from == packet.Outside {
+func (k *key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans packet.VLANs) {
+	if from == verdict.Outside {
 		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
 	}
 	k.inside, k.outside = words(src), words(dst)
@@ -116,7 +117,7 @@ func (k *key) setOf(v *packet.View) bool {
 
 // first returns what the first datagram of a flow looked like, as far as rules
 // look at it.
-func (k *key) first(origin packet.Side, fragmented bool) packet.View {
+func (k *key) first(origin verdict.Side, fragmented bool) packet.View {
 	p := &packet.Parsed{
 		Kind: packet.IPv6, Src: k.address(k.inside), Dst: k.address(k.outside), Protocol: k.protocol(),
 		SrcPort: uint16(k.ports >> 32), DstPort: uint16(k.ports >> 16), Fragmented: fragmented,
@@ -130,7 +131,7 @@ func (k *key) first(origin packet.Side, fragmented bool) packet.View {
 		p.Transport = packet.ICMP
 		p.ICMPType, p.ICMPCode = unpackQuery(p.Protocol, p.DstPort)
 	}
-	if origin == packet.Outside {
+	if origin == verdict.Outside {
 		p.Src, p.Dst = p.Dst, p.Src
 		p.SrcPort, p.DstPort = p.DstPort, p.SrcPort
 	}

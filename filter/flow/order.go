@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // class is how much a flow has shown to be wanted. In a full table the lower
@@ -97,7 +98,7 @@ func (o *order) init(limit int) {
 // of IPv4 and /56 of IPv6, in which one has many addresses.
 func (f *Flow) sourcePrefix() uint64 {
 	a := f.key.inside
-	if f.Origin == packet.Outside {
+	if f.Origin == verdict.Outside {
 		a = f.key.outside
 	}
 	if f.key.ports&1 == 0 {

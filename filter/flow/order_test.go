@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // exchanges drives a table as hosts on both sides do.
@@ -25,9 +26,9 @@ func host(network uint32, number byte) netip.Addr {
 var server = netip.MustParseAddr("198.18.0.1")
 
 // view returns a datagram between a client outside and the server.
-func view(from packet.Side, client netip.Addr, port uint16, protocol uint8, body []byte) *packet.View {
+func view(from verdict.Side, client netip.Addr, port uint16, protocol uint8, body []byte) *packet.View {
 	p := &packet.Parsed{Kind: packet.IPv4, Src: client, Dst: server, SrcPort: port, DstPort: 53, Protocol: protocol, Transport: packet.Ports}
-	if from == packet.Inside {
+	if from == verdict.Inside {
 		p.Src, p.Dst, p.SrcPort, p.DstPort = p.Dst, p.Src, p.DstPort, p.SrcPort
 	}
 	return &packet.View{Parsed: p, From: from, Body: body, BodyLength: len(body), Verified: true}
@@ -35,7 +36,7 @@ func view(from packet.Side, client netip.Addr, port uint16, protocol uint8, body
 
 var emptyUDP = []byte{0, 0, 0, 0, 0, 8, 0, 0}
 
-func (e *exchanges) udp(from packet.Side, client netip.Addr, port uint16) bool {
+func (e *exchanges) udp(from verdict.Side, client netip.Addr, port uint16) bool {
 	return e.see(view(from, client, port, packet.ProtocolUDP, emptyUDP))
 }
 
@@ -50,7 +51,7 @@ func (e *exchanges) see(v *packet.View) bool {
 	if a.Flow() != nil && a.Take(v) {
 		return true
 	}
-	if a.Flow() == nil && v.From == packet.Outside {
+	if a.Flow() == nil && v.From == verdict.Outside {
 		a.Begin(v, false, 0, 0)
 	}
 	return false
@@ -58,7 +59,7 @@ func (e *exchanges) see(v *packet.View) bool {
 
 // tcp shows the table a segment of a client from outside or of the server, whose
 // numbers begin at 100 and 200.
-func (e *exchanges) tcp(from packet.Side, client netip.Addr, flags uint8, seq, ack uint32) bool {
+func (e *exchanges) tcp(from verdict.Side, client netip.Addr, flags uint8, seq, ack uint32) bool {
 	b := make([]byte, tcpHeader)
 	binary.BigEndian.PutUint32(b[4:], seq)
 	binary.BigEndian.PutUint32(b[8:], ack)
@@ -68,14 +69,14 @@ func (e *exchanges) tcp(from packet.Side, client netip.Addr, flags uint8, seq, a
 }
 
 func (e *exchanges) connect(client netip.Addr) {
-	e.tcp(packet.Outside, client, flagSyn, 100, 0)
-	e.tcp(packet.Inside, client, flagSyn|flagAck, 200, 101)
-	e.tcp(packet.Outside, client, flagAck, 101, 201)
+	e.tcp(verdict.Outside, client, flagSyn, 100, 0)
+	e.tcp(verdict.Inside, client, flagSyn|flagAck, 200, 101)
+	e.tcp(verdict.Outside, client, flagAck, 101, 201)
 }
 
 // alive reports whether the server's next segment would pass.
 func (e *exchanges) alive(client netip.Addr) bool {
-	return e.tcp(packet.Inside, client, flagAck, 201, 101)
+	return e.tcp(verdict.Inside, client, flagAck, 201, 101)
 }
 
 const smallTable = shards * 256
@@ -89,27 +90,27 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 		name string
 		send func(e *exchanges, source netip.Addr)
 	}{
-		{"one datagram each", func(e *exchanges, source netip.Addr) { e.udp(packet.Outside, source, 9) }},
+		{"one datagram each", func(e *exchanges, source netip.Addr) { e.udp(verdict.Outside, source, 9) }},
 		{"answered", func(e *exchanges, source netip.Addr) {
-			e.udp(packet.Outside, source, 9)
-			e.udp(packet.Inside, source, 9)
+			e.udp(verdict.Outside, source, 9)
+			e.udp(verdict.Inside, source, 9)
 		}},
 		{"two datagrams each, answered", func(e *exchanges, source netip.Addr) {
-			e.udp(packet.Outside, source, 9)
-			e.udp(packet.Inside, source, 9)
-			e.udp(packet.Outside, source, 9)
+			e.udp(verdict.Outside, source, 9)
+			e.udp(verdict.Inside, source, 9)
+			e.udp(verdict.Outside, source, 9)
 		}},
 		{"SYN, answered", func(e *exchanges, source netip.Addr) {
-			e.tcp(packet.Outside, source, flagSyn, 100, 0)
-			e.tcp(packet.Inside, source, flagSyn|flagAck, 200, 101)
+			e.tcp(verdict.Outside, source, flagSyn, 100, 0)
+			e.tcp(verdict.Inside, source, flagSyn|flagAck, 200, 101)
 		}},
 	}
 	for _, flood := range floods {
 		t.Run(flood.name, func(t *testing.T) {
 			e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
 			for i := range byte(honest) {
-				e.udp(packet.Outside, host(0, i), 1)
-				e.udp(packet.Inside, host(0, i), 1)
+				e.udp(verdict.Outside, host(0, i), 1)
+				e.udp(verdict.Inside, host(0, i), 1)
 				e.connect(host(1, i))
 			}
 			e.now += 5 * time.Second
@@ -118,8 +119,8 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 				e.now += time.Microsecond
 				if i%1000 == 0 { // what is new is answered while the flood goes on
 					client := host(2, byte(i))
-					e.udp(packet.Outside, client, uint16(i/256))
-					if !e.udp(packet.Inside, client, uint16(i/256)) {
+					e.udp(verdict.Outside, client, uint16(i/256))
+					if !e.udp(verdict.Inside, client, uint16(i/256)) {
 						t.Fatalf("after %d: a new flow is gone before its answer", i)
 					}
 				}
@@ -128,7 +129,7 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 				t.Errorf("%d flows, limit %d", n, smallTable)
 			}
 			for i := range byte(honest) {
-				if !e.udp(packet.Inside, host(0, i), 1) {
+				if !e.udp(verdict.Inside, host(0, i), 1) {
 					t.Fatalf("idle UDP flow %d gave way", i)
 				}
 				if !e.alive(host(1, i)) {
@@ -185,10 +186,10 @@ func TestOneSourcePaysForItself(t *testing.T) {
 	open := func(i int) {
 		client := many(i)
 		for _, s := range []struct {
-			from     packet.Side
+			from     verdict.Side
 			flags    uint8
 			seq, ack uint32
-		}{{packet.Outside, flagSyn, 100, 0}, {packet.Inside, flagSyn | flagAck, 200, 101}, {packet.Outside, flagAck, 101, 201}} {
+		}{{verdict.Outside, flagSyn, 100, 0}, {verdict.Inside, flagSyn | flagAck, 200, 101}, {verdict.Outside, flagAck, 101, 201}} {
 			b := make([]byte, tcpHeader)
 			binary.BigEndian.PutUint32(b[4:], s.seq)
 			binary.BigEndian.PutUint32(b[8:], s.ack)
@@ -220,19 +221,19 @@ func TestOrderHolds(t *testing.T) {
 		client := host(uint32(g.IntN(40)), byte(g.IntN(60)))
 		switch g.IntN(12) {
 		case 0, 1, 2:
-			e.udp(packet.Outside, client, uint16(g.IntN(3)))
+			e.udp(verdict.Outside, client, uint16(g.IntN(3)))
 		case 3, 4:
-			e.udp(packet.Inside, client, uint16(g.IntN(3)))
+			e.udp(verdict.Inside, client, uint16(g.IntN(3)))
 		case 5, 6:
 			e.connect(client)
 		case 7:
-			e.tcp(packet.Side(g.IntN(2)), client, flagRst|flagAck, 101, 201)
+			e.tcp(verdict.Side(g.IntN(2)), client, flagRst|flagAck, 101, 201)
 		case 8:
-			e.tcp(packet.Side(g.IntN(2)), client, flagFin|flagAck, uint32(101+g.IntN(101)), uint32(101+g.IntN(101)))
+			e.tcp(verdict.Side(g.IntN(2)), client, flagFin|flagAck, uint32(101+g.IntN(101)), uint32(101+g.IntN(101)))
 		case 9:
 			e.now += time.Duration(g.IntN(1000)) * time.Millisecond
 		case 10:
-			v := view(packet.Outside, client, 7, packet.ProtocolTCP, nil)
+			v := view(verdict.Outside, client, 7, packet.ProtocolTCP, nil)
 			if a, _ := e.table.Open(v, e.now); a.Flow() != nil {
 				a.Flow().Denied = g.IntN(2) == 0
 				a.Touch()

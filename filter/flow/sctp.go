@@ -5,17 +5,18 @@ import (
 	"iter"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // sctp is what is known of an association.
 type sctp struct {
-	tags [packet.Sides]uint32 // verification tags of what each side sends; 0: not known
+	tags [verdict.Sides]uint32 // verification tags of what each side sends; 0: not known
 	// inits are the sides that sent an INIT, since the last COOKIE ACK.
-	inits [packet.Sides]bool
+	inits [verdict.Sides]bool
 	// probed is set where a HEARTBEAT bore another tag than was known; prober is
 	// the side that sent it. The other side's answer shows that its tag is right.
 	probed bool
-	prober packet.Side
+	prober verdict.Side
 }
 
 // SCTP chunk types (RFC 9260 §3.2).
@@ -252,7 +253,7 @@ func (f *Flow) takeSCTP(v *packet.View) result {
 // fits judges a chunk by the verification tag of its packet, and takes note of
 // tags on a path that was not seen before. isKnown stands for a chunk that has no
 // effect, isRefreshed for one that may.
-func (a *sctp) fits(c *chunk, set chunkSet, tag uint32, from packet.Side, ignores bool) result {
+func (a *sctp) fits(c *chunk, set chunkSet, tag uint32, from verdict.Side, ignores bool) result {
 	own, peer := &a.tags[from], &a.tags[from.Other()]
 	switch c.kind {
 	case chunkInit:
@@ -265,7 +266,7 @@ func (a *sctp) fits(c *chunk, set chunkSet, tag uint32, from packet.Side, ignore
 	case chunkCookieEcho:
 		return only(tag == *own)
 	case chunkCookieAck:
-		a.inits = [packet.Sides]bool{}
+		a.inits = [verdict.Sides]bool{}
 		return isRefreshed
 	case chunkHeartbeat, chunkHeartbeatAck:
 	default:
@@ -300,7 +301,7 @@ func only(fits bool) result {
 
 // learn takes the tag that an INIT or INIT ACK asks for. It reports false where
 // the other side is known to expect another one.
-func (a *sctp) learn(c *chunk, from packet.Side) bool {
+func (a *sctp) learn(c *chunk, from verdict.Side) bool {
 	if c.kind != chunkInit && c.kind != chunkInitAck {
 		return true
 	}

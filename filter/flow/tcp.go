@@ -3,7 +3,7 @@ package flow
 import (
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // endFlags are what is known of an end of a connection.
@@ -34,7 +34,7 @@ type end struct {
 
 // tcp is what is known of a connection.
 type tcp struct {
-	ends [packet.Sides]end
+	ends [verdict.Sides]end
 	last last
 }
 
@@ -44,7 +44,7 @@ type last struct {
 	seq, ack, end uint32
 	window        uint16 // not scaled
 	kind          kind
-	from          packet.Side
+	from          verdict.Side
 	scale         uint8    // that an ignored SYN of the origin offered
 	flags         endFlags // likewise
 	challenge     bool     // the ACK that follows may answer an ignored SYN (RFC 5961 §4)
@@ -91,7 +91,7 @@ func (f *Flow) beginTCP(s *segment, loose bool) bool {
 }
 
 // takeTCP judges a segment by the flow, and takes note of it where it passes.
-func (f *Flow) takeTCP(s *segment, from packet.Side, now time.Duration) result {
+func (f *Flow) takeTCP(s *segment, from verdict.Side, now time.Duration) result {
 	c := &f.tcp
 	to := next[f.State].origin[s.kind]
 	reply := from != f.Origin
@@ -148,7 +148,7 @@ func (f *Flow) takeTCP(s *segment, from packet.Side, now time.Duration) result {
 }
 
 // step takes a segment that is in the window into account.
-func (f *Flow) step(s *segment, from packet.Side, to State) result {
+func (f *Flow) step(s *segment, from verdict.Side, to State) result {
 	c := &f.tcp
 	was := f.State
 	c.last.kind, c.last.from = s.kind, from
@@ -180,19 +180,19 @@ func (f *Flow) step(s *segment, from packet.Side, to State) result {
 
 // reopens reports whether a SYN of the origin begins a new connection where
 // this one was closed by a FIN, or by a RST of the same host.
-func (c *tcp) reopens(from packet.Side) bool {
+func (c *tcp) reopens(from verdict.Side) bool {
 	return (c.ends[0].flags|c.ends[1].flags)&closing != 0 || c.last.from == from && c.last.kind == kindRst
 }
 
 // answersChallenge reports whether an ACK may be the answer to a SYN that was
 // ignored in LAST_ACK: then it does not acknowledge the last FIN (RFC 5961 §4).
-func (c *tcp) answersChallenge(from packet.Side) bool {
+func (c *tcp) answersChallenge(from verdict.Side) bool {
 	return c.last.from != from && c.last.kind == kindSyn && c.last.challenge
 }
 
 // resyncs reports whether a SYN/ACK answers the SYN that was ignored last: the
 // hosts agree on a new connection, which takes the place of the old one.
-func (c *tcp) resyncs(s *segment, from packet.Side) bool {
+func (c *tcp) resyncs(s *segment, from verdict.Side) bool {
 	if s.kind != kindSynAck || c.last.kind != kindSyn || c.last.from == from || s.ack != c.last.end {
 		return false
 	}
@@ -206,7 +206,7 @@ func (c *tcp) resyncs(s *segment, from packet.Side) bool {
 }
 
 // ignore keeps what a segment says that passes without an effect on the state.
-func (c *tcp) ignore(s *segment, from packet.Side, f *Flow) {
+func (c *tcp) ignore(s *segment, from verdict.Side, f *Flow) {
 	c.last.kind, c.last.from = s.kind, from
 	c.last.seq, c.last.end, c.last.window = s.seq, s.end, s.window
 	if s.kind == kindSyn && from == f.Origin {
@@ -229,7 +229,7 @@ func (c *tcp) ignore(s *segment, from packet.Side, f *Flow) {
 // to close, the numbers that the box knows may be those of a connection before:
 // any RST passes, and it closes a connection on which data may still come only
 // by the exact number.
-func (f *Flow) reset(s *segment, from packet.Side) (r result, skipWindow bool) {
+func (f *Flow) reset(s *segment, from verdict.Side) (r result, skipWindow bool) {
 	c := &f.tcp
 	receiver := &c.ends[from.Other()]
 	known := receiver.flags&acked != 0 && c.last.kind != kindSyn
@@ -268,7 +268,7 @@ func (f *Flow) reset(s *segment, from packet.Side) (r result, skipWindow bool) {
 }
 
 // challenge judges a RST that its receiver would not close the connection for.
-func (f *Flow) challenge(s *segment, from packet.Side) result {
+func (f *Flow) challenge(s *segment, from verdict.Side) result {
 	trial := f.tcp
 	if trial.inWindow(s, from, from != f.Origin, f.State) == outOfWindow {
 		return isInvalid
@@ -280,7 +280,7 @@ func (f *Flow) challenge(s *segment, from packet.Side) result {
 // lowerTimeout shortens the life of a connection whose ends disagree with the
 // box about how it ended: a FIN or RST out of the window after one of the other
 // side (nf_tcp_handle_invalid).
-func (f *Flow) lowerTimeout(s *segment, from packet.Side, now time.Duration) {
+func (f *Flow) lowerTimeout(s *segment, from verdict.Side, now time.Duration) {
 	c := &f.tcp
 	if !f.assured || s.kind != kindFin && s.kind != kindRst {
 		return

@@ -1,6 +1,6 @@
 package flow
 
-import "fragwall/packet"
+import "fragwall/packet/verdict"
 
 // fit is how a segment's numbers fit what was seen of the connection.
 type fit uint8
@@ -20,7 +20,7 @@ const (
 //  4. it acknowledges nothing that is behind by more than a window.
 //
 // reply says that it was sent by the other side than the origin.
-func (c *tcp) inWindow(s *segment, from packet.Side, reply bool, state State) fit {
+func (c *tcp) inWindow(s *segment, from verdict.Side, reply bool, state State) fit {
 	sender, receiver := &c.ends[from], &c.ends[from.Other()]
 	seq, behind := s.seq, s.end
 	ack, sack := s.ack, s.ack
@@ -113,7 +113,7 @@ func (c *tcp) fits(s *segment, sender, receiver *end, seq, behind, sack uint32) 
 }
 
 // note takes note of a current segment.
-func (c *tcp) note(s *segment, from packet.Side, ack, sack, seq, behind uint32) {
+func (c *tcp) note(s *segment, from verdict.Side, ack, sack, seq, behind uint32) {
 	sender, receiver := &c.ends[from], &c.ends[from.Other()]
 	window := uint32(s.window)
 	if s.flags&flagSyn == 0 {

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // Ports of the services on the outside host, which the policies accept.
@@ -37,7 +37,7 @@ const (
 
 // honest is the honest traffic of one family.
 type honest struct {
-	hosts  [packet.Sides]*lab.Host
+	hosts  [verdict.Sides]*lab.Host
 	ipv6   bool
 	sent   int
 	came   int
@@ -47,22 +47,22 @@ type honest struct {
 
 // run sends until ctx is done, and waits for what is still to come.
 func (h *honest) run(ctx context.Context) error {
-	server, err := h.hosts[packet.Outside].ListenUDP(h.ipv6, datagramPort)
+	server, err := h.hosts[verdict.Outside].ListenUDP(h.ipv6, datagramPort)
 	if err != nil {
 		return err
 	}
 	defer server.Close()
-	client, err := h.hosts[packet.Inside].ListenUDP(h.ipv6, 0)
+	client, err := h.hosts[verdict.Inside].ListenUDP(h.ipv6, 0)
 	if err != nil {
 		return err
 	}
 	defer client.Close()
-	echo, err := h.hosts[packet.Outside].ListenUDP(h.ipv6, echoPort)
+	echo, err := h.hosts[verdict.Outside].ListenUDP(h.ipv6, echoPort)
 	if err != nil {
 		return err
 	}
 	defer echo.Close()
-	probe, err := h.hosts[packet.Inside].ListenUDP(h.ipv6, 0)
+	probe, err := h.hosts[verdict.Inside].ListenUDP(h.ipv6, 0)
 	if err != nil {
 		return err
 	}

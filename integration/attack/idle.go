@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // idleFlows is how many connections of each protocol and family stand idle.
@@ -34,7 +34,7 @@ const newcomerEvery = 20 * time.Millisecond
 // idle is the connections of one family that were answered before a flood, and
 // say nothing while it lasts.
 type idle struct {
-	hosts   [packet.Sides]*lab.Host
+	hosts   [verdict.Sides]*lab.Host
 	ipv6    bool
 	clients []net.Conn // of the inside host
 	servers []net.Conn // the ends of the TCP connections among them, in their order
@@ -44,7 +44,7 @@ type idle struct {
 }
 
 // openIdle opens the connections.
-func openIdle(hosts [packet.Sides]*lab.Host, ipv6 bool) (i *idle, err error) {
+func openIdle(hosts [verdict.Sides]*lab.Host, ipv6 bool) (i *idle, err error) {
 	i = &idle{hosts: hosts, ipv6: ipv6}
 	if err = errors.Join(i.openTCP(), i.openUDP()); err != nil {
 		i.close()
@@ -67,7 +67,7 @@ func (i *idle) close() {
 
 // openTCP makes connections, each of which carries a byte each way.
 func (i *idle) openTCP() error {
-	in, out := i.hosts[packet.Inside], i.hosts[packet.Outside]
+	in, out := i.hosts[verdict.Inside], i.hosts[verdict.Outside]
 	listener, err := out.ListenTCP(i.ipv6, streamPort)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func pass(from, to net.Conn) error {
 
 // openUDP makes exchanges that last as long as a stream has to.
 func (i *idle) openUDP() (err error) {
-	in, out := i.hosts[packet.Inside], i.hosts[packet.Outside]
+	in, out := i.hosts[verdict.Inside], i.hosts[verdict.Outside]
 	if i.server, err = out.ListenUDP(i.ipv6, datagramPort); err != nil {
 		return err
 	}
@@ -204,7 +204,7 @@ func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
 			return sent, int(answered.Load()), nil
 		case <-ticker.C:
 		}
-		c, err := i.hosts[packet.Inside].ListenUDP(i.ipv6, 0)
+		c, err := i.hosts[verdict.Inside].ListenUDP(i.ipv6, 0)
 		if err != nil {
 			exchanges.Wait()
 			return sent, 0, err

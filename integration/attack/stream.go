@@ -10,13 +10,13 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // stream sends over one TCP connection, as fast as it goes, until ctx is done,
 // and returns how many bits a second came.
-func stream(ctx context.Context, hosts [packet.Sides]*lab.Host, ipv6 bool) (bits float64, err error) {
-	listener, err := hosts[packet.Outside].ListenTCP(ipv6, streamPort)
+func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bits float64, err error) {
+	listener, err := hosts[verdict.Outside].ListenTCP(ipv6, streamPort)
 	if err != nil {
 		return 0, err
 	}
@@ -35,8 +35,8 @@ func stream(ctx context.Context, hosts [packet.Sides]*lab.Host, ipv6 bool) (bits
 		return untilDone(ctx, err)
 	})
 	g.Go(func() error {
-		to := netip.AddrPortFrom(hosts[packet.Outside].Addr(ipv6), streamPort)
-		c, err := hosts[packet.Inside].DialTCP(to, connectPatience)
+		to := netip.AddrPortFrom(hosts[verdict.Outside].Addr(ipv6), streamPort)
+		c, err := hosts[verdict.Inside].DialTCP(to, connectPatience)
 		if err != nil {
 			_ = listener.Close() // nobody will come
 			return err

@@ -13,7 +13,7 @@ import (
 
 	"fragwall/integration/lab"
 	"fragwall/integration/middle"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // trial is one measurement.
@@ -210,7 +210,7 @@ func (t *trial) occupy(n *lab.Network) (release func(), err error) {
 		}
 	}
 	for _, ipv6 := range t.families {
-		c, err := n.Hosts[packet.Outside].ListenUDP(ipv6, harmlessPort)
+		c, err := n.Hosts[verdict.Outside].ListenUDP(ipv6, harmlessPort)
 		if err != nil {
 			release()
 			return nil, err
@@ -222,7 +222,7 @@ func (t *trial) occupy(n *lab.Network) (release func(), err error) {
 
 // generate starts the generator on the inside host.
 func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) {
-	in, out := n.Hosts[packet.Inside], n.Hosts[packet.Outside]
+	in, out := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
 	f := t.flood
 	f.Seconds = (warmUp + t.duration).Seconds()
 	f.NIC = in.NIC

@@ -11,7 +11,7 @@ import (
 
 	"fragwall/integration/lab"
 	"fragwall/integration/middle"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // CPUs of the senders and of the receivers.
@@ -70,7 +70,7 @@ func (p *process) generated() (g generated, err error) {
 // exchange runs a sender against a receiver, over a family and with a size of
 // datagrams, for so many seconds, and returns what both say.
 func (p *spot) exchange(sender, receiver string, ipv6 bool, size int, seconds float64, o *observer) (sent, came generated, err error) {
-	out := p.network.Hosts[packet.Outside]
+	out := p.network.Hosts[verdict.Outside]
 	l := load{Role: receiver, Addr: netip.AddrPortFrom(out.Addr(ipv6), datagramPort), Size: size, Seconds: seconds + lateStart}
 	r, err := generator(out, receiverCPU, l)
 	if err == nil {
@@ -81,7 +81,7 @@ func (p *spot) exchange(sender, receiver string, ipv6 bool, size int, seconds fl
 	}
 	l.Role, l.Seconds = sender, seconds
 	o.begin()
-	s, err := generator(p.network.Hosts[packet.Inside], senderCPU, l)
+	s, err := generator(p.network.Hosts[verdict.Inside], senderCPU, l)
 	if err == nil {
 		sent, err = s.generated()
 	}

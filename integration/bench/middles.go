@@ -7,7 +7,7 @@ import (
 
 	"fragwall/integration/lab"
 	"fragwall/integration/middle"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Ports of the outside host's services.
@@ -94,7 +94,7 @@ func stranger(i int) (src netip.Addr, protocol string, port int) {
 
 // bridgeRules returns a list of so many rules after those of connection
 // tracking, of which the last two accept the workloads, one a family.
-func bridgeRules(hosts [packet.Sides]*lab.Host, n int) string {
+func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	var b strings.Builder
 	b.WriteString("table inet bench {\n\tchain forward {\n\t\ttype filter hook forward priority 0; policy drop;\n")
 	b.WriteString("\t\tct state established,related accept\n\t\tct state invalid drop\n")
@@ -102,7 +102,7 @@ func bridgeRules(hosts [packet.Sides]*lab.Host, n int) string {
 		family := map[bool]string{true: "ip6", false: "ip"}[src.Is6()]
 		fmt.Fprintf(&b, "\t\t%s saddr %s %s daddr %s %s accept\n", family, src, family, dst, rest)
 	}
-	in, out := hosts[packet.Inside], hosts[packet.Outside]
+	in, out := hosts[verdict.Inside], hosts[verdict.Outside]
 	for i := range n - 2 {
 		src, protocol, port := stranger(i)
 		rule(src, out.Addr(src.Is6()), fmt.Sprintf("%s dport %d", protocol, port))
@@ -116,10 +116,10 @@ func bridgeRules(hosts [packet.Sides]*lab.Host, n int) string {
 
 // boxConfig returns the same policy, stateless: the last two rules accept the
 // workloads, one a direction.
-func boxConfig(hosts [packet.Sides]*lab.Host, mode string, n int) string {
+func boxConfig(hosts [verdict.Sides]*lab.Host, mode string, n int) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s[fragments]\nmode = %q\n", middle.Sides, mode)
-	in, out := hosts[packet.Inside], hosts[packet.Outside]
+	in, out := hosts[verdict.Inside], hosts[verdict.Outside]
 	for i := range n - 2 {
 		src, protocol, port := stranger(i)
 		fmt.Fprintf(&b, "[[rule]]\nname = \"stranger %d\"\naction = \"accept\"\nprotocol = %q\nsrc = %q\ndst = %q\ndst_port = %d\n",

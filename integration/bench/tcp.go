@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"strconv"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // offloads are those of the hosts' interfaces that make one packet of many.
@@ -38,7 +38,7 @@ func (p *spot) switchOffloads(on bool) error {
 // does not count, and returns how many bytes came, and in how many seconds.
 func (p *spot) stream(seconds float64, o *observer) (bytes, took float64, err error) {
 	const slowStart = 0.5
-	in, out := p.network.Hosts[packet.Inside], p.network.Hosts[packet.Outside]
+	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]
 	port := strconv.Itoa(streamPort)
 	server, err := launch(out, receiverCPU, "listening", "iperf3", "-s", "-1", "-p", port, "--forceflush")
 	if err == nil {

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Protocols that have no name in packet.
@@ -39,10 +40,10 @@ func udpExchange(s *script) { s.ports(packet.ProtocolUDP) }
 // the kernel had the time to tell a stream from a question and its answer, or once,
 // before its last packet.
 func (s *script) ports(protocol uint8) {
-	port := [packet.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
-	asks := packet.Inside
+	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
+	asks := verdict.Inside
 	if s.chance(15) {
-		asks = packet.Outside
+		asks = verdict.Outside
 	}
 	n := 2 + s.IntN(8)
 	hold := n
@@ -50,7 +51,7 @@ func (s *script) ports(protocol uint8) {
 		hold = 1 + s.IntN(n-1)
 	}
 	for i := range n {
-		from := packet.Side(s.IntN(2))
+		from := verdict.Side(s.IntN(2))
 		s.held = i == hold
 		switch {
 		case i == 0:
@@ -98,9 +99,9 @@ func icmpExchange(s *script) {
 	}
 	reply := map[uint8]uint8{8: 0, 13: 14, 15: 16, 17: 18, 128: 129, 139: 140}[query]
 	for i := range 2 + s.IntN(8) {
-		from, kind, number := packet.Inside, query, id
+		from, kind, number := verdict.Inside, query, id
 		if s.chance(50) && i > 0 || s.chance(10) {
-			from, kind = packet.Outside, reply
+			from, kind = verdict.Outside, reply
 		}
 		if i > 0 && s.chance(25) {
 			s.wait()
@@ -122,7 +123,7 @@ func icmpExchange(s *script) {
 }
 
 // icmp adds an ICMP message with its checksum.
-func (s *script) icmp(from packet.Side, src, dst netip.Addr, honest bool, b []byte, what string, args ...any) {
+func (s *script) icmp(from verdict.Side, src, dst netip.Addr, honest bool, b []byte, what string, args ...any) {
 	protocol := uint8(packet.ProtocolICMP)
 	if s.IPv6 {
 		protocol = packet.ProtocolICMPv6
@@ -201,12 +202,12 @@ var sctpChunks = []struct {
 // sctpExchange is an association, from its INIT to the end, in order for the most
 // part.
 func sctpExchange(s *script) {
-	port := [packet.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
-	tags := [packet.Sides]uint32{s.Uint32() | 1, s.Uint32() | 1} // that each side chose
+	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
+	tags := [verdict.Sides]uint32{s.Uint32() | 1, s.Uint32() | 1} // that each side chose
 	order := []int{0, 1, 2, 3, 4, 5, 9, 10, 11}
-	sender := []packet.Side{0, 1, 0, 1, 0, 1, 0, 1, 0}
+	sender := []verdict.Side{0, 1, 0, 1, 0, 1, 0, 1, 0}
 	if s.chance(50) { // the other side ends it
-		copy(sender[6:], []packet.Side{1, 0, 1})
+		copy(sender[6:], []verdict.Side{1, 0, 1})
 	}
 	odd := []int{0, 15, 30, 50}[s.IntN(4)]
 	at := 0
@@ -216,7 +217,7 @@ func sctpExchange(s *script) {
 		}
 		kind, from, verification, honest := order[at%len(order)], sender[at%len(order)], uint32(0), true
 		if s.chance(odd) {
-			kind, from, honest = s.IntN(len(sctpChunks)), packet.Side(s.IntN(2)), false
+			kind, from, honest = s.IntN(len(sctpChunks)), verdict.Side(s.IntN(2)), false
 		} else if at++; s.chance(5) {
 			at++ // one is lost
 		}
@@ -264,9 +265,9 @@ func otherExchange(s *script) {
 		binary.BigEndian.PutUint32(b, s.Uint32())
 	}
 	for i := range 2 + s.IntN(6) {
-		from := packet.Side(s.IntN(2))
+		from := verdict.Side(s.IntN(2))
 		if i == 0 && s.chance(85) {
-			from = packet.Inside
+			from = verdict.Inside
 		}
 		if i > 0 && s.chance(25) {
 			s.wait()
@@ -276,7 +277,7 @@ func otherExchange(s *script) {
 			continue
 		}
 		body := append([]byte(nil), b...)
-		if protocol == protocolDCCP && from == packet.Outside {
+		if protocol == protocolDCCP && from == verdict.Outside {
 			copy(body, []byte{b[2], b[3], b[0], b[1]})
 		}
 		if protocol == protocolDCCP {

@@ -10,6 +10,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // Exchange is what passes between two hosts, one on each side, in the order in
@@ -23,7 +24,7 @@ type Exchange struct {
 
 // Step is one packet.
 type Step struct {
-	From   packet.Side
+	From   verdict.Side
 	Frame  []byte        // Ethernet; see tag
 	Pause  time.Duration // before it
 	Held   bool          // the pause is [Hold] more, in real time
@@ -52,13 +53,13 @@ type Slot int
 const hosts = 16
 
 // prefixes hold the addresses of all slots.
-var prefixes = [packet.Sides][2]netip.Prefix{
-	packet.Inside:  {netip.MustParsePrefix("10.16.0.0/12"), netip.MustParsePrefix("2001:db8:1::/48")},
-	packet.Outside: {netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("2001:db8:2::/48")},
+var prefixes = [verdict.Sides][2]netip.Prefix{
+	verdict.Inside:  {netip.MustParsePrefix("10.16.0.0/12"), netip.MustParsePrefix("2001:db8:1::/48")},
+	verdict.Outside: {netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("2001:db8:2::/48")},
 }
 
 // Addr returns the i-th address of a slot, from 1 to 14, on a side.
-func (s Slot) Addr(side packet.Side, ipv6 bool, i int) netip.Addr {
+func (s Slot) Addr(side verdict.Side, ipv6 bool, i int) netip.Addr {
 	n := uint32(s)*hosts + uint32(i)
 	if ipv6 {
 		b := prefixes[side][1].Addr().As16()
@@ -138,7 +139,7 @@ func Generate(seed uint64, n int, slot Slot) Exchange {
 
 // addr returns an address of the exchange: the first ones are those of the two
 // hosts.
-func (s *script) addr(side packet.Side, i int) netip.Addr { return s.slot.Addr(side, s.IPv6, i) }
+func (s *script) addr(side verdict.Side, i int) netip.Addr { return s.slot.Addr(side, s.IPv6, i) }
 
 // chance is true in so many cases of a hundred.
 func (s *script) chance(percent int) bool { return s.IntN(100) < percent }
@@ -147,12 +148,12 @@ func (s *script) chance(percent int) bool { return s.IntN(100) < percent }
 func (s *script) wait() { s.pause = pauses[s.IntN(len(pauses))] }
 
 // send adds a packet between the two hosts.
-func (s *script) send(from packet.Side, honest bool, protocol uint8, payload []byte, what string, args ...any) {
+func (s *script) send(from verdict.Side, honest bool, protocol uint8, payload []byte, what string, args ...any) {
 	s.sendAs(from, s.addr(from, 1), s.addr(from.Other(), 1), honest, protocol, payload, what, args...)
 }
 
 // sendAs adds a packet with any addresses.
-func (s *script) sendAs(from packet.Side, src, dst netip.Addr, honest bool, protocol uint8, payload []byte, what string, args ...any) {
+func (s *script) sendAs(from verdict.Side, src, dst netip.Addr, honest bool, protocol uint8, payload []byte, what string, args ...any) {
 	d := packettest.Datagram{Src: src, Dst: dst, Protocol: protocol, Payload: payload}
 	f := d.Frame()
 	tag(f[ethernetHeader:], len(s.Steps))
@@ -247,7 +248,7 @@ func (e Exchange) String() string {
 
 // String describes the step in a line.
 func (s *Step) String() string {
-	text := fmt.Sprintf("%s %s", map[packet.Side]string{packet.Inside: "──►", packet.Outside: "◄──"}[s.From], s.What)
+	text := fmt.Sprintf("%s %s", map[verdict.Side]string{verdict.Inside: "──►", verdict.Outside: "◄──"}[s.From], s.What)
 	if after := s.After(); after > 0 {
 		text = fmt.Sprintf("%s after %v", text, after)
 	}

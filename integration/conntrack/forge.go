@@ -4,14 +4,15 @@ import (
 	"net/netip"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // forge shows the filter a segment that no host sent, mostly from outside. The
 // host that it is for may answer it.
 func (t *talk) forge() {
-	from := packet.Outside
+	from := verdict.Outside
 	if t.chance(30) {
-		from = packet.Inside
+		from = verdict.Inside
 	}
 	me, peer := t.hosts[from], t.hosts[from.Other()]
 	g := segment{flags: t.flags(), seq: t.near(me.next, peer.expect, peer.window, peer.scale), window: t.window(me)}
@@ -63,7 +64,7 @@ func (t *talk) forge() {
 }
 
 // stray sends a segment with another port or address.
-func (t *talk) stray(from packet.Side, g segment) {
+func (t *talk) stray(from verdict.Side, g segment) {
 	src := netip.AddrPortFrom(t.addr(from, 1), t.hosts[from].port)
 	dst := netip.AddrPortFrom(t.addr(from.Other(), 1), t.hosts[from.Other()].port)
 	switch t.IntN(3) {

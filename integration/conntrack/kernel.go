@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/integration/lab"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // ruleset lets in what belongs to a connection, and out what begins one. What
@@ -71,14 +71,14 @@ type Observation struct {
 }
 
 // names of the TUN devices.
-var tuns = [packet.Sides]string{packet.Inside: "fw-in", packet.Outside: "fw-out"}
+var tuns = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
 // Kernel is a namespace that routes between two TUN devices with connection
 // tracking. It belongs to one goroutine.
 type Kernel struct {
 	namespace *lab.Namespace
-	files     [packet.Sides]*os.File
-	raws      [packet.Sides]syscall.RawConn
+	files     [verdict.Sides]*os.File
+	raws      [verdict.Sides]syscall.RawConn
 	table     *table
 	buffer    []byte
 }
@@ -113,7 +113,7 @@ func (k *Kernel) Close() error {
 
 func (k *Kernel) configure(loose bool) (err error) {
 	for side := range k.files {
-		if err = k.open(packet.Side(side)); err != nil {
+		if err = k.open(verdict.Side(side)); err != nil {
 			return err
 		}
 	}
@@ -144,7 +144,7 @@ func (k *Kernel) configure(loose bool) (err error) {
 const queue = 500
 
 // open makes a side's TUN device with routes to its addresses.
-func (k *Kernel) open(side packet.Side) error {
+func (k *Kernel) open(side verdict.Side) error {
 	device, err := water.New(water.Config{
 		DeviceType:             water.TUN,
 		PlatformSpecificParams: water.PlatformSpecificParams{Name: tuns[side]},
@@ -286,7 +286,7 @@ func (r *run) late() bool {
 // when the write returns.
 func (k *Kernel) collect(runs []run, first Slot) error {
 	for side := range k.raws {
-		from := packet.Side(side).Other()
+		from := verdict.Side(side).Other()
 		var failure error
 		err := k.raws[side].Control(func(fd uintptr) {
 			for {
@@ -309,13 +309,13 @@ func (k *Kernel) collect(runs []run, first Slot) error {
 }
 
 // note writes down that a packet from a side left.
-func note(runs []run, first Slot, from packet.Side, p []byte) {
+func note(runs []run, first Slot, from verdict.Side, p []byte) {
 	n, src, dst, ok := tagOf(p)
 	if !ok {
 		return
 	}
 	inside := src
-	if from == packet.Outside {
+	if from == verdict.Outside {
 		inside = dst
 	}
 	i := int(slotOf(inside) - first)

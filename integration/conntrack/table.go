@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // table is the kernel's table of connections in a namespace, over ctnetlink
@@ -94,7 +95,7 @@ func (t *table) entries() (map[Slot][]entry, error) {
 	for _, m := range messages {
 		e := parseEntry(m)
 		inside := e.src
-		if !prefixes[packet.Inside][0].Contains(inside) && !prefixes[packet.Inside][1].Contains(inside) {
+		if !prefixes[verdict.Inside][0].Contains(inside) && !prefixes[verdict.Inside][1].Contains(inside) {
 			inside = e.dst
 		}
 		bySlot[slotOf(inside)] = append(bySlot[slotOf(inside)], e)

@@ -5,17 +5,18 @@ import (
 	"slices"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // talk is a TCP connection with a network between its hosts and the filter, and
 // somebody who interferes.
 type talk struct {
 	*script
-	hosts     [packet.Sides]*tcpHost
-	client    packet.Side
-	flight    [packet.Sides][]segment // sent by a side, and not at the filter yet
-	interfere int                     // percent of steps that are forged
-	disturb   int                     // percent of segments lost, as many again late
+	hosts     [verdict.Sides]*tcpHost
+	client    verdict.Side
+	flight    [verdict.Sides][]segment // sent by a side, and not at the filter yet
+	interfere int                      // percent of steps that are forged
+	disturb   int                      // percent of segments lost, as many again late
 }
 
 // tcpHost is one end, as far as its segments tell.
@@ -50,22 +51,22 @@ const (
 )
 
 func newTalk(s *script) *talk {
-	t := &talk{script: s, client: packet.Inside}
+	t := &talk{script: s, client: verdict.Inside}
 	if s.chance(8) {
-		t.client = packet.Outside
+		t.client = verdict.Outside
 	}
 	t.interfere = []int{0, 0, 5, 15, 40}[s.IntN(5)]
 	t.disturb = []int{0, 0, 5, 15}[s.IntN(4)]
 	for side := range t.hosts {
 		t.hosts[side] = &tcpHost{}
-		t.begin(packet.Side(side))
+		t.begin(verdict.Side(side))
 		t.hosts[side].port = uint16(1024 + s.IntN(60000))
 	}
 	return t
 }
 
 // begin has a host forget all, as before a new connection.
-func (t *talk) begin(side packet.Side) {
+func (t *talk) begin(side verdict.Side) {
 	h := t.hosts[side]
 	first := t.Uint32()
 	switch {
@@ -91,7 +92,7 @@ func tcpExchange(s *script) {
 // tcpMidstream is a connection of which the filter did not see the beginning.
 func tcpMidstream(s *script) {
 	t := newTalk(s)
-	a, b := t.hosts[packet.Inside], t.hosts[packet.Outside]
+	a, b := t.hosts[verdict.Inside], t.hosts[verdict.Outside]
 	for _, h := range t.hosts {
 		h.opened, h.heard, h.known = true, true, true
 		h.scale, h.options = 0, h.options&^withScale
@@ -125,7 +126,7 @@ func tcpRandom(s *script) {
 func (t *talk) run(steps int) {
 	slow := t.chance(50)
 	for idle := 0; len(t.Steps) < steps && idle < 200; idle++ {
-		switch side := packet.Side(t.IntN(2)); {
+		switch side := verdict.Side(t.IntN(2)); {
 		case slow && t.chance(4):
 			t.wait()
 		case t.chance(t.interfere):
@@ -142,7 +143,7 @@ func (t *talk) run(steps int) {
 
 // deliver takes a segment out of the network: the filter sees it unless it was
 // lost before, and the other host gets it unless it is lost behind.
-func (t *talk) deliver(side packet.Side) {
+func (t *talk) deliver(side verdict.Side) {
 	flight := t.flight[side]
 	if len(flight) == 0 {
 		return
@@ -163,14 +164,14 @@ func (t *talk) deliver(side packet.Side) {
 }
 
 // pass shows a segment to the filter.
-func (t *talk) pass(from packet.Side, honest bool, g segment) {
+func (t *talk) pass(from verdict.Side, honest bool, g segment) {
 	src := netip.AddrPortFrom(t.addr(from, 1), t.hosts[from].port)
 	dst := netip.AddrPortFrom(t.addr(from.Other(), 1), t.hosts[from.Other()].port)
 	t.send(from, honest, packet.ProtocolTCP, g.bytes(src, dst), "%v", &g)
 }
 
 // transmit sends a segment of a host's, with what it has to say beside.
-func (t *talk) transmit(side packet.Side, g segment) {
+func (t *talk) transmit(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	if h.heard {
 		g.ack = h.expect
@@ -193,7 +194,7 @@ func (t *talk) transmit(side packet.Side, g segment) {
 }
 
 // act has a host do what it may do now.
-func (t *talk) act(side packet.Side) {
+func (t *talk) act(side verdict.Side) {
 	h := t.hosts[side]
 	switch {
 	case h.dead || h.closed && h.ended:
@@ -212,7 +213,7 @@ func (t *talk) act(side packet.Side) {
 }
 
 // open sends the SYN.
-func (t *talk) open(side packet.Side) {
+func (t *talk) open(side verdict.Side) {
 	h := t.hosts[side]
 	h.opened = true
 	options := h.options
@@ -240,7 +241,7 @@ func (t *talk) open(side packet.Side) {
 }
 
 // speak has a host of an open connection send something.
-func (t *talk) speak(side packet.Side) {
+func (t *talk) speak(side verdict.Side) {
 	h := t.hosts[side]
 	room := int32(h.edge - h.next)
 	switch n := t.IntN(100); {
@@ -265,7 +266,7 @@ func (t *talk) speak(side packet.Side) {
 }
 
 // again sends the oldest segment that was not acknowledged, or any other.
-func (t *talk) again(side packet.Side) {
+func (t *talk) again(side verdict.Side) {
 	h := t.hosts[side]
 	if len(h.sent) == 0 {
 		return
@@ -285,7 +286,7 @@ func (t *talk) again(side packet.Side) {
 
 // afterwards is what a host does whose connection is over: often it begins a new
 // one.
-func (t *talk) afterwards(side packet.Side) {
+func (t *talk) afterwards(side verdict.Side) {
 	h := t.hosts[side]
 	switch n := t.IntN(100); {
 	case n < 50:
@@ -301,7 +302,7 @@ func (t *talk) afterwards(side packet.Side) {
 }
 
 // receive has a host take a segment in.
-func (t *talk) receive(side packet.Side, g segment) {
+func (t *talk) receive(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	switch {
 	case g.flags&flagRst != 0:
@@ -333,7 +334,7 @@ func (t *talk) receive(side packet.Side, g segment) {
 }
 
 // greet takes in a SYN.
-func (t *talk) greet(side packet.Side, g segment) {
+func (t *talk) greet(side verdict.Side, g segment) {
 	h, peer := t.hosts[side], t.hosts[side.Other()]
 	h.heard, h.expect = true, g.seq+1
 	h.edge = h.next + uint32(g.window)
@@ -372,7 +373,7 @@ func (t *talk) acknowledged(h *tcpHost, g segment) {
 }
 
 // collect takes in data, in order or not, and acknowledges it.
-func (t *talk) collect(side packet.Side, g segment) {
+func (t *talk) collect(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	end := g.seq + g.length()
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // MTU of all interfaces, in bytes.
@@ -43,7 +43,7 @@ func (h *Host) Addr(ipv6 bool) netip.Addr {
 // Network is two hosts in one subnet of each family, and what is between
 // them.
 type Network struct {
-	Hosts [packet.Sides]*Host // by packet.Side
+	Hosts [verdict.Sides]*Host // by verdict.Side
 	// Middle has an interface on each side. Until something joins the two, the
 	// hosts don't reach each other. It is nil where a cable joins the hosts.
 	Middle *Namespace
@@ -56,8 +56,8 @@ func New() (*Network, error) {
 			return err
 		}
 		return errors.Join(
-			Cable(n.Middle, InsideNIC, n.Hosts[packet.Inside].Namespace, HostNIC),
-			Cable(n.Middle, OutsideNIC, n.Hosts[packet.Outside].Namespace, HostNIC),
+			Cable(n.Middle, InsideNIC, n.Hosts[verdict.Inside].Namespace, HostNIC),
+			Cable(n.Middle, OutsideNIC, n.Hosts[verdict.Outside].Namespace, HostNIC),
 			n.Middle.Do(func() error { return errors.Join(quiet(InsideNIC), up(InsideNIC), quiet(OutsideNIC), up(OutsideNIC)) }),
 		)
 	})
@@ -66,7 +66,7 @@ func New() (*Network, error) {
 // NewDirect makes a network with a cable from host to host.
 func NewDirect() (*Network, error) {
 	return build(func(n *Network) error {
-		return Cable(n.Hosts[packet.Inside].Namespace, HostNIC, n.Hosts[packet.Outside].Namespace, HostNIC)
+		return Cable(n.Hosts[verdict.Inside].Namespace, HostNIC, n.Hosts[verdict.Outside].Namespace, HostNIC)
 	})
 }
 
@@ -84,7 +84,7 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 			IPv4: netip.AddrFrom4([4]byte{10, 0, 0, byte(side + 1)}),
 			IPv6: netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: byte(side + 1)}),
 		}
-		if h.Namespace, err = NewNamespace(packet.Side(side).String()); err != nil {
+		if h.Namespace, err = NewNamespace(verdict.Side(side).String()); err != nil {
 			return nil, err
 		}
 		n.Hosts[side] = h
@@ -102,8 +102,8 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 
 // Replug makes the cable of one side anew, whose ends in the middle and at the
 // host were removed.
-func (n *Network) Replug(side packet.Side) error {
-	nic := map[packet.Side]string{packet.Inside: InsideNIC, packet.Outside: OutsideNIC}[side]
+func (n *Network) Replug(side verdict.Side) error {
+	nic := map[verdict.Side]string{verdict.Inside: InsideNIC, verdict.Outside: OutsideNIC}[side]
 	h := n.Hosts[side]
 	return errors.Join(Cable(n.Middle, nic, h.Namespace, h.NIC), h.Do(h.configure))
 }

@@ -1,6 +1,9 @@
 package evasion
 
-import "fragwall/packet"
+import (
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
 
 // overlaps are datagrams of which some bytes come twice, with other contents:
 // hosts disagree on which of them count.
@@ -315,7 +318,7 @@ func identification() []entry {
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
 				frames := s.allowed().Fragments(800)
 				s.send(frames[0])
-				s.from = packet.Outside
+				s.from = verdict.Outside
 				s.attack(frames[1:]...)
 			}},
 	}

@@ -13,8 +13,8 @@ import (
 	"net/netip"
 	"time"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // Policy is the policy that the cases are meant for, as a part of a
@@ -69,7 +69,7 @@ func (f Family) String() string {
 // Frame is one frame of a case.
 type Frame struct {
 	At   time.Duration // since the case began
-	From packet.Side
+	From verdict.Side
 	Data []byte
 	// Hostile frames must not pass: they belong to a datagram that is denied, or
 	// to none that an honest host sends.
@@ -111,7 +111,7 @@ const (
 type script struct {
 	Family
 	at     time.Duration
-	from   packet.Side
+	from   verdict.Side
 	frames []Frame
 }
 

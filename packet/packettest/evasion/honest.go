@@ -6,6 +6,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // honest is what hosts and networks do to fragments without ill intent.
@@ -59,9 +60,9 @@ func honest() []entry {
 		{name: "both ways under one identification", reference: "RFC 791 §3.2", delivers: 2, write: func(s *script) {
 			ours := s.allowed().Fragments(800)
 			s.send(ours[2])
-			s.from = packet.Outside
+			s.from = verdict.Outside
 			s.send(s.allowed().Fragments(800)...)
-			s.from = packet.Inside
+			s.from = verdict.Inside
 			s.send(ours[1], ours[0])
 		}},
 		{name: "two VLANs under one identification", reference: "IEEE 802.1Q", delivers: 2, write: func(s *script) {

@@ -9,6 +9,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 )
 
 // Overlap is whose bytes count where fragments overlap: whether those of a
@@ -68,7 +69,7 @@ func (h Host) Receive(frames []Frame) []Delivered {
 	waiting := map[string]*assembly{}
 	for _, f := range frames {
 		var p packet.Parsed
-		if p.Decode(f.Data) != packet.Passed || h.Far && p.HopLimit <= 1 {
+		if p.Decode(f.Data) != verdict.Passed || h.Far && p.HopLimit <= 1 {
 			continue
 		}
 		key := keyOf(f, &p)
@@ -86,7 +87,7 @@ func (h Host) Receive(frames []Frame) []Delivered {
 		if a.complete() {
 			delete(waiting, key)
 			whole := a.frame()
-			if p.Decode(whole) == packet.Passed {
+			if p.Decode(whole) == verdict.Passed {
 				delivered = append(delivered, Delivered{key, whole})
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
 
@@ -25,7 +26,7 @@ const (
 // subject is what has a budget of its own, so that many events of one do not
 // hide few of another.
 type subject struct {
-	reason     packet.Reason
+	reason     verdict.Reason
 	rule       string // that decided, or whose limit was exceeded
 	background background
 }

@@ -6,8 +6,8 @@ import (
 	"log/slog"
 	"time"
 
-	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/wire"
 )
@@ -84,7 +84,7 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event 
 	case packet.ICMP:
 		e.ICMPType, e.ICMPCode = &icmp, &code
 	}
-	if d.Verdict.Action != filter.Accept {
+	if d.Verdict.Action != verdict.Accept {
 		e.Reason = d.Verdict.Reason.String()
 	}
 	if d.Verdict.Rule != nil {
@@ -112,7 +112,7 @@ func (e *Event) addFragment(d *wire.Decision) {
 		e.Offset, e.MoreFragments = &f.Offset, &f.More
 	}
 	switch d.Verdict.Reason {
-	case packet.FragmentTimeout, packet.FragmentEvicted, packet.FragmentSuperseded, packet.FragmentShutdown:
+	case verdict.FragmentTimeout, verdict.FragmentEvicted, verdict.FragmentSuperseded, verdict.FragmentShutdown:
 	default:
 		return
 	}

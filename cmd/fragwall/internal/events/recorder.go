@@ -11,6 +11,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
 
@@ -78,7 +79,7 @@ func kindOf(v filter.Verdict) kind {
 	switch {
 	case v.Rule != nil && v.Rule.Log && !v.Flow:
 		return match
-	case v.Action != filter.Accept:
+	case v.Action != verdict.Accept:
 		return drop
 	}
 	return none
@@ -151,7 +152,7 @@ func (r *Recorder) Run(ctx context.Context) {
 func (r *Recorder) counter(k kind, tell func(queued)) func(*budget, *subject) {
 	return func(b *budget, s *subject) {
 		e := Event{Kind: kindNames[k], Rule: s.rule, Background: backgroundNames[s.background]}
-		if s.reason != packet.Passed {
+		if s.reason != verdict.Passed {
 			e.Reason = s.reason.String()
 		}
 		tell(queued{Event: e, count: true, budget: b, suppressed: b.suppressed.Load()})

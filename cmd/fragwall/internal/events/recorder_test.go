@@ -18,6 +18,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/stack"
 	"fragwall/tun"
@@ -40,7 +41,7 @@ func (sinkLane) Reply(tun.Frame) error          { return nil }
 func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	t.Helper()
 	end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
-	s := wire.NewStepper(wire.Config{Ends: [packet.Sides]wire.End{end, end}, Policy: p, Observer: r})
+	s := wire.NewStepper(wire.Config{Ends: [verdict.Sides]wire.End{end, end}, Policy: p, Observer: r})
 	t.Cleanup(s.Close)
 	return s
 }
@@ -48,7 +49,7 @@ func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 // send has frames come in by the inside.
 func send(s *wire.Stepper, frames ...[]byte) {
 	for _, f := range frames {
-		s.Forward(packet.Inside, tun.Frame{Data: f}, time.Unix(1, 0))
+		s.Forward(verdict.Inside, tun.Frame{Data: f}, time.Unix(1, 0))
 	}
 }
 
@@ -220,7 +221,7 @@ func TestEvents(t *testing.T) {
 	priority.Tags = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}, {TPID: 0x8100, TCI: 20}}
 	ping := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: []byte{128, 0, 0, 0, 0, 0, 0, 0}}
 	fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
-	loud := &filter.Policy{Rules: []filter.Rule{{Name: "loud", Action: filter.Accept, Log: true}}}
+	loud := &filter.Policy{Rules: []filter.Rule{{Name: "loud", Action: verdict.Accept, Log: true}}}
 	for _, tt := range []struct {
 		name   string
 		frame  []byte
@@ -229,7 +230,7 @@ func TestEvents(t *testing.T) {
 	}{
 		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
-		{"icmp", ping.Frame(), &filter.Policy{Default: filter.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
+		{"icmp", ping.Frame(), &filter.Policy{Default: verdict.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
 		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
 		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
 		{"match", denied(), loud, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"loud"}`},
@@ -263,7 +264,7 @@ func TestBudgets(t *testing.T) {
 		port := func(n uint16) filter.Set[uint16] { return filter.NewSet(filter.Range[uint16]{Lo: n, Hi: n}) }
 		s := watched(t, r, &filter.Policy{Rules: []filter.Rule{
 			{Name: "noisy", DstPorts: port(1)}, {Name: "rare", DstPorts: port(2)},
-			{Name: "few", DstPorts: port(3), Action: filter.Accept, Limit: filter.Rate{Count: 1, Per: time.Minute}},
+			{Name: "few", DstPorts: port(3), Action: verdict.Accept, Limit: filter.Rate{Count: 1, Per: time.Minute}},
 		}})
 		to := func(port uint16) []byte {
 			return packettest.UDP(client, netip.AddrPortFrom(server.Addr(), port), nil).Frame()
@@ -365,15 +366,15 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 				var log bytes.Buffer
 				r := NewRecorder(NewHandler(&log, "json", slog.LevelInfo), tenASecond)
 				end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
-				s := wire.NewStepper(wire.Config{Ends: [packet.Sides]wire.End{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
+				s := wire.NewStepper(wire.Config{Ends: [verdict.Sides]wire.End{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
 					Fragments: stack.Options{TimeoutIPv4: time.Second, TimeoutIPv6: time.Second, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 64}})
 				d := packettest.UDP(client6, server6, packettest.Body(4500-8))
 				d.ID = 7
 				frames := d.Fragments(1000)
 				for _, i := range tt.send {
-					s.Forward(packet.Inside, tun.Frame{Data: frames[i]}, time.Unix(1, 0))
+					s.Forward(verdict.Inside, tun.Frame{Data: frames[i]}, time.Unix(1, 0))
 				}
-				s.Forward(packet.Inside, tun.Frame{Data: denied()}, time.Unix(3, 0))
+				s.Forward(verdict.Inside, tun.Frame{Data: denied()}, time.Unix(3, 0))
 				ctx, cancel := context.WithCancel(t.Context())
 				cancel()
 				r.Run(ctx)

@@ -8,7 +8,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/filter/flow"
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
 
@@ -73,11 +73,11 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.gauge(started, unix(c.Started))
 	m.gauge(ready, truth(c.Ready()))
 	m.gauge(goroutines, float64(runtime.NumGoroutine()))
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		m.side(side.String(), c.Bump.Counters(side), c.Bump.Latency(side).Snapshot())
 	}
 	for side, link := range c.Links() {
-		m.link(packet.Side(side).String(), link)
+		m.link(verdict.Side(side).String(), link)
 	}
 	for side, n := range c.Missed() {
 		m.counter(missed, n, side.String())
@@ -150,7 +150,7 @@ func (m sink) side(name string, s wire.Snapshot, l wire.LatencySnapshot) {
 	m.gauge(waiting, float64(s.Waiting), name)
 	m.counter(reassembled, s.Reassembled, name)
 	m.counter(answered, s.Answered, name)
-	for reason := packet.Passed + 1; int(reason) < packet.Reasons; reason++ {
+	for reason := verdict.Passed + 1; int(reason) < verdict.Reasons; reason++ {
 		m.counter(dropped, s.Dropped[reason], name, reason.String())
 	}
 	buckets, count := make(map[float64]uint64, wire.LatencyBuckets), uint64(0)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // names are those of all metrics.
@@ -40,7 +40,7 @@ func TestNamesElsewhere(t *testing.T) {
 	known := names(t)
 	const root = "../../../.."
 	reasons := map[string]bool{}
-	for r := packet.Passed + 1; int(r) < packet.Reasons; r++ {
+	for r := verdict.Passed + 1; int(r) < verdict.Reasons; r++ {
 		reasons[r.String()] = true
 	}
 	for _, file := range []string{"deploy/grafana/fragwall.json", "deploy/prometheus/fragwall.rules.yml", "docs/operations.md"} {

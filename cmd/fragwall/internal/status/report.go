@@ -7,6 +7,7 @@ import (
 	"fragwall/filter"
 	"fragwall/filter/flow"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/wire"
 )
@@ -21,7 +22,7 @@ type Build struct {
 // Source is what a box has to tell of.
 type Source struct {
 	Build   Build
-	Devices [packet.Sides]string // by side
+	Devices [verdict.Sides]string // by side
 	Mode    packet.Mode
 	Limits  stack.Options
 	Bump    *wire.Bump
@@ -29,10 +30,10 @@ type Source struct {
 	Started time.Time
 	Ready   func() bool // frames flow
 	// Links says how the devices of both sides are.
-	Links func() [packet.Sides]Link
+	Links func() [verdict.Sides]Link
 	// Missed is how many frames of each side the kernel dropped before the box
 	// read them; of a side whose device is gone it says nothing.
-	Missed func() map[packet.Side]uint64
+	Missed func() map[verdict.Side]uint64
 	// Policy says how the policy in force got there.
 	Policy func() Policy
 }
@@ -50,7 +51,7 @@ type Link struct {
 func (s *Source) withoutLink() (sides []string) {
 	for side, link := range s.Links() {
 		if !link.Up {
-			sides = append(sides, packet.Side(side).String())
+			sides = append(sides, verdict.Side(side).String())
 		}
 	}
 	return sides
@@ -147,13 +148,13 @@ type Rule struct {
 func (s *Source) Report(now time.Time) *Report {
 	r := &Report{
 		Build: s.Build, Time: now, Started: s.Started, UptimeSeconds: now.Sub(s.Started).Seconds(), Ready: s.Ready(),
-		Sides: make(map[string]Side, packet.Sides), Policy: s.Policy(), Events: s.Events.Last(),
+		Sides: make(map[string]Side, verdict.Sides), Policy: s.Policy(), Events: s.Events.Last(),
 	}
-	for side := range packet.Side(packet.Sides) {
+	for side := range verdict.Side(verdict.Sides) {
 		r.Sides[side.String()] = s.side(side)
 	}
 	for side, link := range s.Links() {
-		name := packet.Side(side).String()
+		name := verdict.Side(side).String()
 		of := r.Sides[name]
 		of.NIC, of.Link, of.LinkSpeed, of.MTU = link.NIC, linkState(link.Up), link.Speed/8, link.MTU
 		if link.NIC != "" {
@@ -197,7 +198,7 @@ func linkState(up bool) string {
 	return "down"
 }
 
-func (s *Source) side(side packet.Side) Side {
+func (s *Source) side(side verdict.Side) Side {
 	c := s.Bump.Counters(side)
 	latency := s.Bump.Latency(side).Snapshot()
 	r := Side{
@@ -208,7 +209,7 @@ func (s *Source) side(side packet.Side) Side {
 	}
 	for reason, n := range c.Dropped {
 		if n > 0 {
-			r.Dropped[packet.Reason(reason).String()] = n
+			r.Dropped[verdict.Reason(reason).String()] = n
 			r.DroppedFrames += n
 		}
 	}

@@ -25,6 +25,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
 	"fragwall/wire"
@@ -47,12 +48,12 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 	t.Helper()
 	recorder := events.NewRecorder(slog.DiscardHandler, filter.Rate{Count: 10, Per: time.Second})
 	policy := &filter.Policy{Rules: []filter.Rule{
-		{Name: "dns", Line: 7, Action: filter.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})},
-		{Name: "others", Line: 9, Action: filter.Drop},
-		{Name: "few", Line: 12, Action: filter.Accept, Limit: filter.Rate{Count: 1, Per: time.Second}},
+		{Name: "dns", Line: 7, Action: verdict.Accept, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})},
+		{Name: "others", Line: 9, Action: verdict.Drop},
+		{Name: "few", Line: 12, Action: verdict.Accept, Limit: filter.Rate{Count: 1, Per: time.Second}},
 	}}
 	s := wire.NewStepper(wire.Config{
-		Ends:   [packet.Sides]wire.End{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
+		Ends:   [verdict.Sides]wire.End{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
 		Policy: policy, Mode: packet.ModeReassemble, Fragments: limits(), Observer: recorder,
 	})
 	t.Cleanup(s.Close)
@@ -60,19 +61,19 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 	for _, frame := range [][]byte{
 		packettest.UDP(client, server, nil).Frame(), packettest.UDP(server, client, nil).Frame(), make([]byte, 5), fragments[0], fragments[1],
 	} {
-		s.Forward(packet.Inside, tun.Frame{Data: frame}, time.Unix(1, 0))
+		s.Forward(verdict.Inside, tun.Frame{Data: frame}, time.Unix(1, 0))
 	}
 	// What Run does of itself.
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	recorder.Run(ctx)
 	return &Source{
-		Build: Build{"1.2.3", "go1", "v0"}, Devices: [packet.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
+		Build: Build{"1.2.3", "go1", "v0"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
 		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
-		Links: func() [packet.Sides]Link {
-			return [packet.Sides]Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
+		Links: func() [verdict.Sides]Link {
+			return [verdict.Sides]Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
 		},
-		Missed: func() map[packet.Side]uint64 { return map[packet.Side]uint64{packet.Inside: 17} },
+		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 17} },
 		Policy: func() Policy { return Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"} },
 	}, s
 }
@@ -277,7 +278,9 @@ func TestNotReady(t *testing.T) {
 	source, _ := newSource(t)
 	ready, up := false, true
 	source.Ready = func() bool { return ready }
-	source.Links = func() [packet.Sides]Link { return [packet.Sides]Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}} }
+	source.Links = func() [verdict.Sides]Link {
+		return [verdict.Sides]Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}}
+	}
 	h := NewServer(source, "").handler()
 	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable {
 		t.Error(w.Code)
@@ -441,7 +444,7 @@ func BenchmarkForwarding(b *testing.B) {
 			}
 			frame := tun.Frame{Data: packettest.UDP(client, server, packettest.Body(64)).Frame()}
 			for b.Loop() {
-				s.Forward(packet.Inside, frame, time.Unix(1, 0))
+				s.Forward(verdict.Inside, frame, time.Unix(1, 0))
 			}
 			cancel()
 			scraping.Wait()

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"bytes"
@@ -81,7 +81,7 @@ func TestProgressIsForTerminals(t *testing.T) {
 		{terminal, terminal, false, true},
 		{terminal, terminal, true, false},
 	} {
-		p := newProgress(c.stderr, &replayFiles{in: &inputFile{}, stdout: c.stdout, stdoutTaken: c.taken})
+		p := newProgress(c.stderr, &files{in: &inputFile{}, stdout: c.stdout, stdoutTaken: c.taken})
 		if got := p.w != nil; got != c.want {
 			t.Errorf("stderr %T, stdout %T, taken %v: shown %v", c.stderr, c.stdout, c.taken, got)
 		}

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"bufio"
@@ -8,8 +8,10 @@ import (
 	"math"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
 	"fragwall/tun/capture"
@@ -19,34 +21,35 @@ import (
 // replay is one run of a capture through the wire. It belongs to one
 // goroutine, which the wire calls back.
 type replay struct {
-	flags    *replayFlags
-	files    *replayFiles
+	options  *Options
+	files    *files
+	sides    []verdict.Side // that frames come in by: one or both
 	stepper  *wire.Stepper
 	verdicts *verdictWriter // nil where nobody wants them
-	summary  *replaySummary
+	summary  *summary
 
-	mtus     [packet.Sides]int // by the side that frames come in by
-	copies   *copies           // nil where frames come in by one side
-	length   int               // of the current frame on the wire
-	writeErr error             // the first of any output
+	mtus     [verdict.Sides]int // by the side that frames come in by
+	copies   *copies            // nil where frames come in by one side
+	length   int                // of the current frame on the wire
+	writeErr error              // the first of any output
 }
 
-func newReplay(f *replayFlags, config *rules.Config, files *replayFiles) *replay {
-	r := &replay{flags: f, files: files}
-	c := wireConfig(config)
-	for side := range packet.Side(packet.Sides) {
+func newReplay(o *Options, config *rules.Config, f *files) *replay {
+	r := &replay{options: o, files: f, sides: o.sides()}
+	c := datapath.Config(config)
+	for side := range verdict.Side(verdict.Sides) {
 		r.mtus[side] = c.Ends[side].MTU
-		c.Ends[side].Lanes = []tun.Lane{&replayLane{replay: r, to: side.Other()}}
+		c.Ends[side].Lanes = []tun.Lane{&lane{replay: r, to: side.Other()}}
 	}
 	c.Observer = r
 	r.stepper = wire.NewStepper(c)
-	r.summary = newReplaySummary(files.in.name, f.sides, config, r.stepper)
-	r.summary.mapped = f.mapped()
-	if f.bothSides() {
+	r.summary = newSummary(f.in.name, r.sides, config, r.stepper)
+	r.summary.mapped = o.mapped()
+	if o.bothSides() {
 		r.copies = newCopies()
 	}
-	if f.json {
-		r.verdicts = &verdictWriter{Writer: bufio.NewWriterSize(files.stdout, 64<<10)}
+	if o.JSON {
+		r.verdicts = &verdictWriter{Writer: bufio.NewWriterSize(f.stdout, 64<<10)}
 	}
 	return r
 }
@@ -92,31 +95,39 @@ func (r *replay) read(progress *progress) error {
 
 func (r *replay) take(f capture.Frame) {
 	r.summary.directions[f.Direction]++
-	if r.flags.mapped() && f.Direction == capture.Outbound {
+	if r.options.mapped() && f.Direction == capture.Outbound {
 		return // it did not come in, it left
 	}
 	r.summary.arrive(f)
 	r.length = f.Length
-	from, frame := r.flags.side(f.Interface), tun.Frame{Data: f.Data}
+	from, frame := r.side(f.Interface), tun.Frame{Data: f.Data}
 	if r.copies != nil && r.copies.isCopy(f, from) {
 		r.summary.copies++
 	}
 	if f.Length > len(f.Data) {
-		r.stepper.Drop(from, frame, f.Time, packet.SnapLength)
+		r.stepper.Drop(from, frame, f.Time, verdict.SnapLength)
 		return
 	}
-	if r.flags.offloads {
+	if r.options.Offloads {
 		frame = complete(f.Data, r.mtus[from])
 	}
 	r.stepper.Forward(from, frame, f.Time)
 }
 
+// side returns the side that the frames of an interface came in by.
+func (r *replay) side(number int) verdict.Side {
+	if r.options.bothSides() && number == r.options.Interfaces[verdict.Outside] {
+		return verdict.Outside
+	}
+	return r.sides[0]
+}
+
 // checkMapping finds interfaces that the capture turned out not to have.
 func (r *replay) checkMapping() error {
-	for side, number := range r.flags.interfaces {
+	for side, number := range r.options.Interfaces {
 		if n := r.files.reader.Interfaces(); number >= n {
 			return fmt.Errorf("read %q: --%s %d: the capture has %d interfaces, counted from 0",
-				r.files.in.name, interfaceFlag(packet.Side(side)), number, n)
+				r.files.in.name, InterfaceFlag(verdict.Side(side)), number, n)
 		}
 	}
 	return nil
@@ -129,29 +140,29 @@ func (r *replay) keep(err error) {
 	}
 }
 
-// Wants implements [wire.Observer].
+// Wants asks for every decision.
 func (r *replay) Wants(filter.Verdict, *packet.Parsed) bool { return true }
 
-// Decided implements [wire.Observer].
+// Decided counts a decision and writes it where it is asked for.
 func (r *replay) Decided(d *wire.Decision) {
 	at := r.stepper.At()
 	r.summary.decide(d)
 	switch d.Verdict.Reason {
-	case packet.IPv4Checksum, packet.IPv4Length, packet.ExceedsMTU:
-		if !r.flags.offloads && leftToNIC(d.Frame(0)) {
+	case verdict.IPv4Checksum, verdict.IPv4Length, verdict.ExceedsMTU:
+		if !r.options.Offloads && leftToNIC(d.Frame(0)) {
 			r.summary.leftToNIC++
 		}
 	}
 	if r.verdicts != nil {
 		r.keep(r.verdicts.write(at, d))
 	}
-	if d.Verdict.Action == filter.Accept || r.files.dropped == nil {
+	if d.Verdict.Action == verdict.Accept || r.files.dropped == nil {
 		return
 	}
 	comment := dropComment(d.Verdict)
 	for i := range d.Frames() {
 		f := capture.Frame{Data: d.Frame(i), Length: len(d.Frame(i)), Time: at, Interface: int(d.From)}
-		if d.Verdict.Reason == packet.SnapLength {
+		if d.Verdict.Reason == verdict.SnapLength {
 			f.Length = r.length
 		}
 		r.keep(r.files.dropped.Writer.Write(f, comment))
@@ -166,32 +177,35 @@ func dropComment(v filter.Verdict) string {
 	return fmt.Sprintf("%v: rule %q, line %d", v.Reason, v.Rule.Name, v.Rule.Line)
 }
 
-// replayLane takes what leaves by a side.
-type replayLane struct {
+var _ wire.Observer = (*replay)(nil)
+var _ tun.Lane = (*lane)(nil)
+
+// lane takes what leaves by a side.
+type lane struct {
 	*replay
-	to packet.Side
+	to verdict.Side
 }
 
-// Name implements [tun.Lane].
-func (l *replayLane) Name() string { return "to " + l.to.String() }
+// Name names the lane in errors.
+func (l *lane) Name() string { return "to " + l.to.String() }
 
-// Read implements [tun.Lane]: the stepper has its frames from the capture.
-func (l *replayLane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
+// Read has nothing to read: the stepper has its frames from the capture.
+func (l *lane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
-// Behind implements [tun.Lane]: a capture waits as long as it takes.
-func (*replayLane) Behind() bool { return false }
+// Behind is false: a capture waits as long as it takes.
+func (*lane) Behind() bool { return false }
 
-// Reply implements [tun.Lane]: in a replay, to reject is to drop.
-func (l *replayLane) Reply(tun.Frame) error { return nil }
+// Reply sends nothing: in a replay, to reject is to drop.
+func (l *lane) Reply(tun.Frame) error { return nil }
 
-// Close implements [tun.Lane].
-func (l *replayLane) Close() error { return nil }
+// Close has nothing to close.
+func (l *lane) Close() error { return nil }
 
-// Write implements [tun.Lane].
-func (l *replayLane) Write(frames []tun.Frame) (refused int, err error) {
+// Write writes what is forwarded to the output.
+func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for _, f := range frames {
 		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: l.stepper.At()}
-		if l.flags.bothSides() {
+		if l.options.bothSides() {
 			left.Interface = int(l.to)
 		} else if left.Time.Unix() > math.MaxUint32 {
 			l.summary.wrapped++

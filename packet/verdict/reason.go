@@ -1,4 +1,4 @@
-package packet
+package verdict
 
 // Reason says why a frame did not pass. The list is closed: every frame that
 // comes in is forwarded, waits for the rest of its datagram, or is dropped
@@ -11,130 +11,130 @@ const Passed Reason = 0
 // What is wrong with the frame or with the packet in it, whatever the policy.
 const (
 	// EthernetTruncated: shorter than an Ethernet header and its VLAN tags.
-	EthernetTruncated Reason = iota + 1
+	EthernetTruncated Reason = 1
 	// VLANTooDeep: three or more VLAN tags.
-	VLANTooDeep
+	VLANTooDeep Reason = 2
 	// LLCHeader: an LLC header as of IP and ARP, and an 802.3 length that does not
 	// hold it or exceeds the frame; or such a header in LLC (RFC 1042).
-	LLCHeader
+	LLCHeader Reason = 3
 	// IPv4Header: truncated, of another version, or IHL under 5 (RFC 791 §3.1).
-	IPv4Header
+	IPv4Header Reason = 4
 	// IPv4Length: the total length is less than the header or more than the frame.
-	IPv4Length
+	IPv4Length Reason = 5
 	// IPv4Checksum: the header checksum is wrong.
-	IPv4Checksum
+	IPv4Checksum Reason = 6
 	// IPv4Options: an option that does not fit the header (RFC 791 §3.1).
-	IPv4Options
+	IPv4Options Reason = 7
 	// IPv6Header: truncated or of another version (RFC 8200 §3).
-	IPv6Header
+	IPv6Header Reason = 8
 	// IPv6Length: the payload length is more than the frame holds.
-	IPv6Length
+	IPv6Length Reason = 9
 	// IPv6Chain: an extension header does not fit the packet, or a hop-by-hop
 	// header stands anywhere but first (RFC 8200 §4.1).
-	IPv6Chain
-	// IPv6ChainTooLong: more extension headers than [MaxExtensionHeaders].
-	IPv6ChainTooLong
+	IPv6Chain Reason = 10
+	// IPv6ChainTooLong: more extension headers than packet.MaxExtensionHeaders.
+	IPv6ChainTooLong Reason = 11
 	// ExceedsMTU: the packet is longer than the egress side's MTU.
-	ExceedsMTU
+	ExceedsMTU Reason = 12
 	// OffloadHeader: what the frame leaves for the NIC to do (virtio-net header)
 	// contradicts the packet in it.
-	OffloadHeader
+	OffloadHeader Reason = 13
 )
 
 // What is wrong with one fragment on its own, before it meets others.
 const (
 	// FragmentEmpty: a fragment without payload.
-	FragmentEmpty Reason = iota + OffloadHeader + 1
+	FragmentEmpty Reason = 14
 	// FragmentUnaligned: the M flag with a length that is no multiple of 8
 	// (RFC 791 §3.2, RFC 8200 §4.5).
-	FragmentUnaligned
+	FragmentUnaligned Reason = 15
 	// FragmentTooLong: offset and length, headers counted, exceed 65,535 bytes.
-	FragmentTooLong
+	FragmentTooLong Reason = 16
 	// FragmentTwoHeaders: a second IPv6 fragment header.
-	FragmentTwoHeaders
+	FragmentTwoHeaders Reason = 17
 	// FragmentIncompleteChain: an IPv6 first fragment that lacks a part of its
 	// header chain, the upper-layer header included (RFC 7112 §5).
-	FragmentIncompleteChain
+	FragmentIncompleteChain Reason = 18
 	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header
 	// (RFC 6980 §5).
-	FragmentedNeighborDiscovery
+	FragmentedNeighborDiscovery Reason = 19
 	// FragmentTinyFirst: a first fragment without its whole transport header, in
 	// a mode that judges it alone (RFC 1858 §3, RFC 3128).
-	FragmentTinyFirst
+	FragmentTinyFirst Reason = 20
 )
 
 // What became of a fragment among the others of its datagram.
 const (
 	// FragmentDuplicate: the same range with the same bytes was there already.
-	FragmentDuplicate Reason = iota + FragmentTinyFirst + 1
+	FragmentDuplicate Reason = 21
 	// FragmentConflict: the same range was there already with other bytes.
-	FragmentConflict
+	FragmentConflict Reason = 22
 	// FragmentOverlap: it covers a part of another fragment's range
 	// (RFC 5722 §3).
-	FragmentOverlap
+	FragmentOverlap Reason = 23
 	// FragmentConflictingEnd: two fragments disagree on where the datagram ends.
-	FragmentConflictingEnd
+	FragmentConflictingEnd Reason = 24
 	// FragmentBeyondEnd: data beyond the end that the last fragment set.
-	FragmentBeyondEnd
+	FragmentBeyondEnd Reason = 25
 	// FragmentPoisoned: its datagram was given up before, and nothing more of
 	// it passes until its deadline.
-	FragmentPoisoned
+	FragmentPoisoned Reason = 26
 	// FragmentTooMany: its datagram came in more fragments than max_fragments.
-	FragmentTooMany
+	FragmentTooMany Reason = 27
 	// FragmentTimeout: the datagram was not whole at its deadline.
-	FragmentTimeout
+	FragmentTimeout Reason = 28
 	// FragmentEvicted: it gave way to others when the table was full.
-	FragmentEvicted
+	FragmentEvicted Reason = 29
 	// FragmentShed: it came while the box was behind, from a source that had sent
 	// no datagram that was accepted, or too few for so many fragments.
-	FragmentShed
+	FragmentShed Reason = 30
 	// FragmentSuperseded: its datagram was not whole when the sender used the
 	// identification again, after so many others that it can't mean the same.
-	FragmentSuperseded
+	FragmentSuperseded Reason = 31
 	// FragmentDisagreement: the table and gVisor did not agree on whether the
 	// datagram was whole.
-	FragmentDisagreement
+	FragmentDisagreement Reason = 32
 	// FragmentECN: some fragments of a datagram that was to be rebuilt are
 	// ECN-capable, and others are not (RFC 3168 §5.3).
-	FragmentECN
+	FragmentECN Reason = 33
 	// FragmentMode: the mode of fragments does not let it pass.
-	FragmentMode
+	FragmentMode Reason = 34
 	// FragmentShutdown: it still waited when the box was stopped.
-	FragmentShutdown
+	FragmentShutdown Reason = 35
 )
 
 // What the policy decided.
 const (
 	// PolicyRule: a rule's action.
-	PolicyRule Reason = iota + FragmentShutdown + 1
+	PolicyRule Reason = 36
 	// PolicyDefault: no rule matched.
-	PolicyDefault
+	PolicyDefault Reason = 37
 	// PolicyARP: by policy.arp.
-	PolicyARP
+	PolicyARP Reason = 38
 	// PolicyNeighborDiscovery: by policy.neighbor_discovery.
-	PolicyNeighborDiscovery
+	PolicyNeighborDiscovery Reason = 39
 	// PolicyNonIP: by policy.non_ip.
-	PolicyNonIP
+	PolicyNonIP Reason = 40
 	// PolicySourceRoute: by policy.source_route.
-	PolicySourceRoute
+	PolicySourceRoute Reason = 41
 	// TransportTruncated: the rule that would decide needs a field of the
 	// transport header that the datagram is too short to hold.
-	TransportTruncated
+	TransportTruncated Reason = 42
 	// FlowInvalid: it has the addresses and ports of a known flow, but no host
 	// sends it as the flow stands, and no rule accepts it.
-	FlowInvalid
+	FlowInvalid Reason = 43
 	// FlowDenied: a reload denied its flow, and the host that began the flow has
 	// not sent anything since that the policy accepts.
-	FlowDenied
+	FlowDenied Reason = 44
 )
 
 // What has to do with neither the frame nor the policy.
 const (
 	// EgressFailed: the egress device refused the frame.
-	EgressFailed Reason = iota + FlowDenied + 1
+	EgressFailed Reason = 45
 	// SnapLength: a capture holds only the beginning of the frame, too little to
 	// decide as if it had come by the wire.
-	SnapLength
+	SnapLength Reason = 46
 )
 
 // Reasons is how many values Reason has, [Passed] included; a Reason indexes

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 )
@@ -23,7 +23,7 @@ type outputFile struct {
 	made bool     // it was not there before
 }
 
-// Write implements [io.Writer].
+// Write writes to the file, and says which one an error is of.
 func (o *outputFile) Write(b []byte) (int, error) {
 	n, err := o.to.Write(b)
 	if err != nil {
@@ -40,13 +40,13 @@ type readFile struct {
 
 // note takes note of all files that are read: the capture, the configuration and
 // the files of its sets.
-func (files *replayFiles) note(path string, config *rules.Config) {
-	if files.in.info != nil {
-		files.read = append(files.read, readFile{"the input", files.in.info})
+func (f *files) note(path string, config *rules.Config) {
+	if f.in.info != nil {
+		f.read = append(f.read, readFile{"the input", f.in.info})
 	}
 	add := func(what, name string) {
 		if info, err := os.Stat(name); err == nil {
-			files.read = append(files.read, readFile{what, info})
+			f.read = append(f.read, readFile{what, info})
 		}
 	}
 	add("the configuration", path)
@@ -57,8 +57,8 @@ func (files *replayFiles) note(path string, config *rules.Config) {
 
 // isRead returns which of the files that are read a file is, whatever the name
 // it was opened by; "" for none.
-func (files *replayFiles) isRead(info fs.FileInfo) string {
-	for _, r := range files.read {
+func (f *files) isRead(info fs.FileInfo) string {
+	for _, r := range f.read {
 		if sameFile(info, r.info) {
 			return r.what
 		}
@@ -84,18 +84,18 @@ func infoOf(stream any) fs.FileInfo {
 
 // checkStreams refuses to print into a file that is read. Where that is stderr,
 // it says so on stdout.
-func (files *replayFiles) checkStreams(c *cobra.Command) error {
+func (f *files) checkStreams(stderr io.Writer) error {
 	const text = "%s is %s; redirect it elsewhere"
-	ofStdout := files.isRead(infoOf(files.stdout))
-	ofStderr := files.isRead(infoOf(c.ErrOrStderr()))
+	ofStdout := f.isRead(infoOf(f.stdout))
+	ofStderr := f.isRead(infoOf(stderr))
 	switch {
 	case ofStderr != "":
 		if ofStdout == "" {
-			fmt.Fprintf(files.stdout, "fragwall: "+text+"\n", "stderr", ofStderr)
+			fmt.Fprintf(f.stdout, "fragwall: "+text+"\n", "stderr", ofStderr)
 		}
-		return &reportedError{exitUsage}
+		return exit.Code(exit.Usage)
 	case ofStdout != "":
-		return &usageError{fmt.Errorf(text, "stdout", ofStdout)}
+		return exit.Usagef(text, "stdout", ofStdout)
 	}
 	return nil
 }
@@ -103,9 +103,9 @@ func (files *replayFiles) checkStreams(c *cobra.Command) error {
 // create opens an output, and makes sure that it is none of the files that are
 // read, and no other output. The name does not tell: links, mounts and /proc lead
 // to a file by many.
-func (files *replayFiles) create(name string) (*outputFile, error) {
-	if name == stdStream {
-		return files.takeStdout("stdout")
+func (f *files) create(name string) (*outputFile, error) {
+	if name == StdStream {
+		return f.takeStdout("stdout")
 	}
 	_, missing := os.Stat(name)
 	file, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
@@ -117,17 +117,17 @@ func (files *replayFiles) create(name string) (*outputFile, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create %q: %w", name, plain(err)), o.discard())
 	}
-	if what := files.isRead(info); what != "" {
-		return nil, errors.Join(&usageError{fmt.Errorf("output %q is %s; write to another file", name, what)}, o.discard())
+	if what := f.isRead(info); what != "" {
+		return nil, errors.Join(exit.Usagef("output %q is %s; write to another file", name, what), o.discard())
 	}
-	if files.out != nil && files.out.file != nil && sameFile(info, infoOf(files.out.file)) {
-		return nil, errors.Join(&usageError{fmt.Errorf("-o and --dropped are both %q; write to two files", name)}, o.discard())
+	if f.out != nil && f.out.file != nil && sameFile(info, infoOf(f.out.file)) {
+		return nil, errors.Join(exit.Usagef("-o and --dropped are both %q; write to two files", name), o.discard())
 	}
-	if sameFile(info, infoOf(files.stdout)) { // as /dev/stdout is
+	if sameFile(info, infoOf(f.stdout)) { // as /dev/stdout is
 		if err := file.Close(); err != nil {
 			return nil, fmt.Errorf("close %q: %w", name, plain(err))
 		}
-		return files.takeStdout(name)
+		return f.takeStdout(name)
 	}
 	return o, nil
 }
@@ -136,12 +136,12 @@ func (files *replayFiles) create(name string) (*outputFile, error) {
 var errStdoutTaken = errors.New("only one of -o, --dropped and --json can have stdout")
 
 // takeStdout returns stdout as an output.
-func (files *replayFiles) takeStdout(name string) (*outputFile, error) {
-	if files.stdoutTaken {
-		return nil, &usageError{errStdoutTaken}
+func (f *files) takeStdout(name string) (*outputFile, error) {
+	if f.stdoutTaken {
+		return nil, &exit.UsageError{Err: errStdoutTaken}
 	}
-	files.stdoutTaken = true
-	return &outputFile{name: name, to: files.stdout}, nil
+	f.stdoutTaken = true
+	return &outputFile{name: name, to: f.stdout}, nil
 }
 
 // empty takes out of an output what was in it.

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"encoding/binary"
@@ -6,6 +6,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
 
@@ -59,7 +60,7 @@ func complete(data []byte, mtu int) tun.Frame {
 	var p packet.Parsed
 	p.Decode(data)
 	fill(data, &p)
-	if p.Decode(data) == packet.Passed && p.Length(data) > mtu && !p.Fragment.Present {
+	if p.Decode(data) == verdict.Passed && p.Length(data) > mtu && !p.Fragment.Present {
 		segment(&f, &p, mtu)
 	}
 	return f

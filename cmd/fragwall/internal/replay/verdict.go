@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/wire"
 )
@@ -81,7 +82,7 @@ func (o *object) address(name string, a netip.Addr) {
 
 func (o *object) verdict(v filter.Verdict) {
 	o.string("verdict", v.Action.String())
-	if v.Action != filter.Accept {
+	if v.Action != verdict.Accept {
 		o.string("reason", v.Reason.String())
 	}
 	if v.Rule != nil {

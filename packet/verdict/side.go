@@ -1,12 +1,12 @@
-package packet
+package verdict
 
 // Side is the side of the wire that a frame came in by.
 type Side uint8
 
 // The two sides of the wire.
 const (
-	Inside Side = iota
-	Outside
+	Inside  Side = 0
+	Outside Side = 1
 )
 
 // Sides is how many sides a wire has; a Side indexes an array of that length.

@@ -1,10 +1,10 @@
-package main
+package replay
 
 import (
 	"hash/maphash"
 	"time"
 
-	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/tun/capture"
 )
 
@@ -19,7 +19,7 @@ type copies struct {
 
 // arrival is when and where a frame came in.
 type arrival struct {
-	side packet.Side
+	side verdict.Side
 	at   time.Time
 }
 
@@ -35,7 +35,7 @@ func newCopies() *copies {
 
 // isCopy reports whether a frame that came in by a side came in by the other
 // shortly before. Each frame has one copy at most.
-func (c *copies) isCopy(f capture.Frame, from packet.Side) bool {
+func (c *copies) isCopy(f capture.Frame, from verdict.Side) bool {
 	key := maphash.Bytes(c.seed, f.Data)
 	if before, ok := c.came[key]; ok && before.side != from {
 		delete(c.came, key)

@@ -1,17 +1,18 @@
-package main
+package replay
 
 import (
 	"encoding/json"
 	"testing"
 
 	"fragwall/filter"
+	"fragwall/packet/verdict"
 )
 
 // TestVerdictText has names that JSON has to escape, and such that it hasn't.
 func TestVerdictText(t *testing.T) {
 	for _, name := range []string{"dns", "ü 日本", `"quoted" \ and` + "\tmore\x00", "\xff", ""} {
 		o := object("{")
-		o.verdict(filter.Verdict{Action: filter.Accept, Rule: &filter.Rule{Name: name, Line: 7}})
+		o.verdict(filter.Verdict{Action: verdict.Accept, Rule: &filter.Rule{Name: name, Line: 7}})
 		var v struct {
 			Verdict, Rule string
 			Line          int

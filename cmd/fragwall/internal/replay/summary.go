@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"cmp"
@@ -10,17 +10,18 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/capture"
 	"fragwall/wire"
 )
 
-// replaySummary counts what a replay did, beside what the wire counts.
-type replaySummary struct {
+// summary counts what a replay did, beside what the wire counts.
+type summary struct {
 	name    string
 	config  *rules.Config
 	stepper *wire.Stepper
-	sides   []packet.Side // that frames come in by
+	sides   []verdict.Side // that frames come in by
 
 	first, latest time.Time
 	frames        uint64
@@ -31,8 +32,8 @@ type replaySummary struct {
 	copies        uint64    // frames that came in by the other side shortly before
 	wrapped       uint64    // frames whose time does not fit the output
 	leftToNIC     uint64    // frames that are dropped for what was left to a NIC
-	bytes         [packet.Sides]ways
-	datagrams     [packet.Sides]ways
+	bytes         [verdict.Sides]ways
+	datagrams     [verdict.Sides]ways
 	rules         map[*filter.Rule]*matches
 	none          matches // judged without a rule
 }
@@ -40,8 +41,8 @@ type replaySummary struct {
 // ways counts what came in by one side, by the two ways that it can go.
 type ways struct{ accepted, dropped uint64 }
 
-func (w *ways) add(action filter.Action, n int) {
-	if action == filter.Accept {
+func (w *ways) add(action verdict.Action, n int) {
+	if action == verdict.Accept {
 		w.accepted += uint64(n)
 	} else {
 		w.dropped += uint64(n)
@@ -51,11 +52,11 @@ func (w *ways) add(action filter.Action, n int) {
 // matches counts what a rule decided on.
 type matches struct{ datagrams, frames, bytes uint64 }
 
-func newReplaySummary(name string, sides []packet.Side, config *rules.Config, stepper *wire.Stepper) *replaySummary {
-	return &replaySummary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
+func newSummary(name string, sides []verdict.Side, config *rules.Config, stepper *wire.Stepper) *summary {
+	return &summary{name: name, sides: sides, config: config, stepper: stepper, rules: map[*filter.Rule]*matches{}}
 }
 
-func (s *replaySummary) arrive(f capture.Frame) {
+func (s *summary) arrive(f capture.Frame) {
 	if s.frames == 0 {
 		s.first, s.latest = f.Time, f.Time
 	}
@@ -67,7 +68,7 @@ func (s *replaySummary) arrive(f capture.Frame) {
 	}
 }
 
-func (s *replaySummary) decide(d *wire.Decision) {
+func (s *summary) decide(d *wire.Decision) {
 	bytes := d.Bytes()
 	s.bytes[d.From].add(d.Verdict.Action, bytes)
 	if !d.Judged {
@@ -87,8 +88,8 @@ func (s *replaySummary) decide(d *wire.Decision) {
 }
 
 // write prints the summary.
-func (s *replaySummary) write(w io.Writer) error {
-	t := &replayTable{}
+func (s *summary) write(w io.Writer) error {
+	t := &table{}
 	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
 	if s.backwards > 0 {
 		t.line("time ran backwards before %d of them", s.backwards)
@@ -106,7 +107,7 @@ func (s *replaySummary) write(w io.Writer) error {
 
 // writeNotes says what is peculiar about the capture, and may make the verdicts
 // other than the box's.
-func (s *replaySummary) writeNotes(t *replayTable) {
+func (s *summary) writeNotes(t *table) {
 	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
 	switch {
 	case out > 0 && s.mapped:
@@ -125,7 +126,7 @@ func (s *replaySummary) writeNotes(t *replayTable) {
 	}
 }
 
-func (s *replaySummary) writeFrames(t *replayTable) {
+func (s *summary) writeFrames(t *table) {
 	counters := make([]wire.Snapshot, len(s.sides))
 	heads := make([]string, len(s.sides))
 	for i, side := range s.sides {
@@ -148,7 +149,7 @@ func (s *replaySummary) writeFrames(t *replayTable) {
 		row("  sent as", func(i int) uint64 { return counters[i].Sent })
 	}
 	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
-	for reason := range packet.Reason(packet.Reasons) {
+	for reason := range verdict.Reason(verdict.Reasons) {
 		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
 			row("  "+reason.String(), func(i int) uint64 { return counters[i].Dropped[reason] })
 		}
@@ -163,7 +164,7 @@ func (s *replaySummary) writeFrames(t *replayTable) {
 	row("reassembled", func(i int) uint64 { return counters[i].Reassembled })
 }
 
-func (s *replaySummary) writeDatagrams(t *replayTable) {
+func (s *summary) writeDatagrams(t *table) {
 	row := func(label string, value func(w ways) uint64) {
 		values := make([]uint64, len(s.sides))
 		for i, side := range s.sides {
@@ -178,7 +179,7 @@ func (s *replaySummary) writeDatagrams(t *replayTable) {
 
 // writeRules lists the rules that decided on anything, in the order of the
 // file.
-func (s *replaySummary) writeRules(t *replayTable) {
+func (s *summary) writeRules(t *table) {
 	t.head("rule", "action", "datagrams", "frames", "bytes")
 	inOrder := slices.SortedFunc(maps.Keys(s.rules), func(a, b *filter.Rule) int { return cmp.Compare(a.Line, b.Line) })
 	for _, r := range inOrder {
@@ -192,10 +193,10 @@ func (s *replaySummary) writeRules(t *replayTable) {
 	}
 }
 
-// replayTable is the text of a table.
-type replayTable struct{ text []byte }
+// table is the text of a table.
+type table struct{ text []byte }
 
-func (t *replayTable) line(format string, args ...any) {
+func (t *table) line(format string, args ...any) {
 	t.text = fmt.Appendf(t.text, format+"\n", args...)
 }
 
@@ -205,7 +206,7 @@ const (
 	valueWidth = 14
 )
 
-func (t *replayTable) head(label string, columns ...string) {
+func (t *table) head(label string, columns ...string) {
 	t.text = fmt.Appendf(t.text, "\n%-*s", labelWidth, label)
 	for _, c := range columns {
 		t.text = fmt.Appendf(t.text, "%*s", valueWidth, c)
@@ -213,7 +214,7 @@ func (t *replayTable) head(label string, columns ...string) {
 	t.text = append(t.text, '\n')
 }
 
-func (t *replayTable) row(label string, values ...uint64) {
+func (t *table) row(label string, values ...uint64) {
 	t.text = fmt.Appendf(t.text, "%-*s", labelWidth, "  "+label)
 	for _, v := range values {
 		t.text = fmt.Appendf(t.text, "%*d", valueWidth, v)
@@ -221,7 +222,7 @@ func (t *replayTable) row(label string, values ...uint64) {
 	t.text = append(t.text, '\n')
 }
 
-func (t *replayTable) rule(name, action string, m matches) {
+func (t *table) rule(name, action string, m matches) {
 	t.text = fmt.Appendf(t.text, "%-*s%*s%*d%*d%*d\n", labelWidth, "  "+name, valueWidth, action,
 		valueWidth, m.datagrams, valueWidth, m.frames, valueWidth, m.bytes)
 }

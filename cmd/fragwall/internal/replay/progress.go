@@ -1,13 +1,12 @@
-package main
+package replay
 
 import (
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"fragwall/cmd/fragwall/internal/terminal"
 )
 
 // progress shows on a terminal how far a long replay has come. Elsewhere, and
@@ -27,21 +26,12 @@ const (
 	progressWidth = 30 // of the bar, in characters
 )
 
-func newProgress(w io.Writer, files *replayFiles) *progress {
+func newProgress(w io.Writer, files *files) *progress {
 	p := &progress{in: files.in, now: time.Now}
-	if isTerminal(w) && !(files.stdoutTaken && isTerminal(files.stdout)) {
+	if terminal.Is(w) && !(files.stdoutTaken && terminal.Is(files.stdout)) {
 		p.start(w)
 	}
 	return p
-}
-
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
 }
 
 func (p *progress) start(w io.Writer) {

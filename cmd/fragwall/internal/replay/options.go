@@ -1,0 +1,114 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// StdStream is the name that stands for stdin and stdout.
+const StdStream = "-"
+
+// Unmapped is the interface of a side that has none.
+const Unmapped = -1
+
+// Options say what to replay, and where to.
+type Options struct {
+	ConfigFile string
+	Input      string
+	Output     string
+	Dropped    string // "" for none
+	JSON       bool
+	Offloads   bool   // what is missing in a frame was left to its sender's NIC
+	From       string // the side that all frames came in by; "" where interfaces are mapped
+	// Interfaces of a pcapng, by the side that they were on; [Unmapped] for none.
+	Interfaces [verdict.Sides]int
+
+	Application    string // that the captures say they were written by
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+}
+
+// InterfaceFlag returns the name of the flag that maps an interface to a side.
+func InterfaceFlag(side verdict.Side) string { return side.String() + "-interface" }
+
+// Check finds what is wrong with the options by themselves.
+func (o *Options) Check() error {
+	toStdout := 0
+	for _, taken := range []bool{o.Output == StdStream, o.Dropped == StdStream, o.JSON} {
+		if taken {
+			toStdout++
+		}
+	}
+	mapped := len(o.mappedSides()) > 0
+	switch {
+	case mapped && o.From != "":
+		return errors.New("--from is for all frames: leave it out, or the mapping of interfaces")
+	case o.bothSides() && o.Interfaces[verdict.Inside] == o.Interfaces[verdict.Outside]:
+		return fmt.Errorf("interface %d can't be on both sides", o.Interfaces[verdict.Inside])
+	case o.Output == "":
+		return errors.New("no output given; add -o OUT.pcap")
+	case toStdout > 1:
+		return errStdoutTaken
+	case mapped:
+		return nil
+	}
+	switch o.From {
+	case verdict.Inside.String(), verdict.Outside.String():
+		return nil
+	case "":
+		return errors.New("say which side the frames came in by: add --from inside or --from outside")
+	}
+	return fmt.Errorf("--from %q: want inside or outside", o.From)
+}
+
+// mapped reports whether interfaces are mapped to sides.
+func (o *Options) mapped() bool { return o.From == "" }
+
+// mappedSides returns the sides that an interface is mapped to.
+func (o *Options) mappedSides() (sides []verdict.Side) {
+	for side, number := range o.Interfaces {
+		if number != Unmapped {
+			sides = append(sides, verdict.Side(side))
+		}
+	}
+	return sides
+}
+
+// sides returns the sides that frames come in by: one or both.
+func (o *Options) sides() []verdict.Side {
+	switch o.From {
+	case verdict.Inside.String():
+		return []verdict.Side{verdict.Inside}
+	case verdict.Outside.String():
+		return []verdict.Side{verdict.Outside}
+	}
+	return o.mappedSides()
+}
+
+// bothSides reports whether frames come in by both sides.
+func (o *Options) bothSides() bool { return len(o.mappedSides()) == verdict.Sides }
+
+// Run replays the capture, and prints the summary also where the capture can't
+// be read to its end. The options have to pass [Options.Check].
+func Run(ctx context.Context, config *rules.Config, o *Options) (err error) {
+	files, err := openFiles(ctx, config, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, files.close()) }()
+	r := newReplay(o, config, files)
+	readErr := r.run(newProgress(o.Stderr, files))
+	if r.writeErr != nil {
+		return r.writeErr
+	}
+	to := o.Stdout
+	if files.stdoutTaken {
+		to = o.Stderr
+	}
+	return errors.Join(r.summary.write(to), readErr)
+}

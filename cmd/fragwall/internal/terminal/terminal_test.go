@@ -1,0 +1,26 @@
+package terminal
+
+import (
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestFit cuts what is larger than the window.
+func TestFit(t *testing.T) {
+	const text = "one\ntwo €\nthree\nfour\n"
+	for _, c := range []struct {
+		rows, columns uint16
+		want          string
+	}{
+		{0, 0, text},
+		{5, 80, text},
+		{4, 80, "one\ntwo €\n… 2 lines more\n"},
+		{24, 5, "one\ntwo €\nthree\nfour\n"},
+		{24, 4, "one\ntwo \nthre\nfour\n"},
+	} {
+		if got := Fit(text, unix.Winsize{Row: c.rows, Col: c.columns}); got != c.want {
+			t.Errorf("%d by %d: %q, want %q", c.rows, c.columns, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,9 @@
+// Package verdict holds what a verdict on a frame is made of: the [Side] that
+// the frame came in by, the [Action], and the [Reason] of a drop.
+//
+// The numbers are a format: programs in the kernel share them through maps, so
+// a number never changes its meaning and is never used again. A new value gets
+// the next free number. TestNumbers holds them.
+//
+// The package imports nothing of ours and has no state.
+package verdict
