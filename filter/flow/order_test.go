@@ -145,11 +145,11 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 func TestFloodsSpareDeniedFlows(t *testing.T) {
 	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
 	udp, tcp := host(0, 1), host(0, 2)
-	e.udp(packet.Outside, udp, 7)
-	e.udp(packet.Inside, udp, 7)
+	e.udp(verdict.Outside, udp, 7)
+	e.udp(verdict.Inside, udp, 7)
 	e.connect(tcp)
 	known := func(client netip.Addr, protocol uint8, then func(*Access)) {
-		a, _ := e.table.Open(view(packet.Outside, client, 7, protocol, emptyUDP), e.now)
+		a, _ := e.table.Open(view(verdict.Outside, client, 7, protocol, emptyUDP), e.now)
 		defer a.Close()
 		if a.Flow() == nil {
 			t.Fatalf("the flow of protocol %d gave way", protocol)
@@ -163,8 +163,8 @@ func TestFloodsSpareDeniedFlows(t *testing.T) {
 	known(udp, packet.ProtocolUDP, deny)
 	known(tcp, packet.ProtocolTCP, deny)
 	for i := range uint32(10 * smallTable) {
-		e.udp(packet.Outside, host(1000+i, 1), 9)
-		e.udp(packet.Inside, host(1000+i, 1), 9)
+		e.udp(verdict.Outside, host(1000+i, 1), 9)
+		e.udp(verdict.Inside, host(1000+i, 1), 9)
 		e.now += time.Microsecond
 	}
 	stillDenied := func(a *Access) {
