@@ -2,23 +2,15 @@ package packet
 
 import (
 	"encoding/binary"
-	"hash/crc32"
-	"math"
 
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"fragwall/packet/checksum"
 )
 
-// Where headers have their checksum and the length that it covers, in bytes
-// (RFC 768, RFC 9260 §3.1).
+// Where the header of UDP has its length and its checksum, in bytes (RFC 768).
 const (
-	udpLengthField    = 4
-	udpChecksumField  = 6
-	udpMinimum        = 8
-	sctpChecksumField = 8
-	sctpMinimum       = 12
+	udpLengthField   = 4
+	udpChecksumField = 6
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // ChecksumValid reports whether a host would take the datagram by the checksum
 // of its transport header. It is true where the protocol has none, where the
@@ -33,38 +25,24 @@ func (v *View) ChecksumValid() bool {
 	case v.Protocol == ProtocolTCP, v.Protocol == ProtocolICMPv6 && v.Kind == IPv6:
 		return v.sums(b)
 	case v.Protocol == ProtocolICMP && v.Kind == IPv4:
-		return checksum.Checksum(b, 0) == math.MaxUint16
-	case v.Protocol == ProtocolUDP && len(b) >= udpMinimum:
+		return checksum.Sum(b, 0) == checksum.Valid
+	case v.Protocol == ProtocolUDP && len(b) >= SizeUDP:
 		if binary.BigEndian.Uint16(b[udpChecksumField:]) == 0 {
 			return true // not computed: RFC 768, RFC 6935
 		}
 		length := int(binary.BigEndian.Uint16(b[udpLengthField:]))
-		if length < udpMinimum || length > len(b) {
+		if length < SizeUDP || length > len(b) {
 			return false
 		}
 		return v.sums(b[:length])
-	case v.Protocol == ProtocolSCTP && len(b) >= sctpMinimum:
-		sum := crc32.Update(0, castagnoli, b[:sctpChecksumField])
-		sum = crc32.Update(sum, castagnoli, []byte{0, 0, 0, 0})
-		sum = crc32.Update(sum, castagnoli, b[sctpMinimum:])
-		return sum == binary.LittleEndian.Uint32(b[sctpChecksumField:])
+	case v.Protocol == ProtocolSCTP && len(b) >= SizeSCTP:
+		return checksum.ValidSCTP(b)
 	}
 	return true
 }
 
 // sums reports whether the Internet checksum of an upper-layer packet and its
-// pseudo-header is right (RFC 9293 §3.1, RFC 8200 §8.1).
+// pseudo-header is right.
 func (v *View) sums(b []byte) bool {
-	sum := uint16(0)
-	if v.Kind == IPv4 {
-		src, dst := v.Src.As4(), v.Dst.As4()
-		sum = checksum.Checksum(dst[:], checksum.Checksum(src[:], 0))
-	} else {
-		src, dst := v.Src.As16(), v.Dst.As16()
-		sum = checksum.Checksum(dst[:], checksum.Checksum(src[:], 0))
-	}
-	sum = checksum.Combine(sum, uint16(len(b)>>16))
-	sum = checksum.Combine(sum, uint16(len(b)))
-	sum = checksum.Combine(sum, uint16(v.Protocol))
-	return checksum.Checksum(b, sum) == math.MaxUint16
+	return checksum.Sum(b, checksum.PseudoHeader(v.Src, v.Dst, v.Protocol, len(b))) == checksum.Valid
 }

@@ -5,9 +5,7 @@ import (
 	"math"
 	"net/netip"
 
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
+	"fragwall/packet/checksum"
 	"fragwall/packet/verdict"
 )
 
@@ -20,11 +18,11 @@ const (
 // decodeIPv4 reads the IPv4 header at p.Network (RFC 791 §3.1).
 func (p *Parsed) decodeIPv4(frame []byte) verdict.Reason {
 	b := frame[p.Network:]
-	if len(b) < header.IPv4MinimumSize || b[0]>>4 != header.IPv4Version {
+	if len(b) < SizeIPv4 || b[0]>>4 != versionIPv4 {
 		return verdict.IPv4Header
 	}
 	size := int(b[0]&0xf) * 4
-	if size < header.IPv4MinimumSize || size > len(b) {
+	if size < SizeIPv4 || size > len(b) {
 		return verdict.IPv4Header
 	}
 	length := int(binary.BigEndian.Uint16(b[2:]))
@@ -32,7 +30,7 @@ func (p *Parsed) decodeIPv4(frame []byte) verdict.Reason {
 	if length < size || length > len(b) {
 		return verdict.IPv4Length
 	}
-	if checksum.Checksum(b[:size], 0) != math.MaxUint16 {
+	if checksum.Sum(b[:size], 0) != checksum.Valid {
 		return verdict.IPv4Checksum
 	}
 	p.End = p.Network + length
@@ -41,7 +39,7 @@ func (p *Parsed) decodeIPv4(frame []byte) verdict.Reason {
 	p.Src = netip.AddrFrom4([4]byte(b[12:16]))
 	p.Dst = netip.AddrFrom4([4]byte(b[16:20]))
 	p.Upper = p.Network + size
-	if r := p.decodeOptions(b[header.IPv4MinimumSize:size]); r != verdict.Passed {
+	if r := p.decodeOptions(b[SizeIPv4:size]); r != verdict.Passed {
 		return r
 	}
 

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
 	"fragwall/packet/verdict"
 )
 
@@ -26,11 +24,11 @@ const nextHeaderField = 6
 // (RFC 2675) ends in its hop-by-hop header.
 func (p *Parsed) decodeIPv6(frame []byte) verdict.Reason {
 	b := frame[p.Network:]
-	if len(b) < header.IPv6MinimumSize || b[0]>>4 != header.IPv6Version {
+	if len(b) < SizeIPv6 || b[0]>>4 != versionIPv6 {
 		return verdict.IPv6Header
 	}
-	length := header.IPv6MinimumSize + int(binary.BigEndian.Uint16(b[4:]))
-	p.NoLength = length == header.IPv6MinimumSize
+	length := SizeIPv6 + int(binary.BigEndian.Uint16(b[4:]))
+	p.NoLength = length == SizeIPv6
 	if length > len(b) {
 		return verdict.IPv6Length
 	}
@@ -46,7 +44,7 @@ func (p *Parsed) decodeIPv6(frame []byte) verdict.Reason {
 // the fragment header.
 func (p *Parsed) walkChain(packet []byte, next uint8) verdict.Reason {
 	named := p.Network + nextHeaderField // where next stands
-	at := p.Network + header.IPv6MinimumSize
+	at := p.Network + SizeIPv6
 	fragmentHeader := false
 	for n := 0; ; n++ {
 		size, ok := extensionSize(packet[at:], next)
@@ -129,7 +127,7 @@ func extensionSize(b []byte, next uint8) (size int, ok bool) {
 	unit, more := 8, 1 // RFC 8200 §4: units of 8 bytes, not counting the first
 	switch next {
 	case headerFragment:
-		return header.IPv6FragmentHeaderSize, true
+		return SizeFragmentHeader, true
 	case ProtocolAH:
 		unit, more = 4, 2 // RFC 4302 §2.2: units of 4 bytes, less 2
 	case headerHopByHop, headerRouting, headerDestination, headerMobility, headerHIP, headerShim6:
@@ -158,7 +156,7 @@ func (p *Parsed) decodeFragmentHeader(h []byte, payload int) verdict.Reason {
 		ID:      binary.BigEndian.Uint32(h[4:]),
 		Offset:  offset,
 		Payload: payload,
-		Headers: payload - header.IPv6FragmentHeaderSize - header.IPv6MinimumSize - p.Network,
+		Headers: payload - SizeFragmentHeader - SizeIPv6 - p.Network,
 	}
 	return p.checkFragment()
 }
@@ -168,6 +166,6 @@ func (p *Parsed) decodeFragmentHeader(h []byte, payload int) verdict.Reason {
 // neighbour discovery's certification path messages.
 func neverFragmented(icmpType uint8) bool {
 	const certificationPathSolicit, certificationPathAdvert = 148, 149
-	return icmpType >= uint8(header.ICMPv6RouterSolicit) && icmpType <= uint8(header.ICMPv6RedirectMsg) ||
+	return icmpType >= ICMPv6RouterSolicitation && icmpType <= ICMPv6Redirect ||
 		icmpType == certificationPathSolicit || icmpType == certificationPathAdvert
 }

@@ -3,8 +3,6 @@ package packet
 import (
 	"encoding/binary"
 
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
 	"fragwall/packet/verdict"
 )
 
@@ -24,11 +22,11 @@ const (
 // that is followed by what an Ethernet frame can carry, too. Then p.End bounds
 // what follows.
 func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
-	if len(frame) < header.EthernetMinimumSize {
+	if len(frame) < SizeEthernet {
 		return verdict.EthernetTruncated
 	}
 	p.End = len(frame)
-	for at := 2 * header.EthernetAddressSize; ; {
+	for at := 2 * SizeMAC; ; {
 		p.EtherType = binary.BigEndian.Uint16(frame[at:])
 		p.Network = at + typeSize
 		switch {
@@ -57,7 +55,7 @@ func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 			}
 			p.End = end
 			if isIP {
-				p.EtherType, p.Network = uint16(header.IPv4ProtocolNumber), p.LLC+size
+				p.EtherType, p.Network = EtherTypeIPv4, p.LLC+size
 				return verdict.Passed
 			}
 			at = p.LLC + size - typeSize

@@ -49,7 +49,7 @@ func TestLLC(t *testing.T) {
 		{"SNAP cut off", "aaaa03 000000", 0, packet.NonIP, verdict.Passed, 0},
 		{"nothing", "", 0, packet.NonIP, verdict.Passed, 0},
 	} {
-		contents := unhex(t, strings.NewReplacer(ipv4, fmt.Sprintf("%x", ip), "pad", strings.Repeat("00", 46)).Replace(tt.contents))
+		contents := packettest.Hex(strings.NewReplacer(ipv4, fmt.Sprintf("%x", ip), "pad", strings.Repeat("00", 46)).Replace(tt.contents))
 		length := tt.length
 		switch length {
 		case 0:

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
 	"fragwall/packet/verdict"
 )
 
@@ -100,13 +98,13 @@ func (p *Parsed) Decode(frame []byte) verdict.Reason {
 	}
 	frame = frame[:p.End]
 	switch p.EtherType {
-	case uint16(header.IPv4ProtocolNumber):
+	case EtherTypeIPv4:
 		p.Kind = IPv4
 		return p.decodeIPv4(frame)
-	case uint16(header.IPv6ProtocolNumber):
+	case EtherTypeIPv6:
 		p.Kind = IPv6
 		return p.decodeIPv6(frame)
-	case uint16(header.ARPProtocolNumber):
+	case EtherTypeARP:
 		p.Kind = ARP
 	}
 	return verdict.Passed
@@ -177,5 +175,5 @@ func (p *Parsed) decodeUpper(b []byte) {
 // hop limit that proves it was sent on this link (RFC 4861 §6.1, §7.1, §8.1).
 func (p *Parsed) NeighborDiscovery() bool {
 	return p.Kind == IPv6 && p.Protocol == ProtocolICMPv6 && p.Transport == ICMP && p.HopLimit == 255 &&
-		p.ICMPType >= uint8(header.ICMPv6RouterSolicit) && p.ICMPType <= uint8(header.ICMPv6RedirectMsg)
+		p.ICMPType >= ICMPv6RouterSolicitation && p.ICMPType <= ICMPv6Redirect
 }

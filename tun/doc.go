@@ -25,5 +25,6 @@
 //
 // Devices belong to the network namespace of the thread that makes them, so
 // [OpenTAP], [TAP.Missed], [Join], [Release] and [Junction.Close] are to be called on a
-// thread in it; lanes work on any. The package imports nothing of ours.
+// thread in it; lanes work on any. Of ours the package imports
+// packet/checksum alone.
 package tun

@@ -3,7 +3,7 @@ package tun
 import (
 	"encoding/binary"
 
-	"gvisor.dev/gvisor/pkg/tcpip/checksum"
+	"fragwall/packet/checksum"
 )
 
 // Frame is one Ethernet frame, without preamble and frame check sequence.
@@ -96,7 +96,7 @@ func (f *Frame) CompleteChecksum() bool {
 	if field+2 > len(f.Data) {
 		return false
 	}
-	sum := ^checksum.Checksum(f.Data[start:], 0)
+	sum := ^checksum.Sum(f.Data[start:], 0)
 	if sum == 0 {
 		sum = 0xffff // the same number; 0 would say "none" in UDP (RFC 768)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/reject"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
@@ -228,7 +229,7 @@ func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if v.Action != verdict.Reject {
 		return
 	}
-	d.reply = packet.AppendReject(d.reply[:0], frame, &d.parsed, d.datagram.Body, d.datagram.BodyLength, d.ingressMTU.get())
+	d.reply = reject.Append(d.reply[:0], frame, &d.datagram, d.ingressMTU.get())
 	if len(d.reply) == 0 || !d.replies.Take(d.elapsed()) {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/reject"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
@@ -353,7 +354,7 @@ func replyTo(t *testing.T, frame []byte) []byte {
 	if why := p.Decode(frame); why != verdict.Passed {
 		t.Fatal(why)
 	}
-	return packet.AppendReject(nil, frame, &p, frame[p.Upper:p.End], p.End-p.Upper, 1500)
+	return reject.Append(nil, frame, &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}, 1500)
 }
 
 // TestRepliesAreLimited rejects more than are answered in a second.

@@ -3,9 +3,8 @@ package replay
 import (
 	"encoding/binary"
 
-	"gvisor.dev/gvisor/pkg/tcpip/header"
-
 	"fragwall/packet"
+	"fragwall/packet/checksum"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
@@ -29,24 +28,33 @@ func noLength(frame []byte, p *packet.Parsed) bool {
 	if !p.NoLength || p.Kind == packet.IPv4 {
 		return p.NoLength
 	}
-	next := header.IPv6(frame[p.Network:]).NextHeader()
+	next := frame[p.Network+6] // the Next Header field (RFC 8200 §3)
 	return next == packet.ProtocolTCP || next == packet.ProtocolUDP
 }
 
 // noChecksum reports whether the header checksum was left to the NIC.
 func noChecksum(frame []byte, p *packet.Parsed) bool {
 	ip := ipv4Header(frame, p)
-	return ip != nil && ip.Checksum() == 0 && !ip.IsChecksumValid()
+	return ip != nil && ip.zeroChecksum() && !ip.valid()
 }
 
+// ipv4 is an IPv4 header, options included.
+type ipv4 []byte
+
+// ipv4Checksum is where the header has its checksum, in bytes (RFC 791 §3.1).
+const ipv4Checksum = 10
+
+func (h ipv4) zeroChecksum() bool { return binary.BigEndian.Uint16(h[ipv4Checksum:]) == 0 }
+func (h ipv4) valid() bool        { return checksum.Sum(h, 0) == checksum.Valid }
+
 // ipv4Header returns the IPv4 header of a frame; nil where it has none.
-func ipv4Header(frame []byte, p *packet.Parsed) header.IPv4 {
-	if p.Kind != packet.IPv4 || len(frame)-p.Network < header.IPv4MinimumSize {
+func ipv4Header(frame []byte, p *packet.Parsed) ipv4 {
+	if p.Kind != packet.IPv4 || len(frame)-p.Network < packet.SizeIPv4 {
 		return nil
 	}
-	ip := header.IPv4(frame[p.Network:])
-	size := int(ip.HeaderLength())
-	if size < header.IPv4MinimumSize || size > len(ip) {
+	ip := ipv4(frame[p.Network:])
+	size := int(ip[0]&0xf) * 4
+	if size < packet.SizeIPv4 || size > len(ip) {
 		return nil
 	}
 	return ip[:size:size]
@@ -70,10 +78,10 @@ func complete(data []byte, mtu int) tun.Frame {
 func fill(data []byte, p *packet.Parsed) {
 	length := len(data) - p.Network
 	if p.Kind == packet.IPv6 {
-		length -= header.IPv6MinimumSize
+		length -= packet.SizeIPv6
 	}
 	ip := ipv4Header(data, p)
-	unsummed := ip != nil && (ip.Checksum() == 0 || ip.IsChecksumValid())
+	unsummed := ip != nil && (ip.zeroChecksum() || ip.valid())
 	if noLength(data, p) && length <= 0xffff {
 		at := p.Network + 2
 		if p.Kind == packet.IPv6 {
@@ -82,8 +90,7 @@ func fill(data []byte, p *packet.Parsed) {
 		binary.BigEndian.PutUint16(data[at:], uint16(length))
 	}
 	if unsummed {
-		ip.SetChecksum(0)
-		ip.SetChecksum(^ip.CalculateChecksum())
+		checksum.Put(ip, ipv4Checksum, 0)
 	}
 }
 
@@ -93,14 +100,14 @@ func segment(f *tun.Frame, p *packet.Parsed, mtu int) {
 	upper := f.Data[p.Upper:p.End]
 	headers := p.Upper - p.Network
 	switch {
-	case p.Protocol == packet.ProtocolTCP && len(upper) >= header.TCPMinimumSize:
-		headers += int(header.TCP(upper).DataOffset())
+	case p.Protocol == packet.ProtocolTCP && len(upper) >= packet.SizeTCP:
+		headers += int(upper[12]>>4) * 4 // the data offset (RFC 9293 §3.1)
 		f.Offload.GSO = tun.GSOTCPv4
 		if p.Kind == packet.IPv6 {
 			f.Offload.GSO = tun.GSOTCPv6
 		}
-	case p.Protocol == packet.ProtocolUDP && len(upper) >= header.UDPMinimumSize:
-		headers += header.UDPMinimumSize
+	case p.Protocol == packet.ProtocolUDP && len(upper) >= packet.SizeUDP:
+		headers += packet.SizeUDP
 		f.Offload.GSO = tun.GSOUDP
 	}
 	if !f.Offload.Segmented() || headers >= mtu {

@@ -1,10 +1,8 @@
-package packet_test
+package reject_test
 
 import (
 	"bytes"
-	"encoding/hex"
 	"net/netip"
-	"strings"
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -13,17 +11,41 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/reject"
 	"fragwall/packet/verdict"
 )
 
-// reject returns the reply to a whole packet, nil where there is none.
-func reject(t *testing.T, frame []byte, mtu int) []byte {
+var (
+	in4  = netip.AddrPortFrom(packettest.InsideIPv4, 1000)
+	out4 = netip.AddrPortFrom(packettest.OutsideIPv4, 53)
+	in6  = netip.AddrPortFrom(packettest.InsideIPv6, 1000)
+	out6 = netip.AddrPortFrom(packettest.OutsideIPv6, 53)
+)
+
+func both(t *testing.T, run func(t *testing.T, src, dst netip.AddrPort)) {
+	t.Run("ipv4", func(t *testing.T) { run(t, in4, out4) })
+	t.Run("ipv6", func(t *testing.T) { run(t, in6, out6) })
+}
+
+// alter overwrites bytes of a frame.
+func alter(frame []byte, at int, with ...byte) []byte {
+	copy(frame[at:], with)
+	return frame
+}
+
+// answer returns the reply to what was decoded from a frame, nil where there is none.
+func answer(frame []byte, p *packet.Parsed, mtu int) []byte {
+	return reject.Append(nil, frame, &packet.View{Parsed: p, Body: frame[min(p.Upper, p.End):p.End], BodyLength: p.End - p.Upper}, mtu)
+}
+
+// replyTo returns the reply to a whole packet, nil where there is none.
+func replyTo(t *testing.T, frame []byte, mtu int) []byte {
 	t.Helper()
 	var p packet.Parsed
 	if why := p.Decode(frame); why != verdict.Passed {
 		t.Fatal(why)
 	}
-	reply := packet.AppendReject(nil, frame, &p, frame[min(p.Upper, p.End):p.End], p.End-p.Upper, mtu)
+	reply := answer(frame, &p, mtu)
 	if reply != nil {
 		sound(t, reply)
 	}
@@ -47,7 +69,7 @@ func sound(t *testing.T, reply []byte) {
 	}
 }
 
-// tcp is a segment with numbers of its own.
+// tcpSegment is a segment with numbers of its own.
 func tcpSegment(src, dst netip.AddrPort, flags header.TCPFlags, seq, ack uint32, data int) packettest.Datagram {
 	d := packettest.TCP(src, dst, flags)
 	h := header.TCP(d.Payload)
@@ -55,21 +77,6 @@ func tcpSegment(src, dst netip.AddrPort, flags header.TCPFlags, seq, ack uint32,
 	h.SetAckNumber(ack)
 	d.Payload = append(d.Payload, make([]byte, data)...)
 	return d
-}
-
-// unhex reads bytes in hexadecimal with comments.
-func unhex(t *testing.T, text string) []byte {
-	t.Helper()
-	var digits strings.Builder
-	for line := range strings.Lines(text) {
-		line, _, _ = strings.Cut(line, "#")
-		digits.WriteString(strings.Join(strings.Fields(line), ""))
-	}
-	b, err := hex.DecodeString(digits.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
 }
 
 func TestRejectGolden(t *testing.T) {
@@ -116,7 +123,7 @@ func TestRejectGolden(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got, want := reject(t, tt.frame, 1500), unhex(t, tt.want)
+			got, want := replyTo(t, tt.frame, 1500), packettest.Hex(tt.want)
 			if !bytes.Equal(got, want) {
 				t.Errorf("got\n% x\nwant\n% x", got, want)
 			}
@@ -140,7 +147,7 @@ func TestRejectTCP(t *testing.T) {
 		}
 		for _, tt := range tests {
 			t.Run(tt.name, func(t *testing.T) {
-				reply := reject(t, tt.in.Frame(), 1500)
+				reply := replyTo(t, tt.in.Frame(), 1500)
 				var p packet.Parsed
 				p.Decode(reply)
 				h := header.TCP(reply[p.Upper:])
@@ -168,7 +175,7 @@ func TestRejectQuotesNoMoreThanFits(t *testing.T) {
 		{"ipv6", in6, out6, 1500, 1280}, {"ipv6, small MTU", in6, out6, 600, 600},
 	} {
 		frame := packettest.UDP(tt.src, tt.dst, long).Frame()
-		reply := reject(t, frame, tt.mtu)
+		reply := replyTo(t, frame, tt.mtu)
 		if len(reply)-14 != tt.want {
 			t.Errorf("%s: %d bytes, want %d", tt.name, len(reply)-14, tt.want)
 		}
@@ -226,7 +233,7 @@ func TestRejectTellsNobody(t *testing.T) {
 	}
 	for name, frame := range tests {
 		t.Run(name, func(t *testing.T) {
-			if reply := reject(t, frame, 1500); reply != nil {
+			if reply := replyTo(t, frame, 1500); reply != nil {
 				t.Errorf("% x", reply)
 			}
 		})
@@ -236,7 +243,7 @@ func TestRejectTellsNobody(t *testing.T) {
 		"echo of IPv6":   icmp(in6, out6, 58, 128),
 		"first fragment": fragments[0],
 	} {
-		if reject(t, frame, 1500) == nil {
+		if replyTo(t, frame, 1500) == nil {
 			t.Errorf("%s: no reply", name)
 		}
 	}
@@ -244,16 +251,19 @@ func TestRejectTellsNobody(t *testing.T) {
 
 // FuzzReject answers what decodes, soundly or not at all.
 func FuzzReject(f *testing.F) {
-	for _, frame := range seeds() {
-		f.Add(frame, uint16(1500))
-	}
+	udp4, udp6 := packettest.UDP(in4, out4, packettest.Body(40)), packettest.UDP(in6, out6, packettest.Body(40))
+	udp6.Tags, udp6.LLC = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}, packettest.SNAP
+	f.Add(udp4.Frame(), uint16(1500))
+	f.Add(udp6.Frame(), uint16(1500))
+	f.Add(udp4.Fragments(24)[0], uint16(1500))
+	f.Add(udp6.Fragments(24)[0], uint16(1500))
 	f.Add(packettest.TCP(in6, out6, header.TCPFlagSyn).Frame(), uint16(68))
 	f.Fuzz(func(t *testing.T, frame []byte, mtu uint16) {
 		var p packet.Parsed
 		if p.Decode(frame) != verdict.Passed || p.Fragment.Offset > 0 {
 			return
 		}
-		reply := packet.AppendReject(nil, frame, &p, frame[min(p.Upper, p.End):p.End], p.End-p.Upper, int(mtu))
+		reply := answer(frame, &p, int(mtu))
 		if reply == nil {
 			return
 		}
