@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/status"
@@ -121,7 +122,7 @@ func (o *operator) begin(ctx context.Context, b *box, k *controls) {
 // to be opened is open. The plan is of what it needs besides what every box
 // does.
 func (o *operator) confine(plan confine.Plan) {
-	plan.Remove = append(plan.Remove, socketDirectories()...)
+	plan.Remove = append(plan.Remove, control.Directories()...)
 	if o.controls.socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(o.controls.socket))
 	}
@@ -250,17 +251,17 @@ func (o *operator) watchConfig(ctx context.Context) {
 func (o *operator) openSocket(ctx context.Context, path string) {
 	var err error
 	if path == "" {
-		path, err = socketPath(o.config)
+		path, err = control.Path(o.config.Inside.TAP, o.config.Outside.TAP)
 	}
 	if err == nil {
-		l, failed := listenSocket(path)
+		l, failed := control.Listen(path)
 		if failed == nil {
 			o.control = path
 			answers := o.reloader.requests()
-			answers[requestReload] = func() any { return o.reload() } // which the service manager hears of, too
+			answers[control.RequestReload] = func() any { return o.reload() } // which the service manager hears of, too
 			source := o.source()
-			answers[requestStatus] = func() any { return source.Report(time.Now()) }
-			o.helpers.Go(func() { serveSocket(ctx, l, answers) })
+			answers[control.RequestStatus] = func() any { return source.Report(time.Now()) }
+			o.helpers.Go(func() { l.Serve(ctx, answers) })
 			return
 		}
 		err = failed
@@ -270,7 +271,7 @@ func (o *operator) openSocket(ctx context.Context, path string) {
 }
 
 // reload reads the rules again, and tells the service manager.
-func (o *operator) reload() outcome {
+func (o *operator) reload() control.Outcome {
 	o.notify.reloading()
 	defer o.notify.tell(daemon.SdNotifyReady)
 	return o.reloader.reload()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
 	"fragwall/cmd/fragwall/internal/status"
@@ -33,12 +34,8 @@ several instances run, -c or --socket says which one is meant.`,
 	socket := c.Flags().String("socket", "", "control `socket` that the instance was started with")
 	c.MarkFlagsMutuallyExclusive("config", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		path, err := chooseSocket(*socket, *file)
+		o, err := control.Reload(*socket, *file)
 		if err != nil {
-			return err
-		}
-		var o outcome
-		if err := askSocket(path, requestReload, reloadPatience, &o); err != nil {
 			return err
 		}
 		if o.Code != 0 {
@@ -108,25 +105,25 @@ func (r *reloader) files() []string {
 }
 
 // requests is what the control socket serves.
-func (r *reloader) requests() requests {
-	return requests{
-		requestReload: func() any { return r.reload() },
-		requestFile:   func() any { return r.file() },
+func (r *reloader) requests() control.Handlers {
+	return control.Handlers{
+		control.RequestReload: func() any { return r.reload() },
+		control.RequestFile:   func() any { return r.file() },
 	}
 }
 
 // file tells the absolute name of the configuration file.
-func (r *reloader) file() outcome {
+func (r *reloader) file() control.Outcome {
 	path, err := filepath.Abs(r.path)
 	if err != nil {
-		return outcome{Code: exit.Failed, Text: err.Error()}
+		return control.Outcome{Code: exit.Failed, Text: err.Error()}
 	}
-	return outcome{Text: path}
+	return control.Outcome{Text: path}
 }
 
 // reload puts the policy of the file in force, or leaves all as it is, and
 // tells the log.
-func (r *reloader) reload() outcome {
+func (r *reloader) reload() control.Outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	next, texts, err := r.keeper.load(r.path)
@@ -146,7 +143,7 @@ func (r *reloader) reload() outcome {
 		r.failures++
 		r.mistake = firstLine(err)
 		r.mu.Unlock()
-		return outcome{Code: exit.Usage, Text: err.Error()}
+		return control.Outcome{Code: exit.Usage, Text: err.Error()}
 	}
 	changes := r.config.Changes(next)
 	r.apply(next)
@@ -158,7 +155,7 @@ func (r *reloader) reload() outcome {
 	r.mu.Unlock()
 	r.log.Info("reloaded", "generation", generation, "changes", changes.String(), "policy", next.Summary())
 	r.keep(texts)
-	return outcome{Text: fmt.Sprintf("reloaded %s: %s\ngeneration %d: %s", r.path, next.Summary(), generation, changes)}
+	return control.Outcome{Text: fmt.Sprintf("reloaded %s: %s\ngeneration %d: %s", r.path, next.Summary(), generation, changes)}
 }
 
 // keepFirst keeps the configuration that the instance started with, unless that

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -15,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/cmd/fragwall/internal/terminal"
@@ -22,7 +19,6 @@ import (
 )
 
 const (
-	maxReport  = 256 << 20 // bytes: of 100,000 rules with long names
 	watchEvery = time.Second
 	// minInterval keeps a mistyped interval from asking without a pause.
 	minInterval = 100 * time.Millisecond
@@ -64,7 +60,7 @@ also works where the instance has no status server.`,
 		case f.interval < minInterval:
 			return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
 		}
-		ask, err := f.asker()
+		ask, err := f.reporter()
 		if err != nil {
 			return err
 		}
@@ -75,37 +71,20 @@ also works where the instance has no status server.`,
 	return c
 }
 
-// asker gets a report from the instance, and returns it also as it came.
-type asker func(context.Context) (*status.Report, []byte, error)
-
-// asker returns what asks the instance that the flags name.
-func (f *statusFlags) asker() (asker, error) {
+// reporter returns what asks the instance that the flags name.
+func (f *statusFlags) reporter() (control.Reporter, error) {
 	if f.config != "" || f.socket != "" {
-		path, err := chooseSocket(f.socket, f.config)
-		return func(context.Context) (*status.Report, []byte, error) { return socketStatus(path) }, err
+		return control.OverSocket(f.socket, f.config)
 	}
 	token, err := readToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {
 		return nil, exit.Usagef("--token-file: %w", err)
 	}
-	return func(ctx context.Context) (*status.Report, []byte, error) { return askStatus(ctx, f.address, token) }, nil
-}
-
-// socketStatus asks an instance over its control socket.
-func socketStatus(path string) (*status.Report, []byte, error) {
-	var raw json.RawMessage
-	if err := askSocket(path, requestStatus, statusPatience, &raw); err != nil {
-		return nil, nil, err
-	}
-	var r status.Report
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, nil, fmt.Errorf("socket %q: not an answer of fragwall: %w", path, err)
-	}
-	return &r, append(raw, '\n'), nil
+	return control.OverHTTP(f.address, token), nil
 }
 
 // run shows the status once or, with --watch, each interval until ctx is done.
-func (f *statusFlags) run(ctx context.Context, ask asker, w io.Writer) error {
+func (f *statusFlags) run(ctx context.Context, ask control.Reporter, w io.Writer) error {
 	if !f.watch {
 		r, raw, err := ask(ctx)
 		if err != nil {
@@ -155,51 +134,4 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 	}
 	_, err := io.WriteString(w, text.String())
 	return err
-}
-
-// askStatus asks an instance, and returns its answer also as it came.
-func askStatus(ctx context.Context, address, token string) (*status.Report, []byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusPatience)
-	defer cancel()
-	host, port, err := net.SplitHostPort(address)
-	if host == "" {
-		host = "127.0.0.1" // as status.listen has it by default
-	}
-	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
-	if err != nil || malformed != nil {
-		return nil, nil, exit.Usagef("address %q: want a host and a port, such as 127.0.0.1:9477", address)
-	}
-	if token != "" {
-		request.Header.Set("Authorization", "Bearer "+token)
-	}
-	response, err := statusClient.Do(request)
-	if err != nil {
-		return nil, nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen? -c FILE asks over its control socket", address, cause(errors.Unwrap(err)))
-	}
-	defer response.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
-	switch {
-	case err != nil:
-		return nil, nil, fmt.Errorf("status of %s: %w", address, err)
-	case response.StatusCode == http.StatusUnauthorized:
-		wanted := "a token"
-		if token != "" {
-			wanted = "another token"
-		}
-		return nil, nil, fmt.Errorf("status of %s: it wants %s; give the file of its status.token_file by --token-file", address, wanted)
-	case response.StatusCode != http.StatusOK:
-		return nil, nil, fmt.Errorf("status of %s: %s", address, response.Status)
-	}
-	var r status.Report
-	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, nil, fmt.Errorf("status of %s: not an answer of fragwall: %w", address, err)
-	}
-	return &r, raw, nil
-}
-
-// statusClient asks for the status: never by a proxy, nor anyone whom the one
-// that was asked points to.
-var statusClient = &http.Client{
-	Transport:     &http.Transport{},
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/status"
@@ -122,9 +123,9 @@ func TestStatusCommand(t *testing.T) {
 func TestStatusOverSocket(t *testing.T) {
 	_, report := exampleReport()
 	path := filepath.Join(t.TempDir(), "s.sock")
-	serveTest(t, path, requests{
-		requestFile:   func() any { return outcome{Text: "/x.toml"} },
-		requestStatus: func() any { return report },
+	serveTest(t, path, control.Handlers{
+		control.RequestFile:   func() any { return control.Outcome{Text: "/x.toml"} },
+		control.RequestStatus: func() any { return report },
 	})
 	whole, err := json.Marshal(report)
 	if err != nil {

@@ -1,77 +1,46 @@
-package main
+package control
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
-
-	"fragwall/rules"
 )
-
-// The control socket of an instance lets its owner ask it to reload. It is in
-// a directory that nobody else may enter, under a name made of the two TAPs and
-// of the network namespace, which together no two instances have.
 
 const (
-	socketSuffix   = ".sock"
-	newPrefix      = ".new-"          // of a directory in which a socket is bound
-	longestRequest = 64               // bytes
-	socketPatience = 5 * time.Second  // for a request
-	answerPatience = 10 * time.Second // for the client to take the answer
-	lockPatience   = time.Second      // for another instance that starts
-	maxClients     = 16               // at the same time
+	socketSuffix = ".sock"
+	newPrefix    = ".new-"     // of a directory in which a socket is bound
+	lockTimeout  = time.Second // for another instance that starts
 )
 
-// requests returns the answer to a line that a client sends, which is encoded
-// as JSON. A client that only connects changes nothing.
-type requests map[string]func() any
+// rootDirectory is where root's sockets are.
+var rootDirectory = "/run/fragwall" // but for tests
 
-const (
-	requestReload = "reload" // an outcome
-	requestFile   = "file"   // an outcome: the configuration file's absolute name
-	requestStatus = "status" // a [status.Report]
-)
-
-// outcome is what became of a request.
-type outcome struct {
-	Code int    // exit code for the client
-	Text string // lines for people
-}
-
-// rootSockets is where root's sockets are.
-var rootSockets = "/run/fragwall" // but for tests
-
-// socketDirectories returns where sockets are by default: for root in rootSockets,
+// Directories returns where sockets are by default: for root in rootDirectory,
 // for others in the first of these that is theirs or that they can make, as an
-// image has no directory for temporary files: in XDG_RUNTIME_DIR, rootSockets, and
+// image has no directory for temporary files: in XDG_RUNTIME_DIR, rootDirectory, and
 // the directory for temporary files.
-func socketDirectories() []string {
+func Directories() []string {
 	if os.Geteuid() == 0 {
-		return []string{rootSockets}
+		return []string{rootDirectory}
 	}
-	dirs := []string{rootSockets, filepath.Join(os.TempDir(), fmt.Sprintf("fragwall-%d", os.Geteuid()))}
+	dirs := []string{rootDirectory, filepath.Join(os.TempDir(), fmt.Sprintf("fragwall-%d", os.Geteuid()))}
 	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
 		dirs = append([]string{filepath.Join(dir, "fragwall")}, dirs...)
 	}
 	return dirs
 }
 
-// socketDirectory returns the default directory of an instance that starts, which
+// defaultDirectory returns the default directory of an instance that starts, which
 // it makes where it is missing.
-func socketDirectory() (string, error) {
+func defaultDirectory() (string, error) {
 	var errs []error
-	for _, dir := range socketDirectories() {
+	for _, dir := range Directories() {
 		err := ownDirectory(dir)
 		if err == nil {
 			return dir, nil
@@ -82,23 +51,23 @@ func socketDirectory() (string, error) {
 }
 
 // isDefault reports whether sockets are in a directory by default.
-func isDefault(dir string) bool { return slices.Contains(socketDirectories(), dir) }
+func isDefault(dir string) bool { return slices.Contains(Directories(), dir) }
 
-// socketPath returns the default socket of an instance with a configuration
-// that runs in this thread's network namespace.
-func socketPath(c *rules.Config) (string, error) {
+// Path returns the default socket of an instance with these TAPs that runs in this
+// thread's network namespace.
+func Path(insideTAP, outsideTAP string) (string, error) {
 	info, err := os.Stat("/proc/thread-self/ns/net")
 	if err != nil {
 		return "", fmt.Errorf("find the network namespace: %w", err)
 	}
 	namespace := info.Sys().(*syscall.Stat_t).Ino
-	name := fmt.Sprintf("%s+%s@%d%s", c.Inside.TAP, c.Outside.TAP, namespace, socketSuffix)
-	dir, err := socketDirectory()
+	name := fmt.Sprintf("%s+%s@%d%s", insideTAP, outsideTAP, namespace, socketSuffix)
+	dir, err := defaultDirectory()
 	return filepath.Join(dir, name), err
 }
 
-// listenSocket opens a socket, in place of one that nobody listens on any more.
-func listenSocket(path string) (*socket, error) {
+// Listen opens a socket, in place of one that nobody listens on any more.
+func Listen(path string) (*Listener, error) {
 	dir := filepath.Dir(path)
 	if isDefault(dir) {
 		if err := ownDirectory(dir); err != nil {
@@ -137,13 +106,7 @@ func listenSocket(path string) (*socket, error) {
 	if err := errors.Join(os.Chmod(bound, 0o600), os.Rename(bound, path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), l.Close())
 	}
-	return &socket{l, path}, nil
-}
-
-// socket is a listener and the name that it goes by.
-type socket struct {
-	net.Listener
-	path string
+	return &Listener{l, path}, nil
 }
 
 // ownDirectory makes a directory for this user alone, or checks that it is.
@@ -171,7 +134,7 @@ func checkDirectory(dir string) error {
 // dial reports whether somebody listens on a socket: it fails with ECONNREFUSED
 // where the process that did is gone.
 func dial(path string) error {
-	c, err := net.DialTimeout("unix", path, filePatience)
+	c, err := net.DialTimeout("unix", path, fileTimeout)
 	if err == nil {
 		_ = c.Close()
 	}
@@ -185,7 +148,7 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("directory for sockets: %w", err)
 	}
-	deadline := time.Now().Add(lockPatience)
+	deadline := time.Now().Add(lockTimeout)
 	for {
 		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		if err == nil {
@@ -230,48 +193,4 @@ func removeDead(dir string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// serveSocket answers requests until ctx is done, several clients at the same
-// time: one that is silent, or whose reload takes long, does not keep others
-// waiting. Then it removes the socket.
-func serveSocket(ctx context.Context, l *socket, known requests) {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
-	defer os.Remove(l.path)
-	var answering sync.WaitGroup
-	defer answering.Wait()
-	places := make(chan struct{}, maxClients)
-	for {
-		places <- struct{}{}
-		c, err := l.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			<-places
-			continue
-		}
-		answering.Go(func() {
-			defer func() { <-places }()
-			answerSocket(ctx, c, known)
-		})
-	}
-}
-
-// answerSocket reads a request, for which it waits no longer than ctx lasts, and
-// answers it.
-func answerSocket(ctx context.Context, c net.Conn, known requests) {
-	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(socketPatience))
-	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
-	defer stop()
-	line, err := bufio.NewReader(io.LimitReader(c, longestRequest)).ReadString('\n')
-	answer := known[strings.TrimSuffix(line, "\n")]
-	if err != nil || answer == nil {
-		return
-	}
-	result := answer()
-	_ = c.SetWriteDeadline(time.Now().Add(answerPatience))
-	_ = json.NewEncoder(c).Encode(result)
 }

@@ -1,0 +1,114 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+
+	"fragwall/cmd/fragwall/internal/exit"
+)
+
+// instance is what a client knows of a socket.
+type instance struct {
+	path string
+	file string // its configuration file
+	err  error  // it does not answer
+}
+
+// askAll asks the instances of all sockets in directories at the same time. It
+// removes sockets that nobody listens on.
+func askAll(dirs []string) []instance {
+	var paths []string
+	for _, dir := range dirs {
+		found, _ := filepath.Glob(filepath.Join(dir, "*"+socketSuffix))
+		paths = append(paths, found...)
+	}
+	all := make([]instance, len(paths))
+	var asking sync.WaitGroup
+	for i, path := range paths {
+		asking.Go(func() {
+			file, err := askFile(path)
+			all[i] = instance{path, file, err}
+		})
+	}
+	asking.Wait()
+	var live []instance
+	for _, one := range all {
+		if errors.Is(one.err, syscall.ECONNREFUSED) {
+			_ = clearDirectory(filepath.Dir(one.path)) // what stays is in nobody's way
+			continue
+		}
+		live = append(live, one)
+	}
+	return live
+}
+
+// choose returns the socket that is given, or the one of the instance that
+// [find] finds, once its instance has answered: a stopped one fails soon,
+// whatever it is to be asked for.
+func choose(socket, file string) (path string, err error) {
+	if socket != "" {
+		path = socket
+	} else if path, err = find(file); err != nil {
+		return "", err
+	}
+	_, err = askFile(path)
+	return path, err
+}
+
+// ownDirectories returns the default directories that are there. One that is not
+// this user's is an error, but for root's.
+func ownDirectories() (dirs []string, err error) {
+	for _, dir := range Directories() {
+		switch err := checkDirectory(dir); {
+		case err == nil:
+			dirs = append(dirs, dir)
+		case errors.Is(err, os.ErrNotExist), dir == rootDirectory && os.Geteuid() != 0:
+		default:
+			return nil, err
+		}
+	}
+	return dirs, nil
+}
+
+// find returns the default socket of the instance that runs with a
+// configuration file or, where file is "", of the only one that runs.
+func find(file string) (string, error) {
+	dirs, err := ownDirectories()
+	if err != nil {
+		return "", err
+	}
+	wanted, err := filepath.Abs(file)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", file, err)
+	}
+	var found, silent []string
+	for _, one := range askAll(dirs) {
+		switch {
+		case one.err != nil:
+			silent = append(silent, one.path)
+		case file == "" || one.file == wanted:
+			found = append(found, one.path)
+		}
+	}
+	if file == "" { // a stopped instance may be the one that is meant
+		found, silent = append(found, silent...), nil
+	}
+	where, more := strings.Join(Directories(), " or "), ""
+	if len(silent) > 0 {
+		more = "; no answer from " + strings.Join(silent, ", ")
+	}
+	switch {
+	case len(found) == 1:
+		return found[0], nil
+	case len(found) > 1:
+		return "", exit.Usagef("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))
+	case file != "":
+		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s: is it running?%s", where, file, more)
+	}
+	return "", fmt.Errorf("no instance of fragwall has a socket in %s: is it running?", where)
+}

@@ -1,0 +1,106 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/status"
+)
+
+// Reporter gets a report from an instance, and returns it also as it came: JSON on
+// one line.
+type Reporter func(context.Context) (*status.Report, []byte, error)
+
+// OverSocket returns a reporter that asks over the control socket: the one of the
+// instance with a socket, with a configuration file, or the only one where both
+// are "".
+func OverSocket(socket, file string) (Reporter, error) {
+	path, err := choose(socket, file)
+	if err != nil {
+		return nil, err
+	}
+	return func(context.Context) (*status.Report, []byte, error) {
+		var raw json.RawMessage
+		if err := ask(path, RequestStatus, statusTimeout, &raw); err != nil {
+			return nil, nil, err
+		}
+		r, err := decodeReport(raw)
+		if err != nil {
+			return nil, nil, fmt.Errorf("socket %q: %w", path, err)
+		}
+		return r, append(raw, '\n'), nil
+	}, nil
+}
+
+// OverHTTP returns a reporter that asks the status server at an address. A token
+// of "" is none.
+func OverHTTP(address, token string) Reporter {
+	return func(ctx context.Context) (*status.Report, []byte, error) {
+		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
+		raw, err := get(ctx, address, token)
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := decodeReport(raw)
+		if err != nil {
+			return nil, nil, fmt.Errorf("status of %s: %w", address, err)
+		}
+		return r, raw, nil
+	}
+}
+
+// get returns the answer of the status server at an address.
+func get(ctx context.Context, address, token string) ([]byte, error) {
+	host, port, err := net.SplitHostPort(address)
+	if host == "" {
+		host = "127.0.0.1" // as status.listen has it by default
+	}
+	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
+	if err != nil || malformed != nil {
+		return nil, exit.Usagef("address %q: want a host and a port, such as 127.0.0.1:9477", address)
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen? -c FILE asks over its control socket", address, systemError(errors.Unwrap(err)))
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("status of %s: %w", address, err)
+	case response.StatusCode == http.StatusUnauthorized:
+		wanted := "a token"
+		if token != "" {
+			wanted = "another token"
+		}
+		return nil, fmt.Errorf("status of %s: it wants %s; give the file of its status.token_file by --token-file", address, wanted)
+	case response.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status of %s: %s", address, response.Status)
+	}
+	return raw, nil
+}
+
+// client uses no proxy and follows no redirect: the token is for the address that
+// the user gave.
+var client = &http.Client{
+	Transport:     &http.Transport{},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+func decodeReport(raw []byte) (*status.Report, error) {
+	var r status.Report
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return nil, fmt.Errorf("not an answer of fragwall: %w", err)
+	}
+	return &r, nil
+}

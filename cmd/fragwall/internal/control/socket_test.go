@@ -1,0 +1,265 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"fragwall/cmd/fragwall/internal/exit"
+)
+
+// serve serves a socket until the end of the test.
+func serve(t *testing.T, path string, handlers Handlers) {
+	t.Helper()
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v: others may open the socket", info, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() { l.Serve(ctx, handlers) })
+	t.Cleanup(func() {
+		cancel()
+		serving.Wait()
+		if _, err := os.Lstat(path); !os.IsNotExist(err) {
+			t.Errorf("the socket is left: %v", err)
+		}
+	})
+}
+
+// newInstance answers as one that runs with x.toml, and counts the reloads that it
+// was asked for.
+func newInstance(t *testing.T) (handlers Handlers, reloads *int) {
+	t.Chdir(t.TempDir())
+	file, err := filepath.Abs("x.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reloads = new(int)
+	return Handlers{
+		RequestFile:   func() any { return Outcome{Text: file} },
+		RequestReload: func() any { *reloads++; return Outcome{Text: "reloaded"} },
+	}, reloads
+}
+
+// expectError wants an error with a text in it, of wrong usage or not.
+func expectError(t *testing.T, err error, usage bool, texts ...string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error, want one with %q", texts)
+		return
+	}
+	for _, text := range texts {
+		if !strings.Contains(err.Error(), text) {
+			t.Errorf("%q, want %q in it", err, text)
+		}
+	}
+	if wrong := (*exit.UsageError)(nil); errors.As(err, &wrong) != usage {
+		t.Errorf("%q: wrong usage %v, want %v", err, !usage, usage)
+	}
+}
+
+// TestDefaultSocket finds the one instance there is, or is told which.
+func TestDefaultSocket(t *testing.T) {
+	handlers, reloads := newInstance(t)
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	defer func(old string) { rootDirectory = old }(rootDirectory)
+	rootDirectory = filepath.Join(runtime, "root")
+	_, err := Reload("", "")
+	expectError(t, err, false, "is it running?")
+	path, err := Path("a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, path, handlers)
+	for _, file := range []string{"", "x.toml"} {
+		if o, err := Reload("", file); err != nil || o != (Outcome{Text: "reloaded"}) {
+			t.Errorf("%q: %+v, %v", file, o, err)
+		}
+	}
+	_, err = Reload("", "other.toml")
+	expectError(t, err, false, "runs with other.toml")
+	if *reloads != 2 {
+		t.Errorf("%d reloads, want 2", *reloads)
+	}
+	killed := killedSocket(t, filepath.Join(filepath.Dir(path), "killed.sock"))
+	file := filepath.Join(filepath.Dir(path), "file.sock")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Reload("", ""); err != nil || *reloads != 3 {
+		t.Errorf("the socket of one who was killed counts: %v", err)
+	}
+	if _, err := os.Lstat(killed); !os.IsNotExist(err) {
+		t.Errorf("the socket of one who was killed is still there: %v", err)
+	}
+	if _, err := os.Lstat(file); err != nil {
+		t.Error(err)
+	}
+	serve(t, filepath.Join(filepath.Dir(path), "other.sock"), handlers)
+	_, err = Reload("", "")
+	expectError(t, err, true, "several instances")
+	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another instance") {
+		t.Errorf("%v", err)
+	}
+}
+
+// killedSocket leaves a socket as an instance does that is killed.
+func killedSocket(t *testing.T, path string) string {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+	return path
+}
+
+// TestOldSocket starts where instances were killed.
+func TestOldSocket(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	defer func(old string) { rootDirectory = old }(rootDirectory)
+	rootDirectory = filepath.Join(dir, "fragwall")
+	if err := ownDirectory(rootDirectory); err != nil {
+		t.Fatal(err)
+	}
+	path := killedSocket(t, filepath.Join(rootDirectory, "s.sock"))
+	other := killedSocket(t, filepath.Join(rootDirectory, "other.sock"))
+	begun := filepath.Join(rootDirectory, newPrefix+"1")
+	if err := os.Mkdir(begun, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	killedSocket(t, filepath.Join(begun, "s"))
+	var o Outcome
+	if err := ask(path, RequestReload, reloadTimeout, &o); err == nil || !strings.Contains(err.Error(), "connection refused: is fragwall running?") {
+		t.Errorf("%v", err)
+	}
+	serve(t, path, Handlers{RequestReload: func() any { return Outcome{Text: "yes"} }})
+	if err := ask(path, RequestReload, reloadTimeout, &o); err != nil || o.Text != "yes" {
+		t.Errorf("%v, %v", o, err)
+	}
+	for _, left := range []string{other, begun} {
+		if _, err := os.Lstat(left); !os.IsNotExist(err) {
+			t.Errorf("%s is still there: %v", left, err)
+		}
+	}
+}
+
+// stoppedSocket listens and never answers, as a stopped instance does.
+func stoppedSocket(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+}
+
+// TestStoppedInstances has instances that don't answer beside one that does.
+func TestStoppedInstances(t *testing.T) {
+	handlers, reloads := newInstance(t)
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	defer func(old string) { rootDirectory = old }(rootDirectory)
+	rootDirectory = filepath.Join(dir, "fragwall")
+	path, err := Path("a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, path, handlers)
+	for _, name := range []string{"a.sock", "b.sock", "z.sock"} {
+		stoppedSocket(t, filepath.Join(rootDirectory, name))
+	}
+	if _, err := Reload("", "x.toml"); err != nil || *reloads != 1 {
+		t.Errorf("%v, %d reloads", err, *reloads)
+	}
+	_, err = Reload("", "other.toml")
+	expectError(t, err, false, "no answer from "+rootDirectory+"/a.sock, ")
+	_, err = Reload("", "")
+	expectError(t, err, true, "several instances", "z.sock")
+	_, err = Reload(filepath.Join(rootDirectory, "a.sock"), "")
+	expectError(t, err, false, "i/o timeout")
+	status, err := OverSocket("", "x.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = status(t.Context())
+	expectError(t, err, false, `no answer to "status"`)
+}
+
+// TestSlowReload asks an instance for more while it reloads.
+func TestSlowReload(t *testing.T) {
+	t.Chdir(t.TempDir())
+	began, end := make(chan struct{}), make(chan struct{})
+	serve(t, "s.sock", Handlers{
+		RequestReload: func() any { close(began); <-end; return Outcome{Text: "reloaded"} },
+		RequestFile:   func() any { return Outcome{Text: "x.toml"} },
+	})
+	var reloading sync.WaitGroup
+	reloading.Go(func() {
+		if o, err := Reload("s.sock", ""); o.Text != "reloaded" || err != nil {
+			t.Errorf("%+v, %v", o, err)
+		}
+	})
+	<-began
+	if file, err := askFile("s.sock"); file != "x.toml" || err != nil {
+		t.Errorf("%q, %v", file, err)
+	}
+	close(end)
+	reloading.Wait()
+}
+
+// TestReloadDistrustsDirectory asks for a reload where the default directory
+// belongs to others, too.
+func TestReloadDistrustsDirectory(t *testing.T) {
+	runtime := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", runtime)
+	defer func(old string) { rootDirectory = old }(rootDirectory)
+	rootDirectory = filepath.Join(runtime, "root")
+	dir := Directories()[0]
+	asked := false
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, filepath.Join(dir, "x.sock"), Handlers{
+		RequestReload: func() any { asked = true; return Outcome{} },
+		RequestFile:   func() any { asked = true; return Outcome{} },
+	})
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for _, which := range [][2]string{{}, {"", "x.toml"}, {filepath.Join(dir, "x.sock"), ""}} {
+		_, err := Reload(which[0], which[1])
+		expectError(t, err, false, "not this user's alone")
+		if asked {
+			t.Errorf("%q: the instance was asked", which)
+		}
+	}
+}
+
+func TestSocketDirectoryIsOurs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	if err := ownDirectory(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := ownDirectory(dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := ownDirectory(dir); err == nil || !strings.Contains(err.Error(), "not this user's alone") {
+		t.Errorf("%v", err)
+	}
+}
