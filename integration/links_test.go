@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"fmt"
 	"strings"
 	"syscall"
 	"testing"
@@ -141,13 +142,21 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 // TestRunKilledAnywhere kills it at moments that spread over its start, while it
 // takes over what the one before left: what the NICs were is never lost.
 func TestRunKilledAnywhere(t *testing.T) {
+	for _, join := range []string{"redirect", "bridge"} {
+		t.Run(join, func(t *testing.T) { killedAnywhere(t, join) })
+	}
+}
+
+func killedAnywhere(t *testing.T, join string) {
 	const moments = 12
 	n, err := lab.New()
 	must(t, err)
 	t.Cleanup(n.Close)
+	must(t, n.Middle.Do(noNetfilter))
 	awaitLinkLocal(t, n)
 	before := describe(t, n.Middle)
-	path := configure(t, strings.Replace(ownMTU, "[outside]", "mtu = 1400\n[outside]", 1)+acceptAll)
+	settings := fmt.Sprintf("join = %q\n", join)
+	path := configure(t, strings.Replace(ownMTU, "[outside]", settings+"mtu = 1400\n[outside]", 1)+settings+acceptAll)
 	begun := time.Now()
 	p := launch(t, n.Middle, nil, "run", "-c", path)
 	p.ready(t)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -22,7 +24,7 @@ func bridgeState(bridge netlink.Link) (nicState, bool) {
 
 // bridge puts the NIC and the TAP into a new bridge.
 func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) error {
-	if err := removeLeftover(c.Bridge); err != nil {
+	if err := freeName(c.Bridge, nic); err != nil {
 		return err
 	}
 	if err := j.bypassNetfilter(); err != nil {
@@ -60,30 +62,84 @@ func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	if !ours {
 		return nicState{}, nil, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
 	}
-	return state, func() error { return removeLeftover(master.Attrs().Name) }, nil
+	if err := unserved(master); err != nil {
+		return nicState{}, nil, err
+	}
+	return state, func() error { return removeLeftover(master) }, nil
 }
 
-// removeLeftover removes a bridge of that name if a killed fragwall left it:
-// its group says so, and its TAP went with the process.
-func removeLeftover(name string) error {
-	link, err := netlink.LinkByName(name)
+// freeName has no bridge of that name be there: one that a killed fragwall left is
+// removed. It only gets another name while the NIC is in it, for until the NIC is
+// in the next one, nothing else carries its state.
+func freeName(name string, nic netlink.Link) error {
+	old, err := netlink.LinkByName(name)
 	if err != nil {
 		return nil // the usual case; what else is wrong shows when it is made
 	}
-	if _, ours := bridgeState(link); !ours {
+	if _, ours := bridgeState(old); !ours {
 		return fmt.Errorf("bridge %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
 	}
+	if old.Attrs().Index != nic.Attrs().MasterIndex {
+		return removeLeftover(old)
+	}
+	// Before Linux 6.2 only what is down can be renamed.
+	if err := netlink.LinkSetDown(old); err != nil {
+		return fmt.Errorf("bridge %q: bring down: %w", name, err)
+	}
+	if err := netlink.LinkSetName(old, leftoverName); err != nil {
+		return fmt.Errorf("bridge %q: rename what a killed fragwall left: %w", name, err)
+	}
+	return nil
+}
+
+// leftoverName is that of a bridge whose name the next one gets; the kernel makes
+// the number.
+const leftoverName = "fw-left%d"
+
+// removeRenamed removes the bridges that were renamed and are empty: the process
+// was killed before it could remove them.
+func removeRenamed() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	prefix := strings.TrimSuffix(leftoverName, "%d")
+	for _, bridge := range links {
+		_, ours := bridgeState(bridge)
+		if !ours || !strings.HasPrefix(bridge.Attrs().Name, prefix) || slices.ContainsFunc(links, func(l netlink.Link) bool {
+			return l.Attrs().MasterIndex == bridge.Attrs().Index
+		}) {
+			continue
+		}
+		if err := removeLeftover(bridge); err != nil && !gone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLeftover removes a bridge that a killed fragwall left.
+func removeLeftover(bridge netlink.Link) error {
+	if err := unserved(bridge); err != nil {
+		return err
+	}
+	if err := netlink.LinkDel(bridge); err != nil {
+		return fmt.Errorf("bridge %q: remove what a killed fragwall left: %w", bridge.Attrs().Name, err)
+	}
+	return nil
+}
+
+// unserved refuses a bridge of fragwall's that has a TAP, which goes with its
+// process.
+func unserved(bridge netlink.Link) error {
 	links, err := netlink.LinkList()
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
-		if l.Attrs().MasterIndex == link.Attrs().Index && l.Type() == "tuntap" {
-			return fmt.Errorf("bridge %q: %w and serves another fragwall", name, ErrExists)
+		if l.Attrs().MasterIndex == bridge.Attrs().Index && l.Type() == "tuntap" {
+			return fmt.Errorf("bridge %q: %w and serves another fragwall", bridge.Attrs().Name, ErrExists)
 		}
-	}
-	if err := netlink.LinkDel(link); err != nil {
-		return fmt.Errorf("bridge %q: remove what a killed fragwall left: %w", name, err)
 	}
 	return nil
 }

@@ -55,6 +55,9 @@ func Join(c JoinConfig) (*Junction, error) {
 // nothing of the kind, it does nothing. It fails where a fragwall that lives has
 // the NIC. What it is interrupted at, it does when it is called again.
 func Release(nic, bridge string) error {
+	if err := removeRenamed(); err != nil {
+		return err
+	}
 	link, state, end, err := findJoined(nic)
 	if err != nil {
 		return err
@@ -74,7 +77,7 @@ func Release(nic, bridge string) error {
 	}
 	if b, err := netlink.LinkByName(bridge); bridge != "" && err == nil {
 		if _, ours := bridgeState(b); ours {
-			return removeLeftover(bridge)
+			return removeLeftover(b)
 		}
 	}
 	return nil
@@ -130,6 +133,9 @@ func (j *Junction) join(c JoinConfig) error {
 	if err != nil {
 		return fmt.Errorf("tap %q: %w", c.TAP, err)
 	}
+	if err := removeRenamed(); err != nil {
+		return err
+	}
 	nic, before, end, err := adoptNIC(c.NIC, c.Addressed)
 	if err != nil {
 		return err
@@ -139,28 +145,29 @@ func (j *Junction) join(c JoinConfig) error {
 	if before.mtu == c.MTU {
 		before.mtu = 0 // it is not changed
 	}
-	// What carries the NIC's former state comes first, and goes last.
-	switch {
-	case c.Bridge == "":
+	// At every moment the NIC has something that carries its former state: the new
+	// one is there before the old one goes.
+	if c.Bridge == "" {
 		err = j.redirect(nic, tap, before) // takes a redirect's place
-		if err == nil && inBridge {
-			err = end()
-		}
-	case inBridge: // the two may have one name
-		if err = end(); err == nil {
-			err = j.bridge(c, nic, tap, before)
-		}
-	default:
+	} else {
 		err = j.bridge(c, nic, tap, before)
-		if err == nil && end != nil {
-			err = end()
-		}
 	}
+	if err != nil && end != nil {
+		j.undo.push(end)
+	}
+	set := 0
+	j.undo.push(func() error { return before.restore(nic, set) })
 	if err != nil {
 		return err
 	}
-	j.undo.push(func() error { return before.restore(nic, c.MTU) })
-	return prepareNIC(nic, c)
+	if end != nil && (inBridge || c.Bridge != "") {
+		if err := end(); err != nil && !gone(err) {
+			return err
+		}
+	}
+	err = prepareNIC(nic, c)
+	set = c.MTU
+	return err
 }
 
 // undoStack is what there is to do to get back, latest last.
