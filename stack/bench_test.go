@@ -37,8 +37,10 @@ func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
 		for _, frame := range frames {
 			p.Decode(frame)
 			if t.validator.Table != nil {
-				if passage, _ := t.validator.Add(frame, &p, verdict.Inside, epoch, accept); passage.Released != nil {
-					t.release(passage.Released)
+				if c, _ := t.validator.Claim(frame, &p, verdict.Inside, epoch); c.First() {
+					if waited := t.validator.Settle(c, verdict.Passed); waited != nil {
+						t.release(waited)
+					}
 				}
 			} else if d, _ := t.reassembler.Add(frame, &p, verdict.Inside, epoch); d != nil {
 				t.release(d)

@@ -35,7 +35,8 @@ type Datagram struct {
 
 	// Of a Validator:
 	claims  claims
-	judged  bool // the first fragment came
+	judged  bool // the verdict on the first fragment is known
+	pinned  bool // that verdict is being asked for: the datagram must not be released
 	verdict verdict.Reason
 }
 

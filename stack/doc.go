@@ -21,7 +21,8 @@
 //
 // A [Validator] keeps no payload, but which bytes were claimed, so that none
 // passes twice: a fragment passes by the verdict on the first of its datagram,
-// and waits only where that is still to come.
+// and waits only where that is still to come. The caller judges the first with no
+// lock held, between [Validator.Claim] and [Validator.Settle].
 //
 // Where more fragments come than the caller can give to the table, it says which
 // senders have credit ([Table.Spend]): those whose datagrams were accepted.

@@ -153,11 +153,11 @@ func TestNoInterleavingMixes(t *testing.T) {
 				}
 				var p packet.Parsed
 				p.Decode(s.frame)
-				passage, why := v.validator.Add(s.frame, &p, s.side, v.now, accept)
-				if why == verdict.Passed && !passage.Waits {
+				waits, waited, why := v.claim(s.frame, &p, s.side, accept)
+				if why == verdict.Passed && !waits {
 					passed[s.of] += p.End - p.Fragment.Payload
 				}
-				if d := passage.Released; d != nil {
+				if d := waited; d != nil {
 					for i := range d.Len() {
 						p.Decode(d.Frame(i))
 						passed[s.of] += p.End - p.Fragment.Payload
@@ -276,11 +276,11 @@ func (b *bench) step(frame []byte, p *packet.Parsed, side verdict.Side) step {
 		}
 		return s
 	}
-	passage, why := b.validator.Add(frame, p, side, b.now, verdictByID)
+	waits, waited, why := b.claim(frame, p, side, verdictByID)
 	s := step{why: why}
-	if why == verdict.Passed && !passage.Waits {
+	if why == verdict.Passed && !waits {
 		n := 1
-		if d := passage.Released; d != nil {
+		if d := waited; d != nil {
 			n += d.Len()
 			b.release(d)
 		}

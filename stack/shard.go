@@ -101,6 +101,10 @@ func (s *shard) poison(d *Datagram, why verdict.Reason) {
 func (s *shard) discard(d *Datagram, why verdict.Reason) {
 	s.remove(d)
 	s.options.Ledger.Dropped(d, why)
+	if d.pinned { // shard.settle releases it
+		d.releaseFrames()
+		return
+	}
 	d.Release()
 }
 

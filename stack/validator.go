@@ -17,26 +17,26 @@ func NewValidator(o Options) Validator {
 	return Validator{newTable(o, false)}
 }
 
-// Passage is what becomes of a fragment that is not dropped.
-type Passage struct {
-	// Waits: the first fragment is still to come. The frame was copied, and the
-	// ledger accounts for it.
+// Claim is the place that a fragment took in its datagram.
+type Claim struct {
+	// Waits is set where the first fragment is still to come: the frame was
+	// copied, and the ledger accounts for it.
 	Waits bool
-	// Released are the frames that waited for this one, and go on behind it, for
-	// the caller to release; nil where there are none.
-	Released *Datagram
+
+	first *Datagram // of a first fragment; pinned until it is settled
+	shard *shard
 }
 
-// Judge decides on a first fragment. It is called with a part of the table
-// locked, so it must neither block nor call the table.
-type Judge func(first *packet.Parsed) verdict.Reason
+// First reports whether the fragment is the first of its datagram. Then the
+// caller judges it, and calls [Validator.Settle] once.
+func (c Claim) First() bool { return c.first != nil }
 
-// Add takes note of a fragment: the frame, what was decoded from it with
-// p.Fragment.Present set, the side it came in by, the time, and what decides
-// on it if it is the first of its datagram.
+// Claim takes note of a fragment: the frame, what was decoded from it with
+// p.Fragment.Present set, the side it came in by, and the time.
 //
-// It returns why the fragment was dropped, or [verdict.Passed] and whether it
-// waits or goes on, from the very buffer it came in.
+// It returns why the fragment was dropped, which may be the verdict on the
+// first fragment, or [verdict.Passed]. Then the fragment waits, is to be judged
+// as the first of its datagram, or goes on from the buffer that it came in.
 //
 // No byte of a datagram goes on twice: a fragment with the range of another is
 // dropped alone, since there is nothing left to compare it with; one that
@@ -44,27 +44,39 @@ type Judge func(first *packet.Parsed) verdict.Reason
 // datagram of which all bytes came is forgotten, so that its identification
 // can be used again. What comes afterwards begins anew, with a verdict of its
 // own.
-func (v Validator) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time, judge Judge) (Passage, verdict.Reason) {
+func (v Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (Claim, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
-	return v.shard(from).validate(frame, p, k, from, now, judge)
+	return v.shard(from).claim(frame, p, k, from, now)
 }
 
-func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now time.Time, judge Judge) (Passage, verdict.Reason) {
+// Settle sets the verdict on a first fragment for the rest of its datagram:
+// [verdict.Passed], or why it is dropped. It returns the fragments that waited
+// and go on behind the first, for the caller to release; nil where there are
+// none. Those that are dropped go to the ledger.
+//
+// No lock is held between [Validator.Claim] and Settle, so the datagram may have
+// timed out, been evicted or been poisoned by then. The verdict still holds for
+// the first fragment, as if all that had come after it.
+func (v Validator) Settle(c Claim, why verdict.Reason) *Datagram {
+	return c.shard.settle(c.first, why)
+}
+
+func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (Claim, verdict.Reason) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.poisoned {
-		return Passage{}, verdict.FragmentPoisoned
+		return Claim{}, verdict.FragmentPoisoned
 	}
 	why := d.claim(p, s.options.MaxFragments)
 	switch why {
 	case verdict.Passed:
 	case verdict.FragmentDuplicate:
-		return Passage{}, why
+		return Claim{}, why
 	default:
 		s.poison(d, why)
-		return Passage{}, why
+		return Claim{}, why
 	}
 
 	first := p.Fragment.Offset == 0
@@ -74,28 +86,76 @@ func (s *shard) validate(frame []byte, p *packet.Parsed, k key, from source, now
 		bytes += frameCost(len(frame))
 	}
 	if s.makeRoom(bytes, 0); s.waiting[k] != d {
-		return Passage{}, verdict.FragmentEvicted
+		return Claim{}, verdict.FragmentEvicted
 	}
 	s.charge(d, bytes)
-	if waits {
+	switch {
+	case waits:
 		at, _ := d.search(p.Fragment.Offset)
 		d.hold(at, frame, p)
 		s.options.Ledger.Held(d)
-		return Passage{Waits: true}, verdict.Passed
-	}
-	var passage Passage
-	if first {
-		passage.Released = s.decide(d, judge(p))
+		return Claim{Waits: true}, verdict.Passed
+	case first:
+		d.pinned = true
+		return Claim{first: d, shard: s}, verdict.Passed
 	}
 	why = d.verdict
-	if d.complete() {
-		if why == verdict.Passed {
-			s.credits.earn(from)
-		}
-		s.remove(d)
+	s.forgetComplete(d)
+	return Claim{}, why
+}
+
+// settle sets the verdict on the first fragment of a datagram, and returns those
+// that waited for it, where it lets them pass.
+func (s *shard) settle(d *Datagram, why verdict.Reason) *Datagram {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.pinned = false
+	switch {
+	case d.load == nil: // it left the table
 		d.Release()
+		return nil
+	case d.poisoned:
+		return nil
 	}
-	return passage, why
+	d.judged, d.verdict = true, why
+	var released *Datagram
+	if len(d.fragments) > 0 {
+		released = s.dismiss(d, why)
+	}
+	s.forgetComplete(d)
+	return released
+}
+
+// dismiss ends the waiting of a datagram's fragments by the verdict on the
+// first: it returns them where they pass, and drops them otherwise.
+func (s *shard) dismiss(d *Datagram, why verdict.Reason) *Datagram {
+	waited := 0
+	for i := range d.fragments {
+		waited += frameCost(len(d.Frame(i)))
+	}
+	s.charge(d, -waited)
+	if why != verdict.Passed {
+		s.options.Ledger.Dropped(d, why)
+		d.releaseFrames()
+		return nil
+	}
+	released := datagrams.Get().(*Datagram)
+	released.key = d.key
+	released.fragments, d.fragments = d.fragments, released.fragments
+	return released
+}
+
+// forgetComplete takes a datagram off the table whose fragments all came, to
+// its source's credit where they pass.
+func (s *shard) forgetComplete(d *Datagram) {
+	if !d.complete() {
+		return
+	}
+	if d.verdict == verdict.Passed {
+		s.credits.earn(d.load.source)
+	}
+	s.remove(d)
+	d.Release()
 }
 
 // claim takes note of a fragment, or says why it has no place in the
@@ -117,28 +177,4 @@ func (d *Datagram) claim(p *packet.Parsed, maxFragments int) verdict.Reason {
 	}
 	d.note(p)
 	return verdict.Passed
-}
-
-// decide puts the verdict on the first fragment down for all others. It
-// returns those that waited, where the verdict lets them pass; nil where there
-// are none.
-func (s *shard) decide(d *Datagram, why verdict.Reason) *Datagram {
-	d.judged, d.verdict = true, why
-	waited := 0
-	for i := range d.fragments {
-		waited += frameCost(len(d.Frame(i)))
-	}
-	if waited == 0 {
-		return nil
-	}
-	s.charge(d, -waited)
-	if why != verdict.Passed {
-		s.options.Ledger.Dropped(d, why)
-		d.releaseFrames()
-		return nil
-	}
-	released := datagrams.Get().(*Datagram)
-	released.key = d.key
-	released.fragments, d.fragments = d.fragments, released.fragments
-	return released
 }

@@ -13,25 +13,40 @@ import (
 func accept(*packet.Parsed) verdict.Reason { return verdict.Passed }
 func deny(*packet.Parsed) verdict.Reason   { return verdict.PolicyRule }
 
+// judge is a policy for first fragments.
+type judge func(first *packet.Parsed) verdict.Reason
+
+// claim gives a fragment to the validator, with the verdict where it is the
+// first. It returns whether the fragment waits, the fragments that waited for
+// it, and why it was dropped.
+func (b *bench) claim(frame []byte, p *packet.Parsed, side verdict.Side, judge judge) (waits bool, waited *Datagram, why verdict.Reason) {
+	c, why := b.validator.Claim(frame, p, side, b.now)
+	if c.First() {
+		why = judge(p)
+		waited = b.validator.Settle(c, why)
+	}
+	return c.Waits, waited, why
+}
+
 // validate puts a frame in that must decode. It returns what goes on, in
 // order, and whether the frame waits or why it was dropped.
-func (b *bench) validate(frame []byte, judge Judge) (on [][]byte, waits bool, why verdict.Reason) {
+func (b *bench) validate(frame []byte, judge judge) (on [][]byte, waits bool, why verdict.Reason) {
 	b.Helper()
 	var p packet.Parsed
 	if why := p.Decode(frame); why != verdict.Passed || !p.Fragment.Present {
 		b.Fatalf("not a sound fragment: %v", why)
 	}
-	passage, why := b.validator.Add(frame, &p, verdict.Inside, b.now, judge)
-	if why == verdict.Passed && !passage.Waits {
+	waits, waited, why := b.claim(frame, &p, verdict.Inside, judge)
+	if why == verdict.Passed && !waits {
 		on = append(on, frame)
 	}
-	if d := passage.Released; d != nil {
+	if d := waited; d != nil {
 		for i := range d.Len() {
 			on = append(on, append([]byte{}, d.Frame(i)...))
 		}
 		b.release(d)
 	}
-	return on, passage.Waits, why
+	return on, waits, why
 }
 
 // TestVerdictCoversTheRest sends a datagram in every order.
@@ -169,7 +184,7 @@ func TestTinyFirst(t *testing.T) {
 func TestIdentificationIsFreeAgain(t *testing.T) {
 	b := newValidatorBench(t)
 	frames := datagram(familyIPv4, 1, 2400).Fragments(800)
-	for _, judge := range []Judge{accept, deny, accept} {
+	for _, judge := range []judge{accept, deny, accept} {
 		for _, frame := range frames {
 			want := judge(nil)
 			if _, _, why := b.validate(frame, judge); why != want {
@@ -258,5 +273,65 @@ func TestWaitingFramesGiveWay(t *testing.T) {
 	}
 	if on, _, why := b.validate(honest[0], accept); len(on) != 2 {
 		t.Errorf("%d of the honest datagram's frames went on: %v", len(on), why)
+	}
+}
+
+// TestSettleLater has the datagram change between the claim of its first
+// fragment and the verdict: the verdict holds for the first, and for what is
+// left of the datagram.
+func TestSettleLater(t *testing.T) {
+	frames := datagram(familyIPv4, 1, 2400).Fragments(800)
+	overlap := datagram(familyIPv4, 1, 2400)
+	for _, tt := range []struct {
+		name    string
+		between func(b *bench)
+		waited  int            // fragments that go on behind the first
+		after   verdict.Reason // of the last fragment, if it comes then
+		waits   bool           // whether that waits
+	}{
+		{"nothing", func(*bench) {}, 1, verdict.Passed, false},
+		{"another waits", func(b *bench) { b.validate(frames[2], accept) }, 2, verdict.Passed, true},
+		{"the first again", func(b *bench) { b.validate(frames[0], accept) }, 1, verdict.Passed, false},
+		{"an overlap", func(b *bench) {
+			b.validate(overlap.Fragment(792, overlap.Payload[792:808], true), accept)
+		}, 0, verdict.FragmentPoisoned, false},
+		{"an overlap that times out", func(b *bench) {
+			b.validate(overlap.Fragment(792, overlap.Payload[792:808], true), accept)
+			b.now = b.now.Add(time.Hour)
+			b.table.Expire(b.now)
+		}, 0, verdict.Passed, true},
+		{"the timeout", func(b *bench) {
+			b.now = b.now.Add(time.Hour)
+			b.table.Expire(b.now)
+		}, 0, verdict.Passed, true},
+		{"the timeout, and the datagram again", func(b *bench) {
+			b.now = b.now.Add(time.Hour)
+			for _, frame := range frames[:2] {
+				b.validate(frame, accept)
+			}
+		}, 0, verdict.Passed, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newValidatorBench(t)
+			b.validate(frames[1], accept)
+			var p packet.Parsed
+			p.Decode(frames[0])
+			c, why := b.validator.Claim(frames[0], &p, verdict.Inside, b.now)
+			if !c.First() || why != verdict.Passed {
+				t.Fatalf("%+v, %v", c, why)
+			}
+			tt.between(b)
+			n := 0
+			if waited := b.validator.Settle(c, verdict.Passed); waited != nil {
+				n = waited.Len()
+				b.release(waited)
+			}
+			if n != tt.waited {
+				t.Errorf("%d go on behind the first, want %d", n, tt.waited)
+			}
+			if _, waits, why := b.validate(frames[2], accept); waits != tt.waits || why != tt.after {
+				t.Errorf("the last fragment waits: %v, %v; want %v, %v", waits, why, tt.waits, tt.after)
+			}
+		})
 	}
 }

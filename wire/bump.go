@@ -96,7 +96,7 @@ func New(c Config) *Bump {
 				now:         c.Now,
 				started:     b.started,
 			}
-			d.judgesFirst, d.clock = d.judgeFirst, d.elapsed
+			d.clock = d.elapsed
 			d.datagram = packet.View{Parsed: &d.parsed, From: side}
 			b.directions[side] = append(b.directions[side], d)
 		}

@@ -35,7 +35,6 @@ type direction struct {
 	table       *stack.Table // of reassembler or validator; nil where no fragment waits
 	reassembler stack.Reassembler
 	validator   stack.Validator
-	judgesFirst stack.Judge // judgeFirst, made a value once
 	policy      *atomic.Pointer[filter.Table]
 	counters    Counters  // of the frames that never waited
 	waiting     *Counters // of those that did; the side's
@@ -60,12 +59,9 @@ type direction struct {
 	came      int               // how many frames came in for what was accepted
 	cameBytes int               // and their bytes
 	waited    int               // how many of those had waited
-	fragment  []byte            // the frame that judgeFirst may decide on
-	first     *filter.Verdict   // of judgeFirst; nil where it was not asked
 
-	firstVerdict filter.Verdict
-	reply        []byte   // the buffer of what is sent back
-	decision     Decision // that the observer is told of
+	reply    []byte   // the buffer of what is sent back
+	decision Decision // that the observer is told of
 }
 
 // run forwards until the lane fails, as it does when it is closed.

@@ -129,33 +129,33 @@ func (d *direction) shape(datagram *stack.Datagram) verdict.Reason {
 }
 
 // validate takes note of a fragment, which goes on at once where the verdict on
-// its first is known and lets it pass.
+// its first is known and lets it pass. A first fragment is judged alone, and
+// goes on in front of those that waited for it.
 func (d *direction) validate(f *tun.Frame) {
-	d.first, d.fragment = nil, f.Data
-	passage, why := d.validator.Add(f.Data, &d.parsed, d.from, d.arrival(), d.judgesFirst)
+	claim, why := d.validator.Claim(f.Data, &d.parsed, d.from, d.arrival())
 	switch {
-	case d.first != nil:
-		d.settle(f, *d.first, true)
 	case why != verdict.Passed:
 		d.drop(f, why)
-	case !passage.Waits:
+	case claim.Waits:
+	case claim.First():
+		v := d.verdict(f.Data[d.parsed.Upper:d.parsed.End], d.parsed.End-d.parsed.Upper)
+		waited := d.validator.Settle(claim, v.Reason)
+		d.settle(f, v, true)
+		if waited != nil {
+			d.follow(waited)
+		}
+	default:
 		d.settle(f, filter.Verdict{Action: verdict.Accept}, false)
-	}
-	if waited := passage.Released; waited != nil {
-		if v := (filter.Verdict{Action: verdict.Accept}); d.heard(v) {
-			d.tell(Decision{Verdict: v, Fragments: waited.Len(), datagram: waited})
-		}
-		for i := range waited.Len() {
-			d.accepted = append(d.accepted, tun.Frame{Data: waited.Frame(i)})
-		}
-		d.hand(waited)
 	}
 }
 
-// judgeFirst decides on a first fragment alone, which is the one that was
-// decoded last, and keeps the verdict.
-func (d *direction) judgeFirst(first *packet.Parsed) verdict.Reason {
-	d.firstVerdict = d.verdict(d.fragment[first.Upper:first.End], first.End-first.Upper)
-	d.first = &d.firstVerdict
-	return d.firstVerdict.Reason
+// follow lets fragments pass that waited for the verdict on their first.
+func (d *direction) follow(waited *stack.Datagram) {
+	if v := (filter.Verdict{Action: verdict.Accept}); d.heard(v) {
+		d.tell(Decision{Verdict: v, Fragments: waited.Len(), datagram: waited})
+	}
+	for i := range waited.Len() {
+		d.accepted = append(d.accepted, tun.Frame{Data: waited.Frame(i)})
+	}
+	d.hand(waited)
 }
