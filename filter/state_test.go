@@ -143,6 +143,25 @@ func TestDeniedStaysDenied(t *testing.T) {
 	}
 }
 
+// TestFragmentsLeaveFlowDenied denies what a flow's origin sends whole. Fragments,
+// which the rules accept, must not bring back the rest of the flow.
+func TestFragmentsLeaveFlowDenied(t *testing.T) {
+	f := families[0]
+	p := fromInside()
+	w := newWire(t, p)
+	w.pass(verdict.Inside, udp(f.in, f.out))
+	whole := *p
+	whole.Rules = append([]filter.Rule{{Name: "whole", Action: verdict.Drop, From: side(verdict.Inside), Fragmented: yes(false)}}, p.Rules...)
+	w.table = filter.Compile(&whole, w.table)
+	d := w.view(verdict.Inside, udp(f.in, f.out))
+	d.Fragmented = true
+	if v := w.table.Judge(d, w.clock); v.Action != verdict.Accept {
+		t.Errorf("fragments: %v", v)
+	}
+	w.block(verdict.Inside, udp(f.in, f.out))
+	w.block(verdict.Outside, udp(f.out, f.in))
+}
+
 // TestFlowVLANs has the answer bear another tag than the question.
 func TestFlowVLANs(t *testing.T) {
 	f := families[0]

@@ -64,7 +64,7 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 			}
 			return v
 		}
-		if f.Denied {
+		if f.Denied && !differs {
 			f.Denied, f.Rule = false, rule
 		}
 	case d.From != f.Origin && differs:
