@@ -2,6 +2,7 @@ package tun
 
 import (
 	"encoding/binary"
+	"unsafe"
 
 	"fragwall/packet/checksum"
 )
@@ -13,8 +14,8 @@ type Frame struct {
 	// and what a TAP without offload delivers.
 	Offload Offload
 
-	// headroom is set where the headerSize bytes in front of Data belong to the
-	// frame: a lane that lends it leaves room there for the virtio-net header.
+	// headroom is set where the HeaderSize bytes in front of Data belong to the
+	// frame; see [FrameOf].
 	headroom bool
 }
 
@@ -54,16 +55,37 @@ const (
 	GSOECN uint8 = 0x80
 )
 
-// headerSize is the virtio-net header's size in bytes on a TAP, whose fields
-// are in the machine's byte order.
-const headerSize = 10
+// HeaderSize is the size of the virtio-net header in bytes, whose fields are in
+// the machine's byte order.
+const HeaderSize = 10
+
+// FrameOf returns the frame of a buffer that holds its virtio-net header and then
+// the Ethernet frame. [Frame.WithHeader] uses the header's place again.
+func FrameOf(buffer []byte) Frame {
+	f := Frame{Data: buffer[HeaderSize:], headroom: true}
+	f.Offload.Decode(buffer)
+	return f
+}
+
+// WithHeader writes the virtio-net header in front of Data and returns both as one
+// piece. It reports false for a frame that [FrameOf] did not make, which has no room
+// there.
+func (f *Frame) WithHeader() ([]byte, bool) {
+	if !f.headroom {
+		return nil, false
+	}
+	start := unsafe.Add(unsafe.Pointer(unsafe.SliceData(f.Data)), -HeaderSize)
+	b := unsafe.Slice((*byte)(start), HeaderSize+len(f.Data))
+	f.Offload.Encode(b)
+	return b, true
+}
 
 // Segmented reports whether the frame stands for more than one packet.
 func (o *Offload) Segmented() bool { return o.GSO != GSONone }
 
-// decode reads the header.
-func (o *Offload) decode(b []byte) {
-	_ = b[headerSize-1]
+// Decode reads the virtio-net header at the beginning of b.
+func (o *Offload) Decode(b []byte) {
+	_ = b[HeaderSize-1]
 	o.Flags, o.GSO = b[0], b[1]
 	o.HeaderLength = binary.NativeEndian.Uint16(b[2:])
 	o.SegmentSize = binary.NativeEndian.Uint16(b[4:])
@@ -71,9 +93,9 @@ func (o *Offload) decode(b []byte) {
 	o.ChecksumOffset = binary.NativeEndian.Uint16(b[8:])
 }
 
-// encode writes the header.
-func (o *Offload) encode(b []byte) {
-	_ = b[headerSize-1]
+// Encode writes the virtio-net header to the beginning of b.
+func (o *Offload) Encode(b []byte) {
+	_ = b[HeaderSize-1]
 	b[0], b[1] = o.Flags, o.GSO
 	binary.NativeEndian.PutUint16(b[2:], o.HeaderLength)
 	binary.NativeEndian.PutUint16(b[4:], o.SegmentSize)

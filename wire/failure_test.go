@@ -13,6 +13,7 @@ import (
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 // script is a lane that delivers one batch again and again, counts what it is
@@ -86,7 +87,7 @@ func TestRefusedFramesAreCounted(t *testing.T) {
 // TestLaneFailureEndsAll has one lane fail while another waits.
 func TestLaneFailureEndsAll(t *testing.T) {
 	broken := &script{end: errors.New("read tap \"x\": device removed")}
-	waits := tun.NewMemory("outside").Lane(tun.NewMemory("inside"))
+	waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
 	b := New(Config{Ends: ends(broken, waits), Policy: acceptAll()})
 	err := b.Run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "inside: read tap") {

@@ -9,6 +9,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 // panics is set for the process of which one direction panics.
@@ -23,7 +24,7 @@ func (panicking) Close() error               { return nil }
 // half a wire looks like a whole one to those on it.
 func TestPanicEndsTheProcess(t *testing.T) {
 	if os.Getenv(panics) != "" {
-		waits := tun.NewMemory("outside").Lane(tun.NewMemory("inside"))
+		waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
 		b := New(Config{Ends: [verdict.Sides]End{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
 		_ = b.Run(t.Context())
 		return

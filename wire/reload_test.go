@@ -14,7 +14,7 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
-	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 // halves is a policy of two rules, the first for source ports below a bound
@@ -35,7 +35,7 @@ func halves(bound uint16) *filter.Policy {
 // TestReloadUnderLoad reloads all the time while whole packets and fragments
 // go both ways: all arrive, in order, and are counted by a rule once.
 func TestReloadUnderLoad(t *testing.T) {
-	ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+	ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 	b := New(Config{Ends: memoryEnds(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()

@@ -19,6 +19,7 @@ import (
 	"fragwall/packet/packettest/evasion"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 // sink is a lane that writes down what leaves, and when.
@@ -191,7 +192,7 @@ func TestStepperWithoutTable(t *testing.T) {
 func TestObserverOfARunningWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var frames atomic.Int64
-		ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 		b := New(Config{
 			Ends:   memoryEnds(ports),
 			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),

@@ -16,7 +16,7 @@ import (
 	"fragwall/packet/reject"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
-	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,7 +51,7 @@ func limits() stack.Options {
 type box struct {
 	*testing.T
 	*Bump
-	ports [verdict.Sides]*tun.Memory
+	ports [verdict.Sides]*tuntest.Port
 }
 
 // run starts a wire that puts datagrams together.
@@ -65,7 +65,7 @@ func run(t *testing.T, policy *filter.Policy, test func(b *box)) {
 func runConfig(t *testing.T, c Config, test func(b *box)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &box{T: t, ports: [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}}
+		b := &box{T: t, ports: [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}}
 		c.Ends = memoryEnds(b.ports)
 		c.Fragments = limits()
 		b.Bump = New(c)
@@ -86,7 +86,7 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 }
 
 // memoryEnds are those of a wire between two devices in memory.
-func memoryEnds(ports [verdict.Sides]*tun.Memory) [verdict.Sides]End {
+func memoryEnds(ports [verdict.Sides]*tuntest.Port) [verdict.Sides]End {
 	return ends(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
 }
 
@@ -411,7 +411,7 @@ func (p *picky) Decided(d *Decision) {
 // TestObserverHearsWhatItWants has an observer that wants few decisions.
 func TestObserverHearsWhatItWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ports := [verdict.Sides]*tun.Memory{tun.NewMemory("inside"), tun.NewMemory("outside")}
+		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 		var observer picky
 		b := New(Config{
 			Ends: memoryEnds(ports),

@@ -1,25 +1,27 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime"
+	"slices"
 	"sync"
 
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
+	"fragwall/tun/device"
+	"fragwall/tun/link"
+	"fragwall/tun/netdev"
 	"fragwall/wire"
 )
 
 // box is the wire with its devices.
 type box struct {
 	*wire.Bump
-	taps  [verdict.Sides]*tun.TAP
+	ports [verdict.Sides]tun.Port
 	lanes [verdict.Sides][]tun.Lane // by the side that they read from
 
 	joining sync.Mutex
@@ -32,13 +34,14 @@ type box struct {
 // error it leaves nothing of what it made. It and [box.close] belong on a
 // thread in the network namespace where the devices are to be.
 func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
-	if err := checkDescriptors(queuesOf(c.Inside) + queuesOf(c.Outside)); err != nil {
+	inside, outside := portConfig(c.Inside), portConfig(c.Outside)
+	if err := checkDescriptors(inside.QueueCount() + outside.QueueCount()); err != nil {
 		return nil, err
 	}
 	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
 	// left on the NICs looks like another's.
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		if err := tun.Vacant(i.TAP); err != nil {
+		if err := netdev.Vacant(i.TAP); err != nil {
 			return nil, fmt.Errorf("%s: %w", verdict.Side(side), err)
 		}
 	}
@@ -57,10 +60,10 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.close())
 		}
 	}
-	b.logMissing(c.Inside.Queues > 1 || c.Outside.Queues > 1, log)
-	if err := b.connect(log); err != nil {
+	if err := b.connect(); err != nil {
 		return nil, errors.Join(err, b.close())
 	}
+	b.logFallbacks(log)
 	config := datapath.Config(c)
 	config.Observer = observer
 	for side, lanes := range b.lanes {
@@ -70,70 +73,59 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	return b, nil
 }
 
-// queuesOf returns how many queues a side's TAP is to have.
-func queuesOf(i rules.Interface) int {
-	if i.Queues == 0 {
-		return runtime.GOMAXPROCS(0)
-	}
-	return i.Queues
+// portConfig returns what the port of a side is to be.
+func portConfig(i rules.Interface) tun.Config {
+	return tun.Config{Name: i.TAP, MTU: i.MTU, Queues: i.Queues}
 }
 
 func (b *box) openSide(side verdict.Side, i rules.Interface, offload bool) (err error) {
-	b.taps[side], err = tun.OpenTAP(tun.TAPConfig{Name: i.TAP, MTU: i.MTU, Queues: queuesOf(i), Offload: offload})
-	if err != nil {
+	config := portConfig(i)
+	config.Offload = offload
+	if b.ports[side], err = device.Open(config); err != nil {
 		return err
 	}
 	if i.NIC != "" {
 		return b.join(side, i, false)
 	}
 	b.ends[side].config = i
-	b.ends[side].link, err = tun.ReadLink(b.taps[side].Index())
+	b.ends[side].link, err = netdev.ReadLink(b.ports[side].Index())
 	return err
 }
 
-// logMissing says what the kernel did not let the TAPs have. It warns of what
-// the configuration asks for.
-func (b *box) logMissing(queues bool, log *slog.Logger) {
-	inside, outside := b.taps[verdict.Inside], b.taps[verdict.Outside]
-	if err := cmp.Or(inside.WithoutThreads(), outside.WithoutThreads()); err != nil {
-		log.Info("the kernel has no threads for what the taps send: the lanes send it", "error", err)
-	}
-	if err := cmp.Or(inside.WithoutQueues(), outside.WithoutQueues()); err != nil {
-		level := slog.LevelInfo
-		if queues {
-			level = slog.LevelWarn
-		}
-		log.Log(context.Background(), level, "each tap has one queue: in several, a flow's packets and fragments would overtake one another", "error", err)
-	}
-}
-
-// connect makes the lanes, over io_uring where that is to be had.
-func (b *box) connect(log *slog.Logger) error {
-	err := b.connectBy(tun.Ring)
-	if err == nil {
-		return nil
-	}
-	log.Warn("io_uring can't be used: frames take a system call each", "error", err)
-	return b.connectBy(tun.Plain)
-}
-
-// connectBy makes the lanes of one kind, all or none.
-func (b *box) connectBy(lanes func(from, to *tun.TAP) ([]tun.Lane, error)) error {
+// connect makes the lanes between the ports.
+func (b *box) connect() (err error) {
 	for side := range verdict.Side(verdict.Sides) {
-		var err error
-		if b.lanes[side], err = lanes(b.taps[side], b.taps[side.Other()]); err != nil {
-			return errors.Join(err, b.closeLanes())
+		if b.lanes[side], err = b.ports[side].Lanes(b.ports[side.Other()]); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// logFallbacks says once what the ports do without.
+func (b *box) logFallbacks(log *slog.Logger) {
+	var all []tun.Fallback
+	for _, p := range b.ports {
+		for _, f := range p.Fallbacks() {
+			i := slices.IndexFunc(all, func(other tun.Fallback) bool { return other.Message == f.Message })
+			if i < 0 {
+				all = append(all, f)
+				continue
+			}
+			all[i].Level = max(all[i].Level, f.Level)
+		}
+	}
+	for _, f := range all {
+		log.Log(context.Background(), f.Level, f.Message, "error", f.Err)
+	}
 }
 
 // missed returns how many frames of each side the kernel dropped before the box
 // read them, as long as its devices are there.
 func (b *box) missed() map[verdict.Side]uint64 {
 	missed := make(map[verdict.Side]uint64)
-	for side, t := range b.taps {
-		if n, err := t.Missed(); err == nil {
+	for side, p := range b.ports {
+		if n, err := p.Missed(); err == nil {
 			missed[verdict.Side(side)] = n
 		}
 	}
@@ -153,10 +145,10 @@ func (b *box) closeLanes() error {
 
 // close removes what openBox made, in reverse order.
 func (b *box) close() error {
-	errs := []error{b.closeLanes(), b.part((*tun.Junction).Close)}
+	errs := []error{b.closeLanes(), b.part((*link.Junction).Close)}
 	for side := verdict.Sides - 1; side >= 0; side-- {
-		if t := b.taps[side]; t != nil {
-			errs = append(errs, t.Close())
+		if p := b.ports[side]; p != nil {
+			errs = append(errs, p.Close())
 		}
 	}
 	return errors.Join(errs...)

@@ -13,7 +13,7 @@ import (
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
-	"fragwall/tun"
+	"fragwall/tun/netdev"
 )
 
 // linkWatch follows what happens to the devices of both sides: a NIC that is
@@ -28,7 +28,7 @@ type linkWatch struct {
 	// shared says that both sides have the outside NIC's MTU, as in a sidecar.
 	shared bool
 	// rejoined is called after a NIC that came back was joined; it may be nil.
-	rejoined func(tun.Link)
+	rejoined func(netdev.Link)
 }
 
 // riseTime is how long a NIC may take to have its link again after it was held:
@@ -62,7 +62,7 @@ func (w *linkWatch) concern(messages []syscall.NetlinkMessage) bool {
 		index := int(binary.NativeEndian.Uint32(m.Data[4:]))
 		for side := range w.ends {
 			e := &w.ends[side]
-			if e.config.NIC != "" && !e.joined || index == e.link.Index || index == w.taps[side].Index() {
+			if e.config.NIC != "" && !e.joined || index == e.link.Index || index == w.ports[side].Index() {
 				return true
 			}
 		}
@@ -81,7 +81,7 @@ func (w *linkWatch) look() {
 		e := &w.ends[side]
 		had, before := e.hasLink(), e.link
 		if e.config.NIC == "" {
-			if link, err := tun.ReadLink(w.taps[side].Index()); err == nil {
+			if link, err := netdev.ReadLink(w.ports[side].Index()); err == nil {
 				e.link = link
 			}
 		} else {
@@ -104,11 +104,11 @@ func (w *linkWatch) look() {
 func (w *linkWatch) lookAtNIC(side verdict.Side) {
 	e := &w.ends[side]
 	if e.joined {
-		link, err := tun.ReadLink(e.junction.NIC)
+		link, err := netdev.ReadLink(e.junction.NIC)
 		switch {
-		case errors.Is(err, tun.ErrMissing):
+		case errors.Is(err, netdev.ErrMissing):
 			w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", e.config.NIC)
-			e.joined, e.link = false, tun.Link{}
+			e.joined, e.link = false, netdev.Link{}
 		case err != nil:
 			w.log.Warn("a nic can't be looked at", "side", side.String(), "error", err)
 			return
@@ -138,7 +138,7 @@ func (w *linkWatch) mend(side verdict.Side) {
 // rejoin joins a NIC that came back.
 func (w *linkWatch) rejoin(side verdict.Side) {
 	e := &w.ends[side]
-	link, err := tun.FindLink(e.config.NIC)
+	link, err := netdev.FindLink(e.config.NIC)
 	if err != nil {
 		return // it is not there yet
 	}
@@ -182,7 +182,7 @@ func (w *linkWatch) followMTU(side verdict.Side) {
 }
 
 func (b *box) setMTU(side verdict.Side, mtu int) error {
-	if err := b.taps[side].SetMTU(mtu); err != nil {
+	if err := b.ports[side].SetMTU(mtu); err != nil {
 		return err
 	}
 	b.SetMTU(side, mtu)
@@ -238,10 +238,10 @@ func (w *linkWatch) endRise(side verdict.Side) {
 func (b *box) setLink(side verdict.Side, up bool) error {
 	e := &b.ends[side]
 	if e.config.NIC == "" {
-		return b.taps[side].SetCarrier(up)
+		return b.ports[side].SetCarrier(up)
 	}
 	if e.link.Index == 0 {
 		return nil
 	}
-	return tun.SetLink(e.link.Index, up)
+	return netdev.SetLink(e.link.Index, up)
 }

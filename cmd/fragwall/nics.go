@@ -8,19 +8,20 @@ import (
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
-	"fragwall/tun"
+	"fragwall/tun/link"
+	"fragwall/tun/netdev"
 )
 
 // end is one side's devices, as the box knows them.
 type end struct {
 	config    rules.Interface
-	addressed bool          // the NIC has addresses, which are on their way to the inside
-	junction  *tun.Junction // nil where no NIC was joined yet
-	joined    bool          // the NIC is in the wire
-	link      tun.Link      // of the NIC, or of the TAP where there is none; the zero Link while it is gone
-	held      bool          // its link is kept down, since the other side has none
-	rising    bool          // it was held until a moment ago, and its link is on its way
-	rise      *time.Timer   // ends rising
+	addressed bool           // the NIC has addresses, which are on their way to the inside
+	junction  *link.Junction // nil where no NIC was joined yet
+	joined    bool           // the NIC is in the wire
+	link      netdev.Link    // of the NIC, or of the TAP where there is none; the zero Link while it is gone
+	held      bool           // its link is kept down, since the other side has none
+	rising    bool           // it was held until a moment ago, and its link is on its way
+	rise      *time.Timer    // ends rising
 }
 
 // hasLink reports whether frames can pass at the end's device.
@@ -40,7 +41,7 @@ func withMTUs(c *rules.Config) (*rules.Config, error) {
 			continue
 		}
 		var err error
-		if i.MTU, err = tun.NICMTU(i.NIC); err != nil {
+		if i.MTU, err = link.NICMTU(i.NIC); err != nil {
 			return nil, err
 		}
 	}
@@ -60,12 +61,12 @@ func mtusDiffer(inside, outside int) string {
 func (b *box) joinTo(side verdict.Side, nic string, mtu int) error {
 	e := &b.ends[side]
 	e.joined = false
-	j, err := tun.Join(tun.JoinConfig{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
+	j, err := link.Join(link.JoinConfig{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
 	if err != nil {
 		return err
 	}
 	e.junction, e.joined = j, true
-	e.link, err = tun.ReadLink(j.NIC)
+	e.link, err = netdev.ReadLink(j.NIC)
 	return err
 }
 
@@ -95,7 +96,7 @@ func (b *box) links() [verdict.Sides]status.Link {
 
 // part takes the NICs out of the wire, for good, by what ends a junction, or a
 // part of it. Links that were held come back.
-func (b *box) part(finish func(*tun.Junction) error) error {
+func (b *box) part(finish func(*link.Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.closed = true
@@ -118,11 +119,11 @@ func (b *box) part(finish func(*tun.Junction) error) error {
 }
 
 // bypassEnds returns the ends of a bypass, by what the NICs are called now.
-func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]tun.End) {
+func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.End) {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		ends[side] = tun.End{NIC: i.NIC, MTU: i.MTU}
+		ends[side] = link.End{NIC: i.NIC, MTU: i.MTU}
 		if name := b.ends[side].link.Name; i.NIC != "" && name != "" {
 			ends[side].NIC = name
 		}
@@ -131,11 +132,11 @@ func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]tun.End) {
 }
 
 // bypass leaves the two NICs joined to one another.
-func bypass(ends [verdict.Sides]tun.End) error {
+func bypass(ends [verdict.Sides]link.End) error {
 	if ends[verdict.Inside].NIC == "" || ends[verdict.Outside].NIC == "" {
 		return nil // whose configuration has a note on that
 	}
-	if err := tun.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
+	if err := link.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
 		return fmt.Errorf("bypass: %w", err)
 	}
 	return nil

@@ -7,8 +7,8 @@ import (
 	"syscall"
 	"time"
 
-	"fragwall/tun"
 	"fragwall/tun/handover"
+	"fragwall/tun/netdev"
 )
 
 // follow keeps up with what happens to the addresses, routes and neighbours of
@@ -98,7 +98,7 @@ func (s *sidecar) catchUp(ctx context.Context) {
 func (s *sidecar) newLinkWatch() *linkWatch {
 	w := newLinkWatch(s.box, s.config, s.log, s.events)
 	w.shared = true
-	w.rejoined = func(nic tun.Link) {
+	w.rejoined = func(nic netdev.Link) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err := s.state.Replace(nic.Name, s.config.Inside.TAP); err != nil {

@@ -16,8 +16,9 @@ import (
 	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
-	"fragwall/tun"
 	"fragwall/tun/handover"
+	"fragwall/tun/link"
+	"fragwall/tun/netdev"
 )
 
 // sidecar is the box at the NIC of a namespace.
@@ -132,8 +133,8 @@ func (s *sidecar) putBack() error {
 	if err := s.keep(); err != nil {
 		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
 	}
-	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*tun.Junction).Part) })
-	err = errors.Join(err, s.box.part((*tun.Junction).Close))
+	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*link.Junction).Part) })
+	err = errors.Join(err, s.box.part((*link.Junction).Close))
 	if err != nil {
 		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())
 	}
@@ -183,7 +184,7 @@ func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error)
 	if err != nil {
 		return false, fmt.Errorf("%w: what it had is kept in %q", err, store.Path())
 	}
-	if err := state.Return(state.TAPs[0], func() error { return tun.Release(nic, state.Bridge) }); err != nil {
+	if err := state.Return(state.TAPs[0], func() error { return link.Release(nic, state.Bridge) }); err != nil {
 		return false, err
 	}
 	log.Info("put back what a killed sidecar left", "nic", nic, "returned", state.Summary())
@@ -266,7 +267,7 @@ func printPlan(w io.Writer, c *rules.Config, store *handover.Store) error {
 		how = fmt.Sprintf("bridge %q", c.Outside.Bridge)
 	}
 	for side, name := range []string{c.Inside.TAP, c.Outside.TAP} {
-		if err := tun.Vacant(name); err != nil {
+		if err := netdev.Vacant(name); err != nil {
 			return fmt.Errorf("%s: %w", verdict.Side(side), err)
 		}
 		lines = append(lines, fmt.Sprintf("ip tuntap add %s mode tap", name))

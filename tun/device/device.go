@@ -1,0 +1,44 @@
+// Package device opens the best kind of frame I/O that there is: TAPs over io_uring, or
+// with a system call a frame where the kernel or a sandbox denies that. It is the one
+// place that names the kinds. A port belongs to the goroutine that opened it.
+//
+// Of fragwall's, it imports tun and the packages of the kinds.
+package device
+
+import (
+	"log/slog"
+	"slices"
+
+	"fragwall/tun"
+	"fragwall/tun/uring"
+)
+
+// Open makes a device and brings it up.
+func Open(c tun.Config) (tun.Port, error) {
+	p, err := uring.Open(c)
+	if err != nil {
+		return nil, err
+	}
+	return &port{Port: p}, nil
+}
+
+// port is a TAP that prefers io_uring.
+type port struct {
+	*uring.Port
+	denied []tun.Fallback // io_uring
+}
+
+var _ tun.Port = (*port)(nil)
+
+// Lanes returns those over io_uring, or else those that take a system call a frame.
+func (p *port) Lanes(to tun.Port) ([]tun.Lane, error) {
+	lanes, err := p.Port.Lanes(to)
+	if err == nil {
+		return lanes, nil
+	}
+	p.denied = []tun.Fallback{{Level: slog.LevelWarn, Message: "io_uring can't be used: frames take a system call each", Err: err}}
+	return p.TAP.Lanes(to)
+}
+
+// Fallbacks has io_uring among what the port does without.
+func (p *port) Fallbacks() []tun.Fallback { return slices.Concat(p.TAP.Fallbacks(), p.denied) }

@@ -1,0 +1,9 @@
+package device
+
+import (
+	"testing"
+
+	"fragwall/tun/internal/lanetest"
+)
+
+func TestMain(m *testing.M) { lanetest.Main(m) }

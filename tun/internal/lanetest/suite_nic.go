@@ -1,0 +1,125 @@
+package lanetest
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+	"fragwall/tun/netdev"
+)
+
+// slowNIC joins the second device to a NIC that takes so many bytes a second
+// and drops none, and returns its far end.
+func (r *Rig) slowNIC(t *testing.T, rate uint64) *Socket {
+	t.Helper()
+	Do(t, r.Space, func() error {
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "nic", MTU: r.MTU}, PeerName: "host"}
+		if err := netlink.LinkAdd(veth); err != nil {
+			return err
+		}
+		host, err := netlink.LinkByName("host")
+		if err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(host); err != nil {
+			return err
+		}
+		if err := netlink.QdiscAdd(&netlink.Tbf{
+			QdiscAttrs: netlink.QdiscAttrs{LinkIndex: veth.Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+			Rate:       rate, Limit: 64 << 20, Buffer: 256 << 10, // in units of 64 ns
+		}); err != nil {
+			return err
+		}
+		if err := netdev.DisableIPv6(veth); err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(veth); err != nil {
+			return err
+		}
+		redirect := netdev.Redirect{From: r.To.Index(), To: veth.Index, Priority: 1}
+		return errors.Join(netdev.AddClassifier(redirect.From), redirect.Add())
+	})
+	return OpenSocket(t, r.Space, "host")
+}
+
+// receiveInOrder receives so many frames, each once. A few may have overtaken
+// one another behind the NIC: the timer of its qdisc sends on one CPU and who
+// adds to it on another, each into a backlog of its own (net/core/dev.c,
+// netif_rx).
+func receiveInOrder(t *testing.T, far *Socket, frames int) {
+	t.Helper()
+	seen := make(map[uint32]bool)
+	last, overtaken := uint32(0), 0
+	for range frames {
+		f, err := far.Receive()
+		if err != nil {
+			t.Fatalf("%d of %d frames: %v", len(seen), frames, err)
+		}
+		n := binary.BigEndian.Uint32(f.Data[14:])
+		if seen[n] {
+			t.Fatalf("frame %d comes again", n)
+		}
+		seen[n] = true
+		if n < last {
+			overtaken++
+		}
+		last = max(last, n)
+	}
+	if overtaken > frames/100 {
+		t.Errorf("%d of %d frames were overtaken", overtaken, frames)
+	}
+}
+
+// slowNIC has frames leave by a NIC that takes 400 Mbit/s: more come than
+// what is in front of it holds, and none is lost.
+func slowNIC(t *testing.T, r *Rig) {
+	const frames, rate = 4000, 400_000_000 / 8
+	far := r.slowNIC(t, rate)
+	stop := r.Forward(Unchanged)
+	for i := range frames {
+		if err := r.Send(tun.Frame{Data: Number(i, 1514)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	receiveInOrder(t, far, frames)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// stalledNIC has frames leave by a NIC that takes next to none for a while:
+// the lane may give up on some, and those that leave do so in order.
+func stalledNIC(t *testing.T, r *Rig) {
+	const frames, rate = 3000, 24_000_000 / 8
+	far := r.slowNIC(t, rate)
+	var batch []tun.Frame
+	for i := range frames {
+		batch = append(batch, tun.Frame{Data: Number(i, 1514)})
+	}
+	lost := make(chan int, frames)
+	stop := r.Forward(func(l tun.Lane, lent []tun.Frame) []tun.Frame {
+		refused, err := l.Write(batch)
+		if refused > 0 && !r.Offload || err != nil && !errors.Is(err, unix.EAGAIN) {
+			t.Errorf("%d refused: %v", refused, err)
+		}
+		lost <- refused
+		return nil
+	})
+	if err := r.Send(tun.Frame{Data: Number(0, 60)}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case refused := <-lost:
+		receiveInOrder(t, far, frames-refused)
+	case <-time.After(Timeout):
+		t.Error("the lane waits for the NIC")
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,263 @@
+package link
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
+)
+
+// bridgeState returns the state of the NIC in a bridge from before it was, which
+// is the bridge's group (ip-link(8)): the kernel takes that, unlike an alias, as
+// it makes the bridge, so that no killed process leaves one that does not say
+// whose it is. It reports false for a bridge that is not fragwall's.
+func bridgeState(bridge netlink.Link) (nicState, bool) {
+	state, ours := stateOf(bridge.Attrs().Group)
+	return state, ours && bridge.Type() == "bridge"
+}
+
+// bridge puts the NIC and the TAP into a new bridge.
+func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) error {
+	if err := freeName(c.Bridge, nic); err != nil {
+		return err
+	}
+	if err := j.bypassNetfilter(); err != nil {
+		return err
+	}
+	bridge, err := j.addBridge(c, before)
+	if err != nil {
+		return fmt.Errorf("bridge %q: %w", c.Bridge, err)
+	}
+	if err := netlink.LinkSetUp(bridge); err != nil {
+		return fmt.Errorf("bridge %q: bring up: %w", c.Bridge, err)
+	}
+	// The NIC comes last: from then on its frames go this way only.
+	for _, port := range []netlink.Link{tap, nic} {
+		j.kept = len(j.undo)
+		if err := j.addPort(bridge, port, c.Addressed && port == nic); err != nil {
+			return fmt.Errorf("bridge %q, port %q: %w", c.Bridge, port.Attrs().Name, err)
+		}
+	}
+	return nil
+}
+
+// bridged returns the state of a NIC from before a killed fragwall's bridge that
+// it is in, and what ends that. There is no end where the NIC is in no bridge.
+func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
+	a := nic.Attrs()
+	if a.MasterIndex == 0 {
+		return nicState{}, nil, nil
+	}
+	master, err := netlink.LinkByIndex(a.MasterIndex)
+	if err != nil {
+		return nicState{}, nil, fmt.Errorf("nic %q: its bridge: %w", a.Name, err)
+	}
+	state, ours := bridgeState(master)
+	if !ours {
+		return nicState{}, nil, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
+	}
+	if err := unserved(master); err != nil {
+		return nicState{}, nil, err
+	}
+	return state, func() error { return removeLeftover(master) }, nil
+}
+
+// freeName has no bridge of that name be there: one that a killed fragwall left is
+// removed. It only gets another name while the NIC is in it, for until the NIC is
+// in the next one, nothing else carries its state.
+func freeName(name string, nic netlink.Link) error {
+	old, err := netlink.LinkByName(name)
+	if err != nil {
+		return nil // the usual case; what else is wrong shows when it is made
+	}
+	if _, ours := bridgeState(old); !ours {
+		return fmt.Errorf("bridge %q: %w and is not fragwall's: remove it or choose another name", name, netdev.ErrExists)
+	}
+	if old.Attrs().Index != nic.Attrs().MasterIndex {
+		return removeLeftover(old)
+	}
+	// Before Linux 6.2 only what is down can be renamed.
+	if err := netlink.LinkSetDown(old); err != nil {
+		return fmt.Errorf("bridge %q: bring down: %w", name, err)
+	}
+	if err := netlink.LinkSetName(old, leftoverName); err != nil {
+		return fmt.Errorf("bridge %q: rename what a killed fragwall left: %w", name, err)
+	}
+	return nil
+}
+
+// leftoverName is that of a bridge whose name the next one gets; the kernel makes
+// the number.
+const leftoverName = "fw-left%d"
+
+// removeRenamed removes the bridges that were renamed and are empty: the process
+// was killed before it could remove them.
+func removeRenamed() error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	prefix := strings.TrimSuffix(leftoverName, "%d")
+	for _, bridge := range links {
+		_, ours := bridgeState(bridge)
+		if !ours || !strings.HasPrefix(bridge.Attrs().Name, prefix) || slices.ContainsFunc(links, func(l netlink.Link) bool {
+			return l.Attrs().MasterIndex == bridge.Attrs().Index
+		}) {
+			continue
+		}
+		if err := removeLeftover(bridge); err != nil && !netdev.Gone(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeLeftover removes a bridge that a killed fragwall left.
+func removeLeftover(bridge netlink.Link) error {
+	if err := unserved(bridge); err != nil {
+		return err
+	}
+	if err := netlink.LinkDel(bridge); err != nil {
+		return fmt.Errorf("bridge %q: remove what a killed fragwall left: %w", bridge.Attrs().Name, err)
+	}
+	return nil
+}
+
+// unserved refuses a bridge of fragwall's that has a TAP, which goes with its
+// process.
+func unserved(bridge netlink.Link) error {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex == bridge.Attrs().Index && l.Type() == "tuntap" {
+			return fmt.Errorf("bridge %q: %w and serves another fragwall", bridge.Attrs().Name, netdev.ErrExists)
+		}
+	}
+	return nil
+}
+
+// groupForward are the link-local group addresses 01:80:c2:00:00:00 to 0f that
+// the bridge forwards, a bit each (IEEE 802.1Q table 8-1). The kernel refuses
+// the three lowest for a bridge as a whole, and for a port only that of MAC
+// pause frames, which no bridge forwards (net/bridge/br_private.h,
+// BR_GROUPFWD_RESTRICTED and BR_GROUPFWD_MACPAUSE).
+const (
+	groupForward     = uint16(0xfff8)
+	groupForwardPort = uint16(0xfffd)
+)
+
+// addBridge makes the bridge: a new one has neither STP nor VLAN filtering; it
+// gets no snooping and keeps quiet.
+func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error) {
+	attributes := netlink.NewLinkAttrs()
+	attributes.Name = c.Bridge
+	attributes.MTU = c.MTU
+	attributes.HardwareAddr = ownMAC() // or it would be a port's
+	attributes.Group = before.mark()
+	no, forward := false, groupForward
+	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return nil, err
+	}
+	j.master = bridge.Attrs().Index
+	j.undo.push(func() error { return netlink.LinkDel(bridge) })
+	if err := netlink.LinkSetARPOff(bridge); err != nil {
+		return nil, fmt.Errorf("turn arp off: %w", err)
+	}
+	// No route leads back over a bridge without addresses, so that with strict
+	// filtering no IPv4 packet that is addressed to the bridge's MAC gets in.
+	if err := netdev.StrictReversePath(bridge); err != nil {
+		return nil, err
+	}
+	return bridge, netdev.DisableIPv6(bridge)
+}
+
+// addPort puts a device into the bridge, as a port that learns nothing and
+// lets everything pass, also what comes for the MAC of one that is addressed.
+func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
+	requests := []*nl.NetlinkRequest{enslave(port, bridge)}
+	if addressed {
+		requests = append(requests, disown(port))
+	}
+	j.undo.push(func() error { return netlink.LinkSetNoMaster(port) })
+	if err := atOnce(requests); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetLearning(port, false); err != nil {
+		return fmt.Errorf("turn learning off: %w", err)
+	}
+	if err := netlink.LinkSetBRSlaveGroupFwdMask(port, groupForwardPort); err != nil {
+		return fmt.Errorf("forward link-local groups: %w", err)
+	}
+	return nil
+}
+
+// enslave asks for a device to be a port of the bridge.
+func enslave(port, bridge netlink.Link) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(port.Attrs().Index)
+	r.AddData(header)
+	r.AddData(nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(bridge.Attrs().Index))))
+	return r
+}
+
+// disown asks a bridge to pass on what comes for a port's own MAC, which it
+// would take for itself: behind the TAP is who has it now.
+func disown(port netlink.Link) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, unix.NLM_F_ACK)
+	r.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(port.Attrs().Index), Flags: netlink.NTF_MASTER})
+	r.AddData(nl.NewRtAttr(netlink.NDA_LLADDR, port.Attrs().HardwareAddr))
+	return r
+}
+
+// atOnce has the kernel do several things in one system call, so that no frame
+// meets what is half done for longer than it has to.
+func atOnce(requests []*nl.NetlinkRequest) error {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer s.Close()
+	var batch []byte
+	for _, r := range requests {
+		batch = append(batch, r.Serialize()...)
+	}
+	if err := unix.Sendto(s.GetFd(), batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("ask by netlink: %w", err)
+	}
+	for done := 0; done < len(requests); {
+		answers, _, err := s.Receive()
+		if err != nil {
+			return fmt.Errorf("read by netlink: %w", err)
+		}
+		for _, a := range answers {
+			if a.Header.Type != unix.NLMSG_ERROR {
+				continue
+			}
+			done++
+			if code := int32(binary.NativeEndian.Uint32(a.Data)); code != 0 { // struct nlmsgerr
+				return unix.Errno(-code)
+			}
+		}
+	}
+	return nil
+}
+
+// ownMAC returns a MAC that is nobody else's: locally administered, at random.
+func ownMAC() net.HardwareAddr {
+	mac := make(net.HardwareAddr, 6)
+	_, _ = rand.Read(mac) // never fails
+	mac[0] = mac[0]&^1 | 2
+	return mac
+}

@@ -1,0 +1,66 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/tun/netdev"
+)
+
+// setSysctl sets a kernel parameter until Close.
+func (j *Junction) setSysctl(name, value string) error {
+	old, err := netdev.SwapSysctl(name, value)
+	if err == nil && old != "" {
+		j.undo.push(func() error { return netdev.SetSysctl(name, old) })
+	}
+	return err
+}
+
+// bypassNetfilter keeps bridged frames out of the IP layer's netfilter, which
+// the br_netfilter module sends them to, and where connection tracking would
+// put fragments together before they get here. The switch is the whole
+// namespace's: where other bridges live there, it is theirs too, and turning it
+// off would disarm their rules.
+func (j *Junction) bypassNetfilter() error {
+	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
+		name := "net/bridge/bridge-nf-call-" + family
+		value, err := netdev.Sysctl(name)
+		if errors.Is(err, fs.ErrNotExist) || err == nil && value == "0" {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		other, err := foreignBridge()
+		if err != nil {
+			return err
+		}
+		if other != "" {
+			return fmt.Errorf("sysctl %s is 1 and sends bridged frames through netfilter; fragwall does not turn it off, because bridge %q may rely on it: set it to 0, or give fragwall a network namespace of its own",
+				strings.ReplaceAll(name, "/", "."), other)
+		}
+		if err := j.setSysctl(name, "0"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// foreignBridge returns the name of a bridge that is not fragwall's, if there
+// is one.
+func foreignBridge() (string, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return "", fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		if _, ours := bridgeState(l); l.Type() == "bridge" && !ours {
+			return l.Attrs().Name, nil
+		}
+	}
+	return "", nil
+}

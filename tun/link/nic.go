@@ -1,0 +1,219 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
+)
+
+// nicState is what joining changes of a NIC.
+type nicState struct {
+	mtu         int // bytes; 0: joining does not change it
+	up          bool
+	promiscuous bool
+	ipv6        bool // the NIC speaks it
+	lro         bool // segments are merged on receipt, for good
+}
+
+// A nicState fits into the 32 bits of a mark, which what joins the NIC carries
+// besides, and which so outlives a killed process: a byte that says whose it
+// is, a bit each, and the MTU. A bit more tells a bypass.
+const (
+	markMagic       = 0xf7 << 24
+	markMagicMask   = 0xff << 24
+	markUp          = 1 << 20
+	markPromiscuous = 1 << 21
+	markIPv6        = 1 << 22
+	markLRO         = 1 << 23
+	markBypass      = 1 << 19 // not of the state: joined to another NIC on purpose
+	markMTUMask     = 1<<19 - 1
+)
+
+// mark returns the state as a mark.
+func (s nicState) mark() uint32 {
+	m := markMagic | uint32(s.mtu)&markMTUMask
+	for bit, set := range map[uint32]bool{markUp: s.up, markPromiscuous: s.promiscuous, markIPv6: s.ipv6, markLRO: s.lro} {
+		if set {
+			m |= bit
+		}
+	}
+	return m
+}
+
+// stateOf reads a mark. It reports false for what is none.
+func stateOf(mark uint32) (nicState, bool) {
+	return nicState{
+		mtu:         int(mark & markMTUMask),
+		up:          mark&markUp != 0,
+		promiscuous: mark&markPromiscuous != 0,
+		ipv6:        mark&markIPv6 != 0,
+		lro:         mark&markLRO != 0,
+	}, mark&markMagicMask == markMagic
+}
+
+// findJoined returns the NIC. Where a killed fragwall left it joined, it returns
+// the state from before, and what ends that; or else no end.
+func findJoined(name string) (nic netlink.Link, before nicState, end func() error, err error) {
+	nic, err = netlink.LinkByName(name)
+	if err != nil {
+		if netdev.Gone(err) {
+			return nil, before, nil, fmt.Errorf("nic %q: no such interface", name)
+		}
+		return nil, before, nil, fmt.Errorf("nic %q: %w", name, err)
+	}
+	before, end, err = redirected(nic)
+	if err == nil && end == nil {
+		before, end, err = bridged(nic)
+	}
+	return nic, before, end, err
+}
+
+// adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
+// a killed fragwall left it joined, the state is the one from before, and end
+// ends that; until something else carries the state it has to stay. One that is addressed may have addresses; its state leaves IPv6 out, and
+// says that it is up.
+func adoptNIC(name string, addressed bool) (nic netlink.Link, state nicState, end func() error, err error) {
+	refuse := func(format string, args ...any) (netlink.Link, nicState, func() error, error) {
+		return nil, nicState{}, nil, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
+	}
+	nic, state, end, err = findJoined(name)
+	if err != nil {
+		return nil, nicState{}, nil, err
+	}
+	switch a := nic.Attrs(); {
+	case a.Flags&net.FlagLoopback != 0:
+		return refuse("is the loopback interface")
+	case a.EncapType != "ether":
+		return refuse("is no Ethernet interface")
+	}
+	global, err := globalAddresses(nic)
+	if err != nil {
+		return refuse("read addresses: %w", err)
+	}
+	if len(global) > 0 && !addressed {
+		return refuse("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
+	}
+	if end == nil {
+		state, err = readState(nic)
+	}
+	state.ipv6 = state.ipv6 && !addressed
+	state.up = state.up || addressed // its addresses and routes come back
+	return nic, state, end, err
+}
+
+// globalAddresses returns those that are not every interface's.
+func globalAddresses(nic netlink.Link) ([]string, error) {
+	addresses, err := netlink.AddrList(nic, netlink.FAMILY_ALL)
+	var global []string
+	for _, a := range addresses {
+		if !a.IP.IsLinkLocalUnicast() || a.IP.To4() != nil {
+			global = append(global, a.IPNet.String())
+		}
+	}
+	return global, err
+}
+
+func readState(nic netlink.Link) (nicState, error) {
+	a := nic.Attrs()
+	off, err := netdev.Sysctl(netdev.IPv6Switch(a.Name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nicState{}, fmt.Errorf("nic %q: %w", a.Name, err)
+	}
+	lro, err := netdev.LRO(a.Name)
+	if err != nil {
+		return nicState{}, fmt.Errorf("nic %q: %w", a.Name, err)
+	}
+	return nicState{
+		mtu:         a.MTU,
+		up:          a.Flags&net.FlagUp != 0,
+		promiscuous: a.RawFlags&unix.IFF_PROMISC != 0,
+		ipv6:        off == "0",
+		lro:         lro,
+	}, nil
+}
+
+// prepareNIC makes a NIC a part of the wire: it takes frames for anyone as
+// they came, and says nothing itself.
+func prepareNIC(nic netlink.Link, c JoinConfig) error {
+	name := nic.Attrs().Name
+	if c.MTU != 0 && nic.Attrs().MTU != c.MTU {
+		if err := netlink.LinkSetMTU(nic, c.MTU); err != nil {
+			return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
+		}
+	}
+	if !c.Addressed {
+		if _, err := netdev.SwapSysctl(netdev.IPv6Switch(name), "1"); err != nil {
+			return fmt.Errorf("nic %q: %w", name, err)
+		}
+	}
+	if err := netdev.SetLRO(name, false); err != nil {
+		return fmt.Errorf("nic %q: %w", name, err)
+	}
+	if err := netlink.SetPromiscOn(nic); err != nil {
+		return fmt.Errorf("nic %q: make promiscuous: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(nic); err != nil {
+		return fmt.Errorf("nic %q: bring up: %w", name, err)
+	}
+	return nil
+}
+
+// restore sets a NIC back, whatever it is called by now; its MTU where that is
+// still the one that joining set, or where that is not known, 0. A NIC that is
+// gone is no error.
+func (s nicState) restore(nic netlink.Link, set int) error {
+	nic, err := netlink.LinkByIndex(nic.Attrs().Index)
+	if err != nil {
+		if netdev.Gone(err) {
+			return nil
+		}
+		return fmt.Errorf("set a nic back: %w", err)
+	}
+	name := nic.Attrs().Name
+	var errs []error
+	if !s.up {
+		errs = append(errs, netlink.LinkSetDown(nic))
+	}
+	if !s.promiscuous {
+		errs = append(errs, netlink.SetPromiscOff(nic))
+	}
+	if s.lro {
+		errs = append(errs, netdev.SetLRO(name, true))
+	}
+	if s.ipv6 {
+		_, err := netdev.SwapSysctl(netdev.IPv6Switch(name), "0")
+		errs = append(errs, err)
+	}
+	if s.mtu != 0 && (set == 0 || nic.Attrs().MTU == set) {
+		errs = append(errs, netlink.LinkSetMTU(nic, s.mtu))
+	}
+	for i, err := range errs {
+		if err != nil && netdev.Gone(err) {
+			errs[i] = nil
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("nic %q: set back: %w", name, err)
+	}
+	return nil
+}
+
+// NICMTU returns the MTU in bytes that a NIC has of its own: where a killed
+// fragwall left it joined, the one from before.
+func NICMTU(name string) (int, error) {
+	nic, before, _, err := findJoined(name)
+	switch {
+	case nic == nil:
+		return 0, err
+	case err == nil && before.mtu != 0:
+		return before.mtu, nil
+	}
+	return nic.Attrs().MTU, nil // also of one that a running fragwall has
+}

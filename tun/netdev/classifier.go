@@ -1,0 +1,104 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// clsact returns the place for filters on a device (tc-bpf(8)).
+func clsact(index int) *netlink.Clsact {
+	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: index,
+		Handle:    netlink.MakeHandle(0xffff, 0),
+		Parent:    netlink.HANDLE_CLSACT,
+	}}
+}
+
+// AddClassifier gives a device a classifier. The error wraps [unix.EEXIST] where it
+// has one.
+func AddClassifier(index int) error {
+	if err := netlink.QdiscAdd(clsact(index)); err != nil {
+		return fmt.Errorf("add clsact: %w", err)
+	}
+	return nil
+}
+
+// RemoveClassifier removes a device's classifier with its filters. The error wraps
+// [unix.EINVAL] where there is none.
+func RemoveClassifier(index int) error { return netlink.QdiscDel(clsact(index)) }
+
+// IdleClassifier reports whether a device has a classifier without filters.
+func IdleClassifier(device netlink.Link) bool {
+	all, err := netlink.QdiscList(device)
+	if err != nil || !slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "clsact" }) {
+		return false
+	}
+	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		if filters, err := netlink.FilterList(device, hook); err != nil || len(filters) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// Redirect is a filter on the ingress of a device that has a classifier: every frame
+// that comes in by it goes to another, before any bridge, firewall or protocol sees the
+// frame (tc-mirred(8)).
+type Redirect struct {
+	From, To int // indices; To is 0 where the device is gone
+	// Receive has frames come in by To, else they leave by it.
+	Receive  bool
+	Mark     uint32 // carried along, as the filter's class
+	Priority uint16 // of the filter; at least 1
+}
+
+// Add makes the redirect.
+func (r *Redirect) Add() error {
+	action := netlink.NewMirredAction(r.To)
+	if r.Receive {
+		action.MirredAction = netlink.TCA_INGRESS_REDIR
+	}
+	err := netlink.FilterAdd(&netlink.U32{
+		FilterAttrs: r.attributes(),
+		// No key: every frame matches, however short.
+		Sel:     &netlink.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
+		ClassId: r.Mark,
+		Actions: []netlink.Action{action},
+	})
+	if err != nil {
+		return fmt.Errorf("add filter: %w", err)
+	}
+	return nil
+}
+
+// Remove removes the redirect, and leaves the classifier.
+func (r *Redirect) Remove() error {
+	return netlink.FilterDel(&netlink.U32{FilterAttrs: r.attributes()})
+}
+
+func (r *Redirect) attributes() netlink.FilterAttrs {
+	return netlink.FilterAttrs{LinkIndex: r.From, Parent: netlink.HANDLE_MIN_INGRESS, Priority: r.Priority, Protocol: unix.ETH_P_ALL}
+}
+
+// Redirects returns those of a device, also of others' making. There are none where it
+// has no classifier or is gone.
+func Redirects(from netlink.Link) (list []Redirect, err error) {
+	filters, err := netlink.FilterList(from, netlink.HANDLE_MIN_INGRESS)
+	if errors.Is(err, unix.EINVAL) || err != nil && Gone(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list filters of %q: %w", from.Attrs().Name, err)
+	}
+	for _, f := range filters {
+		if u32, ok := f.(*netlink.U32); ok && len(u32.Actions) > 0 {
+			list = append(list, Redirect{From: from.Attrs().Index, To: u32.RedirIndex, Mark: u32.ClassId, Priority: u32.Priority})
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,47 @@
+package netdev
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// DisableIPv6 keeps an interface that comes up from speaking IPv6, which it would do
+// at once. Where sysctls can't be written, as in most containers, it gets no address
+// instead, without which it has nothing to say.
+func DisableIPv6(link netlink.Link) error {
+	_, err := SwapSysctl(IPv6Switch(link.Attrs().Name), "1")
+	if !errors.Is(err, unix.EROFS) {
+		return err
+	}
+	const none = 1 // IN6_ADDR_GEN_MODE_NONE
+	if err := netlink.LinkSetIP6AddrGenMode(link, none); err != nil {
+		return fmt.Errorf("keep ipv6 quiet: %w", err)
+	}
+	return nil
+}
+
+// StrictReversePath has an interface take only packets that a route to their
+// source leads back by (net.ipv4.conf.*.rp_filter = 1), by netlink, which works
+// where sysctls can't be written.
+func StrictReversePath(link netlink.Link) error {
+	const (
+		inetConf  = 1 // IFLA_INET_CONF
+		rpFilter  = 8 // IPV4_DEVCONF_RP_FILTER
+		strictest = 1
+	)
+	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
+	header.Index = int32(link.Attrs().Index)
+	families := nl.NewRtAttr(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, nil)
+	families.AddRtAttr(unix.AF_INET|unix.NLA_F_NESTED, nil).AddRtAttr(inetConf|unix.NLA_F_NESTED, nil).AddRtAttr(rpFilter, nl.Uint32Attr(strictest))
+	r := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
+	r.AddData(header)
+	r.AddData(families)
+	if _, err := r.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+		return fmt.Errorf("set rp_filter to %d: %w", strictest, err)
+	}
+	return nil
+}

@@ -1,0 +1,60 @@
+package tun
+
+import (
+	"log/slog"
+	"runtime"
+)
+
+// Config is what a port is to be.
+type Config struct {
+	Name string
+	MTU  int // bytes
+	// Queues is how many queues frames are spread over; 0 is one a processor. All
+	// packets and fragments between two addresses go by the same queue; a port that
+	// can't have it so gets one.
+	Queues  int
+	Offload bool // frames carry an [Offload]
+}
+
+// QueueCount returns how many queues the port is to have.
+func (c *Config) QueueCount() int {
+	if c.Queues == 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return c.Queues
+}
+
+// Port is a device of one kind of frame I/O, by which frames come in and go out.
+// Its methods belong on a thread in the network namespace in which it was opened;
+// its lanes work on any.
+type Port interface {
+	// Name is the device's.
+	Name() string
+	// Index is the device's in its network namespace.
+	Index() int
+	// Lanes makes the lanes from this port to another of its kind, one a queue of
+	// this one: all or none.
+	Lanes(to Port) ([]Lane, error)
+	// Fallbacks says what the kernel or a sandbox did not let the port and its lanes
+	// have.
+	Fallbacks() []Fallback
+	// Missed returns how many frames were dropped before a lane could read them:
+	// their queue was full.
+	Missed() (frames uint64, err error)
+	// SetMTU changes the MTU, in bytes.
+	SetMTU(mtu int) error
+	// SetCarrier gives the port a carrier, or takes it.
+	SetCarrier(on bool) error
+	// Close removes the device. Lanes that are still open keep it alive, so close
+	// them first. Closing again does nothing.
+	Close() error
+}
+
+// Fallback is one thing that a port does without.
+type Fallback struct {
+	// Level is Warn where it costs much, or where the configuration asks for what is
+	// missing, else Info.
+	Level   slog.Level
+	Message string // the consequence, for the log
+	Err     error  // the reason
+}

@@ -1,0 +1,14 @@
+// Package tap has TAP devices of the kernel's, and lanes between them that take one
+// system call a frame.
+//
+//	kernel ──► queue of a TAP ──► Lane.Read ──► (wire) ──► Lane.Write ──► queue of a TAP
+//
+// songgao/water opens TAPs without offload, vishvananda/netlink those with virtio-net
+// headers, whose frames leave on NAPI threads of the kernel's where it lets us have
+// them. All frames between two IP addresses come by one queue: an eBPF program on the
+// TAP sees to that (cilium/ebpf), or the TAP has one queue only.
+//
+// A TAP belongs to the goroutine that opened it; each lane to one of its own. [Pair],
+// [Writer] and [Backlog] are for other kinds of lanes between TAPs, as tun/uring. Of
+// fragwall's, the package imports tun and tun/netdev.
+package tap

@@ -1,0 +1,133 @@
+package tap
+
+import (
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+	"fragwall/tun/internal/gate"
+)
+
+// lane is a lane that makes one system call a frame.
+type lane struct {
+	*Pair
+	gate    *gate.Gate
+	writer  Writer
+	backlog Backlog
+	buffers [][]byte    // one a frame of a batch: header and frame
+	frames  []tun.Frame // lent
+}
+
+// laneBatch is how many frames a lane reads at most before it lends them.
+const laneBatch = 64
+
+var _ tun.Lane = (*lane)(nil)
+
+// Lanes returns lanes that make one system call a frame, on any kernel.
+func (t *TAP) Lanes(to tun.Port) ([]tun.Lane, error) {
+	pairs, err := t.Pairs(to)
+	if err != nil {
+		return nil, err
+	}
+	return MakeLanes(pairs, newLane)
+}
+
+func newLane(p *Pair) (*lane, error) {
+	g, err := gate.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	l := &lane{Pair: p, gate: g, writer: p.NewWriter(), backlog: p.NewBacklog(g)}
+	memory := make([]byte, laneBatch*p.Size)
+	for i := range laneBatch {
+		l.buffers = append(l.buffers, memory[i*p.Size:][:p.Size:p.Size])
+	}
+	return l, nil
+}
+
+// Name is what the lane joins.
+func (l *lane) Name() string { return l.LaneName() }
+
+// Behind reports whether a whole batch was there.
+func (l *lane) Behind() bool { return len(l.frames) == laneBatch }
+
+// Close wakes a Read.
+func (l *lane) Close() error { return l.gate.Close() }
+
+// Read returns a batch of what is there.
+func (l *lane) Read() ([]tun.Frame, error) {
+	if !l.gate.Entered() {
+		_ = l.gate.Enter()
+	}
+	if err := l.gate.End(); err != nil {
+		return nil, Failure("read", l.From, err)
+	}
+	for {
+		if l.gate.Closing() {
+			return nil, Failure("read", l.From, l.gate.Leave(tun.ErrClosed))
+		}
+		if err := l.drain(); err != nil {
+			return nil, Failure("read", l.From, l.gate.Leave(err))
+		}
+		if len(l.frames) > 0 {
+			return l.frames, nil
+		}
+		if err := l.gate.WaitToRead(l.In); err != nil {
+			return nil, Failure("read", l.From, l.gate.Leave(err))
+		}
+	}
+}
+
+// drain reads what is there, as far as there is room. What a device delivered
+// before it failed comes first; it fails the next time, too.
+func (l *lane) drain() error {
+	l.frames = l.frames[:0]
+	for len(l.frames) < len(l.buffers) {
+		buffer := l.buffers[len(l.frames)]
+		n, err := unix.Read(l.In, buffer)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN, err != nil && len(l.frames) > 0:
+			return nil
+		case err != nil:
+			return err
+		case n >= l.Header:
+			l.frames = append(l.frames, l.Lend(buffer[:n]))
+		}
+	}
+	return nil
+}
+
+// Write writes each frame by itself.
+func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
+	if err := l.gate.End(); err != nil {
+		return len(frames), Failure("write", l.To, err)
+	}
+	for i := range frames {
+		if e := l.put(&frames[i]); e != nil {
+			refused++
+			if err == nil {
+				err = Failure("write", l.To, e)
+			}
+		}
+	}
+	return refused, err
+}
+
+// put writes one frame, for which it may wait until there is room.
+func (l *lane) put(f *tun.Frame) error {
+	if err := l.backlog.Take(f); err != nil {
+		return err
+	}
+	return l.writer.Write(l.Out, f)
+}
+
+// Reply makes one attempt.
+func (l *lane) Reply(f tun.Frame) error {
+	if err := l.gate.End(); err != nil {
+		return Failure("reply by", l.From, err)
+	}
+	if err := l.writer.Write(l.In, &f); err != nil {
+		return Failure("reply by", l.From, err)
+	}
+	return nil
+}

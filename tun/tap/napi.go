@@ -1,0 +1,88 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
+)
+
+// What is written to a TAP goes the rest of its way, through the NIC or the
+// stack of the host behind it, in the system call that writes it. With NAPI
+// threads (the kernel's Documentation/networking/napi.rst) the kernel does that
+// on a thread of its own a queue, which no longer takes the lane's time.
+
+// errNoThreads is wrapped where a TAP can't have NAPI threads.
+var errNoThreads = errors.New("no NAPI threads")
+
+// sendBuffer is how much a queue of a TAP with NAPI threads holds at most, in
+// bytes of the kernel's: some 1,500 frames of 1,514 bytes.
+const sendBuffer = 4 << 20
+
+// startThreads gives a TAP its NAPI threads, and its queues an end.
+func (t *TAP) startThreads(link netlink.Link) error {
+	f, err := openThreaded(link.Attrs())
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNoThreads, err)
+	}
+	_, err = f.WriteString("1")
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("%w: %w", errNoThreads, err)
+	}
+	// They would merge segments, of which the kernel then forgets to give back
+	// some of the send buffer (net/core/gro.c, skb_gro_receive).
+	if err := netdev.DisableGRO(t.config.Name); err != nil {
+		return fmt.Errorf("turn receive offload off: %w", err)
+	}
+	// It is that of all queues.
+	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETSNDBUF, sendBuffer); err != nil {
+		return fmt.Errorf("set send buffer: %w", err)
+	}
+	return nil
+}
+
+// openThreaded opens the attribute of a device by which it gets NAPI threads:
+// in /sys, where that shows this network namespace and may be written, or in a
+// sysfs that is mounted nowhere.
+func openThreaded(device *netlink.LinkAttrs) (*os.File, error) {
+	folder := "class/net/" + device.Name + "/"
+	index, err := os.ReadFile("/sys/" + folder + "ifindex")
+	if err == nil && strings.TrimSpace(string(index)) == strconv.Itoa(device.Index) {
+		f, err := os.OpenFile("/sys/"+folder+"threaded", os.O_WRONLY, 0)
+		if !errors.Is(err, unix.EROFS) {
+			return f, err
+		}
+	}
+	root, err := mountSysfs()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat(root, folder+"threaded", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %sthreaded: %w", folder, err)
+	}
+	return os.NewFile(uintptr(fd), device.Name+" threaded"), nil
+}
+
+// mountSysfs returns the root of a sysfs that shows this network namespace.
+func mountSysfs() (root int, err error) {
+	fs, err := unix.Fsopen("sysfs", unix.FSOPEN_CLOEXEC)
+	if err != nil {
+		return 0, fmt.Errorf("open sysfs: %w", err)
+	}
+	defer unix.Close(fs)
+	if err := unix.FsconfigCreate(fs); err != nil {
+		return 0, fmt.Errorf("create sysfs: %w", err)
+	}
+	if root, err = unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, 0); err != nil {
+		return 0, fmt.Errorf("mount sysfs: %w", err)
+	}
+	return root, nil
+}

@@ -1,0 +1,76 @@
+package tap
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/tun"
+	"fragwall/tun/internal/lanetest"
+)
+
+// TestNAPIThreads looks at what a TAP is given: by root, in any namespace.
+func TestNAPIThreads(t *testing.T) {
+	space := lanetest.Namespace(t)
+	if os.Getuid() != 0 && os.Getenv("CI") == "" {
+		t.Skip("only root may see another namespace's sysfs")
+	}
+	for _, offload := range []bool{false, true} {
+		lanetest.Do(t, space, func() error {
+			tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 2, Offload: offload})
+			if err != nil {
+				return err
+			}
+			defer tap.Close()
+			if tap.threaded != offload {
+				t.Errorf("threaded %v with offload %v", tap.threaded, offload)
+			}
+			return nil
+		})
+	}
+}
+
+// TestWaitsOnce has a TAP never become ready, as one that is down: 100 looks
+// take no 100 times as long as one.
+func TestWaitsOnce(t *testing.T) {
+	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
+	lanetest.Do(t, r.Space, func() error {
+		link, err := netlink.LinkByName(lanetest.To)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(link)
+	})
+	b := &r.Lanes[0].(*lane).backlog
+	begun := time.Now()
+	for range 100 {
+		b.left = 0
+		if err := b.Take(&tun.Frame{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := time.Since(begun); d < stalled || d > 50*stalled {
+		t.Errorf("it waited for %v", d)
+	}
+}
+
+// TestSharedQueue has two lanes write to one queue: what both may write between
+// two looks is no more than what one may.
+func TestSharedQueue(t *testing.T) {
+	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
+	from := lanetest.OpenPort(t, r.Space, Open, "fw-more", tun.Config{MTU: 1500, Queues: 2, Offload: true})
+	lanes, err := from.Lanes(r.To)
+	if err != nil {
+		t.Fatal(err)
+	}
+	room := 0
+	for _, l := range lanes {
+		defer l.Close()
+		room += l.(*lane).backlog.share
+	}
+	if one := r.Lanes[0].(*lane).backlog.share; len(lanes) != 2 || room != one {
+		t.Errorf("%d lanes may write %d bytes, one %d", len(lanes), room, one)
+	}
+}

@@ -1,0 +1,258 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/songgao/water"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+	"fragwall/tun/netdev"
+)
+
+// TAP is a TAP device of the kernel's (tun_tap in the kernel's
+// Documentation/networking), which lives until [TAP.Close].
+type TAP struct {
+	config    tun.Config
+	index     int   // of the kernel's
+	queues    []int // descriptors, not blocking
+	threaded  bool  // it has NAPI threads
+	fallbacks []tun.Fallback
+}
+
+var _ tun.Port = (*TAP)(nil)
+
+// queueLength is how many frames each queue of a TAP holds while nobody reads:
+// 20 ms of a flood of 200,000 a second, so that no frame is lost because the
+// scheduler or the collector had something else to do, and not more, because a
+// queue that never empties is latency. It is the only one there is.
+const queueLength = 4096
+
+// Open makes a TAP device and brings it up. Its error wraps [netdev.ErrExists]
+// where a device of that name is there already, and says what is missing where
+// the process lacks a right or the kernel a driver.
+func Open(c tun.Config) (*TAP, error) {
+	if err := netdev.Vacant(c.Name); err != nil {
+		return nil, err
+	}
+	t := &TAP{config: c, threaded: c.Offload}
+	t.config.Queues = c.QueueCount()
+	err := t.open()
+	for t.doWithout(err, c.Queues) {
+		if err = t.Close(); err == nil {
+			err = t.open()
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open tap %q: %w", c.Name, explain(err)), t.Close())
+	}
+	return t, nil
+}
+
+// doWithout reports whether the device can be had without what an error says is
+// missing, and notes that. The configuration asks for so many queues.
+func (t *TAP) doWithout(err error, queues int) bool {
+	missing := tun.Fallback{Level: slog.LevelInfo, Err: err}
+	switch {
+	case errors.Is(err, errNoSteering):
+		missing.Message = "each tap has one queue: in several, a flow's packets and fragments would overtake one another"
+		if queues > 1 {
+			missing.Level = slog.LevelWarn
+		}
+		t.config.Queues = 1
+	case errors.Is(err, errNoThreads):
+		missing.Message = "the kernel has no threads for what the taps send: the lanes send it"
+		t.threaded = false
+	default:
+		return false
+	}
+	t.fallbacks = append(t.fallbacks, missing)
+	return true
+}
+
+func (t *TAP) open() error {
+	files, err := t.openQueues()
+	for _, f := range files {
+		fd, detachErr := detach(f)
+		if detachErr != nil {
+			err = errors.Join(err, detachErr)
+			continue
+		}
+		t.queues = append(t.queues, fd)
+	}
+	if err != nil {
+		return err
+	}
+	if t.config.Queues > 1 {
+		if err := t.steer(); err != nil {
+			return err
+		}
+	}
+	if t.config.Offload {
+		if err := setOffload(t.queues[0]); err != nil {
+			return err
+		}
+	}
+	link, err := netlink.LinkByName(t.config.Name)
+	if err != nil {
+		return err
+	}
+	t.index = link.Attrs().Index
+	if err := netlink.LinkSetMTU(link, t.config.MTU); err != nil {
+		return fmt.Errorf("set mtu %d: %w", t.config.MTU, err)
+	}
+	if err := netlink.LinkSetTxQLen(link, queueLength); err != nil {
+		return fmt.Errorf("set queue length %d: %w", queueLength, err)
+	}
+	if err := netdev.DisableIPv6(link); err != nil {
+		return err
+	}
+	if t.threaded {
+		if err := t.startThreads(link); err != nil {
+			return err
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// openQueues makes the device and opens its queues: by water, or where virtio-net
+// headers are asked for, which water knows nothing of, by netlink. On an error it may
+// return files too.
+func (t *TAP) openQueues() (files []*os.File, err error) {
+	if t.config.Offload {
+		attributes := netlink.NewLinkAttrs()
+		attributes.Name = t.config.Name
+		link := &netlink.Tuntap{
+			LinkAttrs:  attributes,
+			Mode:       netlink.TUNTAP_MODE_TAP,
+			Flags:      netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
+			NonPersist: true,
+			Queues:     t.config.Queues,
+			Owner:      uint32(os.Getuid()),
+			Group:      uint32(os.Getgid()),
+		}
+		if t.config.Queues > 1 {
+			link.Flags |= netlink.TUNTAP_MULTI_QUEUE
+		}
+		if t.threaded {
+			link.Flags |= unix.IFF_NAPI
+		}
+		err := netlink.LinkAdd(link)
+		return link.Fds, err
+	}
+	for range t.config.Queues {
+		device, err := water.New(water.Config{
+			DeviceType:             water.TAP,
+			PlatformSpecificParams: water.PlatformSpecificParams{Name: t.config.Name, MultiQueue: t.config.Queues > 1},
+		})
+		if err != nil {
+			return files, err
+		}
+		files = append(files, device.ReadWriteCloser.(*os.File))
+	}
+	return files, nil
+}
+
+// detach takes a descriptor out of its file. The runtime's poller, which would
+// wake a thread for each frame that comes, lets go of it.
+func detach(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	controlErr := raw.Control(func(old uintptr) {
+		if fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			err = unix.SetNonblock(fd, true)
+		}
+	})
+	return fd, errors.Join(controlErr, err, f.Close())
+}
+
+// setOffload lets the kernel hand over frames that still need a checksum or
+// segmentation. UDP segmentation needs Linux 6.2.
+func setOffload(fd int) error {
+	const basic = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
+	err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, basic|unix.TUN_F_USO4|unix.TUN_F_USO6)
+	if err == unix.EINVAL {
+		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, basic)
+	}
+	if err != nil {
+		return fmt.Errorf("set offload: %w", err)
+	}
+	return nil
+}
+
+// explain adds what an operator can do to the errors of opening a TAP.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENODEV), errors.Is(err, unix.ENXIO):
+		return fmt.Errorf("/dev/net/tun: %w: load the kernel's tun module, or pass the device into the container", err)
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("/dev/net/tun: %w: give this user the right to open it", err)
+	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()): // netlink wraps nothing
+		return fmt.Errorf("%w: CAP_NET_ADMIN is missing; run as root or grant it", err)
+	}
+	return err
+}
+
+// Name is the device's.
+func (t *TAP) Name() string { return t.config.Name }
+
+// Index is the device's.
+func (t *TAP) Index() int { return t.index }
+
+// Fallbacks says that the kernel has no NAPI threads for what is written to a TAP
+// with offload, or that the TAP has one queue and not as many as it was to have.
+func (t *TAP) Fallbacks() []tun.Fallback { return t.fallbacks }
+
+// Missed returns how many frames the kernel dropped before a lane could read
+// them: their queue was full.
+func (t *TAP) Missed() (frames uint64, err error) {
+	link, err := netlink.LinkByIndex(t.index)
+	if err != nil {
+		return 0, fmt.Errorf("read statistics of tap %q: %w", t.config.Name, err)
+	}
+	return link.Attrs().Statistics.TxDropped, nil
+}
+
+// Close removes the device. Lanes that are still open keep it alive, so close
+// them first. Closing again does nothing.
+func (t *TAP) Close() error {
+	var errs []error
+	for _, fd := range t.queues {
+		if err := unix.Close(fd); err != nil {
+			errs = append(errs, fmt.Errorf("close tap %q: %w", t.config.Name, err))
+		}
+	}
+	t.queues = nil
+	return errors.Join(errs...)
+}
+
+// SetMTU changes the MTU, in bytes. Without offload the lanes have room for
+// frames of the one that the TAP was opened with, and no longer ones.
+func (t *TAP) SetMTU(mtu int) error {
+	if mtu > t.config.MTU && !t.config.Offload {
+		return fmt.Errorf("tap %q: set mtu %d: without offload it was opened for %d at most: start again", t.config.Name, mtu, t.config.MTU)
+	}
+	if err := netdev.SetMTU(t.index, mtu); err != nil {
+		return fmt.Errorf("tap %q: set mtu %d: %w", t.config.Name, mtu, err)
+	}
+	return nil
+}
+
+// SetCarrier has the TAP have a carrier, or none (Linux 5.0).
+func (t *TAP) SetCarrier(on bool) error {
+	value := 0
+	if on {
+		value = 1
+	}
+	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETCARRIER, value); err != nil {
+		return fmt.Errorf("tap %q: set carrier: %w", t.config.Name, err)
+	}
+	return nil
+}

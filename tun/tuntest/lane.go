@@ -1,0 +1,95 @@
+package tuntest
+
+import (
+	"fmt"
+	"sync"
+
+	"fragwall/tun"
+)
+
+// lane is a lane between Ports.
+type lane struct {
+	from, to *Port
+	once     sync.Once
+	closed   chan struct{}
+	frames   []tun.Frame // lent
+}
+
+var _ tun.Lane = (*lane)(nil)
+
+// batch is how many frames a Read returns at most.
+const batch = 64
+
+// poison is what a lent frame is overwritten with when its time is up, so that
+// whoever keeps one finds out.
+const poison = 0xdb
+
+// tun.Lane returns the lane from one Port to another.
+func (p *Port) Lane(to *Port) tun.Lane {
+	return &lane{from: p, to: to, closed: make(chan struct{})}
+}
+
+// Name is what the lane joins.
+func (l *lane) Name() string { return l.from.name + " to " + l.to.name }
+
+// Read overwrites the frames lent before.
+func (l *lane) Read() ([]tun.Frame, error) {
+	for _, f := range l.frames {
+		for i := range f.Data {
+			f.Data[i] = poison
+		}
+	}
+	l.frames = l.frames[:0]
+	select {
+	case <-l.closed:
+		return nil, fmt.Errorf("read %q: %w", l.from.name, tun.ErrClosed)
+	default:
+	}
+	select {
+	case f := <-l.from.ingress:
+		l.frames = append(l.frames, f)
+	case <-l.closed:
+		return nil, fmt.Errorf("read %q: %w", l.from.name, tun.ErrClosed)
+	}
+	for len(l.frames) < batch {
+		select {
+		case f := <-l.from.ingress:
+			l.frames = append(l.frames, f)
+		default:
+			return l.frames, nil
+		}
+	}
+	return l.frames, nil
+}
+
+// Behind is false: what tests inject waits on purpose.
+func (l *lane) Behind() bool { return false }
+
+// Write refuses what finds no room.
+func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
+	for i := range frames {
+		select {
+		case l.to.egress <- copyOf(frames[i]):
+		default:
+			refused++
+			err = fmt.Errorf("write %q: full", l.to.name)
+		}
+	}
+	return refused, err
+}
+
+// Reply writes to the port that the lane reads.
+func (l *lane) Reply(f tun.Frame) error {
+	select {
+	case l.from.egress <- copyOf(f):
+		return nil
+	default:
+		return fmt.Errorf("reply by %q: full", l.from.name)
+	}
+}
+
+// Close wakes a Read.
+func (l *lane) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return nil
+}

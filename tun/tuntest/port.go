@@ -1,0 +1,130 @@
+package tuntest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"fragwall/tun"
+)
+
+// Port is a port without a kernel: what is injected comes out of the lane that reads
+// it, what a lane writes can be taken with Next.
+type Port struct {
+	name    string
+	ingress chan tun.Frame
+	egress  chan tun.Frame
+
+	mu sync.Mutex
+	// mu guards:
+	mtu     int
+	carrier bool
+	closed  bool
+}
+
+var _ tun.Port = (*Port)(nil)
+
+// depth is how many frames a Port holds in each direction before
+// Inject blocks and a Write is refused.
+const depth = 4096
+
+// NewPort returns a port in which nothing waits, with a carrier.
+func NewPort(name string) *Port {
+	return &Port{name: name, carrier: true, ingress: make(chan tun.Frame, depth), egress: make(chan tun.Frame, depth)}
+}
+
+// Inject makes copies of frames come out of Read, in order.
+func (p *Port) Inject(frames ...[]byte) {
+	for _, f := range frames {
+		p.InjectFrame(tun.Frame{Data: f})
+	}
+}
+
+// InjectFrame makes a copy of a frame come out of Read with its Offload.
+func (p *Port) InjectFrame(f tun.Frame) { p.ingress <- copyOf(f) }
+
+func copyOf(f tun.Frame) tun.Frame {
+	return tun.Frame{Data: append([]byte{}, f.Data...), Offload: f.Offload}
+}
+
+// Next returns the next frame that was written. The error is ctx's, where it
+// was done first.
+func (p *Port) Next(ctx context.Context) (tun.Frame, error) {
+	select {
+	case f := <-p.egress:
+		return f, nil
+	default:
+	}
+	select {
+	case f := <-p.egress:
+		return f, nil
+	case <-ctx.Done():
+		return tun.Frame{}, fmt.Errorf("read what %q was given: %w", p.name, ctx.Err())
+	}
+}
+
+// Name is the one given to [NewPort].
+func (p *Port) Name() string { return p.name }
+
+// Index is 0: the kernel knows nothing of the port.
+func (p *Port) Index() int { return 0 }
+
+// Lanes returns the one lane to another Port.
+func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {
+	other, ok := to.(*Port)
+	if !ok {
+		return nil, fmt.Errorf("join %q to %q: that is not in memory", p.name, to.Name())
+	}
+	return []tun.Lane{p.Lane(other)}, nil
+}
+
+// Fallbacks is empty.
+func (p *Port) Fallbacks() []tun.Fallback { return nil }
+
+// Missed is 0: what is not read stays.
+func (p *Port) Missed() (frames uint64, err error) { return 0, nil }
+
+// SetMTU notes the MTU.
+func (p *Port) SetMTU(mtu int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mtu = mtu
+	return nil
+}
+
+// MTU returns what SetMTU was told, in bytes; 0 before.
+func (p *Port) MTU() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mtu
+}
+
+// SetCarrier notes whether there is a carrier.
+func (p *Port) SetCarrier(on bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.carrier = on
+	return nil
+}
+
+// Carrier reports what SetCarrier was told; true before.
+func (p *Port) Carrier() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.carrier
+}
+
+// Close notes that the port was closed.
+func (p *Port) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	return nil
+}
+
+// Closed reports whether the port was closed.
+func (p *Port) Closed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.closed
+}

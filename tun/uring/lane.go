@@ -1,0 +1,394 @@
+package uring
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+	"fragwall/tun/internal/gate"
+	"fragwall/tun/tap"
+)
+
+// lane is a lane over an io_uring of its own, which takes many frames a system call.
+// The way of a frame:
+//
+//  1. one multishot read goes on for ever: for each frame that comes, the kernel
+//     takes a buffer from the pool;
+//  2. Read lends the frames in these buffers;
+//  3. Write writes them from the very same buffers, one submission a frame. A TAP
+//     takes a frame at once, so that when the one system call returns, all writes
+//     are completed, and what was read in the meantime is there;
+//  4. the next Read gives the buffers back to the pool.
+//
+// The states of a lane, of which its gate keeps those that Close has to know ([gate]
+// draws them); each arrow is a call by the goroutine that owns the lane:
+//
+//	         first Read: enter              Read: frames are there
+//	made ──────────────────► reading ──────────────────────────────► lent
+//	(disabled;               (the multishot read  ◄────────────────── │ ▲
+//	 idle)                    is armed, the ring     next Read:       │ │ Write:
+//	 │                        polls the eventfd)     buffers go back  └─┘ put, settle
+//	 │ Close: free              │
+//	 │                          │ leave, for: the eventfd (Close), the
+//	 ▼                          ▼ end of the read (device removed), a failed ring
+//	freed ◄──────────────── ending
+//	          all is         (cancels the read and the poll, and waits
+//	          cancelled       until the kernel has let go of both)
+//
+// Where the ring itself fails, it is stuck: the kernel may still write to the pool,
+// whose memory then stays.
+//
+// The goroutine that calls Read is wired to its thread until Read fails: a ring takes
+// submissions from one thread only.
+type lane struct {
+	*tap.Pair
+	gate    *gate.Gate
+	ring    *ring
+	pool    *pool
+	replies tap.Writer
+	backlog tap.Backlog
+
+	lent, ready batch // given out, and read in the meantime
+	reading     bool  // the multishot read goes on
+	readErr     error // that ended it
+	polling     bool  // for the gate's eventfd
+
+	writing  int // writes that are not completed
+	refused  int
+	writeErr error // the first one's
+
+	// Of the frames without headroom among those being written, in order:
+	headers [maxWrites][tun.HeaderSize]byte
+	vectors [maxWrites][2]vector
+
+	stuck bool // the kernel may go on to use the pool
+}
+
+var _ tun.Lane = (*lane)(nil)
+
+// batch is frames, and the buffers that they stand in.
+type batch struct {
+	frames []tun.Frame
+	ids    []uint16
+}
+
+// vector is struct iovec, by address.
+type vector struct{ base, length uint64 }
+
+const (
+	// smallBuffers is how many frames a lane holds at a time, and largeBuffers how
+	// many where a frame may be large. Memory that no frame comes into is never
+	// touched.
+	smallBuffers = 1024
+	largeBuffers = 256
+	largeFrame   = 4096 // bytes
+
+	// maxSubmissions leaves room for what is submitted beside maxWrites: the read,
+	// the poll of the eventfd, the cancellation.
+	maxSubmissions = 1024
+	maxWrites      = maxSubmissions - 8
+	// maxCompletions holds those of all buffers and submissions at once.
+	maxCompletions = 4096
+)
+
+// The registered files of a ring.
+const (
+	fileIn = iota
+	fileOut
+)
+
+// What a completion is of, in its user data.
+const (
+	ofRead = iota + 1
+	ofWrite
+	ofWake
+	ofCancel
+)
+
+// newLane makes the lane of a pair. It submits nothing: that is for the thread which
+// reads.
+func newLane(p *tap.Pair) (*lane, error) {
+	l := &lane{Pair: p, replies: p.NewWriter()}
+	if err := l.open(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *lane) open() (err error) {
+	if l.ring, err = newRing(maxSubmissions, maxCompletions); err != nil {
+		return err
+	}
+	count := smallBuffers
+	if l.Size > largeFrame {
+		count = largeBuffers
+	}
+	if l.pool, err = newPool(count, l.Size); err != nil {
+		return errors.Join(err, l.ring.close())
+	}
+	if err := l.register(); err != nil {
+		return errors.Join(err, l.free())
+	}
+	for id := range count {
+		l.ready.ids = append(l.ready.ids, uint16(id))
+	}
+	l.pool.give(l.ready.ids)
+	l.ready.ids = l.ready.ids[:0]
+	if l.gate, err = gate.New(l.free); err != nil {
+		return errors.Join(err, l.free())
+	}
+	l.backlog = l.NewBacklog(l.gate)
+	return nil
+}
+
+func (l *lane) register() error {
+	fds := [2]int32{fileIn: int32(l.In), fileOut: int32(l.Out)}
+	if err := l.ring.register(registerFiles, unsafe.Pointer(&fds), len(fds)); err != nil {
+		return err
+	}
+	buffers := bufferRegistration{
+		ringAddr:    uint64(uintptr(unsafe.Pointer(&l.pool.queue[0]))),
+		ringEntries: uint32(len(l.pool.free)),
+	}
+	return l.ring.register(registerBufferRing, unsafe.Pointer(&buffers), 1)
+}
+
+// Name is what the lane joins.
+func (l *lane) Name() string { return l.LaneName() }
+
+// Close wakes a Read.
+func (l *lane) Close() error { return l.gate.Close() }
+
+// Read lends what the multishot read has brought.
+func (l *lane) Read() ([]tun.Frame, error) {
+	if !l.gate.Entered() {
+		l.enter()
+	}
+	if err := l.gate.End(); err != nil {
+		return nil, tap.Failure("read", l.From, err)
+	}
+	l.pool.give(l.lent.ids)
+	l.lent.frames, l.lent.ids = l.lent.frames[:0], l.lent.ids[:0]
+	for {
+		l.reap()
+		switch {
+		case l.gate.Closing():
+			return nil, tap.Failure("read", l.From, l.leave(tun.ErrClosed))
+		case len(l.ready.frames) > 0:
+			l.lent, l.ready = l.ready, l.lent
+			l.arm() // goes out with the writes
+			return l.lent.frames, nil
+		case l.readErr != nil:
+			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
+		}
+		l.arm()
+		switch err := l.ring.wait(); {
+		case errors.Is(err, unix.ETIME):
+			l.look()
+		case err != nil:
+			return nil, tap.Failure("read", l.From, l.leave(err))
+		}
+	}
+}
+
+// look asks whether the device that the lane reads is still there. The kernel
+// wakes the read shortly before a device is gone: one that is quick finds it
+// there, and nobody wakes it again (drivers/net/tun.c, tun_detach_all).
+func (l *lane) look() {
+	in := [...]unix.PollFd{{Fd: int32(l.In)}}
+	if n, err := unix.Poll(in[:], 0); n > 0 && err == nil {
+		l.readErr = unix.EBADFD
+	}
+}
+
+// Behind reports whether half of the buffers were taken.
+func (l *lane) Behind() bool { return len(l.lent.ids) >= len(l.pool.free)/2 }
+
+// enter takes the lane for this goroutine and its thread.
+func (l *lane) enter() {
+	if l.gate.Enter() != nil {
+		return
+	}
+	runtime.LockOSThread()
+	if err := l.ring.register(registerEnableRings, nil, 0); err != nil {
+		l.stuck = true // nothing was submitted, and nothing can be
+		_ = l.leave(err)
+		return
+	}
+	s := l.ring.next()
+	s.opcode, s.fd, s.opFlags, s.userData = opPollAdd, int32(l.gate.Wake()), unix.POLLIN, ofWake
+	l.polling = true
+}
+
+// arm submits the multishot read where it does not go on. The kernel ends it
+// when the pool is empty.
+func (l *lane) arm() {
+	if l.reading || l.readErr != nil {
+		return
+	}
+	s := l.ring.next()
+	s.opcode, s.flags, s.fd = opReadMultishot, sqeFixedFile|sqeBufferSelect, fileIn
+	s.off, s.userData = ^uint64(0), ofRead // no position, as of a stream
+	l.reading = true
+}
+
+// reap takes in all that is completed.
+func (l *lane) reap() {
+	for {
+		c, ok := l.ring.pop()
+		if !ok {
+			return
+		}
+		switch c.userData {
+		case ofRead:
+			l.received(&c)
+		case ofWrite:
+			l.writing--
+			if err := c.err(); err != nil {
+				l.refuse(err)
+			}
+		case ofWake:
+			l.polling = false
+		}
+	}
+}
+
+// received takes in a frame, or the end of the read.
+func (l *lane) received(c *cqe) {
+	l.reading = c.flags&cqeMore != 0
+	if err := c.err(); err != nil {
+		switch err {
+		case unix.ENOBUFS, unix.EAGAIN, unix.EINTR, unix.ECANCELED:
+		default:
+			l.readErr = err
+		}
+		return
+	}
+	if c.flags&cqeBuffer == 0 {
+		l.readErr = io.ErrUnexpectedEOF
+		return
+	}
+	id, n := uint16(c.flags>>cqeBufferShift), int(c.result)
+	l.ready.ids = append(l.ready.ids, id)
+	if n >= l.Header {
+		l.ready.frames = append(l.ready.frames, l.Lend(l.pool.data(id, n)))
+	}
+}
+
+// Write submits frames and waits until all are written.
+func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
+	if err := l.gate.End(); err != nil {
+		return len(frames), tap.Failure("write", l.To, err)
+	}
+	l.refused, l.writeErr = 0, nil
+	for len(frames) > 0 {
+		n := 0
+		for n < min(len(frames), maxWrites) && (n == 0 || !l.backlog.Full()) {
+			if err := l.backlog.Take(&frames[n]); err != nil {
+				l.refuse(err)
+				return l.refused + len(frames) - 1, l.writeErr
+			}
+			l.put(&frames[n], n)
+			n++
+		}
+		l.writing = n
+		l.settle()
+		runtime.KeepAlive(frames)
+		frames = frames[n:]
+	}
+	return l.refused, l.writeErr
+}
+
+// Reply makes one attempt, without the ring.
+func (l *lane) Reply(f tun.Frame) error {
+	if err := l.gate.End(); err != nil {
+		return tap.Failure("reply by", l.From, err)
+	}
+	if err := l.replies.Write(l.In, &f); err != nil {
+		return tap.Failure("reply by", l.From, err)
+	}
+	return nil
+}
+
+// put submits the write of a frame, the i-th of those that go at once.
+func (l *lane) put(f *tun.Frame, i int) {
+	s := l.ring.next()
+	s.opcode, s.flags, s.fd = opWrite, sqeFixedFile, fileOut
+	s.off, s.userData = ^uint64(0), ofWrite
+	s.opFlags = unix.RWF_NOWAIT // or those that find no room would overtake one another later
+	if l.Header == 0 {
+		s.addr, s.length = address(f.Data), uint32(len(f.Data))
+		return
+	}
+	if b, ok := f.WithHeader(); ok {
+		s.addr, s.length = address(b), uint32(len(b))
+		return
+	}
+	f.Offload.Encode(l.headers[i][:])
+	l.vectors[i] = [2]vector{{address(l.headers[i][:]), tun.HeaderSize}, {address(f.Data), uint64(len(f.Data))}}
+	s.opcode = opWritev
+	s.addr, s.length = uint64(uintptr(unsafe.Pointer(&l.vectors[i]))), 2
+}
+
+// address is what the kernel calls the memory of a slice, which does not move, being
+// on the heap or none of the collector's; the caller keeps it alive.
+func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
+
+// settle submits the writes and waits until all are completed, which they are
+// at once.
+func (l *lane) settle() {
+	for l.writing > 0 {
+		if err := l.ring.enter(1); err != nil {
+			l.stuck = true
+			l.readErr = err
+			l.refused += l.writing
+			l.writing = 0
+			return
+		}
+		l.reap()
+	}
+}
+
+// refuse counts a frame that the device did not take.
+func (l *lane) refuse(err error) {
+	l.refused++
+	if l.writeErr == nil {
+		l.writeErr = tap.Failure("write", l.To, err)
+	}
+}
+
+// leave ends the lane for err: nothing goes on any more when its memory is
+// freed.
+func (l *lane) leave(err error) error {
+	s := l.ring.next()
+	s.opcode, s.opFlags, s.userData = opAsyncCancel, cancelAll|cancelAny, ofCancel
+	for !l.stuck && (l.reading || l.polling) {
+		if l.ring.enter(1) != nil {
+			l.stuck = true
+			break
+		}
+		l.reap()
+	}
+	err = l.gate.Leave(err)
+	runtime.UnlockOSThread()
+	return err
+}
+
+// free gives all back. The kernel keeps registered files for a while after a
+// ring is closed, so that they go first; memory that it may still write to
+// stays.
+func (l *lane) free() error {
+	errs := []error{l.ring.register(unregisterFiles, nil, 0), l.ring.close()}
+	if !l.stuck {
+		errs = append(errs, l.pool.close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("close lane %q: %w", l.LaneName(), err)
+	}
+	return nil
+}
