@@ -60,7 +60,7 @@ func newPlayback(t *testing.T, policy string) *playback {
 	p := &playback{now: playbackBegins}
 	c := wire.Config{Policy: config.Policy, Mode: packet.ModeDrop, Observer: p}
 	for side := range verdict.Side(verdict.Sides) {
-		c.Ends[side] = wire.End{MTU: 1500, Lanes: []tun.Lane{p}}
+		c.Sides[side] = wire.SideConfig{MTU: 1500, Lanes: []tun.Lane{p}}
 	}
 	p.stepper = wire.NewStepper(c)
 	return p
@@ -83,10 +83,8 @@ func (p *playback) tick(step *conntrack.Step) time.Time {
 	return p.now
 }
 
-// Wants implements [wire.Observer].
-func (p *playback) Wants(filter.Verdict, *packet.Parsed) bool { return true }
+func (p *playback) Wants(filter.Verdict, *packet.Parsed) wire.Reporter { return p }
 
-// Decided implements [wire.Observer].
 func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Flow }
 
 // Name implements [tun.Lane].

@@ -33,11 +33,11 @@ func BenchmarkFragments(b *testing.B) {
 				for _, f := range packettest.UDP(hosts[0], hosts[1], packettest.Body(8000)).Fragments(1448) {
 					frames = append(frames, tun.Frame{Data: f})
 				}
-				bump := New(Config{Ends: ends(&script{}, nil), Policy: acceptAll(), Mode: c.mode, Emit: c.emit, Fragments: limits()})
+				bump := New(Config{Sides: sides(&script{}, nil), Policy: acceptAll(), Mode: c.mode, Emit: c.emit, Fragments: limits()})
 				if bump.table != nil {
 					defer bump.table.Close()
 				}
-				d := bump.directions[verdict.Inside][0]
+				d := bump.sides[verdict.Inside].lanes[0]
 				b.ReportAllocs()
 				for b.Loop() {
 					for i := range frames {

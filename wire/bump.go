@@ -16,8 +16,8 @@ import (
 	"fragwall/tun"
 )
 
-// End is what the wire needs to know of one side.
-type End struct {
+// SideConfig is what the wire needs to know of one side.
+type SideConfig struct {
 	// Lanes are those by which frames come in from the side. Each runs by
 	// itself: the frames between two addresses must come in by the same one.
 	Lanes []tun.Lane
@@ -26,15 +26,14 @@ type End struct {
 
 // Config says what to join, and how.
 type Config struct {
-	Ends   [verdict.Sides]End // by verdict.Side
+	Sides  [verdict.Sides]SideConfig // by verdict.Side
 	Policy *filter.Policy
 	Mode   packet.Mode // of fragments
 	Emit   packet.Emit // in [packet.ModeReassemble]
 	// Fragments are the limits of what waits, in the modes where something
 	// does. Its ledger is the wire's.
 	Fragments stack.Options
-	// Observer hears of the decisions that it wants to hear of; nil costs
-	// nothing.
+	// Observer is asked about every decision; nil costs nothing.
 	Observer Observer
 	// Now is the clock; nil stands for time.Now. It must not run backwards.
 	Now func() time.Time
@@ -42,20 +41,17 @@ type Config struct {
 
 // Bump is a bump in the wire.
 type Bump struct {
-	directions [verdict.Sides][]*direction // by the side that frames come in by
-	mtus       [verdict.Sides]mtu
-	waiting    [verdict.Sides]Counters // of the frames that waited
-	latency    [verdict.Sides]Latency
-	reloading  sync.Mutex // held while a policy is compiled
-	policy     atomic.Pointer[filter.Table]
-	table      *stack.Table // nil where no fragment waits
-	observer   Observer     // may be nil
-	started    time.Time    // where the policy's clock begins
+	sides     [verdict.Sides]ingress
+	reloading sync.Mutex // held while a policy is compiled
+	policy    atomic.Pointer[filter.Table]
+	table     *stack.Table // nil where no fragment waits
+	started   time.Time    // where the policy's clock begins
+	ledger    ledger
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{observer: c.Observer}
+	b := &Bump{}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -63,50 +59,31 @@ func New(c Config) *Bump {
 		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
 	}
 	b.policy.Store(filter.Compile(c.Policy, nil))
-	c.Fragments.Ledger = ledger{b}
-	var reassembler stack.Reassembler
-	var validator stack.Validator
-	switch c.Mode {
-	case packet.ModeReassemble:
-		reassembler = stack.NewReassembler(c.Fragments)
-		b.table = reassembler.Table
-	case packet.ModeValidate:
-		validator = stack.NewValidator(c.Fragments)
-		b.table = validator.Table
-	}
+	b.ledger = ledger{observer: c.Observer}
+	c.Fragments.Ledger = &b.ledger
+	var fragments fragmentMode
+	fragments, b.table = newFragmentMode(&c)
 	for side := range verdict.Side(verdict.Sides) {
-		b.SetMTU(side, c.Ends[side].MTU)
-		replies := filter.NewBucket(replyRate)
-		for _, lane := range c.Ends[side].Lanes {
-			d := &direction{
-				from:        side,
-				lane:        lane,
-				egressMTU:   &b.mtus[side.Other()],
-				ingressMTU:  &b.mtus[side],
-				replies:     replies,
-				mode:        c.Mode,
-				emit:        c.Emit,
-				table:       b.table,
-				reassembler: reassembler,
-				validator:   validator,
-				policy:      &b.policy,
-				waiting:     &b.waiting[side],
-				observer:    b.observer,
-				latency:     &b.latency[side],
-				now:         c.Now,
-				started:     b.started,
-			}
-			d.clock = d.elapsed
-			d.datagram = packet.View{Parsed: &d.parsed, From: side}
-			b.directions[side] = append(b.directions[side], d)
+		b.ledger.waiting[side] = new(Counters)
+		in := &b.sides[side]
+		*in = ingress{
+			side:      side,
+			egressMTU: &b.sides[side.Other()].mtu,
+			policy:    &b.policy,
+			observer:  c.Observer,
+			now:       c.Now,
+			started:   b.started,
+			replies:   filter.NewBucket(replyRate),
+			waiting:   b.ledger.waiting[side],
+			latency:   new(Latency),
+		}
+		in.mtu.set(c.Sides[side].MTU)
+		for _, lane := range c.Sides[side].Lanes {
+			in.lanes = append(in.lanes, newDirection(in, lane, fragments))
 		}
 	}
 	return b
 }
-
-// replyRate limits the replies to rejected datagrams of one side, so that a
-// flood is not answered by another one: net.ipv4.icmp_msgs_per_sec.
-var replyRate = filter.Rate{Count: 1000, Per: time.Second}
 
 // flowShares is in how many parts the flows are looked through for those whose
 // time is up, one each interval: 10 s for all.
@@ -119,8 +96,8 @@ const expiryInterval = 100 * time.Millisecond
 // It closes all lanes, and drops what still waits, before it returns.
 func (b *Bump) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	for _, directions := range b.directions {
-		for _, d := range directions {
+	for side := range b.sides {
+		for _, d := range b.sides[side].lanes {
 			g.Go(d.run)
 		}
 	}
@@ -153,8 +130,8 @@ func (b *Bump) Run(ctx context.Context) error {
 // closeLanes wakes the directions. The lanes' errors would say nothing that
 // ends differently.
 func (b *Bump) closeLanes() {
-	for _, directions := range b.directions {
-		for _, d := range directions {
+	for side := range b.sides {
+		for _, d := range b.sides[side].lanes {
 			_ = d.lane.Close()
 		}
 	}
@@ -162,27 +139,21 @@ func (b *Bump) closeLanes() {
 
 // Counters returns what became of the frames that came in by side.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
-	s := b.waiting[side].Snapshot()
-	for _, d := range b.directions[side] {
+	s := b.sides[side].waiting.Snapshot()
+	for _, d := range b.sides[side].lanes {
 		s.add(d.counters.Snapshot())
 	}
 	return s
 }
 
 // Latency returns how long batches of frames that came in by side took.
-func (b *Bump) Latency(side verdict.Side) *Latency { return &b.latency[side] }
-
-// mtu is the length in bytes of the longest packet that a side takes, which may
-// change while frames flow.
-type mtu struct{ bytes atomic.Int32 }
-
-func (m *mtu) get() int { return int(m.bytes.Load()) }
+func (b *Bump) Latency(side verdict.Side) *Latency { return b.sides[side].latency }
 
 // SetMTU changes the length in bytes of the longest packet that a side takes.
-func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.mtus[side].bytes.Store(int32(bytes)) }
+func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.sides[side].mtu.set(bytes) }
 
 // MTU returns the length in bytes of the longest packet that a side takes.
-func (b *Bump) MTU(side verdict.Side) int { return b.mtus[side].get() }
+func (b *Bump) MTU(side verdict.Side) int { return b.sides[side].mtu.get() }
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
 // by one or the other; flows and the counters of rules of the same name go on.
@@ -201,23 +172,4 @@ func (b *Bump) Usage() stack.Usage {
 		return stack.Usage{}
 	}
 	return b.table.Usage()
-}
-
-// ledger counts for the table.
-type ledger struct{ *Bump }
-
-// Held implements [stack.Ledger].
-func (l ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
-
-// Dropped implements [stack.Ledger].
-func (l ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
-	l.waiting[d.Side()].dropWaiting(d.Len(), why)
-	v := filter.Verdict{Reason: why}
-	if l.observer == nil || d.Len() == 0 || !l.observer.Wants(v, nil) {
-		return
-	}
-	gone := decisions.Get().(*Decision)
-	*gone = Decision{From: d.Side(), Verdict: v, Fragments: d.Len(), datagram: d}
-	l.observer.Decided(gone)
-	decisions.Put(gone)
 }

@@ -54,13 +54,13 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 
 // scripted returns the direction over a script.
 func scripted(s *script) (*Bump, *direction) {
-	b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
-	return b, b.directions[verdict.Inside][0]
+	b := New(Config{Sides: sides(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
+	return b, b.sides[verdict.Inside].lanes[0]
 }
 
-// ends are those of a wire with one lane from each side, which may be nil.
-func ends(inside, outside tun.Lane) [verdict.Sides]End {
-	e := [verdict.Sides]End{{MTU: 1500}, {MTU: 1500}}
+// sides are those of a wire with one lane from each side, which may be nil.
+func sides(inside, outside tun.Lane) [verdict.Sides]SideConfig {
+	e := [verdict.Sides]SideConfig{{MTU: 1500}, {MTU: 1500}}
 	for side, l := range [verdict.Sides]tun.Lane{inside, outside} {
 		if l != nil {
 			e[side].Lanes = []tun.Lane{l}
@@ -88,7 +88,7 @@ func TestRefusedFramesAreCounted(t *testing.T) {
 func TestLaneFailureEndsAll(t *testing.T) {
 	broken := &script{end: errors.New("read tap \"x\": device removed")}
 	waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
-	b := New(Config{Ends: ends(broken, waits), Policy: acceptAll()})
+	b := New(Config{Sides: sides(broken, waits), Policy: acceptAll()})
 	err := b.Run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "inside: read tap") {
 		t.Errorf("%v", err)
@@ -122,7 +122,7 @@ func BenchmarkWholePacket(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		d.take(&frame)
-		if len(d.accepted) == 64 {
+		if len(d.batch.out) == 64 {
 			d.flush()
 		}
 	}
@@ -144,11 +144,11 @@ func BenchmarkRules(b *testing.B) {
 				to := netip.AddrPortFrom(host(i*7919%n), 53)
 				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
 			}
-			bump := New(Config{Ends: ends(&script{}, nil), Policy: p})
-			d := bump.directions[verdict.Inside][0]
+			bump := New(Config{Sides: sides(&script{}, nil), Policy: p})
+			d := bump.sides[verdict.Inside].lanes[0]
 			i := 0
 			for b.Loop() {
-				if d.take(&frames[i%len(frames)]); len(d.accepted) == len(frames) {
+				if d.take(&frames[i%len(frames)]); len(d.batch.out) == len(frames) {
 					d.flush()
 				}
 				i++

@@ -129,15 +129,15 @@ func leavesAs(in, out []byte) bool {
 func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Frame) []evasion.Frame {
 	t.Helper()
 	k := &keeper{}
-	c.Ends = ends(k, k)
+	c.Sides = sides(k, k)
 	c.Policy, c.Fragments = policy, limits()
 	c.Fragments.MaxDatagrams = 1000 // one shard
 	b := New(c)
 	begin := time.Unix(0, 0)
 	for _, f := range frames {
 		k.at, k.from = f.At, f.From
-		d := b.directions[f.From][0]
-		d.now = func() time.Time { return begin.Add(f.At) }
+		d := b.sides[f.From].lanes[0]
+		d.ingress.now = func() time.Time { return begin.Add(f.At) }
 		d.take(&tun.Frame{Data: f.Data})
 		d.flush()
 	}

@@ -1,23 +1,26 @@
 package wire
 
 import (
-	"sync"
-
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
 )
 
-// Observer hears of decisions. Each frame that comes in is part of one, except
-// those that still wait. Goroutines of the wire call it at once, one of them
-// with a part of the table locked, so it must neither block nor call the wire.
+// Observer is asked about every decision. Each frame that comes in is part of
+// one, except those that still wait. Goroutines of the wire call it at the same
+// time, so it must not block.
 type Observer interface {
-	// Wants says whether the observer is to hear more of a decision with this
-	// verdict on what was decoded, which is nil for what waited in vain. It is
-	// asked about every decision, and so has to be cheap.
-	Wants(filter.Verdict, *packet.Parsed) bool
-	// Decided lends a decision, and all that it points to, for the call.
+	// Wants returns who is to be told of a decision with this verdict on what was
+	// decoded, which is nil for what waited in vain; nil where nobody is. It is
+	// asked before the frames leave, and so has to be cheap.
+	Wants(filter.Verdict, *packet.Parsed) Reporter
+}
+
+// Reporter is told of one decision, in the order in which they were made.
+type Reporter interface {
+	// Decided lends a decision, and all that it points to, for the call. The
+	// frames that were accepted have been written.
 	Decided(*Decision)
 }
 
@@ -39,12 +42,9 @@ type Decision struct {
 
 	frame    []byte          // that was decided on by itself
 	datagram *stack.Datagram // whose fragments were
-	decoded  *packet.Parsed  // what was judged, or read; nil of what waited in vain
-	first    packet.Parsed   // what Parsed reads of that
+	decoded  bool            // parsed is set
+	parsed   packet.Parsed   // what was judged, or read
 }
-
-// decisions are those on what waited in vain.
-var decisions = sync.Pool{New: func() any { return new(Decision) }}
 
 // Frames returns how many frames were decided on.
 func (d *Decision) Frames() int { return max(d.Fragments, 1) }
@@ -92,9 +92,9 @@ func (d *Decision) Missing() []stack.Gap {
 // first; where that is not a datagram's first fragment, the fields of the
 // transport header are not among it.
 func (d *Decision) Parsed() *packet.Parsed {
-	if d.decoded == nil {
-		d.decoded = &d.first
-		d.first.Decode(d.Frame(0))
+	if !d.decoded {
+		d.decoded = true
+		d.parsed.Decode(d.Frame(0))
 	}
-	return d.decoded
+	return &d.parsed
 }

@@ -25,7 +25,7 @@ func (panicking) Close() error               { return nil }
 func TestPanicEndsTheProcess(t *testing.T) {
 	if os.Getenv(panics) != "" {
 		waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
-		b := New(Config{Ends: [verdict.Sides]End{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
+		b := New(Config{Sides: [verdict.Sides]SideConfig{{[]tun.Lane{panicking{}}, 1500}, {[]tun.Lane{waits}, 1500}}, Policy: &filter.Policy{}})
 		_ = b.Run(t.Context())
 		return
 	}

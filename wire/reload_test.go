@@ -36,7 +36,7 @@ func halves(bound uint16) *filter.Policy {
 // go both ways: all arrive, in order, and are counted by a rule once.
 func TestReloadUnderLoad(t *testing.T) {
 	ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
-	b := New(Config{Ends: memoryEnds(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
+	b := New(Config{Sides: memorySides(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	running := make(chan error, 1)

@@ -43,11 +43,11 @@ func TestShedding(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		t.Run(mode.String(), func(t *testing.T) {
 			s := &script{left: overloadBatches, end: tun.ErrClosed, batch: overload(), behind: true}
-			b := New(Config{Ends: ends(s, nil), Policy: acceptAll(), Mode: mode, Fragments: limits()})
+			b := New(Config{Sides: sides(s, nil), Policy: acceptAll(), Mode: mode, Fragments: limits()})
 			defer b.table.Close()
-			_ = b.directions[verdict.Inside][0].run()
+			_ = b.sides[verdict.Inside].lanes[0].run()
 			c := b.Counters(verdict.Inside)
-			if want := uint64((overloadBatches - 1) * (overloadFlood - strangers)); c.Dropped[verdict.FragmentShed] != want {
+			if want := uint64((overloadBatches - 1) * (overloadFlood - unpaidFragments)); c.Dropped[verdict.FragmentShed] != want {
 				t.Errorf("%d fragments shed, want %d", c.Dropped[verdict.FragmentShed], want)
 			}
 			const honest = 3 // frames a batch

@@ -13,8 +13,9 @@ import (
 // lane, of which only Write is used.
 type Stepper struct {
 	*Bump
-	now time.Time // the clock of all that waits; never runs backwards
-	at  time.Time
+	now   time.Time // the clock of all that waits; never runs backwards
+	at    time.Time
+	frame tun.Frame // that came in last; a field, so that none is allocated
 
 	deadline time.Time // the earliest of what waits
 	waits    bool      // whether anything does
@@ -50,8 +51,9 @@ func (s *Stepper) At() time.Time { return s.at }
 // frame does not turn the clock back: only [Stepper.At] shows it.
 func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
-	d := s.directions[from][0]
-	d.take(&f)
+	d := s.sides[from].lanes[0]
+	s.frame = f
+	d.take(&s.frame)
 	d.flush()
 	if d.parsed.Fragmented {
 		s.look()
@@ -69,10 +71,12 @@ func (s *Stepper) look() {
 // the caller has.
 func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict.Reason) {
 	s.advance(at)
-	d := s.directions[from][0]
-	d.counters.receivedBytes.Add(uint64(len(f.Data)))
+	d := s.sides[from].lanes[0]
+	d.batch.bytes += len(f.Data)
 	d.parsed.Decode(f.Data)
-	d.drop(&f, why)
+	s.frame = f
+	d.drop(&s.frame, why)
+	d.flush()
 }
 
 // advance lets the time come, and drops what times out on the way, each at its

@@ -47,7 +47,7 @@ type steps struct {
 
 func newSteps(t *testing.T, c Config) *steps {
 	s := &steps{T: t}
-	c.Ends = ends(&sink{to: verdict.Outside, steps: s}, &sink{to: verdict.Inside, steps: s})
+	c.Sides = sides(&sink{to: verdict.Outside, steps: s}, &sink{to: verdict.Inside, steps: s})
 	c.Fragments, c.Observer = limits(), s
 	s.Stepper = NewStepper(c)
 	t.Cleanup(s.Close)
@@ -61,10 +61,8 @@ func (s *steps) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%v ", s.At().Sub(began))+fmt.Sprintf(format, args...))
 }
 
-// Wants implements [Observer].
-func (s *steps) Wants(filter.Verdict, *packet.Parsed) bool { return true }
+func (s *steps) Wants(filter.Verdict, *packet.Parsed) Reporter { return s }
 
-// Decided implements [Observer].
 func (s *steps) Decided(d *Decision) {
 	judged, p := "", d.Parsed()
 	if d.Judged {
@@ -102,10 +100,10 @@ func TestStepperTellsEveryDecision(t *testing.T) {
 		packettest.Arrival{From: verdict.Inside, At: time.Second, Data: make([]byte, 13)},
 	)
 	s.expect(
-		`0s from inside: accept by rule "requests" judged, 0 fragments, 1 frames, 42 bytes 40000>53`,
 		`0s to outside: 42 bytes`,
-		`1s from outside: accept by rule "replies" judged, 0 fragments, 1 frames, 42 bytes 53>40000`,
+		`0s from inside: accept by rule "requests" judged, 0 fragments, 1 frames, 42 bytes 40000>53`,
 		`1s to inside: 42 bytes`,
+		`1s from outside: accept by rule "replies" judged, 0 fragments, 1 frames, 42 bytes 53>40000`,
 		`1s from inside: drop: policy_default judged, 0 fragments, 1 frames, 42 bytes 40000>54`,
 		`1s from inside: drop: ethernet_truncated, 0 fragments, 1 frames, 13 bytes`,
 	)
@@ -115,8 +113,8 @@ func TestStepperTellsEveryDecision(t *testing.T) {
 	s.play(packettest.Arrivals(3*time.Second, verdict.Inside, whole[0])...)
 	s.expect(
 		`2s from inside: drop: fragment_duplicate, 1 fragments, 1 frames, 1062 bytes`,
-		`3s from inside: accept by rule "requests" judged, 3 fragments, 3 frames, 2194 bytes 40000>53`,
 		`3s to outside: 1062 bytes`, `3s to outside: 1062 bytes`, `3s to outside: 70 bytes`,
+		`3s from inside: accept by rule "requests" judged, 3 fragments, 3 frames, 2194 bytes 40000>53`,
 	)
 	for i, frame := range whole {
 		if got := s.frames[verdict.Outside][1+i]; string(got) != string(frame) {
@@ -147,8 +145,8 @@ func TestStepperDropsAtTheDeadline(t *testing.T) {
 	s.play(packettest.Arrivals(time.Hour, verdict.Outside, packettest.UDP(server4, client4, nil).Frame())...)
 	s.expect(append(want,
 		"1m11s from outside: drop: fragment_timeout, 1 fragments, 1 frames, 1062 bytes",
-		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000",
-		"1h0m0s to inside: 42 bytes")...)
+		"1h0m0s to inside: 42 bytes",
+		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000")...)
 }
 
 // TestStepperTimeNeverRunsBackwards has an old frame come late: it shows its
@@ -162,8 +160,8 @@ func TestStepperTimeNeverRunsBackwards(t *testing.T) {
 	s.play(packettest.Arrivals(30*time.Second, verdict.Inside, frames[1])...)
 	s.play(packettest.Arrivals(5*time.Second, verdict.Inside, frames[2])...)
 	s.expect(
-		"5s from inside: accept by policy judged, 3 fragments, 3 frames, 2110 bytes 40000>53",
-		"5s to outside: 1034 bytes", "5s to outside: 1034 bytes", "5s to outside: 42 bytes")
+		"5s to outside: 1034 bytes", "5s to outside: 1034 bytes", "5s to outside: 42 bytes",
+		"5s from inside: accept by policy judged, 3 fragments, 3 frames, 2110 bytes 40000>53")
 }
 
 func TestStepperClosesInOrder(t *testing.T) {
@@ -194,7 +192,7 @@ func TestObserverOfARunningWire(t *testing.T) {
 		var frames atomic.Int64
 		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 		b := New(Config{
-			Ends:   memoryEnds(ports),
+			Sides:  memorySides(ports),
 			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
 		})
 		done := make(chan error, 1)
@@ -216,7 +214,7 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 	b, d := scripted(&script{})
 	defer b.table.Close()
 	seen := 0
-	d.observer = observerFunc(func(decision *Decision) {
+	d.ingress.observer = observerFunc(func(decision *Decision) {
 		seen += decision.Bytes() + int(decision.Parsed().DstPort)
 	})
 	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
@@ -232,8 +230,8 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 
 type observerFunc func(*Decision)
 
-func (f observerFunc) Wants(filter.Verdict, *packet.Parsed) bool { return true }
-func (f observerFunc) Decided(d *Decision)                       { f(d) }
+func (f observerFunc) Wants(filter.Verdict, *packet.Parsed) Reporter { return f }
+func (f observerFunc) Decided(d *Decision)                           { f(d) }
 
 // TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
 // through a stepper, in every mode: the same leaves, and the same is dropped.

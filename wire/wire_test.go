@@ -61,12 +61,12 @@ func run(t *testing.T, policy *filter.Policy, test func(b *box)) {
 }
 
 // runConfig starts a wire and stops it at the end of the test, inside its
-// bubble. Of the configuration it makes the ends, and the limits.
+// bubble. Of the configuration it sets the sides, and the limits.
 func runConfig(t *testing.T, c Config, test func(b *box)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		b := &box{T: t, ports: [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}}
-		c.Ends = memoryEnds(b.ports)
+		c.Sides = memorySides(b.ports)
 		c.Fragments = limits()
 		b.Bump = New(c)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -85,9 +85,9 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 	})
 }
 
-// memoryEnds are those of a wire between two devices in memory.
-func memoryEnds(ports [verdict.Sides]*tuntest.Port) [verdict.Sides]End {
-	return ends(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
+// memorySides are those of a wire between two devices in memory.
+func memorySides(ports [verdict.Sides]*tuntest.Port) [verdict.Sides]SideConfig {
+	return sides(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
 }
 
 // send puts frames in by a side and waits until the wire has dealt with them.
@@ -400,10 +400,13 @@ func TestStateful(t *testing.T) {
 // picky hears of what rules with log decide on.
 type picky struct{ heard []string }
 
-// Wants implements [Observer].
-func (p *picky) Wants(v filter.Verdict, _ *packet.Parsed) bool { return v.Rule != nil && v.Rule.Log }
+func (p *picky) Wants(v filter.Verdict, _ *packet.Parsed) Reporter {
+	if v.Rule != nil && v.Rule.Log {
+		return p
+	}
+	return nil
+}
 
-// Decided implements [Observer].
 func (p *picky) Decided(d *Decision) {
 	p.heard = append(p.heard, d.From.String()+" "+d.Verdict.Rule.Name+" "+d.Parsed().Dst.String())
 }
@@ -414,7 +417,7 @@ func TestObserverHearsWhatItWants(t *testing.T) {
 		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 		var observer picky
 		b := New(Config{
-			Ends: memoryEnds(ports),
+			Sides: memorySides(ports),
 			Policy: &filter.Policy{Rules: []filter.Rule{
 				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
 			Observer: &observer,

@@ -67,7 +67,7 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	config := datapath.Config(c)
 	config.Observer = observer
 	for side, lanes := range b.lanes {
-		config.Ends[side].Lanes = lanes
+		config.Sides[side].Lanes = lanes
 	}
 	b.Bump = wire.New(config)
 	return b, nil

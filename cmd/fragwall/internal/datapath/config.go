@@ -11,7 +11,7 @@ import (
 // observer are the caller's to add.
 func Config(c *rules.Config) wire.Config {
 	return wire.Config{
-		Ends:      [verdict.Sides]wire.End{verdict.Inside: {MTU: mtu(c.Inside)}, verdict.Outside: {MTU: mtu(c.Outside)}},
+		Sides:     [verdict.Sides]wire.SideConfig{verdict.Inside: {MTU: mtu(c.Inside)}, verdict.Outside: {MTU: mtu(c.Outside)}},
 		Policy:    c.Policy,
 		Mode:      c.Fragments.Mode,
 		Emit:      c.Fragments.Emit,

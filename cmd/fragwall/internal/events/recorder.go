@@ -85,29 +85,36 @@ func kindOf(v filter.Verdict) kind {
 	return none
 }
 
-// Wants implements [wire.Observer]: the answer is yes as often as the budgets
-// allow.
-func (r *Recorder) Wants(v filter.Verdict, p *packet.Parsed) bool {
+// Wants asks for as many decisions as the budgets allow.
+func (r *Recorder) Wants(v filter.Verdict, p *packet.Parsed) wire.Reporter {
 	k := kindOf(v)
-	if k == none {
-		return false
+	if k == none || r.budgets[k].rate.Load().Count == 0 {
+		return nil // and nothing is suppressed that nobody asked for
 	}
-	b := r.budgets[k]
-	if b.rate.Load().Count == 0 {
-		return false // and nothing is suppressed that nobody asked for
+	s := subjectOf(v, p)
+	b := r.budgets[k].of(s)
+	if !b.take() {
+		return nil
 	}
-	return b.of(subjectOf(v, p)).take()
+	return &sample{r, k, s.background, b, b.suppressed.Load()}
 }
 
-// Decided implements [wire.Observer].
-func (r *Recorder) Decided(d *wire.Decision) {
-	k := kindOf(d.Verdict)
-	s := subjectOf(d.Verdict, d.Parsed())
-	b := r.budgets[k].of(s)
+// sample is a decision that there is budget for.
+type sample struct {
+	recorder   *Recorder
+	kind       kind
+	background background
+	budget     *budget
+	suppressed uint64 // by the budget, before it
+}
+
+// Decided puts the event into the queue.
+func (s *sample) Decided(d *wire.Decision) {
+	e := newEvent(s.kind, s.background, d, time.Now())
 	select {
-	case r.queue <- queued{Event: newEvent(k, s.background, d, time.Now()), budget: b, suppressed: b.suppressed.Load()}:
+	case s.recorder.queue <- queued{Event: e, budget: s.budget, suppressed: s.suppressed}:
 	default:
-		b.suppressed.Add(1)
+		s.budget.suppressed.Add(1)
 	}
 }
 

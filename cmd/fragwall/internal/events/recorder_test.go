@@ -40,8 +40,8 @@ func (sinkLane) Reply(tun.Frame) error          { return nil }
 // watched returns a bump whose decisions a recorder hears.
 func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	t.Helper()
-	end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
-	s := wire.NewStepper(wire.Config{Ends: [verdict.Sides]wire.End{end, end}, Policy: p, Observer: r})
+	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: p, Observer: r})
 	t.Cleanup(s.Close)
 	return s
 }
@@ -365,8 +365,8 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 			t.Run(mode.String()+" "+name, func(t *testing.T) {
 				var log bytes.Buffer
 				r := NewRecorder(NewHandler(&log, "json", slog.LevelInfo), tenASecond)
-				end := wire.End{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
-				s := wire.NewStepper(wire.Config{Ends: [verdict.Sides]wire.End{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
+				end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+				s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
 					Fragments: stack.Options{TimeoutIPv4: time.Second, TimeoutIPv6: time.Second, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 64}})
 				d := packettest.UDP(client6, server6, packettest.Body(4500-8))
 				d.ID = 7

@@ -38,8 +38,8 @@ func newReplay(o *Options, config *rules.Config, f *files) *replay {
 	r := &replay{options: o, files: f, sides: o.sides()}
 	c := datapath.Config(config)
 	for side := range verdict.Side(verdict.Sides) {
-		r.mtus[side] = c.Ends[side].MTU
-		c.Ends[side].Lanes = []tun.Lane{&lane{replay: r, to: side.Other()}}
+		r.mtus[side] = c.Sides[side].MTU
+		c.Sides[side].Lanes = []tun.Lane{&lane{replay: r, to: side.Other()}}
 	}
 	c.Observer = r
 	r.stepper = wire.NewStepper(c)
@@ -141,7 +141,7 @@ func (r *replay) keep(err error) {
 }
 
 // Wants asks for every decision.
-func (r *replay) Wants(filter.Verdict, *packet.Parsed) bool { return true }
+func (r *replay) Wants(filter.Verdict, *packet.Parsed) wire.Reporter { return r }
 
 // Decided counts a decision and writes it where it is asked for.
 func (r *replay) Decided(d *wire.Decision) {

@@ -53,7 +53,7 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 		{Name: "few", Line: 12, Action: verdict.Accept, Limit: filter.Rate{Count: 1, Per: time.Second}},
 	}}
 	s := wire.NewStepper(wire.Config{
-		Ends:   [verdict.Sides]wire.End{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
+		Sides:  [verdict.Sides]wire.SideConfig{{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}, {Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}},
 		Policy: policy, Mode: packet.ModeReassemble, Fragments: limits(), Observer: recorder,
 	})
 	t.Cleanup(s.Close)

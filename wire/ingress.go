@@ -1,0 +1,37 @@
+package wire
+
+import (
+	"sync/atomic"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/packet/verdict"
+)
+
+// ingress is one side as frames come in by it: what its lanes share.
+type ingress struct {
+	side      verdict.Side
+	mtu       mtu
+	egressMTU *mtu                          // of the other side
+	policy    *atomic.Pointer[filter.Table] // of both sides
+	observer  Observer                      // nil where nobody observes
+	now       func() time.Time
+	started   time.Time      // where the policy's clock begins
+	replies   *filter.Bucket // limits the replies to rejected datagrams
+	// waiting counts the frames that waited, latency the batches. They are
+	// allocated apart from what every packet reads.
+	waiting *Counters
+	latency *Latency
+	lanes   []*direction
+}
+
+// replyRate limits the replies to rejected datagrams of one side, so that a
+// flood is not answered by another one: net.ipv4.icmp_msgs_per_sec.
+var replyRate = filter.Rate{Count: 1000, Per: time.Second}
+
+// mtu is the length in bytes of the longest packet that a side takes, which may
+// change while frames flow.
+type mtu struct{ bytes atomic.Int32 }
+
+func (m *mtu) get() int      { return int(m.bytes.Load()) }
+func (m *mtu) set(bytes int) { m.bytes.Store(int32(bytes)) }

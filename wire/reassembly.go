@@ -1,0 +1,87 @@
+package wire
+
+import (
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+	"fragwall/tun"
+)
+
+// reassembly keeps fragments until their datagram is whole, which the policy of
+// that moment judges.
+type reassembly struct {
+	stack.Reassembler
+	emit packet.Emit
+}
+
+func (r reassembly) take(d *direction, f *tun.Frame) {
+	if d.sheds(r.Table) {
+		d.drop(f, verdict.FragmentShed)
+		return
+	}
+	datagram, why := r.Add(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	switch {
+	case why != verdict.Passed:
+		d.drop(f, why)
+	case datagram != nil:
+		d.counters.reassembled.Add(1)
+		r.settle(d, datagram)
+	}
+}
+
+// settle decides on a whole datagram, by its first fragment and the reassembled
+// payload, and has it leave or drops it.
+func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
+	v, judged := d.judgeDatagram(datagram)
+	if v.Action == verdict.Accept {
+		if why := r.shape(d, datagram); why != verdict.Passed {
+			v = filter.Verdict{Reason: why}
+		}
+	}
+	to := d.wants(v)
+	if to != nil {
+		d.reportDatagram(to, v, datagram).Judged = judged
+	}
+	switch {
+	case v.Action == verdict.Accept:
+		r.Credit(datagram)
+		d.batch.acceptDatagram(datagram)
+		return
+	case to != nil:
+		d.batch.reports.hold(datagram)
+	}
+	d.ingress.waiting.dropWaiting(datagram.Len(), v.Reason)
+	if to == nil {
+		datagram.Release()
+	}
+}
+
+// judgeDatagram returns the verdict on a whole datagram, and whether the policy
+// gave it.
+func (d *direction) judgeDatagram(datagram *stack.Datagram) (v filter.Verdict, judged bool) {
+	first := datagram.Frame(0)
+	if why := d.parsed.Decode(first); why != verdict.Passed {
+		return filter.Verdict{Reason: why}, false
+	}
+	payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
+	d.parsed.Complete(payload)
+	d.view.Verified = false
+	v = d.judge(payload[chain:], datagram.PayloadLength()-chain)
+	d.refuse(v, first)
+	return v, true
+}
+
+// shape adds the frames of a datagram to those to be written, in the shape in
+// which it leaves.
+func (r reassembly) shape(d *direction, datagram *stack.Datagram) verdict.Reason {
+	if r.emit == packet.EmitOriginal {
+		d.batch.addFragments(datagram)
+		return verdict.Passed
+	}
+	n, why := datagram.Rebuild(d.ingress.egressMTU.get())
+	for i := range n {
+		d.batch.out = append(d.batch.out, tun.Frame{Data: datagram.Rebuilt(i)})
+	}
+	return why
+}

@@ -1,0 +1,79 @@
+package wire
+
+import (
+	"fragwall/filter"
+	"fragwall/stack"
+	"fragwall/tun"
+)
+
+// reports are the decisions that an observer asked for, and what is lent to it
+// and to the lane, up to the end of a batch.
+type reports struct {
+	pending   []report
+	datagrams []*stack.Datagram
+}
+
+// report is a decision, and who is to be told of it.
+type report struct {
+	to Reporter
+	Decision
+}
+
+// add adds an empty report, which stays where it is until the next is added.
+func (r *reports) add(to Reporter) *Decision {
+	r.pending = append(r.pending, report{to: to})
+	return &r.pending[len(r.pending)-1].Decision
+}
+
+// hold keeps a datagram until the reports are made, and releases it then.
+func (r *reports) hold(datagram *stack.Datagram) { r.datagrams = append(r.datagrams, datagram) }
+
+// deliver makes the reports, in the order in which they were added, and releases
+// what was lent for them.
+func (r *reports) deliver() {
+	for i := range r.pending {
+		r.pending[i].to.Decided(&r.pending[i].Decision)
+	}
+	for _, datagram := range r.datagrams {
+		datagram.Release()
+	}
+	clear(r.pending)
+	clear(r.datagrams)
+	r.pending, r.datagrams = r.pending[:0], r.datagrams[:0]
+}
+
+// wants returns who is to be told of a verdict on what was decoded last; nil for
+// nobody.
+func (d *direction) wants(v filter.Verdict) Reporter {
+	if d.ingress.observer == nil {
+		return nil
+	}
+	return d.ingress.observer.Wants(v, &d.parsed)
+}
+
+// reportFrame adds a report of a verdict on a frame by itself, which is what was
+// decoded last.
+func (d *direction) reportFrame(to Reporter, v filter.Verdict, f *tun.Frame) *Decision {
+	r := d.report(to, v)
+	r.frame = f.Data
+	if d.parsed.Fragment.Present {
+		r.Fragments = 1
+	}
+	return r
+}
+
+// reportDatagram adds one on the fragments of a datagram.
+func (d *direction) reportDatagram(to Reporter, v filter.Verdict, datagram *stack.Datagram) *Decision {
+	r := d.report(to, v)
+	r.datagram, r.Fragments = datagram, datagram.Len()
+	return r
+}
+
+// report adds one on what was decoded last. The caller may complete it before the
+// next is added.
+func (d *direction) report(to Reporter, v filter.Verdict) *Decision {
+	r := d.batch.reports.add(to)
+	r.From, r.Verdict = d.ingress.side, v
+	r.decoded, r.parsed = true, d.parsed
+	return r
+}

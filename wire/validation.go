@@ -1,0 +1,44 @@
+package wire
+
+import (
+	"fragwall/filter"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+	"fragwall/tun"
+)
+
+// validation judges the first fragment of a datagram, and has the others follow
+// it by its verdict. Those that come before it wait for it.
+type validation struct{ stack.Validator }
+
+func (m validation) take(d *direction, f *tun.Frame) {
+	if d.sheds(m.Table) {
+		d.drop(f, verdict.FragmentShed)
+		return
+	}
+	claim, why := m.Claim(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	switch {
+	case why != verdict.Passed:
+		d.drop(f, why)
+	case claim.Waits:
+	case claim.First():
+		v := d.judgeFrame(f)
+		waited := m.Settle(claim, v.Reason)
+		d.settle(f, v, true)
+		if waited != nil {
+			d.follow(waited)
+		}
+	default:
+		d.settle(f, filter.Verdict{Action: verdict.Accept}, false)
+	}
+}
+
+// follow has the fragments that waited for a first one leave behind it.
+func (d *direction) follow(waited *stack.Datagram) {
+	v := filter.Verdict{Action: verdict.Accept}
+	if to := d.wants(v); to != nil {
+		d.reportDatagram(to, v, waited)
+	}
+	d.batch.addFragments(waited)
+	d.batch.acceptDatagram(waited)
+}
