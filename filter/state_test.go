@@ -162,6 +162,22 @@ func TestFragmentsLeaveFlowDenied(t *testing.T) {
 	w.block(verdict.Outside, udp(f.out, f.in))
 }
 
+// TestOlderTableDeniesNothing has a lane judge by the table before while another
+// one has begun a flow by the next.
+func TestOlderTableDeniesNothing(t *testing.T) {
+	f := families[0]
+	none := fromInside()
+	none.Rules = nil
+	w := newWire(t, none)
+	older, newer := w.table, filter.Compile(fromInside(), w.table)
+	w.table = newer
+	w.pass(verdict.Inside, udp(f.in, f.out))
+	w.table = older
+	w.judge(verdict.Outside, udp(f.out, f.in))
+	w.table = newer
+	w.pass(verdict.Outside, udp(f.out, f.in))
+}
+
 // TestFlowVLANs has the answer bear another tag than the question.
 func TestFlowVLANs(t *testing.T) {
 	f := families[0]

@@ -118,16 +118,18 @@ func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 
 // judgeAgain judges a flow by the policy in force, as it began. A flow that
 // was denied stays so until its origin's own datagram is accepted: the hosts
-// have gone on without the box.
+// have gone on without the box. While a reload swaps tables, a lane may still
+// judge by the older one, which denies nothing that the newer one accepted.
 func (t *Table) judgeAgain(f *flow.Flow) {
 	first := f.First()
 	class := t.key(&first)
+	newer := int32(t.generation-f.Generation) > 0
 	f.Rule, f.Generation = t.tree.find(&class, 0), t.generation
 	action := t.policy.Default
 	if f.Rule != none {
 		action = t.tree.boxes[f.Rule].action
 	}
-	f.Denied = f.Denied || action != verdict.Accept
+	f.Denied = f.Denied || newer && action != verdict.Accept
 }
 
 // about judges an ICMP error by the flow that it is about.
