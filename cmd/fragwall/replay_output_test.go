@@ -11,15 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// precious are the files that a replay reads.
-var precious = []string{"in.pcap", "policy.toml", "set.txt"}
+// precious are the files that a replay reads, and the token file that its
+// configuration names.
+var precious = []string{"in.pcap", "policy.toml", "set.txt", "token"}
 
 // inPrecious changes to a directory with files that are read, by several names.
 func inPrecious(t *testing.T) (unchanged func()) {
 	t.Helper()
 	inDir(t)
 	writeFile(t, "set.txt", "10.0.0.0/8\n")
-	writeFile(t, "policy.toml", strings.Replace(replayPolicy, "[[rule]]", "[sets]\ns = { file = \"set.txt\" }\n[[rule]]", 1))
+	writeFile(t, "token", "0123456789abcdef\n")
+	writeFile(t, "policy.toml", strings.Replace(replayPolicy, "[[rule]]", "[status]\ntoken_file = \"token\"\n[sets]\ns = { file = \"set.txt\" }\n[[rule]]", 1))
 	if err := os.Mkdir("dir", 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +53,7 @@ func inPrecious(t *testing.T) (unchanged func()) {
 // TestReplayKeepsWhatItReads gives files that are read for outputs, by other names
 // than they are read by.
 func TestReplayKeepsWhatItReads(t *testing.T) {
-	what := map[string]string{"in.pcap": "the input", "policy.toml": "the configuration", "set.txt": "the file of a set"}
+	what := map[string]string{"in.pcap": "the input", "policy.toml": "the configuration", "set.txt": "the file of a set", "token": "the token file"}
 	for _, name := range precious {
 		for _, by := range []string{"%s", "./dir/../%s", "link-%s", "hard-%s", "/proc/self/cwd/%s", "descriptor", "bind"} {
 			for _, flag := range []string{"-o out --dropped ", "-o "} {
@@ -166,4 +168,34 @@ func TestReplayToStdoutByName(t *testing.T) {
 		}
 		file.Close()
 	}
+}
+
+// TestReplayKeepsMessagesApart has an output where the messages go.
+func TestReplayKeepsMessagesApart(t *testing.T) {
+	for _, args := range []string{"-o out", "-o out --json", "-o other --dropped out"} {
+		inPrecious(t)
+		f := createFile(t, "out")
+		code := execute(strings.Fields("replay -c policy.toml --from inside in.pcap "+args), &bytes.Buffer{}, f)
+		if got, err := os.ReadFile("out"); code != 2 || err != nil || !strings.HasPrefix(string(got), "fragwall: output \"out\" is the file that stderr goes to") {
+			t.Errorf("%s 2> out: exit code %d: %q, %v", args, code, got, err)
+		}
+	}
+	for _, args := range []string{"-o -", "-o out", "-o other --dropped -"} {
+		inPrecious(t)
+		f := createFile(t, "out")
+		if code := execute(strings.Fields("replay -c policy.toml --from inside in.pcap "+args), f, f); code != 2 {
+			t.Errorf("%s > out 2>&1: exit code %d", args, code)
+		}
+	}
+}
+
+// createFile creates a file that is closed at the end of the test.
+func createFile(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }

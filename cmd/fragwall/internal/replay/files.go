@@ -20,6 +20,7 @@ type files struct {
 	out         *outputFile
 	dropped     *outputFile // nil for none
 	stdout      io.Writer
+	stderr      io.Writer
 	stdoutTaken bool
 	read        []readFile // by name
 }
@@ -72,7 +73,7 @@ func plain(err error) error {
 
 // openFiles opens the capture and, once it is known to be one, the outputs.
 func openFiles(ctx context.Context, config *rules.Config, o *Options) (f *files, err error) {
-	f = &files{stdout: o.Stdout, stdoutTaken: o.JSON}
+	f = &files{stdout: o.Stdout, stderr: o.Stderr, stdoutTaken: o.JSON}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.discard())
@@ -82,7 +83,7 @@ func openFiles(ctx context.Context, config *rules.Config, o *Options) (f *files,
 		return f, err
 	}
 	f.note(o.ConfigFile, config)
-	if err := f.checkStreams(o.Stderr); err != nil {
+	if err := f.checkStreams(); err != nil {
 		return f, err
 	}
 	var only []int

@@ -32,14 +32,14 @@ func (o *outputFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// readFile is a file that is read, which nothing may be written to.
+// readFile is a file that nothing may be written to.
 type readFile struct {
 	what string
 	info fs.FileInfo
 }
 
-// note takes note of all files that are read: the capture, the configuration and
-// the files of its sets.
+// note takes note of all files that no output may replace: the capture, the
+// configuration, and the files that it names.
 func (f *files) note(path string, config *rules.Config) {
 	if f.in.info != nil {
 		f.read = append(f.read, readFile{"the input", f.in.info})
@@ -52,6 +52,9 @@ func (f *files) note(path string, config *rules.Config) {
 	add("the configuration", path)
 	for _, name := range config.Files {
 		add("the file of a set", name)
+	}
+	if config.Status.TokenFile != "" {
+		add("the token file", config.Status.TokenFile)
 	}
 }
 
@@ -84,10 +87,10 @@ func infoOf(stream any) fs.FileInfo {
 
 // checkStreams refuses to print into a file that is read. Where that is stderr,
 // it says so on stdout.
-func (f *files) checkStreams(stderr io.Writer) error {
+func (f *files) checkStreams() error {
 	const text = "%s is %s; redirect it elsewhere"
 	ofStdout := f.isRead(infoOf(f.stdout))
-	ofStderr := f.isRead(infoOf(stderr))
+	ofStderr := f.isRead(infoOf(f.stderr))
 	switch {
 	case ofStderr != "":
 		if ofStdout == "" {
@@ -101,8 +104,8 @@ func (f *files) checkStreams(stderr io.Writer) error {
 }
 
 // create opens an output, and makes sure that it is none of the files that are
-// read, and no other output. The name does not tell: links, mounts and /proc lead
-// to a file by many.
+// read, no other output, and not where messages go. The name does not tell: links,
+// mounts and /proc lead to a file by many.
 func (f *files) create(name string) (*outputFile, error) {
 	if name == StdStream {
 		return f.takeStdout("stdout")
@@ -123,6 +126,9 @@ func (f *files) create(name string) (*outputFile, error) {
 	if f.out != nil && f.out.file != nil && sameFile(info, infoOf(f.out.file)) {
 		return nil, errors.Join(exit.Usagef("-o and --dropped are both %q; write to two files", name), o.discard())
 	}
+	if sameFile(info, infoOf(f.stderr)) {
+		return nil, errors.Join(exit.Usagef("output %q is the file that stderr goes to; write to another file", name), o.discard())
+	}
 	if sameFile(info, infoOf(f.stdout)) { // as /dev/stdout is
 		if err := file.Close(); err != nil {
 			return nil, fmt.Errorf("close %q: %w", name, plain(err))
@@ -139,6 +145,9 @@ var errStdoutTaken = errors.New("only one of -o, --dropped and --json can have s
 func (f *files) takeStdout(name string) (*outputFile, error) {
 	if f.stdoutTaken {
 		return nil, &exit.UsageError{Err: errStdoutTaken}
+	}
+	if sameFile(infoOf(f.stdout), infoOf(f.stderr)) {
+		return nil, exit.Usagef("a capture would go to stdout and messages to the same file; redirect stderr elsewhere")
 	}
 	f.stdoutTaken = true
 	return &outputFile{name: name, to: f.stdout}, nil
