@@ -55,6 +55,9 @@ datagram, and what it accepts leaves by the other TAP.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		if name := c.Flags().Arg(0); name != "" && c.HasSubCommands() { // its flags are not known
+			return usageArgs(noArguments)(c, []string{name})
+		}
 		return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 	})
 	root.SuggestionsMinimumDistance = 2
