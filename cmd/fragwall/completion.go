@@ -68,6 +68,21 @@ func ruleNames(c *cobra.Command) []string {
 	return names
 }
 
+// addCompletionCommand adds cobra's completion command, which writes to root's stdout,
+// and makes it wrong usage to name no shell or an unknown one.
+func addCompletionCommand(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Args = usageArgs(noArguments)
+			c.RunE = func(c *cobra.Command, _ []string) error {
+				_ = c.Help()
+				return exit.Code(exit.Usage)
+			}
+		}
+	}
+}
+
 // newHelpCommand returns the help command, which takes no topic that it does
 // not have.
 func newHelpCommand() *cobra.Command {

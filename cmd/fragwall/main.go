@@ -23,6 +23,7 @@ func execute(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addCompletionCommand(root)
 	err := root.Execute()
 	if err == nil {
 		return 0
