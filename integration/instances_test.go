@@ -44,7 +44,7 @@ func TestTwoInstances(t *testing.T) {
 
 	first.signal(t, syscall.SIGSTOP)
 	run(0, "reload", "-c", file)
-	if said := run(1, "status", "-c", first.file); !strings.Contains(said, "no answer from ") {
+	if said := run(1, "status", "-c", first.file); !strings.Contains(said, "no answer within ") {
 		t.Error(said)
 	}
 	first.signal(t, syscall.SIGCONT)

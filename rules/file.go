@@ -25,7 +25,7 @@ type Reader func(name string, most int64, within time.Duration) (string, error)
 
 // ReadFile returns the text of a regular file of at most so many bytes. It
 // refuses what has no end or never begins: devices, pipes, and the files that
-// the kernel makes up, as in /proc. The error names the file, and wraps what the
+// the kernel generates, as in /proc. The error names the file, and wraps what the
 // system said.
 func ReadFile(name string, most int64) (string, error) {
 	return ReadWithin(name, most, readPatience)
@@ -78,7 +78,7 @@ func readRegular(name string, most int64) (string, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is %s; want a regular file", quote(name), typeOf(info.Mode()))
 	case madeUp(f):
-		return "", fmt.Errorf("%s is a file that the kernel makes up; want a regular one", quote(name))
+		return "", fmt.Errorf("%s is a file that the kernel generates; want a regular one", quote(name))
 	case info.Size() > most:
 		return "", &sizeError{name, most}
 	}

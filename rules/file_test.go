@@ -43,8 +43,8 @@ func TestReadFile(t *testing.T) {
 		in("pipe"): "is a pipe; want a regular file", in("link to a pipe"): "is a pipe; want a regular file",
 		in("socket"): "is a socket; want a regular file", dir: "is a directory; want a regular file",
 		"/dev/zero": "is a device; want a regular file", "/dev/full": "is a device; want a regular file",
-		"/proc/self/pagemap": "is a file that the kernel makes up; want a regular one",
-		"/proc/self/mem":     "is a file that the kernel makes up; want a regular one",
+		"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
+		"/proc/self/mem":     "is a file that the kernel generates; want a regular one",
 	} {
 		text, err := rules.ReadFile(name, 4)
 		if err != nil {

@@ -113,7 +113,7 @@ func (k *keeper) restore(path string) (*startup, error) {
 	}
 	kept, err := k.store.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%q has none of it", k.dir)
+		return nil, fmt.Errorf("%q holds none that was kept of this file", k.dir)
 	}
 	if err != nil {
 		return nil, err

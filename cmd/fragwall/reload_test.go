@@ -93,7 +93,7 @@ func TestReloadUnreadable(t *testing.T) {
 	for _, file := range []string{"x.toml", "allowed.txt"} {
 		for target, want := range map[string]string{
 			"pipe": "is a pipe; want a regular file", "/dev/zero": "is a device; want a regular file",
-			"/proc/self/pagemap": "is a file that the kernel makes up; want a regular one",
+			"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
 		} {
 			r, applied, log := newReloader(t)
 			text, err := os.ReadFile(file)

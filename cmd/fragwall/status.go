@@ -43,7 +43,7 @@ what the rules decided on: by the address in its status.listen or, with -c or
 also works where the instance has no status server.`,
 		Args: usageArgs(noArguments),
 	}
-	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and `port` of the instance")
+	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and port of the instance, as `HOST:PORT`")
 	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` that the instance runs with: ask over its control socket")
 	c.Flags().StringVar(&f.socket, "socket", "", "control `socket` to ask over")
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")

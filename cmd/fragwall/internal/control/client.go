@@ -52,8 +52,11 @@ func ask(path, request string, timeout time.Duration, answer any) error {
 	if _, err = fmt.Fprintln(c, request); err == nil {
 		err = json.NewDecoder(io.LimitReader(c, maxReport)).Decode(answer)
 	}
-	if err != nil {
-		return fmt.Errorf("socket %q: no answer to %q: %w", path, request, err)
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("socket %q: no answer within %s: is fragwall stopped?", path, timeout)
+	case err != nil:
+		return fmt.Errorf("socket %q: no answer: %w", path, systemError(err))
 	}
 	return nil
 }

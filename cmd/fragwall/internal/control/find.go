@@ -98,17 +98,20 @@ func find(file string) (string, error) {
 	if file == "" { // a stopped instance may be the one that is meant
 		found, silent = append(found, silent...), nil
 	}
-	where, more := strings.Join(Directories(), " or "), ""
+	where, more, choose := strings.Join(Directories(), " or "), ": is it running?", "--socket or -c"
+	if file != "" {
+		choose = "--socket"
+	}
 	if len(silent) > 0 {
-		more = "; no answer from " + strings.Join(silent, ", ")
+		more = fmt.Sprintf("; no answer within %s from %s: is it stopped?", fileTimeout, strings.Join(silent, ", "))
 	}
 	switch {
 	case len(found) == 1:
 		return found[0], nil
 	case len(found) > 1:
-		return "", exit.Usagef("several instances are running; choose one by --socket or -c: %s", strings.Join(found, ", "))
+		return "", exit.Usagef("several instances are running; choose one by %s: %s", choose, strings.Join(found, ", "))
 	case file != "":
-		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s: is it running?%s", where, file, more)
+		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s%s", where, file, more)
 	}
 	return "", fmt.Errorf("no instance of fragwall has a socket in %s: is it running?", where)
 }

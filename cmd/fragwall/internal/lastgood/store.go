@@ -218,7 +218,7 @@ func (c *Copy) read(from io.Reader) error {
 		}
 	}
 	if sums == "" || sums != c.sums() {
-		return errors.New("damaged: no sum of all files at its end that is right")
+		return errors.New("damaged: its checksums are missing or wrong")
 	}
 	if _, there := c.texts[c.Config]; !there {
 		return fmt.Errorf("it does not hold %q", c.Config)
