@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -70,7 +71,7 @@ func (d *demo) run() error {
 		}
 	}
 	fmt.Fprintln(d.out, "\nWhat became of the frames:")
-	if err := writeCounters(d.out, d.box.Bump); err != nil {
+	if err := report.Of(d.box.Bump).WriteCounters(d.out); err != nil {
 		return err
 	}
 	if failed > 0 {

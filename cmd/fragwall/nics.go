@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/link"
@@ -80,13 +80,13 @@ func (b *box) join(side verdict.Side, i rules.Interface, addressed bool) error {
 }
 
 // links says how the devices of both sides are.
-func (b *box) links() [verdict.Sides]status.Link {
-	var links [verdict.Sides]status.Link
+func (b *box) links() [verdict.Sides]report.Link {
+	var links [verdict.Sides]report.Link
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side := range b.ends {
 		e := &b.ends[side]
-		links[side] = status.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(verdict.Side(side)), Speed: e.link.Speed}
+		links[side] = report.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(verdict.Side(side)), Speed: e.link.Speed}
 		if e.config.NIC != "" && e.link.Name != "" {
 			links[side].NIC = e.link.Name // which may have changed
 		}

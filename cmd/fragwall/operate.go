@@ -23,6 +23,7 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
@@ -162,10 +163,10 @@ func (o *operator) loud() *slog.Logger {
 // who reads the log expects.
 func (o *operator) tellCounters() {
 	if o.config.Log.Format == "json" {
-		logCounters(o.loud(), o.box.Bump)
+		report.Of(o.box.Bump).LogCounters(o.loud())
 		return
 	}
-	_ = writeCounters(o.stderr, o.box.Bump)
+	_ = report.Of(o.box.Bump).WriteCounters(o.stderr)
 }
 
 // logPatience is how long anyone waits for a log that takes nothing.
@@ -193,8 +194,8 @@ func (o *operator) end() {
 }
 
 // source is what the status server tells of.
-func (o *operator) source() *status.Source {
-	return &status.Source{
+func (o *operator) source() *report.Source {
+	return &report.Source{
 		Build:   versions(),
 		Devices: [verdict.Sides]string{verdict.Inside: o.config.Inside.TAP, verdict.Outside: o.config.Outside.TAP},
 		Mode:    o.config.Fragments.Mode,

@@ -6,18 +6,17 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
 
@@ -39,28 +38,13 @@ several instances run, -c or --socket says which one is meant.`,
 			return err
 		}
 		if o.Code != 0 {
-			fmt.Fprintln(c.ErrOrStderr(), printableLines(o.Text))
+			fmt.Fprintln(c.ErrOrStderr(), terminal.PrintableLines(o.Text))
 			return exit.Code(o.Code)
 		}
-		_, err = fmt.Fprintln(c.OutOrStdout(), printableLines(o.Text))
+		_, err = fmt.Fprintln(c.OutOrStdout(), terminal.PrintableLines(o.Text))
 		return err
 	}
 	return c
-}
-
-// printableLines returns a text of lines with all else that can't be printed escaped,
-// such as the sequences that control a terminal.
-func printableLines(text string) string {
-	var b strings.Builder
-	for _, r := range text {
-		if r == '\n' || unicode.IsPrint(r) {
-			b.WriteRune(r)
-			continue
-		}
-		quoted := strconv.QuoteRune(r)
-		b.WriteString(quoted[1 : len(quoted)-1])
-	}
-	return b.String()
 }
 
 // reloader reads the configuration of a running box again.
@@ -83,11 +67,11 @@ type reloader struct {
 }
 
 // policy says how the policy in force got there.
-func (r *reloader) policy() status.Policy {
+func (r *reloader) policy() report.Policy {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := r.config.Policy
-	return status.Policy{
+	return report.Policy{
 		Generation: r.generation(), Since: r.since, Failures: r.failures, Default: p.Default.String(), Stateful: p.Stateful,
 		LastGood: r.lastGood, Kept: r.keeper.kept(), Mistake: r.mistake,
 	}

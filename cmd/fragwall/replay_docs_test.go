@@ -13,6 +13,7 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"fragwall/cmd/fragwall/internal/golden"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 )
@@ -89,7 +90,7 @@ func TestReplayDocs(t *testing.T) {
 			}
 		}
 	}
-	if *update {
+	if *golden.Update {
 		writeFile(t, path+".md", got.String())
 		writeFile(t, path+"/capture.pcapng", string(made))
 		return

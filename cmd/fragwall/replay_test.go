@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -18,31 +17,12 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/pcapgo"
 
+	"fragwall/cmd/fragwall/internal/golden"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun/capture"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", filepath.FromSlash(name))
-	if *update {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(got), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew); got\n%s", path, got)
-	}
-}
 
 // began is when the captures of the tests begin.
 var began = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
@@ -175,7 +155,7 @@ func TestReplayGolden(t *testing.T) {
 					t.Fatalf("exit code %d: %s", code, summary)
 				}
 				checkVerdicts(t, verdicts, len(arrivals))
-				golden(t, "replay/"+name+"."+mode+".txt", strings.ReplaceAll(summary, dir+"/", "")+
+				golden.Compare(t, "replay/"+name+"."+mode+".txt", strings.ReplaceAll(summary, dir+"/", "")+
 					"\nleft:\n"+listCapture(t, path("out"))+
 					"\ndropped:\n"+listCapture(t, path("dropped"))+
 					"\nverdicts:\n"+verdicts)

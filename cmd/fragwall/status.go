@@ -13,7 +13,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
@@ -94,7 +94,7 @@ func (f *statusFlags) run(ctx context.Context, ask control.Reporter, w io.Writer
 	}
 	ticker := time.NewTicker(f.interval)
 	defer ticker.Stop()
-	var before *status.Report
+	var before *report.Report
 	for {
 		r, raw, err := ask(ctx)
 		if ctx.Err() != nil {
@@ -116,13 +116,13 @@ func (f *statusFlags) run(ctx context.Context, ask control.Reporter, w io.Writer
 }
 
 // show writes one answer, at once, so that a terminal does not flicker.
-func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) error {
+func (f *statusFlags) show(w io.Writer, raw []byte, r, before *report.Report) error {
 	var text strings.Builder
 	switch {
 	case f.json:
 		text.Write(raw)
 	case f.watch && terminal.Is(w):
-		writeStatus(&text, r, before)
+		r.WriteTables(&text, before)
 		table := terminal.Fit(text.String(), terminal.Size(w))
 		text.Reset()
 		text.WriteString("\x1b[H\x1b[J" + table) // to the top left, and clear what is below
@@ -130,7 +130,7 @@ func (f *statusFlags) show(w io.Writer, raw []byte, r, before *status.Report) er
 		if before != nil {
 			text.WriteByte('\n')
 		}
-		writeStatus(&text, r, before)
+		r.WriteTables(&text, before)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err

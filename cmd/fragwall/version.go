@@ -7,15 +7,15 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/report"
 )
 
 // version is the program's release.
 const version = "0.1.0"
 
 // versions returns what this program is made of.
-func versions() status.Build {
-	v := status.Build{Version: version, Go: "unknown", GVisor: "unknown"}
+func versions() report.Build {
+	v := report.Build{Version: version, Go: "unknown", GVisor: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		v.Go = info.GoVersion
 		for _, m := range info.Deps {

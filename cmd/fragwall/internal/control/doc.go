@@ -12,5 +12,5 @@
 // [Listener.Serve] answers each client on a goroutine of its own, so handlers have
 // to be safe for concurrent use.
 //
-// The package imports status for the report, and exit.
+// The package imports report and exit.
 package control

@@ -10,12 +10,12 @@ import (
 	"net/http"
 
 	"fragwall/cmd/fragwall/internal/exit"
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/report"
 )
 
 // Reporter gets a report from an instance, and returns it also as it came: JSON on
 // one line.
-type Reporter func(context.Context) (*status.Report, []byte, error)
+type Reporter func(context.Context) (*report.Report, []byte, error)
 
 // OverSocket returns a reporter that asks over the control socket: the one of the
 // instance with a socket, with a configuration file, or the only one where both
@@ -25,7 +25,7 @@ func OverSocket(socket, file string) (Reporter, error) {
 	if err != nil {
 		return nil, err
 	}
-	return func(context.Context) (*status.Report, []byte, error) {
+	return func(context.Context) (*report.Report, []byte, error) {
 		var raw json.RawMessage
 		if err := ask(path, RequestStatus, statusTimeout, &raw); err != nil {
 			return nil, nil, err
@@ -41,7 +41,7 @@ func OverSocket(socket, file string) (Reporter, error) {
 // OverHTTP returns a reporter that asks the status server at an address. A token
 // of "" is none.
 func OverHTTP(address, token string) Reporter {
-	return func(ctx context.Context) (*status.Report, []byte, error) {
+	return func(ctx context.Context) (*report.Report, []byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		raw, err := get(ctx, address, token)
@@ -97,8 +97,8 @@ var client = &http.Client{
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-func decodeReport(raw []byte) (*status.Report, error) {
-	var r status.Report
+func decodeReport(raw []byte) (*report.Report, error) {
+	var r report.Report
 	if err := json.Unmarshal(raw, &r); err != nil {
 		return nil, fmt.Errorf("not an answer of fragwall: %w", err)
 	}

@@ -11,6 +11,6 @@
 // input is known to be a capture, and none is one of the files that are read.
 //
 // The package imports wire, tun and tun/capture, filter, packet and rules for
-// their vocabulary, and of the command's packages datapath, exit and terminal.
+// their vocabulary, and of the command's packages datapath, exit, report and terminal.
 // It needs no rights and no devices.
 package replay

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -127,10 +128,11 @@ func (s *summary) writeNotes(t *table) {
 }
 
 func (s *summary) writeFrames(t *table) {
-	counters := make([]wire.Snapshot, len(s.sides))
+	all := report.Of(s.stepper.Bump).Sides
+	counters := make([]report.Side, len(s.sides))
 	heads := make([]string, len(s.sides))
 	for i, side := range s.sides {
-		counters[i] = s.stepper.Counters(side)
+		counters[i] = all[side.String()]
 		heads[i] = "from " + side.String()
 	}
 	row := func(label string, value func(i int) uint64) {
@@ -141,17 +143,18 @@ func (s *summary) writeFrames(t *table) {
 		t.row(label, values...)
 	}
 	t.head("frames", heads...)
-	row("in", func(i int) uint64 { return counters[i].Received() })
+	row("in", func(i int) uint64 { return counters[i].ReceivedFrames })
 	row("forwarded", func(i int) uint64 { return counters[i].Forwarded })
 	f := s.config.Fragments
 	rebuilt := f.Mode == packet.ModeReassemble && f.Emit == packet.EmitWhole
 	if rebuilt {
 		row("  sent as", func(i int) uint64 { return counters[i].Sent })
 	}
-	row("dropped", func(i int) uint64 { return counters[i].Received() - counters[i].Forwarded })
+	row("dropped", func(i int) uint64 { return counters[i].DroppedFrames })
 	for reason := range verdict.Reason(verdict.Reasons) {
-		if slices.ContainsFunc(counters, func(c wire.Snapshot) bool { return c.Dropped[reason] > 0 }) {
-			row("  "+reason.String(), func(i int) uint64 { return counters[i].Dropped[reason] })
+		name := reason.String()
+		if slices.ContainsFunc(counters, func(c report.Side) bool { return c.Dropped[name] > 0 }) {
+			row("  "+name, func(i int) uint64 { return counters[i].Dropped[name] })
 		}
 	}
 	t.head("bytes", heads...)

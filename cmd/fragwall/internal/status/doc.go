@@ -1,18 +1,16 @@
-// Package status tells those who ask by HTTP how a running box is.
+// Package status serves the report of a running box by HTTP.
 //
-//	wire ──► report ──┬── /metrics     Prometheus text format
-//	                  ├── /api/status  JSON
-//	                  └── /            the page, which reads /api/status
+//	report.Source ──► report ──┬── /metrics     Prometheus text format
+//	                           ├── /api/status  JSON
+//	                           └── /            the page, which reads /api/status
 //
-// Everything is read when it is asked for, from one snapshot of each side's
-// counters, so that in every answer the sums agree: received is forwarded,
-// dropped and waiting. /healthz says whether the process can still tell,
+// Each answer is of one report. /healthz says whether the datapath answers,
 // /readyz whether frames flow.
 //
-// On other addresses than loopback, what tells of the box wants a token; the
-// page itself, which is the same for everyone, and the two health checks don't.
-// The server only ever reads.
+// On other addresses than loopback, metrics and status want a token; the page
+// itself, which is the same for everyone, and the two health checks don't. The
+// server only ever reads.
 //
-// The package imports wire, filter, stack and packet, and events for the last
-// of them. It knows neither devices nor files.
+// The package imports report, and wire and packet/verdict for the names of metrics.
+// It knows neither devices nor files.
 package status

@@ -6,8 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"fragwall/filter"
-	"fragwall/filter/flow"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
@@ -52,66 +51,54 @@ var (
 	policySince = describe("policy_time_seconds", "When the policy in force was loaded, since the Unix epoch.")
 	lastGood    = describe("policy_last_good", "Whether an earlier instance kept the policy in force, since the configuration file was broken at the start.")
 	reloads     = describe("reloads_total", "Reloads, by whether they succeeded.", "state")
-	eventCount  = describe("events_total", "Events of dropped frames and of rules with log, told or suppressed.", "state")
+	eventCount  = describe("events_total", "Events of dropped frames and of rules with log, logged or suppressed.", "state")
 )
 
 func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("fragwall_"+name, help, labels, nil)
 }
 
-// collector makes metrics of what a source has to tell.
-type collector struct{ *Source }
+// collector makes metrics of a report.
+type collector struct{ source *report.Source }
 
-// Describe implements [prometheus.Collector]: none, as the rules change with a
-// reload, and with them the series.
+var _ prometheus.Collector = collector{}
+
+// Describe describes no metric, as the rules change with a reload, and with them
+// the series.
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect implements [prometheus.Collector].
+// Collect makes the metrics of a report of now.
 func (c collector) Collect(to chan<- prometheus.Metric) {
-	m := sink(to)
-	m.gauge(buildInfo, 1, c.Build.Version, c.Build.Go, c.Build.GVisor)
-	m.gauge(started, unix(c.Started))
-	m.gauge(ready, truth(c.Ready()))
+	m, r := sink(to), c.source.Report(time.Now())
+	m.gauge(buildInfo, 1, r.Version, r.Go, r.GVisor)
+	m.gauge(started, unix(r.Started))
+	m.gauge(ready, truth(r.Ready))
 	m.gauge(goroutines, float64(runtime.NumGoroutine()))
-	for side := range verdict.Side(verdict.Sides) {
-		m.side(side.String(), c.Bump.Counters(side), c.Bump.Latency(side).Snapshot())
+	for name, side := range r.Sides {
+		m.side(name, &side)
+		m.link(name, &side)
 	}
-	for side, link := range c.Links() {
-		m.link(verdict.Side(side).String(), link)
-	}
-	for side, n := range c.Missed() {
-		m.counter(missed, n, side.String())
-	}
-	usage := c.Bump.Usage()
-	m.gauge(waitingD, float64(usage.Datagrams))
-	m.gauge(waitingDLimit, float64(c.Limits.MaxDatagrams))
-	m.gauge(waitingB, float64(usage.Bytes))
-	m.gauge(waitingBLimit, float64(c.Limits.Memory))
+	m.gauge(waitingD, float64(r.Fragments.Datagrams))
+	m.gauge(waitingDLimit, float64(r.Fragments.DatagramsLimit))
+	m.gauge(waitingB, float64(r.Fragments.Bytes))
+	m.gauge(waitingBLimit, float64(r.Fragments.BytesLimit))
 
-	p := c.Policy()
-	m.gauge(generation, float64(p.Generation))
-	m.gauge(policySince, unix(p.Since))
-	m.gauge(lastGood, truth(p.LastGood))
-	m.counter(reloads, uint64(p.Generation-1), "success")
-	m.counter(reloads, uint64(p.Failures), "failure")
-	table := c.Bump.Policy()
-	m.gauge(flows, float64(table.Flows()))
-	limit := 0.0
-	if table.Policy().Stateful {
-		limit = flow.Max
-	}
-	m.gauge(flowsLimit, limit)
-	for i := range table.Policy().Rules {
-		n, name := table.Count(i), table.Policy().Rules[i].Name
-		m.counter(ruleDatagrams, n.Datagrams, name)
-		m.counter(ruleBytes, n.Bytes, name)
-		if table.Policy().Rules[i].Limit != (filter.Rate{}) {
-			m.counter(ruleOverLimit, n.OverLimit, name)
+	m.gauge(generation, float64(r.Policy.Generation))
+	m.gauge(policySince, unix(r.Policy.Since))
+	m.gauge(lastGood, truth(r.Policy.LastGood))
+	m.counter(reloads, uint64(r.Policy.Generation-1), "success")
+	m.counter(reloads, uint64(r.Policy.Failures), "failure")
+	m.gauge(flows, float64(r.Flows.Known))
+	m.gauge(flowsLimit, float64(r.Flows.Limit))
+	for _, rule := range r.Rules {
+		m.counter(ruleDatagrams, rule.Datagrams, rule.Name)
+		m.counter(ruleBytes, rule.Bytes, rule.Name)
+		if rule.OverLimit != nil {
+			m.counter(ruleOverLimit, *rule.OverLimit, rule.Name)
 		}
 	}
-	told, suppressed := c.Events.Counts()
-	m.counter(eventCount, told, "told")
-	m.counter(eventCount, suppressed, "suppressed")
+	m.counter(eventCount, r.EventsLogged, "logged")
+	m.counter(eventCount, r.EventsSuppressed, "suppressed")
 }
 
 // sink takes metrics.
@@ -126,22 +113,24 @@ func (m sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
 }
 
 // link makes the metrics of a side's device.
-func (m sink) link(side string, l Link) {
-	m.gauge(linkUp, truth(l.Up), side)
-	m.gauge(mtu, float64(l.MTU), side)
-	if l.Speed > 0 {
-		m.gauge(linkSpeed, float64(l.Speed/8), side)
+func (m sink) link(name string, s *report.Side) {
+	m.gauge(linkUp, truth(s.Link == report.LinkUp), name)
+	m.gauge(mtu, float64(s.MTU), name)
+	if s.LinkSpeed > 0 {
+		m.gauge(linkSpeed, float64(s.LinkSpeed), name)
 	}
-	if l.NIC != "" {
-		m.gauge(nicInfo, 1, side, l.NIC)
-		m.gauge(joined, truth(l.Joined), side)
+	if s.NIC != "" {
+		m.gauge(nicInfo, 1, name, s.NIC)
+		m.gauge(joined, truth(*s.Joined), name)
 	}
 }
 
-// side makes the metrics of the frames that came in by one side, from one
-// snapshot.
-func (m sink) side(name string, s wire.Snapshot, l wire.LatencySnapshot) {
-	m.counter(received, s.Received(), name)
+// side makes the metrics of the frames that came in by one side.
+func (m sink) side(name string, s *report.Side) {
+	if s.Missed != nil {
+		m.counter(missed, *s.Missed, name)
+	}
+	m.counter(received, s.ReceivedFrames, name)
 	m.counter(receivedB, s.ReceivedBytes, name)
 	m.counter(forwarded, s.Forwarded, name)
 	m.counter(forwardedB, s.ForwardedBytes, name)
@@ -151,14 +140,14 @@ func (m sink) side(name string, s wire.Snapshot, l wire.LatencySnapshot) {
 	m.counter(reassembled, s.Reassembled, name)
 	m.counter(answered, s.Answered, name)
 	for reason := verdict.Passed + 1; int(reason) < verdict.Reasons; reason++ {
-		m.counter(dropped, s.Dropped[reason], name, reason.String())
+		m.counter(dropped, s.Dropped[reason.String()], name, reason.String())
 	}
 	buckets, count := make(map[float64]uint64, wire.LatencyBuckets), uint64(0)
-	for i, n := range l.Buckets[:wire.LatencyBuckets-1] {
+	for i, n := range s.Latency.Buckets[:wire.LatencyBuckets-1] {
 		count += n
 		buckets[wire.LatencyBound(i).Seconds()] = count
 	}
-	m <- prometheus.MustNewConstHistogram(latency, l.Count(), l.Sum.Seconds(), buckets, name)
+	m <- prometheus.MustNewConstHistogram(latency, s.Latency.Count(), s.Latency.Sum.Seconds(), buckets, name)
 }
 
 // truth is 1 for true and 0 for false.

@@ -15,44 +15,46 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"fragwall/cmd/fragwall/internal/report"
 )
 
 // Limits of what a client may take.
 const (
-	readPatience  = 5 * time.Second
-	writePatience = 30 * time.Second
-	idlePatience  = 2 * time.Minute
-	maxHeader     = 16 << 10 // bytes
-	maxScrapes    = 4        // at once
+	readTimeout  = 5 * time.Second
+	writeTimeout = 30 * time.Second
+	idleTimeout  = 2 * time.Minute
+	maxHeader    = 16 << 10 // bytes
+	maxScrapes   = 4        // at once
 	// maxConnections are open at once, of whoever has the token or not: what
 	// they take is taken from the wire.
 	maxConnections = 128
-	// healthPatience is how long the box may take to tell how it is: its locks
+	// healthTimeout is how long the box may take to tell how it is: its locks
 	// are held for microseconds.
-	healthPatience = time.Second
-	// shutdownPatience is how long answers that were begun may still take. They
+	healthTimeout = time.Second
+	// shutdownTimeout is how long answers that were begun may still take. They
 	// take milliseconds; who is slow, or connected and asked for nothing, must
 	// not keep the program from its last words.
-	shutdownPatience = 200 * time.Millisecond
+	shutdownTimeout = 200 * time.Millisecond
 )
 
 // Server answers by HTTP.
 type Server struct {
-	source *Source
+	source *report.Source
 	token  string // "" where clients need none
 	http   http.Server
 }
 
 // NewServer returns a server for a source. Where token is not "", clients have
 // to show it to be told anything about the box.
-func NewServer(source *Source, token string) *Server {
+func NewServer(source *report.Source, token string) *Server {
 	s := &Server{source: source, token: token}
 	s.http = http.Server{
 		Handler:           s.handler(),
-		ReadHeaderTimeout: readPatience,
-		ReadTimeout:       readPatience,
-		WriteTimeout:      writePatience,
-		IdleTimeout:       idlePatience,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 	}
 	return s
@@ -63,9 +65,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		patience, cancel := context.WithTimeout(context.Background(), shutdownPatience)
+		shutdown, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
 		defer cancel()
-		if s.http.Shutdown(patience) != nil {
+		if s.http.Shutdown(shutdown) != nil {
 			_ = s.http.Close()
 		}
 	})
@@ -143,7 +145,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 
 // health says whether the process can still tell how it is.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), healthPatience)
+	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
 	if err := s.source.Alive(ctx); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
@@ -158,7 +160,7 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "not ready", http.StatusServiceUnavailable)
 		return
 	}
-	if sides := s.source.withoutLink(); len(sides) > 0 {
+	if sides := s.source.WithoutLink(); len(sides) > 0 {
 		http.Error(w, "not ready: no link at "+strings.Join(sides, ", "), http.StatusServiceUnavailable)
 		return
 	}
@@ -168,23 +170,4 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(s.source.Report(time.Now()))
-}
-
-// Alive takes each lock of the datapath once: a box in which one is never given
-// back does not answer before ctx is done.
-func (s *Source) Alive(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() {
-		s.side(0)
-		s.side(1)
-		s.Bump.Usage()
-		s.Bump.Policy().Flows()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("the datapath does not answer: %w", ctx.Err())
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -44,7 +45,7 @@ func limits() stack.Options {
 // newSource returns the source of a box that has forwarded one datagram of the
 // rule "dns", dropped one of "others" and a frame that is none, and has two
 // fragments in waiting.
-func newSource(t testing.TB) (*Source, *wire.Stepper) {
+func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 	t.Helper()
 	recorder := events.NewRecorder(slog.DiscardHandler, filter.Rate{Count: 10, Per: time.Second})
 	policy := &filter.Policy{Rules: []filter.Rule{
@@ -67,14 +68,16 @@ func newSource(t testing.TB) (*Source, *wire.Stepper) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	recorder.Run(ctx)
-	return &Source{
-		Build: Build{"1.2.3", "go1", "v0"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
+	return &report.Source{
+		Build: report.Build{Version: "1.2.3", Go: "go1", GVisor: "v0"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
 		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
-		Links: func() [verdict.Sides]Link {
-			return [verdict.Sides]Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
+		Links: func() [verdict.Sides]report.Link {
+			return [verdict.Sides]report.Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
 		},
 		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 17} },
-		Policy: func() Policy { return Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"} },
+		Policy: func() report.Policy {
+			return report.Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"}
+		},
 	}, s
 }
 
@@ -126,7 +129,7 @@ func TestMetrics(t *testing.T) {
 		`fragwall_policy_time_seconds 200`,
 		`fragwall_reloads_total{state="success"} 2`,
 		`fragwall_reloads_total{state="failure"} 1`,
-		`fragwall_events_total{state="told"} 2`,
+		`fragwall_events_total{state="logged"} 2`,
 		`fragwall_latency_seconds_count{side="inside"} 0`,
 	} {
 		if !strings.Contains(text, line+"\n") {
@@ -181,7 +184,7 @@ func TestReport(t *testing.T) {
 	if kind := w.Header().Get("Content-Type"); kind != "application/json" {
 		t.Error(kind)
 	}
-	var r Report
+	var r report.Report
 	d := json.NewDecoder(w.Body)
 	d.DisallowUnknownFields()
 	if err := d.Decode(&r); err != nil {
@@ -194,7 +197,7 @@ func TestReport(t *testing.T) {
 	if missed := r.Sides["outside"].Missed; missed != nil {
 		t.Errorf("%d missed by a side whose device is gone", *missed)
 	}
-	if len(r.Rules) != 3 || r.Rules[0] != (Rule{"dns", 7, "accept", 1, 28, nil}) || r.Rules[2].OverLimit == nil {
+	if len(r.Rules) != 3 || r.Rules[0] != (report.Rule{Name: "dns", Line: 7, Action: "accept", Datagrams: 1, Bytes: 28}) || r.Rules[2].OverLimit == nil {
 		t.Errorf("%+v", r.Rules)
 	}
 	if f := r.Fragments; f.Mode != "reassemble" || f.Datagrams != 1 || f.Bytes == 0 || f.BytesLimit != 1<<20 {
@@ -278,8 +281,8 @@ func TestNotReady(t *testing.T) {
 	source, _ := newSource(t)
 	ready, up := false, true
 	source.Ready = func() bool { return ready }
-	source.Links = func() [verdict.Sides]Link {
-		return [verdict.Sides]Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}}
+	source.Links = func() [verdict.Sides]report.Link {
+		return [verdict.Sides]report.Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}}
 	}
 	h := NewServer(source, "").handler()
 	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable {
@@ -413,7 +416,7 @@ func TestSilentClient(t *testing.T) {
 		begun := time.Now()
 		cancel()
 		<-ended
-		if took := time.Since(begun); took > shutdownPatience {
+		if took := time.Since(begun); took > shutdownTimeout {
 			t.Errorf("the end took %v", took)
 		}
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {

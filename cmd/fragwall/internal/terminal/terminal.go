@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 )
@@ -46,4 +48,28 @@ func Fit(text string, size unix.Winsize) string {
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// Printable returns a text of another host's as a terminal may have it: as it is,
+// or quoted where it holds what can't be printed.
+func Printable(s string) string {
+	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
+		return q
+	}
+	return s
+}
+
+// PrintableLines returns a text of lines with all else that can't be printed escaped,
+// such as the sequences that control a terminal.
+func PrintableLines(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r == '\n' || unicode.IsPrint(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
+	}
+	return b.String()
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"fragwall/cmd/fragwall/internal/events"
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/terminal"
 )
 
 // shownEvents is how many of the last events stand below the tables; --json has
@@ -17,24 +17,24 @@ import (
 const shownEvents = 10
 
 // writeEvents writes the last events, newest first.
-func writeEvents(to io.Writer, r *status.Report) {
+func writeEvents(to io.Writer, r *Report) {
 	if len(r.Events) == 0 {
 		return
 	}
-	fmt.Fprintf(to, "\nlast events (%s told, %s suppressed)\n", grouped(r.EventsTold), grouped(r.EventsSuppressed))
+	fmt.Fprintf(to, "\nlast events (%s logged, %s suppressed)\n", grouped(r.EventsLogged), grouped(r.EventsSuppressed))
 	for _, e := range r.Events[:min(len(r.Events), shownEvents)] {
 		fmt.Fprintln(to, describeEvent(&e))
 	}
 }
 
-// describeEvent tells an event on one line.
+// describeEvent describes an event on one line.
 func describeEvent(e *events.Event) string {
 	if e.Link != "" {
-		return fmt.Sprintf("%s link of %s (%s) %s", e.Time.Local().Format(time.TimeOnly), printable(e.From), printable(e.Device), printable(e.Link))
+		return fmt.Sprintf("%s link of %s (%s) %s", e.Time.Local().Format(time.TimeOnly), terminal.Printable(e.From), terminal.Printable(e.Device), terminal.Printable(e.Link))
 	}
-	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), printable(e.Action), printable(e.From))
+	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), terminal.Printable(e.Action), terminal.Printable(e.From))
 	if e.Protocol != "" {
-		text += " " + printable(e.Protocol)
+		text += " " + terminal.Printable(e.Protocol)
 	}
 	if e.Src != "" {
 		text += fmt.Sprintf(" %s > %s", endpoint(e.Src, e.SrcPort), endpoint(e.Dst, e.DstPort))
@@ -51,7 +51,7 @@ func describeEvent(e *events.Event) string {
 	text += describeFragment(e)
 	text += fmt.Sprintf(", %d bytes", e.Bytes)
 	if e.Reason != "" {
-		text += ", " + printable(e.Reason)
+		text += ", " + terminal.Printable(e.Reason)
 	}
 	if e.MTU > 0 {
 		text += fmt.Sprintf(" (%d of %d bytes)", e.Length, e.MTU)
@@ -63,12 +63,12 @@ func describeEvent(e *events.Event) string {
 		text += ", over the limit of " + strconv.QuoteToGraphic(e.OverLimit)
 	}
 	if e.Background != "" {
-		text += ", background: " + printable(e.Background)
+		text += ", background: " + terminal.Printable(e.Background)
 	}
 	return text
 }
 
-// describeFragment tells what fragments say of themselves, and what of their
+// describeFragment says what fragments say of themselves, and what of their
 // datagram is missing.
 func describeFragment(e *events.Event) (text string) {
 	if e.Identification != nil {
@@ -81,7 +81,7 @@ func describeFragment(e *events.Event) (text string) {
 		text += ", more fragments"
 	}
 	if len(e.Missing) > 0 {
-		text += ", missing bytes " + printable(strings.Join(e.Missing, " "))
+		text += ", missing bytes " + terminal.Printable(strings.Join(e.Missing, " "))
 	}
 	return text
 }
@@ -89,7 +89,7 @@ func describeFragment(e *events.Event) (text string) {
 // endpoint returns an address with its port, where it has one.
 func endpoint(address string, port *uint16) string {
 	if port == nil {
-		return printable(address)
+		return terminal.Printable(address)
 	}
-	return net.JoinHostPort(printable(address), strconv.Itoa(int(*port)))
+	return net.JoinHostPort(terminal.Printable(address), strconv.Itoa(int(*port)))
 }

@@ -1,4 +1,4 @@
-package main
+package report
 
 import (
 	"fmt"
@@ -11,28 +11,29 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/packet/verdict"
 )
 
-// writeStatus writes a report as tables; with the one before it, rates too.
-func writeStatus(to io.Writer, r, before *status.Report) {
-	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s", printable(r.Version), stateOf(r),
+// WriteTables writes the report as tables; with the one before it, which may be
+// nil, rates too.
+func (r *Report) WriteTables(to io.Writer, before *Report) {
+	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s", terminal.Printable(r.Version), stateOf(r),
 		time.Duration(r.UptimeSeconds*float64(time.Second)).Truncate(time.Second), r.Policy.Generation,
-		r.Policy.Since.Local().Format(time.DateTime), printable(r.Policy.Default))
+		r.Policy.Since.Local().Format(time.DateTime), terminal.Printable(r.Policy.Default))
 	if r.Policy.Failures > 0 {
 		fmt.Fprintf(to, ", reloads that failed: %d", r.Policy.Failures)
 	}
 	if r.Policy.Mistake != "" {
-		fmt.Fprintf(to, "\nthe configuration file is broken: %s", printable(r.Policy.Mistake))
+		fmt.Fprintf(to, "\nthe configuration file is broken: %s", terminal.Printable(r.Policy.Mistake))
 	}
 	fmt.Fprint(to, "\n\n")
-	t := newStatusTable(to, sideNames)
+	t := newTable(to, sideNames)
 	t.rates = before != nil
 	if before != nil {
 		t.seconds = r.Time.Sub(before.Time).Seconds()
 	} else {
-		before = &status.Report{}
+		before = &Report{}
 	}
 	t.sides(r, before)
 	t.drops(r, before)
@@ -43,9 +44,9 @@ func writeStatus(to io.Writer, r, before *status.Report) {
 		fmt.Fprintln(to)
 		longest := 0
 		for _, rule := range r.Rules {
-			longest = max(longest, utf8.RuneCountInString(printable(rule.Name)))
+			longest = max(longest, utf8.RuneCountInString(terminal.Printable(rule.Name)))
 		}
-		rules := newStatusTable(to, longest)
+		rules := newTable(to, longest)
 		rules.rates, rules.seconds = t.rates, t.seconds
 		rules.rules(r, before)
 		rules.flush()
@@ -54,7 +55,7 @@ func writeStatus(to io.Writer, r, before *status.Report) {
 }
 
 // stateOf says in a word or two whether frames flow.
-func stateOf(r *status.Report) string {
+func stateOf(r *Report) string {
 	state := "not ready"
 	if r.Ready {
 		state = "ready"
@@ -72,9 +73,9 @@ func stateOf(r *status.Report) string {
 	return state
 }
 
-// statusTable is a table that is being written: names at the left, and numbers
+// table is a table that is being written: names at the left, and numbers
 // under one another.
-type statusTable struct {
+type table struct {
 	w       *tabwriter.Writer
 	names   int // how wide they are
 	rates   bool
@@ -85,19 +86,19 @@ type statusTable struct {
 // longest reason.
 const sideNames = 29
 
-func newStatusTable(to io.Writer, names int) *statusTable {
-	return &statusTable{w: tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight), names: names}
+func newTable(to io.Writer, names int) *table {
+	return &table{w: tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight), names: names}
 }
 
-func (t *statusTable) flush() { _ = t.w.Flush() } // what it writes to reports the error
+func (t *table) flush() { _ = t.w.Flush() } // what it writes to reports the error
 
 // row writes a name and what it counts.
-func (t *statusTable) row(name string, cells ...string) {
+func (t *table) row(name string, cells ...string) {
 	fmt.Fprintf(t.w, "%-*s\t%s\t\n", t.names, name, strings.Join(cells, "\t"))
 }
 
 // cells returns a number and, where rates are shown, its rate.
-func (t *statusTable) cells(now, before uint64, unit string) []string {
+func (t *table) cells(now, before uint64, unit string) []string {
 	cell := []string{grouped(now)}
 	if unit == "B" {
 		cell[0] = scaled(float64(now)) + "B"
@@ -117,7 +118,7 @@ func (t *statusTable) cells(now, before uint64, unit string) []string {
 }
 
 // lone returns a cell that has no rate.
-func (t *statusTable) lone(cell string) []string {
+func (t *table) lone(cell string) []string {
 	if t.rates {
 		return []string{cell, ""}
 	}
@@ -125,14 +126,14 @@ func (t *statusTable) lone(cell string) []string {
 }
 
 // both writes a row with the cells of each side.
-func (t *statusTable) both(name string, of func(side string) []string) {
+func (t *table) both(name string, of func(side string) []string) {
 	t.row(name, append(of(verdict.Inside.String()), of(verdict.Outside.String())...)...)
 }
 
 // sides writes what became of the frames of both.
-func (t *statusTable) sides(r, before *status.Report) {
+func (t *table) sides(r, before *Report) {
 	t.both("", func(side string) []string { return t.lone("FROM " + strings.ToUpper(side)) })
-	count := func(name, unit string, of func(status.Side) uint64) {
+	count := func(name, unit string, of func(Side) uint64) {
 		t.both(name, func(side string) []string { return t.cells(of(r.Sides[side]), of(before.Sides[side]), unit) })
 	}
 	t.links(r)
@@ -146,20 +147,20 @@ func (t *statusTable) sides(r, before *status.Report) {
 		}
 		return t.cells(*now, *earlier, "")
 	})
-	count("received frames", "", func(s status.Side) uint64 { return s.ReceivedFrames })
-	count("received", "B", func(s status.Side) uint64 { return s.ReceivedBytes })
-	count("forwarded frames", "", func(s status.Side) uint64 { return s.Forwarded })
-	count("forwarded", "B", func(s status.Side) uint64 { return s.ForwardedBytes })
+	count("received frames", "", func(s Side) uint64 { return s.ReceivedFrames })
+	count("received", "B", func(s Side) uint64 { return s.ReceivedBytes })
+	count("forwarded frames", "", func(s Side) uint64 { return s.Forwarded })
+	count("forwarded", "B", func(s Side) uint64 { return s.ForwardedBytes })
 	t.both("waiting frames", func(side string) []string { return t.lone(grouped(r.Sides[side].Waiting)) })
-	count("reassembled datagrams", "", func(s status.Side) uint64 { return s.Reassembled })
-	count("dropped frames", "", func(s status.Side) uint64 { return s.DroppedFrames })
+	count("reassembled datagrams", "", func(s Side) uint64 { return s.Reassembled })
+	count("dropped frames", "", func(s Side) uint64 { return s.DroppedFrames })
 }
 
 // links writes how the devices of both are.
-func (t *statusTable) links(r *status.Report) {
+func (t *table) links(r *Report) {
 	t.both("link", func(side string) []string {
 		s := r.Sides[side]
-		return t.lone(strings.TrimSpace(printable(s.NIC) + " " + printable(s.Link)))
+		return t.lone(strings.TrimSpace(terminal.Printable(s.NIC) + " " + terminal.Printable(s.Link)))
 	})
 	t.both("link speed", func(side string) []string {
 		if r.Sides[side].LinkSpeed == 0 {
@@ -171,13 +172,13 @@ func (t *statusTable) links(r *status.Report) {
 }
 
 // latency writes how long batches took.
-func (t *statusTable) latency(r *status.Report) {
+func (t *table) latency(r *Report) {
 	for _, q := range []struct {
 		name string
-		of   func(status.Side) float64
+		of   func(Side) float64
 	}{
-		{"latency, half within", func(s status.Side) float64 { return s.LatencyP50 }},
-		{"latency, 99 % within", func(s status.Side) float64 { return s.LatencyP99 }},
+		{"latency, half within", func(s Side) float64 { return s.LatencyP50 }},
+		{"latency, 99 % within", func(s Side) float64 { return s.LatencyP99 }},
 	} {
 		t.both(q.name, func(side string) []string {
 			seconds := q.of(r.Sides[side])
@@ -190,7 +191,7 @@ func (t *statusTable) latency(r *status.Report) {
 }
 
 // drops writes those reasons that any frame was dropped for.
-func (t *statusTable) drops(r, before *status.Report) {
+func (t *table) drops(r, before *Report) {
 	reasons := make(map[string]bool)
 	for _, s := range r.Sides {
 		for reason := range s.Dropped {
@@ -205,7 +206,7 @@ func (t *statusTable) drops(r, before *status.Report) {
 }
 
 // waiting writes what is held, against its limits.
-func (t *statusTable) waiting(to io.Writer, r *status.Report) {
+func (t *table) waiting(to io.Writer, r *Report) {
 	f := r.Fragments
 	fmt.Fprintf(to, "\nfragments (%s): %s of %s datagrams waiting, %.1f of %.1f MiB memory\n", f.Mode,
 		grouped(uint64(f.Datagrams)), grouped(uint64(f.DatagramsLimit)), float64(f.Bytes)/mebibyte, float64(f.BytesLimit)/mebibyte)
@@ -215,45 +216,37 @@ func (t *statusTable) waiting(to io.Writer, r *status.Report) {
 }
 
 // rules writes what each rule decided on.
-func (t *statusTable) rules(r, before *status.Report) {
+func (t *table) rules(r, before *Report) {
 	head := []string{"ACTION", "DATAGRAMS"}
 	if t.rates {
 		head = append(head, "")
 	}
 	head = append(head, "BYTES")
-	limited := slices.ContainsFunc(r.Rules, func(rule status.Rule) bool { return rule.OverLimit != nil })
+	limited := slices.ContainsFunc(r.Rules, func(rule Rule) bool { return rule.OverLimit != nil })
 	if limited {
 		head = append(head, "OVER LIMIT")
 	}
 	t.row("RULE", head...)
-	earlier := make(map[string]status.Rule, len(before.Rules))
+	earlier := make(map[string]Rule, len(before.Rules))
 	for _, rule := range before.Rules {
 		earlier[rule.Name] = rule
 	}
 	for _, rule := range r.Rules {
-		cells := append([]string{printable(rule.Action)}, t.cells(rule.Datagrams, earlier[rule.Name].Datagrams, "")...)
+		cells := append([]string{terminal.Printable(rule.Action)}, t.cells(rule.Datagrams, earlier[rule.Name].Datagrams, "")...)
 		cells = append(cells, scaled(float64(rule.Bytes))+"B")
 		if limited {
 			cells = append(cells, overLimit(&rule))
 		}
-		t.row(printable(rule.Name), cells...)
+		t.row(terminal.Printable(rule.Name), cells...)
 	}
 }
 
 // overLimit returns the cell of a rule's limit, "-" where it has none.
-func overLimit(rule *status.Rule) string {
+func overLimit(rule *Rule) string {
 	if rule.OverLimit == nil {
 		return "-"
 	}
 	return grouped(*rule.OverLimit)
-}
-
-// printable returns a text of another host's as a terminal may have it.
-func printable(s string) string {
-	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
-		return q
-	}
-	return s
 }
 
 // grouped returns a number with its thousands set apart.

@@ -1,0 +1,33 @@
+// Package golden compares what tests print with files of testdata.
+//
+// Only tests import it; it imports nothing of ours.
+package golden
+
+import (
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// Update is set where the golden files are to be written anew.
+var Update = flag.Bool("update", false, "write the golden files anew")
+
+// Compare compares a text with a file of testdata.
+func Compare(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", filepath.FromSlash(name))
+	if *Update {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(got), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (go test -update writes it anew); got\n%s", path, got)
+	}
+}

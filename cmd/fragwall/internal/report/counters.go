@@ -1,0 +1,49 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+
+	"fragwall/packet/verdict"
+)
+
+// WriteCounters writes what became of the frames of both sides, and the rules that
+// decided on any datagram.
+func (r *Report) WriteCounters(w io.Writer) error {
+	var text []byte
+	for side := range verdict.Side(verdict.Sides) {
+		s := r.Sides[side.String()]
+		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %d datagrams\n",
+			side, s.ReceivedFrames, s.Forwarded, s.Waiting, s.Reassembled)
+		if s.Answered > 0 {
+			text = fmt.Appendf(text, "             answered %d rejected datagrams\n", s.Answered)
+		}
+		for reason := range verdict.Reason(verdict.Reasons) {
+			if n := s.Dropped[reason.String()]; n > 0 {
+				text = fmt.Appendf(text, "             dropped %d: %s\n", n, reason)
+			}
+		}
+	}
+	for _, rule := range r.Rules {
+		if rule.Datagrams > 0 {
+			text = fmt.Appendf(text, "rule %q %s: %d datagrams, %d bytes\n", rule.Name, rule.Action, rule.Datagrams, rule.Bytes)
+		}
+	}
+	_, err := w.Write(text)
+	return err
+}
+
+// LogCounters logs the same as records.
+func (r *Report) LogCounters(log *slog.Logger) {
+	for side := range verdict.Side(verdict.Sides) {
+		s := r.Sides[side.String()]
+		log.Info("counters", "from", side.String(), "received", s.ReceivedFrames, "forwarded", s.Forwarded, "waiting", s.Waiting,
+			"reassembled", s.Reassembled, "answered", s.Answered, "dropped", s.Dropped)
+	}
+	for _, rule := range r.Rules {
+		if rule.Datagrams > 0 {
+			log.Info("counters", "rule", rule.Name, "action", rule.Action, "datagrams", rule.Datagrams, "bytes", rule.Bytes)
+		}
+	}
+}

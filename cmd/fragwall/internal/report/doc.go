@@ -1,0 +1,14 @@
+// Package report has what an instance reports of itself, and its forms for people.
+//
+//	wire, devices, events, policy ──► Source ──► Report ──┬── JSON (status, control)
+//	                                                      ├── metrics (status)
+//	                                                      ├── tables (fragwall status)
+//	                                                      └── counters (SIGUSR1, demo)
+//
+// A [Report] is a snapshot: everything is read when it is asked for, each side's
+// counters at once, so that the sums agree: received is forwarded, dropped and
+// waiting. Any goroutine may ask.
+//
+// The package imports wire, stack, filter and packet for what it reads, events for
+// the last of them, and terminal. It knows neither devices nor files.
+package report

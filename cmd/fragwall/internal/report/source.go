@@ -1,0 +1,152 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+	"fragwall/wire"
+)
+
+// Source is what a report of a running box is read from.
+type Source struct {
+	Build   Build
+	Devices [verdict.Sides]string // by side
+	Mode    packet.Mode
+	Limits  stack.Options
+	Bump    *wire.Bump
+	Events  *events.Recorder
+	Started time.Time
+	Ready   func() bool // frames flow
+	// Links says how the devices of both sides are.
+	Links func() [verdict.Sides]Link
+	// Missed is how many frames of each side the kernel dropped before the box
+	// read them; of a side whose device is gone it says nothing.
+	Missed func() map[verdict.Side]uint64
+	// Policy says how the policy in force got there.
+	Policy func() Policy
+}
+
+// Link is how a side's device is.
+type Link struct {
+	NIC    string // as it is called now; "" where there is none
+	Joined bool   // the NIC is in the wire
+	Up     bool   // frames can pass at the device
+	MTU    int    // bytes
+	Speed  uint64 // bit/s; 0: it is not known
+}
+
+// WithoutLink returns the names of the sides that have no link.
+func (s *Source) WithoutLink() (sides []string) {
+	for side, link := range s.Links() {
+		if !link.Up {
+			sides = append(sides, verdict.Side(side).String())
+		}
+	}
+	return sides
+}
+
+// Report reads everything.
+func (s *Source) Report(now time.Time) *Report {
+	r := Of(s.Bump)
+	r.Build, r.Time, r.Started, r.UptimeSeconds, r.Ready = s.Build, now, s.Started, now.Sub(s.Started).Seconds(), s.Ready()
+	r.Policy = s.Policy()
+	r.Fragments.Mode, r.Fragments.DatagramsLimit, r.Fragments.BytesLimit = s.Mode.String(), s.Limits.MaxDatagrams, s.Limits.Memory
+	links, missed := s.Links(), s.Missed()
+	for side, link := range links {
+		name := verdict.Side(side).String()
+		of := r.Sides[name]
+		of.Device, of.NIC, of.Link, of.LinkSpeed, of.MTU = s.Devices[side], link.NIC, linkState(link.Up), link.Speed/8, link.MTU
+		if link.NIC != "" {
+			of.Joined = &link.Joined
+		}
+		if n, known := missed[verdict.Side(side)]; known {
+			of.Missed = &n
+		}
+		r.Sides[name] = of
+	}
+	r.Events = s.Events.Last()
+	r.EventsLogged, r.EventsSuppressed = s.Events.Counts()
+	return r
+}
+
+// Of reports what the wire knows of itself: both sides' frames, the fragments in
+// waiting, the flows and the rules.
+func Of(b *wire.Bump) *Report {
+	r := &Report{Sides: make(map[string]Side, verdict.Sides)}
+	for side := range verdict.Side(verdict.Sides) {
+		r.Sides[side.String()] = sideOf(b, side)
+	}
+	usage := b.Usage()
+	r.Fragments.Datagrams, r.Fragments.Bytes = usage.Datagrams, usage.Bytes
+	table := b.Policy()
+	r.Flows.Known = table.Flows()
+	if table.Policy().Stateful {
+		r.Flows.Limit = flow.Max
+	}
+	rules := table.Policy().Rules
+	r.Rules = make([]Rule, len(rules))
+	for i := range rules {
+		n := table.Count(i)
+		r.Rules[i] = Rule{Name: rules[i].Name, Line: rules[i].Line, Action: rules[i].Action.String(), Datagrams: n.Datagrams, Bytes: n.Bytes}
+		if rules[i].Limit != (filter.Rate{}) {
+			r.Rules[i].OverLimit = &n.OverLimit
+		}
+	}
+	return r
+}
+
+// States of a link.
+const (
+	LinkUp   = "up"
+	LinkDown = "down"
+)
+
+func linkState(up bool) string {
+	if up {
+		return LinkUp
+	}
+	return LinkDown
+}
+
+// sideOf reports what became of the frames that came in by a side, from one
+// snapshot of its counters.
+func sideOf(b *wire.Bump, side verdict.Side) Side {
+	c := b.Counters(side)
+	latency := b.Latency(side).Snapshot()
+	r := Side{
+		ReceivedFrames: c.Received(), ReceivedBytes: c.ReceivedBytes,
+		Forwarded: c.Forwarded, ForwardedBytes: c.ForwardedBytes, Sent: c.Sent, SentBytes: c.SentBytes, Waiting: c.Waiting,
+		Dropped: make(map[string]uint64), Reassembled: c.Reassembled, Answered: c.Answered,
+		LatencyP50: latency.Quantile(0.5).Seconds(), LatencyP99: latency.Quantile(0.99).Seconds(), Latency: latency,
+	}
+	for reason, n := range c.Dropped {
+		if n > 0 {
+			r.Dropped[verdict.Reason(reason).String()] = n
+			r.DroppedFrames += n
+		}
+	}
+	return r
+}
+
+// Alive takes each lock of the datapath once: a box in which one is never given
+// back does not answer before ctx is done.
+func (s *Source) Alive(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() {
+		Of(s.Bump)
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the datapath does not answer: %w", ctx.Err())
+	}
+}
