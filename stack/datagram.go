@@ -97,6 +97,14 @@ func (d *Datagram) Release() {
 	datagrams.Put(d)
 }
 
+// detach moves the frames in waiting to a datagram of their own.
+func (d *Datagram) detach() *Datagram {
+	frames := datagrams.Get().(*Datagram)
+	frames.key = d.key
+	frames.fragments, d.fragments = d.fragments, frames.fragments
+	return frames
+}
+
 func (d *Datagram) releaseFrames() {
 	for i := range d.fragments {
 		d.fragments[i].frame.Release()

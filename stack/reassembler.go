@@ -13,12 +13,18 @@ import (
 
 // Reassembler is a table that keeps fragments until gVisor has put their
 // datagram together.
-type Reassembler struct{ *Table }
+type Reassembler struct {
+	*Table
+	ledger Ledger
+}
 
 // NewReassembler returns an empty one. [Table.Close] frees it.
 func NewReassembler(o Options) Reassembler {
-	return Reassembler{newTable(o, true)}
+	return Reassembler{newTable(o, true), o.Ledger}
 }
+
+// With returns the same table for a caller with a ledger of its own.
+func (r Reassembler) With(l Ledger) Reassembler { return Reassembler{r.Table, l} }
 
 // Add takes in a fragment: the frame, which it copies, what was decoded from
 // it with p.Fragment.Present set, the side it came in by, and the time.
@@ -29,12 +35,13 @@ func NewReassembler(o Options) Reassembler {
 func (r Reassembler) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (*Datagram, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
-	return r.shard(from).reassemble(frame, p, k, from, now)
+	s := r.shard(from)
+	s.lock(r.ledger)
+	defer s.mu.Unlock()
+	return s.reassemble(frame, p, k, from, now)
 }
 
 func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (*Datagram, verdict.Reason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.superseded() {
 		s.discard(d, verdict.FragmentSuperseded)
@@ -65,7 +72,7 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	s.charge(d, bytes)
 	d.hold(at, frame, p)
 	d.note(p)
-	s.options.Ledger.Held(d)
+	s.ledger.Held(d)
 	if !whole {
 		return nil, verdict.Passed
 	}
@@ -119,8 +126,7 @@ func (s *shard) finish(d *Datagram) *Datagram {
 	if d.whole != nil && d.whole.Data().Size() == d.end {
 		return d
 	}
-	s.options.Ledger.Dropped(d, verdict.FragmentDisagreement)
-	d.Release()
+	s.ledger.Dropped(d, verdict.FragmentDisagreement)
 	return nil
 }
 

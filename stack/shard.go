@@ -19,6 +19,7 @@ type shard struct {
 
 	mu sync.Mutex
 	// mu guards what follows, and the datagrams in it.
+	ledger    Ledger  // of who has locked it
 	engine    *engine // nil where datagrams are not put together
 	waiting   map[key]*Datagram
 	sources   map[source]*load
@@ -51,6 +52,12 @@ func newShard(o *Options, c *credits, bytes, datagrams int) *shard {
 		s.deadlines[f].kind = byDeadline
 	}
 	return s
+}
+
+// lock locks the shard for who has what happens told to a ledger.
+func (s *shard) lock(l Ledger) {
+	s.mu.Lock()
+	s.ledger = l
 }
 
 // find returns the datagram that a key stands for, a new one where nothing of
@@ -90,8 +97,7 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 // nothing of it passes until its deadline: RFC 5722 §4 has a node discard
 // also those fragments that did not arrive yet.
 func (s *shard) poison(d *Datagram, why verdict.Reason) {
-	s.options.Ledger.Dropped(d, why)
-	d.releaseFrames()
+	s.dropFrames(d, why)
 	d.claims = d.claims.cleared()
 	d.poisoned = true
 	s.charge(d, datagramCost-d.bytes)
@@ -100,12 +106,23 @@ func (s *shard) poison(d *Datagram, why verdict.Reason) {
 // discard drops a datagram that waits, for why.
 func (s *shard) discard(d *Datagram, why verdict.Reason) {
 	s.remove(d)
-	s.options.Ledger.Dropped(d, why)
 	if d.pinned { // shard.settle releases it
-		d.releaseFrames()
+		s.dropFrames(d, why)
 		return
 	}
-	d.Release()
+	s.ledger.Dropped(d, why)
+}
+
+// dropFrames drops what waits of a datagram that is kept itself: the frames go
+// to the ledger as a datagram of their own.
+func (s *shard) dropFrames(d *Datagram, why verdict.Reason) {
+	if len(d.fragments) == 0 {
+		return
+	}
+	dropped := d.detach()
+	dropped.extent = d.extent
+	dropped.claims, d.claims = d.claims, dropped.claims
+	s.ledger.Dropped(dropped, why)
 }
 
 // remove takes a datagram off the table.
@@ -180,8 +197,8 @@ func (s *shard) expire(now time.Time) {
 }
 
 // close drops all that waits, oldest first, and frees the engine.
-func (s *shard) close() {
-	s.mu.Lock()
+func (s *shard) close(l Ledger) {
+	s.lock(l)
 	defer s.mu.Unlock()
 	for f := range s.deadlines {
 		for d := s.deadlines[f].first; d != nil; d = s.deadlines[f].first {

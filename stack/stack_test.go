@@ -42,6 +42,7 @@ func (l *ledger) Dropped(d *Datagram, why verdict.Reason) {
 	if d.Len() > 0 {
 		l.dropped[why] += d.Len()
 	}
+	d.Release()
 }
 
 // bench is a table with its ledger, and the means to put frames in: that of a

@@ -15,21 +15,25 @@ type Options struct {
 	Memory                   int64 // bytes, for all that waits, bookkeeping included
 	MaxFragments             int   // a datagram
 	MaxDatagrams             int   // in waiting, given up ones included
-	Ledger                   Ledger
+	// Ledger is told by Expire and Close, and by who names no other one
+	// ([Reassembler.With], [Validator.With]).
+	Ledger Ledger
 	// Key is that of the hash by which sources share the table. Nil stands for
 	// one that nobody knows; with a given one, two tables that are told the same
 	// do the same.
 	Key *[16]byte
 }
 
-// Ledger hears of every fragment that the table takes in and that it drops
+// Ledger is told of every fragment that the table takes in and that it drops
 // later. It is called with a part of the table locked, so it must neither
-// block nor call the table; a datagram is lent for the time of the call.
+// block nor call the table.
 type Ledger interface {
-	// Held says that one more fragment waits.
+	// Held says that one more fragment waits. The datagram is lent for the time
+	// of the call.
 	Held(d *Datagram)
 	// Dropped says that all fragments of a datagram that waited, which may be
-	// none, were dropped for one reason.
+	// none, were dropped for one reason. It hands the datagram over, for the
+	// ledger to release, then or later.
 	Dropped(d *Datagram, why verdict.Reason)
 }
 
@@ -86,7 +90,7 @@ func (t *Table) shard(from source) *shard {
 // Expire drops the datagrams whose deadline is at or before now.
 func (t *Table) Expire(now time.Time) {
 	for _, s := range t.shards {
-		s.mu.Lock()
+		s.lock(t.options.Ledger)
 		s.expire(now)
 		s.mu.Unlock()
 	}
@@ -131,6 +135,6 @@ func (t *Table) Usage() Usage {
 // of no use afterwards.
 func (t *Table) Close() {
 	for _, s := range t.shards {
-		s.close()
+		s.close(t.options.Ledger)
 	}
 }

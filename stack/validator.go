@@ -10,12 +10,18 @@ import (
 // Validator is a table that keeps of a datagram which bytes its fragments
 // have claimed, and the verdict on its first fragment, which covers the rest.
 // Frames wait in it only until the first fragment came.
-type Validator struct{ *Table }
+type Validator struct {
+	*Table
+	ledger Ledger
+}
 
 // NewValidator returns an empty one. [Table.Close] frees it.
 func NewValidator(o Options) Validator {
-	return Validator{newTable(o, false)}
+	return Validator{newTable(o, false), o.Ledger}
 }
+
+// With returns the same table for a caller with a ledger of its own.
+func (v Validator) With(l Ledger) Validator { return Validator{v.Table, l} }
 
 // Claim is the place that a fragment took in its datagram.
 type Claim struct {
@@ -47,7 +53,10 @@ func (c Claim) First() bool { return c.first != nil }
 func (v Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (Claim, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
-	return v.shard(from).claim(frame, p, k, from, now)
+	s := v.shard(from)
+	s.lock(v.ledger)
+	defer s.mu.Unlock()
+	return s.claim(frame, p, k, from, now)
 }
 
 // Settle sets the verdict on a first fragment for the rest of its datagram:
@@ -59,12 +68,12 @@ func (v Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now 
 // timed out, been evicted or been poisoned by then. The verdict still holds for
 // the first fragment, as if all that had come after it.
 func (v Validator) Settle(c Claim, why verdict.Reason) *Datagram {
+	c.shard.lock(v.ledger)
+	defer c.shard.mu.Unlock()
 	return c.shard.settle(c.first, why)
 }
 
 func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (Claim, verdict.Reason) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	d := s.find(k, from, now)
 	if d.poisoned {
 		return Claim{}, verdict.FragmentPoisoned
@@ -93,7 +102,7 @@ func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now ti
 	case waits:
 		at, _ := d.search(p.Fragment.Offset)
 		d.hold(at, frame, p)
-		s.options.Ledger.Held(d)
+		s.ledger.Held(d)
 		return Claim{Waits: true}, verdict.Passed
 	case first:
 		d.pinned = true
@@ -107,8 +116,6 @@ func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now ti
 // settle sets the verdict on the first fragment of a datagram, and returns those
 // that waited for it, where it lets them pass.
 func (s *shard) settle(d *Datagram, why verdict.Reason) *Datagram {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	d.pinned = false
 	switch {
 	case d.load == nil: // it left the table
@@ -134,15 +141,12 @@ func (s *shard) dismiss(d *Datagram, why verdict.Reason) *Datagram {
 		waited += frameCost(len(d.Frame(i)))
 	}
 	s.charge(d, -waited)
+	frames := d.detach()
 	if why != verdict.Passed {
-		s.options.Ledger.Dropped(d, why)
-		d.releaseFrames()
+		s.ledger.Dropped(frames, why)
 		return nil
 	}
-	released := datagrams.Get().(*Datagram)
-	released.key = d.key
-	released.fragments, d.fragments = d.fragments, released.fragments
-	return released
+	return frames
 }
 
 // forgetComplete takes a datagram off the table whose fragments all came, to

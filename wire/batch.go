@@ -86,7 +86,7 @@ func (d *direction) write() {
 	d.counters.sent.Add(uint64(len(b.out) - refused))
 	counters := &d.counters
 	if b.waited > 0 {
-		counters = d.ingress.waiting
+		counters = &d.ingress.waiting[d.ingress.side]
 	}
 	// What was rebuilt leaves in other frames than it came in.
 	counters.written(b.frames, b.waited, min(refused, b.frames))

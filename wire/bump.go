@@ -44,9 +44,10 @@ type Bump struct {
 	sides     [verdict.Sides]ingress
 	reloading sync.Mutex // held while a policy is compiled
 	policy    atomic.Pointer[filter.Table]
-	table     *stack.Table // nil where no fragment waits
-	started   time.Time    // where the policy's clock begins
-	ledger    ledger
+	table     *stack.Table            // nil where no fragment waits
+	started   time.Time               // where the policy's clock begins
+	waiting   [verdict.Sides]Counters // of the frames that waited
+	reports   reports                 // of what waited in vain while nothing came
 }
 
 // New returns a bump that [Bump.Run] sets going.
@@ -59,12 +60,10 @@ func New(c Config) *Bump {
 		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
 	}
 	b.policy.Store(filter.Compile(c.Policy, nil))
-	b.ledger = ledger{observer: c.Observer}
-	c.Fragments.Ledger = &b.ledger
+	c.Fragments.Ledger = &ledger{&b.waiting, c.Observer, &b.reports}
 	var fragments fragmentMode
 	fragments, b.table = newFragmentMode(&c)
 	for side := range verdict.Side(verdict.Sides) {
-		b.ledger.waiting[side] = new(Counters)
 		in := &b.sides[side]
 		*in = ingress{
 			side:      side,
@@ -74,7 +73,7 @@ func New(c Config) *Bump {
 			now:       c.Now,
 			started:   b.started,
 			replies:   filter.NewBucket(replyRate),
-			waiting:   b.ledger.waiting[side],
+			waiting:   &b.waiting,
 			latency:   new(Latency),
 		}
 		in.mtu.set(c.Sides[side].MTU)
@@ -108,9 +107,7 @@ func (b *Bump) Run(ctx context.Context) error {
 		for {
 			select {
 			case now := <-ticker.C:
-				if b.table != nil {
-					b.table.Expire(now)
-				}
+				b.expire(now)
 				b.policy.Load().Expire(func() time.Duration { return now.Sub(b.started) }, flowShares)
 			case <-ctx.Done():
 				return ctx.Err()
@@ -118,13 +115,34 @@ func (b *Bump) Run(ctx context.Context) error {
 		}
 	})
 	err := g.Wait()
-	if b.table != nil {
-		b.table.Close()
-	}
+	b.closeTable()
 	if errors.Is(err, context.Canceled) || errors.Is(err, tun.ErrClosed) {
 		return nil
 	}
 	return err
+}
+
+// expire drops the datagrams whose deadline is at or before now.
+func (b *Bump) expire(now time.Time) {
+	if b.table != nil {
+		b.table.Expire(now)
+		b.deliver()
+	}
+}
+
+// closeTable drops what still waits, for [verdict.FragmentShutdown].
+func (b *Bump) closeTable() {
+	if b.table != nil {
+		b.table.Close()
+		b.deliver()
+	}
+}
+
+// deliver makes the reports of what waited in vain, which may be all of the
+// table, and keeps no room for as many.
+func (b *Bump) deliver() {
+	b.reports.deliver()
+	b.reports = reports{}
 }
 
 // closeLanes wakes the directions. The lanes' errors would say nothing that
@@ -139,7 +157,7 @@ func (b *Bump) closeLanes() {
 
 // Counters returns what became of the frames that came in by side.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
-	s := b.sides[side].waiting.Snapshot()
+	s := b.waiting[side].Snapshot()
 	for _, d := range b.sides[side].lanes {
 		s.add(d.counters.Snapshot())
 	}

@@ -35,12 +35,14 @@ type direction struct {
 	parsed packet.Parsed // the frame, or the datagram, that is decided on
 	view   packet.View   // of parsed
 	batch  batch
+	ledger ledger // of what the table drops while it takes in a fragment
 	reply  []byte // the buffer of what is sent back
 }
 
 func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode) *direction {
 	d := &direction{ingress: in, lane: lane, fragments: fragments}
 	d.clock = d.elapsed
+	d.ledger = ledger{in.waiting, in.observer, &d.batch.reports}
 	d.view = packet.View{Parsed: &d.parsed, From: in.side}
 	return d
 }

@@ -2,9 +2,8 @@
 // direction a lane, which reads frames and writes those that the policy
 // accepts.
 //
-//	read ──► decode ──► mend ──────► judge ──► write
-//	tun      packet     stack        filter    tun
-//	                    fragments only
+//	read ──► decode ──► fragments ──► judge ──► write ──► report
+//	tun      packet     stack         filter    tun       Observer
 //
 // A whole packet leaves in the batch it came in, from the very bytes it came
 // in; it waits for nothing, and is judged without an allocation: by a
@@ -12,14 +11,14 @@
 // reading of the clock a batch and the lock on a part of the flows. What the
 // policy rejects is dropped, and answered out of the side that it came in by.
 //
-// What becomes of a fragment is the mode's to say. In [packet.ModeReassemble]
+// The mode says what becomes of a fragment. In [packet.ModeReassemble]
 // it is copied into the table, and all fragments of a datagram leave together,
 // as they came or rebuilt, once the datagram is whole and the policy of that
 // moment accepts it. In [packet.ModeValidate] it leaves as a whole packet does,
 // where its datagram's first fragment was accepted. The other modes keep
-// nothing. While a lane is behind, fragments of senders without credit
-// ([stack.Table.Spend]) are dropped before they cost anything, but for a few a
-// batch.
+// nothing. While a lane is behind, fragments of sources without credit
+// ([stack.Table.Spend]) are dropped before they cost anything, except for a few
+// in each batch.
 //
 // A frame with offload metadata may stand for many packets. The metadata pass
 // through untouched, but are never trusted: the frame is dropped where they
@@ -28,11 +27,14 @@
 //
 // [Bump.Run] owns one goroutine a direction, and one that drops what waits
 // beyond its deadline and frees flows whose time is up. The directions share
-// the table and the policy with its flows. [Bump.Reload] may come from anywhere.
-// Every frame is counted once in the [Counters] of the side it came in by, and
-// an [Observer], if there is one, hears of the decisions that it asks for. One
+// the table and the policy with its flows. Any goroutine may call [Bump.Reload].
+// Every frame is counted once in the [Counters] of the side it came in by. One
 // batch in many is timed, for the [Latency] of its side. A [Stepper] drives
 // the same directions without goroutines, at the times of a capture.
+//
+// An [Observer], if there is one, is asked about each decision, and is told of
+// those that it wants after the batch was written: frames that pass don't wait
+// for it. The frames of a decision are lent to it for the call.
 //
 // The package imports packet, stack, filter and tun, and knows neither
 // namespaces nor files: devices, captures and tests are lanes to it.

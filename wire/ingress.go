@@ -16,13 +16,11 @@ type ingress struct {
 	policy    *atomic.Pointer[filter.Table] // of both sides
 	observer  Observer                      // nil where nobody observes
 	now       func() time.Time
-	started   time.Time      // where the policy's clock begins
-	replies   *filter.Bucket // limits the replies to rejected datagrams
-	// waiting counts the frames that waited, latency the batches. They are
-	// allocated apart from what every packet reads.
-	waiting *Counters
-	latency *Latency
-	lanes   []*direction
+	started   time.Time                // where the policy's clock begins
+	replies   *filter.Bucket           // limits the replies to rejected datagrams
+	waiting   *[verdict.Sides]Counters // of the frames that waited; the wire's
+	latency   *Latency
+	lanes     []*direction
 }
 
 // replyRate limits the replies to rejected datagrams of one side, so that a

@@ -9,7 +9,8 @@ import (
 
 // Observer is asked about every decision. Each frame that comes in is part of
 // one, except those that still wait. Goroutines of the wire call it at the same
-// time, so it must not block.
+// time, one of them with a part of the table locked, so it must neither block
+// nor call the wire.
 type Observer interface {
 	// Wants returns who is to be told of a decision with this verdict on what was
 	// decoded, which is nil for what waited in vain; nil where nobody is. It is
@@ -17,7 +18,8 @@ type Observer interface {
 	Wants(filter.Verdict, *packet.Parsed) Reporter
 }
 
-// Reporter is told of one decision, in the order in which they were made.
+// Reporter is told of a decision, by the goroutine that made it, in the order in
+// which that made them, and with nothing locked.
 type Reporter interface {
 	// Decided lends a decision, and all that it points to, for the call. The
 	// frames that were accepted have been written.

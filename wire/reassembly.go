@@ -20,7 +20,7 @@ func (r reassembly) take(d *direction, f *tun.Frame) {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}
-	datagram, why := r.Add(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	datagram, why := r.With(&d.ledger).Add(f.Data, &d.parsed, d.ingress.side, d.arrival())
 	switch {
 	case why != verdict.Passed:
 		d.drop(f, why)
@@ -51,7 +51,7 @@ func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
 	case to != nil:
 		d.batch.reports.hold(datagram)
 	}
-	d.ingress.waiting.dropWaiting(datagram.Len(), v.Reason)
+	d.ingress.waiting[d.ingress.side].dropWaiting(datagram.Len(), v.Reason)
 	if to == nil {
 		datagram.Release()
 	}

@@ -62,8 +62,35 @@ func TestReportsFollowTheWrite(t *testing.T) {
 			if !slices.Equal(s.lines, want) {
 				t.Errorf("%q\nwant %q", s.lines, want)
 			}
-			b.table.Close()
+			b.closeTable()
 		})
+	}
+}
+
+// TestEvictionIsReportedInOrder has a fragment evict another one between two
+// whole packets of its batch.
+func TestEvictionIsReportedInOrder(t *testing.T) {
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		s := &transcript{script: script{left: 1, end: tun.ErrClosed}}
+		denied := packettest.UDP(client4, server4, nil)
+		denied.Payload[3] = 54
+		evicted := packettest.UDP(client4, server4, packettest.Body(2000))
+		waits := packettest.UDP(client6, server6, packettest.Body(2000))
+		for _, f := range [][]byte{evicted.Fragments(1448)[1], denied.Frame(), waits.Fragments(1448)[1], packettest.UDP(client4, server4, nil).Frame()} {
+			s.batch = append(s.batch, tun.Frame{Data: f})
+		}
+		c := Config{Sides: sides(s, nil), Policy: onlyPort53(), Mode: mode, Fragments: limits(), Observer: s}
+		c.Fragments.MaxDatagrams = 1
+		b := New(c)
+		_ = b.sides[verdict.Inside].lanes[0].run()
+		b.closeTable()
+		want := []string{"1 frames written", "drop of 1 frames to 54", "drop of 1 frames to 0", "accept of 1 frames to 53", "drop of 1 frames to 0"}
+		if !slices.Equal(s.lines, want) {
+			t.Errorf("%v: %q\nwant %q", mode, s.lines, want)
+		}
+		if waiting := b.Counters(verdict.Inside).Waiting; waiting != 0 {
+			t.Errorf("%v: %d frames wait", mode, waiting)
+		}
 	}
 }
 

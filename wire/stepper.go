@@ -84,7 +84,7 @@ func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict
 func (s *Stepper) advance(to time.Time) {
 	for s.waits && !s.deadline.After(to) {
 		s.now, s.at = s.deadline, s.deadline
-		s.table.Expire(s.now)
+		s.expire(s.now)
 		s.look()
 	}
 	if to.After(s.now) {
@@ -97,7 +97,5 @@ func (s *Stepper) advance(to time.Time) {
 // the clock.
 func (s *Stepper) Close() {
 	s.at = s.now
-	if s.table != nil {
-		s.table.Close()
-	}
+	s.closeTable()
 }

@@ -16,14 +16,15 @@ func (m validation) take(d *direction, f *tun.Frame) {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}
-	claim, why := m.Claim(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	validator := m.With(&d.ledger)
+	claim, why := validator.Claim(f.Data, &d.parsed, d.ingress.side, d.arrival())
 	switch {
 	case why != verdict.Passed:
 		d.drop(f, why)
 	case claim.Waits:
 	case claim.First():
 		v := d.judgeFrame(f)
-		waited := m.Settle(claim, v.Reason)
+		waited := validator.Settle(claim, v.Reason)
 		d.settle(f, v, true)
 		if waited != nil {
 			d.follow(waited)
