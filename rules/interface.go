@@ -114,11 +114,20 @@ func checkDevice(name string) error {
 	return nil
 }
 
-// noteMTUs remarks on sides whose MTUs the file has differ.
+// noteMTUs remarks on MTUs that differ, where both are known without the NICs.
 func noteMTUs(inside, outside side) {
-	own, other := outside.field("mtu"), inside.field("mtu")
-	if own.set() && other.set() && inside.MTU != outside.MTU {
-		own.note("%d, while inside.mtu is %d at line %d: what is larger than the smaller of them can't leave by that side", outside.MTU, inside.MTU, other.place.line)
+	if inside.MTU == 0 || outside.MTU == 0 || inside.MTU == outside.MTU {
+		return
+	}
+	const why = "what is larger than the smaller of them can't leave by that side"
+	ofInside, ofOutside := inside.field("mtu"), outside.field("mtu")
+	switch {
+	case ofInside.set() && ofOutside.set():
+		ofOutside.note("%d, while inside.mtu is %d at line %d: %s", outside.MTU, inside.MTU, ofInside.place.line, why)
+	case ofOutside.set():
+		ofOutside.note("%d, while inside.mtu is %d by default: %s", outside.MTU, inside.MTU, why)
+	default:
+		ofInside.note("%d, while outside.mtu is %d by default: %s", inside.MTU, outside.MTU, why)
 	}
 }
 

@@ -29,9 +29,9 @@ would be right: the first 20 of each file, and how many more there are.`,
 		for _, note := range append(config.Notes, config.Remarks()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}
-		// Where the NICs are not there, as on another machine, nothing is known of
-		// their MTUs.
-		if with, err := withMTUs(config); err == nil {
+		// What the file tells of the MTUs is in its notes. Where the NICs are not
+		// there, as on another machine, nothing is known of theirs.
+		if with, err := withMTUs(config); err == nil && (config.Inside.MTU == 0 || config.Outside.MTU == 0) {
 			if text := mtusDiffer(with.Inside.MTU, with.Outside.MTU); text != "" {
 				fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", *path, text)
 			}

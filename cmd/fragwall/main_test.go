@@ -40,6 +40,7 @@ func TestExecute(t *testing.T) {
 	}
 	valid, wrong := file("valid.toml", validFile), file("wrong.toml", wrongFile)
 	noted := file("noted.toml", strings.Replace(validFile, "[outside]", "mtu = 1000\n[outside]", 1))
+	twoMTUs := file("mtus.toml", strings.Replace(validFile, "[outside]", "mtu = 1500\n[outside]\nmtu = 1400", 1))
 	missing := filepath.Join(dir, "missing.toml")
 	tokenless := file("tokenless.toml", validFile+"[status]\ntoken_file = \"none\"\n")
 	short := file("short.toml", validFile+"[status]\ntoken_file = \"token\"\n")
@@ -79,7 +80,8 @@ func TestExecute(t *testing.T) {
 		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
 
 		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
-		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n.*: note: inside has an mtu of 1000, outside of 1500: .*exceeds_mtu\)\n$`},
+		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n[^\n]*:4: note: inside.mtu: 1000, while outside.mtu is 1500 by default: [^\n]*\n$`},
+		{"check of two MTUs", []string{"check", "-c", twoMTUs}, 0, `1 rule`, `^\Q` + twoMTUs + `\E:\d+: note: outside.mtu: 1400, while inside.mtu is 1500 at line \d+: [^\n]*\n$`},
 		{"check without the token", []string{"check", "-c", tokenless}, 2, `^$`, `^fragwall: \Q` + tokenless + `\E: status.token_file: "\Q` + dir + `\E/none": no such file or directory\n$`},
 		{"check of a short token", []string{"check", "-c", short}, 2, `^$`, `^fragwall: \Q` + short + `\E: status.token_file: .*holds 5 bytes; want a token of at least 16\n$`},
 		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},
