@@ -195,7 +195,7 @@ func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error)
 // that is gone does not keep it from another one of the name.
 func replaceLeft(nic string, store *handover.Store, log *slog.Logger) error {
 	_, err := putBackLeft(store, log)
-	if !errors.Is(err, handover.ErrMissing) {
+	if !errors.Is(err, netdev.ErrMissing) {
 		return err
 	}
 	if _, readErr := readNIC(nic, store); readErr != nil {

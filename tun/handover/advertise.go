@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"fragwall/packet/checksum"
+	"fragwall/tun/netdev"
 )
 
 // A default route that the kernel learnt from a router's advertisement can't be
@@ -150,27 +152,14 @@ func advertisement(route message, router net.HardwareAddr) []byte {
 		body = binary.BigEndian.AppendUint32(append(body, mtuOption, 1, 0, 0), mtu)
 	}
 	src, dst := route.get(unix.RTA_GATEWAY), net.IPv6linklocalallnodes
-	binary.BigEndian.PutUint16(body[2:], icmpChecksum(src, dst, body))
+	pseudo := checksum.Sum(dst, checksum.Sum(src, checksum.Add(uint16(len(body)), unix.IPPROTO_ICMPV6))) // RFC 8200 §8.1
+	checksum.Put(body, 2, pseudo)
 
 	frame := []byte("\x33\x33\x00\x00\x00\x01\x02\x00\x00\x00\x00\x01\x86\xdd")
 	frame = binary.BigEndian.AppendUint32(frame, 6<<28)
 	frame = binary.BigEndian.AppendUint16(frame, uint16(len(body)))
 	frame = append(frame, unix.IPPROTO_ICMPV6, 255) // no router forwarded it
 	return append(append(append(frame, src...), dst...), body...)
-}
-
-// icmpChecksum is that of RFC 4443 §2.3. The message has an even length.
-func icmpChecksum(src, dst, message []byte) uint16 {
-	sum := uint32(len(message)) + unix.IPPROTO_ICMPV6
-	for _, part := range [][]byte{src, dst, message} {
-		for i := 0; i < len(part); i += 2 {
-			sum += uint32(binary.BigEndian.Uint16(part[i:]))
-		}
-	}
-	for sum > 0xffff {
-		sum = sum&0xffff + sum>>16
-	}
-	return ^uint16(sum)
 }
 
 // advertiser makes a TAP whose ingress leads to a device's, so that what is
@@ -193,38 +182,11 @@ func (k rtnetlink) advertiser(index int) (w io.Writer, end func(), err error) {
 		return nil, end, fmt.Errorf("make %q: %w", advertiserName, err)
 	}
 	tap := link.Attrs().Index
+	redirect := netdev.Redirect{From: tap, To: index, Receive: true, Priority: 1}
 	return link.Fds[0], end, inOrder(
 		func() error { return setGenMode(k, tap, genModeNone) },
-		func() error { return redirectIngress(tap, index) },
+		func() error { return netdev.AddClassifier(tap) },
+		redirect.Add,
 		func() error { return netlink.LinkSetUp(link) },
 	)
-}
-
-// redirectIngress has all that comes in by one device come in by another
-// (tc-mirred(8)).
-func redirectIngress(from, to int) error {
-	err := netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: from,
-		Handle:    netlink.MakeHandle(0xffff, 0),
-		Parent:    netlink.HANDLE_CLSACT,
-	}})
-	if err != nil {
-		return fmt.Errorf("add clsact: %w", err)
-	}
-	action := netlink.NewMirredAction(to)
-	action.MirredAction = netlink.TCA_INGRESS_REDIR
-	err = netlink.FilterAdd(&netlink.U32{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: from,
-			Parent:    netlink.HANDLE_MIN_INGRESS,
-			Priority:  1,
-			Protocol:  unix.ETH_P_ALL,
-		},
-		Sel:     &netlink.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
-		Actions: []netlink.Action{action},
-	})
-	if err != nil {
-		return fmt.Errorf("add filter: %w", err)
-	}
-	return nil
 }

@@ -17,5 +17,5 @@
 // every state in between, and also when the TAP went with a killed process.
 //
 // The NIC is known by its index, whatever it is called. All of it belongs on a thread in the devices' network namespace. It needs
-// CAP_NET_ADMIN. The package imports nothing of ours.
+// CAP_NET_ADMIN. Of fragwall's, the package imports tun/netdev and packet/checksum.
 package handover

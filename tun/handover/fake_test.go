@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
 )
 
 // fake is a kernel in memory: two devices, and what they have. It makes the
@@ -62,7 +64,7 @@ func (f *fake) device(found func(*netlink.LinkAttrs) bool) (netlink.Link, error)
 			return d, nil
 		}
 	}
-	return nil, ErrMissing
+	return nil, netdev.ErrMissing
 }
 
 func (f *fake) linkByName(name string) (netlink.Link, error) {

@@ -6,20 +6,19 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"path/filepath"
-	"strings"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
 )
 
 // kernel is what the package asks of the kernel. [rtnetlink] asks the one that
 // runs; tests have one in memory.
 type kernel interface {
 	// linkByName and linkByIndex return a device; their errors wrap
-	// [ErrMissing] where there is none.
+	// [netdev.ErrMissing] where there is none.
 	linkByName(name string) (netlink.Link, error)
 	linkByIndex(index int) (netlink.Link, error)
 	links() ([]netlink.Link, error)
@@ -45,24 +44,16 @@ type kernel interface {
 // thread.
 type rtnetlink struct{}
 
+var _ kernel = rtnetlink{}
+
 func (rtnetlink) linkByName(name string) (netlink.Link, error) {
 	link, err := netlink.LinkByName(name)
-	return link, missing(err)
+	return link, netdev.Missing(err)
 }
 
 func (rtnetlink) linkByIndex(index int) (netlink.Link, error) {
 	link, err := netlink.LinkByIndex(index)
-	return link, missing(err)
-}
-
-// missing returns [ErrMissing] for an error that says that there is no such
-// device, and other errors as they are.
-func missing(err error) error {
-	var none netlink.LinkNotFoundError
-	if errors.As(err, &none) || errors.Is(err, unix.ENODEV) {
-		return ErrMissing
-	}
-	return err
+	return link, netdev.Missing(err)
 }
 
 func (rtnetlink) links() ([]netlink.Link, error) { return netlink.LinkList() }
@@ -71,26 +62,23 @@ func (rtnetlink) setMAC(index int, mac net.HardwareAddr) error {
 	return netlink.LinkSetHardwareAddr(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}, mac)
 }
 
-const settingsRoot = "/proc/sys/net"
+// settingsOf is the directory of a device's sysctls of a family.
+func settingsOf(family, device string) string { return "net/" + family + "/conf/" + device }
 
 func (rtnetlink) settings(family, device string) (names []string, err error) {
-	files, err := os.ReadDir(filepath.Join(settingsRoot, family, "conf", device))
-	for _, f := range files {
-		names = append(names, f.Name())
-	}
-	return names, err
+	return netdev.Sysctls(settingsOf(family, device))
 }
 
 func (rtnetlink) setting(family, device, name string) string {
-	b, err := os.ReadFile(filepath.Join(settingsRoot, family, "conf", device, name))
+	value, err := netdev.Sysctl(settingsOf(family, device) + "/" + name)
 	if err != nil {
 		return ""
 	}
-	return strings.TrimSpace(string(b))
+	return value
 }
 
 func (rtnetlink) setSetting(family, device, name, value string) error {
-	return os.WriteFile(filepath.Join(settingsRoot, family, "conf", device, name), []byte(value), 0)
+	return netdev.SetSysctl(settingsOf(family, device)+"/"+name, value)
 }
 
 // dumpTries is how often a list is asked for that changes while it is read.

@@ -6,6 +6,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
 )
 
 // transfer is a state on its way from one device to the other.
@@ -18,14 +20,14 @@ type transfer struct {
 // transfer finds the NIC of the state. It is known by its index, which it keeps
 // whatever it is called, or, where that is gone, by its name and MAC, as one
 // whose driver was loaded again. Where there is neither, the error wraps
-// [ErrMissing].
+// [netdev.ErrMissing].
 func (s *State) transfer(k kernel) (*transfer, error) {
 	nic, err := k.linkByIndex(s.Index)
 	if err == nil {
 		s.relabel(nic.Attrs().Name)
 		return &transfer{k, s, nic}, nil
 	}
-	if !errors.Is(err, ErrMissing) {
+	if !errors.Is(err, netdev.ErrMissing) {
 		return nil, err
 	}
 	nic, err = k.linkByName(s.NIC)
@@ -33,7 +35,7 @@ func (s *State) transfer(k kernel) (*transfer, error) {
 		return nil, err
 	}
 	if mac := nic.Attrs().HardwareAddr.String(); mac != s.MAC {
-		return nil, fmt.Errorf("%w: another one, with mac %s, has its name", ErrMissing, mac)
+		return nil, fmt.Errorf("%w: another one, with mac %s, has its name", netdev.ErrMissing, mac)
 	}
 	s.rename(nic.Attrs().Index)
 	return &transfer{k, s, nic}, nil

@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
 )
 
 // nicObjects are what the NIC has at first.
@@ -236,7 +238,7 @@ func TestReturnByIndex(t *testing.T) {
 			}
 			err := s.giveBack(f, "fw-in", nothing)
 			if c.index == 0 {
-				if got := f.has(tapIndex); !errors.Is(err, ErrMissing) || !slices.Equal(got, want) {
+				if got := f.has(tapIndex); !errors.Is(err, netdev.ErrMissing) || !slices.Equal(got, want) {
 					t.Errorf("%v; the TAP has\n%s", err, lines(got))
 				}
 				return

@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/netdev"
 )
 
 // Moved reports whether the TAP has all of the state, after [State.Move].
@@ -73,7 +75,7 @@ func (s *State) rename(index int) {
 // the TAP is gone or never had all of it, what the state says, with what is left
 // of lifetimes. In between it calls part, which is to take the NIC out of the
 // wire. It adds only what is missing, and may be repeated. Where the NIC is gone,
-// the error wraps [ErrMissing].
+// the error wraps [netdev.ErrMissing].
 func (s *State) Return(tap string, part func() error) error {
 	return s.giveBack(rtnetlink{}, tap, part)
 }
@@ -97,7 +99,7 @@ func (t *transfer) giveBack(name string, part func() error) error {
 		if over, err = t.takeFrom(tap.Attrs().Index, name); err != nil {
 			return err
 		}
-	case !errors.Is(err, ErrMissing):
+	case !errors.Is(err, netdev.ErrMissing):
 		return err
 	default:
 		t.doubtNeighbors()

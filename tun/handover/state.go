@@ -31,9 +31,6 @@ type State struct {
 	moved bool // the TAP has all of it, and the NIC nothing
 }
 
-// ErrMissing is wrapped where the NIC is not there.
-var ErrMissing = errors.New("no such interface")
-
 // Read takes the state of a NIC. Its error says why a NIC can't be taken out of
 // a namespace's hands.
 func Read(nic string) (*State, error) {

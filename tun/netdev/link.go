@@ -23,6 +23,15 @@ func Gone(err error) bool {
 	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
 }
 
+// Missing returns [ErrMissing] for an error that says that there is no such device,
+// and other errors as they are.
+func Missing(err error) error {
+	if err != nil && Gone(err) {
+		return ErrMissing
+	}
+	return err
+}
+
 // Link is how a device is.
 type Link struct {
 	Index   int
@@ -49,10 +58,7 @@ func FindLink(name string) (Link, error) {
 
 func readLink(link netlink.Link, err error) (Link, error) {
 	if err != nil {
-		if Gone(err) {
-			err = ErrMissing
-		}
-		return Link{}, err
+		return Link{}, Missing(err)
 	}
 	a := link.Attrs()
 	up := a.Flags&net.FlagUp != 0
