@@ -2,6 +2,7 @@ package handover
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -287,3 +288,57 @@ func family(a netip.Addr) uint8 {
 
 // lines are for comparing lists.
 func lines(list []string) string { return strings.Join(list, "\n") }
+
+// parse reads a message from annotated hex: what follows a # on a line is for
+// people. Numbers are little-endian, as the machines that the tests run on.
+func parse(t testing.TB, kind uint16, annotated string) message {
+	t.Helper()
+	var digits strings.Builder
+	for line := range strings.Lines(annotated) {
+		line, _, _ = strings.Cut(line, "#")
+		digits.WriteString(strings.Join(strings.Fields(line), ""))
+	}
+	body, err := hex.DecodeString(digits.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := parseMessage(kind, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// slaac is 2001:db8:3::5/64, from a router.
+const slaac = `
+	0a 40 00 00 02000000          # AF_INET6, /64, no flags, universe, device 2
+	1400 0100 20010db8000300000000000000000005  # IFA_ADDRESS
+	1400 0600 08070000 100e0000 01000000 02000000  # IFA_CACHEINFO: preferred 1800, valid 3600
+	0800 0800 00010000            # IFA_FLAGS: mngtmpaddr
+	0500 0b00 02000000            # IFA_PROTO: from a router`
+
+// peer is 192.0.2.9, across from 192.0.2.10.
+const peer = `
+	02 20 80 fd 02000000          # AF_INET, /32, permanent, link, device 2
+	0800 0100 c000020a            # IFA_ADDRESS
+	0800 0200 c0000209            # IFA_LOCAL`
+
+// learntDefault is a default route from a router's advertisement.
+const learntDefault = `
+	0a 00 00 00 fe 09 00 01 00000000  # AF_INET6, table 254, proto ra, universe, unicast
+	0800 0f00 fe000000            # RTA_TABLE
+	1400 0500 fe800000000000000000000000000001  # RTA_GATEWAY
+	0800 0400 02000000            # RTA_OIF: device 2
+	0800 0600 00040000            # RTA_PRIORITY: 1024
+	1400 0800 0800 0a00 40000000 0800 0200 dc050000  # RTA_METRICS: hoplimit 64, mtu 1500
+	2400 0c00 00000000 00000000 20bf0200 00000000 00000000 00000000 00000000 00000000  # RTA_CACHEINFO: expires in 1800 s
+	0500 1400 01000000            # RTA_PREF: high`
+
+// shared leads by devices 2 and 1.
+const shared = `
+	02 18 00 00 fe 03 00 01 00000000  # AF_INET, /24, table 254, proto boot, unicast
+	0800 0f00 fe000000            # RTA_TABLE
+	0800 0100 cb007100            # RTA_DST 203.0.113.0
+	2400 0900                     # RTA_MULTIPATH
+	1000 10 01 02000000  0800 0500 0af40101  # linkdown, weight 2, device 2, via 10.244.1.1
+	1000 04 00 01000000  0800 0500 0af40106  # onlink, weight 1, device 1, via 10.244.1.6`
