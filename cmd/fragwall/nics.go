@@ -61,7 +61,7 @@ func mtusDiffer(inside, outside int) string {
 func (b *box) joinTo(side verdict.Side, nic string, mtu int) error {
 	e := &b.ends[side]
 	e.joined = false
-	j, err := link.Join(link.JoinConfig{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
+	j, err := link.Join(link.Config{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
 	if err != nil {
 		return err
 	}
@@ -119,21 +119,21 @@ func (b *box) part(finish func(*link.Junction) error) error {
 }
 
 // bypassEnds returns the ends of a bypass, by what the NICs are called now.
-func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.End) {
+func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		ends[side] = link.End{NIC: i.NIC, MTU: i.MTU}
+		ends[side] = link.NIC{Name: i.NIC, MTU: i.MTU}
 		if name := b.ends[side].link.Name; i.NIC != "" && name != "" {
-			ends[side].NIC = name
+			ends[side].Name = name
 		}
 	}
 	return ends
 }
 
 // bypass leaves the two NICs joined to one another.
-func bypass(ends [verdict.Sides]link.End) error {
-	if ends[verdict.Inside].NIC == "" || ends[verdict.Outside].NIC == "" {
+func bypass(ends [verdict.Sides]link.NIC) error {
+	if ends[verdict.Inside].Name == "" || ends[verdict.Outside].Name == "" {
 		return nil // whose configuration has a note on that
 	}
 	if err := link.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {

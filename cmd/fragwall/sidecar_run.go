@@ -133,7 +133,7 @@ func (s *sidecar) putBack() error {
 	if err := s.keep(); err != nil {
 		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
 	}
-	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*link.Junction).Part) })
+	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.part((*link.Junction).Detach) })
 	err = errors.Join(err, s.box.part((*link.Junction).Close))
 	if err != nil {
 		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())

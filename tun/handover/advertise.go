@@ -19,8 +19,8 @@ import (
 // made by hand: one that is takes the learnt one's place, and on its account
 // the kernel passes over the router's advertisements (net/ipv6/ndisc.c,
 // ndisc_router_discovery, which returns where it can't add the route), so that
-// addresses would no longer be renewed. So the kernel is told again what the
-// router said, by an advertisement with what is left of the lifetime.
+// addresses would no longer be renewed. So the device gets the router's advertisement
+// again, with what is left of the lifetime.
 
 // advertiserName is the name of the device that such an advertisement comes from,
 // for a moment.
@@ -36,68 +36,68 @@ func isAdvertised(m message) bool {
 		len(m.get(unix.RTA_GATEWAY)) == net.IPv6len && m.get(unix.RTA_OIF) != nil
 }
 
-// lesson is what a device is to learn.
-type lesson struct {
-	index      int
-	frames     [][]byte
-	missing    map[string]bool // what is yet to be learnt, by [lessonKey]
-	advertiser io.Writer       // nil where there is nothing to learn
+// advertisements are what a device is sent, so that it learns default routes.
+type advertisements struct {
+	index   int
+	frames  [][]byte
+	missing map[string]bool // the routes that are not learnt yet, by [advertisedKey]
+	to      io.Writer       // nil where there is nothing to learn
 }
 
-// lesson prepares to have a device learn the default routes among those that are
-// to lead over it, and returns what takes the preparations away. Where the NIC
+// advertisements prepares to have a device learn the default routes among those that
+// are to lead over it, and returns what takes the preparations away. Where the NIC
 // does not listen to routers, a program that does made the routes, and there is
 // nothing to learn.
-func (t *transfer) lesson(index int, routes []message) (l *lesson, end func()) {
-	l = &lesson{index: index, missing: make(map[string]bool)}
+func (t *transfer) advertisements(index int, routes []message) (a *advertisements, end func()) {
+	a = &advertisements{index: index, missing: make(map[string]bool)}
 	if t.setting("ipv6", t.nic.Attrs().Name, "accept_ra") == "0" {
-		return l, func() {}
+		return a, func() {}
 	}
 	for _, m := range routes {
 		if isAdvertised(m) {
-			l.frames = append(l.frames, advertisement(m, t.routerMAC(m)))
-			l.missing[lessonKey(m)] = true
+			a.frames = append(a.frames, advertisement(m, t.routerMAC(m)))
+			a.missing[advertisedKey(m)] = true
 		}
 	}
-	if len(l.frames) == 0 {
-		return l, func() {}
+	if len(a.frames) == 0 {
+		return a, func() {}
 	}
 	w, end, err := t.advertiser(index)
 	if err == nil {
-		l.advertiser = w
+		a.to = w
 	}
-	return l, end
+	return a, end
 }
 
-// lessonKey tells learnt routes apart. The kernel keeps a router's MTU with the
+// advertisedKey tells learnt routes apart. The kernel keeps a router's MTU with the
 // route only where the device had another one.
-func lessonKey(m message) string {
+func advertisedKey(m message) string {
 	m = m.clone()
 	m.remove(unix.RTA_METRICS)
 	return routeKey(m)
 }
 
-// learn has the device learn. What it does not learn, as where it is to take no
+// send has the device learn. What it does not learn, as where it is to take no
 // default route from routers, is for [addRoutes] to make, which completes the
 // others.
-func (l *lesson) learn(k kernel) error {
-	if l.advertiser == nil {
+func (a *advertisements) send(k kernel) error {
+	if a.to == nil {
 		return nil
 	}
-	for _, f := range l.frames {
-		if _, err := l.advertiser.Write(f); err != nil {
+	for _, f := range a.frames {
+		if _, err := a.to.Write(f); err != nil {
 			return fmt.Errorf("write to %q: %w", advertiserName, err)
 		}
 	}
 	for deadline := time.Now().Add(learnDelay); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
-		now, err := readRoutes(k, l.index)
+		now, err := readRoutes(k, a.index)
 		if err != nil {
 			return err
 		}
 		for _, m := range now {
-			delete(l.missing, lessonKey(m))
+			delete(a.missing, advertisedKey(m))
 		}
-		if len(l.missing) == 0 {
+		if len(a.missing) == 0 {
 			break
 		}
 	}

@@ -61,19 +61,19 @@ func (s *State) Device() (name string, err error) {
 	return t.nic.Attrs().Name, nil
 }
 
-// Move gives the state to a TAP, and takes it from the NIC. In between, when
-// the TAP is ready for the NIC's frames, it calls join, which is to make the
-// NIC the other end of the wire that begins at the TAP. The order lets no
-// packet get lost:
+// Move gives the state to a TAP, and takes it from the NIC. It calls join, which makes
+// the NIC the other end of the wire that begins at the TAP. Its steps, each only after
+// the one before, lose no packet:
 //
-//  1. The TAP gets the MAC, the addresses and the neighbours.
+//  1. The TAP gets the MAC, the addresses, the neighbours, and the IPv6 routes that
+//     replies by the device of the request need.
 //  2. join; from here on the TAP receives.
-//  3. Each route leads over the TAP; from here on it sends.
-//  4. The NIC loses what the TAP has.
+//  3. Each route leads over the TAP, an advertised one because the TAP learns it; from
+//     here on the TAP sends.
+//  4. The NIC loses what the TAP has, and the TAP gets the NIC's settings.
 //
-// It returns the settings that could not be copied. Nothing is taken from the
-// NIC before the TAP has it; on an error, [State.Return] brings back what there
-// was.
+// It returns the settings that could not be copied. Nothing is taken from the NIC
+// before the TAP has it; on an error, [State.Return] brings back what there was.
 func (s *State) Move(tap string, join func() error) (kept []string, err error) {
 	return s.move(rtnetlink{}, tap, join)
 }
@@ -95,24 +95,26 @@ func (t *transfer) move(name string, join func() error) (kept []string, err erro
 		return nil, err
 	}
 	index := tap.Attrs().Index
-	standIns, routes := t.standIns(index), t.routesFor(index)
-	var lesson *lesson
+	fallback, routes := t.fallbackRoutes(index), t.routesFor(index)
 	err = inOrder(
-		func() error { return t.furnish(tap) },
-		func() error { return addRoutes(t, standIns) },
+		// 1
+		func() error { return t.prepareTAP(tap) },
+		func() error { return addRoutes(t, fallback) },
+		// 2
 		join,
-		func() error { return t.quietNIC() },
+		// 3
+		t.stopAddressGeneration,
 		func() error {
-			var end func()
-			lesson, end = t.lesson(index, routes)
+			advertisements, end := t.advertisements(index, routes)
 			defer end()
-			return lesson.learn(t)
+			return advertisements.send(t)
 		},
 		func() error { return addRoutes(t, routes) },
+		// 4
 		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
-		func() error { return dropRoutes(t, standIns) },
+		func() error { return dropRoutes(t, fallback) },
 		func() error { return t.dropSurplus(index) },
-		func() error { return t.strip() },
+		t.clearNIC,
 	)
 	if err != nil {
 		return nil, err
@@ -131,16 +133,16 @@ func inOrder(steps ...func() error) error {
 	return nil
 }
 
-// quietNIC has the NIC make no IPv6 address of its own.
-func (t *transfer) quietNIC() error {
+// stopAddressGeneration has the NIC make no IPv6 address of its own.
+func (t *transfer) stopAddressGeneration() error {
 	if !t.IPv6 {
 		return nil
 	}
 	return setGenMode(t, t.Index, genModeNone)
 }
 
-// furnish gives a device all but the routes.
-func (t *transfer) furnish(tap netlink.Link) error {
+// prepareTAP gives the TAP all but the routes.
+func (t *transfer) prepareTAP(tap netlink.Link) error {
 	index := tap.Attrs().Index
 	if err := t.setMAC(index, t.nic.Attrs().HardwareAddr); err != nil {
 		return fmt.Errorf("set mac %s: %w", t.nic.Attrs().HardwareAddr, err)
@@ -164,10 +166,10 @@ func (t *transfer) furnish(tap netlink.Link) error {
 	)
 }
 
-// standIns are IPv6 routes over a device that count only where another device
-// is out of the question: the kernel answers some packets, as echo requests, by
-// the device that they came by.
-func (s *State) standIns(index int) (list []message) {
+// fallbackRoutes are the IPv6 routes over a device, with the highest metric. They count
+// only where the kernel looks at no other device: it answers some packets, as echo
+// requests, by the device that they came by.
+func (s *State) fallbackRoutes(index int) (list []message) {
 	for _, m := range s.routesFor(index) {
 		if m.family() == unix.AF_INET6 && m.header[rtmType] == unix.RTN_UNICAST {
 			m.setNumber(unix.RTA_PRIORITY, lastPriority)
@@ -241,9 +243,9 @@ func partition(list []message, in func(message) bool) (yes, no []message) {
 	return yes, no
 }
 
-// strip takes addresses and neighbours from the NIC, latest first: what a
+// clearNIC takes addresses and neighbours from the NIC, latest first: what a
 // killed process leaves keeps its order.
-func (t *transfer) strip() error {
+func (t *transfer) clearNIC() error {
 	for i := len(t.Addresses) - 1; i >= 0; i-- {
 		if err := dropAddress(t, t.Addresses[i]); err != nil {
 			return fmt.Errorf("remove address %q: %w", prefixText(t.Addresses[i]), err)

@@ -90,9 +90,9 @@ func TestMoveFails(t *testing.T) {
 			t.Fatalf("change %d fails: %v, and %d changes after it", n, err, f.after)
 		}
 		f.mend()
-		parted := false
-		if err := s.giveBack(f, "fw-in", func() error { parted = true; return nil }); err != nil || !parted {
-			t.Fatalf("change %d failed: parted: %v, %v", n, parted, err)
+		detached := false
+		if err := s.restore(f, "fw-in", func() error { detached = true; return nil }); err != nil || !detached {
+			t.Fatalf("change %d failed: detached: %v, %v", n, detached, err)
 		}
 		if got := f.has(nicIndex); !slices.Equal(got, had) {
 			t.Fatalf("change %d failed: the NIC has\n%s\nwant\n%s", n, lines(got), lines(had))

@@ -71,19 +71,27 @@ func (s *State) rename(index int) {
 	s.Routes, s.Index = routes, index
 }
 
-// Return gives the NIC, whatever it is called by now, what the TAP has, or, where
-// the TAP is gone or never had all of it, what the state says, with what is left
-// of lifetimes. In between it calls part, which is to take the NIC out of the
-// wire. It adds only what is missing, and may be repeated. Where the NIC is gone,
-// the error wraps [netdev.ErrMissing].
-func (s *State) Return(tap string, part func() error) error {
-	return s.giveBack(rtnetlink{}, tap, part)
+// Return gives the NIC, whatever it is called by now, what the TAP has, or, where the
+// TAP is gone or never had all of it, what the state says, with what is left of
+// lifetimes. It calls detach, which takes the NIC out of the wire. Its steps, each only
+// after the one before:
+//
+//  1. The NIC gets the addresses, the neighbours, and makes IPv6 addresses again.
+//  2. Each route leads over the NIC, but for advertised ones; from here on it sends.
+//  3. detach; from here on the NIC receives.
+//  4. The NIC learns the advertised routes, which it can from here on, and the TAP
+//     loses the last of its own.
+//
+// It adds only what is missing, and may be repeated. Where the NIC is gone, the error
+// wraps [netdev.ErrMissing].
+func (s *State) Return(tap string, detach func() error) error {
+	return s.restore(rtnetlink{}, tap, detach)
 }
 
-func (s *State) giveBack(k kernel, tap string, part func() error) error {
+func (s *State) restore(k kernel, tap string, detach func() error) error {
 	t, err := s.transfer(k)
 	if err == nil {
-		err = t.giveBack(tap, part)
+		err = t.restore(tap, detach)
 	}
 	if err != nil {
 		return fmt.Errorf("return to %q what it had: %w", s.NIC, err)
@@ -91,7 +99,7 @@ func (s *State) giveBack(k kernel, tap string, part func() error) error {
 	return nil
 }
 
-func (t *transfer) giveBack(name string, part func() error) error {
+func (t *transfer) restore(name string, detach func() error) error {
 	var over []message // routes over the TAP
 	tap, err := t.linkByName(name)
 	switch {
@@ -102,23 +110,27 @@ func (t *transfer) giveBack(name string, part func() error) error {
 	case !errors.Is(err, netdev.ErrMissing):
 		return err
 	default:
-		t.doubtNeighbors()
+		t.markStale()
 	}
 	// What is learnt comes by the NIC itself, as soon as it is out of the wire.
 	learnt, others := partition(t.routesFor(t.Index), isAdvertised)
 	learntOver, othersOver := partition(over, isAdvertised)
-	lesson, end := t.lesson(t.Index, learnt)
+	advertisements, end := t.advertisements(t.Index, learnt)
 	defer end()
 	return inOrder(
+		// 1
 		func() error { return t.addAddresses(t.Index) },
 		func() error { return dropTemporary(t, t.Index, t.Addresses) },
 		func() error { return addNeighbors(t, t.neighborsFor(t.Index)) },
-		t.restoreGenMode, // before the first of a router's advertisements can come by the NIC
+		t.restoreAddressGeneration, // before the first of a router's advertisements can come by the NIC
+		// 2
 		func() error { return addRoutes(t, others) },
 		func() error { return t.dropSurplus(t.Index) },
 		func() error { return dropRoutes(t, othersOver) },
-		part,
-		func() error { return lesson.learn(t) },
+		// 3
+		detach,
+		// 4
+		func() error { return advertisements.send(t) },
 		func() error { return addRoutes(t, learnt) },
 		func() error { return dropRoutes(t, learntOver) },
 	)
@@ -137,17 +149,17 @@ func (t *transfer) takeFrom(index int, name string) ([]message, error) {
 	return readRoutes(t, index)
 }
 
-// restoreGenMode has the NIC make IPv6 addresses as it did.
-func (t *transfer) restoreGenMode() error {
+// restoreAddressGeneration has the NIC make IPv6 addresses as it did.
+func (t *transfer) restoreAddressGeneration() error {
 	if !t.IPv6 {
 		return nil
 	}
 	return setGenMode(t, t.Index, t.GenMode)
 }
 
-// doubtNeighbors makes the neighbours that were not entered by hand stale: since
+// markStale makes the neighbours that were not entered by hand stale: since
 // they were read, nobody has heard of them.
-func (s *State) doubtNeighbors() {
+func (s *State) markStale() {
 	for i, m := range s.Neighbors {
 		if isLearnt(m) {
 			s.Neighbors[i] = staleNeighbor(m)
@@ -194,7 +206,7 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 		func() error { return addNeighbors(t, t.neighborsFor(index)) },
 		func() error { return addRoutes(t, t.routesFor(index)) },
 		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
-		t.strip,
+		t.clearNIC,
 	)
 }
 
@@ -226,5 +238,5 @@ func (s *State) replace(k kernel, nic, tap string) error {
 			return err
 		}
 	}
-	return t.quietNIC()
+	return t.stopAddressGeneration()
 }

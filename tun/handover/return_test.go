@@ -55,7 +55,7 @@ func TestReturnWhatTAPHas(t *testing.T) {
 	f, s := changed(t)
 	want := f.has(tapIndex)
 	f.check = covered(t, f, want)
-	if err := s.giveBack(f, "fw-in", nothing); err != nil {
+	if err := s.restore(f, "fw-in", nothing); err != nil {
 		t.Fatal(err)
 	}
 	if got := f.has(nicIndex); !slices.Equal(got, want) {
@@ -71,7 +71,7 @@ func TestReturnFails(t *testing.T) {
 		want := f.has(tapIndex)
 		f.check = covered(t, f, want)
 		f.changes, f.failAt = 0, n
-		err := s.giveBack(f, "fw-in", nothing)
+		err := s.restore(f, "fw-in", nothing)
 		if err == nil && f.changes < n {
 			break
 		}
@@ -85,7 +85,7 @@ func TestReturnFails(t *testing.T) {
 			uses, _ := usesDevice(m, tapIndex)
 			return uses || m.kind == unix.RTM_NEWADDR && addressIndex(m) == tapIndex || m.kind == unix.RTM_NEWNEIGH && neighborIndex(m) == tapIndex
 		})
-		if err := s.giveBack(f, "fw-in", nothing); err != nil {
+		if err := s.restore(f, "fw-in", nothing); err != nil {
 			t.Fatal(err)
 		}
 		if got := f.has(nicIndex); !slices.Equal(got, want) {
@@ -94,19 +94,19 @@ func TestReturnFails(t *testing.T) {
 	}
 }
 
-// TestReturnStopsBeforePart does not take the NIC out of the wire where it lacks
+// TestReturnStopsBeforeDetach does not take the NIC out of the wire where it lacks
 // its routes.
-func TestReturnStopsBeforePart(t *testing.T) {
+func TestReturnStopsBeforeDetach(t *testing.T) {
 	for n := 1; ; n++ {
 		f, s := changed(t)
 		f.changes, f.failAt = 0, n
-		parted := 0
-		err := s.giveBack(f, "fw-in", func() error { parted = f.changes; return nil })
+		detached := 0
+		err := s.restore(f, "fw-in", func() error { detached = f.changes; return nil })
 		if err == nil && f.changes < n {
 			break
 		}
-		if parted >= n {
-			t.Errorf("change %d failed, and the NIC was parted", n)
+		if detached >= n {
+			t.Errorf("change %d failed, and the NIC was detached", n)
 		}
 	}
 }
@@ -131,7 +131,7 @@ func TestReturnByIndex(t *testing.T) {
 					c.change(d)
 				}
 			}
-			err := s.giveBack(f, "fw-in", nothing)
+			err := s.restore(f, "fw-in", nothing)
 			if c.index == 0 {
 				if got := f.has(tapIndex); !errors.Is(err, netdev.ErrMissing) || !slices.Equal(got, want) {
 					t.Errorf("%v; the TAP has\n%s", err, lines(got))

@@ -25,7 +25,7 @@ func bridgeState(bridge netlink.Link) (nicState, bool) {
 }
 
 // bridge puts the NIC and the TAP into a new bridge.
-func (j *Junction) bridge(c JoinConfig, nic, tap netlink.Link, before nicState) error {
+func (j *Junction) bridge(c Config, nic, tap netlink.Link, before nicState) error {
 	if err := freeName(c.Bridge, nic); err != nil {
 		return err
 	}
@@ -158,7 +158,7 @@ const (
 
 // addBridge makes the bridge: a new one has neither STP nor VLAN filtering; it
 // gets no snooping and keeps quiet.
-func (j *Junction) addBridge(c JoinConfig, before nicState) (netlink.Link, error) {
+func (j *Junction) addBridge(c Config, before nicState) (netlink.Link, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU

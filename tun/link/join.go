@@ -9,8 +9,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// JoinConfig names what to join. The TAP and the NIC exist.
-type JoinConfig struct {
+// Config names what to join. The TAP and the NIC exist.
+type Config struct {
 	TAP, NIC string
 	// Bridge is the name of a bridge to join them by. It does not exist, or is
 	// what a killed fragwall left. "" joins them by a redirect.
@@ -42,7 +42,7 @@ type Junction struct {
 // On an error all is as it was. [Junction.Close] removes what Join made, and
 // sets back what it changed. What a killed fragwall changed on the NIC is set
 // back with it.
-func Join(c JoinConfig) (*Junction, error) {
+func Join(c Config) (*Junction, error) {
 	j := &Junction{}
 	if err := j.join(c); err != nil {
 		return nil, errors.Join(fmt.Errorf("join %q to %q: %w", c.NIC, c.TAP, err), j.Close())
@@ -84,9 +84,9 @@ func Release(nic, bridge string) error {
 	return nil
 }
 
-// Part frees the NIC, as it was before, and leaves the rest to [Junction.Close],
+// Detach frees the NIC, as it was before, and leaves the rest to [Junction.Close],
 // which may take longer.
-func (j *Junction) Part() error {
+func (j *Junction) Detach() error {
 	return j.undo.run(j.kept)
 }
 
@@ -129,7 +129,7 @@ func (j *Junction) Close() error {
 	return j.undo.run(0)
 }
 
-func (j *Junction) join(c JoinConfig) error {
+func (j *Junction) join(c Config) error {
 	tap, err := netlink.LinkByName(c.TAP)
 	if err != nil {
 		return fmt.Errorf("tap %q: %w", c.TAP, err)

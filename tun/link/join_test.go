@@ -86,7 +86,7 @@ func show(s map[string]string) string {
 }
 
 // joined makes a TAP and joins it to a NIC while f runs.
-func joined(c JoinConfig, f func() error) error {
+func joined(c Config, f func() error) error {
 	tap, err := tap.Open(tun.Config{Name: c.TAP, MTU: c.MTU, Queues: 1})
 	if err != nil {
 		return err
@@ -126,7 +126,7 @@ func TestJoinIsUndone(t *testing.T) {
 						return err
 					}
 					return unchangedBy(t, func() error {
-						return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error {
+						return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error {
 							nic, err := netlink.LinkByName(lab.InsideNIC)
 							if a := nic.Attrs(); a.MTU != 1400 || a.RawFlags&unix.IFF_UP == 0 || a.Promisc == 0 {
 								t.Errorf("joined: %+v", a)
@@ -160,13 +160,13 @@ func TestKilledProcessIsUndone(t *testing.T) {
 							if err != nil {
 								return err
 							}
-							if _, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: firstBridge, MTU: 1400}); err != nil {
+							if _, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: firstBridge, MTU: 1400}); err != nil {
 								return err
 							}
 							if err := tap.Close(); err != nil {
 								return err
 							}
-							return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: secondBridge, MTU: 1450}, func() error { return nil })
+							return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: secondBridge, MTU: 1450}, func() error { return nil })
 						})
 					})
 				})
@@ -202,7 +202,7 @@ func TestRelease(t *testing.T) {
 						if err != nil {
 							return err
 						}
-						_, err = Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400, Addressed: true})
+						_, err = Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400, Addressed: true})
 						if err != nil {
 							return err
 						}
@@ -230,7 +230,7 @@ func TestBridgeTellsWhose(t *testing.T) {
 			for range changes { // what it is about to say
 			}
 		}()
-		return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400}, func() error {
+		return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400}, func() error {
 			for u := range changes {
 				if u.Attrs().Name != "fw-br" {
 					continue
@@ -255,7 +255,7 @@ func TestBridgeTakesOver(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				left, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400})
+				left, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400})
 				if err := errors.Join(err, tap.Close()); err != nil {
 					return err
 				}
@@ -268,7 +268,7 @@ func TestBridgeTakesOver(t *testing.T) {
 					for range changes { // what it is about to say
 					}
 				}()
-				return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: name, MTU: 1400}, func() error {
+				return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: name, MTU: 1400}, func() error {
 					taken := false
 					for u := range changes {
 						master := u.Attrs().MasterIndex
@@ -302,7 +302,7 @@ func TestRenamedBridgeGoes(t *testing.T) {
 					if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attributes}); err != nil {
 						return err
 					}
-					return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error { return nil })
+					return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error { return nil })
 				})
 			})
 		})
@@ -323,13 +323,13 @@ func TestJoinFails(t *testing.T) {
 	tests := []struct {
 		name    string
 		prepare func() error
-		change  func(*JoinConfig)
+		change  func(*Config)
 		want    string // of both methods, or of the one in only
 		only    string
 	}{
-		{"no nic", nil, func(c *JoinConfig) { c.NIC = "none" }, `join "none" to "fw-in": nic "none": no such interface`, ""},
-		{"no tap", nil, func(c *JoinConfig) { c.TAP = "none" }, `join "nic-in" to "none": tap "none": Link not found`, ""},
-		{"loopback", nil, func(c *JoinConfig) { c.NIC = "lo" }, `nic "lo" is the loopback interface`, ""},
+		{"no nic", nil, func(c *Config) { c.NIC = "none" }, `join "none" to "fw-in": nic "none": no such interface`, ""},
+		{"no tap", nil, func(c *Config) { c.TAP = "none" }, `join "nic-in" to "none": tap "none": Link not found`, ""},
+		{"loopback", nil, func(c *Config) { c.NIC = "lo" }, `nic "lo" is the loopback interface`, ""},
 		{"addresses", func() error { return addAddresses("10.9.0.1/24", "2001:db8:9::1/64", "fe80::9/64") }, nil,
 			`nic "nic-in" has addresses that would stop working (10.9.0.1/24, 2001:db8:9::1/64): remove them, or choose a nic without`, ""},
 		{"another's bridge", func() error { return addBridge("br0", true) }, nil,
@@ -340,7 +340,7 @@ func TestJoinFails(t *testing.T) {
 			`sysctl net.bridge.bridge-nf-call-iptables is 1 and sends bridged frames through netfilter; fragwall does not turn it off, because bridge "br0" may rely on it`, "bridge"},
 		{"classifier", addClassifier, nil,
 			`redirect "nic-in" to "fw-in": add clsact: file exists: the interface has a classifier of its own (see "tc qdisc"): remove it, or join by a bridge`, "redirect"},
-		{"mtu", nil, func(c *JoinConfig) { c.MTU = 10 }, `nic "nic-in": set mtu 10: invalid argument`, "redirect"},
+		{"mtu", nil, func(c *Config) { c.MTU = 10 }, `nic "nic-in": set mtu 10: invalid argument`, "redirect"},
 		{"served by another", joinToOther, nil, `nic "nic-in" is joined to "other" already, by another fragwall`, "redirect"},
 		{"bridged by another", bridgeToOther, nil, `bridge "other-br": device exists and serves another fragwall`, "bridge"},
 	}
@@ -362,7 +362,7 @@ func TestJoinFails(t *testing.T) {
 						}
 					}
 					return unchangedBy(t, func() error {
-						c := JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}
+						c := Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}
 						if tt.change != nil {
 							tt.change(&c)
 						}
@@ -429,6 +429,6 @@ func join(bridge string) error {
 	if _, err := tap.Open(tun.Config{Name: "other", MTU: 1400, Queues: 1}); err != nil {
 		return err
 	}
-	_, err := Join(JoinConfig{TAP: "other", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400})
+	_, err := Join(Config{TAP: "other", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400})
 	return err
 }

@@ -25,7 +25,7 @@ func TestNICVanishes(t *testing.T) {
 	for method, bridge := range methods {
 		t.Run(method, func(t *testing.T) {
 			lanetest.Do(t, network(t).Middle, func() error {
-				return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
+				return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
 					nic, err := netlink.LinkByName(lab.InsideNIC)
 					if err != nil {
 						return err
@@ -60,7 +60,7 @@ func TestNICMoves(t *testing.T) {
 				})
 			}
 			lanetest.Do(t, n.Middle, func() error {
-				return joined(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
+				return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
 					elsewhere, err := lab.NewNamespace("elsewhere") // where nobody has its index
 					if err != nil {
 						return err
@@ -150,7 +150,7 @@ func wireThrough(t *testing.T, n *lab.Network, bridge string, offload bool) (sto
 	join := func(name, nic string) tun.Port {
 		port := lanetest.OpenPort(t, n.Middle, tap.Open, name, c)
 		lanetest.Do(t, n.Middle, func() error {
-			j := JoinConfig{TAP: name, NIC: nic, MTU: c.MTU}
+			j := Config{TAP: name, NIC: nic, MTU: c.MTU}
 			if bridge != "" {
 				j.Bridge = name + "-br"
 			}

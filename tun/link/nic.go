@@ -141,7 +141,7 @@ func readState(nic netlink.Link) (nicState, error) {
 
 // prepareNIC makes a NIC a part of the wire: it takes frames for anyone as
 // they came, and says nothing itself.
-func prepareNIC(nic netlink.Link, c JoinConfig) error {
+func prepareNIC(nic netlink.Link, c Config) error {
 	name := nic.Attrs().Name
 	if c.MTU != 0 && nic.Attrs().MTU != c.MTU {
 		if err := netlink.LinkSetMTU(nic, c.MTU); err != nil {
