@@ -2,7 +2,7 @@
 //
 // In comes a decoded packet, whole or put together from fragments, and the
 // side it came in by; out goes a [Verdict]: the action, the reason where it
-// is a drop, and the rule that decided.
+// is a drop, and the number of the rule that decided ([Table.Rule]).
 //
 // [Compile] makes a [Table] of a [Policy]:
 //

@@ -1,6 +1,9 @@
 package filter
 
-import "fragwall/packet"
+import (
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
 
 // Near is a rule that would have matched but for one field, and has others.
 type Near struct {
@@ -8,14 +11,14 @@ type Near struct {
 	Field string // as the configuration calls it
 }
 
-// Near returns the rules in front of the given one, nil for the end, that all
+// Near returns the rules in front of the given one, 0 for the end, that all
 // fields but one of a datagram match, in order. It is for people: it looks at
 // every rule.
-func (t *Table) Near(d *packet.View, before *Rule) []Near {
+func (t *Table) Near(d *packet.View, before verdict.Rule) []Near {
 	var near []Near
 	for i := range t.policy.Rules {
 		r := &t.policy.Rules[i]
-		if r == before {
+		if number(uint32(i)) == before {
 			break
 		}
 		if misses, set := r.misses(d); len(misses) == 1 && set > 1 {

@@ -102,7 +102,7 @@ func TestRuleFields(t *testing.T) {
 			if got := v.Action == verdict.Accept; got != tt.want {
 				t.Errorf("%v", v)
 			}
-			if tt.want && (v.Rule != &p.Rules[0] || v.Reason != verdict.Passed) || !tt.want && v.Reason != verdict.PolicyDefault {
+			if tt.want && (v.Rule != 1 || v.Reason != verdict.Passed) || !tt.want && v.Reason != verdict.PolicyDefault {
 				t.Errorf("%+v", v)
 			}
 		})
@@ -116,7 +116,7 @@ func TestFirstMatchWins(t *testing.T) {
 		{Name: "no", Action: verdict.Drop, DstPorts: one[uint16](53)},
 		{Name: "yes", Action: verdict.Accept},
 	}}
-	if v := judge(t, p, udp); v.Action != verdict.Drop || v.Reason != verdict.PolicyRule || v.Rule.Name != "no" {
+	if v := judge(t, p, udp); v.Action != verdict.Drop || v.Reason != verdict.PolicyRule || p.Rules[v.Rule-1].Name != "no" {
 		t.Errorf("%v, %v", v, v.Reason)
 	}
 }

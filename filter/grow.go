@@ -27,7 +27,7 @@ type grower struct {
 // matches by in each dimension, of which there are so many. All rules with
 // ports match by the class apart.
 func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]uint32) *tree {
-	t := &tree{boxes: make([]box, len(sets)), sets: sets, apart: apart, leaves: []entry{0}}
+	t := &tree{rules: make([]compiledRule, len(sets)), sets: sets, apart: apart, leaves: []entry{0}}
 	// Far more than policies take; it bounds the memory of those made to
 	// overlap in every way, whose lookup then compares more rules one by one.
 	g := grower{tree: t, classes: classes, room: 100*len(sets) + 1<<16, known: make(map[string]ref)}
@@ -50,16 +50,16 @@ func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]
 	return t
 }
 
-// enclose makes a rule's box and its entry with all that there is to compare.
+// enclose makes a compiled rule and its entry with all that there is to compare.
 // It reports whether the rule can match at all.
 func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bool) {
-	b := &g.boxes[rule]
-	b.action, b.limited = r.Action, r.Limit != Rate{}
+	c := &g.rules[rule]
+	c.action, c.limited, c.log = r.Action, r.Limit != Rate{}, r.Log
 	if r.needsPorts() {
-		b.needs |= needPorts
+		c.needs |= needPorts
 	}
 	if r.needsICMP() {
-		b.needs |= needICMP
+		c.needs |= needICMP
 	}
 	e := entry(rule << maskBits)
 	for d, runs := range set {
@@ -70,12 +70,12 @@ func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bo
 			e |= 1 << d
 		}
 		if last := len(runs) - 1; last > 0 && runs[last] == (run{g.apart[d], g.apart[d]}) {
-			b.apart |= 1 << d
+			c.apart |= 1 << d
 			runs = runs[:last]
 		}
-		b.within[d] = run{runs[0].Lo, runs[len(runs)-1].Hi}
+		c.within[d] = run{runs[0].Lo, runs[len(runs)-1].Hi}
 		if len(runs) > 1 {
-			b.gaps |= 1 << d
+			c.gaps |= 1 << d
 		}
 	}
 	return e, true
@@ -84,7 +84,7 @@ func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bo
 // prune drops what stands behind a rule that always matches what comes there.
 func (g *grower) prune(list []entry) []entry {
 	for i, e := range list {
-		if e.mask() == 0 && !g.boxes[e.rule()].limited {
+		if e.mask() == 0 && !g.rules[e.rule()].limited {
 			return list[:i+1]
 		}
 	}

@@ -12,6 +12,12 @@ func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdic
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
+	v := t.judge(d, now)
+	v.Generation = t.generation
+	return v
+}
+
+func (t *Table) judge(d *packet.View, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
 		return fixed(t.policy.ARP, verdict.PolicyARP)
@@ -33,7 +39,7 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	rule, over := t.match(t.tree.root, d, now)
 	if rule == none {
 		v := fixed(t.policy.Default, verdict.PolicyDefault)
-		v.OverLimit = over
+		v.OverLimit = number(over)
 		return v, none
 	}
 	return t.decide(rule, over, d), rule
@@ -49,21 +55,22 @@ func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied boo
 		return v, false
 	}
 	rule, over := t.match(t.tree.fragments, d, now)
-	if rule == none || t.tree.boxes[rule].action == verdict.Accept {
+	if rule == none || t.tree.rules[rule].action == verdict.Accept {
 		return v, false
 	}
 	return t.decide(rule, over, d), true
 }
 
-// match returns the first rule under a root of the tree that matches, or none,
-// and the first one in front of it that matched beyond its limit.
-func (t *Table) match(root ref, d *packet.View, now Clock) (rule uint32, over *Rule) {
+// match returns the first rule under a root of the tree that matches, and the
+// first one in front of it that matched beyond its limit; none where there is
+// none.
+func (t *Table) match(root ref, d *packet.View, now Clock) (rule, over uint32) {
 	k := t.key(d)
-	rule = t.tree.search(root, &k, 0)
-	for rule != none && t.tree.boxes[rule].limited && !t.buckets[rule].Take(now()) {
+	rule, over = t.tree.search(root, &k, 0), none
+	for rule != none && t.tree.rules[rule].limited && !t.buckets[rule].Take(now()) {
 		t.counters[d.From][rule].overLimit.Add(1)
-		if over == nil {
-			over = &t.policy.Rules[rule]
+		if over == none {
+			over = rule
 		}
 		rule = t.tree.search(root, &k, rule+1)
 	}
@@ -71,14 +78,14 @@ func (t *Table) match(root ref, d *packet.View, now Clock) (rule uint32, over *R
 }
 
 // decide returns the verdict of a rule that matches, and counts it.
-func (t *Table) decide(rule uint32, over *Rule, d *packet.View) Verdict {
+func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 	t.count(rule, d)
-	b := &t.tree.boxes[rule]
-	v := fixed(b.action, verdict.PolicyRule)
-	if d.Transport == packet.Truncated && b.needs&needed(d.Protocol) != 0 {
+	r := &t.tree.rules[rule]
+	v := fixed(r.action, verdict.PolicyRule)
+	if d.Transport == packet.Truncated && r.needs&needed(d.Protocol) != 0 {
 		v = fixed(verdict.Drop, verdict.TransportTruncated)
 	}
-	v.Rule, v.OverLimit = &t.policy.Rules[rule], over
+	v.Rule, v.OverLimit, v.Log = number(rule), number(over), r.log
 	return v
 }
 

@@ -20,21 +20,21 @@ var underRace bool
 // obvious, and what the compiled table has to agree with.
 func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdict {
 	for i := range p.Rules {
-		r := &p.Rules[i]
+		r, number := &p.Rules[i], verdict.Rule(i+1)
 		switch matched, truncated := matches(r, d, from); {
 		case truncated:
-			return filter.Verdict{Reason: verdict.TransportTruncated, Rule: r}
+			return filter.Verdict{Generation: 1, Reason: verdict.TransportTruncated, Rule: number, Log: r.Log}
 		case !matched:
 			continue
 		case r.Action == verdict.Accept:
-			return filter.Verdict{Action: verdict.Accept, Rule: r}
+			return filter.Verdict{Generation: 1, Action: verdict.Accept, Rule: number, Log: r.Log}
 		}
-		return filter.Verdict{Action: r.Action, Reason: verdict.PolicyRule, Rule: r}
+		return filter.Verdict{Generation: 1, Action: r.Action, Reason: verdict.PolicyRule, Rule: number, Log: r.Log}
 	}
 	if p.Default == verdict.Accept {
-		return filter.Verdict{Action: verdict.Accept}
+		return filter.Verdict{Generation: 1, Action: verdict.Accept}
 	}
-	return filter.Verdict{Action: p.Default, Reason: verdict.PolicyDefault}
+	return filter.Verdict{Generation: 1, Action: p.Default, Reason: verdict.PolicyDefault}
 }
 
 // matches compares a rule and a packet, which may be too short to tell.
@@ -89,7 +89,7 @@ func TestAgainstOracle(t *testing.T) {
 			from := verdict.Side(g.IntN(2))
 			got, want := table.Judge(&packet.View{Parsed: &d, From: from}, stopped), oracle(p, &d, from)
 			if got != want {
-				t.Fatalf("seed %d, %d rules, %+v from %v: %v, want %v\n%+v", seed, len(p.Rules), d, from, got, want, want.Rule)
+				t.Fatalf("seed %d, %d rules, %+v from %v: %v, want %v\n%+v", seed, len(p.Rules), d, from, got, want, table.Rule(want.Rule))
 			}
 		}
 	}
@@ -280,10 +280,10 @@ func TestLimit(t *testing.T) {
 			matches := func() int {
 				for n := 0; ; n++ {
 					v := table.Judge(udp, func() time.Duration { return now })
-					if v.Rule.Name == "some" && v.OverLimit == nil {
+					if v.Rule == 1 && v.OverLimit == 0 {
 						continue
 					}
-					if v.Rule.Name != "rest" || v.OverLimit == nil || v.OverLimit.Name != "some" {
+					if v.Rule != 2 || v.OverLimit != 1 {
 						t.Errorf("over the limit: %+v", v)
 					}
 					return n

@@ -79,32 +79,3 @@ func (r Rate) String() string {
 	}
 	return fmt.Sprintf("%d/%s", r.Count, r.Per)
 }
-
-// Verdict is what a policy decides of a datagram. The zero Verdict drops.
-type Verdict struct {
-	Action verdict.Action
-	Reason verdict.Reason // of a drop; [verdict.Passed] where Action is [verdict.Accept]
-	Rule   *Rule          // that decided; nil where none did
-	// OverLimit is the first rule that matched but for its limit, which was
-	// exceeded; nil where there was none.
-	OverLimit *Rule
-	// Flow is set where the datagram passed for the flow it belongs to; then
-	// Rule is the one that let the flow begin.
-	Flow bool
-}
-
-// String tells the verdict for people: the action and what decided it.
-func (v Verdict) String() string {
-	switch {
-	case v.Flow && v.Rule != nil:
-		return fmt.Sprintf("accept by a flow of rule %q", v.Rule.Name)
-	case v.Flow:
-		return "accept by a flow"
-	case v.Rule != nil:
-		return fmt.Sprintf("%s by rule %q", v.Action, v.Rule.Name)
-	case v.Action == verdict.Accept:
-		return "accept by policy"
-	default:
-		return fmt.Sprintf("%s: %s", v.Action, v.Reason)
-	}
-}

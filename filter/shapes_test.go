@@ -261,8 +261,8 @@ func TestShapesAgree(t *testing.T) {
 				d.Transport = packet.NoFields
 			}
 			want := -1
-			if v := table.Judge(&packet.View{Parsed: &d}, stopped); v.Rule != nil {
-				want = slices.IndexFunc(p.Rules, func(r filter.Rule) bool { return r.Name == v.Rule.Name })
+			if v := table.Judge(&packet.View{Parsed: &d}, stopped); v.Rule != 0 {
+				want = slices.IndexFunc(p.Rules, func(r filter.Rule) bool { return r.Name == table.Rule(v.Rule).Name })
 			}
 			if a, b := vectors.first(&d), tuples.first(&d); a != want || b != want {
 				t.Fatalf("seed %d: %+v: the tree says %d, bit vectors %d, tuples %d", seed, d, want, a, b)

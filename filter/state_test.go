@@ -131,7 +131,7 @@ func TestDeniedStaysDenied(t *testing.T) {
 				if v := h.judge(verdict.Inside, ours); v.Reason != verdict.FlowDenied {
 					t.Errorf("from inside: %v", v)
 				}
-				if v := h.judge(verdict.Outside, theirs); v.Rule == nil || v.Rule.Name != "blocked" {
+				if v := h.judge(verdict.Outside, theirs); v.Rule == 0 || h.table.Rule(v.Rule).Name != "blocked" {
 					t.Errorf("from outside: %v", v)
 				}
 			}

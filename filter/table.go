@@ -20,7 +20,7 @@ type Table struct {
 	origin   [origins]uint32
 
 	flows      *flow.Table // nil where the policy is stateless
-	generation uint32      // differs from that of the table before
+	generation uint32      // from 1 on; differs from that of the table before
 
 	buckets  []*Bucket                 // by rule; nil where it has no limit
 	counters [verdict.Sides][]*counter // by side and rule; shared with other tables
@@ -43,7 +43,7 @@ type Count struct {
 // takes the place of, go on with its counters, and so do its flows, as far as
 // the new policy accepts them; previous may be nil.
 func Compile(p *Policy, previous *Table) *Table {
-	t := &Table{policy: p, buckets: make([]*Bucket, len(p.Rules))}
+	t := &Table{policy: p, generation: 1, buckets: make([]*Bucket, len(p.Rules))}
 	t.classify()
 	for i := range p.Rules {
 		if r := p.Rules[i].Limit; r != (Rate{}) {

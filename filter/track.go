@@ -57,7 +57,7 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 	v, judged := t.passes(f), true
 	rule := f.Rule
 	switch differs := d.Fragmented != f.Fragmented; {
-	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.boxes[rule].limited):
+	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.rules[rule].limited):
 		if v, rule = t.byRules(d, clock); v.Action != verdict.Accept {
 			if f.Denied {
 				a.Touch()
@@ -98,20 +98,16 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 
 // passes returns the verdict on what belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
-	v := Verdict{Action: verdict.Accept, Flow: true}
-	if f.Rule != none {
-		v.Rule = &t.policy.Rules[f.Rule]
-	}
-	return v
+	return Verdict{Action: verdict.Accept, Flow: true, Rule: number(f.Rule)}
 }
 
 // denied returns the verdict on what the other side sends of a flow that a
 // later policy than its own denied.
 func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 	v := Verdict{Action: verdict.Drop, Reason: verdict.FlowDenied}
-	if f.Rule != none && t.tree.boxes[f.Rule].action != verdict.Accept {
+	if f.Rule != none && t.tree.rules[f.Rule].action != verdict.Accept {
 		t.count(f.Rule, d)
-		v.Rule = &t.policy.Rules[f.Rule]
+		v.Rule, v.Log = number(f.Rule), t.tree.rules[f.Rule].log
 	}
 	return v
 }
@@ -127,7 +123,7 @@ func (t *Table) judgeAgain(f *flow.Flow) {
 	f.Rule, f.Generation = t.tree.find(&class, 0), t.generation
 	action := t.policy.Default
 	if f.Rule != none {
-		action = t.tree.boxes[f.Rule].action
+		action = t.tree.rules[f.Rule].action
 	}
 	f.Denied = f.Denied || newer && action != verdict.Accept
 }

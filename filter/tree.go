@@ -26,10 +26,10 @@ type tree struct {
 	// fragments and of those that accept; empty where none asks.
 	fragments ref
 	nodes     []node
-	slots     []ref    // children
-	bounds    []uint32 // where the children of the nodes that are searched begin
-	leaves    []entry  // each a count and as many entries
-	boxes     []box    // by rule
+	slots     []ref          // children
+	bounds    []uint32       // where the children of the nodes that are searched begin
+	leaves    []entry        // each a count and as many entries
+	rules     []compiledRule // by rule
 	sets      [][dimensions][]run
 	apart     [dimensions]uint32 // the class of ports that a datagram is too short to hold
 }
@@ -72,16 +72,17 @@ const MaxRules = 1 << (32 - maskBits)
 func (e entry) rule() uint32 { return uint32(e) >> maskBits }
 func (e entry) mask() uint32 { return uint32(e) & wholeMask }
 
-// box is what a verdict needs of a rule, in one cache line: the lowest and the
+// compiledRule is what a verdict needs of a rule, in one cache line: the lowest and the
 // highest class that it matches by in each dimension, and what follows.
-type box struct {
+type compiledRule struct {
 	within  [dimensions]run
 	gaps    uint8          // dimensions with classes between those that it doesn't match by
 	apart   uint8          // dimensions in which it also matches by the tree's class apart
 	action  verdict.Action // the rule's
 	needs   uint8          // needPorts or needICMP
 	limited bool
-	_       [3]uint8
+	log     bool // the rule asks for events
+	_       [2]uint8
 }
 
 // What a rule needs of the transport header.
@@ -165,14 +166,14 @@ func (t *tree) matches(rule, mask uint32, k *key) bool {
 	if mask == 0 {
 		return true
 	}
-	b := &t.boxes[rule]
-	for d := range b.within {
-		w := b.within[d]
-		if mask>>d&1 != 0 && k[d]-w.Lo > w.Hi-w.Lo && (b.apart>>d&1 == 0 || k[d] != t.apart[d]) {
+	c := &t.rules[rule]
+	for d := range c.within {
+		w := c.within[d]
+		if mask>>d&1 != 0 && k[d]-w.Lo > w.Hi-w.Lo && (c.apart>>d&1 == 0 || k[d] != t.apart[d]) {
 			return false
 		}
 	}
-	if mask &= uint32(b.gaps); mask != 0 {
+	if mask &= uint32(c.gaps); mask != 0 {
 		return t.matchesGaps(rule, mask, k)
 	}
 	return true

@@ -83,7 +83,7 @@ func (p *playback) tick(step *conntrack.Step) time.Time {
 	return p.now
 }
 
-func (p *playback) Wants(filter.Verdict, *packet.Parsed) wire.Reporter { return p }
+func (p *playback) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return p }
 
 func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Flow }
 

@@ -54,7 +54,7 @@ func (c *Config) answers(table *filter.Table) *Note {
 	for i := range c.Policy.Rules {
 		r := &c.Policy.Rules[i]
 		question, ok := questionOf(r)
-		if !ok || table.Judge(question, clock).Rule != r {
+		if !ok || table.Rule(table.Judge(question, clock).Rule) != r {
 			continue
 		}
 		answer := answerTo(question)
@@ -66,8 +66,8 @@ func (c *Config) answers(table *filter.Table) *Note {
 		default:
 			first = r
 			by := "policy.default"
-			if v.Rule != nil {
-				by = fmt.Sprintf("rule %q at line %d", v.Rule.Name, v.Rule.Line)
+			if rule := table.Rule(v.Rule); rule != nil {
+				by = fmt.Sprintf("rule %q at line %d", rule.Name, rule.Line)
 			}
 			n := c.remark(r, "accepts %s from %s, and %s drops the answer; add a rule that accepts the answers, or set policy.stateful = true",
 				datagram(question), question.From, by)

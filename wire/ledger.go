@@ -22,7 +22,7 @@ func (l *ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
 	if l.observer != nil && d.Len() > 0 {
 		v := filter.Verdict{Reason: why}
-		if to := l.observer.Wants(v, nil); to != nil {
+		if to := l.observer.Wants(nil, v, nil); to != nil {
 			r := l.reports.add(to)
 			r.From, r.Verdict, r.Fragments, r.datagram = d.Side(), v, d.Len(), d
 			l.reports.hold(d)

@@ -13,9 +13,10 @@ import (
 // nor call the wire.
 type Observer interface {
 	// Wants returns who is to be told of a decision with this verdict on what was
-	// decoded, which is nil for what waited in vain; nil where nobody is. It is
-	// asked before the frames leave, and so has to be cheap.
-	Wants(filter.Verdict, *packet.Parsed) Reporter
+	// decoded, which is nil for what waited in vain; nil where nobody is. The table
+	// gave the verdict and resolves its rules; it is nil where no policy did. Wants
+	// is called before the frames leave, and so has to be cheap.
+	Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter
 }
 
 // Reporter is told of a decision, by the goroutine that made it, in the order in
@@ -32,6 +33,8 @@ type Reporter interface {
 type Decision struct {
 	From    verdict.Side // the side that the frames came in by
 	Verdict filter.Verdict
+	// Policy is the table that gave the verdict; nil where no policy did.
+	Policy *filter.Table
 	// Judged is set where the policy gave the verdict on these frames. Otherwise
 	// they were dropped before it could, or follow that on a first fragment.
 	Judged bool
@@ -78,6 +81,20 @@ func (d *Decision) Fragment() packet.Fragment {
 	var first packet.Parsed
 	first.Decode(d.Frame(0))
 	return first.Fragment
+}
+
+// Rule returns the rule that decided; nil where none did.
+func (d *Decision) Rule() *filter.Rule { return d.rule(d.Verdict.Rule) }
+
+// OverLimit returns the first rule that matched but for its limit; nil where
+// there was none.
+func (d *Decision) OverLimit() *filter.Rule { return d.rule(d.Verdict.OverLimit) }
+
+func (d *Decision) rule(n verdict.Rule) *filter.Rule {
+	if d.Policy == nil {
+		return nil
+	}
+	return d.Policy.Rule(n)
 }
 
 // Missing returns what had not come of a datagram that waited in vain; nil for

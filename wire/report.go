@@ -48,7 +48,16 @@ func (d *direction) wants(v filter.Verdict) Reporter {
 	if d.ingress.observer == nil {
 		return nil
 	}
-	return d.ingress.observer.Wants(v, &d.parsed)
+	return d.ingress.observer.Wants(d.judgedBy(v), v, &d.parsed)
+}
+
+// judgedBy returns the table that gave the verdict on what was decoded last; nil
+// where no policy did.
+func (d *direction) judgedBy(v filter.Verdict) *filter.Table {
+	if v.Generation == 0 {
+		return nil
+	}
+	return d.policy
 }
 
 // reportFrame adds a report of a verdict on a frame by itself, which is what was
@@ -73,7 +82,7 @@ func (d *direction) reportDatagram(to Reporter, v filter.Verdict, datagram *stac
 // next is added.
 func (d *direction) report(to Reporter, v filter.Verdict) *Decision {
 	r := d.batch.reports.add(to)
-	r.From, r.Verdict = d.ingress.side, v
+	r.From, r.Verdict, r.Policy = d.ingress.side, v, d.judgedBy(v)
 	r.decoded, r.parsed = true, d.parsed
 	return r
 }

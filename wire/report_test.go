@@ -26,7 +26,7 @@ func (s *transcript) Write(frames []tun.Frame) (int, error) {
 	return 0, nil
 }
 
-func (s *transcript) Wants(filter.Verdict, *packet.Parsed) Reporter { return s }
+func (s *transcript) Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter { return s }
 
 func (s *transcript) Decided(d *Decision) {
 	s.lines = append(s.lines, fmt.Sprintf("%v of %d frames to %d", d.Verdict.Action, d.Frames(), d.Parsed().DstPort))

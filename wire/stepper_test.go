@@ -61,7 +61,7 @@ func (s *steps) note(format string, args ...any) {
 	s.log = append(s.log, fmt.Sprintf("%v ", s.At().Sub(began))+fmt.Sprintf(format, args...))
 }
 
-func (s *steps) Wants(filter.Verdict, *packet.Parsed) Reporter { return s }
+func (s *steps) Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter { return s }
 
 func (s *steps) Decided(d *Decision) {
 	judged, p := "", d.Parsed()
@@ -72,7 +72,21 @@ func (s *steps) Decided(d *Decision) {
 	if p.Transport == packet.Ports {
 		ports = fmt.Sprintf(" %d>%d", p.SrcPort, p.DstPort)
 	}
-	s.note("from %v: %v%s, %d fragments, %d frames, %d bytes%s", d.From, d.Verdict, judged, d.Fragments, d.Frames(), d.Bytes(), ports)
+	s.note("from %v: %v%s, %d fragments, %d frames, %d bytes%s", d.From, decided(d), judged, d.Fragments, d.Frames(), d.Bytes(), ports)
+}
+
+// decided writes a verdict: the action and what decided it.
+func decided(d *Decision) string {
+	rule := d.Rule()
+	switch {
+	case d.Verdict.Flow && rule != nil:
+		return fmt.Sprintf("accept by a flow of rule %q", rule.Name)
+	case rule != nil:
+		return fmt.Sprintf("%v by rule %q", d.Verdict.Action, rule.Name)
+	case d.Verdict.Action == verdict.Accept:
+		return "accept by policy"
+	}
+	return fmt.Sprintf("%v: %v", d.Verdict.Action, d.Verdict.Reason)
 }
 
 func (s *steps) play(arrivals ...packettest.Arrival) {
@@ -230,8 +244,8 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 
 type observerFunc func(*Decision)
 
-func (f observerFunc) Wants(filter.Verdict, *packet.Parsed) Reporter { return f }
-func (f observerFunc) Decided(d *Decision)                           { f(d) }
+func (f observerFunc) Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter { return f }
+func (f observerFunc) Decided(d *Decision)                                          { f(d) }
 
 // TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
 // through a stepper, in every mode: the same leaves, and the same is dropped.

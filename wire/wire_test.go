@@ -400,15 +400,15 @@ func TestStateful(t *testing.T) {
 // picky hears of what rules with log decide on.
 type picky struct{ heard []string }
 
-func (p *picky) Wants(v filter.Verdict, _ *packet.Parsed) Reporter {
-	if v.Rule != nil && v.Rule.Log {
+func (p *picky) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
+	if v.Log {
 		return p
 	}
 	return nil
 }
 
 func (p *picky) Decided(d *Decision) {
-	p.heard = append(p.heard, d.From.String()+" "+d.Verdict.Rule.Name+" "+d.Parsed().Dst.String())
+	p.heard = append(p.heard, d.From.String()+" "+d.Rule().Name+" "+d.Parsed().Dst.String())
 }
 
 // TestObserverHearsWhatItWants has an observer that wants few decisions.

@@ -194,12 +194,12 @@ func explainRest(config *rules.Config) string {
 func explainRules(w io.Writer, config *rules.Config, d *packet.View) {
 	table := filter.Compile(config.Policy, nil)
 	v := table.Judge(d, func() time.Duration { return 0 })
-	if v.Rule == nil {
+	if rule := table.Rule(v.Rule); rule == nil {
 		fmt.Fprintf(w, "%s: no rule matches, so policy.default (%s) decides\n", v.Action, config.File)
 	} else {
-		fmt.Fprintf(w, "%s: rule %q (%s:%d) is the first that matches\n", v.Action, v.Rule.Name, config.File, v.Rule.Line)
-		if v.Rule.Limit != (filter.Rate{}) {
-			fmt.Fprintf(w, "  up to %s; beyond that, the rules after it decide\n", v.Rule.Limit)
+		fmt.Fprintf(w, "%s: rule %q (%s:%d) is the first that matches\n", v.Action, rule.Name, config.File, rule.Line)
+		if rule.Limit != (filter.Rate{}) {
+			fmt.Fprintf(w, "  up to %s; beyond that, the rules after it decide\n", rule.Limit)
 		}
 	}
 	for _, n := range table.Near(d, v.Rule) {

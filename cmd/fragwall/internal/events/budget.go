@@ -33,14 +33,14 @@ type subject struct {
 
 var seed = maphash.MakeSeed()
 
-// subjectOf returns the subject of a verdict on what was decoded.
-func subjectOf(v filter.Verdict, p *packet.Parsed) subject {
+// subjectOf returns the subject of a table's verdict on what was decoded.
+func subjectOf(t *filter.Table, v filter.Verdict, p *packet.Parsed) subject {
 	s := subject{reason: v.Reason, background: backgroundOf(p)}
 	switch {
-	case v.Rule != nil:
-		s.rule = v.Rule.Name
-	case v.OverLimit != nil:
-		s.rule = v.OverLimit.Name
+	case v.Rule != 0:
+		s.rule = t.Rule(v.Rule).Name
+	case v.OverLimit != 0:
+		s.rule = t.Rule(v.OverLimit).Name
 	}
 	return s
 }

@@ -87,11 +87,11 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event 
 	if d.Verdict.Action != verdict.Accept {
 		e.Reason = d.Verdict.Reason.String()
 	}
-	if d.Verdict.Rule != nil {
-		e.Rule = d.Verdict.Rule.Name
+	if rule := d.Rule(); rule != nil {
+		e.Rule = rule.Name
 	}
-	if d.Verdict.OverLimit != nil {
-		e.OverLimit = d.Verdict.OverLimit.Name
+	if rule := d.OverLimit(); rule != nil {
+		e.OverLimit = rule.Name
 	}
 	e.addFragment(d)
 	return e

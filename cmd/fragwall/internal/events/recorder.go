@@ -77,7 +77,7 @@ func (r *Recorder) SetDrops(rate filter.Rate) { r.budgets[drop].set(rate) }
 // kindOf returns what kind of event a verdict makes.
 func kindOf(v filter.Verdict) kind {
 	switch {
-	case v.Rule != nil && v.Rule.Log && !v.Flow:
+	case v.Log:
 		return match
 	case v.Action != verdict.Accept:
 		return drop
@@ -86,12 +86,12 @@ func kindOf(v filter.Verdict) kind {
 }
 
 // Wants asks for as many decisions as the budgets allow.
-func (r *Recorder) Wants(v filter.Verdict, p *packet.Parsed) wire.Reporter {
+func (r *Recorder) Wants(t *filter.Table, v filter.Verdict, p *packet.Parsed) wire.Reporter {
 	k := kindOf(v)
 	if k == none || r.budgets[k].rate.Load().Count == 0 {
 		return nil // and nothing is suppressed that nobody asked for
 	}
-	s := subjectOf(v, p)
+	s := subjectOf(t, v, p)
 	b := r.budgets[k].of(s)
 	if !b.take() {
 		return nil

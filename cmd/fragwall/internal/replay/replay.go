@@ -141,7 +141,7 @@ func (r *replay) keep(err error) {
 }
 
 // Wants asks for every decision.
-func (r *replay) Wants(filter.Verdict, *packet.Parsed) wire.Reporter { return r }
+func (r *replay) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return r }
 
 // Decided counts a decision and writes it where it is asked for.
 func (r *replay) Decided(d *wire.Decision) {
@@ -159,7 +159,7 @@ func (r *replay) Decided(d *wire.Decision) {
 	if d.Verdict.Action == verdict.Accept || r.files.dropped == nil {
 		return
 	}
-	comment := dropComment(d.Verdict)
+	comment := dropComment(d)
 	for i := range d.Frames() {
 		f := capture.Frame{Data: d.Frame(i), Length: len(d.Frame(i)), Time: at, Interface: int(d.From)}
 		if d.Verdict.Reason == verdict.SnapLength {
@@ -170,11 +170,12 @@ func (r *replay) Decided(d *wire.Decision) {
 }
 
 // dropComment says why a frame did not pass.
-func dropComment(v filter.Verdict) string {
-	if v.Rule == nil {
-		return v.Reason.String()
+func dropComment(d *wire.Decision) string {
+	rule := d.Rule()
+	if rule == nil {
+		return d.Verdict.Reason.String()
 	}
-	return fmt.Sprintf("%v: rule %q, line %d", v.Reason, v.Rule.Name, v.Rule.Line)
+	return fmt.Sprintf("%v: rule %q, line %d", d.Verdict.Reason, rule.Name, rule.Line)
 }
 
 var _ wire.Observer = (*replay)(nil)

@@ -77,10 +77,10 @@ func (s *summary) decide(d *wire.Decision) {
 	}
 	s.datagrams[d.From].add(d.Verdict.Action, 1)
 	m := &s.none
-	if d.Verdict.Rule != nil {
-		if m = s.rules[d.Verdict.Rule]; m == nil {
+	if rule := d.Rule(); rule != nil {
+		if m = s.rules[rule]; m == nil {
 			m = &matches{}
-			s.rules[d.Verdict.Rule] = m
+			s.rules[rule] = m
 		}
 	}
 	m.datagrams++

@@ -24,7 +24,7 @@ func appendVerdict(b []byte, at time.Time, d *wire.Decision) []byte {
 	o := object(append(b, '{'))
 	o.time("time", at)
 	o.string("from", d.From.String())
-	o.verdict(d.Verdict)
+	o.verdict(d.Verdict, d.Rule())
 	o.packet(d.Parsed())
 	o.number("fragments", d.Fragments)
 	o.number("bytes", d.Bytes())
@@ -80,14 +80,14 @@ func (o *object) address(name string, a netip.Addr) {
 	*o = append(a.AppendTo(append(*o, '"')), '"')
 }
 
-func (o *object) verdict(v filter.Verdict) {
+func (o *object) verdict(v filter.Verdict, rule *filter.Rule) {
 	o.string("verdict", v.Action.String())
 	if v.Action != verdict.Accept {
 		o.string("reason", v.Reason.String())
 	}
-	if v.Rule != nil {
-		o.text("rule", v.Rule.Name)
-		o.number("line", v.Rule.Line)
+	if rule != nil {
+		o.text("rule", rule.Name)
+		o.number("line", rule.Line)
 	}
 }
 

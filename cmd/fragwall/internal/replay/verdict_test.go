@@ -12,7 +12,7 @@ import (
 func TestVerdictText(t *testing.T) {
 	for _, name := range []string{"dns", "ü 日本", `"quoted" \ and` + "\tmore\x00", "\xff", ""} {
 		o := object("{")
-		o.verdict(filter.Verdict{Action: verdict.Accept, Rule: &filter.Rule{Name: name, Line: 7}})
+		o.verdict(filter.Verdict{Action: verdict.Accept}, &filter.Rule{Name: name, Line: 7})
 		var v struct {
 			Verdict, Rule string
 			Line          int
