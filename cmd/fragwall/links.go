@@ -130,7 +130,12 @@ func (w *linkWatch) mend(side verdict.Side) {
 		return // what is gone is seen by itself
 	}
 	w.log.Warn("what joins a nic to its tap was removed by somebody else: it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
-	if err := errors.Join(e.junction.Close(), w.joinTo(side, e.link.Name, e.link.MTU)); err != nil {
+	if e.junction.Redirected() {
+		err = e.junction.Mend()
+	} else {
+		err = errors.Join(e.junction.Close(), w.joinTo(side, e.link.Name, e.link.MTU))
+	}
+	if err != nil {
 		w.log.Error("a nic can't be joined again", "side", side.String(), "error", err)
 	}
 }

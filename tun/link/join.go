@@ -26,8 +26,11 @@ type Junction struct {
 	NIC    int // its index, which it keeps for life, whatever it is called
 	tap    int // its index
 	master int // the bridge's index; 0 for a redirect
-	undo   undoStack
-	kept   int // how much of undo is left when the NIC is free
+	// redirects are those that it is made of; their priorities follow from what else
+	// there is.
+	redirects []netdev.Redirect
+	undo      undoStack
+	kept      int // how much of undo is left when the NIC is free
 }
 
 // Join makes a TAP and a NIC one wire: whatever comes in by one leaves by the

@@ -34,10 +34,11 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 			return explainRedirect(err)
 		}
 	}
-	j.undo.push(func() error { return removeClassifier(from) })
-	r := netdev.Redirect{From: from.Attrs().Index, To: to.Attrs().Index, Mark: mark, Priority: unusedPriority(left)}
-	if err := r.Add(); err != nil {
-		return explainRedirect(err)
+	r := netdev.Redirect{From: from.Attrs().Index, To: to.Attrs().Index, Mark: mark}
+	j.undo.push(func() error { return endRedirects(from, j.redirectsOf(r.From)) })
+	j.redirects = append(j.redirects, r)
+	if err := addRedirect(from, r); err != nil {
+		return err
 	}
 	for _, r := range left { // which carried the NIC's former state until now
 		if err := r.Remove(); err != nil {
@@ -45,6 +46,60 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 		}
 	}
 	return nil
+}
+
+// addRedirect makes a redirect of a device that has a classifier.
+func addRedirect(from netlink.Link, r netdev.Redirect) error {
+	var err error
+	if r.Priority, err = netdev.UnusedPriority(from); err != nil {
+		return err
+	}
+	if err := r.Add(); err != nil {
+		return explainRedirect(err)
+	}
+	return nil
+}
+
+// Redirected reports whether it is a redirect that makes the wire.
+func (j *Junction) Redirected() bool { return j.master == 0 }
+
+// Mend makes again what somebody removed of a redirect. The NIC stays up, and what
+// others have in its classifier by now stays.
+func (j *Junction) Mend() error {
+	for _, r := range j.redirects {
+		from, err := netlink.LinkByIndex(r.From)
+		if err != nil {
+			return fmt.Errorf("interface of index %d: %w", r.From, err)
+		}
+		whole, err := redirects(from, r.To)
+		if err != nil {
+			return err
+		}
+		if whole {
+			continue
+		}
+		if err := netdev.AddClassifier(r.From); err != nil && !errors.Is(err, unix.EEXIST) {
+			return explainRedirect(err)
+		}
+		if err := addRedirect(from, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// redirectsOf returns the redirects of a device that are the junction's.
+func (j *Junction) redirectsOf(index int) []netdev.Redirect {
+	from := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
+	all, err := netdev.Redirects(from)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(all, func(r netdev.Redirect) bool {
+		return !slices.ContainsFunc(j.redirects, func(own netdev.Redirect) bool {
+			return r.Mark == own.Mark && (r.To == own.To || r.To == 0) // 0: that is gone
+		})
+	})
 }
 
 // leftRedirects returns those of a killed fragwall.
@@ -59,22 +114,19 @@ func leftRedirects(from netlink.Link) []netdev.Redirect {
 	})
 }
 
-// unusedPriority returns one that no redirect among those has.
-func unusedPriority(redirects []netdev.Redirect) uint16 {
-	for p := uint16(1); ; p++ {
-		if !slices.ContainsFunc(redirects, func(r netdev.Redirect) bool { return r.Priority == p }) {
-			return p
+// endRedirects removes redirects of a device, and its classifier where nobody else
+// has a filter there. The kernel takes both away from a NIC that goes to another
+// namespace, and says then that the numbers are wrong.
+func endRedirects(device netlink.Link, list []netdev.Redirect) error {
+	for _, r := range list {
+		if err := r.Remove(); err != nil && !netdev.Gone(err) && !errors.Is(err, unix.EINVAL) {
+			return fmt.Errorf("remove the redirect of %q: %w", device.Attrs().Name, err)
 		}
 	}
-}
-
-// removeClassifier takes a classifier away. One of a NIC that was in another
-// namespace for a while is gone already: for the kernel its handle is wrong.
-func removeClassifier(device netlink.Link) error {
-	if err := netdev.RemoveClassifier(device.Attrs().Index); !errors.Is(err, unix.EINVAL) {
-		return err
+	if !netdev.IdleClassifier(device) {
+		return nil
 	}
-	return nil
+	return netdev.RemoveClassifier(device.Attrs().Index)
 }
 
 // explainRedirect adds what an operator can do.
@@ -106,8 +158,8 @@ func redirected(nic netlink.Link) (before nicState, end func() error, err error)
 			return nicState{}, nil, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
 		}
 		return state, func() error {
-			if err := netdev.RemoveClassifier(nic.Attrs().Index); err != nil {
-				return fmt.Errorf("nic %q: end the redirect that a killed fragwall left: %w", nic.Attrs().Name, err)
+			if err := endRedirects(nic, leftRedirects(nic)); err != nil {
+				return fmt.Errorf("end what a killed fragwall left: %w", err)
 			}
 			return nil
 		}, nil

@@ -46,6 +46,20 @@ func IdleClassifier(device netlink.Link) bool {
 	return true
 }
 
+// UnusedPriority returns the first one that no filter on the ingress of a device has,
+// whoever's: a redirect of that priority takes nobody's place.
+func UnusedPriority(device netlink.Link) (uint16, error) {
+	filters, err := netlink.FilterList(device, netlink.HANDLE_MIN_INGRESS)
+	if err != nil {
+		return 0, fmt.Errorf("list filters of %q: %w", device.Attrs().Name, err)
+	}
+	for p := uint16(1); ; p++ {
+		if !slices.ContainsFunc(filters, func(f netlink.Filter) bool { return f.Attrs().Priority == p }) {
+			return p, nil
+		}
+	}
+}
+
 // Redirect is a filter on the ingress of a device that has a classifier: every frame
 // that comes in by it goes to another, before any bridge, firewall or protocol sees the
 // frame (tc-mirred(8)).

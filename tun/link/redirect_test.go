@@ -1,0 +1,123 @@
+package link
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"fragwall/integration/lab"
+	"fragwall/tun"
+	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/netdev"
+	"fragwall/tun/tap"
+)
+
+// otherPriority is that of the filters of another program.
+const otherPriority = 77
+
+// addOtherFilters puts another program's filters into a NIC's classifier.
+func addOtherFilters(nic netlink.Link) (err error) {
+	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		err = errors.Join(err, netlink.FilterAdd(&netlink.U32{
+			FilterAttrs: netlink.FilterAttrs{LinkIndex: nic.Attrs().Index, Parent: hook, Priority: otherPriority, Protocol: unix.ETH_P_ALL},
+			Sel:         &netlink.TcU32Sel{Flags: nl.TC_U32_TERMINAL},
+			ClassId:     netlink.MakeHandle(1, 1),
+		}))
+	}
+	return err
+}
+
+// otherFilters returns at how many hooks another program's filters are.
+func otherFilters(nic netlink.Link) (n int) {
+	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
+		list, err := netlink.FilterList(nic, hook)
+		if err == nil && slices.ContainsFunc(list, func(f netlink.Filter) bool { return f.Attrs().Priority == otherPriority }) {
+			n++
+		}
+	}
+	return n
+}
+
+// TestFiltersOfOthersStay has another program put filters into the classifier that
+// a redirect made, and somebody remove the redirect: it is made again, and neither
+// that nor its end removes the filters of the other program.
+func TestFiltersOfOthersStay(t *testing.T) {
+	ends := map[string]func(*tap.TAP, *Junction) error{
+		"closed": func(_ *tap.TAP, j *Junction) error { return j.Close() },
+		"killed": func(tap *tap.TAP, _ *Junction) error {
+			return errors.Join(tap.Close(), Release(lab.InsideNIC, ""))
+		},
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			lanetest.Do(t, network(t).Middle, func() error {
+				tap, err := tap.Open(tun.Config{Name: "fw-in", MTU: 1400, Queues: 1})
+				if err != nil {
+					return err
+				}
+				defer tap.Close()
+				j, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
+				if err != nil {
+					return err
+				}
+				nic, err := netlink.LinkByIndex(j.NIC)
+				if err := errors.Join(err, addOtherFilters(nic)); err != nil {
+					return err
+				}
+				for _, r := range leftRedirects(nic) {
+					err = errors.Join(err, r.Remove())
+				}
+				if whole, _ := j.Intact(); whole {
+					t.Error("the redirect is still there")
+				}
+				err = errors.Join(err, j.Mend())
+				if whole, _ := j.Intact(); !whole || otherFilters(nic) != 2 {
+					t.Errorf("made again: %t, with filters of others at %d hooks", whole, otherFilters(nic))
+				}
+				err = errors.Join(err, end(tap, j))
+				if others := otherFilters(nic); others != 2 || len(leftRedirects(nic)) != 0 {
+					t.Errorf("left: %+v, filters of others at %d hooks", leftRedirects(nic), others)
+				}
+				return err
+			})
+		})
+	}
+}
+
+// TestRedirectMended removes a classifier of either end: the NIC stays up while the
+// redirect is made again.
+func TestRedirectMended(t *testing.T) {
+	lanetest.Do(t, network(t).Middle, func() error {
+		return unchangedBy(t, func() error {
+			tap, err := tap.Open(tun.Config{Name: "fw-in", MTU: 1400, Queues: 1})
+			if err != nil {
+				return err
+			}
+			defer tap.Close()
+			j, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
+			if err != nil {
+				return err
+			}
+			for _, index := range []int{j.NIC, j.tap} {
+				device, err := netlink.LinkByIndex(index)
+				if err := errors.Join(err, netdev.RemoveClassifier(index)); err != nil {
+					return err
+				}
+				if whole, _ := j.Intact(); whole {
+					t.Errorf("%s: the redirect is still there", device.Attrs().Name)
+				}
+				if err := j.Mend(); err != nil {
+					return err
+				}
+				if whole, _ := j.Intact(); !whole {
+					t.Errorf("%s: the redirect is not made again", device.Attrs().Name)
+				}
+			}
+			return errors.Join(j.Close(), tap.Close())
+		})
+	})
+}
