@@ -60,7 +60,7 @@ func TestFiltersOfOthersStay(t *testing.T) {
 					return err
 				}
 				defer tap.Close()
-				j, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
+				j, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
 				if err != nil {
 					return err
 				}
@@ -98,7 +98,7 @@ func TestRedirectMended(t *testing.T) {
 				return err
 			}
 			defer tap.Close()
-			j, err := Join(JoinConfig{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
+			j, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, MTU: 1400})
 			if err != nil {
 				return err
 			}
