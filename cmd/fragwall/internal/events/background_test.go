@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// TestBackground tells what every host sends from what is sent to one.
+// TestBackground distinguishes what every host sends from what is sent to one.
 func TestBackground(t *testing.T) {
 	udp := func(src, dst string) []byte {
 		return packettest.UDP(netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst), nil).Frame()

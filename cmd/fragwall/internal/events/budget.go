@@ -19,8 +19,8 @@ const (
 	// busySubjects is how many subjects get the whole rate at the same time. More
 	// share what these may take, and get one event each at least.
 	busySubjects = 10
-	// idleWhiles is after how many whiles without an event a slot is free again.
-	idleWhiles = 60
+	// idlePeriods is after how many periods without an event a slot is free again.
+	idlePeriods = 60
 )
 
 // subject is what has a budget of its own, so that many events of one do not
@@ -54,13 +54,13 @@ func (s *subject) slot() uint64 {
 	return n * 0x9e3779b97f4a7c15 >> 32 // the golden ratio: near numbers come apart
 }
 
-// budget is how many events of a subject may still be told in this while.
+// budget is how many events of a subject may still be logged in this period.
 type budget struct {
 	subject    atomic.Pointer[subject] // nil where the slot is free
 	left       atomic.Int64
 	suppressed atomic.Uint64 // since the start, of all subjects that the slot had
 	reported   atomic.Uint64 // of those; the goroutine that writes sets it
-	idle       int           // whiles; of the goroutine that renews
+	idle       int           // periods; of the goroutine that renews
 }
 
 // take takes one from the budget, or counts one as suppressed.
@@ -77,7 +77,7 @@ type budgets struct {
 	slots   [slots]budget
 	others  budget // of subjects without a slot
 	rate    atomic.Pointer[filter.Rate]
-	portion atomic.Int64  // of each subject, a while
+	portion atomic.Int64  // of each subject, a period
 	renewed chan struct{} // the rate was changed
 }
 
@@ -88,7 +88,7 @@ func newBudgets(rate filter.Rate) *budgets {
 	return b
 }
 
-// set changes the rate. What is left of the while goes by the new one.
+// set changes the rate. It holds for what is left of the period.
 func (b *budgets) set(rate filter.Rate) {
 	if old := b.rate.Swap(&rate); old != nil && *old == rate {
 		return
@@ -101,8 +101,8 @@ func (b *budgets) set(rate filter.Rate) {
 	}
 }
 
-// full returns what a subject has in each while. The background is known to be
-// there: one event says so.
+// full returns what a subject has in each period. Of background, one event is
+// enough to say that it is there.
 func (b *budgets) full(s *subject) int64 {
 	portion := b.portion.Load()
 	if s.background != foreground && portion != int64(rules.All.Count) {
@@ -156,9 +156,9 @@ func (b *budgets) suppressed() uint64 {
 	return n
 }
 
-// renew begins a while: it fills the budgets, and calls count for each that had
-// nothing to tell in the last one and has suppressed events to report, as at the
-// end of a flood.
+// renew begins a period: it fills the budgets, and calls count for each that had
+// no event in the last one and has suppressed events to report, as at the end of
+// a flood.
 func (b *budgets) renew(rate filter.Rate, count func(*budget, *subject)) {
 	busy := 0
 	idle := func(one *budget, s *subject) bool { return one.left.Load() == b.full(s) }
@@ -180,14 +180,14 @@ func (b *budgets) renew(rate filter.Rate, count func(*budget, *subject)) {
 	b.portion.Store(portion)
 	b.each(func(one *budget, s *subject) {
 		one.left.Store(b.full(s))
-		if one.idle >= idleWhiles && one != &b.others {
+		if one.idle >= idlePeriods && one != &b.others {
 			one.idle = 0
 			one.subject.Store(nil)
 		}
 	})
 }
 
-// run renews the budgets once in each of the rate's whiles, until done.
+// run renews the budgets once in each of the rate's periods, until done.
 func (b *budgets) run(done <-chan struct{}, count func(*budget, *subject)) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

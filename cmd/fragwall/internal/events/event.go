@@ -12,7 +12,7 @@ import (
 	"fragwall/wire"
 )
 
-// Event is one decision as it is told: what happened, to which datagram, and
+// Event is one decision as it is logged: what happened, to which datagram, and
 // why. A field that the frame does not have, or that could not be read, is
 // left out.
 type Event struct {
@@ -52,11 +52,11 @@ type Event struct {
 	// on its link, such as "mld" or "mdns".
 	Background string `json:"background,omitempty"`
 	// Suppressed is how many of the same kind, reason, rule and background there
-	// were since the last that was told.
+	// were since the last that was logged.
 	Suppressed uint64 `json:"suppressed,omitempty"`
 }
 
-// newEvent copies what an event tells of a decision.
+// newEvent copies what an event has of a decision.
 func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event {
 	p := d.Parsed()
 	e := Event{
@@ -72,7 +72,7 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event 
 		e.Protocol = "arp"
 	case p.Kind == packet.NonIP && p.Network > 0:
 		e.Protocol = fmt.Sprintf("%#04x", p.EtherType)
-	case p.Upper > 0: // an IPv6 fragment other than the first does not tell
+	case p.Upper > 0: // an IPv6 fragment other than the first does not say
 		e.Protocol = rules.ProtocolName(p.Protocol)
 	}
 	if p.Src.IsValid() {
@@ -100,8 +100,8 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) Event 
 // mostMissing is how many ranges of missing bytes an event has.
 const mostMissing = 16
 
-// addFragment tells what fragments say of themselves, and what of their
-// datagram is missing.
+// addFragment adds what fragments say of themselves, and what of their datagram
+// is missing.
 func (e *Event) addFragment(d *wire.Decision) {
 	f := d.Fragment()
 	if !f.Present {

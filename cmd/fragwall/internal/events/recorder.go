@@ -22,9 +22,9 @@ var MatchRate = filter.Rate{Count: 10, Per: time.Second}
 const (
 	// queueLength is how many events may wait for the log.
 	queueLength = 1024
-	// lastPatience is how long those that wait at the end may take: the log gets
+	// lastTimeout is how long those that wait at the end may take: the log gets
 	// a second then, which has to do for the counters, too.
-	lastPatience = 500 * time.Millisecond
+	lastTimeout = 500 * time.Millisecond
 	// Kept is how many of the last events are kept.
 	Kept = 200
 )
@@ -41,19 +41,21 @@ const (
 
 var kindNames = [kinds]string{drop: "drop", match: "match"}
 
-// Recorder is a [wire.Observer] that tells the log of some decisions.
+// Recorder logs some of the decisions that it observes.
 type Recorder struct {
 	log     slog.Handler
 	budgets [kinds]*budgets
 	queue   chan queued
 
-	links        budget        // of links, which has no limit
-	told, failed atomic.Uint64 // of all kinds
+	links          budget        // of links, which has no limit
+	logged, failed atomic.Uint64 // of all kinds
 
 	mu sync.Mutex
 	// mu guards:
 	last []Event // oldest first, up to Kept
 }
+
+var _ wire.Observer = (*Recorder)(nil)
 
 // queued is an event on its way to the log, or only a count of suppressed ones.
 type queued struct {
@@ -63,8 +65,7 @@ type queued struct {
 	suppressed uint64 // by the budget, before it
 }
 
-// NewRecorder returns a recorder that tells of drops at a rate, see
-// [rules.Log].
+// NewRecorder returns a recorder that logs drops at a rate, see [rules.Log].
 func NewRecorder(log slog.Handler, drops filter.Rate) *Recorder {
 	r := &Recorder{log: log, queue: make(chan queued, queueLength)}
 	r.budgets[match], r.budgets[drop] = newBudgets(MatchRate), newBudgets(drops)
@@ -118,7 +119,7 @@ func (s *sample) Decided(d *wire.Decision) {
 	}
 }
 
-// Link tells of the link of a side's device that went down or came up.
+// Link logs that the link of a side's device went down or came up.
 func (r *Recorder) Link(side, device string, up bool, at time.Time) {
 	e := Event{Time: at, Kind: "link", From: side, Device: device, Link: "down"}
 	if up {
@@ -144,7 +145,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 	for begun := time.Now(); len(r.queue) > 0; {
 		switch q := <-r.queue; {
-		case time.Since(begun) < lastPatience:
+		case time.Since(begun) < lastTimeout:
 			r.write(q)
 		case !q.count:
 			q.budget.suppressed.Add(1)
@@ -155,14 +156,14 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// counter returns what gives the count of a budget's suppressed events to tell.
-func (r *Recorder) counter(k kind, tell func(queued)) func(*budget, *subject) {
+// counter returns what gives the count of a budget's suppressed events to write.
+func (r *Recorder) counter(k kind, write func(queued)) func(*budget, *subject) {
 	return func(b *budget, s *subject) {
 		e := Event{Kind: kindNames[k], Rule: s.rule, Background: backgroundNames[s.background]}
 		if s.reason != verdict.Passed {
 			e.Reason = s.reason.String()
 		}
-		tell(queued{Event: e, count: true, budget: b, suppressed: b.suppressed.Load()})
+		write(queued{Event: e, count: true, budget: b, suppressed: b.suppressed.Load()})
 	}
 }
 
@@ -174,9 +175,8 @@ func (r *Recorder) enqueue(q queued) {
 	}
 }
 
-// write tells of an event, or of a count alone. An event that the log does not
-// take, as where its disk is full, is told to those who look at the status all
-// the same.
+// write logs an event, or a count alone. The status has an event also where the
+// log does not take it, as where its disk is full.
 func (r *Recorder) write(q queued) {
 	if reported := q.budget.reported.Load(); q.suppressed > reported { // two may have come out of turn
 		q.Suppressed = q.suppressed - reported
@@ -195,7 +195,7 @@ func (r *Recorder) write(q queued) {
 	r.last = append(r.last, q.Event)
 	r.mu.Unlock()
 	if q.Link == "" && !r.log.Enabled(context.Background(), slog.LevelInfo) || q.log(r.log) == nil {
-		r.told.Add(1)
+		r.logged.Add(1)
 		return
 	}
 	r.failed.Add(1)
@@ -210,14 +210,14 @@ func (r *Recorder) Last() []Event {
 	return last
 }
 
-// Counts returns how many events were told, and how many were not: there were
+// Counts returns how many events were logged, and how many were not: there were
 // too many, or the log did not take them.
-func (r *Recorder) Counts() (told, suppressed uint64) {
+func (r *Recorder) Counts() (logged, suppressed uint64) {
 	suppressed = r.failed.Load()
 	for k := drop; k < kinds; k++ {
 		suppressed += r.budgets[k].suppressed()
 	}
-	return r.told.Load(), suppressed
+	return r.logged.Load(), suppressed
 }
 
 // NewHandler returns a handler for records in the format of a configuration.

@@ -37,7 +37,7 @@ type sinkLane struct{ tun.Lane }
 func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
 func (sinkLane) Reply(tun.Frame) error          { return nil }
 
-// watched returns a bump whose decisions a recorder hears.
+// watched returns a wire whose decisions a recorder observes.
 func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	t.Helper()
 	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
@@ -58,7 +58,7 @@ var tenASecond = filter.Rate{Count: 10, Per: time.Second}
 // denied is a datagram that an empty policy drops.
 func denied() []byte { return packettest.UDP(client, server, nil).Frame() }
 
-// TestLimit has more drops than may be told.
+// TestLimit has more drops than may be logged.
 func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -67,14 +67,14 @@ func TestLimit(t *testing.T) {
 		ended := make(chan struct{})
 		go func() { r.Run(ctx); close(ended) }()
 		s := watched(t, r, &filter.Policy{})
-		step := func(frames int, told, suppressed uint64) {
+		step := func(frames int, logged, suppressed uint64) {
 			t.Helper()
 			for range frames {
 				send(s, denied())
 			}
 			synctest.Wait()
-			if a, b := r.Counts(); a != told || b != suppressed {
-				t.Errorf("told %d, suppressed %d; want %d, %d", a, b, told, suppressed)
+			if a, b := r.Counts(); a != logged || b != suppressed {
+				t.Errorf("logged %d, suppressed %d; want %d, %d", a, b, logged, suppressed)
 			}
 		}
 		pass := func(d time.Duration) {
@@ -105,9 +105,9 @@ func TestLimit(t *testing.T) {
 	})
 }
 
-// TestSuppressedAreTold has the log say how many were suppressed where no other
+// TestSuppressedAreLogged has the log say how many were suppressed where no other
 // event comes that could: once after a flood, and at the end.
-func TestSuppressedAreTold(t *testing.T) {
+func TestSuppressedAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		r := NewRecorder(slog.NewJSONHandler(&log, nil), tenASecond)
@@ -133,8 +133,8 @@ func TestSuppressedAreTold(t *testing.T) {
 		if !strings.HasSuffix(log.String(), `"msg":"suppressed","kind":"drop","reason":"policy_default","suppressed":3}`+"\n") {
 			t.Error(log.String())
 		}
-		if told, suppressed := r.Counts(); told != 20 || suppressed != 18 {
-			t.Errorf("told %d, suppressed %d", told, suppressed)
+		if logged, suppressed := r.Counts(); logged != 20 || suppressed != 18 {
+			t.Errorf("logged %d, suppressed %d", logged, suppressed)
 		}
 	})
 }
@@ -160,8 +160,8 @@ func TestSlowLog(t *testing.T) {
 		close(log.free)
 		cancel()
 		<-ended
-		if told, suppressed := r.Counts(); told != 0 || suppressed != 7+queueLength+1 {
-			t.Errorf("told %d, suppressed %d by a log that failed", told, suppressed)
+		if logged, suppressed := r.Counts(); logged != 0 || suppressed != 7+queueLength+1 {
+			t.Errorf("logged %d, suppressed %d by a log that failed", logged, suppressed)
 		}
 	})
 }
@@ -183,7 +183,7 @@ func (l *stuckLog) Handle(context.Context, slog.Record) error {
 type slowLog struct{ bytes.Buffer }
 
 func (l *slowLog) Write(b []byte) (int, error) {
-	time.Sleep(lastPatience / 10)
+	time.Sleep(lastTimeout / 10)
 	return l.Buffer.Write(b)
 }
 
@@ -200,12 +200,12 @@ func TestSlowEnd(t *testing.T) {
 		cancel()
 		begun := time.Now()
 		r.Run(ctx)
-		if took := time.Since(begun); took > lastPatience*3/2 {
+		if took := time.Since(begun); took > lastTimeout*3/2 {
 			t.Errorf("the end took %v", took)
 		}
-		told, suppressed := r.Counts()
-		if told == 0 || told+suppressed != 100 {
-			t.Errorf("told %d, suppressed %d", told, suppressed)
+		logged, suppressed := r.Counts()
+		if logged == 0 || logged+suppressed != 100 {
+			t.Errorf("logged %d, suppressed %d", logged, suppressed)
 		}
 		if want := fmt.Sprintf(`"msg":"suppressed","kind":"drop","reason":"policy_default","suppressed":%d}`+"\n", suppressed); !strings.HasSuffix(log.String(), want) {
 			t.Errorf("%s does not end with %s", &log, want)
@@ -213,7 +213,7 @@ func TestSlowEnd(t *testing.T) {
 	})
 }
 
-// TestEvents compares what is told of decisions of each kind.
+// TestEvents compares what is logged of decisions of each kind.
 func TestEvents(t *testing.T) {
 	tagged := packettest.UDP(client, server, []byte("x"))
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}
@@ -221,7 +221,7 @@ func TestEvents(t *testing.T) {
 	priority.Tags = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}, {TPID: 0x8100, TCI: 20}}
 	ping := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: []byte{128, 0, 0, 0, 0, 0, 0, 0}}
 	fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
-	loud := &filter.Policy{Rules: []filter.Rule{{Name: "loud", Action: verdict.Accept, Log: true}}}
+	logging := &filter.Policy{Rules: []filter.Rule{{Name: "logging", Action: verdict.Accept, Log: true}}}
 	for _, tt := range []struct {
 		name   string
 		frame  []byte
@@ -231,9 +231,9 @@ func TestEvents(t *testing.T) {
 		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
 		{"icmp", ping.Frame(), &filter.Policy{Default: verdict.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
-		{"first fragment", fragments[0], loud, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
-		{"last fragment", fragments[1], loud, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
-		{"match", denied(), loud, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"loud"}`},
+		{"first fragment", fragments[0], logging, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
+		{"last fragment", fragments[1], logging, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
+		{"match", denied(), logging, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"logging"}`},
 		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","protocol":"0x88cc","fragments":0,"bytes":54,"action":"drop","reason":"policy_non_ip","background":"lldp"}`},
 		{"no frame", []byte{1, 2}, &filter.Policy{}, `"msg":"drop","from":"inside","fragments":0,"bytes":2,"action":"drop","reason":"ethernet_truncated"}`},
 	} {
@@ -286,8 +286,8 @@ func TestBudgets(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("%v", got)
 		}
-		if told, suppressed := r.Counts(); told != 24 || suppressed != 990+990+999 {
-			t.Errorf("told %d, suppressed %d", told, suppressed)
+		if logged, suppressed := r.Counts(); logged != 24 || suppressed != 990+990+999 {
+			t.Errorf("logged %d, suppressed %d", logged, suppressed)
 		}
 		cancel()
 		<-ended
@@ -308,7 +308,7 @@ func TestBudgetsAreBounded(t *testing.T) {
 			p.Rules = append(p.Rules, filter.Rule{Name: fmt.Sprint(i), DstPorts: filter.NewSet(filter.Range[uint16]{Lo: port, Hi: port})})
 		}
 		s := watched(t, r, p)
-		flood := func() (told uint64) {
+		flood := func() (logged uint64) {
 			before, _ := r.Counts()
 			for i := range p.Rules {
 				frame := packettest.UDP(client, netip.AddrPortFrom(server.Addr(), uint16(i+1)), nil).Frame()
@@ -321,21 +321,21 @@ func TestBudgetsAreBounded(t *testing.T) {
 			return after - before
 		}
 		if n := flood(); n > 10*(slots+1) {
-			t.Errorf("%d told", n)
+			t.Errorf("%d logged", n)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if n := flood(); n > slots+1 {
-			t.Errorf("%d told in the second after that", n)
+			t.Errorf("%d logged in the second after that", n)
 		}
 		before, _ := r.Counts()
-		time.Sleep(2 * idleWhiles * time.Second)
+		time.Sleep(2 * idlePeriods * time.Second)
 		synctest.Wait()
 		send(s, denied(), denied())
 		synctest.Wait()
 		after, _ := r.Counts()
 		if after-before != 2 {
-			t.Errorf("%d told when all were idle again", after-before)
+			t.Errorf("%d logged when all were idle again", after-before)
 		}
 		used := 0
 		r.budgets[drop].each(func(*budget, *subject) { used++ })
@@ -387,8 +387,8 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestQuietIsFree has decisions that nobody wants cost no memory.
-func TestQuietIsFree(t *testing.T) {
+// TestUnwantedAllocateNothing has decisions beyond the budget.
+func TestUnwantedAllocateNothing(t *testing.T) {
 	r := NewRecorder(slog.DiscardHandler, filter.Rate{Count: 1, Per: time.Hour})
 	s := watched(t, r, &filter.Policy{})
 	frame := denied()

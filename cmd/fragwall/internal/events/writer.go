@@ -12,12 +12,12 @@ import (
 // nobody reads.
 var ErrStuck = errors.New("the log is stuck")
 
-// Writer writes to a log, and waits a while for it at most: who has something to
-// say may have a wire to mend. What a stuck log does not take is lost, all but
-// what it is stuck at.
+// Writer writes to a log, and waits for it no longer than a timeout, so that a
+// stuck log does not stop who writes to it. What it does not take meanwhile is
+// lost, except for the line that it is stuck at.
 type Writer struct {
-	patience time.Duration
-	lines    chan line
+	timeout time.Duration
+	lines   chan line
 
 	mu sync.Mutex
 	// mu guards:
@@ -30,10 +30,10 @@ type line struct {
 	taken chan<- error // has room
 }
 
-// NewWriter returns a writer to a log. It keeps a goroutine for as long as the
-// process lives: one that is stuck can't be told to end.
-func NewWriter(log io.Writer, patience time.Duration) *Writer {
-	w := &Writer{patience: patience, lines: make(chan line, 1)}
+// NewWriter returns a writer to a log. Its goroutine lives as long as the process:
+// while the log is stuck it can't be stopped.
+func NewWriter(log io.Writer, timeout time.Duration) *Writer {
+	w := &Writer{timeout: timeout, lines: make(chan line, 1)}
 	go func() {
 		for l := range w.lines {
 			_, err := log.Write(l.text)
@@ -43,7 +43,9 @@ func NewWriter(log io.Writer, patience time.Duration) *Writer {
 	return w
 }
 
-// Write implements [io.Writer]. Its error is the log's own, or [ErrStuck].
+var _ io.Writer = (*Writer)(nil)
+
+// Write writes to the log. Its error is the log's own, or [ErrStuck].
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,15 +59,15 @@ func (w *Writer) Write(b []byte) (int, error) {
 	}
 	taken := make(chan error, 1)
 	w.lines <- line{slices.Clone(b), taken} // has room: all before was taken
-	patience := time.NewTimer(w.patience)
-	defer patience.Stop()
+	timeout := time.NewTimer(w.timeout)
+	defer timeout.Stop()
 	select {
 	case err := <-taken:
 		if err != nil {
 			return 0, err
 		}
 		return len(b), nil
-	case <-patience.C:
+	case <-timeout.C:
 		w.stuck = taken
 		return 0, ErrStuck
 	}
