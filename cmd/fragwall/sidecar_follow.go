@@ -55,7 +55,7 @@ func (s *sidecar) adoptLate() {
 	}
 	adopted, err := s.state.Adopt(s.config.Inside.TAP)
 	switch {
-	case errors.Is(err, handover.ErrMissing): // which the watch over the links tells of
+	case errors.Is(err, netdev.ErrMissing): // which the watch over the links tells of
 	case err != nil:
 		s.log.Warn("what the nic was given can't be moved", "error", err)
 	case len(adopted) > 0:
