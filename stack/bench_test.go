@@ -9,6 +9,7 @@ import (
 
 	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/stack/gvisor"
 )
 
 // BenchmarkReassembly is the whole way of a datagram's fragments through the
@@ -79,7 +80,7 @@ func BenchmarkRebuild(b *testing.B) {
 					}
 					for i, v := range d.rebuilt {
 						v.Release()
-						d.rebuilt[i] = nil
+						d.rebuilt[i] = gvisor.Frame{}
 					}
 					d.rebuilt = d.rebuilt[:0]
 				}

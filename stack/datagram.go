@@ -6,11 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
-	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-
 	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/stack/gvisor"
 )
 
 // Datagram is a datagram on the table and, once that has handed it out, the
@@ -27,34 +25,17 @@ type Datagram struct {
 	links    [lists]links
 
 	extent
-	fragments []fragment // in waiting, in the order of their offsets
+	fragments []gvisor.Fragment // in waiting, in the order of their offsets
 
 	// Of a Reassembler:
-	whole   *gstack.PacketBuffer // from the engine
-	rebuilt []*buffer.View       // the frames of [Datagram.Rebuild]
+	whole   gvisor.Whole
+	rebuilt []gvisor.Frame // the frames of [Datagram.Rebuild]
 
 	// Of a Validator:
 	claims  claims
 	judged  bool // the verdict on the first fragment is known
 	pinned  bool // that verdict is being asked for: the datagram must not be released
 	verdict verdict.Reason
-}
-
-// fragment is one frame in waiting: a range of the datagram's payload and the
-// bytes it came in.
-type fragment struct {
-	frame   *buffer.View // the whole frame; ours to Release
-	start   uint16       // offset of its payload in the datagram
-	length  uint16       // of its payload
-	payload uint16       // where its payload begins in the frame
-	network uint8        // where its network header begins in the frame
-	more    bool         // the M flag
-}
-
-func (f *fragment) end() int { return int(f.start) + int(f.length) }
-
-func (f *fragment) data() []byte {
-	return f.frame.AsSlice()[f.payload:][:f.length]
 }
 
 // datagrams keeps those that were released, with their slices.
@@ -68,7 +49,7 @@ func (d *Datagram) Len() int { return len(d.fragments) }
 
 // Frame returns the frame with the i-th fragment in the order of offsets, byte
 // for byte as it came.
-func (d *Datagram) Frame(i int) []byte { return d.fragments[i].frame.AsSlice() }
+func (d *Datagram) Frame(i int) []byte { return d.fragments[i].Frame.Bytes() }
 
 // upperLayerBytes is how much of the payload a whole datagram shows at least,
 // where it has that much: any transport header that a policy reads fits.
@@ -78,20 +59,27 @@ const upperLayerBytes = 64
 // reassembled fragmentable part: what the first fragment held, and no less
 // than the upper-layer header needs where that reaches over several fragments.
 func (d *Datagram) Payload() []byte {
-	n := max(int(d.fragments[0].length), min(d.end, upperLayerBytes))
-	b, _ := d.whole.Data().PullUp(n)
-	return b
+	return d.whole.Beginning(max(int(d.fragments[0].Length), min(d.end, upperLayerBytes)))
 }
 
 // PayloadLength returns how long the reassembled fragmentable part is, in
 // bytes.
 func (d *Datagram) PayloadLength() int { return d.end }
 
+// Rebuild makes frames anew out of a datagram from a [Reassembler], and returns
+// how many, or why it can't ([gvisor.Whole.Rebuild]). No packet in them is longer
+// than mtu, in bytes. They stay valid until [Datagram.Release].
+func (d *Datagram) Rebuild(mtu int) (frames int, why verdict.Reason) {
+	d.rebuilt, why = d.whole.Rebuild(d.rebuilt, d.fragments, mtu)
+	return len(d.rebuilt), why
+}
+
+// Rebuilt returns the i-th frame of [Datagram.Rebuild].
+func (d *Datagram) Rebuilt(i int) []byte { return d.rebuilt[i].Bytes() }
+
 // Release frees the datagram and its frames.
 func (d *Datagram) Release() {
-	if d.whole != nil {
-		d.whole.DecRef()
-	}
+	d.whole.Release()
 	d.releaseFrames()
 	*d = Datagram{fragments: d.fragments, rebuilt: d.rebuilt, claims: d.claims.cleared()}
 	datagrams.Put(d)
@@ -107,13 +95,13 @@ func (d *Datagram) detach() *Datagram {
 
 func (d *Datagram) releaseFrames() {
 	for i := range d.fragments {
-		d.fragments[i].frame.Release()
-		d.fragments[i].frame = nil
+		d.fragments[i].Frame.Release()
+		d.fragments[i].Frame = gvisor.Frame{}
 	}
 	d.fragments = emptied(d.fragments)
 	for i := range d.rebuilt {
 		d.rebuilt[i].Release()
-		d.rebuilt[i] = nil
+		d.rebuilt[i] = gvisor.Frame{}
 	}
 	d.rebuilt = emptied(d.rebuilt)
 }
@@ -135,13 +123,13 @@ func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) {
 	if n := len(d.fragments); n == cap(d.fragments) {
 		d.fragments = slices.Grow(d.fragments, max(fewFragments, n))
 	}
-	d.fragments = slices.Insert(d.fragments, i, fragment{
-		frame:   buffer.NewViewWithData(frame),
-		start:   uint16(p.Fragment.Offset),
-		length:  uint16(p.End - p.Fragment.Payload),
-		payload: uint16(p.Fragment.Payload),
-		network: uint8(p.Network),
-		more:    p.Fragment.More,
+	d.fragments = slices.Insert(d.fragments, i, gvisor.Fragment{
+		Frame:   gvisor.NewFrame(frame),
+		Start:   uint16(p.Fragment.Offset),
+		Length:  uint16(p.End - p.Fragment.Payload),
+		Payload: uint16(p.Fragment.Payload),
+		Network: uint8(p.Network),
+		More:    p.Fragment.More,
 	})
 }
 
@@ -216,9 +204,8 @@ const (
 	fragmentCost = 192
 )
 
-// frameCost returns the memory that waiting costs a frame of length bytes,
-// whose copy takes a chunk of a power of two, at least 64 bytes (gVisor,
-// pkg/buffer/chunk.go).
+// frameCost returns the memory that waiting costs a frame of length bytes, whose
+// copy takes a power of two, at least 64 bytes ([gvisor.NewFrame]).
 func frameCost(length int) int {
 	return fragmentCost + max(64, 1<<bits.Len(uint(length-1)))
 }

@@ -13,11 +13,9 @@
 // Of a [Reassembler] nothing comes out until a datagram is whole, and then a
 // [Datagram]: the beginning of the reassembled payload to judge by, and what to
 // forward: the fragments as they came, in the order of their offsets, or frames
-// made anew ([Datagram.Rebuild]). gVisor's netstack puts datagrams together; it
-// appears in this package alone, and gets a datagram's fragments once the table
-// has all of them, without the wire's addresses, while its clock stands still.
-// What never completes costs it nothing, and what it does not find whole does
-// not pass.
+// made anew ([Datagram.Rebuild]). Package gvisor puts datagrams together: it gets a
+// datagram's fragments once the table has all of them. What never completes costs
+// it nothing, and what it does not find whole does not pass.
 //
 // A [Validator] keeps no payload, but which bytes were claimed, so that none
 // passes twice: a fragment passes by the verdict on the first of its datagram,
@@ -35,5 +33,5 @@
 // With the same key ([Options.Key]) and the same input at the same times a
 // table does the same, and reports it in the same order.
 //
-// The package imports packet alone.
+// Of ours the package imports packet, packet/verdict and stack/gvisor.
 package stack

@@ -23,7 +23,7 @@ func (d *Datagram) Missing() []Gap {
 		d.claims.each(came)
 	} else {
 		for i := range d.fragments {
-			came(int(d.fragments[i].start), d.fragments[i].end())
+			came(int(d.fragments[i].Start), d.fragments[i].End())
 		}
 	}
 	switch {

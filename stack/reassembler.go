@@ -5,10 +5,9 @@ import (
 	"slices"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/buffer"
-
 	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/stack/gvisor"
 )
 
 // Reassembler is a table that keeps fragments until gVisor has put their
@@ -105,12 +104,12 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
 	start, end := p.Fragment.Offset, p.Fragment.Offset+len(payload)
 	i, found := d.search(start)
 	switch {
-	case found && d.fragments[i].end() == end && bytes.Equal(d.fragments[i].data(), payload):
+	case found && d.fragments[i].End() == end && bytes.Equal(d.fragments[i].Data(), payload):
 		return 0, verdict.FragmentDuplicate
-	case found && d.fragments[i].end() == end:
+	case found && d.fragments[i].End() == end:
 		return 0, verdict.FragmentConflict
-	case i > 0 && d.fragments[i-1].end() > start,
-		i < len(d.fragments) && int(d.fragments[i].start) < end:
+	case i > 0 && d.fragments[i-1].End() > start,
+		i < len(d.fragments) && int(d.fragments[i].Start) < end:
 		return 0, verdict.FragmentOverlap
 	case d.tooLong(p):
 		return 0, verdict.FragmentTooLong
@@ -122,25 +121,18 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
 // if gVisor says so, too.
 func (s *shard) finish(d *Datagram) *Datagram {
 	s.remove(d)
-	d.whole = s.engine.reassemble(d.family, d.fragments)
-	if d.whole != nil && d.whole.Data().Size() == d.end {
+	whole, ok := s.engine.Reassemble(d.family.kind(), d.fragments)
+	d.whole = whole
+	if ok && whole.Size() == d.end {
 		return d
 	}
 	s.ledger.Dropped(d, verdict.FragmentDisagreement)
 	return nil
 }
 
-// view returns the fragment's payload, which stays where it is.
-func (f *fragment) view() *buffer.View {
-	v := f.frame.Clone()
-	v.TrimFront(int(f.payload))
-	v.CapLength(int(f.length))
-	return v
-}
-
 // search finds the fragment that begins at start, or where it would stand.
 func (d *Datagram) search(start int) (int, bool) {
-	return slices.BinarySearchFunc(d.fragments, start, func(f fragment, start int) int {
-		return int(f.start) - start
+	return slices.BinarySearchFunc(d.fragments, start, func(f gvisor.Fragment, start int) int {
+		return int(f.Start) - start
 	})
 }

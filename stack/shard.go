@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"fragwall/packet/verdict"
+	"fragwall/stack/gvisor"
 )
 
 // shard is the part of a table that some of the sources share.
@@ -19,8 +20,8 @@ type shard struct {
 
 	mu sync.Mutex
 	// mu guards what follows, and the datagrams in it.
-	ledger    Ledger  // of who has locked it
-	engine    *engine // nil where datagrams are not put together
+	ledger    Ledger         // of who has locked it
+	engine    *gvisor.Engine // nil where datagrams are not put together
 	waiting   map[key]*Datagram
 	sources   map[source]*load
 	heavy     loads          // the sources that hold more than their share
@@ -206,6 +207,6 @@ func (s *shard) close(l Ledger) {
 		}
 	}
 	if s.engine != nil {
-		s.engine.close()
+		s.engine.Close()
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"fragwall/packet/verdict"
+	"fragwall/stack/gvisor"
 )
 
 // Options are a table's limits. All but Key are required.
@@ -75,7 +76,7 @@ func newTable(o Options, engines bool) *Table {
 	for range n {
 		s := newShard(&t.options, t.credits, int(o.Memory/int64(n)), o.MaxDatagrams/n)
 		if engines {
-			s.engine = newEngine()
+			s.engine = gvisor.NewEngine()
 		}
 		t.shards = append(t.shards, s)
 	}

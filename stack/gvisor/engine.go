@@ -1,4 +1,4 @@
-package stack
+package gvisor
 
 import (
 	"encoding/binary"
@@ -9,10 +9,11 @@ import (
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
-	gstack "gvisor.dev/gvisor/pkg/tcpip/stack"
-
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"fragwall/packet"
 )
 
 // neutralProtocol is the upper-layer protocol of the synthetic packets: one
@@ -42,89 +43,109 @@ const pieceSize = 16 << 10
 // Larger ones stay where they are.
 const joinSize = 1024
 
-// engine puts fragments together with gVisor's IPv4 and IPv6 endpoints. It
+// Engine puts fragments together with gVisor's IPv4 and IPv6 endpoints. It
 // sees no packet of the wire: a datagram's fragments go in under synthetic
 // headers, one right after the other, once all of them came, so that between
-// two datagrams gVisor holds nothing. An engine is not safe for concurrent
+// two datagrams gVisor holds nothing. An Engine is not safe for concurrent
 // use.
-type engine struct {
+type Engine struct {
 	ipv4, ipv6 endpoint
-	whole      *gstack.PacketBuffer // set by DeliverTransportPacket; ours to release
+	whole      *stack.PacketBuffer // set by DeliverTransportPacket; ours to release
 }
 
 // endpoint is one family's protocol instance, which holds the fragments in
 // waiting, and the endpoint by which they go in.
 type endpoint struct {
-	gstack.NetworkEndpoint
-	protocol gstack.NetworkProtocol
+	stack.NetworkEndpoint
+	protocol stack.NetworkProtocol
 }
 
 // engineStack is what endpoints ask for clocks, statistics and tables. It has
 // neither NICs nor transport protocols, and no packet ever enters it, so that
 // all engines can share one.
-var engineStack = gstack.New(gstack.Options{Clock: frozenClock{}})
+var engineStack = stack.New(stack.Options{Clock: frozenClock{}})
 
-// newEngine returns an engine; [engine.close] frees it.
-func newEngine() *engine {
-	e := &engine{}
+// NewEngine returns an engine; [Engine.Close] frees it.
+func NewEngine() *Engine {
+	e := &Engine{}
 	e.open()
 	return e
 }
 
-func (e *engine) open() {
+func (e *Engine) open() {
 	e.ipv4 = e.newEndpoint(ipv4.NewProtocolWithOptions(ipv4.Options{}), engineLocalIPv4)
 	e.ipv6 = e.newEndpoint(ipv6.NewProtocolWithOptions(ipv6.Options{}), engineLocalIPv6)
 }
 
 // newEndpoint panics where gVisor refuses its own defaults: that is a mistake
 // in the program, whatever the input.
-func (e *engine) newEndpoint(factory gstack.NetworkProtocolFactory, local string) endpoint {
+func (e *Engine) newEndpoint(factory stack.NetworkProtocolFactory, local string) endpoint {
 	p := factory(engineStack)
 	ep := endpoint{NetworkEndpoint: p.NewEndpoint(engineNIC{}, e), protocol: p}
 	if err := ep.Enable(); err != nil {
-		panic(fmt.Sprintf("stack: enable gVisor endpoint: %v", err))
+		panic(fmt.Sprintf("gvisor: enable endpoint: %v", err))
 	}
 	address := tcpip.AddrFromSlice([]byte(local)).WithPrefix()
-	state, err := ep.NetworkEndpoint.(gstack.AddressableEndpoint).AddAndAcquirePermanentAddress(address, gstack.AddressProperties{})
+	state, err := ep.NetworkEndpoint.(stack.AddressableEndpoint).AddAndAcquirePermanentAddress(address, stack.AddressProperties{})
 	if err != nil {
-		panic(fmt.Sprintf("stack: add address to gVisor endpoint: %v", err))
+		panic(fmt.Sprintf("gvisor: add address to endpoint: %v", err))
 	}
 	state.DecRef()
 	return ep
 }
 
-func (e *engine) close() {
+// Close frees what gVisor holds.
+func (e *Engine) Close() {
 	for _, ep := range []endpoint{e.ipv4, e.ipv6} {
 		ep.Close()
 		ep.protocol.Close()
 	}
 }
 
-// reassemble has gVisor put fragments together that are in the order of their
-// offsets. It returns the fragmentable part as the data of a packet that the
-// caller must DecRef; nil where gVisor does not find the datagram whole, with
-// the last fragment and not before.
-func (e *engine) reassemble(f family, fragments []fragment) *gstack.PacketBuffer {
+// Reassemble has gVisor put fragments together that are in the order of their
+// offsets, of a datagram of the given kind, IPv4 or IPv6. It reports false where
+// gVisor does not find the datagram whole, with the last fragment and not before.
+func (e *Engine) Reassemble(kind packet.Kind, fragments []Fragment) (w Whole, ok bool) {
 	for len(fragments) > 0 {
-		p, n := nextPiece(f, fragments)
+		p, n := nextPiece(kind, fragments)
 		fragments = fragments[n:]
 		whole := e.feed(&p)
 		if whole != nil && len(fragments) == 0 {
-			return whole
+			return Whole{whole}, true
 		}
 		if whole != nil {
 			whole.DecRef()
 			break
 		}
 	}
-	e.close() // frees what gVisor still holds
+	e.Close() // frees what gVisor still holds
 	e.open()
-	return nil
+	return Whole{}, false
+}
+
+// Whole is the reassembled fragmentable part of a datagram. The zero Whole is
+// none.
+type Whole struct{ packet *stack.PacketBuffer }
+
+// Size returns its length in bytes.
+func (w Whole) Size() int { return w.packet.Data().Size() }
+
+// Beginning returns its first n bytes, which stay valid until its release.
+func (w Whole) Beginning(n int) []byte {
+	b, _ := w.packet.Data().PullUp(n)
+	return b
+}
+
+// Release frees it, where there is one.
+func (w Whole) Release() {
+	if w.packet != nil {
+		w.packet.DecRef()
+	}
 }
 
 // piece is what gVisor takes for a fragment.
 type piece struct {
-	family family
+	kind   packet.Kind
 	offset int // bytes
 	more   bool
 	data   buffer.Buffer
@@ -133,12 +154,12 @@ type piece struct {
 // nextPiece returns the piece that the first n of the fragments make. The last
 // fragment stays by itself, so that no datagram comes down to one piece, which
 // gVisor would have nothing to do with.
-func nextPiece(f family, fragments []fragment) (p piece, n int) {
-	p = piece{family: f, offset: int(fragments[0].start)}
+func nextPiece(kind packet.Kind, fragments []Fragment) (p piece, n int) {
+	p = piece{kind: kind, offset: int(fragments[0].Start)}
 	rest := fragments[:max(1, len(fragments)-1)]
 	for n < len(rest) {
 		room := pieceSize - int(p.data.Size())
-		if n > 0 && int(rest[n].length) > room {
+		if n > 0 && int(rest[n].Length) > room {
 			break
 		}
 		v, joined := join(rest[n:], min(room, joinSize))
@@ -146,33 +167,33 @@ func nextPiece(f family, fragments []fragment) (p piece, n int) {
 		p.data.Merge(&part)
 		n += joined
 	}
-	p.more = fragments[n-1].more
+	p.more = fragments[n-1].More
 	return p, n
 }
 
 // join returns the payload of the first n of the fragments: of one, or of as
 // many as fit into room bytes.
-func join(fragments []fragment, room int) (v *buffer.View, n int) {
-	size := int(fragments[0].length)
-	for n = 1; n < len(fragments) && size+int(fragments[n].length) <= room; n++ {
-		size += int(fragments[n].length)
+func join(fragments []Fragment, room int) (v *buffer.View, n int) {
+	size := int(fragments[0].Length)
+	for n = 1; n < len(fragments) && size+int(fragments[n].Length) <= room; n++ {
+		size += int(fragments[n].Length)
 	}
 	if n == 1 {
 		return fragments[0].view(), 1
 	}
 	v = buffer.NewView(size)
 	for i := range fragments[:n] {
-		write(v, fragments[i].data())
+		write(v, fragments[i].Data())
 	}
 	return v, n
 }
 
 // feed hands a piece to gVisor, which takes over its data, and returns the
 // datagram if that made it whole.
-func (e *engine) feed(p *piece) *gstack.PacketBuffer {
+func (e *Engine) feed(p *piece) *stack.PacketBuffer {
 	ep, head := e.ipv4, (*buffer.View)(nil)
 	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
-	if p.family == familyIPv6 {
+	if p.kind == packet.IPv6 {
 		ep, number = e.ipv6, header.IPv6ProtocolNumber
 		head = p.headerIPv6()
 	} else {
@@ -180,7 +201,7 @@ func (e *engine) feed(p *piece) *gstack.PacketBuffer {
 	}
 	data := buffer.MakeWithView(head)
 	data.Merge(&p.data)
-	pkt := gstack.NewPacketBuffer(gstack.PacketBufferOptions{Payload: data})
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: data})
 	pkt.NetworkProtocolNumber = number
 	pkt.RXChecksumValidated = true
 	ep.HandlePacket(pkt)
@@ -229,23 +250,22 @@ func (p *piece) headerIPv6() *buffer.View {
 	return v
 }
 
-// DeliverTransportPacket implements [gstack.TransportDispatcher]: only a
-// reassembled datagram gets here.
-func (e *engine) DeliverTransportPacket(_ tcpip.TransportProtocolNumber, pkt *gstack.PacketBuffer) gstack.TransportPacketDisposition {
+var _ stack.TransportDispatcher = (*Engine)(nil)
+
+// DeliverTransportPacket gets reassembled datagrams alone.
+func (e *Engine) DeliverTransportPacket(_ tcpip.TransportProtocolNumber, pkt *stack.PacketBuffer) stack.TransportPacketDisposition {
 	e.whole = pkt.IncRef()
-	return gstack.TransportPacketHandled
+	return stack.TransportPacketHandled
 }
 
-// DeliverTransportError implements [gstack.TransportDispatcher].
-func (*engine) DeliverTransportError(_, _ tcpip.Address, _ tcpip.NetworkProtocolNumber, _ tcpip.TransportProtocolNumber, _ gstack.TransportError, _ *gstack.PacketBuffer) {
+func (*Engine) DeliverTransportError(_, _ tcpip.Address, _ tcpip.NetworkProtocolNumber, _ tcpip.TransportProtocolNumber, _ stack.TransportError, _ *stack.PacketBuffer) {
 }
 
-// DeliverRawPacket implements [gstack.TransportDispatcher].
-func (*engine) DeliverRawPacket(tcpip.TransportProtocolNumber, *gstack.PacketBuffer) {}
+func (*Engine) DeliverRawPacket(tcpip.TransportProtocolNumber, *stack.PacketBuffer) {}
 
 // engineNIC is the network interface of the endpoints: enabled, and unable to
 // send.
-type engineNIC struct{ gstack.NetworkLinkEndpoint }
+type engineNIC struct{ stack.NetworkLinkEndpoint }
 
 func (engineNIC) ID() tcpip.NICID                                                   { return 1 }
 func (engineNIC) Name() string                                                      { return "" }
@@ -260,16 +280,16 @@ func (engineNIC) CheckLocalAddress(tcpip.NetworkProtocolNumber, tcpip.Address) b
 func (engineNIC) PrimaryAddress(tcpip.NetworkProtocolNumber) (tcpip.AddressWithPrefix, tcpip.Error) {
 	return tcpip.AddressWithPrefix{}, &tcpip.ErrNotSupported{}
 }
-func (engineNIC) WritePacketToRemote(tcpip.LinkAddress, *gstack.PacketBuffer) tcpip.Error {
+func (engineNIC) WritePacketToRemote(tcpip.LinkAddress, *stack.PacketBuffer) tcpip.Error {
 	return &tcpip.ErrNotSupported{}
 }
-func (engineNIC) WritePacket(*gstack.Route, *gstack.PacketBuffer) tcpip.Error {
+func (engineNIC) WritePacket(*stack.Route, *stack.PacketBuffer) tcpip.Error {
 	return &tcpip.ErrNotSupported{}
 }
 func (engineNIC) HandleNeighborProbe(tcpip.NetworkProtocolNumber, tcpip.Address, tcpip.LinkAddress) tcpip.Error {
 	return &tcpip.ErrNotSupported{}
 }
-func (engineNIC) HandleNeighborConfirmation(tcpip.NetworkProtocolNumber, tcpip.Address, tcpip.LinkAddress, gstack.ReachabilityConfirmationFlags) tcpip.Error {
+func (engineNIC) HandleNeighborConfirmation(tcpip.NetworkProtocolNumber, tcpip.Address, tcpip.LinkAddress, stack.ReachabilityConfirmationFlags) tcpip.Error {
 	return &tcpip.ErrNotSupported{}
 }
 

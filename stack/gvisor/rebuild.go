@@ -1,4 +1,4 @@
-package stack
+package gvisor
 
 import (
 	"encoding/binary"
@@ -12,35 +12,33 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Rebuild makes frames anew out of a datagram from a [Reassembler]: one packet
-// where it fits mtu, in bytes, which every fragment that came did, and
-// otherwise fragments that are no larger than the largest that came, and fit
-// mtu behind the first one's link layer. The link
-// layer, the header and the IPv6 unfragmentable part are those of the first
-// fragment; the payload is what gVisor put together.
+// Rebuild makes frames anew out of a whole and its fragments, and appends them to
+// frames: one packet where it fits mtu, in bytes, which every fragment that came
+// did, and otherwise fragments that are no larger than the largest that came, and
+// fit mtu behind the first one's link layer. The link layer, the header and the
+// IPv6 unfragmentable part are those of the first fragment; the payload is what
+// gVisor put together.
 //
-// The reason is [verdict.FragmentECN] where the fragments can't have been of
-// one datagram's making. The frames stay valid until [Datagram.Release].
-func (d *Datagram) Rebuild(mtu int) (frames int, why verdict.Reason) {
-	t, why := d.template()
+// The reason is [verdict.FragmentECN] where the fragments can't have been of one
+// datagram's making.
+func (w Whole) Rebuild(frames []Frame, fragments []Fragment, mtu int) ([]Frame, verdict.Reason) {
+	t, why := templateOf(fragments)
 	if why != verdict.Passed {
-		return 0, why
+		return frames, why
 	}
-	t.room = d.end
-	if mtu = t.parsed.PacketMTU(mtu); t.network(d.end, false) > mtu {
+	end := w.Size()
+	t.room = end
+	if mtu = t.parsed.PacketMTU(mtu); t.network(end, false) > mtu {
 		t.room = (min(t.largest, mtu) - t.network(0, true)) &^ 7
 	}
-	payload := d.whole.Data().ToBuffer()
+	payload := w.packet.Data().ToBuffer()
 	defer payload.Release()
-	for at := 0; at < d.end; at += t.room {
-		d.rebuilt = append(d.rebuilt, t.frame(&payload, at, at+t.room < d.end))
+	for at := 0; at < end; at += t.room {
+		frames = append(frames, Frame{t.frame(&payload, at, at+t.room < end)})
 		payload.TrimFront(int64(t.room))
 	}
-	return len(d.rebuilt), verdict.Passed
+	return frames, verdict.Passed
 }
-
-// Rebuilt returns the i-th frame of [Datagram.Rebuild].
-func (d *Datagram) Rebuilt(i int) []byte { return d.rebuilt[i].AsSlice() }
 
 // template is what the frames of a rebuilt datagram have in common.
 type template struct {
@@ -59,26 +57,28 @@ const (
 	flagDF  = header.IPv4FlagDontFragment << 13
 )
 
-// template looks at all fragments: how large they are, what they say of
+// templateOf looks at all fragments: how large they are, what they say of
 // congestion, and whether they may be fragmented.
-func (d *Datagram) template() (template, verdict.Reason) {
+func templateOf(fragments []Fragment) (template, verdict.Reason) {
 	var t template
-	t.parsed.Decode(d.Frame(0))
-	t.first = d.Frame(0)[:t.parsed.Fragment.Payload]
+	first := fragments[0].Frame.Bytes()
+	t.parsed.Decode(first)
+	t.first = first[:t.parsed.Fragment.Payload]
+	kind := t.parsed.Kind
 	capable, incapable := false, false
 	ce := false
-	for i := range d.fragments {
-		f := &d.fragments[i]
-		b := f.frame.AsSlice()[f.network:]
-		size := int(f.payload) - int(f.network) + int(f.length)
-		ecn := trafficClass(b, d.family) & ecnMask
+	for i := range fragments {
+		f := &fragments[i]
+		b := f.Frame.Bytes()[f.Network:]
+		size := int(f.Payload) - int(f.Network) + int(f.Length)
+		ecn := trafficClass(b, kind) & ecnMask
 		capable = capable || ecn != 0
 		incapable = incapable || ecn == 0
 		ce = ce || ecn == ecnCE
 		// As Linux has it (net/ipv4/ip_fragment.c, max_df_size): DF counts if the
 		// largest fragment had it, so that no small one makes a whole path of
 		// larger ones unusable.
-		df := d.family == familyIPv4 && binary.BigEndian.Uint16(b[6:])&flagDF != 0
+		df := kind == packet.IPv4 && binary.BigEndian.Uint16(b[6:])&flagDF != 0
 		switch {
 		case size > t.largest:
 			t.largest, t.df = size, df
@@ -86,7 +86,7 @@ func (d *Datagram) template() (template, verdict.Reason) {
 			t.df = t.df || df
 		}
 	}
-	t.ecn = trafficClass(t.first[t.parsed.Network:], d.family) & ecnMask
+	t.ecn = trafficClass(t.first[t.parsed.Network:], kind) & ecnMask
 	switch {
 	case capable && incapable:
 		return t, verdict.FragmentECN
@@ -97,8 +97,8 @@ func (d *Datagram) template() (template, verdict.Reason) {
 }
 
 // trafficClass returns the DSCP and ECN bits of a packet.
-func trafficClass(b []byte, f family) uint8 {
-	if f == familyIPv4 {
+func trafficClass(b []byte, kind packet.Kind) uint8 {
+	if kind == packet.IPv4 {
 		return b[1]
 	}
 	return b[0]<<4 | b[1]>>4
@@ -126,7 +126,7 @@ func (t *template) frame(payload *buffer.Buffer, at int, more bool) *buffer.View
 		write(v, t.ipv6(at, length, more))
 	}
 	if _, err := payload.ReadToWriter(v, int64(length)); err != nil {
-		panic(fmt.Sprintf("stack: read what was put together: %v", err))
+		panic(fmt.Sprintf("gvisor: read what was put together: %v", err))
 	}
 	t.parsed.SetLength(v.AsSlice())
 	return v
@@ -135,7 +135,7 @@ func (t *template) frame(payload *buffer.Buffer, at int, more bool) *buffer.View
 // write appends to a view, which can't fail.
 func write(v *buffer.View, b []byte) {
 	if _, err := v.Write(b); err != nil {
-		panic(fmt.Sprintf("stack: write a frame: %v", err))
+		panic(fmt.Sprintf("gvisor: write a frame: %v", err))
 	}
 }
 

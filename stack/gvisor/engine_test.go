@@ -1,12 +1,24 @@
-package stack
+package gvisor
 
 import (
+	"flag"
+	"os"
 	"testing"
 
-	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/refs"
 
+	"fragwall/packet"
 	"fragwall/packet/packettest"
 )
+
+// TestMain fails where a test leaves a reference to one of gVisor's buffers.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	refs.SetLeakMode(refs.LeaksPanic)
+	code := m.Run()
+	refs.DoLeakCheck()
+	os.Exit(code)
+}
 
 // span is a fragment's range, in bytes.
 type span struct {
@@ -15,19 +27,19 @@ type span struct {
 }
 
 // spans returns fragments with these ranges of one body, for the test's time.
-func spans(t *testing.T, body []byte, list ...span) []fragment {
-	var fragments []fragment
+func spans(t *testing.T, body []byte, list ...span) []Fragment {
+	var fragments []Fragment
 	for _, s := range list {
-		fragments = append(fragments, fragment{
-			frame:  buffer.NewViewWithData(body[s.start:][:s.length]),
-			start:  uint16(s.start),
-			length: uint16(s.length),
-			more:   !s.last,
+		fragments = append(fragments, Fragment{
+			Frame:  NewFrame(body[s.start:][:s.length]),
+			Start:  uint16(s.start),
+			Length: uint16(s.length),
+			More:   !s.last,
 		})
 	}
 	t.Cleanup(func() {
 		for _, f := range fragments {
-			f.frame.Release()
+			f.Frame.Release()
 		}
 	})
 	return fragments
@@ -53,22 +65,22 @@ func TestEngineHasTheLastWord(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			bothFamilies(t, func(t *testing.T, f family) {
-				e := newEngine()
-				defer e.close()
-				if whole := e.reassemble(f, spans(t, body, tt.list...)); whole != nil {
-					whole.DecRef()
-					t.Error("whole")
+			for _, kind := range []packet.Kind{packet.IPv4, packet.IPv6} {
+				e := NewEngine()
+				defer e.Close()
+				if whole, ok := e.Reassemble(kind, spans(t, body, tt.list...)); ok {
+					whole.Release()
+					t.Errorf("kind %d: whole", kind)
 				}
-				whole := e.reassemble(f, spans(t, body, sound...))
-				if whole == nil {
-					t.Fatal("the next datagram is not whole")
+				whole, ok := e.Reassemble(kind, spans(t, body, sound...))
+				if !ok {
+					t.Fatalf("kind %d: the next datagram is not whole", kind)
 				}
-				defer whole.DecRef()
-				if got := string(whole.Data().AsRange().ToSlice()); got != string(body) {
-					t.Error("the next datagram has other bytes")
+				defer whole.Release()
+				if got := string(whole.Beginning(whole.Size())); got != string(body) {
+					t.Errorf("kind %d: the next datagram has other bytes", kind)
 				}
-			})
+			}
 		})
 	}
 }
@@ -100,8 +112,8 @@ func TestPiecesAreFew(t *testing.T) {
 			fragments := spans(t, body, list...)
 			pieces, at := 0, 0
 			for len(fragments) > 0 {
-				p, n := nextPiece(familyIPv4, fragments)
-				if p.offset != at || p.more != fragments[n-1].more || p.data.Size() != int64(n*tt.length) {
+				p, n := nextPiece(packet.IPv4, fragments)
+				if p.offset != at || p.more != fragments[n-1].More || p.data.Size() != int64(n*tt.length) {
 					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, p.offset, p.data.Size(), n)
 				}
 				if string(p.data.Flatten()) != string(body[at:][:p.data.Size()]) {

@@ -1,0 +1,16 @@
+// Package gvisor puts fragments together with gVisor's netstack. It is the only
+// package of the program that imports gVisor.
+//
+// In come all fragments of a datagram, in the order of their offsets, each with
+// the frame that it came in ([Fragment]); out goes the reassembled fragmentable
+// part ([Whole]), or nothing where gVisor does not find the datagram whole. From
+// a Whole, [Whole.Rebuild] makes frames anew.
+//
+// gVisor gets synthetic packets: constant addresses, no options, a neutral
+// protocol, and a clock that stands still. Between two datagrams it holds
+// nothing. An [Engine] belongs to whoever calls it, one goroutine at a time; the
+// fragments are lent to it for the call. Frames and Wholes are counted
+// references: who has one releases it.
+//
+// Of ours it imports packet, packet/checksum and packet/verdict.
+package gvisor
