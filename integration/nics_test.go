@@ -71,12 +71,14 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			whole := []int{8000, 8972}
 			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 
-			// The outside shrinks: what is longer is dropped, and told of with both lengths.
+			// The outside shrinks, below what IPv6 needs: what is longer is dropped, and
+			// told of with both lengths. When it grows, the kernel turns IPv6 on again.
+			running := describe(t, n.Middle)
 			mark := len(b.stderr.String())
-			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1400")
-			b.stderr.await(t, b.process, mark, `inside has an mtu of 9000, outside of 1400`)
+			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1200")
+			b.stderr.await(t, b.process, mark, `inside has an mtu of 9000, outside of 1200`)
 			eventually(t, func() error {
-				if mtu := mtuOf(t, n.Middle, "fw-out"); mtu != 1400 {
+				if mtu := mtuOf(t, n.Middle, "fw-out"); mtu != 1200 {
 					return fmt.Errorf("the tap has an mtu of %d", mtu)
 				}
 				return nil
@@ -85,11 +87,17 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			server := listen(t, n.Hosts[verdict.Outside], false, 0)
 			_, err := client.WriteToUDPAddrPort(packettest.Body(3000), address(server))
 			must(t, err)
-			b.stderr.await(t, b.process, mark, `reason=exceeds_mtu length=3028 mtu=1400`)
+			b.stderr.await(t, b.process, mark, `reason=exceeds_mtu length=3028 mtu=1200`)
 
 			mark = len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
 			b.stderr.await(t, b.process, mark, `the mtu of a nic changed`)
+			eventually(t, func() error {
+				if now := describe(t, n.Middle); now != running {
+					return fmt.Errorf("while it runs, before:\n%s\nafter:\n%s", running, now)
+				}
+				return nil
+			})
 			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 			b.stop(t)
 			sameAs(t, n.Middle, before)

@@ -172,8 +172,8 @@ func (w *linkWatch) followMTU(side verdict.Side) {
 	if mtu == old || mtu == 0 {
 		return
 	}
-	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu))
-	if w.shared {
+	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), netdev.QuietIPv6(w.ports[side].Index()))
+	if w.shared { // whose IPv6 is the namespace's
 		err = errors.Join(err, w.setMTU(side.Other(), mtu))
 	}
 	if err != nil {

@@ -29,6 +29,7 @@ type Junction struct {
 	// redirects are those that it is made of; their priorities follow from what else
 	// there is.
 	redirects []netdev.Redirect
+	addressed bool // the NIC is
 	undo      undoStack
 	kept      int // how much of undo is left when the NIC is free
 }
@@ -93,15 +94,24 @@ func (j *Junction) Detach() error {
 	return j.undo.run(j.kept)
 }
 
-// SetMTU follows a NIC whose MTU, in bytes, was changed.
+// SetMTU follows a NIC whose MTU, in bytes, was changed. Below the least one of IPv6
+// the kernel takes IPv6 from a device with all of its settings, and gives it back, on,
+// above (RFC 8200 section 5; net/ipv6/addrconf.c): it is turned off again.
 func (j *Junction) SetMTU(mtu int) error {
+	nic, err := netlink.LinkByIndex(j.NIC)
+	if err != nil {
+		return fmt.Errorf("interface of index %d: %w", j.NIC, err)
+	}
+	if err := silenceNIC(nic, j.addressed); err != nil {
+		return err
+	}
 	if j.master == 0 {
 		return nil
 	}
 	if err := netdev.SetMTU(j.master, mtu); err != nil {
 		return fmt.Errorf("bridge of index %d: set mtu %d: %w", j.master, mtu, err)
 	}
-	return nil
+	return netdev.QuietIPv6(j.master)
 }
 
 // Intact reports whether the TAP and the NIC, which is there, are still one
@@ -145,7 +155,7 @@ func (j *Junction) join(c Config) error {
 		return err
 	}
 	inBridge := nic.Attrs().MasterIndex != 0 // a killed fragwall's
-	j.NIC, j.tap = nic.Attrs().Index, tap.Attrs().Index
+	j.NIC, j.tap, j.addressed = nic.Attrs().Index, tap.Attrs().Index, c.Addressed
 	if before.mtu == c.MTU {
 		before.mtu = 0 // it is not changed
 	}

@@ -17,6 +17,7 @@ import (
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/netdev"
 	"fragwall/tun/tap"
 )
 
@@ -168,4 +169,48 @@ func wireThrough(t *testing.T, n *lab.Network, bridge string, offload bool) (sto
 		t.Fatal(err)
 	}
 	return r.Forward(lanetest.Unchanged)
+}
+
+// TestMTUTooSmallForIPv6 has the kernel take IPv6 from the NIC and give it back: it
+// stays as quiet as before.
+func TestMTUTooSmallForIPv6(t *testing.T) {
+	for method, bridge := range methods {
+		for _, addressed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/addressed %t", method, addressed), func(t *testing.T) {
+				lanetest.Do(t, network(t).Middle, func() error {
+					tap, err := tap.Open(tun.Config{Name: "fw-in", MTU: 1500, Queues: 1})
+					if err != nil {
+						return err
+					}
+					defer tap.Close()
+					j, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500, Addressed: addressed})
+					if err != nil {
+						return err
+					}
+					for _, mtu := range []int{1200, 1500} {
+						if err := errors.Join(netdev.SetMTU(j.NIC, mtu), j.SetMTU(mtu)); err != nil {
+							return err
+						}
+					}
+					silent := []string{lab.InsideNIC}
+					if addressed {
+						silent = nil
+						mode, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + lab.InsideNIC + "/addr_gen_mode")
+						if err != nil || strings.TrimSpace(string(mode)) != "1" {
+							t.Errorf("the nic makes addresses: mode %q, %v", mode, err)
+						}
+					}
+					if bridge != "" {
+						silent = append(silent, bridge)
+					}
+					for _, device := range silent {
+						if off, err := netdev.Sysctl(netdev.IPv6Switch(device)); off != "1" {
+							t.Errorf("%s: disable_ipv6 %q, %v", device, off, err)
+						}
+					}
+					return j.Close()
+				})
+			})
+		}
+	}
 }

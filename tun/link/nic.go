@@ -148,9 +148,9 @@ func prepareNIC(nic netlink.Link, c Config) error {
 			return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
 		}
 	}
-	if !c.Addressed {
-		if _, err := netdev.SwapSysctl(netdev.IPv6Switch(name), "1"); err != nil {
-			return fmt.Errorf("nic %q: %w", name, err)
+	if !c.Addressed { // else who takes the addresses away does it
+		if err := silenceNIC(nic, false); err != nil {
+			return err
 		}
 	}
 	if err := netdev.SetLRO(name, false); err != nil {
@@ -161,6 +161,22 @@ func prepareNIC(nic netlink.Link, c Config) error {
 	}
 	if err := netlink.LinkSetUp(nic); err != nil {
 		return fmt.Errorf("nic %q: bring up: %w", name, err)
+	}
+	return nil
+}
+
+// silenceNIC turns a NIC's IPv6 off; of one that is addressed, it only keeps the
+// kernel from making addresses.
+func silenceNIC(nic netlink.Link, addressed bool) error {
+	name := nic.Attrs().Name
+	var err error
+	if addressed {
+		err = netdev.WithoutIPv6Addresses(nic)
+	} else {
+		_, err = netdev.SwapSysctl(netdev.IPv6Switch(name), "1")
+	}
+	if err != nil {
+		return fmt.Errorf("nic %q: %w", name, err)
 	}
 	return nil
 }
