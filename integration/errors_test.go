@@ -100,7 +100,7 @@ func TestTwoAtOnce(t *testing.T) {
 	b := start(t, newNetwork(t), bridgeOutside+acceptAll)
 	for _, test := range []struct{ configuration, want string }{
 		{devices, `"fw-in"`},
-		{strings.ReplaceAll(devices, `"fw-in"`, `"fw-more"`), `"nic-in"`},
+		{strings.NewReplacer(`"fw-in"`, `"fw-more"`, `"fw-out"`, `"fw-most"`).Replace(devices), `"nic-in"`},
 		{strings.ReplaceAll(strings.ReplaceAll(devices, `"fw-out"`, `"fw-more"`), "tap = \"fw-in\"\nnic = \"nic-in\"", `tap = "fw-another"`), `"fw-out-br"`},
 	} {
 		before := describe(t, b.Middle)
