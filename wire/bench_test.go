@@ -3,13 +3,57 @@ package wire
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"testing"
 
+	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
+
+func BenchmarkWholePacket(b *testing.B) {
+	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
+	bump, d := scripted(&script{})
+	defer bump.table.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		d.take(&frame)
+		if len(d.batch.out) == 64 {
+			d.flush()
+		}
+	}
+}
+
+// BenchmarkRules forwards packets of 64 flows, each by a rule of its own, from
+// decoding to writing, with more and more rules.
+func BenchmarkRules(b *testing.B) {
+	for _, n := range []int{10, 1000, 100_000} {
+		b.Run(strconv.Itoa(n), func(b *testing.B) {
+			host := func(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, byte(i >> 16), byte(i >> 8), byte(i)}) }
+			p := &filter.Policy{Rules: make([]filter.Rule, n)}
+			for i := range p.Rules {
+				p.Rules[i] = filter.Rule{Action: verdict.Accept, Protocols: filter.NewSet(filter.Range[uint8]{Lo: 17, Hi: 17}),
+					Dst: filter.NewAddrSet(filter.Range[netip.Addr]{Lo: host(i), Hi: host(i)})}
+			}
+			var frames [64]tun.Frame
+			for i := range frames {
+				to := netip.AddrPortFrom(host(i*7919%n), 53)
+				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
+			}
+			bump := New(Config{Sides: sides(&script{}, nil), Policy: p})
+			d := bump.sides[verdict.Inside].lanes[0]
+			i := 0
+			for b.Loop() {
+				if d.take(&frames[i%len(frames)]); len(d.batch.out) == len(frames) {
+					d.flush()
+				}
+				i++
+			}
+		})
+	}
+}
 
 // BenchmarkFragments has datagrams of 8,000 bytes in 6 fragments pass, from
 // decoding to writing, in every mode that lets them. Its unit is a datagram.

@@ -1,10 +1,13 @@
 package wire
 
 import (
+	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"fragwall/filter"
 	"fragwall/packet"
@@ -126,31 +129,82 @@ func TestReportedFramesAreLent(t *testing.T) {
 	})
 }
 
-// TestRejectedFrameIsReportedAsItCame has a frame rejected whose checksum was left
-// for the NIC: the reply quotes the right one, and the observer sees the frame.
-func TestRejectedFrameIsReportedAsItCame(t *testing.T) {
+// picky hears of what rules with log decide on.
+type picky struct{ heard []string }
+
+func (p *picky) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
+	if v.Log {
+		return p
+	}
+	return nil
+}
+
+func (p *picky) Decided(d *Decision) {
+	p.heard = append(p.heard, d.From.String()+" "+d.Rule().Name+" "+d.Parsed().Dst.String())
+}
+
+// TestObserverHearsWhatItWants has an observer that wants few decisions.
+func TestObserverHearsWhatItWants(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		frame := packettest.UDP(client4, server4, packettest.Body(100)).Frame()
-		left := tun.Frame{Data: slices.Clone(frame), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}
-		copy(left.Data[40:], []byte{1, 2})
-		complete := tun.Frame{Data: slices.Clone(left.Data), Offload: left.Offload}
-		complete.CompleteChecksum()
 		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
-		var reported []byte
-		b := New(Config{Sides: memorySides(ports), Policy: &filter.Policy{Default: verdict.Reject},
-			Observer: observerFunc(func(d *Decision) { reported = slices.Clone(d.Frame(0)) })})
-		ports[verdict.Inside].InjectFrame(left)
+		var observer picky
+		b := New(Config{
+			Sides: memorySides(ports),
+			Policy: &filter.Policy{Rules: []filter.Rule{
+				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
+			Observer: &observer,
+		})
+		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
-		go func() { done <- b.Run(t.Context()) }()
+		go func() { done <- b.Run(ctx) }()
+		ports[0].Inject(packettest.UDP(client4, server4, nil).Frame(), packettest.UDP(server4, client4, nil).Frame())
 		synctest.Wait()
-		if string(reported) != string(left.Data) {
-			t.Errorf("% x", reported)
-		}
-		reply, err := ports[verdict.Inside].Next(t.Context())
-		if err != nil || string(reply.Data) != string(replyTo(t, complete.Data)) {
-			t.Errorf("% x, %v", reply.Data, err)
-		}
-		b.closeLanes()
+		cancel()
 		<-done
+		if len(observer.heard) != 1 || observer.heard[0] != "inside loud 192.0.2.1" {
+			t.Errorf("%q", observer.heard)
+		}
 	})
+}
+
+// TestObserverOfARunningWire has the directions and the timer tell it.
+func TestObserverOfARunningWire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var frames atomic.Int64
+		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
+		b := New(Config{
+			Sides:  memorySides(ports),
+			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
+		})
+		done := make(chan error, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { done <- b.Run(ctx) }()
+		ports[0].Inject(packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)
+		ports[1].Inject(packettest.UDP(server4, client4, nil).Frame(), packettest.UDP(server4, client4, packettest.Body(2000)).Fragments(1448)[1])
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
+		if n := frames.Load(); n != 4 {
+			t.Errorf("told of %d frames, want 4", n)
+		}
+	})
+}
+
+// TestObservedPacketsAllocateNothing has an observer look at every packet.
+func TestObservedPacketsAllocateNothing(t *testing.T) {
+	b, d := scripted(&script{})
+	defer b.table.Close()
+	seen := 0
+	d.ingress.observer = observerFunc(func(decision *Decision) {
+		seen += decision.Bytes() + int(decision.Parsed().DstPort)
+	})
+	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
+	forward := func() {
+		d.take(&frame)
+		d.flush()
+	}
+	forward() // the batch's slices grow once
+	if n := testing.AllocsPerRun(100, forward); n != 0 || seen == 0 {
+		t.Errorf("%v allocations a packet", n)
+	}
 }

@@ -2,15 +2,12 @@ package wire
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"fragwall/filter"
@@ -19,7 +16,6 @@ import (
 	"fragwall/packet/packettest/evasion"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
-	"fragwall/tun/tuntest"
 )
 
 // sink is a lane that writes down what leaves, and when.
@@ -199,53 +195,6 @@ func TestStepperWithoutTable(t *testing.T) {
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 1482 bytes 40000>53",
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 594 bytes")
 }
-
-// TestObserverOfARunningWire has the directions and the timer tell it.
-func TestObserverOfARunningWire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var frames atomic.Int64
-		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
-		b := New(Config{
-			Sides:  memorySides(ports),
-			Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: observerFunc(func(d *Decision) { frames.Add(int64(d.Frames())) }),
-		})
-		done := make(chan error, 1)
-		ctx, cancel := context.WithCancel(t.Context())
-		go func() { done <- b.Run(ctx) }()
-		ports[0].Inject(packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)...)
-		ports[1].Inject(packettest.UDP(server4, client4, nil).Frame(), packettest.UDP(server4, client4, packettest.Body(2000)).Fragments(1448)[1])
-		time.Sleep(time.Minute)
-		cancel()
-		<-done
-		if n := frames.Load(); n != 4 {
-			t.Errorf("told of %d frames, want 4", n)
-		}
-	})
-}
-
-// TestObservedPacketsAllocateNothing has an observer look at every packet.
-func TestObservedPacketsAllocateNothing(t *testing.T) {
-	b, d := scripted(&script{})
-	defer b.table.Close()
-	seen := 0
-	d.ingress.observer = observerFunc(func(decision *Decision) {
-		seen += decision.Bytes() + int(decision.Parsed().DstPort)
-	})
-	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}
-	forward := func() {
-		d.take(&frame)
-		d.flush()
-	}
-	forward() // the batch's slices grow once
-	if n := testing.AllocsPerRun(100, forward); n != 0 || seen == 0 {
-		t.Errorf("%v allocations a packet", n)
-	}
-}
-
-type observerFunc func(*Decision)
-
-func (f observerFunc) Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter { return f }
-func (f observerFunc) Decided(d *Decision)                                          { f(d) }
 
 // TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
 // through a stepper, in every mode: the same leaves, and the same is dropped.

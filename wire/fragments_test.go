@@ -11,6 +11,33 @@ import (
 	"fragwall/tun"
 )
 
+func TestModeDrop(t *testing.T) {
+	runConfig(t, Config{Policy: acceptAll()}, func(b *box) {
+		d := packettest.UDP(client6, server6, packettest.Body(2000))
+		atomic := packettest.UDP(client6, server6, nil)
+		whole := atomic.Fragment(0, atomic.Payload, false)
+		b.send(verdict.Inside, append(d.Fragments(1448), whole)...)
+		b.expect(verdict.Outside, whole)
+		b.counted(verdict.Inside, 3, 1, 0, map[verdict.Reason]uint64{verdict.FragmentMode: 2})
+	})
+}
+
+func TestModeFirstAcceptRest(t *testing.T) {
+	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstAcceptRest}, func(b *box, allowed, denied [][]byte) {
+		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
+		b.expect(verdict.Outside, allowed[1], allowed[0], denied[1])
+		b.counted(verdict.Inside, 4, 3, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1})
+	})
+}
+
+func TestModeFirstDropRest(t *testing.T) {
+	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstDropRest}, func(b *box, allowed, denied [][]byte) {
+		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
+		b.expect(verdict.Outside, allowed[0])
+		b.counted(verdict.Inside, 4, 1, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1, verdict.FragmentMode: 2})
+	})
+}
+
 // overload is batches of a lane that is behind: fragments that never complete,
 // from a network each, then an honest datagram's, then a whole packet.
 const (

@@ -2,15 +2,42 @@ package wire
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
 
 	"fragwall/filter"
+	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 	"fragwall/tun/tuntest"
 )
+
+// TestStopDropsWhatWaits stops the wire with a fragment in the table.
+func TestStopDropsWhatWaits(t *testing.T) {
+	var b *box
+	run(t, acceptAll(), func(running *box) {
+		b = running
+		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
+	})
+	if n := b.Counters(verdict.Inside).Dropped[verdict.FragmentShutdown]; n != 1 {
+		t.Errorf("%d dropped, want 1", n)
+	}
+}
+
+// TestLaneFailureEndsAll has one lane fail while another waits.
+func TestLaneFailureEndsAll(t *testing.T) {
+	broken := &script{end: errors.New("read tap \"x\": device removed")}
+	waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
+	b := New(Config{Sides: sides(broken, waits), Policy: acceptAll()})
+	err := b.Run(context.Background())
+	if err == nil || !strings.Contains(err.Error(), "inside: read tap") {
+		t.Errorf("%v", err)
+	}
+}
 
 // panics is set for the process of which one direction panics.
 const panics = "FRAGWALL_TEST_PANICS"
@@ -18,7 +45,8 @@ const panics = "FRAGWALL_TEST_PANICS"
 type panicking struct{ tun.Lane }
 
 func (panicking) Read() ([]tun.Frame, error) { panic("broken lane") }
-func (panicking) Close() error               { return nil }
+
+func (panicking) Close() error { return nil }
 
 // TestPanicEndsTheProcess has a mistake in one direction take the other along:
 // half a wire looks like a whole one to those on it.
