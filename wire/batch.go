@@ -3,16 +3,18 @@ package wire
 import (
 	"time"
 
+	"fragwall/filter"
 	"fragwall/stack"
 	"fragwall/tun"
 )
 
 // batch is what a direction keeps from one Read of its lane to the next.
 type batch struct {
-	bytes  int       // of the frames that came in
-	timed  bool      // time is set
-	time   time.Time // when the batch came
-	unpaid int       // fragments whose source had no credit
+	bytes      int           // of the frames that came in
+	timed      bool          // time is set
+	time       time.Time     // when the batch came
+	policy     *filter.Table // that gave the latest verdict
+	uncredited int           // fragments whose source had no credit
 
 	out     []tun.Frame // to be written
 	frames  int         // that came in for what is to be written
@@ -29,16 +31,15 @@ func (b *batch) accept(f *tun.Frame) {
 	b.inBytes += len(f.Data)
 }
 
-// acceptDatagram counts the fragments of a datagram whose frames are to be
-// written, and keeps it until the end of the batch.
-func (b *batch) acceptDatagram(datagram *stack.Datagram) {
+// countDatagram counts the fragments of a datagram whose frames are to be
+// written.
+func (b *batch) countDatagram(datagram *stack.Datagram) {
 	n := datagram.Len()
 	b.frames += n
 	b.waited += n
 	for i := range n {
 		b.inBytes += len(datagram.Frame(i))
 	}
-	b.reports.hold(datagram)
 }
 
 // addFragments adds the fragments of a datagram as they came.
@@ -69,7 +70,7 @@ func (d *direction) flush() {
 		d.write()
 	}
 	b.reports.deliver()
-	b.bytes, b.timed, b.unpaid = 0, false, 0
+	b.bytes, b.timed, b.policy, b.uncredited = 0, false, nil, 0
 }
 
 // write writes what was accepted. A frame that the egress device refuses, as it

@@ -43,7 +43,7 @@ func BenchmarkRules(b *testing.B) {
 				frames[i] = tun.Frame{Data: packettest.UDP(client4, to, packettest.Body(64)).Frame()}
 			}
 			bump := New(Config{Sides: sides(&script{}, nil), Policy: p})
-			d := bump.sides[verdict.Inside].lanes[0]
+			d := bump.sides[verdict.Inside].directions[0]
 			i := 0
 			for b.Loop() {
 				if d.take(&frames[i%len(frames)]); len(d.batch.out) == len(frames) {
@@ -81,7 +81,7 @@ func BenchmarkFragments(b *testing.B) {
 				if bump.table != nil {
 					defer bump.table.Close()
 				}
-				d := bump.sides[verdict.Inside].lanes[0]
+				d := bump.sides[verdict.Inside].directions[0]
 				b.ReportAllocs()
 				for b.Loop() {
 					for i := range frames {

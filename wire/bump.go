@@ -78,7 +78,7 @@ func New(c Config) *Bump {
 		}
 		in.mtu.set(c.Sides[side].MTU)
 		for _, lane := range c.Sides[side].Lanes {
-			in.lanes = append(in.lanes, newDirection(in, lane, fragments))
+			in.directions = append(in.directions, newDirection(in, lane, fragments))
 		}
 	}
 	return b
@@ -96,7 +96,7 @@ const expiryInterval = 100 * time.Millisecond
 func (b *Bump) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for side := range b.sides {
-		for _, d := range b.sides[side].lanes {
+		for _, d := range b.sides[side].directions {
 			g.Go(d.run)
 		}
 	}
@@ -149,7 +149,7 @@ func (b *Bump) deliver() {
 // ends differently.
 func (b *Bump) closeLanes() {
 	for side := range b.sides {
-		for _, d := range b.sides[side].lanes {
+		for _, d := range b.sides[side].directions {
 			_ = d.lane.Close()
 		}
 	}
@@ -158,7 +158,7 @@ func (b *Bump) closeLanes() {
 // Counters returns what became of the frames that came in by side.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
-	for _, d := range b.sides[side].lanes {
+	for _, d := range b.sides[side].directions {
 		s.add(d.counters.Snapshot())
 	}
 	return s

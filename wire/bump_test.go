@@ -18,8 +18,8 @@ import (
 
 // TestStopDropsWhatWaits stops the wire with a fragment in the table.
 func TestStopDropsWhatWaits(t *testing.T) {
-	var b *box
-	run(t, acceptAll(), func(running *box) {
+	var b *testWire
+	run(t, acceptAll(), func(running *testWire) {
 		b = running
 		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 	})

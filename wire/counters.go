@@ -8,10 +8,10 @@ import (
 )
 
 // Counters count frames that came in by one side. Each is counted once:
-// forwarded, dropped for one reason, or waiting. A frame that waits is counted
-// by the side's own Counters from then on, all others by their direction's, so
-// that nothing moves from one Counters to another, and the hot path shares
-// none.
+// forwarded, dropped for one reason, or waiting. From then on a frame that waits
+// is counted by the Counters that all directions of its side share, every other
+// frame by its direction's own. So nothing moves from one Counters to another,
+// and whole packets share none.
 type Counters struct {
 	// mu is held while fragments that waited become forwarded or dropped, which
 	// moves them between two counters. All else adds to a single one.

@@ -34,7 +34,6 @@ type direction struct {
 
 	parsed packet.Parsed // the frame, or the datagram, that is decided on
 	view   packet.View   // of parsed
-	policy *filter.Table // that gave the latest verdict
 	batch  batch
 	ledger ledger // of what the table drops while it takes in a fragment
 	reply  []byte // the buffer of what is sent back
@@ -165,8 +164,8 @@ func (d *direction) judgeFrame(f *tun.Frame) filter.Verdict {
 // is at hand of the rest, and how long that is in all.
 func (d *direction) judge(upper []byte, length int) filter.Verdict {
 	d.view.Body, d.view.BodyLength = upper, length
-	d.policy = d.ingress.policy.Load()
-	return d.policy.Judge(&d.view, d.clock)
+	d.batch.policy = d.ingress.policy.Load()
+	return d.batch.policy.Judge(&d.view, d.clock)
 }
 
 // settle has a frame leave by itself, or drops it, as the verdict says; judged

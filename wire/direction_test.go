@@ -13,7 +13,7 @@ import (
 )
 
 func TestWholePackets(t *testing.T) {
-	run(t, onlyPort53(), func(b *box) {
+	run(t, onlyPort53(), func(b *testWire) {
 		request := packettest.UDP(client4, server4, packettest.Body(100)).Frame()
 		reply := packettest.UDP(server6, client6, packettest.Body(100)).Frame()
 		padded := append(packettest.UDP(client6, server6, nil).Frame(), 1, 2, 3)
@@ -52,7 +52,7 @@ func TestWholePacketsAllocateNothing(t *testing.T) {
 func TestStateful(t *testing.T) {
 	inside := verdict.Inside
 	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: verdict.Accept, From: &inside}}}
-	run(t, policy, func(b *box) {
+	run(t, policy, func(b *testWire) {
 		request := packettest.UDP(client6, server6, packettest.Body(3000)).Fragments(1448)
 		reply := packettest.UDP(server6, client6, packettest.Body(3000)).Fragments(1448)
 		b.send(verdict.Outside, reply...)
@@ -71,7 +71,7 @@ func TestStateful(t *testing.T) {
 }
 
 func TestExceedsMTU(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		fits := packettest.UDP(client4, server4, packettest.Body(1472))
 		fits.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}
 		long := packettest.UDP(client4, server4, packettest.Body(1473)).Frame()
@@ -94,7 +94,7 @@ func TestTrailers(t *testing.T) {
 	double := []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 11}}
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		for _, tags := range [][]packet.Tag{nil, single, double} {
-			runConfig(t, Config{Policy: acceptAll(), Mode: mode}, func(b *box) {
+			runConfig(t, Config{Policy: acceptAll(), Mode: mode}, func(b *testWire) {
 				sent := uint64(0)
 				for trailer := range 40 {
 					for _, hosts := range [][2]netip.AddrPort{{client4, server4}, {client6, server6}} {
@@ -134,7 +134,7 @@ func TestTrailers(t *testing.T) {
 // TestNoLength sends frames larger than the MTU whose IP length field is 0, as a
 // host leaves it that has its NIC cut packets into segments.
 func TestNoLength(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		zero := func(d packettest.Datagram, at int) []byte {
 			f := d.Frame()
 			f[at], f[at+1] = 0, 0

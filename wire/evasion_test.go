@@ -56,7 +56,7 @@ func catalogue(t testing.TB) *filter.Policy {
 func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 	t.Helper()
 	o := outcome{dropped: map[verdict.Reason]uint64{}}
-	runConfig(t, c, func(b *box) {
+	runConfig(t, c, func(b *testWire) {
 		gone, cancel := context.WithCancel(b.Context())
 		cancel()
 		begin := time.Now()

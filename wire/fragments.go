@@ -68,11 +68,11 @@ type dropFragments struct{}
 
 func (dropFragments) take(d *direction, f *tun.Frame) { d.drop(f, verdict.FragmentMode) }
 
-// unpaidFragments is how many fragments of sources without credit are taken in of
+// maxUncredited is how many fragments of sources without credit are taken in of
 // a batch while the lane is late: enough for a datagram of the largest size in
 // fragments of 1,480 bytes, so that a new sender can earn some, and less than
 // any batch of a lane that is behind.
-const unpaidFragments = 48
+const maxUncredited = 48
 
 // sheds reports whether a fragment is to be dropped before it costs anything,
 // as the lane is late: one that its source has credit for is taken in as always,
@@ -82,6 +82,6 @@ func (d *direction) sheds(table *stack.Table) bool {
 	if !d.late || table.Spend(&d.parsed, d.ingress.side) {
 		return false
 	}
-	d.batch.unpaid++
-	return d.batch.unpaid > unpaidFragments
+	d.batch.uncredited++
+	return d.batch.uncredited > maxUncredited
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func TestModeDrop(t *testing.T) {
-	runConfig(t, Config{Policy: acceptAll()}, func(b *box) {
+	runConfig(t, Config{Policy: acceptAll()}, func(b *testWire) {
 		d := packettest.UDP(client6, server6, packettest.Body(2000))
 		atomic := packettest.UDP(client6, server6, nil)
 		whole := atomic.Fragment(0, atomic.Payload, false)
@@ -23,7 +23,7 @@ func TestModeDrop(t *testing.T) {
 }
 
 func TestModeFirstAcceptRest(t *testing.T) {
-	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstAcceptRest}, func(b *box, allowed, denied [][]byte) {
+	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstAcceptRest}, func(b *testWire, allowed, denied [][]byte) {
 		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
 		b.expect(verdict.Outside, allowed[1], allowed[0], denied[1])
 		b.counted(verdict.Inside, 4, 3, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1})
@@ -31,7 +31,7 @@ func TestModeFirstAcceptRest(t *testing.T) {
 }
 
 func TestModeFirstDropRest(t *testing.T) {
-	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstDropRest}, func(b *box, allowed, denied [][]byte) {
+	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeFirstDropRest}, func(b *testWire, allowed, denied [][]byte) {
 		b.send(verdict.Inside, allowed[1], allowed[0], denied[0], denied[1])
 		b.expect(verdict.Outside, allowed[0])
 		b.counted(verdict.Inside, 4, 1, 0, map[verdict.Reason]uint64{verdict.PolicyDefault: 1, verdict.FragmentMode: 2})
@@ -72,9 +72,9 @@ func TestShedding(t *testing.T) {
 			s := &script{left: overloadBatches, end: tun.ErrClosed, batch: overload(), behind: true}
 			b := New(Config{Sides: sides(s, nil), Policy: acceptAll(), Mode: mode, Fragments: limits()})
 			defer b.table.Close()
-			_ = b.sides[verdict.Inside].lanes[0].run()
+			_ = b.sides[verdict.Inside].directions[0].run()
 			c := b.Counters(verdict.Inside)
-			if want := uint64((overloadBatches - 1) * (overloadFlood - unpaidFragments)); c.Dropped[verdict.FragmentShed] != want {
+			if want := uint64((overloadBatches - 1) * (overloadFlood - maxUncredited)); c.Dropped[verdict.FragmentShed] != want {
 				t.Errorf("%d fragments shed, want %d", c.Dropped[verdict.FragmentShed], want)
 			}
 			const honest = 3 // frames a batch

@@ -136,7 +136,7 @@ func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Fra
 	begin := time.Unix(0, 0)
 	for _, f := range frames {
 		k.at, k.from = f.At, f.From
-		d := b.sides[f.From].lanes[0]
+		d := b.sides[f.From].directions[0]
 		d.ingress.now = func() time.Time { return begin.Add(f.At) }
 		d.take(&tun.Frame{Data: f.Data})
 		d.flush()

@@ -31,7 +31,7 @@ func TestPriorityTags(t *testing.T) {
 			question := packettest.UDP(client4, server4, nil)
 			answer := packettest.UDP(server4, client4, packettest.Body(2000))
 			question.Tags, answer.Tags = tt.question, tt.answer
-			run(t, policy, func(b *box) {
+			run(t, policy, func(b *testWire) {
 				b.send(verdict.Inside, question.Frame())
 				b.expect(verdict.Outside, question.Frame())
 				var want [][]byte
@@ -45,7 +45,7 @@ func TestPriorityTags(t *testing.T) {
 	}
 }
 
-// TestSourceRoute drops what tells routers a way, in whole packets and in
+// TestSourceRoute drops what has a source route, in whole packets and in
 // fragments, unless the policy accepts it.
 func TestSourceRoute(t *testing.T) {
 	options := packettest.UDP(client4, server4, packettest.Body(2000))
@@ -58,7 +58,7 @@ func TestSourceRoute(t *testing.T) {
 	frames := append(append(options.Fragments(1000), small.Frame(), first), rest...)
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate, packet.ModeFirstAcceptRest} {
 		policy := onlyPort53()
-		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
+		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *testWire) {
 			b.send(verdict.Inside, frames...)
 			dropped := uint64(len(frames) - len(rest))
 			if got := b.Counters(verdict.Inside).Dropped[verdict.PolicySourceRoute]; got != dropped {
@@ -71,7 +71,7 @@ func TestSourceRoute(t *testing.T) {
 			}
 		})
 		policy.SourceRoute = verdict.Accept
-		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *box) {
+		runConfig(t, Config{Policy: policy, Mode: mode}, func(b *testWire) {
 			b.send(verdict.Inside, frames...)
 			b.expect(verdict.Outside, frames...)
 		})
@@ -91,7 +91,7 @@ func TestLLC(t *testing.T) {
 	advert := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), TTL: 255, Protocol: packet.ProtocolICMPv6,
 		Payload: append([]byte{134}, make([]byte, 15)...), LLC: packettest.SNAP}
 	fragments := dns.Fragments(1000)
-	run(t, policy, func(b *box) {
+	run(t, policy, func(b *testWire) {
 		b.send(verdict.Inside, bpdu, ethernet.Ethernet(0x0806, make([]byte, 28)), advert.Frame(), fragments[0])
 		b.send(verdict.Inside, denied.Fragments(1000)...)
 		b.send(verdict.Inside, fragments[1:]...)
@@ -99,7 +99,7 @@ func TestLLC(t *testing.T) {
 		b.counted(verdict.Inside, 9, 4, 0, map[verdict.Reason]uint64{
 			verdict.PolicyARP: 1, verdict.PolicyNeighborDiscovery: 1, verdict.PolicyDefault: 3})
 	})
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		padded := packettest.UDP(client4, server4, packettest.Body(100)).Frame()[14:]
 		full := ethernet.Ethernet(0x0800, append(padded, make([]byte, 1492-len(padded))...))
 		b.send(verdict.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))

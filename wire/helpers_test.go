@@ -72,25 +72,25 @@ func replyTo(t *testing.T, frame []byte) []byte {
 	return reject.Append(nil, frame, &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}, 1500)
 }
 
-// box is a wire between two devices in memory.
-type box struct {
+// testWire is a wire between two devices in memory.
+type testWire struct {
 	*testing.T
 	*Bump
 	ports [verdict.Sides]*tuntest.Port
 }
 
 // run starts a wire that puts datagrams together.
-func run(t *testing.T, policy *filter.Policy, test func(b *box)) {
+func run(t *testing.T, policy *filter.Policy, test func(b *testWire)) {
 	t.Helper()
 	runConfig(t, Config{Policy: policy, Mode: packet.ModeReassemble}, test)
 }
 
 // runConfig starts a wire and stops it at the end of the test, inside its
 // bubble. Of the configuration it sets the sides, and the limits.
-func runConfig(t *testing.T, c Config, test func(b *box)) {
+func runConfig(t *testing.T, c Config, test func(b *testWire)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		b := &box{T: t, ports: [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}}
+		b := &testWire{T: t, ports: [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}}
 		c.Sides = memorySides(b.ports)
 		c.Fragments = limits()
 		b.Bump = New(c)
@@ -112,10 +112,10 @@ func runConfig(t *testing.T, c Config, test func(b *box)) {
 
 // inEachFamily runs a test with an allowed and a denied datagram of 4,000
 // bytes in three fragments.
-func inEachFamily(t *testing.T, c Config, test func(b *box, allowed, denied [][]byte)) {
+func inEachFamily(t *testing.T, c Config, test func(b *testWire, allowed, denied [][]byte)) {
 	for name, f := range families {
 		t.Run(name, func(t *testing.T) {
-			runConfig(t, c, func(b *box) {
+			runConfig(t, c, func(b *testWire) {
 				allowed := packettest.UDP(f.client, f.server, packettest.Body(4000))
 				allowed.ID = 1
 				denied := packettest.UDP(f.client, netip.AddrPortFrom(f.server.Addr(), 54), packettest.Body(4000))
@@ -132,13 +132,13 @@ func memorySides(ports [verdict.Sides]*tuntest.Port) [verdict.Sides]SideConfig {
 }
 
 // send puts frames in by a side and waits until the wire has dealt with them.
-func (b *box) send(from verdict.Side, frames ...[]byte) {
+func (b *testWire) send(from verdict.Side, frames ...[]byte) {
 	b.ports[from].Inject(frames...)
 	synctest.Wait()
 }
 
 // expect takes all that left for a side, and compares.
-func (b *box) expect(to verdict.Side, want ...[]byte) {
+func (b *testWire) expect(to verdict.Side, want ...[]byte) {
 	b.Helper()
 	gone, cancel := context.WithCancel(b.Context())
 	cancel()
@@ -158,7 +158,7 @@ func (b *box) expect(to verdict.Side, want ...[]byte) {
 }
 
 // counted compares the counters of a side.
-func (b *box) counted(from verdict.Side, received, forwarded, waiting uint64, dropped map[verdict.Reason]uint64) {
+func (b *testWire) counted(from verdict.Side, received, forwarded, waiting uint64, dropped map[verdict.Reason]uint64) {
 	b.Helper()
 	s := b.Counters(from)
 	if s.Received() != received || s.Forwarded != forwarded || s.Waiting != waiting {
@@ -224,7 +224,7 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 // scripted returns the direction over a script.
 func scripted(s *script) (*Bump, *direction) {
 	b := New(Config{Sides: sides(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
-	return b, b.sides[verdict.Inside].lanes[0]
+	return b, b.sides[verdict.Inside].directions[0]
 }
 
 type observerFunc func(*Decision)

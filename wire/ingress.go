@@ -10,17 +10,17 @@ import (
 
 // ingress is one side as frames come in by it: what its lanes share.
 type ingress struct {
-	side      verdict.Side
-	mtu       mtu
-	egressMTU *mtu                          // of the other side
-	policy    *atomic.Pointer[filter.Table] // of both sides
-	observer  Observer                      // nil where nobody observes
-	now       func() time.Time
-	started   time.Time                // where the policy's clock begins
-	replies   *filter.Bucket           // limits the replies to rejected datagrams
-	waiting   *[verdict.Sides]Counters // of the frames that waited; the wire's
-	latency   *Latency
-	lanes     []*direction
+	side       verdict.Side
+	mtu        mtu
+	egressMTU  *mtu                          // of the other side
+	policy     *atomic.Pointer[filter.Table] // of both sides
+	observer   Observer                      // nil where nobody observes
+	now        func() time.Time
+	started    time.Time                // where the policy's clock begins
+	replies    *filter.Bucket           // limits the replies to rejected datagrams
+	waiting    *[verdict.Sides]Counters // of the frames that waited; the wire's
+	latency    *Latency
+	directions []*direction
 }
 
 // replyRate limits the replies to rejected datagrams of one side, so that a

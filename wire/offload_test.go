@@ -139,7 +139,7 @@ func checkLength(t *testing.T, f tun.Frame, want int) {
 // TestOffloadPassesUntouched sends segments that fit the egress MTU, segments
 // that don't, and an Offload that lies.
 func TestOffloadPassesUntouched(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		fits := segments(packettest.TCP(client4, server4, 16), tun.GSOTCPv4)
 		fits.Offload.SegmentSize = 1460
 		long := segments(packettest.TCP(client4, server4, 16), tun.GSOTCPv4)
@@ -161,7 +161,7 @@ func TestOffloadPassesUntouched(t *testing.T) {
 // TestFragmentsLeaveWithChecksum sends fragments of which one has its checksum
 // left for the NIC, which the table does not remember.
 func TestFragmentsLeaveWithChecksum(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
 		first := tun.Frame{Data: append([]byte{}, frames[0]...), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}
 		b.ports[verdict.Inside].InjectFrame(first)

@@ -39,22 +39,16 @@ func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
 			v = filter.Verdict{Reason: why}
 		}
 	}
-	to := d.wants(v)
-	if to != nil {
+	if to := d.wants(v); to != nil {
 		d.reportDatagram(to, v, datagram).Judged = judged
 	}
-	switch {
-	case v.Action == verdict.Accept:
+	d.batch.reports.hold(datagram)
+	if v.Action == verdict.Accept {
 		r.Credit(datagram)
-		d.batch.acceptDatagram(datagram)
+		d.batch.countDatagram(datagram)
 		return
-	case to != nil:
-		d.batch.reports.hold(datagram)
 	}
 	d.ingress.waiting[d.ingress.side].dropWaiting(datagram.Len(), v.Reason)
-	if to == nil {
-		datagram.Release()
-	}
 }
 
 // judgeDatagram returns the verdict on a whole datagram, and whether the policy

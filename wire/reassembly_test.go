@@ -15,7 +15,7 @@ import (
 
 func TestFragmentsAreJudgedAsOne(t *testing.T) {
 	for _, family := range []struct{ client, server netip.AddrPort }{{client4, server4}, {client6, server6}} {
-		run(t, onlyPort53(), func(b *box) {
+		run(t, onlyPort53(), func(b *testWire) {
 			allowed := packettest.UDP(family.client, family.server, packettest.Body(4000))
 			allowed.ID = 1
 			frames := allowed.Fragments(1448)
@@ -41,7 +41,7 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 // fragment and the rest of the TCP header in others, so that only the
 // reassembled header says it all.
 func TestPortsOverFragments(t *testing.T) {
-	run(t, onlyPort53(), func(b *box) {
+	run(t, onlyPort53(), func(b *testWire) {
 		frames := packettest.TCP(client4, server4, 2).Fragments(8)
 		b.send(verdict.Inside, frames...)
 		b.expect(verdict.Outside, frames...)
@@ -50,7 +50,7 @@ func TestPortsOverFragments(t *testing.T) {
 
 // TestSidesNeverMix sends the halves of a datagram by different sides.
 func TestSidesNeverMix(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
 		b.send(verdict.Inside, frames[0])
 		b.send(verdict.Outside, frames[1])
@@ -65,7 +65,7 @@ func TestSidesNeverMix(t *testing.T) {
 
 // TestTimersRunWithoutTraffic lets the time of a datagram pass in silence.
 func TestTimersRunWithoutTraffic(t *testing.T) {
-	run(t, acceptAll(), func(b *box) {
+	run(t, acceptAll(), func(b *testWire) {
 		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
 		time.Sleep(30*time.Second - time.Millisecond)
 		synctest.Wait()
@@ -84,7 +84,7 @@ func TestTimersRunWithoutTraffic(t *testing.T) {
 func TestEmitWhole(t *testing.T) {
 	for name, f := range families {
 		t.Run(name, func(t *testing.T) {
-			runConfig(t, Config{Policy: onlyPort53(), Mode: packet.ModeReassemble, Emit: packet.EmitWhole}, func(b *box) {
+			runConfig(t, Config{Policy: onlyPort53(), Mode: packet.ModeReassemble, Emit: packet.EmitWhole}, func(b *testWire) {
 				short := packettest.UDP(f.client, f.server, packettest.Body(1000))
 				whole := short.Frame()
 				long := packettest.UDP(f.client, f.server, packettest.Body(4000))

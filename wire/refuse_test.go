@@ -14,11 +14,11 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestReject has the sender told, by the side it sent from, of whole packets
-// and of datagrams in fragments, and counts them as dropped.
+// TestReject has replies leave by the side that the rejected came in by, to whole
+// packets and to datagrams in fragments, which are counted as dropped.
 func TestReject(t *testing.T) {
 	policy := &filter.Policy{Default: verdict.Reject}
-	run(t, policy, func(b *box) {
+	run(t, policy, func(b *testWire) {
 		whole := packettest.UDP(client4, server4, packettest.Body(100))
 		whole.Tags = []packet.Tag{{TPID: 0x8100, TCI: 5}}
 		fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
@@ -35,7 +35,7 @@ func TestReject(t *testing.T) {
 
 // TestRepliesAreLimited rejects more than are answered in a second.
 func TestRepliesAreLimited(t *testing.T) {
-	run(t, &filter.Policy{Default: verdict.Reject}, func(b *box) {
+	run(t, &filter.Policy{Default: verdict.Reject}, func(b *testWire) {
 		frame := packettest.UDP(client4, server4, nil).Frame()
 		for range replyRate.Count + 100 {
 			b.send(verdict.Inside, frame)

@@ -110,7 +110,7 @@ func TestReloadUnderLoad(t *testing.T) {
 // reassembly the last one's counts, in validation that of the first.
 func TestPolicyOfTheMoment(t *testing.T) {
 	for mode, passes := range map[packet.Mode]bool{packet.ModeReassemble: false, packet.ModeValidate: true} {
-		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *box, allowed, _ [][]byte) {
+		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *testWire, allowed, _ [][]byte) {
 			b.send(verdict.Inside, allowed[0], allowed[1])
 			b.policy.Store(filter.Compile(&filter.Policy{}, nil))
 			b.send(verdict.Inside, allowed[2])

@@ -57,7 +57,7 @@ func (d *direction) judgedBy(v filter.Verdict) *filter.Table {
 	if v.Generation == 0 {
 		return nil
 	}
-	return d.policy
+	return d.batch.policy
 }
 
 // reportFrame adds a report of a verdict on a frame by itself, which is what was

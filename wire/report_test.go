@@ -61,7 +61,7 @@ func TestReportsFollowTheWrite(t *testing.T) {
 			}
 			s.left, s.end = 1, tun.ErrClosed
 			b := New(Config{Sides: sides(s, nil), Policy: onlyPort53(), Mode: mode, Fragments: limits(), Observer: s})
-			_ = b.sides[verdict.Inside].lanes[0].run()
+			_ = b.sides[verdict.Inside].directions[0].run()
 			if !slices.Equal(s.lines, want) {
 				t.Errorf("%q\nwant %q", s.lines, want)
 			}
@@ -85,7 +85,7 @@ func TestEvictionIsReportedInOrder(t *testing.T) {
 		c := Config{Sides: sides(s, nil), Policy: onlyPort53(), Mode: mode, Fragments: limits(), Observer: s}
 		c.Fragments.MaxDatagrams = 1
 		b := New(c)
-		_ = b.sides[verdict.Inside].lanes[0].run()
+		_ = b.sides[verdict.Inside].directions[0].run()
 		b.closeTable()
 		want := []string{"1 frames written", "drop of 1 frames to 54", "drop of 1 frames to 0", "accept of 1 frames to 53", "drop of 1 frames to 0"}
 		if !slices.Equal(s.lines, want) {
@@ -129,29 +129,29 @@ func TestReportedFramesAreLent(t *testing.T) {
 	})
 }
 
-// picky hears of what rules with log decide on.
-type picky struct{ heard []string }
+// logObserver observes what rules with log decide on.
+type logObserver struct{ lines []string }
 
-func (p *picky) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
+func (o *logObserver) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
 	if v.Log {
-		return p
+		return o
 	}
 	return nil
 }
 
-func (p *picky) Decided(d *Decision) {
-	p.heard = append(p.heard, d.From.String()+" "+d.Rule().Name+" "+d.Parsed().Dst.String())
+func (o *logObserver) Decided(d *Decision) {
+	o.lines = append(o.lines, d.From.String()+" "+d.Rule().Name+" "+d.Parsed().Dst.String())
 }
 
-// TestObserverHearsWhatItWants has an observer that wants few decisions.
-func TestObserverHearsWhatItWants(t *testing.T) {
+// TestUnwantedIsNotReported has an observer that wants few decisions.
+func TestUnwantedIsNotReported(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
-		var observer picky
+		var observer logObserver
 		b := New(Config{
 			Sides: memorySides(ports),
 			Policy: &filter.Policy{Rules: []filter.Rule{
-				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "loud", Log: true}}},
+				{Name: "quiet", SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})}, {Name: "logging", Log: true}}},
 			Observer: &observer,
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -161,13 +161,13 @@ func TestObserverHearsWhatItWants(t *testing.T) {
 		synctest.Wait()
 		cancel()
 		<-done
-		if len(observer.heard) != 1 || observer.heard[0] != "inside loud 192.0.2.1" {
-			t.Errorf("%q", observer.heard)
+		if len(observer.lines) != 1 || observer.lines[0] != "inside logging 192.0.2.1" {
+			t.Errorf("%q", observer.lines)
 		}
 	})
 }
 
-// TestObserverOfARunningWire has the directions and the timer tell it.
+// TestObserverOfARunningWire has the directions and the timer report to it.
 func TestObserverOfARunningWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var frames atomic.Int64
@@ -185,7 +185,7 @@ func TestObserverOfARunningWire(t *testing.T) {
 		cancel()
 		<-done
 		if n := frames.Load(); n != 4 {
-			t.Errorf("told of %d frames, want 4", n)
+			t.Errorf("%d frames reported, want 4", n)
 		}
 	})
 }

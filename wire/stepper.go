@@ -51,7 +51,7 @@ func (s *Stepper) At() time.Time { return s.at }
 // frame does not turn the clock back: only [Stepper.At] shows it.
 func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
-	d := s.sides[from].lanes[0]
+	d := s.sides[from].directions[0]
 	s.frame = f
 	d.take(&s.frame)
 	d.flush()
@@ -71,7 +71,7 @@ func (s *Stepper) look() {
 // the caller has.
 func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict.Reason) {
 	s.advance(at)
-	d := s.sides[from].lanes[0]
+	d := s.sides[from].directions[0]
 	d.batch.bytes += len(f.Data)
 	d.parsed.Decode(f.Data)
 	s.frame = f

@@ -100,7 +100,7 @@ func (s *steps) expect(want ...string) {
 	s.log = nil
 }
 
-func TestStepperTellsEveryDecision(t *testing.T) {
+func TestStepperReportsEveryDecision(t *testing.T) {
 	s := newSteps(t, Config{Policy: onlyPort53(), Mode: packet.ModeReassemble})
 	denied := netip.AddrPortFrom(server4.Addr(), 54)
 	s.play(

@@ -41,5 +41,6 @@ func (d *direction) follow(waited *stack.Datagram) {
 		d.reportDatagram(to, v, waited)
 	}
 	d.batch.addFragments(waited)
-	d.batch.acceptDatagram(waited)
+	d.batch.countDatagram(waited)
+	d.batch.reports.hold(waited)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 func TestModeValidate(t *testing.T) {
-	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeValidate}, func(b *box, allowed, denied [][]byte) {
+	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeValidate}, func(b *testWire, allowed, denied [][]byte) {
 		// In order, each fragment goes on at once.
 		for _, frame := range allowed {
 			b.send(verdict.Inside, frame)
@@ -30,7 +30,7 @@ func TestModeValidate(t *testing.T) {
 // TestValidateTimersRun lets the time of a fragment pass whose first does not
 // come.
 func TestValidateTimersRun(t *testing.T) {
-	inEachFamily(t, Config{Policy: acceptAll(), Mode: packet.ModeValidate}, func(b *box, allowed, _ [][]byte) {
+	inEachFamily(t, Config{Policy: acceptAll(), Mode: packet.ModeValidate}, func(b *testWire, allowed, _ [][]byte) {
 		b.send(verdict.Inside, allowed[1])
 		time.Sleep(time.Minute + expiryInterval)
 		synctest.Wait()
