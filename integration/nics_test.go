@@ -189,6 +189,29 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.stop(t)
 }
 
+// TestDevicesDownAreTold has somebody bring down what joins the NICs.
+func TestDevicesDownAreTold(t *testing.T) {
+	n := newNetwork(t)
+	must(t, n.Middle.Do(noNetfilter))
+	ip(t, n.Middle, "link set lo up")
+	b := &box{Network: n}
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, ownMTU+"join = \"bridge\"\n"+acceptAll))
+	b.ready(t)
+	awaitLinks(t, n.Middle, "up", "up", true)
+	for device, side := range map[string]string{"fw-in": "inside", "fw-out": "outside", "fw-out-br": "outside"} {
+		mark := len(b.stderr.String())
+		ip(t, n.Middle, "link set "+device+" down")
+		b.stderr.await(t, b.process, mark, fmt.Sprintf(`level=WARN msg=link from=%s device=%s link=down`, side, device))
+		links := map[string]string{"inside": "up", "outside": "up"}
+		links[side] = "down"
+		awaitLinks(t, n.Middle, links["inside"], links["outside"], false)
+		ip(t, n.Middle, "link set "+device+" up")
+		b.stderr.await(t, b.process, mark, fmt.Sprintf(`level=INFO msg=link from=%s device=%s link=up`, side, device))
+		awaitLinks(t, n.Middle, "up", "up", true)
+	}
+	b.stop(t)
+}
+
 // TestLinkDownIsPropagated has the neighbour at the other side notice, also where
 // the program ends meanwhile.
 func TestLinkDownIsPropagated(t *testing.T) {

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"syscall"
 	"time"
 
@@ -62,7 +64,8 @@ func (w *linkWatch) concern(messages []syscall.NetlinkMessage) bool {
 		index := int(binary.NativeEndian.Uint32(m.Data[4:]))
 		for side := range w.ends {
 			e := &w.ends[side]
-			if e.config.NIC != "" && !e.joined || index == e.link.Index || index == w.ports[side].Index() {
+			if e.config.NIC != "" && !e.joined || index == e.link.Index || index == w.ports[side].Index() ||
+				e.junction != nil && slices.Contains(e.junction.Devices(), index) {
 				return true
 			}
 		}
@@ -79,7 +82,7 @@ func (w *linkWatch) look() {
 	}
 	for side := range verdict.Side(verdict.Sides) {
 		e := &w.ends[side]
-		had, before := e.hasLink(), e.link
+		had, device := e.hasLink(), cmp.Or(e.down, e.link.Name)
 		if e.config.NIC == "" {
 			if link, err := netdev.ReadLink(w.ports[side].Index()); err == nil {
 				e.link = link
@@ -91,7 +94,7 @@ func (w *linkWatch) look() {
 			e.rising = false
 		}
 		if had != e.hasLink() && !e.held {
-			w.tell(side, before.Name)
+			w.tell(side, device)
 		}
 	}
 	if w.propagate {
@@ -115,11 +118,24 @@ func (w *linkWatch) lookAtNIC(side verdict.Side) {
 		default:
 			e.link = link
 			w.mend(side)
+			w.lookAtJunction(side)
 			w.followMTU(side)
 			return
 		}
 	}
 	w.rejoin(side)
+}
+
+// lookAtJunction finds out whether what joins the NIC of a side is up.
+func (w *linkWatch) lookAtJunction(side verdict.Side) {
+	e := &w.ends[side]
+	e.down = ""
+	for _, index := range e.junction.Devices() {
+		if device, err := netdev.ReadLink(index); err == nil && !device.Up {
+			e.down = device.Name
+			return
+		}
+	}
 }
 
 // mend joins a NIC again whose redirect or bridge somebody removed.
@@ -194,12 +210,13 @@ func (b *box) setMTU(side verdict.Side, mtu int) error {
 	return nil
 }
 
-// tell says that a side's link went down or came up.
+// tell says that a side's link went down or came up, by the device that did, or
+// the one that was looked at before.
 func (w *linkWatch) tell(side verdict.Side, before string) {
 	e := &w.ends[side]
-	device := e.link.Name
-	if device == "" {
-		device = before
+	device := cmp.Or(e.down, e.link.Name, before)
+	if e.hasLink() {
+		device = cmp.Or(before, e.link.Name)
 	}
 	if w.events != nil {
 		w.events.Link(side.String(), device, e.hasLink(), time.Now())

@@ -19,6 +19,7 @@ type end struct {
 	junction  *link.Junction // nil where no NIC was joined yet
 	joined    bool           // the NIC is in the wire
 	link      netdev.Link    // of the NIC, or of the TAP where there is none; the zero Link while it is gone
+	down      string         // what joins the NIC, a TAP or a bridge, and is down; "" where all is up
 	held      bool           // its link is kept down, since the other side has none
 	rising    bool           // it was held until a moment ago, and its link is on its way
 	rise      *time.Timer    // ends rising
@@ -29,7 +30,7 @@ func (e *end) hasLink() bool {
 	if e.config.NIC == "" {
 		return e.link.Up // the carrier of a TAP is the box's to give
 	}
-	return e.joined && e.link.Carrier
+	return e.joined && e.link.Carrier && e.down == ""
 }
 
 // withMTUs returns a configuration in which each side has an MTU: the one that is
@@ -65,7 +66,7 @@ func (b *box) joinTo(side verdict.Side, nic string, mtu int) error {
 	if err != nil {
 		return err
 	}
-	e.junction, e.joined = j, true
+	e.junction, e.joined, e.down = j, true, ""
 	e.link, err = netdev.ReadLink(j.NIC)
 	return err
 }

@@ -136,6 +136,15 @@ func (j *Junction) Intact() (bool, error) {
 	return true, nil
 }
 
+// Devices returns the indices of what the wire is made of besides the NIC: frames
+// pass while all of it is up.
+func (j *Junction) Devices() []int {
+	if j.master == 0 {
+		return []int{j.tap}
+	}
+	return []int{j.tap, j.master}
+}
+
 // Close takes the wire apart. What vanished in the meantime, as a NIC that was
 // unplugged, is no error. Closing again does nothing.
 func (j *Junction) Close() error {
