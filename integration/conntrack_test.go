@@ -21,6 +21,7 @@ import (
 	"fragwall/rules"
 	"fragwall/tun"
 	"fragwall/tun/capture"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -60,7 +61,7 @@ func newPlayback(t *testing.T, policy string) *playback {
 	p := &playback{now: playbackBegins}
 	c := wire.Config{Policy: config.Policy, Mode: packet.ModeDrop, Observer: p}
 	for side := range verdict.Side(verdict.Sides) {
-		c.Sides[side] = wire.SideConfig{MTU: 1500, Lanes: []tun.Lane{p}}
+		c.Sides[side] = wire.SideConfig{MTU: 1500, Lanes: []tun.Lane{tuntest.Sink(p.write)}}
 	}
 	p.stepper = wire.NewStepper(c)
 	return p
@@ -87,23 +88,8 @@ func (p *playback) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Rep
 
 func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Flow }
 
-// Name implements [tun.Lane].
-func (p *playback) Name() string { return "playback" }
-
-// Read implements [tun.Lane].
-func (p *playback) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
-
-// Behind implements [tun.Lane].
-func (p *playback) Behind() bool { return false }
-
-// Reply implements [tun.Lane].
-func (p *playback) Reply(tun.Frame) error { return nil }
-
-// Close implements [tun.Lane].
-func (p *playback) Close() error { return nil }
-
-// Write implements [tun.Lane].
-func (p *playback) Write(frames []tun.Frame) (refused int, err error) {
+// write notes that a step's packet passes.
+func (p *playback) write([]tun.Frame) (refused int, err error) {
 	p.step.passed = true
 	return 0, nil
 }

@@ -18,21 +18,6 @@ import (
 	"fragwall/tun"
 )
 
-// sink is a lane that writes down what leaves, and when.
-type sink struct {
-	script
-	to verdict.Side
-	*steps
-}
-
-func (s *sink) Write(frames []tun.Frame) (int, error) {
-	for _, f := range frames {
-		s.note("to %v: %d bytes", s.to, len(f.Data))
-		s.frames[s.to] = append(s.frames[s.to], slices.Clone(f.Data))
-	}
-	return 0, nil
-}
-
 // steps drives a stepper and writes down all that it does.
 type steps struct {
 	*testing.T
@@ -43,11 +28,22 @@ type steps struct {
 
 func newSteps(t *testing.T, c Config) *steps {
 	s := &steps{T: t}
-	c.Sides = sides(&sink{to: verdict.Outside, steps: s}, &sink{to: verdict.Inside, steps: s})
+	c.Sides = sides(s.lane(verdict.Outside), s.lane(verdict.Inside))
 	c.Fragments, c.Observer = limits(), s
 	s.Stepper = NewStepper(c)
 	t.Cleanup(s.Close)
 	return s
+}
+
+// lane returns one that writes down what leaves for a side, and when.
+func (s *steps) lane(to verdict.Side) tun.Lane {
+	return tuntest.Sink(func(frames []tun.Frame) (refused int, err error) {
+		for _, f := range frames {
+			s.note("to %v: %d bytes", to, len(f.Data))
+			s.frames[to] = append(s.frames[to], slices.Clone(f.Data))
+		}
+		return 0, nil
+	})
 }
 
 // began is when the cases begin.

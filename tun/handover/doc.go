@@ -16,6 +16,7 @@
 // ([Changed]), and [State.Return] adds only what is missing, so that it works from
 // every state in between, and also when the TAP went with a killed process.
 //
-// The NIC is known by its index, whatever it is called. All of it belongs on a thread in the devices' network namespace. It needs
-// CAP_NET_ADMIN. Of fragwall's, the package imports tun/netdev and packet/checksum.
+// The NIC is known by its index, whatever it is called. All of it belongs on a thread
+// in the devices' network namespace, and needs CAP_NET_ADMIN. Of fragwall's, the
+// package imports tun/netdev and packet/checksum.
 package handover

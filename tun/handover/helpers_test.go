@@ -2,7 +2,6 @@ package handover
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"fragwall/packet/packettest"
 	"fragwall/tun/netdev"
 )
 
@@ -289,20 +289,10 @@ func family(a netip.Addr) uint8 {
 // lines are for comparing lists.
 func lines(list []string) string { return strings.Join(list, "\n") }
 
-// parse reads a message from annotated hex: what follows a # on a line is for
-// people. Numbers are little-endian, as the machines that the tests run on.
+// parse reads a message from annotated hex ([packettest.Hex]). Numbers are little-endian, as the machines that the tests run on.
 func parse(t testing.TB, kind uint16, annotated string) message {
 	t.Helper()
-	var digits strings.Builder
-	for line := range strings.Lines(annotated) {
-		line, _, _ = strings.Cut(line, "#")
-		digits.WriteString(strings.Join(strings.Fields(line), ""))
-	}
-	body, err := hex.DecodeString(digits.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	m, err := parseMessage(kind, body)
+	m, err := parseMessage(kind, packettest.Hex(annotated))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -134,14 +134,13 @@ func (m message) key() string {
 	return string(appendAttributes(bytes.Clone(m.header), sorted))
 }
 
-// MarshalText implements [encoding.TextMarshaler]: the kind and the body, in
-// this machine's byte order, as base64.
+// MarshalText writes the kind and the body, in this machine's byte order, as base64.
 func (m message) MarshalText() ([]byte, error) {
 	b := append(binary.NativeEndian.AppendUint16(nil, m.kind), m.body()...)
 	return base64.StdEncoding.AppendEncode(nil, b), nil
 }
 
-// UnmarshalText implements [encoding.TextUnmarshaler].
+// UnmarshalText reads what MarshalText wrote.
 func (m *message) UnmarshalText(text []byte) error {
 	b, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {

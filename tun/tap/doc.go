@@ -10,5 +10,5 @@
 //
 // A TAP belongs to the goroutine that opened it; each lane to one of its own. [Pair],
 // [Writer] and [Backlog] are for other kinds of lanes between TAPs, as tun/uring. Of
-// fragwall's, the package imports tun and tun/netdev.
+// fragwall's, the package imports tun, tun/netdev and tun/internal/gate.
 package tap

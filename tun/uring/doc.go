@@ -4,5 +4,6 @@
 //	TAP ──► multishot read ──► pool ──► Read, Write ──► submissions ──► TAP
 //
 // Each lane has a ring and a pool of its own, which belong to the goroutine that
-// reads, and to its thread. Of fragwall's, the package imports tun and tun/tap.
+// reads, and to its thread. Of fragwall's, the package imports tun, tun/tap and
+// tun/internal/gate.
 package uring

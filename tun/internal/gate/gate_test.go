@@ -1,0 +1,94 @@
+package gate
+
+import (
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+)
+
+// newGate returns a gate, and how often it freed its lane.
+func newGate(t *testing.T) (g *Gate, freed *int) {
+	t.Helper()
+	freed = new(int)
+	g, err := New(func() error {
+		*freed++
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = g.Close() })
+	return g, freed
+}
+
+func TestCloseIdle(t *testing.T) {
+	g, freed := newGate(t)
+	if err := errors.Join(g.Close(), g.Close()); err != nil || *freed != 1 {
+		t.Errorf("freed %d times: %v", *freed, err)
+	}
+	if err := g.Enter(); !errors.Is(err, tun.ErrClosed) || !errors.Is(g.End(), tun.ErrClosed) || !g.Entered() {
+		t.Errorf("entered: %v, ended: %v", err, g.End())
+	}
+}
+
+// TestCloseUsed has a closed lane wake, and free what it holds when it is left.
+func TestCloseUsed(t *testing.T) {
+	g, freed := newGate(t)
+	r, w, err := os.Pipe() // never has anything
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if err := g.Enter(); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(g.Close(), g.Close()); err != nil || *freed != 0 || !g.Closing() {
+		t.Errorf("freed %d times while it is used: %v", *freed, err)
+	}
+	if err := g.WaitToRead(int(r.Fd())); err != nil {
+		t.Error(err)
+	}
+	if err := g.Leave(tun.ErrClosed); !errors.Is(err, tun.ErrClosed) || *freed != 1 {
+		t.Errorf("freed %d times: %v", *freed, err)
+	}
+	if err := g.Close(); err != nil || *freed != 1 {
+		t.Errorf("freed %d times: %v", *freed, err)
+	}
+}
+
+// TestLeaveFirst has a lane fail before anybody closes it.
+func TestLeaveFirst(t *testing.T) {
+	g, freed := newGate(t)
+	if err := errors.Join(g.Enter(), g.Leave(nil), g.Close()); err != nil || *freed != 1 {
+		t.Errorf("freed %d times: %v", *freed, err)
+	}
+}
+
+func TestWaitToWrite(t *testing.T) {
+	g, _ := newGate(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	fd := int(w.Fd())
+	if ready, err := g.WaitToWrite(fd, time.Hour); !ready || err != nil {
+		t.Errorf("an empty pipe: %v, %v", ready, err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil {
+		_, err = unix.Write(fd, make([]byte, 4096))
+	}
+	if ready, err := g.WaitToWrite(fd, time.Millisecond); ready || err != nil {
+		t.Errorf("a full pipe: %v, %v", ready, err)
+	}
+}
