@@ -23,6 +23,7 @@ type Socket struct {
 func OpenSocket(t testing.TB, n *lab.Namespace, device string) *Socket {
 	t.Helper()
 	s := &Socket{}
+	var denied error
 	Do(t, n, func() error {
 		ifindex, err := index(device)
 		if err != nil {
@@ -34,14 +35,16 @@ func OpenSocket(t testing.TB, n *lab.Namespace, device string) *Socket {
 			return err
 		}
 		s.File = os.NewFile(uintptr(fd), "packet socket on "+device)
+		// Only root of the machine may have so large a buffer.
+		denied = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1),
-			unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20),
 			unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: protocol, Ifindex: ifindex}),
 		)
 	})
 	t.Cleanup(func() { _ = s.File.Close() })
+	Require(t, denied)
 	return s
 }
 
