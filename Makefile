@@ -124,9 +124,9 @@ install-tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 
-# What reads the captures that ours are held against.
+# What the unit tests hold captures and network devices against.
 install-readers:
-	@for tool in tcpdump:tcpdump wireshark-common:editcap; do \
+	@for tool in tcpdump:tcpdump wireshark-common:editcap iproute2:ip; do \
 	  command -v $${tool#*:} >/dev/null && continue; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing, and its test is skipped: install $${tool%:*}"; continue; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \

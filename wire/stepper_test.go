@@ -16,6 +16,7 @@ import (
 	"fragwall/packet/packettest/evasion"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 )
 
 // steps drives a stepper and writes down all that it does.
