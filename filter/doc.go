@@ -22,5 +22,5 @@
 // flows of a stateful policy outlive it; they know the time, and are in parts
 // with a lock each, which both directions take for a moment.
 //
-// It imports packet alone, and knows neither TOML nor devices.
+// Of ours it imports packet, packet/verdict and filter/flow. It knows neither TOML nor devices.
 package filter

@@ -8,6 +8,6 @@
 // copied, kept or allocated, and no input makes it panic.
 //
 // The package also holds [View], which is what a policy judges, and [Mode] and
-// [Emit], which the other packages share. It starts no goroutine. Of ours it
-// imports packet/verdict, which says why a frame can't be judged.
+// [Emit], which the other packages share. It starts no goroutine. Of
+// ours it imports packet/checksum and packet/verdict.
 package packet

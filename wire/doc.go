@@ -36,6 +36,7 @@
 // those that it wants after the batch was written: frames that pass don't wait
 // for it. The frames of a decision are lent to it for the call.
 //
-// The package imports packet, stack, filter and tun, and knows neither
-// namespaces nor files: devices, captures and tests are lanes to it.
+// Of ours the package imports packet with its packages reject and verdict, stack,
+// filter and tun. It knows neither namespaces nor files: devices, captures and
+// tests are lanes to it.
 package wire

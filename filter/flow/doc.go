@@ -18,6 +18,6 @@
 // Any number of goroutines may use a table at once. Each datagram takes the lock
 // of one of its 64 parts for a moment; nothing is allocated but for new flows.
 //
-// The package imports packet alone: which datagrams may begin a flow is the
-// policy's to say (package filter).
+// Of ours the package imports packet and packet/verdict: which datagrams may begin
+// a flow is for the policy to say (package filter).
 package flow

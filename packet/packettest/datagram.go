@@ -1,5 +1,3 @@
-// Package packettest makes frames for tests: IP datagrams, whole, cut into
-// fragments, or cut in ways that no honest host would.
 package packettest
 
 import (
