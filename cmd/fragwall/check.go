@@ -5,6 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
 
@@ -23,7 +26,7 @@ would be right: the first 20 of each file, and how many more there are.`,
 		if err != nil {
 			return err
 		}
-		if _, err := statusToken(*path, config, rules.ReadWithin); err != nil {
+		if _, err := status.Token(*path, config, rules.ReadWithin); err != nil {
 			return err
 		}
 		for _, note := range append(config.Notes, config.Remarks()...) {
@@ -31,8 +34,8 @@ would be right: the first 20 of each file, and how many more there are.`,
 		}
 		// What the file tells of the MTUs is in its notes. Where the NICs are not
 		// there, as on another machine, nothing is known of theirs.
-		if with, err := withMTUs(config); err == nil && (config.Inside.MTU == 0 || config.Outside.MTU == 0) {
-			if text := mtusDiffer(with.Inside.MTU, with.Outside.MTU); text != "" {
+		if with, err := box.Linux.WithMTUs(config); err == nil && (config.Inside.MTU == 0 || config.Outside.MTU == 0) {
+			if text := box.MTUsDiffer(with.Inside.MTU, with.Outside.MTU); text != "" {
 				fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", *path, text)
 			}
 		}
@@ -46,7 +49,7 @@ would be right: the first 20 of each file, and how many more there are.`,
 func loadConfig(c *cobra.Command, path string) (*rules.Config, error) {
 	config, err := rules.Load(path)
 	if err != nil {
-		return nil, printed(c, err)
+		return nil, exit.Printed(c.ErrOrStderr(), err)
 	}
 	return config, nil
 }

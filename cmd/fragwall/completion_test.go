@@ -12,7 +12,7 @@ import (
 // line names, whatever command has a flag for one.
 func TestCompleteRules(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.toml")
-	write(t, file, validFile+"[[rule]]\nname = \"door\"\naction = \"drop\"\n[[rule]]\nname = \"web\"\naction = \"drop\"\n")
+	writeFile(t, file, validFile+"[[rule]]\nname = \"door\"\naction = \"drop\"\n[[rule]]\nname = \"web\"\naction = \"drop\"\n")
 	for arguments, want := range map[string]string{
 		"-c " + file + " --rule d": "dns\ndoor\n:4\n", "--rule d": ":4\n", "-c " + file + "x --rule d": ":4\n",
 	} {

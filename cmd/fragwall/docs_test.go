@@ -24,9 +24,9 @@ func TestRulesDocument(t *testing.T) {
 			continue
 		}
 		if files++; files == 1 {
-			write(t, "fw.toml", m[2])
+			writeFile(t, "fw.toml", m[2])
 		}
-		write(t, "x.toml", m[2])
+		writeFile(t, "x.toml", m[2])
 		if stdout, stderr, code := runCommand(t, "check", "-c", "x.toml"); code != 0 || strings.Contains(stderr, "never decides") {
 			t.Errorf("exit %d: %s%s\n%s", code, stdout, stderr, m[2])
 		}
@@ -53,7 +53,7 @@ func TestReadme(t *testing.T) {
 			continue
 		}
 		files++
-		write(t, "fragwall.toml", m[2])
+		writeFile(t, "fragwall.toml", m[2])
 		if stdout, stderr, code := runCommand(t, "check", "-c", "fragwall.toml"); code != 0 || stderr != "" {
 			t.Errorf("exit %d: %s%s", code, stdout, stderr)
 		}

@@ -127,7 +127,7 @@ func TestExplainWrongUsage(t *testing.T) {
 // TestExplainUsesTheMode asks about fragments where none pass.
 func TestExplainUsesTheMode(t *testing.T) {
 	t.Chdir(t.TempDir())
-	write(t, "x.toml", explained+"[fragments]\nmode = \"drop\"\n")
+	writeFile(t, "x.toml", explained+"[fragments]\nmode = \"drop\"\n")
 	const args, want = "explain -c x.toml --from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53", "drop: fragments.mode (x.toml) lets no fragment pass\n"
 	if stdout, stderr, code := runCommand(t, append(strings.Fields(args), "--fragmented")...); !strings.HasSuffix(stdout, want) || code != 0 {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
@@ -140,7 +140,7 @@ func TestExplainUsesTheMode(t *testing.T) {
 		"first-drop-rest":   "  its first fragment alone: the others are dropped (fragments.mode, x.toml)\n",
 		"validate":          "(x.toml:8) is the first that matches\n",
 	} {
-		write(t, "x.toml", explained+"[fragments]\nmode = \""+mode+"\"\n")
+		writeFile(t, "x.toml", explained+"[fragments]\nmode = \""+mode+"\"\n")
 		if stdout, stderr, code := runCommand(t, append(strings.Fields(args), "--fragmented")...); !strings.HasSuffix(stdout, rest) || code != 0 {
 			t.Errorf("%s: exit %d\n%s%s", mode, code, stdout, stderr)
 		}

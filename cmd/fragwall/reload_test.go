@@ -2,124 +2,13 @@ package main
 
 import (
 	"context"
-	"errors"
-	"log/slog"
-	"net"
-	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
-	"fragwall/filter"
-	"fragwall/rules"
 )
-
-const reloadable = "[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n[sets]\nallowed = { file = \"allowed.txt\" }\n" +
-	"[[rule]]\nname = \"r\"\naction = \"accept\"\nsrc = \"@allowed\"\n"
-
-func write(t *testing.T, file, text string) {
-	t.Helper()
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// newReloader returns a reloader of "x.toml", which it writes, the policies
-// that it applies, and its log.
-func newReloader(t *testing.T) (r *reloader, applied *[]*filter.Policy, log *strings.Builder) {
-	t.Chdir(t.TempDir())
-	write(t, "x.toml", reloadable)
-	write(t, "allowed.txt", "10.0.0.1\n")
-	config, err := rules.Load("x.toml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	applied, log = new([]*filter.Policy), new(strings.Builder)
-	withoutTime := &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey {
-			return slog.Attr{}
-		}
-		return a
-	}}
-	return &reloader{path: "x.toml", config: config, log: slog.New(slog.NewTextHandler(log, withoutTime)),
-		apply: func(c *rules.Config) { *applied = append(*applied, c.Policy) }}, applied, log
-}
-
-func TestReload(t *testing.T) {
-	const summary = "1 rule, fragments reassemble, default drop"
-	tests := []struct {
-		name       string
-		file, text string
-		want       control.Outcome
-		log        string
-	}{
-		{"the same", "x.toml", reloadable, control.Outcome{Text: "reloaded x.toml: " + summary + "\ngeneration 2: nothing changed"},
-			"level=INFO msg=reloaded generation=2 changes=\"nothing changed\" policy=\"" + summary + "\"\n"},
-		{"another set", "allowed.txt", "10.0.0.2\n", control.Outcome{Text: "reloaded x.toml: " + summary + "\ngeneration 2: rules changed: \"r\"; sets changed: \"allowed\""},
-			`level=INFO msg=reloaded generation=2 changes="rules changed: \"r\"; sets changed: \"allowed\"" policy="` + summary + "\"\n"},
-		{"mistakes", "x.toml", strings.ReplaceAll(reloadable, "accept", "acept") + "dst = 5\n", control.Outcome{Code: 2,
-			Text: "x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?\nx.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?"` + "\n" +
-				`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""` + "\n"},
-		{"a mistake in a set", "allowed.txt", "10.0.0.2/8\n", control.Outcome{Code: 2, Text: "allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"` + "\n"},
-		{"other devices", "x.toml", strings.Replace(reloadable, `"a"`, `"c"`, 1) + "[fragments]\nmemory = \"1MiB\"\n",
-			control.Outcome{Code: 2, Text: "x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"` + "\n"},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			r, applied, log := newReloader(t)
-			write(t, tt.file, tt.text)
-			if got := r.reload(); got != tt.want {
-				t.Errorf("got  %+v\nwant %+v", got, tt.want)
-			}
-			if log.String() != tt.log {
-				t.Errorf("logged\n%s\nwant\n%s", log, tt.log)
-			}
-			if changed := len(*applied) == 1; changed != (tt.want.Code == 0) {
-				t.Errorf("%d policies applied", len(*applied))
-			}
-		})
-	}
-}
-
-// TestReloadUnreadable has files that never end, or never begin, be mistakes,
-// and read them when they are mended.
-func TestReloadUnreadable(t *testing.T) {
-	for _, file := range []string{"x.toml", "allowed.txt"} {
-		for target, want := range map[string]string{
-			"pipe": "is a pipe; want a regular file", "/dev/zero": "is a device; want a regular file",
-			"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
-		} {
-			r, applied, log := newReloader(t)
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := errors.Join(syscall.Mkfifo("pipe", 0o600), os.Remove(file), os.Symlink(target, file)); err != nil {
-				t.Fatal(err)
-			}
-			for range 20 { // more than may wait
-				if got := r.reload(); got.Code != exit.Usage || !strings.HasSuffix(got.Text, want) {
-					t.Fatalf("%s: %+v, want %s", target, got, want)
-				}
-			}
-			if !strings.Contains(log.String(), want) {
-				t.Errorf("logged %s", log)
-			}
-			if err := errors.Join(os.Remove(file), os.WriteFile(file, text, 0o600)); err != nil {
-				t.Fatal(err)
-			}
-			if got := r.reload(); got.Code != 0 || len(*applied) != 1 {
-				t.Errorf("mended: %+v, %d policies applied", got, len(*applied))
-			}
-		}
-	}
-}
 
 // serveTest serves a socket until the end of the test.
 func serveTest(t *testing.T, path string, handlers control.Handlers) {
@@ -137,29 +26,26 @@ func serveTest(t *testing.T, path string, handlers control.Handlers) {
 	})
 }
 
+// TestReloadCommand prints the outcome, and exits with its code.
 func TestReloadCommand(t *testing.T) {
-	r, applied, _ := newReloader(t)
-	serveTest(t, "s.sock", r.requests())
-	if info, err := os.Stat("s.sock"); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v: others may open the socket", info.Mode(), err)
-	}
+	t.Chdir(t.TempDir())
+	outcome := control.Outcome{Text: "reloaded x.toml: 1 rule\ngeneration 2: nothing changed"}
+	serveTest(t, "s.sock", control.Handlers{
+		control.RequestFile:   func() any { return control.Outcome{Text: "/x.toml"} },
+		control.RequestReload: func() any { return outcome },
+	})
 	stdout, stderr, code := runCommand(t, "reload", "--socket", "s.sock")
-	if want := "reloaded x.toml: 1 rule, fragments reassemble, default drop\ngeneration 2: nothing changed\n"; stdout != want || stderr != "" || code != 0 {
+	if stdout != outcome.Text+"\n" || stderr != "" || code != 0 {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
-	write(t, "x.toml", "policy = 5\n")
+	outcome = control.Outcome{Code: exit.Usage, Text: "x.toml:1: policy: 5 is a number"}
 	stdout, stderr, code = runCommand(t, "reload", "--socket", "s.sock")
-	if stdout != "" || !strings.HasPrefix(stderr, "x.toml:1: ") || code != exit.Usage {
+	if stdout != "" || stderr != outcome.Text+"\n" || code != exit.Usage {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
-	if len(*applied) != 1 {
-		t.Errorf("%d policies applied, want 1", len(*applied))
+	if _, stderr, code := runCommand(t, "reload", "--socket", "none.sock"); code != exit.Failed || !strings.Contains(stderr, "is fragwall running?") {
+		t.Errorf("exit %d: %q", code, stderr)
 	}
-	c, err := net.Dial("unix", "s.sock") // says nothing, and changes nothing
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Close()
 }
 
 // TestReloadPrintsText has an instance answer with what would control a

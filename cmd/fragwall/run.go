@@ -1,12 +1,15 @@
 package main
 
 import (
+	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/daemon"
 )
 
 func newRunCommand() *cobra.Command {
@@ -24,25 +27,35 @@ the status and a metric say so, until a reload of FILE succeeds.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
-	k := controlFlags(c)
+	options := daemonFlags(c)
 	lastGood := c.Flags().String("last-good", "", "`directory` to keep the configuration in that runs, and to start with it where FILE is broken")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		s, err := openKeeper(*lastGood).start(c, *path)
+		s, err := daemon.Load(c.ErrOrStderr(), *path, *lastGood)
 		if err != nil {
 			return err
 		}
-		o, config := newOperator(c.ErrOrStderr(), *path, s), s.config
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		err = serve(ctx, config, o.log, o.events, func(b *box) {
-			o.begin(ctx, b, k)
-			o.helpers.Go(func() { newLinkWatch(b, config, o.log, o.events).run(ctx) })
-			o.confine(confine.Plan{})
-			o.ready("inside", config.Inside.TAP, "outside", config.Outside.TAP, "policy", config.Summary())
-		})
-		stop()
-		o.end()
-		return err
+		return newDaemon(c, options, s).Run(ctx, s.Config(), daemon.Configured{Config: s.Config()})
 	}
 	return c
+}
+
+// daemonFlags adds the flags by which a running box is controlled, besides signals.
+func daemonFlags(c *cobra.Command) *daemon.Options {
+	o := &daemon.Options{}
+	c.Flags().StringVar(&o.Socket, "socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
+	c.Flags().BoolVar(&o.WatchConfig, "watch-config", false, "reload when the configuration, or a file of a set, changes")
+	return o
+}
+
+// newDaemon returns a daemon that SIGHUP has reload, and SIGUSR1 print its counters:
+// from now on, so that neither ends a process that only starts or ends.
+func newDaemon(c *cobra.Command, o *daemon.Options, s *daemon.Startup) *daemon.Daemon {
+	reload, counters := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	signal.Notify(counters, syscall.SIGUSR1)
+	o.Startup, o.Stderr, o.Build, o.Kernel, o.Confine = s, c.ErrOrStderr(), versions(), &box.Linux, confine.Apply
+	o.Reload, o.Counters = reload, counters
+	return daemon.New(*o)
 }

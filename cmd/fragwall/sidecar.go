@@ -1,16 +1,15 @@
 package main
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"os/signal"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/daemon"
 	"fragwall/cmd/fragwall/internal/exit"
-	"fragwall/rules"
+	"fragwall/cmd/fragwall/internal/sidecar"
 	"fragwall/tun/handover"
 )
 
@@ -34,7 +33,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
 	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC; it has to outlive the process, as long as the namespace lives")
-	k := controlFlags(c)
+	options := daemonFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
 	restore := c.Flags().Bool("restore", false, "put back what a killed sidecar left, and exit")
 	c.MarkFlagsMutuallyExclusive("dry-run", "restore")
@@ -54,46 +53,26 @@ A line with the word "ready" goes to stderr once frames flow.`,
 			return err
 		}
 		if *restore {
-			return restoreNIC(*nic, store, log)
+			return sidecar.Restore(*nic, store, log)
 		}
 		config, err := loadConfig(c, *path)
 		if err != nil {
 			return err
 		}
 		loaded := *config
-		if err := fitSidecar(config, *nic); err != nil {
+		if err := sidecar.Fit(config, *nic); err != nil {
 			return exit.Usagef("%s: %w", *path, err)
 		}
 		if *dryRun {
-			return printPlan(c.OutOrStdout(), config, store)
+			return sidecar.PrintPlan(c.OutOrStdout(), config, store)
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		token, err := statusToken(*path, config, rules.ReadWithin)
+		s, err := daemon.NewStartup(*path, &loaded)
 		if err != nil {
 			return err
 		}
-		o := newOperator(c.ErrOrStderr(), *path, &startup{config: &loaded, token: token})
-		s := &sidecar{operator: o, config: config, store: store, controls: k, changed: make(chan struct{}, 1)}
-		return s.run(ctx)
+		return sidecar.Run(ctx, newDaemon(c, options, s), config, store)
 	}
 	return c
-}
-
-// fitSidecar makes a configuration one of a sidecar at a NIC: behind the inside
-// TAP is the namespace itself.
-func fitSidecar(c *rules.Config, nic string) error {
-	switch {
-	case c.Inside.NIC != "":
-		return fmt.Errorf("inside has nic %q, but a sidecar's inside is the namespace itself: remove it", c.Inside.NIC)
-	case c.Outside.NIC != "" && c.Outside.NIC != nic:
-		return fmt.Errorf("outside has nic %q, but --nic says %q: remove the one or the other", c.Outside.NIC, nic)
-	}
-	for _, name := range []string{c.Inside.TAP, c.Outside.TAP, c.Outside.Bridge} {
-		if name == nic {
-			return errors.New(`"` + nic + `" is the nic's name: give the tap and the bridge names of their own`)
-		}
-	}
-	c.Outside.NIC = nic
-	return nil
 }

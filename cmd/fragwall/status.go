@@ -14,6 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
@@ -76,7 +77,7 @@ func (f *statusFlags) reporter() (control.Reporter, error) {
 	if f.config != "" || f.socket != "" {
 		return control.OverSocket(f.socket, f.config)
 	}
-	token, err := readToken(f.tokenFile, rules.ReadWithin)
+	token, err := status.ReadToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {
 		return nil, exit.Usagef("--token-file: %w", err)
 	}

@@ -1,6 +1,10 @@
 package exit
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"io"
+)
 
 // Exit codes of the process.
 const (
@@ -22,3 +26,13 @@ func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(fo
 type Code int
 
 func (c Code) Error() string { return fmt.Sprintf("exit code %d", int(c)) }
+
+// Printed prints the mistakes of a configuration, one a line, and returns what is
+// left to say of them: the exit code. An error of usage it returns as it is.
+func Printed(w io.Writer, err error) error {
+	if usage := (*UsageError)(nil); errors.As(err, &usage) {
+		return err
+	}
+	fmt.Fprintln(w, err)
+	return Code(Usage)
+}

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -7,15 +7,14 @@ import (
 	"os"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notifier tells the service manager how the process is, as sd_notify(3) has
-// it. [daemon.SdNotify] opens a socket for each state: this one is opened once,
-// at the start, before the process gives up the right to open any. Where no
-// manager asked to be told, it does nothing.
+// notifier reports the state of the process to the service manager (sd_notify(3)). [systemd.SdNotify] opens a socket for each state: this one is opened once,
+// at the start, before the process gives up the right to open any. Where no manager
+// asked for it, it does nothing.
 type notifier struct {
-	socket   *net.UnixConn // nil where nobody is told
+	socket   *net.UnixConn // nil where no manager asked for it
 	interval time.Duration // within which the watchdog wants to hear; 0: it does not
 }
 
@@ -32,22 +31,22 @@ func openNotifier(log *slog.Logger) *notifier {
 		return n
 	}
 	n.socket = socket
-	if n.interval, err = daemon.SdWatchdogEnabled(false); err != nil {
+	if n.interval, err = systemd.SdWatchdogEnabled(false); err != nil {
 		log.Warn("the service manager's watchdog gets no sign of life", "error", err)
 	}
 	return n
 }
 
-// tell sends a state. A manager that does not listen is no reason to stop.
-func (n *notifier) tell(state string) {
+// send sends a state. A manager that does not listen is no reason to stop.
+func (n *notifier) send(state string) {
 	if n.socket != nil {
 		_, _ = n.socket.Write([]byte(state))
 	}
 }
 
-// reloading says that a reload begins, of which the manager wants to know when.
+// reloading reports that a reload begins, of which the manager wants to know when.
 func (n *notifier) reloading() {
-	n.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+	n.send(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
 }
 
 // watch keeps the watchdog quiet, as long as the datapath is alive, until ctx
@@ -59,9 +58,9 @@ func (n *notifier) watch(ctx context.Context, alive func(context.Context) error)
 	ticker := time.NewTicker(n.interval / 2)
 	defer ticker.Stop()
 	for {
-		patience, cancel := context.WithTimeout(ctx, n.interval/2)
-		if alive(patience) == nil {
-			n.tell(daemon.SdNotifyWatchdog)
+		probe, cancel := context.WithTimeout(ctx, n.interval/2)
+		if alive(probe) == nil {
+			n.send(systemd.SdNotifyWatchdog)
 		}
 		cancel()
 		select {

@@ -1,10 +1,11 @@
-package main
+package sidecar
 
 import (
 	"context"
 	"errors"
 	"net"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -12,10 +13,10 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// follow keeps up with what happens to the addresses, routes and neighbours of
+// Follow keeps up with what happens to the addresses, routes and neighbours of
 // the namespace, until ctx is done: what the NIC is given moves to the TAP, and
 // what the TAP has is kept for the case that the process is killed.
-func (s *sidecar) follow(ctx context.Context) {
+func (s *attachment) Follow(ctx context.Context) {
 	tap, err := net.InterfaceByName(s.config.Inside.TAP)
 	if err != nil {
 		s.log.Warn("changes of addresses and routes are not followed", "error", err)
@@ -36,18 +37,20 @@ func (s *sidecar) follow(ctx context.Context) {
 		default: // it is known already
 		}
 	}
-	s.helpers.Go(func() { followNetlink(ctx, s.log, take, handover.Groups...) })
-	s.helpers.Go(func() { s.catchUp(ctx) })
+	var following sync.WaitGroup
+	defer following.Wait()
+	following.Go(func() { netdev.Follow(ctx, s.log, take, handover.Groups...) })
+	s.catchUp(ctx)
 }
 
-func (s *sidecar) nicIndex() int {
+func (s *attachment) nicIndex() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state.Index
 }
 
 // adoptLate moves to the TAP what the NIC was given since the start.
-func (s *sidecar) adoptLate() {
+func (s *attachment) adoptLate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.state.Moved() {
@@ -72,7 +75,7 @@ const (
 )
 
 // catchUp moves and keeps what changed, until ctx is done.
-func (s *sidecar) catchUp(ctx context.Context) {
+func (s *attachment) catchUp(ctx context.Context) {
 	failed := false
 	for wait := followDelay; ; {
 		select {
@@ -93,24 +96,4 @@ func (s *sidecar) catchUp(ctx context.Context) {
 		}
 		wait = max(followDelay, followShare*time.Since(begun))
 	}
-}
-
-// newLinkWatch returns a watch over the box's devices. A NIC that came back takes
-// the place of the one before.
-func (s *sidecar) newLinkWatch() *linkWatch {
-	w := newLinkWatch(s.box, s.config, s.log, s.events)
-	w.shared = true
-	w.rejoined = func(nic netdev.Link) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if err := s.state.Replace(nic.Name, s.config.Inside.TAP); err != nil {
-			s.log.Error("the nic that came back is not taken over", "error", err)
-			return
-		}
-		select {
-		case s.changed <- struct{}{}: // what it has is to move
-		default:
-		}
-	}
-	return w
 }

@@ -1,23 +1,24 @@
-package main
+package daemon
 
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"strings"
 	"sync/atomic"
 	"time"
 
-	"github.com/spf13/cobra"
-
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/lastgood"
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
 
-// startup is what an instance starts with.
-type startup struct {
+// Startup is what an instance starts with.
+type Startup struct {
+	path   string // of the configuration
 	config *rules.Config
 	token  string         // of the status server
 	texts  *lastgood.Copy // to keep once it runs; nil where nothing is kept
@@ -34,6 +35,22 @@ type keeper struct {
 	token string          // of the status server
 	at    atomic.Pointer[time.Time]
 }
+
+// Load reads the configuration of an instance or, where it is broken, the one that
+// is kept of it in the directory lastGood; "" keeps none. It prints what is wrong
+// where there is neither.
+func Load(stderr io.Writer, path, lastGood string) (*Startup, error) {
+	return openKeeper(lastGood).start(stderr, path)
+}
+
+// NewStartup returns what an instance starts with that has its configuration.
+func NewStartup(path string, config *rules.Config) (*Startup, error) {
+	token, err := status.Token(path, config, rules.ReadWithin)
+	return &Startup{path: path, config: config, token: token}, err
+}
+
+// Config returns the configuration.
+func (s *Startup) Config() *rules.Config { return s.config }
 
 // openKeeper returns a keeper in a directory, nil for "". A directory that can't
 // be used is an error only where there is nothing else to start with.
@@ -75,30 +92,30 @@ func (k *keeper) addToken(texts *lastgood.Copy, config *rules.Config) error {
 
 // start reads the configuration of an instance or, where it is broken, the one
 // that was kept of it. It prints what is wrong where there is neither.
-func (k *keeper) start(c *cobra.Command, path string) (*startup, error) {
-	s := &startup{keeper: k}
+func (k *keeper) start(stderr io.Writer, path string) (*Startup, error) {
+	s := &Startup{path: path, keeper: k}
 	var err error
 	s.config, s.texts, err = k.load(path)
 	if err == nil {
-		s.token, err = statusToken(path, s.config, rules.ReadWithin)
+		s.token, err = status.Token(path, s.config, rules.ReadWithin)
 	}
 	if k == nil && err != nil {
-		return nil, printed(c, err)
+		return nil, exit.Printed(stderr, err)
 	}
 	if err == nil {
 		return s, k.begin(s)
 	}
 	kept, failed := k.restore(path)
 	if failed != nil {
-		_ = printed(c, err)
-		return nil, printed(c, fmt.Errorf("%s: there is no configuration to start with instead: %w", path, failed))
+		_ = exit.Printed(stderr, err)
+		return nil, exit.Printed(stderr, fmt.Errorf("%s: there is no configuration to start with instead: %w", path, failed))
 	}
 	kept.broken = err
 	return kept, nil
 }
 
 // begin takes note of what an instance starts with.
-func (k *keeper) begin(s *startup) error {
+func (k *keeper) begin(s *Startup) error {
 	if k == nil {
 		return nil
 	}
@@ -107,7 +124,7 @@ func (k *keeper) begin(s *startup) error {
 }
 
 // restore returns the configuration that was kept of the one at path.
-func (k *keeper) restore(path string) (*startup, error) {
+func (k *keeper) restore(path string) (*Startup, error) {
 	if k.store == nil {
 		return nil, k.err
 	}
@@ -118,9 +135,9 @@ func (k *keeper) restore(path string) (*startup, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &startup{keeper: k}
+	s := &Startup{path: path, keeper: k}
 	if s.config, err = rules.LoadBy(path, kept.Read); err == nil {
-		s.token, err = statusToken(path, s.config, kept.Read)
+		s.token, err = status.Token(path, s.config, kept.Read)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("what %q has of it is broken, too: %w", k.dir, err)
@@ -155,18 +172,8 @@ func (k *keeper) kept() *time.Time {
 }
 
 // warn says that the kept configuration runs in place of the file, and why.
-func (s *startup) warn(path string, log *slog.Logger) {
+func (s *Startup) warn(log *slog.Logger) {
 	for line := range strings.SplitSeq(s.broken.Error(), "\n") {
-		log.Error("started with the last good configuration: the file is broken", "file", path, "kept", *s.keeper.kept(), "mistake", line)
+		log.Error("started with the last good configuration: the file is broken", "file", s.path, "kept", *s.keeper.kept(), "mistake", line)
 	}
-}
-
-// printed prints the mistakes of a configuration, and returns what is left to
-// say of them: the exit code.
-func printed(c *cobra.Command, err error) error {
-	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
-		return err
-	}
-	fmt.Fprintln(c.ErrOrStderr(), err)
-	return exit.Code(exit.Usage)
 }

@@ -1,4 +1,4 @@
-package main
+package demo
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/integration/lab"
 	"fragwall/packet"
@@ -26,8 +27,8 @@ const (
 	webPort       = 8080
 )
 
-// patience is how long a step waits for what should come at once.
-const patience = 5 * time.Second
+// stepTimeout is how long a step waits for what should come at once.
+const stepTimeout = 5 * time.Second
 
 // requestSize is the UDP payload of requests in bytes: with the headers, three
 // fragments on Ethernet in either family.
@@ -39,7 +40,7 @@ const (
 // demo is the box under way, and where to tell of it.
 type demo struct {
 	network *lab.Network
-	box     *box
+	box     *box.Box
 	out     io.Writer
 }
 
@@ -67,7 +68,7 @@ func (d *demo) run() error {
 			if err != nil {
 				failed++
 			}
-			tell(d.out, family.name+": "+s.claim, detail, err)
+			printStep(d.out, family.name+": "+s.claim, detail, err)
 		}
 	}
 	fmt.Fprintln(d.out, "\nWhat became of the frames:")
@@ -127,7 +128,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	if _, err := client.WriteToUDPAddrPort(packettest.Body(requestSize), addrPort(server)); err != nil {
 		return "", err
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(stepTimeout)
 	for {
 		s := d.box.Counters(verdict.Inside)
 		dropped := s.Dropped[verdict.PolicyRule] - before.Dropped[verdict.PolicyRule]
@@ -210,7 +211,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 		return "", err
 	}
 	defer listener.Close()
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(2 * stepTimeout)
 	if err := listener.SetDeadline(deadline); err != nil {
 		return "", err
 	}
@@ -219,7 +220,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 	go func() { sum <- receive(listener, deadline, sha256.Sum256(body)) }()
 
 	start := time.Now()
-	c, err := inside.DialTCP(netip.AddrPortFrom(outside.Addr(ipv6), webPort), patience)
+	c, err := inside.DialTCP(netip.AddrPortFrom(outside.Addr(ipv6), webPort), stepTimeout)
 	if err != nil {
 		return "", err
 	}
@@ -272,7 +273,7 @@ func (d *demo) sockets(ipv6 bool, port uint16) (client, server *net.UDPConn, err
 
 // expect waits for one datagram.
 func expect(c *net.UDPConn, want []byte) error {
-	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(stepTimeout)); err != nil {
 		return err
 	}
 	b := make([]byte, 1<<16)

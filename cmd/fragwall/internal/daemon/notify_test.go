@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"context"
@@ -31,7 +31,7 @@ func TestNotify(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "2000")
 	n := openNotifier(slog.New(slog.DiscardHandler))
-	n.tell("READY=1")
+	n.send("READY=1")
 	if got := hear(); got != "READY=1" {
 		t.Errorf("%q", got)
 	}
@@ -69,7 +69,7 @@ func TestNotifyNobody(t *testing.T) {
 	for _, path := range []string{"", filepath.Join(t.TempDir(), "none")} {
 		t.Setenv("NOTIFY_SOCKET", path)
 		n := openNotifier(slog.New(slog.DiscardHandler))
-		n.tell("READY=1")
+		n.send("READY=1")
 		n.watch(t.Context(), nil)
 	}
 }

@@ -1,11 +1,10 @@
-package main
+package box
 
 import (
 	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
-	"log/slog"
 	"slices"
 	"syscall"
 	"time"
@@ -14,37 +13,30 @@ import (
 
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/packet/verdict"
-	"fragwall/rules"
 	"fragwall/tun/netdev"
 )
 
-// linkWatch follows what happens to the devices of both sides: a NIC that is
-// removed and comes back is joined again, what joins it is made again when
-// somebody removes it, the limits follow its MTU, and a link that goes down is
-// told of, and propagated where the configuration says so.
-type linkWatch struct {
-	*box
-	log       *slog.Logger
-	events    *events.Recorder // may be nil
-	propagate bool
-	// shared says that both sides have the outside NIC's MTU, as in a sidecar.
-	shared bool
-	// rejoined is called after a NIC that came back was joined; it may be nil.
-	rejoined func(netdev.Link)
+// Watch follows what happens to the devices of both sides: a NIC that is removed
+// and comes back is joined again, a junction is made again when somebody removes
+// it, the limits follow the NIC's MTU, and the change of a link is an event, and
+// propagated where the configuration says so.
+type Watch struct {
+	*Box
+	Events    *events.Recorder // may be nil
+	Propagate bool             // the loss of a link
+	// SharedMTU says that both sides have the outside NIC's MTU, as in a sidecar.
+	SharedMTU bool
+	// Rejoined is called after a NIC that came back was joined; it may be nil.
+	Rejoined func(netdev.Link)
 }
 
 // riseTime is how long a NIC may take to have its link again after it was held:
 // what a slow autonegotiation takes (IEEE 802.3 clause 28).
 const riseTime = 10 * time.Second
 
-// newLinkWatch returns a watch over the devices of a box.
-func newLinkWatch(b *box, c *rules.Config, log *slog.Logger, e *events.Recorder) *linkWatch {
-	return &linkWatch{box: b, log: log, events: e, propagate: c.OnLinkDown == rules.LinkPropagate}
-}
-
-// run follows the devices until ctx is done.
-func (w *linkWatch) run(ctx context.Context) {
-	followNetlink(ctx, w.log, func(messages []syscall.NetlinkMessage) {
+// Run follows the devices until ctx is done.
+func (w *Watch) Run(ctx context.Context) {
+	w.kernel.Follow(ctx, w.log, func(messages []syscall.NetlinkMessage) {
 		if messages == nil || w.concern(messages) {
 			w.look()
 		}
@@ -54,7 +46,7 @@ func (w *linkWatch) run(ctx context.Context) {
 // concern reports whether messages may be about the devices of the box: of a
 // link, or of a classifier, whose headers have the device's index in the same
 // place (struct ifinfomsg, struct tcmsg).
-func (w *linkWatch) concern(messages []syscall.NetlinkMessage) bool {
+func (w *Watch) concern(messages []syscall.NetlinkMessage) bool {
 	w.joining.Lock()
 	defer w.joining.Unlock()
 	for _, m := range messages {
@@ -74,7 +66,7 @@ func (w *linkWatch) concern(messages []syscall.NetlinkMessage) bool {
 }
 
 // look finds out how all devices are by now, and does what follows from that.
-func (w *linkWatch) look() {
+func (w *Watch) look() {
 	w.joining.Lock()
 	defer w.joining.Unlock()
 	if w.closed {
@@ -84,7 +76,7 @@ func (w *linkWatch) look() {
 		e := &w.ends[side]
 		had, device := e.hasLink(), cmp.Or(e.down, e.link.Name)
 		if e.config.NIC == "" {
-			if link, err := netdev.ReadLink(w.ports[side].Index()); err == nil {
+			if link, err := w.kernel.ReadLink(w.ports[side].Index()); err == nil {
 				e.link = link
 			}
 		} else {
@@ -94,20 +86,20 @@ func (w *linkWatch) look() {
 			e.rising = false
 		}
 		if had != e.hasLink() && !e.held {
-			w.tell(side, device)
+			w.record(side, device)
 		}
 	}
-	if w.propagate {
+	if w.Propagate {
 		w.propagateLinks()
 	}
 }
 
 // lookAtNIC finds out how the NIC of a side is, and joins it where it is not in
 // the wire.
-func (w *linkWatch) lookAtNIC(side verdict.Side) {
+func (w *Watch) lookAtNIC(side verdict.Side) {
 	e := &w.ends[side]
 	if e.joined {
-		link, err := netdev.ReadLink(e.junction.NIC)
+		link, err := w.kernel.ReadLink(e.nic)
 		switch {
 		case errors.Is(err, netdev.ErrMissing):
 			w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", e.config.NIC)
@@ -117,7 +109,7 @@ func (w *linkWatch) lookAtNIC(side verdict.Side) {
 			return
 		default:
 			e.link = link
-			w.mend(side)
+			w.repair(side)
 			w.lookAtJunction(side)
 			w.followMTU(side)
 			return
@@ -127,19 +119,19 @@ func (w *linkWatch) lookAtNIC(side verdict.Side) {
 }
 
 // lookAtJunction finds out whether what joins the NIC of a side is up.
-func (w *linkWatch) lookAtJunction(side verdict.Side) {
+func (w *Watch) lookAtJunction(side verdict.Side) {
 	e := &w.ends[side]
 	e.down = ""
 	for _, index := range e.junction.Devices() {
-		if device, err := netdev.ReadLink(index); err == nil && !device.Up {
+		if device, err := w.kernel.ReadLink(index); err == nil && !device.Up {
 			e.down = device.Name
 			return
 		}
 	}
 }
 
-// mend joins a NIC again whose redirect or bridge somebody removed.
-func (w *linkWatch) mend(side verdict.Side) {
+// repair joins a NIC again whose redirect or bridge somebody removed.
+func (w *Watch) repair(side verdict.Side) {
 	e := &w.ends[side]
 	intact, err := e.junction.Intact()
 	if err != nil || intact {
@@ -157,9 +149,9 @@ func (w *linkWatch) mend(side verdict.Side) {
 }
 
 // rejoin joins a NIC that came back.
-func (w *linkWatch) rejoin(side verdict.Side) {
+func (w *Watch) rejoin(side verdict.Side) {
 	e := &w.ends[side]
-	link, err := netdev.FindLink(e.config.NIC)
+	link, err := w.kernel.FindLink(e.config.NIC)
 	if err != nil {
 		return // it is not there yet
 	}
@@ -176,20 +168,20 @@ func (w *linkWatch) rejoin(side verdict.Side) {
 	}
 	w.log.Info("a nic came back and is joined again", "side", side.String(), "nic", e.config.NIC)
 	w.followMTU(side)
-	if w.rejoined != nil {
-		w.rejoined(e.link)
+	if w.Rejoined != nil {
+		w.Rejoined(e.link)
 	}
 }
 
 // followMTU has the box take what the NIC takes.
-func (w *linkWatch) followMTU(side verdict.Side) {
+func (w *Watch) followMTU(side verdict.Side) {
 	e := &w.ends[side]
 	old, mtu := w.MTU(side), e.link.MTU
 	if mtu == old || mtu == 0 {
 		return
 	}
-	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), netdev.QuietIPv6(w.ports[side].Index()))
-	if w.shared { // whose IPv6 is the namespace's
+	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), w.kernel.QuietIPv6(w.ports[side].Index()))
+	if w.SharedMTU { // the inside's IPv6 is the namespace's
 		err = errors.Join(err, w.setMTU(side.Other(), mtu))
 	}
 	if err != nil {
@@ -197,12 +189,12 @@ func (w *linkWatch) followMTU(side verdict.Side) {
 		return
 	}
 	w.log.Info("the mtu of a nic changed", "side", side.String(), "nic", e.link.Name, "before", old, "mtu", mtu)
-	if text := mtusDiffer(w.MTU(verdict.Inside), w.MTU(verdict.Outside)); text != "" {
+	if text := MTUsDiffer(w.MTU(verdict.Inside), w.MTU(verdict.Outside)); text != "" {
 		w.log.Warn(text)
 	}
 }
 
-func (b *box) setMTU(side verdict.Side, mtu int) error {
+func (b *Box) setMTU(side verdict.Side, mtu int) error {
 	if err := b.ports[side].SetMTU(mtu); err != nil {
 		return err
 	}
@@ -210,22 +202,22 @@ func (b *box) setMTU(side verdict.Side, mtu int) error {
 	return nil
 }
 
-// tell says that a side's link went down or came up, by the device that did, or
+// record records that a side's link went down or came up, by the device that did, or
 // the one that was looked at before.
-func (w *linkWatch) tell(side verdict.Side, before string) {
+func (w *Watch) record(side verdict.Side, before string) {
 	e := &w.ends[side]
 	device := cmp.Or(e.down, e.link.Name, before)
 	if e.hasLink() {
 		device = cmp.Or(before, e.link.Name)
 	}
-	if w.events != nil {
-		w.events.Link(side.String(), device, e.hasLink(), time.Now())
+	if w.Events != nil {
+		w.Events.Link(side.String(), device, e.hasLink(), time.Now())
 	}
 }
 
 // propagateLinks takes the link of a side down while the other side has lost its
 // own, and brings it up again.
-func (w *linkWatch) propagateLinks() {
+func (w *Watch) propagateLinks() {
 	for side := range verdict.Side(verdict.Sides) {
 		e, other := &w.ends[side], &w.ends[side.Other()]
 		lost := !other.hasLink() && !other.held && !other.rising
@@ -247,7 +239,7 @@ func (w *linkWatch) propagateLinks() {
 }
 
 // endRise gives up to wait for a link that was held.
-func (w *linkWatch) endRise(side verdict.Side) {
+func (w *Watch) endRise(side verdict.Side) {
 	w.joining.Lock()
 	w.ends[side].rising = false
 	w.joining.Unlock()
@@ -257,7 +249,7 @@ func (w *linkWatch) endRise(side verdict.Side) {
 // setLink brings the link of a side up or down, so that the neighbours notice. A
 // TAP loses its carrier: whoever it belongs to may have brought it up. The caller
 // holds joining.
-func (b *box) setLink(side verdict.Side, up bool) error {
+func (b *Box) setLink(side verdict.Side, up bool) error {
 	e := &b.ends[side]
 	if e.config.NIC == "" {
 		return b.ports[side].SetCarrier(up)
@@ -265,5 +257,5 @@ func (b *box) setLink(side verdict.Side, up bool) error {
 	if e.link.Index == 0 {
 		return nil
 	}
-	return netdev.SetLink(e.link.Index, up)
+	return b.kernel.SetLink(e.link.Index, up)
 }

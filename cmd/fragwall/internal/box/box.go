@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"context"
@@ -12,17 +12,16 @@ import (
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
-	"fragwall/tun/device"
-	"fragwall/tun/link"
-	"fragwall/tun/netdev"
 	"fragwall/wire"
 )
 
-// box is the wire with its devices.
-type box struct {
+// Box is the wire with its devices.
+type Box struct {
 	*wire.Bump
-	ports [verdict.Sides]tun.Port
-	lanes [verdict.Sides][]tun.Lane // by the side that they read from
+	kernel *Kernel
+	log    *slog.Logger
+	ports  [verdict.Sides]tun.Port
+	lanes  [verdict.Sides][]tun.Lane // by the side that they read from
 
 	joining sync.Mutex
 	// joining guards:
@@ -30,10 +29,9 @@ type box struct {
 	closed bool // no NIC is to be joined any more
 }
 
-// openBox makes the devices of both sides, and the lanes between them. On an
-// error it leaves nothing of what it made. It and [box.close] belong on a
-// thread in the network namespace where the devices are to be.
-func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, error) {
+// Open makes the devices of both sides, and the lanes between them. On an error it
+// leaves nothing of what it made. The observer may be nil.
+func Open(kernel *Kernel, c *rules.Config, log *slog.Logger, observer wire.Observer) (*Box, error) {
 	inside, outside := portConfig(c.Inside), portConfig(c.Outside)
 	if err := checkDescriptors(inside.QueueCount() + outside.QueueCount()); err != nil {
 		return nil, err
@@ -41,29 +39,29 @@ func openBox(c *rules.Config, log *slog.Logger, observer wire.Observer) (*box, e
 	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
 	// left on the NICs looks like another's.
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		if err := netdev.Vacant(i.TAP); err != nil {
+		if err := kernel.Vacant(i.TAP); err != nil {
 			return nil, fmt.Errorf("%s: %w", verdict.Side(side), err)
 		}
 	}
-	c, err := withMTUs(c)
+	c, err := kernel.WithMTUs(c)
 	if err != nil {
 		return nil, err
 	}
-	if text := mtusDiffer(c.Inside.MTU, c.Outside.MTU); text != "" {
+	if text := MTUsDiffer(c.Inside.MTU, c.Outside.MTU); text != "" {
 		log.Warn(text)
 	}
-	b := &box{}
+	b := &Box{kernel: kernel, log: log}
 	// A frame that is left to be cut into segments needs a TAP that takes it.
 	offload := c.Inside.Offload && c.Outside.Offload
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
 		if err := b.openSide(verdict.Side(side), i, offload); err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.Close())
 		}
 	}
 	if err := b.connect(); err != nil {
-		return nil, errors.Join(err, b.close())
+		return nil, errors.Join(err, b.Close())
 	}
-	b.logFallbacks(log)
+	b.logFallbacks()
 	config := datapath.Config(c)
 	config.Observer = observer
 	for side, lanes := range b.lanes {
@@ -78,22 +76,22 @@ func portConfig(i rules.Interface) tun.Config {
 	return tun.Config{Name: i.TAP, MTU: i.MTU, Queues: i.Queues}
 }
 
-func (b *box) openSide(side verdict.Side, i rules.Interface, offload bool) (err error) {
+func (b *Box) openSide(side verdict.Side, i rules.Interface, offload bool) (err error) {
 	config := portConfig(i)
 	config.Offload = offload
-	if b.ports[side], err = device.Open(config); err != nil {
+	if b.ports[side], err = b.kernel.OpenPort(config); err != nil {
 		return err
 	}
 	if i.NIC != "" {
-		return b.join(side, i, false)
+		return b.Join(side, i, false)
 	}
 	b.ends[side].config = i
-	b.ends[side].link, err = netdev.ReadLink(b.ports[side].Index())
+	b.ends[side].link, err = b.kernel.ReadLink(b.ports[side].Index())
 	return err
 }
 
 // connect makes the lanes between the ports.
-func (b *box) connect() (err error) {
+func (b *Box) connect() (err error) {
 	for side := range verdict.Side(verdict.Sides) {
 		if b.lanes[side], err = b.ports[side].Lanes(b.ports[side.Other()]); err != nil {
 			return err
@@ -103,7 +101,7 @@ func (b *box) connect() (err error) {
 }
 
 // logFallbacks says once what the ports do without.
-func (b *box) logFallbacks(log *slog.Logger) {
+func (b *Box) logFallbacks() {
 	var all []tun.Fallback
 	for _, p := range b.ports {
 		for _, f := range p.Fallbacks() {
@@ -116,13 +114,13 @@ func (b *box) logFallbacks(log *slog.Logger) {
 		}
 	}
 	for _, f := range all {
-		log.Log(context.Background(), f.Level, f.Message, "error", f.Err)
+		b.log.Log(context.Background(), f.Level, f.Message, "error", f.Err)
 	}
 }
 
-// missed returns how many frames of each side the kernel dropped before the box
+// Missed returns how many frames of each side the kernel dropped before the box
 // read them, as long as its devices are there.
-func (b *box) missed() map[verdict.Side]uint64 {
+func (b *Box) Missed() map[verdict.Side]uint64 {
 	missed := make(map[verdict.Side]uint64)
 	for side, p := range b.ports {
 		if n, err := p.Missed(); err == nil {
@@ -132,7 +130,10 @@ func (b *box) missed() map[verdict.Side]uint64 {
 	return missed
 }
 
-func (b *box) closeLanes() error {
+// Lanes returns how many lanes there are, of both directions.
+func (b *Box) Lanes() int { return len(b.lanes[verdict.Inside]) + len(b.lanes[verdict.Outside]) }
+
+func (b *Box) closeLanes() error {
 	var errs []error
 	for side, lanes := range b.lanes {
 		for _, l := range lanes {
@@ -143,33 +144,13 @@ func (b *box) closeLanes() error {
 	return errors.Join(errs...)
 }
 
-// close removes what openBox made, in reverse order.
-func (b *box) close() error {
-	errs := []error{b.closeLanes(), b.part((*link.Junction).Close)}
+// Close removes what Open made, in reverse order, and what Join did.
+func (b *Box) Close() error {
+	errs := []error{b.closeLanes(), b.Part(Junction.Close)}
 	for side := verdict.Sides - 1; side >= 0; side-- {
 		if p := b.ports[side]; p != nil {
 			errs = append(errs, p.Close())
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// serve makes the devices, calls ready when frames begin to flow, forwards
-// until ctx is done, and removes what it made; then, where on_exit says so, it
-// leaves the NICs joined to one another. The observer may be nil.
-func serve(ctx context.Context, c *rules.Config, log *slog.Logger, observer wire.Observer, ready func(*box)) (err error) {
-	b, err := openBox(c, log, observer)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ends := b.bypassEnds(c)
-		err = errors.Join(err, b.close())
-		if err == nil && c.OnExit == rules.ExitBypass {
-			err = bypass(ends)
-		}
-	}()
-	defer relax(len(b.lanes[verdict.Inside]) + len(b.lanes[verdict.Outside]))()
-	ready(b)
-	return b.Run(ctx)
 }

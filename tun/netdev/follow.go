@@ -1,4 +1,4 @@
-package main
+package netdev
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 // tried again.
 const resubscribeDelay = time.Second
 
-// followNetlink calls take with what the kernel tells of groups of rtnetlink(7),
+// Follow calls take with the messages of groups of rtnetlink(7),
 // until ctx is done. It calls it with no message where something may have been
 // missed: at the beginning, where more came than the socket holds, and after a
 // failure, which ends nothing.
-func followNetlink(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint) {
+func Follow(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint) {
 	for ctx.Err() == nil {
-		err := subscribeNetlink(ctx, take, groups...)
+		err := subscribe(ctx, take, groups...)
 		if ctx.Err() != nil {
 			return
 		}
@@ -33,7 +33,7 @@ func followNetlink(ctx context.Context, log *slog.Logger, take func([]syscall.Ne
 	}
 }
 
-func subscribeNetlink(ctx context.Context, take func([]syscall.NetlinkMessage), groups ...uint) error {
+func subscribe(ctx context.Context, take func([]syscall.NetlinkMessage), groups ...uint) error {
 	events, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package daemon
 
 import (
 	"encoding/json"
@@ -8,19 +8,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/spf13/cobra"
-
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/rules"
 )
 
 // startIn starts with "x.toml" and a directory of the last good configuration.
-func startIn(t *testing.T, dir string) (s *startup, stderr string, err error) {
+func startIn(t *testing.T, dir string) (s *Startup, stderr string, err error) {
 	t.Helper()
 	var said strings.Builder
-	c := &cobra.Command{}
-	c.SetErr(&said)
-	s, err = openKeeper(dir).start(c, "x.toml")
+	s, err = Load(&said, "x.toml", dir)
 	return s, said.String(), err
 }
 
@@ -75,7 +71,7 @@ func TestLastGood(t *testing.T) {
 			}
 
 			log.Reset()
-			kept.warn("x.toml", slog.New(slog.NewTextHandler(log, nil)))
+			kept.warn(slog.New(slog.NewTextHandler(log, nil)))
 			if !strings.Contains(log.String(), `level=ERROR msg="started with the last good configuration: the file is broken" file=x.toml`) {
 				t.Error(log)
 			}

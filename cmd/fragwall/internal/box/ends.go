@@ -1,4 +1,4 @@
-package main
+package box
 
 import (
 	"errors"
@@ -15,14 +15,15 @@ import (
 // end is one side's devices, as the box knows them.
 type end struct {
 	config    rules.Interface
-	addressed bool           // the NIC has addresses, which are on their way to the inside
-	junction  *link.Junction // nil where no NIC was joined yet
-	joined    bool           // the NIC is in the wire
-	link      netdev.Link    // of the NIC, or of the TAP where there is none; the zero Link while it is gone
-	down      string         // what joins the NIC, a TAP or a bridge, and is down; "" where all is up
-	held      bool           // its link is kept down, since the other side has none
-	rising    bool           // it was held until a moment ago, and its link is on its way
-	rise      *time.Timer    // ends rising
+	addressed bool        // the NIC has addresses, which are on their way to the inside
+	junction  Junction    // nil where no NIC was joined yet
+	nic       int         // its index, where it is joined
+	joined    bool        // the NIC is in the wire
+	link      netdev.Link // of the NIC, or of the TAP where there is none; the zero Link while it is gone
+	down      string      // what joins the NIC, a port or a bridge, and is down; "" where all is up
+	held      bool        // its link is kept down, since the other side has none
+	rising    bool        // it was held until a moment ago, and its link is on its way
+	rise      *time.Timer // ends rising
 }
 
 // hasLink reports whether frames can pass at the end's device.
@@ -33,24 +34,24 @@ func (e *end) hasLink() bool {
 	return e.joined && e.link.Carrier && e.down == ""
 }
 
-// withMTUs returns a configuration in which each side has an MTU: the one that is
+// WithMTUs returns a configuration in which each side has an MTU: the one that is
 // set, or the NIC's own.
-func withMTUs(c *rules.Config) (*rules.Config, error) {
+func (k *Kernel) WithMTUs(c *rules.Config) (*rules.Config, error) {
 	own := *c
 	for _, i := range []*rules.Interface{&own.Inside, &own.Outside} {
 		if i.MTU != 0 {
 			continue
 		}
 		var err error
-		if i.MTU, err = link.NICMTU(i.NIC); err != nil {
+		if i.MTU, err = k.NICMTU(i.NIC); err != nil {
 			return nil, err
 		}
 	}
 	return &own, nil
 }
 
-// mtusDiffer says what two sides of different MTUs mean; "" for one MTU.
-func mtusDiffer(inside, outside int) string {
+// MTUsDiffer says what two sides of different MTUs mean; "" for one MTU.
+func MTUsDiffer(inside, outside int) string {
 	if inside == outside {
 		return ""
 	}
@@ -59,29 +60,29 @@ func mtusDiffer(inside, outside int) string {
 
 // joinTo joins the NIC of a side to its TAP, where its NIC has a name and an MTU.
 // The caller holds joining.
-func (b *box) joinTo(side verdict.Side, nic string, mtu int) error {
+func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 	e := &b.ends[side]
 	e.joined = false
-	j, err := link.Join(link.Config{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
+	j, index, err := b.kernel.Join(link.Config{TAP: e.config.TAP, NIC: nic, Bridge: e.config.Bridge, MTU: mtu, Addressed: e.addressed})
 	if err != nil {
 		return err
 	}
-	e.junction, e.joined, e.down = j, true, ""
-	e.link, err = netdev.ReadLink(j.NIC)
+	e.junction, e.nic, e.joined, e.down = j, index, true, ""
+	e.link, err = b.kernel.ReadLink(index)
 	return err
 }
 
-// join makes a side's NIC a part of the wire. One that is addressed has addresses,
+// Join makes a side's NIC a part of the wire. One that is addressed has addresses,
 // which are on their way to the inside.
-func (b *box) join(side verdict.Side, i rules.Interface, addressed bool) error {
+func (b *Box) Join(side verdict.Side, i rules.Interface, addressed bool) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.ends[side].config, b.ends[side].addressed = i, addressed
 	return b.joinTo(side, i.NIC, i.MTU)
 }
 
-// links says how the devices of both sides are.
-func (b *box) links() [verdict.Sides]report.Link {
+// Links says how the devices of both sides are.
+func (b *Box) Links() [verdict.Sides]report.Link {
 	var links [verdict.Sides]report.Link
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -95,9 +96,9 @@ func (b *box) links() [verdict.Sides]report.Link {
 	return links
 }
 
-// part takes the NICs out of the wire, for good, by what ends a junction, or a
+// Part takes the NICs out of the wire, for good, by what ends a junction, or a
 // part of it. Links that were held come back.
-func (b *box) part(finish func(*link.Junction) error) error {
+func (b *Box) Part(finish func(Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.closed = true
@@ -120,7 +121,7 @@ func (b *box) part(finish func(*link.Junction) error) error {
 }
 
 // bypassEnds returns the ends of a bypass, by what the NICs are called now.
-func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
+func (b *Box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
@@ -132,12 +133,17 @@ func (b *box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 	return ends
 }
 
-// bypass leaves the two NICs joined to one another.
-func bypass(ends [verdict.Sides]link.NIC) error {
-	if ends[verdict.Inside].Name == "" || ends[verdict.Outside].Name == "" {
-		return nil // whose configuration has a note on that
+// CloseAndBypass closes the box and, where on_exit says so and nothing failed, leaves
+// the two NICs joined to one another.
+func (b *Box) CloseAndBypass(c *rules.Config) error {
+	ends := b.bypassEnds(c)
+	if err := b.Close(); err != nil || c.OnExit != rules.ExitBypass {
+		return err
 	}
-	if err := link.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
+	if ends[verdict.Inside].Name == "" || ends[verdict.Outside].Name == "" {
+		return nil // the configuration has a note on that
+	}
+	if err := b.kernel.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
 		return fmt.Errorf("bypass: %w", err)
 	}
 	return nil

@@ -1,0 +1,63 @@
+package box
+
+import (
+	"context"
+	"log/slog"
+	"syscall"
+
+	"fragwall/tun"
+	"fragwall/tun/device"
+	"fragwall/tun/link"
+	"fragwall/tun/netdev"
+)
+
+// Kernel is what a box has the kernel do about devices, in the network namespace of
+// the calling thread.
+type Kernel struct {
+	OpenPort func(tun.Config) (tun.Port, error)
+	Vacant   func(name string) error // waits until the port of a killed fragwall is gone
+	NICMTU   func(name string) (int, error)
+	Join     func(link.Config) (j Junction, nic int, err error) // nic is its index
+	Bypass   func(a, b link.NIC) error
+	ReadLink func(index int) (netdev.Link, error)
+	FindLink func(name string) (netdev.Link, error)
+	SetLink  func(index int, up bool) error
+	// QuietIPv6 keeps the kernel from speaking IPv6 by a device.
+	QuietIPv6 func(index int) error
+	// Follow calls take with messages about links and classifiers until ctx is
+	// done, as [netdev.Follow] does.
+	Follow func(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint)
+}
+
+// Junction is a NIC joined to a port; see [link.Junction].
+type Junction interface {
+	Devices() []int // the indices of what is between the two
+	Intact() (bool, error)
+	SetMTU(mtu int) error
+	Detach() error
+	Redirected() bool
+	Mend() error
+	Close() error
+}
+
+var _ Junction = (*link.Junction)(nil)
+
+// Linux is the kernel that runs.
+var Linux = Kernel{
+	OpenPort: device.Open,
+	Vacant:   netdev.Vacant,
+	NICMTU:   link.NICMTU,
+	Join: func(c link.Config) (Junction, int, error) {
+		j, err := link.Join(c)
+		if err != nil {
+			return nil, 0, err
+		}
+		return j, j.NIC, nil
+	},
+	Bypass:    link.Bypass,
+	ReadLink:  netdev.ReadLink,
+	FindLink:  netdev.FindLink,
+	SetLink:   netdev.SetLink,
+	QuietIPv6: netdev.QuietIPv6,
+	Follow:    netdev.Follow,
+}

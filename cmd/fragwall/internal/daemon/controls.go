@@ -1,0 +1,145 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/packet/verdict"
+)
+
+// always returns the log without its level, for what was asked for.
+func (d *Daemon) always() *slog.Logger {
+	return slog.New(events.NewHandler(d.Stderr, d.config.Log.Format, slog.LevelInfo))
+}
+
+// printCounters prints the counters: as text for people, or as the records that
+// who reads the log expects.
+func (d *Daemon) printCounters() {
+	r := report.Of(d.box.Bump)
+	if d.config.Log.Format == "json" {
+		r.LogCounters(d.always())
+		return
+	}
+	_ = r.WriteCounters(d.Stderr)
+}
+
+// source is what reports are read from.
+func (d *Daemon) source() *report.Source {
+	return &report.Source{
+		Build:   d.Build,
+		Devices: [verdict.Sides]string{verdict.Inside: d.config.Inside.TAP, verdict.Outside: d.config.Outside.TAP},
+		Mode:    d.config.Fragments.Mode,
+		Limits:  datapath.Limits(&d.config.Fragments),
+		Bump:    d.box.Bump,
+		Events:  d.events,
+		Started: d.started,
+		Ready:   d.forwarding.Load,
+		Links:   d.box.Links,
+		Missed:  d.box.Missed,
+		Policy:  d.reloader.policy,
+	}
+}
+
+// openStatus serves the status. Where it can't be had, the box runs without.
+func (d *Daemon) openStatus(ctx context.Context) {
+	address := d.config.Status.Listen
+	if address == "" {
+		d.statusAt = "off"
+		return
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		d.statusAt = fmt.Sprintf("none: %v", err)
+		d.log.Warn("no status server: set status.listen to an address that is free, or to \"\"", "error", err)
+		return
+	}
+	d.statusAt = address
+	server := status.NewServer(d.source(), d.Startup.token)
+	d.helpers.Go(func() {
+		if err := server.Serve(ctx, l); err != nil {
+			d.log.Error("the status server ended", "error", err)
+		}
+	})
+}
+
+// watchConfig reloads when the configuration, or a set's file, changes.
+func (d *Daemon) watchConfig(ctx context.Context) {
+	w, err := newWatcher(d.reloader.files)
+	if err == nil {
+		w.broken = d.reloader.policy().LastGood
+		err = w.follow()
+	}
+	if err != nil {
+		d.log.Warn("the configuration is not watched", "error", err)
+		return
+	}
+	d.helpers.Go(func() { w.run(ctx, d.log, func() bool { return d.reload().Code == 0 }) })
+}
+
+// openSocket serves the control socket. Where it can't be had, SIGHUP still
+// reloads.
+func (d *Daemon) openSocket(ctx context.Context) {
+	l, path, err := d.listen()
+	if err != nil {
+		d.controlAt = fmt.Sprintf("none: %v", err)
+		d.log.Warn("no control socket: only SIGHUP reloads", "error", err)
+		return
+	}
+	d.controlAt = path
+	source := d.source()
+	d.helpers.Go(func() {
+		l.Serve(ctx, control.Handlers{
+			control.RequestReload: func() any { return d.reload() },
+			control.RequestFile:   func() any { return d.reloader.file() },
+			control.RequestStatus: func() any { return source.Report(time.Now()) },
+		})
+	})
+}
+
+// listen opens the control socket.
+func (d *Daemon) listen() (l *control.Listener, path string, err error) {
+	if path = d.Socket; path == "" {
+		if path, err = control.Path(d.config.Inside.TAP, d.config.Outside.TAP); err != nil {
+			return nil, "", err
+		}
+	}
+	l, err = control.Listen(path)
+	return l, path, err
+}
+
+// reload reads the rules again, and reports that to the service manager.
+func (d *Daemon) reload() control.Outcome {
+	d.notify.reloading()
+	defer d.notify.send(systemd.SdNotifyReady)
+	return d.reloader.reload()
+}
+
+// answer prints the counters at SIGUSR1 and reloads at SIGHUP until ctx is
+// done.
+func (d *Daemon) answer(ctx context.Context) {
+	for {
+		select {
+		case <-d.Reload:
+			d.reload()
+		case <-d.Counters:
+			d.printCounters()
+		case <-ctx.Done():
+			d.forwarding.Store(false)
+			d.notify.send(systemd.SdNotifyStopping)
+			if cause := context.Cause(ctx); cause != context.Canceled { // else the wire failed, and the error says why
+				d.always().Info("stopping", "cause", cause)
+			}
+			return
+		}
+	}
+}

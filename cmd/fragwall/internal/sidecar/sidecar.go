@@ -1,0 +1,142 @@
+package sidecar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/daemon"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+	"fragwall/tun/handover"
+	"fragwall/tun/netdev"
+)
+
+// attachment is that of a box to the NIC of a namespace: what the NIC has
+// moves to the inside TAP, and the NIC is joined to the outside TAP.
+type attachment struct {
+	config *rules.Config // as it fits the NIC
+	store  *handover.Store
+	log    *slog.Logger
+	box    *box.Box
+
+	changed chan struct{} // addresses, routes or neighbours did
+	mu      sync.Mutex
+	// mu guards:
+	state *handover.State
+}
+
+var _ daemon.Attachment = (*attachment)(nil)
+
+// Run runs a daemon at the NIC of a configuration that [Fit] made fit: it moves the
+// NIC's state to the box, waits until ctx is done or the wire fails, and puts all
+// back.
+func Run(ctx context.Context, d *daemon.Daemon, c *rules.Config, store *handover.Store) error {
+	s := &attachment{config: c, store: store, log: d.Log(), changed: make(chan struct{}, 1)}
+	nic := c.Outside.NIC
+	unlock, err := lockNIC(nic)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := replaceLeft(nic, store, s.log); err != nil {
+		return err
+	}
+	if s.state, err = readNIC(nic, store); err != nil {
+		return err
+	}
+	s.state.TAPs, s.state.Bridge = []string{c.Inside.TAP, c.Outside.TAP}, c.Outside.Bridge
+	c.Inside.MTU, c.Outside.MTU = s.state.MTU, s.state.MTU
+	return d.Run(ctx, s.devices(), s)
+}
+
+// Attach moves the NIC's state to the inside TAP, and joins the NIC to the outside.
+func (s *attachment) Attach(b *box.Box) (about []any, err error) {
+	s.box = b
+	if err := s.store.Save(s.state); err != nil {
+		return nil, fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
+	}
+	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return b.Join(verdict.Outside, s.config.Outside, true) })
+	if err != nil {
+		return nil, err
+	}
+	for _, setting := range kept {
+		s.log.Warn("a setting could not be copied from the nic: set it where the namespace is made", "want", setting)
+	}
+	return []any{"nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP, "moved", s.state.Summary()}, nil
+}
+
+// Adapt has both sides follow the NIC's MTU, and a NIC that came back take the place
+// of the one before.
+func (s *attachment) Adapt(w *box.Watch) {
+	w.SharedMTU = true
+	w.Rejoined = s.rejoined
+}
+
+func (s *attachment) rejoined(nic netdev.Link) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.state.Replace(nic.Name, s.config.Inside.TAP); err != nil {
+		s.log.Error("the nic that came back is not taken over", "error", err)
+		return
+	}
+	select {
+	case s.changed <- struct{}{}: // what it has is to move
+	default:
+	}
+}
+
+// readNIC takes the state of a NIC that a sidecar is to move in at.
+func readNIC(nic string, store *handover.Store) (*handover.State, error) {
+	state, err := handover.Read(nic)
+	if err == nil && len(state.Addresses) == 0 {
+		err = fmt.Errorf("nic %q has no addresses that could move: if a sidecar was killed here, its state is not in %q", nic, store.Path())
+	}
+	return state, err
+}
+
+// Needs is what putting back takes: the kept state, and a TAP by which the
+// kernel learns its routes again.
+func (s *attachment) Needs() confine.Plan {
+	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
+}
+
+// devices is the configuration without the NIC, which is joined in its time.
+func (s *attachment) devices() *rules.Config {
+	c := *s.config
+	c.Outside.NIC = ""
+	return &c
+}
+
+// Detach gives the NIC what the TAP has, and takes it out of the wire. What
+// fails leaves the state kept, for another try.
+func (s *attachment) Detach() error {
+	s.adoptLate()
+	if err := s.keep(); err != nil {
+		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
+	}
+	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.Part(box.Junction.Detach) })
+	err = errors.Join(err, s.box.Part(box.Junction.Close))
+	if err != nil {
+		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())
+	}
+	return s.store.Remove()
+}
+
+// keep keeps what the TAP has by now.
+func (s *attachment) keep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.state.Moved() {
+		return nil
+	}
+	if err := s.state.Refresh(s.config.Inside.TAP); err != nil {
+		return err
+	}
+	return s.store.Save(s.state)
+}
