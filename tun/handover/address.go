@@ -75,18 +75,20 @@ func lifetime(b []byte, age uint32) uint32 {
 
 // addAddress gives an address to a device, to be used at once: that nobody
 // else has it was found out before. One that was found to be a duplicate, or
-// for which that is still open, is tried (again).
-func addAddress(k kernel, m message) error {
+// for which that is still open, is tried (again). One that the device has stays as
+// it is under NLM_F_EXCL, and gets the lifetimes and the metric of the other under
+// NLM_F_REPLACE.
+func addAddress(k kernel, m message, flag int) error {
 	flags := addressFlags(m)
 	if m.family() == unix.AF_INET {
-		return add(k, m, unix.NLM_F_EXCL)
+		return add(k, m, flag)
 	}
 	if flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DADFAILED|unix.IFA_F_NODAD) != 0 {
-		return add(k, m, unix.NLM_F_EXCL)
+		return add(k, m, flag)
 	}
 	now := m.clone()
 	now.setNumber(unix.IFA_FLAGS, flags|unix.IFA_F_NODAD)
-	if err := add(k, now, unix.NLM_F_EXCL); err != nil {
+	if err := add(k, now, flag); err != nil {
 		return err
 	}
 	return k.send(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, m) // takes the flag off again

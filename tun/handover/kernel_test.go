@@ -206,3 +206,51 @@ func TestKernelReplaces(t *testing.T) {
 		return nil
 	})
 }
+
+// TestKernelAdoptsRenewal has a program renew addresses by the NIC's name, as a DHCP
+// client does: the TAP's live as long, and no route leads over the NIC.
+func TestKernelAdoptsRenewal(t *testing.T) {
+	inKernel(t, func() error {
+		addresses := []string{"192.0.2.77/24", "2001:db8:77::1/64", "2001:db8:78::1/64"}
+		give := func(seconds int) error {
+			for _, prefix := range addresses {
+				command := fmt.Sprintf("addr replace %s dev %s valid_lft %d preferred_lft %d", prefix, kernelNIC, seconds, seconds)
+				if strings.Contains(prefix, "78") {
+					command += " nodad"
+				}
+				if _, err := ip(command); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := give(1000); err != nil {
+			return err
+		}
+		s, err := Read(kernelNIC)
+		if err != nil {
+			return err
+		}
+		if _, err := s.Move(kernelTAP, nothing); err != nil {
+			return err
+		}
+		if err := give(5000); err != nil {
+			return err
+		}
+		if adopted, err := s.Adopt(kernelTAP); err != nil || len(adopted) != len(addresses) {
+			t.Errorf("adopted %q, %v", adopted, err)
+		}
+		for _, prefix := range addresses {
+			out, err := ip("-o addr show dev " + kernelTAP + " to " + prefix)
+			if err != nil || !strings.Contains(out, "valid_lft 5000sec") && !strings.Contains(out, "valid_lft 499") {
+				t.Errorf("%s: %v: %s", prefix, err, out)
+			}
+		}
+		for _, family := range []string{"-4", "-6"} {
+			if out, err := ip(family + " route show dev " + kernelNIC); err != nil || out != "" {
+				t.Errorf("the nic has %s, %v", out, err)
+			}
+		}
+		return nil
+	})
+}

@@ -160,7 +160,7 @@ func (t *transfer) prepareTAP(tap netlink.Link) error {
 	return inOrder(
 		// What comes by the TAP is taken while the ways back still lead over the NIC.
 		func() error { return loosen(t, index) },
-		func() error { return t.addAddresses(index) },
+		func() error { return t.addAddresses(index, unix.NLM_F_EXCL) },
 		func() error { return dropTemporary(t, index, t.Addresses) },
 		func() error { return addNeighbors(t, t.neighborsFor(index)) },
 	)
@@ -179,14 +179,14 @@ func (s *State) fallbackRoutes(index int) (list []message) {
 	return list
 }
 
-func (t *transfer) addAddresses(index int) error {
+func (t *transfer) addAddresses(index, flag int) error {
 	age := t.age()
 	for _, a := range t.Addresses {
 		m, alive := addressFor(a, index, age)
 		if !alive {
 			continue
 		}
-		if err := addAddress(t, m); err != nil {
+		if err := addAddress(t, m, flag); err != nil {
 			return fmt.Errorf("add address %q: %w", prefixText(a), err)
 		}
 	}

@@ -119,7 +119,7 @@ func (t *transfer) restore(name string, detach func() error) error {
 	defer end()
 	return inOrder(
 		// 1
-		func() error { return t.addAddresses(t.Index) },
+		func() error { return t.addAddresses(t.Index, unix.NLM_F_EXCL) },
 		func() error { return dropTemporary(t, t.Index, t.Addresses) },
 		func() error { return addNeighbors(t, t.neighborsFor(t.Index)) },
 		t.restoreAddressGeneration, // before the first of a router's advertisements can come by the NIC
@@ -194,6 +194,7 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 	if err := t.readDevice(t, t.Index); err != nil {
 		return nil, err
 	}
+	own := t.routesFor(t.Index)
 	t.Routes = slices.DeleteFunc(t.Routes, isKernels)
 	t.Neighbors = slices.DeleteFunc(t.Neighbors, isLearnt)
 	adopted = t.words()
@@ -202,11 +203,14 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 	}
 	index := tap.Attrs().Index
 	return adopted, inOrder(
-		func() error { return t.addAddresses(index) },
+		func() error { return t.addAddresses(index, unix.NLM_F_REPLACE) }, // one may have been renewed
 		func() error { return addNeighbors(t, t.neighborsFor(index)) },
 		func() error { return addRoutes(t, t.routesFor(index)) },
 		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
 		t.clearNIC,
+		// The kernel leaves the route to the subnet of an IPv6 address that was to
+		// expire, by which packets would leave past the box.
+		func() error { return dropRoutes(t, own) },
 	)
 }
 
