@@ -14,8 +14,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // taps are the TAP devices of the tests' configurations.

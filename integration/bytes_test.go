@@ -6,10 +6,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // TestBytesOfFrames sends frames of every kind both ways, and expects exactly
@@ -139,7 +139,7 @@ func TestFullSizeBehindTags(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {
 		from := verdict.Side(side)
-		trunk := trunk(t, h)
+		trunk := openTrunk(t, h)
 		for _, tpids := range [][]uint16{{0x88a8}, {0x88a8, 0x8100}, {0x8100, 0x8100}, {0x8100, 0x88a8}, {0x88a8, 0x88a8}} {
 			for _, f := range families {
 				t.Run(fmt.Sprintf("%s from %v %#x", f.name, from, tpids), func(t *testing.T) {

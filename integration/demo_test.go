@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // TestDemo reads what the demo shows.

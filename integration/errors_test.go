@@ -11,7 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // TestRunErrors has things in the way of the program. It says what, in a line,

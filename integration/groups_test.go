@@ -10,10 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // TestMulticast has a member of a group get what is sent to it, and the other

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // program is the program under test.

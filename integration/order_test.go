@@ -16,11 +16,12 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
+	"fragwall/integration/trunk"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
@@ -78,9 +79,9 @@ func TestOrder(t *testing.T) {
 func TestOrderInVLANs(t *testing.T) {
 	n := newNetwork(t)
 	startWith(t, n, nil, fourQueues)
-	var trunks [verdict.Sides]*lab.Trunk
+	var trunks [verdict.Sides]*trunk.Trunk
 	for side, h := range n.Hosts {
-		trunks[side] = trunk(t, h)
+		trunks[side] = openTrunk(t, h)
 	}
 	for name, tags := range map[string][]packet.Tag{
 		"one tag":  {{TPID: unix.ETH_P_8021Q, TCI: 10}},

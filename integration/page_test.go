@@ -24,9 +24,9 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // screenshots is where the pictures of the page go, for people to look at.

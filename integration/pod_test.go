@@ -16,8 +16,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
+	"fragwall/tun/lab"
 )
 
 // pod is a namespace with a workload in it, as a container has it, and a peer

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // process is the program under way.

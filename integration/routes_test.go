@@ -7,10 +7,10 @@ import (
 	"slices"
 	"testing"
 
-	"fragwall/integration/lab"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"fragwall/integration/lab"
 	"fragwall/tun/handover"
+	"fragwall/tun/lab"
 )
 
 // as returns what a snapshot would be if a device had another name.

@@ -16,7 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // kill ends a sidecar as nothing can prepare for.

@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // sidecarRules let all pass but what goes to one port.

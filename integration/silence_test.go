@@ -6,9 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // TestBoxIsSilent listens for longer than a new IPv6 interface takes to look

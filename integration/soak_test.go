@@ -11,10 +11,10 @@ import (
 	"testing"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/packettest/evasion"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // soak is for how long TestSoak runs.

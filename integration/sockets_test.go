@@ -17,10 +17,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"fragwall/integration/lab"
+	"fragwall/integration/trunk"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 func familyName(ipv6 bool) string {
@@ -200,9 +201,9 @@ func random(seed byte, size int) []byte {
 // TestVLANs has hosts talk behind one tag and behind two.
 func TestVLANs(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
-	var trunks [verdict.Sides]*lab.Trunk
+	var trunks [verdict.Sides]*trunk.Trunk
 	for side, h := range b.Hosts {
-		trunks[side] = trunk(t, h)
+		trunks[side] = openTrunk(t, h)
 	}
 	for _, test := range []struct {
 		name string
@@ -230,10 +231,10 @@ func TestVLANs(t *testing.T) {
 	}
 }
 
-// trunk makes a host's interface one for VLANs for the time of the test.
-func trunk(t *testing.T, h *lab.Host) *lab.Trunk {
+// openTrunk makes a host's interface one for VLANs for the time of the test.
+func openTrunk(t *testing.T, h *lab.Host) *trunk.Trunk {
 	t.Helper()
-	trunk, err := h.OpenTrunk()
+	trunk, err := trunk.Open(h)
 	must(t, err)
 	t.Cleanup(func() { _ = trunk.Close() })
 	return trunk

@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"testing"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // standardStatus is where an instance tells how it is.

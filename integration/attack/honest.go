@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // Ports of the services on the outside host, which the policies accept.

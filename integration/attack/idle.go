@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // idleFlows is how many connections of each protocol and family stand idle.

@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
+	"fragwall/tun/lab"
 )
 
 func main() {

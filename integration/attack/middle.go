@@ -3,8 +3,8 @@ package main
 import (
 	"fmt"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
+	"fragwall/tun/lab"
 )
 
 // column is what stands between the hosts.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // stream sends over one TCP connection, as fast as it goes, until ctx is done,

@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // trial is one measurement.

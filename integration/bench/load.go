@@ -9,9 +9,9 @@ import (
 	"os/exec"
 	"strings"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // CPUs of the senders and of the receivers.

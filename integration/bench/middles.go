@@ -5,9 +5,9 @@ import (
 	"net/netip"
 	"strings"
 
-	"fragwall/integration/lab"
 	"fragwall/integration/middle"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // Ports of the outside host's services.

@@ -15,8 +15,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // ruleset lets in what belongs to a connection, and out what begins one. What

@@ -13,7 +13,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // Sides are the tables of a configuration that join a box to the middle's

@@ -10,7 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // Bridge is the kernel's.

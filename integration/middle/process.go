@@ -13,7 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // AnyCPU has [Start] bind a process to no CPU.

@@ -8,9 +8,9 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
 	"fragwall/tun"
 	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/lab"
 	"fragwall/tun/tap"
 )
 

@@ -13,10 +13,10 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/lab"
 	"fragwall/tun/netdev"
 	"fragwall/tun/tap"
 )

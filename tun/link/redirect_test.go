@@ -9,9 +9,9 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/tun"
 	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/lab"
 	"fragwall/tun/netdev"
 	"fragwall/tun/tap"
 )

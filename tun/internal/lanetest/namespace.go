@@ -8,7 +8,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"fragwall/integration/lab"
+	"fragwall/tun/lab"
 )
 
 // Main runs a package's tests, and fails where one leaves a goroutine behind. A user

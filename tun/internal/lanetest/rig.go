@@ -8,8 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/tun"
+	"fragwall/tun/lab"
 )
 
 // Rig is lanes from one port to another under trial, and the far ends of the ports.

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fragwall/integration/lab"
 	"fragwall/tun"
+	"fragwall/tun/lab"
 )
 
 // Socket is a packet socket with virtio-net headers on a device (packet(7),

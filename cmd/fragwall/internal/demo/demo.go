@@ -10,9 +10,9 @@ import (
 	"strings"
 
 	"fragwall/cmd/fragwall/internal/box"
-	"fragwall/integration/lab"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
+	"fragwall/tun/lab"
 )
 
 //go:embed demo.toml

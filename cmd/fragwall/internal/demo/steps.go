@@ -14,10 +14,9 @@ import (
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/report"
-	"fragwall/integration/lab"
 	"fragwall/packet"
-	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
 )
 
 // Ports of the demo's policy.
@@ -90,7 +89,7 @@ func (d *demo) accepted(ipv6 bool) (string, error) {
 	}
 	defer client.Close()
 	defer server.Close()
-	request := packettest.Body(requestSize)
+	request := body(requestSize)
 	reply := slices.Clone(request)
 	slices.Reverse(reply)
 	if _, err := client.WriteToUDPAddrPort(request, addrPort(server)); err != nil {
@@ -125,7 +124,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	defer tap.Close()
 
 	before := d.box.Counters(verdict.Inside)
-	if _, err := client.WriteToUDPAddrPort(packettest.Body(requestSize), addrPort(server)); err != nil {
+	if _, err := client.WriteToUDPAddrPort(body(requestSize), addrPort(server)); err != nil {
 		return "", err
 	}
 	deadline := time.Now().Add(stepTimeout)
@@ -143,7 +142,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	if _, err := d.accepted(ipv6); err != nil { // comes after all that leaked
 		return "", err
 	}
-	leaked, err := fragmentsOf(tap, addrPort(client), requestFragments)
+	leaked, err := countFragments(tap, addrPort(client), requestFragments)
 	if err != nil {
 		return "", err
 	}
@@ -153,9 +152,9 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	return fmt.Sprintf("%d fragments dropped by rule \"forbidden\", none seen on the outside host's interface", requestFragments), nil
 }
 
-// fragmentsOf counts the fragments that a tap saw besides those of the datagram
+// countFragments counts the fragments that a tap saw besides those of the datagram
 // that was allowed, which are the last.
-func fragmentsOf(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error) {
+func countFragments(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error) {
 	n := 0
 	for {
 		frame, err := tap.Receive(time.Now().Add(100 * time.Millisecond))
@@ -189,10 +188,8 @@ func (d *demo) reversed(ipv6 bool) (string, error) {
 		return "", err
 	}
 	defer tap.Close()
-	request := packettest.Body(requestSize)
-	datagram := packettest.UDP(addrPort(client), addrPort(server), request)
-	datagram.ID = 4711
-	frames := lab.Between(inside, outside, datagram.Fragments(1448)...)
+	request := body(requestSize)
+	frames := lab.Between(inside, outside, fragmentsOf(addrPort(client), addrPort(server), 4711, request, 1448)...)
 	slices.Reverse(frames)
 	if err := tap.Send(frames...); err != nil {
 		return "", err
@@ -216,8 +213,8 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 		return "", err
 	}
 	sum := make(chan error, 1)
-	body := bytes.Repeat(packettest.Body(1<<16), 256)
-	go func() { sum <- receive(listener, deadline, sha256.Sum256(body)) }()
+	content := bytes.Repeat(body(1<<16), 256)
+	go func() { sum <- receive(listener, deadline, sha256.Sum256(content)) }()
 
 	start := time.Now()
 	c, err := inside.DialTCP(netip.AddrPortFrom(outside.Addr(ipv6), webPort), stepTimeout)
@@ -228,7 +225,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 	if err := c.SetDeadline(deadline); err != nil {
 		return "", err
 	}
-	if _, err := c.Write(body); err != nil {
+	if _, err := c.Write(content); err != nil {
 		return "", err
 	}
 	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
@@ -237,7 +234,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 	if err := <-sum; err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d MiB in %s, checksums agree", len(body)>>20, time.Since(start).Round(time.Millisecond)), nil
+	return fmt.Sprintf("%d MiB in %s, checksums agree", len(content)>>20, time.Since(start).Round(time.Millisecond)), nil
 }
 
 // receive takes one connection and compares the checksum of what it carries.

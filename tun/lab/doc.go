@@ -10,9 +10,8 @@
 // the process ends. [Namespace.Do] runs a function on a thread in one; a
 // socket that it opens there stays there, whoever uses it.
 //
-// A [Tap] sends and sees frames as they are on the wire; a [Trunk] gives a host
-// interfaces behind VLAN tags.
+// A [Tap] sends and sees frames as they are on the wire.
 //
-// The tests and `fragwall demo` share the package. It imports packet for the
-// vocabulary, and nothing else of ours.
+// `fragwall demo` and the tests share the package. It imports packet/verdict for the
+// sides, and nothing else of ours.
 package lab

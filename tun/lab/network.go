@@ -58,7 +58,7 @@ func New() (*Network, error) {
 		return errors.Join(
 			Cable(n.Middle, InsideNIC, n.Hosts[verdict.Inside].Namespace, HostNIC),
 			Cable(n.Middle, OutsideNIC, n.Hosts[verdict.Outside].Namespace, HostNIC),
-			n.Middle.Do(func() error { return errors.Join(quiet(InsideNIC), up(InsideNIC), quiet(OutsideNIC), up(OutsideNIC)) }),
+			n.Middle.Do(func() error { return errors.Join(quiet(InsideNIC), Up(InsideNIC), quiet(OutsideNIC), Up(OutsideNIC)) }),
 		)
 	})
 }
@@ -93,7 +93,7 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 		return nil, err
 	}
 	for _, h := range n.Hosts {
-		if err = h.Do(h.configure); err != nil {
+		if err = h.Do(h.Configure); err != nil {
 			return nil, fmt.Errorf("configure host %q: %w", h.name, err)
 		}
 	}
@@ -105,7 +105,7 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 func (n *Network) Replug(side verdict.Side) error {
 	nic := map[verdict.Side]string{verdict.Inside: InsideNIC, verdict.Outside: OutsideNIC}[side]
 	h := n.Hosts[side]
-	return errors.Join(Cable(n.Middle, nic, h.Namespace, h.NIC), h.Do(h.configure))
+	return errors.Join(Cable(n.Middle, nic, h.Namespace, h.NIC), h.Do(h.Configure))
 }
 
 // Close gives up the namespaces.
@@ -138,9 +138,9 @@ func Cable(a *Namespace, aNIC string, b *Namespace, bNIC string) error {
 	})
 }
 
-// configure gives the host its addresses, usable at once.
-func (h *Host) configure() error {
-	if err := errors.Join(quiet(h.NIC), up("lo"), up(h.NIC)); err != nil {
+// Configure gives the host its addresses, usable at once.
+func (h *Host) Configure() error {
+	if err := errors.Join(quiet(h.NIC), Up("lo"), Up(h.NIC)); err != nil {
 		return err
 	}
 	link, err := netlink.LinkByName(h.NIC)
@@ -179,7 +179,8 @@ func Sysctl(values map[string]string) error {
 	return nil
 }
 
-func up(name string) error {
+// Up brings an interface of the calling thread's namespace up.
+func Up(name string) error {
 	link, err := netlink.LinkByName(name)
 	if err == nil {
 		err = netlink.LinkSetUp(link)

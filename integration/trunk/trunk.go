@@ -1,4 +1,4 @@
-package lab
+package trunk
 
 import (
 	"bytes"
@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/packet"
+	"fragwall/tun/lab"
 )
 
 // Trunk makes a host's interface one that carries VLANs, on kernels without
@@ -27,9 +28,9 @@ import (
 // takes the outer tag for one that the interface puts on: only so may a frame
 // with two tags hold a packet of the whole MTU.
 type Trunk struct {
-	host   *Host
+	host   *lab.Host
 	egress *os.File // the TAP in the bridge
-	tap    *Tap
+	tap    *lab.Tap
 	done   sync.WaitGroup
 
 	// mu guards
@@ -48,9 +49,9 @@ const (
 	tagSize = 4
 )
 
-// OpenTrunk makes the host's interface a trunk until [Trunk.Close]. From then
-// on the host can be spoken to in its VLANs alone.
-func (h *Host) OpenTrunk() (t *Trunk, err error) {
+// Open makes a host's interface a trunk until [Trunk.Close]. From then on the host
+// can be spoken to in its VLANs alone.
+func Open(h *lab.Host) (t *Trunk, err error) {
 	t = &Trunk{host: h}
 	defer func() {
 		if err != nil {
@@ -90,13 +91,13 @@ func (t *Trunk) bridge() (err error) {
 			return fmt.Errorf("join %q to bridge %q: %w", port, bridge, err)
 		}
 	}
-	return errors.Join(noIPv6(tap), noIPv6(bridge), up(tap), up(bridge))
+	return errors.Join(noIPv6(tap), noIPv6(bridge), lab.Up(tap), lab.Up(bridge))
 }
 
 // VLAN gives the host an interface behind tags, outermost first, and returns
 // the host as it is there: with addresses in 10.0.VID.0/24 and
 // 2001:db8:0:VID::/64, where the innermost VID is 1 to 255.
-func (t *Trunk) VLAN(tags ...packet.Tag) (*Host, error) {
+func (t *Trunk) VLAN(tags ...packet.Tag) (*lab.Host, error) {
 	var v vlan
 	for _, tag := range tags {
 		v.tags = binary.BigEndian.AppendUint16(v.tags, tag.TPID)
@@ -105,7 +106,7 @@ func (t *Trunk) VLAN(tags ...packet.Tag) (*Host, error) {
 	vid := byte(tags[len(tags)-1].VID())
 	ipv4, ipv6 := t.host.IPv4.As4(), t.host.IPv6.As16()
 	ipv4[2], ipv6[7] = vid, vid
-	h := &Host{
+	h := &lab.Host{
 		Namespace: t.host.Namespace,
 		NIC:       fmt.Sprintf("vlan%d", vid),
 		IPv4:      netip.AddrFrom4(ipv4),
@@ -120,7 +121,7 @@ func (t *Trunk) VLAN(tags ...packet.Tag) (*Host, error) {
 			err = netlink.LinkSetHardwareAddr(link, t.host.MAC)
 		}
 		if err == nil {
-			err = h.configure()
+			err = h.Configure()
 		}
 		if err != nil {
 			err = errors.Join(err, v.file.Close())
@@ -224,5 +225,5 @@ func newTAP(name string) (*os.File, error) {
 
 // noIPv6 keeps an interface from speaking IPv6.
 func noIPv6(nic string) error {
-	return Sysctl(map[string]string{"net/ipv6/conf/" + nic + "/disable_ipv6": "1"})
+	return lab.Sysctl(map[string]string{"net/ipv6/conf/" + nic + "/disable_ipv6": "1"})
 }
