@@ -131,7 +131,7 @@ func isTemporary(m message) bool {
 	return m.family() == unix.AF_INET6 && addressFlags(m)&unix.IFA_F_TEMPORARY != 0
 }
 
-// addressKey tells addresses of a device apart.
+// addressKey identifies an address of a device.
 func addressKey(m message) string {
 	return fmt.Sprint(m.family(), m.header[1], m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS))
 }

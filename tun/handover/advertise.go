@@ -69,7 +69,7 @@ func (t *transfer) advertisements(index int, routes []message) (a *advertisement
 	return a, end
 }
 
-// advertisedKey tells learnt routes apart. The kernel keeps a router's MTU with the
+// advertisedKey identifies a learnt route. The kernel keeps a router's MTU with the
 // route only where the device had another one.
 func advertisedKey(m message) string {
 	m = m.clone()

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestChanged reads what the kernel tells of changes.
+// TestChanged reads the kernel's messages about changes.
 func TestChanged(t *testing.T) {
 	multipath := parse(t, unix.RTM_NEWROUTE, shared)
 	for name, c := range map[string]struct {

@@ -101,8 +101,8 @@ func (f *fake) change(what string) error {
 // addsRoute begins what a change of that kind is.
 const addsRoute = "24 "
 
-// mend has changes succeed again.
-func (f *fake) mend() { f.failAt, f.failed, f.after = 0, "", 0 }
+// repair has changes succeed again.
+func (f *fake) repair() { f.failAt, f.failed, f.after = 0, "", 0 }
 
 func (f *fake) setMAC(index int, mac net.HardwareAddr) error {
 	if err := f.change("mac"); err != nil {
@@ -132,7 +132,7 @@ func (f *fake) dump(kind uint16, header []byte) (list []message, err error) {
 	return list, nil
 }
 
-// identity tells objects of a kind apart.
+// identity identifies an object among those of its kind.
 func identity(m message) string {
 	switch m.kind {
 	case unix.RTM_NEWADDR:

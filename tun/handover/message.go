@@ -128,7 +128,7 @@ func (m *message) remove(kinds ...uint16) {
 	})
 }
 
-// key tells a message from others, whatever the order of its attributes.
+// key identifies a message, whatever the order of its attributes.
 func (m message) key() string {
 	sorted := slices.SortedFunc(slices.Values(m.attributes), func(a, b attribute) int { return int(a.kind) - int(b.kind) })
 	return string(appendAttributes(bytes.Clone(m.header), sorted))

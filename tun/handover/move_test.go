@@ -89,7 +89,7 @@ func TestMoveFails(t *testing.T) {
 		if !errors.Is(err, errFake) || f.after > 0 {
 			t.Fatalf("change %d fails: %v, and %d changes after it", n, err, f.after)
 		}
-		f.mend()
+		f.repair()
 		detached := false
 		if err := s.restore(f, "fw-in", func() error { detached = true; return nil }); err != nil || !detached {
 			t.Fatalf("change %d failed: detached: %v, %v", n, detached, err)

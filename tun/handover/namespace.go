@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace tells a network namespace from all others, of this boot of the
-// system and of others.
+// Namespace identifies a network namespace, also across boots of the system.
 type Namespace struct {
 	Boot string // /proc/sys/kernel/random/boot_id
 	ID   uint64

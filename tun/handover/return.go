@@ -158,7 +158,7 @@ func (t *transfer) restoreAddressGeneration() error {
 }
 
 // markStale makes the neighbours that were not entered by hand stale: since
-// they were read, nobody has heard of them.
+// they were read, nothing has confirmed them.
 func (s *State) markStale() {
 	for i, m := range s.Neighbors {
 		if isLearnt(m) {

@@ -78,7 +78,7 @@ func TestReturnFails(t *testing.T) {
 		if !errors.Is(err, errFake) || f.after > 0 {
 			t.Fatalf("change %d fails: %v, and %d changes after it", n, err, f.after)
 		}
-		f.mend()
+		f.repair()
 		f.check = func() {}
 		f.devices = slices.DeleteFunc(f.devices, func(d *netlink.Dummy) bool { return d.Index == tapIndex })
 		f.objects = slices.DeleteFunc(f.objects, func(m message) bool {

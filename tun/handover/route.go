@@ -139,9 +139,8 @@ func routeFor(m message, from, to int, age uint32) (message, bool) {
 	return m, true
 }
 
-// expiry returns how long an IPv6 route still lives, in seconds: as it is told
-// to the kernel, or as the kernel tells it (the third number of struct
-// rta_cacheinfo), rounded up. It reports false where it has no end.
+// expiry returns how long an IPv6 route still lives, in seconds: as a request
+// sets it, or as the kernel reports it (the third number of struct rta_cacheinfo), rounded up. It reports false where it has no end.
 func expiry(m message) (seconds uint32, limited bool) {
 	if m.get(unix.RTA_EXPIRES) != nil {
 		return m.number(unix.RTA_EXPIRES), true
@@ -157,7 +156,7 @@ func expiry(m message) (seconds uint32, limited bool) {
 // isKernels reports whether the kernel made a route, with an address.
 func isKernels(m message) bool { return m.header[rtmProtocol] == unix.RTPROT_KERNEL }
 
-// routeKey tells routes of a device apart, whatever becomes of them in time.
+// routeKey identifies a route of a device. It does not depend on the lifetime.
 func routeKey(m message) string {
 	m, _ = routeFor(m, 0, 0, 0)
 	m.remove(unix.RTA_EXPIRES)

@@ -81,7 +81,8 @@ func (s *State) readDevice(k kernel, index int) (err error) {
 	return err
 }
 
-// suitable tells what does not survive that its NIC becomes a part of a wire.
+// suitable returns an error where a NIC can't become a part of a wire, or where
+// something that depends on it would stop working.
 func suitable(k kernel, nic netlink.Link) error {
 	a := nic.Attrs()
 	switch {

@@ -87,7 +87,7 @@ func TestJoinedWireIsTransparent(t *testing.T) {
 	}
 	frames := map[string][]byte{
 		"to anyone":              header("ffffffffffff", "88b5"),
-		"to a stranger":          header("0200000000bb", "88b5"),
+		"to an unknown mac":      header("0200000000bb", "88b5"),
 		"to a group":             header("33330000abcd", "88b5"),
 		"ieee 802.3":             header("0200000000bb", "0040 aaaa03"),
 		"lldp":                   header("0180c200000e", "88cc"),

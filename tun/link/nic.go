@@ -24,7 +24,7 @@ type nicState struct {
 
 // A nicState fits into the 32 bits of a mark, which what joins the NIC carries
 // besides, and which so outlives a killed process: a byte that says whose it
-// is, a bit each, and the MTU. A bit more tells a bypass.
+// is, a bit each, and the MTU. One more bit marks a bypass.
 const (
 	markMagic       = 0xf7 << 24
 	markMagicMask   = 0xff << 24

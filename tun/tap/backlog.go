@@ -7,19 +7,17 @@ import (
 	"fragwall/tun/internal/gate"
 )
 
-// Backlog is what a queue of a TAP with NAPI threads holds: what they have not
-// seen to yet, and what waits in the NIC's own queues. The lane waits where it
-// would be more than [sendBuffer], and so loses nothing before a NIC that is
-// slower than itself.
+// Backlog is what a queue of a TAP with NAPI threads holds: frames that the threads
+// have not sent yet, and those that wait in the NIC's own queues. The lane waits
+// rather than let it exceed [sendBuffer], and so loses nothing before a slower NIC.
 //
 // It waits no longer than [stalled], and from then on until there was room no
-// longer than [nudge]. What still finds none is refused, as a NIC's full queue
-// drops it: what goes past a flow that the NIC holds back must not wait for
-// that.
+// longer than [nudge]. A frame that still finds no room is refused, as a NIC's full
+// queue drops it: other flows must not wait for one that the NIC holds back.
 type Backlog struct {
 	queue int // descriptor
 	gate  *gate.Gate
-	share int  // bytes of the kernel's that may be written between two looks; 0 for a TAP that passes on what it takes at once
+	share int  // bytes, as the kernel charges them, that may be written between two polls; 0 for a TAP without NAPI threads
 	left  int  // of them
 	slow  bool // the lane has waited in vain
 }
@@ -28,7 +26,7 @@ type Backlog struct {
 // never says that it has, but refuses what is written.
 const stalled = 100 * time.Millisecond
 
-// nudge lets the threads have the CPU, where that is what they lack.
+// nudge gives the threads a moment of CPU time, where they lack that.
 const nudge = time.Millisecond
 
 // NewBacklog returns the backlog of the queue that a pair's lane writes to.

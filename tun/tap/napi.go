@@ -13,10 +13,10 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// What is written to a TAP goes the rest of its way, through the NIC or the
-// stack of the host behind it, in the system call that writes it. With NAPI
-// threads (the kernel's Documentation/networking/napi.rst) the kernel does that
-// on a thread of its own a queue, which no longer takes the lane's time.
+// The system call that writes a frame to a TAP also carries it on, through the NIC or
+// the host's stack behind the TAP. With NAPI threads (the kernel's
+// Documentation/networking/napi.rst) a kernel thread for each queue does that, and the
+// lane's time is its own.
 
 // errNoThreads is wrapped where a TAP can't have NAPI threads.
 var errNoThreads = errors.New("no NAPI threads")

@@ -36,8 +36,8 @@ func TestNAPIThreads(t *testing.T) {
 	lanetest.Require(t, denied)
 }
 
-// TestWaitsOnce has a TAP never become ready, as one that is down: 100 looks
-// take no 100 times as long as one.
+// TestWaitsOnce has a TAP never become ready, as one that is down: 100 polls
+// do not take 100 times as long as one.
 func TestWaitsOnce(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
 	lanetest.Do(t, r.Space, func() error {
@@ -61,7 +61,7 @@ func TestWaitsOnce(t *testing.T) {
 }
 
 // TestSharedQueue has two lanes write to one queue: what both may write between
-// two looks is no more than what one may.
+// two polls is no more than what one may.
 func TestSharedQueue(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
 	from := lanetest.OpenPort(t, r.Space, Open, "fw-more", tun.Config{MTU: 1500, Queues: 2, Offload: true})

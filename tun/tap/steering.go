@@ -68,7 +68,7 @@ const (
 // fragments and VLAN tags. What is not IP, is IP behind an LLC header or ends
 // before its addresses gets 0.
 //
-// Each address is hashed by itself, and the sum of both hashes is symmetric.
+// Each address has a hash of its own, and the sum of both is symmetric.
 func steering(key uint64) asm.Instructions {
 	const (
 		src4, dst4 = 14 + 12, 14 + 16

@@ -15,7 +15,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// TAP is a TAP device of the kernel's (tun_tap in the kernel's
+// TAP is a TAP device (tun_tap in the kernel's
 // Documentation/networking), which lives until [TAP.Close].
 type TAP struct {
 	config    tun.Config

@@ -43,7 +43,7 @@ import (
 // Where the ring itself fails, it is stuck: the kernel may still write to the pool,
 // whose memory then stays.
 //
-// The goroutine that calls Read is wired to its thread until Read fails: a ring takes
+// The goroutine that calls Read is locked to its thread until Read fails: a ring takes
 // submissions from one thread only.
 type lane struct {
 	*tap.Pair

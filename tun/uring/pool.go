@@ -37,7 +37,7 @@ func newPool(count, size int) (*pool, error) {
 	return p, nil
 }
 
-// allocate returns zeroed memory outside the collector's realm, aligned to
+// allocate returns zeroed memory outside the Go heap, aligned to
 // pages, as the kernel wants it.
 func allocate(size int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)

@@ -64,7 +64,7 @@ func explainRing(errno unix.Errno) error {
 	return errno
 }
 
-// setUp maps the queues, and looks whether the kernel has the operations.
+// setUp maps the queues, and checks that the kernel has the operations.
 func (r *ring) setUp(p *params) error {
 	if p.features&featureSingleMmap == 0 {
 		return fmt.Errorf("io_uring_setup: %w", explainRing(unix.EINVAL))
