@@ -105,6 +105,27 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 	}
 }
 
+// TestMTURefused has a NIC's MTU grow beyond what the TAP was opened for: it is said
+// once, however often the NIC changes.
+func TestMTURefused(t *testing.T) {
+	n := newNetwork(t)
+	b := &box{Network: n}
+	configuration := strings.ReplaceAll(ownMTU, "nic = ", "offload = false\nnic = ")
+	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, configuration+acceptAll))
+	b.ready(t)
+	mark := len(b.stderr.String())
+	ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
+	b.stderr.await(t, b.process, mark, "the mtu of a nic can't be followed")
+	for _, state := range []string{"down", "up"} {
+		ip(t, n.Middle, "link set "+lab.OutsideNIC+" "+state)
+		b.stderr.await(t, b.process, mark, "device=nic-out link="+state)
+	}
+	b.stop(t)
+	if times := strings.Count(b.stderr.String(), "can't be followed"); times != 1 {
+		t.Errorf("it is said %d times:\n%s", times, b.stderr.String())
+	}
+}
+
 // TestSidecarFollowsMTU has the pod's link shrink while it runs: the workload
 // sends packets of the new size, and the NIC keeps it at the end.
 func TestSidecarFollowsMTU(t *testing.T) {

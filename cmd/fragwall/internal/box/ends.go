@@ -21,6 +21,7 @@ type end struct {
 	joined    bool        // the NIC is in the wire
 	link      netdev.Link // of the NIC, or of the TAP where there is none; the zero Link while it is gone
 	down      string      // what joins the NIC, a port or a bridge, and is down; "" where all is up
+	refused   int         // MTU of the NIC, in bytes, that could not be followed; 0: none
 	held      bool        // its link is kept down, since the other side has none
 	rising    bool        // it was held until a moment ago, and its link is on its way
 	rise      *time.Timer // ends rising

@@ -177,14 +177,16 @@ func (w *Watch) rejoin(side verdict.Side) {
 func (w *Watch) followMTU(side verdict.Side) {
 	e := &w.ends[side]
 	old, mtu := w.MTU(side), e.link.MTU
-	if mtu == old || mtu == 0 {
+	if mtu == old || mtu == 0 || mtu == e.refused {
 		return
 	}
+	e.refused = 0
 	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), w.kernel.QuietIPv6(w.ports[side].Index()))
 	if w.SharedMTU { // the inside's IPv6 is the namespace's
 		err = errors.Join(err, w.setMTU(side.Other(), mtu))
 	}
 	if err != nil {
+		e.refused = mtu
 		w.log.Error("the mtu of a nic can't be followed", "side", side.String(), "nic", e.link.Name, "error", err)
 		return
 	}
