@@ -175,7 +175,7 @@ func tap(t *testing.T, h *lab.Host) *lab.Tap {
 	return s
 }
 
-// counters are those of one side, as the program prints them.
+// counters are those of one side.
 type counters struct {
 	received, forwarded, waiting, reassembled int
 	dropped                                   map[string]int
@@ -202,7 +202,8 @@ type countersLine struct {
 	Dropped                                   map[string]int
 }
 
-// parseCounters reads what the program printed once.
+// parseCounters reads the counters that the program prints at its end, as text or as
+// records of a log.
 func parseCounters(t *testing.T, text string) (sides [verdict.Sides]counters) {
 	t.Helper()
 	var side *counters
@@ -244,11 +245,22 @@ func sideNamed(name string) verdict.Side {
 }
 
 // counters asks the program for its counters.
-func (b *box) counters(t *testing.T) [verdict.Sides]counters {
+func (b *box) counters(t *testing.T) (sides [verdict.Sides]counters) {
 	t.Helper()
-	mark := len(b.stderr.String())
-	b.signal(t, syscall.SIGUSR1)
-	return parseCounters(t, b.stderr.await(t, b.process, mark, `from outside|"counters","from":"outside".*\n`))
+	var report struct {
+		Sides map[string]struct {
+			Received    int `json:"received_frames"`
+			Forwarded   int `json:"forwarded_frames"`
+			Waiting     int `json:"waiting_frames"`
+			Reassembled int `json:"reassembled_datagrams"`
+			Dropped     map[string]int
+		}
+	}
+	must(t, json.Unmarshal([]byte(fetch(t, b.ns, "/api/status")), &report))
+	for name, side := range report.Sides {
+		sides[sideNamed(name)] = counters{side.Received, side.Forwarded, side.Waiting, side.Reassembled, side.Dropped}
+	}
+	return sides
 }
 
 // awaitCounters asks until a side's counters are as they should be.

@@ -17,6 +17,7 @@ import (
 // process is the program under way.
 type process struct {
 	*os.Process
+	ns             *lab.Namespace // that it runs in
 	stdout, stderr record
 	ended          chan struct{} // closed when code is set
 	code           int
@@ -47,6 +48,7 @@ func launchInto(t *testing.T, ns *lab.Namespace, stderr *os.File, arguments ...s
 // begin starts a command; see launch.
 func (p *process) begin(t *testing.T, ns *lab.Namespace, prepare func() error, c *exec.Cmd) {
 	t.Helper()
+	p.ns = ns
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)
 	go func() {

@@ -86,6 +86,11 @@ func TestStatusOfARunningBox(t *testing.T) {
 	if report.Sides["inside"].Dropped["policy_default"] != 3 {
 		t.Errorf("%+v", report)
 	}
+	mark := len(b.stderr.String())
+	b.signal(t, syscall.SIGUSR1)
+	if printed := parseCounters(t, b.stderr.await(t, b.process, mark, `"counters","from":"outside".*\n`)); printed[verdict.Inside].dropped["policy_default"] != 3 {
+		t.Errorf("printed %+v", printed)
+	}
 	p := launch(t, n.Middle, nil, "status")
 	if code := p.wait(t); code != 0 || !strings.Contains(p.stdout.String(), "policy_default") {
 		t.Errorf("status: %d\n%s%s", code, p.stdout.String(), p.stderr.String())
