@@ -20,42 +20,45 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
+.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
 	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
 
 all: build
 
-build:
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the program, bin/fragwall
 	$(GO) build -o $(BIN) ./cmd/fragwall
 
 # The main job, shown: two hosts, the box between them, an exchange allowed by
 # one rule and denied by another.
-demo: build
+demo: build ## show the main job between two hosts in namespaces (root)
 	./$(BIN) demo
 
-test: unit integration
+test: unit integration ## unit and integration tests
 
 # No rights needed.
-unit: install-readers
+unit: install-readers ## unit tests; no rights needed
 	$(GO) test $$($(GO) list ./... | grep -v /integration)
 
 # Real kernels at both ends, in network namespaces of its own.
-integration: install-tools install-nft
+integration: install-tools install-nft ## integration tests in network namespaces (root)
 	$(GO) test -count=1 ./integration/...
 
-race: install-readers
+race: install-readers ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
 
 # The statements that no unit test of COVERED runs, as FILE:LINES, and how many of
 # all are run. What only the integration tests run is among them.
 COVERED = $$($(GO) list ./... | grep -v /integration)
-cover: install-readers
+cover: install-readers ## statements that no unit test runs
 	@mkdir -p build
 	$(GO) test -coverprofile=build/cover.out -coverpkg=./... $(COVERED)
 	@awk 'NR > 1 { runs[$$1] += $$3 } END { for (b in runs) if (!runs[b]) { sub(/\.[0-9]+,/, "-", b); sub(/\.[0-9]+$$/, "", b); print b } }' build/cover.out | sort -V
 	@$(GO) tool cover -func=build/cover.out | tail -1
 
-lint:
+lint: ## gofmt, vet, staticcheck, go.mod
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
@@ -64,7 +67,7 @@ lint:
 
 # Every fuzz target for FUZZTIME: so many inputs, or so long. Before Go 1.27 the end
 # of a time may count as a failure (golang/go#75804), which leaves no input behind.
-fuzz:
+fuzz: ## every fuzz target for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$target"; \
@@ -73,18 +76,18 @@ fuzz:
 	done
 
 # The same for 20 minutes each.
-fuzz-long:
+fuzz-long: ## every fuzz target for 20 minutes
 	$(MAKE) fuzz FUZZTIME=20m
 
 # What a flood leaves of honest traffic, beside the kernel's own bridge; see
 # docs/attack.md. ATTACK are the program's arguments, as -quick or -help.
-attack: build install-nft
+attack: build install-nft ## what a flood leaves of honest traffic (root)
 	$(GO) build -o bin/attack ./integration/attack
 	./bin/attack -fragwall $(BIN) $(ATTACK)
 
 # Every Go benchmark, COUNT times for BENCHTIME, with what benchstat makes of it.
 # BASE=FILE compares with what an earlier run left in bin/bench.txt.
-bench:
+bench: ## every Go benchmark; BASE=FILE compares
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./... | tee bin/bench.txt
 	$(GO) tool -modfile=tools/go.mod benchstat $(BASE) bin/bench.txt
@@ -92,7 +95,7 @@ bench:
 # The box between two hosts, side by side with the kernel's bridge, for ROUNDS
 # rounds of about a minute; -update=FILE among BENCHFLAGS writes the tables there,
 # too. Needs root.
-bench-wire: install-bench
+bench-wire: install-bench ## the box beside the kernel's bridge (root)
 	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)
 
 install-bench:
@@ -102,11 +105,11 @@ install-bench:
 
 # Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
 # agree, and no drop is without a reason.
-soak: install-tools install-nft
+soak: install-tools install-nft ## mixed traffic for SOAKTIME (root)
 	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
 
 # The program with what belongs to it, for DESTDIR.
-install: share
+install: share ## the program with manual pages, completions and unit, to PREFIX
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
 	install -D -m 644 build/share/fragwall.8.gz $(DESTDIR)$(PREFIX)/share/man/man8/fragwall.8.gz
 	install -D -m 644 build/share/fragwall.toml.5.gz $(DESTDIR)$(PREFIX)/share/man/man5/fragwall.toml.5.gz
@@ -144,7 +147,7 @@ build/linux-%/fragwall: FORCE
 FORCE:
 
 # The image, without a registry: the binary in an empty one.
-image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES
+image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the container image, by podman
 	rm -rf build/image
 	install -D -t build/image $<
 	install -m 644 -t build/image LICENSE build/share/NOTICES
@@ -152,12 +155,12 @@ image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES
 
 # The image as a sidecar, in namespaces. Needs root, iproute2, and podman and
 # crun as Debian has them.
-test-image: image
+test-image: image ## the image as a sidecar (root)
 	deploy/test/image.sh $(IMAGE)
 
 # For each architecture a static binary, its bill of materials and a Debian
 # package, and the checksums of all.
-dist: $(STATIC) share build/share/NOTICES
+dist: $(STATIC) share build/share/NOTICES ## static binaries, Debian packages, checksums
 	rm -rf dist
 	mkdir -p dist
 	sed 's,@PREFIX@,/usr,' deploy/systemd/fragwall.service >build/share/fragwall.service
@@ -185,7 +188,7 @@ build/share/NOTICES: FORCE
 	  done; } >$@
 
 # What belongs to the program: manual pages and completions.
-share: build
+share: build ## manual pages and completions
 	mkdir -p build/share
 	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
 	$(GO) run -C tools ./manpage -config $(CURDIR)/rules/testdata/reference.toml $(CURDIR)/examples/*.toml | gzip -9n >build/share/fragwall.toml.5.gz
@@ -196,22 +199,22 @@ share: build
 # What "make dist" gave: read by lintian, run, and installed, upgraded and purged
 # in a throw-away root. Needs root, debootstrap, lintian, and qemu-user-static for
 # the binaries of other architectures.
-test-package: dist
+test-package: dist ## install, upgrade and purge the Debian packages (root)
 	deploy/test/package.sh dist
 
 # "make dist" and "make image" twice, from two clones: not a bit may differ. Needs
 # root and podman, and takes a few minutes.
-test-reproducible:
+test-reproducible: ## build twice and compare (root)
 	deploy/test/reproducible.sh
 
 # The package's unit under a systemd of its own. Needs root, debootstrap and
 # iproute2.
-test-systemd: dist
+test-systemd: dist ## the unit under systemd (root)
 	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
 
 # The manifests, rendered and read as the Kubernetes API reads them.
-test-deploy:
+test-deploy: ## render and check the manifests
 	cd deploy && $(GO) vet ./... && $(GO) test ./...
 
-clean:
+clean: ## remove what was built
 	rm -rf bin build dist
