@@ -63,8 +63,8 @@ func pointKey(b []byte, r Range[point]) []byte {
 	return b
 }
 
-// addressLine is all addresses, with the families in intervals of their own.
-var addressLine = line[point]{
+// addressDomain is all addresses, with the families in intervals of their own.
+var addressDomain = domain[point]{
 	compare: point.compare, after: point.after, key: pointKey, origin: []point{{}, {v6: true}},
 }
 

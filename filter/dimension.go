@@ -46,9 +46,9 @@ func originOf(from verdict.Side, fragmented bool) uint32 {
 
 const origins = verdict.Sides * 2
 
-// numberLine is the numbers from 0 to size-1.
-func numberLine(size uint32) line[uint32] {
-	return line[uint32]{
+// numberDomain is the numbers from 0 to size-1.
+func numberDomain(size uint32) domain[uint32] {
+	return domain[uint32]{
 		compare: cmp.Compare[uint32],
 		after:   func(n uint32) (uint32, bool) { return n + 1, n+1 < size },
 		key: func(b []byte, r Range[uint32]) []byte {

@@ -9,7 +9,7 @@ import (
 // IndexOf returns a test by the address index of whether an address is in a
 // set: class 0 is that of the address 0.0.0.0, which is in none here.
 func IndexOf(s AddrSet) func(netip.Addr) bool {
-	n := &interner[point]{line: addressLine}
+	n := &interner[point]{domain: addressDomain}
 	n.add(points(s))
 	x := newAddressIndex(n.divide())
 	return func(a netip.Addr) bool { return x.class(a) != 0 }

@@ -11,9 +11,9 @@ import (
 // leafSize is how many rules are compared one by one rather than told apart.
 const leafSize = 4
 
-// spread is how many times a node may hold its rules, in different children,
+// maxCopies is how many times a node may hold its rules, in different children,
 // on average; rules that span most give way.
-const spread = 4
+const maxCopies = 4
 
 // grower builds a tree.
 type grower struct {
@@ -174,7 +174,7 @@ func (g *grower) cut(list []entry, dim int) cut {
 			spans[i] += to - from
 		}
 	}
-	c.widest = widest(spans, spread*len(list)+64)
+	c.widest = widest(spans, maxCopies*len(list)+64)
 
 	rest, entries := 0, 0
 	change := make([]int, intervals+1)

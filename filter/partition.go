@@ -14,8 +14,8 @@ import (
 // run is the classes from Lo to Hi, both included.
 type run = Range[uint32]
 
-// line is an ordered domain of values.
-type line[T any] struct {
+// domain is an ordered domain of values.
+type domain[T any] struct {
 	compare func(a, b T) int
 	// after returns the value behind another one; ok is false at the end.
 	after func(T) (next T, ok bool)
@@ -28,11 +28,11 @@ type line[T any] struct {
 
 // interner keeps each different set of a field once.
 type interner[T any] struct {
-	line  line[T]
-	index map[string]int
-	sets  [][]Range[T]
-	of    []int // by rule; everything for nil
-	key   []byte
+	domain domain[T]
+	index  map[string]int
+	sets   [][]Range[T]
+	of     []int // by rule; everything for nil
+	key    []byte
 }
 
 // everything stands for the set of all values.
@@ -46,7 +46,7 @@ func (n *interner[T]) add(set []Range[T]) {
 	}
 	n.key = n.key[:0]
 	for _, r := range set {
-		n.key = n.line.key(n.key, r)
+		n.key = n.domain.key(n.key, r)
 	}
 	i, known := n.index[string(n.key)]
 	if !known {
@@ -91,9 +91,9 @@ func (n *addressInterner) addSet(set AddrSet) {
 	n.shared[at] = n.of[len(n.of)-1]
 }
 
-// partition is a line cut into intervals whose values are in the same sets.
+// partition is a domain cut into intervals whose values are in the same sets.
 type partition[T any] struct {
-	line    line[T]
+	domain  domain[T]
 	starts  []T      // where each interval begins, in order
 	class   []uint32 // of each interval
 	before  []uint32 // how many classes there are in the intervals before it
@@ -106,28 +106,28 @@ type edge[T any] struct {
 	set int
 }
 
-// divide cuts the line by the sets that the interner holds. Intervals are
+// divide cuts the domain by the sets that the interner holds. Intervals are
 // compared by a sum of random numbers of 128 bits, one for each set: that two
 // of n differ and have the same sum has a chance of n²/2^129.
 func (n *interner[T]) divide() *partition[T] {
-	p := &partition[T]{line: n.line}
-	count := len(n.line.origin)
+	p := &partition[T]{domain: n.domain}
+	count := len(n.domain.origin)
 	for _, set := range n.sets {
 		count += 2 * len(set)
 	}
 	edges := make([]edge[T], 0, count)
-	for _, at := range n.line.origin {
+	for _, at := range n.domain.origin {
 		edges = append(edges, edge[T]{at, everything})
 	}
 	for i, set := range n.sets {
 		for _, r := range set {
 			edges = append(edges, edge[T]{r.Lo, i})
-			if next, ok := n.line.after(r.Hi); ok {
+			if next, ok := n.domain.after(r.Hi); ok {
 				edges = append(edges, edge[T]{next, i})
 			}
 		}
 	}
-	slices.SortFunc(edges, func(a, b edge[T]) int { return n.line.compare(a.at, b.at) })
+	slices.SortFunc(edges, func(a, b edge[T]) int { return n.domain.compare(a.at, b.at) })
 
 	type sum [2]uint64
 	random := rand.New(rand.NewPCG(1, 2))
@@ -143,7 +143,7 @@ func (n *interner[T]) divide() *partition[T] {
 			now[0] ^= names[e.set][0]
 			now[1] ^= names[e.set][1]
 		}
-		if i+1 < len(edges) && n.line.compare(edges[i+1].at, e.at) == 0 {
+		if i+1 < len(edges) && n.domain.compare(edges[i+1].at, e.at) == 0 {
 			continue
 		}
 		p.before = append(p.before, p.classes)
@@ -160,16 +160,16 @@ func (n *interner[T]) divide() *partition[T] {
 	return p
 }
 
-// runs returns the classes of a set that divided the line. A class in it that
+// runs returns the classes of a set that divided the domain. A class in it that
 // appears first in front of one of its ranges is in an earlier one, so those
 // that appear first within the ranges are all.
 func (p *partition[T]) runs(set []Range[T]) []run {
 	classes := make([]run, 0, 1)
 	for _, r := range set {
-		from, _ := slices.BinarySearchFunc(p.starts, r.Lo, p.line.compare)
+		from, _ := slices.BinarySearchFunc(p.starts, r.Lo, p.domain.compare)
 		to := len(p.starts)
-		if next, ok := p.line.after(r.Hi); ok {
-			to, _ = slices.BinarySearchFunc(p.starts, next, p.line.compare)
+		if next, ok := p.domain.after(r.Hi); ok {
+			to, _ = slices.BinarySearchFunc(p.starts, next, p.domain.compare)
 		}
 		if lo, hi := p.before[from], p.before[to]; lo < hi {
 			classes = append(classes, run{lo, hi - 1})

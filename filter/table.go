@@ -68,10 +68,10 @@ func Compile(p *Policy, previous *Table) *Table {
 // classify divides each dimension into classes and grows the tree over them.
 func (t *Table) classify() {
 	rules := t.policy.Rules
-	src, dst := &addressInterner{interner: interner[point]{line: addressLine}}, &addressInterner{interner: interner[point]{line: addressLine}}
-	first, second := &interner[uint32]{line: numberLine(fields)}, &interner[uint32]{line: numberLine(fields)}
-	protocol, vlan := &interner[uint32]{line: numberLine(256)}, &interner[uint32]{line: numberLine(vlans)}
-	origin := &interner[uint32]{line: numberLine(origins)}
+	src, dst := &addressInterner{interner: interner[point]{domain: addressDomain}}, &addressInterner{interner: interner[point]{domain: addressDomain}}
+	first, second := &interner[uint32]{domain: numberDomain(fields)}, &interner[uint32]{domain: numberDomain(fields)}
+	protocol, vlan := &interner[uint32]{domain: numberDomain(256)}, &interner[uint32]{domain: numberDomain(vlans)}
+	origin := &interner[uint32]{domain: numberDomain(origins)}
 	for i := range rules {
 		r := &rules[i]
 		src.addSet(r.Src)

@@ -92,32 +92,12 @@ func hasLinkLocal(t *testing.T, ns *lab.Namespace, nic string) (has bool) {
 	return has
 }
 
-// permutations calls f with each order of the numbers under n.
-func permutations(n int, f func(order []int)) {
-	order := make([]int, 0, n)
-	var extend func(used int)
-	extend = func(used int) {
-		if len(order) == n {
-			f(order)
-			return
-		}
-		for i := range n {
-			if used&(1<<i) == 0 {
-				order = append(order, i)
-				extend(used | 1<<i)
-				order = order[:len(order)-1]
-			}
-		}
-	}
-	extend(0)
-}
-
 func TestFragmentsInAnyOrder(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			id := uint32(0)
-			permutations(4, func(order []int) {
+			packettest.Permutations(4, func(order []int) {
 				id++
 				d := packettest.UDP(f.src, f.dst, packettest.Body(4000+int(id)))
 				d.ID = id

@@ -45,7 +45,7 @@ func claimed(n int) int {
 // start is a multiple of 8, and end as well but for the end of the datagram.
 func (c *claims) add(start, end int) verdict.Reason {
 	if c.blocks == nil && len(c.list) == maxClaims {
-		c.spread()
+		c.toBlocks()
 	}
 	if c.blocks != nil {
 		return c.blocks.add(start/8, (end+7)/8)
@@ -64,8 +64,8 @@ func (c *claims) add(start, end int) verdict.Reason {
 	return verdict.Passed
 }
 
-// spread turns the list into bits.
-func (c *claims) spread() {
+// toBlocks turns the list into bits.
+func (c *claims) toBlocks() {
 	c.blocks = new(blocks)
 	for _, r := range c.list {
 		c.blocks.add(int(r.start)/8, (int(r.end)+7)/8)

@@ -13,8 +13,8 @@ import (
 // they spend, and who makes up sources has none. Sources with the same keyed
 // hash share theirs; so the credits take no more memory however many there are.
 type credits struct {
-	spread spread
-	slots  [creditSlots]atomic.Int32
+	hash  keyedHash
+	slots [creditSlots]atomic.Int32
 }
 
 const (
@@ -25,7 +25,7 @@ const (
 	creditMost   = 16 * creditEarned
 )
 
-func (c *credits) of(from source) *atomic.Int32 { return &c.slots[c.spread.of(from, creditSlots)] }
+func (c *credits) of(from source) *atomic.Int32 { return &c.slots[c.hash.index(from, creditSlots)] }
 
 func (c *credits) earn(from source) {
 	if slot := c.of(from); slot.Load() < creditMost {

@@ -171,25 +171,4 @@ func bothFamilies(t *testing.T, run func(t *testing.T, f family)) {
 	t.Run("ipv6", func(t *testing.T) { run(t, familyIPv6) })
 }
 
-// permutations calls f with every order of n things.
-func permutations(n int, f func(order []int)) {
-	order := make([]int, n)
-	for i := range order {
-		order[i] = i
-	}
-	var permute func(k int)
-	permute = func(k int) {
-		if k == n {
-			f(order)
-			return
-		}
-		for i := k; i < n; i++ {
-			order[k], order[i] = order[i], order[k]
-			permute(k + 1)
-			order[k], order[i] = order[i], order[k]
-		}
-	}
-	permute(0)
-}
-
 func name(f family) string { return fmt.Sprintf("ipv%d", 4+2*f) }

@@ -61,7 +61,7 @@ const maxShards = 256
 // differs between the [Reassembler] and the [Validator].
 type Table struct {
 	options Options
-	spread  spread
+	hash    keyedHash
 	shards  []*shard
 	credits *credits
 }
@@ -71,8 +71,8 @@ type Table struct {
 func newTable(o Options, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
-	t := &Table{options: o, spread: newSpread(o.Key)}
-	t.credits = &credits{spread: t.spread}
+	t := &Table{options: o, hash: newKeyedHash(o.Key)}
+	t.credits = &credits{hash: t.hash}
 	for range n {
 		s := newShard(&t.options, t.credits, int(o.Memory/int64(n)), o.MaxDatagrams/n)
 		if engines {
@@ -85,7 +85,7 @@ func newTable(o Options, engines bool) *Table {
 
 // shard returns the part of the table that a source has a share in.
 func (t *Table) shard(from source) *shard {
-	return t.shards[t.spread.of(from, len(t.shards))]
+	return t.shards[t.hash.index(from, len(t.shards))]
 }
 
 // Expire drops the datagrams whose deadline is at or before now.

@@ -16,7 +16,7 @@ func TestAnyOrderCompletes(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
 		id := uint32(0)
-		permutations(5, func(order []int) {
+		packettest.Permutations(5, func(order []int) {
 			id++
 			d := datagram(f, id, 4008+int(id))
 			frames := d.Fragments(1000)

@@ -54,7 +54,7 @@ func TestVerdictCoversTheRest(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newValidatorBench(t)
 		id := uint32(0)
-		permutations(5, func(order []int) {
+		packettest.Permutations(5, func(order []int) {
 			id++
 			frames := datagram(f, id, 4100).Fragments(1000)
 			var got [][]byte
@@ -71,7 +71,7 @@ func TestVerdictCoversTheRest(t *testing.T) {
 				t.Fatalf("order %v: %d frames went on, or not the first before the others", order, len(got))
 			}
 		})
-		permutations(5, func(order []int) {
+		packettest.Permutations(5, func(order []int) {
 			id++
 			frames := datagram(f, id, 4100).Fragments(1000)
 			for _, i := range order {

@@ -35,25 +35,64 @@ func (f *Flow) merit() class {
 	return answered
 }
 
-// links are what a shard keeps its flows in order by. Each is the number of a
-// flow, but for source.
+// links are what a shard keeps its flows in order by.
 type links struct {
-	chain, next   uint32 // of the flow's hash; the next flow in it
-	before, after uint32 // in its class, by when they were seen
-	older, newer  uint32 // of its source in its class, by when they were seen
-	source        uint32 // number in the shard; none where the flow is unused
+	chain, next uint32        // of the flow's hash; the number of the next flow in it
+	neighbors   [queues]place // by the queue that the flow is in
+	source      uint32        // number in the shard; none where the flow is unused
+}
+
+// The queues that a flow is in.
+const (
+	ofClass  = iota // of its class
+	ofSource        // of its source in its class
+	queues
+)
+
+// queue is a list of flows by their numbers, from the one that was idle for the
+// longest time to the one seen last.
+type queue struct{ oldest, newest uint32 }
+
+var emptyQueue = queue{none, none}
+
+// place is where in a queue a flow is: the numbers of its neighbors.
+type place struct{ older, newer uint32 }
+
+// push puts a flow at the end of a queue of a kind.
+func (s *shard) push(q *queue, kind int, i uint32) {
+	s.flows[i].neighbors[kind] = place{q.newest, none}
+	if q.newest == none {
+		q.oldest = i
+	} else {
+		s.flows[q.newest].neighbors[kind].newer = i
+	}
+	q.newest = i
+}
+
+// unlink takes a flow out of a queue of a kind.
+func (s *shard) unlink(q *queue, kind int, i uint32) {
+	at := s.flows[i].neighbors[kind]
+	if at.older == none {
+		q.oldest = at.newer
+	} else {
+		s.flows[at.older].neighbors[kind].newer = at.newer
+	}
+	if at.newer == none {
+		q.newest = at.older
+	} else {
+		s.flows[at.newer].neighbors[kind].older = at.older
+	}
 }
 
 // order is by what a full shard decides which flow gives way. Each class is a
-// list from the one that was idle for the longest time to the one seen last, and
-// in each class the flows of a source, the prefix of those who began them, are a
-// list, too.
+// queue, and in each class the flows of a source, the prefix of those who began
+// them, are a queue, too.
 //
 // A newcomer is never refused: the lowest class has always some room, so that an
 // answer still finds its flow. What reaches a higher class stays there: a flow
 // of the same class takes its place only if its source holds more than its share.
 type order struct {
-	class   [classes]list
+	class   [classes]counted
 	heavy   [classes][]uint32 // the sources that hold more than their share
 	sources []source
 	chains  []uint32 // of sources, by a keyed hash
@@ -62,19 +101,19 @@ type order struct {
 	reserve int      // flows: room of the lowest class
 }
 
-// list is a list of flows.
-type list struct {
-	first, last uint32
-	count       int
+// counted is a queue that knows its length.
+type counted struct {
+	queue
+	count int
 }
 
 // source is the prefix that flows of a class come from.
 type source struct {
-	prefix         uint64
-	class          class
-	oldest, newest uint32
-	count          uint32
-	next           uint32 // in the chain of its hash
+	prefix uint64
+	class  class
+	queue
+	count uint32
+	next  uint32 // in the chain of its hash
 }
 
 // Of a shard, a source may hold one in so many flows of each class before they
@@ -87,7 +126,7 @@ const (
 
 func (o *order) init(limit int) {
 	for c := range o.class {
-		o.class[c] = list{first: none, last: none}
+		o.class[c].queue = emptyQueue
 	}
 	o.chains = empty(limit)
 	o.free = none
@@ -112,24 +151,12 @@ func (s *shard) enter(i uint32, c class) {
 	f := &s.flows[i]
 	f.class = c
 	l := &s.class[c]
-	f.before, f.after = l.last, none
-	if l.last == none {
-		l.first = i
-	} else {
-		s.flows[l.last].after = i
-	}
-	l.last = i
+	s.push(&l.queue, ofClass, i)
 	l.count++
 
 	f.source = s.sourceOf(f.sourcePrefix(), c)
 	from := &s.sources[f.source]
-	f.older, f.newer = from.newest, none
-	if from.newest == none {
-		from.oldest = i
-	} else {
-		s.flows[from.newest].newer = i
-	}
-	from.newest = i
+	s.push(&from.queue, ofSource, i)
 	if from.count++; from.count == s.share+1 {
 		s.heavy[c] = append(s.heavy[c], f.source)
 	}
@@ -139,29 +166,11 @@ func (s *shard) enter(i uint32, c class) {
 func (s *shard) leave(i uint32) {
 	f := &s.flows[i]
 	l := &s.class[f.class]
-	if f.before == none {
-		l.first = f.after
-	} else {
-		s.flows[f.before].after = f.after
-	}
-	if f.after == none {
-		l.last = f.before
-	} else {
-		s.flows[f.after].before = f.before
-	}
+	s.unlink(&l.queue, ofClass, i)
 	l.count--
 
 	from := &s.sources[f.source]
-	if f.older == none {
-		from.oldest = f.newer
-	} else {
-		s.flows[f.older].newer = f.newer
-	}
-	if f.newer == none {
-		from.newest = f.older
-	} else {
-		s.flows[f.newer].older = f.older
-	}
+	s.unlink(&from.queue, ofSource, i)
 	if from.count == s.share+1 {
 		heavy := s.heavy[f.class]
 		at := slices.Index(heavy, f.source)
@@ -228,7 +237,7 @@ func (s *shard) victim(c class) uint32 {
 	if heaviest := s.heaviest(c); heaviest != none {
 		return s.sources[heaviest].oldest
 	}
-	return s.class[c].first
+	return s.class[c].oldest
 }
 
 // heaviest returns the source that holds most flows of a class, or none where
@@ -263,7 +272,7 @@ func (s *shard) sourceOf(prefix uint64, c class) uint32 {
 	} else {
 		s.order.free = s.sources[i].next
 	}
-	s.sources[i] = source{prefix: prefix, class: c, oldest: none, newest: none, next: *chain}
+	s.sources[i] = source{prefix: prefix, class: c, queue: emptyQueue, next: *chain}
 	*chain = i
 	return i
 }

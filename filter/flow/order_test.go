@@ -280,14 +280,14 @@ func (s *shard) check(t *testing.T) {
 	}
 	for c := range s.class {
 		n, before := 0, uint32(none)
-		for i := s.class[c].first; i != none; i = s.flows[i].after {
-			if s.flows[i].before != before || s.flows[i].class != class(c) {
+		for i := s.class[c].oldest; i != none; i = s.flows[i].neighbors[ofClass].newer {
+			if s.flows[i].neighbors[ofClass].older != before || s.flows[i].class != class(c) {
 				t.Fatalf("class %d is no list at flow %d", c, i)
 			}
 			before = i
 			n++
 		}
-		if n != perClass[c] || n != s.class[c].count || s.class[c].last != before {
+		if n != perClass[c] || n != s.class[c].count || s.class[c].newest != before {
 			t.Fatalf("class %d: %d in the list, %d counted, %d flows", c, n, s.class[c].count, perClass[c])
 		}
 	}
@@ -302,7 +302,7 @@ func (s *shard) check(t *testing.T) {
 		}
 		g := group{f.prefix, f.class}
 		n := uint32(0)
-		for j := f.oldest; j != none; j = s.flows[j].newer {
+		for j := f.oldest; j != none; j = s.flows[j].neighbors[ofSource].newer {
 			if s.flows[j].source != uint32(i) {
 				t.Fatalf("flow %d in the list of source %d is of %d", j, i, s.flows[j].source)
 			}

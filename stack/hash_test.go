@@ -12,7 +12,7 @@ import (
 // for a message of 8 bytes, 00 to 07, under the key 00 to 0f.
 func TestSpreadIsSipHash(t *testing.T) {
 	key := [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
-	if got := newSpread(&key).hash(0x0706050403020100); got != 0x93f5f5799a932462 {
+	if got := newKeyedHash(&key).sum(0x0706050403020100); got != 0x93f5f5799a932462 {
 		t.Errorf("%#x", got)
 	}
 }
@@ -45,10 +45,10 @@ func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestSpreadHasKeysOfItsOwn: two tables that were given no key spread sources
+// TestKeyedHashHasKeysOfItsOwn: two tables that were given no key hash sources
 // by different ones.
-func TestSpreadHasKeysOfItsOwn(t *testing.T) {
-	if one, other := newSpread(nil), newSpread(nil); one == other {
-		t.Error("two spreads have the same key")
+func TestKeyedHashHasKeysOfItsOwn(t *testing.T) {
+	if one, other := newKeyedHash(nil), newKeyedHash(nil); one == other {
+		t.Error("two hashes have the same key")
 	}
 }

@@ -6,25 +6,25 @@ import (
 	"math/rand/v2"
 )
 
-// spread decides which shard accounts for a source. It is SipHash-2-4 (J.-P.
+// keyedHash decides which shard accounts for a source. It is SipHash-2-4 (J.-P.
 // Aumasson and D. J. Bernstein, 2012), so that who does not know the key can't
 // choose addresses that crowd one shard.
-type spread struct{ k0, k1 uint64 }
+type keyedHash struct{ k0, k1 uint64 }
 
-// newSpread returns a spread by key, or by one of its own where that is nil.
-func newSpread(key *[16]byte) spread {
+// newKeyedHash returns a hash by key, or by one of its own where that is nil.
+func newKeyedHash(key *[16]byte) keyedHash {
 	if key == nil {
-		return spread{rand.Uint64(), rand.Uint64()}
+		return keyedHash{rand.Uint64(), rand.Uint64()}
 	}
-	return spread{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
+	return keyedHash{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
 }
 
-// of returns the shard, of n, for a source.
-func (k spread) of(from source, n int) int {
-	return int(k.hash(uint64(from)) % uint64(n))
+// index returns the shard, of n, for a source.
+func (k keyedHash) index(from source, n int) int {
+	return int(k.sum(uint64(from)) % uint64(n))
 }
 
-func (k spread) hash(word uint64) uint64 {
+func (k keyedHash) sum(word uint64) uint64 {
 	v := sipState{
 		k.k0 ^ 0x736f6d6570736575,
 		k.k1 ^ 0x646f72616e646f6d,
