@@ -13,7 +13,7 @@ type batch struct {
 	bytes      int           // of the frames that came in
 	timed      bool          // time is set
 	time       time.Time     // when the batch came
-	policy     *filter.Table // that gave the latest verdict
+	policy     *filter.Table // that judges it; nil where it was not asked so far
 	uncredited int           // fragments whose source had no credit
 
 	out     []tun.Frame // to be written
@@ -56,6 +56,15 @@ func (d *direction) arrival() time.Time {
 		d.batch.timed, d.batch.time = true, d.ingress.now()
 	}
 	return d.batch.time
+}
+
+// policy is the one that judges the batch: the one in force when the first of its
+// frames was judged.
+func (d *direction) policy() *filter.Table {
+	if d.batch.policy == nil {
+		d.batch.policy = d.ingress.policy.Load()
+	}
+	return d.batch.policy
 }
 
 // elapsed is the policy's clock.

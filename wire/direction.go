@@ -86,7 +86,7 @@ func (d *direction) checkLoad() {
 func (d *direction) take(f *tun.Frame) {
 	d.batch.bytes += len(f.Data)
 	d.view.Verified = f.Offload.Flags&(tun.NeedsChecksum|tun.DataValid) != 0
-	p := &d.parsed
+	p, mtu := &d.parsed, d.ingress.egressMTU.get()
 	why := p.Decode(f.Data)
 	length := p.Length(f.Data)
 	if why == verdict.Passed && f.Offload != (tun.Offload{}) {
@@ -94,14 +94,14 @@ func (d *direction) take(f *tun.Frame) {
 	}
 	sound := why == verdict.Passed
 	if sound {
-		d.trim(f)
+		d.trim(f, mtu)
 	}
 	switch {
-	case (sound || p.NoLength) && length > p.PacketMTU(d.ingress.egressMTU.get()):
-		d.dropLong(f, length)
+	case (sound || p.NoLength) && length > p.PacketMTU(mtu):
+		d.dropLong(f, length, p.PacketMTU(mtu))
 	case !sound:
 		d.drop(f, why)
-	case p.SourceRoute && d.ingress.policy.Load().DropsSourceRoutes():
+	case p.SourceRoute && d.policy().DropsSourceRoutes():
 		d.drop(f, verdict.PolicySourceRoute)
 	case p.Fragment.Present:
 		// What waits is kept without its Offload: a checksum that was left for
@@ -109,7 +109,7 @@ func (d *direction) take(f *tun.Frame) {
 		f.CompleteChecksum()
 		d.fragments.take(d, f)
 	default:
-		d.settle(f, d.judgeFrame(f), true)
+		d.judgeFrame(f)
 	}
 }
 
@@ -119,13 +119,13 @@ const (
 	vlanTag        = 4
 )
 
-// trim cuts off what follows the packet where the egress side takes no frame of
-// that length: the packet passes, its trailer does not. Linux takes frames of its
+// trim cuts off what follows the packet where an egress side of that MTU takes no
+// frame of that length: the packet passes, its trailer does not. Linux takes frames of its
 // MTU with an Ethernet header and one VLAN tag (is_skb_forwardable in
 // net/core/dev.c), beside the outermost tag, which it keeps out of the frame.
-func (d *direction) trim(f *tun.Frame) {
+func (d *direction) trim(f *tun.Frame, mtu int) {
 	p := &d.parsed
-	longest := d.ingress.egressMTU.get() + ethernetHeader + vlanTag
+	longest := mtu + ethernetHeader + vlanTag
 	if p.TagCount > 0 {
 		longest += vlanTag
 	}
@@ -137,42 +137,39 @@ func (d *direction) trim(f *tun.Frame) {
 // drop drops a frame by itself before the policy has seen it.
 func (d *direction) drop(f *tun.Frame, why verdict.Reason) {
 	d.counters.drop(why)
-	v := filter.Verdict{Reason: why}
-	if to := d.wants(v); to != nil {
-		d.reportFrame(to, v, f)
+	if d.ingress.observer != nil {
+		d.observeFrame(f, filter.Verdict{Reason: why}, false)
 	}
 }
 
-// dropLong drops a frame whose packet, of a length in bytes, is longer than the
+// dropLong drops a frame whose packet has more than the limit of bytes that the
 // egress side takes.
-func (d *direction) dropLong(f *tun.Frame, length int) {
+func (d *direction) dropLong(f *tun.Frame, length, limit int) {
 	d.counters.drop(verdict.ExceedsMTU)
 	v := filter.Verdict{Reason: verdict.ExceedsMTU}
 	if to := d.wants(v); to != nil {
 		r := d.reportFrame(to, v, f)
-		r.Length, r.Limit = length, d.parsed.PacketMTU(d.ingress.egressMTU.get())
+		r.Length, r.Limit = length, limit
 	}
 }
 
-// judgeFrame asks the policy about a whole packet, or a first fragment alone.
-func (d *direction) judgeFrame(f *tun.Frame) filter.Verdict {
-	p := &d.parsed
-	return d.judge(f.Data[p.Upper:p.End], p.End-p.Upper)
+// judgeFrame judges a whole packet, or a first fragment alone, and settles it.
+func (d *direction) judgeFrame(f *tun.Frame) {
+	d.viewFrame(f)
+	d.settle(f, d.policy().Judge(&d.view, d.clock), true)
 }
 
-// judge asks the policy about what was decoded: its upper-layer header with what
-// is at hand of the rest, and how long that is in all.
-func (d *direction) judge(upper []byte, length int) filter.Verdict {
-	d.view.Body, d.view.BodyLength = upper, length
-	d.batch.policy = d.ingress.policy.Load()
-	return d.batch.policy.Judge(&d.view, d.clock)
+// viewFrame shows the policy what was decoded of a frame.
+func (d *direction) viewFrame(f *tun.Frame) {
+	p := &d.parsed
+	d.view.Body, d.view.BodyLength = f.Data[p.Upper:p.End], p.End-p.Upper
 }
 
 // settle has a frame leave by itself, or drops it, as the verdict says; judged
 // is set where the policy gave the verdict on this frame.
 func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
-	if to := d.wants(v); to != nil {
-		d.reportFrame(to, v, f).Judged = judged
+	if d.ingress.observer != nil {
+		d.observeFrame(f, v, judged)
 	}
 	if v.Action == verdict.Accept {
 		d.batch.accept(f)

@@ -49,7 +49,7 @@ func (firstAcceptRest) take(d *direction, f *tun.Frame) {
 		d.settle(f, filter.Verdict{Action: verdict.Accept}, false)
 		return
 	}
-	d.settle(f, d.judgeFrame(f), true)
+	d.judgeFrame(f)
 }
 
 // firstDropRest judges first fragments alone, and drops all others.
@@ -60,7 +60,7 @@ func (firstDropRest) take(d *direction, f *tun.Frame) {
 		d.drop(f, verdict.FragmentMode)
 		return
 	}
-	d.settle(f, d.judgeFrame(f), true)
+	d.judgeFrame(f)
 }
 
 // dropFragments drops every fragment.

@@ -61,7 +61,8 @@ func (d *direction) judgeDatagram(datagram *stack.Datagram) (v filter.Verdict, j
 	payload, chain := datagram.Payload(), d.parsed.Upper-d.parsed.Fragment.Payload
 	d.parsed.Complete(payload)
 	d.view.Verified = false
-	v = d.judge(payload[chain:], datagram.PayloadLength()-chain)
+	d.view.Body, d.view.BodyLength = payload[chain:], datagram.PayloadLength()-chain
+	v = d.policy().Judge(&d.view, d.clock)
 	d.refuse(v, first)
 	return v, true
 }

@@ -60,6 +60,14 @@ func (d *direction) judgedBy(v filter.Verdict) *filter.Table {
 	return d.batch.policy
 }
 
+// observeFrame asks the observer about a verdict on a frame by itself, and adds a
+// report if it wants one. It is not called where nobody observes.
+func (d *direction) observeFrame(f *tun.Frame, v filter.Verdict, judged bool) {
+	if to := d.wants(v); to != nil {
+		d.reportFrame(to, v, f).Judged = judged
+	}
+}
+
 // reportFrame adds a report of a verdict on a frame by itself, which is what was
 // decoded last.
 func (d *direction) reportFrame(to Reporter, v filter.Verdict, f *tun.Frame) *Decision {

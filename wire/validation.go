@@ -23,7 +23,8 @@ func (m validation) take(d *direction, f *tun.Frame) {
 		d.drop(f, why)
 	case claim.Waits:
 	case claim.First():
-		v := d.judgeFrame(f)
+		d.viewFrame(f)
+		v := d.policy().Judge(&d.view, d.clock)
 		waited := validator.Settle(claim, v.Reason)
 		d.settle(f, v, true)
 		if waited != nil {
