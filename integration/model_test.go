@@ -1,11 +1,12 @@
 package integration_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"slices"
 
 	"fragwall/packet"
+	"fragwall/packet/packettest/reassembly"
+	"fragwall/packet/verdict"
 )
 
 // The rules by which the box differs from the kernel on purpose, by name.
@@ -37,7 +38,8 @@ type modelKey struct {
 }
 
 type modelDatagram struct {
-	pieces   []piece // in the order of their offsets
+	reassembly.Datagram
+	pieces   []piece // in the order in which they came
 	poisoned bool
 }
 
@@ -74,13 +76,12 @@ func (m *model) arrive(p piece) {
 	if d.poisoned {
 		return
 	}
-	for _, q := range d.pieces {
-		sameBytes := m.mode == packet.ModeValidate || bytes.Equal(q.data, p.data) // that doesn't compare
-		if q.offset == p.offset && q.end() == p.end() && sameBytes && q.more == p.more {
-			return // a duplicate
-		}
+	n := p.fragment()
+	objection := d.Objection(n, m.mode == packet.ModeReassemble) // validate doesn't compare
+	if objection == verdict.FragmentDuplicate {
+		return
 	}
-	why := d.conflict(&p)
+	why := objections[objection]
 	if why == "" && m.mode == packet.ModeValidate && p.offset == 0 && len(p.data) < leastHeader(p.upperLayer()) {
 		why = ruleTiny
 	}
@@ -89,12 +90,35 @@ func (m *model) arrive(p piece) {
 		d.poisoned = true
 		return
 	}
+	d.Add(n)
 	d.pieces = append(d.pieces, p)
-	slices.SortFunc(d.pieces, func(a, b piece) int { return a.offset - b.offset })
-	if d.complete() {
+	if d.Whole() != nil {
 		delete(m.waiting, k)
+		slices.SortFunc(d.pieces, func(a, b piece) int { return a.offset - b.offset })
 		m.deliver(d.pieces)
 	}
+}
+
+// objections are the rules by which a piece contradicts those that are there.
+var objections = map[verdict.Reason]string{
+	verdict.FragmentConflictingEnd: ruleEnd,
+	verdict.FragmentBeyondEnd:      ruleBeyond,
+	verdict.FragmentConflict:       ruleConflict,
+	verdict.FragmentOverlap:        ruleOverlap,
+	verdict.FragmentTooLong:        ruleTooLong,
+}
+
+// headers returns how many bytes in front of a piece count against 65,535.
+func (p *piece) headers() int {
+	if p.Src.Is6() {
+		return len(p.Before)
+	}
+	return 20 + len(p.Options)
+}
+
+// fragment returns the piece as the model of a datagram has it.
+func (p *piece) fragment() reassembly.Fragment {
+	return reassembly.Fragment{Start: p.offset, End: p.end(), More: p.more, Data: p.data, Headers: p.headers()}
 }
 
 // sameAsKernel is of faults for which the kernel drops a piece as well.
@@ -103,10 +127,6 @@ const sameAsKernel = ""
 // fault says whether something is wrong with a piece on its own, and by which
 // rule the box drops it.
 func (p *piece) fault() (why string, faulty bool) {
-	headers := 20 + len(p.Options)
-	if p.Src.Is6() {
-		headers = len(p.Before)
-	}
 	switch {
 	case p.corrupt, p.Src.Is6() && p.offset == 0 && !p.more && len(p.data) < len(p.After):
 		return sameAsKernel, true
@@ -116,7 +136,7 @@ func (p *piece) fault() (why string, faulty bool) {
 		return ruleEmpty, true
 	case p.more && len(p.data)%8 != 0:
 		return ruleUnaligned, true
-	case headers+p.end() > 65535:
+	case p.headers()+p.end() > 65535:
 		return ruleTooLong, true
 	case p.Src.Is6() && p.offset == 0 && len(p.data) < len(p.After)+leastHeader(p.upperLayer()):
 		return sameAsKernel, true // net/ipv6/reassembly.c, ipv6frag_thdr_truncated
@@ -134,44 +154,6 @@ func (p *piece) upperLayer() uint8 {
 
 func leastHeader(protocol uint8) int {
 	return map[uint8]int{packet.ProtocolUDP: 8, packet.ProtocolTCP: 20, 253: 1}[protocol]
-}
-
-// conflict says how a piece contradicts those that are there.
-func (d *modelDatagram) conflict(p *piece) string {
-	for i := range d.pieces {
-		q := &d.pieces[i]
-		switch {
-		case q.offset == p.offset && q.end() == p.end() && q.more != p.more:
-			return ruleEnd
-		case q.offset == p.offset && q.end() == p.end():
-			return ruleConflict
-		case !q.more && !p.more && q.end() != p.end():
-			return ruleEnd
-		case !q.more && p.end() > q.end(), !p.more && q.end() > p.end():
-			return ruleBeyond
-		case q.offset < p.end() && p.offset < q.end():
-			return ruleOverlap
-		}
-		headers := 20 + len(q.Options)
-		if q.Src.Is6() {
-			headers = len(q.Before)
-		}
-		if q.offset == 0 && headers+p.end() > 65535 {
-			return ruleTooLong
-		}
-	}
-	return ""
-}
-
-func (d *modelDatagram) complete() bool {
-	next := 0
-	for i := range d.pieces {
-		if d.pieces[i].offset != next {
-			return false
-		}
-		next = d.pieces[i].end()
-	}
-	return !d.pieces[len(d.pieces)-1].more
 }
 
 // deliver has the policy judge a whole datagram, and the receiver's IP layer

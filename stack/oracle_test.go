@@ -1,13 +1,13 @@
 package stack
 
 import (
-	"bytes"
 	"fmt"
 	"hash/fnv"
 	"time"
 
 	"fragwall/packet"
 	"fragwall/packet/packettest"
+	"fragwall/packet/packettest/reassembly"
 	"fragwall/packet/verdict"
 )
 
@@ -90,18 +90,11 @@ type oracle struct {
 }
 
 type slowDatagram struct {
-	began     time.Time
-	poisoned  bool
-	judged    bool
-	verdict   verdict.Reason
-	fragments []slowFragment
-}
-
-type slowFragment struct {
-	start, end int
-	more       bool
-	data       []byte
-	headers    int
+	began    time.Time
+	poisoned bool
+	judged   bool
+	verdict  verdict.Reason
+	reassembly.Datagram
 }
 
 func newOracle(f family, validator bool) *oracle {
@@ -130,7 +123,7 @@ func (o *oracle) held() int {
 	n := 0
 	for _, d := range o.datagrams {
 		if !d.poisoned && !(o.validator && d.judged) {
-			n += len(d.fragments)
+			n += len(d.Fragments)
 		}
 	}
 	return n
@@ -155,9 +148,9 @@ func (o *oracle) add(p *packet.Parsed, frame []byte, side verdict.Side, now time
 	if d.poisoned {
 		return step{why: verdict.FragmentPoisoned}
 	}
-	n := slowFragment{p.Fragment.Offset, p.Fragment.Offset + p.End - p.Fragment.Payload, p.Fragment.More,
-		frame[p.Fragment.Payload:p.End], p.Fragment.Headers}
-	switch why := d.objection(n, o.validator); why {
+	n := reassembly.Fragment{Start: p.Fragment.Offset, End: p.Fragment.Offset + p.End - p.Fragment.Payload,
+		More: p.Fragment.More, Data: frame[p.Fragment.Payload:p.End], Headers: p.Fragment.Headers}
+	switch why := d.Objection(n, !o.validator); why {
 	case verdict.Passed:
 	case verdict.FragmentDuplicate:
 		return step{why: why}
@@ -165,26 +158,26 @@ func (o *oracle) add(p *packet.Parsed, frame []byte, side verdict.Side, now time
 		d.poisoned = true
 		return step{why: why}
 	}
-	d.fragments = append(d.fragments, n)
+	d.Add(n)
 	if o.validator {
 		return o.pass(k, d, n, p)
 	}
-	if whole := d.whole(); whole != nil {
+	if whole := d.Whole(); whole != nil {
 		delete(o.datagrams, k)
-		return step{out: fmt.Sprint(len(d.fragments), " ", sum(whole))}
+		return step{out: fmt.Sprint(len(d.Fragments), " ", sum(whole))}
 	}
 	return step{}
 }
 
 // pass says what a validator does with a fragment that it takes.
-func (o *oracle) pass(k string, d *slowDatagram, n slowFragment, p *packet.Parsed) step {
+func (o *oracle) pass(k string, d *slowDatagram, n reassembly.Fragment, p *packet.Parsed) step {
 	s := step{}
 	switch {
-	case n.start == 0:
+	case n.Start == 0:
 		d.judged, d.verdict = true, verdictByID(p)
 		s = step{why: d.verdict}
 		if d.verdict == verdict.Passed {
-			s.out = fmt.Sprint(len(d.fragments)) // with those that waited
+			s.out = fmt.Sprint(len(d.Fragments)) // with those that waited
 		}
 	case d.judged:
 		s = step{why: d.verdict}
@@ -192,69 +185,10 @@ func (o *oracle) pass(k string, d *slowDatagram, n slowFragment, p *packet.Parse
 			s.out = "1"
 		}
 	}
-	if d.whole() != nil {
+	if d.Whole() != nil {
 		delete(o.datagrams, k)
 	}
 	return s
-}
-
-// objection returns why a fragment can't be of the datagram.
-func (d *slowDatagram) objection(n slowFragment, validator bool) verdict.Reason {
-	reached, headers := n.end, 0
-	for _, f := range append(d.fragments, n) {
-		reached = max(reached, f.end)
-		if f.start == 0 {
-			headers = f.headers
-		}
-	}
-	for _, f := range d.fragments {
-		atTheEnd := f.end == n.end && (n.more || n.end == reached)
-		if !f.more && !n.more && f.end != n.end || f.more != n.more && atTheEnd {
-			return verdict.FragmentConflictingEnd
-		}
-	}
-	for _, f := range d.fragments {
-		if !f.more && n.end > f.end || !n.more && f.end > n.end {
-			return verdict.FragmentBeyondEnd
-		}
-	}
-	for _, f := range d.fragments {
-		if f.start == n.start && f.end == n.end {
-			if validator || bytes.Equal(f.data, n.data) {
-				return verdict.FragmentDuplicate
-			}
-			return verdict.FragmentConflict
-		}
-	}
-	for _, f := range d.fragments {
-		if f.start < n.end && n.start < f.end {
-			return verdict.FragmentOverlap
-		}
-	}
-	if headers+reached > 65535 {
-		return verdict.FragmentTooLong
-	}
-	return verdict.Passed
-}
-
-// whole returns the datagram's bytes, nil while some are missing.
-func (d *slowDatagram) whole() []byte {
-	var all []byte
-	for {
-		next := -1
-		for i, f := range d.fragments {
-			if f.start == len(all) {
-				next = i
-			}
-		}
-		if next < 0 {
-			return nil
-		}
-		all = append(all, d.fragments[next].data...)
-		if !d.fragments[next].more {
-			return all
-		}
-	}
 }
 
 // sum stands for bytes in messages.
