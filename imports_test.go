@@ -35,13 +35,12 @@ var allowed = map[string][]string{
 	"tun/device":        {"tun", "tun/uring"},
 	"tun/handover":      {"packet/checksum", "tun/netdev"},
 	"tun/internal/gate": {"tun"},
+	"tun/lab":           {"packet/verdict"},
 	"tun/link":          {"tun/netdev"},
 	"tun/netdev":        {},
 	"tun/tap":           {"tun", "tun/internal/gate", "tun/netdev"},
 	"tun/tuntest":       {"tun"},
 	"tun/uring":         {"tun", "tun/internal/gate", "tun/tap"},
-
-	"tun/lab": {"packet/verdict"},
 
 	"wire": {"filter", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 

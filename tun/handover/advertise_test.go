@@ -1,7 +1,9 @@
 package handover
 
 import (
+	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,5 +21,49 @@ func TestAdvertisement(t *testing.T) {
 		05 01 0000 000005dc`), "")
 	if got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// TestAdvertisedRouteMoves has a default route of a router's be learnt by the TAP, and
+// by the NIC again, or be made where it is not learnt.
+func TestAdvertisedRouteMoves(t *testing.T) {
+	learnt := parse(t, unix.RTM_NEWROUTE, learntDefault)
+	learnt.remove(unix.RTA_CACHEINFO) // no lifetime, which would depend on the time that the test takes
+	router := neighbor(nicIndex, "fe80::1", "02:00:00:00:00:09", unix.NUD_REACHABLE)
+	for name, c := range map[string]struct {
+		acceptRA string
+		learns   *message
+		sent     int // advertisements
+	}{
+		"learnt":       {"1", &learnt, 1},
+		"not learnt":   {"1", nil, 1},
+		"by a program": {"0", nil, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFake(t, append(nicObjects(), learnt, router)...)
+			f.values["ipv6/eth0/accept_ra"], f.learns = c.acceptRA, c.learns
+			s := read(t, f)
+			check := func(step string, index int) {
+				want := slices.Repeat([][]byte{advertisement(learnt, []byte{2, 0, 0, 0, 0, 9})}, c.sent)
+				if !slices.EqualFunc(f.advertisements, want, bytes.Equal) {
+					t.Errorf("%s: device %d got\n% x\nwant\n% x", step, index, f.advertisements, want)
+				}
+				f.advertisements = nil
+				for device, has := range map[int]bool{nicIndex: index == nicIndex, tapIndex: index == tapIndex} {
+					m, _ := routeFor(learnt, nicIndex, device, 0)
+					if found := f.find(m) >= 0; found != has {
+						t.Errorf("%s: device %d has the route: %v", step, device, found)
+					}
+				}
+			}
+			if _, err := s.move(f, "fw-in", nothing); err != nil {
+				t.Fatal(err)
+			}
+			check("moved", tapIndex)
+			if err := s.restore(f, "fw-in", nothing); err != nil {
+				t.Fatal(err)
+			}
+			check("returned", nicIndex)
+		})
 	}
 }

@@ -26,6 +26,9 @@ type fake struct {
 	objects []message
 	values  map[string]string // sysctls, by family/device/name
 
+	advertisements [][]byte // frames that came in
+	learns         *message // the NIC's route that a device learns of each; nil: none
+
 	changes int    // made so far, failed ones included
 	failAt  int    // the change that fails; 0: none
 	failed  string // what that was, which fails again
@@ -208,7 +211,25 @@ func (f *fake) setSetting(family, device, name, value string) error {
 	return nil
 }
 
-func (f *fake) advertiser(int) (io.Writer, func(), error) { return io.Discard, func() {}, nil }
+func (f *fake) advertiser(index int) (io.Writer, func(), error) {
+	return advertised{f, index}, func() {}, nil
+}
+
+// advertised is where a device's advertisements come in.
+type advertised struct {
+	*fake
+	index int
+}
+
+// Write has the device learn what the fake's devices do.
+func (a advertised) Write(frame []byte) (int, error) {
+	a.advertisements = append(a.advertisements, frame)
+	if a.learns == nil {
+		return len(frame), nil
+	}
+	m, _ := routeFor(*a.learns, nicIndex, a.index, 0)
+	return len(frame), a.make(0, m)
+}
 
 // has describes what a device has, sorted.
 func (f *fake) has(index int) (list []string) {

@@ -45,6 +45,17 @@ func TestStore(t *testing.T) {
 		t.Errorf("of another namespace: %v, %v", state, err)
 	}
 
+	aside, err := s.SetAside()
+	if err != nil || aside != s.Path()+".orphaned" {
+		t.Errorf("set aside as %q: %v", aside, err)
+	}
+	if _, err := s.SetAside(); err == nil {
+		t.Error("it is set aside twice")
+	}
+	if err := os.Remove(aside); err != nil {
+		t.Error(err)
+	}
+
 	if err := os.WriteFile(s.Path(), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -3,5 +3,5 @@
 // with packet sockets at their far ends.
 //
 // Only tests import it. Of fragwall's, it imports tun, tun/netdev, packet/checksum,
-// packet/packettest and integration/lab.
+// packet/packettest and tun/lab.
 package lanetest
