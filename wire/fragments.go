@@ -74,12 +74,12 @@ func (dropFragments) take(d *direction, f *tun.Frame) { d.drop(f, verdict.Fragme
 // any batch of a lane that is behind.
 const maxUncredited = 48
 
-// sheds reports whether a fragment is to be dropped before it costs anything,
-// as the lane is late: one that its source has credit for is taken in as always,
-// of the others only so many as cost little. To look at a fragment like this
+// sheds reports whether a lane that is late drops a fragment before it costs
+// anything: one that its source has credit for is taken in as always, of the
+// others only so many as cost little. To look at a fragment like this
 // takes a tenth of what it takes to take it in.
 func (d *direction) sheds(table *stack.Table) bool {
-	if !d.late || table.Spend(&d.parsed, d.ingress.side) {
+	if table.Spend(&d.parsed, d.ingress.side) {
 		return false
 	}
 	d.batch.uncredited++

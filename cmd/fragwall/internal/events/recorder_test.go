@@ -139,6 +139,32 @@ func TestSuppressedAreLogged(t *testing.T) {
 	})
 }
 
+// TestSuppressedOfABatch has the decisions of a batch reported after all of them
+// were asked about: what was suppressed meanwhile came after the events.
+func TestSuppressedOfABatch(t *testing.T) {
+	r := NewRecorder(slog.DiscardHandler, tenASecond)
+	var reporters []wire.Reporter
+	for range 25 {
+		if to := r.Wants(nil, filter.Verdict{Reason: verdict.PolicyDefault}, nil); to != nil {
+			reporters = append(reporters, to)
+		}
+	}
+	for _, to := range reporters {
+		to.Decided(&wire.Decision{Verdict: filter.Verdict{Reason: verdict.PolicyDefault}})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Run(ctx)
+	if logged, suppressed := r.Counts(); logged != 10 || suppressed != 15 {
+		t.Errorf("logged %d, suppressed %d", logged, suppressed)
+	}
+	for i, e := range r.Last() {
+		if e.Suppressed != 0 {
+			t.Errorf("event %d says that %d were suppressed before it", i, e.Suppressed)
+		}
+	}
+}
+
 // TestSlowLog has a log that does not take anything, which the wire must not
 // notice.
 func TestSlowLog(t *testing.T) {
