@@ -2,6 +2,7 @@ package tuntest
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"fragwall/tun"
@@ -28,4 +29,48 @@ func next(t *testing.T, p *Port) (tun.Frame, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), lanetest.Timeout)
 	defer cancel()
 	return p.Next(ctx)
+}
+
+// TestPort has a port keep what it is told.
+func TestPort(t *testing.T) {
+	var p tun.Port = NewPort("a")
+	memory := p.(*Port)
+	if !memory.Carrier() || memory.MTU() != 0 || memory.Closed() {
+		t.Errorf("new: carrier %v, mtu %d, closed %v", memory.Carrier(), memory.MTU(), memory.Closed())
+	}
+	if err := errors.Join(p.SetMTU(1400), p.SetCarrier(false), p.Close(), p.Close()); err != nil {
+		t.Error(err)
+	}
+	if memory.Carrier() || memory.MTU() != 1400 || !memory.Closed() {
+		t.Errorf("carrier %v, mtu %d, closed %v", memory.Carrier(), memory.MTU(), memory.Closed())
+	}
+	if missed, err := p.Missed(); missed != 0 || err != nil || p.Fallbacks() != nil || p.Index() != 0 {
+		t.Errorf("%d missed, %v", missed, err)
+	}
+	lanes, err := p.Lanes(NewPort("b"))
+	if err != nil || len(lanes) != 1 || lanes[0].Name() != "a to b" {
+		t.Errorf("lanes %v, %v", lanes, err)
+	}
+	other := struct{ tun.Port }{p}
+	if _, err := p.Lanes(other); err == nil || err.Error() != `join "a" to "a": that is not in memory` {
+		t.Error(err)
+	}
+}
+
+// TestFull writes until a port has no room.
+func TestFull(t *testing.T) {
+	from, to := NewPort("a"), NewPort("b")
+	lane := from.Lane(to)
+	refused, err := lane.Write(make([]tun.Frame, depth+2))
+	if refused != 2 || err == nil || err.Error() != `write "b": full` {
+		t.Errorf("%d refused: %v", refused, err)
+	}
+	for range depth {
+		if err := lane.Reply(tun.Frame{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := lane.Reply(tun.Frame{}); err == nil || err.Error() != `reply by "a": full` {
+		t.Error(err)
+	}
 }
