@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readPatience is how long a file may take to be read, as from a server that
+// readTimeout is how long a file may take to be read, as from a server that
 // does not answer.
-const readPatience = 10 * time.Second
+const readTimeout = 10 * time.Second
 
 // reads bounds the readers of files that never come, each of which holds a
 // thread.
@@ -28,13 +28,13 @@ type Reader func(name string, most int64, within time.Duration) (string, error)
 // the kernel generates, as in /proc. The error names the file, and wraps what the
 // system said.
 func ReadFile(name string, most int64) (string, error) {
-	return ReadWithin(name, most, readPatience)
+	return ReadWithin(name, most, readTimeout)
 }
 
 // ReadWithin is a [Reader] that does as [ReadFile].
-func ReadWithin(name string, most int64, patience time.Duration) (string, error) {
-	late := time.After(patience)
-	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), patience)
+func ReadWithin(name string, most int64, timeout time.Duration) (string, error) {
+	late := time.After(timeout)
+	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), timeout.Round(time.Millisecond))
 	select {
 	case reads <- struct{}{}:
 	case <-late:
@@ -143,14 +143,14 @@ func unreadable(name string, err error) error {
 // all together.
 type reading struct {
 	by    Reader
-	until time.Time
+	time  time.Duration // of reading; to parse what was read does not count
 	files int
 	bytes int64
 }
 
 // newReading returns what may be read of the files of a configuration.
 func newReading(by Reader) reading {
-	return reading{by: by, until: time.Now().Add(readPatience), files: maxSetFiles, bytes: maxSetBytes}
+	return reading{by: by, time: readTimeout, files: maxSetFiles, bytes: maxSetBytes}
 }
 
 // read returns the text of the next file.
@@ -158,7 +158,9 @@ func (r *reading) read(name string) (string, error) {
 	if r.files--; r.files < 0 {
 		return "", fmt.Errorf("%s: more than %d sets with files; want at most that many", quote(name), maxSetFiles)
 	}
-	text, err := r.by(name, r.bytes, time.Until(r.until))
+	begun := time.Now()
+	text, err := r.by(name, r.bytes, r.time)
+	r.time = max(0, r.time-time.Since(begun))
 	r.bytes -= int64(len(text))
 	if too := (*sizeError)(nil); errors.As(err, &too) && r.bytes < maxSetBytes {
 		err = fmt.Errorf("%w, as the files of all sets have at most %d together", err, maxSetBytes)

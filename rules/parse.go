@@ -13,7 +13,7 @@ func Load(path string) (*Config, error) { return LoadBy(path, ReadWithin) }
 // LoadBy is [Load] with another way to read the configuration and the files of
 // its sets.
 func LoadBy(path string, read Reader) (*Config, error) {
-	text, err := read(path, maxText, readPatience)
+	text, err := read(path, maxText, readTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("read configuration: %w", err)
 	}

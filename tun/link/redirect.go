@@ -151,18 +151,20 @@ func redirects(from netlink.Link, to int) (bool, error) {
 // or a bypass, that it was left with, and what ends that. There is no end where
 // there is no redirect of fragwall's.
 func redirected(nic netlink.Link) (before nicState, end func() error, err error) {
-	for _, r := range leftRedirects(nic) {
-		state, _ := stateOf(r.Mark)
-		// The kernel forgets the target when the TAP goes, with its process.
-		if target, err := netlink.LinkByIndex(r.To); r.To != 0 && err == nil && r.Mark&markBypass == 0 {
-			return nicState{}, nil, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
-		}
-		return state, func() error {
-			if err := endRedirects(nic, leftRedirects(nic)); err != nil {
-				return fmt.Errorf("end what a killed fragwall left: %w", err)
-			}
-			return nil
-		}, nil
+	left := leftRedirects(nic)
+	if len(left) == 0 {
+		return nicState{}, nil, nil
 	}
-	return nicState{}, nil, nil
+	r := left[0]
+	// The kernel forgets the target when the TAP goes, with its process.
+	if target, err := netlink.LinkByIndex(r.To); r.To != 0 && err == nil && r.Mark&markBypass == 0 {
+		return nicState{}, nil, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
+	}
+	before, _ = stateOf(r.Mark)
+	return before, func() error {
+		if err := endRedirects(nic, leftRedirects(nic)); err != nil {
+			return fmt.Errorf("end what a killed fragwall left: %w", err)
+		}
+		return nil
+	}, nil
 }
