@@ -12,19 +12,13 @@ func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdic
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
-	v := t.judge(d, now)
-	v.Generation = t.generation
-	return v
-}
-
-func (t *Table) judge(d *packet.View, now Clock) Verdict {
 	switch {
 	case d.Kind == packet.ARP:
-		return fixed(t.policy.ARP, verdict.PolicyARP)
+		return t.fixed(t.policy.ARP, verdict.PolicyARP)
 	case d.Kind == packet.NonIP:
-		return fixed(t.policy.NonIP, verdict.PolicyNonIP)
+		return t.fixed(t.policy.NonIP, verdict.PolicyNonIP)
 	case d.NeighborDiscovery():
-		return fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery)
+		return t.fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery)
 	}
 	if t.flows != nil {
 		return t.track(d, now)
@@ -38,7 +32,7 @@ func (t *Table) judge(d *packet.View, now Clock) Verdict {
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	rule, over := t.match(t.tree.root, d, now)
 	if rule == none {
-		v := fixed(t.policy.Default, verdict.PolicyDefault)
+		v := t.fixed(t.policy.Default, verdict.PolicyDefault)
 		v.OverLimit = number(over)
 		return v, none
 	}
@@ -81,9 +75,9 @@ func (t *Table) match(root ref, d *packet.View, now Clock) (rule, over uint32) {
 func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 	t.count(rule, d)
 	r := &t.tree.rules[rule]
-	v := fixed(r.action, verdict.PolicyRule)
+	v := t.fixed(r.action, verdict.PolicyRule)
 	if d.Transport == packet.Truncated && r.needs&needed(d.Protocol) != 0 {
-		v = fixed(verdict.Drop, verdict.TransportTruncated)
+		v = t.fixed(verdict.Drop, verdict.TransportTruncated)
 	}
 	v.Rule, v.OverLimit, v.Log = number(rule), number(over), r.log
 	return v
@@ -97,11 +91,11 @@ func (t *Table) count(rule uint32, d *packet.View) {
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.
-func fixed(a verdict.Action, why verdict.Reason) Verdict {
+func (t *Table) fixed(a verdict.Action, why verdict.Reason) Verdict {
 	if a == verdict.Accept {
-		return Verdict{Action: verdict.Accept}
+		why = verdict.Passed
 	}
-	return Verdict{Action: a, Reason: why}
+	return Verdict{Generation: t.generation, Action: a, Reason: why}
 }
 
 // needed returns what a datagram of the protocol should have had, where its

@@ -98,13 +98,13 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 
 // passes returns the verdict on what belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
-	return Verdict{Action: verdict.Accept, Flow: true, Rule: number(f.Rule)}
+	return Verdict{Generation: t.generation, Action: verdict.Accept, Flow: true, Rule: number(f.Rule)}
 }
 
 // denied returns the verdict on what the other side sends of a flow that a
 // later policy than its own denied.
 func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
-	v := Verdict{Action: verdict.Drop, Reason: verdict.FlowDenied}
+	v := Verdict{Generation: t.generation, Action: verdict.Drop, Reason: verdict.FlowDenied}
 	if f.Rule != none && t.tree.rules[f.Rule].action != verdict.Accept {
 		t.count(f.Rule, d)
 		v.Rule, v.Log = number(f.Rule), t.tree.rules[f.Rule].log
