@@ -26,7 +26,7 @@ type Policy struct {
 	// AnyVLANs makes a flow the same whatever VLANs its datagrams are in; without
 	// it, both directions of a flow are in the same ([packet.VLANs]).
 	AnyVLANs bool
-	// LooseTCP lets segments of connections pass that the box did not see from
+	// LooseTCP lets segments of connections pass that fragwall did not see from
 	// their beginning.
 	LooseTCP bool
 	// Secret is the key of the hash that flows are found by; nil stands for a

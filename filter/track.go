@@ -114,7 +114,7 @@ func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 
 // judgeAgain judges a flow by the policy in force, as it began. A flow that
 // was denied stays so until its origin's own datagram is accepted: the hosts
-// have gone on without the box. While a reload swaps tables, a lane may still
+// have gone on without fragwall. While a reload swaps tables, a lane may still
 // judge by the older one, which denies nothing that the newer one accepted.
 func (t *Table) judgeAgain(f *flow.Flow) {
 	first := f.First()

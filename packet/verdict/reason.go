@@ -85,7 +85,7 @@ const (
 	FragmentTimeout Reason = 28
 	// FragmentEvicted: it gave way to others when the table was full.
 	FragmentEvicted Reason = 29
-	// FragmentShed: it came while the box was behind, from a source that had sent
+	// FragmentShed: it came while fragwall was behind, from a source that had sent
 	// no datagram that was accepted, or too few for so many fragments.
 	FragmentShed Reason = 30
 	// FragmentSuperseded: its datagram was not whole when the sender used the
@@ -99,7 +99,7 @@ const (
 	FragmentECN Reason = 33
 	// FragmentMode: the mode of fragments does not let it pass.
 	FragmentMode Reason = 34
-	// FragmentShutdown: it still waited when the box was stopped.
+	// FragmentShutdown: it still waited when fragwall was stopped.
 	FragmentShutdown Reason = 35
 )
 
