@@ -1,0 +1,293 @@
+// Package boxtest has a kernel in memory for tests of what a box does about devices:
+// NICs that tests add, change and remove, and ports of package tuntest. Any goroutine
+// may use it.
+//
+// It imports box, tun and its packages of devices.
+package boxtest
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"sync"
+	"syscall"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/tun"
+	"fragwall/tun/link"
+	"fragwall/tun/netdev"
+	"fragwall/tun/tuntest"
+)
+
+// Kernel is a kernel in memory.
+type Kernel struct {
+	messages chan syscall.NetlinkMessage
+
+	mu sync.Mutex
+	// mu guards:
+	devices   map[int]*netdev.Link // by index
+	ports     map[string]*Port
+	junctions map[string]*Junction // the latest of a NIC, by its name
+	bypassed  []link.NIC
+	quiet     []int // the devices whose IPv6 was kept quiet
+	failures  map[string]error
+}
+
+// New returns a kernel without devices.
+func New() *Kernel {
+	return &Kernel{
+		messages: make(chan syscall.NetlinkMessage, 64), devices: map[int]*netdev.Link{}, ports: map[string]*Port{},
+		junctions: map[string]*Junction{}, failures: map[string]error{},
+	}
+}
+
+// Box returns the kernel as a box takes it.
+func (k *Kernel) Box() *box.Kernel {
+	return &box.Kernel{
+		OpenPort: k.openPort, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
+		Bypass: k.bypass, ReadLink: k.readLink, FindLink: k.findLink, SetLink: k.setLink, QuietIPv6: k.quietIPv6, Follow: k.follow,
+	}
+}
+
+// Fail has an operation, which is named as the function but in lower case, fail
+// with an error, or work again with nil.
+func (k *Kernel) Fail(operation string, err error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.failures[operation] = err
+}
+
+func (k *Kernel) failure(operation string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.failures[operation]
+}
+
+// AddNIC adds a NIC that is up, and returns its index.
+func (k *Kernel) AddNIC(name string, mtu int) int {
+	k.mu.Lock()
+	index := k.add(netdev.Link{Name: name, Up: true, Carrier: true, MTU: mtu})
+	k.mu.Unlock()
+	k.tell(index)
+	return index
+}
+
+// add adds a device under the next index. The caller holds mu.
+func (k *Kernel) add(l netdev.Link) int {
+	l.Index = 1
+	for index := range k.devices {
+		l.Index = max(l.Index, index+1)
+	}
+	k.devices[l.Index] = &l
+	return l.Index
+}
+
+// Change changes a device, and says so to whoever follows.
+func (k *Kernel) Change(index int, change func(*netdev.Link)) {
+	k.mu.Lock()
+	change(k.devices[index])
+	k.mu.Unlock()
+	k.tell(index)
+}
+
+// Remove removes a device, and says so.
+func (k *Kernel) Remove(index int) {
+	k.mu.Lock()
+	delete(k.devices, index)
+	k.mu.Unlock()
+	k.tell(index)
+}
+
+// tell sends a message about a device.
+func (k *Kernel) tell(index int) {
+	data := make([]byte, 8)
+	binary.NativeEndian.PutUint32(data[4:], uint32(index))
+	k.messages <- syscall.NetlinkMessage{Data: data}
+}
+
+// Link returns how a device is.
+func (k *Kernel) Link(index int) netdev.Link {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return *k.devices[index]
+}
+
+// Port returns the port of a name; nil where none was opened.
+func (k *Kernel) Port(name string) *Port {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.ports[name]
+}
+
+// Junction returns what a NIC was joined by last; nil where it was not.
+func (k *Kernel) Junction(nic string) *Junction {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.junctions[nic]
+}
+
+// Bypassed returns the NICs that were joined to one another.
+func (k *Kernel) Bypassed() []link.NIC {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.bypassed
+}
+
+// Port is a port with an index.
+type Port struct {
+	*tuntest.Port
+	index int
+}
+
+// Index is the device's.
+func (p *Port) Index() int { return p.index }
+
+// Lanes returns the one lane to another Port.
+func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) { return p.Port.Lanes(to.(*Port).Port) }
+
+// Fallbacks says that there is no io_uring.
+func (p *Port) Fallbacks() []tun.Fallback {
+	return []tun.Fallback{{Level: slog.LevelInfo, Message: "a system call each", Err: fmt.Errorf("port %q: in memory", p.Name())}}
+}
+
+func (k *Kernel) openPort(c tun.Config) (tun.Port, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failures["openPort"]; err != nil {
+		return nil, err
+	}
+	p := &Port{tuntest.NewPort(c.Name), k.add(netdev.Link{Name: c.Name, Up: true, Carrier: true, MTU: c.MTU})}
+	k.ports[c.Name] = p
+	return p, nil
+}
+
+func (k *Kernel) nicMTU(name string) (int, error) {
+	l, err := k.findLink(name)
+	return l.MTU, err
+}
+
+// Junction is a NIC that is joined to a port.
+type Junction struct {
+	kernel *Kernel
+	link.Config
+	port int // its index
+
+	// the kernel's mu guards:
+	broken, closed, detached bool
+}
+
+func (k *Kernel) join(c link.Config) (box.Junction, int, error) {
+	l, err := k.findLink(c.NIC)
+	if err == nil {
+		err = k.failure("join")
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	j := &Junction{kernel: k, Config: c, port: k.ports[c.TAP].index}
+	k.junctions[c.NIC] = j
+	return j, l.Index, nil
+}
+
+// Break has somebody remove the junction.
+func (j *Junction) Break() { j.set(&j.broken, true) }
+
+// Closed reports whether the junction was closed.
+func (j *Junction) Closed() bool {
+	j.kernel.mu.Lock()
+	defer j.kernel.mu.Unlock()
+	return j.closed
+}
+
+func (j *Junction) set(what *bool, to bool) {
+	j.kernel.mu.Lock()
+	defer j.kernel.mu.Unlock()
+	*what = to
+}
+
+// Devices has the port alone.
+func (j *Junction) Devices() []int { return []int{j.port} }
+
+// Intact reports whether nobody broke it.
+func (j *Junction) Intact() (bool, error) {
+	j.kernel.mu.Lock()
+	defer j.kernel.mu.Unlock()
+	return !j.broken, nil
+}
+
+// Redirected reports whether there is no bridge.
+func (j *Junction) Redirected() bool { return j.Bridge == "" }
+
+// Mend makes it intact.
+func (j *Junction) Mend() error { j.set(&j.broken, false); return j.kernel.failure("mend") }
+
+// SetMTU notes the MTU.
+func (j *Junction) SetMTU(mtu int) error {
+	j.kernel.mu.Lock()
+	defer j.kernel.mu.Unlock()
+	j.MTU = mtu
+	return j.kernel.failures["setMTU"]
+}
+
+// Detach notes that the NIC is free.
+func (j *Junction) Detach() error { j.set(&j.detached, true); return nil }
+
+// Close notes that all is undone.
+func (j *Junction) Close() error { j.set(&j.closed, true); return nil }
+
+func (k *Kernel) bypass(a, b link.NIC) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.bypassed = []link.NIC{a, b}
+	return k.failures["bypass"]
+}
+
+func (k *Kernel) readLink(index int) (netdev.Link, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l := k.devices[index]; l != nil {
+		return *l, k.failures["readLink"]
+	}
+	return netdev.Link{}, fmt.Errorf("device %d: %w", index, netdev.ErrMissing)
+}
+
+func (k *Kernel) findLink(name string) (netdev.Link, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, l := range k.devices {
+		if l.Name == name {
+			return *l, nil
+		}
+	}
+	return netdev.Link{}, fmt.Errorf("device %q: %w", name, netdev.ErrMissing)
+}
+
+func (k *Kernel) setLink(index int, up bool) error {
+	if err := k.failure("setLink"); err != nil {
+		return err
+	}
+	k.Change(index, func(l *netdev.Link) { l.Up, l.Carrier = up, up })
+	return nil
+}
+
+func (k *Kernel) quietIPv6(index int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.quiet = append(k.quiet, index)
+	return nil
+}
+
+func (k *Kernel) follow(ctx context.Context, _ *slog.Logger, take func([]syscall.NetlinkMessage), _ ...uint) {
+	take(nil)
+	for {
+		select {
+		case m := <-k.messages:
+			take([]syscall.NetlinkMessage{{}, m})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
