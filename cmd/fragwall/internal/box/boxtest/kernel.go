@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"fragwall/cmd/fragwall/internal/box"
@@ -134,17 +135,48 @@ func (k *Kernel) Bypassed() []link.NIC {
 	return k.bypassed
 }
 
-// Port is a port with an index.
+// Port is a port with an index, which can fail.
 type Port struct {
 	*tuntest.Port
-	index int
+	index  int
+	failed atomic.Bool
+	lanes  []tun.Lane
 }
 
 // Index is the device's.
 func (p *Port) Index() int { return p.index }
 
 // Lanes returns the one lane to another Port.
-func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) { return p.Port.Lanes(to.(*Port).Port) }
+func (p *Port) Lanes(to tun.Port) (lanes []tun.Lane, err error) {
+	p.lanes, err = p.Port.Lanes(to.(*Port).Port)
+	for _, l := range p.lanes {
+		lanes = append(lanes, &lane{l, p})
+	}
+	return lanes, err
+}
+
+// Fail has every Read from the port fail from now on.
+func (p *Port) Fail() {
+	p.failed.Store(true)
+	for _, l := range p.lanes {
+		_ = l.Close() // which wakes the Read
+	}
+}
+
+// lane is a lane of a port that can fail.
+type lane struct {
+	tun.Lane
+	from *Port
+}
+
+// Read fails where the port did.
+func (l *lane) Read() ([]tun.Frame, error) {
+	frames, err := l.Lane.Read()
+	if l.from.failed.Load() {
+		return nil, fmt.Errorf("read %q: the device failed", l.from.Name())
+	}
+	return frames, err
+}
 
 // Fallbacks says that there is no io_uring.
 func (p *Port) Fallbacks() []tun.Fallback {
@@ -157,7 +189,7 @@ func (k *Kernel) openPort(c tun.Config) (tun.Port, error) {
 	if err := k.failures["openPort"]; err != nil {
 		return nil, err
 	}
-	p := &Port{tuntest.NewPort(c.Name), k.add(netdev.Link{Name: c.Name, Up: true, Carrier: true, MTU: c.MTU})}
+	p := &Port{Port: tuntest.NewPort(c.Name), index: k.add(netdev.Link{Name: c.Name, Up: true, Carrier: true, MTU: c.MTU})}
 	k.ports[c.Name] = p
 	return p, nil
 }
