@@ -3,7 +3,6 @@ package sidecar
 import (
 	"context"
 	"errors"
-	"net"
 	"strings"
 	"sync"
 	"syscall"
@@ -17,7 +16,7 @@ import (
 // the namespace, until ctx is done: what the NIC is given moves to the TAP, and
 // what the TAP has is kept for the case that the process is killed.
 func (s *attachment) Follow(ctx context.Context) {
-	tap, err := net.InterfaceByName(s.config.Inside.TAP)
+	tap, err := s.kernel.index(s.config.Inside.TAP)
 	if err != nil {
 		s.log.Warn("changes of addresses and routes are not followed", "error", err)
 		return
@@ -26,7 +25,7 @@ func (s *attachment) Follow(ctx context.Context) {
 		nic, concerned := s.nicIndex(), messages == nil
 		for _, m := range messages {
 			for _, index := range handover.Changed(m) {
-				concerned = concerned || index == nic || index == tap.Index
+				concerned = concerned || index == nic || index == tap
 			}
 		}
 		if !concerned {
@@ -39,7 +38,7 @@ func (s *attachment) Follow(ctx context.Context) {
 	}
 	var following sync.WaitGroup
 	defer following.Wait()
-	following.Go(func() { netdev.Follow(ctx, s.log, take, handover.Groups...) })
+	following.Go(func() { s.kernel.follow(ctx, s.log, take, handover.Groups...) })
 	s.catchUp(ctx)
 }
 
@@ -53,12 +52,12 @@ func (s *attachment) nicIndex() int {
 func (s *attachment) adoptLate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.state.Moved() {
+	if !s.kernel.moved(s.state) {
 		return
 	}
-	adopted, err := s.state.Adopt(s.config.Inside.TAP)
+	adopted, err := s.kernel.adopt(s.state, s.config.Inside.TAP)
 	switch {
-	case errors.Is(err, netdev.ErrMissing): // which the watch over the links tells of
+	case errors.Is(err, netdev.ErrMissing): // the watch over the links logs it
 	case err != nil:
 		s.log.Warn("what the nic was given can't be moved", "error", err)
 	case len(adopted) > 0:

@@ -23,6 +23,7 @@ type attachment struct {
 	config *rules.Config // as it fits the NIC
 	store  *handover.Store
 	log    *slog.Logger
+	kernel *namespace
 	box    *box.Box
 
 	changed chan struct{} // addresses, routes or neighbours did
@@ -37,7 +38,7 @@ var _ daemon.Attachment = (*attachment)(nil)
 // NIC's state to the box, waits until ctx is done or the wire fails, and puts all
 // back.
 func Run(ctx context.Context, d *daemon.Daemon, c *rules.Config, store *handover.Store) error {
-	s := &attachment{config: c, store: store, log: d.Log(), changed: make(chan struct{}, 1)}
+	s := &attachment{config: c, store: store, log: d.Log(), kernel: &current, changed: make(chan struct{}, 1)}
 	nic := c.Outside.NIC
 	unlock, err := lockNIC(nic)
 	if err != nil {
@@ -61,7 +62,7 @@ func (s *attachment) Attach(b *box.Box) (about []any, err error) {
 	if err := s.store.Save(s.state); err != nil {
 		return nil, fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
 	}
-	kept, err := s.state.Move(s.config.Inside.TAP, func() error { return b.Join(verdict.Outside, s.config.Outside, true) })
+	kept, err := s.kernel.move(s.state, s.config.Inside.TAP, func() error { return b.Join(verdict.Outside, s.config.Outside, true) })
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func (s *attachment) Adapt(w *box.Watch) {
 func (s *attachment) rejoined(nic netdev.Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.state.Replace(nic.Name, s.config.Inside.TAP); err != nil {
+	if err := s.kernel.replace(s.state, nic.Name, s.config.Inside.TAP); err != nil {
 		s.log.Error("the nic that came back is not taken over", "error", err)
 		return
 	}
@@ -120,7 +121,7 @@ func (s *attachment) Detach() error {
 	if err := s.keep(); err != nil {
 		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
 	}
-	err := s.state.Return(s.config.Inside.TAP, func() error { return s.box.Part(box.Junction.Detach) })
+	err := s.kernel.putBack(s.state, s.config.Inside.TAP, func() error { return s.box.Part(box.Junction.Detach) })
 	err = errors.Join(err, s.box.Part(box.Junction.Close))
 	if err != nil {
 		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())
@@ -132,10 +133,10 @@ func (s *attachment) Detach() error {
 func (s *attachment) keep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.state.Moved() {
+	if !s.kernel.moved(s.state) {
 		return nil
 	}
-	if err := s.state.Refresh(s.config.Inside.TAP); err != nil {
+	if err := s.kernel.refresh(s.state, s.config.Inside.TAP); err != nil {
 		return err
 	}
 	return s.store.Save(s.state)
