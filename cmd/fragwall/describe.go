@@ -9,7 +9,7 @@ import (
 	"fragwall/rules"
 )
 
-// describe tells an IP datagram's 5-tuple and tags for people.
+// describe returns an IP datagram's 5-tuple and tags, for people.
 func describe(p *packet.Parsed) string {
 	var text strings.Builder
 	text.WriteString(rules.ProtocolName(p.Protocol))

@@ -153,7 +153,7 @@ func checkTransport(p *packet.Parsed, given func(flag string) bool) error {
 	return nil
 }
 
-// explain tells the verdict on a datagram.
+// explain prints the verdict on a datagram.
 func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n", d.From, describe(d.Parsed))
@@ -176,7 +176,7 @@ func explain(w io.Writer, config *rules.Config, d *packet.View) error {
 	return err
 }
 
-// explainRest tells what becomes of a datagram's other fragments in the modes
+// explainRest says what becomes of a datagram's other fragments in the modes
 // where that is not what becomes of the first.
 func explainRest(config *rules.Config) string {
 	rest := "pass unjudged"
@@ -190,7 +190,7 @@ func explainRest(config *rules.Config) string {
 	return fmt.Sprintf("  its first fragment alone: the others %s (fragments.mode, %s)\n", rest, config.File)
 }
 
-// explainRules tells the verdict of the rules.
+// explainRules prints the verdict of the rules.
 func explainRules(w io.Writer, config *rules.Config, d *packet.View) {
 	table := filter.Compile(config.Policy, nil)
 	v := table.Judge(d, func() time.Duration { return 0 })

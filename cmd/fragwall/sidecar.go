@@ -13,8 +13,7 @@ import (
 	"fragwall/tun/handover"
 )
 
-// stateDirectory is where a sidecar keeps the state of its NIC unless told
-// otherwise.
+// stateDirectory is where a sidecar keeps the state of its NIC by default.
 const stateDirectory = "/run/fragwall"
 
 func newSidecarCommand() *cobra.Command {

@@ -172,14 +172,14 @@ func TestStoppedInstances(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", dir)
 	defer func(old string) { rootDirectory = old }(rootDirectory)
-	rootDirectory = filepath.Join(dir, "fragwall")
+	rootDirectory = filepath.Join(dir, "root")
 	path, err := Path("a", "b")
 	if err != nil {
 		t.Fatal(err)
 	}
 	serve(t, path, handlers)
 	for _, name := range []string{"a.sock", "b.sock", "z.sock"} {
-		stoppedSocket(t, filepath.Join(rootDirectory, name))
+		stoppedSocket(t, filepath.Join(filepath.Dir(path), name))
 	}
 	if _, err := Reload("", "x.toml"); err != nil || *reloads != 1 {
 		t.Errorf("%v, %d reloads", err, *reloads)
@@ -188,7 +188,7 @@ func TestStoppedInstances(t *testing.T) {
 	expectError(t, err, false, "no answer within 1s from "+rootDirectory+"/a.sock, ")
 	_, err = Reload("", "")
 	expectError(t, err, true, "several instances", "z.sock")
-	_, err = Reload(filepath.Join(rootDirectory, "a.sock"), "")
+	_, err = Reload(filepath.Join(filepath.Dir(path), "a.sock"), "")
 	expectError(t, err, false, "no answer within 1s: is fragwall stopped?")
 	status, err := OverSocket("", "x.toml")
 	if err != nil {

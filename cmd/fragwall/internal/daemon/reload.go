@@ -68,7 +68,7 @@ func (r *reloader) file() control.Outcome {
 }
 
 // reload puts the policy of the file in force, or leaves all as it is, and
-// tells the log.
+// logs which.
 func (r *reloader) reload() control.Outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()

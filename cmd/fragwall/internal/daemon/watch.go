@@ -22,7 +22,7 @@ const settleDelay = 100 * time.Millisecond
 // as where a log is written beside it.
 const latestDelay = time.Second
 
-// watcher tells when what is in a configuration may have changed: by a write,
+// watcher notices when what is in a configuration may have changed: by a write,
 // by another file in its place, or by another target of a symbolic link on the
 // way to it, as Kubernetes changes what it mounts of a ConfigMap. It watches
 // directories, for a watched file that is replaced is not the one that is read.
@@ -45,7 +45,7 @@ func newWatcher(files func() []string) (*watcher, error) {
 }
 
 // follow watches the directories of the files' names and of the files
-// themselves, where links lead. Where one is not there now, the other tells when
+// themselves, where links lead. Where one is not there now, the other shows when
 // it is.
 func (w *watcher) follow() error {
 	var errs []error

@@ -18,7 +18,7 @@ import (
 //go:embed demo.toml
 var configuration []byte
 
-// Run shows the main job, and tells of each exchange whether it went as the policy
+// Run shows the main job, and prints of each exchange whether it went as the policy
 // says. Without the right to make namespaces, it runs the program again in a user
 // namespace, and returns the code that this exited with.
 func Run(ctx context.Context, w io.Writer) (code int, err error) {
@@ -32,7 +32,7 @@ func Run(ctx context.Context, w io.Writer) (code int, err error) {
 	return 0, demonstrate(ctx, w)
 }
 
-// demonstrate makes the hosts and the box, and tells of each exchange whether
+// demonstrate makes the hosts and the box, and prints of each exchange whether
 // it went as the policy says.
 func demonstrate(ctx context.Context, w io.Writer) error {
 	config, err := rules.Parse("demo.toml", configuration)

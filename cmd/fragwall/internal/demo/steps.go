@@ -36,7 +36,7 @@ const (
 	requestFragments = 3
 )
 
-// demo is the box under way, and where to tell of it.
+// demo is the running box, its hosts, and where the results are printed.
 type demo struct {
 	network *lab.Network
 	box     *box.Box

@@ -42,7 +42,7 @@ func (p *progress) start(w io.Writer) {
 // clearLine returns to the beginning of the line and empties it (ECMA-48).
 const clearLine = "\r\x1b[K"
 
-// update tells how many frames were read.
+// update shows how many frames were read.
 func (p *progress) update(frames int) {
 	if p.w == nil {
 		return

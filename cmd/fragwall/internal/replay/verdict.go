@@ -104,7 +104,7 @@ func (o *object) packet(p *packet.Parsed) {
 		o.string("protocol", "arp")
 	case p.Kind == packet.NonIP && p.Network > 0:
 		o.string("ethertype", fmt.Sprintf("%#04x", p.EtherType))
-	case p.Upper > 0: // an IPv6 fragment other than the first does not tell
+	case p.Upper > 0: // an IPv6 fragment other than the first does not say
 		o.string("protocol", rules.ProtocolName(p.Protocol))
 	}
 	o.address("src", p.Src)

@@ -18,13 +18,15 @@ type bounded struct {
 	open []*connection // oldest first
 }
 
+var _ net.Listener = (*bounded)(nil)
+
 // connection is one of a bounded listener.
 type connection struct {
 	net.Conn
 	of *bounded
 }
 
-// Accept implements [net.Listener].
+// Accept closes the oldest connection where there are too many.
 func (b *bounded) Accept() (net.Conn, error) {
 	accepted, err := b.Listener.Accept()
 	if err != nil {
@@ -41,7 +43,7 @@ func (b *bounded) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close implements [net.Conn].
+// Close closes the connection, and makes room for another.
 func (c *connection) Close() error {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()

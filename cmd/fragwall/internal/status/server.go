@@ -29,7 +29,7 @@ const (
 	// maxConnections are open at once, of whoever has the token or not: what
 	// they take is taken from the wire.
 	maxConnections = 128
-	// healthTimeout is how long the box may take to tell how it is: its locks
+	// healthTimeout is how long the datapath may take to answer: its locks
 	// are held for microseconds.
 	healthTimeout = time.Second
 	// shutdownTimeout is how long answers that were begun may still take. They
@@ -46,7 +46,7 @@ type Server struct {
 }
 
 // NewServer returns a server for a source. Where token is not "", clients have
-// to show it to be told anything about the box.
+// to show it to get anything about the box.
 func NewServer(source *report.Source, token string) *Server {
 	s := &Server{source: source, token: token}
 	s.http = http.Server{
@@ -143,7 +143,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// health says whether the process can still tell how it is.
+// health says whether the datapath still answers.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()

@@ -70,7 +70,7 @@ func (k *Kernel) AddNIC(name string, mtu int) int {
 	k.mu.Lock()
 	index := k.add(netdev.Link{Name: name, Up: true, Carrier: true, MTU: mtu})
 	k.mu.Unlock()
-	k.tell(index)
+	k.notify(index)
 	return index
 }
 
@@ -89,7 +89,7 @@ func (k *Kernel) Change(index int, change func(*netdev.Link)) {
 	k.mu.Lock()
 	change(k.devices[index])
 	k.mu.Unlock()
-	k.tell(index)
+	k.notify(index)
 }
 
 // Remove removes a device, and says so.
@@ -97,11 +97,11 @@ func (k *Kernel) Remove(index int) {
 	k.mu.Lock()
 	delete(k.devices, index)
 	k.mu.Unlock()
-	k.tell(index)
+	k.notify(index)
 }
 
-// tell sends a message about a device.
-func (k *Kernel) tell(index int) {
+// notify sends a message about a device.
+func (k *Kernel) notify(index int) {
 	data := make([]byte, 8)
 	binary.NativeEndian.PutUint32(data[4:], uint32(index))
 	k.messages <- syscall.NetlinkMessage{Data: data}
