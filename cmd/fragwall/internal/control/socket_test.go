@@ -185,7 +185,7 @@ func TestStoppedInstances(t *testing.T) {
 		t.Errorf("%v, %d reloads", err, *reloads)
 	}
 	_, err = Reload("", "other.toml")
-	expectError(t, err, false, "no answer within 1s from "+rootDirectory+"/a.sock, ")
+	expectError(t, err, false, "no answer within 1s from "+filepath.Dir(path)+"/a.sock, ")
 	_, err = Reload("", "")
 	expectError(t, err, true, "several instances", "z.sock")
 	_, err = Reload(filepath.Join(filepath.Dir(path), "a.sock"), "")
