@@ -100,7 +100,7 @@ func start(t *testing.T, n *lab.Network, rest string) *box {
 func startWith(t *testing.T, n *lab.Network, prepare func() error, config string) *box {
 	t.Helper()
 	before := describe(t, n.Middle)
-	strangers := watch(t, n)
+	expectNone := watch(t, n)
 	b := &box{Network: n, file: configure(t, config)}
 	b.process = launch(t, n.Middle, prepare, "run", "-c", b.file)
 	b.ready(t)
@@ -114,7 +114,7 @@ func startWith(t *testing.T, n *lab.Network, prepare func() error, config string
 		b.settle(t)
 		b.stop(t)
 		sameAs(t, n.Middle, before)
-		strangers()
+		expectNone()
 	})
 	return b
 }

@@ -75,7 +75,7 @@ func TestRunErrors(t *testing.T) {
 				must(t, n.Middle.Do(test.obstruct))
 			}
 			before := describe(t, n.Middle)
-			strangers := watch(t, n)
+			expectNone := watch(t, n)
 			p := launch(t, n.Middle, test.prepare, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
 			if code := p.wait(t); code != 1 {
 				t.Errorf("exit code %d", code)
@@ -90,7 +90,7 @@ func TestRunErrors(t *testing.T) {
 				}
 			}
 			sameAs(t, n.Middle, before)
-			strangers()
+			expectNone()
 		})
 	}
 }

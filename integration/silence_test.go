@@ -46,7 +46,7 @@ func TestSettingsComeBack(t *testing.T) {
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+"mtu = 1400\n"+acceptAll))
 	b.ready(t)
-	strangers := watch(t, n)
+	expectNone := watch(t, n)
 	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
 		if hasLinkLocal(t, n.Middle, nic) {
 			t.Errorf("%s speaks IPv6 still", nic)
@@ -55,7 +55,7 @@ func TestSettingsComeBack(t *testing.T) {
 	if now := describe(t, n.Middle); now == before {
 		t.Error("nothing changed")
 	}
-	strangers()
+	expectNone()
 	b.stop(t)
 	sameAs(t, n.Middle, before)
 }
