@@ -24,6 +24,7 @@ type replay struct {
 	options  *Options
 	files    *files
 	sides    []verdict.Side // that frames come in by: one or both
+	both     bool           // frames come in by both sides
 	stepper  *wire.Stepper
 	verdicts *verdictWriter // nil where nobody wants them
 	summary  *summary
@@ -35,7 +36,7 @@ type replay struct {
 }
 
 func newReplay(o *Options, config *rules.Config, f *files) *replay {
-	r := &replay{options: o, files: f, sides: o.sides()}
+	r := &replay{options: o, files: f, sides: o.sides(), both: o.bothSides()}
 	c := datapath.Config(config)
 	for side := range verdict.Side(verdict.Sides) {
 		r.mtus[side] = c.Sides[side].MTU
@@ -45,7 +46,7 @@ func newReplay(o *Options, config *rules.Config, f *files) *replay {
 	r.stepper = wire.NewStepper(c)
 	r.summary = newSummary(f.in.name, r.sides, config, r.stepper)
 	r.summary.mapped = o.mapped()
-	if o.bothSides() {
+	if r.both {
 		r.copies = newCopies()
 	}
 	if o.JSON {
@@ -116,7 +117,7 @@ func (r *replay) take(f capture.Frame) {
 
 // side returns the side that the frames of an interface came in by.
 func (r *replay) side(number int) verdict.Side {
-	if r.options.bothSides() && number == r.options.Interfaces[verdict.Outside] {
+	if r.both && number == r.options.Interfaces[verdict.Outside] {
 		return verdict.Outside
 	}
 	return r.sides[0]
@@ -206,7 +207,7 @@ func (l *lane) Close() error { return nil }
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for _, f := range frames {
 		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: l.stepper.At()}
-		if l.options.bothSides() {
+		if l.both {
 			left.Interface = int(l.to)
 		} else if left.Time.Unix() > math.MaxUint32 {
 			l.summary.wrapped++
