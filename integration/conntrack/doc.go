@@ -14,6 +14,6 @@
 // conntrack entry of the exchange has left, over ctnetlink. So the kernel's
 // default timeouts apply, 5 days included.
 //
-// The package may import packet, packet/packettest and integration/lab. It knows
+// The package may import packet, packet/packettest and tun/lab. It knows
 // nothing about fragwall's own state.
 package conntrack
