@@ -18,7 +18,7 @@ import (
 )
 
 // soak is for how long TestSoak runs.
-var soak = flag.Duration("soak", 10*time.Second, "how long to run the soak test")
+var soak = flag.Duration("soak", 20*time.Second, "how long to run the soak test")
 
 // soakPolicy has little memory for fragments, so that it is full soon.
 const soakPolicy = onePort + `
