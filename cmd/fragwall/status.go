@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -29,6 +32,7 @@ const (
 type statusFlags struct {
 	address, tokenFile string
 	config, socket     string // for the control socket
+	rule               string // the only one to show, "" for all there is
 	json, watch        bool
 	interval           time.Duration // of watching
 }
@@ -36,7 +40,7 @@ type statusFlags struct {
 func newStatusCommand() *cobra.Command {
 	f := &statusFlags{}
 	c := &cobra.Command{
-		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--json] [--watch [--interval D]]",
+		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--rule NAME] [--json] [--watch [--interval D]]",
 		Short: "Show a running instance's counters",
 		Long: `Ask a running instance what became of the frames of both sides, what waits, and
 what the rules decided on: by the address in its status.listen or, with -c or
@@ -48,7 +52,8 @@ also works where the instance has no status server.`,
 	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` that the instance runs with: ask over its control socket")
 	c.Flags().StringVar(&f.socket, "socket", "", "control `socket` to ask over")
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
-	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status; with --watch, one a line")
+	c.Flags().StringVar(&f.rule, "rule", "", "show the counters of the rule of this `name` only")
+	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule that rule's part of it; with --watch, one a line")
 	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again and show rates; in place on a terminal")
 	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
 	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
@@ -118,20 +123,34 @@ func (f *statusFlags) run(ctx context.Context, ask control.Reporter, w io.Writer
 
 // show writes one answer, at once, so that a terminal does not flicker.
 func (f *statusFlags) show(w io.Writer, raw []byte, r, before *report.Report) error {
+	table := func(to io.Writer) { r.WriteTables(to, before) }
+	if f.rule != "" {
+		i := slices.IndexFunc(r.Rules, func(rule report.Rule) bool { return rule.Name == f.rule })
+		if i < 0 {
+			return fmt.Errorf("--rule: the policy in force has no rule %q", f.rule)
+		}
+		rule := &r.Rules[i]
+		var err error
+		if raw, err = json.Marshal(rule); err != nil {
+			return err
+		}
+		raw = append(raw, '\n')
+		table = func(to io.Writer) { r.WriteRule(to, rule, before) }
+	}
 	var text strings.Builder
 	switch {
 	case f.json:
 		text.Write(raw)
 	case f.watch && terminal.Is(w):
-		r.WriteTables(&text, before)
-		table := terminal.Fit(text.String(), terminal.Size(w))
+		table(&text)
+		fitted := terminal.Fit(text.String(), terminal.Size(w))
 		text.Reset()
-		text.WriteString("\x1b[H\x1b[J" + table) // to the top left, and clear what is below
+		text.WriteString("\x1b[H\x1b[J" + fitted) // to the top left, and clear what is below
 	default:
 		if before != nil {
 			text.WriteByte('\n')
 		}
-		r.WriteTables(&text, before)
+		table(&text)
 	}
 	_, err := io.WriteString(w, text.String())
 	return err

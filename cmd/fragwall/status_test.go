@@ -16,7 +16,10 @@ import (
 
 // exampleReport is a report of some frames.
 func exampleReport() *report.Report {
-	return &report.Report{Sides: map[string]report.Side{"inside": {ReceivedFrames: 1434567}}}
+	return &report.Report{
+		Sides: map[string]report.Side{"inside": {ReceivedFrames: 1434567}},
+		Rules: []report.Rule{{Name: "dns", Line: 7, Action: "accept", Datagrams: 1234, Bytes: 98765}, {Name: "web", Line: 12, Action: "drop"}},
+	}
 }
 
 // TestStatusCommand asks servers of several kinds.
@@ -52,6 +55,7 @@ func TestStatusCommand(t *testing.T) {
 		{"table", []string{"--address", address}, 0, "received frames", ""},
 		{"a port alone", []string{"--address", address[strings.LastIndexByte(address, ':'):]}, 0, "received frames", ""},
 		{"json", []string{"--address", address, "--json"}, 0, `"received_frames":1434567`, ""},
+		{"no such rule", []string{"--address", address, "--rule", "nosuch"}, 1, "", `--rule: the policy in force has no rule "nosuch"`},
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer of fragwall"},
 		{"another token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it wants another token"},
 		{"a token is wanted", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it wants a token; give the file"},
@@ -91,5 +95,21 @@ func TestStatusOverSocket(t *testing.T) {
 	}
 	if _, stderr, code := runCommand(t, "status", "--socket", path, "--address", "127.0.0.1:1"); code != exit.Usage {
 		t.Errorf("exit %d: %q", code, stderr)
+	}
+}
+
+// TestStatusOfRule shows one rule's counters and nothing else, as a table and as
+// JSON.
+func TestStatusOfRule(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(exampleReport()) }))
+	defer server.Close()
+	args := []string{"status", "--address", strings.TrimPrefix(server.URL, "http://"), "--rule", "dns"}
+	table := "  RULE  ACTION  DATAGRAMS    BYTES\n  dns   accept      1,234  98.8 kB\n"
+	if stdout, stderr, code := runCommand(t, args...); stdout != table || code != 0 {
+		t.Errorf("exit %d: %q, %q; want %q", code, stdout, stderr, table)
+	}
+	object := `{"name":"dns","line":7,"action":"accept","datagrams":1234,"bytes":98765}` + "\n"
+	if stdout, stderr, code := runCommand(t, append(args, "--json")...); stdout != object || code != 0 {
+		t.Errorf("exit %d: %q, %q; want %q", code, stdout, stderr, object)
 	}
 }

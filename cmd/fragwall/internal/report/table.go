@@ -28,30 +28,23 @@ func (r *Report) WriteTables(to io.Writer, before *Report) {
 		fmt.Fprintf(to, "\nthe configuration file is broken: %s", terminal.Printable(r.Policy.Mistake))
 	}
 	fmt.Fprint(to, "\n\n")
-	t := newTable(to, sideNames)
-	t.rates = before != nil
-	if before != nil {
-		t.seconds = r.Time.Sub(before.Time).Seconds()
-	} else {
-		before = &Report{}
-	}
-	t.sides(r, before)
-	t.drops(r, before)
+	t := newTable(to, sideNames, r, before)
+	t.sides(r)
+	t.drops(r)
 	t.latency(r)
 	t.flush()
 	t.waiting(to, r)
 	if len(r.Rules) > 0 {
 		fmt.Fprintln(to)
-		longest := 0
-		for _, rule := range r.Rules {
-			longest = max(longest, utf8.RuneCountInString(terminal.Printable(rule.Name)))
-		}
-		rules := newTable(to, longest)
-		rules.rates, rules.seconds = t.rates, t.seconds
-		rules.rules(r, before)
-		rules.flush()
+		writeRules(to, r, before, r.Rules)
 	}
 	writeEvents(to, r)
+}
+
+// WriteRule writes the table of one of the report's rules; with the report before
+// it, which may be nil, rates too.
+func (r *Report) WriteRule(to io.Writer, rule *Rule, before *Report) {
+	writeRules(to, r, before, []Rule{*rule})
 }
 
 // stateOf says in a word or two whether frames flow.
@@ -79,15 +72,20 @@ type table struct {
 	w       *tabwriter.Writer
 	names   int // how wide they are
 	rates   bool
-	seconds float64 // since the report before
+	before  *Report // what rates are since; empty where there are none
+	seconds float64 // since then
 }
 
 // sideNames is how wide the names in the table of both sides are: as the
 // longest reason.
 const sideNames = 29
 
-func newTable(to io.Writer, names int) *table {
-	return &table{w: tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight), names: names}
+func newTable(to io.Writer, names int, r, before *Report) *table {
+	t := &table{w: tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight), names: names, before: &Report{}}
+	if before != nil {
+		t.rates, t.before, t.seconds = true, before, r.Time.Sub(before.Time).Seconds()
+	}
+	return t
 }
 
 func (t *table) flush() { _ = t.w.Flush() } // what it writes to reports the error
@@ -131,14 +129,14 @@ func (t *table) both(name string, of func(side string) []string) {
 }
 
 // sides writes what became of the frames of both.
-func (t *table) sides(r, before *Report) {
+func (t *table) sides(r *Report) {
 	t.both("", func(side string) []string { return t.lone("FROM " + strings.ToUpper(side)) })
 	count := func(name, unit string, of func(Side) uint64) {
-		t.both(name, func(side string) []string { return t.cells(of(r.Sides[side]), of(before.Sides[side]), unit) })
+		t.both(name, func(side string) []string { return t.cells(of(r.Sides[side]), of(t.before.Sides[side]), unit) })
 	}
 	t.links(r)
 	t.both("missed frames", func(side string) []string {
-		now, earlier := r.Sides[side].Missed, before.Sides[side].Missed
+		now, earlier := r.Sides[side].Missed, t.before.Sides[side].Missed
 		switch {
 		case now == nil:
 			return t.lone("-")
@@ -191,7 +189,7 @@ func (t *table) latency(r *Report) {
 }
 
 // drops writes those reasons that any frame was dropped for.
-func (t *table) drops(r, before *Report) {
+func (t *table) drops(r *Report) {
 	reasons := make(map[string]bool)
 	for _, s := range r.Sides {
 		for reason := range s.Dropped {
@@ -200,7 +198,7 @@ func (t *table) drops(r, before *Report) {
 	}
 	for _, reason := range slices.Sorted(maps.Keys(reasons)) {
 		t.both("  "+reason, func(side string) []string {
-			return t.cells(r.Sides[side].Dropped[reason], before.Sides[side].Dropped[reason], "")
+			return t.cells(r.Sides[side].Dropped[reason], t.before.Sides[side].Dropped[reason], "")
 		})
 	}
 }
@@ -215,23 +213,34 @@ func (t *table) waiting(to io.Writer, r *Report) {
 	}
 }
 
-// rules writes what each rule decided on.
-func (t *table) rules(r, before *Report) {
+// writeRules writes what each of some rules of a report decided on.
+func writeRules(to io.Writer, r, before *Report, rules []Rule) {
+	longest := len("RULE")
+	for _, rule := range rules {
+		longest = max(longest, utf8.RuneCountInString(terminal.Printable(rule.Name)))
+	}
+	t := newTable(to, longest, r, before)
+	t.rules(rules)
+	t.flush()
+}
+
+// rules writes a row for each rule.
+func (t *table) rules(rules []Rule) {
 	head := []string{"ACTION", "DATAGRAMS"}
 	if t.rates {
 		head = append(head, "")
 	}
 	head = append(head, "BYTES")
-	limited := slices.ContainsFunc(r.Rules, func(rule Rule) bool { return rule.OverLimit != nil })
+	limited := slices.ContainsFunc(rules, func(rule Rule) bool { return rule.OverLimit != nil })
 	if limited {
 		head = append(head, "OVER LIMIT")
 	}
 	t.row("RULE", head...)
-	earlier := make(map[string]Rule, len(before.Rules))
-	for _, rule := range before.Rules {
+	earlier := make(map[string]Rule, len(t.before.Rules))
+	for _, rule := range t.before.Rules {
 		earlier[rule.Name] = rule
 	}
-	for _, rule := range r.Rules {
+	for _, rule := range rules {
 		cells := append([]string{terminal.Printable(rule.Action)}, t.cells(rule.Datagrams, earlier[rule.Name].Datagrams, "")...)
 		cells = append(cells, scaled(float64(rule.Bytes))+"B")
 		if limited {
