@@ -20,7 +20,7 @@ import (
 func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
 	t.Helper()
 	for i, w := range want {
-		got, err := s.Receive(time.Now().Add(patience))
+		got, err := s.Receive(time.Now().Add(waitTimeout))
 		if err != nil {
 			t.Fatalf("frame %d of %d, % x: %v", i, len(want), w[:min(len(w), 64)], err)
 		}

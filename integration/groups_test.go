@@ -92,7 +92,7 @@ func control(c syscall.Conn, f func(fd int) error) error {
 // awaitFrame waits for a frame that is as it should be, among others.
 func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for {
 		frame, err := s.Receive(deadline)
 		must(t, err)

@@ -20,8 +20,8 @@ var (
 	buildFlags = []string{"build"}
 )
 
-// patience is how long a test waits for what should come at once.
-const patience = 20 * time.Second
+// waitTimeout is how long a test waits for what should come at once.
+const waitTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

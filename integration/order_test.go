@@ -279,7 +279,7 @@ func (s *stream) ours(udp []byte) bool {
 // expectDatagrams reads what the receiver's IP layer delivers.
 func (s *stream) expectDatagrams() error {
 	order := newOrder("datagrams " + s.String())
-	if err := s.arrived.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := s.arrived.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 		return err
 	}
 	b := make([]byte, 1<<16)
@@ -301,7 +301,7 @@ func (s *stream) expectDatagrams() error {
 func (s *stream) expectFrames() error {
 	order := newOrder("frames " + s.String())
 	src, dst := s.from.Addr(s.ipv6), s.to.Addr(s.ipv6)
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	torn, open := 0, packet.Fragment{}
 	var p packet.Parsed
 	for order.seen < perSender || open.Present {

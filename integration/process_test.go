@@ -96,7 +96,7 @@ func (p *process) wait(t *testing.T) int {
 	select {
 	case <-p.ended:
 		return p.code
-	case <-time.After(patience):
+	case <-time.After(waitTimeout):
 		t.Fatalf("the program has not ended; it said:\n%s", p.stderr.String())
 		return 0
 	}
@@ -117,7 +117,7 @@ type record struct {
 	changed chan struct{} // closed at the next change; nil where nobody waits
 }
 
-// Write implements [io.Writer].
+// Write keeps b, and wakes who waits for a change.
 func (r *record) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,7 +145,7 @@ func (p *process) ready(t *testing.T) {
 func (r *record) await(t *testing.T, p *process, from int, expression string) string {
 	t.Helper()
 	want := regexp.MustCompile(expression)
-	deadline := time.After(patience)
+	deadline := time.After(waitTimeout)
 	for {
 		r.mu.Lock()
 		text := r.text.String()[from:]
@@ -173,7 +173,7 @@ func (r *record) await(t *testing.T, p *process, from int, expression string) st
 // eventually waits until try succeeds, for what no event tells of.
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(waitTimeout)
 	for {
 		err := try()
 		if err == nil {

@@ -38,7 +38,7 @@ func TestStatefulBetweenKernels(t *testing.T) {
 		bulk(t, inside, outside, ipv6, 1<<20)
 		exchange(t, inside, outside, ipv6, []int{1, 4000, 60000})
 		ping(t, inside, outside.Addr(ipv6), 4000)
-		if c, err := outside.DialTCP(netip.AddrPortFrom(inside.Addr(ipv6), 22), patience); !errors.Is(err, syscall.ECONNREFUSED) {
+		if c, err := outside.DialTCP(netip.AddrPortFrom(inside.Addr(ipv6), 22), waitTimeout); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("from outside: %v, %v", c, err)
 		}
 	})
@@ -52,7 +52,7 @@ func TestRejectBetweenKernels(t *testing.T) {
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
 		closed := netip.AddrPortFrom(outside.Addr(ipv6), 5301)
-		if c, err := inside.DialTCP(closed, patience); !errors.Is(err, syscall.ECONNREFUSED) {
+		if c, err := inside.DialTCP(closed, waitTimeout); !errors.Is(err, syscall.ECONNREFUSED) {
 			t.Errorf("%v, %v", c, err)
 		}
 		prohibited := syscall.EHOSTUNREACH // net/ipv4/icmp.c, icmp_err_convert
@@ -69,7 +69,7 @@ func TestRejectBetweenKernels(t *testing.T) {
 				if _, err := c.Write(packettest.Body(size)); err != nil {
 					return err
 				}
-				if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+				if err := c.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
 					return err
 				}
 				if _, err := c.Read(make([]byte, 1)); !errors.Is(err, prohibited) {

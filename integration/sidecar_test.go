@@ -208,7 +208,7 @@ func (p *pod) talk(t *testing.T) (talks []*talk) {
 			l, err := ends[1].ListenTCP(ipv6, 0)
 			must(t, err)
 			t.Cleanup(func() { _ = l.Close() })
-			client, err := ends[0].DialTCP(netip.AddrPortFrom(ends[1].Addr(ipv6), l.Addr().(*net.TCPAddr).AddrPort().Port()), patience)
+			client, err := ends[0].DialTCP(netip.AddrPortFrom(ends[1].Addr(ipv6), l.Addr().(*net.TCPAddr).AddrPort().Port()), waitTimeout)
 			must(t, err)
 			t.Cleanup(func() { _ = client.Close() })
 			server, err := l.Accept()

@@ -53,7 +53,7 @@ func address(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr
 // arrive waits for a datagram and compares.
 func arrive(t *testing.T, c *net.UDPConn, want []byte) {
 	t.Helper()
-	must(t, c.SetReadDeadline(time.Now().Add(patience)))
+	must(t, c.SetReadDeadline(time.Now().Add(waitTimeout)))
 	b := make([]byte, 1<<16)
 	n, err := c.Read(b)
 	if err != nil {
@@ -143,7 +143,7 @@ func bulk(t *testing.T, client, server *lab.Host, ipv6 bool, size int) {
 	listener, err := server.ListenTCP(ipv6, 0)
 	must(t, err)
 	defer listener.Close()
-	deadline := time.Now().Add(2 * patience)
+	deadline := time.Now().Add(2 * waitTimeout)
 	must(t, listener.SetDeadline(deadline))
 	there, back := random(1, size), random(2, size)
 	var g errgroup.Group
@@ -156,7 +156,7 @@ func bulk(t *testing.T, client, server *lab.Host, ipv6 bool, size int) {
 	})
 	g.Go(func() error {
 		port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
-		c, err := client.DialTCP(netip.AddrPortFrom(server.Addr(ipv6), port), patience)
+		c, err := client.DialTCP(netip.AddrPortFrom(server.Addr(ipv6), port), waitTimeout)
 		if err != nil {
 			return err
 		}

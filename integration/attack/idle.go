@@ -24,8 +24,8 @@ const streamAfter = 2200 * time.Millisecond
 // How long one of a new exchange's tries waits for its answer, and how many it
 // has.
 const (
-	tryPatience = 300 * time.Millisecond
-	tries       = 3
+	tryTimeout = 300 * time.Millisecond
+	tries      = 3
 )
 
 // newcomerEvery is how often a new exchange begins beside the flood.
@@ -74,7 +74,7 @@ func (i *idle) openTCP() error {
 	}
 	defer listener.Close()
 	for range idleFlows {
-		client, err := in.DialTCP(netip.AddrPortFrom(out.Addr(i.ipv6), streamPort), connectPatience)
+		client, err := in.DialTCP(netip.AddrPortFrom(out.Addr(i.ipv6), streamPort), connectTimeout)
 		if err != nil {
 			return err
 		}
@@ -96,7 +96,7 @@ func pass(from, to net.Conn) error {
 	if _, err := from.Write([]byte{1}); err != nil {
 		return err
 	}
-	if err := to.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+	if err := to.SetReadDeadline(time.Now().Add(connectTimeout)); err != nil {
 		return err
 	}
 	_, err := to.Read(make([]byte, 1))
@@ -128,7 +128,7 @@ func (i *idle) openUDP() (err error) {
 			if _, err := c.WriteToUDPAddrPort([]byte{1}, addrPort(i.server)); err != nil {
 				return err
 			}
-			if err := i.server.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+			if err := i.server.SetReadDeadline(time.Now().Add(connectTimeout)); err != nil {
 				return err
 			}
 			_, from, err := i.server.ReadFromUDPAddrPort(make([]byte, 1))
@@ -138,7 +138,7 @@ func (i *idle) openUDP() (err error) {
 			if _, err := i.server.WriteToUDPAddrPort([]byte{1}, from); err != nil {
 				return err
 			}
-			if err := c.SetReadDeadline(time.Now().Add(connectPatience)); err != nil {
+			if err := c.SetReadDeadline(time.Now().Add(connectTimeout)); err != nil {
 				return err
 			}
 			if _, err := c.Read(make([]byte, 1)); err != nil {
@@ -162,7 +162,7 @@ func (i *idle) udp() (sockets []*net.UDPConn) {
 func (i *idle) survivors() (came int, err error) {
 	var alive atomic.Int64
 	var readers sync.WaitGroup
-	deadline := time.Now().Add((tries + 2) * tryPatience)
+	deadline := time.Now().Add((tries + 2) * tryTimeout)
 	for _, c := range i.clients {
 		if err := c.SetReadDeadline(deadline); err != nil {
 			return 0, err
@@ -184,7 +184,7 @@ func (i *idle) survivors() (came int, err error) {
 				return 0, err
 			}
 		}
-		time.Sleep(tryPatience)
+		time.Sleep(tryTimeout)
 	}
 	readers.Wait()
 	return int(alive.Load()), nil
@@ -225,7 +225,7 @@ func ask(c *net.UDPConn, to netip.AddrPort) bool {
 		if _, err := c.WriteToUDPAddrPort([]byte{1}, to); err != nil {
 			return false
 		}
-		if err := c.SetReadDeadline(time.Now().Add(tryPatience)); err != nil {
+		if err := c.SetReadDeadline(time.Now().Add(tryTimeout)); err != nil {
 			return false
 		}
 		if n, _ := c.Read(make([]byte, 1)); n == 1 {

@@ -36,7 +36,7 @@ func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bit
 	})
 	g.Go(func() error {
 		to := netip.AddrPortFrom(hosts[verdict.Outside].Addr(ipv6), streamPort)
-		c, err := hosts[verdict.Inside].DialTCP(to, connectPatience)
+		c, err := hosts[verdict.Inside].DialTCP(to, connectTimeout)
 		if err != nil {
 			_ = listener.Close() // nobody will come
 			return err
@@ -52,8 +52,8 @@ func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bit
 	return float64(came) * 8 / time.Since(start).Seconds(), err
 }
 
-// connectPatience is how long a connection may take to come about.
-const connectPatience = 5 * time.Second
+// connectTimeout is how long a connection may take to come about.
+const connectTimeout = 5 * time.Second
 
 // untilDone drops the error of a connection that was to end.
 func untilDone(ctx context.Context, err error) error {
@@ -66,7 +66,8 @@ func untilDone(ctx context.Context, err error) error {
 // zeros is a source without end.
 type zeros struct{}
 
-// Read implements [io.Reader].
+var _ io.Reader = zeros{}
+
 func (zeros) Read(b []byte) (int, error) {
 	clear(b)
 	return len(b), nil

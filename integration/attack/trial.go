@@ -50,8 +50,8 @@ func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 
 // survival returns what part of the idle connections lived.
 func (r *result) survival() float64 { return float64(r.alive) / float64(max(r.idle, 1)) }
 
-// quietPatience is how long a trial waits for other processes to be done.
-const quietPatience = 10 * time.Second
+// quietTimeout is how long a trial waits for other processes to be done.
+const quietTimeout = 10 * time.Second
 
 // warmUp is how long a flood runs before anything is measured, to fill what it
 // can.
@@ -62,7 +62,7 @@ const warmUp = time.Second
 func (t *trial) best(ctx context.Context, attempts int) (best result, err error) {
 	for i := range attempts {
 		if attempts > 1 {
-			middle.AwaitQuiet(ctx, quietPatience)
+			middle.AwaitQuiet(ctx, quietTimeout)
 		}
 		others := middle.WatchForeign()
 		r, err := t.run(ctx)

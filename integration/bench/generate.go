@@ -63,8 +63,8 @@ const (
 	nap = 500 * time.Microsecond
 	// silence ends a receiver once datagrams came.
 	silence = 400 * time.Millisecond
-	// answerPatience is how long a round trip may take.
-	answerPatience = 300 * time.Millisecond
+	// answerTimeout is how long a round trip may take.
+	answerTimeout = 300 * time.Millisecond
 )
 
 // openSocket opens a UDP socket that fragments what exceeds the MTU.
@@ -80,12 +80,12 @@ func openSocket(a netip.AddrPort) (fd int, address unix.Sockaddr, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	patience := unix.NsecToTimeval(int64(answerPatience))
+	timeout := unix.NsecToTimeval(int64(answerTimeout))
 	for _, err := range []error{
 		unix.SetsockoptInt(fd, level, discover, never),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer),
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &patience),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout),
 	} {
 		if err != nil {
 			return 0, nil, err
@@ -204,7 +204,7 @@ func echo(l *load) (g generated, err error) {
 		size := uint32(unsafe.Sizeof(from))
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])),
 			uintptr(len(buffer)), 0, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
-		if errno != 0 { // nobody asked for answerPatience
+		if errno != 0 { // nobody asked within answerTimeout
 			if g.Datagrams > 0 {
 				silent++
 			}

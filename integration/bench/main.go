@@ -133,11 +133,11 @@ func (r *run) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// attempts is how often a trial is run at most, and quietPatience how long it
+// attempts is how often a trial is run at most, and quietTimeout how long it
 // waits for other processes to be done.
 const (
-	attempts      = 4
-	quietPatience = 3 * time.Second
+	attempts     = 4
+	quietTimeout = 3 * time.Second
 )
 
 // trial runs a workload over a middle until other processes leave it alone, as
@@ -154,7 +154,7 @@ func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err e
 			break
 		}
 		if ahead {
-			middle.AwaitQuiet(ctx, quietPatience)
+			middle.AwaitQuiet(ctx, quietTimeout)
 		}
 		o := &observer{box: p.box}
 		f, err := w.run(p, r.seconds, o)

@@ -83,8 +83,9 @@ func configure() error {
 	})
 }
 
-// stranger returns what the i-th of the rules that match nothing here asks for.
-func stranger(i int) (src netip.Addr, protocol string, port int) {
+// unmatched returns the fields of the i-th of the rules that match no frame of the
+// workloads.
+func unmatched(i int) (src netip.Addr, protocol string, port int) {
 	protocol, port = "udp", 1000+i%64000
 	if i%2 == 1 {
 		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 12: 1, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)}), "tcp", port
@@ -104,7 +105,7 @@ func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	}
 	in, out := hosts[verdict.Inside], hosts[verdict.Outside]
 	for i := range n - 2 {
-		src, protocol, port := stranger(i)
+		src, protocol, port := unmatched(i)
 		rule(src, out.Addr(src.Is6()), fmt.Sprintf("%s dport %d", protocol, port))
 	}
 	for _, ipv6 := range []bool{false, true} {
@@ -121,8 +122,8 @@ func boxConfig(hosts [verdict.Sides]*lab.Host, mode string, n int) string {
 	fmt.Fprintf(&b, "%s[fragments]\nmode = %q\n", middle.Sides, mode)
 	in, out := hosts[verdict.Inside], hosts[verdict.Outside]
 	for i := range n - 2 {
-		src, protocol, port := stranger(i)
-		fmt.Fprintf(&b, "[[rule]]\nname = \"stranger %d\"\naction = \"accept\"\nprotocol = %q\nsrc = %q\ndst = %q\ndst_port = %d\n",
+		src, protocol, port := unmatched(i)
+		fmt.Fprintf(&b, "[[rule]]\nname = \"unmatched %d\"\naction = \"accept\"\nprotocol = %q\nsrc = %q\ndst = %q\ndst_port = %d\n",
 			i, protocol, src, out.Addr(src.Is6()), port)
 	}
 	for _, way := range []struct {

@@ -112,7 +112,7 @@ func (b *Box) Down() (string, error) {
 	select {
 	case err := <-b.ended:
 		return b.output.String(), err
-	case <-time.After(patience):
+	case <-time.After(processTimeout):
 		_ = b.process.Kill()
 		return b.output.String(), fmt.Errorf("fragwall does not end: %v", <-b.ended)
 	}

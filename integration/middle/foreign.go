@@ -13,9 +13,9 @@ import (
 const QuietEnough = 0.15
 
 // AwaitQuiet waits until no other process uses much of the machine, but no
-// longer than patience.
-func AwaitQuiet(ctx context.Context, patience time.Duration) {
-	deadline := time.Now().Add(patience)
+// longer than timeout.
+func AwaitQuiet(ctx context.Context, timeout time.Duration) {
+	deadline := time.Now().Add(timeout)
 	for ctx.Err() == nil && time.Now().Before(deadline) {
 		f := WatchForeign()
 		time.Sleep(300 * time.Millisecond)

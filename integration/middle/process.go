@@ -64,7 +64,7 @@ type Output struct {
 	// mu guards what follows.
 	mu   sync.Mutex
 	all  bytes.Buffer
-	told bool
+	seen bool // the marker was
 }
 
 // NewOutput returns one for a process that writes marker when it is ready.
@@ -72,13 +72,13 @@ func NewOutput(marker string) *Output {
 	return &Output{marker: marker, ready: make(chan struct{})}
 }
 
-// Write implements [io.Writer].
+// Write keeps b, and looks for the marker in all that came.
 func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.all.Write(b)
-	if !o.told && bytes.Contains(o.all.Bytes(), []byte(o.marker)) {
-		o.told = true
+	if !o.seen && bytes.Contains(o.all.Bytes(), []byte(o.marker)) {
+		o.seen = true
 		close(o.ready)
 	}
 	return len(b), nil
@@ -99,13 +99,13 @@ func (o *Output) Await(ended <-chan error) error {
 		return nil
 	case err := <-ended:
 		return fmt.Errorf("ended at once: %v: %s", err, o)
-	case <-time.After(patience):
-		return fmt.Errorf("not ready after %v: %s", patience, o)
+	case <-time.After(processTimeout):
+		return fmt.Errorf("not ready after %v: %s", processTimeout, o)
 	}
 }
 
-// patience is how long a process may take to be ready, or fragwall to end.
-const patience = time.Minute
+// processTimeout is how long a process may take to be ready, or fragwall to end.
+const processTimeout = time.Minute
 
 // Marks around what [Update] replaces in a file.
 const (

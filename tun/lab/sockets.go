@@ -34,10 +34,10 @@ func (h *Host) ListenTCP(ipv6 bool, port uint16) (l *net.TCPListener, err error)
 	return l, err
 }
 
-// DialTCP connects to a port of another host; it gives up after patience.
-func (h *Host) DialTCP(to netip.AddrPort, patience time.Duration) (c net.Conn, err error) {
+// DialTCP connects to a port of another host; it gives up after timeout.
+func (h *Host) DialTCP(to netip.AddrPort, timeout time.Duration) (c net.Conn, err error) {
 	err = h.Do(func() (err error) {
-		c, err = net.DialTimeout("tcp", to.String(), patience)
+		c, err = net.DialTimeout("tcp", to.String(), timeout)
 		return err
 	})
 	return c, err
