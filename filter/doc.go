@@ -13,14 +13,14 @@
 //
 // and [Table.Judge] goes the same way with a datagram (match.go, tree.go),
 // asks the rule's limit (limit.go), and counts. Where the policy is stateful,
-// what belongs to a known flow passes before any rule (track.go, flow.go,
-// flows.go, tcp.go).
+// what belongs to a known flow passes before any rule (track.go, package flow).
 //
 // A Table's rules are immutable, so any number of goroutines may judge by it
 // at once, and a reload swaps one for another. Judging allocates nothing, takes
 // no lock, and asks for the time only where a rule with a limit matches. The
-// flows of a stateful policy outlive it; they know the time, and are in parts
+// flows of a stateful policy outlive it; they know the time, and are in shards
 // with a lock each, which both directions take for a moment.
 //
-// Of ours it imports packet, packet/verdict and filter/flow. It knows neither TOML nor devices.
+// Of ours it imports packet, packet/verdict and filter/flow. It knows neither TOML
+// nor devices.
 package filter

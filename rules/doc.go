@@ -22,5 +22,6 @@
 //
 // The package reads files, and else keeps no state and touches no device. Its
 // goroutines decode and read; they end with the call, but for those that a file
-// server keeps waiting. It imports filter, and packet for the vocabulary.
+// server keeps waiting. It imports filter, and packet and
+// packet/verdict for the vocabulary.
 package rules

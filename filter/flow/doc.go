@@ -16,7 +16,7 @@
 // [Access.Begin] begins a flow. In a full table one gives way (order.go).
 //
 // Any number of goroutines may use a table at once. Each datagram takes the lock
-// of one of its 64 parts for a moment; nothing is allocated but for new flows.
+// of one of its 64 shards for a moment; nothing is allocated but for new flows.
 //
 // Of ours the package imports packet and packet/verdict: which datagrams may begin
 // a flow is for the policy to say (package filter).

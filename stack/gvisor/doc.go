@@ -12,5 +12,5 @@
 // fragments are lent to it for the call. Frames and Wholes are counted
 // references: who has one releases it.
 //
-// Of ours it imports packet, packet/checksum and packet/verdict.
+// Of ours it imports packet and packet/verdict.
 package gvisor

@@ -11,6 +11,7 @@
 // devices; a mutex guards what they share with the one goroutine of the Watch.
 // Everything that the kernel has to do goes by a [Kernel], so that tests need none.
 //
-// The package imports wire, tun and its packages of devices, rules for the
-// configuration, and of the command's packages datapath, events and report.
+// The package imports wire, tun, tun/device, tun/link and tun/netdev, rules for the
+// configuration, packet/verdict for the sides, and of the command's packages datapath,
+// events and report.
 package box

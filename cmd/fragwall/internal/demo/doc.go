@@ -5,6 +5,6 @@
 // and an error where an exchange did not go as the policy says. The box runs on a
 // thread in its namespace, the exchanges on another goroutine.
 //
-// The package imports tun/lab for the hosts, packet and packet/checksum for fragments of
-// its own, rules, and of the command's packages box and report.
+// The package imports tun/lab for the hosts, packet, packet/checksum and packet/verdict for
+// fragments of its own, rules, and of the command's packages box and report.
 package demo

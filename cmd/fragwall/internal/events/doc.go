@@ -11,5 +11,5 @@
 // the event counts as suppressed. [Recorder.Run] is the one goroutine that writes
 // to the log; another one for each kind of event renews the budgets.
 //
-// The package imports wire, filter, packet and rules, for their vocabulary.
+// The package imports wire, filter, packet, packet/verdict and rules, for their vocabulary.
 package events

@@ -10,7 +10,8 @@
 // that calls [Run], which the wire calls back. No output is opened before the
 // input is known to be a capture, and none is one of the files that are read.
 //
-// The package imports wire, tun and tun/capture, filter, packet and rules for
-// their vocabulary, and of the command's packages datapath, exit, report and terminal.
+// The package imports wire, tun and tun/capture, packet/checksum, filter, packet,
+// packet/verdict and rules for their vocabulary, and of the command's packages
+// datapath, exit, report and terminal.
 // It needs no rights and no devices.
 package replay

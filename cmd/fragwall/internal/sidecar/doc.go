@@ -10,6 +10,6 @@
 // The box is attached and detached by the daemon's goroutine; two goroutines of
 // Follow keep up with changes, and a mutex guards the state between them.
 //
-// The package imports tun/handover, tun/link and tun/netdev, rules, and of the
+// The package imports tun/handover, tun/link and tun/netdev, rules, packet/verdict, and of the
 // command's packages box, confine and daemon.
 package sidecar

@@ -1,8 +1,3 @@
-// Package boxtest has a kernel in memory for tests of what a box does about devices:
-// NICs that tests add, change and remove, and ports of package tuntest. Any goroutine
-// may use it.
-//
-// It imports box, tun and its packages of devices.
 package boxtest
 
 import (
