@@ -23,15 +23,9 @@ var reads = make(chan struct{}, 16)
 // Reader returns the text of a file of at most so many bytes, within a time.
 type Reader func(name string, most int64, within time.Duration) (string, error)
 
-// ReadFile returns the text of a regular file of at most so many bytes. It
-// refuses what has no end or never begins: devices, pipes, and the files that
-// the kernel generates, as in /proc. The error names the file, and wraps what the
-// system said.
-func ReadFile(name string, most int64) (string, error) {
-	return ReadWithin(name, most, readTimeout)
-}
-
-// ReadWithin is a [Reader] that does as [ReadFile].
+// ReadWithin is a [Reader] of regular files. It refuses what has no end or never
+// begins: devices, pipes, and the files that the kernel generates, as in /proc. The
+// error names the file, and wraps what the system said.
 func ReadWithin(name string, most int64, timeout time.Duration) (string, error) {
 	late := time.After(timeout)
 	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), timeout.Round(time.Millisecond))

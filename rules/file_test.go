@@ -13,9 +13,9 @@ import (
 	"fragwall/rules"
 )
 
-// TestReadFile reads what is a regular file, wherever links lead to it, and
+// TestReadWithin reads what is a regular file, wherever links lead to it, and
 // nothing else.
-func TestReadFile(t *testing.T) {
+func TestReadWithin(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	must := func(err error) {
@@ -46,7 +46,7 @@ func TestReadFile(t *testing.T) {
 		"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
 		"/proc/self/mem":     "is a file that the kernel generates; want a regular one",
 	} {
-		text, err := rules.ReadFile(name, 4)
+		text, err := rules.ReadWithin(name, 4, time.Minute)
 		if err != nil {
 			text = err.Error()
 			if !strings.HasPrefix(text, fmt.Sprintf("%q", name)) {
@@ -57,7 +57,7 @@ func TestReadFile(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, text, want)
 		}
 	}
-	if _, err := rules.ReadFile(in("file"), 3); err == nil || err.Error() != fmt.Sprintf("%q has more than 3 bytes; want at most that many", in("file")) {
+	if _, err := rules.ReadWithin(in("file"), 3, time.Minute); err == nil || err.Error() != fmt.Sprintf("%q has more than 3 bytes; want at most that many", in("file")) {
 		t.Errorf("%v", err)
 	}
 	if _, err := rules.ReadWithin(in("file"), 4, -time.Second); err == nil || !strings.HasSuffix(err.Error(), "could not be read within -1s") {

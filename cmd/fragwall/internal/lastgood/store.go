@@ -51,9 +51,6 @@ func Open(dir string) (*Store, error) {
 	return s, nil
 }
 
-// Dir returns the name of the directory.
-func (s *Store) Dir() string { return s.dir }
-
 // Close closes the directory.
 func (s *Store) Close() error {
 	if s.self != nil {
