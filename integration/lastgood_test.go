@@ -13,7 +13,7 @@ import (
 )
 
 // TestLastGood restarts a box whose configuration was broken since it started,
-// with a set's file that is gone, and mends it.
+// with a set's file that is gone, and corrects it.
 func TestLastGood(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)

@@ -36,9 +36,9 @@ func parseAddresses(value any) (addresses, error) {
 // notAddresses says what a text that is neither address, prefix nor range may
 // have been meant to be.
 func notAddresses(s string) error {
-	if mended := strings.Join(strings.Fields(s), ""); mended != s {
-		if _, err := parseAddresses(mended); err == nil {
-			return fmt.Errorf("%s has blanks; did you mean %q?", quote(s), mended)
+	if corrected := strings.Join(strings.Fields(s), ""); corrected != s {
+		if _, err := parseAddresses(corrected); err == nil {
+			return fmt.Errorf("%s has blanks; did you mean %q?", quote(s), corrected)
 		}
 	}
 	return fmt.Errorf("%s is not an address, a prefix or a range; want one such as %s", quote(s), addressExample)

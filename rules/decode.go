@@ -49,7 +49,7 @@ var (
 )
 
 // explain turns the decoder's message into one of ours: a line in lower case,
-// with a mend where we know one.
+// with a correction where we know one.
 func explain(message string) string {
 	if m := definedTwice.FindStringSubmatch(message); m != nil {
 		if m[1] == "rule" {

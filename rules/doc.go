@@ -3,7 +3,7 @@
 //
 // In comes the text of a file; out goes a [Config], with the policy as package
 // filter compiles it, or [*Errors]: the first 20 mistakes of a file at once, each
-// with its line and its mend. No value is ever mended, ignored or replaced by
+// with its line and its correction. No value is ever corrected, ignored or replaced by
 // a default on the user's behalf, so a Config holds what the file says and
 // nothing else.
 //

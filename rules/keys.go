@@ -62,7 +62,7 @@ func (t table) checkKeys(name string, keys []string) {
 }
 
 // unknown reports a key that the configuration doesn't have: of a table, each
-// of its keys, as each is a line to mend.
+// of its keys, as each is a line to correct.
 func (t table) unknown(key toml.Key, value any, at *place) {
 	if inner, ok := value.(map[string]any); ok && len(inner) > 0 {
 		for name, value := range inOrder(inner) {

@@ -93,10 +93,10 @@ func (s scale) unreadable(text string) error {
 }
 
 func (s scale) explain(text string) string {
-	mended := strings.ReplaceAll(strings.Join(strings.Fields(text), ""), ":", "-")
-	if mended != text {
-		if _, err := s.parseText(mended); err == nil {
-			return fmt.Sprintf("%s is not %s; did you mean %q?", quote(text), s.noun, mended)
+	corrected := strings.ReplaceAll(strings.Join(strings.Fields(text), ""), ":", "-")
+	if corrected != text {
+		if _, err := s.parseText(corrected); err == nil {
+			return fmt.Sprintf("%s is not %s; did you mean %q?", quote(text), s.noun, corrected)
 		}
 	}
 	if _, ok := s.foreign[text]; ok {

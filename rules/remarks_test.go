@@ -18,12 +18,12 @@ func TestRemarks(t *testing.T) {
 		return text
 	}
 	const dns = "from = \"inside\"\nprotocol = \"udp\"\nsrc = \"10.0.0.0/8\"\ndst = \"10.0.0.2\"\ndst_port = 53"
-	const mend = "; add a rule that accepts the answers, or set policy.stateful = true"
+	const correction = "; add a rule that accepts the answers, or set policy.stateful = true"
 	for name, tt := range map[string]struct{ text, want string }{
-		"no answers":         {rule(dns), `rule "r0" accepts udp 10.0.0.1:49152 > 10.0.0.2:53 from inside, and policy.default drops the answer` + mend},
+		"no answers":         {rule(dns), `rule "r0" accepts udp 10.0.0.1:49152 > 10.0.0.2:53 from inside, and policy.default drops the answer` + correction},
 		"answers":            {rule(dns, "from = \"outside\"\nprotocol = \"udp\"\nsrc = \"10.0.0.2\"\nsrc_port = 53"), ""},
 		"answers to others":  {rule(dns, "from = \"outside\"\nprotocol = \"udp\"\nsrc = \"10.0.0.3\"\nsrc_port = 53"), `rule "r0" accepts udp`},
-		"answers dropped":    {"[policy]\ndefault = \"accept\"\n" + rule(dns) + "[[rule]]\nname = \"d\"\naction = \"reject\"\nfrom = \"outside\"\n", `rule "r0" accepts udp 10.0.0.1:49152 > 10.0.0.2:53 from inside, and rule "d" at line 15 drops the answer` + mend},
+		"answers dropped":    {"[policy]\ndefault = \"accept\"\n" + rule(dns) + "[[rule]]\nname = \"d\"\naction = \"reject\"\nfrom = \"outside\"\n", `rule "r0" accepts udp 10.0.0.1:49152 > 10.0.0.2:53 from inside, and rule "d" at line 15 drops the answer` + correction},
 		"state":              {"[policy]\nstateful = true\n" + rule(dns), ""},
 		"accepted by rule":   {"[policy]\ndefault = \"accept\"\n" + rule(dns), ""},
 		"both sides":         {rule(""), ""},

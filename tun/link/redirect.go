@@ -63,9 +63,9 @@ func addRedirect(from netlink.Link, r netdev.Redirect) error {
 // Redirected reports whether it is a redirect that makes the wire.
 func (j *Junction) Redirected() bool { return j.master == 0 }
 
-// Mend makes again what somebody removed of a redirect. The NIC stays up, and what
+// Repair makes again what somebody removed of a redirect. The NIC stays up, and what
 // others have in its classifier by now stays.
-func (j *Junction) Mend() error {
+func (j *Junction) Repair() error {
 	for _, r := range j.redirects {
 		from, err := netlink.LinkByIndex(r.From)
 		if err != nil {

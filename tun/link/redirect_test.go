@@ -74,7 +74,7 @@ func TestFiltersOfOthersStay(t *testing.T) {
 				if whole, _ := j.Intact(); whole {
 					t.Error("the redirect is still there")
 				}
-				err = errors.Join(err, j.Mend())
+				err = errors.Join(err, j.Repair())
 				if whole, _ := j.Intact(); !whole || otherFilters(nic) != 2 {
 					t.Errorf("made again: %t, with filters of others at %d hooks", whole, otherFilters(nic))
 				}
@@ -110,7 +110,7 @@ func TestRedirectMended(t *testing.T) {
 				if whole, _ := j.Intact(); whole {
 					t.Errorf("%s: the redirect is still there", device.Attrs().Name)
 				}
-				if err := j.Mend(); err != nil {
+				if err := j.Repair(); err != nil {
 					return err
 				}
 				if whole, _ := j.Intact(); !whole {

@@ -202,7 +202,7 @@ func TestJunctionIsMended(t *testing.T) {
 				t.Errorf("%s: intact %v, old closed %v", nic, intact, old.Closed())
 			}
 		}
-		r.kernel.Fail("mend", errors.New("busy"))
+		r.kernel.Fail("repair", errors.New("busy"))
 		r.kernel.Junction("nic-in").Break()
 		r.kernel.Change(r.nics[0], func(*netdev.Link) {})
 		r.logged("a nic can't be joined again")

@@ -36,7 +36,7 @@ type Junction interface {
 	SetMTU(mtu int) error
 	Detach() error
 	Redirected() bool
-	Mend() error
+	Repair() error
 	Close() error
 }
 

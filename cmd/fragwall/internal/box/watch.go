@@ -139,7 +139,7 @@ func (w *Watch) repair(side verdict.Side) {
 	}
 	w.log.Warn("what joins a nic to its tap was removed by somebody else: it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
 	if e.junction.Redirected() {
-		err = e.junction.Mend()
+		err = e.junction.Repair()
 	} else {
 		err = errors.Join(e.junction.Close(), w.joinTo(side, e.link.Name, e.link.MTU))
 	}

@@ -82,7 +82,7 @@ func TestLastGood(t *testing.T) {
 	}
 }
 
-// TestLastGoodIsLeft has a reload of a mended file take the place of what was
+// TestLastGoodIsLeft has a reload of a corrected file take the place of what was
 // kept.
 func TestLastGoodIsLeft(t *testing.T) {
 	r, _, _ := newReloader(t)

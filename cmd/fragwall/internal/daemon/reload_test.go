@@ -85,7 +85,7 @@ func TestReload(t *testing.T) {
 }
 
 // TestReloadUnreadable has files that never end, or never begin, be mistakes,
-// and read them when they are mended.
+// and read them when they are corrected.
 func TestReloadUnreadable(t *testing.T) {
 	for _, file := range []string{"x.toml", "allowed.txt"} {
 		for target, want := range map[string]string{
@@ -112,7 +112,7 @@ func TestReloadUnreadable(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := r.reload(); got.Code != 0 || len(*applied) != 1 {
-				t.Errorf("mended: %+v, %d policies applied", got, len(*applied))
+				t.Errorf("corrected: %+v, %d policies applied", got, len(*applied))
 			}
 		}
 	}

@@ -248,8 +248,8 @@ func (j *Junction) Intact() (bool, error) {
 // Redirected reports whether there is no bridge.
 func (j *Junction) Redirected() bool { return j.Bridge == "" }
 
-// Mend makes it intact.
-func (j *Junction) Mend() error { j.set(&j.broken, false); return j.kernel.failure("mend") }
+// Repair makes it intact.
+func (j *Junction) Repair() error { j.set(&j.broken, false); return j.kernel.failure("repair") }
 
 // SetMTU notes the MTU.
 func (j *Junction) SetMTU(mtu int) error {
