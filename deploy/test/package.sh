@@ -72,7 +72,7 @@ rm "$root/usr/sbin/policy-rc.d"
 cp "$root/etc/fragwall/fragwall.toml" "$root.good"
 echo 'nonsense' >>"$root/etc/fragwall/fragwall.toml"
 chroot "$root" dpkg --install /fragwall.deb 2>&1 | tee "$root.said"
-grep -q 'fragwall was not restarted: mend' "$root.said"
+grep -q 'fragwall was not restarted: correct' "$root.said"
 asked daemon-reload daemon-reload
 cp "$root.good" "$root/etc/fragwall/fragwall.toml"
 mkdir -m 700 "$root/var/lib/fragwall" # as the unit makes it
