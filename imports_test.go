@@ -47,6 +47,7 @@ var allowed = map[string][]string{
 
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
+	"cmd/fragwall/internal/explain":  {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/lastgood": {},
 	"cmd/fragwall/internal/terminal": {},
 	"cmd/fragwall/internal/datapath": {"packet/verdict", "rules", "stack", "wire"},

@@ -9,6 +9,7 @@
 //	replay ──► replay ──► the wire
 //	demo ──► demo ──► box
 //	reload, status ──► control
+//	explain ──► explain
 //
 // Errors go to stderr, one a line; the process exits with 0 when it did what it was
 // asked, 1 when it failed while running, and 2 for wrong usage or a wrong
