@@ -88,9 +88,9 @@ func TestFiltersOfOthersStay(t *testing.T) {
 	}
 }
 
-// TestRedirectMended removes a classifier of either end: the NIC stays up while the
+// TestRedirectRepaired removes a classifier of either end: the NIC stays up while the
 // redirect is made again.
-func TestRedirectMended(t *testing.T) {
+func TestRedirectRepaired(t *testing.T) {
 	lanetest.Do(t, network(t).Middle, func() error {
 		return unchangedBy(t, func() error {
 			tap, err := tap.Open(tun.Config{Name: "fw-in", MTU: 1400, Queues: 1})
