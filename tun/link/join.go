@@ -111,7 +111,7 @@ func (j *Junction) SetMTU(mtu int) error {
 	if err := netdev.SetMTU(j.master, mtu); err != nil {
 		return fmt.Errorf("bridge of index %d: set mtu %d: %w", j.master, mtu, err)
 	}
-	return netdev.QuietIPv6(j.master)
+	return netdev.DisableIPv6ByIndex(j.master)
 }
 
 // Intact reports whether the TAP and the NIC, which is there, are still one

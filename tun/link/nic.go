@@ -171,7 +171,7 @@ func silenceNIC(nic netlink.Link, addressed bool) error {
 	name := nic.Attrs().Name
 	var err error
 	if addressed {
-		err = netdev.WithoutIPv6Addresses(nic)
+		err = netdev.DisableIPv6Addresses(nic)
 	} else {
 		_, err = netdev.SwapSysctl(netdev.IPv6Switch(name), "1")
 	}

@@ -18,11 +18,11 @@ func DisableIPv6(link netlink.Link) error {
 	if !errors.Is(err, unix.EROFS) {
 		return err
 	}
-	return WithoutIPv6Addresses(link)
+	return DisableIPv6Addresses(link)
 }
 
-// QuietIPv6 is [DisableIPv6] for the device of an index.
-func QuietIPv6(index int) error {
+// DisableIPv6ByIndex is [DisableIPv6] for the device of an index.
+func DisableIPv6ByIndex(index int) error {
 	link, err := netlink.LinkByIndex(index)
 	if err != nil {
 		return fmt.Errorf("interface of index %d: %w", index, err)
@@ -30,16 +30,16 @@ func QuietIPv6(index int) error {
 	return DisableIPv6(link)
 }
 
-// WithoutIPv6Addresses keeps the kernel from making IPv6 addresses of a device
+// DisableIPv6Addresses keeps the kernel from making IPv6 addresses of a device
 // (IN6_ADDR_GEN_MODE_NONE). One whose MTU is too small for IPv6 has none.
-func WithoutIPv6Addresses(link netlink.Link) error {
+func DisableIPv6Addresses(link netlink.Link) error {
 	const none = 1
 	_, err := Sysctl(IPv6Switch(link.Attrs().Name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err := netlink.LinkSetIP6AddrGenMode(link, none); err != nil {
-		return fmt.Errorf("keep ipv6 quiet: %w", err)
+		return fmt.Errorf("keep ipv6 addresses from being made: %w", err)
 	}
 	return nil
 }

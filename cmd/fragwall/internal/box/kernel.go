@@ -22,8 +22,8 @@ type Kernel struct {
 	ReadLink func(index int) (netdev.Link, error)
 	FindLink func(name string) (netdev.Link, error)
 	SetLink  func(index int, up bool) error
-	// QuietIPv6 keeps the kernel from speaking IPv6 by a device.
-	QuietIPv6 func(index int) error
+	// DisableIPv6 keeps the kernel from speaking IPv6 by a device.
+	DisableIPv6 func(index int) error
 	// Follow calls take with messages about links and classifiers until ctx is
 	// done, as [netdev.Follow] does.
 	Follow func(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint)
@@ -54,10 +54,10 @@ var Linux = Kernel{
 		}
 		return j, j.NIC, nil
 	},
-	Bypass:    link.Bypass,
-	ReadLink:  netdev.ReadLink,
-	FindLink:  netdev.FindLink,
-	SetLink:   netdev.SetLink,
-	QuietIPv6: netdev.QuietIPv6,
-	Follow:    netdev.Follow,
+	Bypass:      link.Bypass,
+	ReadLink:    netdev.ReadLink,
+	FindLink:    netdev.FindLink,
+	SetLink:     netdev.SetLink,
+	DisableIPv6: netdev.DisableIPv6ByIndex,
+	Follow:      netdev.Follow,
 }

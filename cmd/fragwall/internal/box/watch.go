@@ -181,7 +181,7 @@ func (w *Watch) followMTU(side verdict.Side) {
 		return
 	}
 	e.refused = 0
-	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), w.kernel.QuietIPv6(w.ports[side].Index()))
+	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), w.kernel.DisableIPv6(w.ports[side].Index()))
 	if w.SharedMTU { // the inside's IPv6 is the namespace's
 		err = errors.Join(err, w.setMTU(side.Other(), mtu))
 	}

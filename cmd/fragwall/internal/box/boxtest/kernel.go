@@ -26,7 +26,6 @@ type Kernel struct {
 	ports     map[string]*Port
 	junctions map[string]*Junction // the latest of a NIC, by its name
 	bypassed  []link.NIC
-	quiet     []int // the devices whose IPv6 was kept quiet
 	failures  map[string]error
 }
 
@@ -42,7 +41,7 @@ func New() *Kernel {
 func (k *Kernel) Box() *box.Kernel {
 	return &box.Kernel{
 		OpenPort: k.openPort, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
-		Bypass: k.bypass, ReadLink: k.readLink, FindLink: k.findLink, SetLink: k.setLink, QuietIPv6: k.quietIPv6, Follow: k.follow,
+		Bypass: k.bypass, ReadLink: k.readLink, FindLink: k.findLink, SetLink: k.setLink, DisableIPv6: func(int) error { return nil }, Follow: k.follow,
 	}
 }
 
@@ -297,13 +296,6 @@ func (k *Kernel) setLink(index int, up bool) error {
 		return err
 	}
 	k.Change(index, func(l *netdev.Link) { l.Up, l.Carrier = up, up })
-	return nil
-}
-
-func (k *Kernel) quietIPv6(index int) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.quiet = append(k.quiet, index)
 	return nil
 }
 
