@@ -295,9 +295,9 @@ func TestSidecarPropagatesLinkDown(t *testing.T) {
 	}
 }
 
-// TestJoinIsMended removes by hand what joins a NIC. It is noticed, said and made
+// TestJoinIsRepaired removes by hand what joins a NIC. It is noticed, said and made
 // again.
-func TestJoinIsMended(t *testing.T) {
+func TestJoinIsRepaired(t *testing.T) {
 	for name, c := range map[string]struct{ join, remove string }{
 		"clsact of the nic": {"", "qdisc del dev nic-in clsact"},
 		"clsact of the tap": {"", "qdisc del dev fw-in clsact"},

@@ -4,8 +4,9 @@
 //	kernel ──► queue of a TAP ──► Lane.Read ──► (wire) ──► Lane.Write ──► queue of a TAP
 //
 // songgao/water opens TAPs without offload, vishvananda/netlink those with virtio-net
-// headers, whose frames leave on NAPI threads of the kernel's where those are to be had. All frames between two IP addresses come by one queue: an eBPF program on the
-// TAP sees to that (cilium/ebpf), or the TAP has one queue only.
+// headers, whose frames leave on the kernel's NAPI threads where it has them. All frames
+// between two IP addresses come by one queue: an eBPF program on the TAP steers them
+// (cilium/ebpf), or the TAP has one queue only.
 //
 // A TAP belongs to the goroutine that opened it; each lane to one of its own. [Pair],
 // [Writer] and [Backlog] are for other kinds of lanes between TAPs, as tun/uring. Of

@@ -58,7 +58,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	if !l.gate.Entered() {
 		_ = l.gate.Enter()
 	}
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return nil, Failure("read", l.From, err)
 	}
 	for {
@@ -99,7 +99,7 @@ func (l *lane) drain() error {
 
 // Write writes each frame by itself.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return len(frames), Failure("write", l.To, err)
 	}
 	for i := range frames {
@@ -123,7 +123,7 @@ func (l *lane) put(f *tun.Frame) error {
 
 // Reply makes one attempt.
 func (l *lane) Reply(f tun.Frame) error {
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return Failure("reply by", l.From, err)
 	}
 	if err := l.writer.Write(l.In, &f); err != nil {

@@ -169,7 +169,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	if !l.gate.Entered() {
 		l.enter()
 	}
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return nil, tap.Failure("read", l.From, err)
 	}
 	l.pool.give(l.lent.ids)
@@ -282,7 +282,7 @@ func (l *lane) received(c *cqe) {
 
 // Write submits frames and waits until all are written.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return len(frames), tap.Failure("write", l.To, err)
 	}
 	l.refused, l.writeErr = 0, nil
@@ -306,7 +306,7 @@ func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 
 // Reply makes one attempt, without the ring.
 func (l *lane) Reply(f tun.Frame) error {
-	if err := l.gate.End(); err != nil {
+	if err := l.gate.Err(); err != nil {
 		return tap.Failure("reply by", l.From, err)
 	}
 	if err := l.replies.Write(l.In, &f); err != nil {

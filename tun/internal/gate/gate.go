@@ -20,7 +20,7 @@ type Gate struct {
 
 	// Of the goroutine that uses the lane:
 	entered bool
-	end     error // set once the lane is freed under it
+	err     error // set once the lane is freed under it
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -41,8 +41,8 @@ func New(free func() error) (*Gate, error) {
 // Entered reports whether Enter was called.
 func (g *Gate) Entered() bool { return g.entered }
 
-// End returns what the lane ended for; nil before its end.
-func (g *Gate) End() error { return g.end }
+// Err returns what the lane ended for; nil before its end.
+func (g *Gate) Err() error { return g.err }
 
 // Closing reports whether the lane was closed.
 func (g *Gate) Closing() bool { return g.closing.Load() }
@@ -58,10 +58,10 @@ func (g *Gate) Enter() error {
 	defer g.mu.Unlock()
 	g.entered = true
 	if g.freed {
-		g.end = tun.ErrClosed
+		g.err = tun.ErrClosed
 	}
 	g.used = !g.freed
-	return g.end
+	return g.err
 }
 
 // WaitToRead blocks until a descriptor has something to read or the lane is closed.
@@ -94,7 +94,7 @@ func (g *Gate) Leave(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.used = false
-	g.end = err
+	g.err = err
 	// What fails in freeing has no bearing on why the lane came to its end.
 	_ = g.release()
 	return err

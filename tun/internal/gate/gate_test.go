@@ -31,8 +31,8 @@ func TestCloseIdle(t *testing.T) {
 	if err := errors.Join(g.Close(), g.Close()); err != nil || *freed != 1 {
 		t.Errorf("freed %d times: %v", *freed, err)
 	}
-	if err := g.Enter(); !errors.Is(err, tun.ErrClosed) || !errors.Is(g.End(), tun.ErrClosed) || !g.Entered() {
-		t.Errorf("entered: %v, ended: %v", err, g.End())
+	if err := g.Enter(); !errors.Is(err, tun.ErrClosed) || !errors.Is(g.Err(), tun.ErrClosed) || !g.Entered() {
+		t.Errorf("entered: %v, ended: %v", err, g.Err())
 	}
 }
 

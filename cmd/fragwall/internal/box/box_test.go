@@ -188,8 +188,8 @@ func TestNICIsJoinedAgain(t *testing.T) {
 	})
 }
 
-// TestJunctionIsMended has somebody remove a redirect, and a bridge.
-func TestJunctionIsMended(t *testing.T) {
+// TestJunctionIsRepaired has somebody remove a redirect, and a bridge.
+func TestJunctionIsRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, strings.Replace(twoNICs, `"nic-out"`, "\"nic-out\"\njoin = \"bridge\"", 1), nil)
 		for side, nic := range []string{"nic-in", "nic-out"} {
