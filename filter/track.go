@@ -21,7 +21,8 @@ import (
 //
 // A flow that another policy accepted is first judged again by how it began.
 func (t *Table) track(d *packet.View, clock Clock) Verdict {
-	a, relation := t.flows.Open(d, clock())
+	var a flow.Access
+	relation := t.flows.Open(&a, d, clock())
 	if relation == flow.Unrelated {
 		v, _ := t.byRules(d, clock)
 		return v

@@ -114,7 +114,7 @@ func (k *key) setQuoted(v *packet.View) bool {
 		}
 		src, dst = message.ports(from, q.upper[1], binary.BigEndian.Uint16(q.upper[4:]))
 	}
-	k.set(from, q.src, q.dst, src, dst, q.protocol, v.VLANs())
+	k.set(from, q.src, q.dst, src, dst, q.protocol, packVLANs(v))
 	return true
 }
 

@@ -21,7 +21,7 @@ type key struct {
 }
 
 // set makes the key of a datagram from a side.
-func (k *key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans packet.VLANs) {
+func (k *key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans uint64) {
 	if from == verdict.Outside {
 		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
 	}
@@ -31,7 +31,7 @@ func (k *key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint1
 		version = 1
 	}
 	k.ports = uint64(srcPort)<<32 | uint64(dstPort)<<16 | uint64(protocol)<<8 | version
-	k.vlans = packVLANs(vlans)
+	k.vlans = vlans
 }
 
 func (k *key) protocol() uint8 { return uint8(k.ports >> 8) }
@@ -58,10 +58,13 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-// packVLANs returns the VLANs of a frame as one number: of each, 16 bits of
+// packVLANs returns the VLANs of a datagram as one number: of each, 16 bits of
 // TPID and 16 bits of identifier.
-func packVLANs(v packet.VLANs) (packed uint64) {
-	for _, tag := range v {
+func packVLANs(v *packet.View) (packed uint64) {
+	if v.TagCount == 0 {
+		return 0
+	}
+	for _, tag := range v.VLANs() {
 		packed = packed<<32 | uint64(tag.TPID)<<16 | uint64(tag.TCI)
 	}
 	return packed
@@ -111,7 +114,7 @@ func (k *key) setOf(v *packet.View) bool {
 		}
 		src, dst = q.ports(v.From, v.ICMPCode, binary.BigEndian.Uint16(v.Body[4:]))
 	}
-	k.set(v.From, v.Src, v.Dst, src, dst, v.Protocol, v.VLANs())
+	k.set(v.From, v.Src, v.Dst, src, dst, v.Protocol, packVLANs(v))
 	return true
 }
 

@@ -43,8 +43,8 @@ func (e *exchanges) udp(from verdict.Side, client netip.Addr, port uint16) bool 
 // see shows the table a datagram, which begins a flow where it may and comes from
 // outside, and reports whether it belongs to one.
 func (e *exchanges) see(v *packet.View) bool {
-	a, relation := e.table.Open(v, e.now)
-	if relation == Unrelated {
+	var a Access
+	if e.table.Open(&a, v, e.now) == Unrelated {
 		return false
 	}
 	defer a.Close()
@@ -149,7 +149,8 @@ func TestFloodsSpareDeniedFlows(t *testing.T) {
 	e.udp(verdict.Inside, udp, 7)
 	e.connect(tcp)
 	known := func(client netip.Addr, protocol uint8, then func(*Access)) {
-		a, _ := e.table.Open(view(verdict.Outside, client, 7, protocol, emptyUDP), e.now)
+		var a Access
+		e.table.Open(&a, view(verdict.Outside, client, 7, protocol, emptyUDP), e.now)
 		defer a.Close()
 		if a.Flow() == nil {
 			t.Fatalf("the flow of protocol %d gave way", protocol)
@@ -234,7 +235,8 @@ func TestOrderHolds(t *testing.T) {
 			e.now += time.Duration(g.IntN(1000)) * time.Millisecond
 		case 10:
 			v := view(verdict.Outside, client, 7, packet.ProtocolTCP, nil)
-			if a, _ := e.table.Open(v, e.now); a.Flow() != nil {
+			var a Access
+			if e.table.Open(&a, v, e.now); a.Flow() != nil {
 				a.Flow().Denied = g.IntN(2) == 0
 				a.Touch()
 				a.Close()

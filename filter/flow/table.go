@@ -82,15 +82,15 @@ type Access struct {
 }
 
 // Open finds the flow that a datagram has to do with. Where the datagram is
-// [Unrelated], the access must not be used.
-func (t *Table) Open(v *packet.View, now time.Duration) (a Access, r Relation) {
+// [Unrelated], the access, which is zero before, must not be used.
+func (t *Table) Open(a *Access, v *packet.View, now time.Duration) (r Relation) {
 	switch {
 	case a.key.setOf(v):
 		r = Member
 	case a.key.setQuoted(v):
 		r = About
 	default:
-		return a, Unrelated
+		return Unrelated
 	}
 	h := a.key.hash(t.secret, t.anyVLANs)
 	a.shard = &t.shards[h%shards]
@@ -98,7 +98,7 @@ func (t *Table) Open(v *packet.View, now time.Duration) (a Access, r Relation) {
 	a.now = now
 	a.shard.mu.Lock()
 	a.at = a.shard.find(&a.key, a.chain, t.anyVLANs, now)
-	return a, r
+	return r
 }
 
 // Close unlocks the part of the table.
