@@ -72,6 +72,9 @@ func TestReplayKeepsWhatItReads(t *testing.T) {
 						output = "bound"
 						writeFile(t, output, "")
 						if err := unix.Mount(name, output, "", unix.MS_BIND, ""); err != nil {
+							if os.Getenv("CI") != "" {
+								t.Fatal(err)
+							}
 							t.Skip(err)
 						}
 						defer unix.Unmount(output, unix.MNT_DETACH)
