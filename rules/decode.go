@@ -52,8 +52,8 @@ var (
 // with a correction where we know one.
 func explain(message string) string {
 	if m := definedTwice.FindStringSubmatch(message); m != nil {
-		if m[1] == "rule" {
-			return `"rule" is there twice; begin each rule with [[rule]]`
+		if lists[m[1]] != "" {
+			return fmt.Sprintf("%q is there twice; %s", m[1], begin(m[1]))
 		}
 		return fmt.Sprintf("%s is there twice; remove one", quote(m[1]))
 	}

@@ -1,6 +1,7 @@
 package rules
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 )
@@ -12,11 +13,12 @@ type table struct {
 	name   string // as messages begin their keys: "inside."; "" for a rule's
 	values map[string]any
 	place  *place
+	called map[string]string // the names of keys in messages, where they differ
 }
 
 // field returns a key of the table, set or not.
 func (t table) field(key string) field {
-	return field{report: t.report, name: t.name + key, value: t.values[key], place: t.place.key(key)}
+	return field{report: t.report, name: t.name + cmp.Or(t.called[key], key), value: t.values[key], place: t.place.key(key)}
 }
 
 // table returns a table in t, empty if it is not there. It reports what is

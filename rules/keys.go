@@ -92,12 +92,33 @@ func didYouMean(key toml.Key) lazy {
 	}
 }
 
-// synonyms are what a rule's keys are called by nftables, by iptables, and by
-// the flags of explain.
+// checkOnly reports the keys of the table that are not in keys, each with the one
+// that it may stand for.
+func (t table) checkOnly(keys []string) {
+	for key := range inOrder(t.values) {
+		if slices.Contains(keys, key) {
+			continue
+		}
+		correction := lazy(func() string {
+			best := synonyms[key]
+			if !slices.Contains(keys, best) {
+				best = nearest(key, keys)
+			}
+			if best == "" {
+				return "remove it"
+			}
+			return "did you mean " + quote(best) + "?"
+		})
+		t.report.mistake(t.place.key(key).line, "unknown key %s; %s", quote(key), correction)
+	}
+}
+
+// synonyms are what the keys of rules and expectations are called by nftables, by
+// iptables, by the flags of explain, and by one another.
 var synonyms = map[string]string{
 	"port": "dst_port", "dport": "dst_port", "sport": "src_port", "proto": "protocol",
 	"saddr": "src", "daddr": "dst", "source": "src", "destination": "dst",
-	"type": "icmp_type", "code": "icmp_code",
+	"type": "icmp_type", "code": "icmp_code", "action": "verdict", "verdict": "action",
 }
 
 // suggest returns the key of the contract that is most like an unknown one,

@@ -51,7 +51,7 @@ func cut(text string) (*outline, *bounds) {
 		return nil, b
 	}
 	c := outliner{scanner: scanner{text: text, line: 1, bounds: b}, outline: outline{place: &place{line: 1}}}
-	c.at = len(text) - len(strings.TrimPrefix(text, "\ufeff"))
+	c.at = len(text) - len(strings.TrimPrefix(text, byteOrderMark))
 	c.count(0, maxOutside, tooManyOutside)
 	table := c.place
 	for c.next() {
@@ -138,7 +138,7 @@ type decoded struct {
 func (p piece) decode() decoded {
 	d := decoded{piece: p}
 	if d.values, d.syntax = read(p.text, p.line); d.syntax == nil {
-		d.place = locate(p.text, p.line)
+		d.place = locate(p.text, p.line, &bounds{})
 	}
 	return d
 }

@@ -24,7 +24,7 @@ type ruleReader struct {
 // them is in the root.
 func readRules(root table, o *outline, r *ruleReader) []filter.Rule {
 	r.lines, r.rules = make(map[string]int, o.rules), slices.Grow(r.rules, o.rules)
-	root.checkRules()
+	root.checkList("rule")
 	rest := root.tables("rule")
 	if len(o.pieces) == 0 {
 		r.read(rest)
@@ -45,22 +45,28 @@ func readRules(root table, o *outline, r *ruleReader) []filter.Rule {
 	return r.rules
 }
 
-// checkRules reports what is called rule and is no [[rule]].
-func (t table) checkRules() {
-	f := t.field("rule")
+// lists are the keys of lists of tables, and what one of each is called.
+var lists = map[string]string{"rule": "rule", "expect": "expectation"}
+
+// begin says how the tables of a list begin.
+func begin(key string) string { return fmt.Sprintf("begin each %s with [[%s]]", lists[key], key) }
+
+// checkList reports what has the key of a list of tables and is none.
+func (t table) checkList(key string) {
+	f := t.field(key)
 	switch v := f.value.(type) {
 	case nil, []map[string]any:
 	case map[string]any:
-		f.fail("one table; begin each rule with [[rule]]")
+		f.fail("one table; %s", begin(key))
 	case []any:
 		for i := range v {
 			if _, ok := v[i].(map[string]any); !ok {
 				e := f.element(v[i], i)
-				e.fail("%s; begin each rule with [[rule]]", e.kind())
+				e.fail("%s; %s", e.kind(), begin(key))
 			}
 		}
 	default:
-		f.fail("%s; begin each rule with [[rule]]", f.kind())
+		f.fail("%s; %s", f.kind(), begin(key))
 	}
 }
 

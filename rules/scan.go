@@ -6,6 +6,9 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
+// byteOrderMark may begin a text in UTF-8.
+const byteOrderMark = "\ufeff"
+
 // scanner walks over a text: it knows TOML's shapes, and finds the places of
 // what is in it. Where the text is not TOML it goes on somehow, and never past
 // the point at which the decoder stops without having seen what is before that
@@ -17,15 +20,17 @@ type scanner struct {
 	bounds *bounds
 }
 
-// locate returns the places of all values in a text that the decoder took and
-// whose first line has the given number.
-func locate(text string, line int) *place {
-	s := scanner{text: text, line: line, bounds: &bounds{}}
+// locate returns the places of all values in a text whose first line has the given
+// number, up to the first bound that it breaks.
+func locate(text string, line int, b *bounds) *place {
+	s := scanner{text: text, at: len(text) - len(strings.TrimPrefix(text, byteOrderMark)), line: line, bounds: b}
 	root := &place{line: line}
 	table := root
 	for s.next() {
 		if s.peek() == '[' {
-			table = root.begin(s.header())
+			h := s.header()
+			table = root.begin(h)
+			b.value(h.line)
 		} else {
 			s.pair(table)
 		}

@@ -7,31 +7,20 @@ import (
 )
 
 // ParseProtocol returns the number that a text says, as in a rule's protocol.
-func ParseProtocol(text string) (uint16, error) { return protocols.word(text) }
+func ParseProtocol(text string) (uint16, error) { return protocols.one(text) }
 
 // ParsePort returns the number that a text says, as in a rule's dst_port.
-func ParsePort(text string) (uint16, error) { return ports.word(text) }
-
-// ParseICMPType returns the number that a text says, as in a rule's icmp_type
-// with protocol icmp.
-func ParseICMPType(text string) (uint16, error) { return icmpTypes.word(text) }
-
-// ParseICMPv6Type returns the number that a text says, as in a rule's
-// icmp_type with protocol icmpv6.
-func ParseICMPv6Type(text string) (uint16, error) { return icmpv6Types.word(text) }
-
-// ParseICMPCode returns the number that a text says, as in a rule's icmp_code.
-func ParseICMPCode(text string) (uint16, error) { return icmpCodes.word(text) }
+func ParsePort(text string) (uint16, error) { return ports.one(text) }
 
 // ParseVLAN returns the identifier that a text says, as in a rule's vlan; 0 is
 // "none".
-func ParseVLAN(text string) (uint16, error) { return vlanIDs.word(text) }
+func ParseVLAN(text string) (uint16, error) { return vlanIDs.one(text) }
 
-// word returns the one number that a text says.
-func (s scale) word(text string) (uint16, error) {
-	n, err := s.parseOne(text)
+// one returns the one number that a decoded value stands for.
+func (s scale) one(value any) (uint16, error) {
+	n, err := s.parseOne(value)
 	if err == nil && n.Lo != n.Hi {
-		err = fmt.Errorf("%s is a range; want one number", quote(text))
+		err = fmt.Errorf("%s is a range; want one number", show(value))
 	}
 	return uint16(n.Lo), err
 }

@@ -100,15 +100,15 @@ func TestExplainWrongUsage(t *testing.T) {
 	tests := []struct{ args, want string }{
 		{"", "--from is missing"},
 		{"--from inside --proto udp --src 10.0.0.1", "--dst is missing"},
-		{"--from lan --proto udp --src 10.0.0.1 --dst 10.0.0.2", `--from: "lan" is no side; want "inside" or "outside"`},
+		{"--from lan --proto udp --src 10.0.0.1 --dst 10.0.0.2", `--from: "lan" is unknown; want "inside" or "outside"`},
 		{"--from inside --proto udpp --src 10.0.0.1 --dst 10.0.0.2", `--proto: "udpp" is not a protocol; did you mean "udp"?`},
-		{"--from inside --proto udp --src 10.0.0 --dst 10.0.0.2", `--src: "10.0.0" is no address`},
-		{"--from inside --proto udp --src ::ffff:10.0.0.1 --dst 10.0.0.2", `--src: "::ffff:10.0.0.1" is not what packets carry; did you mean "10.0.0.1"?`},
-		{"--from inside --proto udp --src ::1 --dst 10.0.0.2", "--src ::1 and --dst 10.0.0.2 are of two families"},
+		{"--from inside --proto udp --src 10.0.0 --dst 10.0.0.2", `--src: "10.0.0" is not an address; want one such as "10.0.0.1"`},
+		{"--from inside --proto udp --src ::ffff:10.0.0.1 --dst 10.0.0.2", `--src: "::ffff:10.0.0.1" is an IPv4-mapped IPv6 address; did you mean "10.0.0.1"?`},
+		{"--from inside --proto udp --src ::1 --dst 10.0.0.2", "--dst: 10.0.0.2 is of another family than --src ::1; want both IPv4 or both IPv6"},
 		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 70000", "--dport: 70000 is out of range; want 0 to 65535"},
 		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 1-5", `--dport: "1-5" is a range; want one number`},
-		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --dport 5", "--dport: protocol 1 has no ports"},
-		{"--from inside --proto icmp --src ::1 --dst ::2 --icmp-type 5", "--icmp-type: protocol 1 between addresses of this family is no ICMP"},
+		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --dport 5", `--dport: protocol "icmp" has no ports; remove it`},
+		{"--from inside --proto icmp --src ::1 --dst ::2 --icmp-type 5", `--icmp-type: needs protocol "icmp" between IPv4 addresses, or "icmpv6" between IPv6 addresses; remove it, or change the protocol`},
 		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --icmp-code x", `--icmp-code: "x" is not an ICMP code; want one such as 0, "0-3" or [1, 4]`},
 		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --vlan 5000", `--vlan: 5000 is out of range; want 1 to 4094, or "none" for frames without a VLAN`},
 		{"--nonsense", "unknown flag: --nonsense"},
@@ -121,6 +121,26 @@ func TestExplainWrongUsage(t *testing.T) {
 				t.Errorf("exit %d: %s%s\nwant %s", code, stdout, stderr, want)
 			}
 		})
+	}
+}
+
+// TestExplainJSON has the answer as one object, with what decides.
+func TestExplainJSON(t *testing.T) {
+	t.Chdir(t.TempDir())
+	writeFile(t, "x.toml", explained)
+	for args, want := range map[string]string{
+		"--proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53": `{"from":"inside","protocol":"udp","src":"10.0.0.1","sport":49152,"dst":"192.0.2.1","dport":53,` +
+			`"fragmented":false,"source_route":false,"verdict":"accept","file":"x.toml","rule":"dns","line":8}`,
+		"--proto udp --src 10.0.1.1 --dst 192.0.2.1 --dport 53 --vlan 7": `{"from":"inside","vlans":[7],"protocol":"udp","src":"10.0.1.1","sport":49152,"dst":"192.0.2.1","dport":53,` +
+			`"fragmented":false,"source_route":false,"verdict":"reject","reason":"policy_default","file":"x.toml","key":"policy.default",` +
+			`"near":[{"rule":"dns","line":8,"field":"src"}],"notes":["unless it belongs to a flow that was accepted (policy.stateful)"]}`,
+		"--proto icmp --src 10.0.0.1 --dst 192.0.2.1": `{"from":"inside","protocol":"icmp","src":"10.0.0.1","dst":"192.0.2.1","icmp_type":8,"icmp_code":0,` +
+			`"fragmented":false,"source_route":false,"verdict":"accept","file":"x.toml","rule":"ping","line":15,"limit":"5/s"}`,
+	} {
+		stdout, stderr, code := runCommand(t, append(strings.Fields("explain -c x.toml --json --from inside"), strings.Fields(args)...)...)
+		if stdout != want+"\n" || stderr != "" || code != 0 {
+			t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
+		}
 	}
 }
 

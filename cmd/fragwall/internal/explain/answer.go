@@ -1,0 +1,151 @@
+package explain
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// Answer is what a policy decides on a datagram, and what decides. A field that does
+// not apply is left out.
+type Answer struct {
+	From        string   `json:"from"`
+	VLANs       []uint16 `json:"vlans,omitempty"` // outermost first
+	Protocol    string   `json:"protocol"`
+	Src         string   `json:"src"`
+	SrcPort     *uint16  `json:"sport,omitempty"`
+	Dst         string   `json:"dst"`
+	DstPort     *uint16  `json:"dport,omitempty"`
+	ICMPType    *uint8   `json:"icmp_type,omitempty"`
+	ICMPCode    *uint8   `json:"icmp_code,omitempty"`
+	Fragmented  bool     `json:"fragmented"`
+	SourceRoute bool     `json:"source_route"`
+
+	Verdict string `json:"verdict"`          // "accept", "drop" or "reject"
+	Reason  string `json:"reason,omitempty"` // of a drop or a reject
+	File    string `json:"file"`             // of the configuration
+	Rule    string `json:"rule,omitempty"`   // that decides
+	Line    int    `json:"line,omitempty"`   // of the rule
+	Limit   string `json:"limit,omitempty"`  // of the rule
+	// Key is the key of the configuration that decides where no rule does; without
+	// it and a rule, RFC 6980 decides.
+	Key   string   `json:"key,omitempty"`
+	Near  []Near   `json:"near,omitempty"`
+	Notes []string `json:"notes,omitempty"` // for people: what else would change the verdict
+}
+
+// Near is a rule in front of what decides, of which all matches but one field.
+type Near struct {
+	Rule  string `json:"rule"`
+	Line  int    `json:"line"`
+	Field string `json:"field"` // its key
+}
+
+// Keys of the configuration that decide.
+const (
+	keySourceRoute       = "policy.source_route"
+	keyMode              = "fragments.mode"
+	keyNeighborDiscovery = "policy.neighbor_discovery"
+	keyDefault           = "policy.default"
+)
+
+// newAnswer returns an answer about a datagram, without what is decided.
+func newAnswer(d *packet.View) Answer {
+	a := Answer{
+		From: d.From.String(), Protocol: rules.ProtocolName(d.Protocol), Src: d.Src.String(), Dst: d.Dst.String(),
+		Fragmented: d.Fragmented, SourceRoute: d.SourceRoute,
+	}
+	if id := d.VLANs().ID(); id != 0 {
+		a.VLANs = []uint16{id}
+	}
+	switch d.Transport {
+	case packet.Ports:
+		a.SrcPort, a.DstPort = &d.SrcPort, &d.DstPort
+	case packet.ICMP:
+		a.ICMPType, a.ICMPCode = &d.ICMPType, &d.ICMPCode
+	}
+	return a
+}
+
+// decide sets what is decided, and the key that decides.
+func (a *Answer) decide(action verdict.Action, why verdict.Reason, key string) {
+	a.Verdict, a.Key = action.String(), key
+	if why != verdict.Passed {
+		a.Reason = why.String()
+	}
+}
+
+// By says what decides, with its place in the file.
+func (a *Answer) By() string {
+	switch {
+	case a.Rule != "":
+		return fmt.Sprintf("rule %q (%s:%d)", a.Rule, a.File, a.Line)
+	case a.Key != "":
+		return fmt.Sprintf("%s (%s)", a.Key, a.File)
+	}
+	return "RFC 6980"
+}
+
+// Datagram returns the datagram's 5-tuple and tags, for people.
+func (a *Answer) Datagram() string {
+	var text strings.Builder
+	src, dst := a.Src, a.Dst
+	if a.SrcPort != nil {
+		src, dst = hostPort(src, *a.SrcPort), hostPort(dst, *a.DstPort)
+	}
+	fmt.Fprintf(&text, "%s %s > %s", a.Protocol, src, dst)
+	if a.ICMPType != nil {
+		fmt.Fprintf(&text, ", type %d, code %d", *a.ICMPType, *a.ICMPCode)
+	}
+	for _, id := range a.VLANs {
+		fmt.Fprintf(&text, ", vlan %d", id)
+	}
+	if a.SourceRoute {
+		text.WriteString(", source route")
+	}
+	if a.Fragmented {
+		text.WriteString(", in fragments")
+	}
+	return text.String()
+}
+
+func hostPort(host string, port uint16) string {
+	return net.JoinHostPort(host, strconv.Itoa(int(port)))
+}
+
+// Write writes the answer for people.
+func (a *Answer) Write(w io.Writer) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "from %s: %s\n%s: ", a.From, a.Datagram(), a.Verdict)
+	fmt.Fprintf(&text, cmp.Or(map[string]string{
+		keyDefault: "no rule matches, so %s decides\n",
+		keyMode:    "%s lets no fragment pass\n",
+		"":         a.withoutKey(),
+	}[a.Key], "%s decides, before any rule\n"), a.By())
+	if a.Limit != "" {
+		fmt.Fprintf(&text, "  up to %s; beyond that, the rules after it decide\n", a.Limit)
+	}
+	for _, n := range a.Near {
+		fmt.Fprintf(&text, "  not rule %q (%s:%d): all matches but %s\n", n.Rule, a.File, n.Line, n.Field)
+	}
+	for _, note := range a.Notes {
+		fmt.Fprintf(&text, "  %s\n", note)
+	}
+	_, err := io.WriteString(w, text.String())
+	return err
+}
+
+// withoutKey is the sentence about what decides, where that is no key.
+func (a *Answer) withoutKey() string {
+	if a.Rule != "" {
+		return "%s is the first that matches\n"
+	}
+	return "neighbour discovery never passes in fragments (%s)\n"
+}
