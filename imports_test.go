@@ -49,6 +49,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/exit":     {},
 	"cmd/fragwall/internal/explain":  {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/lastgood": {},
+	"cmd/fragwall/internal/selector": {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/terminal": {},
 	"cmd/fragwall/internal/datapath": {"packet/verdict", "rules", "stack", "wire"},
 	"cmd/fragwall/internal/events":   {"filter", "packet", "packet/verdict", "rules", "wire"},

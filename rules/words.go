@@ -3,7 +3,10 @@ package rules
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
+
+	"fragwall/filter"
 )
 
 // ParseProtocol returns the number that a text says, as in a rule's protocol.
@@ -15,6 +18,10 @@ func ParsePort(text string) (uint16, error) { return ports.one(text) }
 // ParseVLAN returns the identifier that a text says, as in a rule's vlan; 0 is
 // "none".
 func ParseVLAN(text string) (uint16, error) { return vlanIDs.one(text) }
+
+// ParseAddresses returns the addresses that a text says, as in a rule's src: an
+// address, a prefix or a range.
+func ParseAddresses(text string) (filter.Range[netip.Addr], error) { return parseAddresses(text) }
 
 // one returns the one number that a decoded value stands for.
 func (s scale) one(value any) (uint16, error) {

@@ -21,7 +21,11 @@ var completions = map[string]func(c *cobra.Command) []string{
 	"vlan":      func(*cobra.Command) []string { return []string{"none"} },
 	"nic":       func(*cobra.Command) []string { return interfaces() },
 	"rule":      ruleNames,
+	"host":      none, "src": none, "dst": none, "port": none, "sport": none, "dport": none,
 }
+
+// none offers nothing, not even files.
+func none(*cobra.Command) []string { return nil }
 
 // addCompletions registers the completions of a command's flags, and of those of the
 // commands beneath it.

@@ -1,0 +1,174 @@
+package selector
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// Selector is the texts of the flags that were given, by the flags' names. It selects
+// what matches all of them; an empty one selects everything.
+type Selector map[string]string
+
+// field is a flag and what its text means.
+type field struct {
+	name  string
+	usage string
+	set   func(f *Filter, text string) error
+}
+
+var fields = []field{
+	{"proto", "select by the protocol, a `name or number`", func(f *Filter, text string) error {
+		return number(text, rules.ParseProtocol, &f.protocol)
+	}},
+	{"host", "select by either host, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.host) }},
+	{"src", "select by the source, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.src) }},
+	{"dst", "select by the destination, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.dst) }},
+	{"port", "select by either `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.port) }},
+	{"sport", "select by the source `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.srcPort) }},
+	{"dport", "select by the destination `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.dstPort) }},
+	{"vlan", "select by the VLAN, a `number` or \"none\"", func(f *Filter, text string) error {
+		return number(text, rules.ParseVLAN, &f.vlan)
+	}},
+	{"from", "select by the side that it came in by: `inside|outside`", func(f *Filter, text string) error {
+		for side := range verdict.Side(verdict.Sides) {
+			if text == side.String() {
+				f.from = &side
+				return nil
+			}
+		}
+		return fmt.Errorf("%q is no side; want \"inside\" or \"outside\"", text)
+	}},
+}
+
+// number sets what a text says on a scale of numbers.
+func number(text string, scale func(string) (uint16, error), to **uint16) error {
+	n, err := scale(text)
+	*to = &n
+	return err
+}
+
+// hosts sets the addresses that a text says.
+func hosts(text string, to **filter.Range[netip.Addr]) error {
+	r, err := rules.ParseAddresses(text)
+	*to = &r
+	return err
+}
+
+// Flags adds the flags to a command. The selector is filled in when the command line is
+// parsed, which fails for a text that [Selector.Filter] does not take.
+func Flags(c *cobra.Command) Selector {
+	s := Selector{}
+	for _, f := range fields {
+		c.Flags().Var(&value{s, f}, f.name, f.usage)
+	}
+	return s
+}
+
+// value is the text of a flag (pflag.Value).
+type value struct {
+	in    Selector
+	field field
+}
+
+// String returns the text, "" where the flag was not given.
+func (v *value) String() string { return v.in[v.field.name] }
+
+// Type is what a usage line shows where the flag's usage names nothing.
+func (v *value) Type() string { return "text" }
+
+// Set sets the text, or says what is wrong with it.
+func (v *value) Set(text string) error {
+	v.in[v.field.name] = text
+	return v.field.set(new(Filter), text)
+}
+
+// String returns the selector as the command line has it, in one order.
+func (s Selector) String() string {
+	var words []string
+	for _, f := range fields {
+		if text, given := s[f.name]; given {
+			words = append(words, "--"+f.name+" "+text)
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// Filter returns what matches the selector. The error names the flag.
+func (s Selector) Filter() (*Filter, error) {
+	f := new(Filter)
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("--%s: there is no such selector", name)
+		}
+		if err := fields[i].set(f, s[name]); err != nil {
+			return nil, fmt.Errorf("--%s: %w", name, err)
+		}
+	}
+	return f, nil
+}
+
+// Filter matches what a selector selects. A nil field matches anything.
+type Filter struct {
+	protocol               *uint16
+	host, src, dst         *filter.Range[netip.Addr]
+	port, srcPort, dstPort *uint16
+	vlan                   *uint16
+	from                   *verdict.Side
+}
+
+// Tuple is what a filter looks at. Of what the packet does not have, no filter
+// matches any value.
+type Tuple struct {
+	From             verdict.Side // that it came in by
+	VLAN             uint16       // the outermost identifier, 0 for none
+	Protocol         uint8
+	HasProtocol      bool // it is IP, and says its upper-layer protocol
+	Src, Dst         netip.Addr
+	HasPorts         bool
+	SrcPort, DstPort uint16
+}
+
+// TupleOf returns the tuple of a packet that came in by a side.
+func TupleOf(p *packet.Parsed, from verdict.Side) Tuple {
+	return Tuple{
+		From: from, VLAN: p.VLANs().ID(),
+		Protocol: p.Protocol, HasProtocol: p.Upper > 0, // an IPv6 fragment other than the first does not say
+		Src: p.Src, Dst: p.Dst,
+		HasPorts: p.Transport == packet.Ports, SrcPort: p.SrcPort, DstPort: p.DstPort,
+	}
+}
+
+// Matches reports whether all that was given matches.
+func (f *Filter) Matches(t *Tuple) bool {
+	switch {
+	case f.from != nil && *f.from != t.From,
+		f.vlan != nil && *f.vlan != t.VLAN,
+		f.protocol != nil && (!t.HasProtocol || *f.protocol != uint16(t.Protocol)),
+		f.src != nil && !contains(f.src, t.Src),
+		f.dst != nil && !contains(f.dst, t.Dst),
+		f.host != nil && !contains(f.host, t.Src) && !contains(f.host, t.Dst):
+		return false
+	case f.port == nil && f.srcPort == nil && f.dstPort == nil:
+		return true
+	}
+	return t.HasPorts &&
+		(f.port == nil || *f.port == t.SrcPort || *f.port == t.DstPort) &&
+		(f.srcPort == nil || *f.srcPort == t.SrcPort) &&
+		(f.dstPort == nil || *f.dstPort == t.DstPort)
+}
+
+// contains reports whether an address, which may be none, is in a range.
+func contains(r *filter.Range[netip.Addr], a netip.Addr) bool {
+	return r.Lo.BitLen() == a.BitLen() && r.Lo.Compare(a) <= 0 && a.Compare(r.Hi) <= 0
+}
