@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 )
 
@@ -112,4 +113,12 @@ func configFlag(c *cobra.Command) *string {
 		return nil
 	}
 	return path
+}
+
+// instanceFlags adds the flags that say which running instance to ask over its control
+// socket.
+func instanceFlags(c *cobra.Command, i *control.Instance) {
+	c.Flags().StringVarP(&i.File, "config", "c", "", "configuration `file` that the instance runs with")
+	c.Flags().StringVar(&i.Socket, "socket", "", "control `socket` of the instance")
+	c.MarkFlagsMutuallyExclusive("config", "socket")
 }

@@ -19,11 +19,10 @@ again, and print the outcome. A file with mistakes changes nothing. Where
 several instances run, -c or --socket says which one is meant.`,
 		Args: usageArgs(noArguments),
 	}
-	file := c.Flags().StringP("config", "c", "", "configuration `file` that the instance runs with")
-	socket := c.Flags().String("socket", "", "control `socket` that the instance was started with")
-	c.MarkFlagsMutuallyExclusive("config", "socket")
+	var instance control.Instance
+	instanceFlags(c, &instance)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		o, err := control.Reload(*socket, *file)
+		o, err := instance.Reload()
 		if err != nil {
 			return err
 		}

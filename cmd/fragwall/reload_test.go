@@ -19,7 +19,7 @@ func serveTest(t *testing.T, path string, handlers control.Handlers) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { l.Serve(ctx, handlers) })
+	serving.Go(func() { l.Serve(ctx, handlers, nil) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()

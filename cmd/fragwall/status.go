@@ -31,7 +31,7 @@ const (
 // statusFlags say whom to ask, and what for.
 type statusFlags struct {
 	address, tokenFile string
-	config, socket     string // for the control socket
+	instance           control.Instance
 	rule               string // the only one to show, "" for all there is
 	json, watch        bool
 	interval           time.Duration // of watching
@@ -49,8 +49,7 @@ also works where the instance has no status server.`,
 		Args: usageArgs(noArguments),
 	}
 	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and port of the instance, as `HOST:PORT`")
-	c.Flags().StringVarP(&f.config, "config", "c", "", "configuration `file` that the instance runs with: ask over its control socket")
-	c.Flags().StringVar(&f.socket, "socket", "", "control `socket` to ask over")
+	instanceFlags(c, &f.instance)
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
 	c.Flags().StringVar(&f.rule, "rule", "", "show the counters of the rule of this `name` only")
 	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule that rule's part of it; with --watch, one a line")
@@ -79,8 +78,8 @@ also works where the instance has no status server.`,
 
 // reporter returns what asks the instance that the flags name.
 func (f *statusFlags) reporter() (control.Reporter, error) {
-	if f.config != "" || f.socket != "" {
-		return control.OverSocket(f.socket, f.config)
+	if f.instance != (control.Instance{}) {
+		return f.instance.Reporter()
 	}
 	token, err := status.ReadToken(f.tokenFile, rules.ReadWithin)
 	if err != nil {

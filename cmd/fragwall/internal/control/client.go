@@ -21,33 +21,44 @@ const (
 	maxReport     = 256 << 20 // bytes: of 100,000 rules with long names
 )
 
-// Reload has an instance read its rules again: the one with a socket, with a
-// configuration file, or the only one where both are "". An error says that it
-// could not be asked.
-func Reload(socket, file string) (o Outcome, err error) {
-	path, err := choose(socket, file)
+// Instance is the instance to ask: the one with a socket, with a configuration file,
+// or the only one where both are "".
+type Instance struct{ Socket, File string }
+
+// Reload has an instance read its rules again. An error says that it could not be
+// asked.
+func (i Instance) Reload() (o Outcome, err error) {
+	path, err := i.choose()
 	if err == nil {
 		err = ask(path, RequestReload, reloadTimeout, &o)
 	}
 	return o, err
 }
 
-// ask has an instance answer a request, and decodes the answer. Only an
-// instance of this user or of root is asked.
-func ask(path, request string, timeout time.Duration, answer any) error {
+// connect connects to an instance of this user or of root.
+func connect(path string, timeout time.Duration) (net.Conn, error) {
 	if dir := filepath.Dir(path); isDefault(dir) {
 		if err := checkDirectory(dir); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	c, err := net.DialTimeout("unix", path, timeout)
 	if err != nil {
-		return fmt.Errorf("socket %q: %w: is fragwall running?", path, systemError(err))
+		return nil, fmt.Errorf("socket %q: %w: is fragwall running?", path, systemError(err))
+	}
+	if err := checkPeer(c.(*net.UnixConn)); err != nil {
+		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), c.Close())
+	}
+	return c, nil
+}
+
+// ask has an instance answer a request, and decodes the answer.
+func ask(path, request string, timeout time.Duration, answer any) error {
+	c, err := connect(path, timeout)
+	if err != nil {
+		return err
 	}
 	defer c.Close()
-	if err := checkPeer(c.(*net.UnixConn)); err != nil {
-		return fmt.Errorf("socket %q: %w", path, err)
-	}
 	_ = c.SetDeadline(time.Now().Add(timeout))
 	if _, err = fmt.Fprintln(c, request); err == nil {
 		err = json.NewDecoder(io.LimitReader(c, maxReport)).Decode(answer)
@@ -68,20 +79,25 @@ func checkPeer(c *net.UnixConn) error {
 	if os.Geteuid() == 0 {
 		return nil
 	}
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var peer *unix.Ucred
-	if controlErr := raw.Control(func(fd uintptr) {
-		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); controlErr != nil {
-		return controlErr
-	}
+	peer, err := credentials(c)
 	if err == nil && peer.Uid != 0 && int(peer.Uid) != os.Geteuid() {
 		err = fmt.Errorf("user %d listens on it, neither this user nor root", peer.Uid)
 	}
 	return err
+}
+
+// credentials returns who is at the other end of a connection.
+func credentials(c *net.UnixConn) (peer *unix.Ucred, err error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if controlErr := raw.Control(func(fd uintptr) {
+		peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	}); controlErr != nil {
+		return nil, controlErr
+	}
+	return peer, err
 }
 
 // askFile returns the configuration file of an instance. One that is stopped or

@@ -50,11 +50,11 @@ func askAll(dirs []string) []instance {
 // choose returns the socket that is given, or the one of the instance that
 // [find] finds, once its instance has answered: a stopped one fails soon,
 // whatever it is to be asked for.
-func choose(socket, file string) (path string, err error) {
-	if socket != "" {
-		path = socket
-	} else if path, err = find(file); err != nil {
-		return "", err
+func (i Instance) choose() (path string, err error) {
+	if path = i.Socket; path == "" {
+		if path, err = find(i.File); err != nil {
+			return "", err
+		}
 	}
 	_, err = askFile(path)
 	return path, err

@@ -17,11 +17,9 @@ import (
 // one line.
 type Reporter func(context.Context) (*report.Report, []byte, error)
 
-// OverSocket returns a reporter that asks over the control socket: the one of the
-// instance with a socket, with a configuration file, or the only one where both
-// are "".
-func OverSocket(socket, file string) (Reporter, error) {
-	path, err := choose(socket, file)
+// Reporter returns a reporter that asks an instance over its control socket.
+func (i Instance) Reporter() (Reporter, error) {
+	path, err := i.choose()
 	if err != nil {
 		return nil, err
 	}

@@ -5,19 +5,25 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
-	maxRequest     = 64               // bytes
+	maxRequest     = 4096             // bytes, its argument and the end of the line included
 	maxClients     = 16               // at the same time
 	requestTimeout = 5 * time.Second  // for a request
 	answerTimeout  = 10 * time.Second // for the client to take the answer
+	// A client that asks in a loop is served so many times in a second, after the
+	// first maxClients: each request costs a connection and a goroutine.
+	maxRate = 100
 )
 
 // Requests that an instance may answer.
@@ -41,20 +47,23 @@ type Outcome struct {
 type Listener struct {
 	net.Listener
 	path string
+	pace *rate.Limiter // of requests
 }
 
 // Serve answers requests until ctx is done, several clients at the same
 // time: one that is silent, or whose reload takes long, does not keep others
 // waiting. Then it removes the socket.
-func (l *Listener) Serve(ctx context.Context, handlers Handlers) {
+func (l *Listener) Serve(ctx context.Context, handlers Handlers, streams Streams) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	defer os.Remove(l.path)
 	var clients sync.WaitGroup
 	defer clients.Wait()
+	s := &server{handlers, streams, make(chan struct{}, maxStreams)}
 	places := make(chan struct{}, maxClients)
 	for {
 		places <- struct{}{}
+		_ = l.pace.Wait(ctx) // once ctx is done, Accept fails
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
@@ -65,24 +74,62 @@ func (l *Listener) Serve(ctx context.Context, handlers Handlers) {
 		}
 		clients.Go(func() {
 			defer func() { <-places }()
-			answer(ctx, c, handlers)
+			s.answer(ctx, c)
 		})
 	}
 }
 
+// server is what requests are answered by.
+type server struct {
+	handlers Handlers
+	streams  Streams
+	places   chan struct{} // of clients that read streams
+}
+
 // answer reads a request, for which it waits no longer than ctx lasts, and
 // answers it.
-func answer(ctx context.Context, c net.Conn, handlers Handlers) {
+func (s *server) answer(ctx context.Context, c net.Conn) {
 	defer c.Close()
-	_ = c.SetReadDeadline(time.Now().Add(requestTimeout))
-	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
-	defer stop()
-	line, err := bufio.NewReader(io.LimitReader(c, maxRequest)).ReadString('\n')
-	handler := handlers[strings.TrimSuffix(line, "\n")]
-	if err != nil || handler == nil {
+	line, err := readRequest(ctx, c)
+	if err != nil {
+		return
+	}
+	request, argument, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	if handle := s.streams[request]; handle != nil {
+		s.stream(ctx, c, []byte(argument), handle)
+		return
+	}
+	handler := s.handlers[request]
+	if handler == nil {
 		return
 	}
 	result := handler()
 	_ = c.SetWriteDeadline(time.Now().Add(answerTimeout))
 	_ = json.NewEncoder(c).Encode(result)
+}
+
+// readRequest reads a line.
+func readRequest(ctx context.Context, c net.Conn) (string, error) {
+	_ = c.SetReadDeadline(time.Now().Add(requestTimeout))
+	stop := context.AfterFunc(ctx, func() { _ = c.SetReadDeadline(time.Now()) })
+	defer stop()
+	line, err := bufio.NewReader(io.LimitReader(c, maxRequest)).ReadString('\n')
+	if err == nil && stop() {
+		err = c.SetReadDeadline(time.Time{})
+	}
+	return line, err
+}
+
+// stream answers by a stream, if there is a place for one more.
+func (s *server) stream(ctx context.Context, c net.Conn, argument json.RawMessage, handle func(context.Context, json.RawMessage, *Stream) error) {
+	if len(argument) == 0 {
+		argument = nil
+	}
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+		stream(ctx, c, argument, handle)
+	default:
+		newStream(ctx, c).end(fmt.Errorf("%d clients read flows, waiting datagrams or a capture already, which is the limit; end one of them", maxStreams))
+	}
 }

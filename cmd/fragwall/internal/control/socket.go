@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 const (
@@ -106,7 +108,7 @@ func Listen(path string) (*Listener, error) {
 	if err := errors.Join(os.Chmod(bound, 0o600), os.Rename(bound, path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), l.Close())
 	}
-	return &Listener{l, path}, nil
+	return &Listener{l, path, rate.NewLimiter(maxRate, maxClients)}, nil
 }
 
 // ownDirectory makes a directory for this user alone, or checks that it is.

@@ -16,6 +16,11 @@ import (
 // serve serves a socket until the end of the test.
 func serve(t *testing.T, path string, handlers Handlers) {
 	t.Helper()
+	serveStreams(t, path, handlers, nil)
+}
+
+func serveStreams(t *testing.T, path string, handlers Handlers, streams Streams) *Listener {
+	t.Helper()
 	l, err := Listen(path)
 	if err != nil {
 		t.Fatal(err)
@@ -25,7 +30,7 @@ func serve(t *testing.T, path string, handlers Handlers) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { l.Serve(ctx, handlers) })
+	serving.Go(func() { l.Serve(ctx, handlers, streams) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()
@@ -33,6 +38,7 @@ func serve(t *testing.T, path string, handlers Handlers) {
 			t.Errorf("the socket is left: %v", err)
 		}
 	})
+	return l
 }
 
 // newInstance answers as one that runs with x.toml, and counts the reloads that it
@@ -74,7 +80,7 @@ func TestDefaultSocket(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", runtime)
 	defer func(old string) { rootDirectory = old }(rootDirectory)
 	rootDirectory = filepath.Join(runtime, "root")
-	_, err := Reload("", "")
+	_, err := Instance{}.Reload()
 	expectError(t, err, false, "is it running?")
 	path, err := Path("a", "b")
 	if err != nil {
@@ -82,11 +88,11 @@ func TestDefaultSocket(t *testing.T) {
 	}
 	serve(t, path, handlers)
 	for _, file := range []string{"", "x.toml"} {
-		if o, err := Reload("", file); err != nil || o != (Outcome{Text: "reloaded"}) {
+		if o, err := (Instance{File: file}).Reload(); err != nil || o != (Outcome{Text: "reloaded"}) {
 			t.Errorf("%q: %+v, %v", file, o, err)
 		}
 	}
-	_, err = Reload("", "other.toml")
+	_, err = Instance{File: "other.toml"}.Reload()
 	expectError(t, err, false, "runs with other.toml")
 	if *reloads != 2 {
 		t.Errorf("%d reloads, want 2", *reloads)
@@ -96,7 +102,7 @@ func TestDefaultSocket(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Reload("", ""); err != nil || *reloads != 3 {
+	if _, err := (Instance{}).Reload(); err != nil || *reloads != 3 {
 		t.Errorf("the socket of one who was killed counts: %v", err)
 	}
 	if _, err := os.Lstat(killed); !os.IsNotExist(err) {
@@ -106,7 +112,7 @@ func TestDefaultSocket(t *testing.T) {
 		t.Error(err)
 	}
 	serve(t, filepath.Join(filepath.Dir(path), "other.sock"), handlers)
-	_, err = Reload("", "")
+	_, err = Instance{}.Reload()
 	expectError(t, err, true, "several instances")
 	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "another instance") {
 		t.Errorf("%v", err)
@@ -181,16 +187,16 @@ func TestStoppedInstances(t *testing.T) {
 	for _, name := range []string{"a.sock", "b.sock", "z.sock"} {
 		stoppedSocket(t, filepath.Join(filepath.Dir(path), name))
 	}
-	if _, err := Reload("", "x.toml"); err != nil || *reloads != 1 {
+	if _, err := (Instance{File: "x.toml"}).Reload(); err != nil || *reloads != 1 {
 		t.Errorf("%v, %d reloads", err, *reloads)
 	}
-	_, err = Reload("", "other.toml")
+	_, err = Instance{File: "other.toml"}.Reload()
 	expectError(t, err, false, "no answer within 1s from "+filepath.Dir(path)+"/a.sock, ")
-	_, err = Reload("", "")
+	_, err = Instance{}.Reload()
 	expectError(t, err, true, "several instances", "z.sock")
-	_, err = Reload(filepath.Join(filepath.Dir(path), "a.sock"), "")
+	_, err = Instance{Socket: filepath.Join(filepath.Dir(path), "a.sock")}.Reload()
 	expectError(t, err, false, "no answer within 1s: is fragwall stopped?")
-	status, err := OverSocket("", "x.toml")
+	status, err := Instance{File: "x.toml"}.Reporter()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +214,7 @@ func TestSlowReload(t *testing.T) {
 	})
 	var reloading sync.WaitGroup
 	reloading.Go(func() {
-		if o, err := Reload("s.sock", ""); o.Text != "reloaded" || err != nil {
+		if o, err := (Instance{Socket: "s.sock"}).Reload(); o.Text != "reloaded" || err != nil {
 			t.Errorf("%+v, %v", o, err)
 		}
 	})
@@ -239,8 +245,8 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	for _, which := range [][2]string{{}, {"", "x.toml"}, {filepath.Join(dir, "x.sock"), ""}} {
-		_, err := Reload(which[0], which[1])
+	for _, which := range []Instance{{}, {File: "x.toml"}, {Socket: filepath.Join(dir, "x.sock")}} {
+		_, err := which.Reload()
 		expectError(t, err, false, "not this user's alone")
 		if asked {
 			t.Errorf("%q: the instance was asked", which)

@@ -102,7 +102,7 @@ func (d *Daemon) openSocket(ctx context.Context) {
 			control.RequestReload: func() any { return d.reload() },
 			control.RequestFile:   func() any { return d.reloader.file() },
 			control.RequestStatus: func() any { return source.Report(time.Now()) },
-		})
+		}, control.Streams{})
 	})
 }
 

@@ -171,7 +171,7 @@ func TestLife(t *testing.T) {
 			s.passes()
 			s.printUntil(map[string]string{"text": "from inside  received 2, forwarded 2", "json": `"from":"inside","received":2,"forwarded":2`}[format])
 
-			ask, err := control.OverSocket("x.sock", "")
+			ask, err := control.Instance{Socket: "x.sock"}.Reporter()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -184,7 +184,7 @@ func TestLife(t *testing.T) {
 			s.output.mu.Lock() // what was asked for before is printed
 			s.output.text.Reset()
 			s.output.mu.Unlock()
-			if o, err := control.Reload("x.sock", ""); err != nil || !strings.Contains(o.Text, "generation 3: nothing changed") {
+			if o, err := (control.Instance{Socket: "x.sock"}).Reload(); err != nil || !strings.Contains(o.Text, "generation 3: nothing changed") {
 				t.Errorf("%+v, %v", o, err)
 			}
 			write(t, "x.toml", forwarding+"[[rule]]\nname = \"r\"\naction = \"accept\"\n[log]\nformat = \""+format+"\"\n")
