@@ -20,6 +20,7 @@ const (
 	MaxRules    = maxRules
 	MaxInRule   = maxInRule
 	MaxOutside  = maxOutside
+	MaxExpected = maxExpected
 	MaxMistakes = maxMistakes
 
 	MaxSetFiles  = maxSetFiles

@@ -304,19 +304,25 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		var mistakes *rules.Errors
-		if !errors.As(err, &mistakes) || len(mistakes.Mistakes) == 0 {
-			t.Fatalf("%T: %v", err, err)
-		}
-		for _, m := range mistakes.Mistakes {
-			if lines := strings.Count(text, "\n") + 1; m.Line < 1 || m.File == "" && m.Line > lines {
-				t.Errorf("line %d of %d: %s", m.Line, lines, m.Text)
-			}
-			if strings.TrimSpace(m.Text) == "" || strings.ContainsAny(m.Text, "\n\r") {
-				t.Errorf("not one line: %q", m.Text)
-			}
-		}
+		checkMistakes(t, err, text)
 	})
+}
+
+// checkMistakes has each mistake of a text on a line of it, told in one line.
+func checkMistakes(t *testing.T, err error, text string) {
+	t.Helper()
+	var mistakes *rules.Errors
+	if !errors.As(err, &mistakes) || len(mistakes.Mistakes) == 0 {
+		t.Fatalf("%T: %v", err, err)
+	}
+	for _, m := range mistakes.Mistakes {
+		if lines := strings.Count(text, "\n") + 1; m.Line < 1 || m.File == "" && m.Line > lines {
+			t.Errorf("line %d of %d: %s", m.Line, lines, m.Text)
+		}
+		if strings.TrimSpace(m.Text) == "" || strings.ContainsAny(m.Text, "\n\r") {
+			t.Errorf("not one line: %q", m.Text)
+		}
+	}
 }
 
 // TestFixed changes each key of the devices and of the table of fragments.

@@ -55,20 +55,23 @@ func (t table) datagram() *packet.View {
 		p.TagCount, p.Tags[0] = 1, packet.Tag{TPID: 0x8100, TCI: id}
 	}
 	p.Fragmented, p.SourceRoute = t.field("fragmented").boolean(false), t.field("source_route").boolean(false)
-	switch {
-	case !srcOK || !dstOK:
-		return d
-	case p.Src.Is4() != p.Dst.Is4():
+	if srcOK && dstOK && p.Src.Is4() != p.Dst.Is4() {
 		dst := t.field("dst")
 		dst.fail("%s is of another family than %s %s; want both IPv4 or both IPv6", p.Dst, t.field("src").name, p.Src)
+		dstOK = false
+	}
+	if !known || !srcOK || !dstOK {
+		// Which of these the datagram has is not known, but what they take is.
+		t.optional("src_port", ports)
+		t.optional("dst_port", ports)
+		t.optional("icmp_type", eitherICMPTypes)
+		t.optional("icmp_code", icmpCodes)
 		return d
 	}
 	if p.Kind = packet.IPv6; p.Src.Is4() {
 		p.Kind = packet.IPv4
 	}
-	if known {
-		t.transport(p)
-	}
+	t.transport(p)
 	return d
 }
 

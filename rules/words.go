@@ -25,6 +25,11 @@ func ParseAddresses(text string) (filter.Range[netip.Addr], error) { return pars
 
 // one returns the one number that a decoded value stands for.
 func (s scale) one(value any) (uint16, error) {
+	switch value.(type) {
+	case int64, string:
+	default:
+		return 0, fmt.Errorf("%s is %s; want one number, or a name in a string", show(value), kindOf(value))
+	}
 	n, err := s.parseOne(value)
 	if err == nil && n.Lo != n.Hi {
 		err = fmt.Errorf("%s is a range; want one number", show(value))

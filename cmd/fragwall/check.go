@@ -1,28 +1,42 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
+	"encoding/json"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/explain"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/rules"
 )
 
 func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "check -c FILE",
+		Use:   "check -c FILE [--expect FILE [--json]]",
 		Short: "Validate a configuration file",
 		Long: `Validate a configuration file. Prints a one-line summary, and notes on what
 can't work; or the mistakes, one a line, as FILE:LINE: what is wrong, and what
-would be right: the first 20 of each file, and how many more there are.`,
+would be right: the first 20 of each file, and how many more there are.
+
+--expect names a file of datagrams and the verdicts that the policy is expected
+to give on them, as tables [[expect]] with the fields of "fragwall explain". Prints
+one line for each that is not met, as FILE:LINE: what was expected, and what
+decides, and exits with 1.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
+	expect := c.Flags().String("expect", "", "`file` of expected verdicts")
+	asJSON := c.Flags().Bool("json", false, "print what became of each expectation, one JSON object a line, in place of the summaries")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		config, err := loadConfig(c, *path)
+		if *asJSON && *expect == "" {
+			return exit.Usagef("--json is of --expect; add --expect FILE; see %q", c.CommandPath()+" --help")
+		}
+		config, expected, err := loadBoth(c, *path, *expect)
 		if err != nil {
 			return err
 		}
@@ -39,10 +53,69 @@ would be right: the first 20 of each file, and how many more there are.`,
 				fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", *path, text)
 			}
 		}
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())
-		return err
+		if !*asJSON {
+			fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", *path, config.Summary())
+		}
+		if *expect == "" {
+			return nil
+		}
+		return compare(c, config, *expect, expected, *asJSON)
 	}
 	return c
+}
+
+// loadBoth reads the configuration and, where there is one, the file of expectations,
+// and prints the mistakes of both.
+func loadBoth(c *cobra.Command, path, expect string) (*rules.Config, []rules.Expectation, error) {
+	config, err := loadConfig(c, path)
+	if expect == "" {
+		return config, nil, err
+	}
+	expected, wrong := rules.LoadExpectations(expect)
+	if wrong != nil {
+		wrong = exit.Printed(c.ErrOrStderr(), wrong)
+	}
+	return config, expected, cmp.Or(err, wrong)
+}
+
+// compare prints which of a file's expectations are not met or, as JSON, what became
+// of each.
+func compare(c *cobra.Command, config *rules.Config, file string, expected []rules.Expectation, asJSON bool) error {
+	policy, unmet := explain.NewPolicy(config), 0
+	out := bufio.NewWriter(c.OutOrStdout())
+	objects := json.NewEncoder(out)
+	for i := range expected {
+		result := policy.Expect(file, &expected[i])
+		if !result.Met {
+			unmet++
+		}
+		switch {
+		case asJSON:
+			if err := objects.Encode(result); err != nil {
+				return err
+			}
+		case !result.Met:
+			fmt.Fprintln(c.ErrOrStderr(), result.Unmet())
+		}
+	}
+	if !asJSON && unmet == 0 {
+		fmt.Fprintf(out, "%s: %s met\n", file, count(len(expected), "expectation"))
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if unmet > 0 {
+		return exit.Code(exit.Failed)
+	}
+	return nil
+}
+
+// count is a number and its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // loadConfig reads the configuration and prints its mistakes.

@@ -40,6 +40,9 @@ func addCompletions(c *cobra.Command) {
 	if c.Flags().Lookup("config") != nil {
 		_ = c.MarkFlagFilename("config", "toml")
 	}
+	if c.Flags().Lookup("expect") != nil {
+		_ = c.MarkFlagFilename("expect", "toml")
+	}
 	for _, child := range c.Commands() {
 		addCompletions(child)
 	}

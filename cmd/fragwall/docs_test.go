@@ -10,17 +10,22 @@ import (
 var fenced = regexp.MustCompile("(?s)```(toml|console)\n(.*?)```")
 
 // TestRulesDocument checks every file in docs/rules.md, without a note on its
-// rules, and runs the command that it shows.
+// rules, and runs the commands that it shows.
 func TestRulesDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/rules.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	console, files := "", 0
+	var commands []string
+	files := 0
 	for _, m := range fenced.FindAllStringSubmatch(string(text), -1) {
-		if m[1] == "console" {
-			console = m[2]
+		switch {
+		case m[1] == "console":
+			commands = append(commands, m[2])
+			continue
+		case strings.HasPrefix(m[2], "[[expect]]"):
+			writeFile(t, "expect.toml", m[2])
 			continue
 		}
 		if files++; files == 1 {
@@ -31,12 +36,14 @@ func TestRulesDocument(t *testing.T) {
 			t.Errorf("exit %d: %s%s\n%s", code, stdout, stderr, m[2])
 		}
 	}
-	command, want, _ := strings.Cut(strings.TrimPrefix(console, "$ fragwall "), "\n")
-	if stdout, stderr, code := runCommand(t, strings.Fields(command)...); stdout != want || code != 0 {
-		t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
+	for _, c := range commands {
+		command, want, _ := strings.Cut(strings.TrimPrefix(c, "$ fragwall "), "\n")
+		if stdout, stderr, code := runCommand(t, strings.Fields(command)...); stdout+stderr != want {
+			t.Errorf("%s: exit %d\n%s%s\nwant\n%s", command, code, stdout, stderr, want)
+		}
 	}
-	if files != 4 {
-		t.Errorf("%d files", files)
+	if files != 4 || len(commands) != 2 {
+		t.Errorf("%d files, %d commands", files, len(commands))
 	}
 }
 

@@ -91,6 +91,11 @@ func TestExecute(t *testing.T) {
 		{"check of two", []string{"check", "-c", valid, wrong}, 2, `^$`, `^fragwall: unexpected argument .*; see "fragwall check --help"\n$`},
 		{"check without -c", []string{"check", valid}, 2, `^$`, `^fragwall: unexpected argument "\Q` + valid + `\E"; did you mean -c \Q` + valid + `\E\?\n$`},
 
+		{"expectations without a file", []string{"check", "-c", valid, "--expect"}, 2, `^$`, `^fragwall: .*--expect.*; see "fragwall check --help"\n$`},
+		{"check as JSON", []string{"check", "-c", valid, "--json"}, 2, `^$`, `^fragwall: --json is of --expect; add --expect FILE; see "fragwall check --help"\n$`},
+		{"mistakes in both files", []string{"check", "-c", wrong, "--expect", valid}, 2, `^$`, `^\Q` + wrong + `\E:6: .*\n\Q` + wrong + `\E:8: .*\n\Q` + valid + `\E:2: unknown key "inside"; .*\n(\Q` + valid + `\E:.*\n)+$`},
+		{"expectations of no file", []string{"check", "-c", valid, "--expect", missing}, 2, `^$`, `^read expectations: .*\Q` + missing + `\E.*\n$`},
+
 		{"run of mistakes", []string{"run", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*\n.*:8: .*\n$`},
 		{"run of no file", []string{"run", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
 		{"run without a file", []string{"run"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},

@@ -52,6 +52,9 @@ chroot "$root" fragwall check -c /etc/fragwall/fragwall.toml
 for example in "$root"/usr/share/doc/fragwall/examples/*.toml; do
 	chroot "$root" fragwall check -c "${example#"$root"}"
 done
+for expect in "$root"/usr/share/doc/fragwall/examples/expect/*.toml; do
+	chroot "$root" fragwall check -c "/usr/share/doc/fragwall/examples/${expect##*/}" --expect "${expect#"$root"}"
+done
 zcat "$root/usr/share/man/man8/fragwall.8.gz" | grep -q sidecar
 zcat "$root/usr/share/man/man5/fragwall.toml.5.gz" | grep -q max_datagrams
 chroot "$root" bash -n /usr/share/bash-completion/completions/fragwall

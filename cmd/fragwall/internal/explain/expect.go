@@ -2,7 +2,9 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 
+	"fragwall/filter"
 	"fragwall/rules"
 )
 
@@ -17,6 +19,7 @@ type Result struct {
 		Rule    *string `json:"rule,omitempty"` // "": that no rule decides
 	} `json:"expected"`
 	Answer
+	hint string // why the rule that is expected does not decide, if there is more to say
 }
 
 // Expect compares an expectation of a file with what the policy decides.
@@ -24,7 +27,23 @@ func (p *Policy) Expect(file string, e *rules.Expectation) Result {
 	r := Result{ExpectFile: file, ExpectLine: e.Line, Name: e.Name, Answer: p.Ask(e.Datagram)}
 	r.Expected.Verdict, r.Expected.Rule = e.Verdict.String(), e.Rule
 	r.Met = r.Verdict == r.Expected.Verdict && (e.Rule == nil || *e.Rule == r.Rule)
+	if e.Rule != nil && *e.Rule != "" && *e.Rule != r.Rule {
+		r.hint = p.hint(*e.Rule, r.Near)
+	}
 	return r
+}
+
+// hint says why a rule does not decide: it is not there, or a field does not match.
+func (p *Policy) hint(rule string, near []Near) string {
+	if !slices.ContainsFunc(p.config.Policy.Rules, func(r filter.Rule) bool { return r.Name == rule }) {
+		return fmt.Sprintf("; there is no rule %q", rule)
+	}
+	for _, n := range near {
+		if n.Rule == rule {
+			return fmt.Sprintf("; of rule %q (%s:%d) all matches but %s", rule, p.config.File, n.Line, n.Field)
+		}
+	}
+	return ""
 }
 
 // Unmet says on one line what was expected and what decides.
@@ -41,6 +60,6 @@ func (r *Result) Unmet() string {
 	default:
 		expected += fmt.Sprintf(" by rule %q", *rule)
 	}
-	return fmt.Sprintf("%s:%d: %sexpected %s, but %s decides %s: from %s, %s",
-		r.ExpectFile, r.ExpectLine, name, expected, r.By(), r.Verdict, r.From, r.Datagram())
+	return fmt.Sprintf("%s:%d: %sexpected %s, but %s decides %s: from %s, %s%s",
+		r.ExpectFile, r.ExpectLine, name, expected, r.By(), r.Verdict, r.From, r.Datagram(), r.hint)
 }
