@@ -41,11 +41,9 @@ them into.
 reason, and the rule, as a comment, at the time it was dropped.
 
 --json prints one object a line for each decision, in the order in which they
-were made, which is that of time where the capture's does not run backwards, with
-"time", "from", "verdict" (accept, drop), "reason" of a drop, "rule" and "line"
-of the rule that decided, "vlans", outermost first, "protocol",
-"src", "sport", "dst", "dport", "icmp_type", "icmp_code", "fragments" (0 where
-it came whole) and "bytes" of all its frames. What does not apply is left out.
+were made, which is that of time where the capture's does not run backwards. The
+fields are those of "fragwall capture --json" and of events; docs/json.md
+documents them.
 
 The summary goes to stdout, or to stderr where stdout is taken.`
 

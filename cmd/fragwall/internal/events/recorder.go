@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -52,14 +53,14 @@ type Recorder struct {
 
 	mu sync.Mutex
 	// mu guards:
-	last []Event // oldest first, up to Kept
+	last []record.Event // oldest first, up to Kept
 }
 
 var _ wire.Observer = (*Recorder)(nil)
 
 // queued is an event on its way to the log, or only a count of suppressed ones.
 type queued struct {
-	Event      // of a count only what the subject says
+	event      record.Event // of a count only what the subject says
 	count      bool
 	budget     *budget
 	suppressed uint64 // by the budget, before it
@@ -113,7 +114,7 @@ type sample struct {
 func (s *sample) Decided(d *wire.Decision) {
 	e := newEvent(s.kind, s.background, d, time.Now())
 	select {
-	case s.recorder.queue <- queued{Event: e, budget: s.budget, suppressed: s.suppressed}:
+	case s.recorder.queue <- queued{event: e, budget: s.budget, suppressed: s.suppressed}:
 	default:
 		s.budget.suppressed.Add(1)
 	}
@@ -121,11 +122,11 @@ func (s *sample) Decided(d *wire.Decision) {
 
 // Link logs that the link of a side's device went down or came up.
 func (r *Recorder) Link(side, device string, up bool, at time.Time) {
-	e := Event{Time: at, Kind: "link", From: side, Device: device, Link: "down"}
+	e := record.Event{Kind: "link", Decision: record.Decision{Time: at, From: side}, Device: device, Link: "down"}
 	if up {
 		e.Link = "up"
 	}
-	r.enqueue(queued{Event: e, budget: &r.links})
+	r.enqueue(queued{event: e, budget: &r.links})
 }
 
 // Run writes events until ctx is done, and then those that still wait. Where the
@@ -159,11 +160,12 @@ func (r *Recorder) Run(ctx context.Context) {
 // counter returns what gives the count of a budget's suppressed events to write.
 func (r *Recorder) counter(k kind, write func(queued)) func(*budget, *subject) {
 	return func(b *budget, s *subject) {
-		e := Event{Kind: kindNames[k], Rule: s.rule, Background: backgroundNames[s.background]}
+		e := record.Event{Kind: kindNames[k], Background: backgroundNames[s.background]}
+		e.Rule = s.rule
 		if s.reason != verdict.Passed {
 			e.Reason = s.reason.String()
 		}
-		write(queued{Event: e, count: true, budget: b, suppressed: b.suppressed.Load()})
+		write(queued{event: e, count: true, budget: b, suppressed: b.suppressed.Load()})
 	}
 }
 
@@ -179,12 +181,12 @@ func (r *Recorder) enqueue(q queued) {
 // log does not take it, as where its disk is full.
 func (r *Recorder) write(q queued) {
 	if reported := q.budget.reported.Load(); q.suppressed > reported { // two may have come out of turn
-		q.Suppressed = q.suppressed - reported
+		q.event.Suppressed = q.suppressed - reported
 		q.budget.reported.Store(q.suppressed)
 	}
 	if q.count {
-		if q.Suppressed > 0 && r.log.Enabled(context.Background(), slog.LevelInfo) {
-			_ = q.logCount(r.log) // the status has the count, too
+		if q.event.Suppressed > 0 && r.log.Enabled(context.Background(), slog.LevelInfo) {
+			_ = logCount(&q.event, r.log) // the status has the count, too
 		}
 		return
 	}
@@ -192,9 +194,9 @@ func (r *Recorder) write(q queued) {
 	if len(r.last) == Kept {
 		r.last = slices.Delete(r.last, 0, 1)
 	}
-	r.last = append(r.last, q.Event)
+	r.last = append(r.last, q.event)
 	r.mu.Unlock()
-	if q.Link == "" && !r.log.Enabled(context.Background(), slog.LevelInfo) || q.log(r.log) == nil {
+	if logEvent(&q.event, r.log) == nil {
 		r.logged.Add(1)
 		return
 	}
@@ -202,10 +204,10 @@ func (r *Recorder) write(q queued) {
 }
 
 // Last returns the last events, newest first.
-func (r *Recorder) Last() []Event {
+func (r *Recorder) Last() []record.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := append([]Event{}, r.last...) // never nil, which JSON tells from none
+	last := append([]record.Event{}, r.last...) // never nil, which JSON tells from none
 	slices.Reverse(last)
 	return last
 }

@@ -9,12 +9,14 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
@@ -247,21 +249,21 @@ func TestEvents(t *testing.T) {
 	priority.Tags = []packet.Tag{{TPID: 0x8100, TCI: 0xe000}, {TPID: 0x8100, TCI: 20}}
 	ping := packettest.Datagram{Src: client6.Addr(), Dst: server6.Addr(), Protocol: packet.ProtocolICMPv6, Payload: []byte{128, 0, 0, 0, 0, 0, 0, 0}}
 	fragments := packettest.UDP(client6, server6, packettest.Body(2000)).Fragments(1448)
-	logging := &filter.Policy{Rules: []filter.Rule{{Name: "logging", Action: verdict.Accept, Log: true}}}
+	logging := &filter.Policy{Rules: []filter.Rule{{Name: "logging", Line: 7, Action: verdict.Accept, Log: true}}}
 	for _, tt := range []struct {
 		name   string
 		frame  []byte
 		policy *filter.Policy
 		want   string
 	}{
-		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
-		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"action":"drop","reason":"policy_default"}`},
-		{"icmp", ping.Frame(), &filter.Policy{Default: verdict.Reject}, `"msg":"drop","from":"inside","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"action":"reject","reason":"policy_default"}`},
-		{"first fragment", fragments[0], logging, `"msg":"drop","from":"inside","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"action":"drop","reason":"fragment_mode"}`},
-		{"last fragment", fragments[1], logging, `"msg":"drop","from":"inside","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"action":"drop","reason":"fragment_mode"}`},
-		{"match", denied(), logging, `"msg":"match","from":"inside","protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"action":"accept","rule":"logging"}`},
-		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","protocol":"0x88cc","fragments":0,"bytes":54,"action":"drop","reason":"policy_non_ip","background":"lldp"}`},
-		{"no frame", []byte{1, 2}, &filter.Policy{}, `"msg":"drop","from":"inside","fragments":0,"bytes":2,"action":"drop","reason":"ethernet_truncated"}`},
+		{"5-tuple and tags", tagged.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","verdict":"drop","reason":"policy_default","vlans":[10,20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"kind":"drop"}`},
+		{"priority tag", priority.Frame(), &filter.Policy{}, `"msg":"drop","from":"inside","verdict":"drop","reason":"policy_default","vlans":[20],"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":51,"kind":"drop"}`},
+		{"icmp", ping.Frame(), &filter.Policy{Default: verdict.Reject}, `"msg":"drop","from":"inside","verdict":"reject","reason":"policy_default","protocol":"icmpv6","src":"2001:db8::1","dst":"2001:db8::2","icmp_type":128,"icmp_code":0,"fragments":0,"bytes":62,"kind":"drop"}`},
+		{"first fragment", fragments[0], logging, `"msg":"drop","from":"inside","verdict":"drop","reason":"fragment_mode","protocol":"udp","src":"2001:db8::1","sport":1234,"dst":"2001:db8::2","dport":53,"fragments":1,"identification":0,"offset":0,"more_fragments":true,"bytes":1510,"kind":"drop"}`},
+		{"last fragment", fragments[1], logging, `"msg":"drop","from":"inside","verdict":"drop","reason":"fragment_mode","src":"2001:db8::1","dst":"2001:db8::2","fragments":1,"identification":0,"offset":1448,"more_fragments":false,"bytes":622,"kind":"drop"}`},
+		{"match", denied(), logging, `"msg":"match","from":"inside","verdict":"accept","rule":"logging","line":7,"protocol":"udp","src":"192.0.2.1","sport":1234,"dst":"198.51.100.1","dport":53,"fragments":0,"bytes":42,"kind":"match"}`},
+		{"not IP", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 40)), &filter.Policy{}, `"msg":"drop","from":"inside","verdict":"drop","reason":"policy_non_ip","ethertype":"0x88cc","fragments":0,"bytes":54,"background":"lldp","kind":"drop"}`},
+		{"no frame", []byte{1, 2}, &filter.Policy{}, `"msg":"drop","from":"inside","verdict":"drop","reason":"ethernet_truncated","fragments":0,"bytes":2,"kind":"drop"}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var log bytes.Buffer
@@ -273,10 +275,32 @@ func TestEvents(t *testing.T) {
 			if !strings.HasSuffix(log.String(), tt.want+"\n") {
 				t.Errorf("got\n%s\nwant at the end\n%s", &log, tt.want)
 			}
-			if last, err := json.Marshal(r.Last()); err != nil || len(r.Last()) != 1 || !strings.Contains(string(last), `"from":"inside"`) {
-				t.Errorf("%s, %v", last, err)
-			}
+			checkSame(t, log.Bytes(), r.Last())
 		})
+	}
+}
+
+// checkSame expects the same fields in the log as in what /api/status has of the
+// event, beside those that every record of the log has.
+func checkSame(t *testing.T, line []byte, last []record.Event) {
+	t.Helper()
+	var logged map[string]any
+	if err := json.Unmarshal(line, &logged); err != nil || len(last) != 1 {
+		t.Fatal(err, last)
+	}
+	var kept map[string]any
+	text, err := json.Marshal(last[0])
+	if err == nil {
+		err = json.Unmarshal(text, &kept)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"time", "level", "msg"} {
+		delete(logged, key)
+	}
+	if delete(kept, "time"); !reflect.DeepEqual(logged, kept) {
+		t.Errorf("logged %v, kept %v", logged, kept)
 	}
 }
 

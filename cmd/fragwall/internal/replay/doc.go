@@ -12,6 +12,6 @@
 //
 // The package imports wire, tun and tun/capture, packet/checksum, filter, packet,
 // packet/verdict and rules for their vocabulary, and of the command's packages
-// datapath, exit, report and terminal.
+// datapath, exit, record, report and terminal.
 // It needs no rights and no devices.
 package replay

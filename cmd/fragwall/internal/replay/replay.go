@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -50,7 +51,7 @@ func newReplay(o *Options, config *rules.Config, f *files) *replay {
 		r.copies = newCopies()
 	}
 	if o.JSON {
-		r.verdicts = &verdictWriter{Writer: bufio.NewWriterSize(f.stdout, 64<<10)}
+		r.verdicts = newVerdictWriter(f.stdout)
 	}
 	return r
 }
@@ -223,11 +224,16 @@ func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 // verdictWriter writes decisions as JSON, one a line.
 type verdictWriter struct {
 	*bufio.Writer
-	line []byte
+	encoder *record.Encoder
+	record  record.Decision // a field, so that none is allocated
+}
+
+func newVerdictWriter(w io.Writer) *verdictWriter {
+	return &verdictWriter{Writer: bufio.NewWriterSize(w, 64<<10), encoder: record.NewEncoder()}
 }
 
 func (w *verdictWriter) write(at time.Time, d *wire.Decision) error {
-	w.line = appendVerdict(w.line[:0], at, d)
-	_, err := w.Write(w.line)
+	w.record = record.Of(d, at)
+	_, err := w.Write(append(w.encoder.Encode(&w.record), '\n'))
 	return err
 }

@@ -10,5 +10,5 @@
 // waiting. Any goroutine may ask.
 //
 // The package imports wire, stack, filter, filter/flow, packet and packet/verdict for
-// what it reads, events for the last of them, and terminal. It knows neither devices nor files.
+// what it reads, events for the last of them, record for what they are, and terminal. It knows neither devices nor files.
 package report

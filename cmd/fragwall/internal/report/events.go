@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
 
-	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/cmd/fragwall/internal/terminal"
 )
 
@@ -28,19 +29,21 @@ func writeEvents(to io.Writer, r *Report) {
 }
 
 // describeEvent describes an event on one line.
-func describeEvent(e *events.Event) string {
+func describeEvent(e *record.Event) string {
 	if e.Link != "" {
 		return fmt.Sprintf("%s link of %s (%s) %s", e.Time.Local().Format(time.TimeOnly), terminal.Printable(e.From), terminal.Printable(e.Device), terminal.Printable(e.Link))
 	}
-	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), terminal.Printable(e.Action), terminal.Printable(e.From))
-	if e.Protocol != "" {
-		text += " " + terminal.Printable(e.Protocol)
+	text := fmt.Sprintf("%s %s from %s", e.Time.Local().Format(time.TimeOnly), terminal.Printable(e.Verdict), terminal.Printable(e.From))
+	for _, protocol := range []string{e.EtherType, e.Protocol} {
+		if protocol != "" {
+			text += " " + terminal.Printable(protocol)
+		}
 	}
-	if e.Src != "" {
+	if e.Src.IsValid() {
 		text += fmt.Sprintf(" %s > %s", endpoint(e.Src, e.SrcPort), endpoint(e.Dst, e.DstPort))
 	}
-	if e.ICMPType != nil && e.ICMPCode != nil {
-		text += fmt.Sprintf(", type %d, code %d", *e.ICMPType, *e.ICMPCode)
+	if e.ICMPType.Set && e.ICMPCode.Set {
+		text += fmt.Sprintf(", type %d, code %d", e.ICMPType.Value, e.ICMPCode.Value)
 	}
 	for _, id := range e.VLANs {
 		text += fmt.Sprintf(", vlan %d", id)
@@ -70,14 +73,14 @@ func describeEvent(e *events.Event) string {
 
 // describeFragment says what fragments say of themselves, and what of their
 // datagram is missing.
-func describeFragment(e *events.Event) (text string) {
-	if e.Identification != nil {
-		text += fmt.Sprintf(", id %#x", *e.Identification)
+func describeFragment(e *record.Event) (text string) {
+	if e.Identification.Set {
+		text += fmt.Sprintf(", id %#x", e.Identification.Value)
 	}
-	if e.Offset != nil {
-		text += fmt.Sprintf(", offset %d", *e.Offset)
+	if e.Offset.Set {
+		text += fmt.Sprintf(", offset %d", e.Offset.Value)
 	}
-	if e.MoreFragments != nil && *e.MoreFragments {
+	if e.MoreFragments.Value {
 		text += ", more fragments"
 	}
 	if len(e.Missing) > 0 {
@@ -87,9 +90,10 @@ func describeFragment(e *events.Event) (text string) {
 }
 
 // endpoint returns an address with its port, where it has one.
-func endpoint(address string, port *uint16) string {
-	if port == nil {
-		return terminal.Printable(address)
+func endpoint(address netip.Addr, port record.Optional[uint16]) string {
+	text := terminal.Printable(address.String()) // a zone may be any text
+	if !port.Set {
+		return text
 	}
-	return net.JoinHostPort(terminal.Printable(address), strconv.Itoa(int(*port)))
+	return net.JoinHostPort(text, strconv.Itoa(int(port.Value)))
 }

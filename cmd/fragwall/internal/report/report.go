@@ -3,7 +3,7 @@ package report
 import (
 	"time"
 
-	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/wire"
 )
 
@@ -47,7 +47,7 @@ type Report struct {
 	EventsLogged  uint64          `json:"events_logged"`
 	// EventsSuppressed are those that were more than the limit.
 	EventsSuppressed uint64         `json:"events_suppressed"`
-	Events           []events.Event `json:"events"` // the last, newest first
+	Events           []record.Event `json:"events"` // the last, newest first
 }
 
 // Side is what became of the frames that came in by a side.

@@ -1,17 +1,18 @@
 package report
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/golden"
+	"fragwall/cmd/fragwall/internal/record"
 )
 
 // exampleReport is a report, and one of two seconds later.
 func exampleReport() (before, now *Report) {
-	port, gone, id, limited := uint16(53), false, uint32(0xabc), uint64(12)
+	gone, limited := false, uint64(12)
 	of := func(seconds uint64) *Report {
 		missed := 1500 * seconds
 		return &Report{
@@ -25,18 +26,7 @@ func exampleReport() (before, now *Report) {
 			Flows:        Flows{Known: 12, Limit: 1 << 20},
 			Policy:       Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true, Failures: 1},
 			EventsLogged: 2, EventsSuppressed: 1234,
-			Events: []events.Event{
-				{Time: time.Unix(1001, 0), Kind: "link", From: "outside", Device: "eth1", Link: "down"},
-				{Time: time.Unix(1001, 0), Kind: "drop", From: "outside", Protocol: "udp", Src: "192.0.2.1", Dst: "192.0.2.2",
-					Bytes: 3042, Length: 3028, MTU: 1500, Action: "drop", Reason: "exceeds_mtu"},
-				{Time: time.Unix(1000, 0), Kind: "drop", From: "inside", VLANs: []uint16{10}, Protocol: "udp", Src: "2001:db8::1", SrcPort: &port,
-					Dst: "2001:db8::2", DstPort: &port, Fragments: 3, Identification: &id, Missing: []string{"1448-2895", "4344-"}, Bytes: 4150, Action: "drop", Reason: "fragment_timeout"},
-				{Time: time.Unix(999, 0), Kind: "match", From: "outside", Protocol: "icmp", Src: "192.0.2.1", Dst: "192.0.2.2",
-					ICMPType: new(uint8), ICMPCode: new(uint8), Bytes: 98, Action: "accept", Rule: "no \x1b[2J"},
-				{Time: time.Unix(998, 0), Kind: "drop", From: "inside", Bytes: 2, Action: "drop", Reason: "ethernet_\x1b[2J"},
-				{Time: time.Unix(997, 0), Kind: "drop", From: "inside", Protocol: "icmpv6", Src: "fe80::1", Dst: "ff02::16", ICMPType: new(uint8), ICMPCode: new(uint8),
-					Bytes: 90, Action: "drop", Reason: "policy_default", OverLimit: "dns", Background: "mld"},
-			},
+			Events: exampleEvents(),
 			Rules: []Rule{
 				{Name: "dns", Action: "accept", Datagrams: 10 * seconds, Bytes: 12345678, OverLimit: &limited},
 				{Name: "no \x1b[2J", Action: "drop"},
@@ -44,6 +34,25 @@ func exampleReport() (before, now *Report) {
 		}
 	}
 	return of(0), of(2)
+}
+
+// exampleEvents are events of each kind, newest first.
+func exampleEvents() []record.Event {
+	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	port, zero := record.Some[uint16](53), record.Some[uint8](0)
+	return []record.Event{
+		{Kind: "link", Decision: record.Decision{Time: time.Unix(1001, 0), From: "outside"}, Device: "eth1", Link: "down"},
+		{Kind: "drop", Decision: record.Decision{Time: time.Unix(1001, 0), From: "outside", Verdict: "drop", Reason: "exceeds_mtu",
+			Protocol: "udp", Src: src, Dst: dst, Bytes: 3042, Length: 3028, MTU: 1500}},
+		{Kind: "drop", Decision: record.Decision{Time: time.Unix(1000, 0), From: "inside", Verdict: "drop", Reason: "fragment_timeout",
+			VLANs: []uint16{10}, Protocol: "udp", Src: netip.MustParseAddr("2001:db8::1"), SrcPort: port, Dst: netip.MustParseAddr("2001:db8::2"), DstPort: port,
+			Fragments: 3, Identification: record.Some[uint32](0xabc), Missing: []string{"1448-2895", "4344-"}, Bytes: 4150}},
+		{Kind: "match", Decision: record.Decision{Time: time.Unix(999, 0), From: "outside", Verdict: "accept", Rule: "no \x1b[2J",
+			Protocol: "icmp", Src: src, Dst: dst, ICMPType: zero, ICMPCode: zero, Bytes: 98}},
+		{Kind: "drop", Decision: record.Decision{Time: time.Unix(998, 0), From: "inside", Verdict: "drop", Reason: "ethernet_\x1b[2J", Bytes: 2}},
+		{Kind: "drop", Decision: record.Decision{Time: time.Unix(997, 0), From: "inside", Verdict: "drop", Reason: "policy_default", OverLimit: "dns",
+			Protocol: "icmpv6", Src: netip.MustParseAddr("fe80::1"), Dst: netip.MustParseAddr("ff02::16"), ICMPType: zero, ICMPCode: zero, Bytes: 90}, Background: "mld"},
+	}
 }
 
 func TestTables(t *testing.T) {

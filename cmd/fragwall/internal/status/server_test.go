@@ -202,7 +202,7 @@ func TestReport(t *testing.T) {
 	if f := r.Fragments; f.Mode != "reassemble" || f.Datagrams != 1 || f.Bytes == 0 || f.BytesLimit != 1<<20 {
 		t.Errorf("%+v", f)
 	}
-	if len(r.Events) != 2 || r.Events[1].Rule != "others" || r.Events[1].Src != "198.51.100.1" || *r.Events[1].SrcPort != 53 || r.Events[0].Reason != "ethernet_truncated" {
+	if len(r.Events) != 2 || r.Events[1].Rule != "others" || r.Events[1].Src.String() != "198.51.100.1" || r.Events[1].SrcPort.Value != 53 || r.Events[0].Reason != "ethernet_truncated" {
 		t.Errorf("%+v", r.Events)
 	}
 }
