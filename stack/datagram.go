@@ -201,7 +201,7 @@ const maxPacket = 65535
 // TestMemoryCharge measures them.
 const (
 	datagramCost = 704
-	fragmentCost = 192
+	fragmentCost = 96
 )
 
 // frameCost returns the memory that waiting costs a frame of length bytes, whose

@@ -62,14 +62,6 @@ const (
 	families = 2
 )
 
-// kind returns the family's packets.
-func (f family) kind() packet.Kind {
-	if f == familyIPv4 {
-		return packet.IPv4
-	}
-	return packet.IPv6
-}
-
 func familyOf(p *packet.Parsed) family {
 	if p.Kind == packet.IPv4 {
 		return familyIPv4

@@ -64,7 +64,7 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	whole := d.completes(p)
 	bytes := frameCost(len(frame))
 	if !whole { // else all of it is about to leave
-		if s.makeRoom(bytes, 0); s.waiting[k] != d {
+		if s.makeRoom(bytes, 0) && s.waiting[k] != d {
 			return nil, verdict.FragmentEvicted
 		}
 	}
@@ -121,7 +121,7 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
 // if gVisor says so, too.
 func (s *shard) finish(d *Datagram) *Datagram {
 	s.remove(d)
-	whole, ok := s.engine.Reassemble(d.family.kind(), d.fragments)
+	whole, ok := s.engine.Reassemble(d.fragments)
 	d.whole = whole
 	if ok && whole.Size() == d.end {
 		return d

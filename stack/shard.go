@@ -23,6 +23,7 @@ type shard struct {
 	ledger    Ledger         // of who has locked it
 	engine    *gvisor.Engine // nil where datagrams are not put together
 	waiting   map[key]*Datagram
+	latest    *Datagram // in waiting, that was found last: fragments of one come together
 	sources   map[source]*load
 	heavy     loads          // the sources that hold more than their share
 	deadlines [families]list // byDeadline: one timeout a family, so arrival orders them
@@ -65,11 +66,16 @@ func (s *shard) lock(l Ledger) {
 // it has come so far.
 func (s *shard) find(k key, from source, now time.Time) *Datagram {
 	s.expire(now)
-	if d := s.waiting[k]; d != nil {
-		return d
+	if s.latest != nil && s.latest.key == k {
+		return s.latest
 	}
-	s.makeRoom(datagramCost, 1)
-	return s.begin(k, from, now)
+	d := s.waiting[k]
+	if d == nil {
+		s.makeRoom(datagramCost, 1)
+		d = s.begin(k, from, now)
+	}
+	s.latest = d
+	return d
 }
 
 // begin puts a new datagram on the table.
@@ -132,6 +138,9 @@ func (s *shard) remove(d *Datagram) {
 	s.charge(d, -d.bytes)
 	s.weigh(l, -s.slot)
 	delete(s.waiting, d.key)
+	if s.latest == d {
+		s.latest = nil
+	}
 	s.deadlines[d.family].remove(d)
 	l.datagrams.remove(d)
 	if l.datagrams.first == nil {
@@ -162,13 +171,16 @@ func (s *shard) weigh(l *load, bytes int) {
 	}
 }
 
-// makeRoom evicts datagrams until so much more fits into the shard. A newcomer
-// is never refused: the fragments of an honest datagram come within
-// milliseconds of one another, and those of a flood never complete.
-func (s *shard) makeRoom(bytes, datagrams int) {
+// makeRoom evicts datagrams until so much more fits into the shard, and reports
+// whether it evicted any. A newcomer is never refused: the fragments of an honest
+// datagram come within milliseconds of one another, and those of a flood never
+// complete.
+func (s *shard) makeRoom(bytes, datagrams int) (evicted bool) {
 	for len(s.waiting) > 0 && (s.charged+bytes > s.bytes || len(s.waiting)+datagrams > s.datagrams) {
 		s.discard(s.victim(), verdict.FragmentEvicted)
+		evicted = true
 	}
+	return evicted
 }
 
 // victim returns who gives way first: the oldest datagram of the source that

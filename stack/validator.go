@@ -94,7 +94,7 @@ func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now ti
 	if waits {
 		bytes += frameCost(len(frame))
 	}
-	if s.makeRoom(bytes, 0); s.waiting[k] != d {
+	if s.makeRoom(bytes, 0) && s.waiting[k] != d {
 		return Claim{}, verdict.FragmentEvicted
 	}
 	s.charge(d, bytes)

@@ -6,11 +6,11 @@
 // part ([Whole]), or nothing where gVisor does not find the datagram whole. From
 // a Whole, [Whole.Rebuild] makes frames anew.
 //
-// gVisor gets synthetic packets: constant addresses, no options, a neutral
-// protocol, and a clock that stands still. Between two datagrams it holds
-// nothing. An [Engine] belongs to whoever calls it, one goroutine at a time; the
-// fragments are lent to it for the call. Frames and Wholes are counted
-// references: who has one releases it.
+// gVisor gets synthetic packets: IPv4 for both families, constant addresses, no
+// options, a neutral protocol, and a clock that stands still. Between two
+// datagrams it holds nothing. An [Engine] belongs to whoever calls it, one
+// goroutine at a time; the fragments are lent to it for the call. The memory of
+// Frames and Wholes is used again: who has one releases it.
 //
 // Of ours it imports packet and packet/verdict.
 package gvisor

@@ -10,10 +10,7 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
-	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
-
-	"fragwall/packet"
 )
 
 // neutralProtocol is the upper-layer protocol of the synthetic packets: one
@@ -22,42 +19,33 @@ import (
 // header).
 const neutralProtocol = 254
 
-// Addresses of the synthetic packets (RFC 2544 and RFC 4193). The destination
-// is the engine's own.
+// Addresses of the synthetic packets (RFC 2544). The destination is the engine's
+// own.
 const (
-	engineSourceIPv4 = "\xc6\x12\x00\x02"
-	engineLocalIPv4  = "\xc6\x12\x00\x01"
-	enginePrefixIPv6 = "\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-	engineSourceIPv6 = enginePrefixIPv6 + "\x02"
-	engineLocalIPv6  = enginePrefixIPv6 + "\x01"
+	engineSource = "\xc6\x12\x00\x02"
+	engineLocal  = "\xc6\x12\x00\x01"
 )
 
-// pieceSize is up to how many bytes neighbouring fragments go into gVisor as
-// one piece. A piece costs it 0.7 µs, and for each it looks through those that
-// it has (pkg/tcpip/network/internal/fragmentation, reassembler.process), so
-// that a datagram in fragments of 8 bytes would cost the square of 8,192 steps;
-// of pieces there are nine at most.
+// pieceSize is up to how many bytes neighbouring fragments go into gVisor as one
+// piece. A piece costs it 1 µs, as much as to copy 16 KiB, and for each it looks
+// through those that it has (pkg/tcpip/network/internal/fragmentation,
+// reassembler.process), so that a datagram in fragments of 8 bytes would cost the
+// square of 8,192 steps; of pieces there are nine at most.
 const pieceSize = 16 << 10
 
-// joinSize is up to how many bytes neighbouring fragments are copied together.
-// Larger ones stay where they are.
-const joinSize = 1024
-
-// Engine puts fragments together with gVisor's IPv4 and IPv6 endpoints. It
-// sees no packet of the wire: a datagram's fragments go in under synthetic
-// headers, one right after the other, once all of them came, so that between
-// two datagrams gVisor holds nothing. An Engine is not safe for concurrent
-// use.
+// Engine puts fragments together with gVisor's IPv4 endpoint. It sees no packet
+// of the wire: a datagram's fragments go in under synthetic headers, one right
+// after the other, once all of them came, so that between two datagrams gVisor
+// holds nothing. An Engine is not safe for concurrent use.
+//
+// The fragments of IPv6 datagrams go in under IPv4 headers, too: gVisor has one
+// reassembly for both families (pkg/tcpip/network/internal/fragmentation), which
+// takes up to 65,536 bytes of payload from either, and to get there by extension
+// headers costs twice the time and three times the allocations.
 type Engine struct {
-	ipv4, ipv6 endpoint
-	whole      *stack.PacketBuffer // set by DeliverTransportPacket; ours to release
-}
-
-// endpoint is one family's protocol instance, which holds the fragments in
-// waiting, and the endpoint by which they go in.
-type endpoint struct {
-	stack.NetworkEndpoint
-	protocol stack.NetworkProtocol
+	endpoint stack.NetworkEndpoint // by which fragments go in
+	protocol stack.NetworkProtocol // which holds the fragments in waiting
+	whole    *stack.PacketBuffer   // set by DeliverTransportPacket; ours to release
 }
 
 // engineStack is what endpoints ask for clocks, statistics and tables. It has
@@ -72,44 +60,36 @@ func NewEngine() *Engine {
 	return e
 }
 
+// open panics where gVisor refuses its own defaults: that is a mistake in the
+// program, whatever the input.
 func (e *Engine) open() {
-	e.ipv4 = e.newEndpoint(ipv4.NewProtocolWithOptions(ipv4.Options{}), engineLocalIPv4)
-	e.ipv6 = e.newEndpoint(ipv6.NewProtocolWithOptions(ipv6.Options{}), engineLocalIPv6)
-}
-
-// newEndpoint panics where gVisor refuses its own defaults: that is a mistake
-// in the program, whatever the input.
-func (e *Engine) newEndpoint(factory stack.NetworkProtocolFactory, local string) endpoint {
-	p := factory(engineStack)
-	ep := endpoint{NetworkEndpoint: p.NewEndpoint(engineNIC{}, e), protocol: p}
-	if err := ep.Enable(); err != nil {
+	e.protocol = ipv4.NewProtocolWithOptions(ipv4.Options{})(engineStack)
+	e.endpoint = e.protocol.NewEndpoint(engineNIC{}, e)
+	if err := e.endpoint.Enable(); err != nil {
 		panic(fmt.Sprintf("gvisor: enable endpoint: %v", err))
 	}
-	address := tcpip.AddrFromSlice([]byte(local)).WithPrefix()
-	state, err := ep.NetworkEndpoint.(stack.AddressableEndpoint).AddAndAcquirePermanentAddress(address, stack.AddressProperties{})
+	address := tcpip.AddrFromSlice([]byte(engineLocal)).WithPrefix()
+	state, err := e.endpoint.(stack.AddressableEndpoint).AddAndAcquirePermanentAddress(address, stack.AddressProperties{})
 	if err != nil {
 		panic(fmt.Sprintf("gvisor: add address to endpoint: %v", err))
 	}
 	state.DecRef()
-	return ep
 }
 
 // Close frees what gVisor holds.
 func (e *Engine) Close() {
-	for _, ep := range []endpoint{e.ipv4, e.ipv6} {
-		ep.Close()
-		ep.protocol.Close()
-	}
+	e.endpoint.Close()
+	e.protocol.Close()
 }
 
-// Reassemble has gVisor put fragments together that are in the order of their
-// offsets, of a datagram of the given kind, IPv4 or IPv6. It reports false where
-// gVisor does not find the datagram whole, with the last fragment and not before.
-func (e *Engine) Reassemble(kind packet.Kind, fragments []Fragment) (w Whole, ok bool) {
+// Reassemble has gVisor put the fragments of a datagram together, which are in
+// the order of their offsets. It reports false where gVisor does not find the
+// datagram whole, with the last fragment and not before.
+func (e *Engine) Reassemble(fragments []Fragment) (w Whole, ok bool) {
 	for len(fragments) > 0 {
-		p, n := nextPiece(kind, fragments)
+		n, size := nextPiece(fragments)
+		whole := e.feed(newPiece(fragments[:n], size))
 		fragments = fragments[n:]
-		whole := e.feed(&p)
 		if whole != nil && len(fragments) == 0 {
 			return Whole{whole}, true
 		}
@@ -143,110 +123,52 @@ func (w Whole) Release() {
 	}
 }
 
-// piece is what gVisor takes for a fragment.
-type piece struct {
-	kind   packet.Kind
-	offset int // bytes
-	more   bool
-	data   buffer.Buffer
-}
-
-// nextPiece returns the piece that the first n of the fragments make. The last
-// fragment stays by itself, so that no datagram comes down to one piece, which
-// gVisor would have nothing to do with.
-func nextPiece(kind packet.Kind, fragments []Fragment) (p piece, n int) {
-	p = piece{kind: kind, offset: int(fragments[0].Start)}
-	rest := fragments[:max(1, len(fragments)-1)]
-	for n < len(rest) {
-		room := pieceSize - int(p.data.Size())
-		if n > 0 && int(rest[n].Length) > room {
-			break
-		}
-		v, joined := join(rest[n:], min(room, joinSize))
-		part := buffer.MakeWithView(v)
-		p.data.Merge(&part)
-		n += joined
-	}
-	p.more = fragments[n-1].More
-	return p, n
-}
-
-// join returns the payload of the first n of the fragments: of one, or of as
-// many as fit into room bytes.
-func join(fragments []Fragment, room int) (v *buffer.View, n int) {
-	size := int(fragments[0].Length)
-	for n = 1; n < len(fragments) && size+int(fragments[n].Length) <= room; n++ {
+// nextPiece returns how many of the fragments go in as one, with size bytes of
+// payload: as many as fit, and at least one. The last fragment stays by itself, so
+// that no datagram comes down to one piece, which gVisor would have nothing to do
+// with.
+func nextPiece(fragments []Fragment) (n, size int) {
+	size = int(fragments[0].Length)
+	for n = 1; n < len(fragments)-1 && size+int(fragments[n].Length) <= pieceSize; n++ {
 		size += int(fragments[n].Length)
 	}
-	if n == 1 {
-		return fragments[0].view(), 1
-	}
-	v = buffer.NewView(size)
-	for i := range fragments[:n] {
-		write(v, fragments[i].Data())
-	}
-	return v, n
+	return n, size
 }
 
-// feed hands a piece to gVisor, which takes over its data, and returns the
-// datagram if that made it whole.
-func (e *Engine) feed(p *piece) *stack.PacketBuffer {
-	ep, head := e.ipv4, (*buffer.View)(nil)
-	number := tcpip.NetworkProtocolNumber(header.IPv4ProtocolNumber)
-	if p.kind == packet.IPv6 {
-		ep, number = e.ipv6, header.IPv6ProtocolNumber
-		head = p.headerIPv6()
-	} else {
-		head = p.headerIPv4()
-	}
-	data := buffer.MakeWithView(head)
-	data.Merge(&p.data)
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: data})
-	pkt.NetworkProtocolNumber = number
+// feed hands a piece to gVisor, and returns the datagram if that made it whole.
+func (e *Engine) feed(piece *buffer.View) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(piece)})
+	pkt.NetworkProtocolNumber = header.IPv4ProtocolNumber
 	pkt.RXChecksumValidated = true
-	ep.HandlePacket(pkt)
+	e.endpoint.HandlePacket(pkt)
 	pkt.DecRef()
 	whole := e.whole
 	e.whole = nil
 	return whole
 }
 
-// headerIPv4 makes the synthetic header in front of a piece.
-func (p *piece) headerIPv4() *buffer.View {
-	v := buffer.NewViewSize(header.IPv4MinimumSize)
+// newPiece makes the packet that neighbouring fragments go in as: a synthetic
+// header and a copy of their payload, size bytes, in one view, since gVisor clones
+// each view of a packet four times.
+func newPiece(fragments []Fragment, size int) *buffer.View {
+	first, last := &fragments[0], &fragments[len(fragments)-1]
+	v := buffer.NewViewSize(header.IPv4MinimumSize + size)
 	b := v.AsSlice()
 	b[0] = header.IPv4Version<<4 | header.IPv4MinimumSize/4
-	binary.BigEndian.PutUint16(b[2:], uint16(header.IPv4MinimumSize+p.data.Size()))
-	field := uint16(p.offset / 8)
-	if p.more {
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	field := first.Start / 8
+	if last.More {
 		field |= header.IPv4FlagMoreFragments << 13
 	}
 	binary.BigEndian.PutUint16(b[6:], field)
 	b[8] = 1 // TTL
 	b[9] = neutralProtocol
-	copy(b[12:], engineSourceIPv4)
-	copy(b[16:], engineLocalIPv4)
-	return v
-}
-
-// headerIPv6 makes the synthetic headers in front of a piece.
-func (p *piece) headerIPv6() *buffer.View {
-	v := buffer.NewViewSize(header.IPv6MinimumSize + header.IPv6FragmentHeaderSize)
-	b := v.AsSlice()
-	b[0] = header.IPv6Version << 4
-	binary.BigEndian.PutUint16(b[4:], uint16(header.IPv6FragmentHeaderSize+p.data.Size()))
-	b[6] = header.IPv6FragmentHeader
-	b[7] = 1 // hop limit
-	copy(b[8:], engineSourceIPv6)
-	copy(b[24:], engineLocalIPv6)
-
-	h := b[header.IPv6MinimumSize:]
-	h[0] = neutralProtocol
-	field := uint16(p.offset)
-	if p.more {
-		field |= 1
+	copy(b[12:], engineSource)
+	copy(b[16:], engineLocal)
+	at := header.IPv4MinimumSize
+	for i := range fragments {
+		at += copy(b[at:], fragments[i].Data())
 	}
-	binary.BigEndian.PutUint16(h[2:], field)
 	return v
 }
 

@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"gvisor.dev/gvisor/pkg/refs"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
 
-	"fragwall/packet"
 	"fragwall/packet/packettest"
 )
 
@@ -65,21 +65,19 @@ func TestEngineHasTheLastWord(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			for _, kind := range []packet.Kind{packet.IPv4, packet.IPv6} {
-				e := NewEngine()
-				defer e.Close()
-				if whole, ok := e.Reassemble(kind, spans(t, body, tt.list...)); ok {
-					whole.Release()
-					t.Errorf("kind %d: whole", kind)
-				}
-				whole, ok := e.Reassemble(kind, spans(t, body, sound...))
-				if !ok {
-					t.Fatalf("kind %d: the next datagram is not whole", kind)
-				}
-				defer whole.Release()
-				if got := string(whole.Beginning(whole.Size())); got != string(body) {
-					t.Errorf("kind %d: the next datagram has other bytes", kind)
-				}
+			e := NewEngine()
+			defer e.Close()
+			if whole, ok := e.Reassemble(spans(t, body, tt.list...)); ok {
+				whole.Release()
+				t.Error("whole")
+			}
+			whole, ok := e.Reassemble(spans(t, body, sound...))
+			if !ok {
+				t.Fatal("the next datagram is not whole")
+			}
+			defer whole.Release()
+			if got := string(whole.Beginning(whole.Size())); got != string(body) {
+				t.Error("the next datagram has other bytes")
 			}
 		})
 	}
@@ -112,14 +110,16 @@ func TestPiecesAreFew(t *testing.T) {
 			fragments := spans(t, body, list...)
 			pieces, at := 0, 0
 			for len(fragments) > 0 {
-				p, n := nextPiece(packet.IPv4, fragments)
-				if p.offset != at || p.more != fragments[n-1].More || p.data.Size() != int64(n*tt.length) {
-					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, p.offset, p.data.Size(), n)
+				n, size := nextPiece(fragments)
+				v := newPiece(fragments[:n], size)
+				h, payload := header.IPv4(v.AsSlice()), v.AsSlice()[header.IPv4MinimumSize:]
+				if int(h.FragmentOffset()) != at || h.More() != fragments[n-1].More || len(payload) != n*tt.length {
+					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, h.FragmentOffset(), len(payload), n)
 				}
-				if string(p.data.Flatten()) != string(body[at:][:p.data.Size()]) {
+				if string(payload) != string(body[at:][:len(payload)]) {
 					t.Fatalf("piece %d has other bytes", pieces)
 				}
-				p.data.Release()
+				v.Release()
 				at, fragments = at+n*tt.length, fragments[n:]
 				pieces++
 			}
@@ -127,5 +127,25 @@ func TestPiecesAreFew(t *testing.T) {
 				t.Errorf("%d pieces, want %d", pieces, tt.want)
 			}
 		})
+	}
+}
+
+// TestFramesKeepTheirBytes has memory used again, in sizes around each power of
+// two, while other frames are still in use.
+func TestFramesKeepTheirBytes(t *testing.T) {
+	var kept []Frame
+	var want [][]byte
+	for round := range 3 {
+		for _, size := range []int{14, 63, 64, 65, 128, 1514, 2048, 2049, 65557} {
+			b := packettest.Body(size + round)[round:]
+			NewFrame(b).Release()
+			kept, want = append(kept, NewFrame(b)), append(want, b)
+		}
+	}
+	for i, f := range kept {
+		if string(f.Bytes()) != string(want[i]) {
+			t.Errorf("frame %d of %d bytes has other bytes", i, len(want[i]))
+		}
+		f.Release()
 	}
 }

@@ -1,20 +1,54 @@
 package gvisor
 
-import "gvisor.dev/gvisor/pkg/buffer"
+import (
+	"math/bits"
+	"sync"
+)
 
-// Frame is a copy of a frame, whose memory pieces of a datagram share while
-// gVisor puts it together. The zero Frame is none.
-type Frame struct{ view *buffer.View }
+// Frame is a copy of a frame. The zero Frame is none.
+type Frame struct{ memory *memory }
 
-// NewFrame copies a frame, which takes a chunk of a power of two, at least 64
-// bytes (gVisor, pkg/buffer/chunk.go). [Frame.Release] frees it.
-func NewFrame(b []byte) Frame { return Frame{buffer.NewViewWithData(b)} }
+// memory holds a frame, in a power of two of bytes.
+type memory struct{ frame []byte }
+
+// A frame takes at least 64 bytes, and with offload up to 65,557.
+const (
+	minFrameBits = 6
+	maxFrameBits = 17
+)
+
+// free keeps the memory of released frames, by the power of two.
+var free [maxFrameBits + 1]sync.Pool
+
+// allocate returns an empty frame with room for n bytes.
+func allocate(n int) Frame {
+	size := max(minFrameBits, bits.Len(uint(n-1)))
+	m, _ := free[size].Get().(*memory)
+	if m == nil {
+		m = &memory{make([]byte, 0, 1<<size)}
+	}
+	return Frame{m}
+}
+
+// NewFrame copies a frame, which takes a power of two of bytes, at least 64.
+// [Frame.Release] lets the memory be used again.
+func NewFrame(b []byte) Frame {
+	f := allocate(len(b))
+	f.write(b)
+	return f
+}
 
 // Bytes returns the frame, which stays valid until its release.
-func (f Frame) Bytes() []byte { return f.view.AsSlice() }
+func (f Frame) Bytes() []byte { return f.memory.frame }
 
 // Release frees the frame.
-func (f Frame) Release() { f.view.Release() }
+func (f Frame) Release() {
+	f.memory.frame = f.memory.frame[:0]
+	free[bits.Len(uint(cap(f.memory.frame)-1))].Put(f.memory)
+}
+
+// write appends to a frame, which has room for it.
+func (f Frame) write(b []byte) { f.memory.frame = append(f.memory.frame, b...) }
 
 // Fragment is a range of a datagram's payload, and the frame it came in.
 type Fragment struct {
@@ -31,11 +65,3 @@ func (f *Fragment) End() int { return int(f.Start) + int(f.Length) }
 
 // Data returns its payload.
 func (f *Fragment) Data() []byte { return f.Frame.Bytes()[f.Payload:][:f.Length] }
-
-// view returns its payload, which stays where it is.
-func (f *Fragment) view() *buffer.View {
-	v := f.Frame.view.Clone()
-	v.TrimFront(int(f.Payload))
-	v.CapLength(int(f.Length))
-	return v
-}

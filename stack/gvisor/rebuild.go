@@ -34,8 +34,7 @@ func (w Whole) Rebuild(frames []Frame, fragments []Fragment, mtu int) ([]Frame, 
 	payload := w.packet.Data().ToBuffer()
 	defer payload.Release()
 	for at := 0; at < end; at += t.room {
-		frames = append(frames, Frame{t.frame(&payload, at, at+t.room < end)})
-		payload.TrimFront(int64(t.room))
+		frames = append(frames, t.frame(&payload, at))
 	}
 	return frames, verdict.Passed
 }
@@ -116,27 +115,24 @@ func (t *template) network(length int, fragment bool) int {
 
 // frame makes the frame with the payload from offset at on: as much as there
 // is, up to t.room bytes.
-func (t *template) frame(payload *buffer.Buffer, at int, more bool) *buffer.View {
-	length := min(t.room, int(payload.Size()))
-	v := buffer.NewView(len(t.first) + length)
-	write(v, t.first[:t.parsed.Network])
+func (t *template) frame(payload *buffer.Buffer, at int) Frame {
+	end := int(payload.Size())
+	length := min(t.room, end-at)
+	more := at+length < end
+	f := allocate(len(t.first) + length)
+	f.write(t.first[:t.parsed.Network])
 	if t.parsed.Kind == packet.IPv4 {
-		write(v, t.ipv4(at, length, more))
+		f.write(t.ipv4(at, length, more))
 	} else {
-		write(v, t.ipv6(at, length, more))
+		f.write(t.ipv6(at, length, more))
 	}
-	if _, err := payload.ReadToWriter(v, int64(length)); err != nil {
-		panic(fmt.Sprintf("gvisor: read what was put together: %v", err))
+	headers := len(f.Bytes())
+	f.memory.frame = f.memory.frame[:headers+length]
+	if n, _ := payload.ReadAt(f.Bytes()[headers:], int64(at)); n != length {
+		panic(fmt.Sprintf("gvisor: read %d of %d bytes of what was put together", n, length))
 	}
-	t.parsed.SetLength(v.AsSlice())
-	return v
-}
-
-// write appends to a view, which can't fail.
-func write(v *buffer.View, b []byte) {
-	if _, err := v.Write(b); err != nil {
-		panic(fmt.Sprintf("gvisor: write a frame: %v", err))
-	}
+	t.parsed.SetLength(f.Bytes())
+	return f
 }
 
 // ipv4 returns the IPv4 header. What goes out whole may be fragmented again

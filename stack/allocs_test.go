@@ -1,0 +1,43 @@
+//go:build !race
+
+package stack
+
+import (
+	"fmt"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/refs"
+
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
+
+// TestReassemblyAllocates counts the allocations for a datagram, its fragments in
+// order. All are gVisor's: they are as many as without a table, and do not grow with
+// the fragments. (The race detector has pools forget at random.)
+func TestReassemblyAllocates(t *testing.T) {
+	mode := refs.GetLeakMode()
+	refs.SetLeakMode(refs.NoLeakChecking) // which allocates
+	defer refs.SetLeakMode(mode)
+	const byGVisor = 8
+	bothFamilies(t, func(t *testing.T, f family) {
+		for _, fragments := range []int{2, 6} {
+			t.Run(fmt.Sprintf("%d fragments", fragments), func(t *testing.T) {
+				b := newBench(t)
+				frames := datagram(f, 1, 1448*fragments).Fragments(1448)
+				var p packet.Parsed
+				got := testing.AllocsPerRun(200, func() {
+					for _, frame := range frames {
+						p.Decode(frame)
+						if d, _ := b.reassembler.Add(frame, &p, verdict.Inside, epoch); d != nil {
+							b.release(d)
+						}
+					}
+				})
+				if len(frames) != fragments || b.held != 0 || got > byGVisor {
+					t.Errorf("%d fragments, %d wait; %v allocations a datagram, want no more than gVisor's %d", len(frames), b.held, got, byGVisor)
+				}
+			})
+		}
+	})
+}
