@@ -62,7 +62,7 @@ func TestFlowMemory(t *testing.T) {
 	}
 	bytes := after.HeapAlloc - before.HeapAlloc
 	t.Logf("%d bytes a flow", bytes/flows)
-	if bytes > 256<<20 {
+	if bytes > 272*flows {
 		t.Errorf("%d MiB", bytes>>20)
 	}
 

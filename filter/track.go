@@ -118,15 +118,23 @@ func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 // have gone on without fragwall. While a reload swaps tables, a lane may still
 // judge by the older one, which denies nothing that the newer one accepted.
 func (t *Table) judgeAgain(f *flow.Flow) {
-	first := f.First()
-	class := t.key(&first)
 	newer := int32(t.generation-f.Generation) > 0
-	f.Rule, f.Generation = t.tree.find(&class, 0), t.generation
-	action := t.policy.Default
-	if f.Rule != none {
-		action = t.tree.rules[f.Rule].action
-	}
+	var action verdict.Action
+	f.Rule, action = t.decides(f)
+	f.Generation = t.generation
 	f.Denied = f.Denied || newer && action != verdict.Accept
+}
+
+// decides returns the rule that decides on a flow as it began, or none, and the
+// action.
+func (t *Table) decides(f *flow.Flow) (rule uint32, a verdict.Action) {
+	var p packet.Parsed
+	first := f.First(&p)
+	class := t.key(&first)
+	if rule = t.tree.find(&class, 0); rule != none {
+		return rule, t.tree.rules[rule].action
+	}
+	return none, t.policy.Default
 }
 
 // about judges an ICMP error by the flow that it is about.

@@ -181,6 +181,13 @@ func (b *Bump) Reload(p *filter.Policy) {
 	b.policy.Store(filter.Compile(p, b.policy.Load()))
 }
 
+// Elapsed returns the time on the clock by which the policy judges, and by which its
+// flows are as old as they are.
+func (b *Bump) Elapsed() time.Duration {
+	in := &b.sides[0]
+	return in.now().Sub(in.started)
+}
+
 // Policy returns the policy in force, with its rules' counts.
 func (b *Bump) Policy() *filter.Table { return b.policy.Load() }
 

@@ -14,6 +14,7 @@ type Flow struct {
 	key   key
 	begun time.Duration // of the clock: the first datagram
 	seen  time.Duration // the last datagram that kept it alive
+	sent  [verdict.Sides]Traffic
 
 	links
 
@@ -36,6 +37,40 @@ type Flow struct {
 	sctp    sctp
 }
 
+// Traffic is what passed of a flow, in one direction.
+type Traffic struct {
+	Packets uint64 // datagrams, whole ones as they were judged
+	Bytes   uint64 // of IP packets, headers included
+}
+
+// count counts a datagram that passes.
+func (f *Flow) count(v *packet.View) {
+	t := &f.sent[v.From]
+	t.Packets++
+	t.Bytes += uint64(v.Length())
+}
+
+// Sent returns what passed of the flow that came in by a side.
+func (f *Flow) Sent(from verdict.Side) Traffic { return f.sent[from] }
+
+// Age returns how long ago the flow was begun, Idle for how long no datagram kept it
+// alive, and Expires in how long it ends if none will.
+func (f *Flow) Age(now time.Duration) time.Duration     { return max(0, now-f.begun) }
+func (f *Flow) Idle(now time.Duration) time.Duration    { return max(0, now-f.seen) }
+func (f *Flow) Expires(now time.Duration) time.Duration { return f.expires() - now }
+
+// Replied reports whether the side that did not begin the flow has sent, too.
+func (f *Flow) Replied() bool { return f.replied }
+
+// Assured reports whether the flow is what connection tracking calls assured: TCP and
+// SCTP after the handshake, UDP and GRE once both sides go on sending.
+func (f *Flow) Assured() bool { return f.assured }
+
+// QueryID returns the identifier of an ICMP query; false for any other flow.
+func (f *Flow) QueryID() (id uint16, ok bool) {
+	return uint16(f.key.ports >> 32), f.State == Query
+}
+
 // result is what a datagram is to the flow that it has the key of.
 type result uint8
 
@@ -48,8 +83,8 @@ const (
 )
 
 // First returns what the first datagram looked like, as far as rules look at
-// it.
-func (f *Flow) First() packet.View { return f.key.first(f.Origin, f.Fragmented) }
+// it. What was decoded of it is put into p.
+func (f *Flow) First(p *packet.Parsed) packet.View { return f.key.first(p, f.Origin, f.Fragmented) }
 
 // expires returns when nothing more is taken for the flow's.
 func (f *Flow) expires() time.Duration { return f.seen + durations[f.timeout] }

@@ -119,9 +119,9 @@ func (k *key) setOf(v *packet.View) bool {
 }
 
 // first returns what the first datagram of a flow looked like, as far as rules
-// look at it.
-func (k *key) first(origin verdict.Side, fragmented bool) packet.View {
-	p := &packet.Parsed{
+// look at it, with p for what was decoded.
+func (k *key) first(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
+	*p = packet.Parsed{
 		Kind: packet.IPv6, Src: k.address(k.inside), Dst: k.address(k.outside), Protocol: k.protocol(),
 		SrcPort: uint16(k.ports >> 32), DstPort: uint16(k.ports >> 16), Fragmented: fragmented,
 	}

@@ -10,7 +10,7 @@ import (
 	"fragwall/packet"
 )
 
-// Max is how many flows a table holds by default. They take up to 256 bytes
+// Max is how many flows a table holds by default. They take up to 272 bytes
 // each, with everything that finds them (TestFlowMemory).
 const Max = 1 << 20
 
@@ -118,6 +118,7 @@ func (a *Access) Flow() *Flow {
 func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 	f := Flow{key: a.key, begun: a.now, seen: a.now, Rule: rule, Generation: generation}
 	if f.begin(v, loose) {
+		f.count(v)
 		a.at = a.shard.add(&f, a.chain, a.now)
 	}
 }
@@ -127,12 +128,16 @@ func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 // begins another flow in its place, after which the flow is not known any more.
 func (a *Access) Take(v *packet.View) bool {
 	f := a.Flow()
-	switch f.take(v, a.now) {
+	r := f.take(v, a.now)
+	switch r {
 	case isInvalid:
 		return false
 	case isNew:
 		a.Remove()
 		return false
+	}
+	f.count(v)
+	switch r {
 	case isOver:
 		a.Remove()
 	case isRefreshed:

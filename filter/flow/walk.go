@@ -1,0 +1,105 @@
+package flow
+
+import "time"
+
+// MaxHold is how many flows are copied, or removed, while a part of the table is
+// locked: a matter of microseconds, for which a datagram may have to wait.
+const MaxHold = 256
+
+// Pause is called before each time that a part of the table is locked, with how many
+// flows are about to be looked at. It may wait, for others to have their turn, and ends
+// the walk by an error.
+type Pause func(flows int) error
+
+// Visit is called with a copy of a flow that is not expired, which is valid until it
+// returns, and the time. An error ends the walk.
+type Visit func(f *Flow, now time.Duration) error
+
+// Match says whether a flow is one of those that are meant.
+type Match func(f *Flow, now time.Duration) bool
+
+// Walk calls visit for each flow. No lock is held meanwhile: a flow that is there from the
+// beginning to the end is visited once, one that comes or goes may be.
+func (t *Table) Walk(now func() time.Duration, pause Pause, visit Visit) error {
+	return t.walk(now, pause, func(_ *shard, _ int, flows []Flow, at time.Duration) error {
+		for i := range flows {
+			if flows[i].live(at) {
+				if err := visit(&flows[i], at); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Delete removes the flows that match, and returns how many. What comes of them
+// afterwards begins a flow or belongs to none. No lock is held while match is called.
+func (t *Table) Delete(now func() time.Duration, pause Pause, match Match) (deleted int, err error) {
+	err = t.walk(now, pause, func(s *shard, first int, flows []Flow, at time.Duration) error {
+		matched := flows[:0]
+		var numbers [MaxHold]uint32
+		for i := range flows {
+			if flows[i].live(at) && match(&flows[i], at) {
+				numbers[len(matched)] = uint32(first + i)
+				matched = append(matched, flows[i])
+			}
+		}
+		if len(matched) > 0 {
+			deleted += s.removeAll(numbers[:len(matched)], matched)
+		}
+		return nil
+	})
+	return deleted, err
+}
+
+// walk calls visit with copies of the flows of each part, with no lock held, of which
+// some may be unused or expired. first is the number of the first one.
+func (t *Table) walk(now func() time.Duration, pause Pause, visit func(s *shard, first int, flows []Flow, at time.Duration) error) error {
+	var buffer [MaxHold]Flow
+	for i := range t.shards {
+		s := &t.shards[i]
+		for at := 0; ; at += MaxHold {
+			if err := pause(MaxHold); err != nil {
+				return err
+			}
+			n := s.copyFrom(at, buffer[:])
+			if n == 0 {
+				break
+			}
+			if err := visit(s, at, buffer[:n], now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// live reports whether a copy is of a flow that is not expired.
+func (f *Flow) live(now time.Duration) bool { return f.source != none && !f.expired(now) }
+
+// copyFrom copies flows from number first on, unused ones included, and returns how
+// many.
+func (s *shard) copyFrom(first int, to []Flow) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if first >= len(s.flows) {
+		return 0
+	}
+	return copy(to, s.flows[first:])
+}
+
+// removeAll removes the flows of some numbers that are still those that were copied,
+// and returns how many.
+func (s *shard) removeAll(numbers []uint32, copies []Flow) (removed int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, number := range numbers {
+		f := &s.flows[number]
+		if f.source != none && f.key == copies[i].key && f.begun == copies[i].begun {
+			s.remove(number)
+			removed++
+		}
+	}
+	return removed
+}
