@@ -45,6 +45,8 @@ var allowed = map[string][]string{
 
 	"wire": {"filter", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 
+	"fastpath": {"packet", "packet/verdict"},
+
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
 	"cmd/fragwall/internal/explain":  {"filter", "packet", "packet/verdict", "rules"},
