@@ -2,26 +2,48 @@ package status
 
 import (
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/base64"
 	"net/http"
 	"strings"
 )
 
-// page is the status page, whole: it asks for nothing but /api/status.
+// The parts of the status page. Its elements style and script are empty in
+// page.html.
 //
-//go:embed page.html
-var page string
+//go:embed page
+var parts embed.FS
+
+// meanings say of each reason what it means and what to do, as JSON. They are those
+// of docs/operations.md: a test compares them, and writes them with -update.
+//
+//go:embed meanings.json
+var meanings string
+
+var (
+	style  = part("page.css")
+	script = "\n\"use strict\";\nconst meanings = " + strings.TrimSpace(meanings) + ";\n" +
+		part("format.js") + part("meanings.js") + part("charts.js") + part("lists.js") + part("page.js")
+	// page is the status page, whole: it asks for nothing but what this server answers.
+	page = strings.NewReplacer("<style></style>", "<style>"+style+"</style>", "<script></script>", "<script>"+script+"</script>").Replace(part("page.html"))
+)
+
+// part returns the text of a part of the page.
+func part(name string) string {
+	text, err := parts.ReadFile("page/" + name)
+	if err != nil {
+		panic(err) // it was not built into the program
+	}
+	return string(text)
+}
 
 // pagePolicy lets the page run its own script and style, known by their hashes,
 // and ask this server (Content Security Policy Level 3, §2.3.1).
 var pagePolicy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
-	"; style-src " + hashOf("style") + "; script-src " + hashOf("script")
+	"; style-src " + hashOf(style) + "; script-src " + hashOf(script)
 
-// hashOf returns the hash of what stands in the page's one element of a name.
-func hashOf(element string) string {
-	_, rest, _ := strings.Cut(page, "<"+element+">")
-	text, _, _ := strings.Cut(rest, "</"+element+">")
+// hashOf returns the hash of an element's text.
+func hashOf(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"fragwall/cmd/fragwall/internal/history"
 	"fragwall/cmd/fragwall/internal/report"
 )
 
@@ -40,9 +41,10 @@ const (
 
 // Server answers by HTTP.
 type Server struct {
-	source *report.Source
-	token  string // "" where clients need none
-	http   http.Server
+	source  *report.Source
+	history history.History
+	token   string // "" where clients need none
+	http    http.Server
 }
 
 // NewServer returns a server for a source. Where token is not "", clients have
@@ -60,8 +62,11 @@ func NewServer(source *report.Source, token string) *Server {
 	return s
 }
 
-// Serve answers who connects to l until ctx is done.
+// Serve answers who connects to l, and keeps the history, until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	keeping, end := context.WithCancel(ctx)
+	defer end()
+	go s.history.Run(keeping, func(now time.Time) history.Sample { return history.Read(s.source, now) })
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -93,6 +98,7 @@ func (s *Server) handler() http.Handler {
 	paths.HandleFunc("GET /readyz", s.readiness)
 	paths.Handle("GET /metrics", s.guarded(metrics))
 	paths.Handle("GET /api/status", s.guarded(http.HandlerFunc(s.status)))
+	paths.Handle("GET /api/history", s.guarded(http.HandlerFunc(s.past)))
 	return s.protected(paths)
 }
 
@@ -168,6 +174,31 @@ func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	answer(w, s.source.Report(time.Now()))
+}
+
+// past is the history of the last hour, or since a moment of it.
+func (s *Server) past(w http.ResponseWriter, r *http.Request) {
+	var since time.Time
+	if text := r.URL.Query().Get("since"); text != "" {
+		var err error
+		if since, err = time.Parse(time.RFC3339Nano, text); err != nil {
+			http.Error(w, "since: want a time as in RFC 3339, such as 2026-01-02T15:04:05Z", http.StatusBadRequest)
+			return
+		}
+	}
+	answer(w, History{Started: s.source.Started, Resolution: history.Resolution.Seconds(), Points: s.history.Since(since)})
+}
+
+// History is the answer of /api/history.
+type History struct {
+	Started    time.Time       `json:"started"` // of the instance, as in /api/status
+	Resolution float64         `json:"resolution_seconds"`
+	Points     []history.Point `json:"points"` // the oldest first
+}
+
+// answer answers with one JSON object.
+func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(s.source.Report(time.Now()))
+	_ = json.NewEncoder(w).Encode(v)
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -238,6 +239,8 @@ func TestToken(t *testing.T) {
 		{"/metrics", "0123456789abcdef", 401},
 		{"/metrics", "Bearer 0123456789abcdef", 200},
 		{"/api/status", "", 401},
+		{"/api/history", "", 401},
+		{"/api/history", "Bearer 0123456789abcdef", 200},
 		{"/api/status", "bearer 0123456789abcdef", 200},
 		{"/", "", 200},
 		{"/healthz", "", 200},
@@ -420,6 +423,43 @@ func TestSilentClient(t *testing.T) {
 		}
 		if _, err := far.Read(make([]byte, 1)); err != io.EOF {
 			t.Errorf("the client is still connected: %v", err)
+		}
+	})
+}
+
+// TestHistory has what the box did in the last hour, or since a moment.
+func TestHistory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, s := newSource(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		server := NewServer(source, "")
+		ended := make(chan error, 1)
+		go func() { ended <- server.Serve(ctx, newPipes()) }()
+		synctest.Wait()
+		s.Forward(verdict.Inside, tun.Frame{Data: make([]byte, 5)}, time.Now())
+		time.Sleep(11 * time.Second)
+		ask := func(query string) (h History) {
+			t.Helper()
+			w := get(server.handler(), "/api/history"+query)
+			if err := json.Unmarshal(w.Body.Bytes(), &h); err != nil || w.Code != http.StatusOK {
+				t.Fatalf("%d: %v: %s", w.Code, err, w.Body)
+			}
+			return h
+		}
+		h := ask("")
+		if len(h.Points) != 2 || h.Resolution != 5 || !h.Started.Equal(source.Started) || h.Points[0].Sides["inside"].Dropped["ethernet_truncated"] != 1 {
+			t.Errorf("%+v", h)
+		}
+		since := ask("?since=" + url.QueryEscape(h.Points[0].Time.Format(time.RFC3339Nano)))
+		if len(since.Points) != 1 || !since.Points[0].Time.Equal(h.Points[1].Time) {
+			t.Errorf("%+v", since)
+		}
+		if w := get(server.handler(), "/api/history?since=yesterday"); w.Code != http.StatusBadRequest {
+			t.Error(w.Code)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
 		}
 	})
 }

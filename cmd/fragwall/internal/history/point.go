@@ -1,0 +1,103 @@
+package history
+
+import (
+	"time"
+
+	"fragwall/packet/verdict"
+)
+
+// Point is what there was in one span of time. Its JSON is one of the points of
+// /api/history.
+type Point struct {
+	Time         time.Time       `json:"time"` // of its end
+	Seconds      float64         `json:"seconds"`
+	Sides        map[string]Side `json:"sides"` // by where frames came in
+	MaxDatagrams int             `json:"max_waiting_datagrams"`
+	MaxBytes     int64           `json:"max_waiting_bytes"`
+	MaxFlows     int             `json:"max_flows"`
+}
+
+// Side is what became of the frames that came in by a side.
+type Side struct {
+	Received       uint64 `json:"received_frames"`
+	Forwarded      uint64 `json:"forwarded_frames"`
+	ForwardedBytes uint64 `json:"forwarded_bytes"`
+	// MinRate and MaxRate are the lowest and the highest second's.
+	MinRate float64           `json:"min_forwarded_bytes_per_second"`
+	MaxRate float64           `json:"max_forwarded_bytes_per_second"`
+	Dropped map[string]uint64 `json:"dropped"` // frames by reason; those with any
+	Missed  uint64            `json:"missed_frames"`
+}
+
+// point is a Point of a fixed size.
+type point struct {
+	end       time.Time
+	span      time.Duration
+	sides     [verdict.Sides]side
+	datagrams int
+	bytes     int64
+	flows     int
+}
+
+type side struct {
+	received, forwarded, forwardedBytes, missed uint64
+	min, max                                    float64
+	dropped                                     [verdict.Reasons]uint64
+}
+
+// add adds what there was between two samples.
+func (p *point) add(before, now *Sample) {
+	span := now.Time.Sub(before.Time)
+	for i := range p.sides {
+		s, from, to := &p.sides[i], &before.Sides[i], &now.Sides[i]
+		s.received += grown(from.Received(), to.Received())
+		s.forwarded += grown(from.Forwarded, to.Forwarded)
+		bytes := grown(from.ForwardedBytes, to.ForwardedBytes)
+		s.forwardedBytes += bytes
+		rate := float64(bytes) / span.Seconds()
+		if p.span == 0 || rate < s.min {
+			s.min = rate
+		}
+		s.max = max(s.max, rate)
+		for reason := range s.dropped {
+			s.dropped[reason] += grown(from.Dropped[reason], to.Dropped[reason])
+		}
+		missed, known := before.Missed[verdict.Side(i)]
+		if known {
+			s.missed += grown(missed, now.Missed[verdict.Side(i)])
+		}
+	}
+	p.end, p.span = now.Time, p.span+span
+	p.datagrams, p.bytes, p.flows = max(p.datagrams, now.Datagrams), max(p.bytes, now.Bytes), max(p.flows, now.Flows)
+}
+
+// grown is by how much a counter has grown, 0 where it began anew, as those of a
+// device do with the device.
+func grown(before, now uint64) uint64 {
+	if now < before {
+		return 0
+	}
+	return now - before
+}
+
+// point returns the Point.
+func (p *point) point() Point {
+	r := Point{
+		Time: p.end, Seconds: p.span.Seconds(), Sides: make(map[string]Side, verdict.Sides),
+		MaxDatagrams: p.datagrams, MaxBytes: p.bytes, MaxFlows: p.flows,
+	}
+	for i := range p.sides {
+		s := &p.sides[i]
+		of := Side{
+			Received: s.received, Forwarded: s.forwarded, ForwardedBytes: s.forwardedBytes,
+			MinRate: s.min, MaxRate: s.max, Dropped: map[string]uint64{}, Missed: s.missed,
+		}
+		for reason, n := range s.dropped {
+			if n > 0 {
+				of.Dropped[verdict.Reason(reason).String()] = n
+			}
+		}
+		r.Sides[verdict.Side(i).String()] = of
+	}
+	return r
+}
