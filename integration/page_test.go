@@ -15,14 +15,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/accessibility"
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -231,7 +229,7 @@ func TestPage(t *testing.T) {
 	b.until(t, `document.querySelector("#state").textContent === "ready"`)
 	b.until(t, `/[1-9].* [kM]bit\/s/.test(document.querySelector("#inside-rate").textContent)`)
 	b.until(t, `[...document.querySelectorAll("#drops-rows th")].map(e => e.textContent).join().includes("policy_default")`)
-	b.until(t, `document.querySelectorAll("#drops rect").length > 10`)
+	b.until(t, `[...document.querySelectorAll("#drops path")].map(e => e.getAttribute("d")).join("").split("M").length > 10`)
 	b.until(t, `document.querySelector("#bytes").value > 0`)
 	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
 	if rules := eval[string](t, b, `[...document.querySelectorAll("#rules th")].map(e => e.textContent).join("; ")`); rules != "service; logged & <b>odd</b>" {
@@ -240,9 +238,13 @@ func TestPage(t *testing.T) {
 	t.Run("keyboard", func(t *testing.T) { keyboard(t, b) })
 	t.Run("undisturbed", func(t *testing.T) { undisturbed(t, b) })
 	t.Run("screen reader", func(t *testing.T) { screenReader(t, b) })
+	t.Run("meaning", func(t *testing.T) { meaning(t, b) })
+	t.Run("history", func(t *testing.T) { pastShown(t, b, base) })
 	ground := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`)
 	b.picture(t, "desktop-light")
+	contrast(t, b)
 	b.view(t, 1280, "dark")
+	contrast(t, b)
 	if dark := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`); dark == ground {
 		t.Errorf("as bright in the dark: %s", dark)
 	}
@@ -251,6 +253,12 @@ func TestPage(t *testing.T) {
 	b.picture(t, "phone-light")
 	b.view(t, 360, "dark")
 	b.picture(t, "phone-dark")
+	contrast(t, b)
+	meaning(t, b)
+	b.do(t, chromedp.Click("#drops-rows button.why"))
+	b.view(t, 360, "dark")
+	contrast(t, b)
+	b.picture(t, "phone-meaning")
 
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -341,64 +349,4 @@ func TestPageOfManyRules(t *testing.T) {
 	b.until(t, `[...document.querySelectorAll("#rules th")].map(e => e.textContent).join() === "rule 999"`)
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)
-}
-
-// undisturbed holds the page to tell a screen reader of nothing that comes each
-// second, and to leave the elements where they are that somebody reads.
-func undisturbed(t *testing.T, b *browser) {
-	eval[bool](t, b, `(() => {
-		window.announced = [];
-		for (const e of document.querySelectorAll("[role=status], [role=alert], [aria-live]"))
-			new MutationObserver(() => announced.push(e.id + ": " + e.textContent)).observe(e, {childList: true, characterData: true, subtree: true});
-		window.reports = 0;
-		new MutationObserver(() => reports++).observe(document.querySelector("#about"), {childList: true});
-		window.row = document.querySelector("#rules tr");
-		return true;
-	})()`)
-	b.until(t, "reports >= 3")
-	if announced := eval[string](t, b, `announced.join("; ")`); announced != "" {
-		t.Errorf("announced: %s", announced)
-	}
-	if !eval[bool](t, b, `row.isConnected`) {
-		t.Error("the rows are made anew each second")
-	}
-}
-
-// keyboard filters and pauses the events without a mouse.
-func keyboard(t *testing.T, b *browser) {
-	b.do(t, chromedp.Focus("#filter"), chromedp.KeyEvent("odd 5302"))
-	b.until(t, `document.querySelectorAll("#event-rows tr").length === 1`)
-	b.do(t, chromedp.KeyEvent(kb.Tab))
-	if focus := eval[string](t, b, "document.activeElement.id"); focus != "pause" {
-		t.Fatalf("Tab leads to %q", focus)
-	}
-	b.do(t, chromedp.KeyEvent(" "))
-	b.until(t, `document.querySelector("#pause").getAttribute("aria-pressed") === "true"`)
-	b.do(t, chromedp.KeyEvent(" "), chromedp.Focus("#filter"), chromedp.KeyEvent(strings.Repeat(kb.Backspace, len("odd 5302"))))
-	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
-}
-
-// screenReader looks at what the page is to who does not see it.
-func screenReader(t *testing.T, b *browser) {
-	tree, err := chromedp.Call(b.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
-	must(t, err)
-	named := map[string]int{}
-	for _, n := range tree.Nodes {
-		if n.Ignored || n.Role == nil {
-			continue
-		}
-		role := strings.Trim(string(n.Role.Value), `"`)
-		switch role {
-		case "button", "searchbox", "table", "image", "meter", "region", "heading", "link", "columnheader", "rowheader":
-			if n.Name == nil || strings.Trim(string(n.Name.Value), `"`) == "" {
-				t.Errorf("a %s without a name", role)
-			}
-			named[role]++
-		}
-	}
-	for role, least := range map[string]int{"button": 1, "searchbox": 1, "table": 3, "image": 3, "meter": 2, "region": 6, "heading": 7, "link": 1, "columnheader": 20} {
-		if named[role] < least {
-			t.Errorf("%d of role %s, want %d at least", named[role], role, least)
-		}
-	}
 }

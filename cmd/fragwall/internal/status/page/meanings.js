@@ -1,0 +1,65 @@
+// The meaning of a reason, and what to do, stand beside its button while the mouse
+// or the focus is on it, and after a click until the next one or Escape.
+
+let explained = null; // the button whose reason is explained
+let pinned = false; // by a click
+
+function explain(button) {
+  const of = meanings[button.textContent];
+  if (!of) return;
+  if (explained && explained !== button) hush();
+  explained = button;
+  button.setAttribute("aria-describedby", "meaning");
+  text("meaning-reason", button.textContent);
+  text("meaning-means", of.means);
+  text("meaning-do", of.do);
+  $("meaning").hidden = false;
+  place();
+}
+
+function hush() {
+  if (!explained) return;
+  explained.removeAttribute("aria-describedby");
+  explained = null;
+  pinned = false;
+  $("meaning").hidden = true;
+}
+
+// place puts the explanation below its button, or above it where there is more room,
+// within the window.
+function place() {
+  if (!explained) return;
+  const b = explained.getBoundingClientRect(), box = $("meaning"), gap = 4;
+  if (!explained.isConnected || b.bottom < 0 || b.top > innerHeight) return hush();
+  box.style.maxHeight = Math.max(b.top, innerHeight - b.bottom) - 2 * gap + "px";
+  const m = box.getBoundingClientRect();
+  const below = innerHeight - b.bottom >= m.height + 2 * gap || innerHeight - b.bottom >= b.top;
+  box.style.top = (below ? b.bottom + gap : b.top - gap - m.height) + "px";
+  box.style.left = Math.max(gap, Math.min(b.left, document.documentElement.clientWidth - m.width - gap)) + "px";
+}
+
+// followMeaning keeps the explanation with its button after the rows were shown anew.
+function followMeaning() {
+  if (!explained) return;
+  if (!explained.isConnected || !explained.getClientRects().length) hush();
+  else if ($("meaning-reason").textContent !== explained.textContent) explain(explained);
+}
+
+const whyAt = e => e.target instanceof Element ? e.target.closest("button.why") : null;
+document.addEventListener("mouseover", e => { const b = whyAt(e); if (b && !pinned) explain(b); });
+document.addEventListener("mouseout", e => {
+  const to = e.relatedTarget;
+  if (explained && !pinned && document.activeElement !== explained && !(to instanceof Node && (explained.contains(to) || $("meaning").contains(to)))) hush();
+});
+document.addEventListener("focusin", e => { const b = whyAt(e); if (b) explain(b); });
+document.addEventListener("focusout", e => { if (e.target === explained) hush(); });
+document.addEventListener("click", e => {
+  const b = whyAt(e);
+  if (!b) { if (!$("meaning").contains(e.target)) hush(); return; }
+  if (pinned && explained === b) return hush();
+  explain(b);
+  pinned = true;
+});
+document.addEventListener("keydown", e => { if (e.key === "Escape") hush(); });
+document.addEventListener("scroll", place, {capture: true, passive: true});
+window.addEventListener("resize", place);

@@ -1,67 +1,8 @@
-"use strict";
-const seconds = 120, colors = 8, every = 1000, timeout = 5000, mostRules = 500, fewRules = 12;
-const $ = id => document.getElementById(id);
-const sides = ["inside", "outside"];
+const every = 1000, keptEvery = 5000, timeout = 5000, mostRules = 500, fewRules = 12;
 let token = sessionStorage.getItem("token") || "";
 let last = null, shown = null; // the report before, and the one whose events are shown
 let rulesBefore = new Map(), rulesSpan = 0; // what the rules' rates are from
-let past = []; // of each report: {at, span: s, inside, outside: bit/s, drops: {reason: frames a second}}
-let timer = 0;
-
-const whole = new Intl.NumberFormat("en");
-function scaled(n, unit) {
-  const prefixes = ["", "k", "M", "G", "T", "P"];
-  let i = 0;
-  while (n >= 999.5 && i < prefixes.length - 1) { n /= 1000; i++; }
-  return (i === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + " " + prefixes[i] + unit;
-}
-const mebibytes = n => (n / (1 << 20)).toFixed(1); // as memory stands in the configuration
-function duration(s) {
-  const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60;
-  if (d) return `${d} d ${h} h`;
-  return h ? `${h} h ${m} min` : m ? `${m} min ${Math.floor(s % 60)} s` : `${Math.floor(s)} s`;
-}
-function latency(s) { return s < 1e-3 ? `${(s * 1e6).toFixed(0)} µs` : `${(s * 1e3).toFixed(1)} ms`; }
-function clock(time) { return new Date(time).toLocaleTimeString("en-GB"); }
-function put(e, value) { if (e.textContent !== value) e.textContent = value; }
-function text(id, value) { put($(id), value); }
-function shape(kind, attributes) {
-  const e = document.createElementNS("http://www.w3.org/2000/svg", kind);
-  for (const [k, v] of Object.entries(attributes)) e.setAttribute(k, v);
-  return e;
-}
-function perSecond(now, before, span) { return span > 0 && now >= before ? (now - before) / span : 0; }
-function wordsOf(id) { return $(id).value.toLowerCase().split(/\s+/).filter(Boolean); }
-function hasAll(words, line) { line = line.toLowerCase(); return words.every(w => line.includes(w)); }
-
-// facts gives a list these items.
-function facts(id, list) {
-  const e = $(id);
-  while (e.children.length > list.length) e.lastElementChild.remove();
-  list.forEach((fact, i) => put(e.children[i] || e.appendChild(document.createElement("li")), fact));
-}
-
-// rows gives a table these rows of [heading, value, class], the first of each
-// its name. What stays as it was is not touched: who selects it, or has it read
-// out, is not disturbed.
-function rows(id, lists) {
-  const body = $(id);
-  body.parentElement.tHead.hidden = !lists.length;
-  while (body.rows.length > lists.length) body.lastElementChild.remove();
-  lists.forEach((list, i) => {
-    const row = body.rows[i] || body.appendChild(document.createElement("tr"));
-    list.forEach(([heading, value, className], j) => {
-      let e = row.cells[j];
-      if (!e) {
-        e = row.appendChild(document.createElement(j ? "td" : "th"));
-        if (!j) e.scope = "row";
-        e.dataset.name = heading;
-      }
-      put(e, String(value));
-      if (e.className !== (className || "")) e.className = className || "";
-    });
-  });
-}
+let timer = 0, keptAt = 0; // when the page asked for the history
 
 function state(value, good) {
   text("state", value);
@@ -86,20 +27,6 @@ function showSide(side, r, span) {
   return bits;
 }
 
-function left(p, now) { return seconds - (now - p.at); }
-function showSpark(side, now) {
-  const top = Math.max(...past.map(p => p[side]), 0);
-  const height = p => (98 - 94 * p[side] / Math.max(1, top)).toFixed(2);
-  const drawn = [shape("line", {class: "base", x1: 0, x2: seconds, y1: 99, y2: 99})];
-  if (past.length) {
-    const from = left(past[0], now) - past[0].span;
-    const line = `M${from} ${height(past[0])}L` + past.map(p => `${left(p, now)} ${height(p)}`).join("L");
-    drawn.push(shape("path", {class: "area", d: `${line}L${seconds} 99L${from} 99Z`}), shape("path", {d: line}));
-  }
-  $(side + "-spark").replaceChildren(...drawn);
-  text(side + "-top", top > 0 ? "peak " + scaled(top, "bit/s") : "nothing in this time");
-}
-
 // The reasons that most was dropped for have a color each, the others one.
 function ranking(r) {
   const totals = new Map();
@@ -107,26 +34,6 @@ function ranking(r) {
     for (const [reason, n] of Object.entries(r.sides[side].dropped)) totals.set(reason, (totals.get(reason) || 0) + n);
   return [...totals.keys()].sort((a, b) => totals.get(b) - totals.get(a) || (a < b ? -1 : 1));
 }
-function showDrops(r, now) {
-  const reasons = ranking(r), latest = past.length ? past[past.length - 1].drops : {};
-  const color = reason => Math.min(reasons.indexOf(reason), colors - 1);
-  const top = Math.max(...past.map(p => Object.values(p.drops).reduce((a, b) => a + b, 0)), 0);
-  const bars = [shape("line", {class: "base", x1: 0, x2: seconds, y1: 99.5, y2: 99.5})];
-  for (const p of past) {
-    let y = 99;
-    for (const reason of reasons) {
-      const h = top > 0 ? 97 * (p.drops[reason] || 0) / top : 0;
-      if (h > 0) bars.push(shape("rect", {class: "f" + color(reason), x: left(p, now) - .9 * p.span, width: .8 * p.span, y: y - h, height: h}));
-      y -= h;
-    }
-  }
-  $("drops").replaceChildren(...bars);
-  text("drops-top", top > 0 ? "peak " + scaled(top, "/s") : "none in this time");
-  $("drops-none").hidden = reasons.length > 0;
-  rows("drops-rows", reasons.map(reason => [["Reason", reason, "key k" + color(reason)],
-    ...sides.map(s => ["From " + s, whole.format(r.sides[s].dropped[reason] || 0), "n"]), ["Per second", scaled(latest[reason] || 0, "/s"), "n"]]));
-}
-
 function gauge(id, value, limit, words) {
   $(id).value = limit > 0 ? value / limit : 0;
   text(id + "-text", words);
@@ -166,9 +73,9 @@ function fields(e) {
   const icmp = e.icmp_type === undefined ? "" : ` type ${e.icmp_type} code ${e.icmp_code}`;
   const link = e.link ? `link of ${e.device} ${e.link}` : "";
   const long = e.mtu ? ` (${whole.format(e.length)} of ${whole.format(e.mtu)} bytes)` : "";
-  const why = (e.reason || e.verdict || link) + long + (e.background ? ` (background: ${e.background})` : "");
+  const why = (e.reason ? "" : e.verdict || link) + long + (e.background ? ` (background: ${e.background})` : "");
   const rule = (e.rule || "") + (e.over_limit ? ` over the limit of ${e.over_limit}` : "");
-  return [["Time", clock(e.time)], ["Reason", why, "full"], ["From", e.from], ["Protocol", (e.protocol || e.ethertype || "") + icmp],
+  return [["Time", clock(e.time)], ["Reason", why, "full", e.reason], ["From", e.from], ["Protocol", (e.protocol || e.ethertype || "") + icmp],
     ["Source", end(e.src, e.sport), "full"], ["Destination", end(e.dst, e.dport), "full"], ["VLAN", (e.vlans || []).join(", ")],
     ["Fragments", e.link ? "" : fragments(e), "n"], ["Bytes", e.link ? "" : whole.format(e.bytes), "n"], ["Rule", rule.trim(), "full"]];
 }
@@ -177,7 +84,7 @@ function showEvents() {
   if (!shown) return;
   const words = wordsOf("filter");
   const all = shown.events.map(fields);
-  const found = all.filter(f => hasAll(words, f.map(x => x[1]).join(" ")));
+  const found = all.filter(f => hasAll(words, f.map(x => (x[3] || "") + x[1]).join(" ")));
   rows("event-rows", found);
   $("events-none").hidden = found.length > 0;
   text("events-none", all.length ? "No event has all of these words." : "No events so far.");
@@ -198,22 +105,23 @@ function show(r) {
   text("mistake", r.policy.mistake ? `The configuration file is broken: ${r.policy.mistake}` : "");
   text("about", `version ${r.version} · up ${duration(r.uptime_seconds)} · policy ${r.policy.generation}, since ${new Date(r.policy.since).toLocaleString("en-GB")}` +
     (r.policy.failed_reloads ? ` · ${r.policy.failed_reloads} failed reloads` : ""));
-  const point = {at: now, span, drops: {}};
+  const waiting = r.fragments.waiting_datagrams;
+  const point = {at: now, span, drops: {}, waiting, waitingLow: waiting, waitingHigh: waiting};
   for (const side of sides) {
-    point[side] = showSide(side, r, span);
+    point[side] = point[side + "Low"] = point[side + "High"] = showSide(side, r, span);
     for (const [reason, n] of Object.entries(r.sides[side].dropped))
       point.drops[reason] = (point.drops[reason] || 0) + (last ? perSecond(n, last.sides[side].dropped[reason] || 0, span) : 0);
   }
-  if (span > 0) past.push(point);
-  past = past.filter(p => p.at <= now && p.at > now - seconds);
-  for (const side of sides) showSpark(side, now);
-  showDrops(r, now);
+  if (span > 0) seen.push(point);
+  seen = seen.filter(p => p.at <= now && p.at > now - 120);
   showWaiting(r);
   rulesBefore = new Map(last ? last.rules.map(x => [x.name, x]) : []);
   rulesSpan = span;
   last = r;
+  showCharts();
   showRules();
   if (!paused()) { shown = r; showEvents(); }
+  followMeaning();
 }
 
 // What was true before the box fell silent is not shown as if it still were.
@@ -237,14 +145,18 @@ function wantToken() {
   $("token").focus();
 }
 
+const ask = path => fetch(path, {headers: token ? {Authorization: "Bearer " + token} : {}, cache: "no-store", signal: AbortSignal.timeout(timeout)});
+
 async function run() {
   clearTimeout(timer);
   let r;
   try {
-    const answer = await fetch("api/status", {headers: token ? {Authorization: "Bearer " + token} : {}, cache: "no-store", signal: AbortSignal.timeout(timeout)});
+    const answer = await ask("api/status");
     if (answer.status === 401) return wantToken();
     if (!answer.ok) throw new Error(answer.status);
     r = await answer.json();
+    if (last && r.started !== last.started) { last = null; keptAt = 0; forget(); }
+    if (performance.now() > keptAt) await askHistory();
   } catch (e) {
     silent();
   }
@@ -252,8 +164,15 @@ async function run() {
   if (!r) return;
   $("ask").hidden = true;
   if (token) sessionStorage.setItem("token", token);
-  if (last && r.started !== last.started) { last = null; past = []; }
   show(r);
+}
+
+async function askHistory() {
+  const since = keptUntil ? "?since=" + encodeURIComponent(keptUntil) : "";
+  const answer = await ask("api/history" + since);
+  if (!answer.ok) throw new Error(answer.status);
+  keep((await answer.json()).points);
+  keptAt = performance.now() + keptEvery;
 }
 
 $("token-form").addEventListener("submit", e => {
