@@ -19,6 +19,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/explain"
+	"fragwall/cmd/fragwall/internal/history"
 	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
@@ -43,6 +44,11 @@ var documentedTypes = map[string]reflect.Type{
 	"Rule":        reflect.TypeFor[report.Rule](),
 	"Explanation": reflect.TypeFor[explain.Answer](),
 	"Near":        reflect.TypeFor[explain.Near](),
+	"Expectation": reflect.TypeFor[explain.Result](),
+	"Expected":    reflect.TypeFor[explain.Expected](),
+	"History":     reflect.TypeFor[status.History](),
+	"Point":       reflect.TypeFor[history.Point](),
+	"Past side":   reflect.TypeFor[history.Side](),
 }
 
 // documentedField is a row of a table of docs/json.md.
@@ -83,7 +89,7 @@ func fieldsOf(t *testing.T, of reflect.Type) (fields []documentedField) {
 	for f := range of.Fields() {
 		tag := f.Tag.Get("json")
 		switch {
-		case f.Anonymous && slices.Contains(mapped(), f.Type), tag == "-":
+		case f.Anonymous && slices.Contains(mapped(), f.Type), tag == "-", !f.IsExported():
 			continue
 		case f.Anonymous:
 			fields = append(fields, fieldsOf(t, f.Type)...)

@@ -10,16 +10,19 @@ import (
 
 // Result is an expectation and what the policy decides.
 type Result struct {
-	ExpectFile string `json:"expect_file"`
-	ExpectLine int    `json:"expect_line"` // of its header
-	Name       string `json:"name,omitempty"`
-	Met        bool   `json:"met"`
-	Expected   struct {
-		Verdict string  `json:"verdict"`
-		Rule    *string `json:"rule,omitempty"` // "": that no rule decides
-	} `json:"expected"`
+	ExpectFile string   `json:"expect_file"`
+	ExpectLine int      `json:"expect_line"` // of its header
+	Name       string   `json:"name,omitempty"`
+	Met        bool     `json:"met"`
+	Expected   Expected `json:"expected"`
 	Answer
 	hint string // why the rule that is expected does not decide, if there is more to say
+}
+
+// Expected is what an expectation wants the policy to decide.
+type Expected struct {
+	Verdict string  `json:"verdict"`
+	Rule    *string `json:"rule,omitempty"` // "": that no rule decides
 }
 
 // Expect compares an expectation of a file with what the policy decides.
