@@ -43,7 +43,7 @@ var allowed = map[string][]string{
 	"tun/tuntest":       {"tun"},
 	"tun/uring":         {"tun", "tun/internal/gate", "tun/tap"},
 
-	"wire": {"filter", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
+	"wire": {"filter", "filter/flow", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 
 	"fastpath": {"packet", "packet/verdict"},
 

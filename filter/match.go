@@ -34,6 +34,7 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	if rule == none {
 		v := t.fixed(t.policy.Default, verdict.PolicyDefault)
 		v.OverLimit = number(over)
+		v.Cacheable = over == none && v.Action != verdict.Reject
 		return v, none
 	}
 	return t.decide(rule, over, d), rule
@@ -43,16 +44,20 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 // flow, or an ICMP error about one, because it came in fragments or because it
 // did not: the first rule that matches, of those that accept and those that ask
 // whether a datagram came in fragments. It reports false where that rule accepts,
-// and where there is none.
+// and where there is none; then the verdict says whether that is cacheable.
 func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied bool) {
 	if t.tree.fragments == emptyLeaf {
+		v.Cacheable = true
 		return v, false
 	}
 	rule, over := t.match(t.tree.fragments, d, now)
 	if rule == none || t.tree.rules[rule].action == verdict.Accept {
+		v.Cacheable = over == none && (rule == none || !t.tree.rules[rule].limited) && !t.policy.AnyVLANs
 		return v, false
 	}
-	return t.decide(rule, over, d), true
+	v = t.decide(rule, over, d)
+	v.Cacheable = false
+	return v, true
 }
 
 // match returns the first rule under a root of the tree that matches, and the
@@ -76,6 +81,7 @@ func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 	t.count(rule, d)
 	r := &t.tree.rules[rule]
 	v := t.fixed(r.action, verdict.PolicyRule)
+	v.Cacheable = over == none && !r.limited && !r.log && r.action != verdict.Reject
 	if d.Transport == packet.Truncated && r.needs&needed(d.Protocol) != 0 {
 		v = t.fixed(verdict.Drop, verdict.TransportTruncated)
 	}
@@ -85,9 +91,7 @@ func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 
 // count counts a datagram for a rule.
 func (t *Table) count(rule uint32, d *packet.View) {
-	c := t.counters[d.From][rule]
-	c.datagrams.Add(1)
-	c.bytes.Add(uint64(d.Length()))
+	t.counters[d.From][rule].Add(1, uint64(d.Length()))
 }
 
 // fixed returns the verdict of an action that no rule took, for a reason.

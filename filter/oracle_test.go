@@ -22,19 +22,20 @@ func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdic
 	for i := range p.Rules {
 		r, number := &p.Rules[i], verdict.Rule(i+1)
 		switch matched, truncated := matches(r, d, from); {
-		case truncated:
+		case truncated: // and so not cacheable
 			return filter.Verdict{Generation: 1, Reason: verdict.TransportTruncated, Rule: number, Log: r.Log}
 		case !matched:
 			continue
 		case r.Action == verdict.Accept:
-			return filter.Verdict{Generation: 1, Action: verdict.Accept, Rule: number, Log: r.Log}
+			return filter.Verdict{Generation: 1, Action: verdict.Accept, Rule: number, Log: r.Log, Cacheable: !r.Log}
 		}
-		return filter.Verdict{Generation: 1, Action: r.Action, Reason: verdict.PolicyRule, Rule: number, Log: r.Log}
+		return filter.Verdict{Generation: 1, Action: r.Action, Reason: verdict.PolicyRule, Rule: number, Log: r.Log,
+			Cacheable: !r.Log && r.Action == verdict.Drop}
 	}
 	if p.Default == verdict.Accept {
-		return filter.Verdict{Generation: 1, Action: verdict.Accept}
+		return filter.Verdict{Generation: 1, Action: verdict.Accept, Cacheable: true}
 	}
-	return filter.Verdict{Generation: 1, Action: p.Default, Reason: verdict.PolicyDefault}
+	return filter.Verdict{Generation: 1, Action: p.Default, Reason: verdict.PolicyDefault, Cacheable: p.Default == verdict.Drop}
 }
 
 // matches compares a rule and a packet, which may be too short to tell.

@@ -23,12 +23,18 @@ type Table struct {
 	generation uint32      // from 1 on; differs from that of the table before
 
 	buckets  []*Bucket                 // by rule; nil where it has no limit
-	counters [verdict.Sides][]*counter // by side and rule; shared with other tables
+	counters [verdict.Sides][]*Counter // by side and rule; shared with other tables
 }
 
-// counter counts what a rule decided on, of one side: so the directions don't
+// Counter counts what a rule decided on, of one side: so the directions don't
 // write to the same memory.
-type counter struct{ datagrams, bytes, overLimit atomic.Uint64 }
+type Counter struct{ datagrams, bytes, overLimit atomic.Uint64 }
+
+// Add counts datagrams, and the bytes of their IP packets.
+func (c *Counter) Add(datagrams, bytes uint64) {
+	c.datagrams.Add(datagrams)
+	c.bytes.Add(bytes)
+}
 
 // Count is what a rule decided on, what passed for its flows included.
 type Count struct {
@@ -51,7 +57,7 @@ func Compile(p *Policy, previous *Table) *Table {
 		}
 	}
 	for side := range t.counters {
-		t.counters[side] = make([]*counter, len(p.Rules))
+		t.counters[side] = make([]*Counter, len(p.Rules))
 	}
 	if previous != nil {
 		t.inherit(previous)
@@ -133,14 +139,14 @@ func (t *Table) inherit(previous *Table) {
 }
 
 // complete makes the counters that are missing.
-func complete(counters []*counter) []*counter {
+func complete(counters []*Counter) []*Counter {
 	missing := 0
 	for _, c := range counters {
 		if c == nil {
 			missing++
 		}
 	}
-	fresh := make([]counter, missing)
+	fresh := make([]Counter, missing)
 	for i := range counters {
 		if counters[i] == nil {
 			counters[i], fresh = &fresh[0], fresh[1:]

@@ -25,12 +25,16 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	relation := t.flows.Open(&a, d, clock())
 	if relation == flow.Unrelated {
 		v, _ := t.byRules(d, clock)
+		v.Cacheable = false
 		return v
 	}
 	defer a.Close()
 	f := a.Flow()
 	if f != nil && f.Generation != t.generation {
 		t.judgeAgain(f)
+		if f.Denied {
+			a.Release()
+		}
 	}
 	switch {
 	case relation == flow.About:
@@ -48,14 +52,17 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
 	v, rule := t.byRules(d, clock)
 	if v.Action == verdict.Accept {
+		v.Cacheable = false
 		a.Begin(d, t.policy.LooseTCP, rule, t.generation)
 	}
+	v.Cacheable = v.Cacheable && !t.policy.AnyVLANs // which the rules tell apart
 	return v
 }
 
 // member judges a datagram that has the key of a flow.
 func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
 	v, judged := t.passes(f), true
+	v.Cacheable = true
 	rule := f.Rule
 	switch differs := d.Fragmented != f.Fragmented; {
 	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.rules[rule].limited):
@@ -63,16 +70,19 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 			if f.Denied {
 				a.Touch()
 			}
+			v.Cacheable = false
 			return v
 		}
+		v.Cacheable = v.Cacheable && !t.policy.AnyVLANs
 		if f.Denied && !differs {
 			f.Denied, f.Rule = false, rule
 		}
 	case d.From != f.Origin && differs:
-		if denial, denied := t.fragmentDenial(d, clock); denied {
+		denial, denied := t.fragmentDenial(d, clock)
+		if denied {
 			return denial
 		}
-		judged = false
+		v.Cacheable, judged = denial.Cacheable, false
 	default:
 		judged = false
 	}
@@ -80,11 +90,13 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 		if !judged && rule != none {
 			t.count(rule, d)
 		}
+		v.Cacheable = v.Cacheable && f.Offloadable()
 		return v
 	}
 	if !judged {
 		v, rule = t.byRules(d, clock)
 	}
+	v.Cacheable = false
 	switch {
 	case a.Flow() == nil: // it begins another one
 		if v.Action == verdict.Accept {
@@ -141,6 +153,7 @@ func (t *Table) decides(f *flow.Flow) (rule uint32, a verdict.Action) {
 func (t *Table) about(d *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
 		v, _ := t.byRules(d, clock)
+		v.Cacheable = false
 		return v
 	}
 	if d.Fragmented != f.Fragmented {

@@ -17,6 +17,11 @@ type Verdict struct {
 	// Rule is the one that let the flow begin.
 	Flow bool
 	Log  bool // the rule matched the datagram itself, and asks for an event
+	// Cacheable is set where nothing but the key of the datagram's flow, the side
+	// that it came in by and whether it came in fragments decided: what is alike
+	// in these meets the same verdict, as long as the policy is in force, and the
+	// flow stays as it is where there is one.
+	Cacheable bool
 }
 
 // Rule returns the rule of a number; nil where that is 0. The number must be

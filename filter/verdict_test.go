@@ -28,7 +28,7 @@ func TestVerdictHoldsNumbers(t *testing.T) {
 	if none := compile(t, &filter.Policy{}).Judge(d, stopped); none.Rule != 0 || none.Generation == 0 || old.Rule(none.Rule) != nil {
 		t.Errorf("without rules: %+v", none)
 	}
-	if size := unsafe.Sizeof(filter.Verdict{}); size != 16 {
-		t.Errorf("a verdict has %d bytes, want 16 without gaps", size)
+	if size := unsafe.Sizeof(filter.Verdict{}); size != 20 {
+		t.Errorf("a verdict has %d bytes, want 20", size)
 	}
 }

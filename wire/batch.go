@@ -21,7 +21,8 @@ type batch struct {
 	inBytes int         // of those frames
 	waited  int         // how many of those frames had waited
 
-	reports reports // to be made once all is written
+	reports reports  // to be made once all is written
+	lessons []Lesson // for the fast path, likewise
 }
 
 // accept adds a frame that leaves as it came.
@@ -62,6 +63,7 @@ func (d *direction) arrival() time.Time {
 // frames was judged.
 func (d *direction) policy() *filter.Table {
 	if d.batch.policy == nil {
+		d.verdicts.Add(1)
 		d.batch.policy = d.ingress.policy.Load()
 	}
 	return d.batch.policy
@@ -70,15 +72,24 @@ func (d *direction) policy() *filter.Table {
 // elapsed is the policy's clock.
 func (d *direction) elapsed() time.Duration { return d.arrival().Sub(d.ingress.started) }
 
-// flush ends a batch: it writes what was accepted, and then reports what an
-// observer asked for, while the lane still lends the frames.
+// flush ends a batch: it writes what was accepted, then reports what an observer
+// asked for, while the lane still lends the frames, and then tells the fast path what
+// it can carry out from now on.
 func (d *direction) flush() {
 	b := &d.batch
+	if b.policy != nil {
+		d.verdicts.Add(1)
+	}
 	d.counters.receivedBytes.Add(uint64(b.bytes))
 	if len(b.out) > 0 {
 		d.write()
 	}
 	b.reports.deliver()
+	if len(b.lessons) > 0 {
+		d.ingress.fastPath.Learn(b.lessons)
+		clear(b.lessons)
+		b.lessons = b.lessons[:0]
+	}
 	b.bytes, b.timed, b.policy, b.uncredited = 0, false, nil, 0
 }
 

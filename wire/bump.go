@@ -35,6 +35,8 @@ type Config struct {
 	Fragments stack.Options
 	// Observer is asked about every decision; nil costs nothing.
 	Observer Observer
+	// FastPath carries out what was decided; nil where none does.
+	FastPath FastPath
 	// Now is the clock; nil stands for time.Now. It must not run backwards.
 	Now func() time.Time
 }
@@ -46,20 +48,24 @@ type Bump struct {
 	policy    atomic.Pointer[filter.Table]
 	table     *stack.Table            // nil where no fragment waits
 	started   time.Time               // where the policy's clock begins
+	fastPath  FastPath                // nil where there is none
 	waiting   [verdict.Sides]Counters // of the frames that waited
 	reports   reports                 // of what waited in vain while nothing came
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{}
+	b := &Bump{fastPath: c.FastPath}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 	if b.started = c.Now(); b.started.IsZero() {
 		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
 	}
-	b.policy.Store(filter.Compile(c.Policy, nil))
+	if b.fastPath != nil {
+		b.fastPath.Start(b.started)
+	}
+	b.enforce(c.Policy)
 	c.Fragments.Ledger = &ledger{&b.waiting, c.Observer, &b.reports}
 	var fragments fragmentMode
 	fragments, b.table = newFragmentMode(&c)
@@ -70,6 +76,7 @@ func New(c Config) *Bump {
 			egressMTU: &b.sides[side.Other()].mtu,
 			policy:    &b.policy,
 			observer:  c.Observer,
+			fastPath:  c.FastPath,
 			now:       c.Now,
 			started:   b.started,
 			replies:   filter.NewBucket(replyRate),
@@ -109,6 +116,9 @@ func (b *Bump) Run(ctx context.Context) error {
 			case now := <-ticker.C:
 				b.expire(now)
 				b.policy.Load().Expire(func() time.Duration { return now.Sub(b.started) }, flowShares)
+				if b.fastPath != nil {
+					b.fastPath.Upkeep(now)
+				}
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -161,6 +171,9 @@ func (b *Bump) Counters(side verdict.Side) Snapshot {
 	for _, d := range b.sides[side].directions {
 		s.add(d.counters.Snapshot())
 	}
+	if b.fastPath != nil {
+		s.addFast(b.fastPath.Counts(side))
+	}
 	return s
 }
 
@@ -174,11 +187,29 @@ func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.sides[side].mtu.set(byte
 func (b *Bump) MTU(side verdict.Side) int { return b.sides[side].mtu.get() }
 
 // Reload puts a policy in the place of the one in force. Each datagram is judged
-// by one or the other; flows and the counters of rules of the same name go on.
+// by one or the other; once Reload has returned, by the new one. Flows and the
+// counters of rules of the same name go on.
 func (b *Bump) Reload(p *filter.Policy) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
-	b.policy.Store(filter.Compile(p, b.policy.Load()))
+	b.enforce(p)
+}
+
+// enforce puts a policy in force.
+func (b *Bump) enforce(p *filter.Policy) {
+	table := filter.Compile(p, b.policy.Load())
+	if b.fastPath != nil {
+		table.SetOffload(b.fastPath)
+	}
+	b.policy.Store(table)
+	for side := range b.sides {
+		for _, d := range b.sides[side].directions {
+			d.awaitVerdicts()
+		}
+	}
+	if b.fastPath != nil {
+		b.fastPath.SetPolicy(table)
+	}
 }
 
 // Elapsed returns the time on the clock by which the policy judges, and by which its
@@ -189,7 +220,12 @@ func (b *Bump) Elapsed() time.Duration {
 }
 
 // Policy returns the policy in force, with its rules' counts.
-func (b *Bump) Policy() *filter.Table { return b.policy.Load() }
+func (b *Bump) Policy() *filter.Table {
+	if b.fastPath != nil {
+		b.fastPath.Harvest()
+	}
+	return b.policy.Load()
+}
 
 // Usage returns what waits.
 func (b *Bump) Usage() stack.Usage {

@@ -73,6 +73,18 @@ func (s *Snapshot) add(other Snapshot) {
 	}
 }
 
+// addFast adds what a fast path has dealt with.
+func (s *Snapshot) addFast(f FastCounts) {
+	s.Forwarded += f.Forwarded
+	s.ReceivedBytes += f.ForwardedBytes + f.DroppedBytes
+	s.ForwardedBytes += f.ForwardedBytes
+	s.Sent += f.Forwarded
+	s.SentBytes += f.ForwardedBytes
+	for r, n := range f.Dropped {
+		s.Dropped[r] += n
+	}
+}
+
 // Snapshot returns the counters such that no frame is counted twice or left
 // out because it was on its way from one to another.
 func (c *Counters) Snapshot() Snapshot {

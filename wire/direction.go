@@ -2,6 +2,8 @@ package wire
 
 import (
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"fragwall/filter"
 	"fragwall/packet"
@@ -27,6 +29,10 @@ type direction struct {
 	fragments fragmentMode
 	counters  Counters     // of the frames that never waited
 	clock     filter.Clock // elapsed, made a value once
+
+	// verdicts counts how often the policy has begun and ended to judge a batch: it
+	// is odd meanwhile.
+	verdicts atomic.Uint32
 
 	untimed int  // batches since the last one whose latency was measured
 	behind  bool // many frames waited for the lane when it read the batch
@@ -62,6 +68,14 @@ func (d *direction) run() error {
 		begun := d.ingress.now()
 		d.forward(frames)
 		d.ingress.latency.observe(d.ingress.now().Sub(begun))
+	}
+}
+
+// awaitVerdicts returns when the lane judges nothing any more by a policy that was
+// replaced before.
+func (d *direction) awaitVerdicts() {
+	for n := d.verdicts.Load(); n%2 == 1 && d.verdicts.Load() == n; {
+		time.Sleep(10 * time.Microsecond)
 	}
 }
 
@@ -156,7 +170,11 @@ func (d *direction) dropLong(f *tun.Frame, length, limit int) {
 // judgeFrame judges a whole packet, or a first fragment alone, and settles it.
 func (d *direction) judgeFrame(f *tun.Frame) {
 	d.viewFrame(f)
-	d.settle(f, d.policy().Judge(&d.view, d.clock), true)
+	v := d.policy().Judge(&d.view, d.clock)
+	if v.Cacheable && !d.parsed.Fragment.Present {
+		d.learn(v)
+	}
+	d.settle(f, v, true)
 }
 
 // viewFrame shows the policy what was decoded of a frame.

@@ -15,6 +15,7 @@ type ingress struct {
 	egressMTU  *mtu                          // of the other side
 	policy     *atomic.Pointer[filter.Table] // of both sides
 	observer   Observer                      // nil where nobody observes
+	fastPath   FastPath                      // nil where there is none
 	now        func() time.Time
 	started    time.Time                // where the policy's clock begins
 	replies    *filter.Bucket           // limits the replies to rejected datagrams

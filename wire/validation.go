@@ -25,6 +25,9 @@ func (m validation) take(d *direction, f *tun.Frame) {
 	case claim.First():
 		d.viewFrame(f)
 		v := d.policy().Judge(&d.view, d.clock)
+		if v.Cacheable && v.Action == verdict.Accept {
+			d.learn(v)
+		}
 		waited := validator.Settle(claim, v.Reason)
 		d.settle(f, v, true)
 		if waited != nil {

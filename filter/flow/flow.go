@@ -11,10 +11,11 @@ import (
 // Flow is an exchange between two hosts, one on each side, that the policy
 // accepted. It may be used as long as the [Access] that gave it is open.
 type Flow struct {
-	key   key
+	key   Key
 	begun time.Duration // of the clock: the first datagram
 	seen  time.Duration // the last datagram that kept it alive
 	sent  [verdict.Sides]Traffic
+	slot  uint32 // of the fast path that forwards for it; 0 where none does
 
 	links
 
@@ -68,7 +69,7 @@ func (f *Flow) Assured() bool { return f.assured }
 
 // QueryID returns the identifier of an ICMP query; false for any other flow.
 func (f *Flow) QueryID() (id uint16, ok bool) {
-	return uint16(f.key.ports >> 32), f.State == Query
+	return uint16(f.key.Ports >> 32), f.State == Query
 }
 
 // result is what a datagram is to the flow that it has the key of.

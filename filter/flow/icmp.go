@@ -20,6 +20,9 @@ var (
 	queriesV6 = [...]struct{ query, reply uint8 }{{128, 129}, {139, 140}}
 )
 
+// echo is the number of the echo request in both lists.
+const echo = 0
+
 // query is an ICMP query, by its place in the list, or the reply to it.
 type query struct {
 	number int
@@ -88,7 +91,7 @@ func isError(v *packet.View) bool {
 // setQuoted makes the key of the flow that an ICMP error is about: that of the
 // packet that it quotes, which went the other way, and to whose source the error
 // is sent. It reports false for what is no such error.
-func (k *key) setQuoted(v *packet.View) bool {
+func (k *Key) setQuoted(v *packet.View) bool {
 	if !isError(v) || len(v.Body) < icmpHeader || !v.ChecksumValid() {
 		return false
 	}

@@ -9,48 +9,56 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// key names a flow, the same for datagrams of both directions: what is on
-// which side tells them apart.
-type key struct {
-	inside, outside [2]uint64 // addresses, as netip.Addr.As16 has them
-	// ports is, from the highest bits, two bytes of the inside and two of the
-	// outside host, see set and icmpPorts, the protocol, and the IP version: 0 for
-	// IPv4, 1 for IPv6.
-	ports uint64
-	vlans uint64 // see packVLANs
+// Key names a flow, the same for datagrams of both directions: what is on
+// which side tells them apart. Its layout, 48 bytes without gaps, is shared with
+// the fast path.
+type Key struct {
+	// Inside and Outside are the addresses of the hosts, as [netip.Addr.As16] has
+	// them, in two numbers of 8 bytes each, the first bytes the most significant.
+	Inside, Outside [2]uint64
+	// Ports holds, from the most significant bit on: 16 bits that are 0; the port
+	// of the inside host; that of the outside host, 16 bits each; the protocol; and
+	// the IP version, 0 for IPv4 and 1 for IPv6, 8 bits each. Of an ICMP query and
+	// its reply, the identifier is in place of the inside host's port, and 8 bits of
+	// code, 7 of the query's number and 1 of the side that sent the query are in
+	// place of the outside host's.
+	Ports uint64
+	// VLANs holds two VLANs, the outermost one in the upper half: of each, 16 bits
+	// of TPID and 16 bits of identifier. A frame in one VLAN has it in the upper half.
+	VLANs uint64
 }
 
 // set makes the key of a datagram from a side.
-func (k *key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans uint64) {
+func (k *Key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans uint64) {
 	if from == verdict.Outside {
 		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
 	}
-	k.inside, k.outside = words(src), words(dst)
+	k.Inside, k.Outside = words(src), words(dst)
 	version := uint64(0)
 	if src.Is6() {
 		version = 1
 	}
-	k.ports = uint64(srcPort)<<32 | uint64(dstPort)<<16 | uint64(protocol)<<8 | version
-	k.vlans = vlans
+	k.Ports = uint64(srcPort)<<32 | uint64(dstPort)<<16 | uint64(protocol)<<8 | version
+	k.VLANs = vlans
 }
 
-func (k *key) protocol() uint8 { return uint8(k.ports >> 8) }
+func (k *Key) protocol() uint8 { return uint8(k.Ports >> 8) }
 
 // is reports whether two keys name the same flow.
-func (k *key) is(other *key, anyVLANs bool) bool {
-	return k.ports == other.ports && k.inside == other.inside && k.outside == other.outside && (anyVLANs || k.vlans == other.vlans)
+func (k *Key) is(other *Key, anyVLANs bool) bool {
+	return k.Ports == other.Ports && k.Inside == other.Inside && k.Outside == other.Outside && (anyVLANs || k.VLANs == other.VLANs)
 }
 
 // hash is keyed, so that nobody who does not know the secret can choose
 // addresses that share a shard or a chain.
-func (k *key) hash(secret [2]uint64, anyVLANs bool) uint64 {
-	vlans := k.vlans
+func (k *Key) hash(secret [2]uint64, anyVLANs bool) uint64 {
+	vlans := k.VLANs
 	if anyVLANs {
 		vlans = 0
 	}
-	h := mix(k.inside[0]^secret[0], k.inside[1]^secret[1])
-	h = mix(h^k.outside[0]^secret[1], k.outside[1]^secret[0])
-	return mix(h^k.ports^secret[0], vlans^secret[1]^h)
+	h := mix(k.Inside[0]^secret[0], k.Inside[1]^secret[1])
+	h = mix(h^k.Outside[0]^secret[1], k.Outside[1]^secret[0])
+	return mix(h^k.Ports^secret[0], vlans^secret[1]^h)
 }
 
 func mix(a, b uint64) uint64 {
@@ -89,12 +97,12 @@ func words(a netip.Addr) [2]uint64 {
 }
 
 // address returns an address of the key.
-func (k *key) address(w [2]uint64) netip.Addr {
+func (k *Key) address(w [2]uint64) netip.Addr {
 	var b [16]byte
 	binary.BigEndian.PutUint64(b[:8], w[0])
 	binary.BigEndian.PutUint64(b[8:], w[1])
 	a := netip.AddrFrom16(b)
-	if k.ports&1 == 0 {
+	if k.Ports&1 == 0 {
 		return a.Unmap()
 	}
 	return a
@@ -102,7 +110,7 @@ func (k *key) address(w [2]uint64) netip.Addr {
 
 // setOf makes the key of the flow that a datagram belongs to or begins. It
 // reports false for what belongs to none, an ICMP error for example.
-func (k *key) setOf(v *packet.View) bool {
+func (k *Key) setOf(v *packet.View) bool {
 	src, dst := v.SrcPort, v.DstPort
 	switch {
 	case v.Transport == packet.Truncated, packet.HasPorts(v.Protocol) && v.Transport != packet.Ports:
@@ -118,12 +126,34 @@ func (k *key) setOf(v *packet.View) bool {
 	return true
 }
 
+// SetFast makes the key of the flow that a datagram belongs to or begins, as the
+// fast path knows it: without VLANs where flows are the same in any. It reports
+// false for what the fast path carries out nothing of: all but TCP, UDP, and
+// queries and replies of ICMP echo.
+func (k *Key) SetFast(v *packet.View, anyVLANs bool) bool {
+	switch {
+	case v.Transport == packet.ICMP:
+		if q, ok := queryOf(v.Protocol, v.ICMPType); !ok || q.number != echo {
+			return false
+		}
+	case v.Protocol != packet.ProtocolTCP && v.Protocol != packet.ProtocolUDP:
+		return false
+	}
+	if !k.setOf(v) {
+		return false
+	}
+	if anyVLANs {
+		k.VLANs = 0
+	}
+	return true
+}
+
 // first returns what the first datagram of a flow looked like, as far as rules
 // look at it, with p for what was decoded.
-func (k *key) first(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
+func (k *Key) first(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
 	*p = packet.Parsed{
-		Kind: packet.IPv6, Src: k.address(k.inside), Dst: k.address(k.outside), Protocol: k.protocol(),
-		SrcPort: uint16(k.ports >> 32), DstPort: uint16(k.ports >> 16), Fragmented: fragmented,
+		Kind: packet.IPv6, Src: k.address(k.Inside), Dst: k.address(k.Outside), Protocol: k.protocol(),
+		SrcPort: uint16(k.Ports >> 32), DstPort: uint16(k.Ports >> 16), Fragmented: fragmented,
 	}
 	if p.Src.Is4() {
 		p.Kind = packet.IPv4
@@ -138,7 +168,7 @@ func (k *key) first(p *packet.Parsed, origin verdict.Side, fragmented bool) pack
 		p.Src, p.Dst = p.Dst, p.Src
 		p.SrcPort, p.DstPort = p.DstPort, p.SrcPort
 	}
-	vlans := unpackVLANs(k.vlans)
+	vlans := unpackVLANs(k.VLANs)
 	p.TagCount = uint8(copy(p.Tags[:], vlans[:vlans.Len()]))
 	return packet.View{Parsed: p, From: origin}
 }

@@ -136,11 +136,11 @@ func (o *order) init(limit int) {
 // sourcePrefix returns the prefix that a flow counts for, by who began it: /24
 // of IPv4 and /56 of IPv6, in which one has many addresses.
 func (f *Flow) sourcePrefix() uint64 {
-	a := f.key.inside
+	a := f.key.Inside
 	if f.Origin == verdict.Outside {
-		a = f.key.outside
+		a = f.key.Outside
 	}
-	if f.key.ports&1 == 0 {
+	if f.key.Ports&1 == 0 {
 		return a[1] & 0xffffff00 // an IPv4 address is in the lowest 32 bits
 	}
 	return a[0]&^0xff | 1

@@ -48,7 +48,7 @@ func New(o Options) *Table {
 	}
 	t.secret = *o.Secret
 	for i := range t.shards {
-		t.shards[i].init(t.secret, o.Limit/shards)
+		t.shards[i].init(&o)
 	}
 	return t
 }
@@ -75,7 +75,7 @@ const (
 // table that the flow is in is locked until [Access.Close].
 type Access struct {
 	shard *shard
-	key   key
+	key   Key
 	chain uint32
 	at    uint32 // number of the flow, or none
 	now   time.Duration
@@ -92,13 +92,18 @@ func (t *Table) Open(a *Access, v *packet.View, now time.Duration) (r Relation) 
 	default:
 		return Unrelated
 	}
-	h := a.key.hash(t.secret, t.anyVLANs)
-	a.shard = &t.shards[h%shards]
-	a.chain = uint32(h >> 32 * uint64(a.shard.limit) >> 32)
+	a.shard, a.chain = t.locate(&a.key)
 	a.now = now
 	a.shard.mu.Lock()
 	a.at = a.shard.find(&a.key, a.chain, t.anyVLANs, now)
 	return r
+}
+
+// locate returns the part of the table that a key is in, and its chain there.
+func (t *Table) locate(k *Key) (*shard, uint32) {
+	h := k.hash(t.secret, t.anyVLANs)
+	s := &t.shards[h%shards]
+	return s, uint32(h >> 32 * uint64(s.limit) >> 32)
 }
 
 // Close unlocks the part of the table.
@@ -119,6 +124,7 @@ func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 	f := Flow{key: a.key, begun: a.now, seen: a.now, Rule: rule, Generation: generation}
 	if f.begin(v, loose) {
 		f.count(v)
+		a.shard.forget(&a.key)
 		a.at = a.shard.add(&f, a.chain, a.now)
 	}
 }
@@ -140,11 +146,18 @@ func (a *Access) Take(v *packet.View) bool {
 	switch r {
 	case isOver:
 		a.Remove()
+		return true
 	case isRefreshed:
 		a.Touch()
 	}
+	if f.slot != 0 {
+		a.shard.store(a.at)
+	}
 	return true
 }
+
+// Release takes the flow from the fast path, if it is there.
+func (a *Access) Release() { a.shard.release(a.at) }
 
 // Touch keeps the flow alive.
 func (a *Access) Touch() { a.shard.touch(a.at, a.now) }
@@ -181,21 +194,26 @@ func (t *Table) Expire(now time.Duration, parts int) {
 
 // shard is a part of a table: a hash table with chains.
 type shard struct {
-	secret [2]uint64
-	limit  int // flows
+	secret   [2]uint64
+	limit    int  // flows
+	anyVLANs bool // see Options
 
 	mu sync.Mutex
 	// mu guards:
-	flows  []Flow
-	chains []uint32
-	free   uint32 // the first unused flow, chained by next
-	used   int
-	hand   int // where sweeping goes on
+	offload Offload // nil where nothing is offloaded
+	flows   []Flow
+	chains  []uint32
+	free    uint32 // the first unused flow, chained by next
+	used    int
+	hand    int // where sweeping goes on
 	order
+	progress Progress // that is told and asked of the fast path
+	begun    Key      // that the fast path is to forget
 }
 
-func (s *shard) init(secret [2]uint64, limit int) {
-	s.secret, s.limit = secret, limit
+func (s *shard) init(o *Options) {
+	limit := o.Limit / shards
+	s.secret, s.limit, s.anyVLANs = *o.Secret, limit, o.AnyVLANs
 	s.chains = empty(limit)
 	s.free = none
 	s.order.init(limit)
@@ -222,11 +240,14 @@ func extend[T any](list []T, limit int) []T {
 }
 
 // find returns the number of a flow that is not expired, or none.
-func (s *shard) find(k *key, chain uint32, anyVLANs bool, now time.Duration) uint32 {
+func (s *shard) find(k *Key, chain uint32, anyVLANs bool, now time.Duration) uint32 {
 	for i := s.chains[chain]; i != none; i = s.flows[i].next {
 		f := &s.flows[i]
 		if !f.key.is(k, anyVLANs) {
 			continue
+		}
+		if f.slot != 0 {
+			s.sync(i)
 		}
 		if f.expired(now) {
 			s.remove(i)
@@ -247,7 +268,7 @@ func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 		s.sweep(now, sweepStep)
 	}
 	if s.used == s.limit {
-		s.remove(s.victim(unanswered))
+		s.evict()
 	}
 	i := s.free
 	if i == none {
@@ -264,9 +285,26 @@ func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 	return i
 }
 
+// evict removes the flow that gives way to a new one. Of a flow that is offloaded
+// the queues don't know when it was seen last.
+func (s *shard) evict() {
+	i := s.victim(unanswered)
+	for range sweepStep {
+		if s.flows[i].slot == 0 {
+			break
+		}
+		s.sync(i)
+		i = s.victim(unanswered)
+	}
+	s.remove(i)
+}
+
 // remove frees a flow.
 func (s *shard) remove(i uint32) {
 	f := &s.flows[i]
+	if f.slot != 0 {
+		s.offload.Release(f.slot, &s.progress)
+	}
 	at := &s.chains[f.chain]
 	for *at != i {
 		at = &s.flows[*at].next
@@ -284,7 +322,11 @@ func (s *shard) sweep(now time.Duration, n int) {
 		if s.hand++; s.hand >= len(s.flows) {
 			s.hand = 0
 		}
-		if f := &s.flows[s.hand]; f.source != none && f.expired(now) {
+		f := &s.flows[s.hand]
+		if f.slot != 0 {
+			s.sync(uint32(s.hand))
+		}
+		if f.source != none && f.expired(now) {
 			s.remove(uint32(s.hand))
 		}
 	}

@@ -47,9 +47,23 @@ type last struct {
 	from          verdict.Side
 	scale         uint8    // that an ignored SYN of the origin offered
 	flags         endFlags // likewise
-	challenge     bool     // the ACK that follows may answer an ignored SYN (RFC 5961 §4)
-	simultaneous  bool     // both sides sent a SYN
-	retransmits   uint8    // how often the same ACK came again
+	marks         marks
+	retransmits   uint8 // how often the same ACK came again
+}
+
+// marks are what is remembered for the segments that follow.
+type marks uint8
+
+const (
+	challenge    marks = 1 << iota // the next ACK may answer an ignored SYN (RFC 5961 §4)
+	simultaneous                   // both sides sent a SYN
+)
+
+func (m *marks) set(mark marks, on bool) {
+	*m &^= mark
+	if on {
+		*m |= mark
+	}
 }
 
 // maxRetransmits is the number of retransmissions after which a connection is
@@ -111,13 +125,13 @@ func (f *Flow) takeTCP(s *segment, from verdict.Side, now time.Duration) result 
 		}
 	case TimeWait:
 		if f.State == LastAck && s.kind == kindAck && c.answersChallenge(from) {
-			c.last.challenge = false
+			c.last.marks.set(challenge, false)
 			return isKnown
 		}
 	case SynSent2:
-		c.last.simultaneous = true
+		c.last.marks.set(simultaneous, true)
 	case SynRecv:
-		if reply && s.kind == kindAck && c.last.simultaneous {
+		if reply && s.kind == kindAck && c.last.marks&simultaneous != 0 {
 			to = Established
 		}
 	case Close:
@@ -158,12 +172,7 @@ func (f *Flow) step(s *segment, from verdict.Side, to State) result {
 	}
 	f.timeout = timeout(to)
 	if to == Established {
-		switch {
-		case c.last.retransmits >= maxRetransmits, c.last.window == 0:
-			f.timeout = retransmitted
-		case (c.ends[0].flags|c.ends[1].flags)&unacked != 0:
-			f.timeout = unacknowledged
-		}
+		f.timeout = c.timeout()
 	}
 	switch {
 	case !f.replied && s.kind == kindRst:
@@ -178,6 +187,17 @@ func (f *Flow) step(s *segment, from verdict.Side, to State) result {
 	return isRefreshed
 }
 
+// timeout returns the timeout of an open connection after its last segment.
+func (c *tcp) timeout() timeout {
+	switch {
+	case c.last.retransmits >= maxRetransmits, c.last.window == 0:
+		return retransmitted
+	case (c.ends[0].flags|c.ends[1].flags)&unacked != 0:
+		return unacknowledged
+	}
+	return timeout(Established)
+}
+
 // reopens reports whether a SYN of the origin begins a new connection where
 // this one was closed by a FIN, or by a RST of the same host.
 func (c *tcp) reopens(from verdict.Side) bool {
@@ -187,7 +207,7 @@ func (c *tcp) reopens(from verdict.Side) bool {
 // answersChallenge reports whether an ACK may be the answer to a SYN that was
 // ignored in LAST_ACK: then it does not acknowledge the last FIN (RFC 5961 §4).
 func (c *tcp) answersChallenge(from verdict.Side) bool {
-	return c.last.from != from && c.last.kind == kindSyn && c.last.challenge
+	return c.last.from != from && c.last.kind == kindSyn && c.last.marks&challenge != 0
 }
 
 // resyncs reports whether a SYN/ACK answers the SYN that was ignored last: the
@@ -201,7 +221,7 @@ func (c *tcp) resyncs(s *segment, from verdict.Side) bool {
 		scale: c.last.scale, flags: c.last.flags,
 	}
 	c.ends[from] = end{}
-	c.last.challenge = false
+	c.last.marks.set(challenge, false)
 	return true
 }
 
@@ -210,9 +230,9 @@ func (c *tcp) ignore(s *segment, from verdict.Side, f *Flow) {
 	c.last.kind, c.last.from = s.kind, from
 	c.last.seq, c.last.end, c.last.window = s.seq, s.end, s.window
 	if s.kind == kindSyn && from == f.Origin {
-		c.last.simultaneous = false
+		c.last.marks.set(simultaneous, false)
 		c.last.scale, c.last.flags = s.offers()
-		c.last.challenge = f.State == LastAck
+		c.last.marks.set(challenge, f.State == LastAck)
 	}
 	if f.State == SynSent && s.kind == kindAck && from != f.Origin {
 		c.last.ack = s.ack

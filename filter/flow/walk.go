@@ -86,6 +86,11 @@ func (s *shard) copyFrom(first int, to []Flow) int {
 	if first >= len(s.flows) {
 		return 0
 	}
+	for i := first; i < min(first+len(to), len(s.flows)); i++ {
+		if s.flows[i].slot != 0 {
+			s.sync(uint32(i))
+		}
+	}
 	return copy(to, s.flows[first:])
 }
 

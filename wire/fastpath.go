@@ -1,0 +1,72 @@
+package wire
+
+import (
+	"time"
+
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+)
+
+// FastPath carries out in front of the lanes what the policy has decided already: it
+// forwards and drops frames that the lanes then don't get. Whatever it is not sure
+// of it leaves to them. Its methods may be called from any goroutine.
+type FastPath interface {
+	flow.Offload
+
+	// Start is called once, before all others, with where the policy's clock
+	// begins.
+	Start(started time.Time)
+	// Learn lends the verdicts of a batch that are cacheable, for the call. The
+	// batch was written. It is called by the lane's goroutine, and so has to be
+	// cheap.
+	Learn(lessons []Lesson)
+	// SetPolicy says which policy is in force. It returns when nothing that an
+	// older one decided is carried out any more.
+	SetPolicy(t *filter.Table)
+	// Harvest adds what rules decided on in the fast path to their counters.
+	Harvest()
+	// Counts returns what became of the frames that came in by a side and that no
+	// lane got.
+	Counts(from verdict.Side) FastCounts
+	// Passed returns the beginning of the datagram of a fragment that has reached a
+	// lane, if the fast path has forwarded one. It forwards nothing more of this
+	// datagram. Asked again about it, it reports false. It is called with a part of
+	// the table of fragments locked.
+	Passed(p *packet.Parsed, from verdict.Side) (Beginning, bool)
+	// Upkeep is called every 100 ms.
+	Upkeep(now time.Time)
+}
+
+// Beginning is the part of a datagram that a fast path has forwarded.
+type Beginning = stack.Beginning
+
+// Lesson is a cacheable verdict on a datagram.
+type Lesson struct {
+	Key        flow.Key // see [flow.Key.SetFast]
+	From       verdict.Side
+	Fragmented bool // the datagram came in fragments; this is on the first of them
+	Verdict    filter.Verdict
+	Table      *filter.Table // that gave it
+}
+
+// learn notes a cacheable verdict on what was decoded last for the fast path.
+func (d *direction) learn(v filter.Verdict) {
+	if d.ingress.fastPath == nil {
+		return
+	}
+	l := Lesson{From: d.ingress.side, Fragmented: d.parsed.Fragmented, Verdict: v, Table: d.batch.policy}
+	if l.Key.SetFast(&d.view, l.Table.AnyVLANs()) {
+		d.batch.lessons = append(d.batch.lessons, l)
+	}
+}
+
+// FastCounts are frames that came in by one side and that the fast path has dealt
+// with, since it was started.
+type FastCounts struct {
+	Forwarded, ForwardedBytes uint64
+	Dropped                   [verdict.Reasons]uint64 // frames, by verdict.Reason
+	DroppedBytes              uint64
+}
