@@ -20,6 +20,7 @@ type Config struct {
 	Status          Status
 	OnExit          Exit
 	OnLinkDown      LinkDown
+	FastPath        FastPath
 	Notes           []Note // by line; what a user may want to know of a valid file
 
 	sets map[string]uint64 // digests of the sets, by name
@@ -50,6 +51,9 @@ func (c *Config) Fixed(next *Config) []string {
 	}
 	if c.OnLinkDown != next.OnLinkDown {
 		keys = append(keys, "on_link_down")
+	}
+	if c.FastPath != next.FastPath {
+		keys = append(keys, "fast_path")
 	}
 	return keys
 }

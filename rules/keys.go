@@ -27,7 +27,7 @@ var contract = map[string][]string{
 }
 
 // top is every key that belongs to no table.
-var top = []string{"on_exit", "on_link_down"}
+var top = []string{"on_exit", "on_link_down", "fast_path"}
 
 // checkNames reports every key of the file that the configuration doesn't
 // have.

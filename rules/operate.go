@@ -48,11 +48,22 @@ const (
 	LinkPropagate LinkDown = "propagate" // it is taken down, until the other side has one again
 )
 
+// FastPath is whether the kernel may forward frames of flows that the policy has
+// decided on.
+type FastPath string
+
+// The two.
+const (
+	FastPathAuto FastPath = "auto" // where the kernel, the rights and the devices allow it
+	FastPathOff  FastPath = "off"
+)
+
 var (
 	formats = []string{"text", "json"}
 	levels  = []string{"debug", "info", "warn", "error"}
 	exits   = []string{string(ExitBlock), string(ExitBypass)}
 	downs   = []string{string(LinkHold), string(LinkPropagate)}
+	paths   = []string{string(FastPathAuto), string(FastPathOff)}
 )
 
 // readLog reads [log].

@@ -89,6 +89,7 @@ func config(root table, o *outline) *Config {
 		Status:     readStatus(root.table("status")),
 		OnExit:     exit,
 		OnLinkDown: LinkDown(root.field("on_link_down").choice(string(LinkHold), downs)),
+		FastPath:   FastPath(root.field("fast_path").choice(string(FastPathAuto), paths)),
 	}
 }
 

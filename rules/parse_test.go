@@ -364,17 +364,17 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestDevicesByDefault has a NIC keep its MTU, and links hold.
+// TestDevicesByDefault has a NIC keep its MTU, links hold, and the fast path on.
 func TestDevicesByDefault(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\nnic = \"b\"\n[outside]\ntap = \"c\"\n"))
-	if err != nil || c.Inside.MTU != 0 || c.Outside.MTU != rules.StandardMTU || c.OnLinkDown != rules.LinkHold {
+	if err != nil || c.Inside.MTU != 0 || c.Outside.MTU != rules.StandardMTU || c.OnLinkDown != rules.LinkHold || c.FastPath != rules.FastPathAuto {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	next, err := rules.Parse("x.toml", []byte("on_link_down = \"propagate\"\n[inside]\ntap = \"a\"\nnic = \"b\"\nmtu = 9000\n[outside]\ntap = \"c\"\n"))
-	if err != nil || next.OnLinkDown != rules.LinkPropagate {
+	next, err := rules.Parse("x.toml", []byte("on_link_down = \"propagate\"\nfast_path = \"off\"\n[inside]\ntap = \"a\"\nnic = \"b\"\nmtu = 9000\n[outside]\ntap = \"c\"\n"))
+	if err != nil || next.OnLinkDown != rules.LinkPropagate || next.FastPath != rules.FastPathOff {
 		t.Fatalf("%+v, %v", next, err)
 	}
-	if fixed := c.Fixed(next); !slices.Equal(fixed, []string{"inside.mtu", "on_link_down"}) {
+	if fixed := c.Fixed(next); !slices.Equal(fixed, []string{"inside.mtu", "on_link_down", "fast_path"}) {
 		t.Errorf("fixed %q", fixed)
 	}
 	if _, err := rules.Parse("x.toml", []byte("on_link_down = \"drop\"\n[inside]\ntap = \"a\"\n[outside]\ntap = \"c\"\n")); err == nil {
