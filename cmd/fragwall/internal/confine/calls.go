@@ -67,9 +67,9 @@ func argument(number uint32, values ...uint64) (allowed []conditions) {
 
 // conditional returns the system calls that few things may be done with: where
 // one of the conditions of each holds.
-func conditional() map[string][]conditions {
+func (p Plan) conditional() map[string][]conditions {
 	self := argument(0, uint64(os.Getpid())) // others of the user are out of reach
-	return map[string][]conditions{
+	limited := map[string][]conditions{
 		// For teardown, to watch links, and for ethtool.
 		"socket": {
 			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_ROUTE}},
@@ -92,6 +92,13 @@ func conditional() map[string][]conditions {
 		"mprotect":          {{{2, hasNot, unix.PROT_EXEC}}},
 		"io_uring_register": argument(1, ringUnregisterFiles, ringEnable),
 	}
+	if p.FastPath {
+		// Of programs and maps that are loaded. LINK_CREATE attaches a program to a
+		// NIC that came back, for which the kernel wants no capability.
+		limited["bpf"] = argument(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM,
+			unix.BPF_MAP_LOOKUP_BATCH, unix.BPF_MAP_UPDATE_BATCH, unix.BPF_MAP_DELETE_BATCH, unix.BPF_LINK_CREATE)
+	}
+	return limited
 }
 
 // Offsets in struct seccomp_data (seccomp(2)), of whose arguments the low word
@@ -103,8 +110,8 @@ const (
 )
 
 // filterCalls leaves all threads those system calls.
-func filterCalls() error {
-	instructions, err := filter()
+func (p Plan) filterCalls() error {
+	instructions, err := p.filter()
 	if err != nil {
 		return err
 	}
@@ -130,7 +137,7 @@ func filterCalls() error {
 // filter returns the program that the kernel runs for each system call. Calls
 // that are not allowed fail with EPERM, and clone3, whose flags a filter can't
 // see, with ENOSYS, on which the C library takes clone.
-func filter() ([]bpf.Instruction, error) {
+func (p Plan) filter() ([]bpf.Instruction, error) {
 	machine, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
 		return nil, err
@@ -153,7 +160,7 @@ func filter() ([]bpf.Instruction, error) {
 	for _, name := range calls {
 		on(name, allowed)
 	}
-	for name, alternatives := range conditional() {
+	for name, alternatives := range p.conditional() {
 		var block []bpf.Instruction
 		for _, c := range alternatives {
 			block = append(block, c.instructions()...)

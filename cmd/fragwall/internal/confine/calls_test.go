@@ -48,7 +48,7 @@ func TestNames(t *testing.T) {
 		"amd64": {"fstatat"},
 		"arm64": {"epoll_wait", "newfstatat", "poll"},
 	}
-	names := slices.AppendSeq(slices.Clone(calls), maps.Keys(conditional()))
+	names := slices.AppendSeq(slices.Clone(calls), maps.Keys(Plan{FastPath: true}.conditional()))
 	for machine, want := range missing {
 		info, err := arch.GetInfo(machine)
 		if err != nil {
@@ -70,11 +70,18 @@ func TestNames(t *testing.T) {
 // TestFilter runs the filter for each system call there is, with arguments of
 // which some are allowed, and looks each up in the lists.
 func TestFilter(t *testing.T) {
+	for _, plan := range []Plan{{}, {FastPath: true}} {
+		testFilter(t, plan)
+	}
+}
+
+func testFilter(t *testing.T, plan Plan) {
+	t.Helper()
 	info, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}
-	program, err := filter()
+	program, err := plan.filter()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +89,7 @@ func TestFilter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	limited := conditional()
+	limited := plan.conditional()
 	values := []uint64{0, 1, 2, 10, 44, ^uint64(0)}
 	for _, alternatives := range limited {
 		for _, c := range alternatives {

@@ -13,14 +13,17 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
-// Plan is what remains of the file system. Directories that are not there are
-// left out.
+// Plan is what remains to a process beside what every box needs. Directories that are
+// not there are left out.
 type Plan struct {
 	Read   []string // directories beneath which files may be read
 	Remove []string // directories beneath which files may be removed
 	Keep   []string // directories beneath which files may be made, changed and removed
 	// Devices may be opened and set up, as TAPs are made by /dev/net/tun.
 	Devices []string
+	// FastPath says that programs and maps of the fast path are loaded: the process
+	// keeps the operations on them, and the right to attach them.
+	FastPath bool
 }
 
 // kernelSettings is where teardown sets back what the set-up changed.
@@ -36,7 +39,7 @@ func Apply(p Plan, log *slog.Logger) {
 		{"capabilities", dropCapabilities},
 		{"no_new_privs", forbidNewPrivileges},
 		{"landlock", p.restrictFiles},
-		{"seccomp", filterCalls},
+		{"seccomp", p.filterCalls},
 	} {
 		if err := step.take(); err != nil {
 			log.Warn("the process keeps rights that it does not need", "lacking", step.what, "error", err)

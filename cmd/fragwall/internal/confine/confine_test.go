@@ -78,7 +78,7 @@ func tryEverything(dir string) int {
 	}
 	var log bytes.Buffer
 	confine.Apply(confine.Plan{
-		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")}, Devices: []string{"/dev/net/tun"},
+		Read: []string{filepath.Join(dir, "rules")}, Remove: []string{filepath.Join(dir, "socket")}, Keep: []string{filepath.Join(dir, "state")}, Devices: []string{"/dev/net/tun"}, FastPath: true,
 	}, slog.New(slog.NewTextHandler(&log, nil)))
 	close(release)
 	try(dir, failures)
@@ -151,6 +151,15 @@ func try(dir string, failures chan<- error) {
 	_, _, errno := unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
 	denied("another ring", errno)
 
+	for _, command := range []uintptr{unix.BPF_PROG_LOAD, unix.BPF_MAP_CREATE, unix.BPF_BTF_LOAD, unix.BPF_OBJ_PIN, unix.BPF_PROG_ATTACH, unix.BPF_PROG_GET_FD_BY_ID} {
+		denied(fmt.Sprintf("bpf command %d", command), bpf(command))
+	}
+	for _, command := range []uintptr{unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_LINK_CREATE} {
+		if err := bpf(command); !errors.Is(err, unix.EBADF) { // of the map, or the program
+			failures <- fmt.Errorf("bpf command %d: %w", command, err)
+		}
+	}
+
 	text, err := os.ReadFile(filepath.Join(dir, "rules", "file"))
 	allowed("read rules", err)
 	if err == nil && string(text) != "rules" {
@@ -163,6 +172,16 @@ func try(dir string, failures chan<- error) {
 	if err == nil {
 		allowed("close", unix.Close(fd))
 	}
+}
+
+// bpf has the kernel do a command of bpf(2), with descriptors that are none.
+func bpf(command uintptr) error {
+	attributes := [32]int32{-1} // union bpf_attr: of a map, or a program
+	if command == unix.BPF_LINK_CREATE {
+		attributes[2] = unix.BPF_TCX_INGRESS
+	}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, command, uintptr(unsafe.Pointer(&attributes)), unsafe.Sizeof(attributes))
+	return errno
 }
 
 // once tries what can be done once.

@@ -6,7 +6,8 @@
 //  3. Landlock: files beneath the directories of a [Plan], and no TCP
 //     connections or listeners beyond those that are open (landlock(7))
 //  4. seccomp: the system calls of the datapath and of teardown, no sockets but
-//     for netlink, and no programs (seccomp(2))
+//     for netlink, no programs, and of bpf(2) what the fast path does with the
+//     maps and programs that it has (seccomp(2))
 //
 // Each holds for all threads, and for those that they start. Where the kernel
 // lacks one, the others stand, and the log says so.
