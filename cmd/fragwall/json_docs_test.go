@@ -40,6 +40,8 @@ var documentedTypes = map[string]reflect.Type{
 	"Side":        reflect.TypeFor[report.Side](),
 	"Fragments":   reflect.TypeFor[report.Fragments](),
 	"Flows":       reflect.TypeFor[report.Flows](),
+	"Fast path":   reflect.TypeFor[report.FastPath](),
+	"Fast frames": reflect.TypeFor[report.FastPathSide](),
 	"Policy":      reflect.TypeFor[report.Policy](),
 	"Rule":        reflect.TypeFor[report.Rule](),
 	"Explanation": reflect.TypeFor[explain.Answer](),
@@ -278,8 +280,9 @@ func statusOf(t *testing.T) []byte {
 			l := report.Link{NIC: "eth1", Joined: true, Up: true, MTU: 1500, Speed: 1e9}
 			return [verdict.Sides]report.Link{l, l}
 		},
-		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 1} },
-		Policy: func() report.Policy { return report.Policy{Default: "drop", Kept: &began, Mistake: "x.toml:1: no"} },
+		Missed:   func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 1} },
+		FastPath: func() report.FastPath { return report.WithoutFastPath(report.OffRights, os.ErrPermission) },
+		Policy:   func() report.Policy { return report.Policy{Default: "drop", Kept: &began, Mistake: "x.toml:1: no"} },
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -309,11 +312,16 @@ func TestJSONOfStatus(t *testing.T) {
 		Sides                    map[string]json.RawMessage
 		Rules, Events            []json.RawMessage
 		Fragments, Flows, Policy json.RawMessage
+		FastPath                 json.RawMessage `json:"fast_path"`
 	}
 	if err := json.Unmarshal(text, &parts); err != nil || len(parts.Events) != 2 {
 		t.Fatalf("%s: %v", text, err)
 	}
-	for heading, object := range map[string]json.RawMessage{"Side": parts.Sides["inside"], "Rule": parts.Rules[0], "Fragments": parts.Fragments, "Flows": parts.Flows, "Policy": parts.Policy} {
+	var fastPath struct{ Sides map[string]json.RawMessage }
+	if err := json.Unmarshal(parts.FastPath, &fastPath); err != nil {
+		t.Fatal(err)
+	}
+	for heading, object := range map[string]json.RawMessage{"Side": parts.Sides["inside"], "Rule": parts.Rules[0], "Fragments": parts.Fragments, "Flows": parts.Flows, "Policy": parts.Policy, "Fast path": parts.FastPath, "Fast frames": fastPath.Sides["inside"]} {
 		checkDocumented(t, object, tables[heading]...)
 	}
 	checkDocumented(t, parts.Events[1], slices.Concat(tables["Decision"], tables["Event"])...)

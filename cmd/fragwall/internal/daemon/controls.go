@@ -36,17 +36,18 @@ func (d *Daemon) printCounters() {
 // source is what reports are read from.
 func (d *Daemon) source() *report.Source {
 	return &report.Source{
-		Build:   d.Build,
-		Devices: [verdict.Sides]string{verdict.Inside: d.config.Inside.TAP, verdict.Outside: d.config.Outside.TAP},
-		Mode:    d.config.Fragments.Mode,
-		Limits:  datapath.Limits(&d.config.Fragments),
-		Bump:    d.box.Bump,
-		Events:  d.events,
-		Started: d.started,
-		Ready:   d.forwarding.Load,
-		Links:   d.box.Links,
-		Missed:  d.box.Missed,
-		Policy:  d.reloader.policy,
+		Build:    d.Build,
+		Devices:  [verdict.Sides]string{verdict.Inside: d.config.Inside.TAP, verdict.Outside: d.config.Outside.TAP},
+		Mode:     d.config.Fragments.Mode,
+		Limits:   datapath.Limits(&d.config.Fragments),
+		Bump:     d.box.Bump,
+		Events:   d.events,
+		Started:  d.started,
+		Ready:    d.forwarding.Load,
+		Links:    d.box.Links,
+		Missed:   d.box.Missed,
+		FastPath: d.box.FastPath,
+		Policy:   d.reloader.policy,
 	}
 }
 

@@ -42,6 +42,7 @@ type Report struct {
 	Sides         map[string]Side `json:"sides"` // "inside" and "outside", by where frames came in
 	Fragments     Fragments       `json:"fragments"`
 	Flows         Flows           `json:"flows"`
+	FastPath      FastPath        `json:"fast_path"`
 	Policy        Policy          `json:"policy"`
 	Rules         []Rule          `json:"rules"` // in their order
 	EventsLogged  uint64          `json:"events_logged"`

@@ -29,6 +29,8 @@ type Source struct {
 	// Missed is how many frames of each side the kernel dropped before the box
 	// read them; of a side whose device is gone it says nothing.
 	Missed func() map[verdict.Side]uint64
+	// FastPath says what the kernel does in place of the process.
+	FastPath func() FastPath
 	// Policy says how the policy in force got there.
 	Policy func() Policy
 }
@@ -56,7 +58,7 @@ func (s *Source) WithoutLink() (sides []string) {
 func (s *Source) Report(now time.Time) *Report {
 	r := Of(s.Bump)
 	r.Build, r.Time, r.Started, r.UptimeSeconds, r.Ready = s.Build, now, s.Started, now.Sub(s.Started).Seconds(), s.Ready()
-	r.Policy = s.Policy()
+	r.Policy, r.FastPath = s.Policy(), s.FastPath()
 	r.Fragments.Mode, r.Fragments.DatagramsLimit, r.Fragments.BytesLimit = s.Mode.String(), s.Limits.MaxDatagrams, s.Limits.Memory
 	links, missed := s.Links(), s.Missed()
 	for side, link := range links {

@@ -34,6 +34,7 @@ func (r *Report) WriteTables(to io.Writer, before *Report) {
 	t.latency(r)
 	t.flush()
 	t.waiting(to, r)
+	r.FastPath.write(to)
 	if len(r.Rules) > 0 {
 		fmt.Fprintln(to)
 		writeRules(to, r, before, r.Rules)
@@ -149,6 +150,9 @@ func (t *table) sides(r *Report) {
 	count("received", "B", func(s Side) uint64 { return s.ReceivedBytes })
 	count("forwarded frames", "", func(s Side) uint64 { return s.Forwarded })
 	count("forwarded", "B", func(s Side) uint64 { return s.ForwardedBytes })
+	if r.FastPath.State == FastPathOn {
+		t.fastPath(r)
+	}
 	t.both("waiting frames", func(side string) []string { return t.lone(grouped(r.Sides[side].Waiting)) })
 	count("reassembled datagrams", "", func(s Side) uint64 { return s.Reassembled })
 	count("dropped frames", "", func(s Side) uint64 { return s.DroppedFrames })

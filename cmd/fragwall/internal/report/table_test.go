@@ -1,6 +1,7 @@
 package report
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -22,8 +23,12 @@ func exampleReport() (before, now *Report) {
 					DroppedFrames: 7, Dropped: map[string]uint64{"policy_default": 5, "fragment_overlap": 2}, LatencyP50: 64e-6, LatencyP99: 0.002048},
 				"outside": {NIC: "eth1", Joined: &gone, Link: "down", MTU: 9000, LinkSpeed: 25e9 / 8, ReceivedFrames: 3 + 2*seconds, Forwarded: 2, Waiting: 1, DroppedFrames: 2 * seconds, Dropped: map[string]uint64{"policy_default": 2 * seconds}},
 			},
-			Fragments:    Fragments{Mode: "reassemble", Datagrams: 1, DatagramsLimit: 65536, Bytes: 2200, BytesLimit: 64 << 20},
-			Flows:        Flows{Known: 12, Limit: 1 << 20},
+			Fragments: Fragments{Mode: "reassemble", Datagrams: 1, DatagramsLimit: 65536, Bytes: 2200, BytesLimit: 64 << 20},
+			Flows:     Flows{Known: 12, Limit: 1 << 20},
+			FastPath: FastPath{State: FastPathOn, Entries: 1234, EntriesLimit: 65536, MapErrors: 1, Sides: map[string]FastPathSide{
+				"inside":  {Forwarded: 1134567 + 90000*seconds, ForwardedBytes: 1 << 29, Dropped: 5, DroppedBytes: 300},
+				"outside": {Forwarded: 2},
+			}, PassedUp: map[string]uint64{"unknown_flow": 3000, "tcp_flags": 12, "no \x1b[2J": 12}},
 			Policy:       Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true, Failures: 1},
 			EventsLogged: 2, EventsSuppressed: 1234,
 			Events: exampleEvents(),
@@ -66,5 +71,16 @@ func TestTables(t *testing.T) {
 			now.WriteTables(&text, before)
 			golden.Compare(t, name, text.String())
 		})
+	}
+}
+
+// TestFastPathOff has a table without the rows of the fast path, and the reason.
+func TestFastPathOff(t *testing.T) {
+	_, now := exampleReport()
+	now.FastPath = WithoutFastPath(OffRights, errors.New("load \x1b[2J: operation not permitted"))
+	var text strings.Builder
+	now.WriteTables(&text, nil)
+	if !strings.Contains(text.String(), "\nfast path: off (rights): \"load \\x1b[2J: operation not permitted\"\n") || strings.Contains(text.String(), "fast path frames") {
+		t.Error(text.String())
 	}
 }

@@ -47,6 +47,15 @@ var (
 	flows         = describe("flows", "Flows that the stateful policy knows.")
 	flowsLimit    = describe("flows_limit", "As many flows may be known; 0 where the policy is stateless.")
 
+	fastInfo      = describe("fastpath_info", "Whether the kernel decides on frames of known flows by itself: state on, or off for a reason; always 1.", "state", "reason")
+	fastFrames    = describe("fastpath_frames_total", "Frames that came in by the side and were forwarded or dropped by the kernel, without the process.", "side")
+	fastBytes     = describe("fastpath_bytes_total", "Bytes of the frames that came in by the side and were forwarded or dropped by the kernel.", "side")
+	fastDropped   = describe("fastpath_dropped_frames_total", "Frames that came in by the side and were dropped by the kernel, without the process.", "side")
+	fastEntries   = describe("fastpath_entries", "Flows that the kernel has verdicts on.")
+	fastLimit     = describe("fastpath_entries_limit", "As many flows may the kernel have verdicts on; 0 where the fast path is off.")
+	fastPassedUp  = describe("fastpath_passed_up_frames_total", "Frames that the kernel left to the process, by why.", "reason")
+	fastMapErrors = describe("fastpath_map_errors_total", "Entries that the kernel refused to add or remove.")
+
 	generation  = describe("policy_generation", "Which policy is in force: 1 at the start, one more with each reload.")
 	policySince = describe("policy_time_seconds", "When the policy in force was loaded, since the Unix epoch.")
 	lastGood    = describe("policy_last_good", "Whether an earlier instance kept the policy in force, since the configuration file was broken at the start.")
@@ -90,6 +99,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.counter(reloads, uint64(r.Policy.Failures), "failure")
 	m.gauge(flows, float64(r.Flows.Known))
 	m.gauge(flowsLimit, float64(r.Flows.Limit))
+	m.fastPath(&r.FastPath)
 	for _, rule := range r.Rules {
 		m.counter(ruleDatagrams, rule.Datagrams, rule.Name)
 		m.counter(ruleBytes, rule.Bytes, rule.Name)
@@ -148,6 +158,22 @@ func (m sink) side(name string, s *report.Side) {
 		buckets[wire.LatencyBound(i).Seconds()] = count
 	}
 	m <- prometheus.MustNewConstHistogram(latency, s.Latency.Count(), s.Latency.Sum.Seconds(), buckets, name)
+}
+
+// fastPath makes the metrics of what the kernel does in place of the process.
+func (m sink) fastPath(f *report.FastPath) {
+	m.gauge(fastInfo, 1, f.State, string(f.Reason))
+	for name, side := range f.Sides {
+		m.counter(fastFrames, side.Forwarded+side.Dropped, name)
+		m.counter(fastBytes, side.ForwardedBytes+side.DroppedBytes, name)
+		m.counter(fastDropped, side.Dropped, name)
+	}
+	m.gauge(fastEntries, float64(f.Entries))
+	m.gauge(fastLimit, float64(f.EntriesLimit))
+	for _, reason := range f.Reasons {
+		m.counter(fastPassedUp, f.PassedUp[reason], reason)
+	}
+	m.counter(fastMapErrors, f.MapErrors)
 }
 
 // truth is 1 for true and 0 for false.

@@ -1,0 +1,113 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"fragwall/cmd/fragwall/internal/terminal"
+	"fragwall/packet/verdict"
+)
+
+// States of the fast path.
+const (
+	FastPathOn  = "on"
+	FastPathOff = "off"
+)
+
+// Off is why the fast path is off.
+type Off string
+
+// The reasons.
+const (
+	OffConfiguration Off = "configuration" // fast_path = "off"
+	OffNoNIC         Off = "no_nic"        // a side of the wire has no NIC
+	OffBridge        Off = "bridge"        // a NIC is joined by a bridge
+	OffKernel        Off = "kernel"        // it lacks what the programs need
+	OffRights        Off = "rights"        // the process may not load programs
+	OffError         Off = "error"         // anything else
+)
+
+// FastPath is what the kernel decides in place of the process, by eBPF.
+type FastPath struct {
+	State string `json:"state"` // [FastPathOn] or [FastPathOff]
+	// Reason and Error say why it is off. Error has the details, where there are any.
+	Reason Off    `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
+
+	Entries      int `json:"entries"` // flows that the kernel has verdicts on
+	EntriesLimit int `json:"entries_limit"`
+	// Sides is "inside" and "outside", by where frames came in.
+	Sides map[string]FastPathSide `json:"sides"`
+	// PassedUp is how many frames of both sides the programs left to the process, by
+	// why; those reasons with any.
+	PassedUp map[string]uint64 `json:"passed_up_frames"`
+	// MapErrors is how often the kernel refused to add or remove an entry.
+	MapErrors uint64 `json:"map_errors"`
+
+	// Reasons is every reason in PassedUp that there is, in order.
+	Reasons []string `json:"-"`
+}
+
+// FastPathSide is what the kernel did with frames that came in by a side. The same
+// frames are counted in [Side].
+type FastPathSide struct {
+	Forwarded      uint64 `json:"forwarded_frames"`
+	ForwardedBytes uint64 `json:"forwarded_bytes"`
+	Dropped        uint64 `json:"dropped_frames"`
+	DroppedBytes   uint64 `json:"dropped_bytes"`
+}
+
+// WithoutFastPath is the report of a fast path that is off.
+func WithoutFastPath(reason Off, err error) FastPath {
+	f := FastPath{State: FastPathOff, Reason: reason, Sides: make(map[string]FastPathSide, verdict.Sides), PassedUp: map[string]uint64{}}
+	for side := range verdict.Side(verdict.Sides) {
+		f.Sides[side.String()] = FastPathSide{}
+	}
+	if err != nil {
+		f.Error = err.Error()
+	}
+	return f
+}
+
+// write writes whether the fast path is on, what it has, and why frames did not take
+// it.
+func (f *FastPath) write(to io.Writer) {
+	fmt.Fprintf(to, "fast path: %s", terminal.Printable(f.State))
+	if f.State != FastPathOn {
+		fmt.Fprintf(to, " (%s)", terminal.Printable(string(f.Reason)))
+		if f.Error != "" {
+			fmt.Fprintf(to, ": %s", terminal.Printable(f.Error))
+		}
+		fmt.Fprintln(to)
+		return
+	}
+	fmt.Fprintf(to, ", %s of %s entries", grouped(uint64(f.Entries)), grouped(uint64(f.EntriesLimit)))
+	if f.MapErrors > 0 {
+		fmt.Fprintf(to, ", map errors: %s", grouped(f.MapErrors))
+	}
+	fmt.Fprintln(to)
+	reasons := slices.SortedFunc(maps.Keys(f.PassedUp), func(a, b string) int { // most frames first
+		return cmp.Or(cmp.Compare(f.PassedUp[b], f.PassedUp[a]), strings.Compare(a, b))
+	})
+	for i, reason := range reasons {
+		reasons[i] = fmt.Sprintf("%s %s", terminal.Printable(reason), grouped(f.PassedUp[reason]))
+	}
+	if len(reasons) > 0 {
+		fmt.Fprintf(to, "  frames passed up to the process: %s\n", strings.Join(reasons, ", "))
+	}
+}
+
+// fastPath writes how much of both sides' frames the kernel decided on.
+func (t *table) fastPath(r *Report) {
+	count := func(name, unit string, of func(FastPathSide) uint64) {
+		t.both(name, func(side string) []string {
+			return t.cells(of(r.FastPath.Sides[side]), of(t.before.FastPath.Sides[side]), unit)
+		})
+	}
+	count("fast path frames", "", func(s FastPathSide) uint64 { return s.Forwarded + s.Dropped })
+	count("fast path", "B", func(s FastPathSide) uint64 { return s.ForwardedBytes + s.DroppedBytes })
+}
