@@ -119,16 +119,16 @@ func TestChart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkSidecar(t, decode(t, manifests), true)
+	checkSidecar(t, decode(t, manifests), hostDevice)
 
 	values := filepath.Join(t.TempDir(), "values.yaml")
-	if err := os.WriteFile(values, []byte("tunResource: example.org/tun\nnic: net1\nimage: {tag: \"9\"}\n"), 0o600); err != nil {
+	if err := os.WriteFile(values, []byte("tunResource: example.org/tun\nfastPath: {enabled: true}\nnic: net1\nimage: {tag: \"9\"}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if manifests, err = render(t, chartPath+"/values-dns.yaml", values); err != nil {
 		t.Fatal(err)
 	}
-	checkSidecar(t, decode(t, manifests), false)
+	checkSidecar(t, decode(t, manifests), fastPath)
 	for _, want := range []string{"example.org/tun: 1", `--nic, "net1"`, `"fragwall:9"`} {
 		if !strings.Contains(manifests, want) {
 			t.Errorf("no %q in\n%s", want, manifests)
@@ -172,11 +172,11 @@ func TestKustomize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkSidecar(t, decode(t, string(manifests)), true)
+	checkSidecar(t, decode(t, string(manifests)), hostDevice)
 }
 
 // TestKustomizeKinds has the component find workloads of each kind, and come
-// before the init containers that they have.
+// before the init containers that they have, also with the fast path's.
 func TestKustomizeKinds(t *testing.T) {
 	const workload = `
 apiVersion: apps/v1
@@ -194,18 +194,18 @@ spec:
 `
 	for _, kind := range []string{"Deployment", "StatefulSet", "DaemonSet"} {
 		files := filesys.MakeFsInMemory()
-		for _, name := range []string{"kustomization.yaml", "sidecar.yaml"} {
-			text, err := os.ReadFile("kustomize/sidecar/" + name)
+		for _, name := range []string{"sidecar/kustomization.yaml", "sidecar/sidecar.yaml", "fast-path/kustomization.yaml", "fast-path/capabilities.yaml"} {
+			text, err := os.ReadFile("kustomize/" + name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := files.WriteFile("/sidecar/"+name, text); err != nil {
+			if err := files.WriteFile("/"+name, text); err != nil {
 				t.Fatal(err)
 			}
 		}
 		for name, text := range map[string]string{
 			"workload.yaml":      fmt.Sprintf(workload, kind),
-			"kustomization.yaml": "resources: [workload.yaml]\ncomponents: [../sidecar]\nconfigMapGenerator: [{name: fragwall, literals: [fragwall.toml=]}]\n",
+			"kustomization.yaml": "resources: [workload.yaml]\ncomponents: [../sidecar, ../fast-path]\nconfigMapGenerator: [{name: fragwall, literals: [fragwall.toml=]}]\n",
 		} {
 			if err := files.WriteFile("/own/"+name, []byte(text)); err != nil {
 				t.Fatal(err)
@@ -219,7 +219,7 @@ spec:
 		if err != nil {
 			t.Fatal(err)
 		}
-		checkSidecar(t, decode(t, string(manifests)), true)
+		checkSidecar(t, decode(t, string(manifests)), hostDevice|fastPath)
 	}
 }
 
@@ -236,8 +236,24 @@ func TestCopies(t *testing.T) {
 	}
 }
 
+// option is what a sidecar has beside what each has.
+type option int
+
+const (
+	hostDevice option = 1 << iota // /dev/net/tun by hostPath
+	fastPath                      // the right to load eBPF programs
+)
+
+// capabilities returns those of a sidecar.
+func (o option) capabilities() (names []string) {
+	if names = []string{"NET_ADMIN"}; o&fastPath != 0 {
+		names = append(names, "BPF")
+	}
+	return names
+}
+
 // checkSidecar looks for what a sidecar needs in a workload.
-func checkSidecar(t *testing.T, objects []runtime.Object, hostDevice bool) {
+func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 	t.Helper()
 	var pod corev1.PodSpec
 	configMaps := map[string]bool{}
@@ -261,7 +277,11 @@ func checkSidecar(t *testing.T, objects []runtime.Object, hostDevice bool) {
 		t.Error("it is no sidecar")
 	}
 	s := c.SecurityContext
-	if !slices.Equal(s.Capabilities.Add, []corev1.Capability{"NET_ADMIN"}) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
+	var added []string
+	for _, name := range s.Capabilities.Add {
+		added = append(added, string(name))
+	}
+	if !slices.Equal(added, options.capabilities()) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 		t.Errorf("capabilities %v", s.Capabilities)
 	}
 	if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem {
@@ -290,16 +310,16 @@ func checkSidecar(t *testing.T, objects []runtime.Object, hostDevice bool) {
 			t.Errorf("%s probe %v", name, probe)
 		}
 	}
-	if (mounted["/dev/net/tun"].HostPath != nil) != hostDevice {
+	if (mounted["/dev/net/tun"].HostPath != nil) != (options&hostDevice != 0) {
 		t.Errorf("/dev/net/tun from %v", mounted["/dev/net/tun"])
 	}
-	checkSecurity(t, &pod, hostDevice)
+	checkSecurity(t, &pod, options)
 }
 
 // checkSecurity looks at what of the pod the Pod Security Standards keep out of
-// the level "baseline": the sidecar's right and device, as the documentation has
+// the level "baseline": the sidecar's rights and device, as the documentation has
 // it.
-func checkSecurity(t *testing.T, pod *corev1.PodSpec, hostDevice bool) {
+func checkSecurity(t *testing.T, pod *corev1.PodSpec, options option) {
 	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
 	if err != nil {
@@ -312,8 +332,10 @@ func checkSecurity(t *testing.T, pod *corev1.PodSpec, hostDevice bool) {
 			got = append(got, r.ForbiddenReason+": "+r.ForbiddenDetail)
 		}
 	}
-	want := []string{`non-default capabilities: container "fragwall" must not include "NET_ADMIN" in securityContext.capabilities.add`}
-	if hostDevice {
+	names := options.capabilities()
+	slices.Sort(names)
+	want := []string{`non-default capabilities: container "fragwall" must not include "` + strings.Join(names, `", "`) + `" in securityContext.capabilities.add`}
+	if options&hostDevice != 0 {
 		want = append(want, `hostPath volumes: volume "dev-net-tun"`)
 	}
 	if !slices.Equal(got, want) {

@@ -18,7 +18,7 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-    add: [NET_ADMIN]
+    add: [NET_ADMIN{{ if .Values.fastPath.enabled }}, BPF{{ end }}]
 startupProbe:
   exec:
     command: [/usr/bin/fragwall, status]
