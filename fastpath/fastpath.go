@@ -33,6 +33,9 @@ func (f *FastPath) SetMTU(side verdict.Side, bytes int) {}
 // link is down takes the way over the TAP.
 func (f *FastPath) SetEgress(side verdict.Side, up bool) {}
 
+// SetDrops says what becomes of frames that are dropped.
+func (f *FastPath) SetDrops(Drops) {}
+
 // Suspend has all frames take the way over the TAP, for as long as it is set.
 func (f *FastPath) Suspend(on bool) {}
 

@@ -69,6 +69,6 @@ type Stats struct {
 // SideStats are of the frames that came in by a side.
 type SideStats struct {
 	Forwarded, ForwardedBytes uint64          // by the program
-	Dropped                   uint64          // by the program
+	Dropped, DroppedBytes     uint64          // by the program
 	Passed                    [Reasons]uint64 // to user space, by reason
 }

@@ -23,6 +23,7 @@ import (
 	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/fastpath"
 	"fragwall/filter"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -280,9 +281,11 @@ func statusOf(t *testing.T) []byte {
 			l := report.Link{NIC: "eth1", Joined: true, Up: true, MTU: 1500, Speed: 1e9}
 			return [verdict.Sides]report.Link{l, l}
 		},
-		Missed:   func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 1} },
-		FastPath: func() report.FastPath { return report.WithoutFastPath(report.OffRights, os.ErrPermission) },
-		Policy:   func() report.Policy { return report.Policy{Default: "drop", Kept: &began, Mistake: "x.toml:1: no"} },
+		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 1} },
+		FastPath: func() report.FastPath {
+			return report.OfFastPath(&fastpath.Stats{}).TurnedOff(report.OffRights, os.ErrPermission)
+		},
+		Policy: func() report.Policy { return report.Policy{Default: "drop", Kept: &began, Mistake: "x.toml:1: no"} },
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -18,20 +18,33 @@ import (
 // Box is the wire with its devices.
 type Box struct {
 	*wire.Bump
-	kernel *Kernel
-	log    *slog.Logger
-	ports  [verdict.Sides]tun.Port
-	lanes  [verdict.Sides][]tun.Lane // by the side that they read from
+	kernel  *Kernel
+	log     *slog.Logger
+	sidecar bool // see [Setup]
+	ports   [verdict.Sides]tun.Port
+	lanes   [verdict.Sides][]tun.Lane // by the side that they read from
 
 	joining sync.Mutex
 	// joining guards:
 	ends   [verdict.Sides]end
 	closed bool // no NIC is to be joined any more
+	fast   fastState
+}
+
+// Setup is what a box is made of.
+type Setup struct {
+	Config   *rules.Config
+	Log      *slog.Logger
+	Observer wire.Observer // may be nil
+	// Sidecar says that the inside port is a device of the namespace itself, and
+	// that the outside NIC is joined later.
+	Sidecar bool
 }
 
 // Open makes the devices of both sides, and the lanes between them. On an error it
-// leaves nothing of what it made. The observer may be nil.
-func Open(kernel *Kernel, c *rules.Config, log *slog.Logger, observer wire.Observer) (*Box, error) {
+// leaves nothing of what it made.
+func Open(kernel *Kernel, s Setup) (*Box, error) {
+	c := s.Config
 	inside, outside := portConfig(c.Inside), portConfig(c.Outside)
 	if err := checkDescriptors(inside.QueueCount() + outside.QueueCount()); err != nil {
 		return nil, err
@@ -48,9 +61,9 @@ func Open(kernel *Kernel, c *rules.Config, log *slog.Logger, observer wire.Obser
 		return nil, err
 	}
 	if text := MTUsDiffer(c.Inside.MTU, c.Outside.MTU); text != "" {
-		log.Warn(text)
+		s.Log.Warn(text)
 	}
-	b := &Box{kernel: kernel, log: log}
+	b := &Box{kernel: kernel, log: s.Log, sidecar: s.Sidecar}
 	// A frame that is left to be cut into segments needs a TAP that takes it.
 	offload := c.Inside.Offload && c.Outside.Offload
 	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
@@ -62,8 +75,9 @@ func Open(kernel *Kernel, c *rules.Config, log *slog.Logger, observer wire.Obser
 		return nil, errors.Join(err, b.Close())
 	}
 	b.logFallbacks()
+	b.openFastPath(&s, c)
 	config := datapath.Config(c)
-	config.Observer = observer
+	config.Observer = s.Observer
 	for side, lanes := range b.lanes {
 		config.Sides[side].Lanes = lanes
 	}

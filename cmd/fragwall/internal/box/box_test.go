@@ -54,7 +54,7 @@ func watched(t *testing.T, text string, change func(*box.Watch)) *rig {
 	r := &rig{T: t, kernel: boxtest.New(), events: events.NewRecorder(slog.DiscardHandler, filter.Rate{})}
 	r.nics = [verdict.Sides]int{r.kernel.AddNIC("nic-in", 1500), r.kernel.AddNIC("nic-out", 1500)}
 	var err error
-	if r.Box, err = box.Open(r.kernel.Box(), parse(t, text), slog.New(slog.NewTextHandler(&r.log, nil)), r.events); err != nil {
+	if r.Box, err = box.Open(r.kernel.Box(), box.Setup{Config: parse(t, text), Log: slog.New(slog.NewTextHandler(&r.log, nil)), Observer: r.events}); err != nil {
 		t.Fatal(err)
 	}
 	w := &box.Watch{Box: r.Box, Events: r.events}
@@ -104,7 +104,7 @@ func TestOpen(t *testing.T) {
 		k.AddNIC("nic-out", 9000)
 		var log strings.Builder
 		c := parse(t, "on_exit = \""+onExit+"\"\n"+twoNICs)
-		b, err := box.Open(k.Box(), c, slog.New(slog.NewTextHandler(&log, nil)), nil)
+		b, err := box.Open(k.Box(), box.Setup{Config: c, Log: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,21 +136,21 @@ func TestOpenFails(t *testing.T) {
 		k.AddNIC("nic-in", 1500)
 		k.AddNIC("nic-out", 1500)
 		k.Fail(operation, failed)
-		if _, err := box.Open(k.Box(), parse(t, twoNICs), slog.New(slog.DiscardHandler), nil); !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), "inside: ") {
+		if _, err := box.Open(k.Box(), box.Setup{Config: parse(t, twoNICs), Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, failed) || !strings.HasPrefix(err.Error(), "inside: ") {
 			t.Errorf("%s: %v", operation, err)
 		}
 		if p := k.Port("in"); p != nil && !p.Closed() {
 			t.Errorf("%s: the port is left", operation)
 		}
 	}
-	if _, err := box.Open(boxtest.New().Box(), parse(t, twoNICs), slog.New(slog.DiscardHandler), nil); !errors.Is(err, netdev.ErrMissing) {
+	if _, err := box.Open(boxtest.New().Box(), box.Setup{Config: parse(t, twoNICs), Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, netdev.ErrMissing) {
 		t.Errorf("without NICs: %v", err)
 	}
 	k := boxtest.New()
 	k.AddNIC("nic-in", 1500)
 	k.AddNIC("nic-out", 1500)
 	c := parse(t, "on_exit = \"bypass\"\n"+twoNICs)
-	b, err := box.Open(k.Box(), c, slog.New(slog.DiscardHandler), nil)
+	b, err := box.Open(k.Box(), box.Setup{Config: c, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,11 +7,14 @@
 // removes what Open made. A [Watch] follows what happens to the devices meanwhile: it
 // joins a NIC again, follows its MTU, and propagates the state of its link.
 //
+// Where it can be, a fast path is in front of the NICs, of a sidecar also behind the
+// inside port. It follows the NICs, and ends before all else does.
+//
 // Open, Close, Join and Part belong on a thread in the network namespace of the
 // devices; a mutex guards what they share with the one goroutine of the Watch.
 // Everything that the kernel has to do goes by a [Kernel], so that tests need none.
 //
-// The package imports wire, tun, tun/device, tun/link and tun/netdev, rules for the
-// configuration, packet/verdict for the sides, and of the command's packages datapath,
-// events and report.
+// The package imports wire, fastpath, filter, tun, tun/device, tun/link and tun/netdev,
+// rules for the configuration, packet/verdict for the sides, and of the command's
+// packages datapath, events and report.
 package box

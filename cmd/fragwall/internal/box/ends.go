@@ -69,8 +69,11 @@ func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 		return err
 	}
 	e.junction, e.nic, e.joined, e.down = j, index, true, ""
-	e.link, err = b.kernel.ReadLink(index)
-	return err
+	if e.link, err = b.kernel.ReadLink(index); err != nil {
+		return err
+	}
+	b.hook(side)
+	return nil
 }
 
 // Join makes a side's NIC a part of the wire. One that is addressed has addresses,
@@ -103,7 +106,7 @@ func (b *Box) Part(finish func(Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	b.closed = true
-	var errs []error
+	errs := []error{b.closeFastPath()}
 	for i := verdict.Sides - 1; i >= 0; i-- {
 		side := verdict.Side(i)
 		e := &b.ends[side]

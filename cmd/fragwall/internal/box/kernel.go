@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"syscall"
 
+	"fragwall/fastpath"
 	"fragwall/tun"
 	"fragwall/tun/device"
 	"fragwall/tun/link"
@@ -22,6 +23,8 @@ type Kernel struct {
 	ReadLink func(index int) (netdev.Link, error)
 	FindLink func(name string) (netdev.Link, error)
 	SetLink  func(index int, up bool) error
+	// OpenFastPath loads the programs of the fast path, and attaches none.
+	OpenFastPath func(fastpath.Options) (FastPath, error)
 	// DisableIPv6 keeps the kernel from speaking IPv6 by a device.
 	DisableIPv6 func(index int) error
 	// Follow calls take with messages about links and classifiers until ctx is
@@ -53,6 +56,13 @@ var Linux = Kernel{
 			return nil, 0, err
 		}
 		return j, j.NIC, nil
+	},
+	OpenFastPath: func(o fastpath.Options) (FastPath, error) {
+		f, err := fastpath.Open(o)
+		if err != nil {
+			return nil, err // a nil pointer would not be nil
+		}
+		return f, nil
 	},
 	Bypass:      link.Bypass,
 	ReadLink:    netdev.ReadLink,

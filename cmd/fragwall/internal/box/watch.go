@@ -85,6 +85,9 @@ func (w *Watch) look() {
 		if e.hasLink() {
 			e.rising = false
 		}
+		if w.fast.on {
+			w.fast.path.SetEgress(side, e.hasLink())
+		}
 		if had != e.hasLink() && !e.held {
 			w.record(side, device)
 		}
@@ -104,6 +107,7 @@ func (w *Watch) lookAtNIC(side verdict.Side) {
 		case errors.Is(err, netdev.ErrMissing):
 			w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", e.config.NIC)
 			e.joined, e.link = false, netdev.Link{}
+			w.unhook(side)
 		case err != nil:
 			w.log.Warn("a nic can't be looked at", "side", side.String(), "error", err)
 			return
@@ -201,6 +205,9 @@ func (b *Box) setMTU(side verdict.Side, mtu int) error {
 		return err
 	}
 	b.SetMTU(side, mtu)
+	if b.fast.on {
+		b.fast.path.SetMTU(side, mtu)
+	}
 	return nil
 }
 

@@ -46,6 +46,8 @@ type Attachment interface {
 	Attach(*box.Box) (about []any, err error)
 	// Follow keeps up with changes until ctx is done.
 	Follow(ctx context.Context)
+	// Prepare completes what the box is made of.
+	Prepare(*box.Setup)
 	// Adapt completes the watch over the box's devices.
 	Adapt(*box.Watch)
 	// Needs is what Follow and Detach need of the process's rights.
@@ -66,6 +68,9 @@ func (c Configured) Attach(*box.Box) ([]any, error) {
 
 // Follow has nothing to follow.
 func (Configured) Follow(context.Context) {}
+
+// Prepare leaves it as it is.
+func (Configured) Prepare(*box.Setup) {}
 
 // Adapt leaves the watch as it is.
 func (Configured) Adapt(*box.Watch) {}
@@ -137,7 +142,9 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 // What fails leaves out the steps up to 6. The devices are made by a configuration
 // that may differ from the one that was loaded.
 func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (err error) {
-	if d.box, err = box.Open(d.Kernel, devices, d.log, d.events); err != nil {
+	setup := box.Setup{Config: devices, Log: d.log, Observer: d.events}
+	a.Prepare(&setup)
+	if d.box, err = box.Open(d.Kernel, setup); err != nil {
 		return err
 	}
 	finish := func() {}
@@ -223,12 +230,14 @@ func (d *Daemon) apply(next *rules.Config) {
 	limitMemory(d.box, d.config.Fragments.Memory)
 	d.level.Set(next.Log.Level)
 	d.events.SetDrops(next.Log.Drops)
+	d.box.SetDropEvents(next.Log.Drops)
 }
 
 // confine takes from the process what it does not need any more: all that is
 // to be opened is open. The plan is of what it needs besides what every box
 // does.
 func (d *Daemon) confine(plan confine.Plan) {
+	plan.FastPath = d.box.FastPath().State == report.FastPathOn
 	plan.Remove = append(plan.Remove, control.Directories()...)
 	if d.Socket != "" {
 		plan.Remove = append(plan.Remove, filepath.Dir(d.Socket))

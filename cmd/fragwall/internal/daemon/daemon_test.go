@@ -22,6 +22,7 @@ import (
 	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/fastpath"
 	"fragwall/packet/packettest"
 )
 
@@ -92,6 +93,8 @@ func (s *steps) Attach(*box.Box) ([]any, error) {
 }
 
 func (s *steps) Follow(ctx context.Context) { <-ctx.Done(); s.note("followed") }
+
+func (s *steps) Prepare(setup *box.Setup) { setup.Sidecar = true }
 
 func (s *steps) Adapt(*box.Watch) { s.note("adapt") }
 
@@ -187,8 +190,11 @@ func TestLife(t *testing.T) {
 			if o, err := (control.Instance{Socket: "x.sock"}).Reload(); err != nil || !strings.Contains(o.Text, "generation 3: nothing changed") {
 				t.Errorf("%+v, %v", o, err)
 			}
-			write(t, "x.toml", forwarding+"[[rule]]\nname = \"r\"\naction = \"accept\"\n[log]\nformat = \""+format+"\"\n")
+			write(t, "x.toml", forwarding+"[[rule]]\nname = \"r\"\naction = \"accept\"\n[log]\ndrops = \"all\"\nformat = \""+format+"\"\n")
 			s.output.await(t, "1 rule, ") // as the watch found
+			if drops := s.kernel.FastPath().Drops(); drops != fastpath.DropNone {
+				t.Errorf("after the reload, the fast path has drops %v", drops)
+			}
 
 			s.stop()
 			if err := <-s.ended; err != nil {
@@ -197,7 +203,7 @@ func TestLife(t *testing.T) {
 			if want := []string{"attach", "adapt", "confine", "followed", "detach"}; !slices.Equal(s.calls, want) {
 				t.Errorf("%q, want %q", s.calls, want)
 			}
-			if !slices.Contains(s.plan.Devices, "/dev/x") || !slices.Contains(s.plan.Read, ".") || len(s.plan.Keep) != 1 {
+			if !slices.Contains(s.plan.Devices, "/dev/x") || !slices.Contains(s.plan.Read, ".") || len(s.plan.Keep) != 1 || !s.plan.FastPath {
 				t.Errorf("%+v", s.plan)
 			}
 			if !s.kernel.Port("in").Closed() || !s.kernel.Port("out").Closed() {

@@ -74,7 +74,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 
 // forward makes the box, hands it over, and forwards until ctx is done.
 func forward(ctx context.Context, config *rules.Config, running chan<- *box.Box) (err error) {
-	b, err := box.Open(&box.Linux, config, slog.New(slog.DiscardHandler), nil)
+	b, err := box.Open(&box.Linux, box.Setup{Config: config, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

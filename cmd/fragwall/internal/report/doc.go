@@ -9,6 +9,6 @@
 // counters at once, so that the sums agree: received is forwarded, dropped and
 // waiting. Any goroutine may ask.
 //
-// The package imports wire, stack, filter, filter/flow, packet and packet/verdict for
+// The package imports wire, fastpath, stack, filter, filter/flow, packet and packet/verdict for
 // what it reads, events for the last of them, record for what they are, and terminal. It knows neither devices nor files.
 package report

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"fragwall/cmd/fragwall/internal/terminal"
+	"fragwall/fastpath"
 	"fragwall/packet/verdict"
 )
 
@@ -42,14 +43,8 @@ type FastPath struct {
 	EntriesLimit int `json:"entries_limit"`
 	// Sides is "inside" and "outside", by where frames came in.
 	Sides map[string]FastPathSide `json:"sides"`
-	// PassedUp is how many frames of both sides the programs left to the process, by
-	// why; those reasons with any.
-	PassedUp map[string]uint64 `json:"passed_up_frames"`
 	// MapErrors is how often the kernel refused to add or remove an entry.
 	MapErrors uint64 `json:"map_errors"`
-
-	// Reasons is every reason in PassedUp that there is, in order.
-	Reasons []string `json:"-"`
 }
 
 // FastPathSide is what the kernel did with frames that came in by a side. The same
@@ -59,14 +54,31 @@ type FastPathSide struct {
 	ForwardedBytes uint64 `json:"forwarded_bytes"`
 	Dropped        uint64 `json:"dropped_frames"`
 	DroppedBytes   uint64 `json:"dropped_bytes"`
+	// PassedUp is how many frames the programs left to the process, by why; those
+	// reasons with any.
+	PassedUp map[string]uint64 `json:"passed_up_frames"`
 }
 
-// WithoutFastPath is the report of a fast path that is off.
-func WithoutFastPath(reason Off, err error) FastPath {
-	f := FastPath{State: FastPathOff, Reason: reason, Sides: make(map[string]FastPathSide, verdict.Sides), PassedUp: map[string]uint64{}}
+// OfFastPath reports what the kernel did so far; it is on.
+func OfFastPath(stats *fastpath.Stats) FastPath {
+	f := FastPath{State: FastPathOn, Entries: stats.Entries, EntriesLimit: stats.Limit, Sides: make(map[string]FastPathSide, verdict.Sides), MapErrors: stats.MapErrors}
 	for side := range verdict.Side(verdict.Sides) {
-		f.Sides[side.String()] = FastPathSide{}
+		of := &stats.Sides[side]
+		passedUp := make(map[string]uint64)
+		for reason, n := range of.Passed {
+			if n > 0 {
+				passedUp[fastpath.Reason(reason).String()] = n
+			}
+		}
+		f.Sides[side.String()] = FastPathSide{of.Forwarded, of.ForwardedBytes, of.Dropped, of.DroppedBytes, passedUp}
 	}
+	return f
+}
+
+// TurnedOff is the same of a fast path that is off, for a reason. Of the error, which
+// may be nil, it has the details.
+func (f FastPath) TurnedOff(reason Off, err error) FastPath {
+	f.State, f.Reason, f.Entries, f.EntriesLimit = FastPathOff, reason, 0, 0
 	if err != nil {
 		f.Error = err.Error()
 	}
@@ -90,11 +102,17 @@ func (f *FastPath) write(to io.Writer) {
 		fmt.Fprintf(to, ", map errors: %s", grouped(f.MapErrors))
 	}
 	fmt.Fprintln(to)
-	reasons := slices.SortedFunc(maps.Keys(f.PassedUp), func(a, b string) int { // most frames first
-		return cmp.Or(cmp.Compare(f.PassedUp[b], f.PassedUp[a]), strings.Compare(a, b))
+	passedUp := make(map[string]uint64)
+	for _, side := range f.Sides {
+		for reason, n := range side.PassedUp {
+			passedUp[reason] += n
+		}
+	}
+	reasons := slices.SortedFunc(maps.Keys(passedUp), func(a, b string) int { // most frames first
+		return cmp.Or(cmp.Compare(passedUp[b], passedUp[a]), strings.Compare(a, b))
 	})
 	for i, reason := range reasons {
-		reasons[i] = fmt.Sprintf("%s %s", terminal.Printable(reason), grouped(f.PassedUp[reason]))
+		reasons[i] = fmt.Sprintf("%s %s", terminal.Printable(reason), grouped(passedUp[reason]))
 	}
 	if len(reasons) > 0 {
 		fmt.Fprintf(to, "  frames passed up to the process: %s\n", strings.Join(reasons, ", "))

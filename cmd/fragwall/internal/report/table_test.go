@@ -9,6 +9,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/golden"
 	"fragwall/cmd/fragwall/internal/record"
+	"fragwall/fastpath"
 )
 
 // exampleReport is a report, and one of two seconds later.
@@ -26,9 +27,9 @@ func exampleReport() (before, now *Report) {
 			Fragments: Fragments{Mode: "reassemble", Datagrams: 1, DatagramsLimit: 65536, Bytes: 2200, BytesLimit: 64 << 20},
 			Flows:     Flows{Known: 12, Limit: 1 << 20},
 			FastPath: FastPath{State: FastPathOn, Entries: 1234, EntriesLimit: 65536, MapErrors: 1, Sides: map[string]FastPathSide{
-				"inside":  {Forwarded: 1134567 + 90000*seconds, ForwardedBytes: 1 << 29, Dropped: 5, DroppedBytes: 300},
-				"outside": {Forwarded: 2},
-			}, PassedUp: map[string]uint64{"unknown_flow": 3000, "tcp_flags": 12, "no \x1b[2J": 12}},
+				"inside":  {Forwarded: 1134567 + 90000*seconds, ForwardedBytes: 1 << 29, Dropped: 5, DroppedBytes: 300, PassedUp: map[string]uint64{"unknown_flow": 2000, "flags": 12}},
+				"outside": {Forwarded: 2, PassedUp: map[string]uint64{"unknown_flow": 1000, "no \x1b[2J": 12}},
+			}},
 			Policy:       Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true, Failures: 1},
 			EventsLogged: 2, EventsSuppressed: 1234,
 			Events: exampleEvents(),
@@ -77,7 +78,7 @@ func TestTables(t *testing.T) {
 // TestFastPathOff has a table without the rows of the fast path, and the reason.
 func TestFastPathOff(t *testing.T) {
 	_, now := exampleReport()
-	now.FastPath = WithoutFastPath(OffRights, errors.New("load \x1b[2J: operation not permitted"))
+	now.FastPath = OfFastPath(&fastpath.Stats{}).TurnedOff(OffRights, errors.New("load \x1b[2J: operation not permitted"))
 	var text strings.Builder
 	now.WriteTables(&text, nil)
 	if !strings.Contains(text.String(), "\nfast path: off (rights): \"load \\x1b[2J: operation not permitted\"\n") || strings.Contains(text.String(), "fast path frames") {

@@ -72,6 +72,9 @@ func (s *attachment) Attach(b *box.Box) (about []any, err error) {
 	return []any{"nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP, "moved", s.state.Summary()}, nil
 }
 
+// Prepare says that the inside is the namespace itself.
+func (s *attachment) Prepare(setup *box.Setup) { setup.Sidecar = true }
+
 // Adapt has both sides follow the NIC's MTU, and a NIC that came back take the place
 // of the one before.
 func (s *attachment) Adapt(w *box.Watch) {

@@ -65,7 +65,9 @@ func newFake(t *testing.T) *fake {
 		config: c, store: store, log: slog.New(slog.NewTextHandler(&f.log, nil)), changed: make(chan struct{}, 1),
 		state: &handover.State{NIC: "eth0", Index: nic, TAPs: []string{"in", "out"}}, kernel: f.namespace(),
 	}
-	if f.box, err = box.Open(f.kernel.Box(), f.devices(), f.attachment.log, nil); err != nil {
+	setup := box.Setup{Config: f.devices(), Log: f.attachment.log}
+	f.attachment.Prepare(&setup)
+	if f.box, err = box.Open(f.kernel.Box(), setup); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.box.Close() })

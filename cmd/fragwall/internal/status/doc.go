@@ -12,7 +12,7 @@
 // itself, which is the same for everyone, and the two health checks don't. The
 // server only ever reads.
 //
-// The package imports report, history and exit, wire and packet/verdict for the names of metrics,
-// and rules for the reader of the token.
+// The package imports report, history and exit, wire, fastpath and packet/verdict for the
+// names of metrics, and rules for the reader of the token.
 // It knows neither devices nor files.
 package status

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/fastpath"
 	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
@@ -53,7 +54,7 @@ var (
 	fastDropped   = describe("fastpath_dropped_frames_total", "Frames that came in by the side and were dropped by the kernel, without the process.", "side")
 	fastEntries   = describe("fastpath_entries", "Flows that the kernel has verdicts on.")
 	fastLimit     = describe("fastpath_entries_limit", "As many flows may the kernel have verdicts on; 0 where the fast path is off.")
-	fastPassedUp  = describe("fastpath_passed_up_frames_total", "Frames that the kernel left to the process, by why.", "reason")
+	fastPassedUp  = describe("fastpath_passed_up_frames_total", "Frames that came in by the side and that the kernel left to the process, by why.", "side", "reason")
 	fastMapErrors = describe("fastpath_map_errors_total", "Entries that the kernel refused to add or remove.")
 
 	generation  = describe("policy_generation", "Which policy is in force: 1 at the start, one more with each reload.")
@@ -167,12 +168,12 @@ func (m sink) fastPath(f *report.FastPath) {
 		m.counter(fastFrames, side.Forwarded+side.Dropped, name)
 		m.counter(fastBytes, side.ForwardedBytes+side.DroppedBytes, name)
 		m.counter(fastDropped, side.Dropped, name)
+		for reason := range fastpath.Reason(fastpath.Reasons) {
+			m.counter(fastPassedUp, side.PassedUp[reason.String()], name, reason.String())
+		}
 	}
 	m.gauge(fastEntries, float64(f.Entries))
 	m.gauge(fastLimit, float64(f.EntriesLimit))
-	for _, reason := range f.Reasons {
-		m.counter(fastPassedUp, f.PassedUp[reason], reason)
-	}
 	m.counter(fastMapErrors, f.MapErrors)
 }
 

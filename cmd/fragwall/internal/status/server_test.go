@@ -77,8 +77,8 @@ func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 17} },
 		FastPath: func() report.FastPath {
 			return report.FastPath{State: report.FastPathOn, Entries: 3, EntriesLimit: 64, MapErrors: 2, Sides: map[string]report.FastPathSide{
-				"inside": {Forwarded: 5, ForwardedBytes: 500, Dropped: 2, DroppedBytes: 120}, "outside": {},
-			}, PassedUp: map[string]uint64{"unknown_flow": 7}, Reasons: []string{"unknown_flow", "tcp_flags"}}
+				"inside": {Forwarded: 5, ForwardedBytes: 500, Dropped: 2, DroppedBytes: 120, PassedUp: map[string]uint64{"unknown_flow": 7}}, "outside": {},
+			}}
 		},
 		Policy: func() report.Policy {
 			return report.Policy{Generation: 3, Since: time.Unix(200, 0), Failures: 1, Default: "drop"}
@@ -130,8 +130,8 @@ func TestMetrics(t *testing.T) {
 		`fragwall_fastpath_frames_total{side="outside"} 0`,
 		`fragwall_fastpath_entries 3`,
 		`fragwall_fastpath_entries_limit 64`,
-		`fragwall_fastpath_passed_up_frames_total{reason="unknown_flow"} 7`,
-		`fragwall_fastpath_passed_up_frames_total{reason="tcp_flags"} 0`,
+		`fragwall_fastpath_passed_up_frames_total{reason="unknown_flow",side="inside"} 7`,
+		`fragwall_fastpath_passed_up_frames_total{reason="flags",side="outside"} 0`,
 		`fragwall_fastpath_map_errors_total 2`,
 		`fragwall_waiting_datagrams 1`,
 		`fragwall_waiting_datagrams_limit 128`,

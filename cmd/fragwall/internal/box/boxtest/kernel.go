@@ -26,6 +26,7 @@ type Kernel struct {
 	ports     map[string]*Port
 	junctions map[string]*Junction // the latest of a NIC, by its name
 	bypassed  []link.NIC
+	fastPath  *FastPath // the latest
 	failures  map[string]error
 }
 
@@ -42,6 +43,7 @@ func (k *Kernel) Box() *box.Kernel {
 	return &box.Kernel{
 		OpenPort: k.openPort, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
 		Bypass: k.bypass, ReadLink: k.readLink, FindLink: k.findLink, SetLink: k.setLink, DisableIPv6: func(int) error { return nil }, Follow: k.follow,
+		OpenFastPath: k.openFastPath,
 	}
 }
 
@@ -132,9 +134,10 @@ func (k *Kernel) Bypassed() []link.NIC {
 // Port is a port with an index, which can fail.
 type Port struct {
 	*tuntest.Port
-	index  int
-	failed atomic.Bool
-	lanes  []tun.Lane
+	index       int
+	failed      atomic.Bool
+	lanesClosed atomic.Bool
+	lanes       []tun.Lane
 }
 
 // Index is the device's.
@@ -157,10 +160,19 @@ func (p *Port) Fail() {
 	}
 }
 
+// LanesClosed reports whether the lanes from the port were closed.
+func (p *Port) LanesClosed() bool { return p.lanesClosed.Load() }
+
 // lane is a lane of a port that can fail.
 type lane struct {
 	tun.Lane
 	from *Port
+}
+
+// Close closes the lane.
+func (l *lane) Close() error {
+	l.from.lanesClosed.Store(true)
+	return l.Lane.Close()
 }
 
 // Read fails where the port did.

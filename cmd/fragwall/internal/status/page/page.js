@@ -18,7 +18,8 @@ function showSide(side, r, span) {
   text(side + "-rate", b ? scaled(bits, "bit/s") : "–");
   facts(side + "-facts", [...(b ? [scaled(rate("forwarded_frames"), "frames/s")] : []), `${whole.format(s.forwarded_frames)} forwarded`,
     `${whole.format(s.dropped_frames)} dropped`, `${whole.format(s.waiting_frames)} waiting`]);
-  facts(side + "-more", [`from ${s.device}`, ...(s.nic ? [`${s.nic} ${s.link}`] : [`link ${s.link}`]), `mtu ${whole.format(s.mtu_bytes)}`,
+  const f = r.fast_path, fast = f.sides[side].forwarded_frames + f.sides[side].dropped_frames;
+  facts(side + "-more", [...(f.state === "on" ? [`${whole.format(fast)} by the fast path`] : []), `from ${s.device}`, ...(s.nic ? [`${s.nic} ${s.link}`] : [`link ${s.link}`]), `mtu ${whole.format(s.mtu_bytes)}`,
     ...(s.link_speed_bytes_per_second ? [scaled(s.link_speed_bytes_per_second * 8, "bit/s")] : []), ...(s.latency_p99_seconds ?
     [`through the box: half within ${latency(s.latency_p50_seconds)}`, `99 % within ${latency(s.latency_p99_seconds)}`] : [])]);
   const missing = rate("missed_frames");
@@ -45,6 +46,17 @@ function showWaiting(r) {
   gauge("datagrams", f.waiting_datagrams, f.waiting_datagrams_limit, `${whole.format(f.waiting_datagrams)} of ${whole.format(f.waiting_datagrams_limit)}`);
   $("flows-gauge").hidden = !r.policy.stateful;
   gauge("flows", r.flows.known, r.flows.limit, `${whole.format(r.flows.known)} of ${whole.format(r.flows.limit)}`);
+}
+function showFastPath(f) {
+  const sums = {};
+  for (const side of sides)
+    for (const [reason, n] of Object.entries(f.sides[side].passed_up_frames)) sums[reason] = (sums[reason] || 0) + n;
+  const passedUp = Object.entries(sums).sort((a, b) => b[1] - a[1]).map(([reason, n]) => `${reason} ${whole.format(n)}`);
+  $("fast-gauge").hidden = f.state !== "on";
+  gauge("fast", f.entries, f.entries_limit, `${whole.format(f.entries)} of ${whole.format(f.entries_limit)}`);
+  text("fast-about", [`Fast path: ${f.state}` + (f.reason ? ` (${f.reason})` : "") + (f.error ? `: ${f.error}` : ""),
+    ...(passedUp.length ? [`frames passed up to the process: ${passedUp.join(", ")}`] : []),
+    ...(f.map_errors ? [`map errors: ${whole.format(f.map_errors)}`] : [])].join("; "));
 }
 
 function showRules() {
@@ -115,6 +127,7 @@ function show(r) {
   if (span > 0) seen.push(point);
   seen = seen.filter(p => p.at <= now && p.at > now - 120);
   showWaiting(r);
+  showFastPath(r.fast_path);
   rulesBefore = new Map(last ? last.rules.map(x => [x.name, x]) : []);
   rulesSpan = span;
   last = r;

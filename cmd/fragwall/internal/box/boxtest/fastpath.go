@@ -1,0 +1,132 @@
+package boxtest
+
+import (
+	"sync"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/fastpath"
+	"fragwall/packet/verdict"
+)
+
+// FastPath is a fast path that forwards nothing, and notes what it is told.
+type FastPath struct {
+	Options fastpath.Options
+	kernel  *Kernel
+
+	mu sync.Mutex
+	// mu guards:
+	sides   [verdict.Sides]FastSide
+	drops   fastpath.Drops
+	onClose func()
+	closed  bool
+}
+
+// FastSide is what a fast path was told of a side.
+type FastSide struct {
+	Attached bool
+	NIC, TAP int // indices
+	MTU      int // bytes
+	Egress   bool
+}
+
+func (k *Kernel) openFastPath(o fastpath.Options) (box.FastPath, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failures["openFastPath"]; err != nil {
+		return nil, err
+	}
+	k.fastPath = &FastPath{Options: o, kernel: k, drops: o.Drops}
+	return k.fastPath, nil
+}
+
+// FastPath returns the one that was opened last; nil where none was.
+func (k *Kernel) FastPath() *FastPath {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.fastPath
+}
+
+// Side returns what the fast path was told of a side.
+func (f *FastPath) Side(side verdict.Side) FastSide {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sides[side]
+}
+
+// Drops returns what becomes of frames that are dropped.
+func (f *FastPath) Drops() fastpath.Drops {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.drops
+}
+
+// Closed reports whether the fast path was closed.
+func (f *FastPath) Closed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// OnClose has a function be called when the fast path is closed.
+func (f *FastPath) OnClose(call func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.onClose = call
+}
+
+// Attach notes the devices.
+func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
+	if err := f.kernel.failure("attach"); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &f.sides[side]
+	s.Attached, s.NIC, s.TAP = true, nic, tap
+	return nil
+}
+
+// Detach forgets the devices.
+func (f *FastPath) Detach(side verdict.Side) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := &f.sides[side]
+	s.Attached, s.NIC, s.TAP = false, 0, 0
+}
+
+// SetMTU notes the MTU.
+func (f *FastPath) SetMTU(side verdict.Side, bytes int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sides[side].MTU = bytes
+}
+
+// SetEgress notes the state of the link.
+func (f *FastPath) SetEgress(side verdict.Side, up bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sides[side].Egress = up
+}
+
+// SetDrops notes what becomes of frames that are dropped.
+func (f *FastPath) SetDrops(d fastpath.Drops) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.drops = d
+}
+
+// Stats says that 7 frames from the inside were forwarded.
+func (f *FastPath) Stats() fastpath.Stats {
+	return fastpath.Stats{Sides: [verdict.Sides]fastpath.SideStats{verdict.Inside: {Forwarded: 7}}, Limit: f.Options.Entries}
+}
+
+// Close notes that the fast path was closed.
+func (f *FastPath) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.onClose != nil && !f.closed {
+		f.onClose()
+	}
+	f.closed = true
+	return nil
+}

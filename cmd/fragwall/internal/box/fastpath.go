@@ -1,0 +1,193 @@
+package box
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/fastpath"
+	"fragwall/filter"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// FastPath is what the box does with a [fastpath.FastPath].
+type FastPath interface {
+	Attach(side verdict.Side, nic, tap int) error
+	Detach(side verdict.Side)
+	SetMTU(side verdict.Side, bytes int)
+	SetEgress(side verdict.Side, up bool)
+	SetDrops(fastpath.Drops)
+	Stats() fastpath.Stats
+	Close() error
+}
+
+// fastState is whether a box has a fast path.
+type fastState struct {
+	path FastPath // nil where none was opened; closed once it is off
+	on   bool
+	off  report.Off // why it is not on
+	err  error      // more on that; nil where there is nothing to say
+}
+
+// openFastPath loads the fast path, and puts it in front of the NICs that are joined.
+// Where there can be none, it logs why.
+func (b *Box) openFastPath(s *Setup, c *rules.Config) {
+	f := &b.fast
+	switch {
+	case c.FastPath == rules.FastPathOff:
+		f.off = report.OffConfiguration
+	case c.Inside.Bridge != "" || c.Outside.Bridge != "":
+		f.off = report.OffBridge
+	case !s.Sidecar && (c.Inside.NIC == "" || c.Outside.NIC == ""):
+		f.off = report.OffNoNIC
+	default:
+		f.path, f.err = b.kernel.OpenFastPath(fastPathOptions(s, c))
+		f.on = f.err == nil
+	}
+	if !f.on {
+		b.turnOff(f.off, f.err)
+		return
+	}
+	for side, mtu := range [verdict.Sides]int{verdict.Inside: c.Inside.MTU, verdict.Outside: c.Outside.MTU} {
+		f.path.SetMTU(verdict.Side(side), mtu)
+	}
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for side := range verdict.Side(verdict.Sides) {
+		if b.ends[side].joined {
+			b.hook(side)
+		}
+	}
+}
+
+// fastPathOptions returns what the fast path of a box is made by.
+func fastPathOptions(s *Setup, c *rules.Config) fastpath.Options {
+	o := fastpath.Options{
+		Mode: c.Fragments.Mode, TimeoutIPv4: c.Fragments.TimeoutIPv4, TimeoutIPv6: c.Fragments.TimeoutIPv6, MaxFragments: c.Fragments.MaxFragments,
+		Stateful: c.Policy.Stateful, AnyVLANs: c.Policy.AnyVLANs, Drops: drops(c.Log.Drops), Entries: fastpath.Entries,
+	}
+	if s.Sidecar {
+		o.Entries = fastpath.SidecarEntries
+	}
+	return o
+}
+
+// drops returns what becomes of frames that are dropped, by how many events of them
+// are wanted.
+func drops(events filter.Rate) fastpath.Drops {
+	switch events {
+	case filter.Rate{}:
+		return fastpath.DropSilently
+	case rules.All:
+		return fastpath.DropNone
+	}
+	return fastpath.DropSampled
+}
+
+// turnOff ends the fast path for good, for a reason, or one that follows from the
+// error.
+func (b *Box) turnOff(why report.Off, err error) {
+	if b.fast.path != nil {
+		err = errors.Join(err, b.fast.path.Close())
+	}
+	if why == "" {
+		switch why = report.OffError; {
+		case errors.Is(err, fs.ErrPermission):
+			why = report.OffRights
+		case errors.Is(err, fastpath.ErrUnavailable):
+			why = report.OffKernel
+		}
+	}
+	b.fast.on, b.fast.off, b.fast.err = false, why, err
+	about := []any{"reason", string(why)}
+	if err != nil {
+		about = append(about, "error", err)
+	}
+	b.log.Info("the fast path is off: every frame goes through the process", about...)
+}
+
+// hook puts the fast path in front of a side whose NIC was joined; in a sidecar of
+// the namespace too. The caller holds joining.
+func (b *Box) hook(side verdict.Side) {
+	if !b.fast.on {
+		return
+	}
+	sides := []verdict.Side{side}
+	if b.sidecar {
+		sides = append(sides, side.Other())
+	}
+	for _, side := range sides {
+		e := &b.ends[side]
+		b.fast.path.Detach(side) // from a NIC of before
+		if err := b.fast.path.Attach(side, e.nic, b.ports[side].Index()); err != nil {
+			b.turnOff("", err)
+			return
+		}
+		b.fast.path.SetEgress(side, e.hasLink())
+	}
+}
+
+// unhook takes the fast path from a side whose NIC is gone. The caller holds joining.
+func (b *Box) unhook(side verdict.Side) {
+	if b.fast.on {
+		b.fast.path.SetEgress(side, false)
+		b.fast.path.Detach(side)
+	}
+}
+
+// closeFastPath ends the fast path with the box. The caller holds joining.
+func (b *Box) closeFastPath() error {
+	if !b.fast.on {
+		return nil
+	}
+	b.fast.on = false
+	return b.fast.path.Close()
+}
+
+// FastPath says what the kernel does in place of the process.
+func (b *Box) FastPath() report.FastPath {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	var stats fastpath.Stats
+	if b.fast.path != nil {
+		stats = b.fast.path.Stats()
+	}
+	r := report.OfFastPath(&stats)
+	if b.fast.off != "" {
+		r = r.TurnedOff(b.fast.off, b.fast.err)
+	}
+	return r
+}
+
+// SetDropEvents says at what rate events of dropped frames are wanted.
+func (b *Box) SetDropEvents(rate filter.Rate) {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	if b.fast.on {
+		b.fast.path.SetDrops(drops(rate))
+	}
+}
+
+// Run forwards until ctx is done or a lane fails; see [wire.Bump.Run]. The fast path
+// ends first, so that what is left of it is counted.
+func (b *Box) Run(ctx context.Context) error {
+	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	end := func() error {
+		b.joining.Lock()
+		defer b.joining.Unlock()
+		return b.closeFastPath()
+	}
+	ended := make(chan error, 1)
+	unused := context.AfterFunc(ctx, func() {
+		ended <- end()
+		stop()
+	})
+	err := b.Bump.Run(forwarding)
+	if unused() {
+		ended <- end()
+	}
+	return errors.Join(err, <-ended)
+}

@@ -1,0 +1,207 @@
+package box_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/cmd/fragwall/internal/box/boxtest"
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/fastpath"
+	"fragwall/filter"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+	"fragwall/tun/netdev"
+)
+
+// TestFastPathIsAttached has the fast path in front of both NICs, made by the
+// configuration, and closed with the box.
+func TestFastPathIsAttached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watched(t, twoNICs+"[log]\ndrops = \"off\"\n[policy]\nstateful = true\n", nil)
+		f := r.kernel.FastPath()
+		if f == nil {
+			t.Fatal("none was opened")
+		}
+		if o := f.Options; o.Entries != fastpath.Entries || !o.Stateful || o.MaxFragments != 8192 || o.Drops != fastpath.DropSilently {
+			t.Errorf("%+v", o)
+		}
+		for side := range verdict.Side(verdict.Sides) {
+			port := r.kernel.Port([]string{"in", "out"}[side])
+			if got, want := f.Side(side), (boxtest.FastSide{Attached: true, NIC: r.nics[side], TAP: port.Index(), MTU: 1500, Egress: true}); got != want {
+				t.Errorf("%v: %+v, want %+v", side, got, want)
+			}
+		}
+		if got := r.FastPath(); got.State != report.FastPathOn || got.Sides["inside"].Forwarded != 7 || got.EntriesLimit != fastpath.Entries {
+			t.Errorf("%+v", got)
+		}
+		if strings.Contains(r.log.String(), "fast path") {
+			t.Error(r.log.String())
+		}
+		for rate, want := range map[filter.Rate]fastpath.Drops{rules.All: fastpath.DropNone, {}: fastpath.DropSilently, {Count: 1, Per: 1}: fastpath.DropSampled} {
+			if r.SetDropEvents(rate); f.Drops() != want {
+				t.Errorf("%v: %v", rate, f.Drops())
+			}
+		}
+		if err := r.Close(); err != nil || !f.Closed() {
+			t.Errorf("closed %v, %v", f.Closed(), err)
+		}
+	})
+}
+
+// TestFastPathOff says once why there is none.
+func TestFastPathOff(t *testing.T) {
+	for name, c := range map[string]struct {
+		text      string
+		operation string
+		err       error
+		want      report.Off
+	}{
+		"off":       {text: "fast_path = \"off\"\n" + twoNICs, want: report.OffConfiguration},
+		"bridge":    {text: strings.Replace(twoNICs, "nic = \"nic-out\"", "nic = \"nic-out\"\njoin = \"bridge\"", 1), want: report.OffBridge},
+		"no nic":    {text: strings.Replace(twoNICs, "nic = \"nic-in\"\n", "", 1), want: report.OffNoNIC},
+		"rights":    {text: twoNICs, operation: "openFastPath", err: syscall.EPERM, want: report.OffRights},
+		"kernel":    {text: twoNICs, operation: "openFastPath", err: fastpath.ErrUnavailable, want: report.OffKernel},
+		"attaching": {text: twoNICs, operation: "attach", err: errors.New("busy"), want: report.OffError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := boxtest.New()
+			k.AddNIC("nic-in", 1500)
+			k.AddNIC("nic-out", 1500)
+			k.Fail(c.operation, c.err)
+			var log strings.Builder
+			b, err := box.Open(k.Box(), box.Setup{Config: parse(t, c.text), Log: slog.New(slog.NewTextHandler(&log, nil))})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := b.FastPath()
+			if got.State != report.FastPathOff || got.Reason != c.want || (got.Error == "") != (c.err == nil) {
+				t.Errorf("%+v", got)
+			}
+			if strings.Count(log.String(), "the fast path is off") != 1 || !strings.Contains(log.String(), "reason="+string(c.want)) {
+				t.Errorf("log:\n%s", &log)
+			}
+			if f := k.FastPath(); f != nil && !f.Closed() {
+				t.Error("it is not closed")
+			}
+			if err := b.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestFastPathFollowsNIC changes a NIC, removes it, and brings it back.
+func TestFastPathFollowsNIC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watched(t, twoNICs, nil)
+		f := r.kernel.FastPath()
+		outside := func() boxtest.FastSide {
+			synctest.Wait()
+			return f.Side(verdict.Outside)
+		}
+		r.kernel.Change(r.nics[verdict.Outside], func(l *netdev.Link) { l.MTU = 1400 })
+		if got := outside(); got.MTU != 1400 {
+			t.Errorf("%+v", got)
+		}
+		for _, up := range []bool{false, true} {
+			r.kernel.Change(r.nics[verdict.Outside], func(l *netdev.Link) { l.Carrier = up })
+			if got := outside(); got.Egress != up || !got.Attached {
+				t.Errorf("carrier %v: %+v", up, got)
+			}
+		}
+		r.kernel.Remove(r.nics[verdict.Outside])
+		if got := outside(); got.Attached || got.Egress {
+			t.Errorf("without a NIC: %+v", got)
+		}
+		index := r.kernel.AddNIC("nic-out", 1500)
+		if got := outside(); !got.Attached || got.NIC != index || !got.Egress || got.MTU != 1500 {
+			t.Errorf("with NIC %d: %+v", index, got)
+		}
+
+		r.kernel.Remove(index)
+		synctest.Wait()
+		r.kernel.Fail("attach", syscall.EPERM)
+		r.kernel.AddNIC("nic-out", 1500)
+		r.logged("the fast path is off")
+		r.link(verdict.Outside, true, true)
+		if got := r.FastPath(); got.Reason != report.OffRights || !f.Closed() || got.Sides["inside"].Forwarded != 7 {
+			t.Errorf("closed %v, %+v", f.Closed(), got)
+		}
+	})
+}
+
+// TestFastPathOfSidecar has the fast path in front of the NIC, and behind the
+// namespace's own device, as soon as the NIC is joined.
+func TestFastPathOfSidecar(t *testing.T) {
+	k := boxtest.New()
+	nic := k.AddNIC("nic-out", 1500)
+	c := parse(t, "[inside]\ntap = \"in\"\n[outside]\ntap = \"out\"\n")
+	b, err := box.Open(k.Box(), box.Setup{Config: c, Log: slog.New(slog.DiscardHandler), Sidecar: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := k.FastPath()
+	if f.Options.Entries != fastpath.SidecarEntries || f.Side(verdict.Inside).Attached {
+		t.Errorf("%+v, %+v", f.Options, f.Side(verdict.Inside))
+	}
+	outside := c.Outside
+	outside.NIC = "nic-out"
+	if err := b.Join(verdict.Outside, outside, true); err != nil {
+		t.Fatal(err)
+	}
+	for side, want := range [verdict.Sides]boxtest.FastSide{
+		{Attached: true, TAP: k.Port("in").Index(), MTU: 1500, Egress: true},
+		{Attached: true, NIC: nic, TAP: k.Port("out").Index(), MTU: 1500, Egress: true},
+	} {
+		if got := f.Side(verdict.Side(side)); got != want {
+			t.Errorf("%v: %+v, want %+v", verdict.Side(side), got, want)
+		}
+	}
+	// The NIC is detached while the box still forwards.
+	if err := b.Part(func(box.Junction) error {
+		if !f.Closed() {
+			t.Error("the NIC is detached before the fast path")
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestFastPathEndsFirst closes the fast path before the lanes, so that what it
+// forwarded is counted, whether the box is stopped or a lane fails.
+func TestFastPathEndsFirst(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			r := watched(t, twoNICs, nil)
+			f, port := r.kernel.FastPath(), r.kernel.Port("in")
+			f.OnClose(func() {
+				if !fails && port.LanesClosed() {
+					t.Error("the lanes were closed before")
+				}
+			})
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			ended := make(chan error, 1)
+			go func() { ended <- r.Box.Run(ctx) }()
+			synctest.Wait()
+			if fails {
+				port.Fail()
+			} else {
+				stop()
+			}
+			if err := <-ended; (err != nil) != fails || !f.Closed() {
+				t.Errorf("fails %v: closed %v, %v", fails, f.Closed(), err)
+			}
+		})
+	}
+}
