@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
@@ -21,6 +22,7 @@ var completions = map[string]func(c *cobra.Command) []string{
 	"vlan":      func(*cobra.Command) []string { return []string{"none"} },
 	"nic":       func(*cobra.Command) []string { return interfaces() },
 	"rule":      ruleNames,
+	"sort":      func(*cobra.Command) []string { return orders() },
 	"host":      none, "src": none, "dst": none, "port": none, "sport": none, "dport": none,
 }
 
@@ -46,6 +48,15 @@ func addCompletions(c *cobra.Command) {
 	for _, child := range c.Commands() {
 		addCompletions(child)
 	}
+}
+
+// orders returns the names of the orders of flows.
+func orders() []string {
+	names := make([]string, len(listing.Orders))
+	for i, order := range listing.Orders {
+		names[i] = string(order)
+	}
+	return names
 }
 
 // interfaces returns the names of this namespace's interfaces.

@@ -20,6 +20,8 @@ import (
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/explain"
 	"fragwall/cmd/fragwall/internal/history"
+	"fragwall/cmd/fragwall/internal/inspect"
+	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
@@ -49,6 +51,9 @@ var documentedTypes = map[string]reflect.Type{
 	"Near":        reflect.TypeFor[explain.Near](),
 	"Expectation": reflect.TypeFor[explain.Result](),
 	"Expected":    reflect.TypeFor[explain.Expected](),
+	"Flow":        reflect.TypeFor[listing.Flow](),
+	"Flow count":  reflect.TypeFor[inspect.Counted](),
+	"Deletion":    reflect.TypeFor[inspect.Deleted](),
 	"History":     reflect.TypeFor[status.History](),
 	"Point":       reflect.TypeFor[history.Point](),
 	"Past side":   reflect.TypeFor[history.Side](),

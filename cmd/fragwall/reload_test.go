@@ -13,13 +13,19 @@ import (
 // serveTest serves a socket until the end of the test.
 func serveTest(t *testing.T, path string, handlers control.Handlers) {
 	t.Helper()
+	serveStreams(t, path, handlers, nil)
+}
+
+// serveStreams serves a socket with streams, too.
+func serveStreams(t *testing.T, path string, handlers control.Handlers, streams control.Streams) {
+	t.Helper()
 	l, err := control.Listen(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { l.Serve(ctx, handlers, nil) })
+	serving.Go(func() { l.Serve(ctx, handlers, streams) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()

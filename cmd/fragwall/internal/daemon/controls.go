@@ -12,6 +12,8 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/inspect"
+	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/packet/verdict"
@@ -103,7 +105,7 @@ func (d *Daemon) openSocket(ctx context.Context) {
 			control.RequestReload: func() any { return d.reload() },
 			control.RequestFile:   func() any { return d.reloader.file() },
 			control.RequestStatus: func() any { return source.Report(time.Now()) },
-		}, control.Streams{})
+		}, inspect.Streams(listing.New(d.box.Bump), d.log))
 	})
 }
 

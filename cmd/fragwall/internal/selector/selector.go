@@ -27,19 +27,19 @@ type field struct {
 }
 
 var fields = []field{
-	{"proto", "select by the protocol, a `name or number`", func(f *Filter, text string) error {
+	{"proto", "only of this protocol, a `name or number`", func(f *Filter, text string) error {
 		return number(text, rules.ParseProtocol, &f.protocol)
 	}},
-	{"host", "select by either host, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.host) }},
-	{"src", "select by the source, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.src) }},
-	{"dst", "select by the destination, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.dst) }},
-	{"port", "select by either `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.port) }},
-	{"sport", "select by the source `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.srcPort) }},
-	{"dport", "select by the destination `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.dstPort) }},
-	{"vlan", "select by the VLAN, a `number` or \"none\"", func(f *Filter, text string) error {
+	{"host", "only from or to these hosts, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.host) }},
+	{"src", "only from these hosts, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.src) }},
+	{"dst", "only to these hosts, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.dst) }},
+	{"port", "only from or to this `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.port) }},
+	{"sport", "only from this `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.srcPort) }},
+	{"dport", "only to this `port`", func(f *Filter, text string) error { return number(text, rules.ParsePort, &f.dstPort) }},
+	{"vlan", "only in this VLAN, a `number` or \"none\"", func(f *Filter, text string) error {
 		return number(text, rules.ParseVLAN, &f.vlan)
 	}},
-	{"from", "select by the side that it came in by: `inside|outside`", func(f *Filter, text string) error {
+	{"from", "only what came in by this side: `inside|outside`", func(f *Filter, text string) error {
 		for side := range verdict.Side(verdict.Sides) {
 			if text == side.String() {
 				f.from = &side

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/inspect"
+	"fragwall/cmd/fragwall/internal/listing"
+	"fragwall/cmd/fragwall/internal/selector"
+)
+
+// flowsFlags say which flows are meant, and what is to be done with them.
+type flowsFlags struct {
+	watchFlags
+	client      inspect.Client
+	query       listing.Query
+	json, count bool
+	delete, all bool
+}
+
+func newFlowsCommand() *cobra.Command {
+	f := &flowsFlags{}
+	c := &cobra.Command{
+		Use:   "flows [FILTER] [--json] [--watch] [--count] [--sort ORDER] [-n N] | flows --delete FILTER",
+		Short: "List, count or end the flows of a running instance",
+		Long: `List the flows that a running instance knows (policy.stateful), one a line, with
+the names of conntrack(8) for their states. FILTER is any of --proto, --host,
+--src, --dst, --port, --sport, --dport, --vlan and --from, all of which must match.
+Source and destination are those of a flow's first datagram, and --from is the side
+that it came in by. PACKETS and BYTES are of that direction, of IP packets with
+their headers. FAST says whether the kernel forwards the flow by itself.
+
+--delete ends flows, and prints how many: what comes of them afterwards is judged
+by the rules, as if there had been none. The instance logs it.`,
+		Args: usageArgs(noArguments),
+	}
+	f.query.Selector = selector.Flags(c)
+	flags := c.Flags()
+	flags.StringVar((*string)(&f.query.Sort), "sort", "", "`order`, the greatest first: bytes, packets, age or idle")
+	flags.IntVarP(&f.query.Limit, "lines", "n", 0, "list at most this `number` of flows; 0 for all")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object a line")
+	flags.BoolVar(&f.count, "count", false, "print only how many flows FILTER matches")
+	flags.BoolVar(&f.delete, "delete", false, "end the flows that FILTER matches, and print how many")
+	flags.BoolVar(&f.all, "all", false, "with --delete: end all flows")
+	addWatchFlags(c, &f.watchFlags)
+	instanceFlags(c, &f.client.Instance)
+	for _, other := range []string{"sort", "lines"} {
+		c.MarkFlagsMutuallyExclusive("count", other)
+	}
+	for _, other := range []string{"count", "sort", "lines", "watch"} {
+		c.MarkFlagsMutuallyExclusive("delete", other)
+	}
+	c.RunE = func(c *cobra.Command, _ []string) error { return f.run(c) }
+	return c
+}
+
+func (f *flowsFlags) run(c *cobra.Command) error {
+	if err := errors.Join(f.check(c), f.query.Check()); err != nil {
+		return &exit.UsageError{Err: err}
+	}
+	switch selected := len(f.query.Selector) > 0; {
+	case f.all && !f.delete:
+		return &exit.UsageError{Err: errors.New("--all is of --delete; add --delete to end all flows")}
+	case f.delete && f.all && selected:
+		return &exit.UsageError{Err: errors.New("--all and a filter exclude one another; leave out one of them")}
+	case f.delete && !f.all && !selected:
+		return &exit.UsageError{Err: errors.New("--delete without a filter would end all flows; add one, or --all")}
+	case f.delete:
+		return f.end(c)
+	}
+	return f.show(c, f.json, func(ctx context.Context, to io.Writer, rows int) error {
+		if f.count {
+			return f.writeCount(ctx, to)
+		}
+		stateful, err := f.list(ctx, to, rows)
+		if err == nil && !stateful && !f.json {
+			_, err = fmt.Fprintln(c.ErrOrStderr(), "note: the policy is stateless (policy.stateful), so no flows are known")
+		}
+		return err
+	})
+}
+
+// end ends the flows that are meant.
+func (f *flowsFlags) end(c *cobra.Command) error {
+	n, err := f.client.DeleteFlows(c.Context(), f.query, f.all)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return json.NewEncoder(c.OutOrStdout()).Encode(n)
+	}
+	plural := "s"
+	if n.Flows == 1 {
+		plural = ""
+	}
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%d flow%s deleted\n", n.Flows, plural)
+	return err
+}
+
+func (f *flowsFlags) writeCount(ctx context.Context, to io.Writer) error {
+	n, err := f.client.CountFlows(ctx, f.query)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return json.NewEncoder(to).Encode(n)
+	}
+	_, err = fmt.Fprintln(to, n.Flows)
+	return err
+}
+
+// list writes the flows, in no more than rows lines where that is not 0.
+func (f *flowsFlags) list(ctx context.Context, to io.Writer, rows int) (stateful bool, err error) {
+	add, flush := flowWriter(to, f.json)
+	q := f.query
+	if rows > 0 && (q.Limit == 0 || rows < q.Limit) {
+		q.Limit = rows
+	}
+	about, err := f.client.Flows(ctx, q, add)
+	return about.Stateful, errors.Join(err, flush())
+}
+
+// flowWriter returns what writes flows, and what writes the last of them.
+func flowWriter(to io.Writer, asJSON bool) (add func(*listing.Flow) error, flush func() error) {
+	if asJSON {
+		w := bufio.NewWriterSize(to, 64<<10)
+		encoder := json.NewEncoder(w)
+		return func(f *listing.Flow) error { return encoder.Encode(f) }, w.Flush
+	}
+	table := listing.NewFlowTable(to)
+	return table.Add, table.Flush
+}

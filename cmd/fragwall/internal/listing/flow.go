@@ -1,0 +1,138 @@
+package listing
+
+import (
+	"net/netip"
+	"time"
+
+	"fragwall/cmd/fragwall/internal/selector"
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/rules"
+)
+
+// Flow is a flow that the policy accepted. Source and destination are those of its
+// first datagram; what follows in that direction is the original one, the other is the
+// reply, as in conntrack(8).
+type Flow struct {
+	From     string     `json:"from"` // the side that it was begun from
+	VLANs    []uint16   `json:"vlans,omitempty"`
+	Protocol string     `json:"protocol"`
+	Src      netip.Addr `json:"src"`
+	SrcPort  *uint16    `json:"sport,omitempty"`
+	Dst      netip.Addr `json:"dst"`
+	DstPort  *uint16    `json:"dport,omitempty"`
+	ICMPType *uint8     `json:"icmp_type,omitempty"` // of the query
+	ICMPCode *uint8     `json:"icmp_code,omitempty"`
+	ICMPID   *uint16    `json:"icmp_id,omitempty"`
+
+	// State is that of a TCP connection or an SCTP association; of other protocols,
+	// UNREPLIED, SEEN_REPLY or ASSURED.
+	State   string `json:"state"`
+	Replied bool   `json:"replied"` // the other side has sent, too
+	Assured bool   `json:"assured"`
+	// Denied is set where the policy in force does not accept what an earlier one did:
+	// nothing passes until the origin's own datagram is accepted.
+	Denied bool `json:"denied,omitempty"`
+
+	Age     float64 `json:"age_seconds"`
+	Idle    float64 `json:"idle_seconds"`
+	Expires float64 `json:"expires_seconds"` // if nothing more comes
+
+	OriginalPackets uint64 `json:"original_packets"`
+	OriginalBytes   uint64 `json:"original_bytes"`
+	ReplyPackets    uint64 `json:"reply_packets"`
+	ReplyBytes      uint64 `json:"reply_bytes"`
+
+	Rule string `json:"rule,omitempty"` // none where the default decides
+	Line int    `json:"line,omitempty"`
+	// FastPath is set while the kernel forwards the flow by itself.
+	FastPath bool `json:"fast_path"`
+}
+
+// Names of the states of flows whose protocol has none, as conntrack(8) has them for
+// --status.
+const (
+	stateUnreplied = "UNREPLIED"
+	stateReplied   = "SEEN_REPLY"
+	stateAssured   = "ASSURED"
+)
+
+// stateOf returns the name of a flow's state.
+func stateOf(f *flow.Flow) string {
+	switch {
+	case f.State != flow.Unreplied && f.State != flow.Replied && f.State != flow.Query && f.State != flow.Generic:
+		return f.State.String()
+	case f.Assured():
+		return stateAssured
+	case f.Replied():
+		return stateReplied
+	}
+	return stateUnreplied
+}
+
+// set fills in all that is known of a flow: p is its first datagram.
+func (r *Flow) set(f *flow.Flow, p *packet.Parsed, table *filter.Table, now time.Duration) {
+	original, reply := f.Sent(f.Origin), f.Sent(f.Origin.Other())
+	*r = Flow{
+		From: f.Origin.String(), VLANs: vlanIDs(p), Protocol: rules.ProtocolName(p.Protocol), Src: p.Src, Dst: p.Dst,
+		State: stateOf(f), Replied: f.Replied(), Assured: f.Assured(),
+		Age: seconds(f.Age(now)), Idle: seconds(f.Idle(now)), Expires: seconds(f.Expires(now)),
+		OriginalPackets: original.Packets, OriginalBytes: original.Bytes, ReplyPackets: reply.Packets, ReplyBytes: reply.Bytes,
+	}
+	switch p.Transport {
+	case packet.Ports:
+		r.SrcPort, r.DstPort = number16(p.SrcPort), number16(p.DstPort)
+	case packet.ICMP:
+		id, _ := f.QueryID()
+		r.ICMPType, r.ICMPCode, r.ICMPID = number8(p.ICMPType), number8(p.ICMPCode), number16(id)
+	}
+	rule, denied := table.RuleOf(f)
+	r.Denied = denied
+	if rule != nil {
+		r.Rule, r.Line = rule.Name, rule.Line
+	}
+}
+
+// tupleOf returns what a selector sees of a flow, whose first datagram is put into p.
+func tupleOf(f *flow.Flow, p *packet.Parsed) selector.Tuple {
+	f.First(p)
+	t := selector.TupleOf(p, f.Origin)
+	t.HasProtocol = true
+	return t
+}
+
+// vlanIDs returns the identifiers of a frame's VLANs, the outermost first.
+func vlanIDs(p *packet.Parsed) (ids []uint16) {
+	if p.TagCount == 0 {
+		return nil
+	}
+	vlans := p.VLANs()
+	for _, vlan := range vlans[:vlans.Len()] {
+		ids = append(ids, vlan.VID())
+	}
+	return ids
+}
+
+// seconds returns a duration in seconds, to the millisecond.
+func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
+
+// numbers are all numbers of 16 bits, so that a field that may be missing points to its
+// value, and takes no memory of its own.
+var numbers = func() (all [1 << 16]uint16) {
+	for i := range all {
+		all[i] = uint16(i)
+	}
+	return all
+}()
+
+func number16(n uint16) *uint16 { return &numbers[n] }
+
+func number8(n uint8) *uint8 { return &smallNumbers[n] }
+
+var smallNumbers = func() (all [1 << 8]uint8) {
+	for i := range all {
+		all[i] = uint8(i)
+	}
+	return all
+}()

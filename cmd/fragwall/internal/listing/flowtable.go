@@ -1,0 +1,91 @@
+package listing
+
+import (
+	"io"
+	"net/netip"
+	"strconv"
+
+	"fragwall/cmd/fragwall/internal/terminal"
+)
+
+// FlowTable writes flows as a table.
+type FlowTable struct{ *Table }
+
+// NewFlowTable returns an empty one.
+func NewFlowTable(to io.Writer) FlowTable {
+	return FlowTable{newTable(to, []column{
+		{"PROTO", false}, {"FROM", false}, {"SOURCE", false}, {"DESTINATION", false}, {"VLAN", false}, {"STATE", false},
+		{"AGE", true}, {"IDLE", true}, {"EXPIRES", true},
+		{"PACKETS", true}, {"BYTES", true}, {"REPLY PACKETS", true}, {"REPLY BYTES", true},
+		{"FAST", false}, {"RULE", false},
+	})}
+}
+
+// Add writes a row, with those before or later.
+func (t FlowTable) Add(f *Flow) error {
+	t.text(f.Protocol)
+	t.text(f.From)
+	t.host(f.Src, f.SrcPort)
+	t.host(f.Dst, f.DstPort)
+	t.vlans(f.VLANs)
+	t.state(f)
+	t.duration(f.Age)
+	t.duration(f.Idle)
+	t.duration(f.Expires)
+	t.count(f.OriginalPackets)
+	t.count(f.OriginalBytes)
+	t.count(f.ReplyPackets)
+	t.count(f.ReplyBytes)
+	t.yes(f.FastPath)
+	t.text(terminal.Printable(f.Rule))
+	return t.endRow()
+}
+
+// yes writes whether something is so.
+func (t *Table) yes(is bool) {
+	if is {
+		t.text("yes")
+		return
+	}
+	t.text("no")
+}
+
+// host writes an address, with its port where there is one.
+func (t *Table) host(a netip.Addr, port *uint16) {
+	if port == nil {
+		t.cells = a.AppendTo(t.cells)
+	} else {
+		t.cells = netip.AddrPortFrom(a, *port).AppendTo(t.cells)
+	}
+	t.cell()
+}
+
+func (t *Table) vlans(ids []uint16) {
+	for i, id := range ids {
+		if i > 0 {
+			t.cells = append(t.cells, ',')
+		}
+		t.cells = strconv.AppendUint(t.cells, uint64(id), 10)
+	}
+	t.cell()
+}
+
+// state writes a flow's state, with what conntrack(8) shows beside it: UNREPLIED or
+// ASSURED.
+func (t FlowTable) state(f *Flow) {
+	t.cells = append(t.cells, f.State...)
+	mark := ""
+	switch {
+	case !f.Replied:
+		mark = stateUnreplied
+	case f.Assured:
+		mark = stateAssured
+	}
+	if mark != "" && mark != f.State {
+		t.cells = append(append(t.cells, ','), mark...)
+	}
+	if f.Denied {
+		t.cells = append(t.cells, ",DENIED"...)
+	}
+	t.cell()
+}

@@ -1,0 +1,140 @@
+package listing
+
+import (
+	"io"
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// tableRows is how many rows are collected before they are written: the columns are
+// as wide as the widest cell until then.
+const tableRows = 512
+
+// column is one of a table.
+type column struct {
+	head  string
+	right bool // numbers
+}
+
+// Table writes rows of cells under one another, any number of them.
+type Table struct {
+	to      io.Writer
+	columns []column
+	widths  []int
+	cells   []byte // of the rows that were collected, one after the other
+	ends    []int  // of each cell
+	line    []byte
+	begun   bool // the head was written
+}
+
+func newTable(to io.Writer, columns []column) *Table {
+	t := &Table{to: to, columns: columns, widths: make([]int, len(columns))}
+	for i, c := range columns {
+		t.widths[i] = utf8.RuneCountInString(c.head)
+	}
+	return t
+}
+
+// cell ends a cell, of what was appended to cells.
+func (t *Table) cell() {
+	column, begin := len(t.ends)%len(t.columns), 0
+	if n := len(t.ends); n > 0 {
+		begin = t.ends[n-1]
+	}
+	if len(t.cells) == begin {
+		t.cells = append(t.cells, '-') // there is nothing to say
+	}
+	t.ends = append(t.ends, len(t.cells))
+	t.widths[column] = max(t.widths[column], utf8.RuneCount(t.cells[begin:]))
+}
+
+func (t *Table) text(s string) {
+	t.cells = append(t.cells, s...)
+	t.cell()
+}
+
+func (t *Table) count(n uint64) {
+	t.cells = strconv.AppendUint(t.cells, n, 10)
+	t.cell()
+}
+
+func (t *Table) duration(seconds float64) {
+	t.cells = appendDuration(t.cells, time.Duration(seconds*float64(time.Second)))
+	t.cell()
+}
+
+// endRow ends a row.
+func (t *Table) endRow() error {
+	if len(t.ends) < tableRows*len(t.columns) {
+		return nil
+	}
+	return t.Flush()
+}
+
+// Flush writes what was collected, below the head of the table.
+func (t *Table) Flush() error {
+	t.line = t.line[:0]
+	if !t.begun {
+		t.begun = true
+		for i, c := range t.columns {
+			t.pad(i, []byte(c.head))
+		}
+	}
+	begin := 0
+	for i, end := range t.ends {
+		t.pad(i%len(t.columns), t.cells[begin:end])
+		begin = end
+	}
+	t.cells, t.ends = t.cells[:0], t.ends[:0]
+	_, err := t.to.Write(t.line)
+	return err
+}
+
+// pad appends a cell of a column to the lines.
+func (t *Table) pad(column int, cell []byte) {
+	blanks := t.widths[column] - utf8.RuneCount(cell)
+	last := column == len(t.columns)-1
+	if t.columns[column].right {
+		t.blanks(blanks)
+	}
+	t.line = append(t.line, cell...)
+	switch {
+	case last:
+		t.line = append(t.line, '\n')
+	case t.columns[column].right:
+		t.blanks(2)
+	default:
+		t.blanks(blanks + 2)
+	}
+}
+
+func (t *Table) blanks(n int) {
+	for range n {
+		t.line = append(t.line, ' ')
+	}
+}
+
+// appendDuration appends a duration by its two largest units, or by tenths of a second
+// where it is short.
+func appendDuration(b []byte, d time.Duration) []byte {
+	if d < 10*time.Second {
+		return append(strconv.AppendFloat(b, d.Seconds(), 'f', 1, 64), 's')
+	}
+	units := []struct {
+		name byte
+		unit time.Duration
+	}{{'d', 24 * time.Hour}, {'h', time.Hour}, {'m', time.Minute}, {'s', time.Second}}
+	for i, u := range units {
+		if d < u.unit {
+			continue
+		}
+		b = append(strconv.AppendInt(b, int64(d/u.unit), 10), u.name)
+		if i+1 < len(units) {
+			next := units[i+1]
+			b = append(strconv.AppendInt(b, int64(d%u.unit/next.unit), 10), next.name)
+		}
+		break
+	}
+	return b
+}

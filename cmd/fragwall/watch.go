@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fragwall/cmd/fragwall/internal/exit"
+	"fragwall/cmd/fragwall/internal/terminal"
+)
+
+// watchFlags say whether a list is shown again and again.
+type watchFlags struct {
+	watch    bool
+	interval time.Duration
+}
+
+func addWatchFlags(c *cobra.Command, f *watchFlags) {
+	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again; in place on a terminal")
+	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
+}
+
+// check refuses an interval that is of no use.
+func (f *watchFlags) check(c *cobra.Command) error {
+	switch {
+	case c.Flags().Changed("interval") && !f.watch:
+		return &exit.UsageError{Err: errors.New("--interval is of --watch; add --watch")}
+	case f.interval < minInterval:
+		return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
+	}
+	return nil
+}
+
+// show calls list once or, with --watch, each interval until the user ends it. What list
+// writes is for people, unless lines is set. rows is how many lines there is room for on
+// a terminal, 0 where it does not matter.
+func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
+	w := c.OutOrStdout()
+	if !f.watch {
+		return list(c.Context(), w, 0)
+	}
+	ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	ticker := time.NewTicker(f.interval)
+	defer ticker.Stop()
+	for first := true; ; first = false {
+		err := f.showOnce(ctx, w, lines, first, list)
+		switch {
+		case ctx.Err() != nil:
+			return nil // as the user wanted
+		case err != nil:
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// showOnce writes one answer: on a terminal at once, so that it does not flicker.
+func (f *watchFlags) showOnce(ctx context.Context, w io.Writer, lines, first bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
+	if !terminal.Is(w) || lines {
+		if !first && !lines {
+			if _, err := io.WriteString(w, "\n"); err != nil {
+				return err
+			}
+		}
+		return list(ctx, w, 0)
+	}
+	size := terminal.Size(w)
+	var text strings.Builder
+	if err := list(ctx, &text, int(size.Row)); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\x1b[H\x1b[J"+terminal.Fit(text.String(), size)) // to the top left, and clear what is below
+	return err
+}
