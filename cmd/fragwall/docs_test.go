@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -68,4 +69,64 @@ func TestReadme(t *testing.T) {
 	if files != 1 {
 		t.Errorf("%d files", files)
 	}
+}
+
+var (
+	shown   = regexp.MustCompile("(?s)```(?:console|sh)\n(.*?)```")
+	command = regexp.MustCompile(`(?m)^(?:[$#] )?(?:sudo )?(?:bin/)?fragwall +([^|>&#\n]*?)(?: \d?[|>&#].*)?$`)
+)
+
+// TestDocumentedCommands has each command of the documentation be one that there is,
+// with flags that it has.
+func TestDocumentedCommands(t *testing.T) {
+	files, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("%v: %v", files, err)
+	}
+	found := map[string]int{}
+	for _, file := range append(files, "../../README.md") {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, block := range shown.FindAllStringSubmatch(string(text), -1) {
+			for _, m := range command.FindAllStringSubmatch(block[1], -1) {
+				found[filepath.Base(file)]++
+				if err := parses(strings.Fields(m[1])); err != nil {
+					t.Errorf("%s: fragwall %s: %v", filepath.Base(file), m[1], err)
+				}
+			}
+		}
+	}
+	for _, file := range []string{"README.md", "rules.md", "sidecar.md"} {
+		if found[file] == 0 {
+			t.Errorf("%s: no command", file)
+		}
+	}
+}
+
+// TestParses has a command that there is not, and a flag that it has not.
+func TestParses(t *testing.T) {
+	for line, ok := range map[string]bool{
+		"check -c x.toml": true, "chek -c x.toml": false, "check -c x.toml --nothing": false, "check x.toml": false, "status -c x.toml --socket s": false,
+	} {
+		if err := parses(strings.Fields(line)); (err == nil) != ok {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// parses returns what is wrong with a command line.
+func parses(words []string) error {
+	for i, w := range words {
+		words[i] = strings.Trim(w, `'"`)
+	}
+	c, rest, err := newRootCommand().Find(words)
+	if err != nil {
+		return err
+	}
+	if err := c.ParseFlags(rest); err != nil {
+		return err
+	}
+	return c.ValidateArgs(c.Flags().Args())
 }
