@@ -6,7 +6,7 @@ import (
 )
 
 // Lane is one way of the wire: it reads frames from one device and writes
-// frames to another, in batches. All but Close belongs to one goroutine.
+// frames to another, in batches. All but Close and Shed belongs to one goroutine.
 type Lane interface {
 	// Name says which devices the lane joins.
 	Name() string
@@ -17,6 +17,10 @@ type Lane interface {
 	// Behind reports whether so many frames waited for the latest Read that
 	// they came faster than they were taken.
 	Behind() bool
+	// Shed returns how many fragments were refused before Read, since they came too
+	// fast, so that other datagrams stay whole: all of a datagram, where they come
+	// close together. Any goroutine may call it, also once the lane is closed.
+	Shed() uint64
 	// Write hands frames over in order, lent ones or others, and keeps none.
 	// It may write over what stands in front of a lent frame's data, but leaves
 	// the data as they are. A frame that the device refuses does not stop those

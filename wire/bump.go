@@ -165,11 +165,13 @@ func (b *Bump) closeLanes() {
 	}
 }
 
-// Counters returns what became of the frames that came in by side.
+// Counters returns what became of the frames that came in by side, or would have if
+// they had not been shed before ([tun.Lane]): of these no bytes are counted.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
 	for _, d := range b.sides[side].directions {
 		s.add(d.counters.Snapshot())
+		s.Dropped[verdict.FragmentShed] += d.lane.Shed()
 	}
 	if b.fastPath != nil {
 		s.addFast(b.fastPath.Counts(side))

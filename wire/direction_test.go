@@ -150,3 +150,11 @@ func TestNoLength(t *testing.T) {
 		b.counted(verdict.Inside, 4, 0, 0, map[verdict.Reason]uint64{verdict.ExceedsMTU: 3, verdict.IPv4Length: 1})
 	})
 }
+
+// TestShedByLanes counts what lanes shed before anybody could read it.
+func TestShedByLanes(t *testing.T) {
+	b, _ := scripted(&script{shed: 7})
+	if s := b.Counters(verdict.Inside); s.Dropped[verdict.FragmentShed] != 7 || s.Received() != 7 {
+		t.Errorf("%d shed, %d received; want 7 each", s.Dropped[verdict.FragmentShed], s.Received())
+	}
+}

@@ -18,7 +18,7 @@
 // where its datagram's first fragment was accepted. The other modes keep
 // nothing. While a lane is behind, fragments of sources without credit
 // ([stack.Table.Spend]) are dropped before they cost anything, except for a few
-// in each batch.
+// in each batch. What a lane shed before ([tun.Lane]) counts as dropped, too.
 //
 // A frame with offload metadata may stand for many packets. The metadata pass
 // through untouched, but are never trusted: the frame is dropped where they

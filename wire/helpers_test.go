@@ -192,6 +192,7 @@ type script struct {
 	written    int
 	refuseEach int
 	behind     bool
+	shed       uint64
 }
 
 func (s *script) Name() string { return "script" }
@@ -199,6 +200,8 @@ func (s *script) Name() string { return "script" }
 func (s *script) Close() error { return nil }
 
 func (s *script) Behind() bool { return s.behind }
+
+func (s *script) Shed() uint64 { return s.shed }
 
 func (s *script) Reply(tun.Frame) error { return errors.New("refused") }
 

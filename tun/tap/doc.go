@@ -6,7 +6,8 @@
 // songgao/water opens TAPs without offload, vishvananda/netlink those with virtio-net
 // headers, whose frames leave on the kernel's NAPI threads where it has them. All frames
 // between two IP addresses come by one queue: an eBPF program on the TAP steers them
-// (cilium/ebpf), or the TAP has one queue only.
+// (cilium/ebpf), or the TAP has one queue only. Another one refuses whole datagrams
+// while a queue is long, before single fragments would be lost.
 //
 // A TAP belongs to the goroutine that opened it; each lane to one of its own. [Pair],
 // [Writer] and [Backlog] are for other kinds of lanes between TAPs, as tun/uring. Of

@@ -13,6 +13,7 @@ type lane struct {
 	gate    *gate.Gate
 	writer  Writer
 	backlog Backlog
+	queue   Queue
 	buffers [][]byte    // one a frame of a batch: header and frame
 	frames  []tun.Frame // lent
 }
@@ -36,7 +37,7 @@ func newLane(p *Pair) (*lane, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &lane{Pair: p, gate: g, writer: p.NewWriter(), backlog: p.NewBacklog(g)}
+	l := &lane{Pair: p, gate: g, writer: p.NewWriter(), backlog: p.NewBacklog(g), queue: p.NewQueue()}
 	memory := make([]byte, laneBatch*p.Size)
 	for i := range laneBatch {
 		l.buffers = append(l.buffers, memory[i*p.Size:][:p.Size:p.Size])
@@ -49,6 +50,9 @@ func (l *lane) Name() string { return l.LaneName() }
 
 // Behind reports whether a whole batch was there.
 func (l *lane) Behind() bool { return len(l.frames) == laneBatch }
+
+// Shed returns what the filter of the TAP refused.
+func (l *lane) Shed() uint64 { return l.queue.Shed() }
 
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
@@ -81,16 +85,22 @@ func (l *lane) Read() ([]tun.Frame, error) {
 // before it failed comes first; it fails the next time, too.
 func (l *lane) drain() error {
 	l.frames = l.frames[:0]
+	in, taken := l.queue.In(), 0
+	defer func() { l.queue.Take(taken) }()
 	for len(l.frames) < len(l.buffers) {
 		buffer := l.buffers[len(l.frames)]
 		n, err := unix.Read(l.In, buffer)
 		switch {
 		case err == unix.EINTR:
+		case err == unix.EAGAIN && taken == 0:
+			l.queue.Empty(in)
+			return nil
 		case err == unix.EAGAIN, err != nil && len(l.frames) > 0:
 			return nil
 		case err != nil:
 			return err
 		case n >= l.Header:
+			taken++
 			l.frames = append(l.frames, l.Lend(buffer[:n]))
 		}
 	}

@@ -18,7 +18,8 @@ type Pair struct {
 	Header   int    // bytes of virtio-net header in front of each frame; may be 0
 	Size     int    // of the longest frame with its header, in bytes
 
-	share int // of the backlog; see [Pair.NewBacklog]
+	share int   // of the backlog; see [Pair.NewBacklog]
+	queue Queue // that is read; see [Pair.NewQueue]
 }
 
 // Pairs returns a pair for each queue of the TAP. Packets between two addresses come
@@ -44,7 +45,7 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	}
 	var pairs []Pair
 	for i, fd := range t.queues {
-		p.In, p.Out = fd, to.queues[i%len(to.queues)]
+		p.In, p.Out, p.queue = fd, to.queues[i%len(to.queues)], t.queue(i)
 		pairs = append(pairs, p)
 	}
 	return pairs, nil

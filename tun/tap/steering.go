@@ -39,13 +39,8 @@ func loadSteering() (*ebpf.Program, error) {
 		Type:         ebpf.SocketFilter,
 		Instructions: steering(steeringKey),
 	})
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return nil, fmt.Errorf("load eBPF: %w: CAP_BPF is missing, or a seccomp profile denies bpf(2)", unix.EPERM)
-	case errors.Is(err, unix.ENOSYS):
-		return nil, fmt.Errorf("load eBPF: %w: the kernel is built without it", unix.ENOSYS)
-	case err != nil:
-		return nil, fmt.Errorf("load eBPF: %w", err)
+	if err != nil {
+		return nil, explainEBPF("load eBPF", err)
 	}
 	return program, nil
 }
@@ -134,24 +129,24 @@ func addAddress(at, words int32, key uint64) asm.Instructions {
 	program := asm.Instructions{asm.LoadImm(steerHash, int64(key), asm.DWord)}
 	for word := range words {
 		program = append(program, steerLoad(at+4*word, asm.Word), asm.Add.Reg(steerHash, asm.R0))
-		program = append(program, mix()...)
+		program = append(program, mixInto(steerHash)...)
 	}
 	return append(program, asm.Add.Reg(steerSum, steerHash))
 }
 
-// mix has each bit of the hash change about half of its high bits (after the
-// finalizer of SplitMix64, G. L. Steele et al., 2014).
-func mix() (program asm.Instructions) {
+// mixInto has each bit of a register change about half of its high bits (after the
+// finalizer of SplitMix64, G. L. Steele et al., 2014). It uses R1.
+func mixInto(hash asm.Register) (program asm.Instructions) {
 	for _, round := range []struct {
 		shift  int32
 		factor int64
 	}{{30, 0xbf58476d1ce4e5b9 - 1<<64}, {27, 0x94d049bb133111eb - 1<<64}} {
 		program = append(program,
-			asm.Mov.Reg(asm.R1, steerHash),
+			asm.Mov.Reg(asm.R1, hash),
 			asm.RSh.Imm(asm.R1, round.shift),
-			asm.Xor.Reg(steerHash, asm.R1),
+			asm.Xor.Reg(hash, asm.R1),
 			asm.LoadImm(asm.R1, round.factor, asm.DWord),
-			asm.Mul.Reg(steerHash, asm.R1),
+			asm.Mul.Reg(hash, asm.R1),
 		)
 	}
 	return program

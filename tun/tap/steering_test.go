@@ -66,6 +66,8 @@ func (s *steered) queueOf(t *testing.T, frame []byte) int {
 	if _, err := unix.Read(s.queues[at], make([]byte, 1<<16)); err != nil {
 		t.Fatal(err)
 	}
+	q := s.queue(at)
+	q.Take(1)
 	return at
 }
 
@@ -269,11 +271,13 @@ func threadTime(b *testing.B) time.Duration {
 // drain throws away what waits in the queues.
 func (t *TAP) drain() {
 	b := make([]byte, 1<<16)
-	for _, fd := range t.queues {
+	for i, fd := range t.queues {
 		for {
 			if _, err := unix.Read(fd, b); err != nil {
 				break
 			}
 		}
+		q := t.queue(i)
+		q.Empty(q.In())
 	}
 }

@@ -65,6 +65,9 @@ func (l *lane) Read() ([]tun.Frame, error) {
 // Behind is false: what tests inject waits on purpose.
 func (l *lane) Behind() bool { return false }
 
+// Shed is 0: Inject waits for room.
+func (l *lane) Shed() uint64 { return 0 }
+
 // Write refuses what finds no room.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for i := range frames {

@@ -17,6 +17,9 @@ func (Sink) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 // Behind is false.
 func (Sink) Behind() bool { return false }
 
+// Shed is 0.
+func (Sink) Shed() uint64 { return 0 }
+
 // Write calls the function.
 func (s Sink) Write(frames []tun.Frame) (refused int, err error) { return s(frames) }
 

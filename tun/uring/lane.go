@@ -52,6 +52,7 @@ type lane struct {
 	pool    *pool
 	replies tap.Writer
 	backlog tap.Backlog
+	queue   tap.Queue
 
 	lent, ready batch // given out, and read in the meantime
 	reading     bool  // the multishot read goes on
@@ -113,7 +114,7 @@ const (
 // newLane makes the lane of a pair. It submits nothing: that is for the thread which
 // reads.
 func newLane(p *tap.Pair) (*lane, error) {
-	l := &lane{Pair: p, replies: p.NewWriter()}
+	l := &lane{Pair: p, replies: p.NewWriter(), queue: p.NewQueue()}
 	if err := l.open(); err != nil {
 		return nil, err
 	}
@@ -181,15 +182,18 @@ func (l *lane) Read() ([]tun.Frame, error) {
 			return nil, tap.Failure("read", l.From, l.leave(tun.ErrClosed))
 		case len(l.ready.frames) > 0:
 			l.lent, l.ready = l.ready, l.lent
+			l.queue.Take(len(l.lent.ids))
 			l.arm() // goes out with the writes
 			return l.lent.frames, nil
 		case l.readErr != nil:
 			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
 		}
 		l.arm()
+		in := l.queue.In()
 		switch err := l.ring.wait(); {
 		case errors.Is(err, unix.ETIME):
 			l.look()
+			l.queue.Empty(in)
 		case err != nil:
 			return nil, tap.Failure("read", l.From, l.leave(err))
 		}
@@ -208,6 +212,9 @@ func (l *lane) look() {
 
 // Behind reports whether half of the buffers were taken.
 func (l *lane) Behind() bool { return len(l.lent.ids) >= len(l.pool.free)/2 }
+
+// Shed returns what the filter of the TAP refused.
+func (l *lane) Shed() uint64 { return l.queue.Shed() }
 
 // enter takes the lane for this goroutine and its thread.
 func (l *lane) enter() {

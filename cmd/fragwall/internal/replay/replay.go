@@ -198,6 +198,8 @@ func (l *lane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 // Behind is false: a capture waits as long as it takes.
 func (*lane) Behind() bool { return false }
 
+func (*lane) Shed() uint64 { return 0 }
+
 // Reply sends nothing: in a replay, to reject is to drop.
 func (l *lane) Reply(tun.Frame) error { return nil }
 

@@ -1,0 +1,235 @@
+package tap
+
+import (
+	"errors"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun"
+	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/lab"
+)
+
+// flooded is a TAP with one queue, into which frames come by a packet socket.
+type flooded struct {
+	*testing.T
+	*TAP
+	Queue
+	near  *lanetest.Socket
+	space *lab.Namespace
+}
+
+func openFlooded(t *testing.T) *flooded {
+	t.Helper()
+	s := &flooded{T: t}
+	space := lanetest.Namespace(t)
+	lanetest.Do(t, space, func() (err error) {
+		s.TAP, err = Open(tun.Config{Name: "fw", MTU: 1500, Queues: 1})
+		return err
+	})
+	t.Cleanup(func() { _ = s.TAP.Close() })
+	for _, f := range s.fallbacks {
+		lanetest.Require(t, f.Err)
+	}
+	s.Queue = s.queue(0)
+	s.space = space
+	s.near = lanetest.OpenSocket(t, space, "fw")
+	return s
+}
+
+// missed returns what the TAP says was missed.
+func (s *flooded) missed() (frames uint64) {
+	s.Helper()
+	lanetest.Do(s.T, s.space, func() (err error) {
+		frames, err = s.Missed()
+		return err
+	})
+	return frames
+}
+
+// send sends frames into the queue, which may refuse them.
+func (s *flooded) send(frames ...[]byte) {
+	s.Helper()
+	for _, f := range frames {
+		if err := s.near.Send(tun.Frame{Data: f}); err != nil && !errors.Is(err, unix.ENOBUFS) {
+			s.Fatal(err)
+		}
+	}
+}
+
+// read takes so many frames out of the queue, or all, and returns how many of each
+// datagram there were, by identification, and how many were whole packets.
+func (s *flooded) read(most int) (fragments map[uint32]int, whole int) {
+	s.Helper()
+	fragments = map[uint32]int{}
+	b := make([]byte, 1<<16)
+	n := 0
+	for ; n < most; n++ {
+		size, err := unix.Read(s.queues[0], b)
+		if err == unix.EAGAIN {
+			break
+		}
+		if err != nil {
+			s.Fatal(err)
+		}
+		var p packet.Parsed
+		if why := p.Decode(b[:size]); why != verdict.Passed || !p.Fragment.Present {
+			whole++
+			continue
+		}
+		fragments[p.Fragment.ID]++
+	}
+	s.Take(n)
+	return fragments, whole
+}
+
+const all = 1 << 20
+
+// fill sends datagrams in three fragments each until so many frames wait.
+func (s *flooded) fill(d packettest.Datagram, frames int) (next uint32) {
+	s.Helper()
+	for ; int(next)*3 < frames; next++ {
+		d.ID = next
+		s.send(d.Fragments(1400)...)
+	}
+	return next
+}
+
+// TestSheddingKeepsDatagramsWhole offers twice what a queue holds while nobody
+// reads, datagrams interlaced, so that fragments of all come until the end.
+func TestSheddingKeepsDatagramsWhole(t *testing.T) {
+	for name, d := range map[string]packettest.Datagram{
+		"IPv4":       packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000)),
+		"IPv6":       packettest.UDP(lanetest.Client6, lanetest.Server6, packettest.Body(4000)),
+		"IPv4, tags": tagged(packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))),
+		"IPv6, tags": tagged(packettest.UDP(lanetest.Client6, lanetest.Server6, packettest.Body(4000))),
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openFlooded(t)
+			const together = 20
+			sent := 0
+			for id := uint32(0); sent < 2*queueLength; id += together {
+				for fragment := range 3 {
+					for i := range uint32(together) {
+						d.ID = id + i
+						s.send(d.Fragments(1400)[fragment])
+						sent++
+					}
+				}
+			}
+			fragments, _ := s.read(all)
+			for id, n := range fragments {
+				if n != 3 {
+					t.Errorf("%d of 3 fragments of datagram %d are there", n, id)
+				}
+			}
+			if n := 3 * len(fragments); n < shedMark || n > shedMark+3*together {
+				t.Errorf("%d fragments are there, where the mark is %d", n, shedMark)
+			}
+			if got := s.Shed(); got != uint64(sent-3*len(fragments)) {
+				t.Errorf("%d shed, want %d", got, sent-3*len(fragments))
+			}
+			if missed := s.missed(); missed != 0 {
+				t.Errorf("%d missed", missed)
+			}
+		})
+	}
+}
+
+func tagged(d packettest.Datagram) packettest.Datagram {
+	d.Tags = []packet.Tag{{TPID: unix.ETH_P_8021AD, TCI: 7}, {TPID: unix.ETH_P_8021Q, TCI: 8}}
+	return d
+}
+
+// TestSheddingEnds has a queue emptied: what is refused goes on to be, and new
+// datagrams pass.
+func TestSheddingEnds(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	next := s.fill(d, shedMark+1)
+	d.ID = next
+	refused := d.Fragments(1400)
+	s.send(refused[0])
+	d.ID++
+	other := d.Fragments(1400)
+	if fragments, _ := s.read(all); fragments[next] != 0 {
+		t.Fatal("no datagram is refused")
+	}
+	s.send(refused[1], other[0], other[1], refused[2], other[2])
+	if fragments, _ := s.read(all); fragments[next] != 0 || fragments[next+1] != 3 {
+		t.Errorf("%d fragments of the datagram refused before, %d of the next", fragments[next], fragments[next+1])
+	}
+}
+
+// TestWholePacketsAreNotShed fills a queue up to the mark with fragments, and then
+// with packets up to its end: each of these is there, and what comes beyond is
+// missed.
+func TestWholePacketsAreNotShed(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	s.fill(d, shedMark)
+	waiting := int(s.In())
+	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
+	const beyond = 100
+	for range queueLength - waiting + beyond {
+		s.send(whole)
+	}
+	if _, n := s.read(all); n != queueLength-waiting {
+		t.Errorf("%d packets are there, want %d", n, queueLength-waiting)
+	}
+	if missed := s.missed(); missed != beyond {
+		t.Errorf("%d missed, want %d", missed, beyond)
+	}
+	// What was missed does not count as backlog.
+	if s.In() != uint64(queueLength) {
+		t.Errorf("%d frames count as in, want %d", s.In(), queueLength)
+	}
+}
+
+// TestOddFramesPassTheFilter has what the filter can't read come through to the
+// reader, also above the mark.
+func TestOddFramesPassTheFilter(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	s.fill(d, shedMark+1)
+	s.read(100) // leaves room, not below the mark
+	s.Queue.taken -= 100
+	s.Queue.Take(0)
+	whole := d.Frame()
+	v6 := packettest.UDP(lanetest.Client6, lanetest.Server6, packettest.Body(4000)).Fragments(1400)[1]
+	odd := [][]byte{lanetest.Number(1, 60), whole[:14+19], v6[:14+47], d.Ethernet(100, make([]byte, 100)), whole[:14]}
+	before := s.In()
+	s.send(odd...)
+	if n := s.In() - before; n != uint64(len(odd)) {
+		t.Errorf("%d of %d frames passed", n, len(odd))
+	}
+}
+
+// TestEmptyQueueHasNoBacklog has a lane find a queue empty that counts frames
+// nobody can take out.
+func TestEmptyQueueHasNoBacklog(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	s.fill(d, shedMark+1)
+	b := make([]byte, 1<<16)
+	for { // without a word to the filter
+		if _, err := unix.Read(s.queues[0], b); err != nil {
+			break
+		}
+	}
+	d.ID = 1 << 15
+	s.send(d.Fragments(1400)...)
+	if fragments, _ := s.read(all); len(fragments) != 0 {
+		t.Fatal("the filter knows that the queue is empty")
+	}
+	s.Empty(s.In())
+	d.ID++
+	s.send(d.Fragments(1400)...)
+	if fragments, _ := s.read(all); fragments[d.ID] != 3 {
+		t.Errorf("%v are there of datagram %d", fragments, d.ID)
+	}
+}
