@@ -103,10 +103,13 @@ func newOracle(f family, validator bool) *oracle {
 
 // newQuietBench returns a bench that reports to nobody. It has one shard, so
 // that time passes for all of it with every fragment.
-func newQuietBench(validator bool) *bench {
+func newQuietBench(validator bool, modify ...func(*Options)) *bench {
 	l := &ledger{dropped: map[verdict.Reason]int{}}
 	o := Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 1000, Ledger: l}
+	for _, m := range modify {
+		m(&o)
+	}
 	b := &bench{ledger: l, now: epoch}
 	if validator {
 		b.validator = NewValidator(o)

@@ -189,12 +189,15 @@ func TestEnginesAgreeWithOracle(t *testing.T) {
 // says what has to become of each fragment.
 func FuzzReassembler(f *testing.F) {
 	seedScripts(f)
-	f.Fuzz(func(t *testing.T, script []byte) { playOn(t, script, false) })
+	f.Fuzz(func(t *testing.T, script []byte) { playOn(t, script, false, nil) })
 }
 
 func FuzzValidator(f *testing.F) {
 	seedScripts(f)
-	f.Fuzz(func(t *testing.T, script []byte) { playOn(t, script, true) })
+	f.Fuzz(func(t *testing.T, script []byte) {
+		playOn(t, script, true, nil)
+		playOn(t, script, true, &forwarder{})
+	})
 }
 
 // seedScripts has honest datagrams, overlaps, ends that conflict, duplicates
@@ -220,10 +223,11 @@ func seedScripts(f *testing.F) {
 	}
 }
 
-// play plays a script on both engines.
+// play plays a script on both engines, and on a validator behind a fast path.
 func play(t fataler, script []byte) {
-	playOn(t, script, false)
-	playOn(t, script, true)
+	playOn(t, script, false, nil)
+	playOn(t, script, true, nil)
+	playOn(t, script, true, &forwarder{})
 }
 
 type fataler interface {
@@ -232,14 +236,15 @@ type fataler interface {
 }
 
 // playOn plays a script: a byte that says which family, and whether offsets
-// are near one another or reach over the whole datagram; then operations.
-func playOn(t fataler, script []byte, validator bool) {
+// are near one another or reach over the whole datagram; then operations. The
+// forwarder may be nil.
+func playOn(t fataler, script []byte, validator bool, front *forwarder) {
 	t.Helper()
 	if len(script) == 0 {
 		return
 	}
 	f, far := family(script[0]&1), script[0]&2 != 0
-	b := newQuietBench(validator)
+	b := newQuietBench(validator, front.install)
 	defer b.table.Close()
 	oracle := newOracle(f, validator)
 	for at := 1; at+opSize <= len(script); at += opSize {
@@ -251,7 +256,11 @@ func playOn(t fataler, script []byte, validator bool) {
 			continue
 		}
 		want := oracle.add(&p, frame, side, b.now)
-		got := b.step(frame, &p, side)
+		b.table.Expire(b.now) // which a fragment that is forwarded leaves to be done
+		got := step{out: "1"}
+		if front == nil || !front.forward(&p, side, b.now) {
+			got = b.step(frame, &p, side)
+		}
 		if got != want {
 			t.Fatalf("operation %d, %+v:\ngot  %v\nwant %v", at/opSize, o, got, want)
 		}

@@ -3,11 +3,12 @@ package stack
 import (
 	"time"
 
+	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/stack/gvisor"
 )
 
-// Options are a table's limits. All but Key are required.
+// Options are a table's limits. All but Begun and Key are required.
 type Options struct {
 	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take from its
 	// first arrival, whatever arrives later (net.ipv4.ipfrag_time and
@@ -19,6 +20,10 @@ type Options struct {
 	// Ledger is told by Expire and Close, and by who names no other one
 	// ([Reassembler.With], [Validator.With]).
 	Ledger Ledger
+	// Begun returns the part of the datagram of a fragment that went on before a
+	// [Validator] got any of it, if it did; nil where none ever does. It is called
+	// once for each datagram, with a part of the table locked.
+	Begun func(p *packet.Parsed, side verdict.Side) (Beginning, bool)
 	// Key is that of the hash by which sources share the table. Nil stands for
 	// one that nobody knows; with a given one, two tables that are told the same
 	// do the same.

@@ -75,6 +75,9 @@ func (v Validator) Settle(c Claim, why verdict.Reason) *Datagram {
 
 func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now time.Time) (Claim, verdict.Reason) {
 	d := s.find(k, from, now)
+	if s.options.Begun != nil {
+		d = s.findBegun(d, p, from, now)
+	}
 	if d.poisoned {
 		return Claim{}, verdict.FragmentPoisoned
 	}

@@ -31,6 +31,9 @@ func newFragmentMode(c *Config) (fragmentMode, *stack.Table) {
 		r := stack.NewReassembler(c.Fragments)
 		return reassembly{r, c.Emit}, r.Table
 	case packet.ModeValidate:
+		if c.FastPath != nil {
+			c.Fragments.Begun = c.FastPath.Passed
+		}
 		v := stack.NewValidator(c.Fragments)
 		return validation{v}, v.Table
 	case packet.ModeFirstAcceptRest:
