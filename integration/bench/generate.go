@@ -23,6 +23,7 @@ type load struct {
 	Addr    netip.AddrPort // to send to, or to listen at
 	Size    int            // bytes of a datagram's payload
 	Seconds float64        // after which to end; a receiver ends before, in silence
+	Rate    float64        // datagrams a second at most that a sender sends; 0 is no limit
 }
 
 // generated is what it prints at its end, as JSON.
@@ -120,7 +121,8 @@ func call(trap uintptr, fd int, m []message, flags uintptr) (int, unix.Errno) {
 	return int(n), errno
 }
 
-// send sends as fast as it goes.
+// send sends at the load's rate, or as fast as it goes. It never sleeps, so that it
+// leaves as much of its CPU to others at any rate.
 func send(l *load) (g generated, err error) {
 	fd, to, err := openSocket(l.Addr)
 	if err == nil {
@@ -130,9 +132,18 @@ func send(l *load) (g generated, err error) {
 		return g, err
 	}
 	m, _ := messages(burst, l.Size)
+	tried := uint64(0)
 	start := time.Now()
 	for g.Seconds < l.Seconds {
-		n, errno := call(unix.SYS_SENDMMSG, fd, m, 0)
+		due := burst
+		if l.Rate > 0 {
+			g.Seconds = time.Since(start).Seconds()
+			if due = min(burst, int(g.Seconds*l.Rate)-int(tried)); due <= 0 {
+				continue
+			}
+		}
+		tried += uint64(due)
+		n, errno := call(unix.SYS_SENDMMSG, fd, m[:due], 0)
 		switch errno {
 		case 0:
 			g.Datagrams += uint64(n)

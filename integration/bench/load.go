@@ -67,11 +67,12 @@ func (p *process) generated() (g generated, err error) {
 	return g, err
 }
 
-// exchange runs a sender against a receiver, over a family and with a size of
-// datagrams, for so many seconds, and returns what both say.
-func (p *spot) exchange(sender, receiver string, ipv6 bool, size int, seconds float64, o *observer) (sent, came generated, err error) {
+// exchange runs a sender against a receiver, over a family, with the size, the time
+// and the rate of a load, and returns what both say.
+func (p *spot) exchange(sender, receiver string, ipv6 bool, l load, o *observer) (sent, came generated, err error) {
 	out := p.network.Hosts[verdict.Outside]
-	l := load{Role: receiver, Addr: netip.AddrPortFrom(out.Addr(ipv6), datagramPort), Size: size, Seconds: seconds + lateStart}
+	seconds := l.Seconds
+	l.Role, l.Addr, l.Seconds = receiver, netip.AddrPortFrom(out.Addr(ipv6), datagramPort), seconds+lateStart
 	r, err := generator(out, receiverCPU, l)
 	if err == nil {
 		err = r.output.Await(r.ended)
