@@ -37,7 +37,7 @@ const (
 	// 1<<decisionShift ns, about 1 ms: longer than the fragments of a datagram take
 	// to arrive, and shorter than a fast sender takes to come back to an
 	// identification of 16 bits.
-	decisionTime  = 100
+	decisionTime  = 250
 	decisionShift = 20
 )
 

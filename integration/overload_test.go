@@ -1,0 +1,50 @@
+package integration_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+)
+
+// TestOverloadCostsWholeDatagrams holds the box back while more fragments come than
+// the queue of its TAP takes, of many datagrams at a time. All that it then reads are
+// whole datagrams, and all of those arrive.
+func TestOverloadCostsWholeDatagrams(t *testing.T) {
+	const (
+		together  = 50
+		datagrams = 100 * together
+		fragments = 3
+	)
+	for _, mode := range []string{"reassemble", "validate"} {
+		for _, f := range families {
+			t.Run(mode+" "+f.name, func(t *testing.T) {
+				w := startMute(t, fmt.Sprintf("[fragments]\nmode = %q\n", mode)+acceptAll)
+				d := packettest.UDP(f.src, f.dst, packettest.Body(4000))
+				must(t, syscall.Kill(w.Pid, syscall.SIGSTOP))
+				for first := 0; first < datagrams; first += together {
+					var frames [fragments][][]byte
+					for i := range together {
+						d.ID = uint32(first + i)
+						for at, frame := range d.Fragments(1448) {
+							frames[at] = append(frames[at], frame)
+						}
+					}
+					for _, at := range frames {
+						w.send(t, verdict.Inside, at...)
+					}
+				}
+				must(t, syscall.Kill(w.Pid, syscall.SIGCONT))
+				c := w.awaitCounters(t, verdict.Inside, func(c counters) bool {
+					return c.received == datagrams*fragments && c.waiting == 0
+				})
+				shed := c.dropped["fragment_shed"]
+				if c.forwarded+shed != c.received || c.forwarded%fragments != 0 || shed == 0 || c.forwarded < 4096 {
+					t.Errorf("%d forwarded, %d shed of %d fragments: %+v", c.forwarded, shed, c.received, c)
+				}
+			})
+		}
+	}
+}
