@@ -21,6 +21,7 @@ import (
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -331,6 +332,41 @@ func TestPageWantsAToken(t *testing.T) {
 	b.until(t, `document.querySelector("#state").textContent === "ready" && !`+sections+`.includes("ask")`)
 	p.signal(t, syscall.SIGTERM)
 	p.wait(t)
+}
+
+// TestPageLists has the page list flows, by the keyboard, in a narrow window and in
+// the dark too.
+func TestPageLists(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
+	policy := strings.Replace(pagePolicy, "[policy]\n", "[policy]\nstateful = true\n", 1)
+	w := startMute(t, policy+fmt.Sprintf("[status]\ntoken_file = %q\n", token))
+	traffic(t, w)
+	b := openBrowser(t)
+	b.do(t, chromedp.Navigate("http://"+reach(t, w.Middle)+"/"))
+	b.until(t, `document.activeElement.id === "token"`)
+	b.do(t, chromedp.KeyEvent("0123456789abcdef\r"))
+	b.until(t, `document.querySelector("#state").textContent === "ready"`)
+	const sources = `[...document.querySelectorAll("#list-rows th")].map(e => e.textContent).sort().join(" ")`
+	b.do(t, chromedp.Focus("#list summary"), chromedp.KeyEvent("\r"))
+	b.until(t, sources+` === "10.0.0.4:40000 [2001:db8::4]:40000"`)
+	b.until(t, `document.querySelector("#list-about").textContent === "2 of 2 flows"`)
+	b.do(t, chromedp.Focus("#list-words"), chromedp.KeyEvent("2001:db8::/32 udp dport=5300"))
+	b.until(t, sources+` === "[2001:db8::4]:40000"`)
+	b.do(t, chromedp.KeyEvent(" outside"))
+	b.until(t, `document.querySelector("#list-about").textContent === "Nothing matches."`)
+	b.do(t, chromedp.KeyEvent(" n"))
+	b.until(t, `document.querySelector("#list-about").textContent.startsWith("--proto: ")`)
+	b.do(t, chromedp.KeyEvent(strings.Repeat(kb.Backspace, len(" outside n"))))
+	b.until(t, sources+` === "[2001:db8::4]:40000"`)
+	for _, scheme := range []string{"light", "dark"} {
+		for _, width := range []int64{1280, 360} {
+			b.view(t, width, scheme)
+			contrast(t, b)
+			b.picture(t, fmt.Sprintf("lists-%d-%s", width, scheme))
+		}
+	}
+	w.stop(t)
 }
 
 // TestPageOfManyRules finds one that is too far down to be shown.

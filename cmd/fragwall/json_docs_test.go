@@ -57,6 +57,7 @@ var documentedTypes = map[string]reflect.Type{
 	"History":     reflect.TypeFor[status.History](),
 	"Point":       reflect.TypeFor[history.Point](),
 	"Past side":   reflect.TypeFor[history.Side](),
+	"Flow list":   reflect.TypeFor[status.FlowList](),
 }
 
 // documentedField is a row of a table of docs/json.md.
@@ -298,7 +299,7 @@ func statusOf(t *testing.T) []byte {
 	}
 	serving, stop := context.WithCancel(t.Context())
 	var server errgroup.Group
-	server.Go(func() error { return status.NewServer(&source, "").Serve(serving, l) })
+	server.Go(func() error { return status.NewServer(&source, nil, "").Serve(serving, l) })
 	defer func() {
 		if stop(); server.Wait() != nil {
 			t.Error("the status server failed")

@@ -54,7 +54,7 @@ func (d *Daemon) source() *report.Source {
 }
 
 // openStatus serves the status. Where it can't be had, the box runs without.
-func (d *Daemon) openStatus(ctx context.Context) {
+func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 	address := d.config.Status.Listen
 	if address == "" {
 		d.statusAt = "off"
@@ -67,7 +67,7 @@ func (d *Daemon) openStatus(ctx context.Context) {
 		return
 	}
 	d.statusAt = address
-	server := status.NewServer(d.source(), d.Startup.token)
+	server := status.NewServer(d.source(), lister, d.Startup.token)
 	d.helpers.Go(func() {
 		if err := server.Serve(ctx, l); err != nil {
 			d.log.Error("the status server ended", "error", err)
@@ -91,7 +91,7 @@ func (d *Daemon) watchConfig(ctx context.Context) {
 
 // openSocket serves the control socket. Where it can't be had, SIGHUP still
 // reloads.
-func (d *Daemon) openSocket(ctx context.Context) {
+func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	l, path, err := d.listen()
 	if err != nil {
 		d.controlAt = fmt.Sprintf("none: %v", err)
@@ -105,7 +105,7 @@ func (d *Daemon) openSocket(ctx context.Context) {
 			control.RequestReload: func() any { return d.reload() },
 			control.RequestFile:   func() any { return d.reloader.file() },
 			control.RequestStatus: func() any { return source.Report(time.Now()) },
-		}, inspect.Streams(listing.New(d.box.Bump), d.log))
+		}, inspect.Streams(lister, d.log))
 	})
 }
 

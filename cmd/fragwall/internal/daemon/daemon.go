@@ -18,6 +18,7 @@ import (
 	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/rules"
 )
@@ -175,8 +176,9 @@ func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment,
 	ctx, quit := context.WithCancel(ctx)
 	limitMemory(d.box, d.config.Fragments.Memory)
 	d.helpers.Go(func() { d.answer(ctx) })
-	d.openSocket(ctx)
-	d.openStatus(ctx)
+	lister := listing.New(d.box.Bump) // of all clients, so that they share its pace
+	d.openSocket(ctx, lister)
+	d.openStatus(ctx, lister)
 	if d.WatchConfig {
 		d.watchConfig(ctx)
 	}

@@ -19,7 +19,7 @@ func BenchmarkForwarding(b *testing.B) {
 			source, s := newSource(b)
 			ctx, cancel := context.WithCancel(b.Context())
 			var scraping sync.WaitGroup
-			if h := NewServer(source, "").handler(); scraped {
+			if h := NewServer(source, nil, "").handler(); scraped {
 				scraping.Go(func() {
 					for ticker := time.NewTicker(time.Second); ; {
 						get(h, "/metrics")
@@ -43,7 +43,7 @@ func BenchmarkForwarding(b *testing.B) {
 
 func BenchmarkScrape(b *testing.B) {
 	source, _ := newSource(b)
-	h := NewServer(source, "").handler()
+	h := NewServer(source, nil, "").handler()
 	b.ReportAllocs()
 	for b.Loop() {
 		get(h, "/metrics")

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"fragwall/cmd/fragwall/internal/history"
+	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
 )
 
@@ -44,13 +45,16 @@ type Server struct {
 	source  *report.Source
 	history history.History
 	token   string // "" where clients need none
+	lister  *listing.Lister
+	listing chan struct{} // holds one while a list is made
 	http    http.Server
 }
 
-// NewServer returns a server for a source. Where token is not "", clients have
-// to show it to get anything about the box.
-func NewServer(source *report.Source, token string) *Server {
-	s := &Server{source: source, token: token}
+// NewServer returns a server for a source, and for what lister lists. Where token is
+// not "", clients have to show it to get anything about the box; where it is, they get
+// no list.
+func NewServer(source *report.Source, lister *listing.Lister, token string) *Server {
+	s := &Server{source: source, token: token, lister: lister, listing: make(chan struct{}, 1)}
 	s.http = http.Server{
 		Handler:           s.handler(),
 		ReadHeaderTimeout: readTimeout,
@@ -99,6 +103,7 @@ func (s *Server) handler() http.Handler {
 	paths.Handle("GET /metrics", s.guarded(metrics))
 	paths.Handle("GET /api/status", s.guarded(http.HandlerFunc(s.status)))
 	paths.Handle("GET /api/history", s.guarded(http.HandlerFunc(s.past)))
+	paths.Handle("GET /api/flows", s.listed(s.listFlows))
 	return s.protected(paths)
 }
 

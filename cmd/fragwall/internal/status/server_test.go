@@ -106,7 +106,7 @@ func get(h http.Handler, path string, change ...func(*http.Request)) *httptest.R
 // TestMetrics compares what a scrape says with what the box did.
 func TestMetrics(t *testing.T) {
 	source, _ := newSource(t)
-	w := get(NewServer(source, "").handler(), "/metrics")
+	w := get(NewServer(source, nil, "").handler(), "/metrics")
 	text := w.Body.String()
 	for _, line := range []string{
 		`fragwall_build_info{go="go1",gvisor="v0",version="1.2.3"} 1`,
@@ -160,7 +160,7 @@ func TestMetrics(t *testing.T) {
 func TestSumsAgree(t *testing.T) {
 	source, _ := newSource(t)
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(get(NewServer(source, "").handler(), "/metrics").Body)
+	families, err := parser.TextToMetricFamilies(get(NewServer(source, nil, "").handler(), "/metrics").Body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,7 +195,7 @@ func TestMetricsLint(t *testing.T) {
 // TestReport compares what /api/status says with what the box did.
 func TestReport(t *testing.T) {
 	source, _ := newSource(t)
-	w := get(NewServer(source, "").handler(), "/api/status")
+	w := get(NewServer(source, nil, "").handler(), "/api/status")
 	if kind := w.Header().Get("Content-Type"); kind != "application/json" {
 		t.Error(kind)
 	}
@@ -228,7 +228,7 @@ func TestReportOfNothing(t *testing.T) {
 	source, _ := newSource(t)
 	source.Events = events.NewRecorder(slog.DiscardHandler, filter.Rate{})
 	source.Bump.Reload(&filter.Policy{})
-	text := get(NewServer(source, "").handler(), "/api/status").Body.String()
+	text := get(NewServer(source, nil, "").handler(), "/api/status").Body.String()
 	for _, want := range []string{`"events":[]`, `"rules":[]`, `"dropped":{}`} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in %s", want, text)
@@ -239,7 +239,7 @@ func TestReportOfNothing(t *testing.T) {
 // TestToken has what tells of the box want the token, and nothing else.
 func TestToken(t *testing.T) {
 	source, _ := newSource(t)
-	h := NewServer(source, "0123456789abcdef").handler()
+	h := NewServer(source, nil, "0123456789abcdef").handler()
 	bearer := func(value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Authorization", value); r.Host = "box.example" }
 	}
@@ -271,7 +271,7 @@ func TestToken(t *testing.T) {
 // TestForeignNames refuses a page whose name was made to point here.
 func TestForeignNames(t *testing.T) {
 	source, _ := newSource(t)
-	h := NewServer(source, "").handler()
+	h := NewServer(source, nil, "").handler()
 	for host, code := range map[string]int{
 		"127.0.0.1:9477": 200, "[::1]:9477": 200, "localhost:9477": 200, "127.0.0.1": 200, "evil.example": 403, "127.0.0.1.evil.example:9477": 403, "": 403,
 	} {
@@ -283,7 +283,7 @@ func TestForeignNames(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	source, _ := newSource(t)
-	h := NewServer(source, "").handler()
+	h := NewServer(source, nil, "").handler()
 	for _, path := range []string{"/metrics", "/api/status", "/", "/healthz"} {
 		if w := get(h, path, func(r *http.Request) { r.Method = http.MethodPost }); w.Code != http.StatusMethodNotAllowed {
 			t.Errorf("POST %s: %d", path, w.Code)
@@ -301,7 +301,7 @@ func TestNotReady(t *testing.T) {
 	source.Links = func() [verdict.Sides]report.Link {
 		return [verdict.Sides]report.Link{{Up: true}, {NIC: "eth0", Joined: true, Up: up}}
 	}
-	h := NewServer(source, "").handler()
+	h := NewServer(source, nil, "").handler()
 	if w := get(h, "/readyz"); w.Code != http.StatusServiceUnavailable {
 		t.Error(w.Code)
 	}
@@ -327,7 +327,7 @@ func TestServe(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+	go func() { ended <- NewServer(source, nil, "").Serve(ctx, l) }()
 	response, err := http.Get("http://" + l.Addr().String() + "/readyz")
 	if err != nil {
 		t.Fatal(err)
@@ -372,7 +372,7 @@ func TestCrowd(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := newPipes()
 		ended := make(chan error, 1)
-		go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+		go func() { ended <- NewServer(source, nil, "").Serve(ctx, l) }()
 		type client struct {
 			net.Conn
 			answers *bufio.Reader
@@ -426,7 +426,7 @@ func TestSilentClient(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		l := newPipes()
 		ended := make(chan error, 1)
-		go func() { ended <- NewServer(source, "").Serve(ctx, l) }()
+		go func() { ended <- NewServer(source, nil, "").Serve(ctx, l) }()
 		near, far := net.Pipe()
 		l.clients <- near
 		synctest.Wait()
@@ -447,7 +447,7 @@ func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, s := newSource(t)
 		ctx, cancel := context.WithCancel(t.Context())
-		server := NewServer(source, "")
+		server := NewServer(source, nil, "")
 		ended := make(chan error, 1)
 		go func() { ended <- server.Serve(ctx, newPipes()) }()
 		synctest.Wait()

@@ -177,7 +177,9 @@ async function run() {
   if (!r) return;
   $("ask").hidden = true;
   if (token) sessionStorage.setItem("token", token);
+  const first = $("main").className === "unknown";
   show(r);
+  if (first) runList();
 }
 
 async function askHistory() {
