@@ -266,6 +266,8 @@ type deafLane struct{ tun.Lane }
 
 func (deafLane) Write([]tun.Frame) (int, error) { return 0, nil }
 
+func (deafLane) Shed() uint64 { return 0 }
+
 // statusOf returns what /api/status answers of a box that has dropped a frame and
 // whose link went down.
 func statusOf(t *testing.T) []byte {

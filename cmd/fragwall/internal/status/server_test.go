@@ -91,6 +91,8 @@ type sinkLane struct{ tun.Lane }
 
 func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
 
+func (sinkLane) Shed() uint64 { return 0 }
+
 // get asks a handler for a path.
 func get(h http.Handler, path string, change ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, path, nil)

@@ -6,21 +6,21 @@ let listTimer = 0;
 
 function seconds(s) { return s < 10 ? s.toFixed(1) + " s" : duration(s); }
 function icmp(e) { return e.icmp_type === undefined ? "" : ` type ${e.icmp_type} code ${e.icmp_code}` + (e.icmp_id === undefined ? "" : ` id ${e.icmp_id}`); }
-function vlans(e) { return (e.vlans || []).join(", "); }
+function vlans(e) { return (e.vlans || []).map(id => `, vlan ${id}`).join(""); }
 
 const lists = {
   flows: {
     path: "api/flows", records: "flows",
-    cells: e => [["Source", end(e.src, e.sport)], ["Destination", end(e.dst, e.dport)], ["Protocol", e.protocol + icmp(e)], ["From", e.from],
-      ["VLAN", vlans(e)], ["State", e.state + (e.denied ? ", denied" : "")], ["Age", seconds(e.age_seconds), "n"], ["Idle", seconds(e.idle_seconds), "n"],
+    cells: e => [["Source", end(e.src, e.sport)], ["Destination", end(e.dst, e.dport)], ["Protocol", e.protocol + icmp(e) + vlans(e)], ["From", e.from],
+      ["State", e.state + (e.denied ? ", denied" : "") + (e.fast_path ? ", fast path" : "")], ["Age", seconds(e.age_seconds), "n"], ["Idle", seconds(e.idle_seconds), "n"],
       ["Expires in", seconds(e.expires_seconds), "n"], ["Packets out / back", `${whole.format(e.original_packets)} / ${whole.format(e.reply_packets)}`, "n"],
-      ["Bytes out / back", `${scaled(e.original_bytes, "B")} / ${scaled(e.reply_bytes, "B")}`, "n"], ["Rule", e.rule || ""], ["Fast path", e.fast_path ? "yes" : "no"]],
+      ["Bytes out / back", `${scaled(e.original_bytes, "B")} / ${scaled(e.reply_bytes, "B")}`, "n"], ["Rule", e.rule || ""]],
     about: (shown, of) => `${whole.format(shown)} of ${whole.format(of.matched)} flows`,
   },
   waiting: {
     path: "api/waiting", records: "waiting",
-    cells: e => [["Source", end(e.src, e.sport)], ["Destination", end(e.dst, e.dport)], ["Protocol", (e.protocol || "") + icmp(e)], ["From", e.from],
-      ["VLAN", vlans(e)], ["Identification", "0x" + e.identification.toString(16), "n"], ["Fragments", whole.format(e.fragments), "n"],
+    cells: e => [["Source", end(e.src, e.sport)], ["Destination", end(e.dst, e.dport)], ["Protocol", (e.protocol || "") + icmp(e) + vlans(e)], ["From", e.from],
+      ["Identification", "0x" + e.identification.toString(16), "n"], ["Fragments", whole.format(e.fragments), "n"],
       ["Received", (e.received || []).join(" "), "full"], ["Missing", (e.missing || []).join(" "), "full"],
       ["Memory", scaled(e.memory_bytes, "B"), "n"], ["Age", seconds(e.age_seconds), "n"], ["Time left", seconds(e.expires_seconds), "n"],
       ["Given up for", "", "full", e.poisoned ? e.reason : ""]],
