@@ -21,6 +21,7 @@ type Offload interface {
 	// used.
 	Begin(slot uint32, p *Progress)
 	// Load fills in what the fast path did for the flow.
+	// Idle, and what does not change of a Way, may be left out.
 	Load(slot uint32, p *Progress)
 	// Store takes over what a segment has changed of the TCP fields, which was not
 	// forwarded by the fast path. A field of p that is not further than that of the
@@ -40,6 +41,9 @@ type Progress struct {
 	Ways [verdict.Sides]Way // by the side that datagrams come in by
 	// Last is of TCP: the latest segment of both sides.
 	Last Last
+	// Idle is for how long a flow may be idle, in both directions, until the table has
+	// to say whether it is there still. It does not change while a flow has a slot.
+	Idle time.Duration
 	// Stopped is set where the fast path forwards nothing more for the flow, and has
 	// another use for the slot.
 	Stopped bool
@@ -51,7 +55,8 @@ type Way struct {
 	// and have so many bytes, IP headers included. A datagram in fragments counts
 	// by its first, as it does for rules.
 	Datagrams, Bytes uint64
-	// Seen is when the last frame was forwarded, by the policy's clock.
+	// Seen is when the last frame was forwarded, by the policy's clock; at the
+	// beginning, when the flow was seen last.
 	Seen time.Duration
 	// Of TCP, what its sender has sent and offered so far, see RFC 9293 §3.3.1:
 	End    uint32 // the highest sequence number that it sent, and one
@@ -210,8 +215,21 @@ func (s *shard) report(f *Flow) {
 		w.End, w.MaxEnd, w.MaxWin, w.MaxAck = e.end, e.maxEnd, e.maxWin, e.maxAck
 		w.Scale, w.SACK, w.Liberal = e.scale, e.flags&sackPermitted != 0, e.flags&liberal != 0
 	}
+	s.progress.Idle = f.idle()
 	l := &f.tcp.last
 	s.progress.Last = Last{From: l.from, Seq: l.seq, Ack: l.ack, End: l.end, Window: l.window, Retransmits: l.retransmits}
+}
+
+// idle returns the shortest timeout that a flow can have as long as it may be
+// offloaded.
+func (f *Flow) idle() time.Duration {
+	switch f.key.protocol() {
+	case packet.ProtocolTCP:
+		return min(durations[Established], durations[unacknowledged], durations[retransmitted])
+	case packet.ProtocolUDP:
+		return min(durations[Unreplied], durations[Replied], durations[stream])
+	}
+	return durations[Query]
 }
 
 // catchUp brings a flow to where its progress is, as if each datagram had come to
