@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/explain":  {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/inspect":  {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/listing"},
 	"cmd/fragwall/internal/lastgood": {},
-	"cmd/fragwall/internal/listing":  {"cmd/fragwall/internal/selector", "cmd/fragwall/internal/terminal", "filter", "filter/flow", "packet", "packet/verdict", "rules", "wire"},
+	"cmd/fragwall/internal/listing":  {"cmd/fragwall/internal/selector", "cmd/fragwall/internal/terminal", "filter", "filter/flow", "packet", "packet/verdict", "rules", "stack", "wire"},
 	"cmd/fragwall/internal/selector": {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/terminal": {},
 	"cmd/fragwall/internal/datapath": {"packet/verdict", "rules", "stack", "wire"},

@@ -32,9 +32,11 @@ type Datagram struct {
 	rebuilt []gvisor.Frame // the frames of [Datagram.Rebuild]
 
 	// Of a Validator:
-	claims  claims
-	judged  bool // the verdict on the first fragment is known
-	pinned  bool // that verdict is being asked for: the datagram must not be released
+	claims claims
+	judged bool // the verdict on the first fragment is known
+	pinned bool // that verdict is being asked for: the datagram must not be released
+
+	// verdict is that on the first fragment or, of a datagram that was given up, why.
 	verdict verdict.Reason
 }
 

@@ -19,13 +19,7 @@ func (d *Datagram) Missing() []Gap {
 		}
 		at = max(at, end)
 	}
-	if len(d.claims.list) > 0 || d.claims.blocks != nil {
-		d.claims.each(came)
-	} else {
-		for i := range d.fragments {
-			came(int(d.fragments[i].Start), d.fragments[i].End())
-		}
-	}
+	d.received(came)
 	switch {
 	case d.end == 0:
 		gaps = append(gaps, Gap{Start: at})
@@ -33,6 +27,17 @@ func (d *Datagram) Missing() []Gap {
 		gaps = append(gaps, Gap{at, d.end})
 	}
 	return gaps
+}
+
+// received calls f for the bytes of each fragment that came, in order.
+func (d *Datagram) received(f func(start, end int)) {
+	if len(d.claims.list) > 0 || d.claims.blocks != nil {
+		d.claims.each(f)
+		return
+	}
+	for i := range d.fragments {
+		f(int(d.fragments[i].Start), d.fragments[i].End())
+	}
 }
 
 // each calls f for every range that was claimed, in order. As bits, a range ends

@@ -29,6 +29,7 @@ type shard struct {
 	deadlines [families]list // byDeadline: one timeout a family, so arrival orders them
 	charged   int            // bytes, for all that waits
 	number    uint64         // of the latest datagram
+	cursors   []*cursor      // of those who walk through what waits
 }
 
 // A source's share of a shard is no less than what the largest datagram weighs,
@@ -106,7 +107,7 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 func (s *shard) poison(d *Datagram, why verdict.Reason) {
 	s.dropFrames(d, why)
 	d.claims = d.claims.cleared()
-	d.poisoned = true
+	d.poisoned, d.verdict = true, why
 	s.charge(d, datagramCost-d.bytes)
 }
 
@@ -141,6 +142,7 @@ func (s *shard) remove(d *Datagram) {
 	if s.latest == d {
 		s.latest = nil
 	}
+	s.pass(d)
 	s.deadlines[d.family].remove(d)
 	l.datagrams.remove(d)
 	if l.datagrams.first == nil {

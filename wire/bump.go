@@ -217,8 +217,7 @@ func (b *Bump) enforce(p *filter.Policy) {
 // Elapsed returns the time on the clock by which the policy judges, and by which its
 // flows are as old as they are.
 func (b *Bump) Elapsed() time.Duration {
-	in := &b.sides[0]
-	return in.now().Sub(in.started)
+	return b.Now().Sub(b.started)
 }
 
 // Policy returns the policy in force, with its rules' counts.
@@ -236,3 +235,14 @@ func (b *Bump) Usage() stack.Usage {
 	}
 	return b.table.Usage()
 }
+
+// WalkWaiting calls visit with each datagram that waits, as [stack.Table.Walk] does.
+func (b *Bump) WalkWaiting(pause func(datagrams int) error, visit func(*stack.Waiting) error) error {
+	if b.table == nil {
+		return nil
+	}
+	return b.table.Walk(pause, visit)
+}
+
+// Now returns the time on the clock by which fragments wait.
+func (b *Bump) Now() time.Time { return b.sides[0].now() }

@@ -54,6 +54,8 @@ var documentedTypes = map[string]reflect.Type{
 	"Flow":        reflect.TypeFor[listing.Flow](),
 	"Flow count":  reflect.TypeFor[inspect.Counted](),
 	"Deletion":    reflect.TypeFor[inspect.Deleted](),
+	"Waiting":     reflect.TypeFor[listing.Waiting](),
+	"Source":      reflect.TypeFor[listing.Source](),
 	"History":     reflect.TypeFor[status.History](),
 	"Point":       reflect.TypeFor[history.Point](),
 	"Past side":   reflect.TypeFor[history.Side](),

@@ -42,7 +42,10 @@ type deletion struct {
 // Streams answer requests by what a lister lists.
 func Streams(l *listing.Lister, log *slog.Logger) control.Streams {
 	s := &server{l, log}
-	return control.Streams{requestFlows: s.flows, requestCountFlows: s.countFlows, requestDeleteFlows: s.deleteFlows}
+	return control.Streams{
+		requestFlows: s.flows, requestCountFlows: s.countFlows, requestDeleteFlows: s.deleteFlows,
+		requestWaiting: s.waiting, requestSources: s.sources,
+	}
 }
 
 type server struct {

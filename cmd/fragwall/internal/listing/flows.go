@@ -132,7 +132,7 @@ func (l *Lister) Flows(ctx context.Context, q Query, yield func(*Flow) error) er
 // TopFlows returns the first flows of a query's order, as many as its limit, and how
 // many match.
 func (l *Lister) TopFlows(ctx context.Context, q Query) (flows []Flow, matched int, err error) {
-	t := top{limit: min(q.Limit, maxSorted)}
+	t := top[Flow]{limit: min(q.Limit, maxSorted)}
 	err = l.eachFlow(ctx, q, func(e *entry) error {
 		matched++
 		if r := t.place(e.weight(q.Sort)); r != nil {

@@ -6,52 +6,52 @@ import (
 	"slices"
 )
 
-// top keeps the flows of the greatest weights.
-type top struct {
+// top keeps the records of the greatest weights.
+type top[T any] struct {
 	limit  int
-	ranked ranked
+	ranked ranked[T]
 }
 
-// place returns where the record of a flow with a weight is to be put, in place of the
-// lightest one where there are enough; nil where it is none of the heaviest.
-func (t *top) place(weight uint64) *Flow {
+// place returns where a record of a weight is to be put, in place of the lightest one
+// where there are enough; nil where it is none of the heaviest.
+func (t *top[T]) place(weight uint64) *T {
 	if len(t.ranked) < t.limit {
-		r := new(Flow)
-		heap.Push(&t.ranked, weighed{weight, r})
+		r := new(T)
+		heap.Push(&t.ranked, weighed[T]{weight, r})
 		return r
 	}
 	if t.limit == 0 || weight <= t.ranked[0].weight {
 		return nil
 	}
-	r := t.ranked[0].flow
+	r := t.ranked[0].record
 	t.ranked[0].weight = weight
 	heap.Fix(&t.ranked, 0)
 	return r
 }
 
-// sorted returns the flows, the heaviest first.
-func (t *top) sorted() []Flow {
-	slices.SortFunc(t.ranked, func(a, b weighed) int { return cmp.Compare(b.weight, a.weight) })
-	flows := make([]Flow, len(t.ranked))
+// sorted returns the records, the heaviest first.
+func (t *top[T]) sorted() []T {
+	slices.SortFunc(t.ranked, func(a, b weighed[T]) int { return cmp.Compare(b.weight, a.weight) })
+	records := make([]T, len(t.ranked))
 	for i, w := range t.ranked {
-		flows[i] = *w.flow
+		records[i] = *w.record
 	}
-	return flows
+	return records
 }
 
-type weighed struct {
+type weighed[T any] struct {
 	weight uint64
-	flow   *Flow
+	record *T
 }
 
 // ranked is a heap, the lightest on top (container/heap).
-type ranked []weighed
+type ranked[T any] []weighed[T]
 
-func (h ranked) Len() int           { return len(h) }
-func (h ranked) Less(i, j int) bool { return h[i].weight < h[j].weight }
-func (h ranked) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *ranked) Push(x any)        { *h = append(*h, x.(weighed)) }
-func (h *ranked) Pop() any          { panic("nothing is taken out") }
+func (h ranked[T]) Len() int           { return len(h) }
+func (h ranked[T]) Less(i, j int) bool { return h[i].weight < h[j].weight }
+func (h ranked[T]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *ranked[T]) Push(x any)        { *h = append(*h, x.(weighed[T])) }
+func (h *ranked[T]) Pop() any          { panic("nothing is taken out") }
 
 // Sorted puts flows in the query's order, and returns as many as it wants.
 func (q *Query) Sorted(flows []Flow) []Flow {
