@@ -1,11 +1,6 @@
 package stack
 
-import (
-	"sync/atomic"
-
-	"fragwall/packet"
-	"fragwall/packet/verdict"
-)
+import "sync/atomic"
 
 // credits are for the time when there are more fragments than can be looked
 // at. A source earns credit by datagrams that are accepted, and each of its
@@ -46,11 +41,3 @@ func (c *credits) spend(from source) bool {
 // Credit says that a whole datagram was accepted, to its source's credit. A
 // [Validator] sees to that by itself.
 func (t *Table) Credit(d *Datagram) { t.credits.earn(d.key.source()) }
-
-// Spend takes what a fragment costs from the credit of its source, and reports
-// whether there was any left. It is for a caller that can't take in all the
-// fragments that come.
-func (t *Table) Spend(p *packet.Parsed, side verdict.Side) bool {
-	k := keyOf(p, side)
-	return t.credits.spend(k.source())
-}

@@ -15,7 +15,7 @@ func TestCreditIsEarned(t *testing.T) {
 		frames := datagram(f, 1, 1600).Fragments(800)
 		p.Decode(frames[0])
 		spend := func() (n int) {
-			for b.table.Spend(&p, verdict.Inside) {
+			for b.spend(&p, verdict.Inside) {
 				n++
 			}
 			return n
@@ -29,7 +29,7 @@ func TestCreditIsEarned(t *testing.T) {
 			b.table.Credit(d)
 			b.release(d)
 		}
-		if b.table.Spend(&p, verdict.Outside) {
+		if b.spend(&p, verdict.Outside) {
 			t.Error("the other side has the credit, too")
 		}
 		if n := spend(); n != creditMost {
@@ -48,8 +48,14 @@ func TestValidatorCredits(t *testing.T) {
 			b.validate(frame, func(*packet.Parsed) verdict.Reason { return why })
 			p.Decode(frame)
 		}
-		if got := b.table.Spend(&p, verdict.Inside); got != (why == verdict.Passed) {
+		if got := b.spend(&p, verdict.Inside); got != (why == verdict.Passed) {
 			t.Errorf("after %v: credit %v", why, got)
 		}
 	}
+}
+
+// spend takes what a fragment costs from its source's credit.
+func (b *bench) spend(p *packet.Parsed, side verdict.Side) bool {
+	k := keyOf(p, side)
+	return b.table.credits.spend(k.source())
 }

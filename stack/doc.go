@@ -22,8 +22,8 @@
 // and waits only where that is still to come. The caller judges the first with no
 // lock held, between [Validator.Claim] and [Validator.Settle].
 //
-// Where more fragments come than the caller can give to the table, it says which
-// senders have credit ([Table.Spend]): those whose datagrams were accepted.
+// Where more fragments come than the caller can give to the table, [Shedding] says
+// which datagrams to drop: those of senders without credit, of whom none was accepted.
 //
 // A table may be used by any number of goroutines: it is split into shards by
 // the fragments' source, each with a lock, and an engine, of its own. A

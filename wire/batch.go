@@ -10,11 +10,10 @@ import (
 
 // batch is what a direction keeps from one Read of its lane to the next.
 type batch struct {
-	bytes      int           // of the frames that came in
-	timed      bool          // time is set
-	time       time.Time     // when the batch came
-	policy     *filter.Table // that judges it; nil where it was not asked so far
-	uncredited int           // fragments whose source had no credit
+	bytes  int           // of the frames that came in
+	timed  bool          // time is set
+	time   time.Time     // when the batch came
+	policy *filter.Table // that judges it; nil where it was not asked so far
 
 	out     []tun.Frame // to be written
 	frames  int         // that came in for what is to be written
@@ -90,7 +89,7 @@ func (d *direction) flush() {
 		clear(b.lessons)
 		b.lessons = b.lessons[:0]
 	}
-	b.bytes, b.timed, b.policy, b.uncredited = 0, false, nil, 0
+	b.bytes, b.timed, b.policy = 0, false, nil
 }
 
 // write writes what was accepted. A frame that the egress device refuses, as it

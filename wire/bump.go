@@ -85,7 +85,7 @@ func New(c Config) *Bump {
 		}
 		in.mtu.set(c.Sides[side].MTU)
 		for _, lane := range c.Sides[side].Lanes {
-			in.directions = append(in.directions, newDirection(in, lane, fragments))
+			in.directions = append(in.directions, newDirection(in, lane, fragments, b.table))
 		}
 	}
 	return b

@@ -8,6 +8,7 @@ import (
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/stack"
 	"fragwall/tun"
 )
 
@@ -27,8 +28,9 @@ type direction struct {
 	ingress   *ingress
 	lane      tun.Lane
 	fragments fragmentMode
-	counters  Counters     // of the frames that never waited
-	clock     filter.Clock // elapsed, made a value once
+	shedding  *stack.Shedding // nil where no fragment waits
+	counters  Counters        // of the frames that never waited
+	clock     filter.Clock    // elapsed, made a value once
 
 	// verdicts counts how often the policy has begun and ended to judge a batch: it
 	// is odd meanwhile.
@@ -45,8 +47,12 @@ type direction struct {
 	reply  []byte // the buffer of what is sent back
 }
 
-func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode) *direction {
+// newDirection returns one with the table where its fragments wait, which may be nil.
+func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode, table *stack.Table) *direction {
 	d := &direction{ingress: in, lane: lane, fragments: fragments}
+	if table != nil {
+		d.shedding = table.NewShedding()
+	}
 	d.clock = d.elapsed
 	d.ledger = ledger{in.waiting, in.observer, &d.batch.reports}
 	d.view = packet.View{Parsed: &d.parsed, From: in.side}
@@ -94,6 +100,9 @@ func (d *direction) checkLoad() {
 	behind := d.lane.Behind()
 	d.late = behind && d.behind
 	d.behind = behind
+	if d.shedding != nil {
+		d.shedding.Turn()
+	}
 }
 
 // take decides on one frame.

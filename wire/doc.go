@@ -16,8 +16,8 @@
 // as they came or rebuilt, once the datagram is whole and the policy of that
 // moment accepts it. In [packet.ModeValidate] it leaves as a whole packet does,
 // where its datagram's first fragment was accepted. The other modes keep
-// nothing. While a lane is behind, fragments of sources without credit
-// ([stack.Table.Spend]) are dropped before they cost anything, except for a few
+// nothing. While a lane is behind, datagrams of sources without credit
+// ([stack.Shedding]) are dropped before they cost anything, except for a few
 // in each batch. What a lane shed before ([tun.Lane]) counts as dropped, too.
 //
 // A frame with offload metadata may stand for many packets. The metadata pass

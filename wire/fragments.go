@@ -71,20 +71,8 @@ type dropFragments struct{}
 
 func (dropFragments) take(d *direction, f *tun.Frame) { d.drop(f, verdict.FragmentMode) }
 
-// maxUncredited is how many fragments of sources without credit are taken in of
-// a batch while the lane is late: enough for a datagram of the largest size in
-// fragments of 1,480 bytes, so that a new sender can earn some, and less than
-// any batch of a lane that is behind.
-const maxUncredited = 48
-
-// sheds reports whether a lane that is late drops a fragment before it costs
-// anything: one that its source has credit for is taken in as always, of the
-// others only so many as cost little. To look at a fragment like this
-// takes a tenth of what it takes to take it in.
-func (d *direction) sheds(table *stack.Table) bool {
-	if table.Spend(&d.parsed, d.ingress.side) {
-		return false
-	}
-	d.batch.uncredited++
-	return d.batch.uncredited > maxUncredited
+// sheds reports whether to drop a fragment before it costs anything, since the lane
+// is late, or was when others of its datagram came.
+func (d *direction) sheds() bool {
+	return d.shedding.Sheds(&d.parsed, d.ingress.side, d.late, d.arrival())
 }

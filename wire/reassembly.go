@@ -16,7 +16,7 @@ type reassembly struct {
 }
 
 func (r reassembly) take(d *direction, f *tun.Frame) {
-	if d.late && d.sheds(r.Table) {
+	if d.sheds() {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}

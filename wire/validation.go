@@ -12,7 +12,7 @@ import (
 type validation struct{ stack.Validator }
 
 func (m validation) take(d *direction, f *tun.Frame) {
-	if d.late && d.sheds(m.Table) {
+	if d.sheds() {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}
