@@ -20,7 +20,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak install install-tools install-readers install-nft install-bench clean \
+.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf install install-clang install-tools install-readers install-nft install-bench clean \
 	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
 
 all: build
@@ -134,6 +134,19 @@ install-readers:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing, and its test is skipped: install $${tool%:*}"; continue; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
+
+# The programs of the fast path, after a change of their source.
+bpf: install-clang ## compile the fast path's programs (fastpath/bpf)
+	$(GO) generate ./fastpath
+
+# Clang, by which test-bpf finds out whether the programs are what their source gives.
+install-clang:
+	@test "$$(command -v clang llvm-strip | wc -l)" = 2 && test -e /usr/include/bpf/bpf_helpers.h || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install clang, llvm and libbpf-dev"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang llvm libbpf-dev; }
+
+test-bpf: bpf ## the fast path's programs are what their source gives
+	git diff --exit-code -- fastpath
 
 install-nft:
 	@command -v nft >/dev/null || { \

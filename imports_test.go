@@ -45,7 +45,7 @@ var allowed = map[string][]string{
 
 	"wire": {"filter", "filter/flow", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 
-	"fastpath": {"packet", "packet/verdict"},
+	"fastpath": {"filter", "filter/flow", "packet", "packet/verdict", "wire"},
 
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
@@ -82,7 +82,7 @@ var importers = map[string][]string{
 	"gvisor.dev/gvisor":              {"stack/gvisor"},
 	"github.com/vishvananda/netlink": {"tun"},
 	"github.com/songgao/water":       {"tun/tap"},
-	"github.com/cilium/ebpf":         {"tun/tap"},
+	"github.com/cilium/ebpf":         {"fastpath", "tun/tap"},
 	"github.com/gaissmai/bart":       {"filter"},
 	"github.com/BurntSushi/toml":     {"rules"},
 }

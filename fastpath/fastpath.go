@@ -1,46 +1,224 @@
 package fastpath
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/wire"
 )
 
-// ErrUnavailable is wrapped where the kernel, or the rights of the process, do not
-// allow a fast path.
+// ErrUnavailable is wrapped where the kernel does not allow a fast path.
 var ErrUnavailable = errors.New("no fast path")
 
 // FastPath has the kernel carry out verdicts.
-type FastPath struct{}
+type FastPath struct {
+	objects programObjects
+	memory  *memory
+	options Options
+	zero    atomic.Uint64 // where the policy's clock begins, see monotonic
+
+	generation atomic.Uint32                // of the policy in force
+	table      atomic.Pointer[filter.Table] // of that policy
+	watched    atomic.Pointer[func(*flow.Key) bool]
+	drops      atomic.Uint32 // Drops
+	denied     atomic.Int32  // entries that drop in a stateful policy
+	mapErrors  atomic.Uint64
+	known      fingerprints
+
+	mu sync.Mutex // held after a part of the flow table, and never while calling it
+	// mu guards:
+	entries
+	counts  [verdict.Sides]wire.FastCounts
+	links   [verdict.Sides][]link.Link
+	orders  orders
+	scanned int // where the upkeep of fragments goes on
+	closed  bool
+}
+
+var _ wire.FastPath = (*FastPath)(nil)
 
 // Open loads the programs and makes what they share with user space. Nothing is
-// attached yet. The error says what is missing.
-func Open(Options) (*FastPath, error) { return nil, ErrUnavailable }
+// attached yet. The error says what is missing: it wraps [ErrUnavailable] where the
+// kernel can't, and EPERM or EACCES where the process may not.
+func Open(o Options) (*FastPath, error) {
+	o.complete()
+	if err := probe(); err != nil {
+		return nil, err
+	}
+	spec, err := loadProgram()
+	if err != nil {
+		return nil, err
+	}
+	spec.Maps[programMapFlows].MaxEntries = uint32(o.Entries)
+	spec.Maps[programMapSlots].MaxEntries = uint32(o.Entries) + 1
+	spec.Maps[programMapFragments].MaxEntries = uint32(o.Entries)
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count CPUs: %w", err)
+	}
+	spec.Maps[programMapCpuTotals].MaxEntries = uint32(cpus)
+	f := &FastPath{options: o}
+	if err := spec.LoadAndAssign(&f.objects, nil); err != nil {
+		return nil, explain(err)
+	}
+	if f.memory, err = share(&f.objects.programMaps); err != nil {
+		_ = f.objects.Close()
+		return nil, err
+	}
+	f.configure()
+	f.entries.init(o.Entries)
+	f.orders.init(len(f.memory.pairs))
+	return f, nil
+}
 
-// Attach puts the programs in front of a side: of the ingress of its NIC, and of the
-// TAP by which user space sends to it. nic and tap are indexes of interfaces. A side
-// whose TAP is a device of the host's own, as the inside of a sidecar is, has no NIC,
-// which is 0: its frames come in by the egress of the TAP.
-func (f *FastPath) Attach(side verdict.Side, nic, tap int) error { return ErrUnavailable }
+// configure fills in what the programs go by.
+func (f *FastPath) configure() {
+	c := f.memory.config
+	var secret [16]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	c.Secret = [2]uint64{binary.NativeEndian.Uint64(secret[:]), binary.NativeEndian.Uint64(secret[8:])}
+	c.Timeout = [2]uint64{uint64(f.options.TimeoutIPv4), uint64(f.options.TimeoutIPv6)}
+	c.FragmentMask = uint32(len(f.memory.fragments) - 1)
+	c.MaxFragments = uint32(f.options.MaxFragments)
+	f.memory.setFlag(programConfigFlagDROP_FRAGMENTS, f.options.Mode == packet.ModeDrop)
+	f.memory.setFlag(programConfigFlagVALIDATE, f.options.Mode == packet.ModeValidate)
+	f.SetDrops(f.options.Drops)
+	f.memory.setFlag(programConfigFlagRUNNING, true)
+}
 
-// Detach takes the programs of a side away. Its frames take the way over the TAP.
-func (f *FastPath) Detach(side verdict.Side) {}
+// probe says whether the kernel has TCX, and lets the process attach to it.
+func probe() error {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, Instructions: nothing, License: "Apache-2.0",
+	})
+	if err != nil {
+		return explain(err)
+	}
+	defer program.Close()
+	// An interface that does not exist is found out after all else.
+	_, err = link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: program, Attach: ebpf.AttachTCXIngress})
+	if errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return explain(err)
+}
 
-// SetMTU sets the length in bytes of the longest packet that a side takes.
-func (f *FastPath) SetMTU(side verdict.Side, bytes int) {}
+// explain adds what an operator can do.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return fmt.Errorf("load eBPF: %w: CAP_BPF or CAP_NET_ADMIN is missing, or a seccomp profile denies bpf(2)", err)
+	case errors.Is(err, unix.ENOSYS):
+		return fmt.Errorf("%w: the kernel is built without eBPF: %w", ErrUnavailable, err)
+	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: it takes TCX, as of Linux 6.6: %w", ErrUnavailable, err)
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, err)
+}
 
-// SetEgress says whether the link of a side is up. What is to leave by a side whose
-// link is down takes the way over the TAP.
-func (f *FastPath) SetEgress(side verdict.Side, up bool) {}
+// Start sets where the policy's clock begins.
+func (f *FastPath) Start(started time.Time) {
+	f.zero.Store(monotonic() - uint64(time.Since(started)))
+}
+
+// now returns the time by the policy's clock.
+func (f *FastPath) now() time.Duration { return time.Duration(monotonic() - f.zero.Load()) }
+
+// SetPolicy says which policy is in force. It returns when nothing that an older one
+// decided is carried out any more.
+func (f *FastPath) SetPolicy(t *filter.Table) {
+	if f.isClosed() {
+		return
+	}
+	m := f.memory
+	flags := atomic.LoadUint32(&m.config.Flags)
+	stateful := flags&uint32(programConfigFlagSTATEFUL) != 0
+	anyVLANs := flags&uint32(programConfigFlagANY_VLANS) != 0
+	f.table.Store(t)
+	f.generation.Store(t.Generation())
+	atomic.StoreUint32(&m.config.Generation, t.Generation())
+	if stateful != t.Stateful() || anyVLANs != t.AnyVLANs() {
+		f.retireAll() // keys and ways mean something else
+		m.setFlag(programConfigFlagSTATEFUL, t.Stateful())
+		m.setFlag(programConfigFlagANY_VLANS, t.AnyVLANs())
+	}
+	grace()
+}
+
+// grace returns when no program runs any more that ran when it was called:
+// MEMBARRIER_CMD_GLOBAL waits for all that the kernel reads without locks.
+func grace() {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL, membarrier(2)
+	if _, _, err := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); err != 0 {
+		time.Sleep(pause)
+	}
+}
+
+// pause is longer than any program runs.
+const pause = 100 * time.Millisecond
 
 // SetDrops says what becomes of frames that are dropped.
-func (f *FastPath) SetDrops(Drops) {}
+func (f *FastPath) SetDrops(d Drops) {
+	was := Drops(f.drops.Swap(uint32(d)))
+	f.memory.setFlag(programConfigFlagSAMPLE_DROPS, d == DropSampled)
+	f.memory.setFlag(programConfigFlagDROP_FRAGMENTS, d != DropNone && f.options.Mode == packet.ModeDrop)
+	if d == DropNone && was != DropNone {
+		f.retireDrops()
+	}
+}
 
 // Suspend has all frames take the way over the TAP, for as long as it is set.
-func (f *FastPath) Suspend(on bool) {}
+func (f *FastPath) Suspend(on bool) { f.memory.setFlag(programConfigFlagRUNNING, !on && !f.isClosed()) }
 
-// Stats returns what became of the frames so far.
-func (f *FastPath) Stats() Stats { return Stats{Limit: Entries} }
+// Watch has the frames of the flows that match take the way over the TAP, for as long
+// as it is set; nil stands for none.
+func (f *FastPath) Watch(match func(*flow.Key) bool) {
+	if match == nil {
+		f.watched.Store(nil)
+		return
+	}
+	f.watched.Store(&match)
+	f.retireMatching(match)
+}
 
-// Close takes the programs away.
-func (f *FastPath) Close() error { return nil }
+func (f *FastPath) isWatched(k *flow.Key) bool {
+	match := f.watched.Load()
+	return match != nil && (*match)(k)
+}
+
+func (f *FastPath) isClosed() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.closed
+}
+
+// Close takes the programs away. Counters may still be read, and go on to the last
+// frame.
+func (f *FastPath) Close() error {
+	for side := range verdict.Side(verdict.Sides) {
+		f.Detach(side)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil
+	}
+	f.closed = true
+	f.memory.setFlag(programConfigFlagRUNNING, false)
+	grace()
+	return f.objects.Close()
+}

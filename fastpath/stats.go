@@ -9,38 +9,38 @@ type Reason uint8
 const (
 	// Suspended: the fast path is off for a while, or a side is not attached, or
 	// its link is down.
-	Suspended Reason = iota
+	Suspended = Reason(programReasonSUSPENDED)
 	// NotIP: neither IPv4 nor IPv6, or behind two VLAN tags or LLC.
-	NotIP
+	NotIP = Reason(programReasonNOT_IP)
 	// Header: IPv4 options, an IPv6 extension header, or a header that is not valid.
-	Header
+	Header = Reason(programReasonHEADER)
 	// Protocol: neither TCP, UDP nor ICMP echo.
-	Protocol
+	Protocol = Reason(programReasonPROTOCOL)
 	// Size: the packet exceeds the egress side's MTU, or its frame has a trailer
 	// that does.
-	Size
+	Size = Reason(programReasonSIZE)
 	// UnknownFlow: the flow has no entry.
-	UnknownFlow
+	UnknownFlow = Reason(programReasonUNKNOWN_FLOW)
 	// Policy: the entry is of an older policy, or nothing was decided of such frames.
-	Policy
+	Policy = Reason(programReasonPOLICY)
 	// Order: frames of the flow are still on their way through user space.
-	Order
+	Order = Reason(programReasonORDER)
 	// Flags: SYN, FIN, RST or URG, or no ACK.
-	Flags
+	Flags = Reason(programReasonFLAGS)
 	// Window: TCP numbers that are not those of a segment in turn.
-	Window
+	Window = Reason(programReasonWINDOW)
 	// Checksum: the transport header's checksum or length is wrong.
-	Checksum
+	Checksum = Reason(programReasonCHECKSUM)
 	// Fragment: of a datagram that user space validates or puts together.
-	Fragment
+	Fragment = Reason(programReasonFRAGMENT)
 	// Sample: a frame that is dropped, for an event.
-	Sample
+	Sample = Reason(programReasonSAMPLE)
 	// Segments: UDP with segments that are still to be made.
-	Segments
+	Segments = Reason(programReasonSEGMENTS)
 )
 
 // Reasons is how many values Reason has.
-const Reasons = int(Segments) + 1
+const Reasons = int(programReasonNONE)
 
 var reasonNames = [Reasons]string{
 	Suspended: "suspended", NotIP: "not_ip", Header: "header", Protocol: "protocol", Size: "size",

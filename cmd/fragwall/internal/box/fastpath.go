@@ -66,7 +66,7 @@ func (b *Box) openFastPath(s *Setup, c *rules.Config) {
 func fastPathOptions(s *Setup, c *rules.Config) fastpath.Options {
 	o := fastpath.Options{
 		Mode: c.Fragments.Mode, TimeoutIPv4: c.Fragments.TimeoutIPv4, TimeoutIPv6: c.Fragments.TimeoutIPv6, MaxFragments: c.Fragments.MaxFragments,
-		Stateful: c.Policy.Stateful, AnyVLANs: c.Policy.AnyVLANs, Drops: drops(c.Log.Drops), Entries: fastpath.Entries,
+		Drops: drops(c.Log.Drops), Entries: fastpath.Entries,
 	}
 	if s.Sidecar {
 		o.Entries = fastpath.SidecarEntries

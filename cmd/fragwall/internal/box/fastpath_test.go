@@ -28,7 +28,7 @@ func TestFastPathIsAttached(t *testing.T) {
 		if f == nil {
 			t.Fatal("none was opened")
 		}
-		if o := f.Options; o.Entries != fastpath.Entries || !o.Stateful || o.MaxFragments != 8192 || o.Drops != fastpath.DropSilently {
+		if o := f.Options; o.Entries != fastpath.Entries || o.MaxFragments != 8192 || o.Drops != fastpath.DropSilently {
 			t.Errorf("%+v", o)
 		}
 		for side := range verdict.Side(verdict.Sides) {

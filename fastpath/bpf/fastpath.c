@@ -1,0 +1,170 @@
+/* The fast path: what user space decided of a flow, carried out in front of it.
+ *
+ *  1. frame.h: decode; what is not of a common shape goes up, to user space;
+ *  2. find the flow, and what was decided of it by the policy in force;
+ *  3. tracking.h: is the datagram well-formed, the TCP segment the next one?
+ *  4. order.h: is nothing of the flow still on its way through user space?
+ *  5. count, and redirect to the other side.
+ *
+ * fragment.h has what becomes of fragments. Programs at the TAPs' ingress count what
+ * user space sent. Whatever is not forwarded or dropped here goes on as if there were
+ * no fast path. */
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+/* Results of TCX programs (Linux 6.6), which have the numbers of tc's. */
+#define TCX_NEXT TC_ACT_UNSPEC
+#define TCX_DROP TC_ACT_SHOT
+
+#include "layout.h"
+#include "maps.h"
+#include "frame.h"
+#include "order.h"
+#include "tracking.h"
+#include "fragment.h"
+
+static __always_inline void count(const struct frame *f, struct way *w)
+{
+	__sync_fetch_and_add(&w->frames, 1);
+	__sync_fetch_and_add(&w->frame_bytes, f->bytes);
+	__sync_fetch_and_add(&w->datagrams, 1);
+	__sync_fetch_and_add(&w->datagram_bytes, f->length);
+}
+
+/* drop carries out a verdict of denial; one frame a second goes up for an event. */
+static __always_inline int drop(const struct config *c, const struct frame *f, enum side from, struct way *w, __u64 now)
+{
+	if (c->flags & SAMPLE_DROPS && now - w->sampled >= SECOND) {
+		w->sampled = now;
+		return up(from, SAMPLE);
+	}
+	w->seen = now;
+	count(f, w);
+	return TCX_DROP;
+}
+
+/* accept carries out a verdict of acceptance on a whole packet, unless it is for user
+ * space to judge. */
+static __always_inline int accept(struct __sk_buff *skb, const struct config *c, const struct frame *f, enum side from,
+				  struct slot *s, __u64 now)
+{
+	struct way *w = &s->ways[from];
+	enum reason why;
+
+	if (!in_order(s, from, now))
+		return rise(f, w, from, ORDER);
+	if (c->flags & STATEFUL) {
+		if (!well_formed(skb, f))
+			return rise(f, w, from, CHECKSUM);
+		if (s->flags[from] & TRACKED && (why = track(skb, f, s, from)) != NONE)
+			return rise(f, w, from, why);
+	}
+	/* A full barrier: whoever stops the flow sees the numbers that were noted, or is
+	 * seen here. */
+	__sync_lock_test_and_set(&w->seen, now);
+	if (!(*(volatile __u32 *)&s->flags[from] & ACCEPT))
+		return rise(f, w, from, POLICY);
+	count(f, w);
+	return forward(skb, c, from);
+}
+
+/* ready reports whether frames from a side may be forwarded at all. */
+static __always_inline int ready(const struct config *c, enum side from)
+{
+	const __u32 need = RUNNING | (from == INSIDE ? OUTSIDE_UP : INSIDE_UP);
+
+	return (c->flags & need) == need && c->egress[!from];
+}
+
+/* take decides on a frame that came in by a side. What goes up is counted also where
+ * nothing is forwarded, so that order is known once something may be again. */
+static __always_inline int take(struct __sk_buff *skb, enum side from)
+{
+	const struct config *c = configuration();
+	struct frame f = {};
+	enum reason why;
+	__u32 *number;
+	struct slot *s;
+
+	if (!c)
+		return TCX_NEXT;
+	why = read_frame(skb, &f, from);
+	if (why != NONE)
+		return up(from, why);
+	if (!(c->flags & ANY_VLANS))
+		f.key.vlans = f.vlans;
+	if (f.fragment)
+		return take_fragment(skb, c, &f, from, ready(c, from));
+	number = bpf_map_lookup_elem(&flows, &f.key);
+	s = number ? slot_at(*number) : 0;
+	if (!s)
+		return up(from, UNKNOWN_FLOW);
+	if (!ready(c, from))
+		return rise(&f, &s->ways[from], from, SUSPENDED);
+	if (s->generation[from] != c->generation || !(s->flags[from] & WHOLE))
+		return rise(&f, &s->ways[from], from, POLICY);
+	if (!fits_egress(&f, c->mtu[!from]))
+		return rise(&f, &s->ways[from], from, SIZE);
+	if (s->flags[from] & ACCEPT)
+		return accept(skb, c, &f, from, s, bpf_ktime_get_coarse_ns());
+	return drop(c, &f, from, &s->ways[from], bpf_ktime_get_coarse_ns());
+}
+
+/* leave counts a frame that user space sent, which came in by the other side. */
+static __always_inline int leave(struct __sk_buff *skb, enum side from)
+{
+	const struct config *c = configuration();
+	struct frame f = {};
+	__u32 *number;
+	struct slot *s;
+
+	if (skb->tc_index == FORWARDED) {
+		skb->tc_index = 0;
+		return TCX_NEXT;
+	}
+	if (!c || read_frame(skb, &f, from) != NONE)
+		return TCX_NEXT;
+	if (!(c->flags & ANY_VLANS))
+		f.key.vlans = f.vlans;
+	if (f.fragment) {
+		struct order *fragments = pair_of(c, &f, from);
+
+		if (fragments)
+			count_done(&f, fragments);
+		return TCX_NEXT;
+	}
+	number = bpf_map_lookup_elem(&flows, &f.key);
+	s = number ? slot_at(*number) : 0;
+	if (s)
+		count_done(&f, &s->ways[from].order);
+	return TCX_NEXT;
+}
+
+SEC("tc")
+int from_inside(struct __sk_buff *skb)
+{
+	return take(skb, INSIDE);
+}
+
+SEC("tc")
+int from_outside(struct __sk_buff *skb)
+{
+	return take(skb, OUTSIDE);
+}
+
+SEC("tc")
+int to_inside(struct __sk_buff *skb)
+{
+	return leave(skb, OUTSIDE);
+}
+
+SEC("tc")
+int to_outside(struct __sk_buff *skb)
+{
+	return leave(skb, INSIDE);
+}
+
+char license_text[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,231 @@
+/* Fragments. Those of an accepted flow are forwarded as long as they come in order and
+ * are of one size; all else goes up, where it is judged as without the fast path, and
+ * so does from then on whatever comes of the datagram. For that to hold, whatever goes
+ * up is noted, too: a first fragment must not pass here when user space already has
+ * another of its datagram. Of two CPUs, the one that changes the word decides. */
+
+#define READS 64 /* of a slot that another CPU writes */
+#define RETRIES 4 /* where another CPU changed the word */
+#define USE_MASK (~0ULL >> USE_SHIFT)
+
+static __always_inline enum fragment_state state_of(__u64 word)
+{
+	return word >> STATE_SHIFT & STATE_MASK;
+}
+
+static __always_inline __u64 word_of(__u64 use, enum fragment_state state, __u32 next)
+{
+	return use << USE_SHIFT | (__u64)state << STATE_SHIFT | next;
+}
+
+/* moved returns a word with another state and number of bytes, of the same use. */
+static __always_inline __u64 moved(__u64 word, enum fragment_state state, __u32 next)
+{
+	return word_of(word >> USE_SHIFT, state, next) | (word & COLLIDED);
+}
+
+static __always_inline int change(struct fragment_slot *s, __u64 from, __u64 to)
+{
+	return __sync_val_compare_and_swap(&s->word, from, to) == from;
+}
+
+static __always_inline __u64 read_word(struct fragment_slot *s)
+{
+	__u64 word = *(volatile __u64 *)&s->word;
+
+	for (int i = 0; i < READS && state_of(word) == BUSY; i++)
+		word = *(volatile __u64 *)&s->word;
+	return word;
+}
+
+static __always_inline int same_datagram(const struct flow_key *a, const struct flow_key *b)
+{
+	return a->inside[0] == b->inside[0] && a->inside[1] == b->inside[1] && a->outside[0] == b->outside[0] &&
+	       a->outside[1] == b->outside[1] && a->ports == b->ports && a->vlans == b->vlans;
+}
+
+static __always_inline int rise_fragment(const struct config *c, const struct frame *f, enum side from)
+{
+	struct order *o = pair_of(c, f, from);
+
+	if (o)
+		count_up(f, o);
+	return up(from, FRAGMENT);
+}
+
+/* accepting returns the flow of a first fragment whose fragments are accepted; 0 where
+ * something speaks against it. */
+static __always_inline struct slot *accepting(const struct config *c, struct frame *f, enum side from, __u32 *number)
+{
+	const __u32 *found = bpf_map_lookup_elem(&flows, &f->key);
+	const __u32 need = FRAGMENTS | ACCEPT;
+	struct slot *s = found ? slot_at(*found) : 0;
+
+	if (!s || s->generation[from] != c->generation || (s->flags[from] & need) != need)
+		return 0;
+	if (c->flags & STATEFUL && f->protocol == PROTOCOL_TCP)
+		return 0;
+	if (c->flags & STATEFUL && f->protocol == PROTOCOL_UDP && f->udp_length < UDP_HEADER)
+		return 0;
+	if (!fits_egress(f, c->mtu[!from]) || !in_order(s, from, bpf_ktime_get_coarse_ns()))
+		return 0;
+	*number = *found;
+	return s;
+}
+
+static __always_inline int forward_fragment(struct __sk_buff *skb, const struct config *c, const struct frame *f,
+					    enum side from, struct way *w)
+{
+	w->seen = bpf_ktime_get_coarse_ns();
+	__sync_fetch_and_add(&w->frames, 1);
+	__sync_fetch_and_add(&w->frame_bytes, f->bytes);
+	if (!f->offset) {
+		__sync_fetch_and_add(&w->datagrams, 1);
+		__sync_fetch_and_add(&w->datagram_bytes, f->length);
+	}
+	return forward(skb, c, from);
+}
+
+/* begin takes note of the first fragment that comes of a datagram, in a slot that is
+ * BUSY for it. */
+static __always_inline int begin(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
+				 struct fragment_slot *at, __u64 use, const struct flow_key *k, int ready)
+{
+	enum fragment_state state = f->offset ? SLOW : RISING;
+	__u32 next = f->offset ? 0 : body(f);
+	struct slot *flow = 0;
+	__u32 number = 0;
+
+	if (!f->offset && ready)
+		flow = accepting(c, f, from, &number);
+	at->key = *k;
+	at->arrived = bpf_ktime_get_coarse_ns();
+	if (flow) {
+		state = PASSING;
+		at->size = body(f);
+		at->flow = number;
+		at->epoch = flow->epoch;
+	}
+	__sync_lock_test_and_set(&at->word, word_of(use, state, next));
+	if (flow)
+		return forward_fragment(skb, c, f, from, &flow->ways[from]);
+	return rise_fragment(c, f, from);
+}
+
+/* slow_down has what comes of a datagram from now on go up. */
+static __always_inline void slow_down(struct fragment_slot *at, __u64 use)
+{
+	for (int i = 0; i < RETRIES; i++) {
+		__u64 word = *(volatile __u64 *)&at->word;
+		enum fragment_state state = state_of(word);
+
+		if (word >> USE_SHIFT != use || (state != PASSING && state != RISING))
+			return;
+		if (change(at, word, moved(word, SLOW, state == PASSING ? word & NEXT_MASK : 0)))
+			return;
+	}
+}
+
+/* next_word returns the word after a fragment in order. The last one frees the slot,
+ * unless user space may have some of another datagram. */
+static __always_inline __u64 next_word(const struct frame *f, struct fragment_slot *at, __u64 word)
+{
+	if (f->more)
+		return moved(word, state_of(word), f->offset + body(f));
+	if (!(word & COLLIDED))
+		return word_of(word >> USE_SHIFT, EMPTY, 0);
+	at->arrived = bpf_ktime_get_coarse_ns(); /* from now on it is BLOCKED, for as long as a datagram may take */
+	return word_of(word >> USE_SHIFT, BLOCKED, 0);
+}
+
+/* passes reports whether a fragment of a datagram whose fragments are forwarded is the
+ * next one, and like the others. */
+static __always_inline int passes(const struct config *c, const struct frame *f, enum side from,
+				  const struct fragment_slot *at, const struct slot *flow)
+{
+	return flow->epoch == at->epoch && flow->flags[from] & FRAGMENTS && fits_egress(f, c->mtu[!from]) &&
+	       bpf_ktime_get_coarse_ns() - at->arrived < c->timeout[f->ipv6 & 1] &&
+	       (!f->more || body(f) == at->size) && f->offset < at->size * c->max_fragments;
+}
+
+/* proceed takes another fragment of a datagram that has a slot. */
+static __always_inline int proceed(struct __sk_buff *skb, const struct config *c, const struct frame *f, enum side from,
+				   struct fragment_slot *at, __u64 word, int ready)
+{
+	int next = f->offset && f->offset == (word & NEXT_MASK);
+	enum fragment_state state = state_of(word);
+
+	if (state == PASSING && next) {
+		struct slot *flow = slot_at(at->flow);
+
+		if (flow && ready && passes(c, f, from, at, flow) && change(at, word, next_word(f, at, word)))
+			return forward_fragment(skb, c, f, from, &flow->ways[from]);
+		next = 0;
+	}
+	if (!(state == RISING && next && change(at, word, next_word(f, at, word))))
+		slow_down(at, word >> USE_SHIFT);
+	return rise_fragment(c, f, from);
+}
+
+static __always_inline int validate(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
+				    int ready)
+{
+	struct fragment_slot *at;
+	struct flow_key k;
+	__u64 word = 0;
+	__u32 i;
+
+	datagram_key(f, from, &k);
+	i = hash(c, &k) & c->fragment_mask;
+	at = bpf_map_lookup_elem(&fragments, &i);
+	if (!at)
+		return rise_fragment(c, f, from);
+	for (int try = 0; try < RETRIES; try++) {
+		__u64 use;
+
+		word = read_word(at);
+		use = (word >> USE_SHIFT) + 1;
+		if (state_of(word) == EMPTY) {
+			if (change(at, word, word_of(use, BUSY, 0)))
+				return begin(skb, c, f, from, at, use & USE_MASK, &k, ready);
+		} else if (state_of(word) == BUSY || state_of(word) == BLOCKED) {
+			break;
+		} else if (same_datagram(&at->key, &k)) {
+			return proceed(skb, c, f, from, at, word, ready);
+		} else if (change(at, word, word | COLLIDED)) {
+			break;
+		}
+	}
+	return rise_fragment(c, f, from);
+}
+
+/* drop_fragment is for the mode that lets no fragment pass. */
+static __always_inline int drop_fragment(const struct config *c, const struct frame *f, enum side from)
+{
+	struct totals *t = totals_here();
+	__u32 first = 0;
+	struct shared *sh = bpf_map_lookup_elem(&common, &first);
+	__u64 now = bpf_ktime_get_coarse_ns();
+
+	if (!t || !sh)
+		return up(from, FRAGMENT);
+	if (f->length > c->mtu[!from])
+		return up(from, SIZE);
+	if (c->flags & SAMPLE_DROPS && now - sh->sampled[from] >= SECOND) {
+		sh->sampled[from] = now;
+		return up(from, SAMPLE);
+	}
+	__sync_fetch_and_add(&t->fragments[from], 1);
+	__sync_fetch_and_add(&t->fragment_bytes[from], f->bytes);
+	return TCX_DROP;
+}
+
+static __always_inline int take_fragment(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
+					 int ready)
+{
+	if (c->flags & VALIDATE)
+		return validate(skb, c, f, from, ready);
+	if (c->flags & DROP_FRAGMENTS && ready)
+		return drop_fragment(c, f, from);
+	return rise_fragment(c, f, from);
+}

@@ -1,0 +1,319 @@
+/* Stage 1: what a frame is. Only what packet.Decode takes, and of that the common
+ * shapes: no or one VLAN tag, an IPv4 header without options or an IPv6 header, and
+ * right behind it TCP, UDP, an ICMP echo, or an IPv6 fragment header. */
+
+#define ETH_HEADER 14
+#define VLAN_TAG 4
+#define IPV4_HEADER 20
+#define IPV6_HEADER 40
+#define FRAGMENT_HEADER 8
+#define TCP_HEADER 20
+#define UDP_HEADER 8
+#define ICMP_HEADER 8
+#define LONGEST_HEADERS (ETH_HEADER + VLAN_TAG + IPV6_HEADER + FRAGMENT_HEADER + TCP_HEADER)
+#define MAX_PACKET 65535
+
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define ETHERTYPE_8021Q 0x8100
+#define ETHERTYPE_8021AD 0x88a8
+#define VID_MASK 0xfff
+
+#define IPV4_IHL5 0x45
+#define IPV4_MORE 0x2000
+#define IPV4_OFFSET 0x1fff
+#define IPV6_MORE 0x0001
+#define IPV6_OFFSET 0xfff8
+
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_ICMPV6 58
+
+#define ECHO_REPLY 0
+#define ECHO_REQUEST 8
+#define ECHO_REQUEST_V6 128
+#define ECHO_REPLY_V6 129
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+#define TCP_URG 0x20
+
+struct frame {
+	struct flow_key key; /* without ports where there are none: a fragment but the first */
+	__u64 vlans; /* as in the key, also where that has none */
+	__u32 bytes; /* of the frame, with a tag that the kernel keeps beside it */
+	__u32 end; /* where the frame ends, without such a tag */
+	__u32 network; /* where the IP header begins */
+	__u32 upper; /* where the transport header begins, or the fragment's payload */
+	__u32 length; /* of the IP packet */
+	__u32 id; /* of a fragment */
+	__u32 offset; /* of a fragment's payload */
+	__u32 seq, ack; /* TCP */
+	__u16 checksum; /* of the transport header, as it stands there */
+	__u16 window; /* TCP, not scaled */
+	__u16 udp_length;
+	__u16 segment; /* size of the segments that are still to be made, or 0 */
+	__u8 protocol;
+	__u8 tcp_flags;
+	__u8 tcp_header; /* length */
+	__u8 tagged;
+	__u8 ipv6;
+	__u8 fragment, more;
+};
+
+static __always_inline __u16 load16(const void *p)
+{
+	return bpf_ntohs(*(const __be16 *)p);
+}
+
+static __always_inline __u32 load32(const void *p)
+{
+	return bpf_ntohl(*(const __be32 *)p);
+}
+
+static __always_inline __u64 load64(const void *p)
+{
+	return bpf_be64_to_cpu(*(const __be64 *)p);
+}
+
+static __always_inline __u32 body(const struct frame *f)
+{
+	return f->network + f->length - f->upper;
+}
+
+/* set_addresses puts the addresses of a frame from a side in the order of the key. */
+static __always_inline void set_addresses(struct frame *f, enum side from, __u64 src0, __u64 src1, __u64 dst0, __u64 dst1)
+{
+	if (from == INSIDE) {
+		f->key.inside[0] = src0, f->key.inside[1] = src1;
+		f->key.outside[0] = dst0, f->key.outside[1] = dst1;
+	} else {
+		f->key.inside[0] = dst0, f->key.inside[1] = dst1;
+		f->key.outside[0] = src0, f->key.outside[1] = src1;
+	}
+}
+
+static __always_inline void set_ports(struct frame *f, __u16 inside, __u16 outside)
+{
+	f->key.ports = (__u64)inside << 32 | (__u64)outside << 16 | f->protocol << 8 | f->ipv6;
+}
+
+/* set_echo makes the key of an ICMP echo: its identifier, its code, and which side
+ * sent the request (filter/flow, query.ports). */
+static __always_inline enum reason set_echo(struct frame *f, enum side from, const __u8 *h)
+{
+	__u8 request = f->ipv6 ? ECHO_REQUEST_V6 : ECHO_REQUEST;
+	__u8 reply = f->ipv6 ? ECHO_REPLY_V6 : ECHO_REPLY;
+
+	if (h[0] != request && h[0] != reply)
+		return PROTOCOL;
+	f->checksum = *(const __u16 *)(h + 2);
+	set_ports(f, load16(h + 4), h[1] << 8 | (h[0] == reply ? !from : from));
+	return NONE;
+}
+
+/* read_upper reads the transport header of a whole packet or of a first fragment. */
+static __always_inline enum reason read_upper(struct frame *f, enum side from, const __u8 *h, const void *end)
+{
+	__u16 src, dst;
+
+	switch (f->protocol) {
+	case PROTOCOL_TCP:
+		if (h + TCP_HEADER > (const __u8 *)end || body(f) < TCP_HEADER)
+			return HEADER;
+		f->seq = load32(h + 4), f->ack = load32(h + 8);
+		f->tcp_header = h[12] >> 4 << 2;
+		f->tcp_flags = h[13];
+		f->window = load16(h + 14);
+		f->checksum = *(const __u16 *)(h + 16);
+		break;
+	case PROTOCOL_UDP:
+		if (h + UDP_HEADER > (const __u8 *)end || body(f) < UDP_HEADER)
+			return HEADER;
+		if (f->segment)
+			return SEGMENTS;
+		f->udp_length = load16(h + 4);
+		f->checksum = *(const __u16 *)(h + 6);
+		break;
+	case PROTOCOL_ICMP:
+	case PROTOCOL_ICMPV6:
+		if ((f->protocol == PROTOCOL_ICMPV6) != f->ipv6)
+			return PROTOCOL;
+		if (h + ICMP_HEADER > (const __u8 *)end || body(f) < ICMP_HEADER)
+			return HEADER;
+		return set_echo(f, from, h);
+	default:
+		return PROTOCOL;
+	}
+	src = load16(h), dst = load16(h + 2);
+	set_ports(f, from == INSIDE ? src : dst, from == INSIDE ? dst : src);
+	return NONE;
+}
+
+/* sound_fragment is packet's checkFragment; headers are those that count. */
+static __always_inline enum reason sound_fragment(const struct frame *f, __u32 headers)
+{
+	__u32 length = body(f);
+
+	if (length == 0 || (f->more && length % 8) || headers + f->offset + length > MAX_PACKET || f->segment)
+		return HEADER;
+	return NONE;
+}
+
+static __always_inline __u32 fold(__u64 sum)
+{
+	sum = (sum >> 32) + (sum & 0xffffffff);
+	sum = (sum >> 16) + (sum & 0xffff);
+	sum = (sum >> 16) + (sum & 0xffff);
+	return (sum >> 16) + (sum & 0xffff);
+}
+
+static __always_inline enum reason read_ipv4(struct frame *f, enum side from, const __u8 *h, const void *end)
+{
+	const __u32 *words = (const __u32 *)h;
+	__u64 prefix = 0xffffULL << 32;
+	__u16 field;
+
+	if (h + IPV4_HEADER > (const __u8 *)end || h[0] != IPV4_IHL5)
+		return HEADER;
+	f->length = load16(h + 2);
+	f->upper = f->network + IPV4_HEADER;
+	if (f->length < IPV4_HEADER || f->network + f->length > f->end)
+		return HEADER;
+	if (fold((__u64)words[0] + words[1] + words[2] + words[3] + words[4]) != 0xffff)
+		return HEADER;
+	f->protocol = h[9];
+	set_addresses(f, from, 0, prefix | load32(h + 12), 0, prefix | load32(h + 16));
+	field = load16(h + 6);
+	if (field & (IPV4_MORE | IPV4_OFFSET)) {
+		f->fragment = 1, f->more = !!(field & IPV4_MORE);
+		f->id = load16(h + 4);
+		f->offset = (field & IPV4_OFFSET) * 8;
+		if (sound_fragment(f, IPV4_HEADER) != NONE)
+			return HEADER;
+		if (f->offset)
+			return NONE;
+	}
+	return read_upper(f, from, h + IPV4_HEADER, end);
+}
+
+static __always_inline enum reason read_ipv6(struct frame *f, enum side from, const __u8 *h, const void *end)
+{
+	__u16 field;
+
+	if (h + IPV6_HEADER > (const __u8 *)end || h[0] >> 4 != 6)
+		return HEADER;
+	f->ipv6 = 1;
+	f->length = IPV6_HEADER + load16(h + 4);
+	f->upper = f->network + IPV6_HEADER;
+	if (f->length == IPV6_HEADER || f->network + f->length > f->end)
+		return HEADER;
+	f->protocol = h[6];
+	set_addresses(f, from, load64(h + 8), load64(h + 16), load64(h + 24), load64(h + 32));
+	if (f->protocol != PROTOCOL_FRAGMENT)
+		return read_upper(f, from, h + IPV6_HEADER, end);
+	h += IPV6_HEADER;
+	if (h + FRAGMENT_HEADER > (const __u8 *)end || f->length < IPV6_HEADER + FRAGMENT_HEADER)
+		return HEADER;
+	f->upper += FRAGMENT_HEADER;
+	f->protocol = h[0];
+	field = load16(h + 2);
+	f->offset = field & IPV6_OFFSET, f->more = field & IPV6_MORE;
+	f->id = load32(h + 4);
+	f->fragment = 1;
+	if (!f->offset && !f->more) /* a whole packet (RFC 6946) */
+		return HEADER;
+	if (sound_fragment(f, 0) != NONE)
+		return HEADER;
+	if (f->offset)
+		return NONE;
+	return read_upper(f, from, h + FRAGMENT_HEADER, end);
+}
+
+/* set_vlan takes note of a tag. One of identifier 0 carries a priority alone. */
+static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
+{
+	f->tagged = VLAN_TAG;
+	if (tci & VID_MASK)
+		f->vlans = (__u64)tpid << 48 | (__u64)(tci & VID_MASK) << 32;
+}
+
+/* read_frame decodes a frame that came in by a side. It returns NONE, or why the
+ * frame is none for the fast path. */
+static __always_inline enum reason read_frame(struct __sk_buff *skb, struct frame *f, enum side from)
+{
+	const __u8 *data = (void *)(long)skb->data;
+	const void *end = (void *)(long)skb->data_end;
+	__u16 type;
+
+	if (data + LONGEST_HEADERS > (const __u8 *)end) {
+		/* Headers that are not in one piece yet. */
+		__u32 headers = skb->len < LONGEST_HEADERS ? skb->len : LONGEST_HEADERS;
+
+		if (data + headers > (const __u8 *)end) {
+			bpf_skb_pull_data(skb, headers);
+			data = (void *)(long)skb->data;
+			end = (void *)(long)skb->data_end;
+		}
+	}
+	if (data + ETH_HEADER > (const __u8 *)end)
+		return NOT_IP;
+	f->bytes = f->end = skb->len;
+	f->segment = skb->gso_size;
+	f->network = ETH_HEADER;
+	type = load16(data + ETH_HEADER - 2);
+	if (skb->vlan_present) {
+		f->bytes += VLAN_TAG; /* as user space gets it */
+		set_vlan(f, bpf_ntohs(skb->vlan_proto), skb->vlan_tci);
+	} else if (type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD) {
+		if (data + ETH_HEADER + VLAN_TAG > (const __u8 *)end)
+			return NOT_IP;
+		set_vlan(f, type, load16(data + ETH_HEADER));
+		data += VLAN_TAG;
+		f->network += VLAN_TAG;
+		type = load16(data + ETH_HEADER - 2);
+	}
+	data += ETH_HEADER;
+	switch (type) {
+	case ETHERTYPE_IPV4:
+		return read_ipv4(f, from, data, end);
+	case ETHERTYPE_IPV6:
+		return read_ipv6(f, from, data, end);
+	}
+	return NOT_IP;
+}
+
+/* fits_egress reports whether wire would pass the frame on as it is: the packet, or
+ * each segment, is no longer than the egress MTU, and so is the frame with a trailer. */
+static __always_inline int fits_egress(const struct frame *f, __u32 mtu)
+{
+	__u32 longest = mtu + ETH_HEADER + VLAN_TAG + f->tagged;
+	__u32 packet = f->length;
+
+	if (f->segment) {
+		__u32 headers = f->upper - f->network + f->tcp_header;
+
+		/* wire takes no trailer behind segments. */
+		if (f->network + f->length != f->end)
+			return 0;
+		if (headers + f->segment < packet)
+			packet = headers + f->segment;
+	} else if (f->bytes > longest) {
+		return 0;
+	}
+	return packet <= mtu;
+}
+
+/* segments is how many packets a frame stands for. */
+static __always_inline __u32 segments(const struct frame *f)
+{
+	__u32 payload = body(f) - f->tcp_header;
+
+	if (!f->segment || body(f) <= f->tcp_header)
+		return 1;
+	return (payload + f->segment - 1) / f->segment;
+}

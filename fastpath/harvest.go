@@ -1,0 +1,98 @@
+package fastpath
+
+import (
+	"sync/atomic"
+
+	"fragwall/packet/verdict"
+	"fragwall/wire"
+)
+
+// read returns what the program has counted of a way so far.
+func (w *programWay) read() tally {
+	return tally{
+		frames: atomic.LoadUint64(&w.Frames), frameBytes: atomic.LoadUint64(&w.FrameBytes),
+		datagrams: atomic.LoadUint64(&w.Datagrams), datagramBytes: atomic.LoadUint64(&w.DatagramBytes),
+	}
+}
+
+// minus returns what was counted since.
+func (t tally) minus(before tally) tally {
+	return tally{t.frames - before.frames, t.frameBytes - before.frameBytes, t.datagrams - before.datagrams, t.datagramBytes - before.datagramBytes}
+}
+
+// harvest adds what the program counted of an entry to the counters.
+func (f *FastPath) harvest(slot uint32) {
+	for side := range f.entries.all[slot].ways {
+		f.harvestWay(slot, verdict.Side(side))
+	}
+}
+
+func (f *FastPath) harvestWay(slot uint32, from verdict.Side) {
+	w := &f.entries.all[slot].ways[from]
+	if !w.decided {
+		return
+	}
+	now := f.memory.slots[slot].Ways[from].read()
+	if now == w.counted {
+		return
+	}
+	since := now.minus(w.counted)
+	w.counted = now
+	c := &f.counts[from]
+	if w.action == verdict.Accept {
+		c.Forwarded += since.frames
+		c.ForwardedBytes += since.frameBytes
+	} else {
+		c.Dropped[w.reason] += since.frames
+		c.DroppedBytes += since.frameBytes
+	}
+	if w.counter != nil {
+		w.counter.Add(since.datagrams, since.datagramBytes)
+	}
+}
+
+// Harvest adds what rules decided on in the fast path to their counters.
+func (f *FastPath) Harvest() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, slot := range f.used {
+		f.harvest(slot)
+	}
+}
+
+// Counts returns what became of the frames that came in by a side and that no lane
+// got.
+func (f *FastPath) Counts(from verdict.Side) wire.FastCounts {
+	f.Harvest()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c := f.counts[from]
+	for i := range f.memory.totals {
+		t := &f.memory.totals[i]
+		c.Dropped[verdict.FragmentMode] += atomic.LoadUint64(&t.Fragments[from])
+		c.DroppedBytes += atomic.LoadUint64(&t.FragmentBytes[from])
+	}
+	return c
+}
+
+// Stats returns what became of the frames so far.
+func (f *FastPath) Stats() Stats {
+	s := Stats{Limit: f.options.Entries, MapErrors: f.mapErrors.Load()}
+	f.mu.Lock()
+	s.Entries = len(f.used)
+	f.mu.Unlock()
+	for side := range verdict.Side(verdict.Sides) {
+		c := f.Counts(side)
+		of := &s.Sides[side]
+		of.Forwarded, of.ForwardedBytes, of.DroppedBytes = c.Forwarded, c.ForwardedBytes, c.DroppedBytes
+		for _, n := range c.Dropped {
+			of.Dropped += n
+		}
+		for i := range f.memory.totals {
+			for why := range of.Passed {
+				of.Passed[why] += atomic.LoadUint64(&f.memory.totals[i].Passed[side][why])
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,59 @@
+package fastpath
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+)
+
+// hash is the programs' (bpf/maps.h).
+func (m *memory) hash(k *flow.Key) uint32 {
+	h := mix(m.config.Secret[0], k.Inside[0])
+	for _, word := range [...]uint64{k.Inside[1], k.Outside[0], k.Outside[1], k.Ports, k.VLANs} {
+		h = mix(h, word)
+	}
+	return uint32(mix(h, m.config.Secret[1]) >> 32)
+}
+
+func mix(h, word uint64) uint64 {
+	h = (h ^ word) * 0x9e3779b97f4a7c15
+	return h ^ h>>32
+}
+
+// pairOf returns the index of the order of fragments between the addresses of a key,
+// of frames from a side (pair_of in bpf/order.h).
+func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
+	protocol, ipv6 := k.Ports>>8&0xff, k.Ports&1
+	if ipv6 == 1 {
+		protocol = 0
+	}
+	pair := flow.Key{Inside: k.Inside, Outside: k.Outside, Ports: protocol<<8 | uint64(from)<<1 | ipv6}
+	return m.hash(&pair) % uint32(len(m.pairs))
+}
+
+// datagramKey returns the key of a fragment's datagram (datagram_key in bpf/order.h).
+func datagramKey(p *packet.Parsed, from verdict.Side) flow.Key {
+	k := flow.Key{Inside: words(p.Src), Outside: words(p.Dst)}
+	if from == verdict.Outside {
+		k.Inside, k.Outside = k.Outside, k.Inside
+	}
+	k.Ports = uint64(p.Fragment.ID)<<32 | uint64(from)<<1
+	if p.Kind == packet.IPv6 {
+		k.Ports |= 1
+	} else {
+		k.Ports |= uint64(p.Protocol) << 8
+	}
+	for _, tag := range p.VLANs() {
+		k.VLANs = k.VLANs<<32 | uint64(tag.TPID)<<16 | uint64(tag.TCI)
+	}
+	return k
+}
+
+// words returns an address as in a [flow.Key].
+func words(a netip.Addr) [2]uint64 {
+	b := a.As16()
+	return [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}

@@ -1,0 +1,178 @@
+package fastpath
+
+import (
+	"sync/atomic"
+
+	"github.com/cilium/ebpf"
+
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/wire"
+)
+
+// fingerprints tell the second packet of a flow from the first: a flow is worth an
+// entry from then on. Each is of the flow that was seen last of those that share a
+// place.
+type fingerprints [1 << 16]atomic.Uint32
+
+// again reports whether the flow of a hash was seen before.
+func (f *fingerprints) again(hash uint64) bool {
+	place, print := &f[hash%uint64(len(f))], uint32(hash>>32)|1
+	if place.Load() == print {
+		return true
+	}
+	place.Store(print)
+	return false
+}
+
+// Learn takes note of the verdicts of a batch.
+func (f *FastPath) Learn(lessons []wire.Lesson) {
+	for i := range lessons {
+		l := &lessons[i]
+		if l.Verdict.Generation != f.generation.Load() || l.Verdict.Action != verdict.Accept && Drops(f.drops.Load()) == DropNone {
+			continue
+		}
+		if f.known.again(f.memory.fingerprint(&l.Key, l.From)) && !f.isWatched(&l.Key) {
+			f.learn(l)
+		}
+	}
+}
+
+// fingerprint returns a hash of what one verdict is of.
+func (m *memory) fingerprint(k *flow.Key, from verdict.Side) uint64 {
+	h := mix(m.config.Secret[0]^uint64(from), k.Inside[0])
+	for _, word := range [...]uint64{k.Inside[1], k.Outside[0], k.Outside[1], k.Ports, k.VLANs} {
+		h = mix(h, word)
+	}
+	return mix(h, m.config.Secret[1])
+}
+
+// learn has the programs carry out a verdict:
+//
+//  1. the entry of the flow is found or made, and decides nothing yet;
+//  2. the flow table is asked, which gives the slot to the flow, or knows better;
+//  3. the key is entered in the kernel, if it is new;
+//  4. the verdict is set, unless the entry was stopped meanwhile.
+func (f *FastPath) learn(l *wire.Lesson) {
+	slot, made := f.place(l)
+	if slot == 0 {
+		return
+	}
+	if !f.agreed(l, slot) || made && !f.enterKey(&l.Key, slot) {
+		if made || l.Verdict.Action != verdict.Accept {
+			f.takeAway([]uint32{slot})
+		}
+		return
+	}
+	f.decide(l, slot)
+}
+
+// place finds or makes the entry of a lesson. It returns 0 where there is nothing to
+// learn, or no room.
+func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return 0, false
+	}
+	slot, found := f.index[l.Key]
+	if !found {
+		if slot = f.begin(&l.Key); slot != 0 {
+			f.setDenies(&f.entries.all[slot].ways[l.From], l.Verdict.Action != verdict.Accept)
+		}
+		return slot, slot != 0
+	}
+	e := &f.entries.all[slot]
+	if e.stopped {
+		return 0, false
+	}
+	if f.carriedOut(l, slot, &e.ways[l.From]) {
+		f.watchOrder(slot) // why did the frame go up?
+		return 0, false
+	}
+	if l.Verdict.Action != verdict.Accept {
+		f.setDenies(&e.ways[l.From], true)
+	}
+	return slot, false
+}
+
+// flagsOf returns what a lesson decides.
+func flagsOf(l *wire.Lesson) programWayFlag {
+	flags := programWayFlagWHOLE
+	if l.Fragmented {
+		flags = programWayFlagFRAGMENTS
+	}
+	if l.Verdict.Action == verdict.Accept {
+		flags |= programWayFlagACCEPT
+	}
+	return flags
+}
+
+// carriedOut reports whether the programs know a verdict already.
+func (f *FastPath) carriedOut(l *wire.Lesson, slot uint32, w *entryWay) bool {
+	s := &f.memory.slots[slot]
+	flags := flagsOf(l)
+	return s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && programWayFlag(s.Flags[l.From])&flags == flags
+}
+
+// agreed asks the flow table.
+func (f *FastPath) agreed(l *wire.Lesson, slot uint32) bool {
+	if l.Verdict.Action == verdict.Accept {
+		return l.Table.Attach(&l.Key, slot, f.now())
+	}
+	return !l.Table.Known(&l.Key, f.now())
+}
+
+// enterKey has the programs find a slot.
+func (f *FastPath) enterKey(k *flow.Key, slot uint32) bool {
+	key := programKey(k)
+	if err := f.objects.Flows.Update(&key, &slot, ebpf.UpdateAny); err != nil {
+		f.mapErrors.Add(1)
+		return false
+	}
+	return true
+}
+
+func (f *FastPath) deleteKey(k *flow.Key) error {
+	key := programKey(k)
+	err := f.objects.Flows.Delete(&key)
+	if isMissing(err) {
+		return nil
+	}
+	return err
+}
+
+func programKey(k *flow.Key) programFlowKey {
+	return programFlowKey{Inside: k.Inside, Outside: k.Outside, Ports: k.Ports, Vlans: k.VLANs}
+}
+
+// decide sets what a lesson says. The counters of what was decided before are brought
+// up to date first.
+func (f *FastPath) decide(l *wire.Lesson, slot uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	e, s := &f.entries.all[slot], &f.memory.slots[slot]
+	if e.stopped || e.key != l.Key || l.Verdict.Generation != f.generation.Load() || f.closed {
+		return
+	}
+	w, flags := &e.ways[l.From], flagsOf(l)
+	same := w.decided && s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && w.action == l.Verdict.Action
+	if w.decided && s.Generation[l.From] == l.Verdict.Generation && !same {
+		return // whole packets and fragments have different verdicts: those of the first count
+	}
+	if same {
+		flags |= programWayFlag(s.Flags[l.From])
+	} else {
+		f.harvestWay(slot, l.From)
+		w.decided, w.action, w.reason, w.rule = true, l.Verdict.Action, l.Verdict.Reason, l.Verdict.Rule
+		w.counter = l.Table.Counter(l.From, l.Verdict.Rule)
+		f.setDenies(w, w.action != verdict.Accept)
+	}
+	if l.Table.Stateful() && l.Verdict.Action == verdict.Accept && uint8(l.Key.Ports>>8) == packet.ProtocolTCP {
+		flags |= programWayFlagTRACKED | w.tracking
+	}
+	atomic.StoreUint32(&s.Generation[l.From], l.Verdict.Generation)
+	atomic.StoreUint32(&s.Flags[l.From], uint32(flags))
+	f.watchOrder(slot)
+}

@@ -1,0 +1,257 @@
+package fastpath
+
+import (
+	"bytes"
+	"errors"
+	"net/netip"
+	"os"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+	"fragwall/tun"
+	"fragwall/tun/tuntest"
+	"fragwall/wire"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// open opens a fast path, with egress on both sides by the loopback device: programs
+// are run by the kernel's BPF_PROG_TEST_RUN, which carries out no redirect. A user who
+// may not load programs skips the test, but not where CI runs it.
+func open(t testing.TB, o Options) *FastPath {
+	t.Helper()
+	if o.TimeoutIPv4 == 0 {
+		o.TimeoutIPv4, o.TimeoutIPv6, o.MaxFragments = 30*time.Second, 60*time.Second, 8192
+	}
+	if o.Entries == 0 {
+		o.Entries = 1024
+	}
+	f, err := Open(o)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES) {
+		if os.Getenv("CI") == "" {
+			t.Skip(err)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for side := range verdict.Side(verdict.Sides) {
+		f.SetMTU(side, 1500)
+		f.SetEgress(side, true)
+		f.memory.config.Egress[side] = 1
+	}
+	return f
+}
+
+// fate is what a program decides.
+type fate uint32
+
+const (
+	passedUp  fate = 1<<32 - 1 // TCX_NEXT
+	dropped   fate = 2         // TCX_DROP
+	forwarded fate = 7         // TCX_REDIRECT
+)
+
+func (f fate) String() string {
+	switch f {
+	case passedUp:
+		return "passed up"
+	case dropped:
+		return "dropped"
+	case forwarded:
+		return "forwarded"
+	}
+	return "unknown"
+}
+
+// context is what a test may set of a frame beside its bytes (struct __sk_buff).
+type context struct {
+	_       [44]uint32
+	GSOSegs uint32
+	_       uint32
+	GSOSize uint32
+	_       [3]uint32
+}
+
+func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) fate {
+	t.Helper()
+	o := ebpf.RunOptions{Data: frame}
+	if segment > 0 {
+		o.Context = &context{GSOSize: uint32(segment), GSOSegs: uint32(len(frame)/int(segment)) + 1}
+	}
+	result, err := p.Run(&o)
+	if err != nil {
+		t.Fatalf("%d bytes: %v", len(frame), err)
+	}
+	return fate(result)
+}
+
+func (f *FastPath) in(side verdict.Side) *ebpf.Program {
+	if side == verdict.Outside {
+		return f.objects.FromOutside
+	}
+	return f.objects.FromInside
+}
+
+func (f *FastPath) out(side verdict.Side) *ebpf.Program {
+	if side == verdict.Outside {
+		return f.objects.ToOutside
+	}
+	return f.objects.ToInside
+}
+
+// rig is a wire with a fast path in front of it, beside a wire without: what becomes of
+// each frame has to be the same.
+type rig struct {
+	testing.TB
+	*FastPath
+	fast, plain *wire.Stepper
+	left        [2][][]byte // of fast and plain: what left, in order
+	ways        map[fate]int
+}
+
+func limits() stack.Options {
+	return stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
+		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536}
+}
+
+func newRig(t testing.TB, policy *filter.Policy, mode packet.Mode) *rig {
+	t.Helper()
+	r := &rig{TB: t, FastPath: open(t, Options{Mode: mode, Drops: DropSilently}), ways: map[fate]int{}}
+	config := func(index int) wire.Config {
+		c := wire.Config{Policy: policy, Mode: mode, Fragments: limits()}
+		for side := range verdict.Side(verdict.Sides) {
+			c.Sides[side] = wire.SideConfig{MTU: 1500, Lanes: []tun.Lane{tuntest.Sink(func(frames []tun.Frame) (int, error) {
+				for _, f := range frames {
+					r.left[index] = append(r.left[index], slices.Clone(f.Data))
+					if index == 0 {
+						run(t, r.out(side.Other()), f.Data, 0)
+					}
+				}
+				return 0, nil
+			})}}
+		}
+		return c
+	}
+	c := config(0)
+	c.FastPath = r.FastPath
+	r.fast, r.plain = wire.NewStepper(c), wire.NewStepper(config(1))
+	t.Cleanup(func() { r.fast.Close(); r.plain.Close() })
+	return r
+}
+
+// settle has the order of all entries settled, as the upkeep does in time.
+func (r *rig) settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range r.memory.slots {
+		for side := range r.memory.slots[i].Ways {
+			calm(&r.memory.slots[i].Ways[side].Order)
+		}
+	}
+	for i := range r.memory.pairs {
+		calm(&r.memory.pairs[i])
+	}
+}
+
+func calm(o *programOrder) {
+	atomic.StoreUint32(&o.Done, atomic.LoadUint32(&o.Up))
+	atomic.StoreUint32(&o.Calibrated, 1)
+}
+
+// send has a frame come in on both wires, and returns what the program decided.
+func (r *rig) send(from verdict.Side, frame []byte) fate {
+	r.Helper()
+	now := time.Now()
+	before := [2]int{len(r.left[0]), len(r.left[1])}
+	r.plain.Forward(from, tun.Frame{Data: slices.Clone(frame)}, now)
+	way := run(r, r.in(from), frame, 0)
+	r.ways[way]++
+	switch way {
+	case passedUp:
+		r.fast.Forward(from, tun.Frame{Data: slices.Clone(frame)}, now)
+	case forwarded:
+		r.left[0] = append(r.left[0], slices.Clone(frame))
+	}
+	fast, plain := r.left[0][before[0]:], r.left[1][before[1]:]
+	if !slices.EqualFunc(fast, plain, bytes.Equal) {
+		r.Fatalf("%v from the %v: %d frames left, without the fast path %d\n% x", way, from, len(fast), len(plain), frame)
+	}
+	return way
+}
+
+// agree compares all counters of both wires.
+func (r *rig) agree() {
+	r.Helper()
+	for side := range verdict.Side(verdict.Sides) {
+		fast, plain := r.fast.Counters(side), r.plain.Counters(side)
+		if fast != plain {
+			r.Errorf("counters of the %v\n%+v\nwithout the fast path\n%+v", side, fast, plain)
+		}
+	}
+	fast, plain := r.fast.Policy(), r.plain.Policy()
+	for i := range fast.Policy().Rules {
+		if fast.Count(i) != plain.Count(i) {
+			r.Errorf("rule %q counts %+v, without the fast path %+v", fast.Policy().Rules[i].Name, fast.Count(i), plain.Count(i))
+		}
+	}
+}
+
+var (
+	client4 = netip.AddrPortFrom(packettest.InsideIPv4, 40000)
+	server4 = netip.AddrPortFrom(packettest.OutsideIPv4, 53)
+	client6 = netip.AddrPortFrom(packettest.InsideIPv6, 40000)
+	server6 = netip.AddrPortFrom(packettest.OutsideIPv6, 53)
+)
+
+var families = map[string]struct{ client, server netip.AddrPort }{"ipv4": {client4, server4}, "ipv6": {client6, server6}}
+
+// onlyPort53 accepts what goes to port 53, or comes from there.
+func onlyPort53() *filter.Policy {
+	port := filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})
+	return &filter.Policy{ARP: verdict.Accept, Rules: []filter.Rule{
+		{Name: "requests", Action: verdict.Accept, DstPorts: port},
+		{Name: "replies", Action: verdict.Accept, SrcPorts: port},
+		{Name: "denied", Action: verdict.Drop, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 22, Hi: 22})},
+	}}
+}
+
+func stateful(p *filter.Policy) *filter.Policy {
+	p.Stateful = true
+	return p
+}
+
+// keyOf returns the key of a frame's flow.
+func keyOf(t testing.TB, from verdict.Side, frame []byte) (k flow.Key) {
+	t.Helper()
+	var p packet.Parsed
+	if why := p.Decode(frame); why != verdict.Passed {
+		t.Fatal(why)
+	}
+	v := packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
+	if !k.SetFast(&v, false) {
+		t.Fatal("no key")
+	}
+	return k
+}
+
+func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), port)
+}
