@@ -20,8 +20,9 @@ type batch struct {
 	inBytes int         // of those frames
 	waited  int         // how many of those frames had waited
 
-	reports reports  // to be made once all is written
-	lessons []Lesson // for the fast path, likewise
+	observer Observer // of the batch; nil where nobody observes
+	reports  reports  // to be made once all is written
+	lessons  []Lesson // for the fast path, likewise
 }
 
 // accept adds a frame that leaves as it came.

@@ -33,7 +33,7 @@ type Config struct {
 	// Fragments are the limits of what waits, in the modes where something
 	// does. Its ledger is the wire's.
 	Fragments stack.Options
-	// Observer is asked about every decision; nil costs nothing.
+	// Observer is asked about every decision; nil costs nothing. See [Bump.Observe].
 	Observer Observer
 	// FastPath carries out what was decided; nil where none does.
 	FastPath FastPath
@@ -50,12 +50,15 @@ type Bump struct {
 	started   time.Time               // where the policy's clock begins
 	fastPath  FastPath                // nil where there is none
 	waiting   [verdict.Sides]Counters // of the frames that waited
-	reports   reports                 // of what waited in vain while nothing came
+	watch     watch
+	observer  Observer // of what waited in vain while nothing came
+	reports   reports  // of the same
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
 	b := &Bump{fastPath: c.FastPath}
+	b.watch.set(c.Observer)
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -66,7 +69,7 @@ func New(c Config) *Bump {
 		b.fastPath.Start(b.started)
 	}
 	b.enforce(c.Policy)
-	c.Fragments.Ledger = &ledger{&b.waiting, c.Observer, &b.reports}
+	c.Fragments.Ledger = &ledger{&b.waiting, &b.observer, &b.reports}
 	var fragments fragmentMode
 	fragments, b.table = newFragmentMode(&c)
 	for side := range verdict.Side(verdict.Sides) {
@@ -75,7 +78,7 @@ func New(c Config) *Bump {
 			side:      side,
 			egressMTU: &b.sides[side.Other()].mtu,
 			policy:    &b.policy,
-			observer:  c.Observer,
+			watch:     &b.watch,
 			fastPath:  c.FastPath,
 			now:       c.Now,
 			started:   b.started,
@@ -135,6 +138,7 @@ func (b *Bump) Run(ctx context.Context) error {
 // expire drops the datagrams whose deadline is at or before now.
 func (b *Bump) expire(now time.Time) {
 	if b.table != nil {
+		b.observer = b.watch.get()
 		b.table.Expire(now)
 		b.deliver()
 	}
@@ -143,6 +147,7 @@ func (b *Bump) expire(now time.Time) {
 // closeTable drops what still waits, for [verdict.FragmentShutdown].
 func (b *Bump) closeTable() {
 	if b.table != nil {
+		b.observer = b.watch.get()
 		b.table.Close()
 		b.deliver()
 	}
@@ -227,6 +232,11 @@ func (b *Bump) Policy() *filter.Table {
 	}
 	return b.policy.Load()
 }
+
+// Observe puts an observer in the place of the one that observes; nil for none. It
+// is asked from the next batch on, for which each direction reads it once: the one
+// before may still be asked about a batch that is on its way.
+func (b *Bump) Observe(o Observer) { b.watch.set(o) }
 
 // Usage returns what waits.
 func (b *Bump) Usage() stack.Usage {

@@ -54,7 +54,7 @@ func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode, table *sta
 		d.shedding = table.NewShedding()
 	}
 	d.clock = d.elapsed
-	d.ledger = ledger{in.waiting, in.observer, &d.batch.reports}
+	d.ledger = ledger{in.waiting, &d.batch.observer, &d.batch.reports}
 	d.view = packet.View{Parsed: &d.parsed, From: in.side}
 	return d
 }
@@ -87,6 +87,7 @@ func (d *direction) awaitVerdicts() {
 
 // forward decides on a batch, and writes what was accepted.
 func (d *direction) forward(frames []tun.Frame) {
+	d.batch.observer = d.ingress.watch.get()
 	d.checkLoad()
 	for i := range frames {
 		d.take(&frames[i])
@@ -160,7 +161,7 @@ func (d *direction) trim(f *tun.Frame, mtu int) {
 // drop drops a frame by itself before the policy has seen it.
 func (d *direction) drop(f *tun.Frame, why verdict.Reason) {
 	d.counters.drop(why)
-	if d.ingress.observer != nil {
+	if d.batch.observer != nil {
 		d.observeFrame(f, filter.Verdict{Reason: why}, false)
 	}
 }
@@ -195,7 +196,7 @@ func (d *direction) viewFrame(f *tun.Frame) {
 // settle has a frame leave by itself, or drops it, as the verdict says; judged
 // is set where the policy gave the verdict on this frame.
 func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
-	if d.ingress.observer != nil {
+	if d.batch.observer != nil {
 		d.observeFrame(f, v, judged)
 	}
 	if v.Action == verdict.Accept {

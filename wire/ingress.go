@@ -14,7 +14,7 @@ type ingress struct {
 	mtu        mtu
 	egressMTU  *mtu                          // of the other side
 	policy     *atomic.Pointer[filter.Table] // of both sides
-	observer   Observer                      // nil where nobody observes
+	watch      *watch                        // of both sides
 	fastPath   FastPath                      // nil where there is none
 	now        func() time.Time
 	started    time.Time                // where the policy's clock begins

@@ -10,7 +10,7 @@ import (
 // reports of one goroutine what it dropped.
 type ledger struct {
 	waiting  *[verdict.Sides]Counters
-	observer Observer // nil where nobody observes
+	observer *Observer // of what its goroutine does now; nil where nobody observes
 	reports  *reports
 }
 
@@ -20,9 +20,9 @@ func (l *ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
 
 func (l *ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)
-	if l.observer != nil && d.Len() > 0 {
+	if observer := *l.observer; observer != nil && d.Len() > 0 {
 		v := filter.Verdict{Reason: why}
-		if to := l.observer.Wants(nil, v, nil); to != nil {
+		if to := observer.Wants(nil, v, nil); to != nil {
 			r := l.reports.add(to)
 			r.From, r.Verdict, r.Fragments, r.datagram = d.Side(), v, d.Len(), d
 			l.reports.hold(d)

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"sync/atomic"
+
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -17,6 +19,25 @@ type Observer interface {
 	// gave the verdict and resolves its rules; it is nil where no policy did. Wants
 	// is called before the frames leave, and so has to be cheap.
 	Wants(*filter.Table, filter.Verdict, *packet.Parsed) Reporter
+}
+
+// watch has the observer, which may change while frames flow; nil where nobody
+// observes.
+type watch struct{ observer atomic.Pointer[Observer] }
+
+func (w *watch) get() Observer {
+	if o := w.observer.Load(); o != nil {
+		return *o
+	}
+	return nil
+}
+
+func (w *watch) set(o Observer) {
+	if o == nil {
+		w.observer.Store(nil)
+		return
+	}
+	w.observer.Store(&o)
 }
 
 // Reporter is told of a decision, by the goroutine that made it, in the order in

@@ -45,10 +45,10 @@ func (r *reports) deliver() {
 // wants returns who is to be told of a verdict on what was decoded last; nil for
 // nobody.
 func (d *direction) wants(v filter.Verdict) Reporter {
-	if d.ingress.observer == nil {
+	if d.batch.observer == nil {
 		return nil
 	}
-	return d.ingress.observer.Wants(d.judgedBy(v), v, &d.parsed)
+	return d.batch.observer.Wants(d.judgedBy(v), v, &d.parsed)
 }
 
 // judgedBy returns the table that gave the verdict on what was decoded last; nil

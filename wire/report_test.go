@@ -190,12 +190,37 @@ func TestObserverOfARunningWire(t *testing.T) {
 	})
 }
 
+// TestObserve changes who observes while frames flow and fragments wait.
+func TestObserve(t *testing.T) {
+	began := time.Unix(1, 0)
+	s := NewStepper(Config{Sides: sides(&script{}, &script{}), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
+	defer s.Close()
+	var reported []string
+	whole := tun.Frame{Data: packettest.UDP(client4, server4, nil).Frame()}
+	send := func() {
+		s.Forward(verdict.Inside, whole, began)
+		s.Forward(verdict.Inside, tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0]}, began)
+		began = began.Add(time.Minute)
+		s.Forward(verdict.Outside, whole, began)
+	}
+	send()
+	s.Observe(observerFunc(func(d *Decision) {
+		reported = append(reported, fmt.Sprintf("%v %v %v", d.From, d.Verdict.Action, d.Verdict.Reason))
+	}))
+	send()
+	s.Observe(nil)
+	send()
+	if want := []string{"inside accept passed", "inside drop fragment_timeout", "outside accept passed"}; !slices.Equal(reported, want) {
+		t.Errorf("%q, want %q", reported, want)
+	}
+}
+
 // TestObservedPacketsAllocateNothing has an observer look at every packet.
 func TestObservedPacketsAllocateNothing(t *testing.T) {
 	b, d := scripted(&script{})
 	defer b.table.Close()
 	seen := 0
-	d.ingress.observer = observerFunc(func(decision *Decision) {
+	d.batch.observer = observerFunc(func(decision *Decision) {
 		seen += decision.Bytes() + int(decision.Parsed().DstPort)
 	})
 	frame := tun.Frame{Data: packettest.UDP(client4, server4, packettest.Body(64)).Frame()}

@@ -51,13 +51,20 @@ func (s *Stepper) At() time.Time { return s.at }
 // frame does not turn the clock back: only [Stepper.At] shows it.
 func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
-	d := s.sides[from].directions[0]
+	d := s.direction(from)
 	s.frame = f
 	d.take(&s.frame)
 	d.flush()
 	if d.parsed.Fragmented {
 		s.look()
 	}
+}
+
+// direction returns that of a side, with a batch to be filled.
+func (s *Stepper) direction(from verdict.Side) *direction {
+	d := s.sides[from].directions[0]
+	d.batch.observer = s.watch.get()
+	return d
 }
 
 // look finds the next deadline.
@@ -71,7 +78,7 @@ func (s *Stepper) look() {
 // the caller has.
 func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict.Reason) {
 	s.advance(at)
-	d := s.sides[from].directions[0]
+	d := s.direction(from)
 	d.batch.bytes += len(f.Data)
 	d.parsed.Decode(f.Data)
 	s.frame = f
