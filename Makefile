@@ -121,7 +121,7 @@ install: share ## the program with manual pages, completions and unit, to PREFIX
 
 # What the integration tests need beside Go, by package and command.
 install-tools:
-	@for tool in iputils-ping:ping iproute2:ip tshark:tshark chromium:chromium; do \
+	@for tool in iputils-ping:ping iproute2:ip tcpdump:tcpdump tshark:tshark chromium:chromium; do \
 	  command -v $${tool#*:} >/dev/null && continue; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing: install $${tool%:*}"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \

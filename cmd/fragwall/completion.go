@@ -9,6 +9,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/listing"
+	"fragwall/cmd/fragwall/internal/trace"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
@@ -21,6 +22,7 @@ var completions = map[string]func(c *cobra.Command) []string{
 	"icmp-type": func(*cobra.Command) []string { return rules.ICMPTypeNames() },
 	"vlan":      func(*cobra.Command) []string { return []string{"none"} },
 	"nic":       func(*cobra.Command) []string { return interfaces() },
+	"reason":    func(*cobra.Command) []string { return trace.ReasonNames() },
 	"rule":      ruleNames,
 	"sort":      func(*cobra.Command) []string { return orders() },
 	"host":      none, "src": none, "dst": none, "port": none, "sport": none, "dport": none,

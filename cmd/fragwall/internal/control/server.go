@@ -28,9 +28,10 @@ const (
 
 // Requests that an instance may answer.
 const (
-	RequestReload = "reload" // with an [Outcome]
-	RequestFile   = "file"   // with an [Outcome]: the configuration file's absolute name
-	RequestStatus = "status" // with a report, as /api/status has it
+	RequestReload  = "reload"  // with an [Outcome]
+	RequestFile    = "file"    // with an [Outcome]: the configuration file's absolute name
+	RequestCapture = "capture" // with a stream, see package trace
+	RequestStatus  = "status"  // with a report, as /api/status has it
 )
 
 // Handlers return the answer to a request, a line that a client sends. The answer

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,10 +13,12 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/inspect"
 	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/trace"
 	"fragwall/packet/verdict"
 )
 
@@ -100,13 +103,24 @@ func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	}
 	d.controlAt = path
 	source := d.source()
+	streams := inspect.Streams(lister, d.log)
+	streams[control.RequestCapture] = d.capture
 	d.helpers.Go(func() {
 		l.Serve(ctx, control.Handlers{
 			control.RequestReload: func() any { return d.reload() },
 			control.RequestFile:   func() any { return d.reloader.file() },
 			control.RequestStatus: func() any { return source.Report(time.Now()) },
-		}, inspect.Streams(lister, d.log))
+		}, streams)
 	})
+}
+
+// capture shows a client the frames that it asks for.
+func (d *Daemon) capture(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
+	var request trace.Request
+	if err := json.Unmarshal(argument, &request); err != nil {
+		return exit.Usagef("capture: %w", err)
+	}
+	return d.hub.Serve(ctx, &request, to)
 }
 
 // listen opens the control socket.

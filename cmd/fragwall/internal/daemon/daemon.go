@@ -20,6 +20,7 @@ import (
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/trace"
 	"fragwall/rules"
 )
 
@@ -99,6 +100,7 @@ type Daemon struct {
 	controlAt  string // path of the control socket, or "none" and why
 
 	box     *box.Box
+	hub     *trace.Hub     // of who captures
 	helpers sync.WaitGroup // all that serve starts
 }
 
@@ -148,6 +150,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	if d.box, err = box.Open(d.Kernel, setup); err != nil {
 		return err
 	}
+	d.hub = trace.NewHub(d.box.Bump, d.events)
 	finish := func() {}
 	defer func() {
 		err = errors.Join(err, d.box.CloseAndBypass(devices))

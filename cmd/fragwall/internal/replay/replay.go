@@ -161,7 +161,8 @@ func (r *replay) Decided(d *wire.Decision) {
 	if d.Verdict.Action == verdict.Accept || r.files.dropped == nil {
 		return
 	}
-	comment := dropComment(d)
+	about := record.Of(d, at)
+	comment := about.Why()
 	for i := range d.Frames() {
 		f := capture.Frame{Data: d.Frame(i), Length: len(d.Frame(i)), Time: at, Interface: int(d.From)}
 		if d.Verdict.Reason == verdict.SnapLength {
@@ -169,15 +170,6 @@ func (r *replay) Decided(d *wire.Decision) {
 		}
 		r.keep(r.files.dropped.Writer.Write(f, comment))
 	}
-}
-
-// dropComment says why a frame did not pass.
-func dropComment(d *wire.Decision) string {
-	rule := d.Rule()
-	if rule == nil {
-		return d.Verdict.Reason.String()
-	}
-	return fmt.Sprintf("%v: rule %q, line %d", d.Verdict.Reason, rule.Name, rule.Line)
 }
 
 var _ wire.Observer = (*replay)(nil)
