@@ -39,9 +39,10 @@ var allowed = map[string][]string{
 	"tun/lab":           {"packet/verdict"},
 	"tun/link":          {"tun/netdev"},
 	"tun/netdev":        {},
-	"tun/tap":           {"tun", "tun/internal/gate", "tun/netdev"},
+	"tun/tap":           {"tun", "tun/internal/gate", "tun/netdev", "tun/ufo"},
 	"tun/tuntest":       {"tun"},
-	"tun/uring":         {"tun", "tun/internal/gate", "tun/tap"},
+	"tun/ufo":           {"packet/checksum", "tun"},
+	"tun/uring":         {"tun", "tun/internal/gate", "tun/tap", "tun/ufo"},
 
 	"wire": {"filter", "filter/flow", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 

@@ -26,7 +26,7 @@ type Frame struct {
 // that whoever relies on it has to hold it against the packet.
 type Offload struct {
 	Flags uint8 // bits NeedsChecksum and DataValid
-	GSO   uint8 // what to cut it into: GSONone to GSOUDP, with the bit GSOECN
+	GSO   uint8 // what to cut it into: one of the values below, with the bit GSOECN
 	// HeaderLength is how much of the frame to hold in one piece: at least its
 	// headers, a hint only.
 	HeaderLength uint16
@@ -49,8 +49,11 @@ const (
 const (
 	GSONone  uint8 = 0
 	GSOTCPv4 uint8 = 1
-	GSOTCPv6 uint8 = 4
-	GSOUDP   uint8 = 5 // UDP datagrams over IPv4 or IPv6
+	// GSOFragments: IP fragments of one UDP datagram. TAPs take such frames, and
+	// hand none over.
+	GSOFragments uint8 = 3
+	GSOTCPv6     uint8 = 4
+	GSOUDP       uint8 = 5 // UDP datagrams over IPv4 or IPv6
 	// GSOECN is added for TCP with CWR set, which only the first segment keeps.
 	GSOECN uint8 = 0x80
 )

@@ -43,6 +43,10 @@ type Port interface {
 	Missed() (frames uint64, err error)
 	// SetMTU changes the MTU, in bytes.
 	SetMTU(mtu int) error
+	// SetJoined says whether what is written to the port leaves by a NIC. The fragments
+	// of a datagram may then be written as one frame, which the kernel cuts into the
+	// same fragments in front of the NIC. A host's own stack would get the one frame.
+	SetJoined(on bool)
 	// SetCarrier gives the port a carrier, or takes it.
 	SetCarrier(on bool) error
 	// Close removes the device. Lanes that are still open keep it alive, so close

@@ -34,9 +34,9 @@ func (p *Pair) NewBacklog(g *gate.Gate) Backlog {
 	return Backlog{queue: p.Out, gate: g, share: p.share}
 }
 
-// Take notes a frame that is about to be written, and waits if there is no
-// room for it.
-func (b *Backlog) Take(f *tun.Frame) error {
+// Take notes frames that are about to be written, each by itself or all as one, and
+// waits if there is no room for them.
+func (b *Backlog) Take(frames []tun.Frame) error {
 	if b.Full() {
 		timeout := stalled
 		if b.slow {
@@ -50,12 +50,22 @@ func (b *Backlog) Take(f *tun.Frame) error {
 		b.slow = !ready
 		b.left = b.share
 	}
-	b.left -= charge(f)
+	for i := range frames {
+		b.left -= charge(&frames[i])
+	}
+	if len(frames) > 1 {
+		b.left -= page
+	}
 	return nil
 }
 
-// charge returns no less than the kernel charges for a frame (skb->truesize).
+// charge returns no less than the kernel charges for a frame (skb->truesize). For
+// several that are written as one it charges for whole pages of payload.
 func charge(f *tun.Frame) int { return 2*len(f.Data) + 1024 }
+
+// page is the size of a page in bytes where pages are small. Where they are larger,
+// the kernel's own limit ends what this lets through.
+const page = 4096
 
 // Full reports whether the lane has to wait before it writes.
 func (b *Backlog) Full() bool { return b.share > 0 && b.left <= 0 }

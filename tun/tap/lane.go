@@ -5,6 +5,7 @@ import (
 
 	"fragwall/tun"
 	"fragwall/tun/internal/gate"
+	"fragwall/tun/ufo"
 )
 
 // lane is a lane that makes one system call a frame.
@@ -107,28 +108,40 @@ func (l *lane) drain() error {
 	return nil
 }
 
-// Write writes each frame by itself.
+// Write writes each frame by itself, but for the fragments that the kernel makes.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	if err := l.gate.Err(); err != nil {
 		return len(frames), Failure("write", l.To, err)
 	}
-	for i := range frames {
-		if e := l.put(&frames[i]); e != nil {
-			refused++
+	cuts := l.Cuts()
+	for len(frames) > 0 {
+		n, e := l.put(frames, cuts)
+		if e != nil {
+			refused += n
 			if err == nil {
 				err = Failure("write", l.To, e)
 			}
 		}
+		frames = frames[n:]
 	}
 	return refused, err
 }
 
-// put writes one frame, for which it may wait until there is room.
-func (l *lane) put(f *tun.Frame) error {
-	if err := l.backlog.Take(f); err != nil {
-		return err
+// put writes the first of the frames or, where the kernel cuts it, the datagram whose
+// fragments the first n are. It may wait until there is room.
+func (l *lane) put(frames []tun.Frame, cuts bool) (n int, err error) {
+	if cuts {
+		if d, found := ufo.Find(frames); found {
+			if err := l.backlog.Take(frames[:d.Len()]); err != nil {
+				return d.Len(), err
+			}
+			return d.Len(), l.writer.WriteDatagram(l.Out, &d)
+		}
 	}
-	return l.writer.Write(l.Out, f)
+	if err := l.backlog.Take(frames[:1]); err != nil {
+		return 1, err
+	}
+	return 1, l.writer.Write(l.Out, &frames[0])
 }
 
 // Reply makes one attempt.

@@ -51,7 +51,7 @@ func TestWaitsOnce(t *testing.T) {
 	begun := time.Now()
 	for range 100 {
 		b.left = 0
-		if err := b.Take(&tun.Frame{}); err != nil {
+		if err := b.Take(make([]tun.Frame, 1)); err != nil {
 			t.Fatal(err)
 		}
 	}

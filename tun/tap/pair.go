@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/tun"
+	"fragwall/tun/ufo"
 )
 
 // Pair is a queue of one TAP and the queue of another by which its frames leave:
@@ -17,6 +18,7 @@ type Pair struct {
 	In, Out  int    // descriptors, not blocking
 	Header   int    // bytes of virtio-net header in front of each frame; may be 0
 	Size     int    // of the longest frame with its header, in bytes
+	to       *TAP
 
 	share int   // of the backlog; see [Pair.NewBacklog]
 	queue Queue // that is read; see [Pair.NewQueue]
@@ -33,7 +35,7 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	if t.config.Offload != to.config.Offload {
 		return nil, fmt.Errorf("join tap %q to tap %q: one has offload and the other has not", t.config.Name, to.config.Name)
 	}
-	p := Pair{From: t.config.Name, To: to.config.Name, Size: t.frameSize()}
+	p := Pair{From: t.config.Name, To: to.config.Name, Size: t.frameSize(), to: to}
 	if t.config.Offload {
 		p.Header = tun.HeaderSize
 		p.Size += p.Header
@@ -54,6 +56,8 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 // self lets a port of another package, which embeds a TAP, be one.
 func (t *TAP) self() *TAP { return t }
 
+const ethernetHeader = 14 // bytes
+
 // frameSize is how long a frame can be that a TAP delivers, in bytes: the MTU or,
 // with offload, the 65,535 bytes that the IP length fields can say, an Ethernet
 // header and two VLAN tags.
@@ -62,7 +66,7 @@ func (t *TAP) frameSize() int {
 	if t.config.Offload {
 		longest = max(longest, 65535)
 	}
-	return longest + 14 + 2*4
+	return longest + ethernetHeader + 2*4
 }
 
 // LaneName is the name of the pair's lane.
@@ -76,6 +80,10 @@ func (p *Pair) Lend(b []byte) tun.Frame {
 	}
 	return tun.FrameOf(b)
 }
+
+// Cuts reports whether the kernel makes fragments of a datagram that is written in one
+// piece. Another goroutine may change that.
+func (p *Pair) Cuts() bool { return p.to.cuts.Load() }
 
 // Failure says on which device an operation failed.
 func Failure(operation, device string, err error) error {
@@ -106,8 +114,8 @@ type Writer struct {
 	offload bool // a virtio-net header goes in front of each frame
 
 	// vector is what a frame with a header is written from.
-	vector [2]unix.Iovec
-	header [tun.HeaderSize]byte
+	vector [1 + ufo.MaxFragments]unix.Iovec
+	header [ufo.HeaderSize]byte
 }
 
 // NewWriter returns a writer to the pair's TAPs.
@@ -121,12 +129,29 @@ func (w *Writer) Write(fd int, f *tun.Frame) error {
 		return err
 	}
 	f.Offload.Encode(w.header[:])
-	w.vector[0].Base = &w.header[0]
-	w.vector[0].SetLen(len(w.header))
-	w.vector[1].Base = unsafe.SliceData(f.Data)
-	w.vector[1].SetLen(len(f.Data))
-	_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&w.vector[0])), uintptr(len(w.vector)))
-	w.vector[1].Base = nil
+	w.set(0, w.header[:tun.HeaderSize])
+	w.set(1, f.Data)
+	return w.write(fd, 2)
+}
+
+// WriteDatagram makes one attempt to write a datagram in one piece.
+func (w *Writer) WriteDatagram(fd int, d *ufo.Datagram) error {
+	w.set(0, d.Header(w.header[:]))
+	for i := range d.Len() {
+		w.set(1+i, d.Payload(i))
+	}
+	return w.write(fd, 1+d.Len())
+}
+
+func (w *Writer) set(i int, b []byte) {
+	w.vector[i].Base = unsafe.SliceData(b)
+	w.vector[i].SetLen(len(b))
+}
+
+// write writes the first n of the vector as one frame.
+func (w *Writer) write(fd, n int) error {
+	_, _, errno := unix.Syscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&w.vector[0])), uintptr(n))
+	clear(w.vector[:n])
 	if errno != 0 {
 		return errno
 	}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"github.com/songgao/water"
@@ -24,6 +25,8 @@ type TAP struct {
 	queues    []int        // descriptors, not blocking
 	threaded  bool         // it has NAPI threads
 	counters  *ebpf.Memory // of its queues' frames; nil without a filter
+	takesUDP  bool         // in one piece, to cut it into fragments; see [takesDatagrams]
+	cuts      atomic.Bool
 	fallbacks []tun.Fallback
 }
 
@@ -103,6 +106,7 @@ func (t *TAP) open() error {
 		if err := setOffload(t.queues[0]); err != nil {
 			return err
 		}
+		t.takesUDP = takesDatagrams(t.queues[0])
 	}
 	link, err := netlink.LinkByName(t.config.Name)
 	if err != nil {
@@ -193,6 +197,19 @@ func setOffload(fd int) error {
 	return nil
 }
 
+// takesDatagrams reports whether the kernel takes a UDP datagram in one piece to cut it
+// into fragments, as it does since 4.14.8 with no need to ask for it. It writes one to
+// a TAP that is down, which refuses it for that alone (drivers/net/tun.c,
+// tun_get_user).
+func takesDatagrams(fd int) bool {
+	probe := make([]byte, tun.HeaderSize+ethernetHeader+20+8+16)
+	o := tun.Offload{GSO: tun.GSOFragments, HeaderLength: ethernetHeader + 20 + 8, SegmentSize: 8}
+	o.Encode(probe)
+	copy(probe[tun.HeaderSize+12:], "\x08\x00\x45")
+	_, err := unix.Write(fd, probe)
+	return err == unix.EIO
+}
+
 // explain adds what an operator can do to the errors of opening a TAP.
 func explain(err error) error {
 	switch {
@@ -256,6 +273,10 @@ func (t *TAP) SetMTU(mtu int) error {
 	}
 	return nil
 }
+
+// SetJoined has lanes write a datagram's fragments as one frame where the TAP is joined
+// to a NIC, has offload, and the kernel takes such frames.
+func (t *TAP) SetJoined(on bool) { t.cuts.Store(on && t.takesUDP) }
 
 // SetCarrier has the TAP have a carrier, or none (Linux 5.0).
 func (t *TAP) SetCarrier(on bool) error {

@@ -19,6 +19,7 @@ type Port struct {
 	// mu guards:
 	mtu     int
 	carrier bool
+	joined  bool
 	closed  bool
 }
 
@@ -97,6 +98,20 @@ func (p *Port) MTU() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mtu
+}
+
+// SetJoined notes whether the port is joined to a NIC.
+func (p *Port) SetJoined(on bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.joined = on
+}
+
+// Joined reports what SetJoined was told; false before.
+func (p *Port) Joined() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.joined
 }
 
 // SetCarrier notes whether there is a carrier.

@@ -38,11 +38,12 @@ func TestPort(t *testing.T) {
 	if !memory.Carrier() || memory.MTU() != 0 || memory.Closed() {
 		t.Errorf("new: carrier %v, mtu %d, closed %v", memory.Carrier(), memory.MTU(), memory.Closed())
 	}
+	p.SetJoined(true)
 	if err := errors.Join(p.SetMTU(1400), p.SetCarrier(false), p.Close(), p.Close()); err != nil {
 		t.Error(err)
 	}
-	if memory.Carrier() || memory.MTU() != 1400 || !memory.Closed() {
-		t.Errorf("carrier %v, mtu %d, closed %v", memory.Carrier(), memory.MTU(), memory.Closed())
+	if memory.Carrier() || memory.MTU() != 1400 || !memory.Joined() || !memory.Closed() {
+		t.Errorf("carrier %v, mtu %d, joined %v, closed %v", memory.Carrier(), memory.MTU(), memory.Joined(), memory.Closed())
 	}
 	if missed, err := p.Missed(); missed != 0 || err != nil || p.Fallbacks() != nil || p.Index() != 0 {
 		t.Errorf("%d missed, %v", missed, err)

@@ -12,6 +12,7 @@ import (
 	"fragwall/tun"
 	"fragwall/tun/internal/gate"
 	"fragwall/tun/tap"
+	"fragwall/tun/ufo"
 )
 
 // lane is a lane over an io_uring of its own, which takes many frames a system call.
@@ -20,9 +21,10 @@ import (
 //  1. one multishot read goes on for ever: for each frame that comes, the kernel
 //     takes a buffer from the pool;
 //  2. Read lends the frames in these buffers;
-//  3. Write writes them from the very same buffers, one submission a frame. A TAP
-//     takes a frame at once, so that when the one system call returns, all writes
-//     are completed, and what was read in the meantime is there;
+//  3. Write writes them from the very same buffers, one submission a frame, or one for
+//     all fragments of a datagram that the kernel cuts the same. A TAP takes a frame at
+//     once, so that when the one system call returns, all writes are completed, and
+//     what was read in the meantime is there;
 //  4. the next Read gives the buffers back to the pool.
 //
 // The states of a lane, of which its gate keeps those that Close has to know ([gate]
@@ -59,13 +61,14 @@ type lane struct {
 	readErr     error // that ended it
 	polling     bool  // for the gate's eventfd
 
-	writing  int // writes that are not completed
+	writing  int // frames whose writes are not completed
 	refused  int
 	writeErr error // the first one's
 
-	// Of the frames without headroom among those being written, in order:
-	headers [maxWrites][tun.HeaderSize]byte
-	vectors [maxWrites][2]vector
+	// Of what is being written in several parts, by the first frame's place; the vectors
+	// of n frames have at least 1 and at most n parts beside the header.
+	headers [maxWrites][ufo.HeaderSize]byte
+	vectors [2 * maxWrites]vector
 
 	stuck bool // the kernel may go on to use the pool
 }
@@ -103,12 +106,15 @@ const (
 	fileOut
 )
 
-// What a completion is of, in its user data.
+// What a completion is of, in the low bits of its user data. Of a write, the bits above
+// are how many frames it was of.
 const (
 	ofRead = iota + 1
 	ofWrite
 	ofWake
 	ofCancel
+
+	ofBits = 8
 )
 
 // newLane makes the lane of a pair. It submits nothing: that is for the thread which
@@ -251,13 +257,14 @@ func (l *lane) reap() {
 		if !ok {
 			return
 		}
-		switch c.userData {
+		switch c.userData & (1<<ofBits - 1) {
 		case ofRead:
 			l.received(&c)
 		case ofWrite:
-			l.writing--
+			n := int(c.userData >> ofBits)
+			l.writing -= n
 			if err := c.err(); err != nil {
-				l.refuse(err)
+				l.refuse(n, err)
 			}
 		case ofWake:
 			l.polling = false
@@ -293,15 +300,26 @@ func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 		return len(frames), tap.Failure("write", l.To, err)
 	}
 	l.refused, l.writeErr = 0, nil
+	cuts := l.Cuts()
 	for len(frames) > 0 {
-		n := 0
-		for n < min(len(frames), maxWrites) && (n == 0 || !l.backlog.Full()) {
-			if err := l.backlog.Take(&frames[n]); err != nil {
-				l.refuse(err)
-				return l.refused + len(frames) - 1, l.writeErr
+		batch, n := frames[:min(len(frames), maxWrites)], 0
+		for n < len(batch) && (n == 0 || !l.backlog.Full()) {
+			var d ufo.Datagram
+			size := 1
+			if cuts {
+				d, _ = ufo.Find(batch[n:])
+				size = max(1, d.Len())
 			}
-			l.put(&frames[n], n)
-			n++
+			if err := l.backlog.Take(batch[n:][:size]); err != nil {
+				l.refuse(len(frames), err)
+				return l.refused, l.writeErr
+			}
+			if d.Len() > 0 {
+				l.putDatagram(&d, n)
+			} else {
+				l.put(&batch[n], n)
+			}
+			n += size
 		}
 		l.writing = n
 		l.settle()
@@ -322,12 +340,18 @@ func (l *lane) Reply(f tun.Frame) error {
 	return nil
 }
 
-// put submits the write of a frame, the i-th of those that go at once.
-func (l *lane) put(f *tun.Frame, i int) {
+// submit adds the write of so many frames.
+func (l *lane) submit(frames int) *sqe {
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opWrite, sqeFixedFile, fileOut
-	s.off, s.userData = ^uint64(0), ofWrite
+	s.off, s.userData = ^uint64(0), ofWrite|uint64(frames)<<ofBits
 	s.opFlags = unix.RWF_NOWAIT // or those that find no room would overtake one another later
+	return s
+}
+
+// put submits the write of a frame, the i-th of those that go at once.
+func (l *lane) put(f *tun.Frame, i int) {
+	s := l.submit(1)
 	if l.Header == 0 {
 		s.addr, s.length = address(f.Data), uint32(len(f.Data))
 		return
@@ -337,10 +361,26 @@ func (l *lane) put(f *tun.Frame, i int) {
 		return
 	}
 	f.Offload.Encode(l.headers[i][:])
-	l.vectors[i] = [2]vector{{address(l.headers[i][:]), tun.HeaderSize}, {address(f.Data), uint64(len(f.Data))}}
-	s.opcode = opWritev
-	s.addr, s.length = uint64(uintptr(unsafe.Pointer(&l.vectors[i]))), 2
+	gather(s, append(l.vectors[2*i:2*i], vectorOf(l.headers[i][:tun.HeaderSize]), vectorOf(f.Data)))
 }
+
+// putDatagram submits the write of a datagram in one piece, whose first fragment is the
+// i-th of the frames that go at once.
+func (l *lane) putDatagram(d *ufo.Datagram, i int) {
+	parts := append(l.vectors[2*i:2*i], vectorOf(d.Header(l.headers[i][:])))
+	for n := range d.Len() {
+		parts = append(parts, vectorOf(d.Payload(n)))
+	}
+	gather(l.submit(d.Len()), parts)
+}
+
+// gather has a write take a frame from several parts.
+func gather(s *sqe, parts []vector) {
+	s.opcode = opWritev
+	s.addr, s.length = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(parts)))), uint32(len(parts))
+}
+
+func vectorOf(b []byte) vector { return vector{address(b), uint64(len(b))} }
 
 // address is what the kernel calls the memory of a slice, which does not move, being
 // on the heap or none of the collector's; the caller keeps it alive.
@@ -361,9 +401,9 @@ func (l *lane) settle() {
 	}
 }
 
-// refuse counts a frame that the device did not take.
-func (l *lane) refuse(err error) {
-	l.refused++
+// refuse counts frames that the device did not take.
+func (l *lane) refuse(frames int, err error) {
+	l.refused += frames
 	if l.writeErr == nil {
 		l.writeErr = tap.Failure("write", l.To, err)
 	}

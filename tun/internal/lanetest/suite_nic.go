@@ -1,6 +1,7 @@
 package lanetest
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"testing"
@@ -9,8 +10,11 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"fragwall/packet"
+	"fragwall/packet/packettest"
 	"fragwall/tun"
 	"fragwall/tun/netdev"
+	"fragwall/tun/ufo"
 )
 
 // slowNIC joins the second device to a NIC that takes so many bytes a second
@@ -45,6 +49,94 @@ func (r *Rig) slowNIC(t *testing.T, rate uint64) *Socket {
 		return errors.Join(netdev.AddClassifier(redirect.From), redirect.Add())
 	})
 	return OpenSocket(t, r.Space, "host")
+}
+
+// datagrams are UDP datagrams of many sizes and cuts, over both families, as their
+// fragments. The kernel makes those of some of them itself.
+func datagrams() (list [][]tun.Frame) {
+	add := func(fragments ...[]byte) {
+		var frames []tun.Frame
+		for _, f := range fragments {
+			frames = append(frames, tun.Frame{Data: f})
+		}
+		list = append(list, frames)
+	}
+	for i, size := range []int{1480, 1473, 2952, 5000, 8000, 65507} {
+		for _, tags := range [][]packet.Tag{nil, {{TPID: 0x8100, TCI: 10}}, {{TPID: 0x88a8, TCI: 5}, {TPID: 0x8100, TCI: 20}}} {
+			d := packettest.UDP(Client4, Server4, packettest.Body(size))
+			d.Tags, d.ID = tags, uint32(i)
+			add(d.Fragments(1480)...)
+			add(d.Fragments(1032)...)
+			d.DontFragment = true
+			add(d.Fragments(1480)...)
+			d = packettest.UDP(Client6, Server6, packettest.Body(size))
+			d.Tags, d.ID = tags, uint32(i)
+			add(d.Fragments(1448)...)
+		}
+		add(Number(i, 100))
+	}
+	return list
+}
+
+// datagramsInOne has fragments leave by a NIC: those that the kernel makes are one
+// frame to the TAP, and all arrive as they were.
+func datagramsInOne(t *testing.T, r *Rig) {
+	var frames []tun.Frame
+	writes := 0
+	for _, d := range datagrams() {
+		frames = append(frames, d...)
+		if _, found := ufo.Find(d); found && r.Offload {
+			writes++
+		} else {
+			writes += len(d)
+		}
+	}
+	if r.Offload && writes == len(frames) {
+		t.Fatal("no datagram is of the kind")
+	}
+	far := r.slowNIC(t, 1_000_000_000)
+	r.To.SetJoined(true)
+	link := func() (link netlink.Link) {
+		Do(t, r.Space, func() (err error) {
+			link, err = netlink.LinkByName(To)
+			return err
+		})
+		return link
+	}
+	before := link().Attrs().Statistics.RxPackets
+	written := make(chan error, 1)
+	stop := r.Forward(func(l tun.Lane, _ []tun.Frame) []tun.Frame {
+		_, err := l.Write(frames)
+		written <- err
+		return nil
+	})
+	if err := r.Send(tun.Frame{Data: Number(0, 60)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range frames {
+		got, err := far.Receive()
+		if err != nil {
+			t.Fatalf("frame %d of %d: %v", i, len(frames), err)
+		}
+		if data := got.Data; !bytes.Equal(data, want.Data) && !bytes.Equal(withoutTag(want.Data), data) {
+			t.Fatalf("frame %d is not what was written: got %d bytes\n% .60x\nwant %d\n% .60x", i, len(data), data, len(want.Data), want.Data)
+		}
+	}
+	if n := link().Attrs().Statistics.RxPackets - before; n != uint64(writes) {
+		t.Errorf("%d frames were written, want %d", n, writes)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// withoutTag returns a frame without its outermost tag, which the kernel shows to a
+// packet socket beside the frame.
+func withoutTag(frame []byte) []byte {
+	return append(append([]byte{}, frame[:12]...), frame[16:]...)
 }
 
 // receiveInOrder receives so many frames, each once. A few may have overtaken

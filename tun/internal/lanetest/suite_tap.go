@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"fragwall/packet/packettest"
 	"fragwall/tun"
 )
 
@@ -23,6 +24,8 @@ var tapTests = []laneTest{
 	{"RefusedFrames", refusedFrames},
 	{"SlowNIC", slowNIC},
 	{"StalledNIC", stalledNIC},
+	{"DatagramsInOne", datagramsInOne},
+	{"RefusedDatagram", refusedDatagram},
 }
 
 // overflow lets a device's queue run over while nobody reads: what was in
@@ -106,6 +109,42 @@ func deviceRemoved(t *testing.T, r *Rig) {
 		return netlink.LinkDel(link)
 	})
 	group.Wait()
+}
+
+// refusedDatagram writes the fragments of a datagram among others to a device that is
+// down: each is counted.
+func refusedDatagram(t *testing.T, r *Rig) {
+	var frames []tun.Frame
+	for _, f := range packettest.UDP(Client4, Server4, packettest.Body(5000)).Fragments(1480) {
+		frames = append(frames, tun.Frame{Data: f})
+	}
+	frames = append(frames, tun.Frame{Data: Number(1, 60)})
+	r.To.SetJoined(true)
+	Do(t, r.Space, func() error {
+		link, err := netlink.LinkByName(To)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(link)
+	})
+	refused := make(chan int, 1)
+	stop := r.Forward(func(l tun.Lane, _ []tun.Frame) []tun.Frame {
+		n, err := l.Write(frames)
+		if !errors.Is(err, unix.EIO) {
+			t.Error(err)
+		}
+		refused <- n
+		return nil
+	})
+	if err := r.Send(tun.Frame{Data: Number(0, 60)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := <-refused; n != len(frames) {
+		t.Errorf("%d of %d frames are refused", n, len(frames))
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 // refusedFrames writes to a device whose link is down, and up again.

@@ -128,6 +128,28 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+// TestJoined has each port know whether a NIC is joined to it.
+func TestJoined(t *testing.T) {
+	k := boxtest.New()
+	k.AddNIC("nic-in", 1500)
+	k.AddNIC("nic-out", 1500)
+	c := parse(t, strings.ReplaceAll(twoNICs, "nic = \"nic-out\"\n", "mtu = 1500\n"))
+	b, err := box.Open(k.Box(), box.Setup{Config: c, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !k.Port("in").Joined() || k.Port("out").Joined() {
+		t.Errorf("joined: inside %v, outside %v", k.Port("in").Joined(), k.Port("out").Joined())
+	}
+	c.Outside.NIC = "nic-out"
+	if err := b.Join(verdict.Outside, c.Outside, true); err != nil || !k.Port("out").Joined() {
+		t.Errorf("joined later: %v, %v", err, k.Port("out").Joined())
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestOpenFails leaves nothing of what was made.
 func TestOpenFails(t *testing.T) {
 	failed := errors.New("no more")

@@ -69,6 +69,7 @@ func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 		return err
 	}
 	e.junction, e.nic, e.joined, e.down = j, index, true, ""
+	b.ports[side].SetJoined(true)
 	if e.link, err = b.kernel.ReadLink(index); err != nil {
 		return err
 	}
