@@ -1,0 +1,243 @@
+package integration_test
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments, among them
+// such as the kernel makes itself of a datagram that the box hands over in one piece
+// (package tun/ufo), and such as it would make a little different. All fragments of a
+// datagram leave when its last has come, in the order of their offsets, byte for byte
+// as they came; and the counters count each.
+func TestFragmentsLeaveAsTheyCame(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		config    string
+		off       []uint32 // offloads of the NICs, by the command that sets each
+		validates bool     // fragments leave as they come
+		inPieces  bool     // the kernel gets each fragment by itself
+	}{
+		{name: "by a redirect", config: oneQueue + acceptAll},
+		{name: "by a bridge", config: oneQueue + bridgeOutside + acceptAll},
+		{name: "by a NIC without offloads", config: oneQueue + acceptAll, off: []uint32{unix.ETHTOOL_SGSO, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SSG}},
+		{name: "with one MTU below the other", config: oneQueue + "mtu = 1400\n" + acceptAll},
+		{name: "validated", config: oneQueue + acceptAll + "[fragments]\nmode = \"validate\"\n", validates: true},
+		{name: "without offload", config: oneQueue + "offload = false\n" + acceptAll, inPieces: true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := newNetwork(t)
+			mute(t, n)
+			w := &wires{}
+			for side, h := range n.Hosts {
+				w.sockets[side] = tap(t, h)
+				must(t, n.Middle.Do(func() error { return turnOff(nics[side], tt.off) }))
+			}
+			w.box = startWith(t, n, nil, tt.config)
+			for from := range verdict.Side(verdict.Sides) {
+				s := newFragmenter(uint64(from)+1, w.Hosts[from], w.Hosts[from.Other()])
+				s.inOrder = tt.validates
+				for range 60 {
+					s.send(t, w, from)
+				}
+				s.count(t, w, from, tt.inPieces)
+			}
+		})
+	}
+}
+
+// oneQueue begins configurations with which all frames keep their order, whatever flows
+// they are of.
+var oneQueue = strings.ReplaceAll(devices, "nic =", "queues = 1\nnic =")
+
+// nics are the NICs that the TAPs are joined to.
+var nics = [verdict.Sides]string{verdict.Inside: lab.InsideNIC, verdict.Outside: lab.OutsideNIC}
+
+// turnOff turns offloads of a NIC off, of the ioctl's that take struct ethtool_value.
+func turnOff(nic string, commands []uint32) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	for _, command := range commands {
+		value := [2]uint32{command, 0}
+		request := struct {
+			name [unix.IFNAMSIZ]byte
+			data unsafe.Pointer
+			_    [16]byte
+		}{data: unsafe.Pointer(&value)}
+		copy(request.name[:], nic)
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
+			return fmt.Errorf("turn offload %#x of %q off: %w", command, nic, errno)
+		}
+	}
+	return nil
+}
+
+// fragmenter is what one host sends to another: frames with random datagrams.
+type fragmenter struct {
+	r        *rand.Rand
+	from, to *lab.Host
+	inOrder  bool // fragments come in the order of their offsets, and leave as they come
+	id       uint32
+	frames   int // sent
+	bytes    int
+}
+
+func newFragmenter(seed uint64, from, to *lab.Host) *fragmenter {
+	return &fragmenter{r: rand.New(rand.NewPCG(seed, 20)), from: from, to: to}
+}
+
+// send sends some datagrams, their fragments among each other's, and expects what is
+// to arrive.
+func (s *fragmenter) send(t *testing.T, w *wires, from verdict.Side) {
+	t.Helper()
+	var waiting, arrived [][][]byte // of each datagram what is still to be sent, and all in order
+	for range 1 + s.r.IntN(20) {
+		fragments := s.datagram()
+		arrived = append(arrived, slices.Clone(fragments))
+		if !s.inOrder && s.r.IntN(3) == 0 {
+			s.r.Shuffle(len(fragments), func(i, j int) { fragments[i], fragments[j] = fragments[j], fragments[i] })
+		}
+		waiting = append(waiting, fragments)
+	}
+	var want [][]byte
+	left := len(waiting)
+	for left > 0 {
+		i := s.r.IntN(min(len(waiting), 3)) // of the datagrams that are being sent
+		n := len(waiting[i])
+		if s.r.IntN(3) == 0 {
+			n = 1 + s.r.IntN(n)
+		}
+		for _, f := range waiting[i][:n] {
+			must(t, w.sockets[from].Send(f))
+			s.frames++
+			s.bytes += len(f)
+			if s.inOrder {
+				want = append(want, f)
+			}
+		}
+		if waiting[i] = waiting[i][n:]; len(waiting[i]) == 0 {
+			if !s.inOrder {
+				want = append(want, arrived[i]...)
+			}
+			waiting, arrived = slices.Delete(waiting, i, i+1), slices.Delete(arrived, i, i+1)
+			left--
+		}
+	}
+	expectFrames(t, w.sockets[from.Other()], want...)
+}
+
+// datagram returns a random datagram as frames: its fragments in the order of their
+// offsets, or one whole packet.
+func (s *fragmenter) datagram() [][]byte {
+	r, f := s.r, families[0]
+	if r.IntN(4) == 0 {
+		f = families[1]
+	}
+	body := make([]byte, 1+r.IntN([]int{100, 3000, 9000, 20000}[r.IntN(4)]))
+	if r.IntN(50) == 0 {
+		body = make([]byte, 65507)
+	}
+	for i := range body {
+		body[i] = byte(r.Uint32())
+	}
+	d := packettest.UDP(f.src, f.dst, body)
+	s.id++
+	d.ID, d.TTL, d.TrafficClass = s.id, uint8(1+r.IntN(255)), uint8(r.IntN(64)<<2)
+	d.Tags = [][]packet.Tag{nil, nil, {{TPID: 0x8100, TCI: 10}}, {{TPID: 0x88a8, TCI: 0x6005}, {TPID: 0x8100, TCI: 20}}}[r.IntN(4)]
+	switch udp := d.Payload; r.IntN(12) {
+	case 0:
+		copy(udp[6:], "\x00\x00") // no checksum
+	case 1:
+		udp[6]++ // a wrong one
+	case 2:
+		d.Protocol = 253
+	case 3:
+		d.DontFragment = true
+	case 4:
+		binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)-1))
+	}
+	fragments := s.cut(d)
+	lab.Between(s.from, s.to, fragments...)
+	return fragments
+}
+
+// cut makes fragments of at most an MTU, most of one size.
+func (s *fragmenter) cut(d packettest.Datagram) (fragments [][]byte) {
+	const longest = 1344 // bytes: with a fragment header and two tags less than any MTU here
+	r, whole := s.r, d.Fragmentable()
+	if len(whole) <= 8 || len(whole) <= longest && r.IntN(2) == 0 {
+		return [][]byte{d.Frame()}
+	}
+	if r.IntN(4) > 0 {
+		size := 8 * (1 + r.IntN(min((len(whole)-1)/8, longest/8)))
+		size = max(size, (len(whole)/200+7)&^7) // not thousands of them
+		fragments = d.Fragments(size)
+	} else {
+		for at := 0; at < len(whole); {
+			end := min(at+8*(1+r.IntN(longest/8)), len(whole))
+			if at == 0 {
+				end = min(end, (len(whole)-1)&^7) // or it would be no fragment
+			}
+			fragments = append(fragments, d.Fragment(at, whole[at:end], end < len(whole)))
+			at = end
+		}
+	}
+	switch i := r.IntN(len(fragments)); {
+	case r.IntN(12) == 0: // a trailer
+		fragments[i] = append(fragments[i], packettest.Body(1+r.IntN(4))...)
+	case r.IntN(12) == 0 && d.Src.Is4(): // another TTL
+		network := 14 + 4*len(d.Tags)
+		h := fragments[i][network:]
+		d.TTL = d.TTL%255 + 1
+		fragments[i] = d.Fragment(int(binary.BigEndian.Uint16(h[6:])&0x1fff)*8, h[20:], h[6]&0x20 != 0)
+	}
+	return fragments
+}
+
+// count holds the counters to what was sent, and to how the TAP got it.
+func (s *fragmenter) count(t *testing.T, w *wires, from verdict.Side, inPieces bool) {
+	t.Helper()
+	var report struct {
+		Sides map[string]struct {
+			Received       int `json:"received_frames"`
+			ReceivedBytes  int `json:"received_bytes"`
+			Forwarded      int `json:"forwarded_frames"`
+			ForwardedBytes int `json:"forwarded_bytes"`
+			Sent           int `json:"sent_frames"`
+			SentBytes      int `json:"sent_bytes"`
+		}
+	}
+	w.awaitCounters(t, from, func(c counters) bool { return c.received == s.frames && c.forwarded == s.frames && c.waiting == 0 })
+	must(t, json.Unmarshal([]byte(fetch(t, w.ns, "/api/status")), &report))
+	c := report.Sides[from.String()]
+	if c.Sent != s.frames || c.ReceivedBytes != s.bytes || c.ForwardedBytes != s.bytes || c.SentBytes != s.bytes {
+		t.Errorf("from %v: %+v, while %d frames of %d bytes were sent", from, c, s.frames, s.bytes)
+	}
+	must(t, w.Middle.Do(func() error {
+		link, err := netlink.LinkByName(taps[from.Other()])
+		if err != nil {
+			return err
+		}
+		if taken := int(link.Attrs().Statistics.RxPackets); (taken == s.frames) != inPieces {
+			t.Errorf("from %v: the kernel was given %d frames for %d", from, taken, s.frames)
+		}
+		return nil
+	}))
+}
