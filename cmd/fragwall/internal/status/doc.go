@@ -3,7 +3,7 @@
 //	report.Source ─┬─► report ───┬── /metrics      Prometheus text format
 //	               │             └── /api/status   JSON
 //	               └─► history ───── /api/history  JSON
-//	listing.Lister ───────────────── /api/flows    JSON
+//	listing.Lister ───────────────── /api/flows, /api/waiting, /api/sources  JSON
 //	                                 /             the page, which reads all JSON
 //
 // Each report is a snapshot; the history is of the last hour. /healthz says whether

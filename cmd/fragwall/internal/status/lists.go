@@ -23,6 +23,16 @@ type FlowList struct {
 	Matched int            `json:"matched"` // flows, these included
 }
 
+// WaitingList is the answer of /api/waiting.
+type WaitingList struct {
+	Waiting []listing.Waiting `json:"waiting"` // the oldest first
+}
+
+// SourceList is the answer of /api/sources.
+type SourceList struct {
+	Sources []listing.Source `json:"sources"` // the heaviest first
+}
+
 // listed answers with a list. Lists name hosts: they are only for clients with a
 // token, since any user of the machine reaches a server on loopback. There is one at
 // a time.
@@ -73,6 +83,20 @@ func query(r *http.Request) (q listing.Query, err error) {
 		}
 	}
 	return q, q.Check()
+}
+
+func (s *Server) listWaiting(ctx context.Context, q listing.Query) (any, error) {
+	list := WaitingList{Waiting: []listing.Waiting{}}
+	err := s.lister.Waiting(ctx, q, func(d *listing.Waiting) error {
+		list.Waiting = append(list.Waiting, *d)
+		return nil
+	})
+	return list, err
+}
+
+func (s *Server) listSources(ctx context.Context, q listing.Query) (any, error) {
+	sources, err := s.lister.Sources(ctx, q)
+	return SourceList{sources}, err
 }
 
 func (s *Server) listFlows(ctx context.Context, q listing.Query) (any, error) {

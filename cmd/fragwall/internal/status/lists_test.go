@@ -98,3 +98,29 @@ func TestListErrors(t *testing.T) {
 		t.Errorf("after it: %d", w.Code)
 	}
 }
+
+// TestWaitingList lists what waits, and who sent it.
+func TestWaitingList(t *testing.T) {
+	h := newListServer(t, listToken).handler()
+	var waiting WaitingList
+	w := get(h, "/api/waiting?from=inside", withToken)
+	if err := json.Unmarshal(w.Body.Bytes(), &waiting); err != nil || w.Code != http.StatusOK || len(waiting.Waiting) != 1 {
+		t.Fatalf("%d: %v: %s", w.Code, err, w.Body)
+	}
+	if d := waiting.Waiting[0]; d.Src != client.Addr() || d.Fragments != 2 || len(d.Missing) != 1 || d.Missing[0] != "2896-" {
+		t.Errorf("%+v", d)
+	}
+	if w := get(h, "/api/waiting?from=outside", withToken); strings.TrimSpace(w.Body.String()) != `{"waiting":[]}` {
+		t.Errorf("%s", w.Body)
+	}
+	var sources SourceList
+	w = get(h, "/api/sources", withToken)
+	if err := json.Unmarshal(w.Body.Bytes(), &sources); err != nil || len(sources.Sources) != 1 || sources.Sources[0].Src != "192.0.2.0/24" || sources.Sources[0].Datagrams != 1 {
+		t.Errorf("%v: %s", err, w.Body)
+	}
+	for _, path := range []string{"/api/waiting", "/api/sources"} {
+		if w := get(newListServer(t, "").handler(), path); w.Code != http.StatusForbidden {
+			t.Errorf("%s where there is no token: %d", path, w.Code)
+		}
+	}
+}

@@ -104,6 +104,8 @@ func (s *Server) handler() http.Handler {
 	paths.Handle("GET /api/status", s.guarded(http.HandlerFunc(s.status)))
 	paths.Handle("GET /api/history", s.guarded(http.HandlerFunc(s.past)))
 	paths.Handle("GET /api/flows", s.listed(s.listFlows))
+	paths.Handle("GET /api/waiting", s.listed(s.listWaiting))
+	paths.Handle("GET /api/sources", s.listed(s.listSources))
 	return s.protected(paths)
 }
 

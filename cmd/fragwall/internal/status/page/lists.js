@@ -23,13 +23,13 @@ const lists = {
       ["Identification", "0x" + e.identification.toString(16), "n"], ["Fragments", whole.format(e.fragments), "n"],
       ["Received", (e.received || []).join(" "), "full"], ["Missing", (e.missing || []).join(" "), "full"],
       ["Memory", scaled(e.memory_bytes, "B"), "n"], ["Age", seconds(e.age_seconds), "n"], ["Time left", seconds(e.expires_seconds), "n"],
-      ["Given up for", "", "full", e.poisoned ? e.reason : ""]],
-    about: shown => `${whole.format(shown)} datagrams`,
+      ["State", e.poisoned ? ", given up" : (e.reason ? ", " : "") + (e.verdict || "waiting"), "full", e.reason]],
+    about: shown => `${whole.format(shown)} datagrams, the oldest first`,
   },
   sources: {
-    path: "api/waiting", records: "sources",
+    path: "api/sources", records: "sources",
     cells: e => [["Source", e.src], ["From", e.from], ["Datagrams", whole.format(e.datagrams), "n"], ["Fragments", whole.format(e.fragments), "n"],
-      ["Memory", scaled(e.memory_bytes, "B"), "n"]],
+      ["Given up", whole.format(e.poisoned_datagrams), "n"], ["Memory", scaled(e.memory_bytes, "B"), "n"]],
     about: shown => `${whole.format(shown)} sources`,
   },
 };
@@ -74,7 +74,7 @@ async function runList() {
   $("list-locked").hidden = Boolean(token);
   if (!token || !$("list").open || $("main").className) return;
   const [kind, sort] = $("list-kind").value.split(":"), words = $("list-words").value;
-  const query = new URLSearchParams({...selected(wordsOf("list-words")), ...(sort ? {sort} : {}), ...(kind === "sources" ? {by: "source"} : {})});
+  const query = new URLSearchParams({...selected(wordsOf("list-words")), ...(sort ? {sort} : {})});
   try {
     const answer = await ask(`${lists[kind].path}?${query}`);
     if ($("list-kind").value.split(":")[0] !== kind || $("list-words").value !== words) return; // another list is wanted by now
