@@ -2,6 +2,8 @@ package wire
 
 import (
 	"encoding/binary"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -194,19 +196,18 @@ func (m *memoryPath) Forget(k *flow.Key) {
 // evict takes away what is known of some keys, as a full map does.
 func (m *memoryPath) evict(t *filter.Table, chosen func() bool) {
 	m.mu.Lock()
-	victims := map[flow.Key]uint32{}
+	slots := map[uint32]flow.Key{}
 	for k, e := range m.entries {
-		if chosen() {
-			victims[k] = e.slot
-			delete(m.entries, k)
-		}
+		slots[e.slot] = k
 	}
 	m.mu.Unlock()
-	for k, slot := range victims {
-		t.Detach(&k, slot)
-		m.mu.Lock()
-		m.slots[slot].stopped = true
-		m.mu.Unlock()
+	for _, slot := range slices.Sorted(maps.Keys(slots)) {
+		if k := slots[slot]; chosen() {
+			t.Detach(&k, slot)
+			m.mu.Lock()
+			m.slots[slot].stopped = true
+			m.mu.Unlock()
+		}
 	}
 }
 
@@ -299,13 +300,13 @@ func noteSegment(p *flow.Progress, from verdict.Side, b []byte) bool {
 	}
 	end := seq + uint32(len(b)-header)
 	floor := max(sender.MaxWin, 66000)
-	switch {
-	case int32(seq-sender.MaxEnd) <= 0 && int32(end-sender.MaxEnd) > 0:
-		return false
-	case int32(seq-sender.MaxEnd) > 0,
-		int32(ack-receiver.End) > 0,
-		int32(end-(sender.End-receiver.MaxWin-1)) <= 0,
-		int32(ack-(receiver.End-floor-1)) <= 0:
+	misfit := int32(ack-receiver.End) > 0 ||
+		int32(end-(sender.End-receiver.MaxWin-1)) <= 0 ||
+		int32(ack-(receiver.End-floor-1)) <= 0
+	switch beyond := int32(seq-sender.MaxEnd) > 0; {
+	case !misfit && int32(end-sender.MaxEnd) > 0 && (!beyond || end-sender.MaxEnd+1 <= receiver.MaxWin):
+		return false // it changes more than numbers of one direction
+	case misfit || beyond:
 		if sender.Liberal {
 			p.Last.From = from
 		}

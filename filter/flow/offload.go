@@ -270,11 +270,11 @@ func (s *shard) catchUp(i uint32) {
 func (c *tcp) catchUp(p *Progress) {
 	for side := range verdict.Side(verdict.Sides) {
 		e, w, peer := &c.ends[side], &p.Ways[side], &p.Ways[side.Other()]
-		if w.End != e.end || peer.MaxAck != c.ends[side.Other()].maxAck {
+		switch {
+		case peer.MaxAck == w.End:
 			e.flags &^= unacked
-			if w.End != peer.MaxAck {
-				e.flags |= unacked
-			}
+		case w.End != e.end:
+			e.flags |= unacked
 		}
 	}
 	for side := range c.ends {

@@ -135,25 +135,21 @@ func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 func (a *Access) Take(v *packet.View) bool {
 	f := a.Flow()
 	r := f.take(v, a.now)
-	switch r {
-	case isInvalid:
-		return false
-	case isNew:
-		a.Remove()
-		return false
+	known := r == isKnown || r == isRefreshed || r == isOver
+	if known {
+		f.count(v)
 	}
-	f.count(v)
 	switch r {
-	case isOver:
+	case isNew, isOver:
 		a.Remove()
-		return true
+		return known
 	case isRefreshed:
 		a.Touch()
 	}
 	if f.slot != 0 {
 		a.shard.store(a.at)
 	}
-	return true
+	return known
 }
 
 // Release takes the flow from the fast path, if it is there.
