@@ -30,6 +30,12 @@ func NewBucket(r Rate) *Bucket {
 	return b
 }
 
+// Left returns how many tokens there are.
+func (b *Bucket) Left(now time.Duration) int {
+	taken := max(b.full.Load(), int64(now)) - int64(now)
+	return int(max(0, (b.depth+b.interval-taken)/b.interval))
+}
+
 // Take takes a token, and reports whether there was one.
 func (b *Bucket) Take(now time.Duration) bool {
 	for {

@@ -12,19 +12,28 @@ func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdic
 // Judge returns the verdict on a datagram. The clock is asked where a rule
 // with a limit matches, and where the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
-	switch {
-	case d.Kind == packet.ARP:
-		return t.fixed(t.policy.ARP, verdict.PolicyARP)
-	case d.Kind == packet.NonIP:
-		return t.fixed(t.policy.NonIP, verdict.PolicyNonIP)
-	case d.NeighborDiscovery():
-		return t.fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery)
+	if v, ok := t.beforeRules(d); ok {
+		return v
 	}
 	if t.flows != nil {
 		return t.track(d, now)
 	}
 	v, _ := t.byRules(d, now)
 	return v
+}
+
+// beforeRules returns the verdict on what is decided before any rule; false for what is
+// not.
+func (t *Table) beforeRules(d *packet.View) (v Verdict, ok bool) {
+	switch {
+	case d.Kind == packet.ARP:
+		return t.fixed(t.policy.ARP, verdict.PolicyARP), true
+	case d.Kind == packet.NonIP:
+		return t.fixed(t.policy.NonIP, verdict.PolicyNonIP), true
+	case d.NeighborDiscovery():
+		return t.fixed(t.policy.NeighborDiscovery, verdict.PolicyNeighborDiscovery), true
+	}
+	return v, false
 }
 
 // byRules returns the verdict of the first rule that matches, and its number;
@@ -79,6 +88,11 @@ func (t *Table) match(root ref, d *packet.View, now Clock) (rule, over uint32) {
 // decide returns the verdict of a rule that matches, and counts it.
 func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 	t.count(rule, d)
+	return t.verdictOf(rule, over, d)
+}
+
+// verdictOf returns the verdict of a rule that matches.
+func (t *Table) verdictOf(rule, over uint32, d *packet.View) Verdict {
 	r := &t.tree.rules[rule]
 	v := t.fixed(r.action, verdict.PolicyRule)
 	v.Cacheable = over == none && !r.limited && !r.log && r.action != verdict.Reject

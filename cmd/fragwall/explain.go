@@ -9,29 +9,46 @@ import (
 
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/explain"
+	"fragwall/cmd/fragwall/internal/inspect"
 	"fragwall/packet"
 	"fragwall/rules"
 )
 
 func newExplainCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "explain -c FILE --from inside --proto udp --src A --dst B",
+		Use:   "explain (-c FILE | --live) --from inside --proto udp --src A --dst B",
 		Short: "Say which rule decides on a datagram, and why",
 		Long: `Say which rule decides on a datagram, its line in the file, and the action;
 and which rules before it would have matched but for one field. The policy
 is the one that run would use, and nothing of its state: limits count as not
-reached, and no flow is known.`,
+reached, and no flow is known.
+
+--live asks the running instance in place of a file: with the policy in force, the
+flow that the datagram belongs to, and what is left of the limits. It changes
+nothing, and takes from no limit. Where several instances run, -c or --socket says
+which one is meant.`,
 		Args: usageArgs(noArguments),
 	}
-	path := configFlag(c)
+	var client inspect.Client
+	instanceFlags(c, &client.Instance)
+	live := c.Flags().Bool("live", false, "ask the running instance")
 	asJSON := c.Flags().Bool("json", false, "print the answer as one JSON object")
 	flags := addQuestionFlags(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		d, err := datagramOf(flags)
+		switch {
+		case !*live && client.Socket != "":
+			return exit.Usagef("--socket is of --live; add --live")
+		case !*live && client.File == "":
+			return exit.Usagef("no configuration file given; add -c FILE, or --live to ask the running instance")
+		}
+		question, d, err := datagramOf(flags)
 		if err != nil {
 			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
-		config, err := loadConfig(c, *path)
+		if *live {
+			return explainLive(c, client, question, *asJSON)
+		}
+		config, err := loadConfig(c, client.File)
 		if err != nil {
 			return err
 		}
@@ -44,13 +61,26 @@ reached, and no flow is known.`,
 	return c
 }
 
-// datagramOf returns the datagram that flags describe.
-func datagramOf(flags func() (rules.Question, error)) (*packet.View, error) {
+// explainLive prints what a running instance answers.
+func explainLive(c *cobra.Command, client inspect.Client, question rules.Question, asJSON bool) error {
+	answer, err := client.Explain(c.Context(), question)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(c.OutOrStdout()).Encode(answer)
+	}
+	return answer.Write(c.OutOrStdout())
+}
+
+// datagramOf returns the question that flags make, and the datagram that they describe.
+func datagramOf(flags func() (rules.Question, error)) (rules.Question, *packet.View, error) {
 	question, err := flags()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return question.Datagram(questionFlagNames())
+	d, err := question.Datagram(questionFlagNames())
+	return question, d, err
 }
 
 // questionFlag is a flag that says a field of the datagram, by its key.

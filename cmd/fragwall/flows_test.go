@@ -18,6 +18,7 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/rules"
 	"fragwall/wire"
 )
 
@@ -34,7 +35,7 @@ func startFlows(t *testing.T, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer
 		}
 	}
 	serveStreams(t, "s.sock", control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: "/x.toml"} }},
-		inspect.Streams(listing.New(b), slog.New(slog.NewTextHandler(log, nil))))
+		inspect.Streams(inspect.Box{Lister: listing.New(b), Bump: b, Config: func() *rules.Config { return &rules.Config{File: "/x.toml", Policy: p} }, Log: slog.New(slog.NewTextHandler(log, nil))}))
 	return b, log
 }
 

@@ -49,6 +49,8 @@ var documentedTypes = map[string]reflect.Type{
 	"Rule":         reflect.TypeFor[report.Rule](),
 	"Explanation":  reflect.TypeFor[explain.Answer](),
 	"Near":         reflect.TypeFor[explain.Near](),
+	"Live answer":  reflect.TypeFor[explain.LiveAnswer](),
+	"Limit":        reflect.TypeFor[explain.Limit](),
 	"Expectation":  reflect.TypeFor[explain.Result](),
 	"Expected":     reflect.TypeFor[explain.Expected](),
 	"Flow":         reflect.TypeFor[listing.Flow](),

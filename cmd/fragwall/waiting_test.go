@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -35,7 +34,7 @@ func startWaiting(t *testing.T, mode packet.Mode) *wire.Stepper {
 		Fragments: stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: time.Minute, Memory: 1 << 20, MaxFragments: 100, MaxDatagrams: 100},
 	})
 	serveStreams(t, "s.sock", control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: "/x.toml"} }},
-		inspect.Streams(listing.New(s.Bump), slog.New(slog.NewTextHandler(new(bytes.Buffer), nil))))
+		inspect.Streams(inspect.Box{Lister: listing.New(s.Bump), Bump: s.Bump, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(s.Close)
 	return s
 }

@@ -96,6 +96,9 @@ func (f *Flow) Offloadable() bool {
 	return !f.Denied && f.State == Query
 }
 
+// Fast reports whether a fast path forwards for the flow.
+func (f *Flow) Fast() bool { return f.slot != 0 }
+
 // SetOffload has a fast path forward for flows.
 func (t *Table) SetOffload(o Offload) {
 	for i := range t.shards {

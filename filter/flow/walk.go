@@ -1,6 +1,10 @@
 package flow
 
-import "time"
+import (
+	"time"
+
+	"fragwall/packet"
+)
 
 // MaxHold is how many flows are copied, or removed, while a part of the table is
 // locked: a matter of microseconds, for which a datagram may have to wait.
@@ -107,4 +111,19 @@ func (s *shard) removeAll(numbers []uint32, copies []Flow) (removed int) {
 		}
 	}
 	return removed
+}
+
+// Find returns a copy of the flow that a datagram has the key of; false where there is
+// none.
+func (t *Table) Find(v *packet.View, now time.Duration) (f Flow, known bool) {
+	var a Access
+	relation := t.Open(&a, v, now)
+	if relation == Unrelated {
+		return f, false
+	}
+	defer a.Close()
+	if relation == About || a.Flow() == nil {
+		return f, false
+	}
+	return *a.Flow(), true
 }

@@ -103,7 +103,7 @@ func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	}
 	d.controlAt = path
 	source := d.source()
-	streams := inspect.Streams(lister, d.log)
+	streams := inspect.Streams(inspect.Box{Lister: lister, Bump: d.box.Bump, Config: d.reloader.inForce, Log: d.log})
 	streams[control.RequestCapture] = d.capture
 	d.helpers.Go(func() {
 		l.Serve(ctx, control.Handlers{

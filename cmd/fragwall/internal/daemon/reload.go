@@ -51,6 +51,13 @@ func (r *reloader) policy() report.Policy {
 // each reload. mu has to be held.
 func (r *reloader) generation() int { return 1 + r.reloads }
 
+// inForce returns the configuration in force.
+func (r *reloader) inForce() *rules.Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.config
+}
+
 // files are those that the configuration in force was read from.
 func (r *reloader) files() []string {
 	r.mu.Lock()

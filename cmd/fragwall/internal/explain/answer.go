@@ -122,13 +122,23 @@ func hostPort(host string, port uint16) string {
 
 // Write writes the answer for people.
 func (a *Answer) Write(w io.Writer) error {
-	var text strings.Builder
-	fmt.Fprintf(&text, "from %s: %s\n%s: ", a.From, a.Datagram(), a.Verdict)
-	fmt.Fprintf(&text, cmp.Or(map[string]string{
-		keyDefault: "no rule matches, so %s decides\n",
-		keyMode:    "%s lets no fragment pass\n",
+	_, err := io.WriteString(w, a.text(a.because()))
+	return err
+}
+
+// because is the sentence about what decides.
+func (a *Answer) because() string {
+	return fmt.Sprintf(cmp.Or(map[string]string{
+		keyDefault: "no rule matches, so %s decides",
+		keyMode:    "%s lets no fragment pass",
 		"":         a.withoutKey(),
-	}[a.Key], "%s decides, before any rule\n"), a.By())
+	}[a.Key], "%s decides, before any rule"), a.By())
+}
+
+// text returns the answer for people, with a sentence about what decides.
+func (a *Answer) text(because string) string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "from %s: %s\n%s: %s\n", a.From, a.Datagram(), a.Verdict, because)
 	if a.Limit != "" {
 		fmt.Fprintf(&text, "  up to %s; beyond that, the rules after it decide\n", a.Limit)
 	}
@@ -138,14 +148,13 @@ func (a *Answer) Write(w io.Writer) error {
 	for _, note := range a.Notes {
 		fmt.Fprintf(&text, "  %s\n", note)
 	}
-	_, err := io.WriteString(w, text.String())
-	return err
+	return text.String()
 }
 
 // withoutKey is the sentence about what decides, where that is no key.
 func (a *Answer) withoutKey() string {
 	if a.Rule != "" {
-		return "%s is the first that matches\n"
+		return "%s is the first that matches"
 	}
-	return "neighbour discovery never passes in fragments (%s)\n"
+	return "neighbour discovery never passes in fragments (%s)"
 }

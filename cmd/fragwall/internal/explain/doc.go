@@ -2,10 +2,13 @@
 //
 //	rules.Question ──► packet.View ──► Policy.Ask ──► Answer ──► text or JSON
 //	rules.Expectation ────────────────────┘              └─────► Unmet
+//	                        AskLive ──► LiveAnswer
 //
 // In come the configuration and a datagram, as the flags of "explain" or an
-// expectation describe it. No state takes part: no limit is reached, and no flow is
-// known. The package keeps nothing between policies.
+// expectation describe it. To a [Policy] no limit is reached, and no flow is known;
+// [AskLive] looks at those of a running box, and changes nothing of them. The package
+// keeps nothing between policies.
 //
-// It imports rules, filter, packet and packet/verdict.
+// Of ours it imports listing, below cmd/fragwall/internal, rules, filter, packet and
+// packet/verdict.
 package explain

@@ -10,11 +10,10 @@ import (
 	"fragwall/rules"
 )
 
-// Policy answers questions by a configuration. Only one goroutine may use it.
+// Policy answers questions by a configuration. Any number of goroutines may use it.
 type Policy struct {
 	config *rules.Config
 	table  *filter.Table
-	asked  time.Duration // clock of the limits
 }
 
 // NewPolicy returns the policy of a configuration.
@@ -24,6 +23,14 @@ func NewPolicy(config *rules.Config) *Policy {
 
 // Ask returns what the policy decides on a datagram. Limits count as not reached.
 func (p *Policy) Ask(d *packet.View) Answer {
+	a, _ := p.ask(d, func() time.Duration { return 0 })
+	return a
+}
+
+// ask returns what the policy decides at a moment and, where rules or flows have a part
+// in that, which.
+func (p *Policy) ask(d *packet.View, now filter.Clock) (Answer, filter.Outlook) {
+	o := p.table.Outlook(d, now)
 	a := newAnswer(d)
 	a.File = p.config.File
 	switch settings := p.config.Policy; {
@@ -34,24 +41,17 @@ func (p *Policy) Ask(d *packet.View) Answer {
 	case d.Fragmented && d.NeighborDiscovery():
 		a.decide(verdict.Drop, verdict.FragmentedNeighborDiscovery, "")
 	case d.NeighborDiscovery():
-		v := p.judge(d)
-		a.decide(v.Action, v.Reason, keyNeighborDiscovery)
+		a.decide(o.Verdict.Action, o.Verdict.Reason, keyNeighborDiscovery)
 	default:
-		p.byRules(&a, d)
+		p.byRules(&a, d, &o)
+		return a, o
 	}
-	return a
+	return a, filter.Outlook{}
 }
 
-// judge returns the verdict of the compiled policy. Each question is asked an hour
-// after the one before, when no limit is reached any more.
-func (p *Policy) judge(d *packet.View) filter.Verdict {
-	p.asked += time.Hour
-	return p.table.Judge(d, func() time.Duration { return p.asked })
-}
-
-// byRules answers by the rules and the default.
-func (p *Policy) byRules(a *Answer, d *packet.View) {
-	v := p.judge(d)
+// byRules answers by the rules, the default, and the flow that there may be.
+func (p *Policy) byRules(a *Answer, d *packet.View, o *filter.Outlook) {
+	v := o.Verdict
 	if rule := p.table.Rule(v.Rule); rule == nil {
 		a.decide(v.Action, v.Reason, keyDefault)
 	} else {
@@ -64,11 +64,14 @@ func (p *Policy) byRules(a *Answer, d *packet.View) {
 	for _, n := range p.table.Near(d, v.Rule) {
 		a.Near = append(a.Near, Near{Rule: n.Rule.Name, Line: n.Rule.Line, Field: n.Field})
 	}
-	if p.config.Policy.Stateful && v.Action != verdict.Accept {
-		a.Notes = append(a.Notes, "unless it belongs to a flow that was accepted (policy.stateful)")
+	if p.config.Policy.Stateful && v.Action != verdict.Accept && o.Flow == nil {
+		a.Notes = append(a.Notes, unlessFlow)
 	}
 	rest := map[packet.Mode]string{packet.ModeFirstAcceptRest: "pass unjudged", packet.ModeFirstDropRest: "are dropped"}[p.config.Fragments.Mode]
 	if d.Fragmented && rest != "" {
 		a.Notes = append(a.Notes, fmt.Sprintf("its first fragment alone: the others %s (%s, %s)", rest, keyMode, p.config.File))
 	}
 }
+
+// unlessFlow is a note on a datagram of which no flow is known.
+const unlessFlow = "unless it belongs to a flow that was accepted (policy.stateful)"

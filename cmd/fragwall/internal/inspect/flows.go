@@ -9,6 +9,8 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/listing"
+	"fragwall/rules"
+	"fragwall/wire"
 )
 
 // Requests, of which each has a [listing.Query] as its argument.
@@ -39,19 +41,25 @@ type deletion struct {
 	All bool `json:"all,omitempty"` // the query selects all flows on purpose
 }
 
-// Streams answer requests by what a lister lists.
-func Streams(l *listing.Lister, log *slog.Logger) control.Streams {
-	s := &server{l, log}
+// Box is what requests are answered about.
+type Box struct {
+	*listing.Lister
+	Bump   *wire.Bump
+	Config func() *rules.Config // in force
+	Log    *slog.Logger
+}
+
+// Streams answer requests about a box.
+func Streams(b Box) control.Streams {
+	s := &server{b}
 	return control.Streams{
 		requestFlows: s.flows, requestCountFlows: s.countFlows, requestDeleteFlows: s.deleteFlows,
 		requestWaiting: s.waiting, requestSources: s.sources,
+		requestExplain: s.explain,
 	}
 }
 
-type server struct {
-	*listing.Lister
-	log *slog.Logger
-}
+type server struct{ Box }
 
 // readQuery reads the argument of a request into to, of which q is the query.
 func readQuery(argument json.RawMessage, to any, q *listing.Query) error {
@@ -101,11 +109,11 @@ func (s *server) deleteFlows(ctx context.Context, argument json.RawMessage, to *
 	uid, pid := to.Client()
 	by := []any{"filter", d.Selector.String(), "uid", uid, "pid", pid}
 	if err != nil {
-		s.log.Warn("no flows deleted: the request is refused", append(by, "error", err)...)
+		s.Log.Warn("no flows deleted: the request is refused", append(by, "error", err)...)
 		return err
 	}
 	n, err := s.DeleteFlows(ctx, d.Query)
-	s.log.Info("flows deleted", append([]any{"flows", n}, by...)...)
+	s.Log.Info("flows deleted", append([]any{"flows", n}, by...)...)
 	if err != nil {
 		return fmt.Errorf("%d flows deleted, and then: %w", n, err)
 	}

@@ -71,6 +71,14 @@ func stateOf(f *flow.Flow) string {
 	return stateUnreplied
 }
 
+// FlowOf returns the record of a flow, of which f is a copy, that a table judges by.
+func FlowOf(f *flow.Flow, table *filter.Table, now time.Duration) (r Flow) {
+	var p packet.Parsed
+	f.First(&p)
+	r.set(f, &p, table, now)
+	return r
+}
+
 // set fills in all that is known of a flow: p is its first datagram.
 func (r *Flow) set(f *flow.Flow, p *packet.Parsed, table *filter.Table, now time.Duration) {
 	original, reply := f.Sent(f.Origin), f.Sent(f.Origin.Other())
@@ -78,6 +86,7 @@ func (r *Flow) set(f *flow.Flow, p *packet.Parsed, table *filter.Table, now time
 		From: f.Origin.String(), VLANs: vlanIDs(p), Protocol: rules.ProtocolName(p.Protocol), Src: p.Src, Dst: p.Dst,
 		State: stateOf(f), Replied: f.Replied(), Assured: f.Assured(),
 		Age: seconds(f.Age(now)), Idle: seconds(f.Idle(now)), Expires: seconds(f.Expires(now)),
+		FastPath:        f.Fast(),
 		OriginalPackets: original.Packets, OriginalBytes: original.Bytes, ReplyPackets: reply.Packets, ReplyBytes: reply.Bytes,
 	}
 	switch p.Transport {

@@ -28,7 +28,7 @@ func (t FlowTable) Add(f *Flow) error {
 	t.host(f.Src, f.SrcPort)
 	t.host(f.Dst, f.DstPort)
 	t.vlans(f.VLANs)
-	t.state(f)
+	t.text(f.StateText())
 	t.duration(f.Age)
 	t.duration(f.Idle)
 	t.duration(f.Expires)
@@ -70,22 +70,21 @@ func (t *Table) vlans(ids []uint16) {
 	t.cell()
 }
 
-// state writes a flow's state, with what conntrack(8) shows beside it: UNREPLIED or
-// ASSURED.
-func (t FlowTable) state(f *Flow) {
-	t.cells = append(t.cells, f.State...)
-	mark := ""
+// StateText returns a flow's state, with what conntrack(8) shows beside it: UNREPLIED or
+// ASSURED; and DENIED.
+func (r *Flow) StateText() string {
+	text, mark := r.State, ""
 	switch {
-	case !f.Replied:
+	case !r.Replied:
 		mark = stateUnreplied
-	case f.Assured:
+	case r.Assured:
 		mark = stateAssured
 	}
-	if mark != "" && mark != f.State {
-		t.cells = append(append(t.cells, ','), mark...)
+	if mark != "" && mark != text {
+		text += "," + mark
 	}
-	if f.Denied {
-		t.cells = append(t.cells, ",DENIED"...)
+	if r.Denied {
+		text += ",DENIED"
 	}
-	t.cell()
+	return text
 }

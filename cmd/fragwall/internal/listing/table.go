@@ -115,6 +115,11 @@ func (t *Table) blanks(n int) {
 	}
 }
 
+// Duration returns a time in seconds as tables show it.
+func Duration(seconds float64) string {
+	return string(appendDuration(nil, time.Duration(seconds*float64(time.Second))))
+}
+
 // appendDuration appends a duration by its two largest units, or by tenths of a second
 // where it is short.
 func appendDuration(b []byte, d time.Duration) []byte {
