@@ -85,7 +85,7 @@ const (
 
 // First returns what the first datagram looked like, as far as rules look at
 // it. What was decoded of it is put into p.
-func (f *Flow) First(p *packet.Parsed) packet.View { return f.key.first(p, f.Origin, f.Fragmented) }
+func (f *Flow) First(p *packet.Parsed) packet.View { return f.key.First(p, f.Origin, f.Fragmented) }
 
 // expires returns when nothing more is taken for the flow's.
 func (f *Flow) expires() time.Duration { return f.seen + durations[f.timeout] }

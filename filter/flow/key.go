@@ -148,9 +148,9 @@ func (k *Key) SetFast(v *packet.View, anyVLANs bool) bool {
 	return true
 }
 
-// first returns what the first datagram of a flow looked like, as far as rules
-// look at it, with p for what was decoded.
-func (k *Key) first(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
+// First returns what the first datagram of a flow looked like that came in by the
+// side of its origin, as far as rules look at it, with p for what was decoded.
+func (k *Key) First(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
 	*p = packet.Parsed{
 		Kind: packet.IPv6, Src: k.address(k.Inside), Dst: k.address(k.Outside), Protocol: k.protocol(),
 		SrcPort: uint16(k.Ports >> 32), DstPort: uint16(k.Ports >> 16), Fragmented: fragmented,

@@ -8,6 +8,7 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/fastpath"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 )
@@ -19,6 +20,7 @@ type FastPath interface {
 	SetMTU(side verdict.Side, bytes int)
 	SetEgress(side verdict.Side, up bool)
 	SetDrops(fastpath.Drops)
+	Watch(match func(*flow.Key) bool)
 	Stats() fastpath.Stats
 	Close() error
 }
@@ -134,6 +136,14 @@ func (b *Box) unhook(side verdict.Side) {
 	if b.fast.on {
 		b.fast.path.SetEgress(side, false)
 		b.fast.path.Detach(side)
+	}
+}
+
+// Watch has the frames of the flows that match take the way through the process, for
+// as long as it is set; nil stands for none.
+func (b *Box) Watch(match func(*flow.Key) bool) {
+	if b.fast.path != nil {
+		b.fast.path.Watch(match)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/fastpath"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/netdev"
@@ -47,6 +48,12 @@ func TestFastPathIsAttached(t *testing.T) {
 			if r.SetDropEvents(rate); f.Drops() != want {
 				t.Errorf("%v: %v", rate, f.Drops())
 			}
+		}
+		if r.Watch(func(*flow.Key) bool { return true }); f.Watched() == nil {
+			t.Error("no flow is watched")
+		}
+		if r.Watch(nil); f.Watched() != nil {
+			t.Error("flows are still watched")
 		}
 		if err := r.Close(); err != nil || !f.Closed() {
 			t.Errorf("closed %v, %v", f.Closed(), err)

@@ -150,7 +150,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	if d.box, err = box.Open(d.Kernel, setup); err != nil {
 		return err
 	}
-	d.hub = trace.NewHub(d.box.Bump, d.events)
+	d.hub = trace.NewHub(d.box.Bump, d.events, d.box.Watch)
 	finish := func() {}
 	defer func() {
 		err = errors.Join(err, d.box.CloseAndBypass(devices))

@@ -127,6 +127,13 @@ type Filter struct {
 	from                   *verdict.Side
 }
 
+// InAnyVLAN returns the filter without what it asks of the VLAN.
+func (f *Filter) InAnyVLAN() *Filter {
+	without := *f
+	without.vlan = nil
+	return &without
+}
+
 // Tuple is what a filter looks at. Of what the packet does not have, no filter
 // matches any value.
 type Tuple struct {

@@ -12,6 +12,9 @@
 // the client, and alone waits for it. On the other end a [Decoder] reads the stream, and
 // calls a [Sink] on the goroutine of the command.
 //
+// What a fast path forwards or drops does not come by the wire. For as long as somebody
+// looks, the Hub has the flows that may match go through the wire.
+//
 // The package imports control for the stream, record, frametext, selector, exit, wire, filter,
-// packet and packet/verdict, and tun/capture for what it writes.
+// filter/flow, packet and packet/verdict, and tun/capture for what it writes.
 package trace

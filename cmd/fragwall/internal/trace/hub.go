@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/wire"
 )
@@ -16,14 +17,16 @@ type Hub struct {
 	next    wire.Observer
 	observe func(wire.Observer) // has the wire call an observer from now on
 	policy  func() *filter.Table
+	watch   func(match func(*flow.Key) bool)
 
 	mu       sync.Mutex // held while the clients change
 	sessions atomic.Pointer[[]*session]
 }
 
-// NewHub returns a hub for a wire that has an observer.
-func NewHub(b *wire.Bump, next wire.Observer) *Hub {
-	h := &Hub{next: next, observe: b.Observe, policy: b.Policy}
+// NewHub returns a hub for a wire that has an observer. By watch it has the flows that
+// match go through the wire, and not by a fast path; nil stands for none.
+func NewHub(b *wire.Bump, next wire.Observer, watch func(match func(*flow.Key) bool)) *Hub {
+	h := &Hub{next: next, observe: b.Observe, policy: b.Policy, watch: watch}
 	h.sessions.Store(new([]*session))
 	return h
 }
@@ -54,11 +57,20 @@ func (h *Hub) change(f func([]*session) []*session) {
 	after := f(slices.Clone(before))
 	h.sessions.Store(&after)
 	switch {
+	case len(after) == 0:
+		h.watch(nil)
+		h.observe(h.next)
+		return
 	case len(before) == 0:
 		h.observe(h)
-	case len(after) == 0:
-		h.observe(h.next)
 	}
+	h.watch(h.watched) // again, as more may match
+}
+
+// watched reports whether any client may want frames of a flow.
+func (h *Hub) watched(k *flow.Key) bool {
+	anyVLANs := h.policy().AnyVLANs()
+	return slices.ContainsFunc(*h.sessions.Load(), func(s *session) bool { return s.matcher.flow(k, anyVLANs) })
 }
 
 var (

@@ -19,6 +19,7 @@ import (
 	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/cmd/fragwall/internal/selector"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -69,7 +70,7 @@ func newStepper(t testing.TB, other *noted) (*wire.Stepper, *Hub) {
 	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: policy(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: other})
 	t.Cleanup(s.Close)
-	return s, NewHub(s.Bump, other)
+	return s, NewHub(s.Bump, other, func(func(*flow.Key) bool) {})
 }
 
 // traffic sends frames of each kind, and lets a minute go by for those that wait.
@@ -247,18 +248,55 @@ func TestRefused(t *testing.T) {
 }
 
 // TestNobodyLooks has the other observer alone observe before and after somebody
-// looks.
+// looks, and flows go by the fast path.
 func TestNobodyLooks(t *testing.T) {
-	h := &Hub{next: &noted{}}
+	table := filter.Compile(policy(), nil)
 	var observers []wire.Observer
-	h.observe = func(o wire.Observer) { observers = append(observers, o) }
+	var watched func(*flow.Key) bool
+	h := &Hub{
+		next: &noted{}, policy: func() *filter.Table { return table },
+		observe: func(o wire.Observer) { observers = append(observers, o) },
+		watch:   func(match func(*flow.Key) bool) { watched = match },
+	}
 	h.sessions.Store(new([]*session))
-	one, two := &session{}, &session{}
-	h.add(one)
-	h.add(two)
+	looks := func(s selector.Selector) *session {
+		m, err := (&Request{Selector: s}).matcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		one := &session{matcher: m}
+		h.add(one)
+		return one
+	}
+	key := func(port uint16) *flow.Key {
+		var p packet.Parsed
+		p.Decode(packettest.UDP(client, netip.AddrPortFrom(server.Addr(), port), nil).Frame())
+		var k flow.Key
+		if !k.SetFast(&packet.View{Parsed: &p}, false) {
+			t.Fatal("no key")
+		}
+		return &k
+	}
+	one := looks(selector.Selector{"sport": "53"}) // as of answers
+	two := looks(selector.Selector{"dport": "54", "src": "10.0.0.0/8", "vlan": "none"})
+	if !watched(key(53)) || !watched(key(54)) || watched(key(55)) {
+		t.Errorf("watched: %v, %v, %v", watched(key(53)), watched(key(54)), watched(key(55)))
+	}
 	h.remove(one)
-	h.remove(two)
-	h.add(one)
+	if watched(key(53)) || !watched(key(54)) {
+		t.Error("what nobody looks at is still watched")
+	}
+	if h.remove(two); watched != nil {
+		t.Error("nobody looks, and flows are watched")
+	}
+	looks(selector.Selector{"vlan": "10"})
+	if watched(key(53)) {
+		t.Error("a flow without a VLAN is watched")
+	}
+	table = filter.Compile(&filter.Policy{Stateful: true, AnyVLANs: true}, nil)
+	if !watched(key(53)) {
+		t.Error("a flow that may be in the VLAN is not watched")
+	}
 	if want := []wire.Observer{h, h.next, h}; !slices.Equal(observers, want) {
 		t.Errorf("%v, want %v", observers, want)
 	}

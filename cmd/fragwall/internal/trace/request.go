@@ -7,6 +7,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/selector"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 )
@@ -99,6 +100,25 @@ func (m *matcher) decided(t *filter.Table, v filter.Verdict) bool {
 // may reports whether a packet matches if it came in by the right side.
 func (m *matcher) may(p *packet.Parsed) bool {
 	return m.packet(p, verdict.Inside) || m.packet(p, verdict.Outside)
+}
+
+// flow reports whether packets of a flow may match. Where flows are the same in any
+// VLAN, the key does not say which one they are in.
+func (m *matcher) flow(k *flow.Key, anyVLANs bool) bool {
+	f := m.filter
+	if anyVLANs {
+		f = f.InAnyVLAN()
+	}
+	for side := range verdict.Side(verdict.Sides) {
+		var p packet.Parsed
+		k.First(&p, side, false)
+		t := selector.TupleOf(&p, side)
+		t.HasProtocol = true
+		if f.Matches(&t) {
+			return true
+		}
+	}
+	return false
 }
 
 // packet reports whether a packet matches that came in by a side.

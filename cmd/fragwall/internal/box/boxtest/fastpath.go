@@ -5,6 +5,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/fastpath"
+	"fragwall/filter/flow"
 	"fragwall/packet/verdict"
 )
 
@@ -17,6 +18,7 @@ type FastPath struct {
 	// mu guards:
 	sides   [verdict.Sides]FastSide
 	drops   fastpath.Drops
+	watched func(*flow.Key) bool
 	onClose func()
 	closed  bool
 }
@@ -58,6 +60,20 @@ func (f *FastPath) Drops() fastpath.Drops {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.drops
+}
+
+// Watch notes what is watched.
+func (f *FastPath) Watch(match func(*flow.Key) bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.watched = match
+}
+
+// Watched returns what is watched; nil for nothing.
+func (f *FastPath) Watched() func(*flow.Key) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.watched
 }
 
 // Closed reports whether the fast path was closed.
