@@ -41,7 +41,7 @@ func TestOverloadCostsWholeDatagrams(t *testing.T) {
 					return c.received == datagrams*fragments && c.waiting == 0
 				})
 				shed := c.dropped["fragment_shed"]
-				if c.forwarded+shed != c.received || c.forwarded%fragments != 0 || shed == 0 || c.forwarded < 4096 {
+				if c.forwarded+shed != c.received || c.forwarded%fragments != 0 || shed == 0 || c.forwarded < 3072 {
 					t.Errorf("%d forwarded, %d shed of %d fragments: %+v", c.forwarded, shed, c.received, c)
 				}
 			})

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"fragwall/packet"
+	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 )
 
@@ -26,7 +27,7 @@ func TestCreditIsEarned(t *testing.T) {
 		for range 2 * creditMost / creditEarned {
 			b.mustWait(frames[0])
 			d, _ := b.add(frames[1], verdict.Inside)
-			b.table.Credit(d)
+			b.reassembler.Credit(d)
 			b.release(d)
 		}
 		if b.spend(&p, verdict.Outside) {
@@ -50,6 +51,9 @@ func TestValidatorCredits(t *testing.T) {
 		}
 		if got := b.spend(&p, verdict.Inside); got != (why == verdict.Passed) {
 			t.Errorf("after %v: credit %v", why, got)
+		}
+		if got := b.credited == packettest.InsideIPv4; got != (why == verdict.Passed) {
+			t.Errorf("after %v: the ledger knows %v", why, b.credited)
 		}
 	}
 }

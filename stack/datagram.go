@@ -2,6 +2,7 @@ package stack
 
 import (
 	"math/bits"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -45,6 +46,15 @@ var datagrams = sync.Pool{New: func() any { return new(Datagram) }}
 
 // Side returns the side that the datagram came in by.
 func (d *Datagram) Side() verdict.Side { return d.key.side }
+
+// Src returns the source address.
+func (d *Datagram) Src() netip.Addr {
+	src := netip.AddrFrom16(d.key.src)
+	if d.family == familyIPv4 {
+		src = src.Unmap()
+	}
+	return src
+}
 
 // Len returns how many frames wait.
 func (d *Datagram) Len() int { return len(d.fragments) }

@@ -105,7 +105,7 @@ func TestCreditLastsForTheDatagram(t *testing.T) {
 	d := datagram(familyIPv4, 1, 1600)
 	s.mustWait(d.Fragments(800)[0])
 	whole, _ := s.add(d.Fragments(800)[1], verdict.Inside)
-	s.table.Credit(whole)
+	s.reassembler.Credit(whole)
 	s.release(whole)
 	for number := range maxUncredited {
 		s.sheds(stranger(familyIPv4, number, 1)[0], true)

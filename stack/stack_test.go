@@ -3,6 +3,7 @@ package stack
 import (
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -31,11 +32,14 @@ var epoch = time.Unix(1_000_000_000, 0)
 
 // ledger keeps what the table reports.
 type ledger struct {
-	held    int
-	dropped map[verdict.Reason]int
+	held     int
+	credited netip.Addr // the latest
+	dropped  map[verdict.Reason]int
 }
 
 func (l *ledger) Held(*Datagram) { l.held++ }
+
+func (l *ledger) Credited(d *Datagram) { l.credited = d.Src() }
 
 func (l *ledger) Dropped(d *Datagram, why verdict.Reason) {
 	l.held -= d.Len()

@@ -31,8 +31,8 @@ type Options struct {
 }
 
 // Ledger is told of every fragment that the table takes in and that it drops
-// later. It is called with a part of the table locked, so it must neither
-// block nor call the table.
+// later, and of every datagram that is accepted. It may be called with a part of the
+// table locked, so it must neither block nor call the table.
 type Ledger interface {
 	// Held says that one more fragment waits. The datagram is lent for the time
 	// of the call.
@@ -41,6 +41,9 @@ type Ledger interface {
 	// none, were dropped for one reason. It hands the datagram over, for the
 	// ledger to release, then or later.
 	Dropped(d *Datagram, why verdict.Reason)
+	// Credited says that a datagram was accepted, to its source's credit. The datagram
+	// is lent for the time of the call.
+	Credited(d *Datagram)
 }
 
 func (o *Options) timeout(f family) time.Duration {

@@ -160,6 +160,7 @@ func (s *shard) forgetComplete(d *Datagram) {
 	}
 	if d.verdict == verdict.Passed {
 		s.credits.earn(d.load.source)
+		s.ledger.Credited(d)
 	}
 	s.remove(d)
 	d.Release()

@@ -2,6 +2,7 @@ package tun
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 )
 
@@ -21,6 +22,9 @@ type Lane interface {
 	// fast, so that other datagrams stay whole: all of a datagram, where they come
 	// close together. Any goroutine may call it, also once the lane is closed.
 	Shed() uint64
+	// Credit notes that a datagram in fragments was accepted from a source. Fragments
+	// of other networks than those of such sources are refused first.
+	Credit(src netip.Addr)
 	// Write hands frames over in order, lent ones or others, and keeps none.
 	// It may write over what stands in front of a lent frame's data, but leaves
 	// the data as they are. A frame that the device refuses does not stop those

@@ -69,7 +69,7 @@ func New(c Config) *Bump {
 		b.fastPath.Start(b.started)
 	}
 	b.enforce(c.Policy)
-	c.Fragments.Ledger = &ledger{&b.waiting, &b.observer, &b.reports}
+	c.Fragments.Ledger = &ledger{waiting: &b.waiting, observer: &b.observer, reports: &b.reports}
 	var fragments fragmentMode
 	fragments, b.table = newFragmentMode(&c)
 	for side := range verdict.Side(verdict.Sides) {

@@ -54,7 +54,7 @@ func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode, table *sta
 		d.shedding = table.NewShedding()
 	}
 	d.clock = d.elapsed
-	d.ledger = ledger{in.waiting, &d.batch.observer, &d.batch.reports}
+	d.ledger = ledger{in.waiting, &d.batch.observer, &d.batch.reports, lane}
 	d.view = packet.View{Parsed: &d.parsed, From: in.side}
 	return d
 }

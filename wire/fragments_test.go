@@ -102,3 +102,25 @@ func TestNothingIsShedInTime(t *testing.T) {
 		t.Errorf("%d fragments shed", c.Dropped[verdict.FragmentShed])
 	}
 }
+
+// TestLanesKnowWhoHasCredit tells lanes of the sources whose datagrams were accepted.
+func TestLanesKnowWhoHasCredit(t *testing.T) {
+	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		for name, f := range families {
+			t.Run(mode.String()+" "+name, func(t *testing.T) {
+				denied := packettest.UDP(f.client, netip.AddrPortFrom(f.server.Addr(), 54), packettest.Body(2000))
+				denied.ID = 1
+				s := &script{left: 1, end: tun.ErrClosed}
+				for _, frame := range append(packettest.UDP(f.client, f.server, packettest.Body(2000)).Fragments(1448), denied.Fragments(1448)...) {
+					s.batch = append(s.batch, tun.Frame{Data: frame})
+				}
+				b := New(Config{Sides: sides(s, nil), Policy: onlyPort53(), Mode: mode, Fragments: limits()})
+				defer b.table.Close()
+				_ = b.sides[verdict.Inside].directions[0].run()
+				if len(s.credited) != 1 || s.credited[0] != f.client.Addr() {
+					t.Errorf("%v have credit, want %v once", s.credited, f.client.Addr())
+				}
+			})
+		}
+	}
+}

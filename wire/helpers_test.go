@@ -193,6 +193,7 @@ type script struct {
 	refuseEach int
 	behind     bool
 	shed       uint64
+	credited   []netip.Addr
 }
 
 func (s *script) Name() string { return "script" }
@@ -202,6 +203,8 @@ func (s *script) Close() error { return nil }
 func (s *script) Behind() bool { return s.behind }
 
 func (s *script) Shed() uint64 { return s.shed }
+
+func (s *script) Credit(src netip.Addr) { s.credited = append(s.credited, src) }
 
 func (s *script) Reply(tun.Frame) error { return errors.New("refused") }
 

@@ -4,19 +4,23 @@ import (
 	"fragwall/filter"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
+	"fragwall/tun"
 )
 
-// ledger counts the frames that the table holds and drops, and adds to the
-// reports of one goroutine what it dropped.
+// ledger counts the frames that the table holds and drops, adds to the reports of
+// one goroutine what it dropped, and tells that one's lane who has credit.
 type ledger struct {
 	waiting  *[verdict.Sides]Counters
 	observer *Observer // of what its goroutine does now; nil where nobody observes
 	reports  *reports
+	lane     tun.Lane // nil of who takes nothing in
 }
 
 var _ stack.Ledger = (*ledger)(nil)
 
 func (l *ledger) Held(d *stack.Datagram) { l.waiting[d.Side()].waiting.Add(1) }
+
+func (l *ledger) Credited(d *stack.Datagram) { l.lane.Credit(d.Src()) }
 
 func (l *ledger) Dropped(d *stack.Datagram, why verdict.Reason) {
 	l.waiting[d.Side()].dropWaiting(d.Len(), why)

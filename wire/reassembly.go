@@ -44,7 +44,7 @@ func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
 	}
 	d.batch.reports.hold(datagram)
 	if v.Action == verdict.Accept {
-		r.Credit(datagram)
+		r.With(&d.ledger).Credit(datagram)
 		d.batch.countDatagram(datagram)
 		return
 	}

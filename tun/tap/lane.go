@@ -1,6 +1,8 @@
 package tap
 
 import (
+	"net/netip"
+
 	"golang.org/x/sys/unix"
 
 	"fragwall/tun"
@@ -54,6 +56,9 @@ func (l *lane) Behind() bool { return len(l.frames) == laneBatch }
 
 // Shed returns what the filter of the TAP refused.
 func (l *lane) Shed() uint64 { return l.queue.Shed() }
+
+// Credit tells the filter of the TAP.
+func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
 
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }

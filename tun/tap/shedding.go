@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -19,17 +20,20 @@ import (
 // fragments a part of each datagram, and what is left of it is read in vain. A filter
 // (TUNSETFILTEREBPF, Linux 4.16) sheds whole datagrams instead, before they cost the
 // reader anything: while a queue holds more than a mark, it refuses the fragment with
-// which a datagram begins, and then the others of that datagram.
+// which a datagram begins, and then the others of that datagram. Sources with credit,
+// of which datagrams were accepted, have a mark of their own, so that a flood of others
+// leaves room for them.
 //
 // The filter counts the frames that go into a queue; the lane counts those that it
 // has taken out. Their difference is the backlog, which is what the queue holds and
 // what the lane has not reported so far.
 
 const (
-	// shedMark is the backlog in frames from which on no further datagram is let in.
-	// Above it, up to queueLength, is room for the rest of those that were, and for
-	// whole packets.
-	shedMark = queueLength - 1024
+	// shedMark is the backlog in frames above which no further datagram is let in of a
+	// source without credit, and creditMark that of one with credit. Above both, up to
+	// queueLength, is room for the rest of those that were, and for whole packets.
+	shedMark   = queueLength - 2048
+	creditMark = queueLength - 1024
 	// decisionBits is the binary logarithm of how many datagrams the filter remembers.
 	// Those whose hashes share a place push out one another.
 	decisionBits = 16
@@ -39,6 +43,13 @@ const (
 	// identification of 16 bits.
 	decisionTime  = 250
 	decisionShift = 20
+
+	// creditBits is the binary logarithm of how many credits there are. Sources whose
+	// hashes share a place share one.
+	creditBits = 16
+	// creditEarned is how many further datagrams a datagram that was accepted earns its
+	// source above shedMark, and creditMost how many there can be.
+	creditEarned, creditMost = 16, 256
 )
 
 // Fields of what the filter and a lane share about a queue, in bytes. The lane's
@@ -77,32 +88,51 @@ func (t *TAP) shed() error {
 		return explainEBPF("create map", err)
 	}
 	defer decisions.Close()
+	credits, err := ebpf.NewMap(&ebpf.MapSpec{
+		Name: "fragwall_credit", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE, KeySize: 4, ValueSize: 8, MaxEntries: 1 << creditBits,
+	})
+	if err != nil {
+		return explainEBPF("create map", err)
+	}
+	defer credits.Close()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name:         "fragwall_shed",
 		Type:         ebpf.SocketFilter,
-		Instructions: shedding(rand.Uint64(), counters.FD(), decisions.FD()),
+		Instructions: shedding(shedHashKey, counters.FD(), decisions.FD(), credits.FD()),
 	})
 	if err != nil {
 		return explainEBPF("load eBPF", err)
 	}
 	defer program.Close() // the device keeps it
-	memory, err := counters.Memory()
-	if err != nil {
+	shared := &sheddingMemory{}
+	if shared.counters, err = counters.Memory(); err != nil {
 		return fmt.Errorf("map counters: %w", err)
+	}
+	if shared.credits, err = credits.Memory(); err != nil {
+		return fmt.Errorf("map credits: %w", err)
 	}
 	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETFILTEREBPF, program.FD()); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
 	}
-	t.counters = memory
+	t.shared = shared
 	return nil
+}
+
+// shedHashKey makes the places of datagrams and sources unpredictable.
+var shedHashKey = rand.Uint64()
+
+// sheddingMemory is what a filter shares with lanes.
+type sheddingMemory struct {
+	counters *ebpf.Memory // of each queue, countersEnd bytes
+	credits  *ebpf.Memory // of sources, 8 bytes each
 }
 
 // Queue is what a lane knows of the queue that it reads. The zero Queue knows
 // nothing.
 type Queue struct {
-	counters *ebpf.Memory // nil where the TAP has no filter
-	at       int64        // of the queue's own among the counters
-	taken    uint64
+	*sheddingMemory       // nil where the TAP has no filter
+	at              int64 // of the queue's own among the counters
+	taken           uint64
 }
 
 // NewQueue returns the queue that the pair's lane reads.
@@ -110,14 +140,14 @@ func (p *Pair) NewQueue() Queue { return p.queue }
 
 // queue returns the i-th queue, and what an earlier lane has taken out of it.
 func (t *TAP) queue(i int) Queue {
-	q := Queue{counters: t.counters, at: int64(i) * countersEnd}
+	q := Queue{sheddingMemory: t.shared, at: int64(i) * countersEnd}
 	q.taken = q.load(countedOut)
 	return q
 }
 
 // Take notes that frames were taken out of the queue.
 func (q *Queue) Take(frames int) {
-	if q.counters != nil && frames > 0 {
+	if q.sheddingMemory != nil && frames > 0 {
 		q.taken += uint64(frames)
 		q.store(q.taken)
 	}
@@ -130,7 +160,7 @@ func (q *Queue) In() uint64 { return q.load(countedIn) }
 // before that. What the kernel counted and then could not put there is not to count
 // as backlog for ever.
 func (q *Queue) Empty(in uint64) {
-	if q.counters != nil && in > q.taken {
+	if q.sheddingMemory != nil && in > q.taken {
 		q.taken = in
 		q.store(in)
 	}
@@ -139,6 +169,47 @@ func (q *Queue) Empty(in uint64) {
 // Shed returns how many frames were refused for their datagram.
 func (q *Queue) Shed() uint64 { return q.load(countedShed) }
 
+// Credit notes that a datagram was accepted, to its source's credit. The filter takes
+// from it at the same time, which may be lost.
+func (q *Queue) Credit(src netip.Addr) {
+	if q.sheddingMemory == nil {
+		return
+	}
+	var b [8]byte
+	at := 8 * creditPlace(shedHashKey, prefixOf(src))
+	_, _ = q.credits.ReadAt(b[:], at)
+	if n := binary.NativeEndian.Uint64(b[:]); n < creditMost || n > 1<<63 {
+		binary.NativeEndian.PutUint64(b[:], creditEarned+n)
+		_, _ = q.credits.WriteAt(b[:], at)
+	}
+}
+
+// prefixOf returns what stands for a source, an IPv4 /24 or an IPv6 /56, as the filter
+// reads it from a packet.
+func prefixOf(src netip.Addr) uint64 {
+	if src.Is4() {
+		b := src.As4()
+		return uint64(binary.NativeEndian.Uint32(b[:])) & prefixMask4
+	}
+	b := src.As16()
+	return binary.NativeEndian.Uint64(b[:8]) & prefixMask6
+}
+
+var (
+	prefixMask4 = uint64(binary.NativeEndian.Uint32([]byte{0xff, 0xff, 0xff, 0}))
+	prefixMask6 = binary.NativeEndian.Uint64([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0})
+)
+
+// creditPlace returns where the credit of a source is.
+func creditPlace(key, prefix uint64) int64 {
+	h := key + prefix
+	for _, round := range mixRounds {
+		h ^= h >> round.shift
+		h *= uint64(round.factor)
+	}
+	return int64(h >> (64 - creditBits))
+}
+
 func (q *Queue) store(out uint64) {
 	var b [8]byte
 	binary.NativeEndian.PutUint64(b[:], out)
@@ -146,7 +217,7 @@ func (q *Queue) store(out uint64) {
 }
 
 func (q *Queue) load(field int64) uint64 {
-	if q.counters == nil {
+	if q.sheddingMemory == nil {
 		return 0
 	}
 	var b [8]byte
@@ -166,6 +237,7 @@ const (
 const (
 	shedKey     = -8
 	shedBacklog = -16
+	shedPrefix  = -24 // of the source
 	shedFrame   = -94 // its beginning, so that the IP header is at a multiple of 8
 	shedIP      = shedFrame + 14
 )
@@ -176,7 +248,7 @@ const (
 //
 // A decision is the high half of the datagram's hash, the time and, in the lowest
 // bit, whether the datagram is refused.
-func shedding(key uint64, counters, decisions int) asm.Instructions {
+func shedding(key uint64, counters, decisions, credits int) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{
 			asm.Mov.Reg(shedContext, asm.R1),
@@ -189,6 +261,7 @@ func shedding(key uint64, counters, decisions int) asm.Instructions {
 		labeled("fragment", asm.Instructions{asm.Mov.Imm(shedNow, 1)}),
 		labeled("count", shedCount(counters)),
 		shedDecide(decisions),
+		labeled("decide", shedJudge(key, credits)),
 		labeled("shed", asm.Instructions{
 			asm.Mov.Imm(asm.R1, 1),
 			asm.AddAtomic.Mem(shedQueue, asm.R1, asm.DWord, countedShed),
@@ -258,7 +331,13 @@ func shedIPv4() asm.Instructions {
 			asm.Or.Reg(asm.R0, asm.R1),
 		},
 		shedMix(),
-		asm.Instructions{asm.LoadMem(asm.R0, asm.RFP, shedIP+12, asm.Word)}, shedMix(),
+		asm.Instructions{
+			asm.LoadMem(asm.R0, asm.RFP, shedIP+12, asm.Word),
+			asm.LoadImm(asm.R1, int64(prefixMask4), asm.DWord),
+			asm.And.Reg(asm.R1, asm.R0),
+			asm.StoreMem(asm.RFP, shedPrefix, asm.R1, asm.DWord),
+		},
+		shedMix(),
 		asm.Instructions{asm.LoadMem(asm.R0, asm.RFP, shedIP+16, asm.Word)}, shedMix(),
 		asm.Instructions{asm.Ja.Label("fragment")},
 	)
@@ -279,6 +358,12 @@ func shedIPv6() (program asm.Instructions) {
 		asm.LoadMem(asm.R0, asm.RFP, header+4, asm.Word),
 	)
 	program = append(program, shedMix()...)
+	program = append(program,
+		asm.LoadMem(asm.R0, asm.RFP, shedIP+8, asm.DWord),
+		asm.LoadImm(asm.R1, int64(prefixMask6), asm.DWord),
+		asm.And.Reg(asm.R1, asm.R0),
+		asm.StoreMem(asm.RFP, shedPrefix, asm.R1, asm.DWord),
+	)
 	for at := int16(8); at < 40; at += 8 {
 		program = append(program, asm.LoadMem(asm.R0, asm.RFP, shedIP+at, asm.DWord))
 		program = append(program, shedMix()...)
@@ -317,8 +402,8 @@ func shedCount(counters int) asm.Instructions {
 	}
 }
 
-// shedDecide goes on at "pass" or at "shed", by the decision on the fragment's
-// datagram, or by one that it makes and notes.
+// shedDecide goes on at "pass" or at "shed" by the decision on the fragment's datagram,
+// and behind its end where there is none.
 func shedDecide(decisions int) asm.Instructions {
 	return asm.Instructions{
 		asm.FnKtimeGetNs.Call(),
@@ -354,14 +439,48 @@ func shedDecide(decisions int) asm.Instructions {
 		asm.And.Imm(asm.R1, 1),
 		asm.JNE.Imm(asm.R1, 0, "shed"),
 		asm.Ja.Label("pass"),
-
-		asm.LoadMem(asm.R1, asm.RFP, shedBacklog, asm.DWord).WithSymbol("decide"),
-		asm.JSGT.Imm(asm.R1, shedMark, "refuse"),
-		asm.StoreMem(asm.R0, 0, asm.R4, asm.DWord),
-		asm.Ja.Label("pass"),
-		asm.Or.Imm(asm.R4, 1).WithSymbol("refuse"),
-		asm.StoreMem(asm.R0, 0, asm.R4, asm.DWord),
 	}
+}
+
+// shedJudge makes a decision and notes it, from the place for it in R0 and what to
+// note in R4, and goes on at "pass" or behind its end.
+func shedJudge(key uint64, credits int) asm.Instructions {
+	const (
+		place    = asm.R8
+		decision = asm.R9
+	)
+	return slices.Concat(
+		asm.Instructions{
+			asm.Mov.Reg(place, asm.R0),
+			asm.Mov.Reg(decision, asm.R4),
+			asm.LoadMem(asm.R1, asm.RFP, shedBacklog, asm.DWord),
+			asm.JSLE.Imm(asm.R1, shedMark, "admit"),
+			asm.JSGT.Imm(asm.R1, creditMark, "refuse"),
+			asm.LoadMem(asm.R3, asm.RFP, shedPrefix, asm.DWord),
+			asm.LoadImm(asm.R1, int64(key), asm.DWord),
+			asm.Add.Reg(asm.R3, asm.R1),
+		},
+		mixInto(asm.R3),
+		asm.Instructions{
+			asm.RSh.Imm(asm.R3, 64-creditBits),
+			asm.StoreMem(asm.RFP, shedKey, asm.R3, asm.Word),
+			asm.LoadMapPtr(asm.R1, credits),
+			asm.Mov.Reg(asm.R2, asm.RFP),
+			asm.Add.Imm(asm.R2, shedKey),
+			asm.FnMapLookupElem.Call(),
+			asm.JEq.Imm(asm.R0, 0, "refuse"),
+			asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+			asm.JSLE.Imm(asm.R1, 0, "refuse"),
+			asm.Mov.Imm(asm.R1, -1),
+			asm.AddAtomic.Mem(asm.R0, asm.R1, asm.DWord, 0),
+
+			asm.StoreMem(place, 0, decision, asm.DWord).WithSymbol("admit"),
+			asm.Ja.Label("pass"),
+
+			asm.Or.Imm(decision, 1).WithSymbol("refuse"),
+			asm.StoreMem(place, 0, decision, asm.DWord),
+		},
+	)
 }
 
 // explainEBPF adds to an error of bpf(2) what is missing.

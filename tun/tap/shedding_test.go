@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"net/netip"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -231,5 +232,67 @@ func TestEmptyQueueHasNoBacklog(t *testing.T) {
 	s.send(d.Fragments(1400)...)
 	if fragments, _ := s.read(all); fragments[d.ID] != 3 {
 		t.Errorf("%v are there of datagram %d", fragments, d.ID)
+	}
+}
+
+// TestCreditedSourcesComeIn has the queue as long as a flood makes it. Datagrams of a
+// network that has credit come in as long as that lasts, and those of others do not.
+func TestCreditedSourcesComeIn(t *testing.T) {
+	const server4, server6 = "198.51.100.1:1", "[2001:db8::1]:1"
+	for name, c := range map[string]struct{ honest, neighbour, other, server string }{
+		"IPv4": {"192.0.2.1:1", "192.0.2.254:1", "192.0.3.1:1", server4},
+		"IPv6": {"[2001:db8:0:100::1]:1", "[2001:db8:0:1ff::1]:1", "[2001:db8:0:200::1]:1", server6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := openFlooded(t)
+			s.fill(packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000)), shedMark)
+			id := uint32(1 << 15)
+			passes := func(src string) bool {
+				id++
+				d := packettest.UDP(netip.MustParseAddrPort(src), netip.MustParseAddrPort(c.server), packettest.Body(4000))
+				d.ID = id
+				before := s.In()
+				s.send(d.Fragments(1400)...)
+				return s.In()-before == 3
+			}
+			if passes(c.honest) || passes(c.other) {
+				t.Fatal("a datagram comes in without credit")
+			}
+			s.Credit(netip.MustParseAddrPort(c.honest).Addr())
+			for i := range creditEarned {
+				if passes(c.other) {
+					t.Error("another network comes in")
+				}
+				if src := []string{c.honest, c.neighbour}[i%2]; !passes(src) {
+					t.Errorf("datagram %d, from %s, does not come in", i, src)
+				}
+			}
+			if passes(c.honest) {
+				t.Error("credit lasts for ever")
+			}
+			for range 2 * creditMost / creditEarned {
+				s.Credit(netip.MustParseAddrPort(c.honest).Addr())
+			}
+			n := 0
+			for passes(c.honest) {
+				n++
+			}
+			if n < creditMost-creditEarned || n > creditMost {
+				t.Errorf("credit for %d datagrams, want %d", n, creditMost)
+			}
+		})
+	}
+}
+
+// TestCreditHasAMark has a source with credit overload the queue.
+func TestCreditHasAMark(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	for d.ID = 0; d.ID*3 < 2*queueLength; d.ID++ {
+		s.Credit(lanetest.Client4.Addr())
+		s.send(d.Fragments(1400)...)
+	}
+	if n := int(s.In()); n < creditMark || n >= creditMark+3 {
+		t.Errorf("%d fragments are there, where the mark is %d", n, creditMark)
 	}
 }

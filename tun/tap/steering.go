@@ -137,10 +137,7 @@ func addAddress(at, words int32, key uint64) asm.Instructions {
 // mixInto has each bit of a register change about half of its high bits (after the
 // finalizer of SplitMix64, G. L. Steele et al., 2014). It uses R1.
 func mixInto(hash asm.Register) (program asm.Instructions) {
-	for _, round := range []struct {
-		shift  int32
-		factor int64
-	}{{30, 0xbf58476d1ce4e5b9 - 1<<64}, {27, 0x94d049bb133111eb - 1<<64}} {
+	for _, round := range mixRounds {
 		program = append(program,
 			asm.Mov.Reg(asm.R1, hash),
 			asm.RSh.Imm(asm.R1, round.shift),
@@ -151,3 +148,8 @@ func mixInto(hash asm.Register) (program asm.Instructions) {
 	}
 	return program
 }
+
+var mixRounds = [...]struct {
+	shift  int32
+	factor int64
+}{{30, 0xbf58476d1ce4e5b9 - 1<<64}, {27, 0x94d049bb133111eb - 1<<64}}

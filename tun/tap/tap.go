@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/cilium/ebpf"
 	"github.com/songgao/water"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,11 +20,11 @@ import (
 // Documentation/networking), which lives until [TAP.Close].
 type TAP struct {
 	config    tun.Config
-	index     int          // of the kernel's
-	queues    []int        // descriptors, not blocking
-	threaded  bool         // it has NAPI threads
-	counters  *ebpf.Memory // of its queues' frames; nil without a filter
-	takesUDP  bool         // in one piece, to cut it into fragments; see [takesDatagrams]
+	index     int             // of the kernel's
+	queues    []int           // descriptors, not blocking
+	threaded  bool            // it has NAPI threads
+	shared    *sheddingMemory // with its filter; nil without one
+	takesUDP  bool            // in one piece, to cut it into fragments; see [takesDatagrams]
 	cuts      atomic.Bool
 	fallbacks []tun.Fallback
 }

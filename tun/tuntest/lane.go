@@ -2,6 +2,7 @@ package tuntest
 
 import (
 	"fmt"
+	"net/netip"
 	"sync"
 
 	"fragwall/tun"
@@ -67,6 +68,9 @@ func (l *lane) Behind() bool { return false }
 
 // Shed is 0: Inject waits for room.
 func (l *lane) Shed() uint64 { return 0 }
+
+// Credit does nothing.
+func (l *lane) Credit(netip.Addr) {}
 
 // Write refuses what finds no room.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {

@@ -1,6 +1,10 @@
 package tuntest
 
-import "fragwall/tun"
+import (
+	"net/netip"
+
+	"fragwall/tun"
+)
 
 // Sink is a lane with nothing to read, for whoever gets frames by another way. It is
 // called with what is written, and returns what Write does.
@@ -19,6 +23,9 @@ func (Sink) Behind() bool { return false }
 
 // Shed is 0.
 func (Sink) Shed() uint64 { return 0 }
+
+// Credit does nothing.
+func (Sink) Credit(netip.Addr) {}
 
 // Write calls the function.
 func (s Sink) Write(frames []tun.Frame) (refused int, err error) { return s(frames) }

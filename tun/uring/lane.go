@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"runtime"
 	"unsafe"
 
@@ -221,6 +222,9 @@ func (l *lane) Behind() bool { return len(l.lent.ids) >= len(l.pool.free)/2 }
 
 // Shed returns what the filter of the TAP refused.
 func (l *lane) Shed() uint64 { return l.queue.Shed() }
+
+// Credit tells the filter of the TAP.
+func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
 
 // enter takes the lane for this goroutine and its thread.
 func (l *lane) enter() {

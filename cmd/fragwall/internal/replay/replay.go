@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 	"time"
 
 	"fragwall/cmd/fragwall/internal/datapath"
@@ -191,6 +192,8 @@ func (l *lane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 func (*lane) Behind() bool { return false }
 
 func (*lane) Shed() uint64 { return 0 }
+
+func (*lane) Credit(netip.Addr) {}
 
 // Reply sends nothing: in a replay, to reject is to drop.
 func (l *lane) Reply(tun.Frame) error { return nil }
