@@ -149,9 +149,9 @@ test-bpf: bpf ## the fast path's programs are what their source gives
 	git diff --exit-code -- fastpath
 
 install-nft:
-	@command -v nft >/dev/null || { \
-	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "nft is missing: install nftables"; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables; }
+	@test "$$(command -v nft conntrack | wc -l)" = 2 || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables and conntrack"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables conntrack; }
 
 # The same binary from the same source, wherever it is built.
 build/linux-%/fragwall: FORCE

@@ -49,7 +49,7 @@ func runTests(m *testing.M) (code int, err error) {
 	if err := tun.Close(); err != nil {
 		return 0, err
 	}
-	for _, tool := range []string{"ping", "ip", "nft"} {
+	for _, tool := range []string{"ping", "ip", "nft", "conntrack"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			return 0, err
 		}

@@ -1,0 +1,352 @@
+package integration_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// outward lets the inside begin, and only it.
+const outward = `
+[policy]
+default = "drop"
+stateful = true
+[[rule]]
+name = "out"
+action = "accept"
+from = "inside"
+`
+
+// listed is a flow in a list: its state with UNREPLIED or ASSURED, and what passed of
+// it.
+type listed struct {
+	state                string
+	packets, bytes       uint64
+	replyPkts, replyByte uint64
+}
+
+// kernelFlows returns the flows that the kernel of a host tracks, by protocol, hosts and
+// ports.
+func kernelFlows(ns *lab.Namespace) (flows map[string]listed, err error) {
+	flows = make(map[string]listed)
+	for _, family := range []string{"ipv4", "ipv6"} {
+		var output []byte
+		err := ns.Do(func() (err error) {
+			output, err = exec.Command("conntrack", "-L", "-f", family).Output()
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("conntrack: %w", err)
+		}
+		for line := range strings.Lines(string(output)) {
+			words := strings.Fields(line)
+			fields := make(map[string][]string)
+			state, marks := "", ""
+			for i, word := range words {
+				name, value, isField := strings.Cut(word, "=")
+				switch {
+				case isField:
+					fields[name] = append(fields[name], value)
+				case strings.HasPrefix(word, "["):
+					marks += "," + strings.Trim(word, "[]")
+				case i == 3:
+					state = word
+				}
+			}
+			number := func(name string, i int) uint64 {
+				n, _ := strconv.ParseUint(fields[name][i], 10, 64)
+				return n
+			}
+			ports := "id " + strings.Join(fields["id"][:min(1, len(fields["id"]))], "")
+			if len(fields["sport"]) > 0 {
+				ports = fields["sport"][0] + ">" + fields["dport"][0]
+			}
+			src, dst := netip.MustParseAddr(fields["src"][0]), netip.MustParseAddr(fields["dst"][0])
+			key := fmt.Sprintf("%s %v>%v %s", words[0], src, dst, ports)
+			if key = strings.Replace(key, "icmpv6", "icmp6", 1); !strings.HasPrefix(key, "icmp6") || fields["type"][0] == "128" {
+				flows[key] = listed{strings.Trim(state+marks, ","), number("packets", 0), number("bytes", 0), number("packets", 1), number("bytes", 1)}
+			}
+		}
+	}
+	return flows, nil
+}
+
+// boxFlows returns what the program lists in the same way.
+func (b *box) boxFlows(t *testing.T) map[string]listed {
+	t.Helper()
+	p := launch(t, b.Middle, nil, "flows", "-c", b.file, "--json")
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("exit code %d: %s", code, p.stderr.String())
+	}
+	flows := make(map[string]listed)
+	for line := range strings.Lines(p.stdout.String()) {
+		var f struct {
+			Protocol, Src, Dst, State, Rule string
+			SrcPort                         *int `json:"sport"`
+			DstPort                         *int `json:"dport"`
+			ID                              *int `json:"icmp_id"`
+			Replied, Assured                bool
+			Packets                         uint64 `json:"original_packets"`
+			Bytes                           uint64 `json:"original_bytes"`
+			ReplyPackets                    uint64 `json:"reply_packets"`
+			ReplyBytes                      uint64 `json:"reply_bytes"`
+		}
+		must(t, json.Unmarshal([]byte(line), &f))
+		if f.Rule != "out" {
+			t.Errorf("by rule %q: %s", f.Rule, line)
+		}
+		ports := ""
+		if f.ID != nil {
+			ports = fmt.Sprintf("id %d", *f.ID)
+		} else {
+			ports = fmt.Sprintf("%d>%d", *f.SrcPort, *f.DstPort)
+		}
+		// conntrack shows a state of TCP alone, and nothing for answers.
+		state := ""
+		if f.Protocol == "tcp" {
+			state = f.State
+		}
+		switch {
+		case !f.Replied:
+			state += ",UNREPLIED"
+		case f.Assured:
+			state += ",ASSURED"
+		}
+		protocol := strings.Replace(f.Protocol, "icmpv6", "icmp6", 1)
+		flows[fmt.Sprintf("%s %s>%s %s", protocol, f.Src, f.Dst, ports)] = listed{strings.Trim(state, ","), f.Packets, f.Bytes, f.ReplyPackets, f.ReplyBytes}
+	}
+	return flows
+}
+
+// tracks has a host's kernel track and count all that it sends.
+func tracks(t *testing.T, h *lab.Host) {
+	t.Helper()
+	must(t, h.Do(func() error {
+		if out, err := exec.Command("nft", "add table inet t; add chain inet t c { type filter hook output priority 0; }; add rule inet t c ct state new accept").CombinedOutput(); err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return lab.Sysctl(map[string]string{"net/netfilter/nf_conntrack_acct": "1"})
+	}))
+}
+
+// TestFlowsAgree has hosts talk in several ways, of which the kernel of the inside one
+// tracks the flows, too.
+func TestFlowsAgree(t *testing.T) {
+	n := newNetwork(t)
+	tracks(t, n.Hosts[verdict.Inside])
+	b := start(t, n, outward)
+	inside, outside := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
+	want := 0
+	for _, ipv6 := range []bool{false, true} {
+		want += converse(t, inside, outside, ipv6)
+	}
+	eventually(t, func() error {
+		kernel, err := kernelFlows(inside.Namespace)
+		if err != nil {
+			return err
+		}
+		maps.DeleteFunc(kernel, func(key string, _ listed) bool {
+			return strings.Contains(key, "127.0.0.1") || strings.Contains(key, "::1>::1")
+		})
+		box := b.boxFlows(t)
+		states := make(map[string]int)
+		for key, k := range kernel {
+			if f, known := box[key]; !known || f != k {
+				return fmt.Errorf("%s is %+v, in the kernel %+v; all: %v", key, f, k, box)
+			}
+			states[k.state]++
+		}
+		if len(kernel) != len(box) || len(box) < want {
+			return fmt.Errorf("%d flows, in the kernel %d; want %d or more: %v, %v", len(box), len(kernel), want, box, kernel)
+		}
+		for _, state := range []string{"ESTABLISHED,ASSURED", "TIME_WAIT,ASSURED", "CLOSE_WAIT,ASSURED", "SYN_SENT,UNREPLIED", "UNREPLIED", ""} {
+			if states[state] < 2 {
+				return fmt.Errorf("%d flows are %q", states[state], state)
+			}
+		}
+		return nil
+	})
+}
+
+// converse has the inside host open connections, of which one stays open, one is half-closed and
+// one is closed, and one meets no host; ask by UDP, with and without an answer; and ping. It
+// returns how many flows that makes.
+func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
+	t.Helper()
+	l, err := outside.ListenTCP(ipv6, 0)
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	to := l.Addr().(*net.TCPAddr).AddrPort()
+	for _, end := range []string{"open", "half", "closed"} {
+		c, err := inside.DialTCP(to, waitTimeout)
+		must(t, err)
+		t.Cleanup(func() { c.Close() })
+		s, err := l.Accept()
+		must(t, err)
+		t.Cleanup(func() { s.Close() })
+		_, err = io.WriteString(c, "question")
+		must(t, err)
+		_, err = io.ReadFull(s, make([]byte, 8))
+		must(t, err)
+		if end != "open" {
+			must(t, c.(*net.TCPConn).CloseWrite())
+			_, err = io.Copy(io.Discard, s)
+			must(t, err)
+		}
+		if end == "closed" {
+			must(t, s.Close())
+			_, err = io.Copy(io.Discard, c)
+			must(t, err)
+		}
+	}
+	nobody := netip.AddrPortFrom(outside.Addr(ipv6), 9)
+	must(t, outside.Do(func() error { // who does not answer there, not even by a RST
+		out, err := exec.Command("nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i th dport 9 drop").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("nft: %w: %s", err, out)
+		}
+		return nil
+	}))
+	go func() {
+		if c, err := inside.DialTCP(nobody, waitTimeout); err == nil {
+			c.Close()
+		}
+	}()
+	server, err := outside.ListenUDP(ipv6, 0)
+	must(t, err)
+	t.Cleanup(func() { server.Close() })
+	for _, answered := range []bool{true, false} {
+		client, err := inside.ListenUDP(ipv6, 0)
+		must(t, err)
+		t.Cleanup(func() { client.Close() })
+		target := server.LocalAddr().(*net.UDPAddr).AddrPort()
+		if !answered {
+			target = nobody
+		}
+		_, err = client.WriteToUDPAddrPort(packettest.Body(100), target)
+		must(t, err)
+		if answered {
+			_, from, err := server.ReadFromUDPAddrPort(make([]byte, 200))
+			must(t, err)
+			size := 3000 // in fragments; of IPv6 the box counts the fragment header, too
+			if ipv6 {
+				size = 1000
+			}
+			_, err = server.WriteToUDPAddrPort(packettest.Body(size), from)
+			must(t, err)
+			_, _, err = client.ReadFromUDPAddrPort(make([]byte, 4000))
+			must(t, err)
+		}
+	}
+	must(t, inside.Do(func() error { return exec.Command("ping", "-c", "2", "-i", "0.2", outside.Addr(ipv6).String()).Run() }))
+	return 7
+}
+
+// TestFlowsEnd deletes the flow of a UDP exchange, whose answers then do not pass until
+// there is another question.
+func TestFlowsEnd(t *testing.T) {
+	w := startMute(t, outward)
+	f := families[0]
+	question, answer := packettest.UDP(f.src, f.dst, packettest.Body(10)).Frame(), packettest.UDP(f.dst, f.src, packettest.Body(20)).Frame()
+	exchange := func() {
+		t.Helper()
+		w.send(t, verdict.Inside, question)
+		expectFrames(t, w.sockets[verdict.Outside], question)
+		w.send(t, verdict.Outside, answer)
+		expectFrames(t, w.sockets[verdict.Inside], answer)
+	}
+	exchange()
+	p := launch(t, w.Middle, nil, "flows", "-c", w.file, "--delete", "--proto", "udp", "--host", f.dst.Addr().String())
+	if code := p.wait(t); code != 0 || p.stdout.String() != "1 flow deleted\n" {
+		t.Errorf("exit code %d: %s%s", code, p.stdout.String(), p.stderr.String())
+	}
+	w.stderr.await(t, w.process, 0, `flows deleted.*flows=1.*uid=`)
+	w.send(t, verdict.Outside, answer)
+	w.awaitCounters(t, verdict.Outside, func(c counters) bool { return c.dropped["policy_default"] == 1 })
+	exchange()
+}
+
+var controlSocket = regexp.MustCompile(`socket=(\S+)`)
+
+// TestClientsCostNothing has clients of the control socket that do not read, ask in a loop,
+// or go away at once, while frames pass: each of them, and in time for the next to be
+// sent.
+func TestClientsCostNothing(t *testing.T) {
+	w := startMute(t, outward)
+	f := families[0]
+	const flows, rounds, round = 20_000, 200, 20
+	var frames [][]byte
+	for i := range flows {
+		src := netip.AddrPortFrom(f.src.Addr(), uint16(10_000+i))
+		frames = append(frames, packettest.UDP(src, f.dst, packettest.Body(10)).Frame())
+	}
+	sent := 0
+	pass := func(some [][]byte) {
+		t.Helper()
+		w.send(t, verdict.Inside, some...)
+		sent += len(some)
+		for range some {
+			if _, err := w.sockets[verdict.Outside].Receive(time.Now().Add(waitTimeout)); err != nil {
+				t.Fatalf("of %d frames, not all passed: %v", sent, err)
+			}
+		}
+	}
+	for i := 0; i < flows; i += round {
+		pass(frames[i : i+round])
+	}
+	socket := controlSocket.FindStringSubmatch(w.stderr.String())[1]
+	connect := func(request string) net.Conn {
+		c, err := net.Dial("unix", socket)
+		if err == nil {
+			_, err = io.WriteString(c, request+"\n")
+		}
+		if err != nil {
+			t.Error(err)
+		}
+		return c
+	}
+	for range 4 {
+		defer connect("flows {}").Close() // and reads nothing
+	}
+	ended, done := make(chan struct{}), make(chan struct{})
+	defer func() { close(done); <-ended }()
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				for _, request := range []string{"flows {}", `flows {"sort":"bytes","limit":10}`, "waiting {}", "count-flows {}", "file"} {
+					c := connect(request)
+					_, _ = c.Read(make([]byte, 100))
+					_ = c.Close() // and leaves
+				}
+			}
+		}
+	}()
+	for i := range rounds {
+		pass(frames[i*round : (i+1)*round])
+	}
+	p := launch(t, w.Middle, nil, "flows", "-c", w.file, "--count")
+	if code := p.wait(t); code != 0 || p.stdout.String() != fmt.Sprintln(flows) {
+		t.Errorf("exit code %d: %s%s", code, p.stdout.String(), p.stderr.String())
+	}
+	if c := w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == sent }); c.forwarded != sent {
+		t.Errorf("%d were sent: %+v", sent, c)
+	}
+	w.settle(t)
+}
