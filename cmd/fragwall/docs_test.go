@@ -4,8 +4,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"fragwall/packet/verdict"
 )
 
 var fenced = regexp.MustCompile("(?s)```(toml|console)\n(.*?)```")
@@ -72,8 +75,8 @@ func TestReadme(t *testing.T) {
 }
 
 var (
-	shown   = regexp.MustCompile("(?s)```(?:console|sh)\n(.*?)```")
-	command = regexp.MustCompile(`(?m)^(?:[$#] )?(?:sudo )?(?:bin/)?fragwall +([^|>&#\n]*?)(?: \d?[|>&#].*)?$`)
+	shown   = regexp.MustCompile("(?s)```(console|sh)\n(.*?)```")
+	command = regexp.MustCompile(`(?m)^([$#] )?(?:sudo )?(?:bin/)?fragwall +([^|>&#\n]*?)(?: \d?[|>&#].*)?$`)
 )
 
 // TestDocumentedCommands has each command of the documentation be one that there is,
@@ -90,19 +93,72 @@ func TestDocumentedCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, block := range shown.FindAllStringSubmatch(string(text), -1) {
-			for _, m := range command.FindAllStringSubmatch(block[1], -1) {
+			for _, m := range command.FindAllStringSubmatch(block[2], -1) {
+				if block[1] == "console" && m[1] == "" { // it is what a command printed
+					continue
+				}
 				found[filepath.Base(file)]++
-				if err := parses(strings.Fields(m[1])); err != nil {
-					t.Errorf("%s: fragwall %s: %v", filepath.Base(file), m[1], err)
+				if err := parses(strings.Fields(m[2])); err != nil {
+					t.Errorf("%s: fragwall %s: %v", filepath.Base(file), m[2], err)
 				}
 			}
 		}
 	}
-	for _, file := range []string{"README.md", "rules.md", "sidecar.md"} {
+	for _, file := range []string{"README.md", "rules.md", "sidecar.md", "troubleshooting.md"} {
 		if found[file] == 0 {
 			t.Errorf("%s: no command", file)
 		}
 	}
+}
+
+// TestTroubleshootingDocument checks the files in docs/troubleshooting.md, has every
+// tool in it, and runs the commands that need no instance: the policy does not meet
+// the expectation, and does after the change that the text says.
+func TestTroubleshootingDocument(t *testing.T) {
+	page, err := os.ReadFile("../../docs/troubleshooting.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(page)
+	for _, tool := range []string{"status", "capture", "explain --live", "flows", "waiting", "check", "reload"} {
+		if !strings.Contains(text, "\n$ fragwall "+tool+" ") {
+			t.Errorf("nothing is shown of %s", tool)
+		}
+	}
+	for _, reason := range reasonNamed.FindAllStringSubmatch(text, -1) {
+		if !slices.ContainsFunc(reasons(), func(r verdict.Reason) bool { return r.String() == reason[1] }) {
+			t.Errorf("there is no reason %s", reason[1])
+		}
+	}
+	t.Chdir(t.TempDir())
+	files := fenced.FindAllStringSubmatch(text, -1)
+	files = slices.DeleteFunc(files, func(m []string) bool { return m[1] != "toml" })
+	if len(files) != 2 {
+		t.Fatalf("%d files", len(files))
+	}
+	writeFile(t, "expect.toml", files[1][2])
+	const command = "$ fragwall check -c fw.toml --expect expect.toml\n"
+	_, rest, _ := strings.Cut(text, command)
+	unmet, rest, _ := strings.Cut(rest, "```")
+	_, rest, _ = strings.Cut(rest, command)
+	met, _, _ := strings.Cut(rest, "$")
+	for config, want := range map[string]string{
+		files[0][2]: unmet, strings.Replace(files[0][2], "dst_port = 53\n", "dst_port = [53, 853]\n", 1): met,
+	} {
+		writeFile(t, "fw.toml", config)
+		if stdout, stderr, code := runCommand(t, "check", "-c", "fw.toml", "--expect", "expect.toml"); stdout+stderr != want || want == "" {
+			t.Errorf("exit %d\n%s%s\nwant\n%s", code, stdout, stderr, want)
+		}
+	}
+}
+
+var reasonNamed = regexp.MustCompile("`((?:fragment|policy|flow|exceeds|egress)_[a-z_]+)`")
+
+func reasons() (all []verdict.Reason) {
+	for r := verdict.Passed + 1; int(r) < verdict.Reasons; r++ {
+		all = append(all, r)
+	}
+	return all
 }
 
 // TestParses has a command that there is not, and a flag that it has not.
