@@ -70,12 +70,12 @@ func (f *FastPath) timeout(kind packet.Kind) time.Duration {
 	return f.options.TimeoutIPv4
 }
 
-// fragmentShare is how many parts the slots of fragments are in, of which an upkeep
+// fragmentShares is how many parts the slots of fragments are in, of which an upkeep
 // looks at one.
 const fragmentShares = 16
 
-// freeFragments frees slots whose time is up. One that another datagram wanted stays
-// blocked as long again: user space may have fragments of that datagram.
+// freeFragments frees slots whose time is up: user space has nothing more of what went
+// up because of them.
 func (f *FastPath) freeFragments(now uint64) {
 	all := f.memory.fragments
 	n := max(len(all)/fragmentShares, 1)
@@ -88,21 +88,11 @@ func (f *FastPath) freeFragments(now uint64) {
 		if state := w.state(); state == programFragmentStateEMPTY || state == programFragmentStateBUSY {
 			continue
 		}
-		limit := f.options.TimeoutIPv4
-		if s.Key.Ports&1 == 1 {
-			limit = f.options.TimeoutIPv6
-		}
-		if w.state() == programFragmentStateBLOCKED {
-			limit = max(f.options.TimeoutIPv4, f.options.TimeoutIPv6)
-		}
-		if arrived := atomic.LoadUint64(&s.Arrived); now <= arrived || now-arrived < uint64(limit) {
+		// What user space has of the datagram, or of another one, came up to then.
+		last := max(atomic.LoadUint64(&s.Arrived), atomic.LoadUint64(&s.LastUp))
+		if now <= last || now-last < uint64(max(f.options.TimeoutIPv4, f.options.TimeoutIPv6)) {
 			continue
 		}
-		next := w.moved(programFragmentStateEMPTY) &^ word(programFragmentWordCOLLIDED)
-		if w&word(programFragmentWordCOLLIDED) != 0 {
-			next = w.moved(programFragmentStateBLOCKED) &^ word(programFragmentWordCOLLIDED)
-			atomic.StoreUint64(&s.Arrived, now)
-		}
-		s.change(w, next)
+		s.change(w, w.moved(programFragmentStateEMPTY)&^word(programFragmentWordCOLLIDED))
 	}
 }

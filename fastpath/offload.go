@@ -18,9 +18,11 @@ func (f *FastPath) Begin(slot uint32, p *flow.Progress) {
 	f.memory.store(slot, p)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := &f.memory.slots[slot]
+	s, zero := &f.memory.slots[slot], f.zero.Load()
+	atomic.StoreUint64(&s.Idle, uint64(p.Idle))
 	for side := range p.Ways {
 		w := &p.Ways[side]
+		atomic.StoreUint64(&s.Ways[side].Seen, uint64(w.Seen)+zero)
 		atomic.StoreUint32(&s.Ways[side].End, w.End)
 		atomic.StoreUint32(&s.Ways[side].MaxEnd, w.MaxEnd)
 		atomic.StoreUint32(&s.Ways[side].MaxWin, w.MaxWin)

@@ -52,6 +52,7 @@ type programFragmentSlot struct {
 	Word    uint64
 	Key     programFlowKey
 	Arrived uint64
+	LastUp  uint64
 	Size    uint32
 	Flow    uint32
 	Epoch   uint32
@@ -131,7 +132,8 @@ type programSlot struct {
 	Pair       [2]uint32
 	Epoch      uint32
 	LastFrom   uint32
-	_          [24]byte
+	Idle       uint64
+	_          [16]byte
 	Ways       [2]programWay
 }
 

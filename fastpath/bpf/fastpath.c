@@ -56,6 +56,8 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 
 	if (!in_order(s, from, now))
 		return rise(f, w, from, ORDER);
+	if (is_idle(s, now))
+		return rise(f, w, from, UNKNOWN_FLOW);
 	if (c->flags & STATEFUL) {
 		if (!well_formed(skb, f))
 			return rise(f, w, from, CHECKSUM);

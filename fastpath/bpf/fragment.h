@@ -60,6 +60,7 @@ static __always_inline struct slot *accepting(const struct config *c, struct fra
 	const __u32 *found = bpf_map_lookup_elem(&flows, &f->key);
 	const __u32 need = FRAGMENTS | ACCEPT;
 	struct slot *s = found ? slot_at(*found) : 0;
+	__u64 now = bpf_ktime_get_coarse_ns();
 
 	if (!s || s->generation[from] != c->generation || (s->flags[from] & need) != need)
 		return 0;
@@ -67,7 +68,7 @@ static __always_inline struct slot *accepting(const struct config *c, struct fra
 		return 0;
 	if (c->flags & STATEFUL && f->protocol == PROTOCOL_UDP && f->udp_length < UDP_HEADER)
 		return 0;
-	if (!fits_egress(f, c->mtu[!from]) || !in_order(s, from, bpf_ktime_get_coarse_ns()))
+	if (!fits_egress(f, c->mtu[!from]) || !in_order(s, from, now) || is_idle(s, now))
 		return 0;
 	*number = *found;
 	return s;
@@ -99,7 +100,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct config *c, 
 	if (!f->offset && ready)
 		flow = accepting(c, f, from, &number);
 	at->key = *k;
-	at->arrived = bpf_ktime_get_coarse_ns();
+	at->arrived = at->last_up = bpf_ktime_get_coarse_ns();
 	if (flow) {
 		state = PASSING;
 		at->size = body(f);
@@ -128,14 +129,11 @@ static __always_inline void slow_down(struct fragment_slot *at, __u64 use)
 
 /* next_word returns the word after a fragment in order. The last one frees the slot,
  * unless user space may have some of another datagram. */
-static __always_inline __u64 next_word(const struct frame *f, struct fragment_slot *at, __u64 word)
+static __always_inline __u64 next_word(const struct frame *f, __u64 word)
 {
 	if (f->more)
 		return moved(word, state_of(word), f->offset + body(f));
-	if (!(word & COLLIDED))
-		return word_of(word >> USE_SHIFT, EMPTY, 0);
-	at->arrived = bpf_ktime_get_coarse_ns(); /* from now on it is BLOCKED, for as long as a datagram may take */
-	return word_of(word >> USE_SHIFT, BLOCKED, 0);
+	return word_of(word >> USE_SHIFT, word & COLLIDED ? BLOCKED : EMPTY, 0);
 }
 
 /* passes reports whether a fragment of a datagram whose fragments are forwarded is the
@@ -158,12 +156,13 @@ static __always_inline int proceed(struct __sk_buff *skb, const struct config *c
 	if (state == PASSING && next) {
 		struct slot *flow = slot_at(at->flow);
 
-		if (flow && ready && passes(c, f, from, at, flow) && change(at, word, next_word(f, at, word)))
+		if (flow && ready && passes(c, f, from, at, flow) && change(at, word, next_word(f, word)))
 			return forward_fragment(skb, c, f, from, &flow->ways[from]);
 		next = 0;
 	}
-	if (!(state == RISING && next && change(at, word, next_word(f, at, word))))
+	if (!(state == RISING && next && change(at, word, next_word(f, word))))
 		slow_down(at, word >> USE_SHIFT);
+	at->last_up = bpf_ktime_get_coarse_ns();
 	return rise_fragment(c, f, from);
 }
 
@@ -196,6 +195,7 @@ static __always_inline int validate(struct __sk_buff *skb, const struct config *
 			break;
 		}
 	}
+	at->last_up = bpf_ktime_get_coarse_ns();
 	return rise_fragment(c, f, from);
 }
 

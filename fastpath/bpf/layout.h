@@ -89,6 +89,7 @@ struct slot {
 	__u32 epoch; /* changes with each flow that gets the slot */
 
 	__u32 last_from; /* TCP: who sent the last segment */
+	__u64 idle; /* without a frame for longer than this, user space has to say whether the flow is; 0: never */
 	struct way ways[SIDES] __attribute__((aligned(CACHE_LINE)));
 };
 
@@ -100,6 +101,7 @@ struct fragment_slot {
 	__u64 word;
 	struct flow_key key; /* datagram_key() */
 	__u64 arrived; /* the first fragment that came */
+	__u64 last_up; /* the last fragment that went up because of this slot */
 	__u32 size; /* of each fragment's payload but the last one's, in bytes */
 	__u32 flow; /* slot of the flow */
 	__u32 epoch; /* of that slot */

@@ -73,3 +73,12 @@ static __always_inline int rise(const struct frame *f, struct way *w, enum side 
 	count_up(f, &w->order);
 	return up(from, why);
 }
+
+/* is_idle reports whether the flow table may have forgotten the flow. */
+static __always_inline int is_idle(const struct slot *s, __u64 now)
+{
+	__u64 inside = s->ways[INSIDE].seen, outside = s->ways[OUTSIDE].seen;
+	__u64 seen = inside > outside ? inside : outside;
+
+	return s->idle && now > seen && now - seen > s->idle;
+}

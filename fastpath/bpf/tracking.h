@@ -198,12 +198,25 @@ static __always_inline void note(const struct frame *f, struct slot *s, enum sid
 	note_last(f, s, sender, from, end);
 }
 
+/* note_sender takes note of who sent a segment that passes without any other effect. */
+static __always_inline void note_sender(struct slot *s, enum side from)
+{
+	struct way *sender = &s->ways[from], *other = &s->ways[!from];
+
+	if (s->last_from == from)
+		return;
+	sender->last_seq = other->last_seq, sender->last_ack = other->last_ack;
+	sender->last_end = other->last_end, sender->last_window = other->last_window;
+	sender->retransmits = other->retransmits;
+	s->last_from = from;
+}
+
 /* track judges a TCP segment by the connection. It returns NONE where the segment
- * passes, after it took note of it. */
+ * passes, after it took note of it. What changes the numbers of the other direction,
+ * too, is for user space. */
 static __always_inline enum reason track(struct __sk_buff *skb, const struct frame *f, struct slot *s, enum side from)
 {
 	struct way *sender = &s->ways[from], *receiver = &s->ways[!from];
-	int liberal = s->flags[from] & LIBERAL;
 	__u32 end, sack = f->ack;
 
 	if ((f->tcp_flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK | TCP_URG)) != TCP_ACK)
@@ -215,17 +228,17 @@ static __always_inline enum reason track(struct __sk_buff *skb, const struct fra
 		return WINDOW;
 	switch (fits(f, sender, receiver, end, sack)) {
 	case CURRENT:
-		/* That the receiver took more than it offered is for user space to note. */
 		if (after(end, sender->max_end))
 			return WINDOW;
 		note(f, s, from, end, sack);
 		return NONE;
 	case BEYOND:
-		if (liberal)
-			advance(&sender->end, end);
-		break;
+		return WINDOW;
 	case OUT:
 		break;
 	}
-	return liberal ? NONE : WINDOW;
+	if (!(s->flags[from] & LIBERAL))
+		return WINDOW;
+	note_sender(s, from);
+	return NONE;
 }
