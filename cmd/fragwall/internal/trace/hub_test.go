@@ -319,3 +319,28 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkDrops has the wire drop small packets: while nobody looks, while a client
+// takes them, and while one does not.
+func BenchmarkDrops(b *testing.B) {
+	frame := packettest.UDP(client, netip.AddrPortFrom(server.Addr(), 9), packettest.Body(22)).Frame()
+	for _, name := range []string{"nobody", "taken", "not taken"} {
+		b.Run(name, func(b *testing.B) {
+			s, h := newStepper(b, &noted{})
+			m, err := (&Request{Dropped: true}).matcher()
+			if err != nil {
+				b.Fatal(err)
+			}
+			one := &session{m, newRing(256)}
+			if name != "nobody" {
+				h.add(one)
+			}
+			for b.Loop() {
+				s.Forward(verdict.Inside, tun.Frame{Data: frame}, time.Unix(1, 0))
+				if name == "taken" {
+					one.ring.release()
+				}
+			}
+		})
+	}
+}
