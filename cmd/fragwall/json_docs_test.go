@@ -31,6 +31,7 @@ import (
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -267,19 +268,12 @@ func TestJSONOfReplay(t *testing.T) {
 	}
 }
 
-// deafLane takes what is forwarded.
-type deafLane struct{ tun.Lane }
-
-func (deafLane) Write([]tun.Frame) (int, error) { return 0, nil }
-
-func (deafLane) Shed() uint64 { return 0 }
-
 // statusOf returns what /api/status answers of a box that has dropped a frame and
 // whose link went down.
 func statusOf(t *testing.T) []byte {
 	t.Helper()
 	recorder := events.NewRecorder(slog.DiscardHandler, rules.All)
-	end := wire.SideConfig{Lanes: []tun.Lane{deafLane{}}, MTU: 1500}
+	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
 	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "few", Line: 7, Limit: filter.Rate{Count: 1, Per: time.Second}}}}
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: policy, Observer: recorder})
 	defer s.Close()

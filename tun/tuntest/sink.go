@@ -12,6 +12,9 @@ type Sink func(frames []tun.Frame) (refused int, err error)
 
 var _ tun.Lane = Sink(nil)
 
+// Discard takes everything.
+var Discard Sink = func([]tun.Frame) (int, error) { return 0, nil }
+
 // Name is "sink".
 func (Sink) Name() string { return "sink" }
 

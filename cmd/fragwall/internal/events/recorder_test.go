@@ -24,6 +24,7 @@ import (
 	"fragwall/rules"
 	"fragwall/stack"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -34,15 +35,10 @@ var (
 	server6 = netip.MustParseAddrPort("[2001:db8::2]:53")
 )
 
-type sinkLane struct{ tun.Lane }
-
-func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
-func (sinkLane) Reply(tun.Frame) error          { return nil }
-
 // watched returns a wire whose decisions a recorder observes.
 func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	t.Helper()
-	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: p, Observer: r})
 	t.Cleanup(s.Close)
 	return s
@@ -415,7 +411,7 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 			t.Run(mode.String()+" "+name, func(t *testing.T) {
 				var log bytes.Buffer
 				r := NewRecorder(NewHandler(&log, "json", slog.LevelInfo), tenASecond)
-				end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+				end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
 				s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: &filter.Policy{}, Mode: mode, Observer: r,
 					Fragments: stack.Options{TimeoutIPv4: time.Second, TimeoutIPv6: time.Second, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 64}})
 				d := packettest.UDP(client6, server6, packettest.Body(4500-8))

@@ -17,6 +17,7 @@ import (
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -130,12 +131,6 @@ func keys(t *testing.T, object []byte) (names []string) {
 	}
 }
 
-// sink takes what is forwarded.
-type sink struct{ tun.Lane }
-
-func (sink) Write([]tun.Frame) (int, error) { return 0, nil }
-func (sink) Reply(tun.Frame) error          { return nil }
-
 // asked calls itself for each decision.
 type asked func(*wire.Decision)
 
@@ -147,7 +142,7 @@ func TestAllocations(t *testing.T) {
 	src, dst := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.1:53")
 	frame := packettest.UDP(src, dst, nil).Frame()
 	policy := &filter.Policy{Rules: []filter.Rule{{Name: "dns", Line: 7, Action: verdict.Reject}}}
-	end := wire.SideConfig{Lanes: []tun.Lane{sink{}}, MTU: 1500}
+	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
 	var kept Decision
 	encoder, allocated := NewEncoder(), 0.0
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: policy, Observer: asked(func(d *wire.Decision) {

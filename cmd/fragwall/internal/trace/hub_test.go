@@ -25,6 +25,7 @@ import (
 	"fragwall/packet/verdict"
 	"fragwall/stack"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -32,12 +33,6 @@ var (
 	client = netip.MustParseAddrPort("10.0.0.1:40000")
 	server = netip.MustParseAddrPort("192.0.2.1:5300")
 )
-
-// sinkLane takes what is forwarded.
-type sinkLane struct{ tun.Lane }
-
-func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
-func (sinkLane) Reply(tun.Frame) error          { return nil }
 
 // noted is another observer: it counts questions, and is told of matches.
 type noted struct{ asked, told atomic.Int64 }
@@ -67,7 +62,7 @@ func limits() stack.Options {
 // newStepper returns a wire that another observer observes, and a hub.
 func newStepper(t testing.TB, other *noted) (*wire.Stepper, *Hub) {
 	t.Helper()
-	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 1500}
+	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: policy(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: other})
 	t.Cleanup(s.Close)
 	return s, NewHub(s.Bump, other, func(func(*flow.Key) bool) {})

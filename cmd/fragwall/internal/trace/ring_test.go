@@ -16,6 +16,7 @@ import (
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
+	"fragwall/tun/tuntest"
 	"fragwall/wire"
 )
 
@@ -29,7 +30,7 @@ func (a asked) Decided(d *wire.Decision)                                        
 // of so many bytes where that is not 0.
 func decided(t testing.TB, fragment int, f func(*wire.Decision), datagrams ...packettest.Datagram) {
 	t.Helper()
-	end := wire.SideConfig{Lanes: []tun.Lane{sinkLane{}}, MTU: 65535}
+	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 65535}
 	s := wire.NewStepper(wire.Config{Sides: [verdict.Sides]wire.SideConfig{end, end}, Policy: policy(), Mode: packet.ModeReassemble, Fragments: limits(), Observer: asked(f)})
 	defer s.Close()
 	for _, d := range datagrams {
