@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -93,8 +94,13 @@ func (w *twin) compare() {
 		}
 	}
 	if got, want := flowsOf(w.Fatalf, w.behind), flowsOf(w.Fatalf, w.alone); !slices.Equal(got, want) {
-		w.Fatalf("at %v: flows\n%v\nwant\n%v", w.at.Sub(began), got, want)
+		w.Fatalf("at %v: flows\n%s\nwant\n%s", w.at.Sub(began), strings.Join(without(got, want), "\n"), strings.Join(without(want, got), "\n"))
 	}
+}
+
+// without returns those of a that are not in b.
+func without(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
 
 func (w *twin) reload(p *filter.Policy) {

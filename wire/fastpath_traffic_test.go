@@ -75,16 +75,46 @@ func (c *connection) frame(g *traffic) (verdict.Side, []byte) {
 		}
 	}
 	c.opened++
-	frame := c.segment(g, from, flags, c.ends[from].next, c.ends[from].got, body)
+	got := c.ends[from.Other()].got
+	frame := c.next(from, flags, body, g.window(), g.options(flags))
+	if g.chance(5) && c.opened > 4 {
+		c.ends[from.Other()].got = got // it was lost behind the wire
+	}
+	if g.chance(1) {
+		frame[len(frame)-1] ^= 1
+	}
+	c.last, c.from = frame, from
+	return from, frame
+}
+
+// next returns the next segment of a side, which the other one gets.
+func (c *connection) next(from verdict.Side, flags byte, body int, window uint16, options []byte) []byte {
+	frame := c.segment(from, flags, c.ends[from].next, c.ends[from].got, body, window, options)
 	c.ends[from].next += uint32(body)
 	if flags&(syn|fin) != 0 {
 		c.ends[from].next++
 	}
-	if g.chance(95) || c.opened < 4 {
-		c.ends[from.Other()].got = c.ends[from].next
+	c.ends[from.Other()].got = c.ends[from].next
+	return frame
+}
+
+// window draws one that is mostly open.
+func (g *traffic) window() uint16 {
+	if g.chance(3) {
+		return uint16(g.IntN(3))
 	}
-	c.last, c.from = frame, from
-	return from, frame
+	return uint16(20000 + g.IntN(40000))
+}
+
+// options draws those of a SYN.
+func (g *traffic) options(flags byte) (options []byte) {
+	if flags&syn != 0 && g.chance(80) {
+		options = []byte{3, 3, byte(g.IntN(9)), 1} // window scale
+		if g.chance(60) {
+			options = append(options, 4, 2, 1, 1) // SACK permitted
+		}
+	}
+	return options
 }
 
 // odd returns a segment that does not fit the connection.
@@ -108,11 +138,11 @@ func (c *connection) odd(g *traffic, from verdict.Side) []byte {
 	if g.chance(20) {
 		flags = ack | rst
 	}
-	return c.segment(g, from, flags, seq, got, g.IntN(20))
+	return c.segment(from, flags, seq, got, g.IntN(20), g.window(), nil)
 }
 
-// segment makes a segment whose window is mostly open.
-func (c *connection) segment(g *traffic, from verdict.Side, flags byte, seq, got uint32, body int) []byte {
+// segment makes any segment.
+func (c *connection) segment(from verdict.Side, flags byte, seq, got uint32, body int, window uint16, options []byte) []byte {
 	in, out := client4.Addr(), server4.Addr()
 	if c.v6 {
 		in, out = client6.Addr(), server6.Addr()
@@ -120,13 +150,6 @@ func (c *connection) segment(g *traffic, from verdict.Side, flags byte, seq, got
 	src, dst := netip.AddrPortFrom(in, 1000+c.port), netip.AddrPortFrom(out, c.port%3)
 	if from == verdict.Outside {
 		src, dst = dst, src
-	}
-	var options []byte
-	if flags&syn != 0 && g.chance(80) {
-		options = []byte{3, 3, byte(g.IntN(9)), 1} // window scale
-		if g.chance(60) {
-			options = append(options, 4, 2, 1, 1) // SACK permitted
-		}
 	}
 	t := make([]byte, 20, 20+len(options)+body)
 	binary.BigEndian.PutUint16(t, src.Port())
@@ -136,17 +159,9 @@ func (c *connection) segment(g *traffic, from verdict.Side, flags byte, seq, got
 		binary.BigEndian.PutUint32(t[8:], got)
 	}
 	t[12], t[13] = byte(20+len(options))/4<<4, flags
-	window := uint16(20000 + g.IntN(40000))
-	if g.chance(3) {
-		window = uint16(g.IntN(3))
-	}
 	binary.BigEndian.PutUint16(t[14:], window)
 	t = append(append(t, options...), packettest.Body(body)...)
-	sum := checksum.Sum(t, checksum.PseudoHeader(src.Addr(), dst.Addr(), packet.ProtocolTCP, len(t)))
-	if g.chance(99) {
-		sum = ^sum
-	}
-	binary.BigEndian.PutUint16(t[16:], sum)
+	binary.BigEndian.PutUint16(t[16:], ^checksum.Sum(t, checksum.PseudoHeader(src.Addr(), dst.Addr(), packet.ProtocolTCP, len(t))))
 	d := packettest.Datagram{Src: src.Addr(), Dst: dst.Addr(), Protocol: packet.ProtocolTCP, Payload: t}
 	return d.Frame()
 }

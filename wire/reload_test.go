@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,6 +15,7 @@ import (
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
+	"fragwall/tun"
 	"fragwall/tun/tuntest"
 )
 
@@ -121,4 +123,31 @@ func TestPolicyOfTheMoment(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestReloadAwaitsVerdicts reloads while a lane judges a batch: Reload returns once
+// that is over, before the batch was written.
+func TestReloadAwaitsVerdicts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		lane := &script{batch: []tun.Frame{{Data: packettest.UDP(client4, server4, nil).Frame()}}}
+		b, d := scripted(lane)
+		d.take(&lane.batch[0])
+		done := make(chan bool)
+		go func() {
+			b.Reload(&filter.Policy{})
+			close(done)
+		}()
+		time.Sleep(time.Second)
+		select {
+		case <-done:
+			t.Error("it returned while the old policy was in use")
+		default:
+		}
+		d.flush()
+		<-done
+		d.forward(lane.batch)
+		if s := d.counters.Snapshot(); s.Forwarded != 1 || s.Dropped[verdict.PolicyDefault] != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
 }

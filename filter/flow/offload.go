@@ -141,6 +141,7 @@ func (t *Table) Detach(k *Key, slot uint32) {
 	defer s.mu.Unlock()
 	for i := s.chains[chain]; i != none; i = s.flows[i].next {
 		if f := &s.flows[i]; f.slot == slot && f.key.is(k, t.anyVLANs) {
+			s.sync(i)
 			s.release(i)
 			return
 		}
@@ -192,7 +193,7 @@ func (s *shard) store(i uint32) {
 	}
 }
 
-// release takes a flow from the fast path.
+// release takes a flow from the fast path, which has told how far it has come.
 func (s *shard) release(i uint32) {
 	f := &s.flows[i]
 	if f.slot == 0 {
