@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -163,6 +164,12 @@ func TestSheddingEnds(t *testing.T) {
 	s.send(refused[1], other[0], other[1], refused[2], other[2])
 	if fragments, _ := s.read(all); fragments[next] != 0 || fragments[next+1] != 3 {
 		t.Errorf("%d fragments of the datagram refused before, %d of the next", fragments[next], fragments[next+1])
+	}
+	// Before long the identification may stand for another datagram.
+	for deadline, before := time.Now().Add(lanetest.Timeout), s.In(); s.In() == before; s.send(refused[0]) {
+		if time.Now().After(deadline) {
+			t.Fatal("the datagram is refused for ever")
+		}
 	}
 }
 
