@@ -34,7 +34,8 @@
 //
 // An [Observer], if there is one, is asked about each decision, and is told of
 // those that it wants after the batch was written: frames that pass don't wait
-// for it. The frames of a decision are lent to it for the call.
+// for it. The frames of a decision are lent to it for the call. It may change while
+// frames flow ([Bump.Observe]).
 //
 // Of ours the package imports packet with its packages reject and verdict, stack,
 // filter and tun. It knows neither namespaces nor files: devices, captures and

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/trace"
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+	"fragwall/tun"
+	"fragwall/tun/capture"
+	"fragwall/tun/tuntest"
+	"fragwall/wire"
+)
+
+// TestCaptureDocument captures what docs/operations.md shows, while the frames of
+// docs/replay go through a wire with the policy there, and compares all but the times.
+func TestCaptureDocument(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "# fragwall capture --dropped\n")
+	example, _, _ = strings.Cut(example, "```")
+	example = strings.Replace(example, "^C", "", 1)
+
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	begun := serveReplayed(t, socket)
+	stdout, stderr := &strings.Builder{}, &begunWriter{begun: begun}
+	if code := execute([]string{"capture", "--dropped", "--socket", socket, "-c", "5"}, stdout, stderr); code != 0 {
+		t.Fatalf("exit code %d: %s", code, &stderr.text)
+	}
+	first, last, _ := strings.Cut(stderr.text.String(), "\n")
+	if got, want := untimed(first+"\n"+stdout.String()+last), untimed(example); got != want {
+		t.Errorf("docs/operations.md is stale; it should be, but for the times,\n%s", got)
+	}
+}
+
+// untimed returns lines without the times that some begin with.
+func untimed(lines string) string {
+	var b strings.Builder
+	for line := range strings.Lines(lines) {
+		if at, rest, _ := strings.Cut(line, " "); strings.Count(at, ":") == 2 {
+			line = rest
+		}
+		b.WriteString(line)
+	}
+	return b.String()
+}
+
+// begunWriter calls begun at the first write, which says that frames are captured.
+type begunWriter struct {
+	text  strings.Builder
+	begun func()
+}
+
+func (w *begunWriter) Write(b []byte) (int, error) {
+	if w.text.Len() == 0 {
+		w.begun()
+	}
+	return w.text.Write(b)
+}
+
+// serveReplayed serves captures of a wire by a control socket. begun has the frames of
+// docs/replay go through it.
+func serveReplayed(t *testing.T, socket string) (begun func()) {
+	t.Helper()
+	config, err := rules.Load(replayDocs + "/policy.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := datapath.Config(config)
+	for side := range c.Sides {
+		c.Sides[side].Lanes, c.Sides[side].MTU = []tun.Lane{tuntest.Discard}, 1500
+	}
+	recorder := events.NewRecorder(events.NewHandler(io.Discard, "text", nil), filter.Rate{})
+	c.Observer = recorder
+	s := wire.NewStepper(c)
+	hub := trace.NewHub(s.Bump, recorder, func(func(*flow.Key) bool) {})
+	l, err := control.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		l.Serve(ctx, control.Handlers{control.RequestFile: func() any { return control.Outcome{} }}, control.Streams{
+			control.RequestCapture: func(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
+				var r trace.Request
+				return errors.Join(json.Unmarshal(argument, &r), hub.Serve(ctx, &r, to))
+			},
+		})
+	})
+	t.Cleanup(func() { stop(); serving.Wait(); s.Close() })
+	return func() {
+		file, err := os.Open(replayDocs + "/capture.pcapng")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer file.Close()
+		r, err := capture.NewReader(file)
+		for err == nil {
+			var f capture.Frame
+			if f, err = r.Read(); err == nil {
+				s.Forward(verdict.Side(f.Interface), tun.Frame{Data: f.Data}, f.Time)
+			}
+		}
+		if !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	}
+}
