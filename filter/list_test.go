@@ -231,3 +231,32 @@ func BenchmarkWalkFlows(b *testing.B) {
 		}
 	}
 }
+
+// slots is a fast path that forwards nothing, and notes what it was told to release.
+type slots struct{ released []uint32 }
+
+func (s *slots) Begin(uint32, *flow.Progress)          {}
+func (s *slots) Load(uint32, *flow.Progress)           {}
+func (s *slots) Store(uint32, *flow.Progress)          {}
+func (s *slots) Release(slot uint32, _ *flow.Progress) { s.released = append(s.released, slot) }
+func (s *slots) Forget(*flow.Key)                      {}
+
+// TestFastFlow lists and deletes a flow that a fast path has.
+func TestFastFlow(t *testing.T) {
+	w := newWire(t, fromInside())
+	fast := new(slots)
+	w.table.SetOffload(fast)
+	question := udp(families[0].in, families[0].out)
+	w.pass(verdict.Inside, question)
+	var k flow.Key
+	if f := w.only(); f.Fast() || !k.SetFast(w.view(verdict.Inside, question), false) || !w.table.Attach(&k, 7, w.now) {
+		t.Fatal("the flow can't be offloaded")
+	}
+	if f := w.only(); !f.Fast() {
+		t.Error("it has no slot")
+	}
+	n, err := w.table.DeleteFlows(w.clock, unhurried, func(f *flow.Flow, _ time.Duration) bool { return f.Fast() })
+	if n != 1 || err != nil || len(fast.released) != 1 || fast.released[0] != 7 {
+		t.Errorf("%d deleted, %v released, %v", n, fast.released, err)
+	}
+}

@@ -131,8 +131,12 @@ func (f *flowsFlags) list(ctx context.Context, to io.Writer, rows int) (stateful
 func flowWriter(to io.Writer, asJSON bool) (add func(*listing.Flow) error, flush func() error) {
 	if asJSON {
 		w := bufio.NewWriterSize(to, 64<<10)
-		encoder := json.NewEncoder(w)
-		return func(f *listing.Flow) error { return encoder.Encode(f) }, w.Flush
+		var line []byte
+		return func(f *listing.Flow) error {
+			line = append(f.AppendJSON(line[:0]), '\n')
+			_, err := w.Write(line)
+			return err
+		}, w.Flush
 	}
 	table := listing.NewFlowTable(to)
 	return table.Add, table.Flush

@@ -24,7 +24,7 @@ import (
 
 // startFlows serves, at s.sock, a box that knows flows of DNS and of the web: three
 // of 10.0.0.1 to 10.0.0.3 each, of which the later ones are larger. It returns its log.
-func startFlows(t *testing.T, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer) {
+func startFlows(t testing.TB, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	b, log = wire.New(wire.Config{Policy: p}), new(bytes.Buffer)
@@ -40,7 +40,7 @@ func startFlows(t *testing.T, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer
 }
 
 // judge has a box judge a datagram.
-func judge(t *testing.T, b *wire.Bump, from verdict.Side, d packettest.Datagram) filter.Verdict {
+func judge(t testing.TB, b *wire.Bump, from verdict.Side, d packettest.Datagram) filter.Verdict {
 	t.Helper()
 	frame := d.Frame()
 	p := new(packet.Parsed)

@@ -17,7 +17,7 @@ func serveTest(t *testing.T, path string, handlers control.Handlers) {
 }
 
 // serveStreams serves a socket with streams, too.
-func serveStreams(t *testing.T, path string, handlers control.Handlers, streams control.Streams) {
+func serveStreams(t testing.TB, path string, handlers control.Handlers, streams control.Streams) {
 	t.Helper()
 	l, err := control.Listen(path)
 	if err != nil {

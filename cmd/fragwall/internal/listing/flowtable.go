@@ -9,11 +9,14 @@ import (
 )
 
 // FlowTable writes flows as a table.
-type FlowTable struct{ *Table }
+type FlowTable struct {
+	*Table
+	rules map[string]string // names as they may be printed
+}
 
 // NewFlowTable returns an empty one.
 func NewFlowTable(to io.Writer) FlowTable {
-	return FlowTable{newTable(to, []column{
+	return FlowTable{rules: make(map[string]string), Table: newTable(to, []column{
 		{"PROTO", false}, {"FROM", false}, {"SOURCE", false}, {"DESTINATION", false}, {"VLAN", false}, {"STATE", false},
 		{"AGE", true}, {"IDLE", true}, {"EXPIRES", true},
 		{"PACKETS", true}, {"BYTES", true}, {"REPLY PACKETS", true}, {"REPLY BYTES", true},
@@ -37,7 +40,12 @@ func (t FlowTable) Add(f *Flow) error {
 	t.count(f.ReplyPackets)
 	t.count(f.ReplyBytes)
 	t.yes(f.FastPath)
-	t.text(terminal.Printable(f.Rule))
+	rule, known := t.rules[f.Rule]
+	if !known {
+		rule = terminal.Printable(f.Rule)
+		t.rules[f.Rule] = rule
+	}
+	t.text(rule)
 	return t.endRow()
 }
 

@@ -24,6 +24,7 @@ type Table struct {
 	widths  []int
 	cells   []byte // of the rows that were collected, one after the other
 	ends    []int  // of each cell
+	runes   []int  // of each cell
 	line    []byte
 	begun   bool // the head was written
 }
@@ -46,7 +47,9 @@ func (t *Table) cell() {
 		t.cells = append(t.cells, '-') // there is nothing to say
 	}
 	t.ends = append(t.ends, len(t.cells))
-	t.widths[column] = max(t.widths[column], utf8.RuneCount(t.cells[begin:]))
+	n := utf8.RuneCount(t.cells[begin:])
+	t.runes = append(t.runes, n)
+	t.widths[column] = max(t.widths[column], n)
 }
 
 func (t *Table) text(s string) {
@@ -78,22 +81,22 @@ func (t *Table) Flush() error {
 	if !t.begun {
 		t.begun = true
 		for i, c := range t.columns {
-			t.pad(i, []byte(c.head))
+			t.pad(i, []byte(c.head), utf8.RuneCountInString(c.head))
 		}
 	}
 	begin := 0
 	for i, end := range t.ends {
-		t.pad(i%len(t.columns), t.cells[begin:end])
+		t.pad(i%len(t.columns), t.cells[begin:end], t.runes[i])
 		begin = end
 	}
-	t.cells, t.ends = t.cells[:0], t.ends[:0]
+	t.cells, t.ends, t.runes = t.cells[:0], t.ends[:0], t.runes[:0]
 	_, err := t.to.Write(t.line)
 	return err
 }
 
-// pad appends a cell of a column to the lines.
-func (t *Table) pad(column int, cell []byte) {
-	blanks := t.widths[column] - utf8.RuneCount(cell)
+// pad appends a cell of a column, of so many runes, to the lines.
+func (t *Table) pad(column int, cell []byte, runes int) {
+	blanks := t.widths[column] - runes
 	last := column == len(t.columns)-1
 	if t.columns[column].right {
 		t.blanks(blanks)
@@ -109,10 +112,13 @@ func (t *Table) pad(column int, cell []byte) {
 	}
 }
 
+const someBlanks = "                                "
+
 func (t *Table) blanks(n int) {
-	for range n {
-		t.line = append(t.line, ' ')
+	for ; n > len(someBlanks); n -= len(someBlanks) {
+		t.line = append(t.line, someBlanks...)
 	}
+	t.line = append(t.line, someBlanks[:n]...)
 }
 
 // Duration returns a time in seconds as tables show it.
@@ -126,20 +132,21 @@ func appendDuration(b []byte, d time.Duration) []byte {
 	if d < 10*time.Second {
 		return append(strconv.AppendFloat(b, d.Seconds(), 'f', 1, 64), 's')
 	}
-	units := []struct {
-		name byte
-		unit time.Duration
-	}{{'d', 24 * time.Hour}, {'h', time.Hour}, {'m', time.Minute}, {'s', time.Second}}
-	for i, u := range units {
+	for i, u := range durationUnits {
 		if d < u.unit {
 			continue
 		}
 		b = append(strconv.AppendInt(b, int64(d/u.unit), 10), u.name)
-		if i+1 < len(units) {
-			next := units[i+1]
+		if i+1 < len(durationUnits) {
+			next := durationUnits[i+1]
 			b = append(strconv.AppendInt(b, int64(d%u.unit/next.unit), 10), next.name)
 		}
 		break
 	}
 	return b
 }
+
+var durationUnits = [...]struct {
+	name byte
+	unit time.Duration
+}{{'d', 24 * time.Hour}, {'h', time.Hour}, {'m', time.Minute}, {'s', time.Second}}
