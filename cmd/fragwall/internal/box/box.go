@@ -78,6 +78,9 @@ func Open(kernel *Kernel, s Setup) (*Box, error) {
 	b.openFastPath(&s, c)
 	config := datapath.Config(c)
 	config.Observer = s.Observer
+	if b.fast.on {
+		config.FastPath = b.fast.path
+	}
 	for side, lanes := range b.lanes {
 		config.Sides[side].Lanes = lanes
 	}

@@ -11,10 +11,12 @@ import (
 	"fragwall/filter/flow"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
+	"fragwall/wire"
 )
 
-// FastPath is what the box does with a [fastpath.FastPath].
+// FastPath is what the box, and its wire, do with a [fastpath.FastPath].
 type FastPath interface {
+	wire.FastPath
 	Attach(side verdict.Side, nic, tap int) error
 	Detach(side verdict.Side)
 	SetMTU(side verdict.Side, bytes int)

@@ -41,7 +41,7 @@ func TestFastPathIsAttached(t *testing.T) {
 		if got := r.FastPath(); got.State != report.FastPathOn || got.Sides["inside"].Forwarded != 7 || got.EntriesLimit != fastpath.Entries {
 			t.Errorf("%+v", got)
 		}
-		if strings.Contains(r.log.String(), "fast path") {
+		if r.kernel.FastPath() != f || strings.Contains(r.log.String(), "fast path") {
 			t.Error(r.log.String())
 		}
 		for rate, want := range map[filter.Rate]fastpath.Drops{rules.All: fastpath.DropNone, {}: fastpath.DropSilently, {Count: 1, Per: 1}: fastpath.DropSampled} {

@@ -2,6 +2,6 @@
 // NICs that tests add, change and remove, ports of package tuntest, and a fast path.
 // Any goroutine may use it.
 //
-// Only tests import it. It imports box, fastpath, packet/verdict, tun, tun/link,
-// tun/netdev and tun/tuntest.
+// Only tests import it. It imports box, fastpath, filter, filter/flow, packet,
+// packet/verdict, tun, tun/link, tun/netdev, tun/tuntest and wire.
 package boxtest

@@ -2,11 +2,15 @@ package boxtest
 
 import (
 	"sync"
+	"time"
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/fastpath"
+	"fragwall/filter"
 	"fragwall/filter/flow"
+	"fragwall/packet"
 	"fragwall/packet/verdict"
+	"fragwall/wire"
 )
 
 // FastPath is a fast path that forwards nothing, and notes what it is told.
@@ -129,6 +133,27 @@ func (f *FastPath) SetDrops(d fastpath.Drops) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drops = d
+}
+
+// Of what the wire asks, it does nothing.
+
+func (f *FastPath) Begin(uint32, *flow.Progress)   {}
+func (f *FastPath) Load(uint32, *flow.Progress)    {}
+func (f *FastPath) Store(uint32, *flow.Progress)   {}
+func (f *FastPath) Release(uint32, *flow.Progress) {}
+func (f *FastPath) Forget(*flow.Key)               {}
+func (f *FastPath) Start(time.Time)                {}
+func (f *FastPath) Learn([]wire.Lesson)            {}
+func (f *FastPath) SetPolicy(*filter.Table)        {}
+func (f *FastPath) Harvest()                       {}
+func (f *FastPath) Upkeep(time.Time)               {}
+
+// Counts is of no frames.
+func (f *FastPath) Counts(verdict.Side) (none wire.FastCounts) { return none }
+
+// Passed knows of no fragments.
+func (f *FastPath) Passed(*packet.Parsed, verdict.Side) (none wire.Beginning, passed bool) {
+	return none, false
 }
 
 // Stats says that 7 frames from the inside were forwarded.
