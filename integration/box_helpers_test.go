@@ -21,8 +21,12 @@ import (
 // taps are the TAP devices of the tests' configurations.
 var taps = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
+// pathKey begins every configuration: with FAST_PATH=off in the environment the
+// tests run without the fast path, else with it where it can be.
+var pathKey = map[bool]string{true: "fast_path = \"off\"\n"}[os.Getenv("FAST_PATH") == "off"]
+
 // devices begins the tests' configurations.
-const devices = `
+var devices = pathKey + `
 [inside]
 tap = "fw-in"
 nic = "nic-in"
@@ -291,10 +295,13 @@ func (b *box) settle(t *testing.T) {
 	})
 }
 
-// given is how many frames the kernel gave to the program by a side, and how many it
-// refused: those that were shed count as received, those that were missed do not.
+// given is how many frames came in by a side, as the kernel counts those that it gave
+// to the program and those that the fast path dealt with, and how many it refused:
+// those that were shed count as received, those that were missed do not.
 func (b *box) given(t *testing.T, from verdict.Side) (frames, refused int) {
 	t.Helper()
+	fast := b.fastPath(t).Sides[from.String()]
+	defer func() { frames += fast.Forwarded + fast.Dropped }()
 	must(t, b.Middle.Do(func() error {
 		link, err := netlink.LinkByName(taps[from])
 		if err == nil {

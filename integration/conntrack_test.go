@@ -28,7 +28,7 @@ import (
 var exchanges = flag.Int("exchanges", 20000, "how many exchanges to compare with the kernel's connection tracking")
 
 // conntrackPolicy is what the kernel's ruleset does, in fragwall's terms.
-const conntrackPolicy = devices + `
+var conntrackPolicy = devices + `
 [policy]
 default = "drop"
 stateful = true

@@ -66,11 +66,17 @@ func (w *wires) send(t *testing.T, from verdict.Side, frames ...[]byte) {
 	must(t, w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frames...)...))
 }
 
+// markers numbers the frames of nothingPassed.
+var markers uint16
+
 // nothingPassed sends a frame that comes after all that was sent before, and
-// expects it to be the next that arrives.
+// expects it to be the next that arrives. It is the first of its flow, so that no fast
+// path lets it overtake others.
 func (w *wires) nothingPassed(t *testing.T, from verdict.Side) {
 	t.Helper()
-	d := packettest.UDP(families[0].src, netip.AddrPortFrom(families[0].dst.Addr(), 5300), []byte("marker"))
+	markers++
+	src := netip.AddrPortFrom(families[0].src.Addr(), 50000+markers)
+	d := packettest.UDP(src, netip.AddrPortFrom(families[0].dst.Addr(), 5300), []byte("marker"))
 	marker := d.Frame()
 	w.send(t, from, marker)
 	expectFrames(t, w.sockets[from.Other()], marker)

@@ -32,7 +32,7 @@ func mtuOf(t *testing.T, ns *lab.Namespace, device string) (mtu int) {
 }
 
 // ownMTU are devices without an MTU in the configuration.
-const ownMTU = `
+var ownMTU = pathKey + `
 [inside]
 tap = "fw-in"
 nic = "nic-in"

@@ -158,10 +158,10 @@ func readOnlySysctls() error {
 	return nil
 }
 
-// only leaves what the calling thread starts one capability.
-func only(capability uintptr) error {
+// only leaves what the calling thread starts some capabilities.
+func only(capabilities ...uintptr) error {
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
-		if c == capability {
+		if slices.Contains(capabilities, c) {
 			continue
 		}
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil && err != unix.EINVAL {

@@ -22,7 +22,7 @@ import (
 )
 
 // sidecarRules let all pass but what goes to one port.
-const sidecarRules = `
+var sidecarRules = pathKey + `
 [inside]
 tap = "fw-in"
 [outside]

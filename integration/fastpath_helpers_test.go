@@ -1,0 +1,201 @@
+package integration_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
+
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// fastPath is what the status says of the fast path.
+type fastPath struct {
+	State, Reason, Error string
+	Entries              int
+	MapErrors            int `json:"map_errors"`
+	Sides                map[string]struct {
+		Forwarded int            `json:"forwarded_frames"`
+		Dropped   int            `json:"dropped_frames"`
+		PassedUp  map[string]int `json:"passed_up_frames"`
+	}
+}
+
+// fastPath asks the program how its fast path is.
+func (p *process) fastPath(t *testing.T) fastPath {
+	t.Helper()
+	var report struct {
+		FastPath fastPath `json:"fast_path"`
+	}
+	must(t, json.Unmarshal([]byte(fetch(t, p.ns, "/api/status")), &report))
+	return report.FastPath
+}
+
+// needFastPath expects the program to have a fast path. Where the tests have no right
+// to one, as in a user namespace, they are skipped, but not in CI.
+func (p *process) needFastPath(t *testing.T) {
+	t.Helper()
+	switch f := p.fastPath(t); {
+	case f.State == "on":
+	case os.Getenv("CI") == "" && (f.Reason == "rights" || f.Reason == "kernel" || f.Reason == "configuration"):
+		t.Skipf("no fast path: %+v", f)
+	default:
+		t.Fatalf("no fast path: %+v", f)
+	}
+}
+
+// talkUDP opens a flow of UDP between two hosts. What it returns sends a datagram there
+// and another back, again and again, each when the one before has arrived.
+func talkUDP(t *testing.T, a, b *lab.Host, ipv6 bool, size int) (talk func()) {
+	t.Helper()
+	one, other := listen(t, a, ipv6, 0), listen(t, b, ipv6, 0)
+	body, n := packettest.Body(size), 0
+	return func() {
+		t.Helper()
+		for range 300 {
+			n++
+			copy(body, fmt.Sprintf("%8d", n))
+			_, err := one.WriteToUDPAddrPort(body, address(other))
+			must(t, err)
+			arrive(t, other, body)
+			_, err = other.WriteToUDPAddrPort(body, address(one))
+			must(t, err)
+			arrive(t, one, body)
+		}
+	}
+}
+
+// connect opens a TCP connection from one host to another.
+func connect(t *testing.T, client, server *lab.Host, ipv6 bool) (one, other *net.TCPConn) {
+	t.Helper()
+	listener, err := server.ListenTCP(ipv6, 0)
+	must(t, err)
+	defer listener.Close()
+	must(t, listener.SetDeadline(time.Now().Add(waitTimeout)))
+	port := listener.Addr().(*net.TCPAddr).AddrPort().Port()
+	c, err := client.DialTCP(netip.AddrPortFrom(server.Addr(ipv6), port), waitTimeout)
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	other, err = listener.AcceptTCP()
+	must(t, err)
+	t.Cleanup(func() { _ = other.Close() })
+	return c.(*net.TCPConn), other
+}
+
+// talkTCP sends a lot over a connection, each way.
+func talkTCP(t *testing.T, one, other *net.TCPConn) {
+	t.Helper()
+	const volume = 32 << 20 // bytes
+	body := random(3, volume)
+	deadline := time.Now().Add(2 * waitTimeout)
+	for _, way := range [][2]*net.TCPConn{{one, other}, {other, one}} {
+		must(t, errors.Join(way[0].SetDeadline(deadline), way[1].SetDeadline(deadline)))
+		var g errgroup.Group
+		g.Go(func() error {
+			_, err := way[0].Write(body)
+			return err
+		})
+		got := make([]byte, volume)
+		_, err := io.ReadFull(way[1], got)
+		must(t, errors.Join(err, g.Wait()))
+		if !bytes.Equal(got, body) {
+			t.Fatal("other bytes arrived than were sent")
+		}
+	}
+}
+
+// echoes has a host ask another for many echoes, a few milliseconds apart.
+func echoes(t *testing.T, from *lab.Host, to netip.Addr) {
+	t.Helper()
+	must(t, from.Do(func() error {
+		out, err := exec.Command("ping", "-n", "-q", "-c", "700", "-i", "0.002", "-W", "20", to.String()).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), " 0% packet loss") {
+			return fmt.Errorf("ping %s: %w\n%s", to, err, out)
+		}
+		return nil
+	}))
+}
+
+// takes has hosts talk until the fast path takes at least a share of the frames that
+// come in by each side meanwhile, which it does in less than a second.
+func (b *box) takes(t *testing.T, share float64, talk func()) {
+	t.Helper()
+	deadline := time.Now().Add(waitTimeout)
+	for {
+		before, fast := b.counters(t), b.fastPath(t)
+		talk()
+		now, nowFast := b.counters(t), b.fastPath(t)
+		enough := true
+		for side := range verdict.Side(verdict.Sides) {
+			all := now[side].received - before[side].received
+			took := nowFast.Sides[side.String()].Forwarded - fast.Sides[side.String()].Forwarded
+			enough = enough && float64(took) >= share*float64(all)
+		}
+		if enough {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("less than %v of the frames took the fast path: before %+v, %+v; then %+v, %+v", share, before, fast, now, nowFast)
+		}
+	}
+}
+
+// nicFrames returns how many frames a NIC of the middle, or of a host, has received,
+// and their bytes, as its driver counts them.
+func nicFrames(t *testing.T, ns *lab.Namespace, nic string) (frames, bytes uint64) {
+	t.Helper()
+	must(t, ns.Do(func() error {
+		link, err := netlink.LinkByName(nic)
+		if err == nil {
+			frames, bytes = link.Attrs().Statistics.RxPackets, link.Attrs().Statistics.RxBytes
+		}
+		return err
+	}))
+	return frames, bytes
+}
+
+// streamUDP sends datagrams at a steady rate until it is told to stop, and returns how
+// many it has sent.
+func streamUDP(from *lab.Host, to netip.AddrPort, size int, gap time.Duration) (stop func() (int, error), err error) {
+	c, err := from.ListenUDP(to.Addr().Is6(), 0)
+	if err != nil {
+		return nil, err
+	}
+	sent, done := 0, make(chan struct{})
+	var g errgroup.Group
+	g.Go(func() error {
+		defer c.Close()
+		body := packettest.Body(size)
+		ticker := time.NewTicker(gap)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+			case <-done:
+				return nil
+			}
+			if _, err := c.WriteToUDPAddrPort(body, to); err != nil {
+				return err
+			}
+			sent++
+		}
+	})
+	return func() (int, error) {
+		close(done)
+		err := g.Wait()
+		return sent, err
+	}, nil
+}
