@@ -99,9 +99,9 @@ bench-wire: install-bench ## the box beside the kernel's bridge (root)
 	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)
 
 install-bench:
-	@test "$$(command -v nft iperf3 ethtool | wc -l)" = 3 || { \
-	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables, iperf3 and ethtool"; exit 1; }; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iperf3 ethtool; }
+	@test "$$(command -v nft iperf3 ethtool ping | wc -l)" = 4 || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables, iperf3, ethtool and iputils-ping"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iperf3 ethtool iputils-ping; }
 
 # Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
 # agree, and no drop is without a reason.

@@ -81,12 +81,18 @@ func (p *spot) exchange(sender, receiver string, ipv6 bool, l load, o *observer)
 		return sent, came, err
 	}
 	l.Role, l.Seconds = sender, seconds
-	o.begin()
-	s, err := generator(p.network.Hosts[verdict.Inside], senderCPU, l)
-	if err == nil {
-		sent, err = s.generated()
-	}
-	o.end()
+	sent, err = p.send(l, o)
 	came, receiveErr := r.generated()
 	return sent, came, errors.Join(err, receiveErr)
+}
+
+// send runs a sender at the inside, and returns what it says.
+func (p *spot) send(l load, o *observer) (sent generated, err error) {
+	o.begin()
+	defer o.end()
+	s, err := generator(p.network.Hosts[verdict.Inside], senderCPU, l)
+	if err != nil {
+		return sent, err
+	}
+	return s.generated()
 }

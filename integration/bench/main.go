@@ -46,8 +46,8 @@ func parseOptions() (o options, err error) {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	case o.rounds < 1:
 		return o, fmt.Errorf("%d rounds: at least 1 is needed", o.rounds)
-	case o.seconds < 0.5:
-		return o, fmt.Errorf("trials of %v s: shorter than 0.5 s they measure their own beginning", o.seconds)
+	case o.seconds < 1:
+		return o, fmt.Errorf("trials of %v s: shorter than 1 s they measure their own beginning", o.seconds)
 	}
 	o.only, err = regexp.Compile(*only)
 	return o, err
@@ -59,7 +59,7 @@ func bench(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, program := range []string{"nft", "ethtool", "iperf3"} {
+	for _, program := range []string{"nft", "ethtool", "iperf3", "ping"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return err
 		}
@@ -107,7 +107,7 @@ func newRun(o options) *run {
 		if o.only.MatchString(w.name) {
 			r.workloads = append(r.workloads, w)
 			r.results = append(r.results, map[string][]figure{})
-			r.all += len(w.middles) * o.rounds
+			r.all += len(middlesOf(w.pairs)) * o.rounds
 		}
 	}
 	return r
@@ -116,7 +116,7 @@ func newRun(o options) *run {
 // round runs every workload over its middles, in turn from either end.
 func (r *run) round(ctx context.Context, round int) error {
 	for i, w := range r.workloads {
-		middles := slices.Clone(w.middles)
+		middles := middlesOf(w.pairs)
 		if round%2 == 1 {
 			slices.Reverse(middles)
 		}

@@ -14,6 +14,7 @@ import (
 const (
 	datagramPort = 5000
 	streamPort   = 5201
+	deniedPort   = 5999 // which no rule accepts
 )
 
 // spot is a middle between hosts of its own.
@@ -25,9 +26,12 @@ type spot struct {
 
 // spec says what a middle is to be.
 type spec struct {
-	name  string
-	mode  string // of fragwall's fragments; "" is the kernel's bridge
-	rules int
+	name     string
+	mode     string // of fragwall's fragments; "" is the kernel's
+	rules    int
+	stateful bool // fragwall's policy
+	slow     bool // fragwall without the fast path
+	pod      bool // the inside host is a pod at a cable, with fragwall as its sidecar or without
 }
 
 // The middles. The last rule of each is the one that the workloads pass by.
@@ -38,12 +42,25 @@ var (
 	box1000    = spec{name: "fragwall, 1,000 rules", mode: "reassemble", rules: 1000}
 	box100000  = spec{name: "fragwall, 100,000 rules", mode: "reassemble", rules: 100_000}
 	validate10 = spec{name: "fragwall, 10 rules, validate", mode: "validate", rules: 10}
+
+	slow10       = spec{name: "fragwall, 10 rules, fast path off", mode: "reassemble", rules: 10, slow: true}
+	slowValid10  = spec{name: "fragwall, 10 rules, validate, fast path off", mode: "validate", rules: 10, slow: true}
+	stateful10   = spec{name: "fragwall, 10 rules, stateful", mode: "reassemble", rules: 10, stateful: true}
+	statefulVa10 = spec{name: "fragwall, 10 rules, validate, stateful", mode: "validate", rules: 10, stateful: true}
+
+	pod        = spec{name: "a pod", pod: true}
+	podSidecar = spec{name: "a pod with a sidecar", mode: "reassemble", rules: 10, pod: true}
+	podSlow    = spec{name: "a pod with a sidecar, fast path off", mode: "reassemble", rules: 10, pod: true, slow: true}
 )
 
 // up puts a middle between two new hosts.
 func (s spec) up(program string) (_ *spot, err error) {
 	p := &spot{name: s.name}
-	if p.network, err = lab.New(); err != nil {
+	connect := lab.New
+	if s.pod {
+		connect = lab.NewDirect
+	}
+	if p.network, err = connect(); err != nil {
 		return nil, err
 	}
 	for _, h := range p.network.Hosts {
@@ -51,10 +68,13 @@ func (s spec) up(program string) (_ *spot, err error) {
 			return nil, err
 		}
 	}
-	if s.mode == "" {
+	switch inside := p.network.Hosts[verdict.Inside]; {
+	case s.pod && s.mode != "":
+		p.box, err = middle.NewSidecar(inside, program, s.boxConfig(middle.SidecarSides, p.network.Hosts))
+	case s.mode != "":
+		p.box, err = middle.NewBox(p.network, program, s.boxConfig(middle.Sides, p.network.Hosts))
+	case !s.pod:
 		_, err = middle.NewBridge(p.network, bridgeRules(p.network.Hosts, s.rules))
-	} else {
-		p.box, err = middle.NewBox(p.network, program, boxConfig(p.network.Hosts, s.mode, s.rules))
 	}
 	if err != nil {
 		p.network.Close()
@@ -115,13 +135,14 @@ func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	return b.String()
 }
 
-// boxConfig returns the same policy, stateless: the last two rules accept the
-// workloads, one a direction.
-func boxConfig(hosts [verdict.Sides]*lab.Host, mode string, n int) string {
+// boxConfig returns the same policy behind the tables of the devices: the last two
+// rules accept the workloads, one a direction.
+func (s spec) boxConfig(sides string, hosts [verdict.Sides]*lab.Host) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s[fragments]\nmode = %q\n", middle.Sides, mode)
+	path := map[bool]string{true: "off", false: "auto"}[s.slow]
+	fmt.Fprintf(&b, "fast_path = %q\n%s[fragments]\nmode = %q\n[policy]\nstateful = %v\n", path, sides, s.mode, s.stateful)
 	in, out := hosts[verdict.Inside], hosts[verdict.Outside]
-	for i := range n - 2 {
+	for i := range s.rules - 2 {
 		src, protocol, port := unmatched(i)
 		fmt.Fprintf(&b, "[[rule]]\nname = \"unmatched %d\"\naction = \"accept\"\nprotocol = %q\nsrc = %q\ndst = %q\ndst_port = %d\n",
 			i, protocol, src, out.Addr(src.Is6()), port)
@@ -132,6 +153,9 @@ func boxConfig(hosts [verdict.Sides]*lab.Host, mode string, n int) string {
 	}{{"there", "dst_port", in, out}, {"back", "src_port", out, in}} {
 		fmt.Fprintf(&b, "[[rule]]\nname = %q\naction = \"accept\"\nprotocol = [\"tcp\", \"udp\"]\nsrc = [%q, %q]\ndst = [%q, %q]\n%s = [%d, %d]\n",
 			way.name, way.src.IPv4, way.src.IPv6, way.dst.IPv4, way.dst.IPv6, way.port, datagramPort, streamPort)
+	}
+	if s.pod {
+		b.WriteString("[[rule]]\nname = \"ping\"\naction = \"accept\"\nprotocol = \"icmp\"\n")
 	}
 	return b.String()
 }

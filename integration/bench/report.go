@@ -55,14 +55,20 @@ func (r *run) row(w io.Writer, name string, p pair, unit string, base, other []f
 }
 
 // suffix says how a fragwall differs from the usual one.
-func suffix(s spec) string {
-	switch {
-	case s.mode == "validate":
-		return ", `validate`"
-	case s.rules != box10.rules:
-		return fmt.Sprintf(", %s rules", thousands(s.rules))
+func suffix(s spec) (text string) {
+	if s.mode == "validate" {
+		text += ", `validate`"
 	}
-	return ""
+	if s.mode != "" && s.rules != box10.rules {
+		text += fmt.Sprintf(", %s rules", thousands(s.rules))
+	}
+	if s.stateful {
+		text += ", stateful"
+	}
+	if s.slow {
+		text += ", fast path off"
+	}
+	return text
 }
 
 func thousands(n int) string {

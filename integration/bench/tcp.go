@@ -35,8 +35,9 @@ func (p *spot) switchOffloads(on bool) error {
 }
 
 // stream sends over one TCP connection with iperf3, whose first half second
-// does not count, and returns how many bytes came, and in how many seconds.
-func (p *spot) stream(seconds float64, o *observer) (bytes, took float64, err error) {
+// does not count, and returns how many bytes came, and in how many seconds. Its
+// client, which sends unless flags of iperf3 say otherwise, is at the inside.
+func (p *spot) stream(seconds float64, o *observer, flags ...string) (bytes, took float64, err error) {
 	const slowStart = 0.5
 	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]
 	port := strconv.Itoa(streamPort)
@@ -48,8 +49,8 @@ func (p *spot) stream(seconds float64, o *observer) (bytes, took float64, err er
 		return 0, 0, err
 	}
 	o.begin()
-	client, err := launch(in, senderCPU, "", "iperf3", "-J", "-c", out.IPv4.String(), "-p", port,
-		"-O", fmt.Sprint(slowStart), "-t", fmt.Sprint(seconds), "--connect-timeout", "3000")
+	client, err := launch(in, senderCPU, "", "iperf3", append(flags, "-J", "-c", out.IPv4.String(), "-p", port,
+		"-O", fmt.Sprint(slowStart), "-t", fmt.Sprint(seconds), "--connect-timeout", "3000")...)
 	var text string
 	if err == nil {
 		text, err = client.wait()

@@ -1,6 +1,12 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"fragwall/packet/verdict"
+)
 
 // figure is what a trial found.
 type figure struct {
@@ -17,26 +23,37 @@ type workload struct {
 	name string
 	unit string
 	run  func(p *spot, seconds float64, o *observer) (figure, error)
-	// middles it goes over, and which are compared with which.
-	middles []spec
-	pairs   []pair
+	// pairs are the middles that it goes over, and which are compared with which.
+	pairs []pair
 }
 
 // pair compares one middle with another.
 type pair struct{ base, other spec }
 
 var (
-	withKernel = []pair{{kernel10, box10}}
-	withBoth   = []pair{{kernel10, box10}, {kernel10, validate10}}
+	withKernel = []pair{{kernel10, box10}, {kernel10, stateful10}, {kernel10, slow10}}
+	withModes  = []pair{{kernel10, box10}, {kernel10, validate10}, {kernel10, statefulVa10}, {kernel10, slowValid10}}
+	withPod    = []pair{{pod, podSidecar}, {pod, podSlow}}
 )
+
+// middlesOf returns what the pairs compare.
+func middlesOf(pairs []pair) (all []spec) {
+	for _, p := range pairs {
+		for _, s := range []spec{p.base, p.other} {
+			if !slices.Contains(all, s) {
+				all = append(all, s)
+			}
+		}
+	}
+	return all
+}
 
 // workloads are what `make bench-wire` measures.
 func workloads() []workload {
 	list := []workload{{
 		name: "UDP, 64 bytes", unit: "kpps",
-		run:     datagrams(false, 64, 1e-3),
-		middles: []spec{kernel10, box10, box100000, kernel1000, box1000},
-		pairs:   []pair{{kernel10, box10}, {kernel1000, box1000}, {box10, box100000}},
+		run:   datagrams(false, 64, 1e-3),
+		pairs: append(slices.Clone(withKernel), pair{kernel1000, box1000}, pair{box10, box100000}),
 	}}
 	for _, l := range []struct {
 		name string
@@ -50,23 +67,25 @@ func workloads() []workload {
 	} {
 		list = append(list, workload{
 			name: l.name, unit: "Gbit/s",
-			run:     datagrams(l.ipv6, l.size, float64(l.size)*8e-9),
-			middles: []spec{kernel10, box10, validate10},
-			pairs:   withBoth,
+			run:   datagrams(l.ipv6, l.size, float64(l.size)*8e-9),
+			pairs: withModes,
 		})
 	}
 	for _, times := range []float64{1.5, 2} {
 		list = append(list, workload{
 			name: fmt.Sprintf("UDP, 8,000 bytes in 6 fragments, IPv4, at %v times the best rate", times), unit: "of the best",
-			run:     overload(8000, times),
-			middles: []spec{kernel10, box10},
-			pairs:   withKernel,
+			run:   overload(8000, times),
+			pairs: []pair{{kernel10, box10}},
 		})
 	}
 	return append(list,
-		workload{name: "TCP, offloads on", unit: "Gbit/s", run: connection, middles: []spec{kernel10, box10}, pairs: withKernel},
-		workload{name: "TCP, offloads off", unit: "Gbit/s", run: segmentByHost, middles: []spec{kernel10, box10}, pairs: withKernel},
-		workload{name: "Round trip, 64 bytes", unit: "µs", run: roundTrip, middles: []spec{kernel10, box10}, pairs: withKernel},
+		workload{name: "TCP, offloads on", unit: "Gbit/s", run: connection, pairs: withKernel},
+		workload{name: "TCP, offloads off", unit: "Gbit/s", run: segmentByHost, pairs: withKernel},
+		workload{name: "Round trip, 64 bytes", unit: "µs", run: roundTrip, pairs: withKernel},
+		workload{name: "One denied flow, 64 bytes", unit: "µs of the process a frame", run: denied, pairs: []pair{{slow10, box10}}},
+		workload{name: "Sidecar: TCP out of the pod", unit: "Gbit/s", run: connection, pairs: withPod},
+		workload{name: "Sidecar: TCP into the pod", unit: "Gbit/s", run: connectionIn, pairs: withPod},
+		workload{name: "Sidecar: flood ping", unit: "µs", run: floodPing, pairs: withPod},
 	)
 }
 
@@ -110,9 +129,18 @@ func overload(size int, times float64) func(*spot, float64, *observer) (figure, 
 	}
 }
 
-// connection sends over a TCP connection.
-func connection(p *spot, seconds float64, o *observer) (f figure, err error) {
-	bytes, took, err := p.stream(seconds, o)
+// connection sends over a TCP connection, from the inside.
+func connection(p *spot, seconds float64, o *observer) (figure, error) {
+	return connectionWith(p, seconds, o)
+}
+
+// connectionIn is connection from the outside.
+func connectionIn(p *spot, seconds float64, o *observer) (figure, error) {
+	return connectionWith(p, seconds, o, "--reverse")
+}
+
+func connectionWith(p *spot, seconds float64, o *observer, flags ...string) (f figure, err error) {
+	bytes, took, err := p.stream(seconds, o, flags...)
 	if err != nil {
 		return f, err
 	}
@@ -139,6 +167,18 @@ func roundTrip(p *spot, seconds float64, o *observer) (f figure, err error) {
 	sent, _, err := p.exchange("ping", "echo", false, load{Size: 64, Seconds: seconds}, o)
 	f.value, f.p99 = sent.P50, sent.P99
 	return f, err
+}
+
+// denied sends datagrams that no rule accepts. The value is what they cost fragwall's
+// process.
+func denied(p *spot, seconds float64, o *observer) (f figure, err error) {
+	to := netip.AddrPortFrom(p.network.Hosts[verdict.Outside].IPv4, deniedPort)
+	sent, err := p.send(load{Role: "send", Addr: to, Size: 64, Seconds: seconds}, o)
+	if err != nil || sent.Datagrams == 0 {
+		return f, err
+	}
+	f.value = o.boxCPU / float64(sent.Datagrams) * 1e6
+	return f, nil
 }
 
 // costs notes what so many bytes cost.

@@ -27,11 +27,19 @@ tap = "fw-out"
 nic = "` + lab.OutsideNIC + `"
 `
 
+// SidecarSides are the tables of a configuration of a sidecar.
+const SidecarSides = `
+[inside]
+tap = "` + insideTAP + `"
+[outside]
+tap = "fw-out"
+`
+
 const insideTAP = "fw-in"
 
 // Box is fragwall under way.
 type Box struct {
-	network *lab.Network
+	ns      *lab.Namespace
 	dir     string
 	process *os.Process
 	output  *Output
@@ -41,16 +49,27 @@ type Box struct {
 // NewBox starts fragwall, which is at program, with a configuration that
 // begins with [Sides], and waits until frames flow.
 func NewBox(n *lab.Network, program, config string) (*Box, error) {
-	b := &Box{network: n, output: NewOutput("ready"), ended: make(chan error, 1)}
+	return newBox(n.Middle, program, config, func(string) []string { return []string{"run"} })
+}
+
+// NewSidecar starts fragwall as a sidecar of a host, with a configuration that begins
+// with [SidecarSides], and waits until frames flow.
+func NewSidecar(h *lab.Host, program, config string) (*Box, error) {
+	return newBox(h.Namespace, program, config, func(dir string) []string { return []string{"sidecar", "--nic", h.NIC, "--state", dir} })
+}
+
+// newBox starts fragwall in a namespace, with a directory of its own.
+func newBox(ns *lab.Namespace, program, config string, command func(dir string) []string) (*Box, error) {
+	b := &Box{ns: ns, output: NewOutput("ready"), ended: make(chan error, 1)}
 	var err error
 	if b.dir, err = os.MkdirTemp("", "fragwall-middle"); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(b.dir, "fragwall.toml")
-	c := exec.Command(program, "run", "-c", path)
+	c := exec.Command(program, append(command(b.dir), "-c", path)...)
 	c.Stderr = b.output
 	if err = os.WriteFile(path, []byte(config), 0o600); err == nil {
-		err = Start(n.Middle, AnyCPU, c, b.ended)
+		err = Start(ns, AnyCPU, c, b.ended)
 	}
 	if err != nil {
 		_ = os.RemoveAll(b.dir)
@@ -95,7 +114,7 @@ func (b *Box) CPU() (float64, bool) {
 
 // Lost returns the frames that did not fit the queue of the inside TAP.
 func (b *Box) Lost() (frames uint64) {
-	_ = b.network.Middle.Do(func() error {
+	_ = b.ns.Do(func() error {
 		link, err := netlink.LinkByName(insideTAP)
 		if err == nil {
 			frames = link.Attrs().Statistics.TxDropped
