@@ -8,7 +8,7 @@
 // joins a NIC again, follows its MTU, and propagates the state of its link.
 //
 // Where it can be, a fast path is in front of the NICs, of a sidecar also behind the
-// inside port. It follows the NICs, and ends before all else does.
+// inside port, from [Box.AttachFastPath] to [Box.CloseFastPath], and follows the NICs.
 //
 // Open, Close, Join and Part belong on a thread in the network namespace of the
 // devices; a mutex guards what they share with the one goroutine of the Watch.

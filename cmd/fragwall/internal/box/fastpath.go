@@ -1,7 +1,6 @@
 package box
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 
@@ -29,14 +28,14 @@ type FastPath interface {
 
 // fastState is whether a box has a fast path.
 type fastState struct {
-	path FastPath // nil where none was opened; closed once it is off
-	on   bool
-	off  report.Off // why it is not on
-	err  error      // more on that; nil where there is nothing to say
+	path     FastPath // nil where none was opened; closed once it is off
+	on       bool
+	attached bool       // to what is joined; what is joined later follows
+	off      report.Off // why it is not on
+	err      error      // more on that; nil where there is nothing to say
 }
 
-// openFastPath loads the fast path, and puts it in front of the NICs that are joined.
-// Where there can be none, it logs why.
+// openFastPath loads the fast path. Where there can be none, it logs why.
 func (b *Box) openFastPath(s *Setup, c *rules.Config) {
 	f := &b.fast
 	switch {
@@ -57,8 +56,14 @@ func (b *Box) openFastPath(s *Setup, c *rules.Config) {
 	for side, mtu := range [verdict.Sides]int{verdict.Inside: c.Inside.MTU, verdict.Outside: c.Outside.MTU} {
 		f.path.SetMTU(verdict.Side(side), mtu)
 	}
+}
+
+// AttachFastPath puts the fast path, where there is one, in front of the NICs that are
+// joined.
+func (b *Box) AttachFastPath() {
 	b.joining.Lock()
 	defer b.joining.Unlock()
+	b.fast.attached = true
 	for side := range verdict.Side(verdict.Sides) {
 		if b.ends[side].joined {
 			b.hook(side)
@@ -115,7 +120,7 @@ func (b *Box) turnOff(why report.Off, err error) {
 // hook puts the fast path in front of a side whose NIC was joined; in a sidecar of
 // the namespace too. The caller holds joining.
 func (b *Box) hook(side verdict.Side) {
-	if !b.fast.on {
+	if !b.fast.on || !b.fast.attached {
 		return
 	}
 	sides := []verdict.Side{side}
@@ -149,7 +154,15 @@ func (b *Box) Watch(match func(*flow.Key) bool) {
 	}
 }
 
-// closeFastPath ends the fast path with the box. The caller holds joining.
+// CloseFastPath ends the fast path. It takes long enough, as the kernel waits for who
+// runs its programs, not to be left to when a NIC changes hands.
+func (b *Box) CloseFastPath() error {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	return b.closeFastPath()
+}
+
+// closeFastPath ends the fast path. The caller holds joining.
 func (b *Box) closeFastPath() error {
 	if !b.fast.on {
 		return nil
@@ -180,26 +193,4 @@ func (b *Box) SetDropEvents(rate filter.Rate) {
 	if b.fast.on {
 		b.fast.path.SetDrops(drops(rate))
 	}
-}
-
-// Run forwards until ctx is done or a lane fails; see [wire.Bump.Run]. The fast path
-// ends first, so that what is left of it is counted.
-func (b *Box) Run(ctx context.Context) error {
-	forwarding, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	end := func() error {
-		b.joining.Lock()
-		defer b.joining.Unlock()
-		return b.closeFastPath()
-	}
-	ended := make(chan error, 1)
-	unused := context.AfterFunc(ctx, func() {
-		ended <- end()
-		stop()
-	})
-	err := b.Bump.Run(forwarding)
-	if unused() {
-		ended <- end()
-	}
-	return errors.Join(err, <-ended)
 }

@@ -1,7 +1,6 @@
 package box_test
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -32,6 +31,10 @@ func TestFastPathIsAttached(t *testing.T) {
 		if o := f.Options; o.Entries != fastpath.Entries || o.MaxFragments != 8192 || o.Drops != fastpath.DropSilently {
 			t.Errorf("%+v", o)
 		}
+		if f.Side(verdict.Inside).Attached {
+			t.Error("it is attached at once")
+		}
+		r.AttachFastPath()
 		for side := range verdict.Side(verdict.Sides) {
 			port := r.kernel.Port([]string{"in", "out"}[side])
 			if got, want := f.Side(side), (boxtest.FastSide{Attached: true, NIC: r.nics[side], TAP: port.Index(), MTU: 1500, Egress: true}); got != want {
@@ -86,6 +89,7 @@ func TestFastPathOff(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			b.AttachFastPath()
 			got := b.FastPath()
 			if got.State != report.FastPathOff || got.Reason != c.want || (got.Error == "") != (c.err == nil) {
 				t.Errorf("%+v", got)
@@ -108,6 +112,7 @@ func TestFastPathFollowsNIC(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, twoNICs, nil)
 		f := r.kernel.FastPath()
+		r.AttachFastPath()
 		outside := func() boxtest.FastSide {
 			synctest.Wait()
 			return f.Side(verdict.Outside)
@@ -144,7 +149,7 @@ func TestFastPathFollowsNIC(t *testing.T) {
 }
 
 // TestFastPathOfSidecar has the fast path in front of the NIC, and behind the
-// namespace's own device, as soon as the NIC is joined.
+// namespace's own device.
 func TestFastPathOfSidecar(t *testing.T) {
 	k := boxtest.New()
 	nic := k.AddNIC("nic-out", 1500)
@@ -162,6 +167,7 @@ func TestFastPathOfSidecar(t *testing.T) {
 	if err := b.Join(verdict.Outside, outside, true); err != nil {
 		t.Fatal(err)
 	}
+	b.AttachFastPath()
 	for side, want := range [verdict.Sides]boxtest.FastSide{
 		{Attached: true, TAP: k.Port("in").Index(), MTU: 1500, Egress: true},
 		{Attached: true, NIC: nic, TAP: k.Port("out").Index(), MTU: 1500, Egress: true},
@@ -170,45 +176,10 @@ func TestFastPathOfSidecar(t *testing.T) {
 			t.Errorf("%v: %+v, want %+v", verdict.Side(side), got, want)
 		}
 	}
-	// The NIC is detached while the box still forwards.
-	if err := b.Part(func(box.Junction) error {
-		if !f.Closed() {
-			t.Error("the NIC is detached before the fast path")
-		}
-		return nil
-	}); err != nil {
-		t.Error(err)
+	if err := b.CloseFastPath(); err != nil || !f.Closed() {
+		t.Errorf("closed %v, %v", f.Closed(), err)
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestFastPathEndsFirst closes the fast path before the lanes, so that what it
-// forwarded is counted, whether the box is stopped or a lane fails.
-func TestFastPathEndsFirst(t *testing.T) {
-	for _, fails := range []bool{false, true} {
-		synctest.Test(t, func(t *testing.T) {
-			r := watched(t, twoNICs, nil)
-			f, port := r.kernel.FastPath(), r.kernel.Port("in")
-			f.OnClose(func() {
-				if !fails && port.LanesClosed() {
-					t.Error("the lanes were closed before")
-				}
-			})
-			ctx, stop := context.WithCancel(t.Context())
-			defer stop()
-			ended := make(chan error, 1)
-			go func() { ended <- r.Box.Run(ctx) }()
-			synctest.Wait()
-			if fails {
-				port.Fail()
-			} else {
-				stop()
-			}
-			if err := <-ended; (err != nil) != fails || !f.Closed() {
-				t.Errorf("fails %v: closed %v, %v", fails, f.Closed(), err)
-			}
-		})
 	}
 }

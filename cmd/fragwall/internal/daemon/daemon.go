@@ -135,10 +135,10 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 //
 //  1. The devices are made.
 //  2. The wire forwards between them.
-//  3. The box is attached.
+//  3. The box is attached, and the fast path to it.
 //  4. What controls and watches it starts, rights are given up, the box is ready.
 //  5. Once ctx is done or the wire failed, what 4 started ends.
-//  6. The box is detached, while the wire still forwards.
+//  6. The fast path ends, and the box is detached, while the wire still forwards.
 //  7. The wire ends, and the devices are removed, or bypassed.
 //  8. The last events and the counters are printed.
 //
@@ -165,10 +165,11 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 
 	about, err := a.Attach(d.box)
 	if err == nil {
+		d.box.AttachFastPath()
 		finish = d.runEvents()
 		err = d.serve(ctx, devices, a, about, ended)
 	}
-	err = errors.Join(err, a.Detach())
+	err = errors.Join(err, d.box.CloseFastPath(), a.Detach())
 	stop()
 	return errors.Join(err, <-ended)
 }

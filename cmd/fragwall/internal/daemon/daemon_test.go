@@ -102,6 +102,9 @@ func (s *steps) Needs() confine.Plan { return confine.Plan{Devices: []string{"/d
 
 func (s *steps) Detach() error {
 	s.note("detach")
+	if !s.kernel.FastPath().Closed() {
+		s.t.Error("the fast path goes on")
+	}
 	if !s.broken.Load() {
 		s.passes()
 	}

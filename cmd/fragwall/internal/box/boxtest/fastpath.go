@@ -23,7 +23,6 @@ type FastPath struct {
 	sides   [verdict.Sides]FastSide
 	drops   fastpath.Drops
 	watched func(*flow.Key) bool
-	onClose func()
 	closed  bool
 }
 
@@ -85,13 +84,6 @@ func (f *FastPath) Closed() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.closed
-}
-
-// OnClose has a function be called when the fast path is closed.
-func (f *FastPath) OnClose(call func()) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.onClose = call
 }
 
 // Attach notes the devices.
@@ -165,9 +157,6 @@ func (f *FastPath) Stats() fastpath.Stats {
 func (f *FastPath) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.onClose != nil && !f.closed {
-		f.onClose()
-	}
 	f.closed = true
 	return nil
 }

@@ -134,10 +134,9 @@ func (k *Kernel) Bypassed() []link.NIC {
 // Port is a port with an index, which can fail.
 type Port struct {
 	*tuntest.Port
-	index       int
-	failed      atomic.Bool
-	lanesClosed atomic.Bool
-	lanes       []tun.Lane
+	index  int
+	failed atomic.Bool
+	lanes  []tun.Lane
 }
 
 // Index is the device's.
@@ -160,19 +159,10 @@ func (p *Port) Fail() {
 	}
 }
 
-// LanesClosed reports whether the lanes from the port were closed.
-func (p *Port) LanesClosed() bool { return p.lanesClosed.Load() }
-
 // lane is a lane of a port that can fail.
 type lane struct {
 	tun.Lane
 	from *Port
-}
-
-// Close closes the lane.
-func (l *lane) Close() error {
-	l.from.lanesClosed.Store(true)
-	return l.Lane.Close()
 }
 
 // Read fails where the port did.
