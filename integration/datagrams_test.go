@@ -62,7 +62,7 @@ func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 
 // oneQueue begins configurations with which all frames keep their order, whatever flows
 // they are of.
-var oneQueue = strings.ReplaceAll(devices, "nic =", "queues = 1\nnic =")
+var oneQueue = "fast_path = \"off\"\n" + strings.ReplaceAll(strings.TrimPrefix(devices, pathKey), "nic =", "queues = 1\nnic =")
 
 // nics are the NICs that the TAPs are joined to.
 var nics = [verdict.Sides]string{verdict.Inside: lab.InsideNIC, verdict.Outside: lab.OutsideNIC}
