@@ -83,9 +83,9 @@ func (f fate) String() string {
 
 // context is what a test may set of a frame beside its bytes (struct __sk_buff).
 type context struct {
-	_       [44]uint32
+	_       [41]uint32
 	GSOSegs uint32
-	_       uint32
+	_       [2]uint32
 	GSOSize uint32
 	_       [3]uint32
 }

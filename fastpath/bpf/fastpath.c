@@ -120,6 +120,7 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 {
 	const struct config *c = configuration();
 	struct frame f = {};
+	enum reason why;
 	__u32 *number;
 	struct slot *s;
 
@@ -127,11 +128,15 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 		skb->tc_index = 0;
 		return TCX_NEXT;
 	}
-	if (!c || read_frame(skb, &f, from) != NONE)
+	if (!c)
+		return TCX_NEXT;
+	why = read_frame(skb, &f, from);
+	f.fragments &= why == SEGMENTS;
+	if (why != NONE && !f.fragments)
 		return TCX_NEXT;
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
-	if (f.fragment) {
+	if (f.fragment || f.fragments) {
 		struct order *fragments = pair_of(c, &f, from);
 
 		if (fragments)

@@ -20,6 +20,7 @@
 #define VID_MASK 0xfff
 
 #define IPV4_IHL5 0x45
+#define IPV4_RESERVED 0x8000
 #define IPV4_MORE 0x2000
 #define IPV4_OFFSET 0x1fff
 #define IPV6_MORE 0x0001
@@ -63,6 +64,7 @@ struct frame {
 	__u8 tagged;
 	__u8 ipv6;
 	__u8 fragment, more;
+	__u8 fragments; /* an IPv4 datagram that the kernel is to cut into these */
 };
 
 static __always_inline __u16 load16(const void *p)
@@ -189,6 +191,7 @@ static __always_inline enum reason read_ipv4(struct frame *f, enum side from, co
 	f->protocol = h[9];
 	set_addresses(f, from, 0, prefix | load32(h + 12), 0, prefix | load32(h + 16));
 	field = load16(h + 6);
+	f->fragments = f->segment && field & IPV4_RESERVED; /* tun/ufo's mark */
 	if (field & (IPV4_MORE | IPV4_OFFSET)) {
 		f->fragment = 1, f->more = !!(field & IPV4_MORE);
 		f->id = load16(h + 4);

@@ -2,7 +2,8 @@
  * user space. What went up is counted here; what left user space, by the programs at
  * the TAPs' ingress. Where both agree, nothing is on its way. User space corrects the
  * difference by what got lost (fastpath.FastPath.Upkeep). Fragments but the first have
- * no ports, so all those between two addresses count together. */
+ * no ports, so all those between two addresses count together. They may leave as the
+ * datagram that the kernel is to cut into them (tun/ufo), and count as many then. */
 
 #define MILLISECOND 1000000ULL
 #define SECOND (1000 * MILLISECOND)

@@ -21,6 +21,11 @@ type Datagram struct {
 // fragments of 1,480.
 const MaxFragments = 64
 
+// onePiece is how much of a datagram's frame the kernel is to hold in one piece, in
+// bytes: as much as the programs look at that it meets (LONGEST_HEADERS in
+// fastpath/bpf), which would pull it together otherwise.
+const onePiece = 128
+
 // Sizes and offsets in bytes (IEEE 802.3, 802.1Q, RFC 791 §3.1, RFC 768).
 const (
 	sizeMACs = 12
@@ -53,7 +58,9 @@ const (
 	protocolUDP = 17
 	versionIHL  = 0x45 // IPv4, a header without options
 
-	moreFragments = 0x2000 // of the 16 bits of flags and fragment offset
+	// Of the 16 bits of flags and fragment offset:
+	reserved      = 0x8000
+	moreFragments = 0x2000
 )
 
 // Find returns the datagram whose fragments the first of the frames are. It reports
@@ -168,15 +175,17 @@ func (d *Datagram) Payload(i int) []byte { return d.frames[i].Data[d.payload:] }
 
 // Header writes what stands in front of the payload of the datagram in one piece to
 // the beginning of b: the virtio-net header, the Ethernet header with its tags, and the
-// IPv4 header.
+// IPv4 header. That has the reserved flag, which tells the datagram from one that is to
+// be cut into smaller datagrams, for eBPF programs that see no virtio-net header
+// (fastpath/bpf). The kernel writes flags and offset of each fragment anew.
 func (d *Datagram) Header(b []byte) []byte {
-	o := tun.Offload{GSO: tun.GSOFragments, HeaderLength: uint16(d.payload + sizeUDP), SegmentSize: uint16(d.size)}
+	o := tun.Offload{GSO: tun.GSOFragments, HeaderLength: uint16(min(onePiece, d.payload+d.length)), SegmentSize: uint16(d.size)}
 	o.Encode(b)
 	h := b[tun.HeaderSize:][:d.payload]
 	copy(h, d.frames[0].Data)
 	ip := h[d.payload-sizeIPv4:]
 	binary.BigEndian.PutUint16(ip[ipLength:], uint16(sizeIPv4+d.length))
-	binary.BigEndian.PutUint16(ip[ipFragment:], 0)
+	binary.BigEndian.PutUint16(ip[ipFragment:], reserved)
 	checksum.Put(ip, ipChecksum, 0)
 	return b[:tun.HeaderSize+d.payload]
 }

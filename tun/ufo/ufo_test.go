@@ -65,12 +65,15 @@ func cut(t failer, d *Datagram) (fragments [][]byte) {
 	var o tun.Offload
 	o.Decode(whole)
 	headers := whole[tun.HeaderSize:]
-	if want := (tun.Offload{GSO: tun.GSOFragments, HeaderLength: uint16(len(headers) + sizeUDP), SegmentSize: o.SegmentSize}); o != want {
+	if want := (tun.Offload{GSO: tun.GSOFragments, HeaderLength: o.HeaderLength, SegmentSize: o.SegmentSize}); o != want {
 		t.Fatalf("offload %+v, want %+v", o, want)
 	}
 	var payload []byte
 	for i := range d.Len() {
 		payload = append(payload, d.Payload(i)...)
+	}
+	if n := int(o.HeaderLength); n < len(headers)+sizeUDP || n > len(headers)+len(payload) {
+		t.Fatalf("header length %d of headers of %d and a payload of %d bytes", n, len(headers), len(payload))
 	}
 	h := headers[len(headers)-sizeIPv4:]
 	if int(binary.BigEndian.Uint16(h[ipLength:])) != sizeIPv4+len(payload) || checksum.Sum(h, 0) != checksum.Valid {

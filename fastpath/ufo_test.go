@@ -1,0 +1,68 @@
+package fastpath
+
+import (
+	"fmt"
+	"testing"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun"
+	"fragwall/tun/ufo"
+)
+
+// TestFragmentsInOnePiece has fragments go up, and leave as the datagram that the
+// kernel is to cut: nothing is on its way then. A datagram that is to be cut into
+// smaller datagrams went up as it leaves, and is not counted.
+func TestFragmentsInOnePiece(t *testing.T) {
+	const segment = 480 // bytes; the kernel runs a program on a frame of a page at most
+	f := open(t, Options{Mode: packet.ModeReassemble, Drops: DropSilently})
+	for tags, list := range [][]packet.Tag{nil, {{TPID: 0x8100, TCI: 10}}} {
+		for _, size := range []int{473, 952, 3000} {
+			for from := range verdict.Side(verdict.Sides) {
+				t.Run(fmt.Sprintf("%d bytes behind %d tags from %v", size, tags, from), func(t *testing.T) {
+					d := packettest.UDP(client4, server4, packettest.Body(size))
+					d.ID, d.Tags = uint32(size), list
+					fragments := d.Fragments(segment)
+					var frames []tun.Frame
+					for _, fragment := range fragments {
+						frames = append(frames, tun.Frame{Data: fragment})
+						if way := run(t, f.in(from), fragment, 0); way != passedUp {
+							t.Fatal(way)
+						}
+					}
+					before := f.onTheirWay()
+					if before != len(fragments) {
+						t.Fatalf("%d of %d are on their way", before, len(fragments))
+					}
+					whole, found := ufo.Find(frames)
+					if !found {
+						t.Fatal("the fragments are none of a datagram")
+					}
+					frame := whole.Header(make([]byte, ufo.HeaderSize))[tun.HeaderSize:]
+					for i := range whole.Len() {
+						frame = append(frame, whole.Payload(i)...)
+					}
+					if way := run(t, f.out(from.Other()), frame, segment); way != passedUp {
+						t.Fatal(way)
+					}
+					if n := f.onTheirWay(); n != 0 {
+						t.Errorf("%d of %d are still on their way", n, len(fragments))
+					}
+					run(t, f.out(from.Other()), d.Frame(), segment)
+					if n := f.onTheirWay(); n != 0 {
+						t.Errorf("%d fragments too many left", -n)
+					}
+				})
+			}
+		}
+	}
+}
+
+// onTheirWay is how many fragments went up and did not leave.
+func (f *FastPath) onTheirWay() (n int) {
+	for i := range f.memory.pairs {
+		n += int(int32(f.memory.pairs[i].Up - f.memory.pairs[i].Done))
+	}
+	return n
+}
