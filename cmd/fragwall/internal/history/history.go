@@ -54,12 +54,11 @@ type History struct {
 func (h *History) Run(ctx context.Context, read func(now time.Time) Sample) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
-	for now := time.Now(); ; {
+	for now := time.Now(); ctx.Err() == nil; {
 		h.add(read(now))
 		select {
 		case now = <-ticker.C:
 		case <-ctx.Done():
-			return
 		}
 	}
 }

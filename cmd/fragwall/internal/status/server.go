@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,9 +69,13 @@ func NewServer(source *report.Source, lister *listing.Lister, token string) *Ser
 
 // Serve answers who connects to l, and keeps the history, until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	keeping, end := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	defer keeping.Wait() // the box may be gone afterwards
+	open, end := context.WithCancel(ctx)
 	defer end()
-	go s.history.Run(keeping, func(now time.Time) history.Sample { return history.Read(s.source, now) })
+	keeping.Go(func() {
+		s.history.Run(open, func(now time.Time) history.Sample { return history.Read(s.source, now) })
+	})
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
