@@ -186,6 +186,25 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 	}
 }
 
+// TestBPFIsEnough opens a TAP with CAP_BPF, and without the rights that contain it
+// or allow programs more.
+func TestBPFIsEnough(t *testing.T) {
+	openFlooded(t) // needs it
+	lanetest.Do(t, lanetest.Namespace(t), func() error {
+		if err := dropCapabilities(unix.CAP_SYS_ADMIN, unix.CAP_PERFMON); err != nil {
+			return err
+		}
+		tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 4})
+		if err != nil {
+			return err
+		}
+		for _, f := range tap.fallbacks {
+			t.Errorf("%s: %v", f.Message, f.Err)
+		}
+		return tap.Close()
+	})
+}
+
 // BenchmarkQueues is the CPU time of the kernel's for a frame that comes by a
 // TAP, into a queue where it stays, and for one that leaves by it, where nobody
 // takes it: with a choice of four queues by addresses and by the kernel's hash,

@@ -115,14 +115,18 @@ func addVeth(name, peer string) error {
 	return netlink.LinkAdd(&netlink.Veth{LinkAttrs: attributes, PeerName: peer})
 }
 
-// dropNetAdmin takes CAP_NET_ADMIN from the calling thread.
-func dropNetAdmin() error {
+func dropNetAdmin() error { return dropCapabilities(unix.CAP_NET_ADMIN) }
+
+// dropCapabilities takes capabilities from the calling thread.
+func dropCapabilities(list ...int) error {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
 	if err := unix.Capget(&h, &data[0]); err != nil {
 		return err
 	}
-	data[0].Effective &^= 1 << unix.CAP_NET_ADMIN
+	for _, c := range list {
+		data[c/32].Effective &^= 1 << (c % 32)
+	}
 	return unix.Capset(&h, &data[0])
 }
 
