@@ -277,7 +277,7 @@ func TestFlowsEnd(t *testing.T) {
 	if code := p.wait(t); code != 0 || p.stdout.String() != "1 flow deleted\n" {
 		t.Errorf("exit code %d: %s%s", code, p.stdout.String(), p.stderr.String())
 	}
-	w.stderr.await(t, w.process, 0, `flows deleted.*flows=1.*uid=`)
+	w.stderr.await(t, w.process, 0, `flows deleted.*flows=1.*uid=0 pid=[1-9]`)
 	w.send(t, verdict.Outside, answer)
 	w.awaitCounters(t, verdict.Outside, func(c counters) bool { return c.dropped["policy_default"] == 1 })
 	exchange()

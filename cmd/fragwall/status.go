@@ -3,14 +3,10 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,14 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/status"
-	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
-)
-
-const (
-	watchEvery = time.Second
-	// minInterval keeps a mistyped interval from asking without a pause.
-	minInterval = 100 * time.Millisecond
 )
 
 // statusFlags say whom to ask, and what for.
@@ -33,8 +22,8 @@ type statusFlags struct {
 	address, tokenFile string
 	instance           control.Instance
 	rule               string // the only one to show, "" for all there is
-	json, watch        bool
-	interval           time.Duration // of watching
+	json               bool
+	watchFlags
 }
 
 func newStatusCommand() *cobra.Command {
@@ -45,7 +34,7 @@ func newStatusCommand() *cobra.Command {
 		Long: `Ask a running instance what became of the frames of both sides, what waits, and
 what the rules decided on: by the address in its status.listen or, with -c or
 --socket, over its control socket, as "fragwall reload" does. The control socket
-also works where the instance has no status server.`,
+also works where the instance has no status server. --watch shows rates, too.`,
 		Args: usageArgs(noArguments),
 	}
 	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and port of the instance, as `HOST:PORT`")
@@ -53,25 +42,28 @@ also works where the instance has no status server.`,
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
 	c.Flags().StringVar(&f.rule, "rule", "", "show the counters of the rule of this `name` only")
 	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule that rule's part of it; with --watch, one a line")
-	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again and show rates; in place on a terminal")
-	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
+	addWatchFlags(c, &f.watchFlags)
 	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
 	c.MarkFlagsMutuallyExclusive("token-file", "config")
 	c.MarkFlagsMutuallyExclusive("token-file", "socket")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		switch {
-		case c.Flags().Changed("interval") && !f.watch:
-			return &exit.UsageError{Err: errors.New("--interval is of --watch; add --watch")}
-		case f.interval < minInterval:
-			return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
+		if err := f.check(c); err != nil {
+			return err
 		}
 		ask, err := f.reporter()
 		if err != nil {
 			return err
 		}
-		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
-		defer stop()
-		return f.run(ctx, ask, c.OutOrStdout())
+		var before *report.Report
+		return f.show(c, f.json, func(ctx context.Context, to io.Writer, _ int) error {
+			r, raw, err := ask(ctx)
+			if err != nil {
+				return err
+			}
+			err = f.write(to, raw, r, before)
+			before = r
+			return err
+		})
 	}
 	return c
 }
@@ -88,69 +80,29 @@ func (f *statusFlags) reporter() (control.Reporter, error) {
 	return control.OverHTTP(f.address, token), nil
 }
 
-// run shows the status once or, with --watch, each interval until ctx is done.
-func (f *statusFlags) run(ctx context.Context, ask control.Reporter, w io.Writer) error {
-	if !f.watch {
-		r, raw, err := ask(ctx)
-		if err != nil {
-			return err
-		}
-		return f.show(w, raw, r, nil)
-	}
-	ticker := time.NewTicker(f.interval)
-	defer ticker.Stop()
-	var before *report.Report
-	for {
-		r, raw, err := ask(ctx)
-		if ctx.Err() != nil {
-			return nil // as the user wanted
-		}
-		if err != nil {
-			return err
-		}
-		if err := f.show(w, raw, r, before); err != nil {
-			return err
-		}
-		before = r
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// show writes one answer, at once, so that a terminal does not flicker.
-func (f *statusFlags) show(w io.Writer, raw []byte, r, before *report.Report) error {
-	table := func(to io.Writer) { r.WriteTables(to, before) }
+// write writes one answer; with the one before it, which may be nil, rates too.
+func (f *statusFlags) write(to io.Writer, raw []byte, r, before *report.Report) error {
+	rule := &report.Rule{}
 	if f.rule != "" {
 		i := slices.IndexFunc(r.Rules, func(rule report.Rule) bool { return rule.Name == f.rule })
 		if i < 0 {
 			return fmt.Errorf("--rule: the policy in force has no rule %q", f.rule)
 		}
-		rule := &r.Rules[i]
-		var err error
-		if raw, err = json.Marshal(rule); err != nil {
-			return err
-		}
-		raw = append(raw, '\n')
-		table = func(to io.Writer) { r.WriteRule(to, rule, before) }
+		rule = &r.Rules[i]
 	}
-	var text strings.Builder
 	switch {
+	case f.json && f.rule != "":
+		return json.NewEncoder(to).Encode(rule)
 	case f.json:
-		text.Write(raw)
-	case f.watch && terminal.Is(w):
-		table(&text)
-		fitted := terminal.Fit(text.String(), terminal.Size(w))
-		text.Reset()
-		text.WriteString("\x1b[H\x1b[J" + fitted) // to the top left, and clear what is below
-	default:
-		if before != nil {
-			text.WriteByte('\n')
-		}
-		table(&text)
+		_, err := to.Write(raw)
+		return err
 	}
-	_, err := io.WriteString(w, text.String())
+	var text strings.Builder // written at once
+	if f.rule != "" {
+		r.WriteRule(&text, rule, before)
+	} else {
+		r.WriteTables(&text, before)
+	}
+	_, err := io.WriteString(to, text.String())
 	return err
 }

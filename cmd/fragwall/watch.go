@@ -15,6 +15,12 @@ import (
 	"fragwall/cmd/fragwall/internal/terminal"
 )
 
+const (
+	watchEvery = time.Second
+	// minInterval keeps a mistyped interval from asking without a pause.
+	minInterval = 100 * time.Millisecond
+)
+
 // watchFlags say whether a list is shown again and again.
 type watchFlags struct {
 	watch    bool
@@ -22,7 +28,7 @@ type watchFlags struct {
 }
 
 func addWatchFlags(c *cobra.Command, f *watchFlags) {
-	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again; in place on a terminal")
+	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again, in place on a terminal")
 	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
 }
 
