@@ -45,7 +45,7 @@ func TestCacheableByRules(t *testing.T) {
 			for range tt.judged {
 				w.judge(verdict.Inside, udp(families[0].in, families[0].out))
 			}
-			if v := w.judge(verdict.Inside, udp(families[0].in, families[0].out)); v.Cacheable != tt.want {
+			if v := w.judge(verdict.Inside, udp(families[0].in, families[0].out)); v.Has(filter.Cacheable) != tt.want {
 				t.Errorf("%+v", v)
 			}
 		})
@@ -66,7 +66,7 @@ func TestNotCacheable(t *testing.T) {
 		"no transport header":    short.Frame(),
 	} {
 		w := newWire(t, p)
-		if v := w.judge(verdict.Inside, frame); v.Cacheable {
+		if v := w.judge(verdict.Inside, frame); v.Has(filter.Cacheable) {
 			t.Errorf("%s: %+v", name, v)
 		}
 	}
@@ -78,7 +78,7 @@ func TestCacheableFlows(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		expect := func(what string, from verdict.Side, frame []byte, want bool) {
 			t.Helper()
-			if v := w.judge(from, frame); v.Cacheable != want {
+			if v := w.judge(from, frame); v.Has(filter.Cacheable) != want {
 				t.Errorf("%s: %+v", what, v)
 			}
 		}
@@ -149,7 +149,7 @@ func TestCacheableFlowsByRules(t *testing.T) {
 			w := newWire(t, &filter.Policy{Stateful: true, AnyVLANs: tt.anyVLANs, Rules: tt.rules})
 			view(w, verdict.Inside, false)
 			view(w, verdict.Outside, false)
-			if v := view(w, tt.from, tt.fragmented); v.Cacheable != tt.want {
+			if v := view(w, tt.from, tt.fragmented); v.Has(filter.Cacheable) != tt.want {
 				t.Errorf("%+v", v)
 			}
 		})
@@ -166,7 +166,7 @@ func TestCacheableAcrossReload(t *testing.T) {
 		if from == verdict.Outside {
 			frame = udp(f.out, f.in)
 		}
-		if v := w.judge(from, frame); v.Cacheable != want {
+		if v := w.judge(from, frame); v.Has(filter.Cacheable) != want {
 			t.Errorf("%s: %+v", what, v)
 		}
 	}

@@ -255,14 +255,14 @@ func TestFlowsAndRules(t *testing.T) {
 		accepts.Rules = append([]filter.Rule{{Name: "first", Action: verdict.Accept, Protocols: one[uint8](17)}}, p.Rules...)
 		w.table = compile(t, accepts)
 		w.pass(verdict.Inside, udp(f.in, f.out))
-		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(0).Datagrams != 2 {
+		if v := w.table.Judge(d, w.clock); !v.Has(filter.OfFlow) || w.table.Count(0).Datagrams != 2 {
 			t.Errorf("fragments that a rule in front accepts: %v, %+v", v, w.table.Count(0))
 		}
 
 		p.Rules[1].Action = verdict.Accept
 		w.table = compile(t, p)
 		w.pass(verdict.Inside, udp(f.in, f.out))
-		if v := w.table.Judge(d, w.clock); !v.Flow || w.table.Count(1).Datagrams != 0 {
+		if v := w.table.Judge(d, w.clock); !v.Has(filter.OfFlow) || w.table.Count(1).Datagrams != 0 {
 			t.Errorf("fragments that a rule accepts: %v, %+v", v, w.table.Count(1))
 		}
 	})
@@ -275,7 +275,7 @@ func TestFlowsAndRules(t *testing.T) {
 		if n := w.table.Count(0); n.Datagrams != 6 || n.Bytes != 6*36 {
 			t.Errorf("%+v", n)
 		}
-		if v := w.judge(verdict.Outside, udp(f.out, f.in)); !v.Flow || w.table.Rule(v.Rule).Name != "out" {
+		if v := w.judge(verdict.Outside, udp(f.out, f.in)); !v.Has(filter.OfFlow) || w.table.Rule(v.Rule).Name != "out" {
 			t.Errorf("%+v", v)
 		}
 	})

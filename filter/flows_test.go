@@ -26,7 +26,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 	d := w.view(verdict.Inside, udp(families[0].in, families[0].out))
 	judge := func(from verdict.Side) bool {
 		d.From = from
-		return w.table.Judge(d, w.clock).Flow
+		return w.table.Judge(d, w.clock).Has(filter.OfFlow)
 	}
 	host := func(i int) { // 20 flows each of 250 prefixes
 		d.Src, d.Dst = netip.AddrFrom4([4]byte{10, byte(i / 20 / 256), byte(i / 20), 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1})

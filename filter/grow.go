@@ -54,7 +54,8 @@ func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]
 // It reports whether the rule can match at all.
 func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bool) {
 	c := &g.rules[rule]
-	c.action, c.limited, c.log = r.Action, r.Limit != Rate{}, r.Log
+	c.action, c.limited = r.Action, r.Limit != Rate{}
+	c.flags = Logged.where(r.Log) | Cacheable.where(!r.Log && !c.limited && r.Action != verdict.Reject)
 	if r.needsPorts() {
 		c.needs |= needPorts
 	}

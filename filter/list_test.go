@@ -177,14 +177,14 @@ func TestDeleteFlows(t *testing.T) {
 	d := w.view(verdict.Outside, udp(families[0].out, families[0].in))
 	for i := range byte(200) {
 		d.Dst = netip.AddrFrom4([4]byte{10, 0, 0, i})
-		if v := w.table.Judge(d, w.clock); v.Flow != (i%2 == 0) {
+		if v := w.table.Judge(d, w.clock); v.Has(filter.OfFlow) != (i%2 == 0) {
 			t.Fatalf("the reply to %v: %v", d.Dst, v)
 		}
 	}
 	w.now += time.Second
 	d = w.view(verdict.Inside, udp(families[0].in, families[0].out))
 	d.Src = netip.AddrFrom4([4]byte{10, 0, 0, 1})
-	if v := w.table.Judge(d, w.clock); v.Flow || v.Action != verdict.Accept {
+	if v := w.table.Judge(d, w.clock); v.Has(filter.OfFlow) || v.Action != verdict.Accept {
 		t.Errorf("%v", v)
 	}
 	if n, err := w.table.DeleteFlows(w.clock, unhurried, func(f *flow.Flow, now time.Duration) bool { return odd(f, now) && f.Age(now) == 0 }); n != 1 || err != nil {

@@ -41,9 +41,10 @@ func (t *Table) beforeRules(d *packet.View) (v Verdict, ok bool) {
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	rule, over := t.match(t.tree.root, d, now)
 	if rule == none {
-		v := t.fixed(t.policy.Default, verdict.PolicyDefault)
-		v.OverLimit = number(over)
-		v.Cacheable = over == none && v.Action != verdict.Reject
+		v := t.byDefault
+		if over != none {
+			v.OverLimit, v.Flags = number(over), 0
+		}
 		return v, none
 	}
 	return t.decide(rule, over, d), rule
@@ -56,16 +57,16 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 // and where there is none; then the verdict says whether that is cacheable.
 func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied bool) {
 	if t.tree.fragments == emptyLeaf {
-		v.Cacheable = true
+		v.Flags = Cacheable
 		return v, false
 	}
 	rule, over := t.match(t.tree.fragments, d, now)
 	if rule == none || t.tree.rules[rule].action == verdict.Accept {
-		v.Cacheable = over == none && (rule == none || !t.tree.rules[rule].limited) && !t.policy.AnyVLANs
+		v.Flags = Cacheable.where(over == none && (rule == none || !t.tree.rules[rule].limited)) &^ t.ofVLANs
 		return v, false
 	}
 	v = t.decide(rule, over, d)
-	v.Cacheable = false
+	v.Flags &^= Cacheable
 	return v, true
 }
 
@@ -95,11 +96,14 @@ func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 func (t *Table) verdictOf(rule, over uint32, d *packet.View) Verdict {
 	r := &t.tree.rules[rule]
 	v := t.fixed(r.action, verdict.PolicyRule)
-	v.Cacheable = over == none && !r.limited && !r.log && r.action != verdict.Reject
-	if d.Transport == packet.Truncated && r.needs&needed(d.Protocol) != 0 {
-		v = t.fixed(verdict.Drop, verdict.TransportTruncated)
+	v.Rule, v.OverLimit, v.Flags = number(rule), number(over), r.flags
+	if over != none {
+		v.Flags &^= Cacheable
 	}
-	v.Rule, v.OverLimit, v.Log = number(rule), number(over), r.log
+	if d.Transport == packet.Truncated && r.needs&needed(d.Protocol) != 0 {
+		v.Action, v.Reason = verdict.Drop, verdict.TransportTruncated
+		v.Flags &^= Cacheable
+	}
 	return v
 }
 

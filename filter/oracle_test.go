@@ -23,19 +23,28 @@ func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdic
 		r, number := &p.Rules[i], verdict.Rule(i+1)
 		switch matched, truncated := matches(r, d, from); {
 		case truncated: // and so not cacheable
-			return filter.Verdict{Generation: 1, Reason: verdict.TransportTruncated, Rule: number, Log: r.Log}
+			return filter.Verdict{Generation: 1, Reason: verdict.TransportTruncated, Rule: number, Flags: flags(r.Log, false)}
 		case !matched:
 			continue
 		case r.Action == verdict.Accept:
-			return filter.Verdict{Generation: 1, Action: verdict.Accept, Rule: number, Log: r.Log, Cacheable: !r.Log}
+			return filter.Verdict{Generation: 1, Action: verdict.Accept, Rule: number, Flags: flags(r.Log, !r.Log)}
 		}
-		return filter.Verdict{Generation: 1, Action: r.Action, Reason: verdict.PolicyRule, Rule: number, Log: r.Log,
-			Cacheable: !r.Log && r.Action == verdict.Drop}
+		return filter.Verdict{Generation: 1, Action: r.Action, Reason: verdict.PolicyRule, Rule: number, Flags: flags(r.Log, !r.Log && r.Action == verdict.Drop)}
 	}
 	if p.Default == verdict.Accept {
-		return filter.Verdict{Generation: 1, Action: verdict.Accept, Cacheable: true}
+		return filter.Verdict{Generation: 1, Action: verdict.Accept, Flags: filter.Cacheable}
 	}
-	return filter.Verdict{Generation: 1, Action: p.Default, Reason: verdict.PolicyDefault, Cacheable: p.Default == verdict.Drop}
+	return filter.Verdict{Generation: 1, Action: p.Default, Reason: verdict.PolicyDefault, Flags: flags(false, p.Default == verdict.Drop)}
+}
+
+func flags(logged, cacheable bool) (f filter.Flags) {
+	if logged {
+		f |= filter.Logged
+	}
+	if cacheable {
+		f |= filter.Cacheable
+	}
+	return f
 }
 
 // matches compares a rule and a packet, which may be too short to tell.

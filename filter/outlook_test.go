@@ -19,7 +19,7 @@ func (w *wire) described(from verdict.Side, frame []byte) *packet.View {
 
 // same compares what is decided, but for what only a datagram that came has.
 func same(a, b filter.Verdict) bool {
-	a.Cacheable, b.Cacheable = false, false
+	a.Flags, b.Flags = a.Flags&^filter.Cacheable, b.Flags&^filter.Cacheable
 	return a == b
 }
 

@@ -20,6 +20,8 @@ type Table struct {
 	origin   [origins]uint32
 
 	flows      *flow.Table // nil where the policy is stateless
+	byDefault  Verdict     // where no rule matches, and no limit was asked
+	ofVLANs    Flags       // [Cacheable] where flows are the same in any VLAN, which rules are not
 	generation uint32      // from 1 on; differs from that of the table before
 
 	buckets  []*Bucket                 // by rule; nil where it has no limit
@@ -51,6 +53,7 @@ type Count struct {
 func Compile(p *Policy, previous *Table) *Table {
 	t := &Table{policy: p, generation: 1, buckets: make([]*Bucket, len(p.Rules))}
 	t.classify()
+	t.ofVLANs = Cacheable.where(p.Stateful && p.AnyVLANs)
 	for i := range p.Rules {
 		if r := p.Rules[i].Limit; r != (Rate{}) {
 			t.buckets[i] = NewBucket(r)
@@ -62,6 +65,8 @@ func Compile(p *Policy, previous *Table) *Table {
 	if previous != nil {
 		t.inherit(previous)
 	}
+	t.byDefault = t.fixed(p.Default, verdict.PolicyDefault)
+	t.byDefault.Flags = Cacheable.where(p.Default != verdict.Reject)
 	for side := range t.counters {
 		t.counters[side] = complete(t.counters[side])
 	}

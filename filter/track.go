@@ -25,7 +25,7 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	relation := t.flows.Open(&a, d, clock())
 	if relation == flow.Unrelated {
 		v, _ := t.byRules(d, clock)
-		v.Cacheable = false
+		v.Flags &^= Cacheable
 		return v
 	}
 	defer a.Close()
@@ -52,17 +52,17 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
 	v, rule := t.byRules(d, clock)
 	if v.Action == verdict.Accept {
-		v.Cacheable = false
+		v.Flags &^= Cacheable
 		a.Begin(d, t.policy.LooseTCP, rule, t.generation)
 	}
-	v.Cacheable = v.Cacheable && !t.policy.AnyVLANs // which the rules tell apart
+	v.Flags &^= t.ofVLANs
 	return v
 }
 
 // member judges a datagram that has the key of a flow.
 func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
 	v, judged := t.passes(f), true
-	v.Cacheable = true
+	v.Flags |= Cacheable
 	rule := f.Rule
 	switch differs := d.Fragmented != f.Fragmented; {
 	case d.From == f.Origin && (differs || f.Denied || rule != none && t.tree.rules[rule].limited):
@@ -70,10 +70,10 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 			if f.Denied {
 				a.Touch()
 			}
-			v.Cacheable = false
+			v.Flags &^= Cacheable
 			return v
 		}
-		v.Cacheable = v.Cacheable && !t.policy.AnyVLANs
+		v.Flags &^= t.ofVLANs
 		if f.Denied && !differs {
 			f.Denied, f.Rule = false, rule
 		}
@@ -82,7 +82,10 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 		if denied {
 			return denial
 		}
-		v.Cacheable, judged = denial.Cacheable, false
+		if !denial.Has(Cacheable) {
+			v.Flags &^= Cacheable
+		}
+		judged = false
 	default:
 		judged = false
 	}
@@ -90,13 +93,15 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 		if !judged && rule != none {
 			t.count(rule, d)
 		}
-		v.Cacheable = v.Cacheable && f.Offloadable()
+		if !f.Offloadable() {
+			v.Flags &^= Cacheable
+		}
 		return v
 	}
 	if !judged {
 		v, rule = t.byRules(d, clock)
 	}
-	v.Cacheable = false
+	v.Flags &^= Cacheable
 	switch {
 	case a.Flow() == nil: // it begins another one
 		if v.Action == verdict.Accept {
@@ -111,7 +116,7 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 
 // passes returns the verdict on what belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
-	return Verdict{Generation: t.generation, Action: verdict.Accept, Flow: true, Rule: number(f.Rule)}
+	return Verdict{Generation: t.generation, Action: verdict.Accept, Flags: OfFlow, Rule: number(f.Rule)}
 }
 
 // denied returns the verdict on what the other side sends of a flow that a
@@ -120,7 +125,7 @@ func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 	v := Verdict{Generation: t.generation, Action: verdict.Drop, Reason: verdict.FlowDenied}
 	if f.Rule != none && t.tree.rules[f.Rule].action != verdict.Accept {
 		t.count(f.Rule, d)
-		v.Rule, v.Log = number(f.Rule), t.tree.rules[f.Rule].log
+		v.Rule, v.Flags = number(f.Rule), t.tree.rules[f.Rule].flags&Logged
 	}
 	return v
 }
@@ -153,7 +158,7 @@ func (t *Table) decides(f *flow.Flow) (rule uint32, a verdict.Action) {
 func (t *Table) about(d *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
 		v, _ := t.byRules(d, clock)
-		v.Cacheable = false
+		v.Flags &^= Cacheable
 		return v
 	}
 	if d.Fragmented != f.Fragmented {

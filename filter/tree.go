@@ -81,7 +81,7 @@ type compiledRule struct {
 	action  verdict.Action // the rule's
 	needs   uint8          // needPorts or needICMP
 	limited bool
-	log     bool // the rule asks for events
+	flags   Flags // of verdicts by the rule, where no limit was asked before
 	_       [2]uint8
 }
 

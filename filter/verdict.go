@@ -13,15 +13,34 @@ type Verdict struct {
 	OverLimit verdict.Rule
 	Action    verdict.Action
 	Reason    verdict.Reason // of a drop; [verdict.Passed] where Action is [verdict.Accept]
-	// Flow is set where the datagram passed for the flow it belongs to; then
-	// Rule is the one that let the flow begin.
-	Flow bool
-	Log  bool // the rule matched the datagram itself, and asks for an event
-	// Cacheable is set where nothing but the key of the datagram's flow, the side
-	// that it came in by and whether it came in fragments decided: what is alike
-	// in these meets the same verdict, as long as the policy is in force, and the
-	// flow stays as it is where there is one.
-	Cacheable bool
+	Flags     Flags
+}
+
+// Flags say how a verdict came about.
+type Flags uint8
+
+const (
+	// OfFlow: the datagram passed for the flow it belongs to; then Rule is the one
+	// that let the flow begin.
+	OfFlow Flags = 1 << iota
+	// Logged: the rule matched the datagram itself, and asks for an event.
+	Logged
+	// Cacheable: nothing but the key of the datagram's flow, the side that it came in
+	// by and whether it came in fragments decided. What is alike in these meets the
+	// same verdict, as long as the policy is in force, and the flow stays as it is
+	// where there is one.
+	Cacheable
+)
+
+// Has reports whether a flag is set.
+func (v Verdict) Has(f Flags) bool { return v.Flags&f != 0 }
+
+// where returns the flag if it is to be set.
+func (f Flags) where(on bool) Flags {
+	if on {
+		return f
+	}
+	return 0
 }
 
 // Rule returns the rule of a number; nil where that is 0. The number must be

@@ -86,7 +86,7 @@ func (p *playback) tick(step *conntrack.Step) time.Time {
 
 func (p *playback) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return p }
 
-func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Flow }
+func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Has(filter.OfFlow) }
 
 // write notes that a step's packet passes.
 func (p *playback) write([]tun.Frame) (refused int, err error) {

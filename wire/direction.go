@@ -181,7 +181,7 @@ func (d *direction) dropLong(f *tun.Frame, length, limit int) {
 func (d *direction) judgeFrame(f *tun.Frame) {
 	d.viewFrame(f)
 	v := d.policy().Judge(&d.view, d.clock)
-	if v.Cacheable && !d.parsed.Fragment.Present {
+	if d.ingress.fastPath != nil && v.Has(filter.Cacheable) && !d.parsed.Fragment.Present {
 		d.learn(v)
 	}
 	d.settle(f, v, true)

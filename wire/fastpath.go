@@ -54,9 +54,6 @@ type Lesson struct {
 
 // learn notes a cacheable verdict on what was decoded last for the fast path.
 func (d *direction) learn(v filter.Verdict) {
-	if d.ingress.fastPath == nil {
-		return
-	}
 	l := Lesson{From: d.ingress.side, Fragmented: d.parsed.Fragmented, Verdict: v, Table: d.batch.policy}
 	if l.Key.SetFast(&d.view, l.Table.AnyVLANs()) {
 		d.batch.lessons = append(d.batch.lessons, l)

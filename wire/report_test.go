@@ -133,7 +133,7 @@ func TestReportedFramesAreLent(t *testing.T) {
 type logObserver struct{ lines []string }
 
 func (o *logObserver) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
-	if v.Log {
+	if v.Has(filter.Logged) {
 		return o
 	}
 	return nil

@@ -72,7 +72,7 @@ func (s *steps) Decided(d *Decision) {
 func decided(d *Decision) string {
 	rule := d.Rule()
 	switch {
-	case d.Verdict.Flow && rule != nil:
+	case d.Verdict.Has(filter.OfFlow) && rule != nil:
 		return fmt.Sprintf("accept by a flow of rule %q", rule.Name)
 	case rule != nil:
 		return fmt.Sprintf("%v by rule %q", d.Verdict.Action, rule.Name)

@@ -25,7 +25,7 @@ func (m validation) take(d *direction, f *tun.Frame) {
 	case claim.First():
 		d.viewFrame(f)
 		v := d.policy().Judge(&d.view, d.clock)
-		if v.Cacheable && v.Action == verdict.Accept {
+		if d.ingress.fastPath != nil && v.Has(filter.Cacheable) && v.Action == verdict.Accept {
 			d.learn(v)
 		}
 		waited := validator.Settle(claim, v.Reason)

@@ -79,7 +79,7 @@ func (r *Recorder) SetDrops(rate filter.Rate) { r.budgets[drop].set(rate) }
 // kindOf returns what kind of event a verdict makes.
 func kindOf(v filter.Verdict) kind {
 	switch {
-	case v.Log:
+	case v.Has(filter.Logged):
 		return match
 	case v.Action != verdict.Accept:
 		return drop

@@ -38,7 +38,7 @@ func AskLive(config *rules.Config, table *filter.Table, now time.Duration, d *pa
 	own := *config
 	own.Policy = table.Policy()
 	answer, o := (&Policy{&own, table}).ask(d, func() time.Duration { return now })
-	a := LiveAnswer{Answer: answer, Generation: table.Generation(), Passes: o.Verdict.Flow}
+	a := LiveAnswer{Answer: answer, Generation: table.Generation(), Passes: o.Verdict.Has(filter.OfFlow)}
 	for _, l := range o.Limits {
 		rule := table.Rule(l.Rule)
 		a.Limits = append(a.Limits, Limit{rule.Name, rule.Line, rule.Limit.String(), l.Left})

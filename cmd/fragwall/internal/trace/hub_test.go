@@ -38,7 +38,7 @@ var (
 type noted struct{ asked, told atomic.Int64 }
 
 func (n *noted) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) wire.Reporter {
-	if n.asked.Add(1); v.Log {
+	if n.asked.Add(1); v.Has(filter.Logged) {
 		return n
 	}
 	return nil
