@@ -45,6 +45,10 @@ unit: install-readers ## unit tests; no rights needed
 # Real kernels at both ends, in network namespaces of its own.
 integration: install-tools install-nft ## integration tests in network namespaces (root)
 	$(GO) test -count=1 ./integration/...
+	FAST_PATH=off $(GO) test -count=1 -run '^Test($(SLOW_PATH))$$' ./integration
+
+# What is tested without the fast path, too: the way that all frames take then.
+SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar
 
 race: install-readers ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
@@ -93,7 +97,7 @@ bench: ## every Go benchmark; BASE=FILE compares
 	$(GO) tool -modfile=tools/go.mod benchstat $(BASE) bin/bench.txt
 
 # The box between two hosts, side by side with the kernel's bridge, for ROUNDS
-# rounds of about a minute; -update=FILE among BENCHFLAGS writes the tables there,
+# rounds of about three minutes; -update=FILE among BENCHFLAGS writes the tables there,
 # too. Needs root.
 bench-wire: install-bench ## the box beside the kernel's bridge (root)
 	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)

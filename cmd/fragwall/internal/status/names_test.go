@@ -4,11 +4,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/fastpath"
 	"fragwall/packet/verdict"
 )
 
@@ -71,5 +74,30 @@ func TestNamesElsewhere(t *testing.T) {
 				t.Errorf("%s: nothing on reason %s", file, reason)
 			}
 		}
+	}
+}
+
+// TestFastPathReasons has docs/fastpath.md tell why frames go through the process, and
+// why the fast path is off, with all reasons and no others.
+func TestFastPathReasons(t *testing.T) {
+	text, err := os.ReadFile("../../../../docs/fastpath.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, off := range []report.Off{report.OffConfiguration, report.OffNoNIC, report.OffBridge, report.OffKernel, report.OffRights, report.OffError} {
+		want = append(want, string(off))
+	}
+	for reason := range fastpath.Reason(fastpath.Reasons) {
+		want = append(want, reason.String())
+	}
+	var got []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\|").FindAllSubmatch(text, -1) {
+		got = append(got, string(m[1]))
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/fastpath.md has %q, want %q", got, want)
 	}
 }
