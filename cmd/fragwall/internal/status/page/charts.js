@@ -25,16 +25,16 @@ function pointOf(p) {
   return of;
 }
 
-// keep adds what the box kept since it was asked the last time.
-function keep(points) {
+// addKept adds what the box kept since it was asked the last time.
+function addKept(points) {
   if (!points.length) return;
   keptUntil = points[points.length - 1].time;
   kept = kept.concat(points.map(pointOf));
   kept = kept.filter(p => p.at > kept[kept.length - 1].at - 3700);
 }
 
-// forget drops all that is of another instance.
-function forget() {
+// clearCharts drops all points, which are of another instance.
+function clearCharts() {
   seen = [];
   kept = [];
   keptUntil = "";

@@ -4,20 +4,20 @@
 let explained = null; // the button whose reason is explained
 let pinned = false; // by a click
 
-function explain(button) {
+function showMeaning(button) {
   const of = meanings[button.textContent];
   if (!of) return;
-  if (explained && explained !== button) hush();
+  if (explained && explained !== button) hideMeaning();
   explained = button;
   button.setAttribute("aria-describedby", "meaning");
   text("meaning-reason", button.textContent);
   text("meaning-means", of.means);
   text("meaning-do", of.do);
   $("meaning").hidden = false;
-  place();
+  placeMeaning();
 }
 
-function hush() {
+function hideMeaning() {
   if (!explained) return;
   explained.removeAttribute("aria-describedby");
   explained = null;
@@ -25,12 +25,12 @@ function hush() {
   $("meaning").hidden = true;
 }
 
-// place puts the explanation below its button, or above it where there is more room,
+// placeMeaning puts the explanation below its button, or above it where there is more room,
 // within the window.
-function place() {
+function placeMeaning() {
   if (!explained) return;
   const b = explained.getBoundingClientRect(), box = $("meaning"), gap = 4;
-  if (!explained.isConnected || b.bottom < 0 || b.top > innerHeight) return hush();
+  if (!explained.isConnected || b.bottom < 0 || b.top > innerHeight) return hideMeaning();
   box.style.maxHeight = Math.max(b.top, innerHeight - b.bottom) - 2 * gap + "px";
   const m = box.getBoundingClientRect();
   const below = innerHeight - b.bottom >= m.height + 2 * gap || innerHeight - b.bottom >= b.top;
@@ -41,25 +41,25 @@ function place() {
 // followMeaning keeps the explanation with its button after the rows were shown anew.
 function followMeaning() {
   if (!explained) return;
-  if (!explained.isConnected || !explained.getClientRects().length) hush();
-  else if ($("meaning-reason").textContent !== explained.textContent) explain(explained);
+  if (!explained.isConnected || !explained.getClientRects().length) hideMeaning();
+  else if ($("meaning-reason").textContent !== explained.textContent) showMeaning(explained);
 }
 
 const whyAt = e => e.target instanceof Element ? e.target.closest("button.why") : null;
-document.addEventListener("mouseover", e => { const b = whyAt(e); if (b && !pinned) explain(b); });
+document.addEventListener("mouseover", e => { const b = whyAt(e); if (b && !pinned) showMeaning(b); });
 document.addEventListener("mouseout", e => {
   const to = e.relatedTarget;
-  if (explained && !pinned && document.activeElement !== explained && !(to instanceof Node && (explained.contains(to) || $("meaning").contains(to)))) hush();
+  if (explained && !pinned && document.activeElement !== explained && !(to instanceof Node && (explained.contains(to) || $("meaning").contains(to)))) hideMeaning();
 });
-document.addEventListener("focusin", e => { const b = whyAt(e); if (b) explain(b); });
-document.addEventListener("focusout", e => { if (e.target === explained) hush(); });
+document.addEventListener("focusin", e => { const b = whyAt(e); if (b) showMeaning(b); });
+document.addEventListener("focusout", e => { if (e.target === explained) hideMeaning(); });
 document.addEventListener("click", e => {
   const b = whyAt(e);
-  if (!b) { if (!$("meaning").contains(e.target)) hush(); return; }
-  if (pinned && explained === b) return hush();
-  explain(b);
+  if (!b) { if (!$("meaning").contains(e.target)) hideMeaning(); return; }
+  if (pinned && explained === b) return hideMeaning();
+  showMeaning(b);
   pinned = true;
 });
-document.addEventListener("keydown", e => { if (e.key === "Escape") hush(); });
-document.addEventListener("scroll", place, {capture: true, passive: true});
-window.addEventListener("resize", place);
+document.addEventListener("keydown", e => { if (e.key === "Escape") hideMeaning(); });
+document.addEventListener("scroll", placeMeaning, {capture: true, passive: true});
+window.addEventListener("resize", placeMeaning);

@@ -168,7 +168,7 @@ async function run() {
     if (answer.status === 401) return wantToken();
     if (!answer.ok) throw new Error(answer.status);
     r = await answer.json();
-    if (last && r.started !== last.started) { last = null; keptAt = 0; forget(); }
+    if (last && r.started !== last.started) { last = null; keptAt = 0; clearCharts(); }
     if (performance.now() > keptAt) await askHistory();
   } catch (e) {
     silent();
@@ -186,7 +186,7 @@ async function askHistory() {
   const since = keptUntil ? "?since=" + encodeURIComponent(keptUntil) : "";
   const answer = await ask("api/history" + since);
   if (!answer.ok) throw new Error(answer.status);
-  keep((await answer.json()).points);
+  addKept((await answer.json()).points);
   keptAt = performance.now() + keptEvery;
 }
 
