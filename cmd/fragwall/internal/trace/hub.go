@@ -67,10 +67,10 @@ func (h *Hub) change(f func([]*session) []*session) {
 	h.watch(h.watched) // again, as more may match
 }
 
-// watched reports whether any client may want frames of a flow.
+// watched reports whether any client may want frames of a flow. The fast path calls it
+// with its locks held, so it must not call the wire.
 func (h *Hub) watched(k *flow.Key) bool {
-	anyVLANs := h.policy().AnyVLANs()
-	return slices.ContainsFunc(*h.sessions.Load(), func(s *session) bool { return s.matcher.flow(k, anyVLANs) })
+	return slices.ContainsFunc(*h.sessions.Load(), func(s *session) bool { return s.matcher.flow(k) })
 }
 
 var (

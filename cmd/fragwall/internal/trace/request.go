@@ -102,11 +102,11 @@ func (m *matcher) may(p *packet.Parsed) bool {
 	return m.packet(p, verdict.Inside) || m.packet(p, verdict.Outside)
 }
 
-// flow reports whether packets of a flow may match. Where flows are the same in any
-// VLAN, the key does not say which one they are in.
-func (m *matcher) flow(k *flow.Key, anyVLANs bool) bool {
+// flow reports whether packets of a flow may match. A key without VLANs does not say
+// that they are in none: flows may be the same in any.
+func (m *matcher) flow(k *flow.Key) bool {
 	f := m.filter
-	if anyVLANs {
+	if k.VLANs == 0 {
 		f = f.InAnyVLAN()
 	}
 	for side := range verdict.Side(verdict.Sides) {
