@@ -85,8 +85,9 @@ const (
 	FragmentTimeout Reason = 28
 	// FragmentEvicted: it gave way to others when the table was full.
 	FragmentEvicted Reason = 29
-	// FragmentShed: it came while fragwall was behind, from a source that had sent
-	// no datagram that was accepted, or too few for so many fragments.
+	// FragmentShed: it came while fragwall was behind, of a datagram that was not taken
+	// in: more waited than could be, or its source had sent no datagram that was
+	// accepted, or too few for so many fragments.
 	FragmentShed Reason = 30
 	// FragmentSuperseded: its datagram was not whole when the sender used the
 	// identification again, after so many others that it can't mean the same.
