@@ -354,3 +354,27 @@ func TestClientsCostNothing(t *testing.T) {
 	}
 	w.settle(t)
 }
+
+// TestWaitingList looks at what waits in a running box, confined as it is.
+func TestWaitingList(t *testing.T) {
+	w := startMute(t, acceptAll)
+	f := families[0]
+	d := packettest.UDP(f.src, f.dst, packettest.Body(2992))
+	d.ID = 7
+	w.send(t, verdict.Inside, d.Fragments(1000)[0])
+	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.waiting == 1 })
+	for args, want := range map[string]string{
+		"--json":             `"identification":7,"fragments":1,"received":["0-999"],"missing":["1000-"]`,
+		"--by-source --json": `"datagrams":1,"poisoned_datagrams":0,"fragments":1`,
+		"--dport 5300":       "waiting  0-999     1000-\n",
+	} {
+		p := launch(t, w.Middle, nil, append([]string{"waiting", "-c", w.file}, strings.Fields(args)...)...)
+		if code := p.wait(t); code != 0 || !strings.Contains(p.stdout.String(), want) {
+			t.Errorf("%s: exit code %d: %s%s\nwant %s", args, code, p.stdout.String(), p.stderr.String(), want)
+		}
+	}
+	p := launch(t, w.Middle, nil, "explain", "--live", "-c", w.file, "--from", "inside", "--proto", "udp", "--src", "10.0.0.1", "--dst", "10.0.0.2")
+	if code := p.wait(t); code != 0 || !strings.Contains(p.stdout.String(), "accept: no rule matches, so policy.default") {
+		t.Errorf("exit code %d: %s%s", code, p.stdout.String(), p.stderr.String())
+	}
+}
