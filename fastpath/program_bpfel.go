@@ -113,6 +113,7 @@ const (
 type programShared struct {
 	_         structs.HostLayout
 	Sampled   [2]uint64
+	Hidden    [2]uint64
 	Constants struct {
 		_             structs.HostLayout
 		Reason        programReason

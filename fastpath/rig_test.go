@@ -2,6 +2,7 @@ package fastpath
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"os"
@@ -15,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fragwall/filter"
-	"fragwall/filter/flow"
 	"fragwall/packet"
+	"fragwall/packet/checksum"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/stack"
@@ -90,6 +91,20 @@ type context struct {
 	_       [3]uint32
 }
 
+// runnable reports whether the kernel runs a program on a frame for a test: it has to
+// have its network header, and to fit a page with what the kernel puts around it.
+func runnable(frame []byte) bool {
+	const longest = 3500
+	least := packet.SizeEthernet
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case packet.EtherTypeIPv4:
+		least += packet.SizeIPv4
+	case packet.EtherTypeIPv6:
+		least += packet.SizeIPv6
+	}
+	return len(frame) > least && len(frame) <= longest
+}
+
 func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) fate {
 	t.Helper()
 	o := ebpf.RunOptions{Data: frame}
@@ -97,6 +112,9 @@ func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) fate {
 		o.Context = &context{GSOSize: uint32(segment), GSOSegs: uint32(len(frame)/int(segment)) + 1}
 	}
 	result, err := p.Run(&o)
+	if errors.Is(err, unix.EINVAL) && !runnable(frame) {
+		return passedUp
+	}
 	if err != nil {
 		t.Fatalf("%d bytes: %v", len(frame), err)
 	}
@@ -238,18 +256,10 @@ func stateful(p *filter.Policy) *filter.Policy {
 	return p
 }
 
-// keyOf returns the key of a frame's flow.
-func keyOf(t testing.TB, from verdict.Side, frame []byte) (k flow.Key) {
-	t.Helper()
-	var p packet.Parsed
-	if why := p.Decode(frame); why != verdict.Passed {
-		t.Fatal(why)
-	}
-	v := packet.View{Parsed: &p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
-	if !k.SetFast(&v, false) {
-		t.Fatal("no key")
-	}
-	return k
+func addUp(b []byte, sum uint16) uint16 { return checksum.Sum(b, sum) }
+
+func pseudoSum(src, dst netip.Addr, protocol uint8, length int) uint16 {
+	return checksum.PseudoHeader(src, dst, protocol, length)
 }
 
 func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {

@@ -94,8 +94,11 @@ static __always_inline int take(struct __sk_buff *skb, enum side from)
 	if (!c)
 		return TCX_NEXT;
 	why = read_frame(skb, &f, from);
-	if (why != NONE)
+	if (why != NONE) {
+		if (c->flags & VALIDATE)
+			note_fragment(skb, c, &f, from);
 		return up(from, why);
+	}
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
 	if (f.fragment)

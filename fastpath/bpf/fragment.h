@@ -5,6 +5,7 @@
  * another of its datagram. Of two CPUs, the one that changes the word decides. */
 
 #define READS 64 /* of a slot that another CPU writes */
+#define MAX_EXTENSIONS 4 /* more are not walked */
 #define RETRIES 4 /* where another CPU changed the word */
 #define USE_MASK (~0ULL >> USE_SHIFT)
 
@@ -61,7 +62,11 @@ static __always_inline struct slot *accepting(const struct config *c, struct fra
 	const __u32 need = FRAGMENTS | ACCEPT;
 	struct slot *s = found ? slot_at(*found) : 0;
 	__u64 now = bpf_ktime_get_coarse_ns();
+	__u32 first = 0;
+	const struct shared *sh = bpf_map_lookup_elem(&common, &first);
 
+	if (!sh || (sh->hidden[from] && now - sh->hidden[from] < c->timeout[0] + c->timeout[1]))
+		return 0;
 	if (!s || s->generation[from] != c->generation || (s->flags[from] & need) != need)
 		return 0;
 	if (c->flags & STATEFUL && f->protocol == PROTOCOL_TCP)
@@ -92,8 +97,8 @@ static __always_inline int forward_fragment(struct __sk_buff *skb, const struct 
 static __always_inline int begin(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
 				 struct fragment_slot *at, __u64 use, const struct flow_key *k, int ready)
 {
-	enum fragment_state state = f->offset ? SLOW : RISING;
-	__u32 next = f->offset ? 0 : body(f);
+	enum fragment_state state = f->offset || !fits_egress(f, c->mtu[!from]) ? SLOW : RISING;
+	__u32 next = state == SLOW ? 0 : body(f);
 	struct slot *flow = 0;
 	__u32 number = 0;
 
@@ -101,9 +106,9 @@ static __always_inline int begin(struct __sk_buff *skb, const struct config *c, 
 		flow = accepting(c, f, from, &number);
 	at->key = *k;
 	at->arrived = at->last_up = bpf_ktime_get_coarse_ns();
+	at->size = body(f);
 	if (flow) {
 		state = PASSING;
-		at->size = body(f);
 		at->flow = number;
 		at->epoch = flow->epoch;
 	}
@@ -136,12 +141,12 @@ static __always_inline __u64 next_word(const struct frame *f, __u64 word)
 	return word_of(word >> USE_SHIFT, word & COLLIDED ? BLOCKED : EMPTY, 0);
 }
 
-/* passes reports whether a fragment of a datagram whose fragments are forwarded is the
- * next one, and like the others. */
-static __always_inline int passes(const struct config *c, const struct frame *f, enum side from,
-				  const struct fragment_slot *at, const struct slot *flow)
+/* is_next reports whether a fragment goes on where the one before it ended, and is like
+ * it: as user space takes them, too. */
+static __always_inline int is_next(const struct config *c, const struct frame *f, enum side from,
+				   const struct fragment_slot *at, __u64 word)
 {
-	return flow->epoch == at->epoch && flow->flags[from] & FRAGMENTS && fits_egress(f, c->mtu[!from]) &&
+	return f->offset && f->offset == (word & NEXT_MASK) && fits_egress(f, c->mtu[!from]) &&
 	       bpf_ktime_get_coarse_ns() - at->arrived < c->timeout[f->ipv6 & 1] &&
 	       (!f->more || body(f) == at->size) && f->offset < at->size * c->max_fragments;
 }
@@ -150,20 +155,26 @@ static __always_inline int passes(const struct config *c, const struct frame *f,
 static __always_inline int proceed(struct __sk_buff *skb, const struct config *c, const struct frame *f, enum side from,
 				   struct fragment_slot *at, __u64 word, int ready)
 {
-	int next = f->offset && f->offset == (word & NEXT_MASK);
 	enum fragment_state state = state_of(word);
+	int next = is_next(c, f, from, at, word);
 
-	if (state == PASSING && next) {
+	if (state == PASSING && next && ready) {
 		struct slot *flow = slot_at(at->flow);
 
-		if (flow && ready && passes(c, f, from, at, flow) && change(at, word, next_word(f, word)))
+		if (flow && flow->epoch == at->epoch && flow->flags[from] & FRAGMENTS && change(at, word, next_word(f, word)))
 			return forward_fragment(skb, c, f, from, &flow->ways[from]);
-		next = 0;
 	}
 	if (!(state == RISING && next && change(at, word, next_word(f, word))))
 		slow_down(at, word >> USE_SHIFT);
 	at->last_up = bpf_ktime_get_coarse_ns();
 	return rise_fragment(c, f, from);
+}
+
+static __always_inline struct fragment_slot *slot_of(const struct config *c, const struct flow_key *k)
+{
+	__u32 i = hash(c, k) & c->fragment_mask;
+
+	return bpf_map_lookup_elem(&fragments, &i);
 }
 
 static __always_inline int validate(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
@@ -172,11 +183,9 @@ static __always_inline int validate(struct __sk_buff *skb, const struct config *
 	struct fragment_slot *at;
 	struct flow_key k;
 	__u64 word = 0;
-	__u32 i;
 
 	datagram_key(f, from, &k);
-	i = hash(c, &k) & c->fragment_mask;
-	at = bpf_map_lookup_elem(&fragments, &i);
+	at = slot_of(c, &k);
 	if (!at)
 		return rise_fragment(c, f, from);
 	for (int try = 0; try < RETRIES; try++) {
@@ -197,6 +206,80 @@ static __always_inline int validate(struct __sk_buff *skb, const struct config *
 	}
 	at->last_up = bpf_ktime_get_coarse_ns();
 	return rise_fragment(c, f, from);
+}
+
+/* find_fragment looks for a fragment header behind other extension headers. */
+static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f)
+{
+	__u32 at = f->network + IPV6_HEADER;
+	__u8 next = f->protocol;
+
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		__u8 h[FRAGMENT_HEADER];
+
+		switch (next) {
+		case PROTOCOL_FRAGMENT:
+		case PROTOCOL_HOP_BY_HOP:
+		case PROTOCOL_ROUTING:
+		case PROTOCOL_AH:
+		case PROTOCOL_DESTINATION:
+		case PROTOCOL_MOBILITY:
+		case PROTOCOL_HIP:
+		case PROTOCOL_SHIM6:
+			break;
+		default:
+			return;
+		}
+		if (bpf_skb_load_bytes(skb, at, h, sizeof(h)))
+			return;
+		if (next == PROTOCOL_FRAGMENT && load16(h + 2) & (IPV6_OFFSET | IPV6_MORE)) {
+			f->fragment = 1;
+			f->id = load32(h + 4);
+			return;
+		}
+		at += next == PROTOCOL_AH ? (h[1] + 2) * 4 : next == PROTOCOL_FRAGMENT ? FRAGMENT_HEADER : (h[1] + 1) * 8;
+		next = h[0];
+	}
+	f->hidden = 1;
+}
+
+/* note_fragment sees to it that nothing is forwarded of a datagram of which a fragment
+ * went up because it was not of a common shape. */
+static __always_inline void note_fragment(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from)
+{
+	__u32 first = 0;
+	struct shared *sh = bpf_map_lookup_elem(&common, &first);
+	struct fragment_slot *at;
+	struct flow_key k;
+
+	if (f->ipv6 && !f->fragment)
+		find_fragment(skb, f);
+	if (f->hidden && sh)
+		sh->hidden[from] = bpf_ktime_get_coarse_ns();
+	if (!f->fragment)
+		return;
+	datagram_key(f, from, &k);
+	at = slot_of(c, &k);
+	for (int try = 0; at && try < RETRIES; try++) {
+		__u64 word = read_word(at), use = word >> USE_SHIFT;
+
+		at->last_up = bpf_ktime_get_coarse_ns();
+		if (state_of(word) == EMPTY) {
+			if (!change(at, word, word_of(use + 1, BUSY, 0)))
+				continue;
+			at->key = k;
+			__sync_lock_test_and_set(&at->word, word_of(use + 1, SLOW, 0));
+			return;
+		}
+		if (state_of(word) == BUSY || state_of(word) == BLOCKED)
+			return;
+		if (same_datagram(&at->key, &k)) {
+			slow_down(at, use);
+			return;
+		}
+		if (change(at, word, word | COLLIDED))
+			return;
+	}
 }
 
 /* drop_fragment is for the mode that lets no fragment pass. */

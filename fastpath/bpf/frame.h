@@ -17,7 +17,10 @@
 #define ETHERTYPE_IPV6 0x86dd
 #define ETHERTYPE_8021Q 0x8100
 #define ETHERTYPE_8021AD 0x88a8
+#define MIN_ETHERTYPE 0x600
 #define VID_MASK 0xfff
+#define LLC_SNAP 0xaa
+#define LLC_IP 0x06
 
 #define IPV4_IHL5 0x45
 #define IPV4_RESERVED 0x8000
@@ -29,8 +32,15 @@
 #define PROTOCOL_ICMP 1
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
+#define PROTOCOL_HOP_BY_HOP 0
+#define PROTOCOL_ROUTING 43
 #define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_AH 51
 #define PROTOCOL_ICMPV6 58
+#define PROTOCOL_DESTINATION 60
+#define PROTOCOL_MOBILITY 135
+#define PROTOCOL_HIP 139
+#define PROTOCOL_SHIM6 140
 
 #define ECHO_REPLY 0
 #define ECHO_REQUEST 8
@@ -65,6 +75,7 @@ struct frame {
 	__u8 ipv6;
 	__u8 fragment, more;
 	__u8 fragments; /* an IPv4 datagram that the kernel is to cut into these */
+	__u8 hidden; /* it may hold a fragment of any datagram, for all that is known here */
 };
 
 static __always_inline __u16 load16(const void *p)
@@ -180,7 +191,15 @@ static __always_inline enum reason read_ipv4(struct frame *f, enum side from, co
 	__u64 prefix = 0xffffULL << 32;
 	__u16 field;
 
-	if (h + IPV4_HEADER > (const __u8 *)end || h[0] != IPV4_IHL5)
+	if (h + IPV4_HEADER > (const __u8 *)end || h[0] >> 4 != 4)
+		return HEADER;
+	f->protocol = h[9];
+	set_addresses(f, from, 0, prefix | load32(h + 12), 0, prefix | load32(h + 16));
+	field = load16(h + 6);
+	f->fragment = !!(field & (IPV4_MORE | IPV4_OFFSET));
+	f->fragments = f->segment && field & IPV4_RESERVED; /* tun/ufo's mark */
+	f->id = load16(h + 4);
+	if (h[0] != IPV4_IHL5)
 		return HEADER;
 	f->length = load16(h + 2);
 	f->upper = f->network + IPV4_HEADER;
@@ -188,13 +207,8 @@ static __always_inline enum reason read_ipv4(struct frame *f, enum side from, co
 		return HEADER;
 	if (fold((__u64)words[0] + words[1] + words[2] + words[3] + words[4]) != 0xffff)
 		return HEADER;
-	f->protocol = h[9];
-	set_addresses(f, from, 0, prefix | load32(h + 12), 0, prefix | load32(h + 16));
-	field = load16(h + 6);
-	f->fragments = f->segment && field & IPV4_RESERVED; /* tun/ufo's mark */
-	if (field & (IPV4_MORE | IPV4_OFFSET)) {
-		f->fragment = 1, f->more = !!(field & IPV4_MORE);
-		f->id = load16(h + 4);
+	if (f->fragment) {
+		f->more = !!(field & IPV4_MORE);
 		f->offset = (field & IPV4_OFFSET) * 8;
 		if (sound_fragment(f, IPV4_HEADER) != NONE)
 			return HEADER;
@@ -227,9 +241,9 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 	field = load16(h + 2);
 	f->offset = field & IPV6_OFFSET, f->more = field & IPV6_MORE;
 	f->id = load32(h + 4);
-	f->fragment = 1;
 	if (!f->offset && !f->more) /* a whole packet (RFC 6946) */
 		return HEADER;
+	f->fragment = 1;
 	if (sound_fragment(f, 0) != NONE)
 		return HEADER;
 	if (f->offset)
@@ -243,6 +257,12 @@ static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
 	f->tagged = VLAN_TAG;
 	if (tci & VID_MASK)
 		f->vlans = (__u64)tpid << 48 | (__u64)(tci & VID_MASK) << 32;
+}
+
+/* is_encapsulation reports whether an LLC header is one behind which IP may follow. */
+static __always_inline int is_encapsulation(const __u8 *h, const void *end)
+{
+	return h + 2 <= (const __u8 *)end && ((h[0] & ~1) == LLC_SNAP || (h[0] & ~1) == LLC_IP);
 }
 
 /* read_frame decodes a frame that came in by a side. It returns NONE, or why the
@@ -287,6 +307,8 @@ static __always_inline enum reason read_frame(struct __sk_buff *skb, struct fram
 	case ETHERTYPE_IPV6:
 		return read_ipv6(f, from, data, end);
 	}
+	/* Of two VLANs no other fragment is forwarded; but a tag may be for priority alone. */
+	f->hidden = type < MIN_ETHERTYPE ? is_encapsulation(data, end) : type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
 	return NOT_IP;
 }
 

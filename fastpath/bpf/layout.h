@@ -134,6 +134,7 @@ struct totals {
 /* What all CPUs write. */
 struct shared {
 	__u64 sampled[SIDES]; /* when a fragment that is dropped went up last */
+	__u64 hidden[SIDES]; /* when a frame went up that may hold any fragment */
 	/* Never written: it is here so that the constants get names in Go. */
 	struct {
 		enum reason reason;
