@@ -228,18 +228,13 @@ func (f *FastPath) takeAway(slots []uint32) {
 	f.mu.Lock()
 	for i, slot := range slots {
 		keys[i] = f.entries.all[slot].key
+		f.retire(slot)
 	}
 	f.mu.Unlock()
-	table := f.table.Load()
-	for i, slot := range slots {
-		if table != nil {
-			table.Detach(&keys[i], slot) // releases it where a flow has it
+	if table := f.table.Load(); table != nil {
+		for i, slot := range slots {
+			table.Detach(&keys[i], slot)
 		}
-		f.mu.Lock()
-		if f.entries.all[slot].key == keys[i] {
-			f.retire(slot)
-		}
-		f.mu.Unlock()
 	}
 }
 

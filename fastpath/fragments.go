@@ -52,7 +52,8 @@ func (f *FastPath) Passed(p *packet.Parsed, from verdict.Side) (wire.Beginning, 
 		if !same || w.next() == 0 {
 			return wire.Beginning{}, false
 		}
-		if !s.change(w, w.moved(programFragmentStateSLOW)) {
+		// It is told once: the identification may come again while the slot is slow.
+		if !s.change(w, w.moved(programFragmentStateSLOW)&^word(programFragmentWordNEXT_MASK)) {
 			continue
 		}
 		age := time.Duration(monotonic() - arrived)

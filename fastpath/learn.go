@@ -65,7 +65,9 @@ func (f *FastPath) learn(l *wire.Lesson) {
 		}
 		return
 	}
-	f.decide(l, slot)
+	if !f.decide(l, slot) {
+		l.Table.Detach(&l.Key, slot) // it was given to the flow meanwhile
+	}
 }
 
 // place finds or makes the entry of a lesson. It returns 0 where there is nothing to
@@ -147,19 +149,22 @@ func programKey(k *flow.Key) programFlowKey {
 	return programFlowKey{Inside: k.Inside, Outside: k.Outside, Ports: k.Ports, Vlans: k.VLANs}
 }
 
-// decide sets what a lesson says. The counters of what was decided before are brought
-// up to date first.
-func (f *FastPath) decide(l *wire.Lesson, slot uint32) {
+// decide sets what a lesson says, and reports whether the entry is there still. The
+// counters of what was decided before are brought up to date first.
+func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	e, s := &f.entries.all[slot], &f.memory.slots[slot]
-	if e.stopped || e.key != l.Key || l.Verdict.Generation != f.generation.Load() || f.closed {
-		return
+	if e.stopped || e.key != l.Key || f.closed {
+		return false
+	}
+	if l.Verdict.Generation != f.generation.Load() {
+		return true
 	}
 	w, flags := &e.ways[l.From], flagsOf(l)
 	same := w.decided && s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && w.action == l.Verdict.Action
 	if w.decided && s.Generation[l.From] == l.Verdict.Generation && !same {
-		return // whole packets and fragments have different verdicts: those of the first count
+		return true // whole packets and fragments have different verdicts: those of the first count
 	}
 	if same {
 		flags |= programWayFlag(s.Flags[l.From])
@@ -175,4 +180,5 @@ func (f *FastPath) decide(l *wire.Lesson, slot uint32) {
 	atomic.StoreUint32(&s.Generation[l.From], l.Verdict.Generation)
 	atomic.StoreUint32(&s.Flags[l.From], uint32(flags))
 	f.watchOrder(slot)
+	return true
 }

@@ -141,7 +141,6 @@ func (t *Table) Detach(k *Key, slot uint32) {
 	defer s.mu.Unlock()
 	for i := s.chains[chain]; i != none; i = s.flows[i].next {
 		if f := &s.flows[i]; f.slot == slot && f.key.is(k, t.anyVLANs) {
-			s.sync(i)
 			s.release(i)
 			return
 		}
@@ -179,30 +178,30 @@ func (s *shard) sync(i uint32) {
 	s.catchUp(i)
 }
 
-// store tells the fast path what the table's own judgement has changed, and takes
-// a flow from it that may not be offloaded any more.
-func (s *shard) store(i uint32) {
+// takeOffloaded judges a datagram by an offloaded flow, and tells the fast path what
+// has changed. A flow that may not be offloaded any more is taken from the fast path
+// first, which may have forwarded something meanwhile, and the datagram judged again.
+func (s *shard) takeOffloaded(i uint32, v *packet.View, now time.Duration) result {
 	f := &s.flows[i]
-	if !f.Offloadable() {
+	before := *f
+	r := f.take(v, now)
+	switch {
+	case !f.Offloadable():
+		*f = before
 		s.release(i)
-		return
-	}
-	if f.key.protocol() == packet.ProtocolTCP {
+		return f.take(v, now)
+	case f.key.protocol() == packet.ProtocolTCP:
 		s.report(f)
 		s.offload.Store(f.slot, &s.progress)
 	}
+	return r
 }
 
-// release takes a flow from the fast path, which has told how far it has come.
+// release takes a flow from the fast path.
 func (s *shard) release(i uint32) {
 	f := &s.flows[i]
 	if f.slot == 0 {
 		return
-	}
-	if f.key.protocol() == packet.ProtocolTCP {
-		// What the last segment has changed would be taken back by what Release loads.
-		s.report(f)
-		s.offload.Store(f.slot, &s.progress)
 	}
 	s.progress = Progress{}
 	s.offload.Release(f.slot, &s.progress)
@@ -240,38 +239,38 @@ func (f *Flow) idle() time.Duration {
 // the table.
 func (s *shard) catchUp(i uint32) {
 	f, p := &s.flows[i], &s.progress
-	var seen time.Duration
+	seen := f.seen
 	forwarded := false
 	for side := range p.Ways {
 		w := &p.Ways[side]
-		if w.Datagrams == 0 {
-			continue
+		if w.Datagrams > 0 {
+			forwarded = true
+			f.sent[side].Packets += w.Datagrams
+			f.sent[side].Bytes += w.Bytes
+			seen = max(seen, w.Seen)
 		}
-		f.sent[side].Packets += w.Datagrams
-		f.sent[side].Bytes += w.Bytes
-		if !forwarded || w.Seen > seen {
-			seen = w.Seen
-		}
+	}
+	protocol := f.key.protocol()
+	// A segment may be noted, and not counted yet.
+	if protocol == packet.ProtocolTCP && f.tcp.catchUp(p) {
 		forwarded = true
 	}
 	if !forwarded {
 		return
 	}
-	switch f.key.protocol() {
-	case packet.ProtocolTCP:
-		f.tcp.catchUp(p)
-		if f.State == Established {
-			f.tcp.takeLast(&p.Last)
-			f.timeout = f.tcp.timeout()
-		}
-	case packet.ProtocolUDP:
-		f.takeUDP(packet.ProtocolUDP, seen)
+	switch {
+	case protocol == packet.ProtocolTCP && f.State == Established:
+		f.tcp.takeLast(&p.Last)
+		f.timeout = f.tcp.timeout()
+	case protocol == packet.ProtocolUDP:
+		f.takeUDP(protocol, seen)
 	}
 	s.touch(i, seen)
 }
 
-// catchUp takes over the numbers of both ends.
-func (c *tcp) catchUp(p *Progress) {
+// catchUp takes over the numbers of both ends, and reports whether they are others
+// than before.
+func (c *tcp) catchUp(p *Progress) (changed bool) {
 	for side := range verdict.Side(verdict.Sides) {
 		e, w, peer := &c.ends[side], &p.Ways[side], &p.Ways[side.Other()]
 		switch {
@@ -281,10 +280,12 @@ func (c *tcp) catchUp(p *Progress) {
 			e.flags |= unacked
 		}
 	}
+	before := c.ends
 	for side := range c.ends {
 		e, w := &c.ends[side], &p.Ways[side]
 		e.end, e.maxEnd, e.maxWin, e.maxAck = w.End, w.MaxEnd, max(e.maxWin, w.MaxWin), w.MaxAck
 	}
+	return c.ends != before
 }
 
 // takeLast takes over the latest segment.

@@ -134,7 +134,12 @@ func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 // begins another flow in its place, after which the flow is not known any more.
 func (a *Access) Take(v *packet.View) bool {
 	f := a.Flow()
-	r := f.take(v, a.now)
+	var r result
+	if f.slot == 0 {
+		r = f.take(v, a.now)
+	} else {
+		r = a.shard.takeOffloaded(a.at, v, a.now)
+	}
 	known := r == isKnown || r == isRefreshed || r == isOver
 	if known {
 		f.count(v)
@@ -145,9 +150,6 @@ func (a *Access) Take(v *packet.View) bool {
 		return known
 	case isRefreshed:
 		a.Touch()
-	}
-	if f.slot != 0 {
-		a.shard.store(a.at)
 	}
 	return known
 }
