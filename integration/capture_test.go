@@ -188,6 +188,38 @@ func TestCaptureCostsNothing(t *testing.T) {
 	}
 }
 
+// TestCaptureOfTheFastPath captures a flow that the kernel forwards by itself, where it
+// can, and leaves it to the kernel at the end.
+func TestCaptureOfTheFastPath(t *testing.T) {
+	w := startMute(t, acceptAll)
+	w.needFastPath(t)
+	frame := packettest.UDP(families[0].src, families[0].dst, packettest.Body(100)).Frame()
+	taken := func() int { return int(w.fastPath(t).Sides["inside"].Forwarded) }
+	untilFast := func() {
+		t.Helper()
+		eventually(t, func() error { // the kernel knows a flow after a while
+			before := taken()
+			w.send(t, verdict.Inside, frame)
+			if taken() == before {
+				return fmt.Errorf("the kernel forwards nothing: %+v", w.fastPath(t))
+			}
+			return nil
+		})
+	}
+	untilFast()
+	const frames = 100
+	other := capturing(t, w, "--dport", "9", "-c", "1")
+	untilFast() // nobody looks at this flow
+	p := capturing(t, w, "--dport", "5300", "-c", strconv.Itoa(frames))
+	w.send(t, verdict.Inside, slices.Repeat([][]byte{frame}, frames)...)
+	if captured, missed := captureCounts(t, p); captured != frames || missed != 0 {
+		t.Errorf("%d captured, %d missed", captured, missed)
+	}
+	untilFast()
+	other.signal(t, syscall.SIGINT)
+	captureCounts(t, other)
+}
+
 // TestCaptureOfNothing has mistakes in the command line, and nobody to ask.
 func TestCaptureOfNothing(t *testing.T) {
 	w := startMute(t, onePort)
