@@ -232,6 +232,7 @@ func TestPage(t *testing.T) {
 	b.until(t, `[...document.querySelectorAll("#drops-rows th")].map(e => e.textContent).join().includes("policy_default")`)
 	b.until(t, `[...document.querySelectorAll("#drops path")].map(e => e.getAttribute("d")).join("").split("M").length > 10`)
 	b.until(t, `document.querySelector("#bytes").value > 0`)
+	b.until(t, `/^Fast path: o(n|ff)/.test(document.querySelector("#fast-about").textContent)`)
 	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
 	if rules := eval[string](t, b, `[...document.querySelectorAll("#rules th")].map(e => e.textContent).join("; ")`); rules != "service; logged & <b>odd</b>" {
 		t.Errorf("rules %q", rules)
