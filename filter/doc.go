@@ -13,7 +13,8 @@
 //
 // and [Table.Judge] goes the same way with a datagram (match.go, tree.go),
 // asks the rule's limit (limit.go), and counts. Where the policy is stateful,
-// what belongs to a known flow passes before any rule (track.go, package flow).
+// what belongs to a known flow passes before any rule (track.go, package flow). A
+// verdict says whether it holds for all datagrams of its flow ([Cacheable]).
 //
 // A Table's rules are immutable, so any number of goroutines may judge by it
 // at once, and a reload swaps one for another. Judging allocates nothing, takes

@@ -37,7 +37,13 @@
 // for it. The frames of a decision are lent to it for the call. It may change while
 // frames flow ([Bump.Observe]).
 //
+// A [FastPath], if there is one, forwards and drops frames before a lane gets them. After
+// each batch the wire tells it which verdicts are cacheable. It asks the fast path for
+// its counters, and for the part of a datagram that the fast path has forwarded. After
+// [Bump.Reload] nothing is decided by the old policy, there or here. The wire does not
+// know how a fast path works.
+//
 // Of ours the package imports packet with its packages reject and verdict, stack,
-// filter and tun. It knows neither namespaces nor files: devices, captures and
+// filter, filter/flow and tun. It knows neither namespaces nor files: devices, captures and
 // tests are lanes to it.
 package wire

@@ -15,6 +15,10 @@
 //
 // [Access.Begin] begins a flow. In a full table one gives way (order.go).
 //
+// A fast path ([Offload]) may forward datagrams of a flow that the table then does not
+// see. The table takes over what that noted before it judges a datagram of the flow,
+// lists it, or removes it because it is idle or the table is full (offload.go).
+//
 // Any number of goroutines may use a table at once. Each datagram takes the lock
 // of one of its 64 shards for a moment; nothing is allocated but for new flows.
 //
