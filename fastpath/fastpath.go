@@ -71,6 +71,7 @@ func Open(o Options) (*FastPath, error) {
 		return nil, fmt.Errorf("count CPUs: %w", err)
 	}
 	spec.Maps[programMapCpuTotals].MaxEntries = uint32(cpus)
+	spec.Maps[programMapPassed].MaxEntries = uint32(cpus * countsOfCPU)
 	f := &FastPath{options: o}
 	if err := spec.LoadAndAssign(&f.objects, nil); err != nil {
 		return nil, explain(err)

@@ -75,6 +75,10 @@ func (f *FastPath) Counts(from verdict.Side) wire.FastCounts {
 	return c
 }
 
+// countsOfCPU is how many counts of frames that went up a CPU has (COUNTS in
+// bpf/layout.h).
+const countsOfCPU = 64
+
 // Stats returns what became of the frames so far.
 func (f *FastPath) Stats() Stats {
 	s := Stats{Limit: f.options.Entries, MapErrors: f.mapErrors.Load()}
@@ -88,9 +92,10 @@ func (f *FastPath) Stats() Stats {
 		for _, n := range c.Dropped {
 			of.Dropped += n
 		}
-		for i := range f.memory.totals {
+		for cpu := range f.memory.totals {
+			counts := f.memory.passed[cpu*countsOfCPU+int(side)*countsOfCPU/verdict.Sides:]
 			for why := range of.Passed {
-				of.Passed[why] += atomic.LoadUint64(&f.memory.totals[i].Passed[side][why])
+				of.Passed[why] += atomic.LoadUint64(&counts[why])
 			}
 		}
 	}

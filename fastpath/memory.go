@@ -19,6 +19,7 @@ type memory struct {
 	fragments []programFragmentSlot
 	pairs     []programOrder
 	totals    []programTotals // by CPU
+	passed    []uint64        // counts of each CPU, by side and reason
 }
 
 // share maps the memory of the maps.
@@ -49,7 +50,10 @@ func (m *memory) mapAll(maps *programMaps) error {
 	if m.pairs, err = mapArray[programOrder](m, maps.Pairs); err != nil {
 		return err
 	}
-	m.totals, err = mapArray[programTotals](m, maps.CpuTotals)
+	if m.totals, err = mapArray[programTotals](m, maps.CpuTotals); err != nil {
+		return err
+	}
+	m.passed, err = mapArray[uint64](m, maps.Passed)
 	return err
 }
 

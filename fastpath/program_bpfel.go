@@ -140,9 +140,9 @@ type programSlot struct {
 
 type programTotals struct {
 	_             structs.HostLayout
-	Passed        [2][14]uint64
 	Fragments     [2]uint64
 	FragmentBytes [2]uint64
+	Unused        [4]uint64
 }
 
 type programWay struct {
@@ -188,6 +188,7 @@ const (
 	programMapFlows        = "flows"
 	programMapFragments    = "fragments"
 	programMapPairs        = "pairs"
+	programMapPassed       = "passed"
 	programMapScratch      = "scratch"
 	programMapSlots        = "slots"
 	programProgFromInside  = "from_inside"
@@ -254,6 +255,7 @@ type programMapSpecs struct {
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Pairs     *ebpf.MapSpec `ebpf:"pairs"`
+	Passed    *ebpf.MapSpec `ebpf:"passed"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
 }
@@ -290,6 +292,7 @@ type programMaps struct {
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Pairs     *ebpf.Map `ebpf:"pairs"`
+	Passed    *ebpf.Map `ebpf:"passed"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Slots     *ebpf.Map `ebpf:"slots"`
 }
@@ -302,6 +305,7 @@ func (m *programMaps) Close() error {
 		m.Flows,
 		m.Fragments,
 		m.Pairs,
+		m.Passed,
 		m.Scratch,
 		m.Slots,
 	)

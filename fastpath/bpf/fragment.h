@@ -4,10 +4,7 @@
  * up is noted, too: a first fragment must not pass here when user space already has
  * another of its datagram. Of two CPUs, the one that changes the word decides. */
 
-#define READS 64 /* of a slot that another CPU writes */
 #define MAX_EXTENSIONS 4 /* more are not walked */
-#define RETRIES 4 /* where another CPU changed the word */
-#define USE_MASK (~0ULL >> USE_SHIFT)
 
 static __always_inline enum fragment_state state_of(__u64 word)
 {
@@ -28,15 +25,6 @@ static __always_inline __u64 moved(__u64 word, enum fragment_state state, __u32 
 static __always_inline int change(struct fragment_slot *s, __u64 from, __u64 to)
 {
 	return __sync_val_compare_and_swap(&s->word, from, to) == from;
-}
-
-static __always_inline __u64 read_word(struct fragment_slot *s)
-{
-	__u64 word = *(volatile __u64 *)&s->word;
-
-	for (int i = 0; i < READS && state_of(word) == BUSY; i++)
-		word = *(volatile __u64 *)&s->word;
-	return word;
 }
 
 static __always_inline int same_datagram(const struct flow_key *a, const struct flow_key *b)
@@ -121,6 +109,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct config *c, 
 /* slow_down has what comes of a datagram from now on go up. */
 static __always_inline void slow_down(struct fragment_slot *at, __u64 use)
 {
+	UNROLLED
 	for (int i = 0; i < RETRIES; i++) {
 		__u64 word = *(volatile __u64 *)&at->word;
 		enum fragment_state state = state_of(word);
@@ -146,8 +135,13 @@ static __always_inline __u64 next_word(const struct frame *f, __u64 word)
 static __always_inline int is_next(const struct config *c, const struct frame *f, enum side from,
 				   const struct fragment_slot *at, __u64 word)
 {
+	__u64 timeout = c->timeout[0];
+
+	barrier(); /* no choice of an address */
+	if (f->ipv6)
+		timeout = c->timeout[1];
 	return f->offset && f->offset == (word & NEXT_MASK) && fits_egress(f, c->mtu[!from]) &&
-	       bpf_ktime_get_coarse_ns() - at->arrived < c->timeout[f->ipv6 & 1] &&
+	       bpf_ktime_get_coarse_ns() - at->arrived < timeout &&
 	       (!f->more || body(f) == at->size) && f->offset < at->size * c->max_fragments;
 }
 
@@ -177,6 +171,48 @@ static __always_inline struct fragment_slot *slot_of(const struct config *c, con
 	return bpf_map_lookup_elem(&fragments, &i);
 }
 
+/* Whose a slot is. */
+enum claim {
+	LOST, /* another datagram's, or all fragments are to go up */
+	TAKEN,
+	OURS,
+	CHANGING, /* another CPU changes it */
+};
+
+static __always_inline enum claim try_claim(struct fragment_slot *at, const struct flow_key *k, __u64 *word)
+{
+	__u64 now = *(volatile __u64 *)&at->word;
+	enum fragment_state state = state_of(now);
+
+	*word = now;
+	switch (state) {
+	case EMPTY:
+		*word = word_of((now >> USE_SHIFT) + 1, BUSY, 0);
+		return change(at, now, *word) ? TAKEN : CHANGING;
+	case BUSY:
+		return CHANGING;
+	case BLOCKED:
+		return LOST;
+	default:
+		if (same_datagram(&at->key, k))
+			return OURS;
+		return change(at, now, now | COLLIDED) ? LOST : CHANGING;
+	}
+}
+
+/* claim looks whose a slot is, and takes it where it is empty: then it is BUSY. Where it
+ * is another datagram's, it says there that ours wanted it. */
+APART enum claim claim(struct fragment_slot *at, const struct flow_key *k, __u64 *word)
+{
+	enum claim whose = try_claim(at, k, word);
+
+	if (whose == CHANGING)
+		whose = try_claim(at, k, word);
+	if (whose == CHANGING)
+		whose = try_claim(at, k, word);
+	return whose;
+}
+
 static __always_inline int validate(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
 				    int ready)
 {
@@ -188,21 +224,13 @@ static __always_inline int validate(struct __sk_buff *skb, const struct config *
 	at = slot_of(c, &k);
 	if (!at)
 		return rise_fragment(c, f, from);
-	for (int try = 0; try < RETRIES; try++) {
-		__u64 use;
-
-		word = read_word(at);
-		use = (word >> USE_SHIFT) + 1;
-		if (state_of(word) == EMPTY) {
-			if (change(at, word, word_of(use, BUSY, 0)))
-				return begin(skb, c, f, from, at, use & USE_MASK, &k, ready);
-		} else if (state_of(word) == BUSY || state_of(word) == BLOCKED) {
-			break;
-		} else if (same_datagram(&at->key, &k)) {
-			return proceed(skb, c, f, from, at, word, ready);
-		} else if (change(at, word, word | COLLIDED)) {
-			break;
-		}
+	switch (claim(at, &k, &word)) {
+	case TAKEN:
+		return begin(skb, c, f, from, at, word >> USE_SHIFT, &k, ready);
+	case OURS:
+		return proceed(skb, c, f, from, at, word, ready);
+	default:
+		break;
 	}
 	at->last_up = bpf_ktime_get_coarse_ns();
 	return rise_fragment(c, f, from);
@@ -214,6 +242,7 @@ static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f
 	__u32 at = f->network + IPV6_HEADER;
 	__u8 next = f->protocol;
 
+	UNROLLED
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		__u8 h[FRAGMENT_HEADER];
 
@@ -245,12 +274,13 @@ static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f
 
 /* note_fragment sees to it that nothing is forwarded of a datagram of which a fragment
  * went up because it was not of a common shape. */
-static __always_inline void note_fragment(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from)
+APART void note_fragment(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from)
 {
 	__u32 first = 0;
 	struct shared *sh = bpf_map_lookup_elem(&common, &first);
 	struct fragment_slot *at;
 	struct flow_key k;
+	__u64 word = 0;
 
 	if (f->ipv6 && !f->fragment)
 		find_fragment(skb, f);
@@ -260,25 +290,19 @@ static __always_inline void note_fragment(struct __sk_buff *skb, const struct co
 		return;
 	datagram_key(f, from, &k);
 	at = slot_of(c, &k);
-	for (int try = 0; at && try < RETRIES; try++) {
-		__u64 word = read_word(at), use = word >> USE_SHIFT;
-
-		at->last_up = bpf_ktime_get_coarse_ns();
-		if (state_of(word) == EMPTY) {
-			if (!change(at, word, word_of(use + 1, BUSY, 0)))
-				continue;
-			at->key = k;
-			__sync_lock_test_and_set(&at->word, word_of(use + 1, SLOW, 0));
-			return;
-		}
-		if (state_of(word) == BUSY || state_of(word) == BLOCKED)
-			return;
-		if (same_datagram(&at->key, &k)) {
-			slow_down(at, use);
-			return;
-		}
-		if (change(at, word, word | COLLIDED))
-			return;
+	if (!at)
+		return;
+	at->last_up = bpf_ktime_get_coarse_ns();
+	switch (claim(at, &k, &word)) {
+	case TAKEN:
+		at->key = k;
+		__sync_lock_test_and_set(&at->word, moved(word, SLOW, 0));
+		break;
+	case OURS:
+		slow_down(at, word >> USE_SHIFT);
+		break;
+	default:
+		break;
 	}
 }
 

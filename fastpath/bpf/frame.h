@@ -10,7 +10,7 @@
 #define TCP_HEADER 20
 #define UDP_HEADER 8
 #define ICMP_HEADER 8
-#define LONGEST_HEADERS (ETH_HEADER + VLAN_TAG + IPV6_HEADER + FRAGMENT_HEADER + TCP_HEADER)
+#define LONGEST_HEADERS (ETH_HEADER + IPV6_HEADER + FRAGMENT_HEADER) /* down to IP */
 #define MAX_PACKET 65535
 
 #define ETHERTYPE_IPV4 0x0800
@@ -129,37 +129,38 @@ static __always_inline enum reason set_echo(struct frame *f, enum side from, con
 	return NONE;
 }
 
-/* read_upper reads the transport header of a whole packet or of a first fragment. */
-static __always_inline enum reason read_upper(struct frame *f, enum side from, const __u8 *h, const void *end)
+/* read_upper reads the transport header of a whole packet or of a first fragment. The
+ * barriers keep clang from reading the same field of several headers by one instruction
+ * at several offsets, which is not allowed without CAP_PERFMON. */
+static __always_inline enum reason read_upper(struct __sk_buff *skb, struct frame *f, enum side from)
 {
+	__u8 h[TCP_HEADER] __attribute__((aligned(8))) = {};
+	__u32 n = body(f);
 	__u16 src, dst;
 
-	switch (f->protocol) {
-	case PROTOCOL_TCP:
-		if (h + TCP_HEADER > (const __u8 *)end || body(f) < TCP_HEADER)
+	if (n > TCP_HEADER)
+		n = TCP_HEADER;
+	barrier_var(n);
+	if (n < UDP_HEADER || n > TCP_HEADER || bpf_skb_load_bytes(skb, f->upper, h, n))
+		return HEADER;
+	if (f->protocol == PROTOCOL_TCP) {
+		if (n < TCP_HEADER)
 			return HEADER;
 		f->seq = load32(h + 4), f->ack = load32(h + 8);
 		f->tcp_header = h[12] >> 4 << 2;
 		f->tcp_flags = h[13];
 		f->window = load16(h + 14);
 		f->checksum = *(const __u16 *)(h + 16);
-		break;
-	case PROTOCOL_UDP:
-		if (h + UDP_HEADER > (const __u8 *)end || body(f) < UDP_HEADER)
-			return HEADER;
+		barrier();
+	} else if (f->protocol == PROTOCOL_UDP) {
 		if (f->segment)
 			return SEGMENTS;
 		f->udp_length = load16(h + 4);
 		f->checksum = *(const __u16 *)(h + 6);
-		break;
-	case PROTOCOL_ICMP:
-	case PROTOCOL_ICMPV6:
-		if ((f->protocol == PROTOCOL_ICMPV6) != f->ipv6)
-			return PROTOCOL;
-		if (h + ICMP_HEADER > (const __u8 *)end || body(f) < ICMP_HEADER)
-			return HEADER;
+		barrier();
+	} else if (f->protocol == (f->ipv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP)) {
 		return set_echo(f, from, h);
-	default:
+	} else {
 		return PROTOCOL;
 	}
 	src = load16(h), dst = load16(h + 2);
@@ -185,13 +186,13 @@ static __always_inline __u32 fold(__u64 sum)
 	return (sum >> 16) + (sum & 0xffff);
 }
 
-static __always_inline enum reason read_ipv4(struct frame *f, enum side from, const __u8 *h, const void *end)
+static __always_inline enum reason read_ipv4(struct frame *f, enum side from, const __u8 *h)
 {
 	const __u32 *words = (const __u32 *)h;
 	__u64 prefix = 0xffffULL << 32;
 	__u16 field;
 
-	if (h + IPV4_HEADER > (const __u8 *)end || h[0] >> 4 != 4)
+	if (f->network + IPV4_HEADER > f->end || h[0] >> 4 != 4)
 		return HEADER;
 	f->protocol = h[9];
 	set_addresses(f, from, 0, prefix | load32(h + 12), 0, prefix | load32(h + 16));
@@ -212,17 +213,15 @@ static __always_inline enum reason read_ipv4(struct frame *f, enum side from, co
 		f->offset = (field & IPV4_OFFSET) * 8;
 		if (sound_fragment(f, IPV4_HEADER) != NONE)
 			return HEADER;
-		if (f->offset)
-			return NONE;
 	}
-	return read_upper(f, from, h + IPV4_HEADER, end);
+	return NONE;
 }
 
-static __always_inline enum reason read_ipv6(struct frame *f, enum side from, const __u8 *h, const void *end)
+static __always_inline enum reason read_ipv6(struct frame *f, enum side from, const __u8 *h)
 {
 	__u16 field;
 
-	if (h + IPV6_HEADER > (const __u8 *)end || h[0] >> 4 != 6)
+	if (f->network + IPV6_HEADER > f->end || h[0] >> 4 != 6)
 		return HEADER;
 	f->ipv6 = 1;
 	f->length = IPV6_HEADER + load16(h + 4);
@@ -232,9 +231,9 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 	f->protocol = h[6];
 	set_addresses(f, from, load64(h + 8), load64(h + 16), load64(h + 24), load64(h + 32));
 	if (f->protocol != PROTOCOL_FRAGMENT)
-		return read_upper(f, from, h + IPV6_HEADER, end);
+		return NONE;
 	h += IPV6_HEADER;
-	if (h + FRAGMENT_HEADER > (const __u8 *)end || f->length < IPV6_HEADER + FRAGMENT_HEADER)
+	if (f->length < IPV6_HEADER + FRAGMENT_HEADER)
 		return HEADER;
 	f->upper += FRAGMENT_HEADER;
 	f->protocol = h[0];
@@ -244,11 +243,7 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 	if (!f->offset && !f->more) /* a whole packet (RFC 6946) */
 		return HEADER;
 	f->fragment = 1;
-	if (sound_fragment(f, 0) != NONE)
-		return HEADER;
-	if (f->offset)
-		return NONE;
-	return read_upper(f, from, h + FRAGMENT_HEADER, end);
+	return sound_fragment(f, 0);
 }
 
 /* set_vlan takes note of a tag. One of identifier 0 carries a priority alone. */
@@ -260,56 +255,65 @@ static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
 }
 
 /* is_encapsulation reports whether an LLC header is one behind which IP may follow. */
-static __always_inline int is_encapsulation(const __u8 *h, const void *end)
+static __always_inline int is_encapsulation(const __u8 *h)
 {
-	return h + 2 <= (const __u8 *)end && ((h[0] & ~1) == LLC_SNAP || (h[0] & ~1) == LLC_IP);
+	return (h[0] & ~1) == LLC_SNAP || (h[0] & ~1) == LLC_IP;
+}
+
+/* load_headers loads the beginning of a frame from an offset on; what the frame has not
+ * is 0. A copy, since a program without CAP_PERFMON may read the frame itself at
+ * constant offsets alone. */
+static __always_inline int load_headers(struct __sk_buff *skb, __u32 offset, __u8 *headers)
+{
+	__u32 n = skb->len - offset;
+
+	if (skb->len < offset + ETH_HEADER)
+		return 0;
+	if (n > LONGEST_HEADERS)
+		n = LONGEST_HEADERS;
+	barrier_var(n);
+	if (n < ETH_HEADER || n > LONGEST_HEADERS)
+		return 0;
+	return bpf_skb_load_bytes(skb, offset, headers, n) == 0;
 }
 
 /* read_frame decodes a frame that came in by a side. It returns NONE, or why the
  * frame is none for the fast path. */
 static __always_inline enum reason read_frame(struct __sk_buff *skb, struct frame *f, enum side from)
 {
-	const __u8 *data = (void *)(long)skb->data;
-	const void *end = (void *)(long)skb->data_end;
+	__u8 headers[LONGEST_HEADERS + 6] __attribute__((aligned(8))) = {};
+	__u8 *h = headers + 2; /* so that the IP header is aligned */
+	enum reason why;
 	__u16 type;
 
-	if (data + LONGEST_HEADERS > (const __u8 *)end) {
-		/* Headers that are not in one piece yet. */
-		__u32 headers = skb->len < LONGEST_HEADERS ? skb->len : LONGEST_HEADERS;
-
-		if (data + headers > (const __u8 *)end) {
-			bpf_skb_pull_data(skb, headers);
-			data = (void *)(long)skb->data;
-			end = (void *)(long)skb->data_end;
-		}
-	}
-	if (data + ETH_HEADER > (const __u8 *)end)
+	if (!load_headers(skb, 0, h))
 		return NOT_IP;
 	f->bytes = f->end = skb->len;
 	f->segment = skb->gso_size;
 	f->network = ETH_HEADER;
-	type = load16(data + ETH_HEADER - 2);
+	type = load16(h + ETH_HEADER - 2);
 	if (skb->vlan_present) {
 		f->bytes += VLAN_TAG; /* as user space gets it */
 		set_vlan(f, bpf_ntohs(skb->vlan_proto), skb->vlan_tci);
 	} else if (type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD) {
-		if (data + ETH_HEADER + VLAN_TAG > (const __u8 *)end)
+		set_vlan(f, type, load16(h + ETH_HEADER));
+		if (!load_headers(skb, VLAN_TAG, h)) /* with the type in the place of the tag's */
 			return NOT_IP;
-		set_vlan(f, type, load16(data + ETH_HEADER));
-		data += VLAN_TAG;
 		f->network += VLAN_TAG;
-		type = load16(data + ETH_HEADER - 2);
+		type = load16(h + ETH_HEADER - 2);
 	}
-	data += ETH_HEADER;
-	switch (type) {
-	case ETHERTYPE_IPV4:
-		return read_ipv4(f, from, data, end);
-	case ETHERTYPE_IPV6:
-		return read_ipv6(f, from, data, end);
+	if (type == ETHERTYPE_IPV4) {
+		why = read_ipv4(f, from, h + ETH_HEADER);
+	} else if (type == ETHERTYPE_IPV6) {
+		why = read_ipv6(f, from, h + ETH_HEADER);
+	} else {
+		/* Of two VLANs no other fragment is forwarded; but a tag may be for priority alone. */
+		f->hidden = type < MIN_ETHERTYPE ? is_encapsulation(h + ETH_HEADER) : type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+		return NOT_IP;
 	}
-	/* Of two VLANs no other fragment is forwarded; but a tag may be for priority alone. */
-	f->hidden = type < MIN_ETHERTYPE ? is_encapsulation(data, end) : type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
-	return NOT_IP;
+	if (why != NONE || f->offset)
+		return why;
+	return read_upper(skb, f, from);
 }
 
 /* fits_egress reports whether wire would pass the frame on as it is: the packet, or

@@ -125,11 +125,14 @@ enum fragment_state {
 	BLOCKED, /* all fragments go up: user space may have some of another datagram */
 };
 
-/* Counts of a CPU, by side. */
+/* Counts of a CPU. Those of the frames that went up are at as many numbers of an array,
+ * by side and reason. */
+enum { COUNTS = 64, COUNTS_SIDE = COUNTS / SIDES };
+
 struct totals {
-	__u64 passed[SIDES][NONE];
 	__u64 fragments[SIDES], fragment_bytes[SIDES]; /* dropped in the mode that drops all */
-} __attribute__((aligned(CACHE_LINE)));
+	__u64 unused[4];
+};
 
 /* What all CPUs write. */
 struct shared {

@@ -15,34 +15,32 @@
 /* sum_body adds up the transport header and all behind it, up to length bytes. */
 static __always_inline int sum_body(struct __sk_buff *skb, const struct frame *f, __u32 length, __u64 *sum)
 {
-	__u32 first = 0, at = f->upper;
+	__u32 first = 0, at = f->upper, left = length & ~3U, rest = length & 3, tail = 0;
 	__u8 *chunk = bpf_map_lookup_elem(&scratch, &first);
 	__s64 partial = 0;
 
 	if (!chunk || length > CHUNKS * CHUNK)
 		return 0;
+	UNROLLED
 	for (int i = 0; i < CHUNKS; i++) {
-		__u32 n = length < CHUNK ? length : CHUNK;
-		__u32 padded = (n + 3) & ~3U;
+		__u32 n = left < CHUNK ? left : CHUNK;
 
 		if (!n)
 			break;
-		barrier_var(padded);
-		if (padded > CHUNK) /* never, but the verifier can't tell */
+		barrier_var(n);
+		if (n > CHUNK || bpf_skb_load_bytes(skb, at, chunk, n)) /* never longer, but the verifier can't tell */
 			return 0;
-		if (n < CHUNK)
-			*(__u32 *)(chunk + (n & (CHUNK - 4))) = 0;
-		if (bpf_skb_load_bytes(skb, at, chunk, n))
-			return 0;
-		partial = bpf_csum_diff(0, 0, (__be32 *)chunk, padded, partial);
-		if (partial < 0)
-			return 0;
-		partial = (__u32)partial;
+		partial = bpf_csum_diff(0, 0, (__be32 *)chunk, n, partial);
 		at += n;
-		length -= n;
+		left -= n;
+	}
+	if (rest) {
+		if (bpf_skb_load_bytes(skb, at, &tail, rest))
+			return 0;
+		partial = bpf_csum_diff(0, 0, &tail, sizeof(tail), partial);
 	}
 	*sum = (__u32)partial;
-	return 1;
+	return partial >= 0;
 }
 
 /* add_wide adds 8 bytes of an address, as the Internet checksum does: in host order,
@@ -86,7 +84,7 @@ static __always_inline int right_checksum(struct __sk_buff *skb, const struct fr
 }
 
 /* well_formed reports whether a host would take a whole packet. */
-static __always_inline int well_formed(struct __sk_buff *skb, const struct frame *f)
+APART int well_formed(struct __sk_buff *skb, const struct frame *f)
 {
 	if (f->protocol == PROTOCOL_UDP && (f->udp_length < UDP_HEADER || f->udp_length > body(f)))
 		return 0;
@@ -106,7 +104,8 @@ static __always_inline int before(__u32 a, __u32 b)
 /* advance brings a sequence number on, whatever other CPUs do. */
 static __always_inline void advance(__u32 *number, __u32 to)
 {
-	for (int i = 0; i < 8; i++) {
+	UNROLLED
+	for (int i = 0; i < RETRIES; i++) {
 		__u32 old = *(volatile __u32 *)number;
 
 		if (!after(to, old) || __sync_val_compare_and_swap(number, old, to) == old)
@@ -132,6 +131,7 @@ static __always_inline int highest_ack(struct __sk_buff *skb, const struct frame
 			return 1;
 		at = TIMESTAMP_LAYOUT;
 	}
+	UNROLLED
 	for (__u32 i = 0; i < 2; i++) { /* two layouts, so that offsets are constants */
 		const __u8 *o = options + i * TIMESTAMP_LAYOUT;
 
@@ -141,6 +141,7 @@ static __always_inline int highest_ack(struct __sk_buff *skb, const struct frame
 			return 0;
 		if (o[3] < 2 + SACK_BLOCK || (o[3] - 2) % SACK_BLOCK || at + 2 + o[3] != size)
 			return 0;
+		UNROLLED
 		for (__u32 block = 0; block < 4 - i; block++) {
 			__u32 right = load32(o + 4 + block * SACK_BLOCK + 4);
 
@@ -214,7 +215,7 @@ static __always_inline void note_sender(struct slot *s, enum side from)
 /* track judges a TCP segment by the connection. It returns NONE where the segment
  * passes, after it took note of it. What changes the numbers of the other direction,
  * too, is for user space. */
-static __always_inline enum reason track(struct __sk_buff *skb, const struct frame *f, struct slot *s, enum side from)
+APART enum reason track(struct __sk_buff *skb, const struct frame *f, struct slot *s, enum side from)
 {
 	struct way *sender = &s->ways[from], *receiver = &s->ways[!from];
 	__u32 end, sack = f->ack;
