@@ -30,9 +30,11 @@ func (f *FastPath) Begin(slot uint32, p *flow.Progress) {
 		atomic.StoreUint32(&s.Scale[side], uint32(w.Scale))
 		tracking := &f.entries.all[slot].ways[side].tracking
 		*tracking = 0
+		sack := uint32(0)
 		if w.SACK {
-			*tracking |= programWayFlagSACK
+			sack = 1
 		}
+		atomic.StoreUint32(&s.Sack[side], sack)
 		if w.Liberal {
 			*tracking |= programWayFlagLIBERAL
 		}

@@ -130,11 +130,12 @@ type programSlot struct {
 	Generation [2]uint32
 	Flags      [2]uint32
 	Scale      [2]uint32
+	Sack       [2]uint32
 	Pair       [2]uint32
 	Epoch      uint32
 	LastFrom   uint32
 	Idle       uint64
-	_          [16]byte
+	_          [8]byte
 	Ways       [2]programWay
 }
 
@@ -175,7 +176,6 @@ const (
 	programWayFlagACCEPT    programWayFlag = 4
 	programWayFlagTRACKED   programWayFlag = 8
 	programWayFlagLIBERAL   programWayFlag = 16
-	programWayFlagSACK      programWayFlag = 32
 )
 
 // Names of all BPF objects in the ELF.

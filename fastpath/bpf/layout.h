@@ -51,7 +51,6 @@ enum way_flag {
 	ACCEPT = 1 << 2,    /* else they are dropped */
 	TRACKED = 1 << 3,   /* TCP: segments are held against the window */
 	LIBERAL = 1 << 4,   /* TCP: but pass whatever their numbers */
-	SACK = 1 << 5,      /* TCP: the sender of this way takes selective acknowledgements */
 };
 
 /* What is on its way through user space: of the whole packets of a flow's direction, or
@@ -85,6 +84,7 @@ struct slot {
 	__u32 generation[SIDES]; /* of the policy that decided */
 	__u32 flags[SIDES]; /* of a way; 0: its frames go up */
 	__u32 scale[SIDES]; /* TCP: of the windows of each end */
+	__u32 sack[SIDES]; /* TCP: whether each end takes selective acknowledgements */
 	__u32 pair[SIDES]; /* index of the order of fragments between the addresses */
 	__u32 epoch; /* changes with each flow that gets the slot */
 

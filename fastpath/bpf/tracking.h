@@ -225,7 +225,7 @@ APART enum reason track(struct __sk_buff *skb, const struct frame *f, struct slo
 	if (f->tcp_header < TCP_HEADER || f->tcp_header > body(f))
 		return HEADER;
 	end = f->seq + body(f) - f->tcp_header;
-	if (s->flags[!from] & SACK && !highest_ack(skb, f, &sack))
+	if (s->sack[!from] && !highest_ack(skb, f, &sack))
 		return WINDOW;
 	switch (fits(f, sender, receiver, end, sack)) {
 	case CURRENT:
