@@ -265,3 +265,5 @@ func pseudoSum(src, dst netip.Addr, protocol uint8, length int) uint16 {
 func netipPort(a netip.AddrPort, port uint16) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr(), port)
 }
+
+func frameOf(b []byte) tun.Frame { return tun.Frame{Data: slices.Clone(b)} }

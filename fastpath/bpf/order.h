@@ -9,7 +9,7 @@
 #define SECOND (1000 * MILLISECOND)
 
 /* What went up has left user space, or is lost, after this time. */
-#define DRAIN (250 * MILLISECOND)
+#define DRAIN ((__s64)(250 * MILLISECOND))
 
 /* datagram_key is the key of a fragment's datagram (stack's key). Fragments of an IPv6
  * datagram may differ in protocol. */
@@ -53,7 +53,7 @@ static __always_inline int idle(struct order *o, __u64 now)
 {
 	if ((o->calibrated && o->up == o->done) || now < o->forced)
 		return 1;
-	if (now - o->last_up < DRAIN)
+	if ((__s64)(now - o->last_up) < DRAIN) /* user space's clock is a little ahead */
 		return 0;
 	o->done = o->up;
 	o->calibrated = 1;

@@ -1,0 +1,132 @@
+package fastpath
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+)
+
+// queue is user space with frames on their way: what went up, in order.
+type queue struct {
+	*rig
+	frames [][]byte
+}
+
+// come has a frame come in, which waits in the queue where it goes up.
+func (q *queue) come(frame []byte) fate {
+	// However long the test was not running, nothing has drained meanwhile.
+	atomic.StoreUint64(&q.order().LastUp, monotonic()+uint64(time.Hour))
+	way := run(q, q.in(verdict.Inside), frame, 0)
+	if way == passedUp {
+		q.frames = append(q.frames, frame)
+	}
+	return way
+}
+
+// leave has the first frame of the queue leave user space; lost, it never does.
+func (q *queue) leave(lost bool) {
+	if !lost {
+		run(q, q.out(verdict.Outside), q.frames[0], 0)
+	}
+	q.frames = q.frames[1:]
+}
+
+// newQueue returns one whose flow is known, with n frames on their way that were not
+// counted as they went up.
+func newQueue(t *testing.T, frame []byte, n int) *queue {
+	q := &queue{rig: newRig(t, onlyPort53(), packet.ModeReassemble)}
+	for range 2 {
+		q.fast.Forward(verdict.Inside, frameOf(frame), time.Now())
+	}
+	for range n {
+		q.frames = append(q.frames, frame)
+	}
+	return q
+}
+
+func (q *queue) order() *programOrder { return &q.memory.slots[1].Ways[0].Order }
+
+// upkeep settles the orders at a time after the last frame went up.
+func (q *queue) upkeep(after time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.settleOrders(atomic.LoadUint64(&q.order().LastUp) + uint64(after))
+}
+
+// TestOrder: however many frames were on their way when the entry was made, and however
+// many get lost, a frame is forwarded only while none of its flow is on its way, once
+// the order was settled.
+func TestOrder(t *testing.T) {
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	for seed := range uint64(5) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		q := newQueue(t, frame, r.IntN(5))
+		forwards, lost := 0, 0
+		for step := range 400 {
+			switch {
+			case len(q.frames) > 0 && r.IntN(2) == 0:
+				l := r.IntN(30) == 0
+				if q.leave(l); l {
+					lost++
+				}
+			case q.come(frame) == forwarded:
+				if forwards++; len(q.frames) > 0 {
+					t.Fatalf("seed %d, step %d: forwarded with %d frames on their way", seed, step, len(q.frames))
+				}
+			}
+			if step%50 == 49 { // nothing is on its way, at times
+				for len(q.frames) > 0 {
+					q.leave(false)
+				}
+				q.mu.Lock()
+				q.watchOrder(1)
+				q.mu.Unlock()
+				q.upkeep(0)
+				if q.come(frame) == passedUp {
+					q.leave(false)
+				}
+				q.upkeep(100 * time.Millisecond)
+			}
+		}
+		if forwards == 0 {
+			t.Errorf("seed %d: nothing was forwarded, with %d lost: %+v", seed, lost, *q.order())
+		}
+		_ = q.Close()
+	}
+}
+
+// TestOrderIsForced: a flow of which something always is on its way is forwarded all the
+// same, after some upkeeps.
+func TestOrderIsForced(t *testing.T) {
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	q := newQueue(t, frame, 3)
+	for upkeep := range 5 {
+		for range 10 {
+			q.come(frame)
+			q.come(frame)
+			if len(q.frames) > 3 {
+				q.leave(false)
+				q.leave(true)
+			}
+		}
+		q.mu.Lock()
+		q.watchOrder(1)
+		q.mu.Unlock()
+		// The program's clock can't be turned forward, so the order is free now.
+		q.mu.Lock()
+		q.settleOrders(monotonic() + uint64(upkeep)*uint64(100*time.Millisecond))
+		q.mu.Unlock()
+		if q.order().Forced != 0 {
+			if way := q.come(frame); way != forwarded {
+				t.Error(way)
+			}
+			return
+		}
+	}
+	t.Errorf("it is not: %+v", *q.order())
+}
