@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
-	"cmd/fragwall/internal/explain":  {"cmd/fragwall/internal/listing", "filter", "packet", "packet/verdict", "rules"},
+	"cmd/fragwall/internal/explain":  {"cmd/fragwall/internal/listing", "filter", "filter/flow", "packet", "packet/verdict", "rules", "wire"},
 	"cmd/fragwall/internal/inspect":  {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/explain", "cmd/fragwall/internal/listing", "rules", "wire"},
 	"cmd/fragwall/internal/lastgood": {},
 	"cmd/fragwall/internal/listing":  {"cmd/fragwall/internal/selector", "cmd/fragwall/internal/terminal", "filter", "filter/flow", "packet", "packet/verdict", "rules", "stack", "wire"},

@@ -31,6 +31,9 @@ type FastPath interface {
 	// Counts returns what became of the frames that came in by a side and that no
 	// lane got.
 	Counts(from verdict.Side) FastCounts
+	// Entry returns what the fast path does with the datagrams of a flow that come in
+	// by a side; false where it leaves all of them to the lanes. It changes nothing.
+	Entry(k *flow.Key, from verdict.Side) (FastEntry, bool)
 	// Passed returns the beginning of the datagram of a fragment that has reached a
 	// lane, if the fast path has forwarded one. It forwards nothing more of this
 	// datagram. Asked again about it, it reports false. It is called with a part of
@@ -66,4 +69,27 @@ type FastCounts struct {
 	Forwarded, ForwardedBytes uint64
 	Dropped                   [verdict.Reasons]uint64 // frames, by verdict.Reason
 	DroppedBytes              uint64
+}
+
+// FastEntry is what the fast path does with the datagrams of one direction of a flow.
+type FastEntry struct {
+	Action           verdict.Action
+	Reason           verdict.Reason // of a drop
+	Rule             verdict.Rule   // that decided; 0 where none did
+	Whole, Fragments bool           // which datagrams it is of
+	Frames, Bytes    uint64         // of that direction, that it has dealt with so far
+	Seen             time.Duration  // of the last of them, on the policy's clock
+}
+
+// HasFastPath reports whether a fast path carries out what was decided.
+func (b *Bump) HasFastPath() bool { return b.fastPath != nil }
+
+// FastEntry returns what the fast path does with a datagram; false where it has no entry
+// for it.
+func (b *Bump) FastEntry(v *packet.View) (e FastEntry, known bool) {
+	var k flow.Key
+	if b.fastPath == nil || !k.SetFast(v, b.policy.Load().AnyVLANs()) {
+		return e, false
+	}
+	return b.fastPath.Entry(&k, v.From)
 }

@@ -145,6 +145,17 @@ func (m *memoryPath) Counts(from verdict.Side) FastCounts {
 	return m.counts[from]
 }
 
+func (m *memoryPath) Entry(k *flow.Key, from verdict.Side) (FastEntry, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[*k]
+	if e == nil || e.stopped || e.ways[from].generation != m.generation {
+		return FastEntry{}, false
+	}
+	w := &e.ways[from]
+	return FastEntry{Action: w.verdict.Action, Reason: w.verdict.Reason, Rule: w.verdict.Rule, Whole: w.whole, Fragments: w.fragments}, true
+}
+
 func (m *memoryPath) Begin(slot uint32, p *flow.Progress) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

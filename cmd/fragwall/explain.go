@@ -24,8 +24,9 @@ is the one that run would use, and nothing of its state: limits count as not
 reached, and no flow is known.
 
 --live asks the running instance in place of a file: with the policy in force, the
-flow that the datagram belongs to, and what is left of the limits. It changes
-nothing, and takes from no limit. Where several instances run, -c or --socket says
+flow that the datagram belongs to, what is left of the limits, and what the kernel
+does with the datagram by itself (fast_path). It changes nothing, and takes from no
+limit. Flows of ICMP queries are not looked up: their identifier is not asked for. Where several instances run, -c or --socket says
 which one is meant.`,
 		Args: usageArgs(noArguments),
 	}

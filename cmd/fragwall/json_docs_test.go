@@ -51,6 +51,7 @@ var documentedTypes = map[string]reflect.Type{
 	"Explanation":  reflect.TypeFor[explain.Answer](),
 	"Near":         reflect.TypeFor[explain.Near](),
 	"Live answer":  reflect.TypeFor[explain.LiveAnswer](),
+	"Fast entry":   reflect.TypeFor[explain.FastPath](),
 	"Limit":        reflect.TypeFor[explain.Limit](),
 	"Expectation":  reflect.TypeFor[explain.Result](),
 	"Expected":     reflect.TypeFor[explain.Expected](),

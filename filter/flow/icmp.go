@@ -43,6 +43,13 @@ func queryOf(protocol, icmpType uint8) (q query, ok bool) {
 	return q, false
 }
 
+// HasIdentifier reports whether an ICMP message is a query or a reply: its identifier is
+// a part of its flow's key.
+func HasIdentifier(protocol, icmpType uint8) bool {
+	_, ok := queryOf(protocol, icmpType)
+	return ok
+}
+
 // ports stands in for the ports in the key of an ICMP query: the identifier
 // and, as both sides may use the same one, the query, its code, and which side
 // sent it.

@@ -3,13 +3,17 @@ package explain
 import (
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
+	"fragwall/wire"
 )
 
 // LiveAnswer is what a running box decides on a datagram, if it came now.
@@ -22,6 +26,25 @@ type LiveAnswer struct {
 	// is accepted.
 	Flow   *listing.Flow `json:"flow,omitempty"`
 	Passes bool          `json:"passes_by_flow"`
+	// FastPath is what the kernel does by itself with the datagrams of this flow and
+	// direction; nil where it has no entry for them.
+	FastPath *FastPath `json:"fast_path_entry,omitempty"`
+
+	hasFastPath bool
+}
+
+// FastPath is what the kernel does with the datagrams of one direction of a flow, in
+// place of the process.
+type FastPath struct {
+	Verdict   string  `json:"verdict"`                // "accept" or "drop"
+	Reason    string  `json:"reason,omitempty"`       // of a drop
+	Rule      string  `json:"rule,omitempty"`         // that decided
+	Line      int     `json:"line,omitempty"`         // of the rule
+	Whole     bool    `json:"whole"`                  // it does so with whole packets
+	Fragments bool    `json:"fragments"`              // it does so with fragments
+	Frames    uint64  `json:"frames"`                 // that it has done so with
+	Bytes     uint64  `json:"bytes"`                  // of these
+	Idle      float64 `json:"idle_seconds,omitempty"` // since the last of them
 }
 
 // Limit is what is left of a rule's limit.
@@ -32,13 +55,13 @@ type Limit struct {
 	Left  int    `json:"left_datagrams"` // that the rule matches at once
 }
 
-// AskLive returns what a running box decides: config is the configuration in force,
-// table its policy, and now its clock.
-func AskLive(config *rules.Config, table *filter.Table, now time.Duration, d *packet.View) LiveAnswer {
+// AskLive returns what a running box decides, by the configuration in force.
+func AskLive(config *rules.Config, box *wire.Bump, d *packet.View) LiveAnswer {
+	table, now := box.Policy(), box.Elapsed()
 	own := *config
 	own.Policy = table.Policy()
 	answer, o := (&Policy{&own, table}).ask(d, func() time.Duration { return now })
-	a := LiveAnswer{Answer: answer, Generation: table.Generation(), Passes: o.Verdict.Has(filter.OfFlow)}
+	a := LiveAnswer{Answer: answer, Generation: table.Generation(), Passes: o.Verdict.Has(filter.OfFlow), hasFastPath: box.HasFastPath()}
 	for _, l := range o.Limits {
 		rule := table.Rule(l.Rule)
 		a.Limits = append(a.Limits, Limit{rule.Name, rule.Line, rule.Limit.String(), l.Left})
@@ -47,17 +70,46 @@ func AskLive(config *rules.Config, table *filter.Table, now time.Duration, d *pa
 		f := listing.FlowOf(o.Flow, table, now)
 		a.Flow = &f
 	}
+	if e, known := box.FastEntry(d); known {
+		a.FastPath = fastPathOf(&e, table, now)
+	}
 	if a.Passes {
 		a.Limit, a.Near = "", nil // no rule is asked
 	}
-	if o.Flow == nil && d.Transport == packet.Ports {
-		for i, note := range a.Notes {
-			if note == unlessFlow {
-				a.Notes[i] = "no flow is known that it belongs to (policy.stateful)"
-			}
-		}
-	}
+	a.noteFlow(d, table.Stateful())
 	return a
+}
+
+// fastPathOf returns the record of an entry.
+func fastPathOf(e *wire.FastEntry, table *filter.Table, now time.Duration) *FastPath {
+	f := &FastPath{Verdict: e.Action.String(), Whole: e.Whole, Fragments: e.Fragments, Frames: e.Frames, Bytes: e.Bytes}
+	if e.Action != verdict.Accept {
+		f.Reason = e.Reason.String()
+	}
+	if rule := table.Rule(e.Rule); rule != nil {
+		f.Rule, f.Line = rule.Name, rule.Line
+	}
+	if e.Frames > 0 {
+		f.Idle = max(0, now-e.Seen).Seconds()
+	}
+	return f
+}
+
+// noteFlow says more on a datagram of which no flow is known.
+func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
+	unknown, note := slices.Index(a.Notes, unlessFlow), ""
+	switch {
+	case d.Transport == packet.Ports && unknown >= 0:
+		note = "no flow is known that it belongs to (policy.stateful)"
+	case d.Transport == packet.ICMP && flow.HasIdentifier(d.Protocol, d.ICMPType) && (stateful || a.hasFastPath):
+		note = fmt.Sprintf("its flow is not looked up, which takes the ICMP identifier; see \"fragwall flows --proto %s\"", a.Protocol)
+	default:
+		return
+	}
+	if unknown >= 0 {
+		a.Notes = slices.Delete(a.Notes, unknown, unknown+1)
+	}
+	a.Notes = append(a.Notes, note)
 }
 
 // Write writes the answer for people.
@@ -73,6 +125,7 @@ func (a *LiveAnswer) Write(w io.Writer) error {
 	if a.Flow != nil {
 		text += a.flow()
 	}
+	text += a.fastPath()
 	for _, l := range a.Limits {
 		text += fmt.Sprintf("  limit of rule %q (%s:%d): %s, %d left now\n", l.Rule, a.File, l.Line, l.Limit, l.Left)
 	}
@@ -85,11 +138,28 @@ func (a *LiveAnswer) flow() string {
 	f := a.Flow
 	text := fmt.Sprintf("  flow: %s, begun from %s %s ago, idle for %s, expires in %s, %d packets and %d in reply\n", f.StateText(), f.From,
 		listing.Duration(f.Age), listing.Duration(f.Idle), listing.Duration(f.Expires), f.OriginalPackets, f.ReplyPackets)
-	if f.FastPath {
-		text += "  the kernel forwards it by itself (fast_path)\n"
-	}
 	if a.Passes && (f.Protocol == "tcp" || f.Protocol == "sctp") {
 		text += "  as long as it fits the state of the connection\n"
 	}
 	return text
+}
+
+// fastPath is what the fast path does.
+func (a *LiveAnswer) fastPath() string {
+	f := a.FastPath
+	if f == nil {
+		return ""
+	}
+	var of []string
+	if f.Whole {
+		of = append(of, "whole packets")
+	}
+	if f.Fragments {
+		of = append(of, "fragments")
+	}
+	text := fmt.Sprintf("  fast path: the kernel %ss %s of it by itself, %d frames so far", f.Verdict, strings.Join(of, " and "), f.Frames)
+	if f.Frames > 0 {
+		text += fmt.Sprintf(", the last %s ago", listing.Duration(f.Idle))
+	}
+	return text + "\n"
 }

@@ -22,7 +22,7 @@ func (s *server) explain(_ context.Context, argument json.RawMessage, to *contro
 	if err != nil {
 		return &exit.UsageError{Err: err}
 	}
-	return to.SendJSON(explain.AskLive(s.Config(), s.Bump.Policy(), s.Bump.Elapsed(), d))
+	return to.SendJSON(explain.AskLive(s.Config(), s.Bump, d))
 }
 
 // Explain returns what an instance would decide on a datagram.

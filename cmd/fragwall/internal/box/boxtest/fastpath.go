@@ -143,6 +143,11 @@ func (f *FastPath) Upkeep(time.Time)               {}
 // Counts is of no frames.
 func (f *FastPath) Counts(verdict.Side) (none wire.FastCounts) { return none }
 
+// Entry knows of no flows.
+func (f *FastPath) Entry(*flow.Key, verdict.Side) (none wire.FastEntry, known bool) {
+	return none, false
+}
+
 // Passed knows of no fragments.
 func (f *FastPath) Passed(*packet.Parsed, verdict.Side) (none wire.Beginning, passed bool) {
 	return none, false
