@@ -10,37 +10,47 @@
 #define SACK_BLOCK 8
 #define NOP_NOP_TIMESTAMP 0x0101080a /* of 10 bytes (RFC 7323, appendix A) */
 #define TIMESTAMP_LAYOUT 12
-#define CHUNKS 18 /* of CHUNK bytes: a packet of 9,000 bytes */
+
+/* sum is what a checksum has come to: partial is less than 0 where it failed. */
+struct sum {
+	struct __sk_buff *skb;
+	__u32 at, left;
+	__s64 partial;
+};
+
+/* sum_chunk adds the next CHUNK bytes, or less, in whole words. */
+static long sum_chunk(__u32 index, struct sum *s)
+{
+	__u32 first = 0, n = s->left < CHUNK ? s->left : CHUNK;
+	__u8 *chunk = bpf_map_lookup_elem(&scratch, &first);
+
+	barrier_var(n);
+	if (!chunk || !n || n > CHUNK)
+		return 1;
+	if (bpf_skb_load_bytes(s->skb, s->at, chunk, n)) {
+		s->partial = -1;
+		return 1;
+	}
+	s->partial = bpf_csum_diff(0, 0, (__be32 *)chunk, n, s->partial);
+	s->at += n;
+	s->left -= n;
+	return s->partial < 0;
+}
 
 /* sum_body adds up the transport header and all behind it, up to length bytes. */
 static __always_inline int sum_body(struct __sk_buff *skb, const struct frame *f, __u32 length, __u64 *sum)
 {
-	__u32 first = 0, at = f->upper, left = length & ~3U, rest = length & 3, tail = 0;
-	__u8 *chunk = bpf_map_lookup_elem(&scratch, &first);
-	__s64 partial = 0;
+	struct sum s = {.skb = skb, .at = f->upper, .left = length & ~3U};
+	__u32 rest = length & 3, tail = 0;
 
-	if (!chunk || length > CHUNKS * CHUNK)
-		return 0;
-	UNROLLED
-	for (int i = 0; i < CHUNKS; i++) {
-		__u32 n = left < CHUNK ? left : CHUNK;
-
-		if (!n)
-			break;
-		barrier_var(n);
-		if (n > CHUNK || bpf_skb_load_bytes(skb, at, chunk, n)) /* never longer, but the verifier can't tell */
+	bpf_loop(MAX_PACKET / CHUNK + 1, sum_chunk, &s, 0);
+	if (rest && s.partial >= 0) {
+		if (bpf_skb_load_bytes(skb, s.at, &tail, rest))
 			return 0;
-		partial = bpf_csum_diff(0, 0, (__be32 *)chunk, n, partial);
-		at += n;
-		left -= n;
+		s.partial = bpf_csum_diff(0, 0, &tail, sizeof(tail), s.partial);
 	}
-	if (rest) {
-		if (bpf_skb_load_bytes(skb, at, &tail, rest))
-			return 0;
-		partial = bpf_csum_diff(0, 0, &tail, sizeof(tail), partial);
-	}
-	*sum = (__u32)partial;
-	return partial >= 0;
+	*sum = (__u32)s.partial;
+	return s.partial >= 0;
 }
 
 /* add_wide adds 8 bytes of an address, as the Internet checksum does: in host order,
