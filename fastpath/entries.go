@@ -36,6 +36,7 @@ type entry struct {
 	at      int // in used; or -1
 	stopped bool
 	pending bool   // in orders.unsettled
+	learned int    // by so many goroutines at the moment: key and slot stay what they are
 	begun   uint64 // see monotonic
 	ways    [verdict.Sides]entryWay
 }
@@ -148,10 +149,15 @@ func (f *FastPath) setDenies(w *entryWay, denies bool) {
 }
 
 // deleteRetired deletes the keys of the entries that were stopped. A key that the
-// kernel does not give back keeps its slot.
+// kernel does not give back keeps its slot, as does one that a goroutine is about to
+// enter.
 func (f *FastPath) deleteRetired(now uint64) {
 	kept := f.retired[:0]
 	for _, slot := range f.retired {
+		if f.entries.all[slot].learned > 0 {
+			kept = append(kept, slot)
+			continue
+		}
 		if err := f.deleteKey(&f.entries.all[slot].key); err != nil {
 			f.mapErrors.Add(1)
 			kept = append(kept, slot)

@@ -221,3 +221,38 @@ func TestTwoCPUs(t *testing.T) {
 }
 
 func payloadOf(frame []byte) int { return int(binary.BigEndian.Uint16(frame[16:])) - packet.SizeIPv4 }
+
+// TestStoppedWhileLearned: an entry that is stopped while a lane learns it keeps its key
+// and its slot until the lane has finished: a key that is entered later would lead to the
+// slot of another flow.
+func TestStoppedWhileLearned(t *testing.T) {
+	f, table := learning(t, Options{Entries: 64})
+	l := lessonOf(table, 1, verdict.Accept)
+	slot, made := f.place(&l)
+	if !made {
+		t.Fatal("no entry")
+	}
+	f.takeAway([]uint32{slot})
+	later := func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.deleteRetired(monotonic() - 2*rest)
+		f.freeRested(monotonic())
+	}
+	later()
+	if !f.enterKey(&l.Key, slot) {
+		t.Fatal("the key is not entered")
+	}
+	if f.decide(&l, slot) {
+		t.Error("a stopped entry decides")
+	}
+	f.unpin(slot)
+	later()
+	key, found := programKey(&l.Key), uint32(0)
+	if err := f.objects.Flows.Lookup(&key, &found); !isMissing(err) {
+		t.Errorf("the kernel still has the key, of slot %d: %v", found, err)
+	}
+	if n := f.Stats().Entries; n != 0 {
+		t.Errorf("%d entries are left", n)
+	}
+}

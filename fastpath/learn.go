@@ -59,6 +59,7 @@ func (f *FastPath) learn(l *wire.Lesson) {
 	if slot == 0 {
 		return
 	}
+	defer f.unpin(slot)
 	if !f.agreed(l, slot) || made && !f.enterKey(&l.Key, slot) {
 		if made || l.Verdict.Action != verdict.Accept {
 			f.takeAway([]uint32{slot})
@@ -71,7 +72,9 @@ func (f *FastPath) learn(l *wire.Lesson) {
 }
 
 // place finds or makes the entry of a lesson. It returns 0 where there is nothing to
-// learn, or no room.
+// learn, or no room. Otherwise the entry keeps its key and its slot until the caller
+// calls unpin: it may be stopped at any time, and a key that was entered
+// after it was deleted would lead to the slot of another flow.
 func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -82,6 +85,7 @@ func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	if !found {
 		if slot = f.begin(&l.Key); slot != 0 {
 			f.setDenies(&f.entries.all[slot].ways[l.From], l.Verdict.Action != verdict.Accept)
+			f.entries.all[slot].learned++
 		}
 		return slot, slot != 0
 	}
@@ -96,7 +100,15 @@ func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	if l.Verdict.Action != verdict.Accept {
 		f.setDenies(&e.ways[l.From], true)
 	}
+	e.learned++
 	return slot, false
+}
+
+// unpin lets the entry of a lesson go.
+func (f *FastPath) unpin(slot uint32) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.entries.all[slot].learned--
 }
 
 // flagsOf returns what a lesson decides.
