@@ -19,8 +19,9 @@ import (
 // (TUNSETFILTEREBPF, Linux 4.16) sheds whole datagrams instead, before they cost the
 // reader anything: while a queue holds more than a mark, it refuses the fragment with
 // which a datagram begins, and then the others of that datagram. Sources with credit,
-// of which datagrams were accepted, have a mark of their own, so that a flood of others
-// leaves room for them.
+// of which datagrams were accepted, have a higher mark, so that a flood of others
+// leaves room for them. It is the mark of whole packets, too, so that a flood of these
+// costs datagrams no more than it costs whole packets.
 //
 // The filter counts the frames that go into a queue; the lane counts those that it
 // has taken out. Their difference is the backlog, which is what the queue holds and
@@ -28,15 +29,19 @@ import (
 
 const (
 	// shedMark is the backlog in frames above which no further datagram is let in of a
-	// source without credit, and creditMark that of one with credit. Above both, up to
-	// queueLength, is room for the rest of those that were, and for whole packets.
-	shedMark   = queueLength - 2048
-	creditMark = queueLength - 1024
+	// source without credit, but for one in so many newcomers. Above openMark, whole
+	// packets and datagrams with credit are refused as well: up to queueLength there is
+	// room for the rest of the datagrams that were let in.
+	shedMark     = queueLength - 2048
+	openMark     = queueLength - 512
+	newcomerBits = 4
+	newcomers    = 1 << newcomerBits
 	// quietMark is the backlog up to which the filter has nothing to do but to count,
 	// unless it refused a datagram lately, and remembers nothing of what it lets in.
 	quietMark = queueLength / 5
-	// decisionBits is the binary logarithm of how many datagrams the filter remembers.
-	// Those whose hashes share a place push out one another.
+	// decisionBits is the binary logarithm of how many datagrams the filter remembers
+	// that it let in, and how many that it refused. Of those whose hashes share a place,
+	// the last of each kind stays.
 	decisionBits = 16
 	// decisionTime is how long a decision on a datagram holds, in units of
 	// 1<<decisionShift ns, about 1 ms: longer than the fragments of a datagram take
@@ -44,6 +49,9 @@ const (
 	// identification of 16 bits.
 	decisionTime  = 250
 	decisionShift = 20
+	// newcomerShift is the binary logarithm of after how much time, in the same units,
+	// other datagrams are the newcomers.
+	newcomerShift = 8
 
 	// creditBits is the binary logarithm of how many credits there are. Sources whose
 	// hashes share a place share one.
@@ -51,6 +59,13 @@ const (
 	// creditEarned is how many further datagrams a datagram that was accepted earns its
 	// source above shedMark, and creditMost how many there can be.
 	creditEarned, creditMost = 16, 256
+)
+
+// Fields of a place for decisions, in bytes.
+const (
+	admitted     = 0
+	refused      = 8
+	decisionsEnd = 16
 )
 
 // Fields of what the filter and a lane share about a queue, in bytes. The lane's
@@ -84,7 +99,7 @@ func (t *TAP) shed() error {
 	}
 	defer counters.Close() // the program and the mapping keep it
 	decisions, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "fragwall_shed", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1 << decisionBits,
+		Name: "fragwall_shed", Type: ebpf.Array, KeySize: 4, ValueSize: decisionsEnd, MaxEntries: 1 << decisionBits,
 	})
 	if err != nil {
 		return explainEBPF("create map", err)

@@ -26,11 +26,12 @@ const (
 )
 
 // shedding returns a socket filter that returns 0 for a frame to refuse, and else
-// more than the frame's length. What it can't read passes: that is for the reader
-// to judge.
+// more than the frame's length. What it can't read is treated like a whole packet: it is
+// for the reader to judge.
 //
-// A decision is the high half of the datagram's hash, the time and, in the lowest
-// bit, whether the datagram is refused.
+// A decision is the high half of the datagram's hash and, in the low half, the time. At
+// each place are the last admission and the last refusal, so that neither pushes out the
+// other: of one datagram only one holds at a time.
 func shedding(key uint64, counters, decisions, credits int) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{
@@ -53,6 +54,10 @@ func shedding(key uint64, counters, decisions, credits int) asm.Instructions {
 			asm.Mov.Imm(asm.R0, 0),
 			asm.Return(),
 		}),
+		labeled("whole", asm.Instructions{
+			asm.LoadMem(asm.R1, asm.RFP, shedBacklog, asm.DWord),
+			asm.JSGT.Imm(asm.R1, openMark, "full"),
+		}),
 		labeled("pass", asm.Instructions{
 			asm.Mov.Imm(asm.R0, 1<<31-1),
 			asm.Return(),
@@ -61,7 +66,7 @@ func shedding(key uint64, counters, decisions, credits int) asm.Instructions {
 }
 
 // shedLoad loads so many bytes of the frame behind its tags to the stack, or goes
-// on at "pass" where there are fewer.
+// on at "whole" where there are fewer.
 func shedLoad(bytes int32) asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Reg(asm.R1, shedContext),
@@ -70,7 +75,7 @@ func shedLoad(bytes int32) asm.Instructions {
 		asm.Add.Imm(asm.R3, shedFrame),
 		asm.Mov.Imm(asm.R4, bytes),
 		asm.FnSkbLoadBytes.Call(),
-		asm.JNE.Imm(asm.R0, 0, "pass"),
+		asm.JNE.Imm(asm.R0, 0, "whole"),
 	}
 }
 
@@ -90,12 +95,12 @@ func shedToIP() (program asm.Instructions) {
 		if tag != "" {
 			program = append(program,
 				asm.JEq.Imm(asm.R0, unix.ETH_P_8021Q, tag),
-				asm.JNE.Imm(asm.R0, unix.ETH_P_8021AD, "pass"),
+				asm.JNE.Imm(asm.R0, unix.ETH_P_8021AD, "whole"),
 				asm.Add.Imm(shedTags, 4).WithSymbol(tag),
 			)
 		}
 	}
-	return append(program, asm.Ja.Label("pass"))
+	return append(program, asm.Ja.Label("whole"))
 }
 
 // shedIPv4 hashes the key of a datagram: what RFC 791 §3.2 names.
@@ -105,7 +110,7 @@ func shedIPv4() asm.Instructions {
 			asm.LoadMem(asm.R0, asm.RFP, shedIP+6, asm.Half),
 			asm.HostTo(asm.BE, asm.R0, asm.Half),
 			asm.And.Imm(asm.R0, 0x3fff), // the M flag and the offset
-			asm.JEq.Imm(asm.R0, 0, "pass"),
+			asm.JEq.Imm(asm.R0, 0, "whole"),
 			asm.LoadMem(asm.R0, asm.RFP, shedIP+4, asm.Half),
 			asm.LoadMem(asm.R1, asm.RFP, shedIP+9, asm.Byte),
 			asm.LSh.Imm(asm.R1, 16),
@@ -125,17 +130,17 @@ func shedIPv4() asm.Instructions {
 }
 
 // shedIPv6 does so for one whose fragment header follows the IPv6 header (RFC 8200
-// §4.5). Behind other extension headers, where hardly anybody has one, fragments
-// pass.
+// §4.5). Behind other extension headers, where hardly anybody has one, a fragment is
+// treated like a whole packet.
 func shedIPv6() (program asm.Instructions) {
 	const header = shedIP + 40
 	program = append(shedLoad(14+40+8),
 		asm.LoadMem(asm.R0, asm.RFP, shedIP+6, asm.Byte),
-		asm.JNE.Imm(asm.R0, unix.IPPROTO_FRAGMENT, "pass"),
+		asm.JNE.Imm(asm.R0, unix.IPPROTO_FRAGMENT, "whole"),
 		asm.LoadMem(asm.R0, asm.RFP, header+2, asm.Half),
 		asm.HostTo(asm.BE, asm.R0, asm.Half),
 		asm.And.Imm(asm.R0, 0xfff9), // the offset and the M flag
-		asm.JEq.Imm(asm.R0, 0, "pass"),
+		asm.JEq.Imm(asm.R0, 0, "whole"),
 		asm.LoadMem(asm.R0, asm.RFP, header+4, asm.Word),
 	)
 	program = append(program, shedMix()...)
@@ -188,16 +193,15 @@ func shedCount(counters int) asm.Instructions {
 // shedDecide goes on at "pass" or at "shed" by the decision on the fragment's datagram,
 // and behind its end where there is none.
 func shedDecide(decisions int) asm.Instructions {
-	return asm.Instructions{
+	program := asm.Instructions{
 		asm.FnKtimeGetNs.Call(),
 		asm.Mov.Reg(shedNow, asm.R0),
 		asm.RSh.Imm(shedNow, decisionShift),
-		asm.And.Imm(shedNow, 1<<31-1),
+		asm.Mov.Reg32(shedNow, shedNow),
 
 		asm.LoadMem(asm.R1, shedQueue, lastRefusal, asm.DWord),
 		asm.Mov.Reg(asm.R2, shedNow),
-		asm.Sub.Reg(asm.R2, asm.R1),
-		asm.And.Imm(asm.R2, 1<<31-1),
+		asm.Sub.Reg32(asm.R2, asm.R1),
 		asm.JLE.Imm(asm.R2, decisionTime, "recent"),
 		asm.Mov.Imm(asm.R1, 0),
 		asm.StoreMem(shedQueue, lastRefusal, asm.R1, asm.DWord),
@@ -210,31 +214,34 @@ func shedDecide(decisions int) asm.Instructions {
 		asm.FnMapLookupElem.Call(),
 		asm.JEq.Imm(asm.R0, 0, "pass"),
 
-		// R3 and R4 are the decision to note: the hash, and with the time.
+		// R3 is the half of the hash, and R4 the decision to note.
 		asm.Mov.Reg(asm.R3, shedHash),
 		asm.RSh.Imm(asm.R3, 32),
 		asm.Mov.Reg(asm.R4, asm.R3),
-		asm.LSh.Imm(asm.R4, 31),
+		asm.LSh.Imm(asm.R4, 32),
 		asm.Or.Reg(asm.R4, shedNow),
-		asm.LSh.Imm(asm.R4, 1),
+	}
+	return slices.Concat(program, shedIfHolds(admitted, "pass", "none admitted"),
+		labeled("none admitted", shedIfHolds(refused, "shed", "decide")))
+}
 
-		asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
+// shedIfHolds goes on at a label if the decision at a place, which R0 points to, is on
+// the fragment's datagram and holds, and otherwise at another.
+func shedIfHolds(kind int16, label, otherwise string) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, asm.R0, kind, asm.DWord),
 		asm.Mov.Reg(asm.R2, asm.R1),
 		asm.RSh.Imm(asm.R2, 32),
-		asm.JNE.Reg(asm.R2, asm.R3, "decide"),
-		asm.Mov.Reg(asm.R2, asm.R1),
-		asm.RSh.Imm(asm.R2, 1),
-		asm.Sub.Reg(shedNow, asm.R2),
-		asm.And.Imm(shedNow, 1<<31-1),
-		asm.JGT.Imm(shedNow, decisionTime, "decide"),
-		asm.And.Imm(asm.R1, 1),
-		asm.JNE.Imm(asm.R1, 0, "shed"),
-		asm.Ja.Label("pass"),
+		asm.JNE.Reg(asm.R2, asm.R3, otherwise),
+		asm.Mov.Reg(asm.R2, shedNow),
+		asm.Sub.Reg32(asm.R2, asm.R1),
+		asm.JLE.Imm(asm.R2, decisionTime, label),
+		asm.Ja.Label(otherwise),
 	}
 }
 
-// shedJudge makes a decision and notes it, from the place for it in R0 and what to
-// note in R4, and goes on at "pass" or behind its end.
+// shedJudge makes a decision and notes it, at the place in R0 and as it stands in R4,
+// and goes on at "pass" or behind its end.
 func shedJudge(key uint64, credits int) asm.Instructions {
 	const (
 		place    = asm.R8
@@ -246,7 +253,7 @@ func shedJudge(key uint64, credits int) asm.Instructions {
 			asm.Mov.Reg(decision, asm.R4),
 			asm.LoadMem(asm.R1, asm.RFP, shedBacklog, asm.DWord),
 			asm.JSLE.Imm(asm.R1, shedMark, "admit"),
-			asm.JSGT.Imm(asm.R1, creditMark, "refuse"),
+			asm.JSGT.Imm(asm.R1, openMark, "refuse"),
 			asm.LoadMem(asm.R3, asm.RFP, shedPrefix, asm.DWord),
 			asm.LoadImm(asm.R1, int64(key), asm.DWord),
 			asm.Add.Reg(asm.R3, asm.R1),
@@ -261,17 +268,25 @@ func shedJudge(key uint64, credits int) asm.Instructions {
 			asm.FnMapLookupElem.Call(),
 			asm.JEq.Imm(asm.R0, 0, "refuse"),
 			asm.LoadMem(asm.R1, asm.R0, 0, asm.DWord),
-			asm.JSLE.Imm(asm.R1, 0, "refuse"),
+			asm.JSLE.Imm(asm.R1, 0, "newcomer"),
 			asm.Mov.Imm(asm.R1, -1),
 			asm.AddAtomic.Mem(asm.R0, asm.R1, asm.DWord, 0),
+			asm.Ja.Label("admit"),
 
-			asm.StoreMem(place, 0, decision, asm.DWord).WithSymbol("admit"),
+			// Of the hash and the time, for the same outcome with each fragment.
+			asm.Mov.Reg(asm.R3, decision).WithSymbol("newcomer"),
+			asm.RSh.Imm(asm.R3, newcomerShift),
+		},
+		mixInto(asm.R3),
+		asm.Instructions{
+			asm.RSh.Imm(asm.R3, 64-newcomerBits),
+			asm.JNE.Imm(asm.R3, 0, "refuse"),
+
+			asm.StoreMem(place, admitted, decision, asm.DWord).WithSymbol("admit"),
 			asm.Ja.Label("pass"),
 
-			asm.Or.Imm(decision, 1).WithSymbol("refuse"),
-			asm.StoreMem(place, 0, decision, asm.DWord),
-			asm.RSh.Imm(decision, 1),
-			asm.And.Imm(decision, 1<<31-1),
+			asm.StoreMem(place, refused, decision, asm.DWord).WithSymbol("refuse"),
+			asm.Mov.Reg32(decision, decision), // the time
 			asm.StoreMem(shedQueue, lastRefusal, decision, asm.DWord),
 		},
 	)

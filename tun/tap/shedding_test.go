@@ -1,6 +1,7 @@
 package tap
 
 import (
+	"encoding/binary"
 	"errors"
 	"net/netip"
 	"testing"
@@ -129,7 +130,8 @@ func TestSheddingKeepsDatagramsWhole(t *testing.T) {
 					t.Errorf("%d of 3 fragments of datagram %d are there", n, id)
 				}
 			}
-			if n := 3 * len(fragments); n < shedMark || n > shedMark+3*together {
+			// Each refused datagram may have been one of the newcomers.
+			if n, most := 3*len(fragments), shedMark+3*together+2*(2*queueLength-shedMark)/newcomers; n < shedMark || n > most {
 				t.Errorf("%d fragments are there, where the mark is %d", n, shedMark)
 			}
 			if got := s.Shed(); got != uint64(sent-3*len(fragments)) {
@@ -153,9 +155,13 @@ func TestSheddingEnds(t *testing.T) {
 	s := openFlooded(t)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	next := s.fill(d, shedMark+1)
-	d.ID = next
-	refused := d.Fragments(1400)
-	s.send(refused[0])
+	var refused [][]byte
+	for before := s.Shed(); s.Shed() == before; { // a newcomer may be let in
+		next++
+		d.ID = next
+		refused = d.Fragments(1400)
+		s.send(refused[0])
+	}
 	d.ID++
 	other := d.Fragments(1400)
 	if fragments, _ := s.read(all); fragments[next] != 0 {
@@ -174,7 +180,7 @@ func TestSheddingEnds(t *testing.T) {
 }
 
 // TestWholePacketsAreNotShed fills a queue up to the mark with fragments, and then
-// with packets up to its end: each of these is there, and what comes beyond is
+// with packets up to theirs: each of these is there, and what comes beyond is
 // missed.
 func TestWholePacketsAreNotShed(t *testing.T) {
 	s := openFlooded(t)
@@ -183,18 +189,18 @@ func TestWholePacketsAreNotShed(t *testing.T) {
 	waiting := int(s.In())
 	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
 	const beyond = 100
-	for range queueLength - waiting + beyond {
+	for range openMark - waiting + beyond {
 		s.send(whole)
 	}
-	if _, n := s.read(all); n != queueLength-waiting {
-		t.Errorf("%d packets are there, want %d", n, queueLength-waiting)
+	if _, n := s.read(all); n != openMark-waiting {
+		t.Errorf("%d packets are there, want %d", n, openMark-waiting)
 	}
 	if missed := s.missed(); missed != beyond {
 		t.Errorf("%d missed, want %d", missed, beyond)
 	}
 	// What was missed does not count as backlog.
-	if s.In() != uint64(queueLength) {
-		t.Errorf("%d frames count as in, want %d", s.In(), queueLength)
+	if s.In() != openMark {
+		t.Errorf("%d frames count as in, want %d", s.In(), openMark)
 	}
 }
 
@@ -229,16 +235,20 @@ func TestEmptyQueueHasNoBacklog(t *testing.T) {
 			break
 		}
 	}
-	d.ID = 1 << 15
-	s.send(d.Fragments(1400)...)
-	if fragments, _ := s.read(all); len(fragments) != 0 {
+	const datagrams = 20 // some of which may be newcomers
+	send := func(first uint32) int {
+		for d.ID = first; d.ID < first+datagrams; d.ID++ {
+			s.send(d.Fragments(1400)...)
+		}
+		fragments, _ := s.read(all)
+		return len(fragments)
+	}
+	if send(1<<15) == datagrams {
 		t.Fatal("the filter knows that the queue is empty")
 	}
 	s.Empty(s.In())
-	d.ID++
-	s.send(d.Fragments(1400)...)
-	if fragments, _ := s.read(all); fragments[d.ID] != 3 {
-		t.Errorf("%v are there of datagram %d", fragments, d.ID)
+	if n := send(1<<15 + datagrams); n != datagrams {
+		t.Errorf("%d of %d datagrams came in", n, datagrams)
 	}
 }
 
@@ -262,21 +272,29 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 				s.send(d.Fragments(1400)...)
 				return s.In()-before == 3
 			}
-			if passes(c.honest) || passes(c.other) {
-				t.Fatal("a datagram comes in without credit")
-			}
-			s.Credit(netip.MustParseAddrPort(c.honest).Addr())
-			for i := range creditEarned {
-				if passes(c.other) {
-					t.Error("another network comes in")
+			// mostRefused has hardly any come in but newcomers, one in 16.
+			mostRefused := func(src string) {
+				t.Helper()
+				const tries = 64
+				n := 0
+				for range tries {
+					if passes(src) {
+						n++
+					}
 				}
+				if n > tries/3 {
+					t.Errorf("%d of %d datagrams from %s come in without credit", n, tries, src)
+				}
+			}
+			mostRefused(c.honest)
+			s.Credit(netip.MustParseAddrPort(c.honest).Addr())
+			mostRefused(c.other)
+			for i := range creditEarned {
 				if src := []string{c.honest, c.neighbour}[i%2]; !passes(src) {
 					t.Errorf("datagram %d, from %s, does not come in", i, src)
 				}
 			}
-			if passes(c.honest) {
-				t.Error("credit lasts for ever")
-			}
+			mostRefused(c.honest)
 			for range 2 * creditMost / creditEarned {
 				s.Credit(netip.MustParseAddrPort(c.honest).Addr())
 			}
@@ -284,7 +302,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 			for passes(c.honest) {
 				n++
 			}
-			if n < creditMost-creditEarned || n > creditMost {
+			if n < creditMost-creditEarned || n > creditMost+10 { // the last may be newcomers
 				t.Errorf("credit for %d datagrams, want %d", n, creditMost)
 			}
 		})
@@ -299,7 +317,89 @@ func TestCreditHasAMark(t *testing.T) {
 		s.Credit(lanetest.Client4.Addr())
 		s.send(d.Fragments(1400)...)
 	}
-	if n := int(s.In()); n < creditMark || n >= creditMark+3 {
-		t.Errorf("%d fragments are there, where the mark is %d", n, creditMark)
+	if n := int(s.In()); n < openMark || n >= openMark+3 {
+		t.Errorf("%d fragments are there, where the mark is %d", n, openMark)
+	}
+}
+
+// TestWholePacketsLeaveRoomForDatagrams has more whole packets come than are read. They
+// take from the datagrams of a source with credit in the proportion in which they lose
+// themselves, and leave a new source a chance.
+func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
+	const rounds, packets, read = 1500, 20, 16 // in each round
+	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	for name, credit := range map[string]bool{"with credit": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			s := openFlooded(t)
+			passes := func(frames ...[]byte) int {
+				before := s.In()
+				s.send(frames...)
+				return int(s.In() - before)
+			}
+			for range queueLength {
+				s.send(whole)
+			}
+			datagrams, through := 0, 0
+			for range rounds {
+				if credit {
+					s.Credit(lanetest.Client4.Addr())
+				}
+				d.ID++
+				switch n := passes(d.Fragments(1400)...); {
+				case n == 3:
+					datagrams++
+				case n != 0:
+					t.Fatalf("%d of 3 fragments came in", n)
+				}
+				for range packets {
+					through += passes(whole)
+				}
+				s.read(read)
+			}
+			share := float64(through) / (rounds * packets)
+			least := share / 2
+			if !credit {
+				least /= 2 * newcomers
+			}
+			if got := float64(datagrams) / rounds; got < least {
+				t.Errorf("of datagrams %.3f came in, of whole packets %.3f", got, share)
+			}
+		})
+	}
+}
+
+// TestRefusalsKeepAdmissions has many datagrams be refused between the fragments of some
+// that were let in.
+func TestRefusalsKeepAdmissions(t *testing.T) {
+	s := openFlooded(t)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	d.ID = s.fill(d, shedMark)
+	const datagrams, others = 32, 1 << (decisionBits - 3)
+	var rest [][]byte
+	for range datagrams {
+		s.Credit(lanetest.Client4.Addr())
+		f := d.Fragments(1400)
+		s.send(f[0])
+		rest = append(rest, f[1:]...)
+		d.ID++
+	}
+	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
+	for range queueLength {
+		s.send(whole)
+	}
+	first := packettest.UDP(lanetest.Server4, lanetest.Client4, packettest.Body(4000)).Fragments(1400)[0]
+	before := s.Shed()
+	for id := range uint16(others) {
+		binary.BigEndian.PutUint16(first[14+4:], id)
+		s.send(first)
+	}
+	if n := s.Shed() - before; n != others {
+		t.Fatalf("%d of %d datagrams are refused", n, others)
+	}
+	in := s.In()
+	s.send(rest...)
+	if n := s.In() - in; n != uint64(len(rest)) {
+		t.Errorf("%d of %d fragments came in of the datagrams that were let in", n, len(rest))
 	}
 }
