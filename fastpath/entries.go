@@ -110,8 +110,7 @@ func (m *memory) clear(slot uint32, k *flow.Key) {
 	*s = programSlot{Epoch: s.Epoch + 1}
 	now := monotonic()
 	for side := range verdict.Side(verdict.Sides) {
-		s.Pair[side] = m.pairOf(k, side)
-		s.Ways[side].Order = programOrder{Least: unsettled, LastUp: now}
+		s.Order[side], s.Pair[side] = m.orderOf(k, side), m.pairOf(k, side)
 		s.Ways[side].Seen = now
 	}
 }

@@ -82,7 +82,6 @@ func Open(o Options) (*FastPath, error) {
 	}
 	f.configure()
 	f.entries.init(o.Entries)
-	f.orders.init(len(f.memory.pairs))
 	return f, nil
 }
 

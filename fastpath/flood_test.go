@@ -159,11 +159,8 @@ func TestTwoCPUs(t *testing.T) {
 	}
 	f.Learn([]wire.Lesson{l, l})
 	calmAll := func() {
-		for i := range f.memory.slots {
-			calm(&f.memory.slots[i].Ways[0].Order)
-		}
-		for i := range f.memory.pairs {
-			calm(&f.memory.pairs[i])
+		for i := range f.memory.orders {
+			calm(&f.memory.orders[i])
 		}
 	}
 	rounds, whole, part := 3000, 0, 0 // datagrams

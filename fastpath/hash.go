@@ -23,15 +23,23 @@ func mix(h, word uint64) uint64 {
 	return h ^ h>>32
 }
 
+// orderOf returns the index of the order of whole packets of a flow, of frames from a
+// side (order_index in bpf/order.h).
+func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
+	way := *k
+	way.VLANs |= uint64(from) << 63
+	return m.hash(&way) % uint32(len(m.orders))
+}
+
 // pairOf returns the index of the order of fragments between the addresses of a key,
-// of frames from a side (pair_of in bpf/order.h).
+// of frames from a side (order_index in bpf/order.h).
 func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
 	protocol, ipv6 := k.Ports>>8&0xff, k.Ports&1
 	if ipv6 == 1 {
 		protocol = 0
 	}
 	pair := flow.Key{Inside: k.Inside, Outside: k.Outside, Ports: protocol<<8 | uint64(from)<<1 | ipv6}
-	return m.hash(&pair) % uint32(len(m.pairs))
+	return m.hash(&pair) % uint32(len(m.orders))
 }
 
 // datagramKey returns the key of a fragment's datagram (datagram_key in bpf/order.h).

@@ -17,7 +17,7 @@ type memory struct {
 	common    *programShared
 	slots     []programSlot // by number; 0 is none
 	fragments []programFragmentSlot
-	pairs     []programOrder
+	orders    []programOrder
 	totals    []programTotals // by CPU
 	passed    []uint64        // counts of each CPU, by side and reason
 }
@@ -47,7 +47,7 @@ func (m *memory) mapAll(maps *programMaps) error {
 	if m.fragments, err = mapArray[programFragmentSlot](m, maps.Fragments); err != nil {
 		return err
 	}
-	if m.pairs, err = mapArray[programOrder](m, maps.Pairs); err != nil {
+	if m.orders, err = mapArray[programOrder](m, maps.Orders); err != nil {
 		return err
 	}
 	if m.totals, err = mapArray[programTotals](m, maps.CpuTotals); err != nil {

@@ -1,41 +1,37 @@
 package fastpath
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 )
 
-// orders are those whose difference of what went up and what left may be wrong, as
-// long as nothing settles it: when an entry is made, frames are on their way that
-// were not counted as they went up; and what user space drops never leaves.
+// orders are those of flows whose frames go up for the sake of order, until it is
+// settled. What user space drops never leaves it, so that what went up and what left
+// may never be as much.
 type orders struct {
-	unsettled []uint32   // slots
-	pairs     []settling // of fragments, by their index
+	unsettled []uint32 // slots
 }
 
-// settling is how far an order has come to a right difference.
-type settling struct {
-	since     uint64 // when the difference was found not to be 0, see monotonic; 0: it is
-	corrected bool   // once, since then
-}
+// settling is since when an order was found to have frames on their way at each
+// upkeep, see monotonic; 0: it has none.
+type settling uint64
 
-// unsettled is a difference that no frame has made yet.
-const unsettled = math.MaxInt32
-
-// In nanoseconds:
 const (
+	// mostOnTheWay is more frames than can be on their way: so many went up and have
+	// not left that some are lost.
+	mostOnTheWay = 4096
+	// In nanoseconds:
+
 	// drain is how long nothing went up until nothing is on its way (DRAIN in
 	// bpf/order.h).
 	drain = uint64(250 * time.Millisecond)
-	// window is how long the least difference is looked for.
-	window = uint64(90 * time.Millisecond)
-	// forcedFor is how long an order is free that nothing settled: longer than
-	// drain, so that all is settled after it.
+	// patience is how long frames may be on their way at each upkeep, until it is
+	// taken that some are lost.
+	patience = uint64(2 * time.Second)
+	// forcedFor is how long an order is free then: longer than drain, so that all is
+	// settled after it.
 	forcedFor = uint64(300 * time.Millisecond)
 )
-
-func (o *orders) init(pairs int) { o.pairs = make([]settling, pairs) }
 
 // watchOrder has the order of an entry settled at the next upkeeps.
 func (f *FastPath) watchOrder(slot uint32) {
@@ -45,14 +41,15 @@ func (f *FastPath) watchOrder(slot uint32) {
 	}
 }
 
-// settleOrders brings the differences to what is on its way.
+// settleOrders frees orders whose frames are lost.
 func (f *FastPath) settleOrders(now uint64) {
 	kept := f.orders.unsettled[:0]
 	for _, slot := range f.orders.unsettled {
 		e := &f.entries.all[slot]
 		settled := true
 		for side := range e.ways {
-			if !e.stopped && !e.ways[side].order.settle(&f.memory.slots[slot].Ways[side].Order, now) {
+			o := &f.memory.orders[f.memory.slots[slot].Order[side]]
+			if !e.stopped && !e.ways[side].order.settle(o, now) {
 				settled = false
 			}
 		}
@@ -61,40 +58,26 @@ func (f *FastPath) settleOrders(now uint64) {
 		}
 	}
 	f.orders.unsettled = kept
-	for i := range f.orders.pairs {
-		f.orders.pairs[i].settle(&f.memory.pairs[i], now)
-	}
 }
 
-// settle corrects the difference of an order, and reports whether there is nothing
-// more to correct.
-//
-// The least difference in a window is what got lost, or was not counted as it went
-// up, if at any time of the window nothing was on its way. Where something always is,
-// or gets lost all the time, the difference never comes to 0: then the order is freed
+// settle reports whether nothing is on its way, or counts as such from now on: where
+// frames are lost all the time the difference never comes to 0. Then the order is freed
 // for a while, and what is on its way at that time is overtaken.
 func (s *settling) settle(o *programOrder, now uint64) bool {
 	lastUp := atomic.LoadUint64(&o.LastUp)
-	right := atomic.LoadUint32(&o.Calibrated) != 0 && atomic.LoadUint32(&o.Up) == atomic.LoadUint32(&o.Done)
-	if right || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
-		*s = settling{}
+	missing := int32(atomic.LoadUint32(&o.Up) - atomic.LoadUint32(&o.Done))
+	if missing == 0 || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
+		*s = 0
 		return true
 	}
-	switch {
-	case s.since == 0:
-		s.since = now
-		atomic.StoreInt32(&o.Least, unsettled)
-	case now-s.since < window:
-	case !s.corrected:
-		s.corrected, s.since = true, now
-		if least := atomic.SwapInt32(&o.Least, unsettled); least != unsettled {
-			atomic.AddUint32(&o.Done, uint32(least))
-			atomic.StoreUint32(&o.Calibrated, 1)
-		}
-	default:
-		*s = settling{}
-		atomic.StoreUint64(&o.Forced, now+forcedFor)
-		return true
+	if *s == 0 {
+		*s = settling(now)
+		return false
 	}
-	return false
+	if missing <= mostOnTheWay && now-uint64(*s) < patience {
+		return false
+	}
+	*s = 0
+	atomic.StoreUint64(&o.Forced, now+forcedFor)
+	return true
 }

@@ -36,31 +36,26 @@ func (q *queue) leave(lost bool) {
 	q.frames = q.frames[1:]
 }
 
-// newQueue returns one whose flow is known, with n frames on their way that were not
-// counted as they went up.
+// newQueue returns one whose flow is known, with n frames on their way that went up
+// before it was.
 func newQueue(t *testing.T, frame []byte, n int) *queue {
 	q := &queue{rig: newRig(t, onlyPort53(), packet.ModeReassemble)}
-	for range 2 {
-		q.fast.Forward(verdict.Inside, frameOf(frame), time.Now())
-	}
 	for range n {
+		run(q, q.in(verdict.Inside), frame, 0)
 		q.frames = append(q.frames, frame)
+	}
+	for range 2 {
+		run(q, q.in(verdict.Inside), frame, 0)
+		q.fast.Forward(verdict.Inside, frameOf(frame), time.Now())
 	}
 	return q
 }
 
-func (q *queue) order() *programOrder { return &q.memory.slots[1].Ways[0].Order }
-
-// upkeep settles the orders at a time after the last frame went up.
-func (q *queue) upkeep(after time.Duration) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.settleOrders(atomic.LoadUint64(&q.order().LastUp) + uint64(after))
-}
+func (q *queue) order() *programOrder { return &q.memory.orders[q.memory.slots[1].Order[0]] }
 
 // TestOrder: however many frames were on their way when the entry was made, and however
-// many get lost, a frame is forwarded only while none of its flow is on its way, once
-// the order was settled.
+// many get lost, a frame is forwarded only while none of its flow is on its way, and is
+// where nothing went up for a while.
 func TestOrder(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	for seed := range uint64(5) {
@@ -83,14 +78,10 @@ func TestOrder(t *testing.T) {
 				for len(q.frames) > 0 {
 					q.leave(false)
 				}
-				q.mu.Lock()
-				q.watchOrder(1)
-				q.mu.Unlock()
-				q.upkeep(0)
-				if q.come(frame) == passedUp {
-					q.leave(false)
+				atomic.StoreUint64(&q.order().LastUp, monotonic()-2*drain)
+				if way := run(q, q.in(verdict.Inside), frame, 0); way != forwarded {
+					t.Fatalf("seed %d, step %d: %v after a pause: %+v", seed, step, way, *q.order())
 				}
-				q.upkeep(100 * time.Millisecond)
 			}
 		}
 		if forwards == 0 {
@@ -105,7 +96,7 @@ func TestOrder(t *testing.T) {
 func TestOrderIsForced(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	q := newQueue(t, frame, 3)
-	for upkeep := range 5 {
+	for upkeep := range 30 {
 		for range 10 {
 			q.come(frame)
 			q.come(frame)
@@ -118,8 +109,10 @@ func TestOrderIsForced(t *testing.T) {
 		q.watchOrder(1)
 		q.mu.Unlock()
 		// The program's clock can't be turned forward, so the order is free now.
+		at := monotonic() + uint64(upkeep)*uint64(100*time.Millisecond)
+		atomic.StoreUint64(&q.order().LastUp, at)
 		q.mu.Lock()
-		q.settleOrders(monotonic() + uint64(upkeep)*uint64(100*time.Millisecond))
+		q.settleOrders(at)
 		q.mu.Unlock()
 		if q.order().Forced != 0 {
 			if way := q.come(frame); way != forwarded {

@@ -81,13 +81,12 @@ const (
 )
 
 type programOrder struct {
-	_          structs.HostLayout
-	Up         uint32
-	Done       uint32
-	Least      int32
-	Calibrated uint32
-	LastUp     uint64
-	Forced     uint64
+	_        structs.HostLayout
+	Up       uint32
+	Done     uint32
+	LastUp   uint64
+	LastDone uint64
+	Forced   uint64
 }
 
 type programReason uint32
@@ -131,11 +130,11 @@ type programSlot struct {
 	Flags      [2]uint32
 	Scale      [2]uint32
 	Sack       [2]uint32
+	Order      [2]uint32
 	Pair       [2]uint32
 	Epoch      uint32
 	LastFrom   uint32
 	Idle       uint64
-	_          [8]byte
 	Ways       [2]programWay
 }
 
@@ -159,13 +158,12 @@ type programWay struct {
 	MaxAck        uint32
 	LastSeq       uint32
 	_             [4]byte
-	Order         programOrder
 	LastAck       uint32
 	LastEnd       uint32
 	LastWindow    uint32
 	Retransmits   uint32
 	Sampled       uint64
-	_             [8]byte
+	_             [40]byte
 }
 
 type programWayFlag uint32
@@ -187,7 +185,7 @@ const (
 	programMapCpuTotals    = "cpu_totals"
 	programMapFlows        = "flows"
 	programMapFragments    = "fragments"
-	programMapPairs        = "pairs"
+	programMapOrders       = "orders"
 	programMapPassed       = "passed"
 	programMapScratch      = "scratch"
 	programMapSlots        = "slots"
@@ -254,7 +252,7 @@ type programMapSpecs struct {
 	CpuTotals *ebpf.MapSpec `ebpf:"cpu_totals"`
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
-	Pairs     *ebpf.MapSpec `ebpf:"pairs"`
+	Orders    *ebpf.MapSpec `ebpf:"orders"`
 	Passed    *ebpf.MapSpec `ebpf:"passed"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Slots     *ebpf.MapSpec `ebpf:"slots"`
@@ -291,7 +289,7 @@ type programMaps struct {
 	CpuTotals *ebpf.Map `ebpf:"cpu_totals"`
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
-	Pairs     *ebpf.Map `ebpf:"pairs"`
+	Orders    *ebpf.Map `ebpf:"orders"`
 	Passed    *ebpf.Map `ebpf:"passed"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Slots     *ebpf.Map `ebpf:"slots"`
@@ -304,7 +302,7 @@ func (m *programMaps) Close() error {
 		m.CpuTotals,
 		m.Flows,
 		m.Fragments,
-		m.Pairs,
+		m.Orders,
 		m.Passed,
 		m.Scratch,
 		m.Slots,

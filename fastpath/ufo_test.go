@@ -61,8 +61,8 @@ func TestFragmentsInOnePiece(t *testing.T) {
 
 // onTheirWay is how many fragments went up and did not leave.
 func (f *FastPath) onTheirWay() (n int) {
-	for i := range f.memory.pairs {
-		n += int(int32(f.memory.pairs[i].Up - f.memory.pairs[i].Done))
+	for i := range f.memory.orders {
+		n += int(int32(f.memory.orders[i].Up - f.memory.orders[i].Done))
 	}
 	return n
 }

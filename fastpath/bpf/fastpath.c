@@ -55,20 +55,20 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 	enum reason why;
 
 	if (!in_order(s, from, now))
-		return rise(f, w, from, ORDER);
+		return rise(c, f, from, ORDER);
 	if (is_idle(s, now))
-		return rise(f, w, from, UNKNOWN_FLOW);
+		return rise(c, f, from, UNKNOWN_FLOW);
 	if (c->flags & STATEFUL) {
 		if (!well_formed(skb, f))
-			return rise(f, w, from, CHECKSUM);
+			return rise(c, f, from, CHECKSUM);
 		if (s->flags[from] & TRACKED && (why = track(skb, f, s, from)) != NONE)
-			return rise(f, w, from, why);
+			return rise(c, f, from, why);
 	}
 	/* A full barrier: whoever stops the flow sees the numbers that were noted, or is
 	 * seen here. */
 	__sync_lock_test_and_set(&w->seen, now);
 	if (!(*(volatile __u32 *)&s->flags[from] & ACCEPT))
-		return rise(f, w, from, POLICY);
+		return rise(c, f, from, POLICY);
 	count(f, w);
 	return forward(skb, c, from);
 }
@@ -106,13 +106,13 @@ static __always_inline int take(struct __sk_buff *skb, enum side from)
 	number = bpf_map_lookup_elem(&flows, &f.key);
 	s = number ? slot_at(*number) : 0;
 	if (!s)
-		return up(from, UNKNOWN_FLOW);
+		return rise(c, &f, from, UNKNOWN_FLOW);
 	if (!ready(c, from))
-		return rise(&f, &s->ways[from], from, SUSPENDED);
+		return rise(c, &f, from, SUSPENDED);
 	if (s->generation[from] != c->generation || !(s->flags[from] & WHOLE))
-		return rise(&f, &s->ways[from], from, POLICY);
+		return rise(c, &f, from, POLICY);
 	if (!fits_egress(&f, c->mtu[!from]))
-		return rise(&f, &s->ways[from], from, SIZE);
+		return rise(c, &f, from, SIZE);
 	if (s->flags[from] & ACCEPT)
 		return accept(skb, c, &f, from, s, bpf_ktime_get_coarse_ns());
 	return drop(c, &f, from, &s->ways[from], bpf_ktime_get_coarse_ns());
@@ -124,8 +124,7 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 	const struct config *c = configuration();
 	struct frame f = {};
 	enum reason why;
-	__u32 *number;
-	struct slot *s;
+	struct order *o;
 
 	if (skb->tc_index == FORWARDED) {
 		skb->tc_index = 0;
@@ -139,17 +138,9 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 		return TCX_NEXT;
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
-	if (f.fragment || f.fragments) {
-		struct order *fragments = pair_of(c, &f, from);
-
-		if (fragments)
-			count_done(&f, fragments);
-		return TCX_NEXT;
-	}
-	number = bpf_map_lookup_elem(&flows, &f.key);
-	s = number ? slot_at(*number) : 0;
-	if (s)
-		count_done(&f, &s->ways[from].order);
+	o = order_of(c, &f, from);
+	if (o)
+		count_done(&f, o);
 	return TCX_NEXT;
 }
 

@@ -35,11 +35,7 @@ static __always_inline int same_datagram(const struct flow_key *a, const struct 
 
 static __always_inline int rise_fragment(const struct config *c, const struct frame *f, enum side from)
 {
-	struct order *o = pair_of(c, f, from);
-
-	if (o)
-		count_up(f, o);
-	return up(from, FRAGMENT);
+	return rise(c, f, from, FRAGMENT);
 }
 
 /* accepting returns the flow of a first fragment whose fragments are accepted; 0 where

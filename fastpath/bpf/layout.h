@@ -54,12 +54,11 @@ enum way_flag {
 };
 
 /* What is on its way through user space: of the whole packets of a flow's direction, or
- * of the fragments between two addresses. */
+ * of the fragments between two addresses. Others may share it, whose keys have the same
+ * hash. */
 struct order {
 	__u32 up, done; /* how many went up, and how many left user space */
-	__s32 least; /* the least difference of the two since the last upkeep */
-	__u32 calibrated; /* the difference is what is on its way */
-	__u64 last_up;
+	__u64 last_up, last_done;
 	__u64 forced; /* until then nothing counts as on its way */
 };
 
@@ -74,8 +73,8 @@ struct way {
 	__u32 end, max_end, max_win, max_ack;
 	__u32 last_seq;
 
-	struct order order __attribute__((aligned(CACHE_LINE)));
-	__u32 last_ack, last_end, last_window, retransmits;
+	__u32 last_ack __attribute__((aligned(CACHE_LINE)));
+	__u32 last_end, last_window, retransmits;
 	__u64 sampled; /* when a dropped frame went up last */
 };
 
@@ -85,6 +84,7 @@ struct slot {
 	__u32 flags[SIDES]; /* of a way; 0: its frames go up */
 	__u32 scale[SIDES]; /* TCP: of the windows of each end */
 	__u32 sack[SIDES]; /* TCP: whether each end takes selective acknowledgements */
+	__u32 order[SIDES]; /* index of the order of whole packets */
 	__u32 pair[SIDES]; /* index of the order of fragments between the addresses */
 	__u32 epoch; /* changes with each flow that gets the slot */
 

@@ -1,8 +1,9 @@
 /* Order: a frame must not overtake those of its flow that are on their way through
- * user space. What went up is counted here; what left user space, by the programs at
- * the TAPs' ingress. Where both agree, nothing is on its way. User space corrects the
- * difference by what got lost (fastpath.FastPath.Upkeep). Fragments but the first have
- * no ports, so all those between two addresses count together. They may leave as the
+ * user space. What goes up is counted here, of unknown flows too; what left user space,
+ * by the programs at the TAPs' ingress. Where both agree, nothing is on its way. What
+ * user space drops never leaves: then both are made to agree when nothing went up for a
+ * while, or by user space (fastpath.FastPath.Upkeep). Fragments but the first have no
+ * ports, so all those between two addresses count together. They may leave as the
  * datagram that the kernel is to cut into them (tun/ufo), and count as many then. */
 
 #define MILLISECOND 1000000ULL
@@ -10,6 +11,9 @@
 
 /* What went up has left user space, or is lost, after this time. */
 #define DRAIN ((__s64)(250 * MILLISECOND))
+
+/* What left user space has left the NIC, too, after this time: another CPU may send it. */
+#define SENT ((__s64)(10 * MILLISECOND))
 
 /* datagram_key is the key of a fragment's datagram (stack's key). Fragments of an IPv6
  * datagram may differ in protocol. */
@@ -20,16 +24,26 @@ static __always_inline void datagram_key(const struct frame *f, enum side from, 
 	k->vlans = f->vlans;
 }
 
-/* pair_of returns the order of fragments between a frame's addresses. */
-static __always_inline struct order *pair_of(const struct config *c, const struct frame *f, enum side from)
+/* order_index returns which order counts a frame: that of its flow from a side, or of the
+ * fragments between its addresses. */
+APART __u32 order_index(const struct config *c, const struct frame *f, enum side from)
 {
 	struct flow_key k = f->key;
-	__u32 i;
 
-	k.ports = (f->ipv6 ? 0 : f->protocol << 8) | from << 1 | f->ipv6;
-	k.vlans = 0;
-	i = hash(c, &k) % PAIRS;
-	return bpf_map_lookup_elem(&pairs, &i);
+	if (f->fragment || f->fragments) {
+		k.ports = (f->ipv6 ? 0 : f->protocol << 8) | from << 1 | f->ipv6;
+		k.vlans = 0;
+	} else {
+		k.vlans |= (__u64)from << 63;
+	}
+	return hash(c, &k) % ORDERS;
+}
+
+static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from)
+{
+	__u32 i = order_index(c, f, from);
+
+	return bpf_map_lookup_elem(&orders, &i);
 }
 
 static __always_inline void count_up(const struct frame *f, struct order *o)
@@ -40,38 +54,39 @@ static __always_inline void count_up(const struct frame *f, struct order *o)
 
 static __always_inline void count_done(const struct frame *f, struct order *o)
 {
-	__u32 n = segments(f);
-	__u32 done = __sync_fetch_and_add(&o->done, n) + n;
-	__s32 difference = o->up - done;
-
-	if (difference < o->least)
-		o->least = difference;
+	o->last_done = bpf_ktime_get_coarse_ns();
+	__sync_fetch_and_add(&o->done, segments(f));
 }
 
 /* idle reports whether nothing is on its way. */
 static __always_inline int idle(struct order *o, __u64 now)
 {
-	if ((o->calibrated && o->up == o->done) || now < o->forced)
+	if (o->up == o->done || now < o->forced)
 		return 1;
 	if ((__s64)(now - o->last_up) < DRAIN) /* user space's clock is a little ahead */
 		return 0;
 	o->done = o->up;
-	o->calibrated = 1;
 	return 1;
 }
 
-/* in_order reports whether nothing of a flow is on its way through user space. */
+/* in_order reports whether nothing of a flow is on its way through user space. Of whole
+ * packets, the one that left last may still be on its way to the NIC: to wait for that,
+ * too, would keep a flow that waits for each answer from ever being forwarded here. */
 static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
 {
-	struct order *fragments = bpf_map_lookup_elem(&pairs, &s->pair[from]);
+	struct order *fragments = bpf_map_lookup_elem(&orders, &s->pair[from]);
+	struct order *packets = bpf_map_lookup_elem(&orders, &s->order[from]);
 
-	return fragments && idle(fragments, now) && idle(&s->ways[from].order, now);
+	return fragments && packets && idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT && idle(packets, now);
 }
 
-/* rise counts a whole packet of a known flow that goes up. */
-static __always_inline int rise(const struct frame *f, struct way *w, enum side from, enum reason why)
+/* rise counts a frame that goes up. */
+static __always_inline int rise(const struct config *c, const struct frame *f, enum side from, enum reason why)
 {
-	count_up(f, &w->order);
+	struct order *o = order_of(c, f, from);
+
+	if (o)
+		count_up(f, o);
 	return up(from, why);
 }
 
