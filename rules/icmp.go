@@ -47,17 +47,17 @@ var (
 
 var (
 	icmpTypes = scale{
-		noun: "a type of icmp", example: `"echo-request", 8 or [0, 8]`, hi: 255, names: icmpTypeNames,
+		noun: "a type of icmp", example: `"echo-request", 8 or [0, 8]`, exampleOfOne: `"echo-request" or 8`, hi: 255, names: icmpTypeNames,
 		foreign: icmpv6TypeNames, foreignNoun: "one of icmpv6",
 	}
 	icmpv6Types = scale{
-		noun: "a type of icmpv6", example: `"echo-request", 128 or [128, 129]`, hi: 255, names: icmpv6TypeNames,
+		noun: "a type of icmpv6", example: `"echo-request", 128 or [128, 129]`, exampleOfOne: `"echo-request" or 128`, hi: 255, names: icmpv6TypeNames,
 		foreign: icmpTypeNames, foreignNoun: "one of icmp",
 	}
 	// eitherICMPTypes has the names of both families. It is for telling what
 	// is a name of neither; the numbers mean nothing.
 	eitherICMPTypes = scale{
-		noun: "an ICMP type", example: icmpTypes.example, hi: 255, names: eitherNames(icmpTypeNames, icmpv6TypeNames),
+		noun: "an ICMP type", example: icmpTypes.example, exampleOfOne: icmpTypes.exampleOfOne, hi: 255, names: eitherNames(icmpTypeNames, icmpv6TypeNames),
 	}
 )
 

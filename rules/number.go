@@ -15,12 +15,13 @@ type numbers = filter.Range[int64]
 
 // scale is the numbers that a field takes.
 type scale struct {
-	noun    string // what one is called, with its article
-	example string
-	lo, hi  int64
-	hint    string           // what a number out of range may have been meant to be
-	single  bool             // takes no ranges
-	names   map[string]int64 // that stand for numbers, if there are any
+	noun         string // what one is called, with its article
+	example      string
+	exampleOfOne string // where one number is wanted
+	lo, hi       int64
+	hint         string           // what a number out of range may have been meant to be
+	single       bool             // takes no ranges
+	names        map[string]int64 // that stand for numbers, if there are any
 	// foreign are names of the scale that foreignNoun is about, which users
 	// mistake for this one.
 	foreign     map[string]int64
@@ -28,10 +29,10 @@ type scale struct {
 }
 
 var (
-	ports     = scale{noun: "a port", example: `53, "1024-65535" or [53, 853]`, hi: 65535}
-	icmpCodes = scale{noun: "an ICMP code", example: `0, "0-3" or [1, 4]`, hi: 255}
+	ports     = scale{noun: "a port", example: `53, "1024-65535" or [53, 853]`, exampleOfOne: "53", hi: 65535}
+	icmpCodes = scale{noun: "an ICMP code", example: `0, "0-3" or [1, 4]`, exampleOfOne: "0", hi: 255}
 	vlanIDs   = scale{
-		noun: "a VLAN", example: `10, "100-199", "none" or [10, 20]`, lo: 1, hi: 4094,
+		noun: "a VLAN", example: `10, "100-199", "none" or [10, 20]`, exampleOfOne: `10 or "none"`, lo: 1, hi: 4094,
 		hint: `, or "none" for frames without a VLAN`, names: map[string]int64{"none": 0},
 	}
 )

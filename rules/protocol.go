@@ -67,7 +67,7 @@ var protocolNames = []struct {
 
 // protocols is the scale of the protocol field.
 var protocols = scale{
-	noun: "a protocol", example: `"udp", 17 or ["tcp", "udp"]`, hi: 255, names: protocolNumbers(), single: true,
+	noun: "a protocol", example: `"udp", 17 or ["tcp", "udp"]`, exampleOfOne: `"udp" or 17`, hi: 255, names: protocolNumbers(), single: true,
 }
 
 func protocolNumbers() map[string]int64 {

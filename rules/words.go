@@ -25,6 +25,7 @@ func ParseAddresses(text string) (filter.Range[netip.Addr], error) { return pars
 
 // one returns the one number that a decoded value stands for.
 func (s scale) one(value any) (uint16, error) {
+	s.example = s.exampleOfOne
 	switch value.(type) {
 	case int64, string:
 	default:

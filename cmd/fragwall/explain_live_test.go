@@ -65,7 +65,7 @@ func TestExplainLiveMistakes(t *testing.T) {
 		question:                                     "add -c FILE, or --live",
 		"--socket s.sock" + question:                 "--socket is of --live",
 		"--live --socket s.sock":                     "--from is missing",
-		"--live --socket s.sock -c x.toml":           "[config socket]",
+		"--live --socket s.sock -c x.toml":           "--config and --socket exclude one another",
 		"--live --src no --socket s" + question[:14]: "--proto is missing",
 	} {
 		if _, stderr, code := runCommand(t, append([]string{"explain"}, strings.Fields(args)...)...); code != exit.Usage || !strings.Contains(stderr, want) {

@@ -91,7 +91,7 @@ func noArguments(c *cobra.Command, args []string) error {
 // one another, as wrong usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
-		err := cmp.Or(check(c, args), c.ValidateFlagGroups())
+		err := cmp.Or(check(c, args), exclusion(c.ValidateFlagGroups()))
 		switch {
 		case err == nil:
 			return nil
@@ -101,6 +101,19 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
 		}
 	}
+}
+
+// exclusion says in fewer words which flags exclude one another.
+func exclusion(err error) error {
+	if err == nil {
+		return nil
+	}
+	_, names, found := strings.Cut(err.Error(), "none of the others can be; [")
+	names, _, closed := strings.Cut(names, "]")
+	if !found || !closed {
+		return err
+	}
+	return fmt.Errorf("--%s exclude one another", strings.Join(strings.Fields(names), " and --"))
 }
 
 // configFlag adds the flag that names the configuration file.

@@ -101,7 +101,7 @@ func TestExecute(t *testing.T) {
 		{"run without a file", []string{"run"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
 		{"run of an argument", []string{"run", "-c", valid, "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 
-		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: .*\[config socket\] were all set; see "fragwall reload --help"\n$`},
+		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: --config and --socket exclude one another; see "fragwall reload --help"\n$`},
 
 		{"an interval without a watch", []string{"status", "--interval", "2s"}, 2, `^$`, `^fragwall: --interval is of --watch; add --watch\n$`},
 		{"an interval too short", []string{"status", "--watch", "--interval", "1ms"}, 2, `^$`, `^fragwall: --interval: 1ms is too short; want 100ms or more\n$`},
