@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -37,14 +38,18 @@ func (i Instance) Reload() (o Outcome, err error) {
 
 // connect connects to an instance of this user or of root.
 func connect(path string, timeout time.Duration) (net.Conn, error) {
-	if dir := filepath.Dir(path); isDefault(dir) {
+	if dir := filepath.Dir(path); isDefault(dir) && !isOfRoot(dir) {
 		if err := checkDirectory(dir); err != nil {
 			return nil, err
 		}
 	}
 	c, err := net.DialTimeout("unix", path, timeout)
 	if err != nil {
-		return nil, fmt.Errorf("socket %q: %w: is fragwall running?", path, systemError(err))
+		hint := "is fragwall running?"
+		if errors.Is(err, fs.ErrPermission) {
+			hint = "only its owner and root may ask"
+		}
+		return nil, fmt.Errorf("socket %q: %w: %s", path, systemError(err), hint)
 	}
 	if err := checkPeer(c.(*net.UnixConn)); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), c.Close())

@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,7 +68,7 @@ func ownDirectories() (dirs []string, err error) {
 		switch err := checkDirectory(dir); {
 		case err == nil:
 			dirs = append(dirs, dir)
-		case errors.Is(err, os.ErrNotExist), dir == rootDirectory && os.Geteuid() != 0:
+		case errors.Is(err, os.ErrNotExist), isOfRoot(dir):
 		default:
 			return nil, err
 		}
@@ -102,6 +103,9 @@ func find(file string) (string, error) {
 	if file != "" {
 		choose = "--socket"
 	}
+	if mayHide(rootDirectory) {
+		more = fmt.Sprintf(": is it running? Only root may ask those in %s", rootDirectory)
+	}
 	if len(silent) > 0 {
 		more = fmt.Sprintf("; no answer within %s from %s: is it stopped?", fileTimeout, strings.Join(silent, ", "))
 	}
@@ -113,5 +117,11 @@ func find(file string) (string, error) {
 	case file != "":
 		return "", fmt.Errorf("no instance of fragwall with a socket in %s runs with %s%s", where, file, more)
 	}
-	return "", fmt.Errorf("no instance of fragwall has a socket in %s: is it running?", where)
+	return "", fmt.Errorf("no instance of fragwall has a socket in %s%s", where, more)
+}
+
+// mayHide reports whether there is a directory that this user may not look into.
+func mayHide(dir string) bool {
+	_, err := os.ReadDir(dir)
+	return errors.Is(err, fs.ErrPermission)
 }

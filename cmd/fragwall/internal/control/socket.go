@@ -55,6 +55,10 @@ func defaultDirectory() (string, error) {
 // isDefault reports whether sockets are in a directory by default.
 func isDefault(dir string) bool { return slices.Contains(Directories(), dir) }
 
+// isOfRoot reports whether a directory is root's, for a user who is not: what listens
+// there is trusted by its credentials (see [checkPeer]).
+func isOfRoot(dir string) bool { return dir == rootDirectory && os.Geteuid() != 0 }
+
 // Path returns the default socket of an instance with these TAPs that runs in this
 // thread's network namespace.
 func Path(insideTAP, outsideTAP string) (string, error) {

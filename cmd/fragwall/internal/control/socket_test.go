@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"fragwall/cmd/fragwall/internal/exit"
@@ -251,6 +252,42 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 		if asked {
 			t.Errorf("%q: the instance was asked", which)
 		}
+	}
+}
+
+// TestDirectoryOfRoot asks, as another user, for what only root may be asked for.
+func TestDirectoryOfRoot(t *testing.T) {
+	defer func(old string) { rootDirectory = old }(rootDirectory)
+	rootDirectory = filepath.Join(t.TempDir(), "root")
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	if err := os.Mkdir(rootDirectory, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(rootDirectory, "x.sock")
+	serve(t, path, Handlers{RequestFile: func() any { return Outcome{Text: "x.toml"} }})
+	if os.Geteuid() != 0 {
+		if err := os.Chmod(rootDirectory, 0); err != nil {
+			t.Fatal(err)
+		}
+		defer os.Chmod(rootDirectory, 0o700)
+	} else {
+		const nobody = 65534
+		if err := syscall.Setresuid(-1, nobody, -1); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := syscall.Setresuid(-1, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+		}()
+	}
+	for which, want := range map[Instance]string{
+		{}:               "Only root may ask those in " + rootDirectory,
+		{File: "x.toml"}: "Only root may ask those in " + rootDirectory,
+		{Socket: path}:   "permission denied: only its owner and root may ask",
+	} {
+		_, err := which.Reload()
+		expectError(t, err, false, want)
 	}
 }
 
