@@ -101,8 +101,12 @@ func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
 	switch {
 	case d.Transport == packet.Ports && unknown >= 0:
 		note = "no flow is known that it belongs to (policy.stateful)"
-	case d.Transport == packet.ICMP && flow.HasIdentifier(d.Protocol, d.ICMPType) && (stateful || a.hasFastPath):
+	case d.Transport != packet.ICMP || !flow.HasIdentifier(d.Protocol, d.ICMPType):
+		return
+	case stateful:
 		note = fmt.Sprintf("its flow is not looked up, which takes the ICMP identifier; see \"fragwall flows --proto %s\"", a.Protocol)
+	case a.hasFastPath:
+		note = "its entry of the fast path is not looked up, which takes the ICMP identifier"
 	default:
 		return
 	}
