@@ -34,7 +34,8 @@ func newFlowsCommand() *cobra.Command {
 the names of conntrack(8) for their states. FILTER is any of --proto, --host,
 --src, --dst, --port, --sport, --dport, --vlan and --from, all of which must match.
 Source and destination are those of a flow's first datagram, and --from is the side
-that it came in by. PACKETS and BYTES are of that direction, of IP packets with
+that it came in by; of ICMP, the destination has the type and the identifier of the
+query. PACKETS and BYTES are of that direction, of IP packets with
 their headers. FAST says whether the kernel forwards the flow by itself.
 
 --delete ends flows, and prints how many: what comes of them afterwards is judged
@@ -124,7 +125,10 @@ func (f *flowsFlags) list(ctx context.Context, to io.Writer, rows int) (stateful
 		q.Limit = rows
 	}
 	about, err := f.client.Flows(ctx, q, add)
-	return about.Stateful, errors.Join(err, flush())
+	if err != nil { // and no head of a table without rows
+		return false, err
+	}
+	return about.Stateful, flush()
 }
 
 // flowWriter returns what writes flows, and what writes the last of them.

@@ -144,15 +144,15 @@ func TestFlowsMistakes(t *testing.T) {
 		"--delete":                    "without a filter would end all flows",
 		"--delete --all --port 53":    "exclude one another",
 		"--all":                       "--all is of --delete",
-		"--delete --port 1 --count":   "[count delete]",
-		"--count --sort age":          "[count sort]",
+		"--delete --port 1 --count":   "--count and --delete exclude one another",
+		"--count --sort age":          "--count and --sort exclude one another",
 		"--sort size":                 "want bytes, packets, age or idle",
 		"-n -1":                       "-n: -1",
 		"--interval 1s":               "add --watch",
 		"--watch --interval 1ms":      "too short",
 		"--host 10.0.0.1/8":           `did you mean "10.0.0.0/8"`,
 		"x":                           "unexpected argument",
-		"-c x.toml --proto tcp":       "[config socket]",
+		"-c x.toml --proto tcp":       "--config and --socket exclude one another",
 		"--port 53 --dport http":      "--dport",
 		"--from inside --from nobody": `want "inside" or "outside"`,
 	} {
@@ -163,7 +163,7 @@ func TestFlowsMistakes(t *testing.T) {
 	if stdout, stderr, code := flowsOf(t, ""); !strings.HasPrefix(stdout, "PROTO") || !strings.Contains(stderr, "stateless") || code != 0 {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)
 	}
-	if _, stderr, code := runCommand(t, "flows", "--socket", "none.sock"); code != exit.Failed || !strings.Contains(stderr, "is fragwall running?") {
+	if stdout, stderr, code := runCommand(t, "flows", "--socket", "none.sock"); code != exit.Failed || stdout != "" || !strings.Contains(stderr, "is fragwall running?") {
 		t.Errorf("exit %d: %q", code, stderr)
 	}
 }

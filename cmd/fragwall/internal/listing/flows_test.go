@@ -308,7 +308,7 @@ func TestFlowTable(t *testing.T) {
 		From: "inside", Protocol: "tcp", Src: netip.MustParseAddr("10.0.0.1"), SrcPort: number16(40000), Dst: netip.MustParseAddr("2001:db8::1"), DstPort: number16(443),
 		State: "ESTABLISHED", Replied: true, Assured: true, Age: 3.25, Idle: 0, Expires: 431999, OriginalPackets: 12, OriginalBytes: 3456, ReplyPackets: 1, ReplyBytes: 40, Rule: "web", FastPath: true,
 	}
-	ping := Flow{From: "outside", VLANs: []uint16{10, 20}, Protocol: "icmp", Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("10.0.0.1"), State: "UNREPLIED", Denied: true, Age: 75, Idle: 12, Expires: 3700}
+	ping := Flow{From: "outside", VLANs: []uint16{10, 20}, Protocol: "icmp", Src: netip.MustParseAddr("192.0.2.1"), Dst: netip.MustParseAddr("10.0.0.1"), ICMPType: number8(8), ICMPCode: number8(0), ICMPID: number16(29299), State: "UNREPLIED", Denied: true, Age: 75, Idle: 12, Expires: 3700}
 	var text strings.Builder
 	table := NewFlowTable(&text)
 	for _, f := range []*Flow{&flow, &ping} {
@@ -319,9 +319,9 @@ func TestFlowTable(t *testing.T) {
 	if err := table.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	want := `PROTO  FROM     SOURCE          DESTINATION        VLAN   STATE                  AGE  IDLE  EXPIRES  PACKETS  BYTES  REPLY PACKETS  REPLY BYTES  FAST  RULE
-tcp    inside   10.0.0.1:40000  [2001:db8::1]:443  -      ESTABLISHED,ASSURED   3.2s  0.0s    4d23h       12   3456              1           40  yes   web
-icmp   outside  192.0.2.1       10.0.0.1           10,20  UNREPLIED,DENIED     1m15s   12s     1h1m        0      0              0            0  no    -
+	want := `PROTO  FROM     SOURCE          DESTINATION               VLAN   STATE                  AGE  IDLE  EXPIRES  PACKETS  BYTES  REPLY PACKETS  REPLY BYTES  FAST  RULE
+tcp    inside   10.0.0.1:40000  [2001:db8::1]:443         -      ESTABLISHED,ASSURED   3.2s  0.0s    4d23h       12   3456              1           40  yes   web
+icmp   outside  192.0.2.1       10.0.0.1,type=8,id=29299  10,20  UNREPLIED,DENIED     1m15s   12s     1h1m        0      0              0            0  no    -
 `
 	if text.String() != want {
 		t.Errorf("\n%s\nwant\n%s", &text, want)

@@ -29,7 +29,7 @@ func (t FlowTable) Add(f *Flow) error {
 	t.text(f.Protocol)
 	t.text(f.From)
 	t.host(f.Src, f.SrcPort)
-	t.host(f.Dst, f.DstPort)
+	t.destination(f)
 	t.vlans(f.VLANs)
 	t.text(f.StateText())
 	t.duration(f.Age)
@@ -65,6 +65,19 @@ func (t *Table) host(a netip.Addr, port *uint16) {
 	} else {
 		t.cells = netip.AddrPortFrom(a, *port).AppendTo(t.cells)
 	}
+	t.cell()
+}
+
+// destination writes where a flow goes to: of ICMP with the type and the identifier of
+// the query, which are what ports are to others.
+func (t *Table) destination(f *Flow) {
+	if f.ICMPType == nil || f.ICMPID == nil {
+		t.host(f.Dst, f.DstPort)
+		return
+	}
+	t.cells = f.Dst.AppendTo(t.cells)
+	t.cells = strconv.AppendUint(append(t.cells, ",type="...), uint64(*f.ICMPType), 10)
+	t.cells = strconv.AppendUint(append(t.cells, ",id="...), uint64(*f.ICMPID), 10)
 	t.cell()
 }
 
