@@ -13,12 +13,16 @@ type orders struct {
 }
 
 // settling is since when an order was found to have frames on their way at each
-// upkeep, see monotonic; 0: it has none.
-type settling uint64
+// upkeep, and how many had gone up by then.
+type settling struct {
+	since uint64 // see monotonic; 0: it has none
+	up    uint32
+}
 
 const (
-	// mostOnTheWay is more frames than can be on their way: so many went up and have
-	// not left that some are lost.
+	// mostOnTheWay is more frames than can be on their way at a time: a flow of which
+	// as many went up, and some were on their way all the time, comes faster than user
+	// space takes it.
 	mostOnTheWay = 4096
 	// In nanoseconds:
 
@@ -60,24 +64,23 @@ func (f *FastPath) settleOrders(now uint64) {
 	f.orders.unsettled = kept
 }
 
-// settle reports whether nothing is on its way, or counts as such from now on: where
-// frames are lost all the time the difference never comes to 0. Then the order is freed
-// for a while, and what is on its way at that time is overtaken.
+// settle reports whether nothing is on its way, or counts as such from now on: where a
+// flow comes too fast, or frames are lost all the time, the difference never comes to 0.
+// Then the order is freed for a while, and what is on its way at that time is overtaken.
 func (s *settling) settle(o *programOrder, now uint64) bool {
-	lastUp := atomic.LoadUint64(&o.LastUp)
-	missing := int32(atomic.LoadUint32(&o.Up) - atomic.LoadUint32(&o.Done))
-	if missing == 0 || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
-		*s = 0
+	lastUp, up := atomic.LoadUint64(&o.LastUp), atomic.LoadUint32(&o.Up)
+	if up == atomic.LoadUint32(&o.Done) || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
+		*s = settling{}
 		return true
 	}
-	if *s == 0 {
-		*s = settling(now)
+	if s.since == 0 {
+		*s = settling{now, up}
 		return false
 	}
-	if missing <= mostOnTheWay && now-uint64(*s) < patience {
+	if up-s.up <= mostOnTheWay && now-s.since < patience {
 		return false
 	}
-	*s = 0
+	*s = settling{}
 	atomic.StoreUint64(&o.Forced, now+forcedFor)
 	return true
 }
