@@ -21,6 +21,10 @@
 #define VID_MASK 0xfff
 #define LLC_SNAP 0xaa
 #define LLC_IP 0x06
+#define LLC_UI 0x03
+#define LLC_POLL 0x10
+#define OUI_ETHERNET 0x000000
+#define OUI_BRIDGED 0x0000f8
 
 #define IPV4_IHL5 0x45
 #define IPV4_RESERVED 0x8000
@@ -254,10 +258,32 @@ static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
 		f->vlans = (__u64)tpid << 48 | (__u64)(tci & VID_MASK) << 32;
 }
 
-/* is_encapsulation reports whether an LLC header is one behind which IP may follow. */
+/* is_encapsulation reports whether an LLC header is one behind which IPv4 or IPv6
+ * follows, or another header that hides them (packet's encapsulation). */
 static __always_inline int is_encapsulation(const __u8 *h)
 {
-	return (h[0] & ~1) == LLC_SNAP || (h[0] & ~1) == LLC_IP;
+	__u32 oui = (__u32)h[3] << 16 | h[4] << 8 | h[5];
+	__u16 type = load16(h + 6);
+
+	if ((h[2] & ~LLC_POLL) != LLC_UI)
+		return 0;
+	if ((h[0] & ~1) == LLC_IP)
+		return 1;
+	if ((h[0] & ~1) != LLC_SNAP || (h[1] & ~1) != LLC_SNAP || (oui != OUI_ETHERNET && oui != OUI_BRIDGED))
+		return 0;
+	return type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6 || type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+}
+
+/* is_hidden reports whether a frame that is not IP by its EtherType may hold a fragment
+ * of a datagram of which others are forwarded: behind LLC, or behind a second tag, where
+ * one of both is for priority alone. Of two VLANs no fragment is forwarded. */
+static __always_inline int is_hidden(const struct frame *f, __u16 type, const __u8 *h)
+{
+	if (type < MIN_ETHERTYPE)
+		return is_encapsulation(h);
+	if (type != ETHERTYPE_8021Q && type != ETHERTYPE_8021AD)
+		return 0;
+	return !f->vlans || !(load16(h) & VID_MASK);
 }
 
 /* load_headers loads the beginning of a frame from an offset on; what the frame has not
@@ -307,8 +333,7 @@ static __always_inline enum reason read_frame(struct __sk_buff *skb, struct fram
 	} else if (type == ETHERTYPE_IPV6) {
 		why = read_ipv6(f, from, h + ETH_HEADER);
 	} else {
-		/* Of two VLANs no other fragment is forwarded; but a tag may be for priority alone. */
-		f->hidden = type < MIN_ETHERTYPE ? is_encapsulation(h + ETH_HEADER) : type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
+		f->hidden = is_hidden(f, type, h + ETH_HEADER);
 		return NOT_IP;
 	}
 	if (why != NONE || f->offset)
