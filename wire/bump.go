@@ -176,12 +176,21 @@ func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
 	for _, d := range b.sides[side].directions {
 		s.add(d.counters.Snapshot())
-		s.Dropped[verdict.FragmentShed] += d.lane.Shed()
 	}
+	s.Dropped[verdict.FragmentShed] += b.Shed(side)
 	if b.fastPath != nil {
 		s.addFast(b.fastPath.Counts(side))
 	}
 	return s
+}
+
+// Shed returns how many fragments that came in by side were refused before they were
+// read ([tun.Lane]). No observer is told of them.
+func (b *Bump) Shed(side verdict.Side) (fragments uint64) {
+	for _, d := range b.sides[side].directions {
+		fragments += d.lane.Shed()
+	}
+	return fragments
 }
 
 // Latency returns how long batches of frames that came in by side took.

@@ -40,7 +40,8 @@ and events have. docs/json.md documents them.
 
 It ends by Ctrl-C, and says how many frames were captured and how many were
 missed. The instance never waits for who looks: what comes faster than it is
-taken is missed. Frames are shown as they came in, with what was left to a NIC
+taken is missed; what a TAP sheds while the box is behind (fragment_shed) can't be
+captured, and is counted as well. Frames are shown as they came in, with what was left to a NIC
 (checksums, segments) still to be done.
 
 -c takes a number for the count and anything else for the configuration file
@@ -179,6 +180,9 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	what := "frames"
 	if f.request.SnapLength == 0 {
 		what = "decisions"
+	}
+	if decoder.Shed > 0 {
+		fmt.Fprintf(stderr, "%d fragments shed by the TAPs before they could be captured (fragment_shed, whatever FILTER selects)\n", decoder.Shed)
 	}
 	fmt.Fprintf(stderr, "%d %s captured, %d frames missed\n", output.Captured, what, decoder.Missed)
 	return err

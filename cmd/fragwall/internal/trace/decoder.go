@@ -37,6 +37,7 @@ type Sink interface {
 type Decoder struct {
 	Sink   Sink
 	Missed uint64   // frames, so far
+	Shed   uint64   // fragments, so far, that the devices refused
 	last   Decision // that was read
 }
 
@@ -51,6 +52,8 @@ func (d *Decoder) Decode(items []byte) error {
 		switch r.take(1)[0] {
 		case itemMissed:
 			d.Missed = binary.BigEndian.Uint64(r.take(8))
+		case itemShed:
+			d.Shed = binary.BigEndian.Uint64(r.take(8))
 		case itemDecision:
 			d.last = Decision{Time: time.Unix(0, int64(binary.BigEndian.Uint64(r.take(8))))}
 			d.last.From = verdict.Side(min(r.take(1)[0], verdict.Sides-1))

@@ -9,6 +9,7 @@ import (
 	"fragwall/filter"
 	"fragwall/filter/flow"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
 
@@ -18,6 +19,7 @@ type Hub struct {
 	observe func(wire.Observer) // has the wire call an observer from now on
 	policy  func() *filter.Table
 	watch   func(match func(*flow.Key) bool)
+	shed    func(verdict.Side) uint64 // fragments that nobody is told of
 
 	mu       sync.Mutex // held while the clients change
 	sessions atomic.Pointer[[]*session]
@@ -26,7 +28,7 @@ type Hub struct {
 // NewHub returns a hub for a wire that has an observer. By watch it has the flows that
 // match go through the wire, and not by a fast path; nil stands for none.
 func NewHub(b *wire.Bump, next wire.Observer, watch func(match func(*flow.Key) bool)) *Hub {
-	h := &Hub{next: next, observe: b.Observe, policy: b.Policy, watch: watch}
+	h := &Hub{next: next, observe: b.Observe, policy: b.Policy, watch: watch, shed: b.Shed}
 	h.sessions.Store(new([]*session))
 	return h
 }

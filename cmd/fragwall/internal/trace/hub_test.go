@@ -294,10 +294,49 @@ func TestNobodyLooks(t *testing.T) {
 	}
 }
 
+// TestShed says what the devices refused since a client began to look, to whom it
+// matters.
+func TestShed(t *testing.T) {
+	for _, tt := range []struct {
+		request Request
+		want    uint64
+	}{
+		{Request{}, 5}, {Request{Dropped: true}, 5}, {Request{Dropped: true, Reasons: []string{"fragment_shed"}}, 5},
+		{Request{Forwarded: true}, 0}, {Request{Reasons: []string{"policy_rule"}}, 0}, {Request{Rule: "service"}, 0},
+	} {
+		_, h := newStepper(t, &noted{})
+		var shed atomic.Uint64
+		shed.Store(100)
+		h.shed = func(side verdict.Side) uint64 {
+			if side == verdict.Outside {
+				return 7
+			}
+			return shed.Load()
+		}
+		d, enough := Decoder{Sink: &Output{}}, errors.New("enough")
+		begun := false
+		err := serve(t, h).Follow(t.Context(), control.RequestCapture, tt.request, func(items []byte) error {
+			if err := d.Decode(items); err != nil {
+				return err
+			}
+			if begun || !tt.request.wantsShed() {
+				return enough
+			}
+			begun = true
+			shed.Add(5)
+			return nil
+		})
+		if !errors.Is(err, enough) || d.Shed != tt.want || d.Missed != 0 {
+			t.Errorf("%+v: %d shed, %d missed, %v; want %d", tt.request, d.Shed, d.Missed, err, tt.want)
+		}
+	}
+}
+
 // FuzzDecode has items end anywhere, and begin with anything.
 func FuzzDecode(f *testing.F) {
-	w := writer{ring: newRing(0), records: true, encoder: record.NewEncoder()}
+	w := writer{ring: newRing(0), records: true, encoder: record.NewEncoder(), shed: func() uint64 { return 9 }}
 	w.appendMissed()
+	w.appendCounts()
 	w.appendDecision(&record.Decision{From: "outside", Verdict: "drop", Reason: "fragment_overlap"})
 	w.items = append(w.items, itemFrame, 0, 0, 0, 9, 0, 0, 0, 2, 1, 2)
 	f.Add(w.items)

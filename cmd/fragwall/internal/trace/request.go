@@ -24,6 +24,12 @@ type Request struct {
 	Records    bool `json:"records,omitempty"` // JSON of the decisions is wanted
 }
 
+// wantsShed reports whether what the devices refuse may be among what is wanted: nothing
+// is known of it but that it was dropped.
+func (r *Request) wantsShed() bool {
+	return !r.Forwarded && r.Rule == "" && (len(r.Reasons) == 0 || slices.Contains(r.Reasons, verdict.FragmentShed.String()))
+}
+
 // MaxSnapLength is the most that a frame has, in bytes.
 const MaxSnapLength = 262144
 

@@ -24,6 +24,9 @@ const (
 	itemFrame = 2
 	// itemMissed: frames that were missed since the beginning (8 bytes).
 	itemMissed = 3
+	// itemShed: fragments that the devices refused since the beginning (8 bytes),
+	// before the wire could tell anybody of them.
+	itemShed = 4
 )
 
 const (
@@ -47,7 +50,11 @@ func (h *Hub) Serve(ctx context.Context, request *Request, to *control.Stream) e
 	s := &session{m, newRing(request.SnapLength)}
 	h.add(s)
 	defer h.remove(s)
-	w := &writer{ring: s.ring, records: request.Records, encoder: record.NewEncoder(), to: to}
+	w := &writer{ring: s.ring, records: request.Records, encoder: record.NewEncoder(), to: to, shed: func() uint64 { return 0 }}
+	if request.wantsShed() {
+		before := h.allShed()
+		w.shed = func() uint64 { return h.allShed() - before }
+	}
 	w.appendMissed() // the first item says that it has begun
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
@@ -62,6 +69,9 @@ func (h *Hub) Serve(ctx context.Context, request *Request, to *control.Stream) e
 		}
 	}
 }
+
+// allShed returns how many fragments the devices of both sides refused.
+func (h *Hub) allShed() uint64 { return h.shed(verdict.Inside) + h.shed(verdict.Outside) }
 
 // checkRule refuses the name of a rule that there is not.
 func (h *Hub) checkRule(name string) error {
@@ -84,9 +94,12 @@ type writer struct {
 	encoder *record.Encoder
 	to      *control.Stream
 
-	items  []byte // not sent yet
-	missed uint64 // as the client knows it
-	left   int    // bytes of the last frame that are still in the ring
+	shed func() uint64 // fragments, since the beginning
+
+	items     []byte // not sent yet
+	missed    uint64 // as the client knows it
+	knownShed uint64 // as the client knows it
+	left      int    // bytes of the last frame that are still in the ring
 }
 
 // drain sends all that is in the ring.
@@ -103,17 +116,26 @@ func (w *writer) drain() error {
 	if w.left > 0 {
 		return nil // the rest of the frame is on its way
 	}
-	if len(w.items) == 0 && w.ring.missed.Load() == w.missed {
+	w.appendCounts()
+	if len(w.items) == 0 {
 		return nil
 	}
 	return errors.Join(w.send(), w.to.Flush())
 }
 
-// send sends the items, and how many frames were missed, if more were.
-func (w *writer) send() error {
+// appendCounts adds how many frames the client does not get, if there are more.
+func (w *writer) appendCounts() {
 	if w.ring.missed.Load() != w.missed {
 		w.appendMissed()
 	}
+	if shed := w.shed(); shed != w.knownShed {
+		w.knownShed = shed
+		w.items = binary.BigEndian.AppendUint64(append(w.items, itemShed), shed)
+	}
+}
+
+// send sends the items.
+func (w *writer) send() error {
 	err := w.to.Send(w.items)
 	w.items = w.items[:0]
 	return err
