@@ -3,6 +3,7 @@ package integration_test
 import (
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -29,12 +30,14 @@ func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 		name      string
 		config    string
 		off       []uint32 // offloads of the NICs, by the command that sets each
+		bridges   bool     // each NIC is a bridge with the NIC as its port
 		validates bool     // fragments leave as they come
 		inPieces  bool     // the kernel gets each fragment by itself
 	}{
 		{name: "by a redirect", config: oneQueue + acceptAll},
 		{name: "by a bridge", config: oneQueue + bridgeOutside + acceptAll},
 		{name: "by a NIC without offloads", config: oneQueue + acceptAll, off: []uint32{unix.ETHTOOL_SGSO, unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SSG}},
+		{name: "by NICs that are bridges", config: bridgeNICs + acceptAll, bridges: true, inPieces: true},
 		{name: "with one MTU below the other", config: oneQueue + "mtu = 1400\n" + acceptAll},
 		{name: "validated", config: oneQueue + acceptAll + "[fragments]\nmode = \"validate\"\n", validates: true},
 		{name: "without offload", config: oneQueue + "offload = false\n" + acceptAll, inPieces: true},
@@ -46,6 +49,9 @@ func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 			for side, h := range n.Hosts {
 				w.sockets[side] = tap(t, h)
 				must(t, n.Middle.Do(func() error { return turnOff(nics[side], tt.off) }))
+				if tt.bridges {
+					must(t, n.Middle.Do(func() error { return addBridge(nics[side]) }))
+				}
 			}
 			w.box = startWith(t, n, nil, tt.config)
 			for from := range verdict.Side(verdict.Sides) {
@@ -66,6 +72,31 @@ var oneQueue = "fast_path = \"off\"\n" + strings.ReplaceAll(strings.TrimPrefix(d
 
 // nics are the NICs that the TAPs are joined to.
 var nics = [verdict.Sides]string{verdict.Inside: lab.InsideNIC, verdict.Outside: lab.OutsideNIC}
+
+// bridgeNICs begins configurations of a box whose NICs are bridges.
+var bridgeNICs = strings.NewReplacer(lab.InsideNIC, bridgePrefix+lab.InsideNIC, lab.OutsideNIC, bridgePrefix+lab.OutsideNIC).Replace(oneQueue)
+
+const bridgePrefix = "br-"
+
+// addBridge makes a bridge with a NIC as its port.
+func addBridge(nic string) error {
+	port, err := netlink.LinkByName(nic)
+	if err != nil {
+		return err
+	}
+	attributes, no := netlink.NewLinkAttrs(), false
+	attributes.Name = bridgePrefix + nic
+	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return err
+	}
+	return errors.Join(
+		noNetfilter(), // which cuts trailers off
+		lab.Sysctl(map[string]string{"net/ipv6/conf/" + bridgePrefix + nic + "/disable_ipv6": "1"}),
+		netlink.LinkSetMaster(port, bridge),
+		netlink.LinkSetUp(bridge),
+	)
+}
 
 // turnOff turns offloads of a NIC off, of the ioctl's that take struct ethtool_value.
 func turnOff(nic string, commands []uint32) error {

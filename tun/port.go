@@ -45,7 +45,8 @@ type Port interface {
 	SetMTU(mtu int) error
 	// SetJoined says whether what is written to the port leaves by a NIC. The fragments
 	// of a datagram may then be written as one frame, which the kernel cuts into the
-	// same fragments in front of the NIC. A host's own stack would get the one frame.
+	// same fragments in front of the NIC. A host's own stack would get the one frame,
+	// and a device that relays frames (netdev.Link) would not send the same fragments.
 	SetJoined(on bool)
 	// SetCarrier gives the port a carrier, or takes it.
 	SetCarrier(on bool) error

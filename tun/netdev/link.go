@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -40,7 +41,18 @@ type Link struct {
 	Carrier bool   // it is up, and has a carrier
 	MTU     int    // bytes
 	Speed   uint64 // bit/s; 0: its driver does not say
+	// Relays says that the device hands frames that are to be cut into fragments on to
+	// others, as a bridge does. It claims to do what any of them might do
+	// (NETIF_F_GSO_MASK), also to cut them itself, and of a TAP's frame the kernel then
+	// makes fewer and larger fragments, each of which is cut again in front of the next
+	// device, with another M flag and UDP checksum (net/core/gso.c, __skb_gso_segment;
+	// net/core/skbuff.c, skb_segment).
+	Relays bool
 }
+
+// relays are the types of the devices that relay (net/bridge/br_device.c,
+// net/hsr/hsr_device.c).
+var relays = []string{"bridge", "hsr"}
 
 // ReadLink returns how a device is, by its index.
 func ReadLink(index int) (Link, error) {
@@ -64,6 +76,7 @@ func readLink(link netlink.Link, err error) (Link, error) {
 	up := a.Flags&net.FlagUp != 0
 	return Link{
 		Index: a.Index, Name: a.Name, Up: up, Carrier: up && a.RawFlags&unix.IFF_LOWER_UP != 0, MTU: a.MTU, Speed: linkSpeed(a.Name),
+		Relays: slices.Contains(relays, link.Type()),
 	}, nil
 }
 

@@ -50,6 +50,13 @@ func TestLink(t *testing.T) {
 		if got, err := netdev.FindLink("b"); err != nil || got.Index != b {
 			t.Errorf("got %+v, %v", got, err)
 		}
+		bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "bridge"}}
+		if err := netlink.LinkAdd(bridge); err != nil {
+			return err
+		}
+		if got, err := netdev.FindLink("bridge"); err != nil || !got.Relays {
+			t.Errorf("got %+v, %v", got, err)
+		}
 		return netdev.SetLink(a, false)
 	})
 }

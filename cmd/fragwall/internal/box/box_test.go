@@ -128,11 +128,12 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestJoined has each port know whether a NIC is joined to it.
+// TestJoined has each port know whether a NIC is joined to it, which is no bridge.
 func TestJoined(t *testing.T) {
 	k := boxtest.New()
 	k.AddNIC("nic-in", 1500)
 	k.AddNIC("nic-out", 1500)
+	bridge := k.AddNIC("bridge", 1500)
 	c := parse(t, strings.ReplaceAll(twoNICs, "nic = \"nic-out\"\n", "mtu = 1500\n"))
 	b, err := box.Open(k.Box(), box.Setup{Config: c, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -144,6 +145,11 @@ func TestJoined(t *testing.T) {
 	c.Outside.NIC = "nic-out"
 	if err := b.Join(verdict.Outside, c.Outside, true); err != nil || !k.Port("out").Joined() {
 		t.Errorf("joined later: %v, %v", err, k.Port("out").Joined())
+	}
+	k.Change(bridge, func(l *netdev.Link) { l.Relays = true })
+	c.Outside.NIC = "bridge"
+	if err := b.Join(verdict.Outside, c.Outside, true); err != nil || k.Port("out").Joined() {
+		t.Errorf("joined to a bridge: %v, %v", err, k.Port("out").Joined())
 	}
 	if err := b.Close(); err != nil {
 		t.Error(err)

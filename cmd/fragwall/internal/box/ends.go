@@ -69,8 +69,9 @@ func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 		return err
 	}
 	e.junction, e.nic, e.joined, e.down = j, index, true, ""
-	b.ports[side].SetJoined(true)
-	if e.link, err = b.kernel.ReadLink(index); err != nil {
+	e.link, err = b.kernel.ReadLink(index)
+	b.ports[side].SetJoined(err == nil && !e.link.Relays)
+	if err != nil {
 		return err
 	}
 	b.hook(side)
