@@ -43,11 +43,7 @@ const (
 	// that it let in, and how many that it refused. Of those whose hashes share a place,
 	// the last of each kind stays.
 	decisionBits = 16
-	// decisionTime is how long a decision on a datagram holds, in units of
-	// 1<<decisionShift ns, about 1 ms: longer than the fragments of a datagram take
-	// to arrive, and shorter than a fast sender takes to come back to an
-	// identification of 16 bits.
-	decisionTime  = 250
+	// decisionShift is the binary logarithm of the unit of time in ns, about 1 ms.
 	decisionShift = 20
 	// newcomerShift is the binary logarithm of after how much time, in the same units,
 	// other datagrams are the newcomers.
@@ -60,6 +56,12 @@ const (
 	// source above shedMark, and creditMost how many there can be.
 	creditEarned, creditMost = 16, 256
 )
+
+// decisionTime is how long a decision on a datagram holds, in units of
+// 1<<decisionShift ns: longer than the fragments of a datagram take to arrive, and
+// shorter than a fast sender takes to come back to an identification of 16 bits. Tests
+// make it longer.
+var decisionTime int32 = 250
 
 // Fields of a place for decisions, in bytes.
 const (

@@ -26,9 +26,16 @@ type flooded struct {
 	space *lab.Namespace
 }
 
-func openFlooded(t *testing.T) *flooded {
+// forever is a decisionTime as long as any test takes, however busy the machine is.
+const forever = 1 << 20
+
+// openFlooded opens a TAP whose decisions hold for a time.
+func openFlooded(t *testing.T, hold int32) *flooded {
 	t.Helper()
 	s := &flooded{T: t}
+	standard := decisionTime
+	decisionTime = hold
+	t.Cleanup(func() { decisionTime = standard })
 	space := lanetest.Namespace(t)
 	lanetest.Do(t, space, func() (err error) {
 		s.TAP, err = Open(tun.Config{Name: "fw", MTU: 1500, Queues: 1})
@@ -112,7 +119,7 @@ func TestSheddingKeepsDatagramsWhole(t *testing.T) {
 		"IPv6, tags": tagged(packettest.UDP(lanetest.Client6, lanetest.Server6, packettest.Body(4000))),
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openFlooded(t)
+			s := openFlooded(t, forever)
 			const together = 20
 			sent := 0
 			for id := uint32(0); sent < 2*queueLength; id += together {
@@ -152,7 +159,7 @@ func tagged(d packettest.Datagram) packettest.Datagram {
 // TestSheddingEnds has a queue emptied: what is refused goes on to be, and new
 // datagrams pass.
 func TestSheddingEnds(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, decisionTime)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	next := s.fill(d, shedMark+1)
 	var refused [][]byte
@@ -183,7 +190,7 @@ func TestSheddingEnds(t *testing.T) {
 // with packets up to theirs: each of these is there, and what comes beyond is
 // missed.
 func TestWholePacketsAreNotShed(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark)
 	waiting := int(s.In())
@@ -207,7 +214,7 @@ func TestWholePacketsAreNotShed(t *testing.T) {
 // TestOddFramesPassTheFilter has what the filter can't read come through to the
 // reader, also above the mark.
 func TestOddFramesPassTheFilter(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark+1)
 	s.read(100) // leaves room, not below the mark
@@ -226,7 +233,7 @@ func TestOddFramesPassTheFilter(t *testing.T) {
 // TestEmptyQueueHasNoBacklog has a lane find a queue empty that counts frames
 // nobody can take out.
 func TestEmptyQueueHasNoBacklog(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark+1)
 	b := make([]byte, 1<<16)
@@ -261,7 +268,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 		"IPv6": {"[2001:db8:0:100::1]:1", "[2001:db8:0:1ff::1]:1", "[2001:db8:0:200::1]:1", server6},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openFlooded(t)
+			s := openFlooded(t, forever)
 			s.fill(packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000)), shedMark)
 			id := uint32(1 << 15)
 			passes := func(src string) bool {
@@ -311,7 +318,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 
 // TestCreditHasAMark has a source with credit overload the queue.
 func TestCreditHasAMark(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	for d.ID = 0; d.ID*3 < 2*queueLength; d.ID++ {
 		s.Credit(lanetest.Client4.Addr())
@@ -331,7 +338,7 @@ func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	for name, credit := range map[string]bool{"with credit": true, "without": false} {
 		t.Run(name, func(t *testing.T) {
-			s := openFlooded(t)
+			s := openFlooded(t, forever)
 			passes := func(frames ...[]byte) int {
 				before := s.In()
 				s.send(frames...)
@@ -372,7 +379,7 @@ func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 // TestRefusalsKeepAdmissions has many datagrams be refused between the fragments of some
 // that were let in.
 func TestRefusalsKeepAdmissions(t *testing.T) {
-	s := openFlooded(t)
+	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	d.ID = s.fill(d, shedMark)
 	const datagrams, others = 32, 1 << (decisionBits - 3)

@@ -189,7 +189,7 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 // TestBPFIsEnough opens a TAP with CAP_BPF, and without the rights that contain it
 // or allow programs more.
 func TestBPFIsEnough(t *testing.T) {
-	openFlooded(t) // needs it
+	openFlooded(t, forever) // needs it
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
 		if err := dropCapabilities(unix.CAP_SYS_ADMIN, unix.CAP_PERFMON); err != nil {
 			return err
