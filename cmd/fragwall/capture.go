@@ -176,7 +176,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		}
 		return err
 	}
-	err = errors.Join(f.ended(ctx, err), output.Close())
+	err = cmp.Or(f.ended(ctx, err), output.Close()) // what could not be written can't be closed for the same reason
 	what := "frames"
 	if f.request.SnapLength == 0 {
 		what = "decisions"

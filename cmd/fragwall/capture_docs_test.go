@@ -14,6 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/trace"
 	"fragwall/filter"
 	"fragwall/filter/flow"
@@ -45,6 +46,16 @@ func TestCaptureDocument(t *testing.T) {
 	first, last, _ := strings.Cut(stderr.text.String(), "\n")
 	if got, want := untimed(first+"\n"+stdout.String()+last), untimed(example); got != want {
 		t.Errorf("docs/operations.md is stale; it should be, but for the times,\n%s", got)
+	}
+}
+
+// TestCaptureFileFull says once that what is captured can't be written.
+func TestCaptureFileFull(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s.sock")
+	stderr := &begunWriter{begun: serveReplayed(t, socket)}
+	code := execute([]string{"capture", "--dropped", "--socket", socket, "-w", "/dev/full"}, io.Discard, stderr)
+	if text := stderr.text.String(); code != exit.Failed || strings.Count(text, "no space left on device") != 1 || !strings.Contains(text, " frames captured, ") {
+		t.Errorf("exit %d: %s", code, text)
 	}
 }
 
