@@ -90,7 +90,7 @@ func fastPathOf(e *wire.FastEntry, table *filter.Table, now time.Duration) *Fast
 		f.Rule, f.Line = rule.Name, rule.Line
 	}
 	if e.Frames > 0 {
-		f.Idle = max(0, now-e.Seen).Seconds()
+		f.Idle = max(0, now-e.Seen).Round(time.Millisecond).Seconds()
 	}
 	return f
 }

@@ -141,7 +141,7 @@ func TestAskLiveOfFastPath(t *testing.T) {
 		}
 		l := newLive(t, state+three, f)
 		l.now = l.now.Add(10 * time.Second)
-		f.entry = wire.FastEntry{Action: verdict.Accept, Rule: 1, Whole: true, Frames: 3, Bytes: 300, Seen: 8 * time.Second}
+		f.entry = wire.FastEntry{Action: verdict.Accept, Rule: 1, Whole: true, Frames: 3, Bytes: 300, Seen: 8*time.Second + 400}
 		a, text := l.ask(t, "src_port=7 dst_port=53")
 		if want := (FastPath{Verdict: "accept", Rule: "dns", Line: a.Line, Whole: true, Frames: 3, Bytes: 300, Idle: 2}); a.FastPath == nil || *a.FastPath != want {
 			t.Errorf("%+v, want %+v", a.FastPath, want)
