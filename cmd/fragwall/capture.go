@@ -41,8 +41,8 @@ and events have. docs/json.md documents them.
 It ends by Ctrl-C, and says how many frames were captured and how many were
 missed. The instance never waits for who looks: what comes faster than it is
 taken is missed; what a TAP sheds while the box is behind (fragment_shed) can't be
-captured, and is counted as well. Frames are shown as they came in, with what was left to a NIC
-(checksums, segments) still to be done.
+captured, and is counted as well. Frames are shown as they came in, with what was
+left to a NIC (checksums, segments) still to be done.
 
 -c takes a number for the count and anything else for the configuration file
 that the instance runs with.`

@@ -35,8 +35,8 @@ the names of conntrack(8) for their states. FILTER is any of --proto, --host,
 --src, --dst, --port, --sport, --dport, --vlan and --from, all of which must match.
 Source and destination are those of a flow's first datagram, and --from is the side
 that it came in by; of ICMP, the destination has the type and the identifier of the
-query. PACKETS and BYTES are of that direction, of IP packets with
-their headers. FAST says whether the kernel forwards the flow by itself.
+query. PACKETS and BYTES are of that direction, of IP packets with their headers. FAST
+says whether the kernel forwards the flow by itself.
 
 --delete ends flows, and prints how many: what comes of them afterwards is judged
 by the rules, as if there had been none. The instance logs it.`,
