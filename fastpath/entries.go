@@ -36,6 +36,7 @@ type entry struct {
 	at      int // in used; or -1
 	stopped bool
 	pending bool   // in orders.unsettled
+	ordered bool   // its orders count it among their entries
 	learned int    // by so many goroutines at the moment: key and slot stay what they are
 	begun   uint64 // see monotonic
 	ways    [verdict.Sides]entryWay
@@ -157,6 +158,7 @@ func (f *FastPath) deleteRetired(now uint64) {
 			kept = append(kept, slot)
 			continue
 		}
+		f.own(slot, false)
 		if err := f.deleteKey(&f.entries.all[slot].key); err != nil {
 			f.mapErrors.Add(1)
 			kept = append(kept, slot)

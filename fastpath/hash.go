@@ -23,12 +23,19 @@ func mix(h, word uint64) uint64 {
 	return h ^ h>>32
 }
 
+// How many orders there are, of whole packets and of fragments (ORDERS and PAIRS in
+// bpf/maps.h).
+const (
+	packetOrders   = 32768
+	fragmentOrders = 4096
+)
+
 // orderOf returns the index of the order of whole packets of a flow, of frames from a
 // side (order_index in bpf/order.h).
 func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
 	way := *k
 	way.VLANs |= uint64(from) << 63
-	return m.hash(&way) % uint32(len(m.orders))
+	return m.hash(&way) % packetOrders
 }
 
 // pairOf returns the index of the order of fragments between the addresses of a key,
@@ -39,7 +46,7 @@ func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
 		protocol = 0
 	}
 	pair := flow.Key{Inside: k.Inside, Outside: k.Outside, Ports: protocol<<8 | uint64(from)<<1 | ipv6}
-	return m.hash(&pair) % uint32(len(m.orders))
+	return packetOrders + m.hash(&pair)%fragmentOrders
 }
 
 // datagramKey returns the key of a fragment's datagram (datagram_key in bpf/order.h).

@@ -173,6 +173,7 @@ func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	if l.Verdict.Generation != f.generation.Load() {
 		return true
 	}
+	f.own(slot, true)
 	w, flags := &e.ways[l.From], flagsOf(l)
 	same := w.decided && s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && w.action == l.Verdict.Action
 	if w.decided && s.Generation[l.From] == l.Verdict.Generation && !same {

@@ -37,6 +37,24 @@ const (
 	forcedFor = uint64(300 * time.Millisecond)
 )
 
+// own says whether the orders of an entry are its own, and do not count flows without an
+// entry. They are as long as the kernel has the key: so what goes up of the flow counts
+// by them at any time.
+func (f *FastPath) own(slot uint32, on bool) {
+	e := &f.entries.all[slot]
+	if e.ordered == on {
+		return
+	}
+	e.ordered = on
+	n := uint32(1)
+	if !on {
+		n = ^uint32(0)
+	}
+	for _, index := range f.memory.slots[slot].Order {
+		atomic.AddUint32(&f.memory.orders[index].Entries, n)
+	}
+}
+
 // watchOrder has the order of an entry settled at the next upkeeps.
 func (f *FastPath) watchOrder(slot uint32) {
 	if e := &f.entries.all[slot]; !e.pending {

@@ -2,10 +2,12 @@ package fastpath
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -122,4 +124,40 @@ func TestOrderIsForced(t *testing.T) {
 		}
 	}
 	t.Errorf("it is not: %+v", *q.order())
+}
+
+// TestOrderInFlood: flows without an entry, which are dropped and so never leave user
+// space, do not keep those with one from being forwarded.
+func TestOrderInFlood(t *testing.T) {
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	q := newQueue(t, frame, 0)
+	q.settle()
+	if way := q.come(frame); way != forwarded {
+		t.Fatal(way)
+	}
+	spoofed := client4
+	shared := 0
+	for i := range uint32(1 << 20) {
+		spoofed = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), uint16(1024+i>>16))
+		k := flow.Key{Inside: words(spoofed.Addr()), Outside: words(server4.Addr()), Ports: uint64(spoofed.Port())<<32 | 53<<16 | packet.ProtocolUDP<<8}
+		if q.memory.orderOf(&k, verdict.Inside) != q.memory.slots[1].Order[0] {
+			continue
+		}
+		if shared++; q.come(packettest.UDP(spoofed, server4, packettest.Body(64)).Frame()) == forwarded {
+			t.Fatal("an unknown flow is forwarded")
+		}
+		if way := q.come(frame); way != forwarded {
+			t.Fatalf("%v after %d unknown flows: %+v", way, shared, *q.order())
+		}
+	}
+	if shared < 5 {
+		t.Errorf("%d unknown flows have the order of the known one", shared)
+	}
+	q.takeAway([]uint32{1})
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.deleteRetired(monotonic())
+	if n := q.order().Entries; n != 0 {
+		t.Errorf("an order without an entry has %d", n)
+	}
 }

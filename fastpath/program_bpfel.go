@@ -84,6 +84,8 @@ type programOrder struct {
 	_        structs.HostLayout
 	Up       uint32
 	Done     uint32
+	Entries  uint32
+	Unused   uint32
 	LastUp   uint64
 	LastDone uint64
 	Forced   uint64

@@ -55,20 +55,20 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 	enum reason why;
 
 	if (!in_order(s, from, now))
-		return rise(c, f, from, ORDER);
+		return rise(c, f, from, ORDER, 1);
 	if (is_idle(s, now))
-		return rise(c, f, from, UNKNOWN_FLOW);
+		return rise(c, f, from, UNKNOWN_FLOW, 1);
 	if (c->flags & STATEFUL) {
 		if (!well_formed(skb, f))
-			return rise(c, f, from, CHECKSUM);
+			return rise(c, f, from, CHECKSUM, 1);
 		if (s->flags[from] & TRACKED && (why = track(skb, f, s, from)) != NONE)
-			return rise(c, f, from, why);
+			return rise(c, f, from, why, 1);
 	}
 	/* A full barrier: whoever stops the flow sees the numbers that were noted, or is
 	 * seen here. */
 	__sync_lock_test_and_set(&w->seen, now);
 	if (!(*(volatile __u32 *)&s->flags[from] & ACCEPT))
-		return rise(c, f, from, POLICY);
+		return rise(c, f, from, POLICY, 1);
 	count(f, w);
 	return forward(skb, c, from);
 }
@@ -106,13 +106,13 @@ static __always_inline int take(struct __sk_buff *skb, enum side from)
 	number = bpf_map_lookup_elem(&flows, &f.key);
 	s = number ? slot_at(*number) : 0;
 	if (!s)
-		return rise(c, &f, from, UNKNOWN_FLOW);
+		return rise(c, &f, from, UNKNOWN_FLOW, 0);
 	if (!ready(c, from))
-		return rise(c, &f, from, SUSPENDED);
+		return rise(c, &f, from, SUSPENDED, 1);
 	if (s->generation[from] != c->generation || !(s->flags[from] & WHOLE))
-		return rise(c, &f, from, POLICY);
+		return rise(c, &f, from, POLICY, 1);
 	if (!fits_egress(&f, c->mtu[!from]))
-		return rise(c, &f, from, SIZE);
+		return rise(c, &f, from, SIZE, 1);
 	if (s->flags[from] & ACCEPT)
 		return accept(skb, c, &f, from, s, bpf_ktime_get_coarse_ns());
 	return drop(c, &f, from, &s->ways[from], bpf_ktime_get_coarse_ns());
@@ -138,7 +138,7 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 		return TCX_NEXT;
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
-	o = order_of(c, &f, from);
+	o = order_of(c, &f, from, f.fragment || f.fragments || bpf_map_lookup_elem(&flows, &f.key));
 	if (o)
 		count_done(&f, o);
 	return TCX_NEXT;

@@ -35,7 +35,7 @@ static __always_inline int same_datagram(const struct flow_key *a, const struct 
 
 static __always_inline int rise_fragment(const struct config *c, const struct frame *f, enum side from)
 {
-	return rise(c, f, from, FRAGMENT);
+	return rise(c, f, from, FRAGMENT, 1);
 }
 
 /* accepting returns the flow of a first fragment whose fragments are accepted; 0 where

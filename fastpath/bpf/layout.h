@@ -55,9 +55,11 @@ enum way_flag {
 
 /* What is on its way through user space: of the whole packets of a flow's direction, or
  * of the fragments between two addresses. Others may share it, whose keys have the same
- * hash. */
+ * hash; but flows without an entry do not where one with an entry has it. */
 struct order {
 	__u32 up, done; /* how many went up, and how many left user space */
+	__u32 entries; /* how many entries have it */
+	__u32 unused;
 	__u64 last_up, last_done;
 	__u64 forced; /* until then nothing counts as on its way */
 };

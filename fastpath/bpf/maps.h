@@ -4,7 +4,8 @@
  * must not be overwritten in part, as clang does in long functions. */
 #define APART static __attribute__((noinline))
 
-#define ORDERS 32768
+#define ORDERS 32768 /* of whole packets */
+#define PAIRS 4096 /* of fragments; they follow those */
 #define RETRIES 4 /* of a change that another CPU was faster with */
 
 /* A loop that the verifier sees without a jump backwards: without CAP_PERFMON it also
@@ -33,7 +34,7 @@ SHARED_ARRAY(fragments, 1, struct fragment_slot);
 SHARED_ARRAY(cpu_totals, 1, struct totals);
 SHARED_ARRAY(passed, COUNTS, __u64); /* COUNTS for each CPU */
 SHARED_ARRAY(common, 1, struct shared);
-SHARED_ARRAY(orders, ORDERS, struct order); /* by order_index() */
+SHARED_ARRAY(orders, ORDERS + PAIRS, struct order); /* by order_index() */
 
 /* Room to compute a checksum. */
 #define CHUNK 512

@@ -2,7 +2,9 @@
  * user space. What goes up is counted here, of unknown flows too; what left user space,
  * by the programs at the TAPs' ingress. Where both agree, nothing is on its way. What
  * user space drops never leaves: then both are made to agree when nothing went up for a
- * while, or by user space (fastpath.FastPath.Upkeep). Fragments but the first have no
+ * while, or by user space (fastpath.FastPath.Upkeep). A flood of unknown flows that are
+ * dropped would keep all from agreeing, so where an entry has an order, unknown flows do
+ * not count. Fragments but the first have no
  * ports, so all those between two addresses count together. They may leave as the
  * datagram that the kernel is to cut into them (tun/ufo), and count as many then. */
 
@@ -33,17 +35,19 @@ APART __u32 order_index(const struct config *c, const struct frame *f, enum side
 	if (f->fragment || f->fragments) {
 		k.ports = (f->ipv6 ? 0 : f->protocol << 8) | from << 1 | f->ipv6;
 		k.vlans = 0;
-	} else {
-		k.vlans |= (__u64)from << 63;
+		return ORDERS + hash(c, &k) % PAIRS;
 	}
+	k.vlans |= (__u64)from << 63;
 	return hash(c, &k) % ORDERS;
 }
 
-static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from)
+/* order_of returns the order that counts a frame; 0 where it counts by none. */
+static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from, int known)
 {
 	__u32 i = order_index(c, f, from);
+	struct order *o = bpf_map_lookup_elem(&orders, &i);
 
-	return bpf_map_lookup_elem(&orders, &i);
+	return o && (known || !o->entries) ? o : 0;
 }
 
 static __always_inline void count_up(const struct frame *f, struct order *o)
@@ -52,10 +56,13 @@ static __always_inline void count_up(const struct frame *f, struct order *o)
 	__sync_fetch_and_add(&o->up, segments(f));
 }
 
+/* count_done counts what left, unless it did not go up: user space sends some of its
+ * own, and did not count as known what went up before the entry was made. */
 static __always_inline void count_done(const struct frame *f, struct order *o)
 {
 	o->last_done = bpf_ktime_get_coarse_ns();
-	__sync_fetch_and_add(&o->done, segments(f));
+	if (o->up != o->done)
+		__sync_fetch_and_add(&o->done, segments(f));
 }
 
 /* idle reports whether nothing is on its way. */
@@ -80,10 +87,11 @@ static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
 	return fragments && packets && idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT && idle(packets, now);
 }
 
-/* rise counts a frame that goes up. */
-static __always_inline int rise(const struct config *c, const struct frame *f, enum side from, enum reason why)
+/* rise counts a frame that goes up; known says whether its flow has an entry, or it is
+ * a fragment. */
+static __always_inline int rise(const struct config *c, const struct frame *f, enum side from, enum reason why, int known)
 {
-	struct order *o = order_of(c, f, from);
+	struct order *o = order_of(c, f, from, known);
 
 	if (o)
 		count_up(f, o);
