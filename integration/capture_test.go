@@ -226,7 +226,7 @@ func TestCaptureOfNothing(t *testing.T) {
 	for want, arguments := range map[string][]string{
 		`no rule "none"`:             {"--rule", "none"},
 		"is no reason of a drop":     {"--reason", "none"},
-		"[dropped forwarded]":        {"--dropped", "--forwarded"},
+		"exclude one another":        {"--dropped", "--forwarded"},
 		"-1 is no count":             {"-c", "-1"},
 		"--config and --socket each": {"--socket", "x"},
 		"can have stdout":            {"-w", "-", "--json"},

@@ -134,8 +134,9 @@ func (w *writer) appendCounts() {
 	}
 }
 
-// send sends the items.
+// send sends the items, and how many frames the client does not get so far.
 func (w *writer) send() error {
+	w.appendCounts()
 	err := w.to.Send(w.items)
 	w.items = w.items[:0]
 	return err
