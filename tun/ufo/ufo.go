@@ -149,12 +149,14 @@ func alike(a, b []byte, network int) bool {
 		bytes.Equal(ip[ipSource:], other[ipSource:])
 }
 
-// sound reports whether the UDP header says the datagram's length, and has the
-// checksum that the kernel computes. There is no other for these bytes but 0, which
+// sound reports whether the kernel cuts a datagram of that length, and the UDP header
+// says the same length and has the checksum that the kernel computes. Before Linux 5.16
+// the kernel took a datagram for a single packet that had no more than a fragment's
+// payload behind the UDP header (include/linux/virtio_net.h, virtio_net_hdr_to_skb). There is no other for these bytes but 0, which
 // says that there is none (RFC 768).
 func (d *Datagram) sound() bool {
 	udp := d.Payload(0)
-	if sizeIPv4+d.length > maxPacket || int(binary.BigEndian.Uint16(udp[udpLength:])) != d.length ||
+	if sizeIPv4+d.length > maxPacket || d.length <= d.size+sizeUDP || int(binary.BigEndian.Uint16(udp[udpLength:])) != d.length ||
 		binary.BigEndian.Uint16(udp[udpChecksum:]) == 0 {
 		return false
 	}

@@ -121,8 +121,9 @@ func TestFind(t *testing.T) {
 		"four":                      of(5000, 1480, nil),
 		"two":                       of(1600, 1480, nil),
 		"the last as long as all":   of(2952, 1480, nil),
-		"the last of one byte":      of(1473, 1480, nil),
-		"the first a UDP header":    of(8, 8, nil),
+		"the last of one byte":      of(2953, 1480, nil),
+		"two, the last of 9 bytes":  of(1481, 1480, nil),
+		"the first a UDP header":    of(16, 8, nil),
 		"as many as may be":         of(8*MaxFragments-8, 8, nil),
 		"the longest packet":        of(65507, 1480, nil),
 		"one tag":                   of(5000, 1480, tags(0x8100)),
@@ -245,6 +246,7 @@ func TestFindNoOther(t *testing.T) {
 	noComplement := zeroComplement()
 	copy(noComplement.Payload[udpChecksum:], "\x00\x00")
 	for name, fragments := range map[string][][]byte{
+		"two, the last of 8 bytes":           packettest.UDP(client, server, packettest.Body(1480)).Fragments(1480),
 		"IPv6":                               v6.Fragments(1448),
 		"options":                            of(func(d *packettest.Datagram) { d.Options = []byte{1, 1, 1, 0} }),
 		"LLC":                                of(func(d *packettest.Datagram) { d.LLC = packettest.SNAP }),
