@@ -99,7 +99,7 @@ func fastPathOf(e *wire.FastEntry, table *filter.Table, now time.Duration) *Fast
 func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
 	unknown, note := slices.Index(a.Notes, unlessFlow), ""
 	switch {
-	case d.Transport == packet.Ports && unknown >= 0:
+	case d.Transport != packet.ICMP && unknown >= 0:
 		note = "no flow is known that it belongs to (policy.stateful)"
 	case d.Transport != packet.ICMP || !flow.HasIdentifier(d.Protocol, d.ICMPType):
 		return

@@ -107,9 +107,9 @@ func TestAskLive(t *testing.T) {
 	hold(t, text, "drop: it belongs to a flow that policy.default (fw.toml) denies since a reload", "flow: ")
 }
 
-// TestAskLiveOfQueries says that flows of ICMP queries are not looked up, where one may
+// TestAskLiveNotes says whether a flow was looked for: that flows of ICMP queries are not looked up, where one may
 // be known.
-func TestAskLiveOfQueries(t *testing.T) {
+func TestAskLiveNotes(t *testing.T) {
 	const note = "its flow is not looked up, which takes the ICMP identifier; see \"fragwall flows --proto icmp\""
 	for _, tt := range []struct {
 		name, config, question string
@@ -119,6 +119,7 @@ func TestAskLiveOfQueries(t *testing.T) {
 		{"accepted by a rule", "policy.stateful = true\n" + three, "protocol=icmp", nil, []string{note}},
 		{"a reply that no rule accepts", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=0", nil, []string{note}},
 		{"an error, which has none", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=3", nil, []string{unlessFlow}},
+		{"a protocol without ports", "policy.stateful = true\n" + three, "protocol=igmp", nil, []string{"no flow is known that it belongs to (policy.stateful)"}},
 		{"stateless with a fast path", three, "protocol=icmp", &boxtest.FastPath{}, []string{"its entry of the fast path is not looked up, which takes the ICMP identifier"}},
 		{"stateless without", three, "protocol=icmp", nil, nil},
 	} {
