@@ -31,7 +31,7 @@ const (
 )
 
 // orderOf returns the index of the order of whole packets of a flow, of frames from a
-// side (order_index in bpf/order.h).
+// side (order_hash in bpf/order.h).
 func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
 	way := *k
 	way.VLANs |= uint64(from) << 63
@@ -39,7 +39,7 @@ func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
 }
 
 // pairOf returns the index of the order of fragments between the addresses of a key,
-// of frames from a side (order_index in bpf/order.h).
+// of frames from a side (order_hash in bpf/order.h).
 func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
 	protocol, ipv6 := k.Ports>>8&0xff, k.Ports&1
 	if ipv6 == 1 {

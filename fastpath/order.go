@@ -39,7 +39,8 @@ const (
 
 // own says whether the orders of an entry are its own, and do not count flows without an
 // entry. They are as long as the kernel has the key: so what goes up of the flow counts
-// by them at any time.
+// by them at any time. Where another entry has an order already, what went up before did
+// not count, and is waited for.
 func (f *FastPath) own(slot uint32, on bool) {
 	e := &f.entries.all[slot]
 	if e.ordered == on {
@@ -50,8 +51,11 @@ func (f *FastPath) own(slot uint32, on bool) {
 	if !on {
 		n = ^uint32(0)
 	}
-	for _, index := range f.memory.slots[slot].Order {
-		atomic.AddUint32(&f.memory.orders[index].Entries, n)
+	s := &f.memory.slots[slot]
+	for side, index := range s.Order {
+		if atomic.AddUint32(&f.memory.orders[index].Entries, n) > 1 && on {
+			atomic.StoreUint64(&s.Ways[side].Held, monotonic()+drain)
+		}
 	}
 }
 

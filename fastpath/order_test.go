@@ -127,7 +127,7 @@ func TestOrderIsForced(t *testing.T) {
 }
 
 // TestOrderInFlood: flows without an entry, which are dropped and so never leave user
-// space, do not keep those with one from being forwarded.
+// space, do not keep others from being forwarded, before or after those get an entry.
 func TestOrderInFlood(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	q := newQueue(t, frame, 0)
@@ -135,29 +135,72 @@ func TestOrderInFlood(t *testing.T) {
 	if way := q.come(frame); way != forwarded {
 		t.Fatal(way)
 	}
-	spoofed := client4
-	shared := 0
-	for i := range uint32(1 << 20) {
-		spoofed = netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), uint16(1024+i>>16))
-		k := flow.Key{Inside: words(spoofed.Addr()), Outside: words(server4.Addr()), Ports: uint64(spoofed.Port())<<32 | 53<<16 | packet.ProtocolUDP<<8}
-		if q.memory.orderOf(&k, verdict.Inside) != q.memory.slots[1].Order[0] {
-			continue
-		}
-		if shared++; q.come(packettest.UDP(spoofed, server4, packettest.Body(64)).Frame()) == forwarded {
+	flood := sharingOrder(q)
+	for i, spoofed := range flood {
+		if q.come(spoofed) == forwarded {
 			t.Fatal("an unknown flow is forwarded")
 		}
 		if way := q.come(frame); way != forwarded {
-			t.Fatalf("%v after %d unknown flows: %+v", way, shared, *q.order())
+			t.Fatalf("%v after %d unknown flows: %+v", way, i+1, *q.order())
 		}
-	}
-	if shared < 5 {
-		t.Errorf("%d unknown flows have the order of the known one", shared)
 	}
 	q.takeAway([]uint32{1})
 	q.mu.Lock()
-	defer q.mu.Unlock()
 	q.deleteRetired(monotonic())
-	if n := q.order().Entries; n != 0 {
-		t.Errorf("an order without an entry has %d", n)
+	q.freeRested(monotonic() + rest)
+	q.mu.Unlock()
+	o := q.order()
+	if o.Entries != 0 {
+		t.Errorf("an order without an entry has %d", o.Entries)
+	}
+	q.frames = nil
+	for _, spoofed := range flood {
+		q.come(spoofed)
+	}
+	q.frames = nil
+	for range 3 {
+		if q.come(frame) == passedUp {
+			q.fast.Forward(verdict.Inside, frameOf(frame), time.Now())
+		}
+	}
+	if way := q.come(frame); way != forwarded {
+		t.Errorf("a new flow is %v in a flood: %+v", way, *o)
+	}
+}
+
+// sharingOrder returns packets of flows that share the order of a queue's.
+func sharingOrder(q *queue) (frames [][]byte) {
+	for i := range uint32(1 << 20) {
+		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), uint16(1024+i>>16))
+		k := flow.Key{Inside: words(src.Addr()), Outside: words(server4.Addr()), Ports: uint64(src.Port())<<32 | 53<<16 | packet.ProtocolUDP<<8}
+		if q.memory.orderOf(&k, verdict.Inside) == q.memory.slots[1].Order[0] {
+			frames = append(frames, packettest.UDP(src, server4, packettest.Body(64)).Frame())
+		}
+	}
+	if len(frames) < 5 {
+		q.Fatalf("%d other flows have the order", len(frames))
+	}
+	return frames
+}
+
+// TestOrderIsShared: what went up of a flow before it had an entry did not count where
+// another one has its order. Nothing of it is overtaken all the same.
+func TestOrderIsShared(t *testing.T) {
+	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
+	q.settle()
+	other := sharingOrder(q)[0]
+	q.come(other)
+	for range 2 {
+		run(q, q.in(verdict.Inside), other, 0)
+		q.fast.Forward(verdict.Inside, frameOf(other), time.Now())
+	}
+	if way := q.come(other); way != passedUp {
+		t.Fatalf("%v, with one on its way", way)
+	}
+	q.leave(false)
+	q.leave(false)
+	q.memory.slots[2].Ways[verdict.Inside].Held = 0 // a while later
+	if way := q.come(other); way != forwarded {
+		t.Errorf("%v, with none on its way: %+v", way, *q.order())
 	}
 }

@@ -85,7 +85,7 @@ type programOrder struct {
 	Up       uint32
 	Done     uint32
 	Entries  uint32
-	Unused   uint32
+	Flow     uint32
 	LastUp   uint64
 	LastDone uint64
 	Forced   uint64
@@ -165,7 +165,8 @@ type programWay struct {
 	LastWindow    uint32
 	Retransmits   uint32
 	Sampled       uint64
-	_             [40]byte
+	Held          uint64
+	_             [32]byte
 }
 
 type programWayFlag uint32

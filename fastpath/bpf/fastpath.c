@@ -138,7 +138,7 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 		return TCX_NEXT;
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
-	o = order_of(c, &f, from, f.fragment || f.fragments || bpf_map_lookup_elem(&flows, &f.key));
+	o = order_of(c, &f, from, f.fragment || f.fragments || bpf_map_lookup_elem(&flows, &f.key), 0);
 	if (o)
 		count_done(&f, o);
 	return TCX_NEXT;

@@ -55,11 +55,12 @@ enum way_flag {
 
 /* What is on its way through user space: of the whole packets of a flow's direction, or
  * of the fragments between two addresses. Others may share it, whose keys have the same
- * hash; but flows without an entry do not where one with an entry has it. */
+ * hash; but of flows without an entry only the one that came last has it, and none where
+ * an entry has it. */
 struct order {
 	__u32 up, done; /* how many went up, and how many left user space */
 	__u32 entries; /* how many entries have it */
-	__u32 unused;
+	__u32 flow; /* hash of the flow without an entry that it counts, while no entry has it */
 	__u64 last_up, last_done;
 	__u64 forced; /* until then nothing counts as on its way */
 };
@@ -78,6 +79,7 @@ struct way {
 	__u32 last_ack __attribute__((aligned(CACHE_LINE)));
 	__u32 last_end, last_window, retransmits;
 	__u64 sampled; /* when a dropped frame went up last */
+	__u64 held; /* until then frames may be on their way that did not count */
 };
 
 struct slot {

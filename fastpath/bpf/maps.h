@@ -34,7 +34,7 @@ SHARED_ARRAY(fragments, 1, struct fragment_slot);
 SHARED_ARRAY(cpu_totals, 1, struct totals);
 SHARED_ARRAY(passed, COUNTS, __u64); /* COUNTS for each CPU */
 SHARED_ARRAY(common, 1, struct shared);
-SHARED_ARRAY(orders, ORDERS + PAIRS, struct order); /* by order_index() */
+SHARED_ARRAY(orders, ORDERS + PAIRS, struct order); /* by order_of() */
 
 /* Room to compute a checksum. */
 #define CHUNK 512

@@ -3,8 +3,8 @@
  * by the programs at the TAPs' ingress. Where both agree, nothing is on its way. What
  * user space drops never leaves: then both are made to agree when nothing went up for a
  * while, or by user space (fastpath.FastPath.Upkeep). A flood of unknown flows that are
- * dropped would keep all from agreeing, so where an entry has an order, unknown flows do
- * not count. Fragments but the first have no
+ * dropped would keep all from agreeing: so each unknown flow begins its order anew, and
+ * where an entry has it, none counts. Fragments but the first have no
  * ports, so all those between two addresses count together. They may leave as the
  * datagram that the kernel is to cut into them (tun/ufo), and count as many then. */
 
@@ -26,28 +26,38 @@ static __always_inline void datagram_key(const struct frame *f, enum side from, 
 	k->vlans = f->vlans;
 }
 
-/* order_index returns which order counts a frame: that of its flow from a side, or of the
- * fragments between its addresses. */
-APART __u32 order_index(const struct config *c, const struct frame *f, enum side from)
+/* order_hash returns the hash of what a frame is counted with: its flow from a side, or
+ * the fragments between its addresses. */
+APART __u32 order_hash(const struct config *c, const struct frame *f, enum side from)
 {
 	struct flow_key k = f->key;
 
 	if (f->fragment || f->fragments) {
 		k.ports = (f->ipv6 ? 0 : f->protocol << 8) | from << 1 | f->ipv6;
 		k.vlans = 0;
-		return ORDERS + hash(c, &k) % PAIRS;
+	} else {
+		k.vlans |= (__u64)from << 63;
 	}
-	k.vlans |= (__u64)from << 63;
-	return hash(c, &k) % ORDERS;
+	return hash(c, &k);
 }
 
-/* order_of returns the order that counts a frame; 0 where it counts by none. */
-static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from, int known)
+/* order_of returns the order that counts a frame; 0 where it counts by none. An unknown
+ * flow begins it only as it goes up. */
+static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from, int known, int begins)
 {
-	__u32 i = order_index(c, f, from);
+	__u32 flow = order_hash(c, f, from);
+	__u32 i = f->fragment || f->fragments ? ORDERS + flow % PAIRS : flow % ORDERS;
 	struct order *o = bpf_map_lookup_elem(&orders, &i);
 
-	return o && (known || !o->entries) ? o : 0;
+	if (!o || known)
+		return o;
+	if (o->entries || (o->flow != flow && !begins))
+		return 0;
+	if (o->flow != flow) {
+		o->flow = flow;
+		o->done = o->up;
+	}
+	return o;
 }
 
 static __always_inline void count_up(const struct frame *f, struct order *o)
@@ -84,6 +94,8 @@ static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
 	struct order *fragments = bpf_map_lookup_elem(&orders, &s->pair[from]);
 	struct order *packets = bpf_map_lookup_elem(&orders, &s->order[from]);
 
+	if (now < s->ways[from].held)
+		return 0;
 	return fragments && packets && idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT && idle(packets, now);
 }
 
@@ -91,7 +103,7 @@ static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
  * a fragment. */
 static __always_inline int rise(const struct config *c, const struct frame *f, enum side from, enum reason why, int known)
 {
-	struct order *o = order_of(c, f, from, known);
+	struct order *o = order_of(c, f, from, known, 1);
 
 	if (o)
 		count_up(f, o);
