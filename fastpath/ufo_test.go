@@ -18,7 +18,7 @@ func TestFragmentsInOnePiece(t *testing.T) {
 	const segment = 480 // bytes; the kernel runs a program on a frame of a page at most
 	f := open(t, Options{Mode: packet.ModeReassemble, Drops: DropSilently})
 	for tags, list := range [][]packet.Tag{nil, {{TPID: 0x8100, TCI: 10}}} {
-		for _, size := range []int{473, 952, 3000} {
+		for _, size := range []int{481, 952, 3000} {
 			for from := range verdict.Side(verdict.Sides) {
 				t.Run(fmt.Sprintf("%d bytes behind %d tags from %v", size, tags, from), func(t *testing.T) {
 					d := packettest.UDP(client4, server4, packettest.Body(size))
