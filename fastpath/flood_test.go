@@ -253,3 +253,26 @@ func TestStoppedWhileLearned(t *testing.T) {
 		t.Errorf("%d entries are left", n)
 	}
 }
+
+// TestLeftWhileLearned: an entry does not come into effect where its flow is watched, or
+// drops are left to user space, since a lane began to learn it.
+func TestLeftWhileLearned(t *testing.T) {
+	for name, leave := range map[string]func(*FastPath){
+		"watched": func(f *FastPath) { f.Watch(func(*flow.Key) bool { return true }) },
+		"drops":   func(f *FastPath) { f.SetDrops(DropNone) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, table := learning(t, Options{Entries: 64})
+			leave(f) // which finds no entry
+			l := lessonOf(table, 1, verdict.Drop)
+			f.learn(&l)
+			slot := f.index[l.Key]
+			if flags := f.memory.slots[slot].Flags[l.From]; flags != 0 {
+				t.Errorf("the entry decides: %#x", flags)
+			}
+			if !f.entries.all[slot].stopped {
+				t.Error("the entry goes on")
+			}
+		})
+	}
+}

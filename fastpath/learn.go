@@ -30,13 +30,18 @@ func (f *fingerprints) again(hash uint64) bool {
 func (f *FastPath) Learn(lessons []wire.Lesson) {
 	for i := range lessons {
 		l := &lessons[i]
-		if l.Verdict.Generation != f.generation.Load() || l.Verdict.Action != verdict.Accept && Drops(f.drops.Load()) == DropNone {
+		if l.Verdict.Generation != f.generation.Load() || f.isLeft(l) {
 			continue
 		}
-		if f.known.again(f.memory.fingerprint(&l.Key, l.From)) && !f.isWatched(&l.Key) {
+		if f.known.again(f.memory.fingerprint(&l.Key, l.From)) {
 			f.learn(l)
 		}
 	}
+}
+
+// isLeft reports whether what a lesson is of is left to user space.
+func (f *FastPath) isLeft(l *wire.Lesson) bool {
+	return l.Verdict.Action != verdict.Accept && Drops(f.drops.Load()) == DropNone || f.isWatched(&l.Key)
 }
 
 // fingerprint returns a hash of what one verdict is of.
@@ -168,6 +173,10 @@ func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	defer f.mu.Unlock()
 	e, s := &f.entries.all[slot], &f.memory.slots[slot]
 	if e.stopped || e.key != l.Key || f.closed {
+		return false
+	}
+	if f.isLeft(l) { // since the lesson began
+		f.retire(slot)
 		return false
 	}
 	if l.Verdict.Generation != f.generation.Load() {
