@@ -44,15 +44,16 @@ type entry struct {
 
 // entryWay is of one direction.
 type entryWay struct {
-	denies   bool // it drops, or is about to
-	decided  bool // the following is set
-	action   verdict.Action
-	reason   verdict.Reason
-	rule     verdict.Rule
-	counter  *filter.Counter // of the rule; nil where there is none
-	tracking programWayFlag  // of TCP
-	counted  tally
-	order    settling
+	denies    bool // it drops, or is about to
+	decided   bool // the following is set
+	action    verdict.Action
+	reason    verdict.Reason
+	rule      verdict.Rule
+	counter   *filter.Counter // of the rule; nil where there is none
+	tracking  programWayFlag  // of TCP
+	counted   tally
+	packets   settling // of the order of whole packets
+	fragments settling // of that of fragments
 }
 
 // tally is what the program counted of a way.

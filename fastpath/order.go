@@ -3,6 +3,8 @@ package fastpath
 import (
 	"sync/atomic"
 	"time"
+
+	"fragwall/packet"
 )
 
 // orders are those of flows whose frames go up for the sake of order, until it is
@@ -74,8 +76,7 @@ func (f *FastPath) settleOrders(now uint64) {
 		e := &f.entries.all[slot]
 		settled := true
 		for side := range e.ways {
-			o := &f.memory.orders[f.memory.slots[slot].Order[side]]
-			if !e.stopped && !e.ways[side].order.settle(o, now) {
+			if !e.stopped && !f.settleWay(slot, side, now) {
 				settled = false
 			}
 		}
@@ -84,6 +85,18 @@ func (f *FastPath) settleOrders(now uint64) {
 		}
 	}
 	f.orders.unsettled = kept
+}
+
+// settleWay settles the orders of one direction: of its whole packets and, where the
+// programs forward fragments, of those. Elsewhere whole packets always wait for
+// fragments that are on their way.
+func (f *FastPath) settleWay(slot uint32, side int, now uint64) bool {
+	s, w := &f.memory.slots[slot], &f.entries.all[slot].ways[side]
+	settled := w.packets.settle(&f.memory.orders[s.Order[side]], now)
+	if f.options.Mode == packet.ModeValidate && !w.fragments.settle(&f.memory.orders[s.Pair[side]], now) {
+		return false
+	}
+	return settled
 }
 
 // settle reports whether nothing is on its way, or counts as such from now on: where a

@@ -126,6 +126,52 @@ func TestOrderIsForced(t *testing.T) {
 	t.Errorf("it is not: %+v", *q.order())
 }
 
+// TestOrderOfFragmentsIsForced: fragments of which some always are on their way are
+// forwarded all the same after some upkeeps, where the mode is validate. Where they are
+// to be put together, whole packets wait for them.
+func TestOrderOfFragmentsIsForced(t *testing.T) {
+	for mode, want := range map[packet.Mode]bool{packet.ModeValidate: true, packet.ModeReassemble: false} {
+		d := packettest.UDP(client4, server4, packettest.Body(2000))
+		next := func() [][]byte {
+			d.ID++
+			return d.Fragments(1400)
+		}
+		q := &queue{rig: newRig(t, onlyPort53(), mode)}
+		whole := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+		for range 2 {
+			run(q, q.in(verdict.Inside), whole, 0)
+			q.fast.Forward(verdict.Inside, frameOf(whole), time.Now())
+		}
+		for _, f := range next() {
+			run(q, q.in(verdict.Inside), f, 0)
+			q.fast.Forward(verdict.Inside, frameOf(f), time.Now())
+		}
+		order := &q.memory.orders[q.memory.slots[1].Pair[0]]
+		for upkeep := range 30 {
+			for _, f := range next() {
+				atomic.StoreUint64(&order.LastUp, monotonic()+uint64(time.Hour))
+				run(q, q.in(verdict.Inside), f, 0)
+			}
+			run(q, q.out(verdict.Outside), next()[0], 0)
+			at := monotonic() + uint64(upkeep)*uint64(100*time.Millisecond)
+			atomic.StoreUint64(&order.LastUp, at)
+			q.mu.Lock()
+			q.watchOrder(1)
+			q.settleOrders(at)
+			q.mu.Unlock()
+		}
+		if forced := order.Forced != 0; forced != want {
+			t.Errorf("%v: forced: %v", mode, forced)
+		}
+		if want {
+			if way := run(q, q.in(verdict.Inside), next()[0], 0); way != forwarded {
+				t.Errorf("%v: %v", mode, way)
+			}
+		}
+		_ = q.Close()
+	}
+}
+
 // TestOrderInFlood: flows without an entry, which are dropped and so never leave user
 // space, do not keep others from being forwarded, before or after those get an entry.
 func TestOrderInFlood(t *testing.T) {

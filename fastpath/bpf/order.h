@@ -96,7 +96,9 @@ static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
 
 	if (now < s->ways[from].held)
 		return 0;
-	return fragments && packets && idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT && idle(packets, now);
+	if (!fragments || !packets || !idle(packets, now))
+		return 0;
+	return now < fragments->forced || (idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT);
 }
 
 /* rise counts a frame that goes up; known says whether its flow has an entry, or it is
