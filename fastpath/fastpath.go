@@ -181,9 +181,6 @@ func (f *FastPath) SetDrops(d Drops) {
 	}
 }
 
-// Suspend has all frames take the way over the TAP, for as long as it is set.
-func (f *FastPath) Suspend(on bool) { f.memory.setFlag(programConfigFlagRUNNING, !on && !f.isClosed()) }
-
 // Watch has the frames of the flows that match take the way over the TAP, for as long
 // as it is set; nil stands for none.
 func (f *FastPath) Watch(match func(*flow.Key) bool) {

@@ -7,8 +7,8 @@ type Reason uint8
 
 // The reasons.
 const (
-	// Suspended: the fast path is off for a while, or a side is not attached, or
-	// its link is down.
+	// Suspended: the side is not attached, the link of the other side is down, or the
+	// fast path is closed.
 	Suspended = Reason(programReasonSUSPENDED)
 	// NotIP: neither IPv4 nor IPv6, or behind two VLAN tags or LLC.
 	NotIP = Reason(programReasonNOT_IP)
