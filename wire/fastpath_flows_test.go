@@ -251,33 +251,16 @@ func TestReloadUnderFastLoad(t *testing.T) {
 			return nil
 		})
 	}
-	done := make(chan error, 1)
-	go func() { done <- load.Wait() }()
-	for bound := uint16(1); ; bound = bound*31%65535 + 1 {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			<-running
-			table, counted := b.Policy(), uint64(0)
-			for i := range table.Policy().Rules {
-				counted += table.Count(i).Datagrams
-			}
-			received := uint64(0)
-			for side := range verdict.Side(verdict.Sides) {
-				s := b.Counters(side)
-				received += s.Forwarded
-			}
-			if counted != uint64(sent.Load()) || received != counted {
-				t.Errorf("the rules counted %d of %d datagrams, and %d were forwarded", counted, sent.Load(), received)
-			}
-			t.Logf("%d of %d by the fast path, %d reloads", fast.Load(), sent.Load(), reloads.Load())
-			return
-		case <-time.After(time.Millisecond):
-			b.Reload(halves(bound))
-			reloads.Add(1)
-		}
+	reloadDuring(t, b, load, &reloads, time.Millisecond)
+	cancel()
+	<-running
+	counted, forwarded := ruleCount(b), uint64(0)
+	for side := range verdict.Side(verdict.Sides) {
+		c := b.Counters(side)
+		forwarded += c.Forwarded
 	}
+	if counted != uint64(sent.Load()) || forwarded != counted {
+		t.Errorf("the rules counted %d of %d datagrams, and %d were forwarded", counted, sent.Load(), forwarded)
+	}
+	t.Logf("%d of %d by the fast path, %d reloads", fast.Load(), sent.Load(), reloads.Load())
 }

@@ -34,6 +34,34 @@ func halves(bound uint16) *filter.Policy {
 	return &filter.Policy{Rules: rules, Stateful: bound%3 == 0}
 }
 
+// reloadDuring reloads, with a pause between, until the load is over.
+func reloadDuring(t *testing.T, b *Bump, load *errgroup.Group, reloads *atomic.Int64, pause time.Duration) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- load.Wait() }()
+	for bound := uint16(1); ; bound = bound*31%65535 + 1 {
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Fatal(err)
+			}
+			return
+		case <-time.After(pause):
+			b.Reload(halves(bound))
+			reloads.Add(1)
+		}
+	}
+}
+
+// ruleCount returns how many datagrams the rules in force decided on.
+func ruleCount(b *Bump) (n uint64) {
+	table := b.Policy()
+	for i := range table.Policy().Rules {
+		n += table.Count(i).Datagrams
+	}
+	return n
+}
+
 // TestReloadUnderLoad reloads all the time while whole packets and fragments
 // go both ways: all arrive, in order, and are counted by a rule once.
 func TestReloadUnderLoad(t *testing.T) {
@@ -83,28 +111,11 @@ func TestReloadUnderLoad(t *testing.T) {
 			return nil
 		})
 	}
-	done := make(chan error, 1)
-	go func() { done <- load.Wait() }()
-	for bound := uint16(1); ; bound = bound*31%65535 + 1 {
-		select {
-		case err := <-done:
-			if err != nil {
-				t.Fatal(err)
-			}
-			cancel()
-			<-running
-			table, counted := b.Policy(), uint64(0)
-			for i := range table.Policy().Rules {
-				counted += table.Count(i).Datagrams
-			}
-			if counted != uint64(sent.Load()) {
-				t.Errorf("the rules counted %d of %d datagrams", counted, sent.Load())
-			}
-			return
-		default:
-			b.Reload(halves(bound))
-			reloads.Add(1)
-		}
+	reloadDuring(t, b, load, &reloads, 0)
+	cancel()
+	<-running
+	if counted := ruleCount(b); counted != uint64(sent.Load()) {
+		t.Errorf("the rules counted %d of %d datagrams", counted, sent.Load())
 	}
 }
 
