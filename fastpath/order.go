@@ -22,10 +22,10 @@ type settling struct {
 }
 
 const (
-	// mostOnTheWay is more frames than can be on their way at a time: a flow of which
-	// as many went up, and some were on their way all the time, comes faster than user
-	// space takes it.
-	mostOnTheWay = 4096
+	// mostOnTheWay is more frames than can be on their way at a time, in the queue of a
+	// TAP (5,120) and in a batch: a flow of which as many went up, and some were on
+	// their way all the time, comes faster than user space takes it.
+	mostOnTheWay = 8192
 	// In nanoseconds:
 
 	// drain is how long nothing went up until nothing is on its way (DRAIN in
