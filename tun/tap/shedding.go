@@ -39,9 +39,11 @@ const (
 	// quietMark is the backlog up to which the filter has nothing to do but to count,
 	// unless it refused a datagram lately, and remembers nothing of what it lets in.
 	quietMark = queueLength / 5
-	// decisionBits is the binary logarithm of how many datagrams the filter remembers
-	// that it let in, and how many that it refused. Of those whose hashes share a place,
-	// the last of each kind stays.
+	// decisionBits is the binary logarithm of how many places for decisions there are. Of
+	// the datagrams whose hashes share a place, the filter remembers the last two that it
+	// let in and the last two that it refused. With one of each, two of 50 datagrams that
+	// come at the same time would share a place once in 50 times, and one of both would be
+	// cut; with two, it takes three of them, once in 200,000 times.
 	decisionBits = 16
 	// decisionShift is the binary logarithm of the unit of time in ns, about 1 ms.
 	decisionShift = 20
@@ -63,11 +65,14 @@ const (
 // make it longer.
 var decisionTime int32 = 250
 
-// Fields of a place for decisions, in bytes.
+// Fields of a place for decisions, in bytes: of each kind the last decision and the one
+// before it.
 const (
 	admitted     = 0
-	refused      = 8
-	decisionsEnd = 16
+	refused      = 16
+	decisionsEnd = 32
+
+	olderDecision = 8 // of the same kind
 )
 
 // Fields of what the filter and a lane share about a queue, in bytes. The lane's
@@ -220,13 +225,15 @@ var (
 )
 
 // creditPlace returns where the credit of a source is.
-func creditPlace(key, prefix uint64) int64 {
-	h := key + prefix
+func creditPlace(key, prefix uint64) int64 { return int64(mixed(key+prefix) >> (64 - creditBits)) }
+
+// mixed does what [mixInto] has a program do.
+func mixed(hash uint64) uint64 {
 	for _, round := range mixRounds {
-		h ^= h >> round.shift
-		h *= uint64(round.factor)
+		hash ^= hash >> round.shift
+		hash *= uint64(round.factor)
 	}
-	return int64(h >> (64 - creditBits))
+	return hash
 }
 
 func (q *Queue) store(out uint64) {

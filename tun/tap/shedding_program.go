@@ -14,6 +14,10 @@ const (
 	shedHash    = asm.R8 // of the datagram
 	shedTags    = asm.R9 // bytes of VLAN tags in the frame
 	shedNow     = asm.R9 // and then the time
+
+	// Once a decision is to be made:
+	shedPlace    = asm.R8
+	shedDecision = asm.R9
 )
 
 // Places on the stack of [shedding]: words and addresses have to be aligned.
@@ -30,8 +34,8 @@ const (
 // for the reader to judge.
 //
 // A decision is the high half of the datagram's hash and, in the low half, the time. At
-// each place are the last admission and the last refusal, so that neither pushes out the
-// other: of one datagram only one holds at a time.
+// each place are the last two admissions and the last two refusals, so that neither kind
+// pushes out the other: of one datagram only one holds at a time.
 func shedding(key uint64, counters, decisions, credits int) asm.Instructions {
 	return slices.Concat(
 		asm.Instructions{
@@ -221,15 +225,18 @@ func shedDecide(decisions int) asm.Instructions {
 		asm.LSh.Imm(asm.R4, 32),
 		asm.Or.Reg(asm.R4, shedNow),
 	}
-	return slices.Concat(program, shedIfHolds(admitted, "pass", "none admitted"),
-		labeled("none admitted", shedIfHolds(refused, "shed", "decide")))
+	return slices.Concat(program,
+		shedIfHolds(admitted, "pass", "older admission"),
+		labeled("older admission", shedIfHolds(admitted+olderDecision, "pass", "refusal")),
+		labeled("refusal", shedIfHolds(refused, "shed", "older refusal")),
+		labeled("older refusal", shedIfHolds(refused+olderDecision, "shed", "decide")))
 }
 
 // shedIfHolds goes on at a label if the decision at a place, which R0 points to, is on
 // the fragment's datagram and holds, and otherwise at another.
-func shedIfHolds(kind int16, label, otherwise string) asm.Instructions {
+func shedIfHolds(decision int16, label, otherwise string) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMem(asm.R1, asm.R0, kind, asm.DWord),
+		asm.LoadMem(asm.R1, asm.R0, decision, asm.DWord),
 		asm.Mov.Reg(asm.R2, asm.R1),
 		asm.RSh.Imm(asm.R2, 32),
 		asm.JNE.Reg(asm.R2, asm.R3, otherwise),
@@ -243,14 +250,10 @@ func shedIfHolds(kind int16, label, otherwise string) asm.Instructions {
 // shedJudge makes a decision and notes it, at the place in R0 and as it stands in R4,
 // and goes on at "pass" or behind its end.
 func shedJudge(key uint64, credits int) asm.Instructions {
-	const (
-		place    = asm.R8
-		decision = asm.R9
-	)
 	return slices.Concat(
 		asm.Instructions{
-			asm.Mov.Reg(place, asm.R0),
-			asm.Mov.Reg(decision, asm.R4),
+			asm.Mov.Reg(shedPlace, asm.R0),
+			asm.Mov.Reg(shedDecision, asm.R4),
 			asm.LoadMem(asm.R1, asm.RFP, shedBacklog, asm.DWord),
 			asm.JSLE.Imm(asm.R1, shedMark, "admit"),
 			asm.JSGT.Imm(asm.R1, openMark, "refuse"),
@@ -274,20 +277,29 @@ func shedJudge(key uint64, credits int) asm.Instructions {
 			asm.Ja.Label("admit"),
 
 			// Of the hash and the time, for the same outcome with each fragment.
-			asm.Mov.Reg(asm.R3, decision).WithSymbol("newcomer"),
+			asm.Mov.Reg(asm.R3, shedDecision).WithSymbol("newcomer"),
 			asm.RSh.Imm(asm.R3, newcomerShift),
 		},
 		mixInto(asm.R3),
 		asm.Instructions{
 			asm.RSh.Imm(asm.R3, 64-newcomerBits),
 			asm.JNE.Imm(asm.R3, 0, "refuse"),
-
-			asm.StoreMem(place, admitted, decision, asm.DWord).WithSymbol("admit"),
-			asm.Ja.Label("pass"),
-
-			asm.StoreMem(place, refused, decision, asm.DWord).WithSymbol("refuse"),
-			asm.Mov.Reg32(decision, decision), // the time
-			asm.StoreMem(shedQueue, lastRefusal, decision, asm.DWord),
+		},
+		labeled("admit", shedNote(admitted)),
+		asm.Instructions{asm.Ja.Label("pass")},
+		labeled("refuse", shedNote(refused)),
+		asm.Instructions{
+			asm.Mov.Reg32(shedDecision, shedDecision), // the time
+			asm.StoreMem(shedQueue, lastRefusal, shedDecision, asm.DWord),
 		},
 	)
+}
+
+// shedNote notes the decision at its place, the last one of its kind.
+func shedNote(kind int16) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, shedPlace, kind, asm.DWord),
+		asm.StoreMem(shedPlace, kind+olderDecision, asm.R1, asm.DWord),
+		asm.StoreMem(shedPlace, kind, shedDecision, asm.DWord),
+	}
 }

@@ -410,3 +410,63 @@ func TestRefusalsKeepAdmissions(t *testing.T) {
 		t.Errorf("%d of %d fragments came in of the datagrams that were let in", n, len(rest))
 	}
 }
+
+// TestDecisionsShareAPlace has pairs of datagrams come whose hashes share a place for
+// decisions: both stay whole, and both stay refused.
+func TestDecisionsShareAPlace(t *testing.T) {
+	s := openFlooded(t, forever)
+	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
+	pairs := pairsAtAPlace(s.fill(d, shedMark))
+	both := func(pair [2]uint32) (first, rest [][]byte) {
+		for _, d.ID = range pair {
+			f := d.Fragments(1400)
+			first, rest = append(first, f[0]), append(rest, f[1:]...)
+		}
+		return first, rest
+	}
+	s.Credit(lanetest.Client4.Addr())
+	first, rest := both(pairs[0])
+	s.send(first...)
+	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
+	for range queueLength {
+		s.send(whole)
+	}
+	in := s.In()
+	s.send(rest...)
+	if n := s.In() - in; n != uint64(len(rest)) {
+		t.Errorf("%d of %d fragments came in of the datagrams that were let in", n, len(rest))
+	}
+
+	first, rest = both(pairs[1])
+	s.send(first...)
+	s.read(all)
+	in = s.In()
+	s.send(rest...)
+	if n := s.In() - in; n != 0 {
+		t.Errorf("%d of %d fragments came in of the datagrams that were refused", n, len(rest))
+	}
+}
+
+// pairsAtAPlace returns two pairs of identifications, from one on, of IPv4 datagrams
+// between the test's addresses whose hashes share a place.
+func pairsAtAPlace(from uint32) (pairs [2][2]uint32) {
+	src, dst := lanetest.Client4.Addr().As4(), lanetest.Server4.Addr().As4()
+	seen, n := map[uint64]uint32{}, 0
+	for id := from; n < len(pairs); id++ {
+		var b [2]byte
+		binary.BigEndian.PutUint16(b[:], uint16(id))
+		hash := mixed(shedHashKey + uint64(binary.NativeEndian.Uint16(b[:])) + unix.IPPROTO_UDP<<16)
+		hash = mixed(hash + uint64(binary.NativeEndian.Uint32(src[:])))
+		hash = mixed(hash + uint64(binary.NativeEndian.Uint32(dst[:])))
+		place := hash & (1<<decisionBits - 1)
+		other, found := seen[place]
+		if !found {
+			seen[place] = id
+			continue
+		}
+		pairs[n] = [2]uint32{other, id}
+		delete(seen, place)
+		n++
+	}
+	return pairs
+}
