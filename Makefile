@@ -131,10 +131,10 @@ install-tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 
-# What the unit tests hold captures and network devices against.
+# What the unit tests compare captures, network devices and spelling with.
 install-readers:
-	@for tool in tcpdump:tcpdump wireshark-common:editcap iproute2:ip; do \
-	  command -v $${tool#*:} >/dev/null && continue; \
+	@for tool in tcpdump:tcpdump wireshark-common:editcap iproute2:ip hunspell:hunspell hunspell-en-gb:/usr/share/hunspell/en_GB.dic; do \
+	  command -v $${tool#*:} >/dev/null || test -e $${tool#*:} && continue; \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "$${tool#*:} is missing, and its test is skipped: install $${tool%:*}"; continue; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done

@@ -78,7 +78,7 @@ var allowed = map[string][]string{
 var unrestricted = []string{".", "cmd/fragwall"}
 
 // testCode is what the program must not link, with what is below it.
-var testCode = []string{"integration", "packet/packettest", "tun/internal/lanetest", "tun/tuntest", "cmd/fragwall/internal/box/boxtest", "cmd/fragwall/internal/golden", "testing"}
+var testCode = []string{"docs/doctest", "integration", "packet/packettest", "tun/internal/lanetest", "tun/tuntest", "cmd/fragwall/internal/box/boxtest", "cmd/fragwall/internal/golden", "testing"}
 
 // importers says which packages but testCode, and those below them, may import a
 // module of others.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -46,6 +47,21 @@ func TestCaptureDocument(t *testing.T) {
 	first, last, _ := strings.Cut(stderr.text.String(), "\n")
 	if got, want := untimed(first+"\n"+stdout.String()+last), untimed(example); got != want {
 		t.Errorf("docs/operations.md is stale; it should be, but for the times,\n%s", got)
+	}
+}
+
+// TestCaptureFilters captures frames of one host.
+func TestCaptureFilters(t *testing.T) {
+	for filter, want := range map[string]string{
+		"-c 2 --host 10.0.0.53 --dropped": "[drop: ", "-c 2 --host 192.0.2.7": "192.0.2.7.40000", "-c 3 --src 198.51.100.0/24 --reason fragment_overlap,fragment_poisoned": "IP 198.51.100.9",
+	} {
+		socket := filepath.Join(t.TempDir(), "s.sock")
+		stdout, stderr := &strings.Builder{}, &begunWriter{begun: serveReplayed(t, socket)}
+		args := append([]string{"capture", "--socket", socket}, strings.Fields(filter)...)
+		code := execute(args, stdout, stderr)
+		if lines := strings.Count(stdout.String(), "\n"); code != 0 || args[4] != strconv.Itoa(lines) || strings.Count(stdout.String(), want) != lines {
+			t.Errorf("%s: exit code %d: %s%s", filter, code, stdout, &stderr.text)
+		}
 	}
 }
 
