@@ -6,7 +6,7 @@
 //
 // A lane lends the frames that it reads until the next read, and keeps none that it
 // is given to write. One goroutine owns it; [Lane.Close] may come from anywhere and
-// wakes the reader. Each queue keeps the order of its frames, and so does each lane.
+// wakes the reader, as does [Lane.Hold], which has it stop between two frames. Each queue keeps the order of its frames, and so does each lane.
 // All frames between two IP addresses come by one queue.
 //
 // Each kind of frame I/O is a package of its own below this one, and tun/device

@@ -1,13 +1,14 @@
 package tun
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 )
 
 // Lane is one way of the wire: it reads frames from one device and writes
-// frames to another, in batches. All but Close and Shed belongs to one goroutine.
+// frames to another, in batches. All but Close, Hold and Shed belongs to one goroutine.
 type Lane interface {
 	// Name says which devices the lane joins.
 	Name() string
@@ -33,10 +34,17 @@ type Lane interface {
 	// Reply hands one frame back to the device that the lane reads, without
 	// waiting for room, and keeps none.
 	Reply(f Frame) error
+	// Hold has Read return an error that wraps [ErrHeld], once, as soon as all frames
+	// that the lane took out of the device have been lent: the lane has none then, and
+	// the device keeps what comes, until the next Read. Any goroutine may call it.
+	Hold() error
 	// Close wakes a Read, from any goroutine. The devices stay. Closing again
 	// does nothing.
 	Close() error
 }
+
+// ErrHeld is wrapped by what Read returns after a [Lane.Hold].
+var ErrHeld = errors.New("lane held")
 
 // ErrClosed is wrapped by what a closed lane returns.
 var ErrClosed = fmt.Errorf("lane closed: %w", os.ErrClosed)

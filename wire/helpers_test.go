@@ -200,6 +200,8 @@ func (s *script) Name() string { return "script" }
 
 func (s *script) Close() error { return nil }
 
+func (s *script) Hold() error { return nil }
+
 func (s *script) Behind() bool { return s.behind }
 
 func (s *script) Shed() uint64 { return s.shed }

@@ -60,6 +60,9 @@ func (l *lane) Shed() uint64 { return l.queue.Shed() }
 // Credit tells the filter of the TAP.
 func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
 
+// Hold has a Read return [tun.ErrHeld].
+func (l *lane) Hold() error { return l.gate.Hold() }
+
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
 
@@ -74,6 +77,9 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	for {
 		if l.gate.Closing() {
 			return nil, Failure("read", l.From, l.gate.Leave(tun.ErrClosed))
+		}
+		if l.gate.Held() {
+			return nil, Failure("read", l.From, l.gate.Rest())
 		}
 		if err := l.drain(); err != nil {
 			return nil, Failure("read", l.From, l.gate.Leave(err))

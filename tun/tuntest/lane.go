@@ -13,7 +13,8 @@ type lane struct {
 	from, to *Port
 	once     sync.Once
 	closed   chan struct{}
-	frames   []tun.Frame // lent
+	held     chan struct{} // has a value while a hold is to come
+	frames   []tun.Frame   // lent
 }
 
 var _ tun.Lane = (*lane)(nil)
@@ -27,7 +28,7 @@ const poison = 0xdb
 
 // tun.Lane returns the lane from one Port to another.
 func (p *Port) Lane(to *Port) tun.Lane {
-	return &lane{from: p, to: to, closed: make(chan struct{})}
+	return &lane{from: p, to: to, closed: make(chan struct{}), held: make(chan struct{}, 1)}
 }
 
 // Name is what the lane joins.
@@ -47,8 +48,15 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	default:
 	}
 	select {
+	case <-l.held:
+		return nil, fmt.Errorf("read %q: %w", l.from.name, tun.ErrHeld)
+	default:
+	}
+	select {
 	case f := <-l.from.ingress:
 		l.frames = append(l.frames, f)
+	case <-l.held:
+		return nil, fmt.Errorf("read %q: %w", l.from.name, tun.ErrHeld)
 	case <-l.closed:
 		return nil, fmt.Errorf("read %q: %w", l.from.name, tun.ErrClosed)
 	}
@@ -93,6 +101,15 @@ func (l *lane) Reply(f tun.Frame) error {
 	default:
 		return fmt.Errorf("reply by %q: full", l.from.name)
 	}
+}
+
+// Hold wakes a Read.
+func (l *lane) Hold() error {
+	select {
+	case l.held <- struct{}{}:
+	default: // one is to come
+	}
+	return nil
 }
 
 // Close wakes a Read.

@@ -36,5 +36,8 @@ func (s Sink) Write(frames []tun.Frame) (refused int, err error) { return s(fram
 // Reply drops the frame.
 func (Sink) Reply(tun.Frame) error { return nil }
 
+// Hold does nothing.
+func (Sink) Hold() error { return nil }
+
 // Close does nothing.
 func (Sink) Close() error { return nil }

@@ -43,6 +43,10 @@ import (
 //	          all is         (cancels the read and the poll, and waits
 //	          cancelled       until the kernel has let go of both)
 //
+// A lane that is held goes from reading to itself: the multishot read is cancelled, what
+// it brought is lent, and the Read after that returns [tun.ErrHeld]. The next one arms it
+// again.
+//
 // Where the ring itself fails, it is stuck: the kernel may still write to the pool,
 // whose memory then stays.
 //
@@ -59,6 +63,7 @@ type lane struct {
 
 	lent, ready batch // given out, and read in the meantime
 	reading     bool  // the multishot read goes on
+	cancelling  bool  // its end is submitted
 	readErr     error // that ended it
 	polling     bool  // for the gate's eventfd
 
@@ -169,6 +174,10 @@ func (l *lane) register() error {
 // Name is what the lane joins.
 func (l *lane) Name() string { return l.LaneName() }
 
+// Hold has a Read return [tun.ErrHeld], once the multishot read is cancelled and what
+// it brought has been lent.
+func (l *lane) Hold() error { return l.gate.Hold() }
+
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
 
@@ -194,7 +203,10 @@ func (l *lane) Read() ([]tun.Frame, error) {
 			return l.lent.frames, nil
 		case l.readErr != nil:
 			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
+		case l.gate.Held() && !l.reading && !l.polling:
+			return nil, tap.Failure("read", l.From, l.gate.Rest())
 		}
+		l.poll()
 		l.arm()
 		in := l.queue.In()
 		switch err := l.ring.wait(); {
@@ -237,21 +249,42 @@ func (l *lane) enter() {
 		_ = l.leave(err)
 		return
 	}
+}
+
+// poll has the ring poll the gate's eventfd, where it does not.
+func (l *lane) poll() {
+	if l.polling || l.gate.Held() {
+		return
+	}
 	s := l.ring.next()
 	s.opcode, s.fd, s.opFlags, s.userData = opPollAdd, int32(l.gate.Wake()), unix.POLLIN, ofWake
 	l.polling = true
 }
 
-// arm submits the multishot read where it does not go on. The kernel ends it
-// when the pool is empty.
+// arm submits the multishot read where it does not go on, or cancels it where the lane
+// is held. The kernel ends it when the pool is empty.
 func (l *lane) arm() {
+	if l.gate.Held() {
+		l.cancel()
+		return
+	}
 	if l.reading || l.readErr != nil {
 		return
 	}
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opReadMultishot, sqeFixedFile|sqeBufferSelect, fileIn
 	s.off, s.userData = ^uint64(0), ofRead // no position, as of a stream
-	l.reading = true
+	l.reading, l.cancelling = true, false
+}
+
+// cancel submits the end of the multishot read.
+func (l *lane) cancel() {
+	if !l.reading || l.cancelling {
+		return
+	}
+	s := l.ring.next()
+	s.opcode, s.addr, s.userData = opAsyncCancel, ofRead, ofCancel
+	l.cancelling = true
 }
 
 // reap takes in all that is completed.

@@ -11,12 +11,13 @@ import (
 	"fragwall/tun"
 )
 
-// Gate is the life cycle of one lane. Close may come from any goroutine; all else
-// belongs to the goroutine that uses the lane.
+// Gate is the life cycle of one lane. Close and Hold may come from any goroutine; all
+// else belongs to the goroutine that uses the lane.
 type Gate struct {
-	wake    int // an eventfd, readable once the lane is closed
+	wake    int // an eventfd, readable once the lane is closed or held
 	free    func() error
 	closing atomic.Bool
+	held    atomic.Bool // and has not rested
 
 	// Of the goroutine that uses the lane:
 	entered bool
@@ -47,8 +48,11 @@ func (g *Gate) Err() error { return g.err }
 // Closing reports whether the lane was closed.
 func (g *Gate) Closing() bool { return g.closing.Load() }
 
-// Wake returns a descriptor that can be read once the lane is closed while it is
-// used.
+// Held reports whether the lane was held, and has not rested since.
+func (g *Gate) Held() bool { return g.held.Load() }
+
+// Wake returns a descriptor that can be read once the lane is closed or held while it
+// is used.
 func (g *Gate) Wake() int { return g.wake }
 
 // Enter takes the lane for the calling goroutine. It returns [tun.ErrClosed] where
@@ -64,22 +68,35 @@ func (g *Gate) Enter() error {
 	return g.err
 }
 
-// WaitToRead blocks until a descriptor has something to read or the lane is closed.
+// WaitToRead blocks until a descriptor has something to read, or the lane is closed or
+// held.
 func (g *Gate) WaitToRead(fd int) error {
-	_, err := g.wait(fd, unix.POLLIN, -1)
+	_, err := g.wait(-1, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}, g.wakeUp())
 	return err
 }
 
 // WaitToWrite blocks until a descriptor takes what is written, for which it reports
 // true, the lane is closed, or the time is up.
+//
+// A lane that is held still writes what it has taken.
 func (g *Gate) WaitToWrite(fd int, timeout time.Duration) (ready bool, err error) {
-	return g.wait(fd, unix.POLLOUT, int(timeout.Milliseconds()))
+	out, milliseconds := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}, int(timeout.Milliseconds())
+	if !g.Held() {
+		ready, err = g.wait(milliseconds, out, g.wakeUp())
+	}
+	if !ready && err == nil && g.Held() && !g.Closing() {
+		ready, err = g.wait(milliseconds, out)
+	}
+	return ready, err
 }
 
-func (g *Gate) wait(fd int, events int16, milliseconds int) (ready bool, err error) {
-	fds := [...]unix.PollFd{{Fd: int32(fd), Events: events}, {Fd: int32(g.wake), Events: unix.POLLIN}}
+func (g *Gate) wakeUp() unix.PollFd { return unix.PollFd{Fd: int32(g.wake), Events: unix.POLLIN} }
+
+// wait blocks until something happens to one of the descriptors, and reports whether it
+// did to the first.
+func (g *Gate) wait(milliseconds int, fds ...unix.PollFd) (ready bool, err error) {
 	for {
-		switch _, err := unix.Poll(fds[:], milliseconds); err {
+		switch _, err := unix.Poll(fds, milliseconds); err {
 		case nil:
 			return fds[0].Revents != 0, nil
 		case unix.EINTR:
@@ -111,6 +128,34 @@ func (g *Gate) Close() error {
 	if !g.used {
 		return g.release()
 	}
+	return g.wakeUser()
+}
+
+// Hold wakes the goroutine that uses the lane, or lets it begin with [Gate.Rest]. It
+// does nothing to a lane that is closed.
+func (g *Gate) Hold() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closing.Load() || g.freed || g.held.Swap(true) {
+		return nil
+	}
+	return g.wakeUser()
+}
+
+// Rest ends what Hold began, and returns [tun.ErrHeld].
+func (g *Gate) Rest() error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.held.Store(false)
+	if !g.closing.Load() {
+		var count [8]byte
+		_, _ = unix.Read(g.wake, count[:]) // which Hold has written
+	}
+	return tun.ErrHeld
+}
+
+// wakeUser needs mu.
+func (g *Gate) wakeUser() error {
 	if _, err := unix.Write(g.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		return fmt.Errorf("wake: %w", err)
 	}

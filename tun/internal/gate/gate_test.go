@@ -92,3 +92,40 @@ func TestWaitToWrite(t *testing.T) {
 		t.Errorf("a full pipe: %v, %v", ready, err)
 	}
 }
+
+// TestHold has a lane that waits to read wake up for a hold, once, and one that waits to
+// write go on to wait for room. What is closed can't be held.
+func TestHold(t *testing.T) {
+	g, _ := newGate(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	if err := errors.Join(g.Hold(), g.Hold(), g.Enter()); err != nil || !g.Held() {
+		t.Fatalf("held: %v, %v", g.Held(), err)
+	}
+	if err := g.WaitToRead(int(r.Fd())); err != nil {
+		t.Error(err)
+	}
+	if ready, err := g.WaitToWrite(int(w.Fd()), time.Hour); !ready || err != nil {
+		t.Errorf("held, with room: %v, %v", ready, err)
+	}
+	if err := g.Rest(); !errors.Is(err, tun.ErrHeld) || g.Held() {
+		t.Errorf("rests: %v, held %v", err, g.Held())
+	}
+	if _, err := w.Write([]byte{0}); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.WaitToRead(int(r.Fd())); err != nil {
+		t.Error(err)
+	}
+	wake := [...]unix.PollFd{g.wakeUp()}
+	if n, err := unix.Poll(wake[:], 0); n != 0 || err != nil {
+		t.Errorf("a hold that is over wakes again: %d, %v", n, err)
+	}
+	if err := errors.Join(g.Close(), g.Hold()); err != nil || g.Held() {
+		t.Errorf("held after it was closed: %v, %v", g.Held(), err)
+	}
+}

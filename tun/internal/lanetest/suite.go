@@ -39,6 +39,10 @@ var laneTests = []laneTest{
 	{"Reply", reply},
 	{"CloseWakesRead", closeWakesRead},
 	{"CloseBeforeRead", closeBeforeRead},
+	{"HoldBeforeRead", holdBeforeRead},
+	{"HoldWakesRead", holdWakesRead},
+	{"HoldUnderLoad", holdUnderLoad},
+	{"HoldThenClose", holdThenClose},
 	{"SegmentsTravelAsOne", segmentsTravelAsOne},
 }
 

@@ -198,6 +198,9 @@ func (*lane) Credit(netip.Addr) {}
 // Reply sends nothing: in a replay, to reject is to drop.
 func (l *lane) Reply(tun.Frame) error { return nil }
 
+// Hold has nothing to hold.
+func (l *lane) Hold() error { return nil }
+
 // Close has nothing to close.
 func (l *lane) Close() error { return nil }
 
