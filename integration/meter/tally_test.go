@@ -1,0 +1,139 @@
+package meter
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"fragwall/packet/verdict"
+)
+
+// TestTally has datagrams arrive in each wrong way.
+func TestTally(t *testing.T) {
+	var y tally
+	millisecond := int64(time.Millisecond)
+	for _, number := range []uint64{0, 1, 4, 3, 3, 130, 4} { // 2 and 5 to 129 are lost, and so are 131 and 132
+		y.record(number, int64(number)*millisecond, int64(number)*millisecond)
+	}
+	got := y.finish(133)
+	if got.Sent != 133 || got.Lost != 128 || got.Duplicated != 2 || got.Reordered != 1 || got.Corrupted != 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestGaps has the wire pause for 30 ms, after a pause of the sender, which does not
+// count.
+func TestGaps(t *testing.T) {
+	var y tally
+	at := func(ms int64) int64 { return ms * int64(time.Millisecond) }
+	y.record(0, at(0), at(1))
+	y.record(1, at(100), at(101)) // the sender's
+	y.record(2, at(101), at(132)) // the wire's
+	y.record(3, at(130), at(132))
+	d := y.finish(4)
+	if want := [...]uint64{2, 0, 0, 0, 0, 1}; d.Gaps.Max != 30*time.Millisecond || !slices.Equal(d.Gaps.Counts[:len(want)], want[:]) {
+		t.Errorf("gaps %v", d.Gaps)
+	}
+	if d.Delays.Max != 31*time.Millisecond {
+		t.Errorf("delays %v", d.Delays)
+	}
+	if got, want := d.Gaps.String(), "<1ms 2, <50ms 1, max 30ms"; got != want {
+		t.Errorf("%q; want %q", got, want)
+	}
+}
+
+// TestCorrupted changes each byte of a datagram, its length, and what it is of.
+func TestCorrupted(t *testing.T) {
+	const flow, number, sent = 7, 1<<40 + 5, 1 << 50
+	b := make([]byte, SmallSize)
+	seal(b, flow, verdict.Outside, number, sent)
+	n, s, err := open(b, SmallSize, flow, verdict.Outside)
+	if n != number || s != sent || err != nil {
+		t.Fatal(n, s, err)
+	}
+	for i := range b {
+		b[i] ^= 4
+		if _, _, err := open(b, SmallSize, flow, verdict.Outside); !errors.Is(err, errCorrupted) {
+			t.Errorf("byte %d: %v", i, err)
+		}
+		b[i] ^= 4
+	}
+	for _, err := range []error{
+		second(open(b[:len(b)-1], SmallSize, flow, verdict.Outside)),
+		second(open(b, SmallSize, flow+1, verdict.Outside)),
+		second(open(b, SmallSize, flow, verdict.Inside)),
+	} {
+		if !errors.Is(err, errCorrupted) {
+			t.Error(err)
+		}
+	}
+}
+
+func second(_ uint64, _ int64, err error) error { return err }
+
+// TestPacer has a sender be late.
+func TestPacer(t *testing.T) {
+	p := pacer{rate: 1000}
+	if due := p.due(5 * time.Millisecond); due != 5 {
+		t.Errorf("%d are due", due)
+	}
+	p.handed = 5
+	if due := p.due(105 * time.Millisecond); due != 11 || p.behind != 89 {
+		t.Errorf("%d are due, %d behind", due, p.behind)
+	}
+	p.handed += 11
+	if due := p.due(106 * time.Millisecond); due != 1 {
+		t.Errorf("%d are due", due)
+	}
+}
+
+// TestSeries tells counters from what may decrease.
+func TestSeries(t *testing.T) {
+	const text = `# TYPE a_total counter
+a_total{side="inside"} 5
+# TYPE g gauge
+g 7
+# TYPE h histogram
+h_bucket{le="1"} 2
+h_bucket{le="+Inf"} 3
+h_sum 4
+h_count 3
+`
+	values, err := series(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(values) != 5 || values["a_total{side=inside,}"] != 5 || values["h{} count"] != 3 || values["h{} sum"] != 4 {
+		t.Errorf("%v", values)
+	}
+}
+
+// TestCounters reads counters of which one decreases, and another vanishes.
+func TestCounters(t *testing.T) {
+	const kinds = "# TYPE a_total counter\n# TYPE b_total counter\n"
+	texts := make(chan string, 4)
+	for _, text := range []string{kinds + "a_total 5\nb_total 1\n", kinds + "a_total 5\nb_total 2\n", kinds + "a_total 4\n"} {
+		texts <- text
+	}
+	read := make(chan struct{})
+	c := WatchCounters(func() (string, error) {
+		select {
+		case text := <-texts:
+			return text, nil
+		default:
+			select {
+			case <-read:
+			default:
+				close(read)
+			}
+			return kinds + "a_total 4\n", nil
+		}
+	})
+	<-read
+	_, faults := c.Stop()
+	if text := strings.Join(faults, "; "); text != "a_total{} was 5, and is 4; b_total{} was 2, and is gone" && text != "b_total{} was 2, and is gone; a_total{} was 5, and is 4" {
+		t.Errorf("%s", text)
+	}
+}
