@@ -163,12 +163,14 @@ build/linux-%/fragwall: FORCE
 
 FORCE:
 
-# The image, without a registry: the binary in an empty one.
-image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the container image, by podman
+# The image: the binary alone, built without a registry. PODMAN=docker builds it with
+# Docker, which has no flags for a reproducible image.
+IMAGEFLAGS := $(if $(filter podman,$(notdir $(PODMAN))),--isolation chroot --timestamp $(SOURCE_DATE_EPOCH))
+image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the container image, by podman or PODMAN=docker
 	rm -rf build/image
 	install -D -t build/image $<
 	install -m 644 -t build/image LICENSE build/share/NOTICES
-	$(PODMAN) build --isolation chroot --timestamp $(SOURCE_DATE_EPOCH) --file deploy/Containerfile --tag $(IMAGE) build/image
+	$(PODMAN) build $(IMAGEFLAGS) --file deploy/Containerfile --tag $(IMAGE) build/image
 
 # The image as a sidecar, in namespaces. Needs root, iproute2, and podman and
 # crun as Debian has them.
