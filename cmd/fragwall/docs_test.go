@@ -51,7 +51,7 @@ func TestRulesDocument(t *testing.T) {
 	}
 }
 
-// TestReadme checks the file in README.md.
+// TestReadme checks the configurations in README.md.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -69,7 +69,7 @@ func TestReadme(t *testing.T) {
 			t.Errorf("exit %d: %s%s", code, stdout, stderr)
 		}
 	}
-	if files != 1 {
+	if files != 2 {
 		t.Errorf("%d files", files)
 	}
 }

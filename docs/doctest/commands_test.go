@@ -128,7 +128,7 @@ type command struct {
 }
 
 // languages are what a block of code may say that it is.
-var languages = []string{"console", "json", "mermaid", "pcap", "sh", "text", "toml", "yaml"}
+var languages = []string{"console", "go", "json", "mermaid", "pcap", "sh", "text", "toml", "yaml"}
 
 // prompt begins a line of a console that a user types.
 var prompt = regexp.MustCompile(`^[$#] `)
