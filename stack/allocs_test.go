@@ -19,7 +19,7 @@ func TestReassemblyAllocates(t *testing.T) {
 	mode := refs.GetLeakMode()
 	refs.SetLeakMode(refs.NoLeakChecking) // which allocates
 	defer refs.SetLeakMode(mode)
-	const byGVisor = 8
+	const byGVisor = 6
 	bothFamilies(t, func(t *testing.T, f family) {
 		for _, fragments := range []int{2, 6} {
 			t.Run(fmt.Sprintf("%d fragments", fragments), func(t *testing.T) {

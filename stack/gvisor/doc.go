@@ -8,7 +8,7 @@
 //
 // gVisor gets synthetic packets: IPv4 for both families, constant addresses, no
 // options, a neutral protocol, and a clock that stands still. Between two
-// datagrams it holds nothing. An [Engine] belongs to whoever calls it, one
+// datagrams it holds nothing of them. An [Engine] belongs to whoever calls it, one
 // goroutine at a time; the fragments are lent to it for the call. The memory of
 // Frames and Wholes is used again: who has one releases it.
 //

@@ -19,11 +19,15 @@ import (
 // header).
 const neutralProtocol = 254
 
-// Addresses of the synthetic packets (RFC 2544). The destination is the engine's
-// own.
+// engineAddress is the engine's own address, and both source and destination of the
+// synthetic packets (RFC 2544): gVisor looks up both, and finds none faster than one
+// that it has.
+const engineAddress = "\xc6\x12\x00\x01"
+
+// Identifications of the synthetic packets.
 const (
-	engineSource = "\xc6\x12\x00\x02"
-	engineLocal  = "\xc6\x12\x00\x01"
+	engineDatagram = iota // of all datagrams, one after the other
+	engineKept            // of a fragment that gVisor always holds, see [Engine.open]
 )
 
 // pieceSize is up to how many bytes neighbouring fragments go into gVisor as one
@@ -36,7 +40,7 @@ const pieceSize = 16 << 10
 // Engine puts fragments together with gVisor's IPv4 endpoint. It sees no packet
 // of the wire: a datagram's fragments go in under synthetic headers, one right
 // after the other, once all of them came, so that between two datagrams gVisor
-// holds nothing. An Engine is not safe for concurrent use.
+// holds nothing of them. An Engine is not safe for concurrent use.
 //
 // The fragments of IPv6 datagrams go in under IPv4 headers, too: gVisor has one
 // reassembly for both families (pkg/tcpip/network/internal/fragmentation), which
@@ -68,12 +72,14 @@ func (e *Engine) open() {
 	if err := e.endpoint.Enable(); err != nil {
 		panic(fmt.Sprintf("gvisor: enable endpoint: %v", err))
 	}
-	address := tcpip.AddrFromSlice([]byte(engineLocal)).WithPrefix()
+	address := tcpip.AddrFromSlice([]byte(engineAddress)).WithPrefix()
 	state, err := e.endpoint.(stack.AddressableEndpoint).AddAndAcquirePermanentAddress(address, stack.AddressProperties{})
 	if err != nil {
 		panic(fmt.Sprintf("gvisor: add address to endpoint: %v", err))
 	}
 	state.DecRef()
+	// gVisor starts a timer for each fragment that comes while it holds none.
+	e.feed(newPacket(engineKept, 0, true, 8))
 }
 
 // Close frees what gVisor holds.
@@ -135,10 +141,9 @@ func nextPiece(fragments []Fragment) (n, size int) {
 	return n, size
 }
 
-// feed hands a piece to gVisor, and returns the datagram if that made it whole.
-func (e *Engine) feed(piece *buffer.View) *stack.PacketBuffer {
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(piece)})
-	pkt.NetworkProtocolNumber = header.IPv4ProtocolNumber
+// feed hands a packet to gVisor, and returns the datagram if that made it whole.
+func (e *Engine) feed(packet *buffer.View) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(packet)})
 	pkt.RXChecksumValidated = true
 	e.endpoint.HandlePacket(pkt)
 	pkt.DecRef()
@@ -148,27 +153,33 @@ func (e *Engine) feed(piece *buffer.View) *stack.PacketBuffer {
 }
 
 // newPiece makes the packet that neighbouring fragments go in as: a synthetic
-// header and a copy of their payload, size bytes, in one view, since gVisor clones
-// each view of a packet four times.
+// header and a copy of their payload, size bytes.
 func newPiece(fragments []Fragment, size int) *buffer.View {
-	first, last := &fragments[0], &fragments[len(fragments)-1]
+	v := newPacket(engineDatagram, fragments[0].Start, fragments[len(fragments)-1].More, size)
+	payload := v.AsSlice()[header.IPv4MinimumSize:]
+	for i := range fragments {
+		payload = payload[copy(payload, fragments[i].Data()):]
+	}
+	return v
+}
+
+// newPacket makes a synthetic packet with room for size bytes of payload, in one
+// view, since gVisor clones each view of a packet four times.
+func newPacket(id, offset uint16, more bool, size int) *buffer.View {
 	v := buffer.NewViewSize(header.IPv4MinimumSize + size)
 	b := v.AsSlice()
 	b[0] = header.IPv4Version<<4 | header.IPv4MinimumSize/4
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
-	field := first.Start / 8
-	if last.More {
+	binary.BigEndian.PutUint16(b[4:], id)
+	field := offset / 8
+	if more {
 		field |= header.IPv4FlagMoreFragments << 13
 	}
 	binary.BigEndian.PutUint16(b[6:], field)
 	b[8] = 1 // TTL
 	b[9] = neutralProtocol
-	copy(b[12:], engineSource)
-	copy(b[16:], engineLocal)
-	at := header.IPv4MinimumSize
-	for i := range fragments {
-		at += copy(b[at:], fragments[i].Data())
-	}
+	copy(b[12:], engineAddress)
+	copy(b[16:], engineAddress)
 	return v
 }
 
@@ -186,12 +197,13 @@ func (*Engine) DeliverTransportError(_, _ tcpip.Address, _ tcpip.NetworkProtocol
 func (*Engine) DeliverRawPacket(tcpip.TransportProtocolNumber, *stack.PacketBuffer) {}
 
 // engineNIC is the network interface of the endpoints: enabled, and unable to
-// send.
+// send. It is a loopback interface: gVisor checks the packets of any other against
+// rules that there are none of here.
 type engineNIC struct{ stack.NetworkLinkEndpoint }
 
 func (engineNIC) ID() tcpip.NICID                                                   { return 1 }
 func (engineNIC) Name() string                                                      { return "" }
-func (engineNIC) IsLoopback() bool                                                  { return false }
+func (engineNIC) IsLoopback() bool                                                  { return true }
 func (engineNIC) Enabled() bool                                                     { return true }
 func (engineNIC) Promiscuous() bool                                                 { return false }
 func (engineNIC) Spoofing() bool                                                    { return false }
