@@ -1,6 +1,7 @@
 package tun
 
 import (
+	"encoding/json"
 	"log/slog"
 	"runtime"
 )
@@ -50,9 +51,19 @@ type Port interface {
 	SetJoined(on bool)
 	// SetCarrier gives the port a carrier, or takes it.
 	SetCarrier(on bool) error
-	// Close removes the device. Lanes that are still open keep it alive, so close
+	// Export returns what another process needs to go on with the device.
+	Export() (Exported, error)
+	// Close closes the port, and removes the device where no other process has it. Lanes that are still open keep it alive, so close
 	// them first. Closing again does nothing.
 	Close() error
+}
+
+// Exported is a device as another process can go on with it.
+type Exported struct {
+	// Files are descriptors, which stay those of the port that exports.
+	Files []int `json:"-"`
+	// State is what the kind of port wants to know, as JSON.
+	State json.RawMessage `json:"state"`
 }
 
 // Fallback is one thing that a port does without.

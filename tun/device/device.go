@@ -17,6 +17,15 @@ func Open(c tun.Config) (tun.Port, error) {
 	return &port{Port: p}, nil
 }
 
+// Import takes over a device that another process has exported.
+func Import(c tun.Config, from tun.Exported) (tun.Port, error) {
+	p, err := uring.Import(c, from)
+	if err != nil {
+		return nil, err
+	}
+	return &port{Port: p}, nil
+}
+
 // port is a TAP that prefers io_uring.
 type port struct {
 	*uring.Port

@@ -104,7 +104,12 @@ func (t *TAP) shed() error {
 	if err != nil {
 		return explainEBPF("create map", err)
 	}
-	defer counters.Close() // the program and the mapping keep it
+	shared := &sheddingMemory{counters: counters, key: shedHashKey}
+	defer func() {
+		if t.shared == nil {
+			_ = shared.close()
+		}
+	}()
 	decisions, err := ebpf.NewMap(&ebpf.MapSpec{
 		Name: "fragwall_shed", Type: ebpf.Array, KeySize: 4, ValueSize: decisionsEnd, MaxEntries: 1 << decisionBits,
 	})
@@ -112,28 +117,23 @@ func (t *TAP) shed() error {
 		return explainEBPF("create map", err)
 	}
 	defer decisions.Close()
-	credits, err := ebpf.NewMap(&ebpf.MapSpec{
+	shared.credits, err = ebpf.NewMap(&ebpf.MapSpec{
 		Name: "fragwall_credit", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE, KeySize: 4, ValueSize: 8, MaxEntries: 1 << creditBits,
 	})
 	if err != nil {
 		return explainEBPF("create map", err)
 	}
-	defer credits.Close()
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name:         "fragwall_shed",
 		Type:         ebpf.SocketFilter,
-		Instructions: shedding(shedHashKey, counters.FD(), decisions.FD(), credits.FD()),
+		Instructions: shedding(shedHashKey, counters.FD(), decisions.FD(), shared.credits.FD()),
 	})
 	if err != nil {
 		return explainEBPF("load eBPF", err)
 	}
 	defer program.Close() // the device keeps it
-	shared := &sheddingMemory{}
-	if shared.counters, err = counters.Memory(); err != nil {
-		return fmt.Errorf("map counters: %w", err)
-	}
-	if shared.credits, err = credits.Memory(); err != nil {
-		return fmt.Errorf("map credits: %w", err)
+	if err := shared.mapAll(); err != nil {
+		return err
 	}
 	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETFILTEREBPF, program.FD()); err != nil {
 		return fmt.Errorf("attach filter: %w", err)
@@ -145,10 +145,34 @@ func (t *TAP) shed() error {
 // shedHashKey makes the places of datagrams and sources unpredictable.
 var shedHashKey = rand.Uint64()
 
-// sheddingMemory is what a filter shares with lanes.
+// sheddingMemory is what a filter shares with lanes, and with another process that goes
+// on with the device.
 type sheddingMemory struct {
-	counters *ebpf.Memory // of each queue, countersEnd bytes
-	credits  *ebpf.Memory // of sources, 8 bytes each
+	key               uint64    // of the filter, see shedHashKey
+	counters, credits *ebpf.Map // of each queue, countersEnd bytes; of sources, 8 bytes each
+	counts, credit    *ebpf.Memory
+}
+
+// mapAll maps the memory of the maps.
+func (m *sheddingMemory) mapAll() (err error) {
+	if m.counts, err = m.counters.Memory(); err != nil {
+		return fmt.Errorf("map counters: %w", err)
+	}
+	if m.credit, err = m.credits.Memory(); err != nil {
+		return fmt.Errorf("map credits: %w", err)
+	}
+	return nil
+}
+
+// close closes the maps. Their memory stays for as long as a lane refers to it.
+func (m *sheddingMemory) close() error {
+	var errs []error
+	for _, one := range []*ebpf.Map{m.counters, m.credits} {
+		if one != nil {
+			errs = append(errs, one.Close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Queue is what a lane knows of the queue that it reads. The zero Queue knows
@@ -200,11 +224,11 @@ func (q *Queue) Credit(src netip.Addr) {
 		return
 	}
 	var b [8]byte
-	at := 8 * creditPlace(shedHashKey, prefixOf(src))
-	_, _ = q.credits.ReadAt(b[:], at)
+	at := 8 * creditPlace(q.key, prefixOf(src))
+	_, _ = q.credit.ReadAt(b[:], at)
 	if n := binary.NativeEndian.Uint64(b[:]); n < creditMost || n > 1<<63 {
 		binary.NativeEndian.PutUint64(b[:], creditEarned+n)
-		_, _ = q.credits.WriteAt(b[:], at)
+		_, _ = q.credit.WriteAt(b[:], at)
 	}
 }
 
@@ -239,7 +263,7 @@ func mixed(hash uint64) uint64 {
 func (q *Queue) store(out uint64) {
 	var b [8]byte
 	binary.NativeEndian.PutUint64(b[:], out)
-	_, _ = q.counters.WriteAt(b[:], q.at+countedOut) // fails only beyond the end
+	_, _ = q.counts.WriteAt(b[:], q.at+countedOut) // fails only beyond the end
 }
 
 func (q *Queue) load(field int64) uint64 {
@@ -247,7 +271,7 @@ func (q *Queue) load(field int64) uint64 {
 		return 0
 	}
 	var b [8]byte
-	_, _ = q.counters.ReadAt(b[:], q.at+field)
+	_, _ = q.counts.ReadAt(b[:], q.at+field)
 	return binary.NativeEndian.Uint64(b[:])
 }
 

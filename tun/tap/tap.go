@@ -248,8 +248,8 @@ func (t *TAP) Missed() (frames uint64, err error) {
 	return dropped - min(shed, dropped), nil
 }
 
-// Close removes the device. Lanes that are still open keep it alive, so close
-// them first. Closing again does nothing.
+// Close removes the device, unless another process has it, too. Lanes that are still
+// open keep it alive, so close them first. Closing again does nothing.
 func (t *TAP) Close() error {
 	var errs []error
 	for _, fd := range t.queues {
@@ -258,6 +258,10 @@ func (t *TAP) Close() error {
 		}
 	}
 	t.queues = nil
+	if t.shared != nil {
+		errs = append(errs, t.shared.close())
+		t.shared = nil
+	}
 	return errors.Join(errs...)
 }
 

@@ -129,6 +129,9 @@ func (p *Port) Carrier() bool {
 	return p.carrier
 }
 
+// Export says nothing.
+func (p *Port) Export() (tun.Exported, error) { return tun.Exported{}, nil }
+
 // Close notes that the port was closed.
 func (p *Port) Close() error {
 	p.mu.Lock()

@@ -19,6 +19,15 @@ func Open(c tun.Config) (*Port, error) {
 	return &Port{t}, nil
 }
 
+// Import takes over a TAP device; see [tap.Import].
+func Import(c tun.Config, from tun.Exported) (*Port, error) {
+	t, err := tap.Import(c, from)
+	if err != nil {
+		return nil, err
+	}
+	return &Port{t}, nil
+}
+
 // Lanes returns lanes over io_uring. It needs Linux 6.7; where the kernel or a sandbox
 // denies it, the error says why, and the lanes of the TAP itself serve.
 func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {

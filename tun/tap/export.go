@@ -1,0 +1,121 @@
+package tap
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+)
+
+// exported is what another process has to know of a TAP. Its descriptors are those of
+// the queues, and those of the filter's two maps where there is a filter.
+type exported struct {
+	MTU       int        `json:"mtu"` // that it was opened with, in bytes
+	Queues    int        `json:"queues"`
+	Threaded  bool       `json:"threaded"`
+	TakesUDP  bool       `json:"takes_udp"`
+	Shedding  bool       `json:"shedding"`
+	Key       uint64     `json:"key"` // of the filter
+	Fallbacks []fallback `json:"fallbacks,omitempty"`
+}
+
+// fallback is a [tun.Fallback] in JSON.
+type fallback struct {
+	tun.Fallback
+	Err string
+}
+
+// Export returns the queues, and what is shared with the filter.
+func (t *TAP) Export() (tun.Exported, error) {
+	e := exported{MTU: t.config.MTU, Queues: len(t.queues), Threaded: t.threaded, TakesUDP: t.takesUDP}
+	files := append([]int{}, t.queues...)
+	if m := t.shared; m != nil {
+		e.Shedding, e.Key = true, m.key
+		files = append(files, m.counters.FD(), m.credits.FD())
+	}
+	for _, f := range t.fallbacks {
+		e.Fallbacks = append(e.Fallbacks, fallback{f, f.Err.Error()})
+	}
+	state, err := json.Marshal(e)
+	return tun.Exported{Files: files, State: state}, err
+}
+
+// Import returns the TAP that another process has exported, of a configuration that
+// agrees with that process's. It owns the descriptors, also where it fails.
+func Import(c tun.Config, from tun.Exported) (*TAP, error) {
+	t := &TAP{config: c}
+	if err := t.take(from); err != nil {
+		return nil, errors.Join(fmt.Errorf("take over tap %q: %w", c.Name, err), t.Close())
+	}
+	return t, nil
+}
+
+func (t *TAP) take(from tun.Exported) error {
+	t.queues = from.Files // so that Close closes all
+	var e exported
+	if err := json.Unmarshal(from.State, &e); err != nil {
+		return err
+	}
+	want := e.Queues
+	if e.Shedding {
+		want += 2
+	}
+	if e.Queues < 1 || len(from.Files) != want {
+		return fmt.Errorf("%d descriptors, want %d", len(from.Files), want)
+	}
+	t.config.MTU, t.config.Queues, t.threaded, t.takesUDP = e.MTU, e.Queues, e.Threaded, e.TakesUDP
+	for _, f := range e.Fallbacks {
+		f.Fallback.Err = errors.New(f.Err)
+		t.fallbacks = append(t.fallbacks, f.Fallback)
+	}
+	if e.Shedding {
+		maps := t.queues[e.Queues:]
+		t.queues = t.queues[:e.Queues:e.Queues]
+		if err := t.shareMaps(maps, e.Key); err != nil {
+			return err
+		}
+	}
+	return t.identify()
+}
+
+// shareMaps takes over what is shared with the filter.
+func (t *TAP) shareMaps(files []int, key uint64) error {
+	t.shared = &sheddingMemory{key: key}
+	var errs [2]error
+	t.shared.counters, errs[0] = ebpf.NewMapFromFD(files[0]) // which closes it on an error
+	t.shared.credits, errs[1] = ebpf.NewMapFromFD(files[1])
+	if err := errors.Join(errs[:]...); err != nil {
+		return err
+	}
+	return t.shared.mapAll()
+}
+
+// identify finds out the index of the device, and checks that the queues are its.
+func (t *TAP) identify() error {
+	for _, fd := range t.queues {
+		request, err := unix.NewIfreq("")
+		if err != nil {
+			return err
+		}
+		if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, request); err != nil {
+			return fmt.Errorf("a descriptor is no tap: %w", err)
+		}
+		if name := request.Name(); name != t.config.Name {
+			return fmt.Errorf("it is called %q by now", name)
+		}
+		if offload := request.Uint16()&unix.IFF_VNET_HDR != 0; offload != t.config.Offload {
+			return fmt.Errorf("offload is %v", offload)
+		}
+	}
+	link, err := netlink.LinkByName(t.config.Name)
+	if err != nil {
+		return err
+	}
+	t.index = link.Attrs().Index
+	return nil
+}
