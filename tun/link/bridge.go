@@ -170,7 +170,7 @@ func (j *Junction) addBridge(c Config, before nicState) (netlink.Link, error) {
 		return nil, err
 	}
 	j.master = bridge.Attrs().Index
-	j.undo.push(func() error { return netlink.LinkDel(bridge) })
+	j.later(step{Kind: stepBridge, Device: j.master})
 	if err := netlink.LinkSetARPOff(bridge); err != nil {
 		return nil, fmt.Errorf("turn arp off: %w", err)
 	}
@@ -189,7 +189,7 @@ func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
 	if addressed {
 		requests = append(requests, disown(port))
 	}
-	j.undo.push(func() error { return netlink.LinkSetNoMaster(port) })
+	j.later(step{Kind: stepPort, Device: port.Attrs().Index})
 	if err := atOnce(requests); err != nil {
 		return err
 	}

@@ -29,9 +29,12 @@ type Junction struct {
 	// redirects are those that it is made of; their priorities follow from what else
 	// there is.
 	redirects []netdev.Redirect
-	addressed bool // the NIC is
+	addressed bool     // the NIC is
+	before    nicState // of the NIC
+	set       int      // its MTU, in bytes, that joining set; 0 where it has set none
 	undo      undoStack
-	kept      int // how much of undo is left when the NIC is free
+	steps     []step // of undo, for another process
+	kept      int    // how much of undo is left when the NIC is free
 }
 
 // Join makes a TAP and a NIC one wire: whatever comes in by one leaves by the
@@ -178,8 +181,8 @@ func (j *Junction) join(c Config) error {
 	if err != nil && end != nil {
 		j.undo.push(end)
 	}
-	set := 0
-	j.undo.push(func() error { return before.restore(nic, set) })
+	j.before = before
+	j.later(step{Kind: stepRestore, Device: j.NIC})
 	if err != nil {
 		return err
 	}
@@ -189,7 +192,7 @@ func (j *Junction) join(c Config) error {
 		}
 	}
 	err = prepareNIC(nic, c)
-	set = c.MTU
+	j.set = c.MTU
 	return err
 }
 

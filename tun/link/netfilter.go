@@ -15,7 +15,7 @@ import (
 func (j *Junction) setSysctl(name, value string) error {
 	old, err := netdev.SwapSysctl(name, value)
 	if err == nil && old != "" {
-		j.undo.push(func() error { return netdev.SetSysctl(name, old) })
+		j.later(step{Kind: stepSysctl, Name: name, Value: old})
 	}
 	return err
 }

@@ -35,7 +35,7 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 		}
 	}
 	r := netdev.Redirect{From: from.Attrs().Index, To: to.Attrs().Index, Mark: mark}
-	j.undo.push(func() error { return endRedirects(from, j.redirectsOf(r.From)) })
+	j.later(step{Kind: stepRedirects, Device: r.From, Name: from.Attrs().Name})
 	j.redirects = append(j.redirects, r)
 	if err := addRedirect(from, r); err != nil {
 		return err

@@ -1,0 +1,99 @@
+package link
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+
+	"fragwall/tun"
+	"fragwall/tun/internal/lanetest"
+	"fragwall/tun/lab"
+	"fragwall/tun/tap"
+)
+
+// TestImport has another process go on with what was joined, of each method and state
+// of the NIC: it finds the wire intact, repairs a redirect, frees the NIC, and leaves
+// all as it was.
+func TestImport(t *testing.T) {
+	for method, bridge := range methods {
+		for name, prepare := range nicStates {
+			t.Run(method+"/"+name, func(t *testing.T) {
+				lanetest.Do(t, network(t).Middle, func() error {
+					nic, err := netlink.LinkByName(lab.InsideNIC)
+					if err == nil {
+						err = prepare(nic)
+					}
+					if err != nil {
+						return err
+					}
+					return unchangedBy(t, func() error { return handOver(t, bridge) })
+				})
+			})
+		}
+	}
+}
+
+func handOver(t *testing.T, bridge string) error {
+	tap, err := tap.Open(tun.Config{Name: "fw-in", MTU: 1400, Queues: 1})
+	if err != nil {
+		return err
+	}
+	first, err := Join(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400})
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(first.Export())
+	if err != nil {
+		return err
+	}
+	var e Exported
+	if err := json.Unmarshal(text, &e); err != nil {
+		return err
+	}
+	j, err := Import(e)
+	if err != nil {
+		return err
+	}
+	if intact, err := j.Intact(); !intact || err != nil || j.NIC != first.NIC || j.Redirected() != first.Redirected() {
+		t.Errorf("%+v became %+v: intact %v, %v", first, j, intact, err)
+	}
+	if j.Redirected() {
+		for _, r := range j.redirectsOf(j.NIC) {
+			if err := errors.Join(r.Remove(), j.Repair()); err != nil {
+				t.Error(err)
+			}
+		}
+		if intact, err := j.Intact(); !intact || err != nil {
+			t.Errorf("repaired: intact %v, %v", intact, err)
+		}
+	}
+	if err := j.Detach(); err != nil {
+		t.Error(err)
+	}
+	if intact, err := j.Intact(); intact || err != nil {
+		t.Errorf("detached: intact %v, %v", intact, err)
+	}
+	return errors.Join(j.Close(), j.Close(), tap.Close())
+}
+
+// TestImportOther refuses what says nothing of how the wire ends, or more than is known.
+func TestImportOther(t *testing.T) {
+	whole := Exported{NIC: 1, TAP: 2, Before: nicState{up: true}.mark(), Steps: []step{{Kind: stepRestore, Device: 1}}}
+	if _, err := Import(whole); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*Exported){
+		"no state":     func(e *Exported) { e.Before = 0 },
+		"no steps":     func(e *Exported) { e.Steps = nil },
+		"kept":         func(e *Exported) { e.Kept = 2 },
+		"unknown step": func(e *Exported) { e.Steps = []step{{Kind: "tunnel"}} },
+	} {
+		e := whole
+		change(&e)
+		if _, err := Import(e); err == nil {
+			t.Errorf("%s: taken over", name)
+		}
+	}
+}
