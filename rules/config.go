@@ -7,6 +7,7 @@ import (
 
 	"fragwall/filter"
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // Config is a valid configuration.
@@ -33,6 +34,14 @@ func (c *Config) Summary() string {
 		noun = "rule"
 	}
 	return fmt.Sprintf("%d %s, fragments %s, default %s", len(c.Policy.Rules), noun, c.Fragments.Mode, c.Policy.Default)
+}
+
+// Side returns the interface of a side.
+func (c *Config) Side(side verdict.Side) Interface {
+	if side == verdict.Inside {
+		return c.Inside
+	}
+	return c.Outside
 }
 
 // Fixed returns the keys in which two configurations differ and which do not

@@ -28,6 +28,7 @@ type Box struct {
 	// joining guards:
 	ends   [verdict.Sides]end
 	closed bool // no NIC is to be joined any more
+	left   bool // the devices are another process's
 	fast   fastState
 }
 
@@ -45,15 +46,14 @@ type Setup struct {
 // leaves nothing of what it made.
 func Open(kernel *Kernel, s Setup) (*Box, error) {
 	c := s.Config
-	inside, outside := portConfig(c.Inside), portConfig(c.Outside)
-	if err := checkDescriptors(inside.QueueCount() + outside.QueueCount()); err != nil {
+	if err := checkDescriptors(queues(c)); err != nil {
 		return nil, err
 	}
 	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
 	// left on the NICs looks like another's.
-	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		if err := kernel.Vacant(i.TAP); err != nil {
-			return nil, fmt.Errorf("%s: %w", verdict.Side(side), err)
+	for side := range verdict.Side(verdict.Sides) {
+		if err := kernel.Vacant(c.Side(side).TAP); err != nil {
+			return nil, fmt.Errorf("%s: %w", side, err)
 		}
 	}
 	c, err := kernel.WithMTUs(c)
@@ -64,18 +64,24 @@ func Open(kernel *Kernel, s Setup) (*Box, error) {
 		s.Log.Warn(text)
 	}
 	b := &Box{kernel: kernel, log: s.Log, sidecar: s.Sidecar}
-	// A frame that is left to be cut into segments needs a TAP that takes it.
-	offload := c.Inside.Offload && c.Outside.Offload
-	for side, i := range [verdict.Sides]rules.Interface{verdict.Inside: c.Inside, verdict.Outside: c.Outside} {
-		if err := b.openSide(verdict.Side(side), i, offload); err != nil {
+	for side, config := range portConfigs(c) {
+		if err := b.openSide(verdict.Side(side), c.Side(verdict.Side(side)), config); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.Close())
 		}
 	}
-	if err := b.connect(); err != nil {
+	if err := b.makeWire(&s, c); err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	return b, nil
+}
+
+// makeWire makes the lanes between the ports, the fast path, and the wire of both.
+func (b *Box) makeWire(s *Setup, c *rules.Config) error {
+	if err := b.connect(); err != nil {
+		return err
+	}
 	b.logFallbacks()
-	b.openFastPath(&s, c)
+	b.openFastPath(s, c)
 	config := datapath.Config(c)
 	config.Observer = s.Observer
 	if b.fast.on {
@@ -85,17 +91,20 @@ func Open(kernel *Kernel, s Setup) (*Box, error) {
 		config.Sides[side].Lanes = lanes
 	}
 	b.Bump = wire.New(config)
-	return b, nil
+	return nil
 }
 
-// portConfig returns what the port of a side is to be.
-func portConfig(i rules.Interface) tun.Config {
-	return tun.Config{Name: i.TAP, MTU: i.MTU, Queues: i.Queues}
+// portConfigs returns what the ports are to be. A frame that is left to be cut into
+// segments needs a TAP that takes it.
+func portConfigs(c *rules.Config) (configs [verdict.Sides]tun.Config) {
+	for side := range verdict.Side(verdict.Sides) {
+		i := c.Side(side)
+		configs[side] = tun.Config{Name: i.TAP, MTU: i.MTU, Queues: i.Queues, Offload: c.Inside.Offload && c.Outside.Offload}
+	}
+	return configs
 }
 
-func (b *Box) openSide(side verdict.Side, i rules.Interface, offload bool) (err error) {
-	config := portConfig(i)
-	config.Offload = offload
+func (b *Box) openSide(side verdict.Side, i rules.Interface, config tun.Config) (err error) {
 	if b.ports[side], err = b.kernel.OpenPort(config); err != nil {
 		return err
 	}
@@ -105,6 +114,14 @@ func (b *Box) openSide(side verdict.Side, i rules.Interface, offload bool) (err 
 	b.ends[side].config = i
 	b.ends[side].link, err = b.kernel.ReadLink(b.ports[side].Index())
 	return err
+}
+
+// queues returns how many queues both sides have together.
+func queues(c *rules.Config) (n int) {
+	for _, config := range portConfigs(c) {
+		n += config.QueueCount()
+	}
+	return n
 }
 
 // connect makes the lanes between the ports.
@@ -161,7 +178,8 @@ func (b *Box) closeLanes() error {
 	return errors.Join(errs...)
 }
 
-// Close removes what Open made, in reverse order, and what Join did.
+// Close removes what Open made, in reverse order, and what Join did; where the box was
+// left, it closes what it has open, and changes nothing.
 func (b *Box) Close() error {
 	errs := []error{b.closeLanes(), b.Part(Junction.Close)}
 	for side := verdict.Sides - 1; side >= 0; side-- {

@@ -115,6 +115,9 @@ func (b *Box) Part(finish func(Junction) error) error {
 		if e.rise != nil {
 			e.rise.Stop()
 		}
+		if b.left {
+			continue
+		}
 		if e.held {
 			errs = append(errs, b.setLink(side, true))
 			e.held = false
@@ -143,7 +146,7 @@ func (b *Box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 // the two NICs joined to one another.
 func (b *Box) CloseAndBypass(c *rules.Config) error {
 	ends := b.bypassEnds(c)
-	if err := b.Close(); err != nil || c.OnExit != rules.ExitBypass {
+	if err := b.Close(); err != nil || c.OnExit != rules.ExitBypass || b.isLeft() {
 		return err
 	}
 	if ends[verdict.Inside].Name == "" || ends[verdict.Outside].Name == "" {

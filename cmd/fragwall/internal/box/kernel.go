@@ -16,13 +16,17 @@ import (
 // the calling thread.
 type Kernel struct {
 	OpenPort func(tun.Config) (tun.Port, error)
-	Vacant   func(name string) error // waits until the port of a killed fragwall is gone
-	NICMTU   func(name string) (int, error)
-	Join     func(link.Config) (j Junction, nic int, err error) // nic is its index
-	Bypass   func(a, b link.NIC) error
-	ReadLink func(index int) (netdev.Link, error)
-	FindLink func(name string) (netdev.Link, error)
-	SetLink  func(index int, up bool) error
+	// ImportPort and ImportJunction take over what another process has exported, and
+	// own the descriptors.
+	ImportPort     func(tun.Config, tun.Exported) (tun.Port, error)
+	ImportJunction func(link.Exported) (Junction, error)
+	Vacant         func(name string) error // waits until the port of a killed fragwall is gone
+	NICMTU         func(name string) (int, error)
+	Join           func(link.Config) (j Junction, nic int, err error) // nic is its index
+	Bypass         func(a, b link.NIC) error
+	ReadLink       func(index int) (netdev.Link, error)
+	FindLink       func(name string) (netdev.Link, error)
+	SetLink        func(index int, up bool) error
 	// OpenFastPath loads the programs of the fast path, and attaches none.
 	OpenFastPath func(fastpath.Options) (FastPath, error)
 	// DisableIPv6 keeps the kernel from speaking IPv6 by a device.
@@ -40,6 +44,7 @@ type Junction interface {
 	Detach() error
 	Redirected() bool
 	Repair() error
+	Export() link.Exported
 	Close() error
 }
 
@@ -47,9 +52,17 @@ var _ Junction = (*link.Junction)(nil)
 
 // Linux is the kernel that runs.
 var Linux = Kernel{
-	OpenPort: device.Open,
-	Vacant:   netdev.Vacant,
-	NICMTU:   link.NICMTU,
+	OpenPort:   device.Open,
+	ImportPort: device.Import,
+	ImportJunction: func(e link.Exported) (Junction, error) {
+		j, err := link.Import(e)
+		if err != nil {
+			return nil, err
+		}
+		return j, nil
+	},
+	Vacant: netdev.Vacant,
+	NICMTU: link.NICMTU,
 	Join: func(c link.Config) (Junction, int, error) {
 		j, err := link.Join(c)
 		if err != nil {

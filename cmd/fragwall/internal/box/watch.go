@@ -36,6 +36,7 @@ const riseTime = 10 * time.Second
 
 // Run follows the devices until ctx is done.
 func (w *Watch) Run(ctx context.Context) {
+	w.resumeRises()
 	w.kernel.Follow(ctx, w.log, func(messages []syscall.NetlinkMessage) {
 		if messages == nil || w.concern(messages) {
 			w.look()
@@ -242,8 +243,25 @@ func (w *Watch) propagateLinks() {
 			continue
 		}
 		w.log.Info("a link comes up again, since the other side has one", "side", side.String())
-		e.rising = true
-		e.rise = time.AfterFunc(riseTime, func() { w.endRise(side) })
+		w.beginRise(side)
+	}
+}
+
+// beginRise waits for the link of a side that was held. The caller holds joining.
+func (w *Watch) beginRise(side verdict.Side) {
+	e := &w.ends[side]
+	e.rising = true
+	e.rise = time.AfterFunc(riseTime, func() { w.endRise(side) })
+}
+
+// resumeRises goes on to wait for links that the process before has held.
+func (w *Watch) resumeRises() {
+	w.joining.Lock()
+	defer w.joining.Unlock()
+	for side := range verdict.Side(verdict.Sides) {
+		if e := &w.ends[side]; e.rising && e.rise == nil {
+			w.beginRise(side)
+		}
 	}
 }
 

@@ -41,7 +41,7 @@ func New() *Kernel {
 // Box returns the kernel as a box takes it.
 func (k *Kernel) Box() *box.Kernel {
 	return &box.Kernel{
-		OpenPort: k.openPort, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
+		OpenPort: k.openPort, ImportPort: k.importPort, ImportJunction: k.importJunction, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
 		Bypass: k.bypass, ReadLink: k.readLink, FindLink: k.findLink, SetLink: k.setLink, DisableIPv6: func(int) error { return nil }, Follow: k.follow,
 		OpenFastPath: k.openFastPath,
 	}
@@ -190,6 +190,18 @@ func (k *Kernel) openPort(c tun.Config) (tun.Port, error) {
 	return p, nil
 }
 
+// importPort returns the port of a name once more: frames go on to pass by it.
+func (k *Kernel) importPort(c tun.Config, _ tun.Exported) (tun.Port, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failures["importPort"]; err != nil {
+		return nil, err
+	}
+	p := &Port{Port: k.ports[c.Name].Port, index: k.ports[c.Name].index}
+	k.ports[c.Name] = p
+	return p, nil
+}
+
 func (k *Kernel) nicMTU(name string) (int, error) {
 	l, err := k.findLink(name)
 	return l.MTU, err
@@ -258,6 +270,27 @@ func (j *Junction) SetMTU(mtu int) error {
 	defer j.kernel.mu.Unlock()
 	j.MTU = mtu
 	return j.kernel.failures["setMTU"]
+}
+
+// Export returns what it is of.
+func (j *Junction) Export() link.Exported {
+	l, _ := j.kernel.findLink(j.NIC)
+	return link.Exported{NIC: l.Index, TAP: j.port, Addressed: j.Addressed, MTU: j.MTU}
+}
+
+func (k *Kernel) importJunction(e link.Exported) (box.Junction, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failures["importJunction"]; err != nil {
+		return nil, err
+	}
+	c := link.Config{TAP: k.devices[e.TAP].Name, MTU: e.MTU, Addressed: e.Addressed}
+	if nic := k.devices[e.NIC]; nic != nil {
+		c.NIC = nic.Name
+	}
+	j := &Junction{kernel: k, Config: c, port: e.TAP}
+	k.junctions[c.NIC] = j
+	return j, nil
 }
 
 // Detach notes that the NIC is free.

@@ -1,0 +1,154 @@
+package box
+
+import (
+	"errors"
+	"fmt"
+
+	"fragwall/packet/verdict"
+	"fragwall/tun"
+	"fragwall/tun/link"
+)
+
+// Another process takes a box over in two steps. The ports stay what they are, and are
+// exported while the box forwards ([Box.Export], [Import]). What is joined to them may
+// change at any time, and is handed over while nothing is to change it ([Box.Suspend],
+// [Box.Adopt]), until the box is resumed or left.
+
+// Port is a port as another process can go on with it.
+type Port struct {
+	tun.Exported
+	MTU int `json:"mtu"` // of the side, in bytes
+}
+
+// End is what is joined to a port, as another process can go on with it.
+type End struct {
+	MTU       int            `json:"mtu"` // of the side, in bytes
+	Addressed bool           `json:"addressed,omitempty"`
+	Junction  *link.Exported `json:"junction,omitempty"` // null where no NIC was joined yet
+	NIC       int            `json:"nic,omitempty"`      // its index, where it is joined
+	Joined    bool           `json:"joined,omitempty"`
+	Held      bool           `json:"held,omitempty"`
+	Rising    bool           `json:"rising,omitempty"`
+	Refused   int            `json:"refused,omitempty"` // MTU in bytes
+}
+
+// Ends are those of both sides.
+type Ends [verdict.Sides]End
+
+// Export returns the ports. Their descriptors stay the box's.
+func (b *Box) Export() (ports [verdict.Sides]Port, err error) {
+	for side, p := range b.ports {
+		if ports[side].Exported, err = p.Export(); err != nil {
+			return ports, fmt.Errorf("%s: %w", verdict.Side(side), err)
+		}
+		ports[side].MTU = b.MTU(verdict.Side(side))
+	}
+	return ports, nil
+}
+
+// Import returns a box with the ports that another process has exported, which is a
+// box of the same devices. It owns the descriptors. Nothing is joined to the ports
+// until [Box.Adopt]; until then, to close the box changes no device.
+func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
+	c := *s.Config
+	c.Inside.MTU, c.Outside.MTU = ports[verdict.Inside].MTU, ports[verdict.Outside].MTU
+	b := &Box{kernel: kernel, log: s.Log, sidecar: s.Sidecar, left: true}
+	errs := []error{checkDescriptors(queues(&c))}
+	for side, config := range portConfigs(&c) {
+		b.ends[side].config = s.Config.Side(verdict.Side(side))
+		p, err := kernel.ImportPort(config, ports[side].Exported)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", verdict.Side(side), err))
+			continue
+		}
+		b.ports[side] = p
+	}
+	err := errors.Join(errs...)
+	if err == nil {
+		err = b.makeWire(&s, &c)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return b, nil
+}
+
+// Suspend takes the fast path away, and returns what is joined to the ports. Nobody
+// changes or reads any of that until [Box.Resume] or [Box.Leave].
+func (b *Box) Suspend() Ends {
+	b.joining.Lock()
+	if b.fast.on && b.fast.attached {
+		b.fast.attached = false
+		for side := range verdict.Side(verdict.Sides) {
+			b.fast.path.Detach(side)
+		}
+	}
+	var ends Ends
+	for side := range b.ends {
+		e := &b.ends[side]
+		ends[side] = End{
+			MTU: b.MTU(verdict.Side(side)), Addressed: e.addressed, NIC: e.nic, Joined: e.joined, Held: e.held, Rising: e.rising, Refused: e.refused,
+		}
+		if e.junction != nil {
+			j := e.junction.Export()
+			ends[side].Junction = &j
+		}
+	}
+	return ends
+}
+
+// Resume ends what Suspend began: the box goes on as before.
+func (b *Box) Resume() {
+	b.joining.Unlock()
+	b.AttachFastPath()
+}
+
+// Leave ends what Suspend began: the devices are another process's.
+func (b *Box) Leave() {
+	b.closed, b.left = true, true
+	b.joining.Unlock()
+}
+
+func (b *Box) isLeft() bool {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	return b.left
+}
+
+// Adopt makes what another process has joined to the ports the box's own. On an error
+// it is that of the other still.
+func (b *Box) Adopt(ends Ends) error {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for side := range verdict.Side(verdict.Sides) {
+		if err := b.adoptEnd(side, &ends[side]); err != nil {
+			return fmt.Errorf("%s: %w", side, err)
+		}
+	}
+	b.left = false
+	return nil
+}
+
+func (b *Box) adoptEnd(side verdict.Side, from *End) error {
+	e := &b.ends[side]
+	e.addressed, e.nic, e.joined, e.held, e.rising, e.refused = from.Addressed, from.NIC, from.Joined, from.Held, from.Rising, from.Refused
+	b.SetMTU(side, from.MTU)
+	if b.fast.on {
+		b.fast.path.SetMTU(side, from.MTU)
+	}
+	if from.Junction != nil {
+		var err error
+		if e.junction, err = b.kernel.ImportJunction(*from.Junction); err != nil {
+			return err
+		}
+	}
+	index := b.ports[side].Index()
+	if e.config.NIC != "" {
+		index = e.nic
+	}
+	if link, err := b.kernel.ReadLink(index); err == nil {
+		e.link = link
+	} // else it is gone, and the watch finds that out
+	b.ports[side].SetJoined(e.joined && !e.link.Relays)
+	return nil
+}

@@ -1,0 +1,141 @@
+package box_test
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/packet/verdict"
+	"fragwall/tun/netdev"
+)
+
+// handOver imports the box of a rig, which is suspended.
+func (r *rig) handOver(text string) (*box.Box, error) {
+	r.Helper()
+	ports, err := r.Export()
+	if err != nil {
+		r.Fatal(err)
+	}
+	next, err := box.Import(r.kernel.Box(), box.Setup{Config: parse(r.T, text), Log: slog.New(slog.NewTextHandler(&r.log, nil))}, ports)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := json.Marshal(r.Suspend())
+	if err != nil {
+		r.Fatal(err)
+	}
+	var ends box.Ends
+	if err := json.Unmarshal(sent, &ends); err != nil {
+		r.Fatal(err)
+	}
+	if err := next.Adopt(ends); err != nil {
+		return nil, errors.Join(err, next.Close())
+	}
+	return next, nil
+}
+
+// TestHandOver has another box go on with the devices of one that is left: it puts
+// nothing back, and the other does.
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watched(t, twoNICs+"queues = 1", nil)
+		r.AttachFastPath()
+		first, of := r.kernel.FastPath(), r.kernel.Junction("nic-in")
+		r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.MTU = 1400 })
+		r.logged("the mtu of a nic changed")
+		next, err := r.handOver(twoNICs + "queues = 1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first.Side(verdict.Inside).Attached {
+			t.Error("the fast path of before is attached")
+		}
+		r.Leave()
+		if err := r.CloseAndBypass(parse(t, "on_exit = \"bypass\"\n"+twoNICs)); err != nil {
+			t.Error(err)
+		}
+		if of.Closed() || r.kernel.Bypassed() != nil || !first.Closed() {
+			t.Errorf("closed %v, bypassed %v, fast path closed %v", of.Closed(), r.kernel.Bypassed(), first.Closed())
+		}
+		next.AttachFastPath()
+		if mtu := next.MTU(verdict.Inside); mtu != 1400 || r.kernel.FastPath() == first || !r.kernel.FastPath().Side(verdict.Inside).Attached || r.kernel.FastPath().Side(verdict.Inside).MTU != 1400 {
+			t.Errorf("mtu %d, fast path %+v", mtu, r.kernel.FastPath().Side(verdict.Inside))
+		}
+		if l := next.Links()[verdict.Inside]; !l.Joined || !l.Up || l.NIC != "nic-in" || !r.kernel.Port("in").Joined() {
+			t.Errorf("%+v, the port is joined %v", l, r.kernel.Port("in").Joined())
+		}
+		taken := r.kernel.Junction("nic-in")
+		if taken == of {
+			t.Fatal("no junction was taken over")
+		}
+		if err := next.Close(); err != nil || !taken.Closed() {
+			t.Errorf("the junction is closed %v: %v", taken.Closed(), err)
+		}
+	})
+}
+
+// TestHandOverFails has a box go on as before where another one can't.
+func TestHandOverFails(t *testing.T) {
+	for _, operation := range []string{"importPort", "importJunction", "openFastPath"} {
+		synctest.Test(t, func(t *testing.T) {
+			r := watched(t, twoNICs, nil)
+			r.AttachFastPath()
+			r.kernel.Fail(operation, errors.New("no"))
+			next, err := r.handOver(twoNICs)
+			switch operation {
+			case "importPort": // before it was suspended
+			case "openFastPath": // without which the other does
+				if err != nil {
+					t.Fatal(err)
+				}
+				r.Resume()
+				next.Suspend()
+				next.Leave()
+				if err := next.Close(); err != nil {
+					t.Error(err)
+				}
+			default:
+				r.Resume()
+			}
+			if operation != "openFastPath" && err == nil {
+				t.Errorf("%s failed, and the box was taken over", operation)
+			}
+			r.kernel.Fail(operation, nil)
+			if r.kernel.Junction("nic-in").Closed() {
+				t.Error("the junction was closed")
+			}
+			r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.Carrier = false })
+			r.link(verdict.Inside, true, false)
+		})
+	}
+}
+
+// TestHandOverHeld has a link that is held come up again where the other process finds
+// it held, and one that rises be waited for.
+func TestHandOverHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watched(t, "on_link_down = \"propagate\"\n"+twoNICs, func(w *box.Watch) { w.Propagate = true })
+		r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.Carrier = false })
+		r.logged("a link is kept down")
+		next, err := r.handOver(twoNICs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Leave()
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+		if l := r.kernel.Link(r.nics[verdict.Outside]); l.Up {
+			t.Error("the box that was left brought a link up")
+		}
+		if err := next.Close(); err != nil {
+			t.Error(err)
+		}
+		if l := r.kernel.Link(r.nics[verdict.Outside]); !l.Up {
+			t.Error("a link stays down")
+		}
+	})
+}
