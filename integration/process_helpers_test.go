@@ -28,8 +28,14 @@ type process struct {
 // program.
 func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
+	return launchBinary(t, program, ns, prepare, arguments...)
+}
+
+// launchBinary is launch for a binary that need not be the one under test.
+func launchBinary(t *testing.T, binary string, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
+	t.Helper()
 	p := &process{ended: make(chan struct{})}
-	c := exec.Command(program, arguments...)
+	c := exec.Command(binary, arguments...)
 	c.Stdout, c.Stderr = &p.stdout, &p.stderr
 	p.begin(t, ns, prepare, c)
 	return p

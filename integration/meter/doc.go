@@ -14,8 +14,8 @@
 // Every flow is begun by the inside host. So a policy that accepts only what comes from
 // the inside, and is stateful, passes all of it as long as it knows its flows.
 //
-// Each host has one goroutine that sends and one that receives, on nonblocking sockets
-// and with system calls for many datagrams at once (sendmmsg(2), recvmmsg(2)). A sender
+// Each host has one goroutine that sends, bound to a CPU, and one that receives, on
+// nonblocking sockets and with system calls for many datagrams at once (sendmmsg(2), recvmmsg(2)). A sender
 // that falls behind does not catch up, as that would be a burst that no rate describes:
 // the report has the rate that was reached. The receivers' buffers hold what arrives in
 // a second or more; what overflows all the same is counted as Overflowed, and is a fault

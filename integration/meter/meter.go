@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -181,8 +182,31 @@ func (p *pacer) due(passed time.Duration) int {
 	return int(max(0, due))
 }
 
+// bindThread binds the calling goroutine to a thread of its own, and that to a CPU: the
+// kernel queues what is sent by CPU, so that a sender which moves overtakes itself.
+func bindThread(cpu int) error {
+	runtime.LockOSThread() // and never unlocked: the runtime ends the thread with the goroutine
+	var allowed, set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
+		return os.NewSyscallError("sched_getaffinity", err)
+	}
+	for i, n := 0, cpu%allowed.Count(); ; i++ {
+		if !allowed.IsSet(i) {
+			continue
+		}
+		if n == 0 {
+			set.Set(i)
+			return os.NewSyscallError("sched_setaffinity", unix.SchedSetaffinity(0, &set))
+		}
+		n--
+	}
+}
+
 // send sends from one side until the meter is stopped.
 func (m *Meter) send(from verdict.Side) error {
+	if err := bindThread(int(from)); err != nil {
+		return err
+	}
 	var flows [kinds][]*flow
 	for _, f := range m.flows {
 		flows[f.kind] = append(flows[f.kind], f)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace is a network namespace without a name.
+// Namespace is a network namespace.
 type Namespace struct {
 	name string
 	file *os.File
@@ -32,6 +32,15 @@ func NewNamespace(name string) (*Namespace, error) {
 		return nil, fmt.Errorf("make network namespace %q: %w", name, err)
 	}
 	return n, nil
+}
+
+// OpenNamespace opens one that exists, by a path such as ip-netns(8) gives it.
+func OpenNamespace(path string) (*Namespace, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
+	return &Namespace{name: path, file: file}, nil
 }
 
 // Do runs f on a thread of its own in the namespace, and returns its error.

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"fragwall/integration/meter"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// options are the command line's.
+type options struct {
+	namespaces [verdict.Sides]string
+	load       meter.Load
+	metrics    string
+}
+
+func main() {
+	var o options
+	flag.StringVar(&o.namespaces[verdict.Inside], "inside", "inside", "network namespace of the inside host, as ip-netns(8) names it")
+	flag.StringVar(&o.namespaces[verdict.Outside], "outside", "outside", "that of the outside host")
+	flag.IntVar(&o.load.Small, "small", 50000, "small datagrams a second, each way")
+	flag.IntVar(&o.load.Fragmented, "fragmented", 1000, "fragmented datagrams a second, each way")
+	flag.IntVar(&o.load.Stream, "stream", 12_500_000, "bytes a second of each TCP stream")
+	flag.StringVar(&o.metrics, "metrics", "", "URL of metrics to read all the time")
+	flag.Parse()
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "handover:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	if flag.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
+	}
+	var hosts [verdict.Sides]*lab.Host
+	for side, name := range o.namespaces {
+		h, err := openHost(name)
+		if err != nil {
+			return err
+		}
+		defer h.Close()
+		hosts[side] = h
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var counters *meter.Counters
+	if o.metrics != "" {
+		counters = meter.WatchCounters(func() (string, error) { return get(o.metrics) })
+	}
+	m, err := meter.Start(hosts, o.load)
+	if err != nil {
+		return err
+	}
+	fmt.Println("ready")
+	<-ctx.Done()
+	stop() // the next signal ends the program
+	with, err := m.Stop()
+	if err != nil {
+		return err
+	}
+	var faults []string
+	if counters != nil {
+		var reads int
+		reads, faults = counters.Stop()
+		fmt.Printf("counters were read %d times\n", reads)
+	}
+	fmt.Print("\nwith hand-overs: ", with)
+	m, err = meter.Start(hosts, o.load)
+	if err != nil {
+		return err
+	}
+	time.Sleep(with.Took)
+	without, err := m.Stop()
+	if err != nil {
+		return err
+	}
+	fmt.Print("\nwithout: ", without)
+	for _, f := range append(faults, with.Faults(without)...) {
+		err = errors.Join(err, errors.New(f))
+	}
+	return err
+}
+
+// get returns what is at a URL.
+func get(url string) (string, error) {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	r, err := client.Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer r.Body.Close()
+	if r.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("%s: %s", url, r.Status)
+	}
+	text, err := io.ReadAll(r.Body)
+	return string(text), err
+}
+
+// openHost finds the host in a namespace.
+func openHost(name string) (h *lab.Host, err error) {
+	h = &lab.Host{NIC: lab.HostNIC}
+	if h.Namespace, err = lab.OpenNamespace(filepath.Join("/run/netns", name)); err != nil {
+		return nil, err
+	}
+	err = h.Do(func() error {
+		nic, err := net.InterfaceByName(h.NIC)
+		if err != nil {
+			return err
+		}
+		h.MAC = nic.HardwareAddr
+		addresses, err := nic.Addrs()
+		for _, a := range addresses {
+			prefix, err := netip.ParsePrefix(a.String())
+			switch {
+			case err != nil:
+				return err
+			case prefix.Addr().Is4():
+				h.IPv4 = prefix.Addr()
+			case !prefix.Addr().IsLinkLocalUnicast():
+				h.IPv6 = prefix.Addr()
+			}
+		}
+		return err
+	})
+	if err == nil && (!h.IPv4.IsValid() || !h.IPv6.IsValid()) {
+		err = fmt.Errorf("namespace %q: %s lacks an address of a family", name, h.NIC)
+	}
+	if err != nil {
+		_ = h.Close()
+		return nil, err
+	}
+	return h, nil
+}
