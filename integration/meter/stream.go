@@ -40,9 +40,9 @@ type stream struct {
 	retransmissions  uint32
 }
 
-// unsent is how many bytes wait in the kernel for their turn, so that there is always
-// something to send, and not much is left at the end.
-const unsent = 64 << 10
+// ahead is for how long the kernel has bytes that were not sent yet: a sender that has
+// nothing new sends its last segment again (tail loss probe, RFC 8985 section 7.3).
+const ahead = 300 * time.Millisecond
 
 // dialTimeout is how long a connection may take.
 const dialTimeout = 10 * time.Second
@@ -81,7 +81,7 @@ func openStream(hosts [verdict.Sides]*lab.Host, from verdict.Side, ipv6 bool, ra
 		err = control(s.sender, func(fd int) error {
 			return errors.Join(
 				unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, rate),
-				unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent),
+				unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, int(ahead.Seconds()*float64(rate))),
 			)
 		})
 	}

@@ -11,7 +11,7 @@ type Datagrams struct {
 	Sent       uint64
 	Lost       uint64 // sent, and never received
 	Duplicated uint64 // received again
-	Reordered  uint64 // received after one of the same flow that was sent later
+	Reordered  uint64 // received after one of the same flow that was sent later, by the kernel's clock
 	Corrupted  uint64 // received as nobody sent it; what was sent is lost then
 	Overflowed uint64 // of the lost, those that did not fit the receiving socket's buffer
 	// Behind is how many more datagrams the rate asks for, which the sender was too
@@ -93,7 +93,14 @@ type tally struct {
 	lastSent   int64    // when the last that was in order was sent,
 	lastArrive int64    // and when it was received, in nanoseconds since 1970
 	overflowed uint32   // what the socket said last
+	// arrivals are when the latest were received, by their number modulo the length; 0
+	// for none.
+	arrivals [recent]int64
 }
+
+// recent is of how many datagrams a tally knows when they were received. One that comes
+// later than so many others counts as reordered in any case.
+const recent = 4096
 
 // record records the arrival of a datagram.
 func (t *tally) record(number uint64, sent, received int64) {
@@ -109,13 +116,38 @@ func (t *tally) record(number uint64, sent, received int64) {
 	t.received++
 	t.Delays.observe(time.Duration(received - sent))
 	if number < t.next {
-		t.Reordered++
+		if t.overtaken(number, received) {
+			t.Reordered++
+		}
+		t.arrivals[number%recent] = received
 		return
 	}
+	for n := max(t.next, number-min(number, recent)); n < number; n++ {
+		t.arrivals[n%recent] = 0
+	}
+	t.arrivals[number%recent] = received
 	if t.next > 0 {
+		if received < t.lastArrive {
+			t.Reordered++
+		}
 		t.Gaps.observe(max(0, time.Duration((received-t.lastArrive)-(sent-t.lastSent))))
 	}
 	t.next, t.lastSent, t.lastArrive = number+1, sent, received
+}
+
+// overtaken returns whether one that was sent after a number was received before a time.
+// The order in which a socket has them is no sign of that: what the receiving kernel takes
+// from two CPUs' queues, it may exchange.
+func (t *tally) overtaken(number uint64, received int64) bool {
+	if t.next-number >= recent {
+		return true
+	}
+	for n := number + 1; n < t.next; n++ {
+		if at := t.arrivals[n%recent]; at != 0 && at < received {
+			return true
+		}
+	}
+	return false
 }
 
 // overflow notes how often the socket's buffer has overflowed so far.

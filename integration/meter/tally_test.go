@@ -14,12 +14,40 @@ import (
 func TestTally(t *testing.T) {
 	var y tally
 	millisecond := int64(time.Millisecond)
-	for _, number := range []uint64{0, 1, 4, 3, 3, 130, 4} { // 2 and 5 to 129 are lost, and so are 131 and 132
-		y.record(number, int64(number)*millisecond, int64(number)*millisecond)
+	for i, number := range []uint64{0, 1, 4, 3, 3, 130, 4} { // 2 and 5 to 129 are lost, and so are 131 and 132
+		y.record(number, int64(number)*millisecond, int64(1000+i)*millisecond)
 	}
 	got := y.finish(133)
 	if got.Sent != 133 || got.Lost != 128 || got.Duplicated != 2 || got.Reordered != 1 || got.Corrupted != 0 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// TestReordered tells what was overtaken on the way from what only a socket has in another
+// order.
+func TestReordered(t *testing.T) {
+	type arrival struct {
+		number   uint64
+		received int64
+	}
+	for name, c := range map[string]struct {
+		arrivals []arrival
+		want     uint64
+	}{
+		"on the way":               {[]arrival{{0, 10}, {2, 11}, {1, 12}}, 1},
+		"in the socket":            {[]arrival{{0, 10}, {2, 12}, {3, 13}, {1, 11}}, 0},
+		"on the way, of two":       {[]arrival{{0, 10}, {2, 12}, {3, 14}, {1, 13}}, 1},
+		"back in the socket":       {[]arrival{{0, 10}, {1, 12}, {2, 11}}, 1},
+		"before all":               {[]arrival{{5, 10}, {4, 9}, {0, 8}}, 0},
+		"after more than is known": {[]arrival{{0, 10}, {2 * recent, 12}, {1, 11}}, 1},
+	} {
+		var y tally
+		for _, a := range c.arrivals {
+			y.record(a.number, a.received, a.received)
+		}
+		if y.Reordered != c.want {
+			t.Errorf("%s: %d reordered; want %d", name, y.Reordered, c.want)
+		}
 	}
 }
 
