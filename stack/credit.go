@@ -40,7 +40,7 @@ func (c *credits) spend(from source) bool {
 
 // Credit says that a whole datagram was accepted, to its source's credit. A
 // [Validator] sees to that by itself.
-func (r Reassembler) Credit(d *Datagram) {
+func (r *Reassembler) Credit(d *Datagram) {
 	r.credits.earn(d.key.source())
 	r.ledger.Credited(d)
 }

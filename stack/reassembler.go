@@ -12,18 +12,17 @@ import (
 
 // Reassembler is a table that keeps fragments until gVisor has put their
 // datagram together.
-type Reassembler struct {
-	*Table
-	ledger Ledger
-}
+type Reassembler struct{ intake }
 
 // NewReassembler returns an empty one. [Table.Close] frees it.
 func NewReassembler(o Options) Reassembler {
-	return Reassembler{newTable(o, true), o.Ledger}
+	return Reassembler{intake{Table: newTable(o, true), ledger: o.Ledger}}
 }
 
-// With returns the same table for a caller with a ledger of its own.
-func (r Reassembler) With(l Ledger) Reassembler { return Reassembler{r.Table, l} }
+// With returns the same table for a goroutine with a ledger of its own.
+func (r *Reassembler) With(l Ledger) Reassembler {
+	return Reassembler{intake{Table: r.Table, ledger: l}}
+}
 
 // Add takes in a fragment: the frame, which it copies, what was decoded from
 // it with p.Fragment.Present set, the side it came in by, and the time.
@@ -31,11 +30,10 @@ func (r Reassembler) With(l Ledger) Reassembler { return Reassembler{r.Table, l}
 // It returns the datagram where the fragment made it whole, for the caller to
 // release. Otherwise it returns why the fragment was dropped, or
 // [verdict.Passed] where it waits; from then on the ledger accounts for it.
-func (r Reassembler) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (*Datagram, verdict.Reason) {
+func (r *Reassembler) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (*Datagram, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
-	s := r.shard(from)
-	s.lock(r.ledger)
+	s := r.lock(from)
 	defer s.mu.Unlock()
 	return s.reassemble(frame, p, k, from, now)
 }
@@ -132,6 +130,9 @@ func (s *shard) finish(d *Datagram) *Datagram {
 
 // search finds the fragment that begins at start, or where it would stand.
 func (d *Datagram) search(start int) (int, bool) {
+	if n := len(d.fragments); n == 0 || int(d.fragments[n-1].Start) < start {
+		return n, false
+	}
 	return slices.BinarySearchFunc(d.fragments, start, func(f gvisor.Fragment, start int) int {
 		return int(f.Start) - start
 	})

@@ -96,6 +96,24 @@ func (t *Table) shard(from source) *shard {
 	return t.shards[t.hash.index(from, len(t.shards))]
 }
 
+// intake is a table for one goroutine that gives it fragments, which come mostly
+// from the source that the one before came from.
+type intake struct {
+	*Table
+	ledger Ledger
+	from   source // of the latest fragment
+	latest *shard // that has it; nil before the first
+}
+
+// lock locks the part of the table that a source has a share in.
+func (i *intake) lock(from source) *shard {
+	if i.latest == nil || i.from != from {
+		i.from, i.latest = from, i.shard(from)
+	}
+	i.latest.lock(i.ledger)
+	return i.latest
+}
+
 // Expire drops the datagrams whose deadline is at or before now.
 func (t *Table) Expire(now time.Time) {
 	for _, s := range t.shards {

@@ -10,18 +10,17 @@ import (
 // Validator is a table that keeps of a datagram which bytes its fragments
 // have claimed, and the verdict on its first fragment, which covers the rest.
 // Frames wait in it only until the first fragment came.
-type Validator struct {
-	*Table
-	ledger Ledger
-}
+type Validator struct{ intake }
 
 // NewValidator returns an empty one. [Table.Close] frees it.
 func NewValidator(o Options) Validator {
-	return Validator{newTable(o, false), o.Ledger}
+	return Validator{intake{Table: newTable(o, false), ledger: o.Ledger}}
 }
 
-// With returns the same table for a caller with a ledger of its own.
-func (v Validator) With(l Ledger) Validator { return Validator{v.Table, l} }
+// With returns the same table for a goroutine with a ledger of its own.
+func (v *Validator) With(l Ledger) Validator {
+	return Validator{intake{Table: v.Table, ledger: l}}
+}
 
 // Claim is the place that a fragment took in its datagram.
 type Claim struct {
@@ -50,11 +49,10 @@ func (c Claim) First() bool { return c.first != nil }
 // datagram of which all bytes came is forgotten, so that its identification
 // can be used again. What comes afterwards begins anew, with a verdict of its
 // own.
-func (v Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (Claim, verdict.Reason) {
+func (v *Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (Claim, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
-	s := v.shard(from)
-	s.lock(v.ledger)
+	s := v.lock(from)
 	defer s.mu.Unlock()
 	return s.claim(frame, p, k, from, now)
 }
@@ -67,7 +65,7 @@ func (v Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now 
 // No lock is held between [Validator.Claim] and Settle, so the datagram may have
 // timed out, been evicted or been poisoned by then. The verdict still holds for
 // the first fragment, as if all that had come after it.
-func (v Validator) Settle(c Claim, why verdict.Reason) *Datagram {
+func (v *Validator) Settle(c Claim, why verdict.Reason) *Datagram {
 	c.shard.lock(v.ledger)
 	defer c.shard.mu.Unlock()
 	return c.shard.settle(c.first, why)

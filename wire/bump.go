@@ -70,8 +70,8 @@ func New(c Config) *Bump {
 	}
 	b.enforce(c.Policy)
 	c.Fragments.Ledger = &ledger{waiting: &b.waiting, observer: &b.observer, reports: &b.reports}
-	var fragments fragmentMode
-	fragments, b.table = newFragmentMode(&c)
+	var mode func(stack.Ledger) fragmentMode
+	mode, b.table = newFragmentModes(&c)
 	for side := range verdict.Side(verdict.Sides) {
 		in := &b.sides[side]
 		*in = ingress{
@@ -88,7 +88,7 @@ func New(c Config) *Bump {
 		}
 		in.mtu.set(c.Sides[side].MTU)
 		for _, lane := range c.Sides[side].Lanes {
-			in.directions = append(in.directions, newDirection(in, lane, fragments, b.table))
+			in.directions = append(in.directions, newDirection(in, lane, mode, b.table))
 		}
 	}
 	return b

@@ -48,13 +48,14 @@ type direction struct {
 }
 
 // newDirection returns one with the table where its fragments wait, which may be nil.
-func newDirection(in *ingress, lane tun.Lane, fragments fragmentMode, table *stack.Table) *direction {
-	d := &direction{ingress: in, lane: lane, fragments: fragments}
+func newDirection(in *ingress, lane tun.Lane, mode func(stack.Ledger) fragmentMode, table *stack.Table) *direction {
+	d := &direction{ingress: in, lane: lane}
 	if table != nil {
 		d.shedding = table.NewShedding()
 	}
 	d.clock = d.elapsed
 	d.ledger = ledger{in.waiting, &d.batch.observer, &d.batch.reports, lane}
+	d.fragments = mode(&d.ledger)
 	d.view = packet.View{Parsed: &d.parsed, From: in.side}
 	return d
 }

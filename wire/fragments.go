@@ -8,7 +8,7 @@ import (
 	"fragwall/tun"
 )
 
-// fragmentMode decides what becomes of fragments. All directions share it.
+// fragmentMode decides what becomes of the fragments of one direction.
 type fragmentMode interface {
 	// take decides on the frame with the fragment that a direction decoded last:
 	// it settles or drops it, unless it keeps a copy.
@@ -16,32 +16,32 @@ type fragmentMode interface {
 }
 
 var (
-	_ fragmentMode = reassembly{}
-	_ fragmentMode = validation{}
+	_ fragmentMode = (*reassembly)(nil)
+	_ fragmentMode = (*validation)(nil)
 	_ fragmentMode = firstAcceptRest{}
 	_ fragmentMode = firstDropRest{}
 	_ fragmentMode = dropFragments{}
 )
 
-// newFragmentMode returns what a configuration does with fragments, and the
-// table where they wait; nil where none does.
-func newFragmentMode(c *Config) (fragmentMode, *stack.Table) {
+// newFragmentModes returns what makes a direction's mode, with the direction's
+// ledger, and the table where fragments wait; nil where none does.
+func newFragmentModes(c *Config) (mode func(stack.Ledger) fragmentMode, table *stack.Table) {
 	switch c.Mode {
 	case packet.ModeReassemble:
 		r := stack.NewReassembler(c.Fragments)
-		return reassembly{r, c.Emit}, r.Table
+		return func(l stack.Ledger) fragmentMode { return &reassembly{r.With(l), c.Emit} }, r.Table
 	case packet.ModeValidate:
 		if c.FastPath != nil {
 			c.Fragments.Begun = c.FastPath.Passed
 		}
 		v := stack.NewValidator(c.Fragments)
-		return validation{v}, v.Table
+		return func(l stack.Ledger) fragmentMode { return &validation{v.With(l)} }, v.Table
 	case packet.ModeFirstAcceptRest:
-		return firstAcceptRest{}, nil
+		return func(stack.Ledger) fragmentMode { return firstAcceptRest{} }, nil
 	case packet.ModeFirstDropRest:
-		return firstDropRest{}, nil
+		return func(stack.Ledger) fragmentMode { return firstDropRest{} }, nil
 	}
-	return dropFragments{}, nil
+	return func(stack.Ledger) fragmentMode { return dropFragments{} }, nil
 }
 
 // firstAcceptRest judges first fragments alone, and accepts all others.

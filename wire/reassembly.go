@@ -15,12 +15,12 @@ type reassembly struct {
 	emit packet.Emit
 }
 
-func (r reassembly) take(d *direction, f *tun.Frame) {
+func (r *reassembly) take(d *direction, f *tun.Frame) {
 	if d.sheds() {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}
-	datagram, why := r.With(&d.ledger).Add(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	datagram, why := r.Add(f.Data, &d.parsed, d.ingress.side, d.arrival())
 	switch {
 	case why != verdict.Passed:
 		d.drop(f, why)
@@ -32,7 +32,7 @@ func (r reassembly) take(d *direction, f *tun.Frame) {
 
 // settle decides on a whole datagram, by its first fragment and the reassembled
 // payload, and has it leave or drops it.
-func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
+func (r *reassembly) settle(d *direction, datagram *stack.Datagram) {
 	v, judged := d.judgeDatagram(datagram)
 	if v.Action == verdict.Accept {
 		if why := r.shape(d, datagram); why != verdict.Passed {
@@ -44,7 +44,7 @@ func (r reassembly) settle(d *direction, datagram *stack.Datagram) {
 	}
 	d.batch.reports.hold(datagram)
 	if v.Action == verdict.Accept {
-		r.With(&d.ledger).Credit(datagram)
+		r.Credit(datagram)
 		d.batch.countDatagram(datagram)
 		return
 	}
@@ -69,7 +69,7 @@ func (d *direction) judgeDatagram(datagram *stack.Datagram) (v filter.Verdict, j
 
 // shape adds the frames of a datagram to those to be written, in the shape in
 // which it leaves.
-func (r reassembly) shape(d *direction, datagram *stack.Datagram) verdict.Reason {
+func (r *reassembly) shape(d *direction, datagram *stack.Datagram) verdict.Reason {
 	if r.emit == packet.EmitOriginal {
 		d.batch.addFragments(datagram)
 		return verdict.Passed

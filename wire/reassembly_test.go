@@ -119,7 +119,7 @@ func TestEmitWhole(t *testing.T) {
 func TestRefusedRebuiltFrames(t *testing.T) {
 	b, d := scripted(&script{refuseEach: 1})
 	defer b.table.Close()
-	d.fragments = reassembly{d.fragments.(reassembly).Reassembler, packet.EmitWhole}
+	d.fragments.(*reassembly).emit = packet.EmitWhole
 	for _, frame := range packettest.UDP(client4, server4, packettest.Body(1000)).Fragments(256) {
 		d.take(&tun.Frame{Data: frame})
 	}

@@ -11,13 +11,12 @@ import (
 // it by its verdict. Those that come before it wait for it.
 type validation struct{ stack.Validator }
 
-func (m validation) take(d *direction, f *tun.Frame) {
+func (m *validation) take(d *direction, f *tun.Frame) {
 	if d.sheds() {
 		d.drop(f, verdict.FragmentShed)
 		return
 	}
-	validator := m.With(&d.ledger)
-	claim, why := validator.Claim(f.Data, &d.parsed, d.ingress.side, d.arrival())
+	claim, why := m.Claim(f.Data, &d.parsed, d.ingress.side, d.arrival())
 	switch {
 	case why != verdict.Passed:
 		d.drop(f, why)
@@ -28,7 +27,7 @@ func (m validation) take(d *direction, f *tun.Frame) {
 		if d.ingress.fastPath != nil && v.Has(filter.Cacheable) && v.Action == verdict.Accept {
 			d.learn(v)
 		}
-		waited := validator.Settle(claim, v.Reason)
+		waited := m.Settle(claim, v.Reason)
 		d.settle(f, v, true)
 		if waited != nil {
 			d.follow(waited)
