@@ -1,27 +1,22 @@
-// Package filter holds the compiled policy and judges datagrams by it.
+// Package filter compiles a policy and judges datagrams by it.
 //
-// In comes a decoded packet, whole or put together from fragments, and the
-// side it came in by; out goes a [Verdict]: the action, the reason where it
-// is a drop, and the number of the rule that decided ([Table.Rule]).
+// [Compile] makes a [Table] of a [Policy] in two steps:
 //
-// [Compile] makes a [Table] of a [Policy]:
+//  1. For each field, it divides all values into classes that no rule distinguishes
+//     (partition.go, dimension.go). A prefix table finds the class of an address
+//     (address.go), an array that of any other value.
+//  2. It grows a tree over the classes, which finds the first matching rule (grow.go).
 //
-//  1. divide the values of each field into classes that no rule tells apart
-//     (partition.go, dimension.go), and make what finds a value's class: a
-//     prefix table of addresses (address.go), a list of all others
-//  2. grow a tree over the classes that finds the first rule (grow.go)
+// [Table.Judge] takes a decoded packet, whole or reassembled, and the side that it arrived on.
+// It returns a [Verdict]: the action, the reason if the datagram does not pass, the rule that
+// decided, and whether the verdict holds for all datagrams of the flow ([Cacheable]). It
+// finds the rule (match.go, tree.go), checks the rule's limit (limit.go), and counts. With a
+// stateful policy, it looks up the flow first (track.go, package flow).
 //
-// and [Table.Judge] goes the same way with a datagram (match.go, tree.go),
-// asks the rule's limit (limit.go), and counts. Where the policy is stateful,
-// what belongs to a known flow passes before any rule (track.go, package flow). A
-// verdict says whether it holds for all datagrams of its flow ([Cacheable]).
+// The rules of a Table are immutable. Any number of goroutines may judge by it, and a reload
+// replaces it by another one. Without state, judging takes no lock and allocates nothing,
+// and it reads the clock only if a rule with a limit matches. The flows of a stateful policy
+// outlive the Table. They are divided into shards with one lock each.
 //
-// A Table's rules are immutable, so any number of goroutines may judge by it
-// at once, and a reload swaps one for another. Judging allocates nothing, takes
-// no lock, and asks for the time only where a rule with a limit matches. The
-// flows of a stateful policy outlive it; they know the time, and are in shards
-// with a lock each, which both directions take for a moment.
-//
-// Of ours it imports packet, packet/verdict and filter/flow. It knows neither TOML
-// nor devices.
+// The package knows neither TOML nor devices.
 package filter

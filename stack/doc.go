@@ -1,37 +1,32 @@
-// Package stack knows which fragments belong to one datagram, in two ways.
+// Package stack assigns fragments to datagrams, and decides when a datagram is complete.
 //
-//	              ┌── Reassembler ──► whole datagrams, to judge and to forward
+//	              ┌── Reassembler ──► complete datagrams, to judge and to forward
 //	fragments ──► Table
 //	              └── Validator ────► the fragments themselves, by the verdict on the first
 //
-// In comes one fragment at a time, decoded and sound in itself. The [Table]
-// is the authority over what waits, for how long and at what cost: keys,
-// deadlines, memory, who gives way, and which datagrams were given up, of
-// which nothing more passes until their deadline. What contradicts itself,
-// does not come in time, or must give way is dropped and counted.
+// The [Table] is the authority on incomplete datagrams: their keys, deadlines and memory, which
+// one is evicted, and which ones were discarded. Fragments that contradict others of their
+// datagram, that are late, or that are evicted are dropped and counted. Callers pass
+// fragments one at a time, decoded and valid in themselves.
 //
-// Of a [Reassembler] nothing comes out until a datagram is whole, and then a
-// [Datagram]: the beginning of the reassembled payload to judge by, and what to
-// forward: the fragments as they came, in the order of their offsets, or frames
-// made anew ([Datagram.Rebuild]). Package gvisor puts datagrams together: it gets a
-// datagram's fragments once the table has all of them. What never completes costs
-// it nothing, and what it does not find whole does not pass.
+// A [Reassembler] keeps fragments until their datagram is complete. Then it returns a
+// [Datagram]: the beginning of the payload, to judge by, and the frames to forward, either as
+// they arrived, in the order of their offsets, or made anew ([Datagram.Rebuild]). Package
+// gvisor reassembles the payload once the table has all fragments. Incomplete datagrams never
+// reach it, and if it disagrees that a datagram is complete, the datagram is dropped.
 //
-// A [Validator] keeps no payload, but which bytes were claimed, so that none
-// passes twice: a fragment passes by the verdict on the first of its datagram,
-// and waits only where that is still to come. The caller judges the first with no
-// lock held, between [Validator.Claim] and [Validator.Settle].
+// A [Validator] keeps no payload. It records which bytes of a datagram have arrived, so that
+// no byte passes twice. A fragment follows the verdict on the first fragment of its datagram,
+// and waits only if that has not arrived yet. The caller judges the first fragment between
+// [Validator.Claim] and [Validator.Settle], with no lock held.
 //
-// Where more fragments come than the caller can give to the table, [Shedding] says
-// which datagrams to drop: those of senders without credit, of whom none was accepted.
+// If fragments arrive faster than the table can take them, [Shedding] chooses the datagrams
+// to drop: those of unknown sources.
 //
-// A table may be used by any number of goroutines: it is split into shards by
-// the fragments' source, each with a lock, and an engine, of its own. A
-// Datagram handed out belongs to the goroutine that got it, until it releases
-// it.
+// Any number of goroutines may use a table. It is divided into shards by the source of the
+// fragments, and each shard has its own lock and its own reassembly engine. A Datagram belongs
+// to the goroutine that received it, until that releases it.
 //
-// With the same key ([Options.Key]) and the same input at the same times a
-// table does the same, and reports it in the same order.
-//
-// Of ours the package imports packet, packet/verdict and stack/gvisor.
+// With the same key ([Options.Key]) and the same input at the same times, a table makes the
+// same decisions and reports them in the same order.
 package stack
