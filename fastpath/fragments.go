@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/wire"
@@ -35,7 +36,14 @@ func (s *programFragmentSlot) change(from, to word) bool {
 // one, and has nothing more of the datagram forwarded.
 func (f *FastPath) Passed(p *packet.Parsed, from verdict.Side) (wire.Beginning, bool) {
 	key := datagramKey(p, from)
-	s := &f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask]
+	_, begun, ok := f.tell(&f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask], &key)
+	return begun, ok
+}
+
+// tell returns the beginning of the datagram in a slot and its key, if a program has
+// forwarded one, and has nothing more of it forwarded. want is the key that it must have;
+// nil stands for any.
+func (f *FastPath) tell(s *programFragmentSlot, want *flow.Key) (key flow.Key, begun wire.Beginning, ok bool) {
 	for {
 		w := s.load()
 		switch w.state() {
@@ -43,29 +51,47 @@ func (f *FastPath) Passed(p *packet.Parsed, from verdict.Side) (wire.Beginning, 
 			continue // for some instructions of a program
 		case programFragmentStatePASSING, programFragmentStateSLOW:
 		default:
-			return wire.Beginning{}, false
+			return key, begun, false
 		}
-		size, arrived, same := int(s.Size), atomic.LoadUint64(&s.Arrived), s.Key == programKey(&key)
+		key = flowKey(&s.Key)
+		size, arrived := int(s.Size), atomic.LoadUint64(&s.Arrived)
 		if s.load() != w {
 			continue
 		}
-		if !same || w.next() == 0 {
-			return wire.Beginning{}, false
+		if want != nil && key != *want || w.next() == 0 {
+			return key, begun, false
 		}
 		// It is told once: the identification may come again while the slot is slow.
 		if !s.change(w, w.moved(programFragmentStateSLOW)&^word(programFragmentWordNEXT_MASK)) {
 			continue
 		}
 		age := time.Duration(monotonic() - arrived)
-		if age >= f.timeout(p.Kind) {
-			return wire.Beginning{}, false
+		if age >= f.timeout(&key) {
+			return key, begun, false
 		}
-		return wire.Beginning{Bytes: w.next(), Unit: size, First: time.Now().Add(-age)}, true
+		return key, wire.Beginning{Bytes: w.next(), Unit: size, First: time.Now().Add(-age)}, true
 	}
 }
 
-func (f *FastPath) timeout(kind packet.Kind) time.Duration {
-	if kind == packet.IPv6 {
+// Block has all fragments of a datagram go up until its time is up.
+func (f *FastPath) Block(p *packet.Parsed, from verdict.Side) {
+	key := datagramKey(p, from)
+	s := &f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask]
+	for {
+		w := s.load()
+		if w.state() == programFragmentStateBUSY {
+			continue // for some instructions of a program
+		}
+		if s.change(w, w.moved(programFragmentStateBLOCKED)) {
+			atomic.StoreUint64(&s.LastUp, monotonic())
+			return
+		}
+	}
+}
+
+// timeout returns that of a datagram, by its key.
+func (f *FastPath) timeout(k *flow.Key) time.Duration {
+	if k.Ports&1 == 1 {
 		return f.options.TimeoutIPv6
 	}
 	return f.options.TimeoutIPv4

@@ -3,6 +3,7 @@ package fastpath
 import (
 	"sync/atomic"
 
+	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/wire"
 )
@@ -57,6 +58,24 @@ func (f *FastPath) Harvest() {
 	defer f.mu.Unlock()
 	for _, slot := range f.used {
 		f.harvest(slot)
+	}
+}
+
+// Yield gives back what the programs know, once they are detached: to the flow table
+// how far its flows have come, to rules what they decided on, and to begun the
+// beginnings of datagrams. The entries are gone: they are learnt again.
+func (f *FastPath) Yield(begun func(p *packet.Parsed, from verdict.Side, b wire.Beginning)) {
+	f.takeAway(f.selectEntries(func(*entry) bool { return true }))
+	f.Harvest()
+	if f.options.Mode != packet.ModeValidate {
+		return
+	}
+	for i := range f.memory.fragments {
+		if key, b, ok := f.tell(&f.memory.fragments[i], nil); ok {
+			var p packet.Parsed
+			from := datagramOf(&key, &p)
+			begun(&p, from, b)
+		}
 	}
 }
 

@@ -67,6 +67,36 @@ func datagramKey(p *packet.Parsed, from verdict.Side) flow.Key {
 	return k
 }
 
+// datagramOf fills in the fields of a fragment's header that a datagram's key has, and
+// returns the side that the datagram came in by.
+func datagramOf(k *flow.Key, p *packet.Parsed) (from verdict.Side) {
+	from = verdict.Side(k.Ports >> 1 & 1)
+	src, dst := address(k.Inside), address(k.Outside)
+	if from == verdict.Outside {
+		src, dst = dst, src
+	}
+	*p = packet.Parsed{Kind: packet.IPv6, Src: src, Dst: dst}
+	if k.Ports&1 == 0 {
+		p.Kind, p.Src, p.Dst, p.Protocol = packet.IPv4, src.Unmap(), dst.Unmap(), uint8(k.Ports>>8)
+	}
+	p.Fragment = packet.Fragment{Present: true, ID: uint32(k.Ports >> 32)}
+	for _, tag := range [...]uint32{uint32(k.VLANs >> 32), uint32(k.VLANs)} {
+		if tag != 0 {
+			p.Tags[p.TagCount] = packet.Tag{TPID: uint16(tag >> 16), TCI: uint16(tag)}
+			p.TagCount++
+		}
+	}
+	return from
+}
+
+// address returns an address of a [flow.Key].
+func address(w [2]uint64) netip.Addr {
+	var b [16]byte
+	binary.BigEndian.PutUint64(b[:8], w[0])
+	binary.BigEndian.PutUint64(b[8:], w[1])
+	return netip.AddrFrom16(b)
+}
+
 // words returns an address as in a [flow.Key].
 func words(a netip.Addr) [2]uint64 {
 	b := a.As16()

@@ -166,6 +166,10 @@ func programKey(k *flow.Key) programFlowKey {
 	return programFlowKey{Inside: k.Inside, Outside: k.Outside, Ports: k.Ports, Vlans: k.VLANs}
 }
 
+func flowKey(k *programFlowKey) flow.Key {
+	return flow.Key{Inside: k.Inside, Outside: k.Outside, Ports: k.Ports, VLANs: k.Vlans}
+}
+
 // decide sets what a lesson says, and reports whether the entry is there still. The
 // counters of what was decided before are brought up to date first.
 func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {

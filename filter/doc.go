@@ -18,5 +18,8 @@
 // and it reads the clock only if a rule with a limit matches. The flows of a stateful policy
 // outlive the Table. They are divided into shards with one lock each.
 //
+// The counters of rules and the fill of their limits outlive a reload, and another process
+// can take them over (save.go).
+//
 // The package knows neither TOML nor devices.
 package filter

@@ -49,3 +49,12 @@ func (b *Bucket) Take(now time.Duration) bool {
 		}
 	}
 }
+
+// Full returns when the bucket is full again, on its clock.
+func (b *Bucket) Full() time.Duration { return time.Duration(b.full.Load()) }
+
+// Restore has the bucket go on with what is left in another one of the same rate, by when
+// that is full again. No bucket is emptier than empty.
+func (b *Bucket) Restore(full, now time.Duration) {
+	b.full.Store(min(int64(full), int64(now)+b.depth+b.interval))
+}

@@ -48,8 +48,8 @@ type Count struct {
 // Compile returns the table of a policy, which must not change any more and has at
 // most [MaxRules] rules.
 // Rules that have the name of one of previous, the table that the new one
-// takes the place of, go on with its counters, and so do its flows, as far as
-// the new policy accepts them; previous may be nil.
+// takes the place of, go on with its counters and, where it is the same, with its limit.
+// So do its flows, as far as the new policy accepts them; previous may be nil.
 func Compile(p *Policy, previous *Table) *Table {
 	t := &Table{policy: p, generation: 1, buckets: make([]*Bucket, len(p.Rules))}
 	t.classify()
@@ -122,8 +122,8 @@ func (t *Table) classify() {
 	t.tree = newTree(rules, sets, classes, apart)
 }
 
-// inherit takes over the flows, and the counters of rules by their names,
-// so that what is judged by the old table to the last counts too.
+// inherit takes over the flows, and by their names the counters of rules and the limits
+// that are the same, so that what is judged by the old table to the last counts too.
 func (t *Table) inherit(previous *Table) {
 	t.generation = previous.generation + 1
 	// Where another meaning of VLANs finds other flows, they begin anew.
@@ -138,6 +138,9 @@ func (t *Table) inherit(previous *Table) {
 		if j, ok := old[t.policy.Rules[i].Name]; ok {
 			for side := range t.counters {
 				t.counters[side][i] = previous.counters[side][j]
+			}
+			if t.policy.Rules[i].Limit == previous.policy.Rules[j].Limit {
+				t.buckets[i] = previous.buckets[j]
 			}
 		}
 	}
@@ -183,9 +186,10 @@ func (t *Table) Policy() *Policy { return t.policy }
 func (t *Table) Count(i int) Count {
 	var c Count
 	for side := range t.counters {
-		c.Datagrams += t.counters[side][i].datagrams.Load()
-		c.Bytes += t.counters[side][i].bytes.Load()
-		c.OverLimit += t.counters[side][i].overLimit.Load()
+		n := t.counters[side][i].count()
+		c.Datagrams += n.Datagrams
+		c.Bytes += n.Bytes
+		c.OverLimit += n.OverLimit
 	}
 	return c
 }

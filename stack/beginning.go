@@ -28,14 +28,35 @@ func (s *shard) findBegun(d *Datagram, p *packet.Parsed, from source, now time.T
 		return d
 	}
 	begun, ok := s.options.Begun(p, d.key.side)
-	deadline := begun.First.Add(s.options.timeout(d.family))
-	if !ok || begun.Bytes == 0 || !now.Before(deadline) {
-		return d
+	if ok && s.lasts(begun, d.family, now) {
+		s.beginWith(d, begun)
 	}
-	d.begin(begun)
-	d.deadline = deadline
-	s.charge(d, claimed(d.count))
 	return d
+}
+
+// lasts reports whether a beginning has any bytes, and its time is not up.
+func (s *shard) lasts(begun Beginning, f family, now time.Time) bool {
+	return begun.Bytes > 0 && now.Before(begun.First.Add(s.options.timeout(f)))
+}
+
+// beginWith has a new datagram begin with what has gone on of it.
+func (s *shard) beginWith(d *Datagram, begun Beginning) {
+	d.begin(begun)
+	d.deadline = begun.First.Add(s.options.timeout(d.family))
+	s.charge(d, claimed(d.count))
+}
+
+// Begin takes over a part of a datagram that has gone on without the table's doing, with
+// the fields of a fragment's header that tell datagrams apart. Nothing changes where the
+// table knows the datagram already.
+func (v *Validator) Begin(p *packet.Parsed, side verdict.Side, begun Beginning, now time.Time) {
+	k := keyOf(p, side)
+	from := k.source()
+	s := v.lock(from)
+	defer s.mu.Unlock()
+	if s.waiting[k] == nil && s.lasts(begun, k.family, now) {
+		s.beginWith(s.find(k, from, now), begun)
+	}
 }
 
 // ipv4Header is how long an IPv4 header without options is, in bytes (RFC 791 §3.1).

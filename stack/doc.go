@@ -27,6 +27,9 @@
 // fragments, and each shard has its own lock and its own reassembly engine. A Datagram belongs
 // to the goroutine that received it, until that releases it.
 //
+// Another process can take over the incomplete and the discarded datagrams ([Table.Save],
+// [Reassembler.Restore], [Validator.Restore]) and the credits ([Table.SaveCredits]).
+//
 // With the same key ([Options.Key]) and the same input at the same times, a table makes the
 // same decisions and reports them in the same order.
 package stack

@@ -46,21 +46,30 @@ type Bump struct {
 	sides     [verdict.Sides]ingress
 	reloading sync.Mutex // held while a policy is compiled
 	policy    atomic.Pointer[filter.Table]
+	mode      packet.Mode             // of fragments
+	fragments fragmentMode            // for what the wire itself puts on the table
 	table     *stack.Table            // nil where no fragment waits
 	started   time.Time               // where the policy's clock begins
 	fastPath  FastPath                // nil where there is none
 	waiting   [verdict.Sides]Counters // of the frames that waited
 	watch     watch
-	observer  Observer // of what waited in vain while nothing came
-	reports   reports  // of the same
+	rest      rest
+	upkeep    sync.Mutex // held while something expires, and while the wire is held
+	boot      func() time.Duration
+	restored  bool
+	before    [verdict.Sides]Snapshot // counters of another process that this one goes on with
+	observer  Observer                // of what waited in vain while nothing came
+	reports   reports                 // of the same
 }
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{fastPath: c.FastPath}
+	b := &Bump{fastPath: c.FastPath, mode: c.Mode, rest: newRest(), boot: sinceBoot}
 	b.watch.set(c.Observer)
 	if c.Now == nil {
 		c.Now = time.Now
+	} else {
+		b.boot = func() time.Duration { return c.Now().Sub(time.Unix(0, 0)) }
 	}
 	if b.started = c.Now(); b.started.IsZero() {
 		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
@@ -72,6 +81,7 @@ func New(c Config) *Bump {
 	c.Fragments.Ledger = &ledger{waiting: &b.waiting, observer: &b.observer, reports: &b.reports}
 	var mode func(stack.Ledger) fragmentMode
 	mode, b.table = newFragmentModes(&c)
+	b.fragments = mode(c.Fragments.Ledger)
 	for side := range verdict.Side(verdict.Sides) {
 		in := &b.sides[side]
 		*in = ingress{
@@ -85,6 +95,7 @@ func New(c Config) *Bump {
 			replies:   filter.NewBucket(replyRate),
 			waiting:   &b.waiting,
 			latency:   new(Latency),
+			rest:      &b.rest,
 		}
 		in.mtu.set(c.Sides[side].MTU)
 		for _, lane := range c.Sides[side].Lanes {
@@ -117,22 +128,33 @@ func (b *Bump) Run(ctx context.Context) error {
 		for {
 			select {
 			case now := <-ticker.C:
-				b.expire(now)
-				b.policy.Load().Expire(func() time.Duration { return now.Sub(b.started) }, flowShares)
-				if b.fastPath != nil {
-					b.fastPath.Upkeep(now)
-				}
+				b.keepUp(now)
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
 	})
 	err := g.Wait()
-	b.closeTable()
+	if !b.rest.held() {
+		b.closeTable()
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, tun.ErrClosed) {
 		return nil
 	}
 	return err
+}
+
+// keepUp removes what has expired, unless the wire is held.
+func (b *Bump) keepUp(now time.Time) {
+	if !b.upkeep.TryLock() {
+		return
+	}
+	defer b.upkeep.Unlock()
+	b.expire(now)
+	b.policy.Load().Expire(func() time.Duration { return now.Sub(b.started) }, flowShares)
+	if b.fastPath != nil {
+		b.fastPath.Upkeep(now)
+	}
 }
 
 // expire drops the datagrams whose deadline is at or before now.
@@ -168,12 +190,14 @@ func (b *Bump) closeLanes() {
 			_ = d.lane.Close()
 		}
 	}
+	b.rest.stop()
 }
 
 // Counters returns what became of the frames that came in by side, or would have if
 // they had not been shed before ([tun.Lane]): of these no bytes are counted.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
+	s.add(b.before[side])
 	for _, d := range b.sides[side].directions {
 		s.add(d.counters.Snapshot())
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -64,6 +65,10 @@ func newDirection(in *ingress, lane tun.Lane, mode func(stack.Ledger) fragmentMo
 func (d *direction) run() error {
 	for {
 		frames, err := d.lane.Read()
+		if errors.Is(err, tun.ErrHeld) {
+			d.ingress.rest.wait()
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", d.ingress.side, err)
 		}

@@ -37,6 +37,11 @@
 // for it. The frames of a decision are lent to it for the call. It may change while
 // frames flow ([Bump.Observe]).
 //
+// Another process can go on in the place of the wire: [Bump.Hold] stops the lanes between
+// two frames, [Bump.Save] writes all that the wire knows, and [Bump.Restore] reads it. Flows,
+// of which there may be a million, are saved while frames flow, and those that changed
+// since once more while the wire is held.
+//
 // A [FastPath], if there is one, forwards and drops frames before a lane gets them. After
 // each batch the wire tells it which verdicts are cacheable. It asks the fast path for
 // its counters, and for the part of a datagram that the fast path has forwarded. After

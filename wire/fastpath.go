@@ -16,8 +16,8 @@ import (
 type FastPath interface {
 	flow.Offload
 
-	// Start is called once, before all others, with where the policy's clock
-	// begins.
+	// Start is called before all others, with where the policy's clock begins, and
+	// again where that goes on as the clock of another process.
 	Start(started time.Time)
 	// Learn lends the verdicts of a batch that are cacheable, for the call. The
 	// batch was written. It is called by the lane's goroutine, and so has to be
@@ -39,6 +39,14 @@ type FastPath interface {
 	// datagram. Asked again about it, it reports false. It is called with a part of
 	// the table of fragments locked.
 	Passed(p *packet.Parsed, from verdict.Side) (Beginning, bool)
+	// Yield gives back all that the fast path knows: how far flows have come, what rules
+	// decided on, and to begun the beginnings of datagrams that it has forwarded, with
+	// what tells a fragment's datagram from others. It is called once nothing is
+	// forwarded there any more.
+	Yield(begun func(p *packet.Parsed, from verdict.Side, b Beginning))
+	// Block has the fast path leave all fragments of a datagram to the lanes, by what
+	// tells a fragment's datagram from others: the table of fragments has some of it.
+	Block(p *packet.Parsed, from verdict.Side)
 	// Upkeep is called every 100 ms.
 	Upkeep(now time.Time)
 }

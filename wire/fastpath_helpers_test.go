@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/binary"
 	"maps"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type memoryPath struct {
 	generation uint32
 	anyVLANs   bool
 	stateful   bool
+	table      *filter.Table
 	entries    map[flow.Key]*pathEntry
 	slots      map[uint32]*pathEntry
 	last       uint32 // slot
@@ -81,6 +83,32 @@ func (m *memoryPath) Start(started time.Time) { m.started = started }
 
 func (m *memoryPath) Upkeep(time.Time) {}
 
+func (m *memoryPath) Yield(begun func(*packet.Parsed, verdict.Side, Beginning)) {
+	m.evict(m.table, func() bool { return true })
+	m.Harvest()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for k, d := range m.datagrams {
+		if d.handed || d.Bytes == 0 {
+			continue
+		}
+		d.slow, d.handed = true, true
+		p := packet.Parsed{Kind: k.kind, Src: netip.AddrFrom16(k.src), Dst: netip.AddrFrom16(k.dst), Protocol: k.protocol}
+		if k.kind == packet.IPv4 {
+			p.Src, p.Dst = p.Src.Unmap(), p.Dst.Unmap()
+		}
+		p.Fragment = packet.Fragment{Present: true, ID: k.id}
+		p.TagCount = uint8(copy(p.Tags[:], k.vlans[:k.vlans.Len()]))
+		begun(&p, k.side, d.Beginning)
+	}
+}
+
+func (m *memoryPath) Block(p *packet.Parsed, from verdict.Side) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.datagrams[datagramOf(p, from)] = &pathProgress{last: m.now, slow: true, handed: true}
+}
+
 func (m *memoryPath) elapsed() time.Duration { return m.now.Sub(m.started) }
 
 func (m *memoryPath) Learn(lessons []Lesson) {
@@ -119,6 +147,7 @@ func (m *memoryPath) learn(l *Lesson) {
 func (m *memoryPath) SetPolicy(t *filter.Table) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.table = t
 	m.generation, m.anyVLANs, m.stateful = t.Generation(), t.AnyVLANs(), t.Stateful()
 }
 

@@ -23,26 +23,37 @@ import (
 
 // twin is a wire behind a fast path, and one without, that get the same frames.
 type twin struct {
-	*testing.T
+	tester
 	path   *memoryPath
 	behind *Stepper // the fast path
 	alone  *Stepper
 	out    [2][]string // that left of each wire
 	at     time.Time
-	fast   int // frames that the fast path has dealt with
+	fast   int           // frames that the fast path has dealt with
+	copied *bytes.Buffer // of the flows of behind, before it is replaced; nil where they were not saved
 }
 
-func newTwin(t *testing.T, policy *filter.Policy, mode packet.Mode) *twin {
-	w := &twin{T: t, path: newMemoryPath(mode), at: began}
-	make := func(i int, path FastPath) *Stepper {
-		c := Config{Policy: policy, Mode: mode, Fragments: limits(), FastPath: path}
-		c.Sides = sides(w.lane(i, verdict.Outside), w.lane(i, verdict.Inside))
-		return NewStepper(c)
-	}
-	w.behind, w.alone = make(0, w.path), make(1, nil)
-	t.Cleanup(w.behind.Close)
-	t.Cleanup(w.alone.Close)
+// tester is a test, or a case of a property.
+type tester interface {
+	Helper()
+	Cleanup(func())
+	Errorf(format string, arguments ...any)
+	Fatalf(format string, arguments ...any)
+}
+
+func newTwin(t tester, policy *filter.Policy, mode packet.Mode) *twin {
+	w := &twin{tester: t, path: newMemoryPath(mode), at: began}
+	w.behind, w.alone = w.stepper(0, policy, w.path), w.stepper(1, policy, nil)
 	return w
+}
+
+// stepper returns one of the wires.
+func (w *twin) stepper(i int, policy *filter.Policy, path FastPath) *Stepper {
+	c := Config{Policy: policy, Mode: w.path.mode, Fragments: limits(), FastPath: path}
+	c.Sides = sides(w.lane(i, verdict.Outside), w.lane(i, verdict.Inside))
+	s := NewStepper(c)
+	w.Cleanup(s.Close)
+	return s
 }
 
 // lane returns one that keeps what one of the wires sends to a side.
@@ -115,6 +126,7 @@ func flowsOf(fatalf func(string, ...any), s *Stepper) (flows []string) {
 	err := s.policy.Load().WalkFlows(clock, func(int) error { return nil }, func(f *flow.Flow, now time.Duration) error {
 		var p packet.Parsed
 		first := f.First(&p)
+		s.policy.Load().RuleOf(f)
 		flows = append(flows, fmt.Sprint(first.From, first.Src, first.SrcPort, first.Dst, first.DstPort, first.Protocol, " ",
 			f.State, " ", f.Idle(now), f.Expires(now), f.Sent(verdict.Inside), f.Sent(verdict.Outside), f.Assured(), f.Replied(), f.Denied, f.Rule))
 		return nil

@@ -21,6 +21,7 @@ type ingress struct {
 	replies    *filter.Bucket           // limits the replies to rejected datagrams
 	waiting    *[verdict.Sides]Counters // of the frames that waited; the wire's
 	latency    *Latency
+	rest       *rest // of both sides
 	directions []*direction
 }
 

@@ -38,6 +38,14 @@ func (l *Latency) observe(d time.Duration) {
 	l.sum.Add(int64(d))
 }
 
+// restore adds what was counted by others.
+func (l *Latency) restore(buckets []uint64, sum time.Duration) {
+	for i, n := range buckets {
+		l.buckets[i].Add(n)
+	}
+	l.sum.Add(int64(sum))
+}
+
 // Snapshot returns the counts.
 func (l *Latency) Snapshot() LatencySnapshot {
 	var s LatencySnapshot

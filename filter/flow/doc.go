@@ -19,6 +19,10 @@
 // see. The table takes over what that noted before it judges a datagram of the flow,
 // lists it, or removes it because it is idle or the table is full (offload.go).
 //
+// Another process can take over the flows: [Table.Save] hands them out, [Table.SaveChanges]
+// what has changed since, and a [Restore] puts them into its table. The order in which
+// flows give way is then by when they were seen last.
+//
 // Any number of goroutines may use a table at once. Each datagram takes the lock
 // of one of its 64 shards for a moment; nothing is allocated but for new flows.
 //

@@ -258,6 +258,7 @@ func (s *shard) catchUp(i uint32) {
 	if !forwarded {
 		return
 	}
+	s.note(i)
 	switch {
 	case protocol == packet.ProtocolTCP && f.State == Established:
 		f.tcp.takeLast(&p.Last)

@@ -226,6 +226,7 @@ func (s *shard) makeRoom(f *Flow, c class) bool {
 }
 
 func (s *shard) demote(i uint32) {
+	s.note(i)
 	s.leave(i)
 	s.enter(i, unanswered)
 }

@@ -205,6 +205,7 @@ type shard struct {
 	used    int
 	hand    int // where sweeping goes on
 	order
+	changes  *changes // nil unless the flows are being saved
 	progress Progress // that is told and asked of the fast path
 	begun    Key      // that the fast path is to forget
 }
@@ -251,6 +252,7 @@ func (s *shard) find(k *Key, chain uint32, anyVLANs bool, now time.Duration) uin
 			s.remove(i)
 			return none
 		}
+		s.note(i)
 		return i
 	}
 	return none
@@ -280,6 +282,7 @@ func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 	s.chains[chain] = i
 	s.used++
 	s.enter(i, unanswered)
+	s.note(i)
 	return i
 }
 
@@ -299,6 +302,7 @@ func (s *shard) evict() {
 
 // remove frees a flow.
 func (s *shard) remove(i uint32) {
+	s.noteRemoval(i)
 	f := &s.flows[i]
 	if f.slot != 0 {
 		s.offload.Release(f.slot, &s.progress)

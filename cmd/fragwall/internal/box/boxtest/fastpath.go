@@ -140,6 +140,10 @@ func (f *FastPath) SetPolicy(*filter.Table)        {}
 func (f *FastPath) Harvest()                       {}
 func (f *FastPath) Upkeep(time.Time)               {}
 
+func (f *FastPath) Block(*packet.Parsed, verdict.Side) {}
+
+func (f *FastPath) Yield(func(*packet.Parsed, verdict.Side, wire.Beginning)) {}
+
 // Counts is of no frames.
 func (f *FastPath) Counts(verdict.Side) (none wire.FastCounts) { return none }
 

@@ -1,0 +1,249 @@
+package wire
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"fragwall/filter"
+	"fragwall/filter/flow"
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/stack"
+)
+
+// ErrFormat is wrapped where a stream can't be taken over: it is of another format, of
+// another boot of the system, or no stream at all.
+var ErrFormat = errors.New("what was saved can't be read")
+
+// Restore takes over what another process saved. It is called before [Bump.Run], on the
+// same wire again for what was saved later. Counters go on from those that were saved,
+// and flows and fragments by the time that has passed. Each flow is judged again by the
+// policy of this wire, as on a reload. On an error the wire is of no use.
+func (b *Bump) Restore(from io.Reader) error {
+	r := &restoring{Bump: b, chunks: newChunkReader(from), rules: b.policy.Load().RestoreRules()}
+	if err := r.run(); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return nil
+}
+
+// restoring is what goes on while a stream is read.
+type restoring struct {
+	*Bump
+	chunks *chunkReader
+	saved  time.Time     // when the stream was written, on this wire's clock
+	flows  *flow.Restore // nil where they are not taken over
+	buffer []flow.Saved
+	rules  func([]filter.SavedRule, time.Duration)
+	mode   bool // datagrams are taken over
+}
+
+func (r *restoring) run() error {
+	c, err := r.chunks.read()
+	if err != nil {
+		return err
+	}
+	if c.Header == nil {
+		return fmt.Errorf("%w: it has no header", ErrFormat)
+	}
+	if err := r.begin(c.Header); err != nil {
+		return err
+	}
+	for !c.Last {
+		if c, err = r.chunks.read(); err != nil {
+			return err
+		}
+		if err := r.take(c); err != nil {
+			return err
+		}
+	}
+	if r.flows != nil {
+		r.flows.Done()
+	}
+	return nil
+}
+
+// begin has the clocks and the hash of flows go on.
+func (r *restoring) begin(h *streamHeader) error {
+	gap := r.boot() - h.Time
+	switch {
+	case h.Format != Format:
+		return fmt.Errorf("%w: it is of format %d; want %d", ErrFormat, h.Format, Format)
+	case h.Boot != bootID():
+		return fmt.Errorf("%w: the system was booted since", ErrFormat)
+	case gap < 0, h.Elapsed < 0, h.Time < 0:
+		return fmt.Errorf("%w: it is of a time to come", ErrFormat)
+	}
+	now := r.Now()
+	r.saved = now.Add(-gap)
+	if !r.restored {
+		r.restored = true
+		r.setStarted(r.saved.Add(-h.Elapsed))
+	}
+	flows := r.policy.Load().FlowTable()
+	if flows == nil {
+		return nil
+	}
+	if h.AllFlows {
+		flows.Clear()
+	}
+	if flows.AnyVLANs() != h.AnyVLANs {
+		return nil
+	}
+	r.flows = flows.NewRestore()
+	return flows.SetSecret(h.Secret)
+}
+
+// setStarted sets where the policy's clock begins.
+func (b *Bump) setStarted(at time.Time) {
+	b.started = at
+	for side := range b.sides {
+		b.sides[side].started = at
+	}
+	if b.fastPath != nil {
+		b.fastPath.Start(at)
+	}
+}
+
+// take takes over a chunk.
+func (r *restoring) take(c *chunk) error {
+	if err := r.takeFlows(c); err != nil {
+		return err
+	}
+	if c.Rest != nil {
+		if err := r.takeRest(c.Rest); err != nil {
+			return err
+		}
+	}
+	if len(c.Rules) > 0 {
+		r.rules(c.Rules, r.Elapsed())
+	}
+	if r.table != nil {
+		r.table.RestoreCredits(c.Credits)
+	}
+	for i := range c.Datagrams {
+		if err := r.takeDatagram(&c.Datagrams[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restoring) takeFlows(c *chunk) (err error) {
+	if r.flows == nil {
+		return nil
+	}
+	r.flows.Forget(c.Gone)
+	if len(c.Flows) == 0 {
+		return nil
+	}
+	if r.buffer, err = flow.ReadSaved(r.buffer[:0], c.Flows, c.FlowSize); err != nil {
+		return err
+	}
+	return r.flows.Put(r.buffer, r.Elapsed())
+}
+
+func (r *restoring) takeRest(rest *savedRest) error {
+	for side := range rest.Sides {
+		if err := r.takeSide(verdict.Side(side), &rest.Sides[side]); err != nil {
+			return err
+		}
+	}
+	r.mode = rest.Mode == r.Bump.mode
+	if r.table == nil {
+		return nil
+	}
+	return r.table.SetHash(rest.Hash)
+}
+
+// takeSide takes over the counters of a side.
+func (r *restoring) takeSide(side verdict.Side, saved *savedSide) error {
+	s := Snapshot{
+		Forwarded: saved.Forwarded, ReceivedBytes: saved.ReceivedBytes, ForwardedBytes: saved.ForwardedBytes,
+		Sent: saved.Sent, SentBytes: saved.SentBytes, Reassembled: saved.Reassembled, Answered: saved.Answered,
+	}
+	if len(saved.Dropped) > verdict.Reasons || len(saved.Latency) > LatencyBuckets {
+		return fmt.Errorf("%w: %d reasons, %d buckets", ErrFormat, len(saved.Dropped), len(saved.Latency))
+	}
+	copy(s.Dropped[:], saved.Dropped)
+	r.before[side].add(s)
+	in := &r.sides[side]
+	in.latency.restore(saved.Latency, saved.LatencySum)
+	in.replies.Restore(saved.Replies, r.Elapsed())
+	return nil
+}
+
+// takeDatagram takes over a datagram on the table. In another mode its fragments are
+// dropped, as at the end of the wire.
+func (r *restoring) takeDatagram(d *stack.Saved) (err error) {
+	lost, why := len(d.Frames), verdict.FragmentShutdown
+	if m, ok := r.fragments.(restorer); ok && r.mode {
+		why = verdict.FragmentEvicted
+		lost, err = m.Restore(d, r.saved, r.Now())
+		r.block(&d.Key)
+	}
+	if d.Key.Side < verdict.Sides {
+		r.before[d.Key.Side].Dropped[why] += uint64(lost)
+	}
+	return err
+}
+
+// block has the fast path leave a datagram to the lanes.
+func (r *restoring) block(k *stack.SavedKey) {
+	if r.fastPath != nil && k.Side < verdict.Sides {
+		var p packet.Parsed
+		k.Parsed(&p)
+		r.fastPath.Block(&p, k.Side)
+	}
+}
+
+// restorer is a mode in which fragments wait.
+type restorer interface {
+	Restore(d *stack.Saved, saved, now time.Time) (lost int, err error)
+}
+
+var (
+	_ restorer = (*reassembly)(nil)
+	_ restorer = (*validation)(nil)
+)
+
+// chunkReader reads a stream.
+type chunkReader struct {
+	from    io.Reader
+	chunk   bytes.Buffer
+	decoder *gob.Decoder
+}
+
+func newChunkReader(from io.Reader) *chunkReader {
+	r := &chunkReader{from: from}
+	r.decoder = gob.NewDecoder(&r.chunk) // a bytes.Buffer is not read ahead
+	return r
+}
+
+func (r *chunkReader) read() (*chunk, error) {
+	var length [4]byte
+	if _, err := io.ReadFull(r.from, length[:]); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	n := binary.BigEndian.Uint32(length[:])
+	if n > maxChunk {
+		return nil, fmt.Errorf("%w: a chunk of %d bytes", ErrFormat, n)
+	}
+	r.chunk.Reset()
+	if _, err := io.CopyN(&r.chunk, r.from, int64(n)); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	c := &chunk{}
+	if err := r.decoder.Decode(c); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	if r.chunk.Len() > 0 {
+		return nil, fmt.Errorf("%w: %d bytes too many", ErrFormat, r.chunk.Len())
+	}
+	return c, nil
+}

@@ -1,0 +1,102 @@
+package wire
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"fragwall/packet"
+	"fragwall/packet/verdict"
+	"fragwall/tun"
+)
+
+// saved returns what a wire saves after random traffic.
+func saved(tb testing.TB, seed uint64, mode packet.Mode) []byte {
+	tb.Helper()
+	g := &traffic{Rand: rand.New(rand.NewPCG(seed, 23)), mode: mode, stateful: true}
+	s := newStepper(g)
+	for at := began; at.Before(began.Add(2 * time.Second)); at = at.Add(10 * time.Millisecond) {
+		from, frame := g.frame()
+		s.Forward(from, tun.Frame{Data: frame}, at)
+	}
+	var b bytes.Buffer
+	if err := s.Save(&b, AllFlows|Rest); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func newStepper(g *traffic) *Stepper {
+	policy := g.policy()
+	policy.Default = verdict.Accept
+	return NewStepper(Config{Policy: policy, Mode: g.mode, Sides: sides(&script{}, &script{}), Fragments: limits()})
+}
+
+// TestRestoreRefuses gives a wire what it can't take over.
+func TestRestoreRefuses(t *testing.T) {
+	whole := saved(t, 1, packet.ModeReassemble)
+	stream := func(h streamHeader) []byte {
+		var b bytes.Buffer
+		w := newChunkWriter(&b)
+		for _, c := range []chunk{{Header: &h}, {Last: true}} {
+			if err := w.write(&c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.Bytes()
+	}
+	good := streamHeader{Format: Format, Boot: bootID()}
+	other, booted, future := good, good, good
+	other.Format, booted.Boot, future.Time = Format+1, "other", time.Hour*1e6
+	for name, b := range map[string][]byte{
+		"nothing": nil, "text": []byte("GET / HTTP/1.1\r\n\r\n"), "a part": whole[:len(whole)-1], "a long chunk": {0xff, 0xff, 0xff, 0xff},
+		"another format": stream(other), "another boot": stream(booted), "the future": stream(future),
+	} {
+		s := NewStepper(Config{Policy: acceptAll()})
+		s.advance(began)
+		if err := s.Restore(bytes.NewReader(b)); !errors.Is(err, ErrFormat) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	s := NewStepper(Config{Policy: acceptAll()})
+	s.advance(began)
+	if err := s.Restore(bytes.NewReader(stream(good))); err != nil {
+		t.Error(err)
+	}
+}
+
+// FuzzRestore gives a wire what nobody saved. It is refused, or the wire works: what it
+// took over is judged, expires, and does not exceed the limits.
+func FuzzRestore(f *testing.F) {
+	for i, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
+		for seed := range uint64(4) {
+			f.Add(uint8(i), saved(f, seed, mode))
+		}
+	}
+	f.Fuzz(func(t *testing.T, mode uint8, b []byte) {
+		g := &traffic{Rand: rand.New(rand.NewPCG(uint64(len(b)), 24)), mode: []packet.Mode{packet.ModeReassemble, packet.ModeValidate}[mode%2], stateful: true}
+		s := newStepper(g)
+		defer s.Close()
+		at := began.Add(3 * time.Second)
+		s.advance(at)
+		if s.Restore(bytes.NewReader(b)) != nil {
+			return
+		}
+		s.look()
+		if u := s.Usage(); u.Bytes > limits().Memory || u.Datagrams > limits().MaxDatagrams {
+			t.Fatalf("%+v", u)
+		}
+		flowsOf(t.Fatalf, s)
+		for range 50 {
+			from, frame := g.frame()
+			s.Forward(from, tun.Frame{Data: frame}, at)
+			at = at.Add(10 * time.Millisecond)
+		}
+		s.advance(at.Add(2 * time.Minute))
+		if u := s.Usage(); u.Datagrams != 0 {
+			t.Fatalf("%+v, after all timeouts", u)
+		}
+	})
+}
