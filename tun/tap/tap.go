@@ -93,6 +93,9 @@ func (t *TAP) open() error {
 	if err != nil {
 		return err
 	}
+	if err := t.reserve(); err != nil {
+		return err
+	}
 	if t.config.Queues > 1 {
 		if err := t.steer(); err != nil {
 			return err
@@ -133,6 +136,7 @@ func (t *TAP) open() error {
 // headers are asked for, which water knows nothing of, by netlink. On an error it may
 // return files too.
 func (t *TAP) openQueues() (files []*os.File, err error) {
+	user, group := ownID()
 	if t.config.Offload {
 		attributes := netlink.NewLinkAttrs()
 		attributes.Name = t.config.Name
@@ -142,8 +146,8 @@ func (t *TAP) openQueues() (files []*os.File, err error) {
 			Flags:      netlink.TUNTAP_NO_PI | netlink.TUNTAP_VNET_HDR,
 			NonPersist: true,
 			Queues:     t.config.Queues,
-			Owner:      uint32(os.Getuid()),
-			Group:      uint32(os.Getgid()),
+			Owner:      user,
+			Group:      group,
 		}
 		if t.config.Queues > 1 {
 			link.Flags |= netlink.TUNTAP_MULTI_QUEUE
@@ -156,8 +160,11 @@ func (t *TAP) openQueues() (files []*os.File, err error) {
 	}
 	for range t.config.Queues {
 		device, err := water.New(water.Config{
-			DeviceType:             water.TAP,
-			PlatformSpecificParams: water.PlatformSpecificParams{Name: t.config.Name, MultiQueue: t.config.Queues > 1},
+			DeviceType: water.TAP,
+			PlatformSpecificParams: water.PlatformSpecificParams{
+				Name: t.config.Name, MultiQueue: t.config.Queues > 1,
+				Permissions: &water.DevicePermissions{Owner: uint(user), Group: uint(group)},
+			},
 		})
 		if err != nil {
 			return files, err

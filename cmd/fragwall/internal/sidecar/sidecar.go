@@ -110,10 +110,13 @@ func (s *attachment) Needs() confine.Plan {
 	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
 }
 
-// devices is the configuration without the NIC, which is joined in its time.
+// devices is the configuration without the NIC, which is joined later. Each TAP has one
+// queue: the workload shares the namespace, and as root with CAP_SETUID it could attach a
+// queue of its own to a TAP that takes several.
 func (s *attachment) devices() *rules.Config {
 	c := *s.config
 	c.Outside.NIC = ""
+	c.Inside.Queues, c.Outside.Queues = 1, 1
 	return &c
 }
 
