@@ -37,6 +37,11 @@ const (
 // square of 8,192 steps; of pieces there are nine at most.
 const pieceSize = 16 << 10
 
+// largePayload is from how many bytes on the payload of a packet costs less in a view
+// of its own. gVisor clones each view of a packet up to three times, and copies the one
+// with the header, since it holds that twice (pkg/buffer, Buffer.PullUp).
+const largePayload = 4 << 10
+
 // Engine puts fragments together with gVisor's IPv4 endpoint. It sees no packet
 // of the wire: a datagram's fragments go in under synthetic headers, one right
 // after the other, once all of them came, so that between two datagrams gVisor
@@ -79,7 +84,8 @@ func (e *Engine) open() {
 	}
 	state.DecRef()
 	// gVisor starts a timer for each fragment that comes while it holds none.
-	e.feed(newPacket(engineKept, 0, true, 8))
+	kept, _ := newPacket(engineKept, 0, true, 8)
+	e.feed(kept)
 }
 
 // Close frees what gVisor holds.
@@ -142,8 +148,8 @@ func nextPiece(fragments []Fragment) (n, size int) {
 }
 
 // feed hands a packet to gVisor, and returns the datagram if that made it whole.
-func (e *Engine) feed(packet *buffer.View) *stack.PacketBuffer {
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(packet)})
+func (e *Engine) feed(packet buffer.Buffer) *stack.PacketBuffer {
+	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: packet})
 	pkt.RXChecksumValidated = true
 	e.endpoint.HandlePacket(pkt)
 	pkt.DecRef()
@@ -154,22 +160,26 @@ func (e *Engine) feed(packet *buffer.View) *stack.PacketBuffer {
 
 // newPiece makes the packet that neighbouring fragments go in as: a synthetic
 // header and a copy of their payload, size bytes.
-func newPiece(fragments []Fragment, size int) *buffer.View {
-	v := newPacket(engineDatagram, fragments[0].Start, fragments[len(fragments)-1].More, size)
-	payload := v.AsSlice()[header.IPv4MinimumSize:]
+func newPiece(fragments []Fragment, size int) buffer.Buffer {
+	packet, payload := newPacket(engineDatagram, fragments[0].Start, fragments[len(fragments)-1].More, size)
 	for i := range fragments {
 		payload = payload[copy(payload, fragments[i].Data()):]
 	}
-	return v
+	return packet
 }
 
-// newPacket makes a synthetic packet with room for size bytes of payload, in one
-// view, since gVisor clones each view of a packet four times.
-func newPacket(id, offset uint16, more bool, size int) *buffer.View {
-	v := buffer.NewViewSize(header.IPv4MinimumSize + size)
+// newPacket makes a synthetic packet, and returns it with the place of its payload, size
+// bytes.
+func newPacket(id, offset uint16, more bool, size int) (packet buffer.Buffer, payload []byte) {
+	withHeader := size
+	if size >= largePayload {
+		withHeader = 0
+	}
+	v := buffer.NewViewSize(header.IPv4MinimumSize + withHeader)
+	packet = buffer.MakeWithView(v)
 	b := v.AsSlice()
 	b[0] = header.IPv4Version<<4 | header.IPv4MinimumSize/4
-	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	binary.BigEndian.PutUint16(b[2:], uint16(header.IPv4MinimumSize+size))
 	binary.BigEndian.PutUint16(b[4:], id)
 	field := offset / 8
 	if more {
@@ -180,7 +190,13 @@ func newPacket(id, offset uint16, more bool, size int) *buffer.View {
 	b[9] = neutralProtocol
 	copy(b[12:], engineAddress)
 	copy(b[16:], engineAddress)
-	return v
+	if withHeader == size {
+		return packet, b[header.IPv4MinimumSize:]
+	}
+	v = buffer.NewViewSize(size)
+	own := buffer.MakeWithView(v)
+	packet.Merge(&own)
+	return packet, v.AsSlice()
 }
 
 var _ stack.TransportDispatcher = (*Engine)(nil)

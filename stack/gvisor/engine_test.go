@@ -111,15 +111,16 @@ func TestPiecesAreFew(t *testing.T) {
 			pieces, at := 0, 0
 			for len(fragments) > 0 {
 				n, size := nextPiece(fragments)
-				v := newPiece(fragments[:n], size)
-				h, payload := header.IPv4(v.AsSlice()), v.AsSlice()[header.IPv4MinimumSize:]
+				piece := newPiece(fragments[:n], size)
+				h := header.IPv4(piece.Flatten())
+				payload := h[header.IPv4MinimumSize:]
 				if int(h.FragmentOffset()) != at || h.More() != fragments[n-1].More || len(payload) != n*tt.length {
 					t.Fatalf("piece %d: offset %d, %d bytes of %d fragments", pieces, h.FragmentOffset(), len(payload), n)
 				}
 				if string(payload) != string(body[at:][:len(payload)]) {
 					t.Fatalf("piece %d has other bytes", pieces)
 				}
-				v.Release()
+				piece.Release()
 				at, fragments = at+n*tt.length, fragments[n:]
 				pieces++
 			}
