@@ -36,6 +36,9 @@ func TestTAPLives(t *testing.T) {
 			if a := link.Attrs(); a.MTU != c.MTU || a.RawFlags&unix.IFF_UP == 0 || link.(*netlink.Tuntap).Queues != 0 && link.(*netlink.Tuntap).Queues != tap.config.Queues {
 				t.Errorf("%+v: %+v", c, link)
 			}
+			if owner := link.(*netlink.Tuntap).Owner; owner != unusedID && everyID() {
+				t.Errorf("user %d owns it", owner)
+			}
 			if n := link.Attrs().TxQLen; n != queueLength {
 				t.Errorf("its queue holds %d frames", n)
 			}
