@@ -54,9 +54,10 @@ type Bump struct {
 	waiting   [verdict.Sides]Counters // of the frames that waited
 	watch     watch
 	rest      rest
-	upkeep    sync.Mutex // held while something expires, and while the wire is held
-	boot      func() time.Duration
-	restored  bool
+	upkeep    sync.Mutex              // held while something expires, and while the wire is held
+	boot      func() time.Duration    // the clock that wires of other processes share
+	bootID    string                  // read once: a confined process can not
+	restored  bool                    // the policy's clock goes on from that of another process
 	before    [verdict.Sides]Snapshot // counters of another process that this one goes on with
 	observer  Observer                // of what waited in vain while nothing came
 	reports   reports                 // of the same
@@ -64,7 +65,7 @@ type Bump struct {
 
 // New returns a bump that [Bump.Run] sets going.
 func New(c Config) *Bump {
-	b := &Bump{fastPath: c.FastPath, mode: c.Mode, rest: newRest(), boot: sinceBoot}
+	b := &Bump{fastPath: c.FastPath, mode: c.Mode, rest: newRest(), boot: sinceBoot, bootID: readBootID()}
 	b.watch.set(c.Observer)
 	if c.Now == nil {
 		c.Now = time.Now

@@ -23,13 +23,18 @@ var ErrFormat = errors.New("what was saved can't be read")
 // Restore takes over what another process saved. It is called before [Bump.Run], on the
 // same wire again for what was saved later. Counters go on from those that were saved,
 // and flows and fragments by the time that has passed. Each flow is judged again by the
-// policy of this wire, as on a reload. On an error the wire is of no use.
+// policy of this wire, as on a reload. On an error no flow is taken over, but what else
+// there was in the stream ([Rest]) may be.
 func (b *Bump) Restore(from io.Reader) error {
 	r := &restoring{Bump: b, chunks: newChunkReader(from), rules: b.policy.Load().RestoreRules()}
-	if err := r.run(); err != nil {
-		return fmt.Errorf("restore: %w", err)
+	err := r.run()
+	if err == nil {
+		return nil
 	}
-	return nil
+	if flows := b.policy.Load().FlowTable(); flows != nil {
+		flows.Clear()
+	}
+	return fmt.Errorf("restore: %w", err)
 }
 
 // restoring is what goes on while a stream is read.
@@ -74,7 +79,7 @@ func (r *restoring) begin(h *streamHeader) error {
 	switch {
 	case h.Format != Format:
 		return fmt.Errorf("%w: it is of format %d; want %d", ErrFormat, h.Format, Format)
-	case h.Boot != bootID():
+	case h.Boot != r.bootID:
 		return fmt.Errorf("%w: the system was booted since", ErrFormat)
 	case gap < 0, h.Elapsed < 0, h.Time < 0:
 		return fmt.Errorf("%w: it is of a time to come", ErrFormat)

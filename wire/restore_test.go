@@ -47,7 +47,7 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	good := streamHeader{Format: Format, Boot: bootID()}
+	good := streamHeader{Format: Format, Boot: readBootID()}
 	other, booted, future := good, good, good
 	other.Format, booted.Boot, future.Time = Format+1, "other", time.Hour*1e6
 	for name, b := range map[string][]byte{

@@ -63,7 +63,7 @@ type chunk struct {
 // streamHeader says what is common to all of a stream.
 type streamHeader struct {
 	Format   int
-	Boot     string        // the system's boot, see bootID
+	Boot     string        // the system's boot
 	Time     time.Duration // on the clock of that boot
 	Elapsed  time.Duration // at the same time, on the policy's clock
 	AllFlows bool          // there are no flows but those of this stream
@@ -93,7 +93,7 @@ type savedSide struct {
 // Save writes parts of what the wire knows, for [Bump.Restore] of another process.
 func (b *Bump) Save(to io.Writer, p Parts) error {
 	w := newChunkWriter(to)
-	h := streamHeader{Format: Format, Boot: bootID(), Time: b.boot(), Elapsed: b.Elapsed()}
+	h := streamHeader{Format: Format, Boot: b.bootID, Time: b.boot(), Elapsed: b.Elapsed()}
 	policy := b.policy.Load()
 	flows := policy.FlowTable()
 	if flows != nil {
@@ -222,8 +222,8 @@ func sinceBoot() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// bootID names the system's boot; "" where that can't be read.
-func bootID() string {
+// readBootID returns what names the system's boot; "" where that can't be read.
+func readBootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
 }
