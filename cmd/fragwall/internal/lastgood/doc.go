@@ -12,5 +12,5 @@
 // any moment there is the old one or the new one. A Store is used by one goroutine
 // at a time.
 //
-// The package imports nothing of ours.
+// The package imports private.
 package lastgood

@@ -6,99 +6,37 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"fragwall/cmd/fragwall/internal/private"
 )
 
 const (
-	directoryMode = 0o700
-	fileMode      = 0o600
-	writable      = 0o022 // by others than the owner
+	fileMode = 0o600
 	// maxArchive is how large an archive may be in bytes.
 	maxArchive = 2 << 30
 )
 
 // Store is a directory that only this user can write to.
-type Store struct {
-	dir  string
-	root *os.Root // so that later the name may lead elsewhere
-	self *os.File // the directory, to be synchronised
-}
+type Store struct{ dir *private.Directory }
 
 // Open opens a directory, which it makes where it is missing. One that others
-// could write to is refused.
+// could write to, or replace, is refused.
 func Open(dir string) (*Store, error) {
-	if err := os.Mkdir(dir, directoryMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, err
-	}
-	root, err := os.OpenRoot(dir)
+	d, err := private.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{dir: dir, root: root}
-	if s.self, err = root.Open("."); err == nil {
-		err = s.trust()
+	if err := d.TrustPath(); err != nil {
+		return nil, errors.Join(err, d.Close())
 	}
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return &Store{d}, nil
 }
 
 // Close closes the directory.
-func (s *Store) Close() error {
-	if s.self != nil {
-		_ = s.self.Close()
-	}
-	return s.root.Close()
-}
-
-// trust checks that nobody else can write to the directory, nor put another one
-// in its place.
-func (s *Store) trust() error {
-	info, err := s.self.Stat()
-	if err != nil {
-		return err
-	}
-	if err := own(info); err != nil {
-		return fmt.Errorf("directory %q: %w; want mode 0700", s.dir, err)
-	}
-	if link, err := os.Lstat(s.dir); err == nil && link.Mode()&fs.ModeSymlink != 0 {
-		if owner := link.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
-			return fmt.Errorf("directory %q is a link of user %d", s.dir, owner)
-		}
-	}
-	path, err := filepath.Abs(s.dir)
-	if err == nil {
-		path, err = filepath.EvalSymlinks(path)
-	}
-	for err == nil && path != "/" {
-		path = filepath.Dir(path)
-		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&writable != 0 && info.Mode()&fs.ModeSticky == 0 {
-			err = fmt.Errorf("directory %q: others can write to %q, and so replace it", s.dir, path)
-		}
-	}
-	return err
-}
-
-// own checks that a file belongs to this user, and that only this user can write
-// to it.
-func own(info fs.FileInfo) error {
-	owner := info.Sys().(*syscall.Stat_t).Uid
-	if int(owner) != os.Geteuid() {
-		return fmt.Errorf("it belongs to user %d", owner)
-	}
-	if info.Mode().Perm()&writable != 0 {
-		return fmt.Errorf("others can write to it (mode %#o)", info.Mode().Perm())
-	}
-	return nil
-}
+func (s *Store) Close() error { return s.dir.Close() }
 
 // archiveName returns the name of the archive of a configuration: it tells people
 // which, and no two have the same.
@@ -109,23 +47,7 @@ func archiveName(config string) string {
 
 // Save keeps a copy in place of the one before.
 func (s *Store) Save(c *Copy, now time.Time) error {
-	name := archiveName(c.Config)
-	fresh := name + ".new"
-	if err := s.root.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := s.root.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return err
-	}
-	err = errors.Join(c.write(f, now), f.Sync(), f.Close())
-	if err == nil {
-		err = s.root.Rename(fresh, name)
-	}
-	if err != nil {
-		return errors.Join(err, s.root.Remove(fresh))
-	}
-	return s.self.Sync()
+	return s.dir.Replace(archiveName(c.Config), func(to io.Writer) error { return c.write(to, now) })
 }
 
 // write writes the archive of a copy.
@@ -166,25 +88,13 @@ func (s *Store) Load(config string) (*Copy, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := archiveName(c.Config)
-	f, err := s.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := s.dir.Read(archiveName(c.Config))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-	case !info.Mode().IsRegular():
-		err = errors.New("not a regular file")
-	default:
-		err = own(info)
-	}
-	if err == nil {
-		err = c.read(io.LimitReader(f, maxArchive))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%q: %w", filepath.Join(s.dir, name), err)
+	if err := c.read(io.LimitReader(f, maxArchive)); err != nil {
+		return nil, fmt.Errorf("%q: %w", filepath.Join(s.dir.Path(), archiveName(c.Config)), err)
 	}
 	return c, nil
 }
