@@ -51,6 +51,33 @@ func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(frames)), "ns/fragment")
 }
 
+// BenchmarkShedding asks about the fragments of datagrams from a source with credit, while
+// the caller is behind. Its unit is a datagram.
+func BenchmarkShedding(b *testing.B) {
+	for f := range family(families) {
+		b.Run(name(f), func(b *testing.B) {
+			t := newBench(b)
+			shedding := t.table.NewShedding()
+			var fragments []packet.Parsed
+			for _, frame := range datagram(f, 1, 8000).Fragments(1480 - 40*int(f)&^7) {
+				var p packet.Parsed
+				p.Decode(frame)
+				fragments = append(fragments, p)
+			}
+			k := keyOf(&fragments[0], verdict.Inside)
+			credit := t.table.credits.of(k.source())
+			for b.Loop() {
+				credit.earn()
+				for i := range fragments {
+					if shedding.Sheds(&fragments[i], verdict.Inside, true, epoch) {
+						b.Fatal("shed")
+					}
+				}
+			}
+		})
+	}
+}
+
 // orders are the orders in which fragments may arrive.
 var orders = map[string]func(frames [][]byte){
 	"in order":  func([][]byte) {},

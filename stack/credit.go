@@ -9,7 +9,7 @@ import "sync/atomic"
 // hash share theirs; so the credits take no more memory however many there are.
 type credits struct {
 	hash  keyedHash
-	slots [creditSlots]atomic.Int32
+	slots [creditSlots]credit
 }
 
 const (
@@ -20,27 +20,31 @@ const (
 	creditMost   = 16 * creditEarned
 )
 
-func (c *credits) of(from source) *atomic.Int32 { return &c.slots[c.hash.index(from, creditSlots)] }
+// of returns the credit of a source.
+func (c *credits) of(from source) *credit { return &c.slots[c.hash.index(from, creditSlots)] }
 
-func (c *credits) earn(from source) {
-	if slot := c.of(from); slot.Load() < creditMost {
-		slot.Add(creditEarned)
+// credit is that of some sources, in fragments.
+type credit struct{ atomic.Int32 }
+
+// earn adds what a datagram earns.
+func (c *credit) earn() {
+	if c.Load() < creditMost {
+		c.Add(creditEarned)
 	}
 }
 
 // spend takes the credit for a fragment; it reports false where there is none.
-func (c *credits) spend(from source) bool {
-	slot := c.of(from)
-	if slot.Load() <= 0 {
+func (c *credit) spend() bool {
+	if c.Load() <= 0 {
 		return false
 	}
-	slot.Add(-1)
+	c.Add(-1)
 	return true
 }
 
 // Credit says that a whole datagram was accepted, to its source's credit. A
 // [Validator] sees to that by itself.
 func (r *Reassembler) Credit(d *Datagram) {
-	r.credits.earn(d.key.source())
+	r.credits.of(d.key.source()).earn()
 	r.ledger.Credited(d)
 }

@@ -61,5 +61,5 @@ func TestValidatorCredits(t *testing.T) {
 // spend takes what a fragment costs from its source's credit.
 func (b *bench) spend(p *packet.Parsed, side verdict.Side) bool {
 	k := keyOf(p, side)
-	return b.table.credits.spend(k.source())
+	return b.table.credits.of(k.source()).spend()
 }

@@ -157,6 +157,7 @@ func (s *shard) restoreFrames(r *Saved, k key, take taker) (lost int, err error)
 
 // SetHash changes the key of the hash by which sources share a table where nothing waits:
 // to the one that the credits and the datagrams of another table were shared by.
+// It comes before the table is given fragments: who gives them remembers what the hash said.
 func (t *Table) SetHash(key [2]uint64) error {
 	if t.Usage().Datagrams > 0 {
 		return errors.New("a table where something waits keeps its hash")

@@ -21,6 +21,8 @@ type Shedding struct {
 	decisions  [decisionSlots]decision // on datagrams, by hash
 	uncredited int                     // fragments of sources without credit that this turn took in
 	until      time.Time               // from when on no decision holds
+	from       source                  // of the latest fragment that spent credit
+	credit     *credit                 // of that source; nil before the first
 }
 
 // decision is one on a datagram.
@@ -76,7 +78,7 @@ func (s *Shedding) Sheds(p *packet.Parsed, side verdict.Side, behind bool, now t
 		most = 2 * maxUncredited
 	}
 	shed := false
-	if !s.table.credits.spend(k.source()) {
+	if !s.spend(k.source()) {
 		if shed = s.uncredited >= most; !shed {
 			s.uncredited++
 		}
@@ -89,4 +91,13 @@ func (s *Shedding) Sheds(p *packet.Parsed, side verdict.Side, behind bool, now t
 		*d = decision{tag, at}
 	}
 	return shed
+}
+
+// spend takes the credit of a source for a fragment; it reports false where there is
+// none.
+func (s *Shedding) spend(from source) bool {
+	if s.credit == nil || s.from != from {
+		s.from, s.credit = from, s.table.credits.of(from)
+	}
+	return s.credit.spend()
 }

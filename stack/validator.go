@@ -157,7 +157,7 @@ func (s *shard) forgetComplete(d *Datagram) {
 		return
 	}
 	if d.verdict == verdict.Passed {
-		s.credits.earn(d.load.source)
+		s.credits.of(d.load.source).earn()
 		s.ledger.Credited(d)
 	}
 	s.remove(d)
