@@ -61,6 +61,7 @@ var (
 	policySince = describe("policy_time_seconds", "When the policy in force was loaded, since the Unix epoch.")
 	lastGood    = describe("policy_last_good", "Whether an earlier instance kept the policy in force, since the configuration file was broken at the start.")
 	reloads     = describe("reloads_total", "Reloads, by whether they succeeded.", "state")
+	lastReload  = describe("config_last_reload_successful", "Whether the configuration file could be loaded the last time.")
 	eventCount  = describe("events_total", "Events of dropped frames and of rules with log, logged or suppressed.", "state")
 )
 
@@ -98,6 +99,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.gauge(lastGood, truth(r.Policy.LastGood))
 	m.counter(reloads, uint64(r.Policy.Generation-1), "success")
 	m.counter(reloads, uint64(r.Policy.Failures), "failure")
+	m.gauge(lastReload, truth(r.Policy.Mistake == ""))
 	m.gauge(flows, float64(r.Flows.Known))
 	m.gauge(flowsLimit, float64(r.Flows.Limit))
 	m.fastPath(&r.FastPath)
