@@ -3,17 +3,22 @@ app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- define "fragwall.image" -}}
+{{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
+{{- end }}
+
 {{/* The init container that is a sidecar. First of all: what starts after it is
 protected from its first packet on. */}}
 {{- define "fragwall.sidecar" -}}
 name: fragwall
-image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+image: {{ include "fragwall.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always
 args: [sidecar, -c, /etc/fragwall/fragwall.toml, --nic, {{ .Values.nic | quote }}, --watch-config]
 securityContext:
   runAsUser: 0
   runAsGroup: 0
+  runAsNonRoot: false
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
   capabilities:
@@ -21,12 +26,12 @@ securityContext:
     add: [NET_ADMIN{{ if .Values.fastPath.enabled }}, BPF{{ end }}]
 startupProbe:
   exec:
-    command: [/usr/bin/fragwall, status]
+    command: [/usr/bin/fragwall, status, -c, /etc/fragwall/fragwall.toml]
   periodSeconds: 1
   failureThreshold: 30
 livenessProbe:
   exec:
-    command: [/usr/bin/fragwall, status]
+    command: [/usr/bin/fragwall, status, -c, /etc/fragwall/fragwall.toml]
   timeoutSeconds: 5
 resources:
 {{- $resources := deepCopy .Values.resources }}
