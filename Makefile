@@ -21,7 +21,7 @@ PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
 .PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf install install-clang install-tools install-readers install-nft install-bench clean \
-	image test-image share dist test-package test-systemd test-reproducible test-deploy FORCE
+	image test-image share dist test-package test-systemd test-reproducible test-deploy test-cluster FORCE
 
 all: build
 
@@ -234,6 +234,16 @@ test-systemd: dist ## the unit under systemd (root)
 # The manifests, rendered and read as the Kubernetes API reads them.
 test-deploy: ## render and check the manifests
 	cd deploy && $(GO) vet ./... && $(GO) test ./...
+
+# The injection into pods, by a Kubernetes API server without nodes, on loopback, and
+# one of these pods by podman. Needs root, iproute2, and podman and crun as Debian has
+# them; the first time it builds Kubernetes, in about 10 minutes.
+test-cluster: image ## the injection into pods, by an API server (root)
+	mkdir -p build/cluster
+	cd deploy/cluster && $(GO) build -o ../../build/cluster/etcd go.etcd.io/etcd/server/v3
+	cd deploy/cluster && $(GO) build -o ../../build/cluster/ -ldflags '-X k8s.io/component-base/version.gitVersion=v1.37.0' \
+	  k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kubectl
+	cd deploy/cluster && $(GO) vet . && CGO_ENABLED=0 $(GO) test -count=1 . -image $(IMAGE)
 
 clean: ## remove what was built
 	rm -rf bin build dist

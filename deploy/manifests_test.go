@@ -85,9 +85,17 @@ func validate(o runtime.Object) error {
 	return fmt.Errorf("no validation of %T", internal)
 }
 
-// render returns what the chart makes of values.
+// render returns what the chart makes of values for a Kubernetes that has all that
+// it can use.
 func render(t *testing.T, files ...string) (string, error) {
 	t.Helper()
+	return renderFor(t, "v1.36.0", files...)
+}
+
+func renderFor(t *testing.T, kubernetes string, files ...string) (string, error) {
+	t.Helper()
+	capabilities := chartutil.DefaultCapabilities.Copy()
+	capabilities.KubeVersion.Version = kubernetes
 	chart, err := loader.Load(chartPath)
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +108,7 @@ func render(t *testing.T, files ...string) (string, error) {
 		}
 		values = chartutil.CoalesceTables(v, values)
 	}
-	all, err := chartutil.ToRenderValues(chart, values, chartutil.ReleaseOptions{Name: "dns", Namespace: "default"}, chartutil.DefaultCapabilities)
+	all, err := chartutil.ToRenderValues(chart, values, chartutil.ReleaseOptions{Name: "dns", Namespace: "default"}, capabilities)
 	if err != nil {
 		return "", err
 	}
@@ -284,7 +292,7 @@ func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 	if !slices.Equal(added, options.capabilities()) || !slices.Equal(s.Capabilities.Drop, []corev1.Capability{"ALL"}) {
 		t.Errorf("capabilities %v", s.Capabilities)
 	}
-	if s.Privileged != nil || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem {
+	if s.Privileged != nil || *s.RunAsNonRoot || *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem {
 		t.Errorf("security context %v", s)
 	}
 	volumes := map[string]corev1.Volume{}
@@ -306,7 +314,7 @@ func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 		t.Error("the state does not outlive the container")
 	}
 	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
-		if probe == nil || !slices.Equal(probe.Exec.Command, []string{"/usr/bin/fragwall", "status"}) {
+		if probe == nil || !slices.Equal(probe.Exec.Command, []string{"/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml"}) {
 			t.Errorf("%s probe %v", name, probe)
 		}
 	}

@@ -1,0 +1,229 @@
+package cluster
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+)
+
+// refused reports where err is not a refusal that says why.
+func refused(t *testing.T, what string, err error, why string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), why) {
+		t.Errorf("%s: %v, want a refusal: %s", what, err, why)
+	}
+}
+
+// TestPodUpdate has no pod lose the label by which it is known, get it later, or
+// get another image in place of fragwall's.
+func TestPodUpdate(t *testing.T) {
+	c := shared
+	c.inject(t)
+	c.setParameters(t, "default", nil)
+	patch := func(p *corev1.Pod, text string) error {
+		_, err := c.CoreV1().Pods(p.Namespace).Patch(t.Context(), p.Name, types.StrategicMergePatchType, []byte(text), metav1.PatchOptions{})
+		return err
+	}
+	create := func(p *corev1.Pod) *corev1.Pod {
+		p, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	const label = "label fragwall.dev/inject is read when a pod is created"
+	guarded := create(pod("all", nil))
+	refused(t, "label removed", patch(guarded, `{"metadata":{"labels":{"fragwall.dev/inject":null}}}`), label)
+	refused(t, "label changed", patch(guarded, `{"metadata":{"labels":{"fragwall.dev/inject":"false"}}}`), label)
+	refused(t, "fragwall replaced", patch(guarded, `{"spec":{"initContainers":[{"name":"fragwall","image":"other"}]}}`), "the image of fragwall in a pod does not change")
+	if err := patch(guarded, `{"metadata":{"labels":{"other":"x"}},"spec":{"containers":[{"name":"web","image":"new"}]}}`); err != nil {
+		t.Errorf("something else changed: %v", err)
+	}
+	for namespace, labels := range map[string]map[string]string{"plain": nil, "all": {"fragwall.dev/inject": "false"}} {
+		p := create(pod(namespace, labels))
+		refused(t, "label set later", patch(p, `{"metadata":{"labels":{"fragwall.dev/inject":"true"}}}`), label)
+		if err := patch(p, `{"metadata":{"labels":{"other":"x"}},"spec":{"containers":[{"name":"web","image":"new"}]}}`); err != nil {
+			t.Errorf("something else changed: %v", err)
+		}
+	}
+}
+
+// TestEphemeralContainers debugs a pod with and without what gets round fragwall.
+func TestEphemeralContainers(t *testing.T) {
+	c := shared
+	c.inject(t)
+	for name, p := range map[string]*corev1.Pod{"guarded": pod("all", nil), "without": pod("plain", nil)} {
+		c.setParameters(t, "default", nil)
+		p, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		debug := func(e corev1.EphemeralContainer) error {
+			q := p.DeepCopy()
+			e.Image = "tools"
+			q.Spec.EphemeralContainers = append(q.Spec.EphemeralContainers, e)
+			q, err := c.CoreV1().Pods(q.Namespace).UpdateEphemeralContainers(t.Context(), q.Name, q, metav1.UpdateOptions{})
+			if err == nil {
+				p = q
+			}
+			return err
+		}
+		with := func(name string, s *corev1.SecurityContext) corev1.EphemeralContainer {
+			return corev1.EphemeralContainer{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: name, SecurityContext: s}}
+		}
+		yes := true
+		admin := with("admin", &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Add: []corev1.Capability{"Cap_Net_Admin"}}})
+		privileged := with("privileged", &corev1.SecurityContext{Privileged: &yes})
+		target := with("target", nil)
+		target.TargetContainerName = "fragwall"
+		mount := with("mount", nil)
+		mount.VolumeMounts = []corev1.VolumeMount{{Name: "fragwall-run", MountPath: "/run"}}
+		if name == "without" {
+			for _, e := range []corev1.EphemeralContainer{with("plain", nil), admin, privileged} {
+				if err := debug(e); err != nil {
+					t.Errorf("%s: %s: %v", name, e.Name, err)
+				}
+			}
+			if s := p.Spec.EphemeralContainers[0].SecurityContext; s != nil {
+				t.Errorf("%s: changed to %v", name, s)
+			}
+			continue
+		}
+		refused(t, "admin", debug(admin), "no container may add the capabilities NET_ADMIN")
+		refused(t, "privileged", debug(privileged), "no container may be privileged: privileged")
+		refused(t, "target", debug(target), "no ephemeral container may have the processes of fragwall")
+		refused(t, "mount", debug(mount), "no other container may mount the volumes fragwall-rules")
+		for _, e := range []corev1.EphemeralContainer{with("first", nil), with("second", &corev1.SecurityContext{RunAsUser: new(int64)})} {
+			if err := debug(e); err != nil {
+				t.Errorf("%s: %v", e.Name, err)
+			}
+		}
+		c.setParameters(t, "remove", settings["remove"])
+		if err := debug(admin); err != nil {
+			t.Error(err)
+		}
+		for _, e := range p.Spec.EphemeralContainers {
+			if s := e.SecurityContext; s == nil || len(s.Capabilities.Add) != 0 || len(s.Capabilities.Drop) != 5 {
+				t.Errorf("%s has %v", e.Name, s)
+			}
+		}
+	}
+}
+
+// TestReinvocation has a webhook, as that of a mesh, put a container of its own in
+// front afterwards.
+func TestReinvocation(t *testing.T) {
+	c := shared
+	c.inject(t)
+	c.setParameters(t, "default", nil)
+	mesh := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var review admissionv1.AdmissionReview
+		if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		kind := admissionv1.PatchTypeJSONPatch
+		review.Response = &admissionv1.AdmissionResponse{
+			UID: review.Request.UID, Allowed: true, PatchType: &kind,
+			Patch: []byte(`[{"op":"add","path":"/spec/initContainers/0","value":{"name":"mesh","image":"mesh"}}]`),
+		}
+		review.Request = nil
+		_ = json.NewEncoder(w).Encode(review) // the server says so if it can't be read
+	}))
+	defer mesh.Close()
+	none, hooks := admissionregistrationv1.SideEffectClassNone, c.AdmissionregistrationV1().MutatingWebhookConfigurations()
+	_, err := hooks.Create(t.Context(), &admissionregistrationv1.MutatingWebhookConfiguration{
+		ObjectMeta: metav1.ObjectMeta{Name: "mesh"},
+		Webhooks: []admissionregistrationv1.MutatingWebhook{{
+			Name: "mesh.example.org", SideEffects: &none, AdmissionReviewVersions: []string{"v1"},
+			ClientConfig: admissionregistrationv1.WebhookClientConfig{
+				URL:      &mesh.URL,
+				CABundle: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: mesh.Certificate().Raw}),
+			},
+			ObjectSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"mesh": "true"}},
+			Rules: []admissionregistrationv1.RuleWithOperations{{
+				Operations: []admissionregistrationv1.OperationType{admissionregistrationv1.Create},
+				Rule:       admissionregistrationv1.Rule{APIGroups: []string{""}, APIVersions: []string{"v1"}, Resources: []string{"pods"}},
+			}},
+		}},
+	}, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := hooks.Delete(t.Context(), "mesh", metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	}()
+	until(t, "webhook", func() error {
+		p, err := c.CoreV1().Pods("all").Create(t.Context(), pod("all", map[string]string{"mesh": "true"}), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err != nil {
+			return err
+		}
+		if len(p.Spec.InitContainers) != 2 {
+			return errNotYet
+		}
+		if p.Spec.InitContainers[0].Name != "fragwall" {
+			t.Errorf("%s is in front", p.Spec.InitContainers[0].Name)
+		}
+		if s := p.Spec.InitContainers[1].SecurityContext; s == nil || len(s.Capabilities.Drop) != 5 {
+			t.Errorf("the rights of the container that came afterwards: %v", s)
+		}
+		return nil
+	})
+}
+
+// TestParameters has the server refuse wrong ones, and pods while there are none.
+func TestParameters(t *testing.T) {
+	c := shared
+	c.inject(t)
+	c.setParameters(t, "default", nil)
+	for key, wrong := range map[string][2]string{
+		"image":           {"", "image: the image of fragwall is missing"},
+		"imagePullPolicy": {"Sometimes", "imagePullPolicy: none of"},
+		"imagePullSecret": {"A B", "imagePullSecret: not the name of an object"},
+		"nic":             {"eth0/1", "nic: not the name of an interface"},
+		"rules":           {"", "rules: the name of the ConfigMap is missing"},
+		"tokenSecret":     {"../x", "tokenSecret: not the name of an object"},
+		"fastPath":        {"on", "fastPath: neither true nor false"},
+		"tunResource":     {"tun", "tunResource: not the name of a device plugin's resource"},
+		"cpuRequest":      {"much", "cpuRequest: no quantity"},
+		"memoryLimit":     {"1 GB", "memoryLimit: no quantity"},
+		"failurePolicy":   {"closed", "failurePolicy: neither"},
+		"workloadRights":  {"drop", "workloadRights: none of"},
+		"nics":            {"eth0", "unknown: nics; known are image"},
+	} {
+		m, err := c.CoreV1().ConfigMaps("fragwall-system").Get(t.Context(), "fragwall-inject", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Data[key] = wrong[0]
+		_, err = c.CoreV1().ConfigMaps(m.Namespace).Update(t.Context(), m, metav1.UpdateOptions{})
+		refused(t, key, err, wrong[1])
+	}
+	if err := c.CoreV1().ConfigMaps("fragwall-system").Delete(t.Context(), "fragwall-inject", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	dry := metav1.CreateOptions{DryRun: []string{"All"}}
+	until(t, "refusal without parameters", func() error {
+		_, err := c.CoreV1().Pods("all").Create(t.Context(), pod("all", nil), dry)
+		if err == nil || !strings.Contains(err.Error(), "no params found") {
+			return errNotYet
+		}
+		return nil
+	})
+	for name, p := range map[string]*corev1.Pod{"other namespace": pod("plain", nil)} {
+		if _, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, dry); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
