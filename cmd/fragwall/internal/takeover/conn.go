@@ -1,0 +1,310 @@
+package takeover
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a process says; see the package's documentation.
+const (
+	kindOffer   = "offer"
+	kindCopy    = "copy"
+	kindHold    = "hold"
+	kindHeld    = "held"
+	kindTake    = "take"
+	kindGo      = "go"
+	kindRunning = "running"
+	kindKept    = "kept"
+)
+
+// message is one of these.
+type message struct {
+	Kind  string          `json:"kind"`
+	Error string          `json:"error,omitempty"` // why, of what is kept
+	Files int             `json:"files,omitempty"` // descriptors that came before it
+	Body  json.RawMessage `json:"body,omitempty"`
+}
+
+// Types of what is sent, each before its length as 4 bytes, most significant first.
+const (
+	typeMessage = 'm'
+	typeChunk   = 'c' // of a state
+	typeEnd     = 'e' // of a state
+	typeFiles   = 'f' // descriptors go with it
+
+	headerSize = 5
+)
+
+const (
+	maxMessage = 16 << 20 // bytes
+	chunkSize  = 64 << 10 // bytes of a state that are sent at once
+	// maxFiles is how many descriptors go at once (SCM_MAX_FD is 253).
+	maxFiles = 200
+)
+
+// conn sends and receives. It is no longer usable after an error.
+type conn struct {
+	ctx   context.Context // whose end ends what is sent or received
+	c     *net.UnixConn
+	r     *bufio.Reader
+	files []int         // received, and not taken
+	limit time.Duration // for each chunk of what is sent or received; 0: none
+}
+
+func newConn(ctx context.Context, c *net.UnixConn) *conn {
+	return &conn{ctx: ctx, c: c, r: bufio.NewReader(c)}
+}
+
+// takeFiles has the connection keep the descriptors that come. It is for the beginning.
+func (n *conn) takeFiles() { n.r = bufio.NewReaderSize((*receiver)(n), chunkSize+headerSize) }
+
+// receiver reads bytes, and keeps the descriptors that come with them.
+type receiver conn
+
+func (r *receiver) Read(b []byte) (int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*maxFiles))
+	n, oobn, _, _, err := r.c.ReadMsgUnix(b, oob)
+	if oobn > 0 {
+		list, parseErr := unix.ParseSocketControlMessage(oob[:oobn])
+		err = errors.Join(err, parseErr)
+		for i := range list {
+			if fds, err := unix.ParseUnixRights(&list[i]); err == nil {
+				r.files = append(r.files, fds...)
+			}
+		}
+	}
+	if n <= 0 && err == nil {
+		err = io.EOF
+	}
+	return max(n, 0), err
+}
+
+// wait sets how long the next operations may take each.
+func (n *conn) wait(limit time.Duration) { n.limit = limit }
+
+// arm sets the deadline of an operation.
+func (n *conn) arm() {
+	deadline := time.Time{}
+	if n.limit > 0 {
+		deadline = time.Now().Add(n.limit)
+	}
+	_ = n.c.SetDeadline(deadline)
+	if n.ctx.Err() != nil { // checked after the deadline was set, which the end of ctx shortens
+		n.end()
+	}
+}
+
+// end ends what is being sent or received.
+func (n *conn) end() { _ = n.c.SetDeadline(time.Unix(1, 0)) }
+
+// quit says why this process breaks off, unless the other did. It has the time for that,
+// whatever ctx.
+func (n *conn) quit(err error) {
+	if reason := new(said); errors.As(err, &reason) {
+		return
+	}
+	n.ctx = context.Background()
+	n.wait(limits.Step)
+	_ = n.send(message{Kind: kindKept, Error: err.Error()}, nil, nil)
+}
+
+// put sends bytes of a type, with descriptors or none.
+func (n *conn) put(kind byte, body []byte, files []int) error {
+	n.arm()
+	b := make([]byte, headerSize, headerSize+len(body))
+	b[0] = kind
+	binary.BigEndian.PutUint32(b[1:], uint32(len(body)))
+	b = append(b, body...)
+	sent := 0
+	var err error
+	if len(files) > 0 {
+		sent, _, err = n.c.WriteMsgUnix(b, unix.UnixRights(files...), nil)
+	}
+	if err == nil {
+		_, err = n.c.Write(b[sent:])
+	}
+	return err
+}
+
+// send sends a message with a body that is not nil, and descriptors before it.
+func (n *conn) send(m message, body any, files []int) error {
+	if body != nil {
+		var err error
+		if m.Body, err = json.Marshal(body); err != nil {
+			return err
+		}
+	}
+	m.Files = len(files)
+	for len(files) > 0 {
+		some := files[:min(len(files), maxFiles)]
+		if err := n.put(typeFiles, nil, some); err != nil {
+			return err
+		}
+		files = files[len(some):]
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return n.put(typeMessage, text, nil)
+}
+
+// next returns the type and the length of what comes.
+func (n *conn) next() (kind byte, length int, err error) {
+	n.arm()
+	var header [headerSize]byte
+	if _, err := io.ReadFull(n.r, header[:]); err != nil {
+		return 0, 0, err
+	}
+	return header[0], int(binary.BigEndian.Uint32(header[1:])), nil
+}
+
+// receive returns the next message, which is to be of one of some kinds. That
+// the other breaks off is an error.
+func (n *conn) receive(kinds ...string) (m message, err error) {
+	kind, length, err := n.next()
+	for err == nil && kind == typeFiles {
+		kind, length, err = n.next()
+	}
+	switch {
+	case err != nil:
+		return m, err
+	case kind != typeMessage:
+		return m, fmt.Errorf("a message was to come, and %q did", kind)
+	}
+	return n.message(length, kinds)
+}
+
+// message reads a message of a length.
+func (n *conn) message(length int, kinds []string) (m message, err error) {
+	if length > maxMessage {
+		return m, fmt.Errorf("a message of %d bytes", length)
+	}
+	text := make([]byte, length)
+	if _, err := io.ReadFull(n.r, text); err != nil {
+		return m, err
+	}
+	if err := json.Unmarshal(text, &m); err != nil {
+		return m, err
+	}
+	if m.Kind == kindKept {
+		return m, &said{m.Error}
+	}
+	for _, k := range kinds {
+		if m.Kind == k {
+			return m, nil
+		}
+	}
+	return m, fmt.Errorf("%q was said, want %q", m.Kind, kinds)
+}
+
+// said is what the other process gave as its reason.
+type said struct{ reason string }
+
+func (s *said) Error() string { return s.reason }
+
+// take returns descriptors that came, as many as a message says.
+func (n *conn) take(m *message) ([]int, error) {
+	if len(n.files) < m.Files {
+		return nil, fmt.Errorf("%d descriptors came, want %d", len(n.files), m.Files)
+	}
+	files := n.files[:m.Files:m.Files]
+	n.files = n.files[m.Files:]
+	return files, nil
+}
+
+// close closes the connection, and the descriptors that nobody took.
+func (n *conn) close() {
+	_ = n.c.Close()
+	for _, fd := range n.files {
+		_ = unix.Close(fd)
+	}
+	n.files = nil
+}
+
+// stateWriter sends a state in chunks.
+type stateWriter struct{ *conn }
+
+func (w stateWriter) Write(b []byte) (int, error) {
+	if err := w.put(typeChunk, b, nil); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// sendState sends what save writes.
+func (n *conn) sendState(save func(io.Writer) error) error {
+	w := bufio.NewWriterSize(stateWriter{n}, chunkSize)
+	err := save(w)
+	if err == nil {
+		err = w.Flush()
+	}
+	if err == nil {
+		err = n.put(typeEnd, nil, nil)
+	}
+	return err
+}
+
+// stateReader reads the chunks of a state up to its end.
+type stateReader struct {
+	*conn
+	left int // of the chunk
+	err  error
+}
+
+func (r *stateReader) Read(b []byte) (int, error) {
+	for r.left == 0 && r.err == nil {
+		kind, length, err := r.next()
+		switch {
+		case err != nil:
+			r.err = notEOF(err)
+		case kind == typeChunk:
+			r.left = length
+		case kind == typeEnd:
+			r.err = io.EOF
+		case kind == typeMessage: // in which the other says why it breaks off
+			if _, r.err = r.message(length, nil); r.err == nil {
+				r.err = io.ErrUnexpectedEOF
+			}
+		default:
+			r.err = fmt.Errorf("a state was to come, and %q did", kind)
+		}
+	}
+	if r.err != nil {
+		return 0, r.err
+	}
+	n, err := r.r.Read(b[:min(len(b), r.left)])
+	r.left -= n
+	if err != nil {
+		r.err = notEOF(err)
+	}
+	return n, r.err
+}
+
+// notEOF keeps a connection that ends from looking like a state that does.
+func notEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// receiveState has restore read a state, and reads what it leaves of it.
+func (n *conn) receiveState(restore func(io.Reader) error) error {
+	r := &stateReader{conn: n}
+	err := restore(r)
+	_, rest := io.Copy(io.Discard, r)
+	if rest != nil { // which says more
+		return rest
+	}
+	return err
+}

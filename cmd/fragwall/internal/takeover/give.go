@@ -1,0 +1,131 @@
+package takeover
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// Giver is the process that runs.
+type Giver interface {
+	// Offer returns what the other process needs to prepare itself: a value for JSON, and
+	// descriptors, which are lent until Offered. An error refuses.
+	Offer(request json.RawMessage) (offer any, files []int, err error)
+	Offered()
+	// Copy writes what is known so far, while the process goes on.
+	Copy(io.Writer) error
+	// Hold has the process stop, and returns a value for JSON.
+	Hold(context.Context) (held any, err error)
+	// Save writes what Copy has not.
+	Save(io.Writer) error
+	// Release has the process go on after Hold, also where that failed.
+	Release()
+	// Leave ends what Hold began: the other process runs.
+	Leave()
+}
+
+// Limits are how long a process waits for the other.
+type Limits struct {
+	Prepare time.Duration // until the new one is prepared
+	Step    time.Duration // for anything else
+	Death   time.Duration // until the old one is dead that closed the connection
+}
+
+// limits are those of this program.
+var limits = Limits{Prepare: time.Minute, Step: 5 * time.Second, Death: 2 * time.Second}
+
+// errStopped is why a process that ends hands nothing over.
+var errStopped = errors.New("the running instance stops")
+
+// Give hands the process over to the one at the other end of a connection, which it
+// closes. It returns nil once the other runs, and an error where this one goes on, as it
+// does when ctx is done in time.
+func Give(ctx context.Context, c *net.UnixConn, request json.RawMessage, g Giver) error {
+	n := newConn(ctx, c)
+	defer n.close()
+	stop := context.AfterFunc(ctx, n.end)
+	defer stop()
+	err := give(n, stop, request, g)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = errStopped
+	}
+	stop()
+	n.quit(err)
+	return err
+}
+
+// give is [Give] on a connection, which stop has ctx leave alone unless it is done.
+func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
+	n.wait(limits.Step)
+	offer, files, err := g.Offer(request)
+	if err != nil {
+		return err
+	}
+	err = n.send(message{Kind: kindOffer}, offer, files)
+	g.Offered()
+	if err != nil {
+		return err
+	}
+	n.wait(limits.Prepare)
+	if _, err := n.receive(kindCopy); err != nil {
+		return gone(err)
+	}
+	n.wait(limits.Step)
+	if err := n.sendState(g.Copy); err != nil {
+		return gone(err)
+	}
+	if _, err := n.receive(kindHold); err != nil {
+		return gone(err)
+	}
+	if err := hold(n, stop, g); err != nil {
+		g.Release()
+		return gone(err)
+	}
+	g.Leave()
+	return nil
+}
+
+// hold is the part of [Give] during which the process stands still.
+func hold(n *conn, stop func() bool, g Giver) error {
+	bounded, cancel := context.WithTimeout(n.ctx, limits.Step)
+	defer cancel()
+	held, err := g.Hold(bounded)
+	if err != nil {
+		return err
+	}
+	if err := n.send(message{Kind: kindHeld}, held, nil); err != nil {
+		return err
+	}
+	if err := n.sendState(g.Save); err != nil {
+		return err
+	}
+	if _, err := n.receive(kindTake); err != nil {
+		return err
+	}
+	if !stop() {
+		return errStopped
+	}
+	// Nobody but the other process may end this from here on.
+	n.ctx = context.Background()
+	if err := n.send(message{Kind: kindGo}, nil, nil); err != nil {
+		return err
+	}
+	n.wait(0)
+	_, err = n.receive(kindRunning)
+	return err
+}
+
+// gone says what it means that the other process closes the connection.
+func gone(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the new process is gone: %w", err)
+	}
+	return err
+}
