@@ -72,3 +72,21 @@ type SideStats struct {
 	Dropped, DroppedBytes     uint64          // by the program
 	Passed                    [Reasons]uint64 // to user space, by reason
 }
+
+// Add adds the counters of a fast path that this one goes on from.
+func (s *Stats) Add(before *Stats) {
+	for side := range s.Sides {
+		s.Sides[side].add(&before.Sides[side])
+	}
+	s.MapErrors += before.MapErrors
+}
+
+func (s *SideStats) add(before *SideStats) {
+	s.Forwarded += before.Forwarded
+	s.ForwardedBytes += before.ForwardedBytes
+	s.Dropped += before.Dropped
+	s.DroppedBytes += before.DroppedBytes
+	for reason, n := range before.Passed {
+		s.Passed[reason] += n
+	}
+}

@@ -123,12 +123,12 @@ func serveReplayed(t *testing.T, socket string) (begun func()) {
 	ctx, stop := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		l.Serve(ctx, control.Handlers{control.RequestFile: func() any { return control.Outcome{} }}, control.Streams{
+		l.Serve(ctx, control.Service{Handlers: control.Handlers{control.RequestFile: func() any { return control.Outcome{} }}, Streams: control.Streams{
 			control.RequestCapture: func(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
 				var r trace.Request
 				return errors.Join(json.Unmarshal(argument, &r), hub.Serve(ctx, &r, to))
 			},
-		})
+		}})
 	})
 	t.Cleanup(func() { stop(); serving.Wait(); s.Close() })
 	return func() {

@@ -25,7 +25,7 @@ func serveStreams(t testing.TB, path string, handlers control.Handlers, streams 
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { l.Serve(ctx, handlers, streams) })
+	serving.Go(func() { l.Serve(ctx, control.Service{Handlers: handlers, Streams: streams}) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()

@@ -14,7 +14,7 @@ import (
 
 func newRunCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "run -c FILE [--last-good DIR]",
+		Use:   "run -c FILE [--last-good DIR] [--replace]",
 		Short: "Join the two sides and forward until SIGTERM or SIGINT",
 		Long: `Join the two sides and forward until SIGTERM or SIGINT. A line with the word
 "ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
@@ -23,12 +23,20 @@ rules again. SIGUSR1 prints the counters.
 With --last-good, the configuration that runs is kept in a directory that only
 this user can write to, with the files that it names, and again after each
 reload. Where FILE is broken at a start, the kept one runs in its place; the log,
-the status and a metric say so, until a reload of FILE succeeds.`,
+the status and a metric say so, until a reload of FILE succeeds.
+
+With --replace, it takes over from the instance that runs with the same devices,
+as for another version of the program: its devices, flows and fragments in
+waiting. Not a frame is lost, and the other instance ends with exit code 0. Where
+that can't be, the other goes on as if nothing had happened. Where none runs,
+this one starts as without the flag. With --socket, it is the instance that has
+this socket.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	options := daemonFlags(c)
 	lastGood := c.Flags().String("last-good", "", "`directory` to keep the configuration in that runs, and to start with it where FILE is broken")
+	c.Flags().BoolVar(&options.Replace, "replace", false, "take over from the instance that runs with the same devices")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s, err := daemon.Load(c.ErrOrStderr(), *path, *lastGood)
 		if err != nil {

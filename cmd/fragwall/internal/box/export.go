@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"fragwall/fastpath"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 	"fragwall/tun/link"
@@ -32,8 +33,11 @@ type End struct {
 	Refused   int            `json:"refused,omitempty"` // MTU in bytes
 }
 
-// Ends are those of both sides.
-type Ends [verdict.Sides]End
+// Ends are those of both sides, and what the fast path between them has done.
+type Ends struct {
+	Sides    [verdict.Sides]End `json:"sides"`
+	FastPath fastpath.Stats     `json:"fast_path"`
+}
 
 // Export returns the ports. Their descriptors stay the box's.
 func (b *Box) Export() (ports [verdict.Sides]Port, err error) {
@@ -83,15 +87,15 @@ func (b *Box) Suspend() Ends {
 			b.fast.path.Detach(side)
 		}
 	}
-	var ends Ends
+	ends := Ends{FastPath: b.fast.stats()}
 	for side := range b.ends {
 		e := &b.ends[side]
-		ends[side] = End{
+		ends.Sides[side] = End{
 			MTU: b.MTU(verdict.Side(side)), Addressed: e.addressed, NIC: e.nic, Joined: e.joined, Held: e.held, Rising: e.rising, Refused: e.refused,
 		}
 		if e.junction != nil {
 			j := e.junction.Export()
-			ends[side].Junction = &j
+			ends.Sides[side].Junction = &j
 		}
 	}
 	return ends
@@ -109,6 +113,13 @@ func (b *Box) Leave() {
 	b.joining.Unlock()
 }
 
+// Disown undoes [Box.Adopt]: the devices are the other process's again.
+func (b *Box) Disown() {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	b.left = true
+}
+
 func (b *Box) isLeft() bool {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -121,11 +132,11 @@ func (b *Box) Adopt(ends Ends) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	for side := range verdict.Side(verdict.Sides) {
-		if err := b.adoptEnd(side, &ends[side]); err != nil {
+		if err := b.adoptEnd(side, &ends.Sides[side]); err != nil {
 			return fmt.Errorf("%s: %w", side, err)
 		}
 	}
-	b.left = false
+	b.left, b.fast.before = false, ends.FastPath
 	return nil
 }
 

@@ -64,6 +64,9 @@ func TestHandOver(t *testing.T) {
 		if mtu := next.MTU(verdict.Inside); mtu != 1400 || r.kernel.FastPath() == first || !r.kernel.FastPath().Side(verdict.Inside).Attached || r.kernel.FastPath().Side(verdict.Inside).MTU != 1400 {
 			t.Errorf("mtu %d, fast path %+v", mtu, r.kernel.FastPath().Side(verdict.Inside))
 		}
+		if n := next.FastPath().Sides["inside"].Forwarded; n != 7+7 {
+			t.Errorf("the fast path has forwarded %d frames, want those of before, too", n)
+		}
 		if l := next.Links()[verdict.Inside]; !l.Joined || !l.Up || l.NIC != "nic-in" || !r.kernel.Port("in").Joined() {
 			t.Errorf("%+v, the port is joined %v", l, r.kernel.Port("in").Joined())
 		}

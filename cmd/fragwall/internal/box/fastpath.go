@@ -30,9 +30,20 @@ type FastPath interface {
 type fastState struct {
 	path     FastPath // nil where none was opened; closed once it is off
 	on       bool
-	attached bool       // to what is joined; what is joined later follows
-	off      report.Off // why it is not on
-	err      error      // more on that; nil where there is nothing to say
+	attached bool           // to what is joined; what is joined later follows
+	off      report.Off     // why it is not on
+	err      error          // more on that; nil where there is nothing to say
+	before   fastpath.Stats // of the process that the box was taken over from
+}
+
+// stats returns what became of the frames, also before the box was taken over.
+func (f *fastState) stats() fastpath.Stats {
+	var s fastpath.Stats
+	if f.path != nil {
+		s = f.path.Stats()
+	}
+	s.Add(&f.before)
+	return s
 }
 
 // openFastPath loads the fast path. Where there can be none, it logs why.
@@ -175,10 +186,7 @@ func (b *Box) closeFastPath() error {
 func (b *Box) FastPath() report.FastPath {
 	b.joining.Lock()
 	defer b.joining.Unlock()
-	var stats fastpath.Stats
-	if b.fast.path != nil {
-		stats = b.fast.path.Stats()
-	}
+	stats := b.fast.stats()
 	r := report.OfFastPath(&stats)
 	if b.fast.off != "" {
 		r = r.TurnedOff(b.fast.off, b.fast.err)

@@ -76,7 +76,10 @@ func (p Plan) conditional() map[string][]conditions {
 			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_GENERIC}},
 		},
 		// By MSG_FASTOPEN, sending connects.
-		"sendto": argument(3, 0),
+		"sendto":  argument(3, 0),
+		"sendmsg": argument(2, 0), // descriptors go by it to a process that takes over
+		// For a process that takes over, by which it knows whether this one lives.
+		"pidfd_open": argument(0, uint64(os.Getpid())),
 		// Set-up and teardown of a TAP, and a NIC's offloads; not what puts
 		// input into a terminal, nor who is to get signals.
 		"ioctl": argument(1, unix.TUNSETIFF, unix.TUNSETOWNER, unix.TUNSETGROUP, unix.TUNSETPERSIST,

@@ -36,6 +36,44 @@ func (i Instance) Reload() (o Outcome, err error) {
 	return o, err
 }
 
+// Listens reports whether an instance listens on a socket, or may do: that is found out
+// by who asks it.
+func Listens(path string) bool {
+	err := dial(path)
+	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// Exchange asks an instance for an exchange, with an argument for JSON.
+func (i Instance) Exchange(request string, argument any) (*net.UnixConn, error) {
+	path, err := i.choose()
+	if err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(argument)
+	if err != nil {
+		return nil, err
+	}
+	c, err := connect(path, fileTimeout)
+	if err != nil {
+		return nil, err
+	}
+	_ = c.SetDeadline(time.Now().Add(fileTimeout))
+	if _, err := fmt.Fprintf(c, "%s %s\n", request, text); err != nil {
+		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, systemError(err)), c.Close())
+	}
+	_ = c.SetDeadline(time.Time{})
+	return c.(*net.UnixConn), nil
+}
+
+// Peer returns the user at the other end of a connection.
+func Peer(c *net.UnixConn) (uid int, err error) {
+	peer, err := credentials(c)
+	if err != nil {
+		return -1, err
+	}
+	return int(peer.Uid), nil
+}
+
 // connect connects to an instance of this user or of root.
 func connect(path string, timeout time.Duration) (net.Conn, error) {
 	if dir := filepath.Dir(path); isDefault(dir) && !isOfRoot(dir) {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -32,11 +33,24 @@ const (
 	RequestFile    = "file"    // with an [Outcome]: the configuration file's absolute name
 	RequestCapture = "capture" // with a stream, see package trace
 	RequestStatus  = "status"  // with a report, as /api/status has it
+	RequestReplace = "replace" // with an exchange, see package takeover
 )
 
 // Handlers return the answer to a request, a line that a client sends. The answer
 // is encoded as JSON. A client that only connects changes nothing.
 type Handlers map[string]func() any
+
+// Exchanges answer requests by a talk of both ends over the connection, which they close.
+// They return soon after ctx is done. A client that waits for the first answer before it
+// sends more loses nothing.
+type Exchanges map[string]func(ctx context.Context, argument json.RawMessage, c *net.UnixConn)
+
+// Service is what an instance answers.
+type Service struct {
+	Handlers  Handlers
+	Streams   Streams
+	Exchanges Exchanges
+}
 
 // Outcome is what became of a request.
 type Outcome struct {
@@ -49,18 +63,29 @@ type Listener struct {
 	net.Listener
 	path string
 	pace *rate.Limiter // of requests
+	left atomic.Bool   // the socket is another process's
 }
+
+// Path is the socket's.
+func (l *Listener) Path() string { return l.path }
+
+// Leave has the socket stay when Serve ends: it is another process's.
+func (l *Listener) Leave() { l.left.Store(true) }
 
 // Serve answers requests until ctx is done, several clients at the same
 // time: one that is silent, or whose reload takes long, does not keep others
-// waiting. Then it removes the socket.
-func (l *Listener) Serve(ctx context.Context, handlers Handlers, streams Streams) {
+// waiting. Then it removes the socket, unless that was left.
+func (l *Listener) Serve(ctx context.Context, service Service) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	defer os.Remove(l.path)
+	defer func() {
+		if !l.left.Load() {
+			_ = os.Remove(l.path)
+		}
+	}()
 	var clients sync.WaitGroup
 	defer clients.Wait()
-	s := &server{handlers, streams, make(chan struct{}, maxStreams)}
+	s := &server{service, make(chan struct{}, maxStreams)}
 	places := make(chan struct{}, maxClients)
 	for {
 		places <- struct{}{}
@@ -82,9 +107,8 @@ func (l *Listener) Serve(ctx context.Context, handlers Handlers, streams Streams
 
 // server is what requests are answered by.
 type server struct {
-	handlers Handlers
-	streams  Streams
-	places   chan struct{} // of clients that read streams
+	Service
+	places chan struct{} // of clients that read streams
 }
 
 // answer reads a request, for which it waits no longer than ctx lasts, and
@@ -96,11 +120,15 @@ func (s *server) answer(ctx context.Context, c net.Conn) {
 		return
 	}
 	request, argument, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
-	if handle := s.streams[request]; handle != nil {
+	if handle := s.Streams[request]; handle != nil {
 		s.stream(ctx, c, []byte(argument), handle)
 		return
 	}
-	handler := s.handlers[request]
+	if talk := s.Exchanges[request]; talk != nil {
+		talk(ctx, []byte(argument), c.(*net.UnixConn))
+		return
+	}
+	handler := s.Handlers[request]
 	if handler == nil {
 		return
 	}

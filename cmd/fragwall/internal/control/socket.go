@@ -112,7 +112,23 @@ func Listen(path string) (*Listener, error) {
 	if err := errors.Join(os.Chmod(bound, 0o600), os.Rename(bound, path)); err != nil {
 		return nil, errors.Join(fmt.Errorf("socket %q: %w", path, err), l.Close())
 	}
-	return &Listener{l, path, rate.NewLimiter(maxRate, maxClients)}, nil
+	return newListener(l, path), nil
+}
+
+// Adopt returns the listener of a socket that another process has opened at a path. It
+// owns the descriptor.
+func Adopt(fd int, path string) (*Listener, error) {
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close() // the listener has one of its own
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil, fmt.Errorf("socket %q: %w", path, err)
+	}
+	return newListener(l, path), nil
+}
+
+func newListener(l net.Listener, path string) *Listener {
+	return &Listener{Listener: l, path: path, pace: rate.NewLimiter(maxRate, maxClients)}
 }
 
 // ownDirectory makes a directory for this user alone, or checks that it is.

@@ -31,7 +31,7 @@ func serveStreams(t *testing.T, path string, handlers Handlers, streams Streams)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
-	serving.Go(func() { l.Serve(ctx, handlers, streams) })
+	serving.Go(func() { l.Serve(ctx, Service{Handlers: handlers, Streams: streams}) })
 	t.Cleanup(func() {
 		cancel()
 		serving.Wait()

@@ -175,7 +175,7 @@ func TestStreamStops(t *testing.T) {
 	begun := make(chan struct{}, 2)
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		l.Serve(ctx, Handlers{RequestFile: func() any { return Outcome{} }}, Streams{
+		l.Serve(ctx, Service{Handlers: Handlers{RequestFile: func() any { return Outcome{} }}, Streams: Streams{
 			"wait": func(ctx context.Context, _ json.RawMessage, _ *Stream) error {
 				begun <- struct{}{}
 				<-ctx.Done()
@@ -187,7 +187,7 @@ func TestStreamStops(t *testing.T) {
 				}
 				return nil
 			},
-		})
+		}})
 	})
 	c, err := net.Dial("unix", path)
 	if err != nil {

@@ -63,7 +63,7 @@ func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 		d.statusAt = "off"
 		return
 	}
-	l, err := net.Listen("tcp", address)
+	err := d.listenForStatus(address)
 	if err != nil {
 		d.statusAt = fmt.Sprintf("none: %v", err)
 		d.log.Warn("no status server: set status.listen to an address that is free, or to \"\"", "error", err)
@@ -72,10 +72,18 @@ func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 	d.statusAt = address
 	server := status.NewServer(d.source(), lister, d.Startup.token)
 	d.helpers.Go(func() {
-		if err := server.Serve(ctx, l); err != nil {
+		if err := server.Serve(ctx, d.statusSocket); err != nil {
 			d.log.Error("the status server ended", "error", err)
 		}
 	})
+}
+
+// listenForStatus opens the socket of the status server, unless it was taken over.
+func (d *Daemon) listenForStatus(address string) (err error) {
+	if d.statusSocket == nil {
+		d.statusSocket, err = net.Listen("tcp", address)
+	}
+	return err
 }
 
 // watchConfig reloads when the configuration, or a set's file, changes.
@@ -95,22 +103,26 @@ func (d *Daemon) watchConfig(ctx context.Context) {
 // openSocket serves the control socket. Where it can't be had, SIGHUP still
 // reloads.
 func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
-	l, path, err := d.listen()
-	if err != nil {
+	if err := d.listen(); err != nil {
 		d.controlAt = fmt.Sprintf("none: %v", err)
 		d.log.Warn("no control socket: only SIGHUP reloads", "error", err)
 		return
 	}
-	d.controlAt = path
+	l := d.socket
+	d.controlAt = l.Path()
 	source := d.source()
 	streams := inspect.Streams(inspect.Box{Lister: lister, Bump: d.box.Bump, Config: d.reloader.inForce, Log: d.log})
 	streams[control.RequestCapture] = d.capture
 	d.helpers.Go(func() {
-		l.Serve(ctx, control.Handlers{
-			control.RequestReload: func() any { return d.reload() },
-			control.RequestFile:   func() any { return d.reloader.file() },
-			control.RequestStatus: func() any { return source.Report(time.Now()) },
-		}, streams)
+		l.Serve(ctx, control.Service{
+			Handlers: control.Handlers{
+				control.RequestReload: func() any { return d.reload() },
+				control.RequestFile:   func() any { return d.reloader.file() },
+				control.RequestStatus: func() any { return source.Report(time.Now()) },
+			},
+			Streams:   streams,
+			Exchanges: control.Exchanges{control.RequestReplace: d.handOver},
+		})
 	})
 }
 
@@ -123,15 +135,24 @@ func (d *Daemon) capture(ctx context.Context, argument json.RawMessage, to *cont
 	return d.hub.Serve(ctx, &request, to)
 }
 
-// listen opens the control socket.
-func (d *Daemon) listen() (l *control.Listener, path string, err error) {
-	if path = d.Socket; path == "" {
-		if path, err = control.Path(d.config.Inside.TAP, d.config.Outside.TAP); err != nil {
-			return nil, "", err
-		}
+// listen opens the control socket, unless it was taken over.
+func (d *Daemon) listen() error {
+	if d.socket != nil {
+		return nil
 	}
-	l, err = control.Listen(path)
-	return l, path, err
+	path, err := d.socketPath()
+	if err == nil {
+		d.socket, err = control.Listen(path)
+	}
+	return err
+}
+
+// socketPath returns the path of the control socket.
+func (d *Daemon) socketPath() (string, error) {
+	if d.Socket != "" {
+		return d.Socket, nil
+	}
+	return control.Path(d.config.Inside.TAP, d.config.Outside.TAP)
 }
 
 // reload reads the rules again, and reports that to the service manager.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,7 @@ type Options struct {
 
 	Socket      string // path of the control socket, "" for the default
 	WatchConfig bool   // reload when a file of the configuration changes
+	Replace     bool   // take over from the instance that runs with the same devices
 	// Confine gives up the rights that a plan leaves out; see [confine.Apply].
 	Confine func(confine.Plan, *slog.Logger)
 	// Reload and Counters deliver SIGHUP and SIGUSR1, apart, so that neither takes
@@ -102,6 +104,13 @@ type Daemon struct {
 	box     *box.Box
 	hub     *trace.Hub     // of who captures
 	helpers sync.WaitGroup // all that serve starts
+
+	socket       *control.Listener // nil where there is none
+	statusSocket net.Listener      // nil where there is none
+	replaceable  bool              // by another process
+	handing      sync.Mutex        // held while another process takes over, and once none may any more
+	replaced     atomic.Bool       // one did
+	quit         context.CancelCauseFunc
 }
 
 // logTimeout is how long anyone waits for a log that takes nothing.
@@ -133,7 +142,7 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 
 // Run is the life of a box:
 //
-//  1. The devices are made.
+//  1. The devices are made, or taken over from the process that has them.
 //  2. The wire forwards between them.
 //  3. The box is attached, and the fast path to it.
 //  4. What controls and watches it starts, rights are given up, the box is ready.
@@ -142,14 +151,17 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 //  7. The wire ends, and the devices are removed, or bypassed.
 //  8. The last events and the counters are printed.
 //
-// What fails leaves out the steps up to 6. The devices are made by a configuration
+// What fails leaves out the steps up to 6. Where another process took over, those from 6
+// on leave the devices as they are. The devices are made by a configuration
 // that may differ from the one that was loaded.
 func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (err error) {
 	setup := box.Setup{Config: devices, Log: d.log, Observer: d.events}
 	a.Prepare(&setup)
-	if d.box, err = box.Open(d.Kernel, setup); err != nil {
+	taken, err := d.open(ctx, setup)
+	if err != nil {
 		return err
 	}
+	_, d.replaceable = a.(Configured)
 	d.hub = trace.NewHub(d.box.Bump, d.events, d.box.Watch)
 	finish := func() {}
 	defer func() {
@@ -162,6 +174,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- d.box.Run(forwarding) }()
+	taken.running()
 
 	about, err := a.Attach(d.box)
 	if err == nil {
@@ -177,7 +190,8 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 // serve starts what controls and watches the box, and ends it once ctx is done or
 // the wire has ended.
 func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment, about []any, ended chan error) (err error) {
-	ctx, quit := context.WithCancel(ctx)
+	ctx, d.quit = context.WithCancelCause(ctx)
+	defer d.handing.Lock() // whoever takes over has or has not by then
 	limitMemory(d.box, d.config.Fragments.Memory)
 	d.helpers.Go(func() { d.answer(ctx) })
 	lister := listing.New(d.box.Bump) // of all clients, so that they share its pace
@@ -200,7 +214,7 @@ func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment,
 		ended <- nil
 	}
 	d.forwarding.Store(false)
-	quit()
+	d.quit(nil)
 	within(logTimeout, d.helpers.Wait)
 	return err
 }
@@ -215,7 +229,9 @@ func (d *Daemon) runEvents() (finish func()) {
 		within(logTimeout, func() {
 			cancel()
 			writing.Wait()
-			d.printCounters()
+			if !d.replaced.Load() { // else they go on
+				d.printCounters()
+			}
 		})
 	}
 }

@@ -30,6 +30,7 @@ type reloader struct {
 	// mu guards, and only who reloads changes:
 	config   *rules.Config // in force
 	since    time.Time
+	before   int // reloads of the processes that it goes on from
 	reloads  int
 	failures int
 	lastGood bool   // what runs was kept by an earlier instance: the file was broken
@@ -49,7 +50,21 @@ func (r *reloader) policy() report.Policy {
 
 // generation is the number of the policy in force: 1 at the start, one more with
 // each reload. mu has to be held.
-func (r *reloader) generation() int { return 1 + r.reloads }
+func (r *reloader) generation() int { return 1 + r.before + r.reloads }
+
+// counts returns how many reloads succeeded, and did not.
+func (r *reloader) counts() (reloads, failures int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.before + r.reloads, r.failures
+}
+
+// goOn continues the counts of another process.
+func (r *reloader) goOn(reloads, failures int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.before, r.failures = reloads, failures
+}
 
 // inForce returns the configuration in force.
 func (r *reloader) inForce() *rules.Config {

@@ -49,7 +49,7 @@ type Recorder struct {
 	queue   chan queued
 
 	links          budget        // of links, which has no limit
-	logged, failed atomic.Uint64 // of all kinds
+	logged, failed atomic.Uint64 // of all kinds, those of a process before included
 
 	mu sync.Mutex
 	// mu guards:
@@ -220,6 +220,31 @@ func (r *Recorder) Counts() (logged, suppressed uint64) {
 		suppressed += r.budgets[k].suppressed()
 	}
 	return r.logged.Load(), suppressed
+}
+
+// Saved is what a recorder has done, for the one of another process.
+type Saved struct {
+	Logged     uint64         `json:"logged"`
+	Suppressed uint64         `json:"suppressed"`
+	Last       []record.Event `json:"last"` // newest first
+}
+
+// Save returns what the recorder has done.
+func (r *Recorder) Save() Saved {
+	s := Saved{Last: r.Last()}
+	s.Logged, s.Suppressed = r.Counts()
+	return s
+}
+
+// Restore has the recorder go on from what another one has done. It has recorded nothing
+// so far.
+func (r *Recorder) Restore(s Saved) {
+	r.logged.Store(s.Logged)
+	r.failed.Store(s.Suppressed)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.last = s.Last
+	slices.Reverse(r.last)
 }
 
 // NewHandler returns a handler for records in the format of a configuration.

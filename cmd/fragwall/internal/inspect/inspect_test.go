@@ -56,9 +56,9 @@ func serve(t *testing.T, stateful bool) *ends {
 	var serving sync.WaitGroup
 	config := &rules.Config{File: "/fw.toml", Policy: policy}
 	serving.Go(func() {
-		l.Serve(ctx, control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: config.File} }}, Streams(Box{
+		l.Serve(ctx, control.Service{Handlers: control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: config.File} }}, Streams: Streams(Box{
 			Lister: listing.New(e.box.Bump), Bump: e.box.Bump, Config: func() *rules.Config { return config }, Log: slog.New(slog.NewTextHandler(e.log, nil)),
-		}))
+		})})
 	})
 	e.stop = sync.OnceFunc(func() {
 		cancel()

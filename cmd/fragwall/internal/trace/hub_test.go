@@ -115,7 +115,7 @@ func serve(t *testing.T, h *Hub) control.Instance {
 	ctx, stop := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
 	serving.Go(func() {
-		l.Serve(ctx, control.Handlers{control.RequestFile: func() any { return control.Outcome{} }}, control.Streams{
+		l.Serve(ctx, control.Service{Handlers: control.Handlers{control.RequestFile: func() any { return control.Outcome{} }}, Streams: control.Streams{
 			control.RequestCapture: func(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
 				var r Request
 				if err := json.Unmarshal(argument, &r); err != nil {
@@ -123,7 +123,7 @@ func serve(t *testing.T, h *Hub) control.Instance {
 				}
 				return h.Serve(ctx, &r, to)
 			},
-		})
+		}})
 	})
 	t.Cleanup(func() { stop(); serving.Wait() })
 	return control.Instance{Socket: path}

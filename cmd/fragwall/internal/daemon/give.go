@@ -1,0 +1,239 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/takeover"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+	"fragwall/wire"
+)
+
+// handedOver is the version of what one process hands over to another: of the messages
+// here, and of what the wire saves. It changes where a field means something else, not
+// where there are more or fewer of them.
+const handedOver = 1
+
+// request is what a process asks for that is to take over.
+type request struct {
+	Format    int                            `json:"format"` // of what is handed over
+	Version   string                         `json:"version"`
+	Namespace string                         `json:"namespace"` // of the network
+	Devices   [verdict.Sides]rules.Interface `json:"devices"`
+	Socket    string                         `json:"socket"` // path of its control socket
+	Status    string                         `json:"status"` // address of its status server
+}
+
+// offer is what it gets to prepare itself. Descriptors come in this order: of the
+// process, of the ports, and of the sockets that it offers.
+type offer struct {
+	Version string                  `json:"version"`
+	Process int                     `json:"process"`
+	Ports   [verdict.Sides]box.Port `json:"ports"`
+	Files   [verdict.Sides]int      `json:"files"` // of a port
+	Socket  bool                    `json:"socket"`
+	Status  bool                    `json:"status"`
+}
+
+// held is what it gets while the process stands still.
+type held struct {
+	Ends    box.Ends      `json:"ends"`
+	Since   time.Duration `json:"since"`   // when the wire was held, by CLOCK_MONOTONIC
+	Started time.Time     `json:"started"` // when the first process was
+	Events  events.Saved  `json:"events"`
+	// Reloads and Failures are how many reloads succeeded, and did not.
+	Reloads  int `json:"reloads"`
+	Failures int `json:"failures"`
+}
+
+// handOver answers a process that asks to take over, and has the daemon end where it
+// does.
+func (d *Daemon) handOver(ctx context.Context, argument json.RawMessage, c *net.UnixConn) {
+	g := &giver{daemon: d, user: -1}
+	if uid, err := control.Peer(c); err == nil {
+		g.user = uid
+	}
+	locked := d.handing.TryLock()
+	if locked {
+		defer d.handing.Unlock()
+	} else {
+		g.refused = errors.New("another process takes over from it already")
+	}
+	if err := takeover.Give(ctx, c, argument, g); err != nil {
+		d.log.Warn("another process did not take over: this one goes on", "version", g.version, "error", err)
+		return
+	}
+	d.quit(errReplaced)
+}
+
+// errReplaced is why a process ends from which another one took over.
+var errReplaced = errors.New("another process took over")
+
+// giver hands a daemon over.
+type giver struct {
+	daemon  *Daemon
+	user    int   // of the other process; -1 where that is not known
+	refused error // nil where nothing is in the way
+	version string
+	own     []int     // descriptors that were made for the offer
+	leaves  []func()  // has the sockets stay that were offered
+	since   time.Time // when the wire was held
+}
+
+var _ takeover.Giver = (*giver)(nil)
+
+// Offer returns the ports, and the sockets that the other process has the same names for.
+func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
+	d := g.daemon
+	var r request
+	if err := json.Unmarshal(argument, &r); err != nil {
+		return nil, nil, fmt.Errorf("not a request to take over: %w", err)
+	}
+	g.version = r.Version
+	if g.refused == nil {
+		g.refused = g.check(&r)
+	}
+	if g.refused != nil {
+		return nil, nil, g.refused
+	}
+	o := offer{Version: d.Build.Version, Process: os.Getpid()}
+	var err error
+	if o.Ports, err = d.box.Export(); err != nil {
+		return nil, nil, err
+	}
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open a descriptor of the process: %w", err)
+	}
+	g.own = append(g.own, self)
+	files := []int{self}
+	for side := range o.Ports {
+		o.Files[side] = len(o.Ports[side].Files)
+		files = append(files, o.Ports[side].Files...)
+	}
+	if s := d.socket; s != nil && r.Socket == absolute(s.Path()) {
+		o.Socket = true
+		g.leaves = append(g.leaves, s.Leave)
+		err = g.add(&files, s.Listener)
+	}
+	if l := d.statusSocket; l != nil && r.Status == d.config.Status.Listen && err == nil {
+		o.Status = true
+		err = g.add(&files, l)
+	}
+	return o, files, err
+}
+
+// add adds the descriptor of a listener.
+func (g *giver) add(files *[]int, l net.Listener) error {
+	raw, err := l.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	controlErr := raw.Control(func(fd uintptr) {
+		var own int
+		if own, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0); err == nil {
+			g.own = append(g.own, own)
+			*files = append(*files, own)
+		}
+	})
+	return errors.Join(controlErr, err)
+}
+
+// check says what is in the way of a process that is to take over.
+func (g *giver) check(r *request) error {
+	d := g.daemon
+	if r.Format != handedOver {
+		return fmt.Errorf("what it hands over has format %d, and version %s asks for format %d: stop it, and start the new one", handedOver, r.Version, r.Format)
+	}
+	if g.user != os.Geteuid() {
+		return fmt.Errorf("it is of user %d, and only another process of this user may take over", os.Geteuid())
+	}
+	if !d.replaceable {
+		return errors.New("a sidecar can't be taken over while it runs: stop it, and start the new one")
+	}
+	if namespace, err := networkNamespace(); err != nil || r.Namespace != namespace {
+		return errors.New("it is in another network namespace")
+	}
+	next := *d.config
+	next.Inside, next.Outside = r.Devices[verdict.Inside], r.Devices[verdict.Outside]
+	if keys := d.config.Fixed(&next); len(keys) > 0 {
+		return fmt.Errorf("it has other devices, which differ in %s: put the configuration back, or stop it, and start the new one", strings.Join(keys, ", "))
+	}
+	return nil
+}
+
+// Offered closes what was made for the offer.
+func (g *giver) Offered() {
+	for _, fd := range g.own {
+		_ = unix.Close(fd)
+	}
+	g.own = nil
+}
+
+// Copy writes all flows.
+func (g *giver) Copy(w io.Writer) error { return g.daemon.box.Save(w, wire.AllFlows) }
+
+// Hold takes the fast path away, and has the wire stand still.
+func (g *giver) Hold(ctx context.Context) (any, error) {
+	d := g.daemon
+	h := held{Ends: d.box.Suspend()}
+	g.since = time.Now()
+	h.Since = monotonic()
+	err := d.box.Hold(ctx)
+	h.Started, h.Events = d.started, d.events.Save()
+	h.Reloads, h.Failures = d.reloader.counts()
+	return h, err
+}
+
+// Save writes what Copy has not.
+func (g *giver) Save(w io.Writer) error { return g.daemon.box.Save(w, wire.ChangedFlows|wire.Rest) }
+
+// Release has the wire go on, and then the fast path.
+func (g *giver) Release() {
+	d := g.daemon
+	d.box.Release()
+	d.box.Resume()
+	d.log.Info("the wire goes on", "paused", time.Since(g.since))
+}
+
+// Leave leaves the devices and the sockets to the other process.
+func (g *giver) Leave() {
+	for _, leave := range g.leaves {
+		leave()
+	}
+	g.daemon.replaced.Store(true)
+	g.daemon.box.Leave()
+}
+
+// monotonic returns the time that all processes have in common.
+func monotonic() time.Duration {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // never fails
+	return time.Duration(t.Nano())
+}
+
+// absolute returns a path as all processes name it.
+func absolute(path string) string {
+	if a, err := filepath.Abs(path); err == nil {
+		return a
+	}
+	return path
+}
+
+// networkNamespace names that of the calling thread.
+func networkNamespace() (string, error) { return os.Readlink("/proc/thread-self/ns/net") }

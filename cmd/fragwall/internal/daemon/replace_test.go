@@ -1,0 +1,296 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"fragwall/cmd/fragwall/internal/box/boxtest"
+	"fragwall/cmd/fragwall/internal/confine"
+	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// replaceable is a configuration with NICs, for the status server at an address.
+func replaceable(status string) string {
+	return fmt.Sprintf("[inside]\ntap = \"in\"\nnic = \"nic-in\"\n[outside]\ntap = \"out\"\nnic = \"nic-out\"\n[status]\nlisten = %q\n[policy]\ndefault = \"accept\"\n", status)
+}
+
+// network is a kernel with two NICs, for daemons in the directory of the test.
+type network struct {
+	*boxtest.Kernel
+	t *testing.T
+}
+
+func newNetwork(t *testing.T) *network {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	n := &network{boxtest.New(), t}
+	n.AddNIC("nic-in", 1500)
+	n.AddNIC("nic-out", 1500)
+	return n
+}
+
+// start starts a daemon, as run does.
+func (n *network) start(config, version string, replace bool) *started {
+	n.t.Helper()
+	write(n.t, version+".toml", config)
+	s := &started{
+		steps:  &steps{t: n.t, kernel: n.Kernel, output: &output{changed: make(chan struct{})}},
+		reload: make(chan os.Signal), counters: make(chan os.Signal), ended: make(chan error, 1),
+	}
+	startup, err := Load(io.Discard, version+".toml", "")
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	d := New(Options{
+		Startup: startup, Stderr: s.output, Build: report.Build{Version: version}, Kernel: n.Box(), Socket: "x.sock", Replace: replace,
+		Reload: s.reload, Counters: s.counters, Confine: func(confine.Plan, *slog.Logger) {},
+	})
+	var ctx context.Context
+	ctx, s.stop = context.WithCancel(n.t.Context())
+	go func() { s.ended <- d.Run(ctx, startup.Config(), Configured{startup.Config()}) }()
+	return s
+}
+
+// runs expects the instance to forward, and to be of a version.
+func (n *network) runs(s *started, version string, forwarded uint64) {
+	n.t.Helper()
+	s.passes()
+	ask, err := control.Instance{Socket: "x.sock"}.Reporter()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	for { // a frame has left a moment before it is counted
+		r, _, err := ask(n.t.Context())
+		if err != nil || r.Version != version || !r.Ready || r.Sides["inside"].Forwarded > forwarded {
+			n.t.Fatalf("%+v, %v; want version %s that forwarded %d", r, err, version, forwarded)
+		}
+		if r.Sides["inside"].Forwarded == forwarded {
+			return
+		}
+	}
+}
+
+// ends stops an instance that runs alone.
+func (n *network) ends(s *started) {
+	n.t.Helper()
+	s.stop()
+	if err := <-s.ended; err != nil {
+		n.t.Error(err)
+	}
+	if !n.Junction("nic-in").Closed() || !n.Port("in").Closed() {
+		n.t.Error("the devices are left")
+	}
+	if _, err := os.Lstat("x.sock"); !errors.Is(err, os.ErrNotExist) {
+		n.t.Errorf("the socket is left: %v", err)
+	}
+}
+
+// freeAddress returns one that nobody listens at.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return l.Addr().String()
+}
+
+// TestReplace has one instance after another take over: each goes on with the counters
+// and the sockets of the one before, which ends without touching a device.
+func TestReplace(t *testing.T) {
+	n, config := newNetwork(t), replaceable(freeAddress(t))
+	last := n.start(config, "1.0.0", true)
+	last.output.await(t, "nothing is taken over")
+	last.output.await(t, "ready")
+	n.runs(last, "1.0.0", 1)
+	for i := range 3 {
+		of := n.Junction("nic-in")
+		version := fmt.Sprintf("1.%d.0", i+1)
+		next := n.start(config, version, true)
+		next.output.await(t, "ready")
+		if err := <-last.ended; err != nil {
+			t.Error(err)
+		}
+		if of.Closed() || n.Junction("nic-in") == of {
+			t.Errorf("the junction of before is closed: %v", of.Closed())
+		}
+		if text := last.output.String(); !strings.Contains(text, "another process took over") || strings.Contains(text, "from inside ") {
+			t.Errorf("the instance of before ended with\n%s", text)
+		}
+		if text := next.output.String(); !strings.Contains(text, fmt.Sprintf("msg=\"took over\" process=%d version=1.%d.0 paused=", os.Getpid(), i)) {
+			t.Errorf("the new instance began with\n%s", text)
+		}
+		n.runs(next, version, uint64(i+2))
+		answer, err := http.Get("http://" + parseConfig(t, config).Status.Listen + "/healthz")
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Errorf("the status server: %v, %v", answer, err)
+		}
+		last = next
+	}
+	n.ends(last)
+}
+
+// TestReplaceOtherSockets gives up the sockets that the new instance has others for.
+func TestReplaceOtherSockets(t *testing.T) {
+	n, before, after := newNetwork(t), freeAddress(t), freeAddress(t)
+	first := n.start(replaceable(before), "1.0.0", false)
+	first.output.await(t, "ready")
+	second := n.start(replaceable(after), "1.1.0", true)
+	second.output.await(t, "ready")
+	if err := <-first.ended; err != nil {
+		t.Error(err)
+	}
+	if _, err := net.Dial("tcp", before); err == nil {
+		t.Error("the status server of before listens")
+	}
+	if c, err := net.Dial("tcp", after); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
+	n.ends(second)
+}
+
+// TestReplaceRefused has instances that may not take over, or can't: each says why, and
+// the one that runs goes on.
+func TestReplaceRefused(t *testing.T) {
+	for name, tt := range map[string]struct {
+		config func(string) string
+		fail   string
+		want   string
+	}{
+		"devices": {func(c string) string { return strings.Replace(c, `nic = "nic-in"`, "nic = \"other\"\nqueues = 2", 1) }, "",
+			`take over from the instance at "x.sock": it has other devices, which differ in inside.nic, inside.queues: put the configuration back, or stop it, and start the new one`},
+		"port":     {nil, "importPort", `take over from the instance at "x.sock": inside: no such device`},
+		"junction": {nil, "importJunction", `take over from the instance at "x.sock": inside: no such device`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n, config := newNetwork(t), replaceable("")
+			first := n.start(config, "1.0.0", false)
+			first.output.await(t, "ready")
+			n.runs(first, "1.0.0", 1)
+			if tt.fail != "" {
+				n.Fail(tt.fail, errors.New("no such device"))
+			}
+			if tt.config != nil {
+				config = tt.config(config)
+			}
+			second := n.start(config, "1.1.0", true)
+			if err := <-second.ended; err == nil || !strings.HasPrefix(err.Error(), tt.want) {
+				t.Errorf("got %v\nwant %s", err, tt.want)
+			}
+			first.output.await(t, "another process did not take over: this one goes on")
+			n.Fail(tt.fail, nil)
+			if n.Junction("nic-in").Closed() {
+				t.Error("the junction was closed")
+			}
+			n.runs(first, "1.0.0", 2)
+			third := n.start(replaceable(""), "1.2.0", true)
+			third.output.await(t, "ready")
+			if err := <-first.ended; err != nil {
+				t.Error(err)
+			}
+			n.runs(third, "1.2.0", 3)
+			n.ends(third)
+		})
+	}
+}
+
+// TestReplaceBroken has a process that takes over be gone once the wire is held: it goes
+// on. Meanwhile a third one is refused.
+func TestReplaceBroken(t *testing.T) {
+	n := newNetwork(t)
+	first := n.start(replaceable(""), "1.0.0", false)
+	first.output.await(t, "ready")
+	namespace, err := networkNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := parseConfig(t, replaceable(""))
+	begun, err := control.Instance{Socket: "x.sock"}.Exchange(control.RequestReplace, request{
+		Format: handedOver, Version: "1.1.0", Namespace: namespace, Devices: [verdict.Sides]rules.Interface{c.Inside, c.Outside},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := begun.Read(make([]byte, 1)); err != nil { // the offer
+		t.Fatal(err)
+	}
+	third := n.start(replaceable(""), "1.2.0", true)
+	if err := <-third.ended; err == nil || !strings.Contains(err.Error(), "another process takes over from it already") {
+		t.Errorf("a third one: %v", err)
+	}
+	for _, said := range []string{"copy", "hold"} {
+		text := fmt.Sprintf(`{"kind":%q}`, said)
+		if _, err := fmt.Fprintf(begun, "m\x00\x00\x00%c%s", len(text), text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := begun.Close(); err != nil {
+		t.Fatal(err)
+	}
+	first.output.await(t, "version=1.1.0")
+	n.runs(first, "1.0.0", 1)
+	n.ends(first)
+}
+
+// TestReplaceCheck refuses who asks for what is not to be had.
+func TestReplaceCheck(t *testing.T) {
+	d := New(Options{Startup: &Startup{config: parseConfig(t, replaceable(""))}, Stderr: io.Discard})
+	d.replaceable = true
+	namespace, err := networkNamespace()
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := request{Format: handedOver, Version: "9", Namespace: namespace, Devices: [verdict.Sides]rules.Interface{d.config.Inside, d.config.Outside}}
+	for name, tt := range map[string]struct {
+		change func(*request, *giver)
+		want   string
+	}{
+		"":          {func(*request, *giver) {}, ""},
+		"format":    {func(r *request, _ *giver) { r.Format = 7 }, "what it hands over has format 1, and version 9 asks for format 7: stop it, and start the new one"},
+		"namespace": {func(r *request, _ *giver) { r.Namespace = "net:[1]" }, "it is in another network namespace"},
+		"user":      {func(_ *request, g *giver) { g.user = 4242 }, fmt.Sprintf("it is of user %d, and only another process of this user may take over", os.Geteuid())},
+		"sidecar":   {func(_ *request, g *giver) { g.daemon.replaceable = false }, "a sidecar can't be taken over while it runs: stop it, and start the new one"},
+		"offload":   {func(r *request, _ *giver) { r.Devices[verdict.Outside].Offload = false }, "it has other devices, which differ in outside.offload: put the configuration back, or stop it, and start the new one"},
+	} {
+		r, g := good, &giver{daemon: d, user: os.Geteuid()}
+		tt.change(&r, g)
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got request
+		if err := json.Unmarshal(text, &got); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.check(&got); (err == nil) != (tt.want == "") || err != nil && err.Error() != tt.want {
+			t.Errorf("%s: got %v\nwant %s", name, err, tt.want)
+		}
+		d.replaceable = true
+	}
+}
+
+func parseConfig(t *testing.T, text string) *rules.Config {
+	t.Helper()
+	c, err := rules.Parse("x.toml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}

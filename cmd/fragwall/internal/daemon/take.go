@@ -1,0 +1,185 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fragwall/cmd/fragwall/internal/box"
+	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/takeover"
+	"fragwall/packet/verdict"
+	"fragwall/rules"
+)
+
+// open makes the box, or takes it over from the instance that runs, where one does and
+// the options say so. What was taken over has to be told once the wire forwards.
+func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
+	if d.Replace {
+		switch t, err := d.takeOver(ctx, setup); {
+		case t != nil || err != nil:
+			return t, err
+		}
+		d.log.Info("no instance runs with these devices: nothing is taken over")
+	}
+	var err error
+	d.box, err = box.Open(d.Kernel, setup)
+	return nil, err
+}
+
+// takeOver returns nil where no instance runs.
+func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) {
+	path, err := d.socketPath()
+	if err != nil || !control.Listens(path) {
+		return nil, err
+	}
+	namespace, err := networkNamespace()
+	if err != nil {
+		return nil, fmt.Errorf("find the network namespace: %w", err)
+	}
+	c, err := control.Instance{Socket: path}.Exchange(control.RequestReplace, request{
+		Format: handedOver, Version: d.Build.Version, Namespace: namespace,
+		Devices: [verdict.Sides]rules.Interface{verdict.Inside: setup.Config.Inside, verdict.Outside: setup.Config.Outside},
+		Socket:  absolute(path), Status: d.config.Status.Listen,
+	})
+	if err != nil {
+		return nil, err
+	}
+	t := &taker{daemon: d, setup: setup, path: path}
+	if t.taken, err = takeover.Take(ctx, c, t); err != nil {
+		return nil, errors.Join(fmt.Errorf("take over from the instance at %q: %w", path, err), t.close())
+	}
+	return t, nil
+}
+
+// taker takes a daemon over.
+type taker struct {
+	daemon *Daemon
+	setup  box.Setup
+	path   string // of the control socket
+	offer  offer
+	held   held
+	taken  *takeover.Taken
+}
+
+var _ takeover.Taker = (*taker)(nil)
+
+// Prepare makes the box on the ports of the other process.
+func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
+	f := descriptors(files)
+	defer f.close()
+	if err := json.Unmarshal(about, &t.offer); err != nil {
+		return fmt.Errorf("not an offer: %w", err)
+	}
+	d, o := t.daemon, &t.offer
+	for side := range o.Ports {
+		if o.Ports[side].Files, err = f.take(o.Files[side]); err != nil {
+			return err
+		}
+	}
+	ports := o.Ports
+	if err := t.takeSockets(&f); err != nil {
+		return errors.Join(err, closeAll(ports[verdict.Inside].Files), closeAll(ports[verdict.Outside].Files))
+	}
+	d.box, err = box.Import(d.Kernel, t.setup, ports)
+	return err
+}
+
+// takeSockets takes over the sockets that the other process offers.
+func (t *taker) takeSockets(f *descriptors) error {
+	d := t.daemon
+	if t.offer.Socket {
+		fd, err := f.take(1)
+		if err == nil {
+			d.socket, err = control.Adopt(fd[0], t.path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if !t.offer.Status {
+		return nil
+	}
+	fd, err := f.take(1)
+	if err != nil {
+		return err
+	}
+	file := os.NewFile(uintptr(fd[0]), "status")
+	defer file.Close() // the listener has one of its own
+	d.statusSocket, err = net.FileListener(file)
+	return err
+}
+
+// Copy restores the flows of before.
+func (t *taker) Copy(r io.Reader) error { return t.daemon.box.Restore(r) }
+
+// Restore restores all else, and makes the devices this process's.
+func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
+	if err := json.Unmarshal(about, &t.held); err != nil {
+		return fmt.Errorf("what is held: %w", err)
+	}
+	if err := t.daemon.box.Restore(r); err != nil {
+		return err
+	}
+	d, h := t.daemon, &t.held
+	d.started = h.Started
+	d.events.Restore(h.Events)
+	d.reloader.goOn(h.Reloads, h.Failures)
+	return d.box.Adopt(h.Ends)
+}
+
+// running says that the wire forwards.
+func (t *taker) running() {
+	if t == nil {
+		return
+	}
+	paused := monotonic() - t.held.Since
+	t.taken.Running()
+	t.daemon.always().Info("took over", "process", t.offer.Process, "version", t.offer.Version, "paused", paused.Round(time.Microsecond))
+}
+
+// close closes what was taken, and leaves the devices to the other process.
+func (t *taker) close() error {
+	d := t.daemon
+	var errs []error
+	if d.socket != nil {
+		errs = append(errs, d.socket.Close())
+	}
+	if d.statusSocket != nil {
+		errs = append(errs, d.statusSocket.Close())
+	}
+	if d.box != nil {
+		d.box.Disown()
+		errs = append(errs, d.box.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// descriptors are those that came, and that nobody took so far.
+type descriptors []int
+
+func (f *descriptors) take(n int) ([]int, error) {
+	if n < 0 || n > len(*f) {
+		return nil, fmt.Errorf("%d descriptors, want %d", len(*f), n)
+	}
+	taken := (*f)[:n:n]
+	*f = (*f)[n:]
+	return taken, nil
+}
+
+func (f *descriptors) close() { _ = closeAll(*f) }
+
+func closeAll(files []int) error {
+	var errs []error
+	for _, fd := range files {
+		errs = append(errs, unix.Close(fd))
+	}
+	return errors.Join(errs...)
+}
