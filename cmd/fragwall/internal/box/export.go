@@ -18,7 +18,8 @@ import (
 // Port is a port as another process can go on with it.
 type Port struct {
 	tun.Exported
-	MTU int `json:"mtu"` // of the side, in bytes
+	MTU int `json:"mtu"`           // of the side, in bytes
+	NIC int `json:"nic,omitempty"` // index of the NIC that is joined to it; 0: none is
 }
 
 // End is what is joined to a port, as another process can go on with it.
@@ -47,6 +48,13 @@ func (b *Box) Export() (ports [verdict.Sides]Port, err error) {
 		}
 		ports[side].MTU = b.MTU(verdict.Side(side))
 	}
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	for side := range b.ends {
+		if b.ends[side].joined {
+			ports[side].NIC = b.ends[side].nic
+		}
+	}
 	return ports, nil
 }
 
@@ -74,6 +82,7 @@ func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
+	b.attachAhead(&ports)
 	return b, nil
 }
 
@@ -85,6 +94,7 @@ func (b *Box) Suspend() Ends {
 		b.fast.attached = false
 		for side := range verdict.Side(verdict.Sides) {
 			b.fast.path.Detach(side)
+			b.fast.hooked[side] = 0
 		}
 	}
 	ends := Ends{FastPath: b.fast.stats()}

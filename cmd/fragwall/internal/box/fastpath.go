@@ -30,10 +30,11 @@ type FastPath interface {
 type fastState struct {
 	path     FastPath // nil where none was opened; closed once it is off
 	on       bool
-	attached bool           // to what is joined; what is joined later follows
-	off      report.Off     // why it is not on
-	err      error          // more on that; nil where there is nothing to say
-	before   fastpath.Stats // of the process that the box was taken over from
+	attached bool               // to what is joined; what is joined later follows
+	hooked   [verdict.Sides]int // index of the NIC that its programs are in front of; 0: of none
+	off      report.Off         // why it is not on
+	err      error              // more on that; nil where there is nothing to say
+	before   fastpath.Stats     // of the process that the box was taken over from
 }
 
 // stats returns what became of the frames, also before the box was taken over.
@@ -140,12 +141,36 @@ func (b *Box) hook(side verdict.Side) {
 	}
 	for _, side := range sides {
 		e := &b.ends[side]
-		b.fast.path.Detach(side) // from a NIC of before
-		if err := b.fast.path.Attach(side, e.nic, b.ports[side].Index()); err != nil {
-			b.turnOff("", err)
+		if !b.attach(side, e.nic) {
 			return
 		}
 		b.fast.path.SetEgress(side, e.hasLink())
+	}
+}
+
+// attach puts the programs in front of a NIC, where they are not yet, and reports
+// whether they are there.
+func (b *Box) attach(side verdict.Side, nic int) bool {
+	if nic != 0 && b.fast.hooked[side] == nic {
+		return true
+	}
+	b.fast.path.Detach(side) // from a NIC of before
+	if err := b.fast.path.Attach(side, nic, b.ports[side].Index()); err != nil {
+		b.turnOff("", err)
+		return false
+	}
+	b.fast.hooked[side] = nic
+	return true
+}
+
+// attachAhead puts the programs behind those of the process that the box is taken over
+// from, which still forward. So they count what goes to that process and leaves it, and
+// know the order of flows from the beginning; they forward nothing, as they know no flow.
+func (b *Box) attachAhead(ports *[verdict.Sides]Port) {
+	for side := range verdict.Side(verdict.Sides) {
+		if nic := ports[side].NIC; nic == 0 || !b.fast.on || !b.attach(side, nic) {
+			return
+		}
 	}
 }
 
@@ -154,6 +179,7 @@ func (b *Box) unhook(side verdict.Side) {
 	if b.fast.on {
 		b.fast.path.SetEgress(side, false)
 		b.fast.path.Detach(side)
+		b.fast.hooked[side] = 0
 	}
 }
 
