@@ -180,24 +180,19 @@ func (m *sheddingMemory) close() error {
 type Queue struct {
 	*sheddingMemory       // nil where the TAP has no filter
 	at              int64 // of the queue's own among the counters
-	taken           uint64
 }
 
 // NewQueue returns the queue that the pair's lane reads.
 func (p *Pair) NewQueue() Queue { return p.queue }
 
-// queue returns the i-th queue, and what an earlier lane has taken out of it.
-func (t *TAP) queue(i int) Queue {
-	q := Queue{sheddingMemory: t.shared, at: int64(i) * countersEnd}
-	q.taken = q.load(countedOut)
-	return q
-}
+// queue returns the i-th queue.
+func (t *TAP) queue(i int) Queue { return Queue{sheddingMemory: t.shared, at: int64(i) * countersEnd} }
 
-// Take notes that frames were taken out of the queue.
+// Take notes that frames were taken out of the queue. How many were before is what is in
+// the shared memory: another process's lane may have taken some since this one was made.
 func (q *Queue) Take(frames int) {
 	if q.sheddingMemory != nil && frames > 0 {
-		q.taken += uint64(frames)
-		q.store(q.taken)
+		q.store(q.load(countedOut) + uint64(frames))
 	}
 }
 
@@ -208,8 +203,7 @@ func (q *Queue) In() uint64 { return q.load(countedIn) }
 // before that. What the kernel counted and then could not put there is not to count
 // as backlog for ever.
 func (q *Queue) Empty(in uint64) {
-	if q.sheddingMemory != nil && in > q.taken {
-		q.taken = in
+	if q.sheddingMemory != nil && in > q.load(countedOut) {
 		q.store(in)
 	}
 }
