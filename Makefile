@@ -20,8 +20,8 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf install install-clang install-tools install-readers install-nft install-bench clean \
-	image test-image share dist test-package test-systemd test-reproducible test-deploy test-cluster FORCE
+.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf install install-clang install-emulator install-tools install-readers install-nft install-bench clean \
+	image test-image share dist test-package test-arm64 test-systemd test-reproducible test-deploy test-cluster FORCE
 
 all: build
 
@@ -177,18 +177,22 @@ image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the
 test-image: image ## the image as a sidecar (root)
 	deploy/test/image.sh $(IMAGE)
 
-# For each architecture a static binary, its bill of materials and a Debian
-# package, and the checksums of all.
-dist: $(STATIC) share build/share/NOTICES ## static binaries, Debian packages, checksums
+# For each architecture a static binary, its bill of materials and packages for
+# Debian, RPM and Alpine, and the checksums of all.
+dist: $(STATIC) share build/share/NOTICES ## static binaries, packages for Debian, RPM and Alpine, checksums
 	rm -rf dist
 	mkdir -p dist
 	sed 's,@PREFIX@,/usr,' deploy/systemd/fragwall.service >build/share/fragwall.service
 	gzip -9n <deploy/debian/changelog >build/share/changelog.gz
+	install -D -t build/share/alpine deploy/alpine/*
+	touch -d @$(SOURCE_DATE_EPOCH) build/share/alpine/* # nfpm keeps their times
 	set -e; for arch in $(ARCHITECTURES); do \
 	  binary=fragwall-$(VERSION)-linux-$$arch; \
 	  cp build/linux-$$arch/fragwall dist/$$binary; \
-	  VERSION=$(VERSION) ARCH=$$arch \
-	    $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager deb --target dist/; \
+	  for packager in deb rpm apk; do \
+	    VERSION=$(VERSION) ARCH=$$arch \
+	      $(GO) tool -modfile=tools/go.mod nfpm package --config deploy/nfpm.yaml --packager $$packager --target dist/; \
+	  done; \
 	  $(GO) tool -modfile=tools/go.mod cyclonedx-gomod bin -json -licenses -std -noserial -version v$(VERSION) -output dist/$$binary.cdx.json dist/$$binary; \
 	done
 	sed -i 's/"timestamp": "[^"]*"/"timestamp": "'"$$(date -u -d @$(SOURCE_DATE_EPOCH) +%Y-%m-%dT%H:%M:%SZ)"'"/' dist/*.cdx.json
@@ -215,11 +219,24 @@ share: build ## manual pages and completions
 	./$(BIN) completion zsh >build/share/_fragwall
 	./$(BIN) completion fish >build/share/fragwall.fish
 
-# What "make dist" gave: read by lintian, run, and installed, upgraded and purged
-# in a throw-away root. Needs root, debootstrap, lintian, and qemu-user-static for
-# the binaries of other architectures.
-test-package: dist ## install, upgrade and purge the Debian packages (root)
+# The result of "make dist": read by lintian, run, and installed, upgraded and removed
+# in throw-away roots. Needs root, debootstrap, lintian, rpm, busybox-static, and
+# qemu-user-static for the binaries of other architectures.
+test-package: dist ## install, upgrade and remove the packages (root)
 	deploy/test/package.sh dist
+	deploy/test/rpm.sh dist
+	deploy/test/apk.sh dist
+
+# The unit tests as an arm64 machine runs them. The others need what the emulator lacks:
+# io_uring, BPF, devices, and the right to run their own binary again.
+EMULATED ?= ./packet/... ./filter/... ./rules ./stack/... ./tun/capture ./tun/ufo ./wire $$($(GO) list ./cmd/fragwall/internal/... | grep -vE "/(confine|sidecar)$$$$")
+test-arm64: install-emulator ## unit tests on an emulated arm64
+	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -exec qemu-aarch64-static -timeout 60m $(EMULATED)
+
+install-emulator:
+	@command -v qemu-aarch64-static >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install qemu-user-static"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq qemu-user-static; }
 
 # "make dist" and "make image" twice, from two clones: not a bit may differ. Needs
 # root and podman, and takes a few minutes.
