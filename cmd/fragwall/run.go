@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,7 +16,7 @@ import (
 
 func newRunCommand() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "run -c FILE [--last-good DIR] [--replace]",
+		Use:   "run -c FILE [--last-good DIR] [--state DIR|--no-state] [--replace]",
 		Short: "Join the two sides and forward until SIGTERM or SIGINT",
 		Long: `Join the two sides and forward until SIGTERM or SIGINT. A line with the word
 "ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
@@ -30,14 +32,24 @@ as for another version of the program: its devices, flows and fragments in
 waiting. Not a frame is lost, and the other instance ends with exit code 0. Where
 that can't be, the other goes on as if nothing had happened. Where none runs,
 this one starts as without the flag. With --socket, it is the instance that has
-this socket.`,
+this socket.
+
+With a stateful policy, flows survive a stop and a start: they are kept in a
+directory that only this user can write to, and judged again by the rules when
+they go on. After a kill, or a boot of the system, there are none.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	options := daemonFlags(c)
 	lastGood := c.Flags().String("last-good", "", "`directory` to keep the configuration in that runs, and to start with it where FILE is broken")
 	c.Flags().BoolVar(&options.Replace, "replace", false, "take over from the instance that runs with the same devices")
+	state := c.Flags().String("state", "", "`directory` to keep flows in over a stop and a start (default: $STATE_DIRECTORY, or "+runState+")")
+	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
+	c.MarkFlagsMutuallyExclusive("state", "no-state")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if !*noState {
+			options.State = stateOf(*state)
+		}
 		s, err := daemon.Load(c.ErrOrStderr(), *path, *lastGood)
 		if err != nil {
 			return err
@@ -47,6 +59,20 @@ this socket.`,
 		return newDaemon(c, options, s).Run(ctx, s.Config(), daemon.Configured{Config: s.Config()})
 	}
 	return c
+}
+
+// runState is where a box keeps its flows by default.
+const runState = "/var/lib/fragwall"
+
+// stateOf returns where a box keeps its flows, by what --state says: "" stands for the
+// directory that the service manager names (systemd.exec(5), StateDirectory=), or the
+// default.
+func stateOf(directory string) daemon.State {
+	if directory != "" {
+		return daemon.State{Directory: directory, Given: true}
+	}
+	directory, _, _ = strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
+	return daemon.State{Directory: cmp.Or(directory, runState)}
 }
 
 // daemonFlags adds the flags by which a running box is controlled, besides signals.

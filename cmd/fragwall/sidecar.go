@@ -31,7 +31,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 	}
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
-	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC; it has to outlive the process, as long as the namespace lives")
+	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it has to outlive the process, as long as the namespace lives")
 	options := daemonFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
 	restore := c.Flags().Bool("restore", false, "put back what a killed sidecar left, and exit")
@@ -67,6 +67,7 @@ A line with the word "ready" goes to stderr once frames flow.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
+		options.State = daemon.State{Directory: *directory, Given: true}
 		s, err := daemon.NewStartup(*path, &loaded)
 		if err != nil {
 			return err

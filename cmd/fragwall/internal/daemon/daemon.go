@@ -35,6 +35,7 @@ type Options struct {
 	Socket      string // path of the control socket, "" for the default
 	WatchConfig bool   // reload when a file of the configuration changes
 	Replace     bool   // take over from the instance that runs with the same devices
+	State       State  // where flows are kept over a stop and a start
 	// Confine gives up the rights that a plan leaves out; see [confine.Apply].
 	Confine func(confine.Plan, *slog.Logger)
 	// Reload and Counters deliver SIGHUP and SIGUSR1, apart, so that neither takes
@@ -102,6 +103,7 @@ type Daemon struct {
 	controlAt  string // path of the control socket, or "none" and why
 
 	box     *box.Box
+	flows   *flowKeeper
 	hub     *trace.Hub     // of who captures
 	helpers sync.WaitGroup // all that serve starts
 
@@ -142,13 +144,15 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 
 // Run is the life of a box:
 //
-//  1. The devices are made, or taken over from the process that has them.
+//  1. The devices are made, and the flows that were kept are read; or both are taken over
+//     from the process that has them.
 //  2. The wire forwards between them.
 //  3. The box is attached, and the fast path to it.
 //  4. What controls and watches it starts, rights are given up, the box is ready.
 //  5. Once ctx is done or the wire failed, what 4 started ends.
 //  6. The fast path ends, and the box is detached, while the wire still forwards.
-//  7. The wire ends, and the devices are removed, or bypassed.
+//  7. The wire ends, the devices are removed, or bypassed, and the flows are kept for the
+//     next start.
 //  8. The last events and the counters are printed.
 //
 // What fails leaves out the steps up to 6. Where another process took over, those from 6
@@ -157,15 +161,22 @@ func (d *Daemon) Log() *slog.Logger { return d.log }
 func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (err error) {
 	setup := box.Setup{Config: devices, Log: d.log, Observer: d.events}
 	a.Prepare(&setup)
+	d.flows = openFlowKeeper(d.State, devices.Inside.TAP, devices.Outside.TAP, d.log)
 	taken, err := d.open(ctx, setup)
 	if err != nil {
 		return err
+	}
+	if taken == nil {
+		d.flows.restore(d.box)
 	}
 	_, d.replaceable = a.(Configured)
 	d.hub = trace.NewHub(d.box.Bump, d.events, d.box.Watch)
 	finish := func() {}
 	defer func() {
 		err = errors.Join(err, d.box.CloseAndBypass(devices))
+		if !d.replaced.Load() {
+			d.flows.save(d.box, setup.Sidecar || devices.OnExit == rules.ExitBypass)
+		}
 		finish()
 	}()
 	defer relax(d.box.Lanes())()
@@ -266,6 +277,9 @@ func (d *Daemon) confine(plan confine.Plan) {
 	}
 	if keeper := d.reloader.keeper; keeper != nil && keeper.store != nil {
 		plan.Keep = append(plan.Keep, keeper.dir)
+	}
+	if d.flows != nil {
+		plan.Keep = append(plan.Keep, d.flows.dir.Path())
 	}
 	for _, file := range d.reloader.files() {
 		plan.Read = append(plan.Read, filepath.Dir(file))

@@ -28,7 +28,7 @@ type Directory struct {
 // Open opens a directory, which it makes if it does not exist. One that others can write
 // to is refused.
 func Open(path string) (*Directory, error) {
-	if err := os.Mkdir(path, directoryMode); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(path, directoryMode); err != nil {
 		return nil, err
 	}
 	root, err := os.OpenRoot(path)
