@@ -234,13 +234,13 @@ spec:
 // TestCopies keeps the copy of the example's rules true: kustomize reads no
 // files from elsewhere.
 func TestCopies(t *testing.T) {
-	kept, err := os.ReadFile("kustomize/example/fragwall.toml")
+	kept, err := os.ReadFile("kustomize/dns/fragwall.toml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	original, err := os.ReadFile("../examples/sidecar.toml")
 	if err != nil || !bytes.Equal(kept, original) {
-		t.Errorf("kustomize/example/fragwall.toml is not examples/sidecar.toml: %v", err)
+		t.Errorf("kustomize/dns/fragwall.toml is not examples/sidecar.toml: %v", err)
 	}
 }
 

@@ -48,6 +48,11 @@ func TestPodUpdate(t *testing.T) {
 	if err := patch(guarded, `{"metadata":{"labels":{"other":"x"}},"spec":{"containers":[{"name":"web","image":"new"}]}}`); err != nil {
 		t.Errorf("something else changed: %v", err)
 	}
+	// The picture of a static pod is left alone, as no node runs it. It stays one.
+	mirror := pod("must", nil)
+	mirror.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
+	mirror.Spec.NodeName = "node"
+	refused(t, "mirror", patch(create(mirror), `{"metadata":{"annotations":{"kubernetes.io/config.mirror":null}}}`), "may not remove or update mirror pod annotation")
 	for namespace, labels := range map[string]map[string]string{"plain": nil, "all": {"fragwall.dev/inject": "false"}} {
 		p := create(pod(namespace, labels))
 		refused(t, "label set later", patch(p, `{"metadata":{"labels":{"fragwall.dev/inject":"true"}}}`), label)
