@@ -248,9 +248,15 @@ test-reproducible: ## build twice and compare (root)
 test-systemd: dist ## the unit under systemd (root)
 	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
 
-# The manifests, rendered and read as the Kubernetes API reads them.
-test-deploy: ## render and check the manifests
+# The manifests, rendered and read as the Kubernetes API reads them, and the alerts.
+test-deploy: install-promtool ## render and check the manifests; test the alerts
 	cd deploy && $(GO) vet ./... && $(GO) test ./...
+	promtool test rules deploy/prometheus/fragwall.test.yml
+
+install-promtool:
+	@command -v promtool >/dev/null || { \
+	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install prometheus, which has promtool"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 
 # The injection into pods, by a Kubernetes API server without nodes, on loopback, and
 # one of these pods by podman. Needs root, iproute2, and podman and crun as Debian has
