@@ -55,6 +55,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/lastgood": {"cmd/fragwall/internal/private"},
 	"cmd/fragwall/internal/private":  {},
 	"cmd/fragwall/internal/takeover": {},
+	"cmd/fragwall/internal/standby":  {},
 	"cmd/fragwall/internal/listing":  {"cmd/fragwall/internal/selector", "cmd/fragwall/internal/terminal", "filter", "filter/flow", "packet", "packet/verdict", "rules", "stack", "wire"},
 	"cmd/fragwall/internal/selector": {"filter", "packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/terminal": {},

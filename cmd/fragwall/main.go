@@ -65,7 +65,7 @@ datagram, and what it accepts leaves by the other TAP.`,
 	root.SuggestionsMinimumDistance = 2
 	root.SetVersionTemplate("fragwall {{.Version}}\n")
 	root.SetHelpCommand(newHelpCommand())
-	root.AddCommand(newRunCommand(), newSidecarCommand(), newCheckCommand(), newReplayCommand(), newDemoCommand(), newExplainCommand(), newReloadCommand(), newStatusCommand(), newFlowsCommand(), newWaitingCommand(), newCaptureCommand(), newVersionCommand())
+	root.AddCommand(newRunCommand(), newStandbyCommand(), newSidecarCommand(), newCheckCommand(), newReplayCommand(), newDemoCommand(), newExplainCommand(), newReloadCommand(), newStatusCommand(), newFlowsCommand(), newWaitingCommand(), newCaptureCommand(), newVersionCommand())
 	addCompletions(root)
 	return root
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"cmp"
+	"context"
+	"fmt"
 	"os"
 	"os/signal"
 	"strings"
@@ -12,6 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/cmd/fragwall/internal/daemon"
+	"fragwall/cmd/fragwall/internal/standby"
 )
 
 func newRunCommand() *cobra.Command {
@@ -46,6 +49,8 @@ they go on. After a kill, or a boot of the system, there are none.`,
 	state := c.Flags().String("state", "", "`directory` to keep flows in over a stop and a start (default: $STATE_DIRECTORY, or "+runState+")")
 	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
 	c.MarkFlagsMutuallyExclusive("state", "no-state")
+	c.Flags().BoolVar(&options.Standby, "standby", false, "take over for as long as the service restarts")
+	_ = c.Flags().MarkHidden("standby") // which is there
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !*noState {
 			options.State = stateOf(*state)
@@ -56,6 +61,11 @@ they go on. After a kill, or a boot of the system, there are none.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
+		if options.Standby {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithTimeoutCause(ctx, standby.Limit, errNotFollowed)
+			defer cancel()
+		}
 		return newDaemon(c, options, s).Run(ctx, s.Config(), daemon.Configured{Config: s.Config()})
 	}
 	return c
@@ -74,6 +84,9 @@ func stateOf(directory string) daemon.State {
 	directory, _, _ = strings.Cut(os.Getenv("STATE_DIRECTORY"), ":")
 	return daemon.State{Directory: cmp.Or(directory, runState)}
 }
+
+// errNotFollowed is why a standby stops.
+var errNotFollowed = fmt.Errorf("no process of the service took over within %s", standby.Limit)
 
 // daemonFlags adds the flags by which a running box is controlled, besides signals.
 func daemonFlags(c *cobra.Command) *daemon.Options {

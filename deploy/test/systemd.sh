@@ -1,6 +1,6 @@
 #!/bin/sh
 # Boot systemd in a throw-away root with the Debian package installed, and run
-# the unit between two hosts: start, reload, crash, a watchdog that barks, a
+# the unit between two hosts: start, reload, restart, crash, a watchdog that barks, a
 # wrong configuration with and without a last good one, a NIC that comes late,
 # stop. As root, with debootstrap and iproute2; in namespaces of its own.
 set -eu
@@ -93,6 +93,21 @@ fails systemctl reload fragwall
 is ActiveState active
 passes
 cp "$root/pings.toml" "$config"
+
+# Restarts while fragmented pings come 100 times a second: none is lost, the process is
+# another one each time, and no standby stays.
+ip netns exec inside ping -q -i 0.01 -c 1000 -s 4000 192.0.2.2 >"$root/pings" &
+pings=$!
+for _ in 1 2 3; do
+	before=$(systemctl show --property MainPID --value fragwall)
+	systemctl restart fragwall
+	fails is MainPID "$before"
+done
+wait $pings
+grep ' 0% packet loss' "$root/pings" || { cat "$root/pings" >&2; exit 1; }
+is NRestarts 0
+standbys() { systemctl list-units --all --plain --no-legend 'fragwall-standby-*' | grep -q .; }
+await 50 fails standbys
 
 systemctl kill --signal KILL fragwall
 await 50 is NRestarts 1

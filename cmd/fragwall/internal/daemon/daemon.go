@@ -36,6 +36,7 @@ type Options struct {
 	WatchConfig bool   // reload when a file of the configuration changes
 	Replace     bool   // take over from the instance that runs with the same devices
 	State       State  // where flows are kept over a stop and a start
+	Standby     bool   // and do nothing else where none runs
 	// Confine gives up the rights that a plan leaves out; see [confine.Apply].
 	Confine func(confine.Plan, *slog.Logger)
 	// Reload and Counters deliver SIGHUP and SIGUSR1, apart, so that neither takes

@@ -27,6 +27,9 @@ func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
 		case t != nil || err != nil:
 			return t, err
 		}
+		if d.Standby {
+			return nil, errors.New("no instance runs with these devices that a standby could take over from")
+		}
 		d.log.Info("no instance runs with these devices: nothing is taken over")
 	}
 	var err error

@@ -1,0 +1,110 @@
+package standby
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/daemon"
+)
+
+// Limit is how long a standby waits for the next process of the service.
+const Limit = 30 * time.Second
+
+// readyTimeout is how long a standby may take to take over.
+const readyTimeout = 20 * time.Second
+
+// Manager is what systemd is asked for.
+type Manager interface {
+	// Restarts reports whether a unit is being stopped to be started again.
+	Restarts(ctx context.Context, unit string) (bool, error)
+	// Detach moves a process out of the unit, to a scope of a name.
+	Detach(ctx context.Context, scope string, pid int) error
+}
+
+// Command is how a standby is started: the program with arguments.
+type Command struct {
+	Path   string
+	Args   []string
+	Stderr io.Writer
+}
+
+// Run has a standby take over where a unit restarts. It returns once that forwards. On
+// an error the process of the unit goes on, or what has taken over stops as that does.
+func Run(ctx context.Context, m Manager, unit string, c Command) error {
+	restarts, err := m.Restarts(ctx, unit)
+	if err != nil || !restarts {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	ready, err := listen()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	process := exec.Command(c.Path, c.Args...)
+	process.Stdout, process.Stderr = c.Stderr, c.Stderr
+	process.Env = append(without(os.Environ(), "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "MAINPID"), "NOTIFY_SOCKET="+ready.LocalAddr().String())
+	process.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := process.Start(); err != nil {
+		return fmt.Errorf("start the standby: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- process.Wait() }()
+	// Without a scope it ends with the unit, as the unit's process does.
+	detachErr := m.Detach(ctx, fmt.Sprintf("fragwall-standby-%d.scope", process.Process.Pid), process.Process.Pid)
+	return errors.Join(await(ctx, ready, ended), detachErr)
+}
+
+// listen opens the socket by which the standby says that it is ready (sd_notify(3)).
+func listen() (*net.UnixConn, error) {
+	name := fmt.Sprintf("@fragwall/standby/%d", os.Getpid()) // abstract (unix(7))
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("wait for the standby: %w", err)
+	}
+	return c, nil
+}
+
+// await waits until the standby is ready, or has ended.
+func await(ctx context.Context, ready *net.UnixConn, ended <-chan error) error {
+	said := make(chan error, 1)
+	go func() {
+		b := make([]byte, 4096)
+		for {
+			n, err := ready.Read(b)
+			if err != nil || slices.Contains(strings.Split(string(b[:n]), "\n"), systemd.SdNotifyReady) {
+				said <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-said:
+		return err
+	case err := <-ended:
+		return fmt.Errorf("the standby did not take over: %w", err)
+	case <-ctx.Done():
+		return fmt.Errorf("the standby did not take over: %w", ctx.Err())
+	}
+}
+
+// without returns the variables that are of none of some names.
+func without(environment []string, names ...string) (rest []string) {
+	for _, v := range environment {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.Contains(names, name) {
+			rest = append(rest, v)
+		}
+	}
+	return rest
+}
