@@ -23,7 +23,7 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed {
-		return fmt.Errorf("attach the fast path of the %s: it is closed", side)
+		return fmt.Errorf("attach the fast path of the %s: the fast path is closed", side)
 	}
 	in, out := f.objects.FromInside, f.objects.ToInside
 	if side == verdict.Outside {

@@ -125,7 +125,7 @@ func explain(err error) error {
 	case errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%w: the kernel is built without eBPF: %w", ErrUnavailable, err)
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: it takes TCX, as of Linux 6.6: %w", ErrUnavailable, err)
+		return fmt.Errorf("%w: TCX (Linux 6.6) is missing: %w", ErrUnavailable, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }

@@ -225,11 +225,11 @@ func TestCaptureOfNothing(t *testing.T) {
 	w := startMute(t, onePort)
 	for want, arguments := range map[string][]string{
 		`no rule "none"`:             {"--rule", "none"},
-		"is no reason of a drop":     {"--reason", "none"},
-		"exclude one another":        {"--dropped", "--forwarded"},
+		"is not a drop reason":       {"--reason", "none"},
+		"exclude each other":         {"--dropped", "--forwarded"},
 		"-1 is no count":             {"-c", "-1"},
-		"--config and --socket each": {"--socket", "x"},
-		"can have stdout":            {"-w", "-", "--json"},
+		"--config and --socket both": {"--socket", "x"},
+		"can use stdout":             {"-w", "-", "--json"},
 	} {
 		p := launch(t, w.Middle, nil, append([]string{"capture", "--config", w.file}, arguments...)...)
 		if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), want) {

@@ -49,7 +49,7 @@ func TestRunErrors(t *testing.T) {
 				return err
 			}
 			return netlink.LinkSetMaster(nic, bridge)
-		}, nil, []string{`"nic-out"`, "belongs to another bridge"}},
+		}, nil, []string{`"nic-out"`, "belongs to a bridge"}},
 		{"nic with an address", func() error {
 			nic, err := netlink.LinkByName("nic-out")
 			if err != nil {

@@ -52,7 +52,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, b *box){
 		"seen": func(t *testing.T, b *box) {
 			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
-			b.stderr.await(t, b.process, 0, "a nic was removed")
+			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
 		// By another name than it had when it was joined.
@@ -61,7 +61,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			setLink(t, b.Network, lab.OutsideNIC, func(l netlink.Link) error { return netlink.LinkSetName(l, "nic-old") })
 			setLink(t, b.Network, "nic-old", netlink.LinkSetUp)
 			must(t, b.Middle.Do(func() error { return remove("nic-old") }))
-			b.stderr.await(t, b.process, 0, "a nic was removed")
+			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
 		// Among more changes than the kernel keeps for who does not listen.
@@ -85,7 +85,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			must(t, outside.Do(func() error {
 				return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
 			}))
-			b.stderr.await(t, b.process, 0, "came back and is joined again")
+			b.stderr.await(t, b.process, 0, "returned and is joined again")
 			exchange(t, n.Hosts[verdict.Inside], outside, false, []int{1, 4000})
 			b.stop(t)
 			must(t, n.Middle.Do(func() error {

@@ -240,9 +240,9 @@ func TestFastPathNICBack(t *testing.T) {
 		b.takes(t, most, talkUDP(t, inside, outside, false, 100))
 		mark := len(b.stderr.String())
 		must(t, n.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
-		b.stderr.await(t, b.process, mark, "a nic was removed")
+		b.stderr.await(t, b.process, mark, "nic removed")
 		must(t, n.Replug(verdict.Outside))
-		b.stderr.await(t, b.process, mark, "came back and is joined again")
+		b.stderr.await(t, b.process, mark, "returned and is joined again")
 		ip(t, inside.Namespace, "neigh flush dev "+inside.NIC) // the other has another MAC now
 	}
 	b.stop(t)

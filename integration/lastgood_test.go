@@ -46,7 +46,7 @@ func TestLastGood(t *testing.T) {
 	passes()
 	must(t, os.WriteFile(hosts, []byte("0.0.0.0/0\n::/0 # of both families\n"), 0o600))
 	p.stderr.await(t, p, 0, `msg=reloaded generation=2 `)
-	if text := p.stderr.String(); strings.Contains(text, "is not kept") {
+	if text := p.stderr.String(); strings.Contains(text, "cannot keep a copy") {
 		t.Fatal(text)
 	}
 	p.signal(t, syscall.SIGKILL)
@@ -63,7 +63,7 @@ func TestLastGood(t *testing.T) {
 	must(t, os.Remove(hosts))
 	must(t, os.WriteFile(file, []byte("[inside\n"), 0o600))
 	p = start()
-	p.stderr.await(t, p, 0, `level=ERROR msg="started with the last good configuration: the file is broken".*mistake=`)
+	p.stderr.await(t, p, 0, `level=ERROR msg="started with the last good configuration, because the configuration file is broken".*mistake=`)
 	must(t, kept(true))
 	passes()
 	if _, err := ask(n.Middle, "/readyz"); err != nil {
@@ -87,7 +87,7 @@ func TestLastGood(t *testing.T) {
 	must(t, os.Remove(file)) // all of it, and what was kept
 	must(t, os.RemoveAll(dir))
 	p = launch(t, n.Middle, nil, "run", "-c", file, "--last-good", dir)
-	if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), "there is no configuration to start with instead") {
+	if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), "no last good configuration to start with") {
 		t.Errorf("exit code %d\n%s", code, p.stderr.String())
 	}
 }

@@ -76,7 +76,7 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			running := describe(t, n.Middle)
 			mark := len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1200")
-			b.stderr.await(t, b.process, mark, `inside has an mtu of 9000, outside of 1200`)
+			b.stderr.await(t, b.process, mark, `inside has mtu 9000 and outside has mtu 1200`)
 			eventually(t, func() error {
 				if mtu := mtuOf(t, n.Middle, "fw-out"); mtu != 1200 {
 					return fmt.Errorf("the tap has an mtu of %d", mtu)
@@ -91,7 +91,7 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 
 			mark = len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
-			b.stderr.await(t, b.process, mark, `the mtu of a nic changed`)
+			b.stderr.await(t, b.process, mark, `mtu of a nic changed`)
 			eventually(t, func() error {
 				if now := describe(t, n.Middle); now != running {
 					return fmt.Errorf("while it runs, before:\n%s\nafter:\n%s", running, now)
@@ -115,13 +115,13 @@ func TestMTURefused(t *testing.T) {
 	b.ready(t)
 	mark := len(b.stderr.String())
 	ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 9000")
-	b.stderr.await(t, b.process, mark, "the mtu of a nic can't be followed")
+	b.stderr.await(t, b.process, mark, "cannot follow the mtu of a nic")
 	for _, state := range []string{"down", "up"} {
 		ip(t, n.Middle, "link set "+lab.OutsideNIC+" "+state)
 		b.stderr.await(t, b.process, mark, "device=nic-out link="+state)
 	}
 	b.stop(t)
-	if times := strings.Count(b.stderr.String(), "can't be followed"); times != 1 {
+	if times := strings.Count(b.stderr.String(), "cannot follow the mtu"); times != 1 {
 		t.Errorf("it is said %d times:\n%s", times, b.stderr.String())
 	}
 }
@@ -319,7 +319,7 @@ func TestJoinIsRepaired(t *testing.T) {
 			} else {
 				tc(t, n.Middle, c.remove)
 			}
-			b.stderr.await(t, b.process, mark, `removed by somebody else: it is made again`)
+			b.stderr.await(t, b.process, mark, `another program removed the join of a nic to its tap; it is made again`)
 			eventually(t, func() error { return answers(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]) })
 			b.signal(t, syscall.SIGTERM)
 			if code := b.wait(t); code != 0 {

@@ -52,7 +52,7 @@ func TestLeastRights(t *testing.T) {
 	must(t, os.WriteFile(b.file, fmt.Appendf(nil, "%s[sets]\nnew = { file = %q }\n", devices, set), 0o600))
 	mark := len(b.stderr.String())
 	b.signal(t, unix.SIGHUP)
-	said := b.stderr.await(t, b.process, mark, `put the file there, or restart it`)
+	said := b.stderr.await(t, b.process, mark, `move the file there, or restart`)
 	if !strings.Contains(said, ": permission denied\"") || strings.Count(said, set) != 1 {
 		t.Error(said)
 	}

@@ -152,7 +152,7 @@ func TestSidecarRestoresNothing(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
 	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", t.TempDir())
-	if code := r.wait(t); code != 0 || !strings.Contains(r.stderr.String(), "nothing to put back") {
+	if code := r.wait(t); code != 0 || !strings.Contains(r.stderr.String(), "nothing to restore") {
 		t.Errorf("exit code %d:\n%s", code, r.stderr.String())
 	}
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
@@ -239,7 +239,7 @@ func TestSidecarNICReplaced(t *testing.T) {
 	b := p.startSidecar(t, sidecarRules, state)
 	mark := len(b.stderr.String())
 	must(t, p.workload.Do(func() error { return remove("eth0") }))
-	b.stderr.await(t, b.process, mark, `a nic was removed`)
+	b.stderr.await(t, b.process, mark, `nic removed`)
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "cali0"))
 	ip(t, p.peer.Namespace, `
 		link set cali0 up mtu 1480 address ee:ee:ee:ee:ee:ee

@@ -335,7 +335,7 @@ func TestSidecarDryRun(t *testing.T) {
 	if code := r.wait(t); code != 0 {
 		t.Fatalf("exit code %d:\n%s", code, r.stderr.String())
 	}
-	if again, told := strings.CutPrefix(r.stdout.String(), "# put back on eth0 what a killed sidecar left: "); !told || !strings.HasSuffix(again, said) {
+	if again, told := strings.CutPrefix(r.stdout.String(), "# restore eth0 from the state of a killed sidecar: "); !told || !strings.HasSuffix(again, said) {
 		t.Errorf("after a kill it says\n%s", r.stdout.String())
 	}
 	p.putBack(t, state)
@@ -362,8 +362,8 @@ func TestSidecarErrors(t *testing.T) {
 		{"device on it", sidecarRules, "eth0", "link add link eth0 name eth0.5 type macvlan", 1, `carries "eth0.5" (macvlan)`, ""},
 		{"in a bridge", sidecarRules, "veth9", "link add br9 type bridge\nlink add veth9 type veth peer name veth8\nlink set veth9 master br9", 1, "belongs to a bridge", ""},
 		{"next hop object", sidecarRules, "eth0", "nexthop add id 5 via 10.244.1.1 dev eth0\nroute add 192.0.2.0/26 nhid 5", 1, "ip nexthop", ""},
-		{"no addresses", sidecarRules, "eth0", "addr flush dev eth0", 1, `nic "eth0" has no addresses that could move`, ""},
-		{"state can't be kept", sidecarRules, "eth0", "", 1, "--state names a directory that can be written to", "/proc/none"},
+		{"no addresses", sidecarRules, "eth0", "addr flush dev eth0", 1, `nic "eth0" has no addresses to move`, ""},
+		{"state can't be kept", sidecarRules, "eth0", "", 1, "choose with --state a writable directory", "/proc/none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := bridgedPod(t)
@@ -397,7 +397,7 @@ func TestTwoSidecars(t *testing.T) {
 	b := p.startSidecar(t, sidecarRules, state)
 	for _, arguments := range [][]string{{"-c", configure(t, sidecarRules)}, {"-c", configure(t, sidecarRules), "--dry-run"}, {"--restore"}} {
 		r := launch(t, p.workload.Namespace, nil, append([]string{"sidecar", "--nic", "eth0", "--state", state}, arguments...)...)
-		if code := r.wait(t); code != 1 || !strings.Contains(r.stderr.String(), "another sidecar has it") {
+		if code := r.wait(t); code != 1 || !strings.Contains(r.stderr.String(), "another sidecar uses it") {
 			t.Errorf("%v: exit code %d:\n%s", arguments, code, r.stderr.String())
 		}
 	}

@@ -4,7 +4,7 @@ package packet
 type Mode uint8
 
 const (
-	// ModeDrop lets no fragment pass.
+	// ModeDrop drops all fragments.
 	ModeDrop Mode = iota
 	// ModeReassemble holds fragments until their datagram is whole, and judges
 	// the whole.

@@ -38,7 +38,7 @@ func parseAddresses(value any) (addresses, error) {
 func notAddresses(s string) error {
 	if corrected := strings.Join(strings.Fields(s), ""); corrected != s {
 		if _, err := parseAddresses(corrected); err == nil {
-			return fmt.Errorf("%s has blanks; did you mean %q?", quote(s), corrected)
+			return fmt.Errorf("%s has spaces; did you mean %q?", quote(s), corrected)
 		}
 	}
 	return fmt.Errorf("%s is not an address, a prefix or a range; want one such as %s", quote(s), addressExample)
@@ -48,7 +48,7 @@ func notAddresses(s string) error {
 func checkAddress(a netip.Addr) error {
 	switch {
 	case a.Zone() != "":
-		return fmt.Errorf("%s has a zone, which packets don't carry; did you mean %q?", quote(a.String()), a.WithZone("").Unmap())
+		return fmt.Errorf("%s has a zone, which packets do not have; did you mean %q?", quote(a.String()), a.WithZone("").Unmap())
 	case a.Is4In6():
 		return fmt.Errorf("%q is an IPv4-mapped IPv6 address; did you mean %q?", a, a.Unmap())
 	}
@@ -77,7 +77,7 @@ func parsePrefix(whole, address, bits string) (addresses, error) {
 	}
 	switch {
 	case a.Zone() != "":
-		return addresses{}, fmt.Errorf("%s has a zone, which packets don't carry; did you mean %q?", quote(whole), right)
+		return addresses{}, fmt.Errorf("%s has a zone, which packets do not have; did you mean %q?", quote(whole), right)
 	case right.Addr().Is4() != a.Is4():
 		return addresses{}, fmt.Errorf("%q is an IPv4-mapped IPv6 prefix; did you mean %q?", whole, right)
 	case right.Addr() != a:
@@ -111,7 +111,7 @@ func parseRange(whole, first, last string) (addresses, error) {
 	if err != nil {
 		if n, ok := parseDecimal(last); ok && n <= 255 && lo.Is4() {
 			head := first[:strings.LastIndexByte(first, '.')+1]
-			return addresses{}, fmt.Errorf("%q ends in no address; did you mean %q?", whole, first+"-"+head+strconv.FormatInt(n, 10))
+			return addresses{}, fmt.Errorf("%q does not end in an address; did you mean %q?", whole, first+"-"+head+strconv.FormatInt(n, 10))
 		}
 		return addresses{}, notAddresses(whole)
 	}
@@ -122,9 +122,9 @@ func parseRange(whole, first, last string) (addresses, error) {
 	}
 	switch {
 	case lo.Is4() != hi.Is4():
-		return addresses{}, fmt.Errorf("%q begins in one family and ends in the other; want IPv4 or IPv6 at both ends, such as \"10.0.0.1-10.0.0.9\"", whole)
+		return addresses{}, fmt.Errorf("%q mixes IPv4 and IPv6; want the same family at both ends, such as \"10.0.0.1-10.0.0.9\"", whole)
 	case hi.Less(lo):
-		return addresses{}, fmt.Errorf("%q runs backwards; did you mean \"%s-%s\"?", whole, hi, lo)
+		return addresses{}, fmt.Errorf("%q is in reverse order; did you mean \"%s-%s\"?", whole, hi, lo)
 	}
 	return addresses{Lo: lo, Hi: hi}, nil
 }

@@ -37,7 +37,7 @@ var (
 	tooManyOutside = fmt.Sprintf("more than %d keys and values outside of [[rule]]; want at most that many: put a long set into a file", maxOutside)
 )
 
-var tooManyAddresses = fmt.Sprintf("more than %d addresses in all sets and rules; want at most that many: name one set in several rules, and prefixes for addresses", maxAddresses)
+var tooManyAddresses = fmt.Sprintf("more than %d addresses in all sets and rules; want at most that many: use one set in several rules, and prefixes instead of addresses", maxAddresses)
 
 // path is how many parts a key has, with those of the tables that it is in, and
 // how many bytes.
@@ -65,7 +65,7 @@ func (b *bounds) breaks(line int, format string, args ...any) {
 
 // breaksSize records that a text is larger than any may be.
 func (b *bounds) breaksSize(text string) {
-	b.breaks(1+strings.Count(text[:maxText], "\n"), "the file goes on behind %d bytes; want at most that many: put large sets into files", maxText)
+	b.breaks(1+strings.Count(text[:maxText], "\n"), "the file has more than %d bytes; want at most that many: put large sets into files", maxText)
 }
 
 // part counts one part of a key.

@@ -140,7 +140,7 @@ func TestBounds(t *testing.T) {
 	for name, tt := range map[string]struct{ within, beyond, mistake string }{
 		"size": {
 			minimal, minimal + strings.Repeat("\n", rules.MaxText-len(minimal)) + "#",
-			"x.toml:67108830: the file goes on behind 67108864 bytes; want at most that many: put large sets into files",
+			"x.toml:67108830: the file has more than 67108864 bytes; want at most that many: put large sets into files",
 		},
 		"rules": {
 			minimal + manyRules(rules.MaxRules, rule), minimal + manyRules(rules.MaxRules+1, rule),

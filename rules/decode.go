@@ -30,7 +30,7 @@ func read(text string, line int) (map[string]any, *Mistake) {
 
 // errMalformed is of a text at which the decoder panicked, as it does for
 // some that are not TOML.
-var errMalformed = errors.New("malformed; look for what was changed last")
+var errMalformed = errors.New("malformed; check the latest change")
 
 // decode decodes a text.
 func decode(text string) (values map[string]any, err error) {
@@ -53,9 +53,9 @@ var (
 func explain(message string) string {
 	if m := definedTwice.FindStringSubmatch(message); m != nil {
 		if lists[m[1]] != "" {
-			return fmt.Sprintf("%q is there twice; %s", m[1], begin(m[1]))
+			return fmt.Sprintf("%q appears twice; %s", m[1], begin(m[1]))
 		}
-		return fmt.Sprintf("%s is there twice; remove one", quote(m[1]))
+		return fmt.Sprintf("%s appears twice; remove one", quote(m[1]))
 	}
 	if m := tableAsArray.FindStringSubmatch(message); m != nil {
 		return fmt.Sprintf("%s is both one table and a list of tables; write [[%s]] everywhere", quote(m[1]), m[1])

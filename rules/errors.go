@@ -86,7 +86,7 @@ func (t *tally) told(file string) []Mistake {
 	}
 	switch {
 	case t.more == 1:
-		mistakes = append(mistakes, Mistake{File: file, Line: t.next, Text: "1 more mistake is here"})
+		mistakes = append(mistakes, Mistake{File: file, Line: t.next, Text: "1 more mistake from here on"})
 	case t.more > 1:
 		mistakes = append(mistakes, Mistake{File: file, Line: t.next, Text: fmt.Sprintf("%d more mistakes from here on", t.more)})
 	}

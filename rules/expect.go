@@ -68,7 +68,7 @@ func (r *report) expectations(text string) []Expectation {
 	root.checkOnly([]string{"expect"})
 	tables := root.tables("expect")
 	if len(tables) == 0 && len(r.mistakes) == 0 {
-		r.mistake(1, "there is no [[expect]]; add one with the fields of a datagram and verdict = \"accept\"")
+		r.mistake(1, "no [[expect]]; add one with the fields of a datagram and verdict = \"accept\"")
 	}
 	expectations := make([]Expectation, len(tables))
 	for i, t := range tables {
@@ -97,7 +97,7 @@ func (t table) expectation() Expectation {
 func (f field) line() string {
 	text := f.text("", "dns")
 	if strings.ContainsFunc(text, func(c rune) bool { return !unicode.IsPrint(c) }) {
-		f.fail("%s holds a character that does not print; want letters, digits, signs and blanks", quote(text))
+		f.fail("%s contains an unprintable character; want letters, digits, punctuation and spaces", quote(text))
 	}
 	return text
 }

@@ -72,7 +72,7 @@ func readRegular(name string, most int64) (string, error) {
 	case !info.Mode().IsRegular():
 		return "", fmt.Errorf("%s is %s; want a regular file", quote(name), typeOf(info.Mode()))
 	case madeUp(f):
-		return "", fmt.Errorf("%s is a file that the kernel generates; want a regular one", quote(name))
+		return "", fmt.Errorf("%s is a file that the kernel generates; want a regular file", quote(name))
 	case info.Size() > most:
 		return "", &sizeError{name, most}
 	}
@@ -157,7 +157,7 @@ func (r *reading) read(name string) (string, error) {
 	r.time = max(0, r.time-time.Since(begun))
 	r.bytes -= int64(len(text))
 	if too := (*sizeError)(nil); errors.As(err, &too) && r.bytes < maxSetBytes {
-		err = fmt.Errorf("%w, as the files of all sets have at most %d together", err, maxSetBytes)
+		err = fmt.Errorf("%w, because the files of all sets have at most %d together", err, maxSetBytes)
 	}
 	return text, err
 }

@@ -43,8 +43,8 @@ func TestReadWithin(t *testing.T) {
 		in("pipe"): "is a pipe; want a regular file", in("link to a pipe"): "is a pipe; want a regular file",
 		in("socket"): "is a socket; want a regular file", dir: "is a directory; want a regular file",
 		"/dev/zero": "is a device; want a regular file", "/dev/full": "is a device; want a regular file",
-		"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
-		"/proc/self/mem":     "is a file that the kernel generates; want a regular one",
+		"/proc/self/pagemap": "is a file that the kernel generates; want a regular file",
+		"/proc/self/mem":     "is a file that the kernel generates; want a regular file",
 	} {
 		text, err := rules.ReadWithin(name, 4, time.Minute)
 		if err != nil {
@@ -88,10 +88,10 @@ func TestSetFiles(t *testing.T) {
 	for name, tt := range map[string]struct{ sets, mistake string }{
 		"two large ones": {set("a", "large") + set("b", "large"), ""},
 		"an address more": {set("a", "large") + set("b", "large") + set("c", "small"),
-			dir + "/small:1: more than 2097152 addresses in all sets and rules; want at most that many: name one set in several rules, and prefixes for addresses"},
+			dir + "/small:1: more than 2097152 addresses in all sets and rules; want at most that many: use one set in several rules, and prefixes instead of addresses"},
 		"a file too large": {set("a", "sparse"), dir + "/x.toml:6: sets.a.file: \"" + dir + "/sparse\" has more than 134217728 bytes; want at most that many"},
 		"files too large": {set("a", "small") + set("b", "sparse"), dir + "/x.toml:7: sets.b.file: \"" + dir +
-			"/sparse\" has more than 134217719 bytes; want at most that many, as the files of all sets have at most 134217728 together"},
+			"/sparse\" has more than 134217719 bytes; want at most that many, because the files of all sets have at most 134217728 together"},
 		"many files":     {many(rules.MaxSetFiles), ""},
 		"too many files": {many(rules.MaxSetFiles + 1), dir + "/x.toml:1005: sets.s999.file: \"" + dir + "/small\": more than 1024 sets with files; want at most that many"},
 	} {

@@ -39,10 +39,10 @@ func readFragments(t table) Fragments {
 		MaxDatagrams: int(t.field("max_datagrams").number(65536, 1, maxDatagrams)),
 	}
 	if f.Mode == packet.ModeFirstAcceptRest {
-		t.field("mode").note("%q lets all but a datagram's first fragment pass unjudged, and so attacks that overlap them; \"reassemble\" and \"validate\" don't", f.Mode)
+		t.field("mode").note("%q forwards all fragments but the first without a verdict, and so lets overlap attacks in; \"reassemble\" and \"validate\" do not", f.Mode)
 	}
 	if f.Emit == packet.EmitWhole && f.Mode != packet.ModeReassemble {
-		t.field("emit").note("%q acts only with mode = \"reassemble\": %q puts no datagrams together", f.Emit, f.Mode)
+		t.field("emit").note("%q works only with mode = \"reassemble\": %q does not reassemble datagrams", f.Emit, f.Mode)
 	}
 	return f
 }
@@ -112,9 +112,9 @@ func (f field) memory() int64 {
 	}
 	switch {
 	case size < minMemory:
-		f.fail("%s is too little; want \"1MiB\" or more, which holds 16 datagrams of the largest size", show(f.value))
+		f.fail("%s is too small; want \"1MiB\" or more, which holds 16 datagrams of the largest size", show(f.value))
 	case size > maxMemory:
-		f.fail("%s is too much; want at most \"1TiB\"", show(f.value))
+		f.fail("%s is too large; want at most \"1TiB\"", show(f.value))
 	}
 	return size
 }

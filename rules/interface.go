@@ -46,7 +46,7 @@ func readInterface(t table, example string) Interface {
 		i.MTU = int(mtu.number(StandardMTU, minMTU, maxMTU))
 	}
 	if i.MTU != 0 && i.MTU < minMTUIPv6 {
-		mtu.note("IPv6 needs %d at least", minMTUIPv6)
+		mtu.note("IPv6 needs at least %d", minMTUIPv6)
 	}
 	return i
 }
@@ -64,17 +64,17 @@ func (t table) joinNIC(i *Interface) {
 	}
 	for key, f := range map[string]field{"bridge": bridge, "join": join} {
 		if f.set() && !nic.set() {
-			f.fail("it joins the TAP to a nic, and there is none; add nic, or remove %s", key)
+			f.fail("it joins the TAP to a nic, but there is no nic; add nic, or remove %s", key)
 		}
 	}
 	switch {
 	case !nic.set():
 	case i.Join == JoinRedirect && bridge.set():
-		bridge.fail("a redirect has no bridge; remove bridge, or set join = \"bridge\"")
+		bridge.fail("a redirect uses no bridge; remove bridge, or set join = \"bridge\"")
 	case i.Join == JoinBridge && !bridge.set() && i.TAP != "":
 		i.Bridge = i.TAP + "-br"
 		if len(i.Bridge) > maxName {
-			nic.fail("the bridge's default name %q has %d bytes, and devices have at most %d; set bridge to a shorter one",
+			nic.fail("the default name of the bridge, %q, has %d bytes, but device names have at most %d; set bridge to a shorter name",
 				i.Bridge, len(i.Bridge), maxName)
 		}
 	}
@@ -98,9 +98,9 @@ func (f field) device(example string) string {
 func checkDevice(name string) error {
 	switch {
 	case name == "":
-		return fmt.Errorf("the name is empty; want a device's")
+		return fmt.Errorf("the name is empty; want a device name")
 	case name == "." || name == "..":
-		return fmt.Errorf("%q cannot name a device; want a name", name)
+		return fmt.Errorf("%q is not a valid device name; want another name", name)
 	case len(name) > maxName:
 		return fmt.Errorf("%s has %d bytes; want a name of at most %d", quote(name), len(name), maxName)
 	}
@@ -109,7 +109,7 @@ func checkDevice(name string) error {
 	})
 	if bad >= 0 {
 		c := []rune(name[bad:])[0]
-		return fmt.Errorf("%q holds %q, which a device's name can't; want letters, digits, '-', '_' or '.'", name, c)
+		return fmt.Errorf("%q contains %q, which device names cannot; want letters, digits, '-', '_' or '.'", name, c)
 	}
 	return nil
 }
@@ -119,15 +119,15 @@ func noteMTUs(inside, outside side) {
 	if inside.MTU == 0 || outside.MTU == 0 || inside.MTU == outside.MTU {
 		return
 	}
-	const why = "what is larger than the smaller of them can't leave by that side"
+	const why = "packets longer than the smaller mtu cannot leave by that side"
 	ofInside, ofOutside := inside.field("mtu"), outside.field("mtu")
 	switch {
 	case ofInside.set() && ofOutside.set():
-		ofOutside.note("%d, while inside.mtu is %d at line %d: %s", outside.MTU, inside.MTU, ofInside.place.line, why)
+		ofOutside.note("%d, but inside.mtu is %d at line %d: %s", outside.MTU, inside.MTU, ofInside.place.line, why)
 	case ofOutside.set():
-		ofOutside.note("%d, while inside.mtu is %d by default: %s", outside.MTU, inside.MTU, why)
+		ofOutside.note("%d, but inside.mtu is %d by default: %s", outside.MTU, inside.MTU, why)
 	default:
-		ofInside.note("%d, while outside.mtu is %d by default: %s", inside.MTU, outside.MTU, why)
+		ofInside.note("%d, but outside.mtu is %d by default: %s", inside.MTU, outside.MTU, why)
 	}
 }
 
@@ -147,7 +147,7 @@ func checkDevices(sides ...side) {
 			}
 			f := s.field(device.key)
 			if owner, taken := owners[device.name]; taken {
-				f.fail("%q is %s too, at line %d; want a name of its own", device.name, owner.name, owner.place.line)
+				f.fail("%q is also %s at line %d; want a different name", device.name, owner.name, owner.place.line)
 				continue
 			}
 			owners[device.name] = f

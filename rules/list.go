@@ -30,14 +30,14 @@ func (f field) elements() ([]field, bool) {
 	case !ok:
 		return []field{f}, true
 	case len(list) == 0:
-		f.fail("the list is empty; leave %s out to match any, or add a value", f.name)
+		f.fail("the list is empty; remove %s to match any, or add a value", f.name)
 		return nil, false
 	}
 	elements := make([]field, 0, len(list))
 	for i, v := range list {
 		e := f.element(v, i)
 		if v == anyValue {
-			e.fail("\"any\" stands alone; remove it, or the rest of the list")
+			e.fail("\"any\" cannot be combined with other values; remove it, or the rest of the list")
 			ok = false
 			continue
 		}
@@ -80,7 +80,7 @@ func collect[T any](f field, parse func(value any) ([]T, error)) (selection[T], 
 
 // matchesNothing reports a selection that leaves nothing.
 func (f field) matchesNothing() {
-	f.fail("matches nothing, so the rule never does; remove the rule, or what is excluded")
+	f.fail("matches nothing, so the rule never matches; remove the rule or the exclusions")
 }
 
 // listed replaces the mistake of a string that has the values of a list.

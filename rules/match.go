@@ -67,7 +67,7 @@ func (c carriedProtocols) checkPorts(fields ...field) {
 			continue
 		}
 		if len(c.numbers) == 0 {
-			f.fail("ports need a protocol that has them; add protocol = \"udp\", or a list of tcp, udp, udplite, sctp and dccp")
+			f.fail("ports need a protocol with ports; add protocol = \"udp\", or a list of tcp, udp, udplite, sctp and dccp")
 			return
 		}
 		for _, n := range c.numbers {
@@ -92,7 +92,7 @@ func (c carriedProtocols) checkICMP(fields ...field) {
 		if len(c.numbers) == 0 {
 			f.fail("needs a protocol; add protocol = \"icmp\" or protocol = \"icmpv6\"")
 		} else {
-			f.fail("needs protocol \"icmp\" or \"icmpv6\" alone, whose numbers differ; write one rule for each protocol")
+			f.fail("needs protocol \"icmp\" or \"icmpv6\" alone, because their numbers differ; write one rule for each protocol")
 		}
 		return
 	}
@@ -105,7 +105,7 @@ var neighborDiscovery = filter.NewSet(filter.Range[uint8]{Lo: 133, Hi: 137})
 // forged: routers take a hop away.
 func (c carriedProtocols) noteNeighborDiscovery(f field, types filter.Set[uint8]) {
 	if len(types) > 0 && len(types.Without(neighborDiscovery)) == 0 && c.only(packet.ProtocolICMPv6) {
-		f.note("policy.neighbor_discovery decides on neighbour discovery, before any rule; this one is left with what a router forwarded")
+		f.note("policy.neighbor_discovery decides on neighbour discovery before any rule; this rule sees only what a router forwarded")
 	}
 }
 
@@ -136,10 +136,10 @@ func (t table) checkFamilies(src, dst families, carried carriedProtocols) {
 	both := families{ipv4: src.ipv4 && dst.ipv4, ipv6: src.ipv6 && dst.ipv6}
 	switch {
 	case both == families{}:
-		t.field("dst").fail("only %s, while src is only %s, so that no packet can match; want both of one family", dst, src)
+		t.field("dst").fail("only %s, but src is only %s, so no packet can match; want the same family in both", dst, src)
 	case !both.ipv4 && carried.only(packet.ProtocolICMP):
-		t.field("protocol").fail("\"icmp\" is IPv4's, while the addresses are IPv6; did you mean \"icmpv6\"?")
+		t.field("protocol").fail("\"icmp\" is for IPv4, but the addresses are IPv6; did you mean \"icmpv6\"?")
 	case !both.ipv6 && carried.only(packet.ProtocolICMPv6):
-		t.field("protocol").fail("\"icmpv6\" is IPv6's, while the addresses are IPv4; did you mean \"icmp\"?")
+		t.field("protocol").fail("\"icmpv6\" is for IPv6, but the addresses are IPv4; did you mean \"icmp\"?")
 	}
 }

@@ -75,7 +75,7 @@ func (s scale) parseText(text string) (numbers, error) {
 	case s.check(hi) != nil:
 		return numbers{}, s.check(hi)
 	case lo > hi:
-		return numbers{}, fmt.Errorf("%q runs backwards; did you mean \"%s-%s\"?", text, last, first)
+		return numbers{}, fmt.Errorf("%q is in reverse order; did you mean \"%s-%s\"?", text, last, first)
 	}
 	return numbers{Lo: lo, Hi: hi}, nil
 }

@@ -106,7 +106,7 @@ func readStatus(t table) Status {
 	listen, token := t.field("listen"), t.field("token_file")
 	s := Status{Listen: listen.text(standardListen, standardListen), TokenFile: token.text("", "token")}
 	if _, isText := token.value.(string); isText && s.TokenFile == "" {
-		token.fail("the name is empty; want a file's, or remove it")
+		token.fail("the name is empty; want a file name, or remove it")
 	}
 	if s.TokenFile != "" && !filepath.IsAbs(s.TokenFile) {
 		s.TokenFile = filepath.Join(filepath.Dir(t.report.file), s.TokenFile)
@@ -119,7 +119,7 @@ func readStatus(t table) Status {
 	case !ok:
 		listen.fail("%s is not an address and a port; want such as %q or \"[::1]:9477\", or \"\" for no status", quote(s.Listen), standardListen)
 	case !address.IsLoopback() && !token.set():
-		listen.fail("%s is not a loopback address, so that others could read the status; add token_file with the file of a token for them, or listen on %q",
+		listen.fail("%s is not a loopback address, so other hosts could read the status; add token_file, or listen on %q",
 			quote(s.Listen), standardListen)
 	}
 	return s

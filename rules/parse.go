@@ -74,7 +74,7 @@ func config(root table, o *outline) *Config {
 	noteMTUs(inside, outside)
 	exit := Exit(root.field("on_exit").choice(string(ExitBlock), exits))
 	if exit == ExitBypass && (inside.NIC == "" || outside.NIC == "") {
-		root.field("on_exit").note("\"bypass\" joins the two nics, and there are none; it acts with a nic in [inside] and [outside]")
+		root.field("on_exit").note("\"bypass\" joins the two nics, but there are not two; add nic to [inside] and [outside]")
 	}
 	policy := readPolicy(root.table("policy"))
 	fragments := readFragments(root.table("fragments"))

@@ -113,7 +113,7 @@ func TestFlows(t *testing.T) {
 		t.Errorf("%+v, %v", c.Policy, c.Notes)
 	}
 	c = parse(t, "[policy]\ntcp = \"loose\"\nflow_vlans = \"any\"")
-	if len(c.Notes) != 2 || c.Notes[0].String() != c.File+":6: note: policy.tcp: \"loose\" acts on flows, and there are none without stateful = true" {
+	if len(c.Notes) != 2 || c.Notes[0].String() != c.File+":6: note: policy.tcp: \"loose\" applies to flows, and there are no flows without stateful = true" {
 		t.Error(c.Notes)
 	}
 	if c := parse(t, "[policy]\ntcp = \"strict\"\nflow_vlans = \"same\""); c.Policy.LooseTCP || c.Policy.AnyVLANs || len(c.Notes) > 0 {
@@ -251,10 +251,10 @@ func TestShadows(t *testing.T) {
 		got = append(got, n.Text)
 	}
 	want := []string{
-		`rule "r1" never decides: rule "r0" at line 5 matches all that it would`,
-		`rule "r4" decides only beyond the limit of rule "r3" at line 17, which matches all that it would`,
-		`rule "r7" never decides: rule "r5" at line 27 matches all that it would`,
-		`rule "r9" never decides: rule "r8" at line 41 matches all that it would`,
+		`rule "r1" never decides: rule "r0" at line 5 matches all datagrams that it matches`,
+		`rule "r4" decides only beyond the limit of rule "r3" at line 17, which matches all datagrams that it matches`,
+		`rule "r7" never decides: rule "r5" at line 27 matches all datagrams that it matches`,
+		`rule "r9" never decides: rule "r8" at line 41 matches all datagrams that it matches`,
 	}
 	for i := range want { // the lines are those of the text above
 		if i >= len(got) || strings.SplitAfter(got[i], " at ")[0] != strings.SplitAfter(want[i], " at ")[0] {

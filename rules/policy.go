@@ -45,7 +45,7 @@ func readPolicy(t table) *filter.Policy {
 func (f field) ofFlows(values []string, stateful bool) bool {
 	second := f.choice(values[0], values) == values[1]
 	if second && !stateful {
-		f.note("%q acts on flows, and there are none without stateful = true", values[1])
+		f.note("%q applies to flows, and there are no flows without stateful = true", values[1])
 	}
 	return second
 }

@@ -57,7 +57,7 @@ func (t table) datagram() *packet.View {
 	p.Fragmented, p.SourceRoute = t.field("fragmented").boolean(false), t.field("source_route").boolean(false)
 	if srcOK && dstOK && p.Src.Is4() != p.Dst.Is4() {
 		dst := t.field("dst")
-		dst.fail("%s is of another family than %s %s; want both IPv4 or both IPv6", p.Dst, t.field("src").name, p.Src)
+		dst.fail("%s is not of the same family as %s %s; want both IPv4 or both IPv6", p.Dst, t.field("src").name, p.Src)
 		dstOK = false
 	}
 	if !known || !srcOK || !dstOK {

@@ -23,9 +23,9 @@ func (c *Config) Remarks() []Note {
 		switch {
 		case by == nil:
 		case by.Limit == filter.Rate{}:
-			notes = append(notes, c.remark(r, "never decides: rule %q at line %d matches all that it would", by.Name, by.Line))
+			notes = append(notes, c.remark(r, "never decides: rule %q at line %d matches all datagrams that it matches", by.Name, by.Line))
 		default:
-			notes = append(notes, c.remark(r, "decides only beyond the limit of rule %q at line %d, which matches all that it would", by.Name, by.Line))
+			notes = append(notes, c.remark(r, "decides only beyond the limit of rule %q at line %d, which matches all datagrams that it matches", by.Name, by.Line))
 		}
 		if answers != nil && answers.Line == r.Line {
 			notes = append(notes, *answers)
@@ -69,13 +69,13 @@ func (c *Config) answers(table *filter.Table) *Note {
 			if rule := table.Rule(v.Rule); rule != nil {
 				by = fmt.Sprintf("rule %q at line %d", rule.Name, rule.Line)
 			}
-			n := c.remark(r, "accepts %s from %s, and %s drops the answer; add a rule that accepts the answers, or set policy.stateful = true",
+			n := c.remark(r, "accepts %s from %s, but %s drops the reply; add a rule that accepts replies, or set policy.stateful = true",
 				datagram(question), question.From, by)
 			note = &n
 		}
 	}
 	if more > 0 {
-		note.Text += fmt.Sprintf(" (and so it is with %d more)", more)
+		note.Text += fmt.Sprintf(" (the same is true of %d more)", more)
 	}
 	return note
 }

@@ -75,7 +75,7 @@ func (t table) adopt(headed table) {
 	for key, value := range inOrder(headed.values) {
 		at := headed.place.key(key)
 		if _, taken := t.values[key]; taken {
-			t.report.only(&Mistake{Line: at.line, Text: fmt.Sprintf("%s is there twice; remove one", quote("rule."+key))})
+			t.report.only(&Mistake{Line: at.line, Text: fmt.Sprintf("%s appears twice; remove one", quote("rule."+key))})
 		}
 		t.values[key] = value
 		t.place.add(key, at.line)
@@ -100,7 +100,7 @@ func (r *ruleReader) read(tables []table) {
 		t.match(&rule, r.sets)
 		r.rules = append(r.rules, rule)
 		if f := t.field("fragmented"); f.value == true && r.fragments == packet.ModeDrop {
-			f.note("fragments.mode \"drop\" lets no fragment come to a rule, so this one never matches")
+			f.note("fragments.mode \"drop\" drops all fragments before any rule, so this rule never matches")
 		}
 	}
 }
@@ -109,7 +109,7 @@ func (r *ruleReader) read(tables []table) {
 // them.
 func (f field) ruleName(names map[string]int) string {
 	if !f.set() {
-		f.fail("missing; add name = \"dns\" or the like")
+		f.fail("missing; add a name, such as name = \"dns\"")
 		return ""
 	}
 	name := f.text("", "dns")
@@ -121,9 +121,9 @@ func (f field) ruleName(names map[string]int) string {
 	case strings.TrimSpace(name) == "":
 		f.fail("%s is blank; want a name, such as \"dns\"", quote(name))
 	case strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }):
-		f.fail("%s holds a character that does not print; want letters, digits, signs and blanks", quote(name))
+		f.fail("%s contains an unprintable character; want letters, digits, punctuation and spaces", quote(name))
 	case taken:
-		f.fail("%s is the name of the rule at line %d too; want a name of its own", quote(name), line)
+		f.fail("%s is also the name of the rule at line %d; want a different name", quote(name), line)
 	default:
 		name = strings.Clone(name) // the text that it is of can go
 		names[name] = f.place.line
@@ -182,7 +182,7 @@ func (f field) rate() filter.Rate {
 		return filter.Rate{}
 	case int64:
 		if v > 0 {
-			f.fail("%s without a time; did you mean \"%d/s\"?", f.kind(), v)
+			f.fail("%s without a unit of time; did you mean \"%d/s\"?", f.kind(), v)
 			return filter.Rate{}
 		}
 	case string:

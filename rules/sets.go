@@ -51,12 +51,12 @@ func readSet(f field) filter.AddrSet {
 		}
 	}
 	if f.matchesAny() {
-		f.fail("\"any\" is no set; leave the field that it is for out, or list \"0.0.0.0/0\" and \"::/0\"")
+		f.fail("\"any\" is not a set; remove the field that uses it, or list \"0.0.0.0/0\" and \"::/0\"")
 		return nil
 	}
 	selected, ok := collect(f, func(value any) ([]addresses, error) {
 		if s, isText := value.(string); isText && strings.HasPrefix(s, "@") {
-			return nil, fmt.Errorf("%s: sets don't hold sets; list its addresses", quote(s))
+			return nil, fmt.Errorf("%s: a set cannot contain a set; list its addresses", quote(s))
 		}
 		return f.report.address(value)
 	})
@@ -95,7 +95,7 @@ func readSetFile(f field, t table) filter.AddrSet {
 	case !isText:
 		return nil
 	case name == "":
-		path.fail("the name is empty; want a file's")
+		path.fail("the name is empty; want a file name")
 		return nil
 	}
 	if !filepath.IsAbs(name) {
@@ -178,7 +178,7 @@ func (s sets) addresses(f field) (filter.AddrSet, bool) {
 		if !isSet {
 			a, err := f.report.address(value)
 			if _, known := s[text]; known && err != nil {
-				err = fmt.Errorf("%s is not an address, but the name of a set; did you mean %q?", quote(text), "@"+text)
+				err = fmt.Errorf("%s is the name of a set, not an address; did you mean %q?", quote(text), "@"+text)
 			}
 			return a, err
 		}
@@ -214,9 +214,9 @@ func (s sets) unknown(name string) error {
 	return lazy(func() string {
 		if len(s) <= maxCompared {
 			if best := nearest(name, slices.Sorted(maps.Keys(s))); best != "" {
-				return fmt.Sprintf("no set has the name %s; did you mean %q?", quote(name), "@"+best)
+				return fmt.Sprintf("there is no set %s; did you mean %q?", quote(name), "@"+best)
 			}
 		}
-		return fmt.Sprintf("no set has the name %s; add it under [sets]", quote(name))
+		return fmt.Sprintf("there is no set %s; add it under [sets]", quote(name))
 	})
 }

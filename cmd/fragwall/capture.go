@@ -22,30 +22,29 @@ import (
 	"fragwall/tun/capture"
 )
 
-const captureHelp = `Show the frames of a running instance as it decides on them: one line each, like
-tcpdump -n, with the side that the frame came in by in front, and the verdict,
-the reason and the rule in brackets behind it. A fragment also has
-"(frag ID:LENGTH@OFFSET)", in bytes, with "+" where it is not the last. The
-fragments of a datagram are shown when it is decided on: once it is whole, when
-it is given up, or at its deadline.
+const captureHelp = `Show the frames of a running instance with its verdicts: one line per frame, like
+tcpdump -n, with the ingress side before it, and the verdict, the reason and the
+rule in brackets after it. A fragment also has "(frag ID:LENGTH@OFFSET)", in bytes,
+with "+" unless it is the last. The fragments of a datagram are shown together
+when it is complete, when it is discarded, or at its deadline.
 
--w writes a pcapng in place of the lines, with the interfaces "inside" and
-"outside" and the verdict, the reason and the rule as a comment of each frame.
-"-w -" writes to stdout, for a pipe:
+-w writes a pcapng instead of lines, with the interfaces "inside" and "outside",
+and the verdict, the reason and the rule as a comment of each frame. "-w -" writes
+to stdout, for a pipe:
 
   fragwall capture --dropped -w - | wireshark -k -i -
 
---json prints one object a line for each decision, with the fields that replay
-and events have. docs/json.md documents them.
+--json prints one object per line for each decision, with the fields of replay and
+events. docs/json.md documents them.
 
-It ends by Ctrl-C, and says how many frames were captured and how many were
-missed. The instance never waits for who looks: what comes faster than it is
-taken is missed; what a TAP sheds while the box is behind (fragment_shed) can't be
-captured, and is counted as well. Frames are shown as they came in, with what was
-left to a NIC (checksums, segments) still to be done.
+Ctrl-C ends the capture and prints how many frames were captured and missed. A
+capture never delays frames: frames that arrive faster than they are read are
+missed. Fragments that a TAP sheds in an overload (fragment_shed) cannot be
+captured; their number is printed too. Frames are shown as they arrived: checksums
+and segmentation that the sender left to its NIC are not done.
 
--c takes a number for the count and anything else for the configuration file
-that the instance runs with.`
+-c takes a number as the count, and anything else as the configuration file that
+the instance runs with.`
 
 // captureFlags say what to capture, and where to.
 type captureFlags struct {
@@ -64,19 +63,19 @@ func newCaptureCommand() *cobra.Command {
 	f := &captureFlags{}
 	c := &cobra.Command{
 		Use:   "capture [FILTER] [--dropped|--forwarded] [--reason R[,R]] [--rule NAME] [-w FILE|-] [-c N] [-s SNAPLEN] [--json]",
-		Short: "Show the frames of a running instance as it decides on them",
+		Short: "Show the frames of a running instance with its verdicts",
 		Long:  captureHelp,
 		Args:  usageArgs(noArguments),
 	}
 	f.request.Selector = selector.Flags(c)
 	flags := c.Flags()
-	flags.BoolVar(&f.request.Dropped, "dropped", false, "only frames that do not pass")
-	flags.BoolVar(&f.request.Forwarded, "forwarded", false, "only frames that pass")
-	flags.StringSliceVar(&f.request.Reasons, "reason", nil, "only frames that do not pass for one of these `reasons`")
-	flags.StringVar(&f.request.Rule, "rule", "", "only frames that the rule of this `name` decides on")
+	flags.BoolVar(&f.request.Dropped, "dropped", false, "only dropped frames")
+	flags.BoolVar(&f.request.Forwarded, "forwarded", false, "only forwarded frames")
+	flags.StringSliceVar(&f.request.Reasons, "reason", nil, "only frames dropped for one of these `reasons`")
+	flags.StringVar(&f.request.Rule, "rule", "", "only frames that the rule with this `name` decides on")
 	flags.StringVarP(&f.file, "write", "w", "", "write a pcapng to `file`, \"-\" for stdout")
-	flags.VarP(&countOrFile{f}, "count", "c", "end after so many frames, or objects with --json alone")
-	flags.IntVarP(&f.request.SnapLength, "snaplen", "s", 0, "capture so many `bytes` of each frame; 0: all (lines of text: the headers)")
+	flags.VarP(&countOrFile{f}, "count", "c", "end after this many frames, or objects with --json alone")
+	flags.IntVarP(&f.request.SnapLength, "snaplen", "s", 0, "capture this many `bytes` of each frame; 0: all (lines of text: the headers)")
 	flags.BoolVar(&f.json, "json", false, "print every decision as a JSON object")
 	flags.StringVar(&f.instance.File, "config", "", "configuration `file` that the instance runs with")
 	flags.StringVar(&f.instance.Socket, "socket", "", "control `socket` of the instance")
@@ -116,7 +115,7 @@ func (v *countOrFile) Set(text string) error {
 	case err != nil:
 		v.flags.instance.File = text
 	case n < 1:
-		return fmt.Errorf("%d is no count; want 1 or more", n)
+		return fmt.Errorf("%d is not a count; want 1 or more", n)
 	default:
 		v.flags.count = n
 	}
@@ -128,11 +127,11 @@ func (f *captureFlags) check(stdout io.Writer) error {
 	r := &f.request
 	switch {
 	case f.instance.File != "" && f.instance.Socket != "":
-		return errors.New("--config and --socket each name the instance: leave one out")
+		return errors.New("--config and --socket both choose the instance; remove one of them")
 	case f.file == "-" && f.json:
-		return errors.New("only one of -w and --json can have stdout")
+		return errors.New("only one of -w and --json can use stdout")
 	case f.file == "-" && terminal.Is(stdout):
-		return errors.New("a pcapng is nothing for a terminal: pipe it, as with \"-w - | wireshark -k -i -\"")
+		return errors.New("a terminal cannot show a pcapng; use a pipe, such as \"-w - | wireshark -k -i -\"")
 	}
 	if err := r.Check(); err != nil {
 		return err
@@ -182,7 +181,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		what = "decisions"
 	}
 	if decoder.Shed > 0 {
-		fmt.Fprintf(stderr, "%d fragments shed by the TAPs before they could be captured (fragment_shed, whatever FILTER selects)\n", decoder.Shed)
+		fmt.Fprintf(stderr, "%d fragments shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", decoder.Shed)
 	}
 	fmt.Fprintf(stderr, "%d %s captured, %d frames missed\n", output.Captured, what, decoder.Missed)
 	return err

@@ -19,22 +19,22 @@ func newCheckCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check -c FILE [--expect FILE [--json]]",
 		Short: "Validate a configuration file",
-		Long: `Validate a configuration file. Prints a one-line summary, and notes on what
-can't work; or the mistakes, one a line, as FILE:LINE: what is wrong, and what
-would be right: the first 20 of each file, and how many more there are.
+		Long: `Validate a configuration file. Prints a one-line summary and notes on rules
+that cannot work; or every mistake, one per line, as FILE:LINE: what is wrong, and
+a suggested fix. At most 20 mistakes of each file are printed, and how many more
+there are.
 
---expect names a file of datagrams and the verdicts that the policy is expected
-to give on them, as tables [[expect]] with the fields of "fragwall explain". Prints
-one line for each that is not met, as FILE:LINE: what was expected, and what
-decides, and exits with 1.`,
+--expect names a file of datagrams and expected verdicts: [[expect]] tables with
+the fields of "fragwall explain". Prints one line for each expectation that is not
+met, as FILE:LINE: what was expected, and what decides; then exits with 1.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	expect := c.Flags().String("expect", "", "`file` of expected verdicts")
-	asJSON := c.Flags().Bool("json", false, "print what became of each expectation, one JSON object a line, in place of the summaries")
+	asJSON := c.Flags().Bool("json", false, "print the result of each expectation as a JSON object per line, instead of the summaries")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if *asJSON && *expect == "" {
-			return exit.Usagef("--json is of --expect; add --expect FILE; see %q", c.CommandPath()+" --help")
+			return exit.Usagef("--json needs --expect; add --expect FILE; see %q", c.CommandPath()+" --help")
 		}
 		config, expected, err := loadBoth(c, *path, *expect)
 		if err != nil {

@@ -13,11 +13,11 @@ import (
 func newDemoCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "demo",
-		Short: "Show the main job between two hosts in namespaces of its own",
-		Long: `Show the main job: two hosts in network namespaces of their own, the box
-between them, fragmented exchanges that a rule accepts and such that a rule
-denies. Exits with 0 only if all went as it should, and leaves nothing behind.
-Needs root, or user namespaces and the right to open /dev/net/tun.`,
+		Short: "Demonstrate fragwall between two hosts in network namespaces",
+		Long: `Create two hosts in network namespaces with fragwall between them, and run
+fragmented exchanges that a rule accepts and that a rule denies. Exits with 0 only
+if every exchange has the expected result. Cleans up at the end. Needs root, or
+user namespaces and the right to open /dev/net/tun.`,
 		Args: usageArgs(noArguments),
 		RunE: func(c *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)

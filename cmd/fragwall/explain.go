@@ -18,16 +18,15 @@ func newExplainCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "explain (-c FILE | --live) --from inside --proto udp --src A --dst B",
 		Short: "Say which rule decides on a datagram, and why",
-		Long: `Say which rule decides on a datagram, its line in the file, and the action;
-and which rules before it would have matched but for one field. The policy
-is the one that run would use, and nothing of its state: limits count as not
-reached, and no flow is known.
+		Long: `Say which rule decides on a datagram, its line in the file, and the action; also
+which earlier rules match in all fields but one. The answer is that of an instance
+without state: limits are not reached, and no flow is known.
 
---live asks the running instance in place of a file: with the policy in force, the
-flow that the datagram belongs to, what is left of the limits, and what the kernel
-does with the datagram by itself (fast_path). It changes nothing, and takes from no
-limit. Flows of ICMP queries are not looked up: their identifier is not asked for. Where several instances run, -c or --socket says
-which one is meant.`,
+--live asks the running instance instead of a file, with its policy in force, the
+flow of the datagram, the remaining limits, and the fast path entry. It changes
+nothing and uses up no limit. Flows of ICMP queries are not looked up, because the
+question has no identifier. If several instances run, choose one with -c or
+--socket.`,
 		Args: usageArgs(noArguments),
 	}
 	var client inspect.Client
@@ -38,7 +37,7 @@ which one is meant.`,
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		switch {
 		case !*live && client.Socket != "":
-			return exit.Usagef("--socket is of --live; add --live")
+			return exit.Usagef("--socket needs --live; add --live")
 		case !*live && client.File == "":
 			return exit.Usagef("no configuration file given; add -c FILE, or --live to ask the running instance")
 		}
@@ -89,20 +88,20 @@ type questionFlag struct{ flag, key, usage string }
 
 // questionTexts are the flags with a text, the four that are required first.
 var questionTexts = []questionFlag{
-	{"from", "from", "side that it comes in by: `inside|outside` (required)"},
+	{"from", "from", "side that the datagram arrives on: `inside|outside` (required)"},
 	{"proto", "protocol", "protocol, a `name or number` (required)"},
 	{"src", "src", "source `address` (required)"},
 	{"dst", "dst", "destination `address` (required)"},
-	{"sport", "src_port", "source `port`, of a protocol with ports"},
-	{"dport", "dst_port", "destination `port`, of a protocol with ports"},
+	{"sport", "src_port", "source `port`, for protocols with ports"},
+	{"dport", "dst_port", "destination `port`, for protocols with ports"},
 	{"icmp-type", "icmp_type", "ICMP type, a `name or number`"},
 	{"icmp-code", "icmp_code", "ICMP code, a `number`"},
 	{"vlan", "vlan", "VLAN, a `number` or \"none\""},
 }
 
 var questionBooleans = []questionFlag{
-	{"fragmented", "fragmented", "it came in fragments"},
-	{"source-route", "source_route", "it has an IPv4 source route or an IPv6 routing header with segments left"},
+	{"fragmented", "fragmented", "the datagram arrives in fragments"},
+	{"source-route", "source_route", "the datagram has an IPv4 source route, or an IPv6 routing header with segments left"},
 }
 
 // addQuestionFlags adds the flags that describe a datagram. What it returns returns

@@ -30,8 +30,8 @@ func TestExplainLive(t *testing.T) {
 		args string
 		want []string
 	}{
-		{reply, []string{"accept: it belongs to a flow that rule \"out\" (/x.toml:9) accepted\n", "  flow: UNREPLIED, begun from inside 0.", "1 packets and 0 in reply\n", "by generation 1"}},
-		{strings.Replace(reply, "53", "54", 1), []string{"drop: no rule matches, so policy.default (/x.toml) decides\n", "no flow is known that it belongs to"}},
+		{reply, []string{"accept: it belongs to a flow that rule \"out\" (/x.toml:9) accepted\n", "  flow: UNREPLIED, started from inside 0.", "1 packets and 0 in reply\n", "policy generation 1"}},
+		{strings.Replace(reply, "53", "54", 1), []string{"drop: no rule matches, so policy.default (/x.toml) decides\n", "it belongs to no known flow"}},
 		{few, []string{"accept: rule \"few\" (/x.toml:3) is the first that matches\n", "up to 2/h", "limit of rule \"few\" (/x.toml:3): 2/h, 1 left now"}},
 	} {
 		for range 2 { // asking takes nothing
@@ -63,9 +63,9 @@ func TestExplainLiveMistakes(t *testing.T) {
 	question := " --from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1"
 	for args, want := range map[string]string{
 		question:                                     "add -c FILE, or --live",
-		"--socket s.sock" + question:                 "--socket is of --live",
+		"--socket s.sock" + question:                 "--socket needs --live",
 		"--live --socket s.sock":                     "--from is missing",
-		"--live --socket s.sock -c x.toml":           "--config and --socket exclude one another",
+		"--live --socket s.sock -c x.toml":           "--config and --socket exclude each other",
 		"--live --src no --socket s" + question[:14]: "--proto is missing",
 	} {
 		if _, stderr, code := runCommand(t, append([]string{"explain"}, strings.Fields(args)...)...); code != exit.Usage || !strings.Contains(stderr, want) {

@@ -104,7 +104,7 @@ func TestExplainWrongUsage(t *testing.T) {
 		{"--from inside --proto udpp --src 10.0.0.1 --dst 10.0.0.2", `--proto: "udpp" is not a protocol; did you mean "udp"?`},
 		{"--from inside --proto udp --src 10.0.0 --dst 10.0.0.2", `--src: "10.0.0" is not an address; want one such as "10.0.0.1"`},
 		{"--from inside --proto udp --src ::ffff:10.0.0.1 --dst 10.0.0.2", `--src: "::ffff:10.0.0.1" is an IPv4-mapped IPv6 address; did you mean "10.0.0.1"?`},
-		{"--from inside --proto udp --src ::1 --dst 10.0.0.2", "--dst: 10.0.0.2 is of another family than --src ::1; want both IPv4 or both IPv6"},
+		{"--from inside --proto udp --src ::1 --dst 10.0.0.2", "--dst: 10.0.0.2 is not of the same family as --src ::1; want both IPv4 or both IPv6"},
 		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 70000", "--dport: 70000 is out of range; want 0 to 65535"},
 		{"--from inside --proto udp --src 10.0.0.1 --dst 10.0.0.2 --dport 1-5", `--dport: "1-5" is a range; want one number`},
 		{"--from inside --proto icmp --src 10.0.0.1 --dst 10.0.0.2 --dport 5", `--dport: protocol "icmp" has no ports; remove it`},
@@ -148,7 +148,7 @@ func TestExplainJSON(t *testing.T) {
 func TestExplainUsesTheMode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "x.toml", explained+"[fragments]\nmode = \"drop\"\n")
-	const args, want = "explain -c x.toml --from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53", "drop: fragments.mode (x.toml) lets no fragment pass\n"
+	const args, want = "explain -c x.toml --from inside --proto udp --src 10.0.0.1 --dst 192.0.2.1 --dport 53", "drop: fragments.mode (x.toml) drops all fragments\n"
 	if stdout, stderr, code := runCommand(t, append(strings.Fields(args), "--fragmented")...); !strings.HasSuffix(stdout, want) || code != 0 {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
@@ -156,7 +156,7 @@ func TestExplainUsesTheMode(t *testing.T) {
 		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
 	}
 	for mode, rest := range map[string]string{
-		"first-accept-rest": "  its first fragment alone: the others pass unjudged (fragments.mode, x.toml)\n",
+		"first-accept-rest": "  its first fragment alone: the others pass without a verdict (fragments.mode, x.toml)\n",
 		"first-drop-rest":   "  its first fragment alone: the others are dropped (fragments.mode, x.toml)\n",
 		"validate":          "(x.toml:8) is the first that matches\n",
 	} {

@@ -30,24 +30,23 @@ func newFlowsCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "flows [FILTER] [--json] [--watch] [--count] [--sort ORDER] [-n N] | flows --delete FILTER",
 		Short: "List, count or end the flows of a running instance",
-		Long: `List the flows that a running instance knows (policy.stateful), one a line, with
-the names of conntrack(8) for their states. FILTER is any of --proto, --host,
---src, --dst, --port, --sport, --dport, --vlan and --from, all of which must match.
-Source and destination are those of a flow's first datagram, and --from is the side
-that it came in by; of ICMP, the destination has the type and the identifier of the
-query. PACKETS and BYTES are of that direction, of IP packets with their headers. FAST
-says whether the kernel forwards the flow by itself.
+		Long: `List the flows of a running instance (policy.stateful), one per line. States have
+the names of conntrack(8). FILTER is any of --proto, --host, --src, --dst, --port,
+--sport, --dport, --vlan and --from; all given ones must match. Source, destination
+and --from are those of the flow's first datagram; for ICMP, the destination also
+has the type and identifier of the query. PACKETS and BYTES count IP packets with
+their headers in that direction. FAST says whether the flow has a fast path entry.
 
---delete ends flows, and prints how many: what comes of them afterwards is judged
-by the rules, as if there had been none. The instance logs it.`,
+--delete ends flows and prints how many. Their later datagrams are judged by the
+rules as if there had been no flow. The instance logs the deletion.`,
 		Args: usageArgs(noArguments),
 	}
 	f.query.Selector = selector.Flags(c)
 	flags := c.Flags()
-	flags.StringVar((*string)(&f.query.Sort), "sort", "", "`order`, the greatest first: bytes, packets, age or idle")
+	flags.StringVar((*string)(&f.query.Sort), "sort", "", "sort `order`, greatest first: bytes, packets, age or idle")
 	flags.IntVarP(&f.query.Limit, "lines", "n", 0, "list at most this `number` of flows; 0 for all")
-	flags.BoolVar(&f.json, "json", false, "print one JSON object a line")
-	flags.BoolVar(&f.count, "count", false, "print only how many flows FILTER matches")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object per line")
+	flags.BoolVar(&f.count, "count", false, "print only the number of flows that FILTER matches")
 	flags.BoolVar(&f.delete, "delete", false, "end the flows that FILTER matches, and print how many")
 	flags.BoolVar(&f.all, "all", false, "with --delete: end all flows")
 	addWatchFlags(c, &f.watchFlags)
@@ -68,9 +67,9 @@ func (f *flowsFlags) run(c *cobra.Command) error {
 	}
 	switch selected := len(f.query.Selector) > 0; {
 	case f.all && !f.delete:
-		return &exit.UsageError{Err: errors.New("--all is of --delete; add --delete to end all flows")}
+		return &exit.UsageError{Err: errors.New("--all needs --delete; add --delete to end all flows")}
 	case f.delete && f.all && selected:
-		return &exit.UsageError{Err: errors.New("--all and a filter exclude one another; leave out one of them")}
+		return &exit.UsageError{Err: errors.New("--all and a filter exclude each other; remove one of them")}
 	case f.delete && !f.all && !selected:
 		return &exit.UsageError{Err: errors.New("--delete without a filter would end all flows; add one, or --all")}
 	case f.delete:
@@ -82,7 +81,7 @@ func (f *flowsFlags) run(c *cobra.Command) error {
 		}
 		stateful, err := f.list(ctx, to, rows)
 		if err == nil && !stateful && !f.json {
-			_, err = fmt.Fprintln(c.ErrOrStderr(), "note: the policy is stateless (policy.stateful), so no flows are known")
+			_, err = fmt.Fprintln(c.ErrOrStderr(), "note: the policy is stateless (policy.stateful), so there are no flows")
 		}
 		return err
 	})

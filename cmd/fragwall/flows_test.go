@@ -133,7 +133,7 @@ func TestFlowsDelete(t *testing.T) {
 	if _, err := client.DeleteFlows(t.Context(), listing.Query{}, false); err == nil || !strings.Contains(err.Error(), "without a filter") {
 		t.Error(err)
 	}
-	if !strings.Contains(log.String(), "request is refused") {
+	if !strings.Contains(log.String(), "flow deletion refused") {
 		t.Errorf("the log does not say what was refused: %s", log)
 	}
 }
@@ -142,17 +142,17 @@ func TestFlowsMistakes(t *testing.T) {
 	startFlows(t, &filter.Policy{Default: verdict.Accept})
 	for args, want := range map[string]string{
 		"--delete":                    "without a filter would end all flows",
-		"--delete --all --port 53":    "exclude one another",
-		"--all":                       "--all is of --delete",
-		"--delete --port 1 --count":   "--count and --delete exclude one another",
-		"--count --sort age":          "--count and --sort exclude one another",
+		"--delete --all --port 53":    "exclude each other",
+		"--all":                       "--all needs --delete",
+		"--delete --port 1 --count":   "--count and --delete exclude each other",
+		"--count --sort age":          "--count and --sort exclude each other",
 		"--sort size":                 "want bytes, packets, age or idle",
 		"-n -1":                       "-n: -1",
 		"--interval 1s":               "add --watch",
 		"--watch --interval 1ms":      "too short",
 		"--host 10.0.0.1/8":           `did you mean "10.0.0.0/8"`,
 		"x":                           "unexpected argument",
-		"-c x.toml --proto tcp":       "--config and --socket exclude one another",
+		"-c x.toml --proto tcp":       "--config and --socket exclude each other",
 		"--port 53 --dport http":      "--dport",
 		"--from inside --from nobody": `want "inside" or "outside"`,
 	} {

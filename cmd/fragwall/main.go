@@ -43,10 +43,10 @@ func execute(args []string, stdout, stderr io.Writer) int {
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "fragwall",
-		Short: "Judge whole datagrams on the wire, however they were fragmented",
-		Long: `fragwall is a bump in the wire: frames come in by one TAP, gVisor's netstack
-puts IPv4 and IPv6 fragments together, a 5-tuple policy judges the whole
-datagram, and what it accepts leaves by the other TAP.`,
+		Short: "Packet filter that judges whole datagrams, fragmented or not",
+		Long: `fragwall is a bump in the wire: it reads frames from one TAP, reassembles IPv4 and
+IPv6 fragments with gVisor's netstack, judges each whole datagram by a 5-tuple
+policy, and forwards what the policy accepts to the other TAP.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -113,7 +113,7 @@ func exclusion(err error) error {
 	if !found || !closed {
 		return err
 	}
-	return fmt.Errorf("--%s exclude one another", strings.Join(strings.Fields(names), " and --"))
+	return fmt.Errorf("--%s exclude each other", strings.Join(strings.Fields(names), " and --"))
 }
 
 // configFlag adds the flag that names the configuration file.

@@ -80,10 +80,10 @@ func TestExecute(t *testing.T) {
 		{"flag without its file", []string{"check", "-c"}, 2, `^$`, `^fragwall: .*-c.*; see "fragwall check --help"\n$`},
 
 		{"check", []string{"check", "-c", valid}, 0, `^\Q` + valid + `\E: 1 rule, fragments reassemble, default drop\n$`, `^$`},
-		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs 1280 at least\n[^\n]*:4: note: inside.mtu: 1000, while outside.mtu is 1500 by default: [^\n]*\n$`},
-		{"check of two MTUs", []string{"check", "-c", twoMTUs}, 0, `1 rule`, `^\Q` + twoMTUs + `\E:\d+: note: outside.mtu: 1400, while inside.mtu is 1500 at line \d+: [^\n]*\n$`},
+		{"check with a note", []string{"check", "--config", noted}, 0, `1 rule`, `^\Q` + noted + `\E:4: note: .*IPv6 needs at least 1280\n[^\n]*:4: note: inside.mtu: 1000, but outside.mtu is 1500 by default: [^\n]*\n$`},
+		{"check of two MTUs", []string{"check", "-c", twoMTUs}, 0, `1 rule`, `^\Q` + twoMTUs + `\E:\d+: note: outside.mtu: 1400, but inside.mtu is 1500 at line \d+: [^\n]*\n$`},
 		{"check without the token", []string{"check", "-c", tokenless}, 2, `^$`, `^fragwall: \Q` + tokenless + `\E: status.token_file: "\Q` + dir + `\E/none": no such file or directory\n$`},
-		{"check of a short token", []string{"check", "-c", short}, 2, `^$`, `^fragwall: \Q` + short + `\E: status.token_file: .*holds 5 bytes; want a token of at least 16\n$`},
+		{"check of a short token", []string{"check", "-c", short}, 2, `^$`, `^fragwall: \Q` + short + `\E: status.token_file: .*has 5 bytes; want a token of at least 16\n$`},
 		{"check of every mistake", []string{"check", "-c", wrong}, 2, `^$`, `^\Q` + wrong + `\E:6: .*"outside.tap"\?\n\Q` + wrong + `\E:8: .*perhaps.*\n$`},
 		{"check of no file", []string{"check", "-c", missing}, 2, `^$`, `^.*\Q` + missing + `\E.*\n$`},
 		{"check of a directory", []string{"check", "-c", dir}, 2, `^$`, `^.*\Q` + dir + `\E.*\n$`},
@@ -92,7 +92,7 @@ func TestExecute(t *testing.T) {
 		{"check without -c", []string{"check", valid}, 2, `^$`, `^fragwall: unexpected argument "\Q` + valid + `\E"; did you mean -c \Q` + valid + `\E\?\n$`},
 
 		{"expectations without a file", []string{"check", "-c", valid, "--expect"}, 2, `^$`, `^fragwall: .*--expect.*; see "fragwall check --help"\n$`},
-		{"check as JSON", []string{"check", "-c", valid, "--json"}, 2, `^$`, `^fragwall: --json is of --expect; add --expect FILE; see "fragwall check --help"\n$`},
+		{"check as JSON", []string{"check", "-c", valid, "--json"}, 2, `^$`, `^fragwall: --json needs --expect; add --expect FILE; see "fragwall check --help"\n$`},
 		{"mistakes in both files", []string{"check", "-c", wrong, "--expect", valid}, 2, `^$`, `^\Q` + wrong + `\E:6: .*\n\Q` + wrong + `\E:8: .*\n\Q` + valid + `\E:2: unknown key "inside"; .*\n(\Q` + valid + `\E:.*\n)+$`},
 		{"expectations of no file", []string{"check", "-c", valid, "--expect", missing}, 2, `^$`, `^read expectations: .*\Q` + missing + `\E.*\n$`},
 
@@ -101,9 +101,9 @@ func TestExecute(t *testing.T) {
 		{"run without a file", []string{"run"}, 2, `^$`, `^fragwall: no configuration file given; add -c FILE\n$`},
 		{"run of an argument", []string{"run", "-c", valid, "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},
 
-		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: --config and --socket exclude one another; see "fragwall reload --help"\n$`},
+		{"reload of two", []string{"reload", "-c", valid, "--socket", "s"}, 2, `^$`, `^fragwall: --config and --socket exclude each other; see "fragwall reload --help"\n$`},
 
-		{"an interval without a watch", []string{"status", "--interval", "2s"}, 2, `^$`, `^fragwall: --interval is of --watch; add --watch\n$`},
+		{"an interval without a watch", []string{"status", "--interval", "2s"}, 2, `^$`, `^fragwall: --interval needs --watch; add --watch\n$`},
 		{"an interval too short", []string{"status", "--watch", "--interval", "1ms"}, 2, `^$`, `^fragwall: --interval: 1ms is too short; want 100ms or more\n$`},
 
 		{"demo of an argument", []string{"demo", "now"}, 2, `^$`, `^fragwall: .*"now".*\n$`},

@@ -13,10 +13,10 @@ import (
 func newReloadCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload [-c FILE | --socket PATH]",
-		Short: "Have the running instance read its rules again",
-		Long: `Ask the running instance to read its configuration and the files of its sets
-again, and print the outcome. A file with mistakes changes nothing. Where
-several instances run, -c or --socket says which one is meant.`,
+		Short: "Reload the rules of the running instance",
+		Long: `Ask the running instance to read its configuration and set files again, and print
+the result. A file with mistakes changes nothing. If several instances run, choose
+one with -c or --socket.`,
 		Args: usageArgs(noArguments),
 	}
 	var instance control.Instance

@@ -14,58 +14,54 @@ import (
 	"fragwall/packet/verdict"
 )
 
-const replayHelp = `Run a capture through the same datapath, with the capture's own times as the
-clock: all that takes time goes by it. Needs no rights and no devices, and
-its output is the same at every run.
+const replayHelp = `Run a capture through the datapath of "fragwall run", with the timestamps of the
+capture as the clock. Needs no rights and no devices. Its output is the same at
+every run.
 
-IN is a pcap or a pcapng of Ethernet frames, compressed by gzip or not; "-" is
-stdin. All its frames came in by the side that --from names. A pcapng may hold
-both directions: then --inside-interface and --outside-interface say which of
-its interfaces, counted from 0, was on which side, and frames of others are
-left out.
+IN is a pcap or pcapng of Ethernet frames, optionally compressed by gzip; "-" is
+stdin. --from names the side that all frames arrive on. A pcapng may hold both
+directions: --inside-interface and --outside-interface map its interfaces, counted
+from 0, to the sides, and frames of other interfaces are skipped.
 
-OUT holds what would leave the other side, at the times of the capture; "-" is
-stdout. It is a pcap, in nanoseconds where IN may have them. With both sides
-mapped it is a pcapng with the interfaces "inside" and "outside", and each
-frame is on the one it would leave by.
+OUT gets the frames that would leave, at the times of the capture; "-" is stdout.
+It is a pcap, with nanoseconds if IN may have them. With both sides mapped it is a
+pcapng with the interfaces "inside" and "outside", and each frame is on the
+interface that it would leave by.
 
-A frame that the machine which captured it had sent itself (epb_flags) is left
-out where interfaces are mapped: it came in by none of them.
+With mapped interfaces, frames marked as outbound (epb_flags) are skipped: the
+capturing machine sent them.
 
---offloads is for a capture made on a sender of its frames, which leaves work to
-its NIC: an IPv4 header checksum of 0 and an IP length of 0 are filled in, and
-TCP and UDP packets longer than the MTU count as the segments that the NIC cuts
-them into.
+--offloads is for a capture on the sender, which leaves work to its NIC: an IPv4
+header checksum of 0 and an IP length of 0 are filled in, and TCP and UDP packets
+longer than the MTU count as the segments that the NIC makes of them.
 
---dropped writes what would not pass: a pcapng in which each frame has the
-reason, and the rule, as a comment, at the time it was dropped.
+--dropped writes the frames that would be dropped to a pcapng. Each frame has the
+time of the drop, and the reason and the rule as a comment.
 
---json prints one object a line for each decision, in the order in which they
-were made, which is that of time where the capture's does not run backwards. The
-fields are those of "fragwall capture --json" and of events; docs/json.md
-documents them.
+--json prints one object per line for each decision, in order. The fields are those
+of "fragwall capture --json" and of events; docs/json.md documents them.
 
-The summary goes to stdout, or to stderr where stdout is taken.`
+The summary goes to stdout, or to stderr if stdout is in use.`
 
 func newReplayCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: `replay -c FILE --from inside|outside -o OUT.pcap [--dropped FILE] [--json] IN.pcap
   fragwall replay -c FILE --inside-interface N --outside-interface M -o OUT.pcapng IN.pcapng`,
 		DisableFlagsInUseLine: true,
-		Short:                 "Run a capture through the same datapath",
+		Short:                 "Run a capture through the datapath",
 		Long:                  replayHelp,
 		Args:                  usageArgs(cobra.ExactArgs(1)),
 	}
 	o := replay.Options{Application: "fragwall " + version}
 	path := configFlag(c)
-	c.Flags().BoolVar(&o.Offloads, "offloads", false, "take a checksum or length of 0, and packets longer than the MTU, as left to the sender's NIC")
-	c.Flags().StringVar(&o.From, "from", "", "`side` that all frames came in by: inside or outside")
+	c.Flags().BoolVar(&o.Offloads, "offloads", false, "treat a checksum or length of 0, and packets longer than the MTU, as left to the sender's NIC")
+	c.Flags().StringVar(&o.From, "from", "", "`side` that all frames arrive on: inside or outside")
 	c.Flags().StringVarP(&o.Output, "output", "o", "", "`file` for the frames that leave (required)")
-	c.Flags().StringVar(&o.Dropped, "dropped", "", "`file` for the frames that don't")
+	c.Flags().StringVar(&o.Dropped, "dropped", "", "`file` for the dropped frames")
 	c.Flags().BoolVar(&o.JSON, "json", false, "print every decision as a JSON object")
 	for side := range verdict.Side(verdict.Sides) {
 		c.Flags().IntVar(&o.Interfaces[side], replay.InterfaceFlag(side), replay.Unmapped,
-			fmt.Sprintf("`number` of the interface whose frames came in by the %v", side))
+			fmt.Sprintf("`number` of the interface on the %v", side))
 		c.Flags().Lookup(replay.InterfaceFlag(side)).DefValue = "0" // which the help leaves out
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {

@@ -99,15 +99,15 @@ func TestReplayRefuses(t *testing.T) {
 		code int
 		want string
 	}{
-		"no side":           {"-o out in.pcap", 2, "say which side the frames came in by: add --from inside or --from outside" + help},
+		"no side":           {"-o out in.pcap", 2, "the side of the frames is missing: add --from inside or --from outside" + help},
 		"unknown side":      {"--from left -o out in.pcap", 2, `--from "left": want inside or outside` + help},
-		"side and mapping":  {"--from inside --inside-interface 0 -o out both.pcapng", 2, "--from is for all frames: leave it out, or the mapping of interfaces" + help},
-		"same interface":    {"--inside-interface 1 --outside-interface 1 -o out both.pcapng", 2, "interface 1 can't be on both sides" + help},
+		"side and mapping":  {"--from inside --inside-interface 0 -o out both.pcapng", 2, "--from applies to all frames: use either --from or the interface flags" + help},
+		"same interface":    {"--inside-interface 1 --outside-interface 1 -o out both.pcapng", 2, "interface 1 cannot be on both sides" + help},
 		"negative":          {"--inside-interface -1 -o out both.pcapng", 2, "--inside-interface -1: interfaces are counted from 0" + help},
 		"no output":         {"--from inside in.pcap", 2, "no output given; add -o OUT.pcap" + help},
 		"no input":          {"--from inside -o out", 2, "accepts 1 arg(s), received 0" + help},
-		"stdout twice":      {"--from inside -o - --json in.pcap", 2, "only one of -o, --dropped and --json can have stdout" + help},
-		"stdout twice more": {"--from inside -o - --dropped - in.pcap", 2, "only one of -o, --dropped and --json can have stdout" + help},
+		"stdout twice":      {"--from inside -o - --json in.pcap", 2, "only one of -o, --dropped and --json can use stdout" + help},
+		"stdout twice more": {"--from inside -o - --dropped - in.pcap", 2, "only one of -o, --dropped and --json can use stdout" + help},
 		"over the input":    {"--from inside -o ./in.pcap in.pcap", 2, `output "./in.pcap" is the input; write to another file`},
 		"over a link":       {"--from inside -o out --dropped link in.pcap", 2, `output "link" is the input; write to another file`},
 		"over the policy":   {"--from inside -o policy.toml in.pcap", 2, `output "policy.toml" is the configuration; write to another file`},
@@ -116,7 +116,7 @@ func TestReplayRefuses(t *testing.T) {
 		"missing":           {"--from inside -o out no.pcap", 1, `open "no.pcap": no such file or directory`},
 		"a directory":       {"--from inside -o out .", 1, `open ".": is a directory`},
 		"empty":             {"--from inside -o out empty.pcap", 1, `read "empty.pcap": the file is empty`},
-		"not a capture":     {"--from inside -o out policy.toml", 1, `read "policy.toml": neither pcap nor pcapng: it begins with 0x0a5b696e`},
+		"not a capture":     {"--from inside -o out policy.toml", 1, `read "policy.toml": neither pcap nor pcapng: it starts with 0x0a5b696e`},
 		"not Ethernet":      {"--from inside -o out cooked.pcap", 1, `read "cooked.pcap": link type LINUX_SLL (113): want Ethernet`},
 		"output directory":  {"--from inside -o no/out in.pcap", 1, `create "no/out": no such file or directory`},
 		"dropped directory": {"--from inside -o /dev/null --dropped . in.pcap", 1, `create ".": is a directory`},
@@ -252,7 +252,7 @@ func TestReplayOverPipes(t *testing.T) {
 func TestReplayOneInterface(t *testing.T) {
 	inDir(t)
 	code, stdout, stderr := run("replay", "-c", "policy.toml", "--outside-interface", "1", "-o", "out", "both.pcapng")
-	if code != 0 || !strings.HasPrefix(stdout, "both.pcapng: 1 frames in 0.000000 s of capture\n1 frames of other interfaces left out\n") ||
+	if code != 0 || !strings.HasPrefix(stdout, "both.pcapng: 1 frames in 0.000000 s of capture\n1 frames of other interfaces skipped\n") ||
 		!strings.Contains(stdout, "from outside\n") || strings.Contains(stdout, "from inside") {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}

@@ -179,7 +179,7 @@ func TestReplayKeepsMessagesApart(t *testing.T) {
 		inPrecious(t)
 		f := createFile(t, "out")
 		code := execute(strings.Fields("replay -c policy.toml --from inside in.pcap "+args), &bytes.Buffer{}, f)
-		if got, err := os.ReadFile("out"); code != 2 || err != nil || !strings.HasPrefix(string(got), "fragwall: output \"out\" is the file that stderr goes to") {
+		if got, err := os.ReadFile("out"); code != 2 || err != nil || !strings.HasPrefix(string(got), "fragwall: output \"out\" is also stderr") {
 			t.Errorf("%s 2> out: exit code %d: %q, %v", args, code, got, err)
 		}
 	}

@@ -20,7 +20,7 @@ import (
 func newRunCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run -c FILE [--last-good DIR] [--state DIR|--no-state] [--replace]",
-		Short: "Join the two sides and forward until SIGTERM or SIGINT",
+		Short: "Forward between the two sides until SIGTERM or SIGINT",
 		Long: `Join the two sides and forward until SIGTERM or SIGINT. A line with the word
 "ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
 rules again. SIGUSR1 prints the counters.
@@ -44,7 +44,7 @@ they go on. After a kill, or a boot of the system, there are none.`,
 	}
 	path := configFlag(c)
 	options := daemonFlags(c)
-	lastGood := c.Flags().String("last-good", "", "`directory` to keep the configuration in that runs, and to start with it where FILE is broken")
+	lastGood := c.Flags().String("last-good", "", "`directory` for a copy of the configuration in force, which is used if FILE is broken at a start")
 	c.Flags().BoolVar(&options.Replace, "replace", false, "take over from the instance that runs with the same devices")
 	state := c.Flags().String("state", "", "`directory` to keep flows in over a stop and a start (default: $STATE_DIRECTORY, or "+runState+")")
 	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
@@ -91,8 +91,8 @@ var errNotFollowed = fmt.Errorf("no process of the service took over within %s",
 // daemonFlags adds the flags by which a running box is controlled, besides signals.
 func daemonFlags(c *cobra.Command) *daemon.Options {
 	o := &daemon.Options{}
-	c.Flags().StringVar(&o.Socket, "socket", "", "control socket `path` for reload (default: made of the TAPs' names, in /run/fragwall for root)")
-	c.Flags().BoolVar(&o.WatchConfig, "watch-config", false, "reload when the configuration, or a file of a set, changes")
+	c.Flags().StringVar(&o.Socket, "socket", "", "`path` of the control socket (default: from the names of the TAPs, in /run/fragwall for root)")
+	c.Flags().BoolVar(&o.WatchConfig, "watch-config", false, "reload when the configuration file or the file of a set changes")
 	return o
 }
 

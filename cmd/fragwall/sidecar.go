@@ -19,22 +19,22 @@ const stateDirectory = "/run/fragwall"
 func newSidecarCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sidecar -c FILE --nic NIC",
-		Short: "Filter this network namespace's traffic at its NIC",
-		Long: `Put fragwall between the network stack of this namespace, a container's or a
-host's, and its NIC: the addresses, routes, neighbours, MTU and MAC move to the
-inside TAP, and the NIC is joined to the outside TAP. Open connections stay
-open. All is put back at SIGTERM or SIGINT, and at the next start after a kill;
-until then, a namespace whose fragwall was killed is cut off.
+		Short: "Filter the traffic of this network namespace at its NIC",
+		Long: `Put fragwall between the network stack of this namespace, which is a container's
+or a host's, and its NIC. The addresses, routes, neighbours, MTU and MAC move to
+the inside TAP, and the NIC is joined to the outside TAP. Open connections stay
+open. SIGTERM and SIGINT restore the NIC. After a kill, the namespace is cut off
+until the next start, which restores the NIC first.
 
-A line with the word "ready" goes to stderr once frames flow.`,
+Prints a line with the word "ready" on stderr once frames flow.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
 	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it has to outlive the process, as long as the namespace lives")
 	options := daemonFlags(c)
-	dryRun := c.Flags().Bool("dry-run", false, "print what would be done, and do nothing")
-	restore := c.Flags().Bool("restore", false, "put back what a killed sidecar left, and exit")
+	dryRun := c.Flags().Bool("dry-run", false, "print what it would do, and exit")
+	restore := c.Flags().Bool("restore", false, "restore the NIC from the state of a killed sidecar, and exit")
 	c.MarkFlagsMutuallyExclusive("dry-run", "restore")
 	c.PreRunE = func(c *cobra.Command, _ []string) error {
 		switch {

@@ -30,18 +30,18 @@ func newStatusCommand() *cobra.Command {
 	f := &statusFlags{}
 	c := &cobra.Command{
 		Use:   "status [--address HOST:PORT | -c FILE | --socket PATH] [--rule NAME] [--json] [--watch [--interval D]]",
-		Short: "Show a running instance's counters",
-		Long: `Ask a running instance what became of the frames of both sides, what waits, and
-what the rules decided on: by the address in its status.listen or, with -c or
---socket, over its control socket, as "fragwall reload" does. The control socket
-also works where the instance has no status server. --watch shows rates, too.`,
+		Short: "Show the counters of a running instance",
+		Long: `Show the counters of a running instance: frames of both sides, incomplete
+datagrams, flows and rules. It asks the status server at --address or, with -c or
+--socket, the control socket, which also works without a status server. --watch
+adds rates.`,
 		Args: usageArgs(noArguments),
 	}
 	c.Flags().StringVar(&f.address, "address", "127.0.0.1:9477", "address and port of the instance, as `HOST:PORT`")
 	instanceFlags(c, &f.instance)
-	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token that the instance wants")
-	c.Flags().StringVar(&f.rule, "rule", "", "show the counters of the rule of this `name` only")
-	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule that rule's part of it; with --watch, one a line")
+	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token of the status server")
+	c.Flags().StringVar(&f.rule, "rule", "", "show only the rule with this `name`")
+	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule the part of that rule; with --watch, one per line")
 	addWatchFlags(c, &f.watchFlags)
 	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
 	c.MarkFlagsMutuallyExclusive("token-file", "config")

@@ -33,7 +33,7 @@ func newVersionCommand() *cobra.Command {
 		Short: "Print the versions of fragwall, Go and gVisor",
 		Args:  usageArgs(noArguments),
 	}
-	asJSON := c.Flags().Bool("json", false, "print them as a JSON object, with the names of /api/status")
+	asJSON := c.Flags().Bool("json", false, "print a JSON object with the field names of /api/status")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		v := versions()
 		if *asJSON {

@@ -27,27 +27,26 @@ func newWaitingCommand() *cobra.Command {
 	f := &waitingFlags{}
 	c := &cobra.Command{
 		Use:   "waiting [FILTER] [--by-source] [--json] [--watch] [-n N]",
-		Short: "List the datagrams of a running instance that wait for fragments",
-		Long: `List the datagrams that wait for fragments in a running instance, the oldest first,
-one a line: which bytes of the payload came and which are missing ("4344-" where
-the end is not known), the memory that they take in bytes, and the time that is
-left. FILTER is any of --proto, --host, --src, --dst, --port, --sport, --dport, --vlan
-and --from, all of which must match. The ports are known once the first fragment
-waits, and the protocol of IPv6 as well.
+		Short: "List the incomplete datagrams of a running instance",
+		Long: `List the incomplete datagrams of a running instance, oldest first, one per line:
+received and missing bytes of the payload ("4344-" if the end is not known),
+memory in bytes, and the time left. FILTER is any of --proto, --host, --src, --dst,
+--port, --sport, --dport, --vlan and --from; all given ones must match. Ports, and
+the protocol of IPv6, are known only while the first fragment is held.
 
-STATE is "waiting", or what became of the first fragment in fragments.mode
-"validate": the others follow it. "poisoned" is of datagrams that were given up, and
-why: nothing of them passes until their time is up.
+STATE is "waiting"; in fragments.mode "validate", the verdict on the first
+fragment, which the others follow; or "poisoned" and the reason for a discarded
+datagram, whose fragments are dropped until the deadline.
 
---by-source lists the prefixes, /24 of IPv4 and /56 of IPv6, whose hosts count as
-one sender, with what they have in waiting: who holds most memory first.`,
+--by-source lists the sources of incomplete datagrams, /24 prefixes of IPv4 and
+/56 prefixes of IPv6, most memory first.`,
 		Args: usageArgs(noArguments),
 	}
 	f.query.Selector = selector.Flags(c)
 	flags := c.Flags()
-	flags.BoolVar(&f.bySource, "by-source", false, "list who sent the datagrams, who holds most memory first")
+	flags.BoolVar(&f.bySource, "by-source", false, "list the sources of the datagrams, most memory first")
 	flags.IntVarP(&f.query.Limit, "lines", "n", 0, "list at most this `number`; 0 for all")
-	flags.BoolVar(&f.json, "json", false, "print one JSON object a line")
+	flags.BoolVar(&f.json, "json", false, "print one JSON object per line")
 	addWatchFlags(c, &f.watchFlags)
 	instanceFlags(c, &f.client.Instance)
 	c.RunE = func(c *cobra.Command, _ []string) error {

@@ -28,15 +28,15 @@ type watchFlags struct {
 }
 
 func addWatchFlags(c *cobra.Command, f *watchFlags) {
-	c.Flags().BoolVar(&f.watch, "watch", false, "ask again and again, in place on a terminal")
-	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` from one answer to the next, with --watch")
+	c.Flags().BoolVar(&f.watch, "watch", false, "repeat, in place on a terminal")
+	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` between two answers of --watch")
 }
 
 // check refuses an interval that is of no use.
 func (f *watchFlags) check(c *cobra.Command) error {
 	switch {
 	case c.Flags().Changed("interval") && !f.watch:
-		return &exit.UsageError{Err: errors.New("--interval is of --watch; add --watch")}
+		return &exit.UsageError{Err: errors.New("--interval needs --watch; add --watch")}
 	case f.interval < minInterval:
 		return exit.Usagef("--interval: %s is too short; want %s or more", f.interval, minInterval)
 	}

@@ -129,7 +129,7 @@ func (t *template) frame(payload *buffer.Buffer, at int) Frame {
 	headers := len(f.Bytes())
 	f.memory.frame = f.memory.frame[:headers+length]
 	if n, _ := payload.ReadAt(f.Bytes()[headers:], int64(at)); n != length {
-		panic(fmt.Sprintf("gvisor: read %d of %d bytes of what was put together", n, length))
+		panic(fmt.Sprintf("gvisor: read %d of %d bytes of the reassembled datagram", n, length))
 	}
 	t.parsed.SetLength(f.Bytes())
 	return f

@@ -30,8 +30,8 @@ func writeProgram(w io.Writer, binary string) error {
 		fmt.Fprintf(w, ".SS %s\n%s\n%s", command, escape(about), verbatim(usage))
 	}
 	write(w, section{"EXIT STATUS", `
-0 when it did what it was asked, 1 when it failed while running, 2 for wrong
-usage or a wrong configuration.`},
+0: done. 1: failed while running, or an expectation is not met. 2: wrong usage or
+wrong configuration.`},
 		section{"FILES", `
 .TP
 .I /etc/fragwall/fragwall.toml
@@ -39,7 +39,7 @@ The configuration of the service; see
 .BR fragwall.toml (5).
 .TP
 .I /run/fragwall
-Control sockets of running instances, and what sidecars keep of their NICs.`},
+Control sockets of running instances, and the state of sidecars' NICs.`},
 		section{"EXAMPLES", examples},
 		section{"SEE ALSO", ".BR fragwall.toml (5),\n.BR nft (8),\n.BR conntrack (8),\n.BR tcpdump (8)"},
 	)
@@ -47,12 +47,12 @@ Control sockets of running instances, and what sidecars keep of their NICs.`},
 }
 
 // examples are what administrators do most.
-var examples = example("Find the mistakes of a configuration before it is used:", "fragwall check -c /etc/fragwall/fragwall.toml") +
-	example("Ask which rule decides on a question to a resolver:",
+var examples = example("Check a configuration:", "fragwall check -c /etc/fragwall/fragwall.toml") +
+	example("Ask which rule decides on a DNS query:",
 		"fragwall explain -c /etc/fragwall/fragwall.toml --from inside --proto udp \\\n    --src 10.0.0.7 --dst 10.0.0.2 --dport 53") +
-	example("Join the two sides, and have the rules read again when they change:", "fragwall run -c /etc/fragwall/fragwall.toml --watch-config") +
-	example("Have the running instance read its rules again, and see what became of its frames:", "fragwall reload\nfragwall status --watch --interval 5s") +
-	example("See what the rules would have done to the frames of a capture:",
+	example("Forward between the two sides, and reload the rules when the file changes:", "fragwall run -c /etc/fragwall/fragwall.toml --watch-config") +
+	example("Reload the rules of the running instance, and watch its counters:", "fragwall reload\nfragwall status --watch --interval 5s") +
+	example("Try the rules on a capture:",
 		"fragwall replay -c /etc/fragwall/fragwall.toml --from outside \\\n    -o passed.pcap --dropped dropped.pcapng in.pcap")
 
 // example returns what an example does, and its commands.

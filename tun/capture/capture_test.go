@@ -274,7 +274,7 @@ func TestBadInput(t *testing.T) {
 	}{
 		"empty":            {nil, 0, "the file is empty"},
 		"short":            {good[:3], 0, "neither pcap nor pcapng"},
-		"text":             {[]byte("[inside]\n"), 0, "neither pcap nor pcapng: it begins with 0x5b696e73"},
+		"text":             {[]byte("[inside]\n"), 0, "neither pcap nor pcapng: it starts with 0x5b696e73"},
 		"header":           {good[:20], 0, "the capture is truncated after 0 frames"},
 		"record header":    {good[:len(good)-61-3], 1, "the capture is truncated after 1 frames"},
 		"behind a header":  {good[:len(good)-61], 1, "the capture is truncated after 1 frames"},

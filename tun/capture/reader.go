@@ -103,7 +103,7 @@ func NewReader(r io.Reader, interfaces ...int) (*Reader, error) {
 		n.source, n.nanoseconds = p, p.unit == time.Nanosecond
 		return n, nil
 	}
-	return nil, fmt.Errorf("%w: it begins with %#08x", ErrFormat, magic)
+	return nil, fmt.Errorf("%w: it starts with %#08x", ErrFormat, magic)
 }
 
 // The first four bytes of a file, read in big-endian order

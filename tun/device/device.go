@@ -40,7 +40,7 @@ func (p *port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	if err == nil {
 		return lanes, nil
 	}
-	p.denied = []tun.Fallback{{Level: slog.LevelWarn, Message: "io_uring can't be used: frames take a system call each", Err: err}}
+	p.denied = []tun.Fallback{{Level: slog.LevelWarn, Message: "io_uring is unavailable: each frame takes a system call", Err: err}}
 	return p.TAP.Lanes(to)
 }
 

@@ -157,7 +157,7 @@ func TestKernelRefuses(t *testing.T) {
 		}
 		for nic, want := range map[string]string{
 			"lo":        `nic "lo": is the loopback interface`,
-			"port0":     `nic "port0": belongs to a bridge or bond, which has the addresses: name that`,
+			"port0":     `nic "port0": belongs to a bridge or bond, which has the addresses: name the bridge or bond`,
 			"not-there": `nic "not-there": no such interface`,
 		} {
 			if _, err := Read(nic); err == nil || err.Error() != want {

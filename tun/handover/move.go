@@ -35,7 +35,7 @@ func (s *State) transfer(k kernel) (*transfer, error) {
 		return nil, err
 	}
 	if mac := nic.Attrs().HardwareAddr.String(); mac != s.MAC {
-		return nil, fmt.Errorf("%w: another one, with mac %s, has its name", netdev.ErrMissing, mac)
+		return nil, fmt.Errorf("%w: another nic, with mac %s, has its name", netdev.ErrMissing, mac)
 	}
 	s.rename(nic.Attrs().Index)
 	return &transfer{k, s, nic}, nil

@@ -18,7 +18,7 @@ func (s *State) Moved() bool { return s.moved }
 // It belongs after a [State.Move] that succeeded.
 func (s *State) Refresh(tap string) error {
 	if err := s.refresh(rtnetlink{}, tap); err != nil {
-		return fmt.Errorf("read what %q has of %q: %w", tap, s.NIC, err)
+		return fmt.Errorf("read from %q the configuration of %q: %w", tap, s.NIC, err)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (s *State) restore(k kernel, tap string, detach func() error) error {
 		err = t.restore(tap, detach)
 	}
 	if err != nil {
-		return fmt.Errorf("return to %q what it had: %w", s.NIC, err)
+		return fmt.Errorf("restore %q: %w", s.NIC, err)
 	}
 	return nil
 }
@@ -181,7 +181,7 @@ func (s *State) adopt(k kernel, name string) (adopted []string, err error) {
 		adopted, err = t.adopt(name)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("move to %q what %q was given: %w", name, s.NIC, err)
+		return nil, fmt.Errorf("move to %q what was added to %q: %w", name, s.NIC, err)
 	}
 	return adopted, nil
 }

@@ -33,7 +33,7 @@ const clockTicks = 100
 
 // errNexthopObject is wrapped where a route of the NIC uses what can't be
 // moved with it.
-var errNexthopObject = errors.New("a next hop that is an object of its own (ip nexthop) can't be moved: give the route its gateway")
+var errNexthopObject = errors.New("a next hop object (ip nexthop) cannot be moved: give the route its gateway")
 
 // readRoutes returns all routes, of any table, that use a device, those without
 // a gateway first, for those with one need them.

@@ -89,11 +89,11 @@ func suitable(k kernel, nic netlink.Link) error {
 	case a.Flags&net.FlagLoopback != 0:
 		return errors.New("is the loopback interface")
 	case a.EncapType != "ether":
-		return errors.New("is no Ethernet interface")
+		return errors.New("is not an Ethernet interface")
 	case a.MasterIndex != 0:
-		return errors.New("belongs to a bridge or bond, which has the addresses: name that")
+		return errors.New("belongs to a bridge or bond, which has the addresses: name the bridge or bond")
 	case strings.HasPrefix(nic.Type(), "ipvlan"):
-		return fmt.Errorf("is of type %s, which takes only packets for addresses of its own: use macvlan or veth", nic.Type())
+		return fmt.Errorf("has type %s, which receives only packets for its own addresses: use macvlan or veth", nic.Type())
 	}
 	links, err := k.links()
 	if err != nil {
@@ -103,7 +103,7 @@ func suitable(k kernel, nic netlink.Link) error {
 		switch l.Type() {
 		case "vlan", "macvlan", "macvtap", "ipvlan", "ipvtap":
 			if l.Attrs().ParentIndex == a.Index && l.Attrs().NetNsID < 0 {
-				return fmt.Errorf("carries %q (%s), which would get no frames any more: remove it", l.Attrs().Name, l.Type())
+				return fmt.Errorf("carries %q (%s), which would no longer receive frames: remove it", l.Attrs().Name, l.Type())
 			}
 		}
 	}

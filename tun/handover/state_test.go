@@ -36,9 +36,9 @@ func TestSuitable(t *testing.T) {
 		want string
 	}{
 		"plain":           {&netlink.Dummy{LinkAttrs: plain}, nil, ""},
-		"no Ethernet":     {&netlink.Dummy{LinkAttrs: attributes(func(a *netlink.LinkAttrs) { a.EncapType = "none" })}, nil, "is no Ethernet interface"},
-		"ipvlan":          {&netlink.IPVlan{LinkAttrs: plain}, nil, "is of type ipvlan, which takes only packets for addresses of its own: use macvlan or veth"},
-		"vlan on it":      {&netlink.Dummy{LinkAttrs: plain}, &netlink.Vlan{LinkAttrs: child}, `carries "child" (vlan), which would get no frames any more: remove it`},
+		"no Ethernet":     {&netlink.Dummy{LinkAttrs: attributes(func(a *netlink.LinkAttrs) { a.EncapType = "none" })}, nil, "is not an Ethernet interface"},
+		"ipvlan":          {&netlink.IPVlan{LinkAttrs: plain}, nil, "has type ipvlan, which receives only packets for its own addresses: use macvlan or veth"},
+		"vlan on it":      {&netlink.Dummy{LinkAttrs: plain}, &netlink.Vlan{LinkAttrs: child}, `carries "child" (vlan), which would no longer receive frames: remove it`},
 		"of another host": {&netlink.Dummy{LinkAttrs: plain}, &netlink.Macvlan{LinkAttrs: elsewhere}, ""},
 	} {
 		k := withLinks{fake: newFake(t)}

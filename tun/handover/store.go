@@ -90,7 +90,7 @@ func (s *Store) read(path string) (*State, error) {
 func (s *Store) Save(state *State) (err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("keep state: %w", err)
+			err = fmt.Errorf("save state: %w", err)
 		}
 	}()
 	b, err := json.MarshalIndent(state, "", "\t")
@@ -121,7 +121,7 @@ func (s *Store) draft() string { return s.path + ".new" }
 func (s *Store) SetAside() (path string, err error) {
 	path = s.path + ".orphaned"
 	if err := os.Rename(s.path, path); err != nil {
-		return "", fmt.Errorf("set state aside: %w", err)
+		return "", fmt.Errorf("rename state file: %w", err)
 	}
 	return path, nil
 }
@@ -131,7 +131,7 @@ func (s *Store) Remove() error {
 	defer func() { s.path = filepath.Join(s.directory, s.nic+s.suffix()) }()
 	for _, path := range []string{s.draft(), s.path} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("forget state: %w", err)
+			return fmt.Errorf("remove state file: %w", err)
 		}
 	}
 	return nil

@@ -62,7 +62,7 @@ func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	}
 	state, ours := bridgeState(master)
 	if !ours {
-		return nicState{}, nil, fmt.Errorf("nic %q belongs to another bridge or bond already (%s): take it out first", a.Name, master.Attrs().Name)
+		return nicState{}, nil, fmt.Errorf("nic %q already belongs to a bridge or bond (%s): remove it from there first", a.Name, master.Attrs().Name)
 	}
 	if err := unserved(master); err != nil {
 		return nicState{}, nil, err
@@ -79,7 +79,7 @@ func freeName(name string, nic netlink.Link) error {
 		return nil // the usual case; what else is wrong shows when it is made
 	}
 	if _, ours := bridgeState(old); !ours {
-		return fmt.Errorf("bridge %q: %w and is not fragwall's: remove it or choose another name", name, netdev.ErrExists)
+		return fmt.Errorf("bridge %q: %w and does not belong to fragwall: remove it or choose another name", name, netdev.ErrExists)
 	}
 	if old.Attrs().Index != nic.Attrs().MasterIndex {
 		return removeLeftover(old)
@@ -89,7 +89,7 @@ func freeName(name string, nic netlink.Link) error {
 		return fmt.Errorf("bridge %q: bring down: %w", name, err)
 	}
 	if err := netlink.LinkSetName(old, leftoverName); err != nil {
-		return fmt.Errorf("bridge %q: rename what a killed fragwall left: %w", name, err)
+		return fmt.Errorf("bridge %q: rename the bridge of a killed fragwall: %w", name, err)
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func removeLeftover(bridge netlink.Link) error {
 		return err
 	}
 	if err := netlink.LinkDel(bridge); err != nil {
-		return fmt.Errorf("bridge %q: remove what a killed fragwall left: %w", bridge.Attrs().Name, err)
+		return fmt.Errorf("bridge %q: remove the bridge of a killed fragwall: %w", bridge.Attrs().Name, err)
 	}
 	return nil
 }
@@ -140,7 +140,7 @@ func unserved(bridge netlink.Link) error {
 	}
 	for _, l := range links {
 		if l.Attrs().MasterIndex == bridge.Attrs().Index && l.Type() == "tuntap" {
-			return fmt.Errorf("bridge %q: %w and serves another fragwall", bridge.Attrs().Name, netdev.ErrExists)
+			return fmt.Errorf("bridge %q: %w and is used by another fragwall", bridge.Attrs().Name, netdev.ErrExists)
 		}
 	}
 	return nil
@@ -234,12 +234,12 @@ func atOnce(requests []*nl.NetlinkRequest) error {
 		batch = append(batch, r.Serialize()...)
 	}
 	if err := unix.Sendto(s.GetFd(), batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("ask by netlink: %w", err)
+		return fmt.Errorf("netlink request: %w", err)
 	}
 	for done := 0; done < len(requests); {
 		answers, _, err := s.Receive()
 		if err != nil {
-			return fmt.Errorf("read by netlink: %w", err)
+			return fmt.Errorf("netlink answer: %w", err)
 		}
 		for _, a := range answers {
 			if a.Header.Type != unix.NLMSG_ERROR {

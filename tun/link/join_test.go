@@ -133,16 +133,16 @@ func TestJoinFails(t *testing.T) {
 		{"addresses", func() error { return addAddresses("10.9.0.1/24", "2001:db8:9::1/64", "fe80::9/64") }, nil,
 			`nic "nic-in" has addresses that would stop working (10.9.0.1/24, 2001:db8:9::1/64): remove them, or choose a nic without`, ""},
 		{"another's bridge", func() error { return addBridge("br0", true) }, nil,
-			`nic "nic-in" belongs to another bridge or bond already (br0): take it out first`, ""},
+			`nic "nic-in" already belongs to a bridge or bond (br0): remove it from there first`, ""},
 		{"the bridge's name", func() error { return addBridge("fw-br", false) }, nil,
-			`bridge "fw-br": device exists and is not fragwall's: remove it or choose another name`, "bridge"},
+			`bridge "fw-br": device exists and does not belong to fragwall: remove it or choose another name`, "bridge"},
 		{"netfilter of other bridges", func() error { return addBridge("br0", false) }, nil,
-			`sysctl net.bridge.bridge-nf-call-iptables is 1 and sends bridged frames through netfilter; fragwall does not turn it off, because bridge "br0" may rely on it`, "bridge"},
+			`sysctl net.bridge.bridge-nf-call-iptables is 1, which sends bridged frames through netfilter; fragwall leaves it on, because bridge "br0" may need it`, "bridge"},
 		{"classifier", addClassifier, nil,
-			`redirect "nic-in" to "fw-in": add clsact: file exists: the interface has a classifier of its own (see "tc qdisc"): remove it, or join by a bridge`, "redirect"},
+			`redirect "nic-in" to "fw-in": add clsact: file exists: the interface has a classifier of another program (see "tc qdisc"): remove it, or set join = "bridge"`, "redirect"},
 		{"mtu", nil, func(c *Config) { c.MTU = 10 }, `nic "nic-in": set mtu 10: invalid argument`, "redirect"},
-		{"served by another", joinToOther, nil, `nic "nic-in" is joined to "other" already, by another fragwall`, "redirect"},
-		{"bridged by another", bridgeToOther, nil, `bridge "other-br": device exists and serves another fragwall`, "bridge"},
+		{"served by another", joinToOther, nil, `nic "nic-in" is already joined to "other" by another fragwall`, "redirect"},
+		{"bridged by another", bridgeToOther, nil, `bridge "other-br": device exists and is used by another fragwall`, "bridge"},
 	}
 	for _, tt := range tests {
 		for method, bridge := range methods {

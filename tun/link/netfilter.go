@@ -40,7 +40,7 @@ func (j *Junction) bypassNetfilter() error {
 			return err
 		}
 		if other != "" {
-			return fmt.Errorf("sysctl %s is 1 and sends bridged frames through netfilter; fragwall does not turn it off, because bridge %q may rely on it: set it to 0, or give fragwall a network namespace of its own",
+			return fmt.Errorf("sysctl %s is 1, which sends bridged frames through netfilter; fragwall leaves it on, because bridge %q may need it: set it to 0, or run fragwall in its own network namespace",
 				strings.ReplaceAll(name, "/", "."), other)
 		}
 		if err := j.setSysctl(name, "0"); err != nil {

@@ -91,14 +91,14 @@ func adoptNIC(name string, addressed bool) (nic netlink.Link, state nicState, en
 	case a.Flags&net.FlagLoopback != 0:
 		return refuse("is the loopback interface")
 	case a.EncapType != "ether":
-		return refuse("is no Ethernet interface")
+		return refuse("is not an Ethernet interface")
 	}
 	global, err := globalAddresses(nic)
 	if err != nil {
 		return refuse("read addresses: %w", err)
 	}
 	if len(global) > 0 && !addressed {
-		return refuse("has addresses that would stop working (%s): remove them, or choose a nic without", strings.Join(global, ", "))
+		return refuse("has addresses that would stop working (%s): remove them, or choose a nic without addresses", strings.Join(global, ", "))
 	}
 	if end == nil {
 		state, err = readState(nic)
@@ -190,7 +190,7 @@ func (s nicState) restore(nic netlink.Link, set int) error {
 		if netdev.Gone(err) {
 			return nil
 		}
-		return fmt.Errorf("set a nic back: %w", err)
+		return fmt.Errorf("restore a nic: %w", err)
 	}
 	name := nic.Attrs().Name
 	var errs []error
@@ -216,7 +216,7 @@ func (s nicState) restore(nic netlink.Link, set int) error {
 		}
 	}
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("nic %q: set back: %w", name, err)
+		return fmt.Errorf("nic %q: restore: %w", name, err)
 	}
 	return nil
 }

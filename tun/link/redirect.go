@@ -133,9 +133,9 @@ func endRedirects(device netlink.Link, list []netdev.Redirect) error {
 func explainRedirect(err error) error {
 	switch {
 	case errors.Is(err, unix.EEXIST):
-		return fmt.Errorf(`%w: the interface has a classifier of its own (see "tc qdisc"): remove it, or join by a bridge`, err)
+		return fmt.Errorf(`%w: the interface has a classifier of another program (see "tc qdisc"): remove it, or set join = "bridge"`, err)
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: load the kernel's modules sch_ingress, cls_u32 and act_mirred, or join by a bridge", err)
+		return fmt.Errorf("%w: load the kernel modules sch_ingress, cls_u32 and act_mirred, or set join = \"bridge\"", err)
 	}
 	return err
 }
@@ -158,12 +158,12 @@ func redirected(nic netlink.Link) (before nicState, end func() error, err error)
 	r := left[0]
 	// The kernel forgets the target when the TAP goes, with its process.
 	if target, err := netlink.LinkByIndex(r.To); r.To != 0 && err == nil && r.Mark&markBypass == 0 {
-		return nicState{}, nil, fmt.Errorf("nic %q is joined to %q already, by another fragwall", nic.Attrs().Name, target.Attrs().Name)
+		return nicState{}, nil, fmt.Errorf("nic %q is already joined to %q by another fragwall", nic.Attrs().Name, target.Attrs().Name)
 	}
 	before, _ = stateOf(r.Mark)
 	return before, func() error {
 		if err := endRedirects(nic, leftRedirects(nic)); err != nil {
-			return fmt.Errorf("end what a killed fragwall left: %w", err)
+			return fmt.Errorf("remove the bypass of a killed fragwall: %w", err)
 		}
 		return nil
 	}, nil

@@ -25,7 +25,7 @@ func Follow(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMe
 		if ctx.Err() != nil {
 			return
 		}
-		log.Warn("changes of devices can't be followed: this is tried again", "error", err)
+		log.Warn("cannot follow changes of devices; trying again", "error", err)
 		select {
 		case <-time.After(resubscribeDelay):
 		case <-ctx.Done():

@@ -109,9 +109,9 @@ func Vacant(name string) error {
 		tap, ok := link.(*netlink.Tuntap)
 		switch {
 		case !ok || !tap.NonPersist:
-			return fmt.Errorf("open tap %q: %w and is not fragwall's: remove it or choose another name", name, ErrExists)
+			return fmt.Errorf("open tap %q: %w and does not belong to fragwall: remove it or choose another name", name, ErrExists)
 		case time.Now().After(deadline):
-			return fmt.Errorf("open tap %q: %w and is a process's, as another fragwall's: end that or choose another name", name, ErrExists)
+			return fmt.Errorf("open tap %q: %w and another process uses it, perhaps another fragwall: end that process or choose another name", name, ErrExists)
 		}
 	}
 }

@@ -73,7 +73,7 @@ func TestMissingLink(t *testing.T) {
 	if err := netdev.Vacant("not-there"); err != nil {
 		t.Error(err)
 	}
-	const exists = `open tap "lo": device exists and is not fragwall's: remove it or choose another name`
+	const exists = `open tap "lo": device exists and does not belong to fragwall: remove it or choose another name`
 	if err := netdev.Vacant("lo"); !errors.Is(err, netdev.ErrExists) || err.Error() != exists {
 		t.Errorf("got %v, want %s", err, exists)
 	}

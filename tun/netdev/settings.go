@@ -39,7 +39,7 @@ func DisableIPv6Addresses(link netlink.Link) error {
 		return nil
 	}
 	if err := netlink.LinkSetIP6AddrGenMode(link, none); err != nil {
-		return fmt.Errorf("keep ipv6 addresses from being made: %w", err)
+		return fmt.Errorf("turn off automatic ipv6 addresses: %w", err)
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func explainSysctl(name, value string, err error) error {
 	if !errors.Is(err, unix.EROFS) {
 		return err
 	}
-	return fmt.Errorf("%w: set %s = %s where the network namespace is made, as by docker run --sysctl or the securityContext.sysctls of a pod",
+	return fmt.Errorf("%w: set %s = %s where the network namespace is created, for example with docker run --sysctl or securityContext.sysctls of a pod",
 		err, strings.ReplaceAll(name, "/", "."), value)
 }
 

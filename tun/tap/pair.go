@@ -29,11 +29,11 @@ type Pair struct {
 func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	other, ok := port.(interface{ self() *TAP })
 	if !ok {
-		return nil, fmt.Errorf("join tap %q to %q: that is no tap", t.config.Name, port.Name())
+		return nil, fmt.Errorf("join tap %q to %q: not a tap", t.config.Name, port.Name())
 	}
 	to := other.self()
 	if t.config.Offload != to.config.Offload {
-		return nil, fmt.Errorf("join tap %q to tap %q: one has offload and the other has not", t.config.Name, to.config.Name)
+		return nil, fmt.Errorf("join tap %q to tap %q: only one has offload", t.config.Name, to.config.Name)
 	}
 	p := Pair{From: t.config.Name, To: to.config.Name, Size: t.frameSize(), to: to}
 	if t.config.Offload {

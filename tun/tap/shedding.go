@@ -89,7 +89,7 @@ const (
 func noShedding(err error) tun.Fallback {
 	return tun.Fallback{
 		Level:   slog.LevelInfo,
-		Message: "in an overload the taps lose single fragments, not whole datagrams",
+		Message: "in an overload the taps drop single fragments instead of whole datagrams",
 		Err:     err,
 	}
 }

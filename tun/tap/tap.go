@@ -65,13 +65,13 @@ func (t *TAP) doWithout(err error, queues int) bool {
 	missing := tun.Fallback{Level: slog.LevelInfo, Err: err}
 	switch {
 	case errors.Is(err, errNoSteering):
-		missing.Message = "each tap has one queue: in several, a flow's packets and fragments would overtake one another"
+		missing.Message = "each tap has one queue: with several, packets and fragments of a flow would be reordered"
 		if queues > 1 {
 			missing.Level = slog.LevelWarn
 		}
 		t.config.Queues = 1
 	case errors.Is(err, errNoThreads):
-		missing.Message = "the kernel has no threads for what the taps send: the lanes send it"
+		missing.Message = "the taps have no NAPI threads: the lanes do their work"
 		t.threaded = false
 	default:
 		return false
@@ -276,7 +276,7 @@ func (t *TAP) Close() error {
 // frames of the one that the TAP was opened with, and no longer ones.
 func (t *TAP) SetMTU(mtu int) error {
 	if mtu > t.config.MTU && !t.config.Offload {
-		return fmt.Errorf("tap %q: set mtu %d: without offload it was opened for %d at most: start again", t.config.Name, mtu, t.config.MTU)
+		return fmt.Errorf("tap %q: set mtu %d: without offload its mtu cannot exceed %d, as at the start: restart", t.config.Name, mtu, t.config.MTU)
 	}
 	if err := netdev.SetMTU(t.index, mtu); err != nil {
 		return fmt.Errorf("tap %q: set mtu %d: %w", t.config.Name, mtu, err)

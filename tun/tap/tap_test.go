@@ -62,7 +62,7 @@ func TestOpenTAPHeld(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		const want = `open tap "taken": device exists and is a process's, as another fragwall's: end that or choose another name`
+		const want = `open tap "taken": device exists and another process uses it, perhaps another fragwall: end that process or choose another name`
 		if _, err := Open(held.config); !errors.Is(err, netdev.ErrExists) || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
@@ -78,7 +78,7 @@ func TestOpenTAPFails(t *testing.T) {
 		want    string
 	}{
 		{"device exists", tun.Config{Name: "taken", MTU: 1500}, func() error { return addVeth("taken", "other") },
-			`open tap "taken": device exists and is not fragwall's: remove it or choose another name`},
+			`open tap "taken": device exists and does not belong to fragwall: remove it or choose another name`},
 		{"mtu too large", tun.Config{Name: "fw", MTU: 70000}, nil, `open tap "fw": set mtu 70000: invalid argument`},
 		{"no right", tun.Config{Name: "fw", MTU: 1500}, dropNetAdmin, `CAP_NET_ADMIN is missing; run as root or grant it`},
 	}
@@ -143,8 +143,8 @@ func TestLanes(t *testing.T) {
 func TestUnlikePorts(t *testing.T) {
 	from := &TAP{config: tun.Config{Name: "a", Offload: true}}
 	for want, to := range map[string]tun.Port{
-		`join tap "a" to tap "b": one has offload and the other has not`: &TAP{config: tun.Config{Name: "b"}},
-		`join tap "a" to "c": that is no tap`:                            tuntest.NewPort("c"),
+		`join tap "a" to tap "b": only one has offload`: &TAP{config: tun.Config{Name: "b"}},
+		`join tap "a" to "c": not a tap`:                tuntest.NewPort("c"),
 	} {
 		if _, err := from.Lanes(to); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

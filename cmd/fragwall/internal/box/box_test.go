@@ -108,7 +108,7 @@ func TestOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"inside has an mtu of 1500, outside of 9000", "a system call each"} {
+		for _, want := range []string{"inside has mtu 1500 and outside has mtu 9000", "a system call each"} {
 			if strings.Count(log.String(), want) != 1 {
 				t.Errorf("not once %q in\n%s", want, &log)
 			}
@@ -197,14 +197,14 @@ func TestNICIsJoinedAgain(t *testing.T) {
 		old := r.kernel.Junction("nic-out")
 		r.kernel.Remove(r.nics[verdict.Outside])
 		r.link(verdict.Outside, false, false)
-		r.logged("a nic was removed")
+		r.logged("nic removed")
 		r.kernel.Fail("join", errors.New("busy"))
 		r.kernel.AddNIC("nic-out", 1400)
-		r.logged("can't be joined")
+		r.logged("cannot be joined")
 		r.kernel.Fail("join", nil)
 		index := r.kernel.AddNIC("other", 1500)
 		r.link(verdict.Outside, true, true)
-		r.logged("a nic came back and is joined again")
+		r.logged("nic returned and is joined again")
 		if !old.Closed() || r.MTU(verdict.Outside) != 1400 || r.kernel.Port("out").MTU() != 1400 || len(back) != 1 || back[0].Name != "nic-out" {
 			t.Errorf("closed %v, mtu %d and %d, came back %v", old.Closed(), r.MTU(verdict.Outside), r.kernel.Port("out").MTU(), back)
 		}
@@ -224,7 +224,7 @@ func TestJunctionIsRepaired(t *testing.T) {
 			old := r.kernel.Junction(nic)
 			old.Break()
 			r.kernel.Change(r.nics[side], func(*netdev.Link) {})
-			r.logged("removed by somebody else")
+			r.logged("another program removed")
 			now := r.kernel.Junction(nic)
 			if intact, _ := now.Intact(); !intact || old.Closed() != (nic == "nic-out") {
 				t.Errorf("%s: intact %v, old closed %v", nic, intact, old.Closed())
@@ -233,10 +233,10 @@ func TestJunctionIsRepaired(t *testing.T) {
 		r.kernel.Fail("repair", errors.New("busy"))
 		r.kernel.Junction("nic-in").Break()
 		r.kernel.Change(r.nics[0], func(*netdev.Link) {})
-		r.logged("a nic can't be joined again")
+		r.logged("cannot join the nic again")
 		r.kernel.Fail("readLink", errors.New("busy"))
 		r.kernel.Change(r.nics[0], func(*netdev.Link) {})
-		r.logged("a nic can't be looked at")
+		r.logged("cannot read the state of a nic")
 		r.kernel.Fail("readLink", nil)
 	})
 }
@@ -251,13 +251,13 @@ func TestMTUIsFollowed(t *testing.T) {
 			if shared {
 				inside = 1400
 			}
-			r.logged("the mtu of a nic changed")
+			r.logged("mtu of a nic changed")
 			if r.MTU(verdict.Outside) != 1400 || r.MTU(verdict.Inside) != inside || r.kernel.Junction("nic-out").MTU != 1400 {
 				t.Errorf("shared %v: %d and %d", shared, r.MTU(verdict.Inside), r.MTU(verdict.Outside))
 			}
 			r.kernel.Fail("setMTU", errors.New("too small"))
 			r.kernel.Change(r.nics[verdict.Outside], func(l *netdev.Link) { l.MTU = 70 })
-			r.logged("can't be followed")
+			r.logged("cannot follow the mtu")
 		})
 	}
 }
@@ -280,23 +280,23 @@ func TestLinkDownIsPropagated(t *testing.T) {
 			r.kernel.Fail("setLink", errors.New("busy"))
 			if inside != "" {
 				r.kernel.Change(r.nics[1], func(l *netdev.Link) { l.Carrier = false })
-				r.logged("can't be propagated")
+				r.logged("cannot propagate")
 			}
 			r.kernel.Fail("setLink", nil)
 			r.kernel.Change(r.nics[1], func(l *netdev.Link) { l.Carrier = false })
-			r.logged("a link is kept down")
+			r.logged("link taken down")
 			if up() {
 				t.Error("the inside is up")
 			}
 			r.kernel.Change(r.nics[1], func(l *netdev.Link) { l.Carrier = true })
-			r.logged("a link comes up again")
+			r.logged("link brought up")
 			if !up() {
 				t.Error("the inside is down")
 			}
 			time.Sleep(time.Minute) // of the bubble: nothing waits any more
 			r.link(verdict.Inside, inside != "", true)
 			r.kernel.Change(r.nics[1], func(l *netdev.Link) { l.Carrier = false })
-			r.logged("a link is kept down") // and comes back when the box closes
+			r.logged("link taken down") // and comes back when the box closes
 		})
 	}
 }

@@ -56,7 +56,7 @@ func MTUsDiffer(inside, outside int) string {
 	if inside == outside {
 		return ""
 	}
-	return fmt.Sprintf("inside has an mtu of %d, outside of %d: packets longer than the side that they leave by takes are dropped (exceeds_mtu)", inside, outside)
+	return fmt.Sprintf("inside has mtu %d and outside has mtu %d: packets longer than the egress mtu are dropped (exceeds_mtu)", inside, outside)
 }
 
 // joinTo joins the NIC of a side to its TAP, where its NIC has a name and an MTU.

@@ -45,7 +45,7 @@ func TestHandOver(t *testing.T) {
 		r.AttachFastPath()
 		first, of := r.kernel.FastPath(), r.kernel.Junction("nic-in")
 		r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.MTU = 1400 })
-		r.logged("the mtu of a nic changed")
+		r.logged("mtu of a nic changed")
 		next, err := r.handOver(twoNICs + "queues = 1")
 		if err != nil {
 			t.Fatal(err)
@@ -122,7 +122,7 @@ func TestHandOverHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, "on_link_down = \"propagate\"\n"+twoNICs, func(w *box.Watch) { w.Propagate = true })
 		r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.Carrier = false })
-		r.logged("a link is kept down")
+		r.logged("link taken down")
 		next, err := r.handOver(twoNICs)
 		if err != nil {
 			t.Fatal(err)

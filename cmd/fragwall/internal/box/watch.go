@@ -106,11 +106,11 @@ func (w *Watch) lookAtNIC(side verdict.Side) {
 		link, err := w.kernel.ReadLink(e.nic)
 		switch {
 		case errors.Is(err, netdev.ErrMissing):
-			w.log.Warn("a nic was removed: it is joined again when it comes back", "side", side.String(), "nic", e.config.NIC)
+			w.log.Warn("nic removed; it is joined again when it returns", "side", side.String(), "nic", e.config.NIC)
 			e.joined, e.link = false, netdev.Link{}
 			w.unhook(side)
 		case err != nil:
-			w.log.Warn("a nic can't be looked at", "side", side.String(), "error", err)
+			w.log.Warn("cannot read the state of a nic", "side", side.String(), "error", err)
 			return
 		default:
 			e.link = link
@@ -142,14 +142,14 @@ func (w *Watch) repair(side verdict.Side) {
 	if err != nil || intact {
 		return // what is gone is seen by itself
 	}
-	w.log.Warn("what joins a nic to its tap was removed by somebody else: it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
+	w.log.Warn("another program removed the join of a nic to its tap; it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
 	if e.junction.Redirected() {
 		err = e.junction.Repair()
 	} else {
 		err = errors.Join(e.junction.Close(), w.joinTo(side, e.link.Name, e.link.MTU))
 	}
 	if err != nil {
-		w.log.Error("a nic can't be joined again", "side", side.String(), "error", err)
+		w.log.Error("cannot join the nic again", "side", side.String(), "error", err)
 	}
 }
 
@@ -168,10 +168,10 @@ func (w *Watch) rejoin(side verdict.Side) {
 		err = e.junction.Close()
 	}
 	if err = errors.Join(err, w.joinTo(side, e.config.NIC, mtu)); err != nil {
-		w.log.Error("a nic came back, and can't be joined", "side", side.String(), "error", err)
+		w.log.Error("nic returned, but cannot be joined", "side", side.String(), "error", err)
 		return
 	}
-	w.log.Info("a nic came back and is joined again", "side", side.String(), "nic", e.config.NIC)
+	w.log.Info("nic returned and is joined again", "side", side.String(), "nic", e.config.NIC)
 	w.followMTU(side)
 	if w.Rejoined != nil {
 		w.Rejoined(e.link)
@@ -192,10 +192,10 @@ func (w *Watch) followMTU(side verdict.Side) {
 	}
 	if err != nil {
 		e.refused = mtu
-		w.log.Error("the mtu of a nic can't be followed", "side", side.String(), "nic", e.link.Name, "error", err)
+		w.log.Error("cannot follow the mtu of a nic", "side", side.String(), "nic", e.link.Name, "error", err)
 		return
 	}
-	w.log.Info("the mtu of a nic changed", "side", side.String(), "nic", e.link.Name, "before", old, "mtu", mtu)
+	w.log.Info("mtu of a nic changed", "side", side.String(), "nic", e.link.Name, "before", old, "mtu", mtu)
 	if text := MTUsDiffer(w.MTU(verdict.Inside), w.MTU(verdict.Outside)); text != "" {
 		w.log.Warn(text)
 	}
@@ -235,14 +235,14 @@ func (w *Watch) propagateLinks() {
 			continue
 		}
 		if err := w.setLink(side, !lost); err != nil {
-			w.log.Error("the state of a link can't be propagated", "side", side.String(), "error", err)
+			w.log.Error("cannot propagate the link state", "side", side.String(), "error", err)
 			continue
 		}
 		if e.held = lost; lost {
-			w.log.Warn("a link is kept down, since the other side has none", "side", side.String())
+			w.log.Warn("link taken down, because the other side has no link", "side", side.String())
 			continue
 		}
-		w.log.Info("a link comes up again, since the other side has one", "side", side.String())
+		w.log.Info("link brought up, because the other side has a link again", "side", side.String())
 		w.beginRise(side)
 	}
 }

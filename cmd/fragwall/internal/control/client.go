@@ -85,7 +85,7 @@ func connect(path string, timeout time.Duration) (net.Conn, error) {
 	if err != nil {
 		hint := "is fragwall running?"
 		if errors.Is(err, fs.ErrPermission) {
-			hint = "only its owner and root may ask"
+			hint = "only its owner and root may use it"
 		}
 		return nil, fmt.Errorf("socket %q: %w: %s", path, systemError(err), hint)
 	}

@@ -104,7 +104,7 @@ func find(file string) (string, error) {
 		choose = "--socket"
 	}
 	if mayHide(rootDirectory) {
-		more = fmt.Sprintf(": is it running? Only root may ask those in %s", rootDirectory)
+		more = fmt.Sprintf(": is it running? Only root may use sockets in %s", rootDirectory)
 	}
 	if len(silent) > 0 {
 		more = fmt.Sprintf("; no answer within %s from %s: is it stopped?", fileTimeout, strings.Join(silent, ", "))

@@ -69,7 +69,7 @@ func get(ctx context.Context, address, token string) ([]byte, error) {
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return nil, fmt.Errorf("status of %s: %w: is fragwall running, with this address in status.listen? -c FILE asks over its control socket", address, systemError(errors.Unwrap(err)))
+		return nil, fmt.Errorf("status of %s: %w: is fragwall running with this address in status.listen? With -c FILE, status uses the control socket", address, systemError(errors.Unwrap(err)))
 	}
 	defer response.Body.Close()
 	raw, err := io.ReadAll(io.LimitReader(response.Body, maxReport))
@@ -79,9 +79,9 @@ func get(ctx context.Context, address, token string) ([]byte, error) {
 	case response.StatusCode == http.StatusUnauthorized:
 		wanted := "a token"
 		if token != "" {
-			wanted = "another token"
+			wanted = "a different token"
 		}
-		return nil, fmt.Errorf("status of %s: it wants %s; give the file of its status.token_file by --token-file", address, wanted)
+		return nil, fmt.Errorf("status of %s: it requires %s; name the file of its status.token_file with --token-file", address, wanted)
 	case response.StatusCode != http.StatusOK:
 		return nil, fmt.Errorf("status of %s: %s", address, response.Status)
 	}
@@ -98,7 +98,7 @@ var client = &http.Client{
 func decodeReport(raw []byte) (*report.Report, error) {
 	var r report.Report
 	if err := json.Unmarshal(raw, &r); err != nil {
-		return nil, fmt.Errorf("not an answer of fragwall: %w", err)
+		return nil, fmt.Errorf("not an answer from fragwall: %w", err)
 	}
 	return &r, nil
 }

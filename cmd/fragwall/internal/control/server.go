@@ -159,6 +159,6 @@ func (s *server) stream(ctx context.Context, c net.Conn, argument json.RawMessag
 		defer func() { <-s.places }()
 		stream(ctx, c, argument, handle)
 	default:
-		newStream(ctx, c).end(fmt.Errorf("%d clients read flows, waiting datagrams or a capture already, which is the limit; end one of them", maxStreams))
+		newStream(ctx, c).end(fmt.Errorf("limit of %d clients that read flows, incomplete datagrams or a capture reached; end one of them", maxStreams))
 	}
 }

@@ -148,7 +148,7 @@ func checkDirectory(dir string) error {
 	}
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(owner) != os.Geteuid() {
-		return fmt.Errorf("directory for sockets %q: it is not this user's alone; want mode 0700, or another one by --socket", dir)
+		return fmt.Errorf("directory for sockets %q: other users can access it; want mode 0700, or choose another path with --socket", dir)
 	}
 	return nil
 }

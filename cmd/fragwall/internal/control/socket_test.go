@@ -248,7 +248,7 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 	}
 	for _, which := range []Instance{{}, {File: "x.toml"}, {Socket: filepath.Join(dir, "x.sock")}} {
 		_, err := which.Reload()
-		expectError(t, err, false, "not this user's alone")
+		expectError(t, err, false, "other users can access it")
 		if asked {
 			t.Errorf("%q: the instance was asked", which)
 		}
@@ -282,9 +282,9 @@ func TestDirectoryOfRoot(t *testing.T) {
 		}()
 	}
 	for which, want := range map[Instance]string{
-		{}:               "Only root may ask those in " + rootDirectory,
-		{File: "x.toml"}: "Only root may ask those in " + rootDirectory,
-		{Socket: path}:   "permission denied: only its owner and root may ask",
+		{}:               "Only root may use sockets in " + rootDirectory,
+		{File: "x.toml"}: "Only root may use sockets in " + rootDirectory,
+		{Socket: path}:   "permission denied: only its owner and root may use it",
 	} {
 		_, err := which.Reload()
 		expectError(t, err, false, want)
@@ -302,7 +302,7 @@ func TestSocketDirectoryIsOurs(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := ownDirectory(dir); err == nil || !strings.Contains(err.Error(), "not this user's alone") {
+	if err := ownDirectory(dir); err == nil || !strings.Contains(err.Error(), "other users can access it") {
 		t.Errorf("%v", err)
 	}
 }

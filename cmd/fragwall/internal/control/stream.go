@@ -112,7 +112,7 @@ func stream(ctx context.Context, c net.Conn, argument json.RawMessage, handle fu
 	s := newStream(watched, c)
 	err := handle(watched, argument, s)
 	if ctx.Err() != nil {
-		err = errors.New("fragwall stops")
+		err = errors.New("fragwall is stopping")
 	}
 	s.end(err)
 	_ = c.Close()
@@ -175,7 +175,7 @@ func (i Instance) Follow(ctx context.Context, request string, argument any, each
 }
 
 // errBroken is of a stream without an end.
-var errBroken = errors.New("the answer breaks off: the instance is gone, or older than this command, or the answer was not read for a minute")
+var errBroken = errors.New("the answer is incomplete: the instance ended, is older than this command, or closed the connection because the answer was not read for a minute")
 
 // follow reads a stream to its end. What the instance says of it is the error.
 func follow(r *bufio.Reader, each func(record []byte) error) error {

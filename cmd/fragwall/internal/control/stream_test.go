@@ -69,7 +69,7 @@ func TestStream(t *testing.T) {
 	_, err = collect(t, instance, "empty", nil)
 	expectError(t, err, false, "a record of 0 bytes")
 	_, err = collect(t, instance, "unknown", nil)
-	expectError(t, err, false, "breaks off")
+	expectError(t, err, false, "the answer is incomplete")
 	_, err = collect(t, instance, "echo", strings.Repeat("x", maxRequest))
 	expectError(t, err, true, "too long")
 	var who [2]int
@@ -156,7 +156,7 @@ func TestStreamPlaces(t *testing.T) {
 		<-begun
 	}
 	_, err := collect(t, instance, "wait", nil)
-	expectError(t, err, false, "8 clients read")
+	expectError(t, err, false, "limit of 8 clients")
 	if file, err := askFile(instance.Socket); file != "/x.toml" || err != nil {
 		t.Errorf("%q, %v", file, err)
 	}
@@ -204,7 +204,7 @@ func TestStreamStops(t *testing.T) {
 	<-begun
 	<-begun
 	stop()
-	expectError(t, <-ended, false, "fragwall stops")
+	expectError(t, <-ended, false, "fragwall is stopping")
 	serving.Wait()
 }
 

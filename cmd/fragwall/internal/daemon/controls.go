@@ -66,7 +66,7 @@ func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 	err := d.listenForStatus(address)
 	if err != nil {
 		d.statusAt = fmt.Sprintf("none: %v", err)
-		d.log.Warn("no status server: set status.listen to an address that is free, or to \"\"", "error", err)
+		d.log.Warn("no status server: set status.listen to a free address, or to \"\"", "error", err)
 		return
 	}
 	d.statusAt = address
@@ -94,7 +94,7 @@ func (d *Daemon) watchConfig(ctx context.Context) {
 		err = w.follow()
 	}
 	if err != nil {
-		d.log.Warn("the configuration is not watched", "error", err)
+		d.log.Warn("cannot watch the configuration", "error", err)
 		return
 	}
 	d.helpers.Go(func() { w.run(ctx, d.log, func() bool { return d.reload().Code == 0 }) })
@@ -105,7 +105,7 @@ func (d *Daemon) watchConfig(ctx context.Context) {
 func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	if err := d.listen(); err != nil {
 		d.controlAt = fmt.Sprintf("none: %v", err)
-		d.log.Warn("no control socket: only SIGHUP reloads", "error", err)
+		d.log.Warn("no control socket: reload with SIGHUP", "error", err)
 		return
 	}
 	l := d.socket

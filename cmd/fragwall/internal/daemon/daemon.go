@@ -292,7 +292,7 @@ func (d *Daemon) confine(plan confine.Plan) {
 	plan.Read = slices.Compact(plan.Read)
 	for _, dir := range plan.Read {
 		if shared := filepath.Clean(dir); shared == "/" || shared == "/etc" {
-			d.log.Warn("all files beside the configuration stay readable to the process: give it a directory of its own", "directory", dir)
+			d.log.Warn("the process can still read every file in the directory of the configuration: give it a directory of its own", "directory", dir)
 		}
 	}
 	d.Confine(plan, d.log)

@@ -262,7 +262,7 @@ func TestStatusServer(t *testing.T) {
 	with := strings.Replace(forwarding, `listen = ""`, `listen = "`+address+`"`, 1)
 	for _, c := range []struct{ socket, want string }{
 		{"x.sock", "bind: address already in use"},
-		{"none/x.sock", "no control socket: only SIGHUP reloads"},
+		{"none/x.sock", "no control socket: reload with SIGHUP"},
 	} {
 		s := start(t, with, c.socket, nil)
 		s.output.await(t, "ready")

@@ -108,7 +108,7 @@ func (k *keeper) start(stderr io.Writer, path string) (*Startup, error) {
 	kept, failed := k.restore(path)
 	if failed != nil {
 		_ = exit.Printed(stderr, err)
-		return nil, exit.Printed(stderr, fmt.Errorf("%s: there is no configuration to start with instead: %w", path, failed))
+		return nil, exit.Printed(stderr, fmt.Errorf("%s: no last good configuration to start with: %w", path, failed))
 	}
 	kept.broken = err
 	return kept, nil
@@ -130,7 +130,7 @@ func (k *keeper) restore(path string) (*Startup, error) {
 	}
 	kept, err := k.store.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%q holds none that was kept of this file", k.dir)
+		return nil, fmt.Errorf("%q has no copy of this file", k.dir)
 	}
 	if err != nil {
 		return nil, err
@@ -140,7 +140,7 @@ func (k *keeper) restore(path string) (*Startup, error) {
 		s.token, err = status.Token(path, s.config, kept.Read)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("what %q has of it is broken, too: %w", k.dir, err)
+		return nil, fmt.Errorf("the copy in %q is broken too: %w", k.dir, err)
 	}
 	k.at.Store(&kept.Kept)
 	return s, k.begin(s)
@@ -159,7 +159,7 @@ func (k *keeper) save(texts *lastgood.Copy, log *slog.Logger) {
 			return
 		}
 	}
-	log.Error("the configuration that runs is not kept: a start with a broken file would find an older one, or none", "directory", k.dir, "error", err)
+	log.Error("cannot keep a copy of the configuration: a start with a broken file would use an older copy, or fail", "directory", k.dir, "error", err)
 }
 
 // kept returns when the configuration was kept that a start with a broken file
@@ -174,6 +174,6 @@ func (k *keeper) kept() *time.Time {
 // warn says that the kept configuration runs in place of the file, and why.
 func (s *Startup) warn(log *slog.Logger) {
 	for line := range strings.SplitSeq(s.broken.Error(), "\n") {
-		log.Error("started with the last good configuration: the file is broken", "file", s.path, "kept", *s.keeper.kept(), "mistake", line)
+		log.Error("started with the last good configuration, because the configuration file is broken", "file", s.path, "kept", *s.keeper.kept(), "mistake", line)
 	}
 }

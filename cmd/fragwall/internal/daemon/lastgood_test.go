@@ -72,10 +72,10 @@ func TestLastGood(t *testing.T) {
 
 			log.Reset()
 			kept.warn(slog.New(slog.NewTextHandler(log, nil)))
-			if !strings.Contains(log.String(), `level=ERROR msg="started with the last good configuration: the file is broken" file=x.toml`) {
+			if !strings.Contains(log.String(), `level=ERROR msg="started with the last good configuration, because the configuration file is broken" file=x.toml`) {
 				t.Error(log)
 			}
-			if _, stderr, err := startIn(t, filepath.Join(t.TempDir(), "other")); err == nil || !strings.Contains(stderr+err.Error(), "there is no configuration to start with instead") {
+			if _, stderr, err := startIn(t, filepath.Join(t.TempDir(), "other")); err == nil || !strings.Contains(stderr+err.Error(), "no last good configuration to start with") {
 				t.Errorf("where nothing was kept: %v, %q", err, stderr)
 			}
 		})
@@ -129,7 +129,7 @@ func TestNothingKept(t *testing.T) {
 	}
 	r.texts, r.keeper = s.texts, s.keeper
 	r.keepFirst()
-	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "is not kept") || !strings.Contains(said, "others can write to it") {
+	if said := log.String(); !strings.Contains(said, "level=ERROR") || !strings.Contains(said, "cannot keep a copy") || !strings.Contains(said, "other users can write to it") {
 		t.Error(said)
 	}
 	if p := r.policy(); p.Kept != nil {
@@ -139,7 +139,7 @@ func TestNothingKept(t *testing.T) {
 		t.Error(o)
 	}
 	write(t, "x.toml", "nonsense")
-	if _, stderr, err := startIn(t, dir); err == nil || !strings.Contains(stderr, "x.toml:1: ") || !strings.Contains(stderr, "others can write to it") {
+	if _, stderr, err := startIn(t, dir); err == nil || !strings.Contains(stderr, "x.toml:1: ") || !strings.Contains(stderr, "other users can write to it") {
 		t.Errorf("%v, %q", err, stderr)
 	}
 	var none *keeper

@@ -27,12 +27,12 @@ func openNotifier(log *slog.Logger) *notifier {
 	}
 	socket, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
-		log.Warn("the service manager can't be told of readiness", "error", err)
+		log.Warn("cannot notify the service manager", "error", err)
 		return n
 	}
 	n.socket = socket
 	if n.interval, err = systemd.SdWatchdogEnabled(false); err != nil {
-		log.Warn("the service manager's watchdog gets no sign of life", "error", err)
+		log.Warn("cannot notify the service manager's watchdog", "error", err)
 	}
 	return n
 }

@@ -96,16 +96,16 @@ func (r *reloader) reload() control.Outcome {
 	defer r.reloading.Unlock()
 	next, texts, err := r.keeper.load(r.path)
 	if errors.Is(err, fs.ErrPermission) {
-		err = fmt.Errorf("%w\n%s: a running box reads only beneath the directories that held its files at the start, and only what its user may without capabilities; put the file there, or restart it", err, r.path)
+		err = fmt.Errorf("%w\n%s: a running instance reads only files in the directories that it used at the start, and only files that its user may read without capabilities; move the file there, or restart", err, r.path)
 	}
 	if err == nil {
 		if keys := r.config.Fixed(next); len(keys) > 0 {
-			err = fmt.Errorf("%s: can't change while the box runs: %s; restart it, or put them back", r.path, strings.Join(keys, ", "))
+			err = fmt.Errorf("%s: cannot change while fragwall runs: %s; restart it, or restore the old values", r.path, strings.Join(keys, ", "))
 		}
 	}
 	if err != nil {
 		for line := range strings.SplitSeq(err.Error(), "\n") {
-			r.log.Error("not reloaded: the rules stay as they are", "mistake", line)
+			r.log.Error("reload failed: the old rules stay in force", "mistake", line)
 		}
 		r.mu.Lock()
 		r.failures++

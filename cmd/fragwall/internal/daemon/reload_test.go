@@ -59,13 +59,13 @@ func TestReload(t *testing.T) {
 			`level=INFO msg=reloaded generation=2 changes="rules changed: \"r\"; sets changed: \"allowed\"" policy="` + summary + "\"\n"},
 		{"mistakes", "x.toml", strings.ReplaceAll(reloadable, "accept", "acept") + "dst = 5\n", control.Outcome{Code: 2,
 			Text: "x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?\nx.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?"` + "\n" +
-				`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""` + "\n"},
+			`level=ERROR msg="reload failed: the old rules stay in force" mistake="x.toml:9: action: \"acept\" is unknown; did you mean \"accept\"?"` + "\n" +
+				`level=ERROR msg="reload failed: the old rules stay in force" mistake="x.toml:11: dst: 5 is a number; want an address, a prefix or a range in a string, such as \"10.0.0.1\", \"2001:db8::/32\" or \"10.0.0.1-10.0.0.9\""` + "\n"},
 		{"a mistake in a set", "allowed.txt", "10.0.0.2/8\n", control.Outcome{Code: 2, Text: "allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"` + "\n"},
+			`level=ERROR msg="reload failed: the old rules stay in force" mistake="allowed.txt:1: \"10.0.0.2/8\" has host bits set; did you mean \"10.0.0.0/8\"?"` + "\n"},
 		{"other devices", "x.toml", strings.Replace(reloadable, `"a"`, `"c"`, 1) + "[fragments]\nmemory = \"1MiB\"\n",
-			control.Outcome{Code: 2, Text: "x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"},
-			`level=ERROR msg="not reloaded: the rules stay as they are" mistake="x.toml: can't change while the box runs: inside.tap, fragments.memory; restart it, or put them back"` + "\n"},
+			control.Outcome{Code: 2, Text: "x.toml: cannot change while fragwall runs: inside.tap, fragments.memory; restart it, or restore the old values"},
+			`level=ERROR msg="reload failed: the old rules stay in force" mistake="x.toml: cannot change while fragwall runs: inside.tap, fragments.memory; restart it, or restore the old values"` + "\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +90,7 @@ func TestReloadUnreadable(t *testing.T) {
 	for _, file := range []string{"x.toml", "allowed.txt"} {
 		for target, want := range map[string]string{
 			"pipe": "is a pipe; want a regular file", "/dev/zero": "is a device; want a regular file",
-			"/proc/self/pagemap": "is a file that the kernel generates; want a regular one",
+			"/proc/self/pagemap": "is a file that the kernel generates; want a regular file",
 		} {
 			r, applied, log := newReloader(t)
 			text, err := os.ReadFile(file)

@@ -103,7 +103,7 @@ func (w *watcher) run(ctx context.Context, log *slog.Logger, load func() bool) {
 		case <-settled.C:
 			first = time.Time{}
 			if err := w.follow(); err != nil {
-				log.Warn("changes of the configuration will be missed", "error", err)
+				log.Warn("changes of the configuration are not noticed from now on", "error", err)
 			}
 			if state := w.state(); state != w.known || !loaded {
 				w.known = state

@@ -10,7 +10,7 @@ import (
 
 // ErrStuck is of a log that takes nothing, as a pipe that is full and that
 // nobody reads.
-var ErrStuck = errors.New("the log is stuck")
+var ErrStuck = errors.New("the log does not accept records")
 
 // Writer writes to a log, and waits for it no longer than a timeout, so that a
 // stuck log does not stop who writes to it. What it does not take meanwhile is

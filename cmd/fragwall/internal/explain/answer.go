@@ -130,7 +130,7 @@ func (a *Answer) Write(w io.Writer) error {
 func (a *Answer) because() string {
 	return fmt.Sprintf(cmp.Or(map[string]string{
 		keyDefault: "no rule matches, so %s decides",
-		keyMode:    "%s lets no fragment pass",
+		keyMode:    "%s drops all fragments",
 		"":         a.withoutKey(),
 	}[a.Key], "%s decides, before any rule"), a.By())
 }

@@ -100,13 +100,13 @@ func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
 	unknown, note := slices.Index(a.Notes, unlessFlow), ""
 	switch {
 	case d.Transport != packet.ICMP && unknown >= 0:
-		note = "no flow is known that it belongs to (policy.stateful)"
+		note = "it belongs to no known flow (policy.stateful)"
 	case d.Transport != packet.ICMP || !flow.HasIdentifier(d.Protocol, d.ICMPType):
 		return
 	case stateful:
-		note = fmt.Sprintf("its flow is not looked up, which takes the ICMP identifier; see \"fragwall flows --proto %s\"", a.Protocol)
+		note = fmt.Sprintf("its flow is not looked up, because the ICMP identifier is not given; see \"fragwall flows --proto %s\"", a.Protocol)
 	case a.hasFastPath:
-		note = "its entry of the fast path is not looked up, which takes the ICMP identifier"
+		note = "its fast path entry is not looked up, because the ICMP identifier is not given"
 	default:
 		return
 	}
@@ -133,17 +133,17 @@ func (a *LiveAnswer) Write(w io.Writer) error {
 	for _, l := range a.Limits {
 		text += fmt.Sprintf("  limit of rule %q (%s:%d): %s, %d left now\n", l.Rule, a.File, l.Line, l.Limit, l.Left)
 	}
-	_, err := io.WriteString(w, text+fmt.Sprintf("  by generation %d of the policy\n", a.Generation))
+	_, err := io.WriteString(w, text+fmt.Sprintf("  policy generation %d\n", a.Generation))
 	return err
 }
 
 // flow is what is known of the flow.
 func (a *LiveAnswer) flow() string {
 	f := a.Flow
-	text := fmt.Sprintf("  flow: %s, begun from %s %s ago, idle for %s, expires in %s, %d packets and %d in reply\n", f.StateText(), f.From,
+	text := fmt.Sprintf("  flow: %s, started from %s %s ago, idle for %s, expires in %s, %d packets and %d in reply\n", f.StateText(), f.From,
 		listing.Duration(f.Age), listing.Duration(f.Idle), listing.Duration(f.Expires), f.OriginalPackets, f.ReplyPackets)
 	if a.Passes && (f.Protocol == "tcp" || f.Protocol == "sctp") {
-		text += "  as long as it fits the state of the connection\n"
+		text += "  if it fits the state of the connection\n"
 	}
 	return text
 }
@@ -161,7 +161,7 @@ func (a *LiveAnswer) fastPath() string {
 	if f.Fragments {
 		of = append(of, "fragments")
 	}
-	text := fmt.Sprintf("  fast path: the kernel %ss %s of it by itself, %d frames so far", f.Verdict, strings.Join(of, " and "), f.Frames)
+	text := fmt.Sprintf("  fast path: the kernel %ss its %s, %d frames so far", f.Verdict, strings.Join(of, " and "), f.Frames)
 	if f.Frames > 0 {
 		text += fmt.Sprintf(", the last %s ago", listing.Duration(f.Idle))
 	}

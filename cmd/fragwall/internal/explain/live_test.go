@@ -88,7 +88,7 @@ func TestAskLive(t *testing.T) {
 		if !a.Passes || a.Rule != "dns" || a.Flow == nil || a.Flow.Idle != 2 || a.FastPath != nil || a.Limits != nil || a.Generation != 1 {
 			t.Errorf("%+v", a)
 		}
-		hold(t, text, "accept: it belongs to a flow that rule \"dns\" (fw.toml:4) accepted\n", "flow: UNREPLIED, begun from inside 2.0s ago, idle for 2.0s, expires in 28s, 1 packets and 0 in reply", "by generation 1")
+		hold(t, text, "accept: it belongs to a flow that rule \"dns\" (fw.toml:4) accepted\n", "flow: UNREPLIED, started from inside 2.0s ago, idle for 2.0s, expires in 28s, 1 packets and 0 in reply", "policy generation 1")
 	}
 	a, text := l.ask(t, "dst_port=53")
 	if want := []Limit{{"dns", 4, "10/s", 10}}; a.Passes || a.Flow != nil || !reflect.DeepEqual(a.Limits, want) {
@@ -96,7 +96,7 @@ func TestAskLive(t *testing.T) {
 	}
 	hold(t, text, "limit of rule \"dns\" (fw.toml:4): 10/s, 10 left now\n")
 	_, text = l.ask(t, strings.Replace(reply, "=53", "=54", 1))
-	hold(t, text, "drop: no rule matches", "no flow is known that it belongs to")
+	hold(t, text, "drop: no rule matches", "it belongs to no known flow")
 	policy := *l.config.Policy
 	policy.Rules = nil
 	l.Reload(&policy)
@@ -110,7 +110,7 @@ func TestAskLive(t *testing.T) {
 // TestAskLiveNotes says whether a flow was looked for: that flows of ICMP queries are not looked up, where one may
 // be known.
 func TestAskLiveNotes(t *testing.T) {
-	const note = "its flow is not looked up, which takes the ICMP identifier; see \"fragwall flows --proto icmp\""
+	const note = "its flow is not looked up, because the ICMP identifier is not given; see \"fragwall flows --proto icmp\""
 	for _, tt := range []struct {
 		name, config, question string
 		fast                   wire.FastPath
@@ -119,8 +119,8 @@ func TestAskLiveNotes(t *testing.T) {
 		{"accepted by a rule", "policy.stateful = true\n" + three, "protocol=icmp", nil, []string{note}},
 		{"a reply that no rule accepts", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=0", nil, []string{note}},
 		{"an error, which has none", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=3", nil, []string{unlessFlow}},
-		{"a protocol without ports", "policy.stateful = true\n" + three, "protocol=igmp", nil, []string{"no flow is known that it belongs to (policy.stateful)"}},
-		{"stateless with a fast path", three, "protocol=icmp", &boxtest.FastPath{}, []string{"its entry of the fast path is not looked up, which takes the ICMP identifier"}},
+		{"a protocol without ports", "policy.stateful = true\n" + three, "protocol=igmp", nil, []string{"it belongs to no known flow (policy.stateful)"}},
+		{"stateless with a fast path", three, "protocol=icmp", &boxtest.FastPath{}, []string{"its fast path entry is not looked up, because the ICMP identifier is not given"}},
 		{"stateless without", three, "protocol=icmp", nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestAskLiveOfFastPath(t *testing.T) {
 		if want := (FastPath{Verdict: "accept", Rule: "dns", Line: a.Line, Whole: true, Frames: 3, Bytes: 300, Idle: 2}); a.FastPath == nil || *a.FastPath != want {
 			t.Errorf("%+v, want %+v", a.FastPath, want)
 		}
-		hold(t, text, "  fast path: the kernel accepts whole packets of it by itself, 3 frames so far, the last 2.0s ago\n")
+		hold(t, text, "  fast path: the kernel accepts its whole packets, 3 frames so far, the last 2.0s ago\n")
 
 		f.entry = wire.FastEntry{Action: verdict.Drop, Reason: verdict.PolicyDefault, Whole: true, Fragments: true}
 		a, text = l.ask(t, "src_port=7 dst_port=53")
@@ -155,7 +155,7 @@ func TestAskLiveOfFastPath(t *testing.T) {
 		if want := `{"verdict":"drop","reason":"policy_default","whole":true,"fragments":true,"frames":0,"bytes":0}`; err != nil || string(b) != want {
 			t.Errorf("%s, %v, want %s", b, err, want)
 		}
-		hold(t, text, "  fast path: the kernel drops whole packets and fragments of it by itself, 0 frames so far\n")
+		hold(t, text, "  fast path: the kernel drops its whole packets and fragments, 0 frames so far\n")
 
 		if a, text := l.ask(t, "from=outside src=192.0.2.1 dst=10.0.0.1 src_port=53 dst_port=7"); a.FastPath != nil || strings.Contains(text, "fast path") {
 			t.Errorf("the other direction: %+v\n%s", a.FastPath, text)

@@ -67,7 +67,7 @@ func (p *Policy) byRules(a *Answer, d *packet.View, o *filter.Outlook) {
 	if p.config.Policy.Stateful && v.Action != verdict.Accept && o.Flow == nil {
 		a.Notes = append(a.Notes, unlessFlow)
 	}
-	rest := map[packet.Mode]string{packet.ModeFirstAcceptRest: "pass unjudged", packet.ModeFirstDropRest: "are dropped"}[p.config.Fragments.Mode]
+	rest := map[packet.Mode]string{packet.ModeFirstAcceptRest: "pass without a verdict", packet.ModeFirstDropRest: "are dropped"}[p.config.Fragments.Mode]
 	if d.Fragmented && rest != "" {
 		a.Notes = append(a.Notes, fmt.Sprintf("its first fragment alone: the others %s (%s, %s)", rest, keyMode, p.config.File))
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // Update is set where the golden files are to be written anew.
-var Update = flag.Bool("update", false, "write the golden files anew")
+var Update = flag.Bool("update", false, "update the golden files")
 
 // Compare compares a text with a file of testdata.
 func Compare(t *testing.T, name, got string) {
@@ -25,6 +25,6 @@ func Compare(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("%s differs (go test -update writes it anew); got\n%s", path, got)
+		t.Errorf("%s differs (update it with go test -update); got\n%s", path, got)
 	}
 }

@@ -104,18 +104,18 @@ func (s *server) deleteFlows(ctx context.Context, argument json.RawMessage, to *
 	var d deletion
 	err := readQuery(argument, &d, &d.Query)
 	if err == nil && len(d.Selector) == 0 && !d.All {
-		err = exit.Usagef("a deletion without a filter; add one, or --all for all flows")
+		err = exit.Usagef("deletion without a filter; add one, or --all for all flows")
 	}
 	uid, pid := to.Client()
 	by := []any{"filter", d.Selector.String(), "uid", uid, "pid", pid}
 	if err != nil {
-		s.Log.Warn("no flows deleted: the request is refused", append(by, "error", err)...)
+		s.Log.Warn("flow deletion refused", append(by, "error", err)...)
 		return err
 	}
 	n, err := s.DeleteFlows(ctx, d.Query)
 	s.Log.Info("flows deleted", append([]any{"flows", n}, by...)...)
 	if err != nil {
-		return fmt.Errorf("%d flows deleted, and then: %w", n, err)
+		return fmt.Errorf("%d flows deleted, then: %w", n, err)
 	}
 	return to.SendJSON(Deleted{n})
 }

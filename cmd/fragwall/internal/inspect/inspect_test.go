@@ -153,7 +153,7 @@ func TestDeleteFlows(t *testing.T) {
 		t.Errorf("all: %+v, %v", n, err)
 	}
 	e.stop()
-	for _, want := range []string{`msg="flows deleted" flows=1 filter="--dport 54" uid=`, `msg="no flows deleted: the request is refused" filter=""`, `flows=2 filter=""`} {
+	for _, want := range []string{`msg="flows deleted" flows=1 filter="--dport 54" uid=`, `msg="flow deletion refused" filter=""`, `flows=2 filter=""`} {
 		if !strings.Contains(e.log.String(), want) {
 			t.Errorf("%s\nwant %q", e.log, want)
 		}

@@ -60,7 +60,7 @@ func (c *Copy) Read(name string, most int64, _ time.Duration) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("%s: %w", name, err)
 	case !known:
-		return "", fmt.Errorf("%q: %w among what was kept", name, fs.ErrNotExist)
+		return "", fmt.Errorf("%q: %w in the copy", name, fs.ErrNotExist)
 	case int64(len(text)) > most:
 		return "", fmt.Errorf("%q has %d bytes; want at most %d", name, len(text), most)
 	}

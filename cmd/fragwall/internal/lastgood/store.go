@@ -125,10 +125,10 @@ func (c *Copy) read(from io.Reader) error {
 		}
 	}
 	if sums == "" || sums != c.sums() {
-		return errors.New("damaged: its checksums are missing or wrong")
+		return errors.New("damaged: checksums are missing or wrong")
 	}
 	if _, there := c.texts[c.Config]; !there {
-		return fmt.Errorf("it does not hold %q", c.Config)
+		return fmt.Errorf("it does not contain %q", c.Config)
 	}
 	return nil
 }

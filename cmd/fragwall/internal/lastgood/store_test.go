@@ -94,22 +94,22 @@ func TestUntrusted(t *testing.T) {
 		prepare func(t *testing.T, dir, archive string)
 		want    string
 	}{
-		"open directory": {func(t *testing.T, dir, _ string) { must(t, os.Chmod(dir, 0o770)) }, "others can write to it (mode 0770); want mode 0700"},
-		"open parent":    {func(t *testing.T, dir, _ string) { must(t, os.Chmod(filepath.Dir(dir), 0o777)) }, "and so replace it"},
-		"open archive":   {func(t *testing.T, _, archive string) { must(t, os.Chmod(archive, 0o666)) }, "others can write to it (mode 0666)"},
+		"open directory": {func(t *testing.T, dir, _ string) { must(t, os.Chmod(dir, 0o770)) }, "other users can write to it (mode 0770); want mode 0700"},
+		"open parent":    {func(t *testing.T, dir, _ string) { must(t, os.Chmod(filepath.Dir(dir), 0o777)) }, "and replace it"},
+		"open archive":   {func(t *testing.T, _, archive string) { must(t, os.Chmod(archive, 0o666)) }, "other users can write to it (mode 0666)"},
 		"no directory": {func(t *testing.T, dir, _ string) {
 			must(t, errors.Join(os.RemoveAll(dir), os.WriteFile(dir, nil, 0o600)))
 		}, "not a directory"},
 		"directory in its place": {func(t *testing.T, _, archive string) {
 			must(t, errors.Join(os.Remove(archive), os.Mkdir(archive, 0o700)))
 		}, "not a regular file"},
-		"cut off": {func(t *testing.T, _, archive string) { must(t, os.Truncate(archive, 700)) }, "its checksums are missing or wrong"},
-		"empty":   {func(t *testing.T, _, archive string) { must(t, os.Truncate(archive, 0)) }, "its checksums are missing or wrong"},
+		"cut off": {func(t *testing.T, _, archive string) { must(t, os.Truncate(archive, 700)) }, "checksums are missing or wrong"},
+		"empty":   {func(t *testing.T, _, archive string) { must(t, os.Truncate(archive, 0)) }, "checksums are missing or wrong"},
 		"another text": {func(t *testing.T, _, archive string) {
 			text, err := os.ReadFile(archive)
 			must(t, err)
 			must(t, os.WriteFile(archive, bytes.Replace(text, []byte("old /sets"), []byte("new /sets"), 1), 0o600))
-		}, "its checksums are missing or wrong"},
+		}, "checksums are missing or wrong"},
 		"no archive": {func(t *testing.T, _, archive string) {
 			must(t, os.WriteFile(archive, []byte(strings.Repeat("x", 2000)), 0o600))
 		}, "invalid tar header"},

@@ -85,7 +85,7 @@ type Reader struct {
 }
 
 // errBatch is of what no [Batch] sends.
-var errBatch = errors.New("not an answer of this version of fragwall")
+var errBatch = errors.New("not an answer from this version of fragwall")
 
 // Read calls yield with each flow of a batch, which is valid until it returns.
 func (r *Reader) Read(batch []byte, yield func(*Flow) error) error {

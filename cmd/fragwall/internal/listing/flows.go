@@ -68,9 +68,9 @@ const maxSorted = 10_000
 func (q *Query) Check() error {
 	switch {
 	case q.Sort != "" && !slices.Contains(Orders, q.Sort):
-		return fmt.Errorf("--sort: %q is no order; want bytes, packets, age or idle", q.Sort)
+		return fmt.Errorf("--sort: %q is not an order; want bytes, packets, age or idle", q.Sort)
 	case q.Limit < 0:
-		return fmt.Errorf("-n: %d is no number of lines", q.Limit)
+		return fmt.Errorf("-n: %d is not a number of lines; want 0 or more", q.Limit)
 	}
 	_, err := q.Selector.Filter()
 	return err

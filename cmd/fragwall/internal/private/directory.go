@@ -72,7 +72,7 @@ func (d *Directory) trust() error {
 func (d *Directory) TrustPath() error {
 	if link, err := os.Lstat(d.path); err == nil && link.Mode()&fs.ModeSymlink != 0 {
 		if owner := link.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
-			return fmt.Errorf("directory %q is a link of user %d", d.path, owner)
+			return fmt.Errorf("directory %q is a symbolic link that belongs to user %d", d.path, owner)
 		}
 	}
 	path, err := filepath.Abs(d.path)
@@ -83,7 +83,7 @@ func (d *Directory) TrustPath() error {
 		path = filepath.Dir(path)
 		var info fs.FileInfo
 		if info, err = os.Stat(path); err == nil && info.Mode().Perm()&writable != 0 && info.Mode()&fs.ModeSticky == 0 {
-			err = fmt.Errorf("directory %q: others can write to %q, and so replace it", d.path, path)
+			err = fmt.Errorf("directory %q: other users can write to %q and replace it", d.path, path)
 		}
 	}
 	return err
@@ -97,7 +97,7 @@ func own(info fs.FileInfo) error {
 		return fmt.Errorf("it belongs to user %d", owner)
 	}
 	if info.Mode().Perm()&writable != 0 {
-		return fmt.Errorf("others can write to it (mode %#o)", info.Mode().Perm())
+		return fmt.Errorf("other users can write to it (mode %#o)", info.Mode().Perm())
 	}
 	return nil
 }

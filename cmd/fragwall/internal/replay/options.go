@@ -47,9 +47,9 @@ func (o *Options) Check() error {
 	mapped := len(o.mappedSides()) > 0
 	switch {
 	case mapped && o.From != "":
-		return errors.New("--from is for all frames: leave it out, or the mapping of interfaces")
+		return errors.New("--from applies to all frames: use either --from or the interface flags")
 	case o.bothSides() && o.Interfaces[verdict.Inside] == o.Interfaces[verdict.Outside]:
-		return fmt.Errorf("interface %d can't be on both sides", o.Interfaces[verdict.Inside])
+		return fmt.Errorf("interface %d cannot be on both sides", o.Interfaces[verdict.Inside])
 	case o.Output == "":
 		return errors.New("no output given; add -o OUT.pcap")
 	case toStdout > 1:
@@ -61,7 +61,7 @@ func (o *Options) Check() error {
 	case verdict.Inside.String(), verdict.Outside.String():
 		return nil
 	case "":
-		return errors.New("say which side the frames came in by: add --from inside or --from outside")
+		return errors.New("the side of the frames is missing: add --from inside or --from outside")
 	}
 	return fmt.Errorf("--from %q: want inside or outside", o.From)
 }

@@ -127,7 +127,7 @@ func (f *files) create(name string) (*outputFile, error) {
 		return nil, errors.Join(exit.Usagef("-o and --dropped are both %q; write to two files", name), o.discard())
 	}
 	if sameFile(info, infoOf(f.stderr)) {
-		return nil, errors.Join(exit.Usagef("output %q is the file that stderr goes to; write to another file", name), o.discard())
+		return nil, errors.Join(exit.Usagef("output %q is also stderr; write to another file", name), o.discard())
 	}
 	if sameFile(info, infoOf(f.stdout)) { // as /dev/stdout is
 		if err := file.Close(); err != nil {
@@ -139,7 +139,7 @@ func (f *files) create(name string) (*outputFile, error) {
 }
 
 // errStdoutTaken is what two outputs for stdout are.
-var errStdoutTaken = errors.New("only one of -o, --dropped and --json can have stdout")
+var errStdoutTaken = errors.New("only one of -o, --dropped and --json can use stdout")
 
 // takeStdout returns stdout as an output.
 func (f *files) takeStdout(name string) (*outputFile, error) {
@@ -147,7 +147,7 @@ func (f *files) takeStdout(name string) (*outputFile, error) {
 		return nil, &exit.UsageError{Err: errStdoutTaken}
 	}
 	if sameFile(infoOf(f.stdout), infoOf(f.stderr)) {
-		return nil, exit.Usagef("a capture would go to stdout and messages to the same file; redirect stderr elsewhere")
+		return nil, exit.Usagef("stdout gets a capture and stderr is the same file; redirect stderr elsewhere")
 	}
 	f.stdoutTaken = true
 	return &outputFile{name: name, to: f.stdout}, nil

@@ -93,10 +93,10 @@ func (s *summary) write(w io.Writer) error {
 	t := &table{}
 	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
 	if s.backwards > 0 {
-		t.line("time ran backwards before %d of them", s.backwards)
+		t.line("timestamps go backwards before %d frames", s.backwards)
 	}
 	if s.skipped > 0 {
-		t.line("%d frames of other interfaces left out", s.skipped)
+		t.line("%d frames of other interfaces skipped", s.skipped)
 	}
 	s.writeNotes(t)
 	s.writeFrames(t)
@@ -112,18 +112,18 @@ func (s *summary) writeNotes(t *table) {
 	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
 	switch {
 	case out > 0 && s.mapped:
-		t.line("%d frames left out that left by their interface (outbound)", out)
+		t.line("%d outbound frames skipped", out)
 	case out > 0 && in > 0:
-		t.line("%d frames are marked as outbound and %d as inbound, and were all taken to come in by one side; see \"Both directions in one capture\" in docs/replay.md", out, in)
+		t.line("%d frames are marked as outbound and %d as inbound, but all were replayed as arriving from one side; see \"Both directions in one capture\" in docs/replay.md", out, in)
 	}
 	if s.copies > 0 {
-		t.line("%d frames came in by the other side less than a second before, as copies that a box has passed do; see \"Both directions in one capture\" in docs/replay.md", s.copies)
+		t.line("%d frames repeat a frame from the other side less than a second before, like the copy that a box forwards; see \"Both directions in one capture\" in docs/replay.md", s.copies)
 	}
 	if s.leftToNIC > 0 {
-		t.line("%d of the dropped frames have a checksum or length of 0, as a sender captures what it leaves to its NIC; --offloads takes them so", s.leftToNIC)
+		t.line("%d dropped frames have a checksum or length of 0, as in a capture on the sender with offloads; replay them with --offloads", s.leftToNIC)
 	}
 	if s.wrapped > 0 {
-		t.line("%d frames are of a time after 2106-02-07, which the output as a pcap can't say: it has theirs less 2^32 seconds", s.wrapped)
+		t.line("%d frames are later than 2106-02-07, the limit of pcap: their timestamps in the output lack 2^32 seconds", s.wrapped)
 	}
 }
 
@@ -192,7 +192,7 @@ func (s *summary) writeRules(t *table) {
 		t.rule("(none)", "", s.none)
 	}
 	if idle := len(s.config.Policy.Rules) - len(inOrder); idle > 0 {
-		t.line("  and %d that decided on nothing", idle)
+		t.line("  and %d rules that decided on nothing", idle)
 	}
 }
 

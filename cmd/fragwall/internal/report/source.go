@@ -149,6 +149,6 @@ func (s *Source) Alive(ctx context.Context) error {
 	case <-done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("the datapath does not answer: %w", ctx.Err())
+		return fmt.Errorf("the datapath does not respond: %w", ctx.Err())
 	}
 }

@@ -22,7 +22,7 @@ func (r *Report) WriteTables(to io.Writer, before *Report) {
 		time.Duration(r.UptimeSeconds*float64(time.Second)).Truncate(time.Second), r.Policy.Generation,
 		r.Policy.Since.Local().Format(time.DateTime), terminal.Printable(r.Policy.Default))
 	if r.Policy.Failures > 0 {
-		fmt.Fprintf(to, ", reloads that failed: %d", r.Policy.Failures)
+		fmt.Fprintf(to, ", failed reloads: %d", r.Policy.Failures)
 	}
 	if r.Policy.Mistake != "" {
 		fmt.Fprintf(to, "\nthe configuration file is broken: %s", terminal.Printable(r.Policy.Mistake))
@@ -179,8 +179,8 @@ func (t *table) latency(r *Report) {
 		name string
 		of   func(Side) float64
 	}{
-		{"latency, half within", func(s Side) float64 { return s.LatencyP50 }},
-		{"latency, 99 % within", func(s Side) float64 { return s.LatencyP99 }},
+		{"latency, p50", func(s Side) float64 { return s.LatencyP50 }},
+		{"latency, p99", func(s Side) float64 { return s.LatencyP99 }},
 	} {
 		t.both(q.name, func(side string) []string {
 			seconds := q.of(r.Sides[side])
@@ -210,7 +210,7 @@ func (t *table) drops(r *Report) {
 // waiting writes what is held, against its limits.
 func (t *table) waiting(to io.Writer, r *Report) {
 	f := r.Fragments
-	fmt.Fprintf(to, "\nfragments (%s): %s of %s datagrams waiting, %.1f of %.1f MiB memory\n", f.Mode,
+	fmt.Fprintf(to, "\nfragments (%s): %s of %s incomplete datagrams, %.1f of %.1f MiB memory\n", f.Mode,
 		grouped(uint64(f.Datagrams)), grouped(uint64(f.DatagramsLimit)), float64(f.Bytes)/mebibyte, float64(f.BytesLimit)/mebibyte)
 	if r.Policy.Stateful {
 		fmt.Fprintf(to, "flows: %s of %s\n", grouped(uint64(r.Flows.Known)), grouped(uint64(r.Flows.Limit)))

@@ -27,7 +27,7 @@ type field struct {
 }
 
 var fields = []field{
-	{"proto", "only of this protocol, a `name or number`", func(f *Filter, text string) error {
+	{"proto", "only this protocol, a `name or number`", func(f *Filter, text string) error {
 		return number(text, rules.ParseProtocol, &f.protocol)
 	}},
 	{"host", "only from or to these hosts, an `address or prefix`", func(f *Filter, text string) error { return hosts(text, &f.host) }},
@@ -39,14 +39,14 @@ var fields = []field{
 	{"vlan", "only in this VLAN, a `number` or \"none\"", func(f *Filter, text string) error {
 		return number(text, rules.ParseVLAN, &f.vlan)
 	}},
-	{"from", "only what came in by this side: `inside|outside`", func(f *Filter, text string) error {
+	{"from", "only from this side: `inside|outside`", func(f *Filter, text string) error {
 		for side := range verdict.Side(verdict.Sides) {
 			if text == side.String() {
 				f.from = &side
 				return nil
 			}
 		}
-		return fmt.Errorf("%q is no side; want \"inside\" or \"outside\"", text)
+		return fmt.Errorf("%q is not a side; want \"inside\" or \"outside\"", text)
 	}},
 }
 
@@ -109,7 +109,7 @@ func (s Selector) Filter() (*Filter, error) {
 	for _, name := range slices.Sorted(maps.Keys(s)) {
 		i := slices.IndexFunc(fields, func(f field) bool { return f.name == name })
 		if i < 0 {
-			return nil, fmt.Errorf("--%s: there is no such selector", name)
+			return nil, fmt.Errorf("--%s: unknown selector", name)
 		}
 		if err := fields[i].set(f, s[name]); err != nil {
 			return nil, fmt.Errorf("--%s: %w", name, err)

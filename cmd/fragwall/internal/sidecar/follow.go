@@ -18,7 +18,7 @@ import (
 func (s *attachment) Follow(ctx context.Context) {
 	tap, err := s.kernel.index(s.config.Inside.TAP)
 	if err != nil {
-		s.log.Warn("changes of addresses and routes are not followed", "error", err)
+		s.log.Warn("cannot follow changes of addresses and routes", "error", err)
 		return
 	}
 	take := func(messages []syscall.NetlinkMessage) {
@@ -59,9 +59,9 @@ func (s *attachment) adoptLate() {
 	switch {
 	case errors.Is(err, netdev.ErrMissing): // the watch over the links logs it
 	case err != nil:
-		s.log.Warn("what the nic was given can't be moved", "error", err)
+		s.log.Warn("cannot move addresses or routes that were added to the nic", "error", err)
 	case len(adopted) > 0:
-		s.log.Info("moved what the nic was given", "nic", s.state.NIC, "tap", s.config.Inside.TAP, "moved", strings.Join(adopted, ", "))
+		s.log.Info("moved addresses or routes that were added to the nic", "nic", s.state.NIC, "tap", s.config.Inside.TAP, "moved", strings.Join(adopted, ", "))
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *attachment) catchUp(ctx context.Context) {
 		begun := time.Now()
 		s.adoptLate()
 		if err := s.keep(); err != nil && !failed {
-			s.log.Warn("what changed since the start is lost after a kill", "error", err)
+			s.log.Warn("cannot save the state: changes since the start are lost if the process is killed", "error", err)
 			failed = true
 		}
 		wait = max(followDelay, followShare*time.Since(begun))

@@ -18,7 +18,7 @@ func Fit(c *rules.Config, nic string) error {
 	case c.Inside.NIC != "":
 		return fmt.Errorf("inside has nic %q, but a sidecar's inside is the namespace itself: remove it", c.Inside.NIC)
 	case c.Outside.NIC != "" && c.Outside.NIC != nic:
-		return fmt.Errorf("outside has nic %q, but --nic says %q: remove the one or the other", c.Outside.NIC, nic)
+		return fmt.Errorf("outside has nic %q, but --nic says %q: remove one of them", c.Outside.NIC, nic)
 	}
 	for _, name := range []string{c.Inside.TAP, c.Outside.TAP, c.Outside.Bridge} {
 		if name == nic {
@@ -43,7 +43,7 @@ func PrintPlan(w io.Writer, c *rules.Config, store *handover.Store) error {
 	}
 	var lines []string
 	if state != nil {
-		lines = append(lines, fmt.Sprintf("# put back on %s what a killed sidecar left: %s", nic, state.Summary()))
+		lines = append(lines, fmt.Sprintf("# restore %s from the state of a killed sidecar: %s", nic, state.Summary()))
 	} else if state, err = readNIC(nic, store); err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func lockNIC(nic string) (unlock func(), err error) {
 	l, err := net.Listen("unix", "@fragwall/sidecar/"+nic)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return nil, fmt.Errorf("nic %q: another sidecar has it", nic)
+		return nil, fmt.Errorf("nic %q: another sidecar uses it", nic)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock nic %q: %w", nic, err)
@@ -42,12 +42,12 @@ func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error)
 	}
 	nic, err := state.Device()
 	if err != nil {
-		return false, fmt.Errorf("%w: what it had is kept in %q", err, store.Path())
+		return false, fmt.Errorf("%w: its state is kept in %q", err, store.Path())
 	}
 	if err := state.Return(state.TAPs[0], func() error { return link.Release(nic, state.Bridge) }); err != nil {
 		return false, err
 	}
-	log.Info("put back what a killed sidecar left", "nic", nic, "returned", state.Summary())
+	log.Info("restored the state that a killed sidecar left", "nic", nic, "returned", state.Summary())
 	return true, store.Remove()
 }
 
@@ -65,7 +65,7 @@ func replaceLeft(nic string, store *handover.Store, log *slog.Logger) error {
 	if asideErr != nil {
 		return asideErr
 	}
-	log.Warn("a killed sidecar's nic is gone, and another has its name: what it had is kept", "nic", nic, "file", path, "error", err)
+	log.Warn("the nic of a killed sidecar is gone and another nic has its name: its state is kept", "nic", nic, "file", path, "error", err)
 	return nil
 }
 
@@ -82,7 +82,7 @@ func awaitEnd(taps []string) error {
 				break
 			}
 			if time.Now().After(deadline) {
-				return fmt.Errorf("tap %q is still there: end the process that has it", name)
+				return fmt.Errorf("tap %q still exists: end the process that uses it", name)
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -99,7 +99,7 @@ func Restore(nic string, store *handover.Store, log *slog.Logger) error {
 	defer unlock()
 	done, err := putBackLeft(store, log)
 	if err == nil && !done {
-		log.Info("nothing to put back: no killed sidecar left anything", "nic", nic, "file", store.Path())
+		log.Info("nothing to restore: no killed sidecar left any state", "nic", nic, "file", store.Path())
 	}
 	return err
 }

@@ -60,14 +60,14 @@ func Run(ctx context.Context, d *daemon.Daemon, c *rules.Config, store *handover
 func (s *attachment) Attach(b *box.Box) (about []any, err error) {
 	s.box = b
 	if err := s.store.Save(s.state); err != nil {
-		return nil, fmt.Errorf("%w: --state names a directory that can be written to, and outlives the process", err)
+		return nil, fmt.Errorf("%w: choose with --state a writable directory that outlives the process", err)
 	}
 	kept, err := s.kernel.move(s.state, s.config.Inside.TAP, func() error { return b.Join(verdict.Outside, s.config.Outside, true) })
 	if err != nil {
 		return nil, err
 	}
 	for _, setting := range kept {
-		s.log.Warn("a setting could not be copied from the nic: set it where the namespace is made", "want", setting)
+		s.log.Warn("cannot copy a setting of the nic to the tap: set it where the namespace is created", "want", setting)
 	}
 	return []any{"nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP, "moved", s.state.Summary()}, nil
 }
@@ -86,7 +86,7 @@ func (s *attachment) rejoined(nic netdev.Link) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.kernel.replace(s.state, nic.Name, s.config.Inside.TAP); err != nil {
-		s.log.Error("the nic that came back is not taken over", "error", err)
+		s.log.Error("cannot take over the nic that returned", "error", err)
 		return
 	}
 	select {
@@ -99,7 +99,7 @@ func (s *attachment) rejoined(nic netdev.Link) {
 func readNIC(nic string, store *handover.Store) (*handover.State, error) {
 	state, err := handover.Read(nic)
 	if err == nil && len(state.Addresses) == 0 {
-		err = fmt.Errorf("nic %q has no addresses that could move: if a sidecar was killed here, its state is not in %q", nic, store.Path())
+		err = fmt.Errorf("nic %q has no addresses to move: if a sidecar was killed here, its state is not in %q", nic, store.Path())
 	}
 	return state, err
 }
@@ -125,12 +125,12 @@ func (s *attachment) devices() *rules.Config {
 func (s *attachment) Detach() error {
 	s.adoptLate()
 	if err := s.keep(); err != nil {
-		s.log.Warn("what changed since the start is lost should putting back fail", "error", err)
+		s.log.Warn("cannot save the state: changes since the start are lost if restoring fails", "error", err)
 	}
 	err := s.kernel.putBack(s.state, s.config.Inside.TAP, func() error { return s.box.Part(box.Junction.Detach) })
 	err = errors.Join(err, s.box.Part(box.Junction.Close))
 	if err != nil {
-		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again, by what is kept in %q", err, s.state.NIC, s.store.Path())
+		return fmt.Errorf("%w: \"fragwall sidecar --restore --nic %s\" tries again with the state in %q", err, s.state.NIC, s.store.Path())
 	}
 	return s.store.Remove()
 }

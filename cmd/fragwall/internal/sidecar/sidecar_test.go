@@ -214,7 +214,7 @@ func TestFollow(t *testing.T) {
 			f.messages <- nil
 			expect("adopt", "refresh")
 		}
-		if n := strings.Count(f.log.String(), "is lost after a kill"); n != 1 {
+		if n := strings.Count(f.log.String(), "are lost if the process is killed"); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
 		w.Rejoined(netdev.Link{Name: "eth0"})
@@ -229,7 +229,7 @@ func TestFollow(t *testing.T) {
 	})
 	f := newFake(t)
 	f.failures["index"] = errors.New("gone")
-	if f.Follow(t.Context()); !strings.Contains(f.log.String(), "are not followed") {
+	if f.Follow(t.Context()); !strings.Contains(f.log.String(), "cannot follow changes") {
 		t.Error(&f.log)
 	}
 }
@@ -256,7 +256,7 @@ func TestRestoreNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	var log strings.Builder
-	if err := Restore("none0", store, slog.New(slog.NewTextHandler(&log, nil))); err != nil || !strings.Contains(log.String(), "nothing to put back") {
+	if err := Restore("none0", store, slog.New(slog.NewTextHandler(&log, nil))); err != nil || !strings.Contains(log.String(), "nothing to restore") {
 		t.Errorf("%v\n%s", err, &log)
 	}
 	if err := replaceLeft("none0", store, slog.New(slog.DiscardHandler)); err != nil {
@@ -267,7 +267,7 @@ func TestRestoreNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer unlock()
-	if err := Restore("none0", store, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another sidecar has it") {
+	if err := Restore("none0", store, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), "another sidecar uses it") {
 		t.Error(err)
 	}
 }

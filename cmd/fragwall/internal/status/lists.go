@@ -39,7 +39,7 @@ type SourceList struct {
 func (s *Server) listed(list func(context.Context, listing.Query) (any, error)) http.Handler {
 	return s.guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.token == "" {
-			http.Error(w, "lists name hosts, so they want a token: set status.token_file, or ask by \"fragwall flows\" and \"fragwall waiting\"", http.StatusForbidden)
+			http.Error(w, "lists name hosts and require a token: set status.token_file, or use \"fragwall flows\" and \"fragwall waiting\"", http.StatusForbidden)
 			return
 		}
 		q, err := query(r)
@@ -52,7 +52,7 @@ func (s *Server) listed(list func(context.Context, listing.Query) (any, error)) 
 			defer func() { <-s.listing }()
 		default:
 			w.Header().Set("Retry-After", "1")
-			http.Error(w, "another list is being made", http.StatusServiceUnavailable)
+			http.Error(w, "another list is in progress", http.StatusServiceUnavailable)
 			return
 		}
 		ctx, cancel := context.WithTimeout(r.Context(), listingTimeout)

@@ -126,7 +126,7 @@ func (s *Server) protected(next http.Handler) http.Handler {
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if s.token == "" && !literal(r.Host) {
-			http.Error(w, "ask by address, or as localhost", http.StatusForbidden)
+			http.Error(w, "use an IP address or localhost", http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -154,7 +154,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 || !strings.EqualFold(scheme, "bearer") {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="fragwall"`)
-			http.Error(w, "a token is needed: Authorization: Bearer TOKEN", http.StatusUnauthorized)
+			http.Error(w, "token required: Authorization: Bearer TOKEN", http.StatusUnauthorized)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -195,7 +195,7 @@ func (s *Server) past(w http.ResponseWriter, r *http.Request) {
 	if text := r.URL.Query().Get("since"); text != "" {
 		var err error
 		if since, err = time.Parse(time.RFC3339Nano, text); err != nil {
-			http.Error(w, "since: want a time as in RFC 3339, such as 2026-01-02T15:04:05Z", http.StatusBadRequest)
+			http.Error(w, "since: want a time in RFC 3339, such as 2026-01-02T15:04:05Z", http.StatusBadRequest)
 			return
 		}
 	}

@@ -36,7 +36,7 @@ func ReadToken(path string, read rules.Reader) (string, error) {
 	}
 	token := strings.TrimSpace(text)
 	if len(token) < minToken {
-		return "", fmt.Errorf("%q holds %d bytes; want a token of at least %d", path, len(token), minToken)
+		return "", fmt.Errorf("%q has %d bytes; want a token of at least %d", path, len(token), minToken)
 	}
 	return token, nil
 }

@@ -42,7 +42,7 @@ type Decoder struct {
 }
 
 // errMalformed is of a stream that another version may have sent.
-var errMalformed = errors.New("the instance sends what this command can't read: are they of different versions?")
+var errMalformed = errors.New("cannot read the instance's answer: are the versions different?")
 
 // Decode takes a record of the stream.
 func (d *Decoder) Decode(items []byte) error {

@@ -231,7 +231,7 @@ func TestRefused(t *testing.T) {
 		`no rule "none"`:            {Rule: "none"},
 		"want 0 to 262144":          {SnapLength: MaxSnapLength + 1},
 		"did you mean policy_rule?": {Reasons: []string{"rule"}},
-		"is no reason of a drop":    {Reasons: []string{"passed"}},
+		"is not a drop reason":      {Reasons: []string{"passed"}},
 		"is the opposite of":        {Forwarded: true, Dropped: true},
 		"--port":                    {Selector: selector.Selector{"port": "x"}},
 	} {

@@ -10,7 +10,7 @@ import (
 )
 
 // ErrEnough is the end of an [Output] that has got as much as was asked for.
-var ErrEnough = errors.New("as many were captured as asked for")
+var ErrEnough = errors.New("captured as many as requested")
 
 // Output writes what is captured, in one or more forms.
 type Output struct {

@@ -71,7 +71,7 @@ func (r *Request) matcher() (*matcher, error) {
 	}
 	for _, name := range r.Reasons {
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("--reason: %q is no reason of a drop%s", name, near(name, names))
+			return nil, fmt.Errorf("--reason: %q is not a drop reason%s", name, near(name, names))
 		}
 	}
 	return m, nil
