@@ -6,16 +6,16 @@ import (
 	"fragwall/packet/checksum"
 )
 
-// Where the header of UDP has its length and its checksum, in bytes (RFC 768).
+// Offsets of the length and the checksum in a UDP header, in bytes (RFC 768).
 const (
 	udpLengthField   = 4
 	udpChecksumField = 6
 )
 
-// ChecksumValid reports whether a host would take the datagram by the checksum
-// of its transport header. It is true where the protocol has none, where the
-// checksum is the NIC's to compute or was compared by it, where not all that it
-// covers is at hand, and for UDP-Lite, whose datagrams pass with errors.
+// ChecksumValid reports whether a host would accept the checksum of the transport header.
+// It is true if the protocol has no checksum, if the NIC computes or has verified it, if
+// a part of what it covers is not available, and for UDP-Lite, whose datagrams may pass
+// with errors.
 func (v *View) ChecksumValid() bool {
 	if v.Verified || v.Partial() || len(v.Body) != v.BodyLength {
 		return true
@@ -41,8 +41,8 @@ func (v *View) ChecksumValid() bool {
 	return true
 }
 
-// sums reports whether the Internet checksum of an upper-layer packet and its
-// pseudo-header is right.
+// sums reports whether the Internet checksum of an upper-layer packet, with its
+// pseudo-header, is correct.
 func (v *View) sums(b []byte) bool {
 	return checksum.Sum(b, checksum.PseudoHeader(v.Src, v.Dst, v.Protocol, len(b))) == checksum.Valid
 }

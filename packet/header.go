@@ -14,7 +14,7 @@ const (
 	SizeSCTP           = 12
 )
 
-// EtherTypes that decoding treats by name (IANA, "IEEE 802 Numbers").
+// EtherTypes that the decoder knows (IANA, "IEEE 802 Numbers").
 const (
 	EtherTypeIPv4 = 0x0800
 	EtherTypeARP  = 0x0806
@@ -30,9 +30,9 @@ const (
 	ICMPParameterProblem       = 12
 
 	ICMPv6DestinationUnreachable = 1
-	ICMPv6FirstInformational     = 128 // those below are errors (RFC 4443 §2.1)
-	ICMPv6RouterSolicitation     = 133 // the first of neighbour discovery (RFC 4861 §4)
-	ICMPv6Redirect               = 137 // the last of it
+	ICMPv6FirstInformational     = 128 // smaller ones are errors (RFC 4443 §2.1)
+	ICMPv6RouterSolicitation     = 133 // the first type of neighbour discovery (RFC 4861 §4)
+	ICMPv6Redirect               = 137 // the last one
 )
 
 const (

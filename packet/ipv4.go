@@ -12,7 +12,7 @@ import (
 const (
 	ipv4FlagMore   = 0x2000
 	ipv4OffsetMask = 0x1fff
-	maxPacket      = math.MaxUint16 // bytes: what the IPv4 total length and the IPv6 payload length can say
+	maxPacket      = math.MaxUint16 // bytes: the largest value of the IPv4 total length and the IPv6 payload length
 )
 
 // decodeIPv4 reads the IPv4 header at p.Network (RFC 791 §3.1).
@@ -65,10 +65,10 @@ func (p *Parsed) decodeIPv4(frame []byte) verdict.Reason {
 	return verdict.Passed
 }
 
-// decodeOptions looks for a source route among the options of an IPv4 header. As
-// in the kernel (net/ipv4/ip_options.c), one that has no room for its length, or
-// for what that says, makes the packet malformed, and nothing counts behind the
-// end of the list.
+// decodeOptions looks for a source route among the options of an IPv4 header. As in the
+// kernel (net/ipv4/ip_options.c), an option without room for its length, or for the bytes
+// that its length announces, makes the packet malformed. Whatever follows the end of the
+// list is ignored.
 func (p *Parsed) decodeOptions(b []byte) verdict.Reason {
 	const (
 		end, noOperation   = 0, 1
@@ -90,8 +90,8 @@ func (p *Parsed) decodeOptions(b []byte) verdict.Reason {
 	return verdict.Passed
 }
 
-// checkFragment looks at what a fragment says of itself: its length, its
-// alignment, and whether a datagram could hold it.
+// checkFragment checks a fragment on its own: its length, its alignment, and whether a
+// datagram can hold it.
 func (p *Parsed) checkFragment() verdict.Reason {
 	length := p.End - p.Fragment.Payload
 	switch {

@@ -7,21 +7,21 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// MaxExtensionHeaders is how many extension headers a packet may have. RFC
-// 8200 §4.1 describes at most seven; the bound keeps the work on a packet
-// small whatever it says (RFC 8504 §5.3 allows such limits).
+// MaxExtensionHeaders is the largest number of extension headers that a packet may have.
+// RFC 8200 §4.1 describes at most seven. The limit bounds the work per packet (RFC 8504
+// §5.3 permits such limits).
 const MaxExtensionHeaders = 16
 
-// segmentsLeft is where a routing header of any type has how many of the nodes that
-// it names are still to be visited (RFC 8200 §4.4), in bytes.
+// segmentsLeft is the offset in a routing header, in bytes, of the number of listed nodes
+// that are still to be visited (RFC 8200 §4.4).
 const segmentsLeft = 3
 
-// nextHeaderField is where the IPv6 header has its Next Header field, in bytes.
+// nextHeaderField is the offset of the Next Header field in the IPv6 header, in bytes.
 const nextHeaderField = 6
 
-// decodeIPv6 reads the IPv6 header at p.Network (RFC 8200 §3) and walks the
-// chain behind it. A payload length of 0 is taken at its word: a jumbogram
-// (RFC 2675) ends in its hop-by-hop header.
+// decodeIPv6 reads the IPv6 header at p.Network (RFC 8200 §3) and walks its extension
+// chain. A payload length of 0 means no payload: a jumbogram (RFC 2675) ends in its
+// hop-by-hop header.
 func (p *Parsed) decodeIPv6(frame []byte) verdict.Reason {
 	b := frame[p.Network:]
 	if len(b) < SizeIPv6 || b[0]>>4 != versionIPv6 {
@@ -39,11 +39,10 @@ func (p *Parsed) decodeIPv6(frame []byte) verdict.Reason {
 	return p.walkChain(frame[:p.End], b[nextHeaderField])
 }
 
-// walkChain follows the Next Header fields, of which next is the first, to
-// the upper-layer protocol; in a fragment other than the first it stops at
-// the fragment header.
+// walkChain follows the Next Header fields, starting with next, to the upper-layer
+// protocol. In a fragment other than the first it stops at the fragment header.
 func (p *Parsed) walkChain(packet []byte, next uint8) verdict.Reason {
-	named := p.Network + nextHeaderField // where next stands
+	named := p.Network + nextHeaderField // offset of the field that holds next
 	at := p.Network + SizeIPv6
 	fragmentHeader := false
 	for n := 0; ; n++ {
@@ -83,8 +82,8 @@ func (p *Parsed) walkChain(packet []byte, next uint8) verdict.Reason {
 	}
 }
 
-// upperLayer ends the walk at the upper-layer header of a whole packet or of
-// a first fragment.
+// upperLayer ends the walk at the upper-layer header of a whole packet or a first
+// fragment.
 func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeader bool) verdict.Reason {
 	p.Protocol = protocol
 	p.Upper = at
@@ -99,11 +98,10 @@ func (p *Parsed) upperLayer(packet []byte, at int, protocol uint8, fragmentHeade
 	return verdict.Passed
 }
 
-// UpperLayer follows the chain of extension headers at the beginning of b, of
-// which the first has type next, to the upper-layer protocol and what is there
-// of it. It is for packets that are quoted, of which the end may be missing:
-// ok is false where the chain does not end in b, is too long, or belongs to a
-// fragment other than the first.
+// UpperLayer follows the chain of extension headers at the beginning of b, whose first
+// header has type next. It returns the upper-layer protocol and the part of its packet
+// that b holds. It is for quoted packets, which may be cut: ok is false if the chain does
+// not end in b, is too long, or belongs to a fragment other than the first.
 func UpperLayer(b []byte, next uint8) (protocol uint8, upper []byte, ok bool) {
 	for range MaxExtensionHeaders + 1 {
 		size, isExtension := extensionSize(b, next)
@@ -120,9 +118,9 @@ func UpperLayer(b []byte, next uint8) (protocol uint8, upper []byte, ok bool) {
 	return 0, nil, false
 }
 
-// extensionSize returns the size in bytes of the extension header of type
-// next at the beginning of b, 0 where b is too short to tell; ok is false
-// where next is no extension header that is walked.
+// extensionSize returns the size in bytes of the extension header of type next at the
+// beginning of b, or 0 if b is too short to tell. ok is false if next is not an extension
+// header that the decoder walks.
 func extensionSize(b []byte, next uint8) (size int, ok bool) {
 	unit, more := 8, 1 // RFC 8200 §4: units of 8 bytes, not counting the first
 	switch next {
@@ -140,9 +138,8 @@ func extensionSize(b []byte, next uint8) (size int, ok bool) {
 	return (int(b[1]) + more) * unit, true
 }
 
-// decodeFragmentHeader reads the fragment header h, behind which the
-// fragmentable part begins at payload (RFC 8200 §4.5). An atomic fragment
-// stays a whole packet (RFC 6946 §4).
+// decodeFragmentHeader reads the fragment header h (RFC 8200 §4.5). The fragmentable part
+// begins at payload. An atomic fragment counts as a whole packet (RFC 6946 §4).
 func (p *Parsed) decodeFragmentHeader(h []byte, payload int) verdict.Reason {
 	field := binary.BigEndian.Uint16(h[2:])
 	offset, more := int(field&^7), field&1 != 0
@@ -161,9 +158,9 @@ func (p *Parsed) decodeFragmentHeader(h []byte, payload int) verdict.Reason {
 	return p.checkFragment()
 }
 
-// neverFragmented reports whether RFC 6980 §5 has nodes ignore the ICMPv6
-// type where it came with a fragment header: neighbour discovery, and secure
-// neighbour discovery's certification path messages.
+// neverFragmented reports whether nodes must ignore the ICMPv6 type in a packet with a
+// fragment header (RFC 6980 §5): neighbour discovery, and the certification path messages
+// of secure neighbour discovery.
 func neverFragmented(icmpType uint8) bool {
 	const certificationPathSolicit, certificationPathAdvert = 148, 149
 	return icmpType >= ICMPv6RouterSolicitation && icmpType <= ICMPv6Redirect ||

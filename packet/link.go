@@ -10,17 +10,16 @@ const (
 	etherTypeDot1Q  = 0x8100 // customer tag, IEEE 802.1Q
 	etherTypeDot1AD = 0x88a8 // service tag, IEEE 802.1ad
 	tagSize         = 4
-	typeSize        = 2 // of an EtherType, or an 802.3 length in its place
+	typeSize        = 2 // of an EtherType, or of the 802.3 length in its place
 
-	// IEEE 802.3 §3.2.6: a value under minEtherType is a length, of which more
-	// than maxLLC is undefined; the kernel takes it for a length, too.
+	// IEEE 802.3 §3.2.6: a value below minEtherType is a length. Lengths above maxLLC are
+	// undefined; like the kernel, the decoder treats them as lengths.
 	minEtherType = 0x600
 	maxLLC       = 1500
 )
 
-// decodeLink reads the Ethernet header, the VLAN tags, and the LLC header where
-// that is followed by what an Ethernet frame can carry, too. Then p.End bounds
-// what follows.
+// decodeLink reads the Ethernet header, the VLAN tags, and an LLC header if its contents
+// could also follow an EtherType. p.End is then the end of the contents.
 func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 	if len(frame) < SizeEthernet {
 		return verdict.EthernetTruncated
@@ -65,9 +64,8 @@ func (p *Parsed) decodeLink(frame []byte) verdict.Reason {
 	}
 }
 
-// IEEE 802.2 §3.2: service access points by their addresses, without the group
-// and response bits, and the control field of unnumbered information, without
-// the poll bit.
+// IEEE 802.2 §3.2: addresses of service access points, without the group and response
+// bits, and the control field of unnumbered information, without the poll bit.
 const (
 	sapIP       = 0x06
 	sapSNAP     = 0xaa
@@ -80,11 +78,11 @@ const (
 	ouiBridged  = 0x0000f8
 )
 
-// encapsulation returns the size of the LLC header, SNAP header included, at
-// the beginning of b, where it carries what Ethernet frames carry: behind an
-// EtherType, by RFC 1042 or as a bridge tunnel (IEEE 802.1H), or IPv4 without
-// one. Wi-Fi access points and some hosts take such a frame for an Ethernet
-// frame, whatever its 802.3 length says. The size is 0 of any other LLC header.
+// encapsulation returns the size of the LLC header at the beginning of b, including SNAP,
+// if it carries what Ethernet frames carry: an EtherType by RFC 1042 or as a bridge
+// tunnel (IEEE 802.1H), or IPv4 without an EtherType. Wi-Fi access points and some hosts
+// treat such a frame as an Ethernet frame, whatever its 802.3 length. For any other LLC
+// header the size is 0.
 func encapsulation(b []byte) (size int, isIP bool) {
 	if len(b) < llcSize || b[2]&^llcPoll != llcUI {
 		return 0, false
@@ -102,9 +100,8 @@ func encapsulation(b []byte) (size int, isIP bool) {
 	return 0, false
 }
 
-// PacketMTU returns how long a packet may be, in bytes, behind the link layer
-// of the frame, where the MTU is that of an Ethernet device: an LLC header
-// counts as payload.
+// PacketMTU returns the length in bytes that a packet may have after the link layer of
+// the frame, for the given MTU of the Ethernet device. An LLC header counts as payload.
 func (p *Parsed) PacketMTU(mtu int) int {
 	if p.LLC == 0 {
 		return mtu
@@ -112,8 +109,8 @@ func (p *Parsed) PacketMTU(mtu int) int {
 	return min(mtu, maxLLC) - (p.Network - p.LLC)
 }
 
-// SetLength writes the 802.3 length into a frame that has p's link layer but
-// another packet behind it, which is no longer than [Parsed.PacketMTU].
+// SetLength writes the 802.3 length into a frame that has p's link layer and another
+// packet, no longer than [Parsed.PacketMTU].
 func (p *Parsed) SetLength(frame []byte) {
 	if p.LLC > 0 {
 		binary.BigEndian.PutUint16(frame[p.LLC-typeSize:], uint16(len(frame)-p.LLC))

@@ -1,24 +1,24 @@
 package packet
 
-// Mode is what happens to fragments. The zero Mode lets none pass.
+// Mode decides how fragments are handled. The zero Mode drops them.
 type Mode uint8
 
 const (
 	// ModeDrop drops all fragments.
 	ModeDrop Mode = iota
-	// ModeReassemble holds fragments until their datagram is whole, and judges
-	// the whole.
+	// ModeReassemble holds fragments until their datagram is complete, and judges the
+	// datagram.
 	ModeReassemble
-	// ModeValidate judges a datagram by its first fragment alone, and lets the
-	// others follow its verdict as long as no byte is claimed twice.
+	// ModeValidate judges the first fragment of a datagram. The others follow its
+	// verdict, as long as no byte arrives twice.
 	ModeValidate
-	// ModeFirstAcceptRest judges first fragments and lets all others pass.
+	// ModeFirstAcceptRest judges first fragments and accepts all others.
 	ModeFirstAcceptRest
-	// ModeFirstDropRest judges first fragments and lets no other pass.
+	// ModeFirstDropRest judges first fragments and drops all others.
 	ModeFirstDropRest
 )
 
-// Modes is how many values Mode has.
+// Modes is the number of modes.
 const Modes = int(ModeFirstDropRest) + 1
 
 var modeNames = [Modes]string{
@@ -29,7 +29,7 @@ var modeNames = [Modes]string{
 	ModeFirstDropRest:   "first-drop-rest",
 }
 
-// String returns the mode's name as the configuration spells it.
+// String returns the name of the mode in the configuration.
 func (m Mode) String() string {
 	if int(m) < len(modeNames) {
 		return modeNames[m]
@@ -37,21 +37,21 @@ func (m Mode) String() string {
 	return "unknown"
 }
 
-// Emit is the shape in which a datagram that was put together leaves.
+// Emit is the form in which a reassembled datagram is sent.
 type Emit uint8
 
 const (
 	// EmitOriginal sends the datagram's own fragments, byte for byte.
 	EmitOriginal Emit = iota
-	// EmitWhole sends one datagram, fragmented again only where it exceeds the
-	// egress MTU.
+	// EmitWhole sends one datagram, and fragments it again only if it exceeds the egress
+	// MTU.
 	EmitWhole
 )
 
-// Emits is how many values Emit has.
+// Emits is the number of forms.
 const Emits = int(EmitWhole) + 1
 
-// String returns the shape's name as the configuration spells it.
+// String returns the name of the form in the configuration.
 func (e Emit) String() string {
 	if e == EmitWhole {
 		return "whole"

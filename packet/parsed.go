@@ -7,18 +7,18 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Kind is what a frame carries, as far as the policy tells it apart.
+// Kind is the kind of a frame's contents, as far as the policy distinguishes it.
 type Kind uint8
 
 // The kinds of frames.
 const (
-	NonIP Kind = iota // any other EtherType, and LLC of other contents
+	NonIP Kind = iota // any other EtherType, and LLC with other contents
 	ARP
 	IPv4
 	IPv6
 )
 
-// Transport says which fields of the upper-layer header a packet has.
+// Transport tells which fields of the upper-layer header a packet has.
 type Transport uint8
 
 const (
@@ -29,12 +29,12 @@ const (
 	Ports
 	// ICMP: ICMPType and ICMPCode are set.
 	ICMP
-	// Truncated: the protocol has such fields, and the packet ends before them.
+	// Truncated: the protocol has such fields, but the packet ends before them.
 	Truncated
 )
 
-// Fragment is what a packet says of its fragmentation. Offsets into the frame
-// are in bytes from its start.
+// Fragment has the fields of a packet that are about fragmentation. Offsets into the
+// frame are in bytes from its start.
 type Fragment struct {
 	// Present is set for a fragment; a whole packet and an atomic IPv6
 	// fragment (RFC 6946) leave it false.
@@ -43,12 +43,12 @@ type Fragment struct {
 	ID      uint32 // identification: 16 bits in IPv4, 32 in IPv6
 	Offset  int    // of the payload in the datagram's fragmentable part, bytes
 	Payload int    // where the fragmentable part begins in the frame
-	// Headers is how many bytes of headers count against the 65,535 that the
-	// datagram may have: in IPv4 the header, in IPv6 the extension headers
-	// before the fragment header.
+	// Headers is the number of bytes of headers that count towards the datagram's limit
+	// of 65,535: in IPv4 the header, in IPv6 the extension headers before the fragment
+	// header.
 	Headers int
-	// NextHeader is where in the frame the Next Header field stands that names
-	// the IPv6 fragment header.
+	// NextHeader is the offset in the frame of the Next Header field that announces the
+	// IPv6 fragment header.
 	NextHeader int
 }
 
@@ -60,12 +60,12 @@ type Parsed struct {
 	TagCount  uint8
 	Tags      [2]Tag // outermost first; TagCount of them
 
-	LLC     int // where the LLC header begins, in a frame with an 802.3 length; else 0
-	Network int // where the network header begins
-	End     int // where the packet ends; what follows is padding or a trailer
-	// NoLength is set where the IP header's length field is 0. A sender leaves it
-	// so for its NIC to fill in where the packet is cut into segments, and a
-	// jumbogram (RFC 2675) has its length elsewhere.
+	LLC     int // offset of the LLC header in a frame with an 802.3 length; otherwise 0
+	Network int // offset of the network header
+	End     int // end of the packet; padding or a trailer may follow
+	// NoLength is set if the length field of the IP header is 0. A sender leaves it to
+	// its NIC if that cuts the packet into segments. A jumbogram (RFC 2675) has its
+	// length elsewhere.
 	NoLength bool
 
 	// Of IP packets:
@@ -73,24 +73,22 @@ type Parsed struct {
 	HopLimit uint8 // TTL in IPv4
 	Protocol uint8 // upper-layer protocol, at the end of the IPv6 chain
 	Fragment Fragment
-	// SourceRoute is set where the packet tells routers a way beside its
-	// destination: an IPv4 source route (RFC 791 §3.1), used up or not, or an IPv6
-	// routing header with segments left (RFC 8200 §4.4), which has the packet go on
-	// from its destination to another one.
+	// SourceRoute is set if the packet prescribes its route: an IPv4 source route (RFC
+	// 791 §3.1), used up or not, or an IPv6 routing header with segments left (RFC 8200
+	// §4.4), which sends the packet on from its destination address.
 	SourceRoute bool
-	// Fragmented is set where the datagram did not arrive whole: for a fragment,
-	// and for the datagram put together from fragments.
+	// Fragmented is set if the datagram did not arrive whole: for a fragment, and for a
+	// reassembled datagram.
 	Fragmented bool
 
 	Transport          Transport
-	Upper              int // where the upper-layer header begins, where it is known
+	Upper              int // offset of the upper-layer header, if it is known
 	SrcPort, DstPort   uint16
 	ICMPType, ICMPCode uint8
 }
 
-// Decode fills p from an Ethernet frame, clearing what was there. It returns
-// [verdict.Passed], or the reason why the frame can't be judged; then p holds what
-// was read up to there.
+// Decode clears p and fills it from an Ethernet frame. It returns [verdict.Passed], or
+// the reason why the frame cannot be judged; then p holds what was read before.
 func (p *Parsed) Decode(frame []byte) verdict.Reason {
 	*p = Parsed{}
 	if r := p.decodeLink(frame); r != verdict.Passed {
@@ -110,10 +108,9 @@ func (p *Parsed) Decode(frame []byte) verdict.Reason {
 	return verdict.Passed
 }
 
-// Length returns the length in bytes of the packet in the frame that was decoded:
-// what the IP header says, without padding, trailer or frame check sequence;
-// behind LLC, what the 802.3 length says. Where no header says it, it is all that
-// follows the Ethernet header and the tags.
+// Length returns the length in bytes of the packet in the decoded frame, without padding,
+// trailer and frame check sequence: by the IP header, or after LLC by the 802.3 length.
+// If no header has a length, it is everything after the Ethernet header and the tags.
 func (p *Parsed) Length(frame []byte) int {
 	if p.NoLength {
 		return len(frame) - p.Network
@@ -121,8 +118,8 @@ func (p *Parsed) Length(frame []byte) int {
 	return p.FrameEnd(frame) - p.Network
 }
 
-// FrameEnd returns where the frame that was decoded ends without what follows its
-// packet: there, or where its 802.3 length says, which may count padding, too.
+// FrameEnd returns the offset where the decoded frame ends: where its packet ends, or
+// where its 802.3 length says, which may include padding.
 func (p *Parsed) FrameEnd(frame []byte) int {
 	if p.LLC > 0 && p.Upper > 0 {
 		return p.LLC + int(binary.BigEndian.Uint16(frame[p.LLC-typeSize:]))
@@ -130,11 +127,10 @@ func (p *Parsed) FrameEnd(frame []byte) int {
 	return p.End
 }
 
-// Complete turns p, decoded from a datagram's first fragment, into the whole
-// datagram, of which payload is the beginning of the fragmentable part, at
-// least as much as the first fragment held. An IPv4 transport header may
-// reach over several fragments; an IPv6 first fragment holds its whole chain
-// (RFC 7112), so there is nothing to read again.
+// Complete turns p, decoded from the first fragment of a datagram, into the whole
+// datagram. payload is the beginning of the fragmentable part, at least as long as the
+// first fragment. In IPv4 the transport header may extend over several fragments, so it
+// is read again. An IPv6 first fragment has the whole chain (RFC 7112).
 func (p *Parsed) Complete(payload []byte) {
 	p.Fragment = Fragment{}
 	if p.Kind == IPv4 {
@@ -142,13 +138,13 @@ func (p *Parsed) Complete(payload []byte) {
 	}
 }
 
-// HoldsTransport reports whether a first fragment has its upper-layer header
-// whole, without options, so that nothing that a policy could ask for is left
-// to another fragment. An IPv6 one always has: without, it isn't decoded.
+// HoldsTransport reports whether a first fragment has the whole upper-layer header,
+// without options, so that a policy needs no other fragment. An IPv6 first fragment
+// always has: otherwise decoding fails.
 func (p *Parsed) HoldsTransport() bool { return p.End-p.Upper >= minimumHeader(p.Protocol) }
 
-// decodeUpper reads the fields that a policy asks for from the beginning of
-// the upper-layer header.
+// decodeUpper reads the fields that a policy uses from the beginning of the upper-layer
+// header.
 func (p *Parsed) decodeUpper(b []byte) {
 	p.Transport = NoFields
 	switch {
@@ -170,9 +166,9 @@ func (p *Parsed) decodeUpper(b []byte) {
 	}
 }
 
-// NeighborDiscovery reports whether the packet is a neighbour discovery
-// message that a host would take: router solicitation to redirect, with the
-// hop limit that proves it was sent on this link (RFC 4861 §6.1, §7.1, §8.1).
+// NeighborDiscovery reports whether the packet is a neighbour discovery message that a
+// host would accept: a router solicitation to a redirect, with the hop limit that proves
+// that it was sent on this link (RFC 4861 §6.1, §7.1, §8.1).
 func (p *Parsed) NeighborDiscovery() bool {
 	return p.Kind == IPv6 && p.Protocol == ProtocolICMPv6 && p.Transport == ICMP && p.HopLimit == 255 &&
 		p.ICMPType >= ICMPv6RouterSolicitation && p.ICMPType <= ICMPv6Redirect

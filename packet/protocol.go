@@ -1,7 +1,7 @@
 package packet
 
-// Protocol numbers that decoding or the policy treats by name (IANA,
-// "Assigned Internet Protocol Numbers").
+// Protocol numbers that the decoder or the policy knows (IANA, "Assigned Internet
+// Protocol Numbers").
 const (
 	ProtocolICMP    = 1
 	ProtocolTCP     = 6
@@ -37,9 +37,9 @@ func HasPorts(protocol uint8) bool {
 	return false
 }
 
-// minimumHeader returns the least an upper-layer header has, in bytes. Of a
-// protocol whose header we don't know it is one byte, as in the kernel's own
-// check of first fragments (net/ipv6/reassembly.c, ipv6frag_thdr_truncated).
+// minimumHeader returns the minimum size in bytes of the upper-layer header. For an
+// unknown protocol it is one byte, as in the kernel's check of first fragments
+// (net/ipv6/reassembly.c, ipv6frag_thdr_truncated).
 func minimumHeader(protocol uint8) int {
 	switch protocol {
 	case ProtocolTCP:

@@ -9,15 +9,14 @@ type Tag struct {
 // VID returns the VLAN identifier, 0 to 4095; 0 means "priority only".
 func (t Tag) VID() uint16 { return t.TCI & 0xfff }
 
-// VLANs are the VLANs that a frame is in, outermost first: its tags without
-// those of identifier 0, which carry a priority only (IEEE 802.1Q §6.9), and
-// without priority and drop eligibility, so that the TCI is the identifier. An
-// unused entry is zero. Frames with equal VLANs are of one VLAN, as in the
-// kernel, which removes a priority tag before it looks at the next tag
-// (net/core/dev.c, __netif_receive_skb_core).
+// VLANs are the VLANs of a frame, outermost first: its tags, except those with identifier
+// 0, which carry only a priority (IEEE 802.1Q §6.9), and without the bits for priority
+// and drop eligibility, so that the TCI is the identifier. An unused entry is zero.
+// Frames with equal VLANs belong to one VLAN, as in the kernel, which removes a priority
+// tag before it looks at the next tag (net/core/dev.c, __netif_receive_skb_core).
 type VLANs [2]Tag
 
-// VLANs returns the VLANs that the frame is in.
+// VLANs returns the VLANs of the frame.
 func (p *Parsed) VLANs() (v VLANs) {
 	n := 0
 	for _, tag := range p.Tags[:p.TagCount] {
@@ -29,11 +28,10 @@ func (p *Parsed) VLANs() (v VLANs) {
 	return v
 }
 
-// ID returns the identifier of the outermost VLAN, which rules ask for; 0 is
-// none.
+// ID returns the identifier of the outermost VLAN, which rules match; 0 means none.
 func (v VLANs) ID() uint16 { return v[0].TCI }
 
-// Len returns how many VLANs there are.
+// Len returns the number of VLANs.
 func (v VLANs) Len() int {
 	n := 0
 	for n < len(v) && v[n].TCI != 0 {

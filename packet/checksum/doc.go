@@ -1,7 +1,5 @@
-// Package checksum computes and compares the checksums of IPv4, ICMP, TCP, UDP
-// and SCTP.
+// Package checksum computes and verifies the checksums of IPv4, ICMP, TCP, UDP and SCTP:
+// the Internet checksum (RFC 1071) and CRC32c (RFC 9260 appendix A).
 //
-// In come the bytes that a checksum covers; out goes the sum (the Internet
-// checksum, RFC 1071, or CRC32c, RFC 9260 appendix A). It is pure, allocates
-// nothing, and may be used by any goroutine. It imports nothing of ours.
+// Its functions are pure and allocate nothing.
 package checksum

@@ -6,15 +6,15 @@ import (
 	"net/netip"
 )
 
-// Valid is the sum of bytes that contain their own right checksum (RFC 1071 §1).
+// Valid is the sum of bytes that include their own correct checksum (RFC 1071 §1).
 const Valid = 0xffff
 
-// Sum returns the ones' complement sum of initial and of b, read as 16-bit
-// numbers in network byte order, with a zero byte after an odd length. The
-// Internet checksum is the sum's complement (RFC 1071 §1).
+// Sum returns the ones' complement sum of initial and of b, read as 16-bit numbers in
+// network byte order, with a zero byte after an odd length. The Internet checksum is its
+// complement (RFC 1071 §1).
 //
-// It adds 64 bits at a time in the other byte order, and swaps the bytes of the
-// result (RFC 1071 §2(B), §2(C)).
+// Sum adds 64 bits at a time in the other byte order, and swaps the bytes of the result
+// (RFC 1071 §2(B), §2(C)).
 func Sum(b []byte, initial uint16) uint16 {
 	sum, carry := uint64(bits.ReverseBytes16(initial)), uint64(0)
 	for len(b) >= 64 {
@@ -65,7 +65,7 @@ func Sum(b []byte, initial uint16) uint16 {
 	return bits.ReverseBytes16(fold(sum))
 }
 
-// fold adds up the four 16-bit numbers of a sum, with end-around carry.
+// fold adds the four 16-bit numbers of a sum, with end-around carry.
 func fold(sum uint64) uint16 {
 	sum = sum>>32 + sum&0xffff_ffff
 	sum = sum>>32 + sum&0xffff_ffff
@@ -80,9 +80,9 @@ func Add(a, b uint16) uint16 {
 	return uint16(sum + sum>>16)
 }
 
-// PseudoHeader returns the sum of the pseudo-header that the checksums of TCP,
-// UDP and ICMPv6 cover (RFC 9293 §3.1, RFC 8200 §8.1), where length is that of
-// the upper-layer packet in bytes. Both addresses are of one family.
+// PseudoHeader returns the sum of the pseudo-header that the checksums of TCP, UDP and
+// ICMPv6 cover (RFC 9293 §3.1, RFC 8200 §8.1). length is the length of the upper-layer
+// packet in bytes. Both addresses belong to one family.
 func PseudoHeader(src, dst netip.Addr, protocol uint8, length int) uint16 {
 	sum := Add(Add(uint16(length>>16), uint16(length)), uint16(protocol))
 	if src.Is4() {
@@ -93,8 +93,8 @@ func PseudoHeader(src, dst netip.Addr, protocol uint8, length int) uint16 {
 	return Sum(d[:], Sum(s[:], sum))
 }
 
-// Put completes a checksum: it stores at field, in bytes from b's start, the
-// complement of the sum of b and initial, as if the field were zero.
+// Put completes a checksum: at the offset field, in bytes, it stores the complement of
+// the sum of b and initial, computed with zeros in the field.
 func Put(b []byte, field int, initial uint16) {
 	b[field], b[field+1] = 0, 0
 	binary.BigEndian.PutUint16(b[field:], ^Sum(b, initial))

@@ -7,16 +7,14 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Where the common header of SCTP has its checksum, and how long that is, in
-// bytes (RFC 9260 §3.1).
+// Offset and size of the checksum in the common header of SCTP, in bytes (RFC 9260 §3.1).
 const (
 	sctpField = 8
 	sctpSize  = 4
 )
 
-// ValidSCTP reports whether the CRC32c of an SCTP packet is right, which is
-// computed with zeros in its place (RFC 9260 §6.8). The packet holds at least
-// its common header.
+// ValidSCTP reports whether the CRC32c of an SCTP packet is correct. It is computed with
+// zeros in its place (RFC 9260 §6.8). The packet has at least its common header.
 func ValidSCTP(b []byte) bool {
 	var zeros [sctpSize]byte
 	sum := crc32.Update(0, castagnoli, b[:sctpField])

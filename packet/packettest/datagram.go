@@ -24,12 +24,12 @@ type Datagram struct {
 	TrafficClass uint8 // DSCP and ECN; in IPv4 the type of service
 	DontFragment bool  // the DF flag of IPv4
 
-	// Options go into every IPv4 header, padded to 4 bytes by the caller.
+	// Options go into every IPv4 header. The caller pads them to 4 bytes.
 	Options []byte
-	// Before and After are IPv6 extension headers in front of and behind the
-	// fragment header, each with the Next Header field of the one that follows;
-	// FirstBefore and FirstAfter are the types of the first of each, where
-	// there is one. After is part of what is cut into fragments.
+	// Before and After are IPv6 extension headers before and after the fragment header,
+	// each with the Next Header field of the one that follows. FirstBefore and FirstAfter
+	// are the types of the first header in each, if there is one. After is part of what
+	// is fragmented.
 	Before, After           []byte
 	FirstBefore, FirstAfter uint8
 }
@@ -76,7 +76,7 @@ func Body(n int) []byte {
 
 func address(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
 
-// Frame returns the datagram whole.
+// Frame returns the datagram unfragmented.
 func (d Datagram) Frame() []byte {
 	if d.Src.Is4() {
 		return d.ipv4(0, d.Payload, 0)
@@ -91,13 +91,13 @@ func (d Datagram) Frame() []byte {
 	return d.ipv6(next, append(chain, d.Payload...))
 }
 
-// Fragmentable returns what the datagram's fragments carry.
+// Fragmentable returns the bytes that the datagram's fragments carry.
 func (d Datagram) Fragmentable() []byte {
 	return append(append([]byte{}, d.After...), d.Payload...)
 }
 
-// Fragments cuts the datagram into frames with size bytes of payload each,
-// which must be a multiple of 8; the last has the rest.
+// Fragments cuts the datagram into frames with size bytes of payload each, which must be
+// a multiple of 8. The last one has the rest.
 func (d Datagram) Fragments(size int) [][]byte {
 	var frames [][]byte
 	whole := d.Fragmentable()

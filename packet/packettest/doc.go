@@ -1,7 +1,6 @@
-// Package packettest makes frames for tests: IP datagrams, whole, cut into
-// fragments, or cut in ways that no honest host would.
+// Package packettest makes frames for tests: IP datagrams, whole, in fragments, or in
+// fragments that no honest host would send.
 //
-// In comes what a datagram should be; out go frames. Checksums are gVisor's, so
-// that tests compare with what nobody here wrote. No package of the program may
-// import it.
+// Checksums are computed by gVisor, so that tests compare with code that was not written
+// here. The program must not import this package.
 package packettest

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Hex returns the bytes that are written in hexadecimal in text. Space is
-// ignored, and so is what follows a # in a line. It panics on anything else.
+// Hex returns the bytes that text has in hexadecimal. It ignores space, and everything
+// after a # in a line. It panics on anything else.
 func Hex(text string) []byte {
 	var digits strings.Builder
 	for line := range strings.Lines(text) {

@@ -1,7 +1,7 @@
 package packettest
 
-// Permutations calls f with each order of the numbers under n, in lexical order.
-// The slice is lent for the call.
+// Permutations calls f with each order of the numbers below n, in lexical order. The
+// slice is valid only during the call.
 func Permutations(n int, f func(order []int)) {
 	order := make([]int, 0, n)
 	var extend func(used int)

@@ -9,12 +9,12 @@ import (
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 )
 
-// RouterAdvertisement returns a router's advertisement of itself, from
-// fe80::1 to all nodes, and of a prefix to make addresses from (RFC 4861
-// §4.2), with the prefix's lifetimes in seconds, and of an MTU of 1480.
+// RouterAdvertisement returns a router advertisement from fe80::1 to all nodes (RFC 4861
+// §4.2), with a prefix for address configuration, the prefix's lifetimes in seconds, and
+// an MTU of 1480.
 func RouterAdvertisement(router net.HardwareAddr, prefix netip.Prefix, valid, preferred uint32) []byte {
 	body := []byte{134, 0, 0, 0, 64, 0}
-	body = binary.BigEndian.AppendUint16(body, 1800) // the router's lifetime, s
+	body = binary.BigEndian.AppendUint16(body, 1800) // lifetime of the router, s
 	body = append(body, make([]byte, 8)...)
 	body = append(append(body, 1, 1), router...) // source link-layer address
 	body = append(body, 5, 1, 0, 0, 0, 0, 1480>>8, 1480&0xff)

@@ -1,9 +1,7 @@
-// Package reject builds the answers to datagrams that the policy rejects.
+// Package reject builds the replies to datagrams that the policy rejects.
 //
-// In come a frame, or a datagram's first fragment, and the [packet.View] that
-// the policy judged; out goes the frame to send back out of the side that the
-// datagram came in by: a TCP RST, or an ICMP error that says "administratively
-// prohibited". The package keeps no state and may be used by any goroutine.
-//
-// It imports packet and packet/checksum.
+// [Append] takes a frame, or the first fragment of a datagram, and the [packet.View] that
+// the policy judged. It returns the frame to send back to the side that the datagram
+// arrived on: a TCP RST, or an ICMP error "administratively prohibited". The package
+// keeps no state.
 package reject

@@ -8,23 +8,23 @@ import (
 	"fragwall/packet/checksum"
 )
 
-// The most that an ICMP error may have with what it quotes, in bytes, so that
-// it needs no fragmentation (RFC 1812 §4.3.2.3, RFC 4443 §2.4(c)).
+// Maximum size of an ICMP error in bytes, including what it quotes, so that it needs no
+// fragmentation (RFC 1812 §4.3.2.3, RFC 4443 §2.4(c)).
 const (
 	maxICMPErrorIPv4 = 576
 	maxICMPErrorIPv6 = 1280 // the minimum MTU (RFC 8200 §5)
 )
 
-// replyHopLimit is that of replies (IANA, "IP Parameters", default TTL).
+// replyHopLimit is the hop limit of replies (IANA, "IP Parameters", default TTL).
 const replyHopLimit = 64
 
-// Append appends to b the frame that tells the sender of a datagram that the
-// policy rejects it, in the name of its destination: a RST to a TCP segment,
-// otherwise ICMP administratively prohibited (RFC 1812 §5.2.7.1, RFC 4443
-// §3.1). It returns b unchanged where the datagram must not be answered.
+// Append appends to b the frame that tells the sender of a datagram that the policy
+// rejects it, in the name of its destination: a RST for a TCP segment, otherwise ICMP
+// administratively prohibited (RFC 1812 §5.2.7.1, RFC 4443 §3.1). It returns b unchanged
+// if the datagram must not be answered.
 //
-// frame holds the datagram or its first fragment, from which v was decoded. The
-// reply has at most mtu bytes behind its Ethernet header.
+// frame holds the datagram or its first fragment, from which v was decoded. The reply has
+// at most mtu bytes after its Ethernet header.
 func Append(b, frame []byte, v *packet.View, mtu int) []byte {
 	if !answerable(frame, v.Parsed) {
 		return b
@@ -35,10 +35,9 @@ func Append(b, frame []byte, v *packet.View, mtu int) []byte {
 	return appendProhibited(b, frame, v.Parsed, mtu)
 }
 
-// answerable reports whether a datagram may be answered by an error (RFC 1122
-// §3.2.2, RFC 4443 §2.4(e)): it is no error itself, no fragment but the first,
-// and was neither sent to a group or to everyone, nor from an address that is
-// not that of one host.
+// answerable reports whether an error may answer a datagram (RFC 1122 §3.2.2, RFC 4443
+// §2.4(e)): it is not itself an error, nor a fragment other than the first, it was not
+// sent to a group or to everyone, and its source is the address of one host.
 func answerable(frame []byte, p *packet.Parsed) bool {
 	const groupBit = 1 // of a MAC address
 	switch {
@@ -53,7 +52,7 @@ func answerable(frame []byte, p *packet.Parsed) bool {
 			return false
 		}
 	}
-	// 240.0.0.0/4 is reserved, with the broadcast address at its end.
+	// 240.0.0.0/4 is reserved, and ends with the broadcast address.
 	return !p.Src.Is4() || p.Src.As4()[0] < 240 && p.Dst.As4()[0] < 240
 }
 
@@ -70,7 +69,7 @@ func isICMPError(p *packet.Parsed) bool {
 	return false
 }
 
-// Where the TCP header has its fields, in bytes, and its flags (RFC 9293 §3.1).
+// Offsets of the fields of a TCP header, in bytes, and its flags (RFC 9293 §3.1).
 const (
 	tcpSourcePort      = 0
 	tcpDestinationPort = 2
@@ -86,9 +85,9 @@ const (
 	flagACK = 0x10
 )
 
-// appendReset appends the RST with which a host without the connection answers
-// a segment (RFC 9293 §3.10.7.1), except a RST, and a segment whose header is
-// incomplete.
+// appendReset appends the RST that a host without the connection answers a segment with
+// (RFC 9293 §3.10.7.1). It does not answer a RST, nor a segment with an incomplete
+// header.
 func appendReset(b, frame []byte, v *packet.View) []byte {
 	in := v.Body
 	if len(in) < packet.SizeTCP {
@@ -119,9 +118,8 @@ func appendReset(b, frame []byte, v *packet.View) []byte {
 	return b
 }
 
-// ICMP destination unreachable (RFC 792, RFC 4443 §3.1): the codes of
-// "administratively prohibited", the size of the header, and where that has its
-// checksum, in bytes.
+// ICMP destination unreachable (RFC 792, RFC 4443 §3.1): the codes of "administratively
+// prohibited", the size of the header and the offset of its checksum, in bytes.
 const (
 	codeProhibited     = 13 // communication administratively prohibited (RFC 1812 §5.2.7.1)
 	codeProhibitedIPv6 = 1
@@ -151,9 +149,8 @@ func appendProhibited(b, frame []byte, p *packet.Parsed, mtu int) []byte {
 	return b
 }
 
-// appendHeaders appends the link and network headers of a reply to a packet's
-// sender, with the packet's VLAN tags and LLC header, and size zero bytes, which
-// it also returns by themselves.
+// appendHeaders appends the link and network headers of a reply to a packet's sender,
+// with the packet's VLAN tags and LLC header, and size zero bytes, which it also returns.
 func appendHeaders(b, frame []byte, p *packet.Parsed, protocol uint8, size int) (all, upper []byte) {
 	const mac = packet.SizeMAC
 	link := len(b)
@@ -178,7 +175,7 @@ func appendHeaders(b, frame []byte, p *packet.Parsed, protocol uint8, size int) 
 	return b, ip[header:]
 }
 
-// putIPv4 writes the IPv4 header of a reply, which is zero so far (RFC 791 §3.1).
+// putIPv4 writes the IPv4 header of a reply into zero bytes (RFC 791 §3.1).
 func putIPv4(ip []byte, p *packet.Parsed, protocol uint8) {
 	const (
 		version      = 4
@@ -193,7 +190,7 @@ func putIPv4(ip []byte, p *packet.Parsed, protocol uint8) {
 	checksum.Put(ip[:packet.SizeIPv4], checksumAt, 0)
 }
 
-// putIPv6 writes the IPv6 header of a reply, which is zero so far (RFC 8200 §3).
+// putIPv6 writes the IPv6 header of a reply into zero bytes (RFC 8200 §3).
 func putIPv6(ip []byte, p *packet.Parsed, protocol uint8) {
 	const version = 6
 	ip[0], ip[6], ip[7] = version<<4, protocol, replyHopLimit

@@ -1,17 +1,17 @@
 package verdict
 
-// Action is what becomes of a datagram. The zero Action drops it.
+// Action is what happens to a datagram. The zero Action drops it.
 type Action uint8
 
 // The actions.
 const (
 	Drop   Action = 0
 	Accept Action = 1
-	// Reject drops the datagram and has its sender told.
+	// Reject drops the datagram and notifies its sender.
 	Reject Action = 2
 )
 
-// String returns the action as the configuration spells it.
+// String returns the name of the action in the configuration.
 func (a Action) String() string {
 	switch a {
 	case Accept:

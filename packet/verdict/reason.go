@@ -1,23 +1,23 @@
 package verdict
 
-// Reason says why a frame did not pass. The list is closed: every frame that
-// comes in is forwarded, waits for the rest of its datagram, or is dropped
-// for exactly one of these.
+// Reason says why a frame was dropped. The list is closed: every received frame is
+// forwarded, waits for the rest of its datagram, or is dropped for exactly one of these
+// reasons.
 type Reason uint8
 
-// Passed is the zero Reason: nothing speaks against the frame so far.
+// Passed is the zero Reason: nothing was found against the frame.
 const Passed Reason = 0
 
-// What is wrong with the frame or with the packet in it, whatever the policy.
+// The frame or its packet is malformed, whatever the policy.
 const (
 	// EthernetTruncated: shorter than an Ethernet header and its VLAN tags.
 	EthernetTruncated Reason = 1
 	// VLANTooDeep: three or more VLAN tags.
 	VLANTooDeep Reason = 2
-	// LLCHeader: an LLC header as of IP and ARP, and an 802.3 length that does not
-	// hold it or exceeds the frame; or such a header in LLC (RFC 1042).
+	// LLCHeader: an LLC header of IP or ARP in a frame whose 802.3 length does not hold
+	// it or exceeds the frame, or such a header inside LLC (RFC 1042).
 	LLCHeader Reason = 3
-	// IPv4Header: truncated, of another version, or IHL under 5 (RFC 791 §3.1).
+	// IPv4Header: truncated, of another version, or with an IHL below 5 (RFC 791 §3.1).
 	IPv4Header Reason = 4
 	// IPv4Length: the total length is less than the header or more than the frame.
 	IPv4Length Reason = 5
@@ -29,82 +29,83 @@ const (
 	IPv6Header Reason = 8
 	// IPv6Length: the payload length is more than the frame holds.
 	IPv6Length Reason = 9
-	// IPv6Chain: an extension header does not fit the packet, or a hop-by-hop
-	// header stands anywhere but first (RFC 8200 §4.1).
+	// IPv6Chain: an extension header does not fit the packet, or a hop-by-hop header is
+	// not the first (RFC 8200 §4.1).
 	IPv6Chain Reason = 10
 	// IPv6ChainTooLong: more extension headers than packet.MaxExtensionHeaders.
 	IPv6ChainTooLong Reason = 11
 	// ExceedsMTU: the packet is longer than the egress side's MTU.
 	ExceedsMTU Reason = 12
-	// OffloadHeader: what the frame leaves for the NIC to do (virtio-net header)
-	// contradicts the packet in it.
+	// OffloadHeader: the virtio-net header, which says what is left to the NIC,
+	// contradicts the packet.
 	OffloadHeader Reason = 13
 )
 
-// What is wrong with one fragment on its own, before it meets others.
+// The fragment itself is malformed.
 const (
 	// FragmentEmpty: a fragment without payload.
 	FragmentEmpty Reason = 14
-	// FragmentUnaligned: the M flag with a length that is no multiple of 8
-	// (RFC 791 §3.2, RFC 8200 §4.5).
+	// FragmentUnaligned: the M flag is set, and the length is not a multiple of 8 (RFC
+	// 791 §3.2, RFC 8200 §4.5).
 	FragmentUnaligned Reason = 15
-	// FragmentTooLong: offset and length, headers counted, exceed 65,535 bytes.
+	// FragmentTooLong: offset and length, including headers, exceed 65,535 bytes.
 	FragmentTooLong Reason = 16
 	// FragmentTwoHeaders: a second IPv6 fragment header.
 	FragmentTwoHeaders Reason = 17
 	// FragmentIncompleteChain: an IPv6 first fragment that lacks a part of its
 	// header chain, the upper-layer header included (RFC 7112 §5).
 	FragmentIncompleteChain Reason = 18
-	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header
-	// (RFC 6980 §5).
+	// FragmentedNeighborDiscovery: neighbour discovery with a fragment header (RFC 6980
+	// §5).
 	FragmentedNeighborDiscovery Reason = 19
 	// FragmentTinyFirst: a first fragment without its whole transport header, in
 	// a mode that judges it alone (RFC 1858 §3, RFC 3128).
 	FragmentTinyFirst Reason = 20
 )
 
-// What became of a fragment among the others of its datagram.
+// The fragment conflicts with others of its datagram, or its datagram did not become
+// complete.
 const (
-	// FragmentDuplicate: the same range with the same bytes was there already.
+	// FragmentDuplicate: the same range with the same bytes had arrived before.
 	FragmentDuplicate Reason = 21
-	// FragmentConflict: the same range was there already with other bytes.
+	// FragmentConflict: the same range with other bytes had arrived before.
 	FragmentConflict Reason = 22
 	// FragmentOverlap: it covers a part of another fragment's range
 	// (RFC 5722 §3).
 	FragmentOverlap Reason = 23
 	// FragmentConflictingEnd: two fragments disagree on where the datagram ends.
 	FragmentConflictingEnd Reason = 24
-	// FragmentBeyondEnd: data beyond the end that the last fragment set.
+	// FragmentBeyondEnd: it has data beyond the end that the last fragment set.
 	FragmentBeyondEnd Reason = 25
-	// FragmentPoisoned: its datagram was given up before, and nothing more of
-	// it passes until its deadline.
+	// FragmentPoisoned: its datagram was discarded before. Nothing more of it passes
+	// until its deadline.
 	FragmentPoisoned Reason = 26
-	// FragmentTooMany: its datagram came in more fragments than max_fragments.
+	// FragmentTooMany: its datagram has more fragments than max_fragments.
 	FragmentTooMany Reason = 27
-	// FragmentTimeout: the datagram was not whole at its deadline.
+	// FragmentTimeout: the datagram was incomplete at its deadline.
 	FragmentTimeout Reason = 28
-	// FragmentEvicted: it gave way to others when the table was full.
+	// FragmentEvicted: its datagram was evicted from a full table.
 	FragmentEvicted Reason = 29
-	// FragmentShed: it came while fragwall was behind, of a datagram that was not taken
-	// in: more waited than could be, or its source had sent no datagram that was
-	// accepted, or too few for so many fragments.
+	// FragmentShed: frames arrived faster than fragwall could process them, and its
+	// datagram was one that is shed then: its source is unknown, or has too little credit
+	// for so many fragments, or the limit on new datagrams was reached.
 	FragmentShed Reason = 30
-	// FragmentSuperseded: its datagram was not whole when the sender used the
-	// identification again, after so many others that it can't mean the same.
+	// FragmentSuperseded: its datagram was incomplete when the sender reused the
+	// identification, after so many others that it must mean another datagram.
 	FragmentSuperseded Reason = 31
-	// FragmentDisagreement: the table and gVisor did not agree on whether the
-	// datagram was whole.
+	// FragmentDisagreement: the table and gVisor did not agree on whether the datagram
+	// was complete.
 	FragmentDisagreement Reason = 32
-	// FragmentECN: some fragments of a datagram that was to be rebuilt are
-	// ECN-capable, and others are not (RFC 3168 §5.3).
+	// FragmentECN: of a datagram that was to be rebuilt, some fragments are ECN-capable
+	// and others are not (RFC 3168 §5.3).
 	FragmentECN Reason = 33
-	// FragmentMode: the mode of fragments does not let it pass.
+	// FragmentMode: the fragment mode does not let it pass.
 	FragmentMode Reason = 34
-	// FragmentShutdown: it still waited when fragwall was stopped.
+	// FragmentShutdown: it was waiting when fragwall stopped.
 	FragmentShutdown Reason = 35
 )
 
-// What the policy decided.
+// The policy decided.
 const (
 	// PolicyRule: a rule's action.
 	PolicyRule Reason = 36
@@ -118,28 +119,28 @@ const (
 	PolicyNonIP Reason = 40
 	// PolicySourceRoute: by policy.source_route.
 	PolicySourceRoute Reason = 41
-	// TransportTruncated: the rule that would decide needs a field of the
-	// transport header that the datagram is too short to hold.
+	// TransportTruncated: the datagram is too short for a field of the transport header
+	// that the deciding rule needs.
 	TransportTruncated Reason = 42
-	// FlowInvalid: it has the addresses and ports of a known flow, but no host
-	// sends it as the flow stands, and no rule accepts it.
+	// FlowInvalid: it has the addresses and ports of a known flow, but no host would send
+	// it in the flow's state, and no rule accepts it.
 	FlowInvalid Reason = 43
-	// FlowDenied: a reload denied its flow, and the host that began the flow has
-	// not sent anything since that the policy accepts.
+	// FlowDenied: a reload denied its flow, and the originator has sent nothing since
+	// then that the policy accepts.
 	FlowDenied Reason = 44
 )
 
-// What has to do with neither the frame nor the policy.
+// Other reasons.
 const (
 	// EgressFailed: the egress device refused the frame.
 	EgressFailed Reason = 45
-	// SnapLength: a capture holds only the beginning of the frame, too little to
-	// decide as if it had come by the wire.
+	// SnapLength: a capture has only the beginning of the frame, too little to decide as
+	// on the wire.
 	SnapLength Reason = 46
 )
 
-// Reasons is how many values Reason has, [Passed] included; a Reason indexes
-// an array of that length.
+// Reasons is the number of values, including [Passed]; a Reason indexes an array of that
+// length.
 const Reasons = int(SnapLength) + 1
 
 var reasonNames = [Reasons]string{
@@ -192,7 +193,7 @@ var reasonNames = [Reasons]string{
 	SnapLength:                  "snap_length",
 }
 
-// String returns the reason's name as counters and events spell it.
+// String returns the name of the reason in counters and events.
 func (r Reason) String() string {
 	if int(r) < len(reasonNames) {
 		return reasonNames[r]

@@ -1,5 +1,4 @@
 package verdict
 
-// Rule is the number of a rule in its policy, from 1 on in the policy's order.
-// The zero Rule is none.
+// Rule is the number of a rule in its policy, starting at 1. The zero Rule means none.
 type Rule uint32

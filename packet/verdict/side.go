@@ -1,6 +1,6 @@
 package verdict
 
-// Side is the side of the wire that a frame came in by.
+// Side is the side of the wire that a frame arrived on.
 type Side uint8
 
 // The two sides of the wire.
@@ -9,13 +9,13 @@ const (
 	Outside Side = 1
 )
 
-// Sides is how many sides a wire has; a Side indexes an array of that length.
+// Sides is the number of sides; a Side indexes an array of that length.
 const Sides = 2
 
-// Other returns the side that a frame from s leaves by.
+// Other returns the side that a frame from s leaves on.
 func (s Side) Other() Side { return s ^ 1 }
 
-// String returns the side's name as the configuration spells it.
+// String returns the name of the side in the configuration.
 func (s Side) String() string {
 	if s == Inside {
 		return "inside"

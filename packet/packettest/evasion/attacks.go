@@ -5,11 +5,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// overlaps are datagrams of which some bytes come twice, with other contents:
-// hosts disagree on which of them count.
+// overlaps are datagrams with some bytes that arrive twice with different contents. Hosts
+// disagree on which of them count.
 func overlaps() []entry {
-	// second is a fragment that comes behind the one with the bytes from 800 up
-	// to 1,600, and before the last.
+	// second sends a fragment with other contents after the one with bytes 800 to 1,600,
+	// and before the last one.
 	second := func(from, to int) func(s *script) {
 		return func(s *script) {
 			d := s.allowed()
@@ -58,9 +58,9 @@ func overlaps() []entry {
 	}
 }
 
-// six is the model by which systems are told apart: "1" at blocks 0 to 2, "2"
-// at 4 and 5, "3" at 6 to 8, then "4" at 1 to 4, "5" at 6 to 8, "6" at 9 to
-// 11. The UDP header is the first block.
+// six is the model that distinguishes operating systems: "1" at blocks 0 to 2, "2" at 4
+// and 5, "3" at 6 to 8, then "4" at 1 to 4, "5" at 6 to 8, "6" at 9 to 11. The UDP header
+// is the first block.
 func six(s *script) [][]byte {
 	d := s.udp(AllowedPort, 12*8, 0)
 	mark := func(b byte, from, to int) []byte {
@@ -73,7 +73,7 @@ func six(s *script) [][]byte {
 	return [][]byte{mark('1', 0, 3), mark('2', 4, 6), mark('3', 6, 9), mark('4', 1, 5), mark('5', 6, 9), mark('6', 9, 12)}
 }
 
-// rewriting is what has a filter judge one header and a host read another.
+// rewriting makes a filter judge one header and a host read another.
 func rewriting() []entry {
 	return []entry{
 		{name: "second first fragment to a denied port", reference: "RFC 1858 §4",
@@ -158,8 +158,7 @@ func rewriting() []entry {
 	}
 }
 
-// lengths are fragments that disagree with others, or with themselves, on how
-// long they are.
+// lengths are fragments that disagree on how long the datagram is.
 func lengths() []entry {
 	return []entry{
 		{name: "two ends, the second later", reference: "Ptacek and Newsham 1998",
@@ -236,8 +235,8 @@ func lengths() []entry {
 	}
 }
 
-// identification is what is done with fragments of one identification at
-// other times and in other places.
+// identification sends fragments with one identification at other times and in other
+// places.
 func identification() []entry {
 	split := func(first, rest []packet.Tag) func(s *script) {
 		return func(s *script) {

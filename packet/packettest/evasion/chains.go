@@ -5,7 +5,7 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// chains are what the extension headers of IPv6 allow for.
+// chains are attacks with the extension headers of IPv6.
 func chains() []entry {
 	entries := []entry{
 		{name: "header chain in two fragments", reference: "RFC 7112",
@@ -97,7 +97,7 @@ func chains() []entry {
 	return entries
 }
 
-// advertisement returns a router advertisement that a host would take.
+// advertisement returns a router advertisement that a host would accept.
 func (s *script) advertisement() packettest.Datagram {
 	src, dst := s.hosts()
 	return packettest.Datagram{Src: src, Dst: dst, ID: 1, TTL: 255, Protocol: packet.ProtocolICMPv6,

@@ -8,8 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Policy is the policy that the cases are meant for, as a part of a
-// configuration file.
+// Policy is the policy of all cases, as a part of a configuration file.
 const Policy = `
 [policy]
 default = "drop"
@@ -33,13 +32,13 @@ const (
 	DeniedPort  = 22
 )
 
-// Timeouts that the cases assume the filter to have.
+// Timeouts of the filter that the cases assume.
 const (
 	TimeoutIPv4 = 30 * time.Second
 	TimeoutIPv6 = 60 * time.Second
 )
 
-// Family indexes what a case has for each family of addresses.
+// Family indexes the parts of a case for each address family.
 type Family uint8
 
 // The families.
@@ -62,8 +61,8 @@ type Frame struct {
 	At   time.Duration // since the case began
 	From verdict.Side
 	Data []byte
-	// Hostile frames must not pass: they belong to a datagram that is denied, or
-	// to none that an honest host sends.
+	// Hostile frames must not pass: they belong to a denied datagram, or to none that an
+	// honest host sends.
 	Hostile bool
 }
 
@@ -72,18 +71,17 @@ type Case struct {
 	Name      string
 	Reference string // RFC, paper, tool or advisory
 	Group     Group
-	// Delivers is how many datagrams are allowed, whole and unambiguous, so that
-	// the host behind the filter must get them.
+	// Delivers is the number of datagrams that are allowed, complete and unambiguous. The
+	// host behind the filter must get them.
 	Delivers int
-	Frames   [Families][]Frame // nil where the case is of the other family alone
-	// Reassemble, Whole and Validate are what has to become of it where datagrams
-	// are put together and leave as they came, where they leave rebuilt, and
-	// where they are validated: what [Host] models make of what passes, and the
-	// reasons of what doesn't.
+	Frames   [Families][]Frame // nil if the case is only for the other family
+	// Reassemble, Whole and Validate are the expected results in mode reassemble, in
+	// reassemble with emit "whole", and in validate: what the [Host] models make of the
+	// frames that pass, and the reasons for which the others are dropped.
 	Reassemble, Whole, Validate string
 }
 
-// Group is what a case is about.
+// Group is the subject of a case.
 type Group string
 
 // The groups, in the order of the catalogue.
@@ -106,14 +104,14 @@ type script struct {
 	frames []Frame
 }
 
-// send has frames come, all at once.
+// send lets frames arrive, all at once.
 func (s *script) send(frames ...[]byte) {
 	for _, data := range frames {
 		s.frames = append(s.frames, Frame{At: s.at, From: s.from, Data: data})
 	}
 }
 
-// attack has hostile frames come, all at once.
+// attack lets hostile frames arrive, all at once.
 func (s *script) attack(frames ...[]byte) {
 	n := len(s.frames)
 	s.send(frames...)
@@ -122,13 +120,13 @@ func (s *script) attack(frames ...[]byte) {
 	}
 }
 
-// expire lets the time of what came pass.
+// expire waits until the deadline of earlier fragments has passed.
 func (s *script) expire() {
 	s.at += [Families]time.Duration{TimeoutIPv4, TimeoutIPv6}[s.Family] + time.Second
 }
 
-// udp returns a datagram to a port, with n bytes of payload, its header
-// included; marked by other bytes for every mark.
+// udp returns a datagram to a port, with n bytes of payload including its header. Each
+// mark gives other bytes.
 func (s *script) udp(port uint16, n int, mark byte) packettest.Datagram {
 	src, dst := s.hosts()
 	body := packettest.Body(n - 8)
@@ -140,7 +138,7 @@ func (s *script) udp(port uint16, n int, mark byte) packettest.Datagram {
 	return d
 }
 
-// tcp returns a segment with n bytes of payload, its header included.
+// tcp returns a segment with n bytes of payload including its header.
 func (s *script) tcp(port uint16, n int) packettest.Datagram {
 	src, dst := s.hosts()
 	d := packettest.TCP(netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, port), 2)
@@ -149,8 +147,7 @@ func (s *script) tcp(port uint16, n int) packettest.Datagram {
 	return d
 }
 
-// hosts returns the sender and the receiver, as seen from the side that the
-// script is at.
+// hosts returns the sender and the receiver, as seen from the script's side.
 func (s *script) hosts() (src, dst netip.Addr) {
 	pair := [Families][2]netip.Addr{
 		IPv4: {packettest.InsideIPv4, packettest.OutsideIPv4},
@@ -163,8 +160,8 @@ func (s *script) hosts() (src, dst netip.Addr) {
 func (s *script) allowed() packettest.Datagram { return s.udp(AllowedPort, 2400, 0) }
 func (s *script) denied() packettest.Datagram  { return s.udp(DeniedPort, 2400, 0x55) }
 
-// cut returns the bytes from one offset up to another of a datagram as a
-// fragment: the last, where it reaches the datagram's end.
+// cut returns a range of a datagram's bytes as a fragment: the last one, if it reaches
+// the end.
 func cut(d packettest.Datagram, from, to int) []byte {
 	whole := d.Fragmentable()
 	return d.Fragment(from, whole[from:to], to < len(whole))

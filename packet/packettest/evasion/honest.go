@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// honest is what hosts and networks do to fragments without ill intent.
+// honest is what hosts and networks do to fragments without bad intent.
 func honest() []entry {
 	return []entry{
 		{name: "in order", reference: "RFC 791, RFC 8200", delivers: 1, write: func(s *script) {
@@ -137,7 +137,7 @@ func honest() []entry {
 	}
 }
 
-// denied are datagrams without any trick, to the port that is denied.
+// denied are datagrams without any trick to the denied port.
 func denied() []entry {
 	return []entry{
 		{name: "denied, in order", reference: "RFC 1858 §1",
@@ -192,8 +192,7 @@ func backwards(frames [][]byte) [][]byte {
 	return frames
 }
 
-// other returns a datagram with the payload of d from one offset up to
-// another changed.
+// other returns a datagram in which a range of d's payload is changed.
 func other(d packettest.Datagram, from, to int) packettest.Datagram {
 	d.Payload = slices.Clone(d.Payload)
 	for i := range d.Payload[from:to] {

@@ -12,14 +12,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Overlap is whose bytes count where fragments overlap: whether those of a
-// new fragment replace an old one's, by where both begin.
+// Overlap decides whose bytes count if fragments overlap: it reports whether those of a
+// new fragment replace those of an old one, given where both begin.
 type Overlap func(old, new int) bool
 
-// Overlaps of operating systems (Shankar and Paxson, "Active Mapping", 2003,
-// §3.3; Novak, "Target-Based Fragmentation Reassembly", 2005). A host that
-// refuses overlaps altogether (RFC 5722) is none of them: it never puts
-// together what these disagree on.
+// Overlap policies of operating systems (Shankar and Paxson, "Active Mapping", 2003,
+// §3.3; Novak, "Target-Based Fragmentation Reassembly", 2005). A host that refuses
+// overlaps (RFC 5722) needs no model: it never reassembles what these disagree on.
 var overlapModels = []struct {
 	name    string
 	overlap Overlap
@@ -35,15 +34,15 @@ var overlapModels = []struct {
 type Host struct {
 	Name    string
 	Overlap Overlap
-	Timeout time.Duration // from a datagram's first fragment on
-	Far     bool          // behind a router: what comes with a TTL of 1 never gets there
-	// Strict hosts give an IPv6 datagram up whose fragments overlap (RFC 5722),
-	// as all current systems do.
+	Timeout time.Duration // from the first fragment of a datagram
+	Far     bool          // behind a router: packets with a TTL of 1 do not reach it
+	// Strict hosts discard an IPv6 datagram with overlapping fragments (RFC 5722), as all
+	// current systems do.
 	Strict bool
 }
 
-// Hosts returns a receiver for each kind that a sender could exploit to tell
-// apart from another.
+// Hosts returns a receiver of each kind that an attacker could exploit to distinguish it
+// from others.
 func Hosts() []Host {
 	var all []Host
 	for _, m := range overlapModels {
@@ -56,14 +55,14 @@ func Hosts() []Host {
 	return all
 }
 
-// Delivered is a datagram that a host put together.
+// Delivered is a datagram that a host reassembled.
 type Delivered struct {
 	Key   string // what fragments of one datagram have in common
 	Frame []byte // the datagram in one frame, to be decoded and judged
 }
 
-// Receive returns the datagrams that the host makes of frames, which came in
-// the order of their times.
+// Receive returns the datagrams that the host reassembles from frames, which are in the
+// order of their times.
 func (h Host) Receive(frames []Frame) []Delivered {
 	var delivered []Delivered
 	waiting := map[string]*assembly{}
@@ -95,8 +94,8 @@ func (h Host) Receive(frames []Frame) []Delivered {
 	return delivered
 }
 
-// keyOf returns what a host tells datagrams apart by; the side and the VLANs
-// say which host it is, or which of its interfaces.
+// keyOf returns the key by which a host assigns fragments to datagrams. The side and the
+// VLANs say which host, or which of its interfaces.
 func keyOf(f Frame, p *packet.Parsed) string {
 	b := []byte{byte(f.From)}
 	for _, tag := range p.VLANs() {
@@ -112,17 +111,17 @@ func keyOf(f Frame, p *packet.Parsed) string {
 	return string(b)
 }
 
-// assembly is a datagram in a host.
+// assembly is an incomplete datagram in a host.
 type assembly struct {
 	began   time.Duration
 	first   []byte // the frame with the first fragment
 	payload []byte
-	owner   []int // where the fragment began that each byte is from; -1: none
-	end     int   // 0: not known
+	owner   []int // for each byte, where the fragment that it is from began; -1: none
+	end     int   // 0: unknown
 	refused bool
 }
 
-// add puts a fragment in, and reports whether it overlaps others.
+// add adds a fragment, and reports whether it overlaps others.
 func (a *assembly) add(frame []byte, p *packet.Parsed, overlap Overlap) (overlapped bool) {
 	start, data := p.Fragment.Offset, frame[p.Fragment.Payload:p.End]
 	end := start + len(data)
@@ -157,8 +156,8 @@ func (a *assembly) complete() bool {
 	return true
 }
 
-// frame returns the datagram in one frame, under the first fragment's headers,
-// without LLC: its length might not be one that 802.3 has.
+// frame returns the datagram in one frame, with the headers of the first fragment,
+// without LLC: the length might not be possible in 802.3.
 func (a *assembly) frame() []byte {
 	var p packet.Parsed
 	p.Decode(a.first)

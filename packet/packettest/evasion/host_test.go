@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestOverlapModels puts the six fragments together as each model does. The
-// results are those that Novak's paper prints for the systems.
+// TestOverlapModels reassembles the six fragments by each model. The expected results are
+// those that Novak's paper prints.
 func TestOverlapModels(t *testing.T) {
 	want := map[string]string{
 		"first":     "11422333666",

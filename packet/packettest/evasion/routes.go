@@ -2,8 +2,8 @@ package evasion
 
 import "fragwall/packet"
 
-// sourceRoutes are datagrams whose destination says less about where they go
-// than a source route does, in all or in some of their fragments.
+// sourceRoutes are datagrams with a source route in all or some of their fragments, so
+// that the destination address alone does not say where they go.
 func sourceRoutes() []entry {
 	const all, timeout = "blocked: policy_source_route", "blocked: fragment_timeout, policy_source_route"
 	loose := []byte{131, 7, 4, 192, 0, 2, 99, 0}

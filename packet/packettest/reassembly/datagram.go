@@ -6,23 +6,23 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// maxPacket is the most that an IP packet may have, in bytes.
+// maxPacket is the maximum length of an IP packet, in bytes.
 const maxPacket = 65535
 
-// Fragment is a range of a datagram's payload, in bytes, and what is in it.
+// Fragment is a range of a datagram's payload, in bytes, and its contents.
 type Fragment struct {
 	Start, End int
 	More       bool // the M flag
 	Data       []byte
-	Headers    int // bytes in front of the payload that count against 65,535
+	Headers    int // bytes before the payload that count towards 65,535
 }
 
-// Datagram is the fragments of a datagram, in the order in which they came.
+// Datagram is the fragments of a datagram, in the order in which they arrived.
 type Datagram struct{ Fragments []Fragment }
 
-// Objection returns why a fragment can't be of the datagram beside those that are
-// there; [verdict.Passed] where it can. Without contents, fragments of the same
-// range count as equal.
+// Objection returns why a fragment cannot belong to the datagram, given the fragments
+// that are there, or [verdict.Passed] if it can. Without contents, fragments with the
+// same range count as equal.
 func (d *Datagram) Objection(n Fragment, contents bool) verdict.Reason {
 	reached, headers := n.End, 0
 	for _, f := range append(d.Fragments, n) {
@@ -64,7 +64,7 @@ func (d *Datagram) Objection(n Fragment, contents bool) verdict.Reason {
 // Add adds a fragment.
 func (d *Datagram) Add(n Fragment) { d.Fragments = append(d.Fragments, n) }
 
-// Whole returns the datagram's bytes, nil while some are missing.
+// Whole returns the datagram's bytes, or nil if some are missing.
 func (d *Datagram) Whole() []byte {
 	var all []byte
 	for {
