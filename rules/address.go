@@ -9,12 +9,12 @@ import (
 	"fragwall/filter"
 )
 
-// addresses is the addresses from Lo to Hi, of one family and without zones.
+// addresses are the addresses from Lo to Hi, of one family and without zones.
 type addresses = filter.Range[netip.Addr]
 
 const addressExample = `"10.0.0.1", "2001:db8::/32" or "10.0.0.1-10.0.0.9"`
 
-// parseAddresses returns the addresses that a decoded value stands for.
+// parseAddresses returns the addresses of a decoded value.
 func parseAddresses(value any) (addresses, error) {
 	s, ok := value.(string)
 	if !ok {
@@ -33,8 +33,8 @@ func parseAddresses(value any) (addresses, error) {
 	return addresses{}, notAddresses(s)
 }
 
-// notAddresses says what a text that is neither address, prefix nor range may
-// have been meant to be.
+// notAddresses returns the error for a text that is neither an address nor a prefix nor a
+// range, with a suggestion.
 func notAddresses(s string) error {
 	if corrected := strings.Join(strings.Fields(s), ""); corrected != s {
 		if _, err := parseAddresses(corrected); err == nil {
@@ -44,7 +44,7 @@ func notAddresses(s string) error {
 	return fmt.Errorf("%s is not an address, a prefix or a range; want one such as %s", quote(s), addressExample)
 }
 
-// checkAddress says what makes an address one that no packet is matched by.
+// checkAddress returns an error for an address that no packet has.
 func checkAddress(a netip.Addr) error {
 	switch {
 	case a.Zone() != "":
@@ -55,7 +55,7 @@ func checkAddress(a netip.Addr) error {
 	return nil
 }
 
-// parsePrefix returns the addresses of a prefix, given whole and in its parts.
+// parsePrefix returns the addresses of a prefix, given as a whole and in its parts.
 func parsePrefix(whole, address, bits string) (addresses, error) {
 	a, err := netip.ParseAddr(address)
 	if err != nil {
@@ -86,7 +86,7 @@ func parsePrefix(whole, address, bits string) (addresses, error) {
 	return filter.PrefixRange(right), nil
 }
 
-// maskBits returns how many bits an IPv4 netmask has, such as 255.255.255.0.
+// maskBits returns the prefix length of an IPv4 netmask, such as 255.255.255.0.
 func maskBits(mask string) (int, bool) {
 	a, err := netip.ParseAddr(mask)
 	if err != nil || !a.Is4() {
@@ -101,7 +101,7 @@ func maskBits(mask string) (int, bool) {
 	return 0, false
 }
 
-// parseRange returns the addresses of a range, given whole and in its ends.
+// parseRange returns the addresses of a range, given as a whole and by its ends.
 func parseRange(whole, first, last string) (addresses, error) {
 	lo, err := netip.ParseAddr(first)
 	if err != nil {

@@ -10,27 +10,26 @@ import (
 	"fragwall/filter"
 )
 
-// Changes is what differs between two configurations, of what may change while
-// the box runs.
+// Changes are the differences between two configurations, of keys that may change at run
+// time.
 type Changes struct {
-	// Added, Removed and Changed are names of rules, in the order of the
-	// configuration that has them. A rule is changed where it does something else
-	// or matches something else, as also after a change of its sets.
+	// Added, Removed and Changed are names of rules, in the order of the configuration
+	// that has them. A rule is changed if its action or its matches are different, also
+	// because of its sets.
 	Added, Removed, Changed []string
-	// Moved is set where rules that are in both stand in another order.
+	// Moved is set if rules of both configurations are in another order.
 	Moved bool
 	Sets  []string // names of sets that were added or removed, or hold other addresses; sorted
 	Keys  []string // of [policy] and [log]
 }
 
-// policyKeys are the keys of what a policy has beside its rules, by the names of
-// the fields.
+// policyKeys are the keys of [policy], by the names of the fields.
 var policyKeys = map[string]string{
 	"Default": "default", "ARP": "arp", "NeighborDiscovery": "neighbor_discovery", "NonIP": "non_ip",
 	"Stateful": "stateful", "AnyVLANs": "flow_vlans", "LooseTCP": "tcp", "SourceRoute": "source_route",
 }
 
-// Changes returns what differs in next.
+// Changes returns the differences between c and next.
 func (c *Config) Changes(next *Config) Changes {
 	changes := changedRules(c.Policy.Rules, next.Policy.Rules)
 	for name := range next.sets {
@@ -60,7 +59,7 @@ func changedRules(before, after []filter.Rule) (c Changes) {
 	for i := range before {
 		places[before[i].Name] = i
 	}
-	last := -1 // place of the rule before
+	last := -1 // index of the previous rule
 	for i := range after {
 		r := &after[i]
 		place, known := places[r.Name]
@@ -83,10 +82,10 @@ func changedRules(before, after []filter.Rule) (c Changes) {
 	return c
 }
 
-// mostNamed is how many names stand in a list of what changed.
+// mostNamed is the maximum number of names in a list of changes.
 const mostNamed = 10
 
-// named returns names as a list that is not too long.
+// named returns the names as a list of limited length.
 func named(names []string) string {
 	more := len(names) - mostNamed
 	quoted := make([]string, min(len(names), mostNamed))
@@ -100,7 +99,7 @@ func named(names []string) string {
 	return text
 }
 
-// each calls f for what changed, under a name of its own.
+// each calls f for each kind of change, with its name.
 func (c Changes) each(f func(name, value string)) {
 	for _, list := range []struct {
 		name  string
@@ -118,7 +117,7 @@ func (c Changes) each(f func(name, value string)) {
 	}
 }
 
-// String tells what changed on one line.
+// String returns the changes on one line.
 func (c Changes) String() string {
 	var parts []string
 	c.each(func(name, value string) { parts = append(parts, name+": "+value) })
@@ -130,7 +129,7 @@ func (c Changes) String() string {
 
 var setSeed = maphash.MakeSeed()
 
-// digest stands for the addresses of a set, as long as the process lives.
+// digest returns a hash of a set's addresses, with a key of the process.
 func digest(set filter.AddrSet) uint64 {
 	var h maphash.Hash
 	h.SetSeed(setSeed)

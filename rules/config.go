@@ -12,8 +12,8 @@ import (
 
 // Config is a valid configuration.
 type Config struct {
-	File            string   // that it was read from
-	Files           []string // that its sets were read from
+	File            string   // the file that it was read from
+	Files           []string // the files that its sets were read from
 	Inside, Outside Interface
 	Fragments       Fragments
 	Policy          *filter.Policy
@@ -22,12 +22,12 @@ type Config struct {
 	OnExit          Exit
 	OnLinkDown      LinkDown
 	FastPath        FastPath
-	Notes           []Note // by line; what a user may want to know of a valid file
+	Notes           []Note // by line; remarks on a valid file
 
 	sets map[string]uint64 // digests of the sets, by name
 }
 
-// Summary says in a few words what the configuration does.
+// Summary describes the configuration in a few words.
 func (c *Config) Summary() string {
 	noun := "rules"
 	if len(c.Policy.Rules) == 1 {
@@ -36,7 +36,7 @@ func (c *Config) Summary() string {
 	return fmt.Sprintf("%d %s, fragments %s, default %s", len(c.Policy.Rules), noun, c.Fragments.Mode, c.Policy.Default)
 }
 
-// Side returns the interface of a side.
+// Side returns the configuration of a side.
 func (c *Config) Side(side verdict.Side) Interface {
 	if side == verdict.Inside {
 		return c.Inside
@@ -44,9 +44,8 @@ func (c *Config) Side(side verdict.Side) Interface {
 	return c.Outside
 }
 
-// Fixed returns the keys in which two configurations differ and which do not
-// change while the box runs: those of the devices, of the table of fragments,
-// and of what was opened at the start.
+// Fixed returns the keys in which two configurations differ and that cannot change at run
+// time: those of the devices, of the fragment table, and of what is opened at the start.
 func (c *Config) Fixed(next *Config) []string {
 	keys := differing("inside", c.Inside, next.Inside)
 	keys = append(keys, differing("outside", c.Outside, next.Outside)...)
@@ -67,8 +66,8 @@ func (c *Config) Fixed(next *Config) []string {
 	return keys
 }
 
-// differing returns the keys, as the fields' tags have them, of two tables
-// of one kind that differ.
+// differing returns the keys, by the tags of the fields, in which two tables of one kind
+// differ.
 func differing(name string, a, b any) (keys []string) {
 	before, after := reflect.ValueOf(a), reflect.ValueOf(b)
 	for i := range before.NumField() {
@@ -79,39 +78,39 @@ func differing(name string, a, b any) (keys []string) {
 	return keys
 }
 
-// Interface is one side of the wire: its devices. No two devices of a
+// Interface is the configuration of one side: its devices. No two devices of a
 // configuration have the same name.
 type Interface struct {
 	TAP     string `key:"tap"`
-	NIC     string `key:"nic"`     // joined to the TAP; "" if nothing is
-	Join    Join   `key:"join"`    // how, if there is a NIC
-	Bridge  string `key:"bridge"`  // that joins them; "" in [JoinRedirect], or if there is no NIC
+	NIC     string `key:"nic"`     // joined to the TAP; "" if there is none
+	Join    Join   `key:"join"`    // how it is joined
+	Bridge  string `key:"bridge"`  // the bridge that joins them; "" with [JoinRedirect] or without a NIC
 	MTU     int    `key:"mtu"`     // of the TAP and the NIC, in bytes, without the Ethernet header; 0: the NIC's own
-	Queues  int    `key:"queues"`  // of the TAP; 0: one a CPU
+	Queues  int    `key:"queues"`  // of the TAP; 0: one per CPU
 	Offload bool   `key:"offload"` // whether the TAP's frames carry virtio-net headers
 }
 
-// Join is how a NIC is joined to the TAP.
+// Join is the way to join a NIC to its TAP.
 type Join uint8
 
 // The ways to join.
 const (
-	JoinRedirect Join = iota // by the kernel's traffic control
+	JoinRedirect Join = iota // by traffic control (tc)
 	JoinBridge               // by a bridge
 )
 
-// Fragments says what happens to fragments, and what those in waiting may
-// cost, both directions together.
+// Fragments is the configuration of fragments. The limits are for both directions
+// together.
 type Fragments struct {
 	Mode packet.Mode `key:"mode"`
-	Emit packet.Emit `key:"emit"` // in the mode that puts datagrams together
-	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take to become
-	// whole, from its first fragment on.
+	Emit packet.Emit `key:"emit"` // in mode reassemble
+	// TimeoutIPv4 and TimeoutIPv6 are the deadlines of a datagram, counted from its first
+	// fragment.
 	TimeoutIPv4  time.Duration `key:"timeout_ipv4"`
 	TimeoutIPv6  time.Duration `key:"timeout_ipv6"`
 	Memory       int64         `key:"memory"`        // in bytes
-	MaxFragments int           `key:"max_fragments"` // a datagram
-	MaxDatagrams int           `key:"max_datagrams"` // in waiting
+	MaxFragments int           `key:"max_fragments"` // per datagram
+	MaxDatagrams int           `key:"max_datagrams"` // incomplete ones
 }
 
 // Note is a remark on a valid configuration.
@@ -121,5 +120,5 @@ type Note struct {
 	Text string
 }
 
-// String returns the note on one line, with its place before it.
+// String returns the note on one line, after its place.
 func (n Note) String() string { return fmt.Sprintf("%s:%d: note: %s", n.File, n.Line, n.Text) }

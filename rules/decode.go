@@ -11,8 +11,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// read returns the values of a text whose first line has the given number, or
-// the one mistake at which the decoder stopped.
+// read returns the values of a text, or the mistake at which the decoder stopped. line is
+// the number of the first line.
 func read(text string, line int) (map[string]any, *Mistake) {
 	values, err := decode(text)
 	var syntax toml.ParseError
@@ -22,14 +22,14 @@ func read(text string, line int) (map[string]any, *Mistake) {
 		return nil, &Mistake{Line: line - 1 + min(max(1, syntax.Position.Line), lines), Text: explain(syntax.Message)}
 	case err != nil:
 		return nil, &Mistake{Line: line, Text: explain(err.Error())}
-	case !utf8.ValidString(text): // which begins with a mark that the decoder steps over
+	case !utf8.ValidString(text): // the decoder skips a mark at the beginning
 		return nil, &Mistake{Line: 1, Text: "not valid TOML: a byte order mark of UTF-16; save the file as UTF-8"}
 	}
 	return values, nil
 }
 
-// errMalformed is of a text at which the decoder panicked, as it does for
-// some that are not TOML.
+// errMalformed is the error for a text at which the decoder panicked, as it does for some
+// that are not TOML.
 var errMalformed = errors.New("malformed; check the latest change")
 
 // decode decodes a text.
@@ -48,8 +48,8 @@ var (
 	tableAsArray = regexp.MustCompile(`^Key '(.*)' was already created and cannot be used as an array\.$`)
 )
 
-// explain turns the decoder's message into one of ours: a line in lower case,
-// with a correction where we know one.
+// explain turns a message of the decoder into one line in lower case, with a correction
+// if one is known.
 func explain(message string) string {
 	if m := definedTwice.FindStringSubmatch(message); m != nil {
 		if lists[m[1]] != "" {

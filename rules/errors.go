@@ -8,22 +8,22 @@ import (
 	"strings"
 )
 
-// Errors is the mistakes of a file, by line: the first 20 of each file, and how
-// many more there are. It holds at least one.
+// Errors has the mistakes of a file, by line: the first 20 of each file, and the number
+// of others. It has at least one.
 type Errors struct {
 	File     string
 	Mistakes []Mistake
 	causes   []error
 }
 
-// Mistake is one thing wrong with a file.
+// Mistake is one mistake in a file.
 type Mistake struct {
-	File string // that a set was read from; "" for the configuration itself
+	File string // the file of a set; "" for the configuration itself
 	Line int    // from 1
-	Text string // what is wrong, and what would be right; one line
+	Text string // what is wrong, and a suggested fix; one line
 }
 
-// Error returns the mistakes one a line, as FILE:LINE: TEXT.
+// Error returns the mistakes, one per line, as FILE:LINE: TEXT.
 func (e *Errors) Error() string {
 	lines := make([]string, len(e.Mistakes))
 	for i, m := range e.Mistakes {
@@ -32,16 +32,16 @@ func (e *Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Unwrap returns what the system said of files that could not be read.
+// Unwrap returns the system's errors for files that could not be read.
 func (e *Errors) Unwrap() []error { return e.causes }
 
-// maxMistakes is how many mistakes of each file are told, the first ones.
+// maxMistakes is the number of mistakes that are reported per file, the first ones.
 const maxMistakes = 20
 
-// report gathers what there is to say about a file while it is read.
+// report collects mistakes and notes while a file is read.
 type report struct {
 	file      string
-	files     []string          // that it names
+	files     []string          // the files that it names
 	sets      map[string]uint64 // digests of the sets, by name
 	mistakes  map[string]*tally // by file; "" for the configuration itself
 	causes    []error           // see [Errors.Unwrap]
@@ -51,15 +51,15 @@ type report struct {
 	syntax    *Mistake // the only mistake of a file that is not TOML
 }
 
-// tally is the mistakes of a file: the first ones, by line, those of one line
-// in the order in which they were found.
+// tally has the mistakes of a file: the first ones, sorted by line. Mistakes on one line
+// stay in the order in which they were found.
 type tally struct {
 	first []finding
-	more  int // behind them
-	next  int // line of the first of those
+	more  int // the number of others
+	next  int // line of the first of the others
 }
 
-// finding is a mistake whose text is yet to be made, as few of many are.
+// finding is a mistake whose text is made only if it is reported.
 type finding struct {
 	line   int
 	format string
@@ -78,7 +78,7 @@ func (t *tally) add(f finding) {
 	t.first = t.first[:maxMistakes]
 }
 
-// told returns the mistakes of a file as they are told.
+// told returns the mistakes of a file that are reported.
 func (t *tally) told(file string) []Mistake {
 	mistakes := make([]Mistake, 0, len(t.first)+1)
 	for _, f := range t.first {
@@ -93,8 +93,8 @@ func (t *tally) told(file string) []Mistake {
 	return mistakes
 }
 
-// mistake reports a mistake in the configuration. Arguments that are lazy say
-// what they do only if the mistake is told.
+// mistake reports a mistake in the configuration. Lazy arguments are evaluated only if
+// the mistake is reported.
 func (r *report) mistake(line int, format string, args ...any) {
 	r.elsewhere("", line, format, args...)
 }
@@ -110,8 +110,8 @@ func (r *report) elsewhere(file string, line int, format string, args ...any) {
 	r.mistakes[file].add(finding{line: line, format: format, args: args})
 }
 
-// only reports what makes a text no TOML, so that all else that was found in
-// it means nothing.
+// only reports that a text is not TOML. Everything else that was found in it is then
+// meaningless.
 func (r *report) only(m *Mistake) {
 	if r.syntax == nil {
 		r.syntax = m
@@ -122,14 +122,14 @@ func (r *report) note(line int, format string, args ...any) {
 	r.notes = append(r.notes, Note{File: r.file, Line: line, Text: fmt.Sprintf(format, args...)})
 }
 
-// takes counts addresses, and reports whether there may be as many.
+// takes counts addresses, and reports whether they are within the limit.
 func (r *report) takes(addresses int) bool {
 	r.addresses += addresses
 	return r.addresses <= maxAddresses
 }
 
-// err returns the mistakes by line, those of other files by file behind them,
-// or nil if there are none.
+// err returns the mistakes, by line, first those of the configuration, then those of
+// other files. It returns nil if there are none.
 func (r *report) err() error {
 	switch {
 	case r.syntax != nil:
@@ -144,24 +144,24 @@ func (r *report) err() error {
 	return e
 }
 
-// lazy is a text that is made when it is told.
+// lazy is a text that is made when it is reported.
 type lazy func() string
 
 func (l lazy) String() string { return l() }
 
-// Error makes a lazy text an error.
+// Error makes a lazy text usable as an error.
 func (l lazy) Error() string { return l() }
 
-// sortedNotes returns the notes by line.
+// sortedNotes returns the notes, sorted by line.
 func (r *report) sortedNotes() []Note {
 	slices.SortStableFunc(r.notes, func(a, b Note) int { return cmp.Compare(a.Line, b.Line) })
 	return r.notes
 }
 
-// quoteLimit is how much of a user's text a message repeats, in bytes.
+// quoteLimit is the number of bytes of a user's text that a message repeats.
 const quoteLimit = 80
 
-// quote returns a user's text in double quotes, on one line and not too long.
+// quote returns a user's text in double quotes, on one line, and shortened if it is long.
 func quote(s string) string {
 	if len(s) > quoteLimit {
 		return fmt.Sprintf("%q", strings.ToValidUTF8(s[:quoteLimit], "")+"…")
@@ -169,7 +169,7 @@ func quote(s string) string {
 	return fmt.Sprintf("%q", s)
 }
 
-// either returns the choices as a sentence has them: "a", "b" or "c".
+// either returns the choices as in a sentence: "a", "b" or "c".
 func either(choices []string) string {
 	var b strings.Builder
 	for i, c := range choices {

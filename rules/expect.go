@@ -9,18 +9,18 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Expectation is a datagram and what a policy is expected to decide on it.
+// Expectation is a datagram and the verdict that a policy is expected to reach.
 type Expectation struct {
-	Line     int          // of its header, from 1
+	Line     int          // of its header, starting at 1
 	Name     string       // "" if it has none
 	Datagram *packet.View // that is asked about
 	Verdict  verdict.Action
-	// Rule is the name of the rule that has to decide: "" for no rule, and nil
-	// where any may.
+	// Rule is the name of the rule that is expected to decide: "" means no rule, nil
+	// means any.
 	Rule *string
 }
 
-// maxExpected bounds the keys and values of a file of expectations.
+// maxExpected limits the keys and values in a file of expectations.
 const maxExpected = 1 << 18
 
 var tooManyExpected = fmt.Sprintf("more than %d keys and values; want at most that many in one file of expectations", maxExpected)
@@ -28,8 +28,8 @@ var tooManyExpected = fmt.Sprintf("more than %d keys and values; want at most th
 // expectationKeys are the keys of [[expect]].
 var expectationKeys = append([]string{"name", "verdict", "rule"}, questionKeys...)
 
-// LoadExpectations reads a file of expectations: tables [[expect]]. The error is
-// [*Errors] if the file could be read.
+// LoadExpectations reads a file of expectations: tables [[expect]]. If the file could be
+// read, the error is an [*Errors].
 func LoadExpectations(path string) ([]Expectation, error) {
 	text, err := ReadWithin(path, maxText, readTimeout)
 	if err != nil {
@@ -38,8 +38,8 @@ func LoadExpectations(path string) ([]Expectation, error) {
 	return ParseExpectations(path, text)
 }
 
-// ParseExpectations reads the text of a file of expectations; name is the file's,
-// for messages. The error is [*Errors].
+// ParseExpectations reads the text of a file of expectations; name is the file's name,
+// for messages. The error is an [*Errors].
 func ParseExpectations(name, text string) ([]Expectation, error) {
 	r := &report{file: name}
 	expectations := r.expectations(text)
@@ -49,8 +49,7 @@ func ParseExpectations(name, text string) ([]Expectation, error) {
 	return expectations, nil
 }
 
-// expectations reads a text. What it returns is valid only if no mistake was
-// reported.
+// expectations reads a text. The result is valid only if no mistake was reported.
 func (r *report) expectations(text string) []Expectation {
 	b := &bounds{most: maxExpected, tooMany: tooManyExpected}
 	place := locate(text, 1, b)

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// table is one table of the file. One that is not in the file has no values,
-// and the place of what should have held it.
+// table is one table of the file. A table that is not in the file has no values, and the
+// place of what should contain it.
 type table struct {
 	report *report
-	name   string // as messages begin their keys: "inside."; "" for a rule's
+	name   string // prefix of its keys in messages: "inside."; "" for a rule
 	values map[string]any
 	place  *place
-	called map[string]string // the names of keys in messages, where they differ
+	called map[string]string // the names of keys in messages, if they differ
 }
 
 // field returns a key of the table, set or not.
@@ -21,8 +21,8 @@ func (t table) field(key string) field {
 	return field{report: t.report, name: t.name + cmp.Or(t.called[key], key), value: t.values[key], place: t.place.key(key)}
 }
 
-// table returns a table in t, empty if it is not there. It reports what is
-// there and is no table.
+// table returns a table in t, empty if it does not exist. It reports a value that is not
+// a table.
 func (t table) table(key string) table {
 	child := table{report: t.report, name: key + ".", place: t.place.key(key)}
 	switch v := t.values[key].(type) {
@@ -36,8 +36,8 @@ func (t table) table(key string) table {
 	return child
 }
 
-// tables returns all tables of a name, be it one or a list. What is no table
-// it leaves out.
+// tables returns all tables with a name, one or a list. It skips values that are not
+// tables.
 func (t table) tables(key string) []table {
 	at := t.place.key(key)
 	var all []table
@@ -64,9 +64,9 @@ func (t table) tables(key string) []table {
 // field is a key of a table and its value.
 type field struct {
 	report *report
-	name   string // as messages call it
-	value  any    // as decoded; nil if the file doesn't set it
-	place  *place // of the value, or of what should have held it
+	name   string // name in messages
+	value  any    // decoded; nil if the file does not set it
+	place  *place // of the value, or of what should contain it
 }
 
 func (f field) set() bool { return f.value != nil }
@@ -81,10 +81,10 @@ func (f field) note(format string, args ...any) {
 	f.report.note(f.place.line, "%s: %s", f.name, fmt.Sprintf(format, args...))
 }
 
-// kind says what the value is, as the beginning of a message.
+// kind describes the type of the value, as the beginning of a message.
 func (f field) kind() string { return show(f.value) + " is " + kindOf(f.value) }
 
-// show returns a value as a message repeats it.
+// show returns a value as messages repeat it.
 func show(value any) string {
 	switch v := value.(type) {
 	case string:
@@ -95,7 +95,7 @@ func show(value any) string {
 	return "the value"
 }
 
-// kindOf names a decoded value's type.
+// kindOf returns the name of a decoded value's type.
 func kindOf(value any) string {
 	switch value.(type) {
 	case string:
@@ -128,7 +128,7 @@ func (f field) text(standard, example string) string {
 	return standard
 }
 
-// number returns the field's number within lo and hi, or the default.
+// number returns the field's number, between lo and hi, or the default.
 func (f field) number(standard, lo, hi int64) int64 {
 	switch v := f.value.(type) {
 	case nil:
@@ -156,7 +156,7 @@ func (f field) boolean(standard bool) bool {
 	return standard
 }
 
-// choice returns the field's string, which is one of acting, or the default.
+// choice returns the field's string, which must be one of acting, or the default.
 func (f field) choice(standard string, acting []string) string {
 	v, ok := f.value.(string)
 	switch {

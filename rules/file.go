@@ -12,20 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readTimeout is how long a file may take to be read, as from a server that
+// readTimeout is the time limit for reading a file, for instance from a file server that
 // does not answer.
 const readTimeout = 10 * time.Second
 
-// reads bounds the readers of files that never come, each of which holds a
-// thread.
+// reads limits the number of reads that never end. Each holds a thread.
 var reads = make(chan struct{}, 16)
 
-// Reader returns the text of a file of at most so many bytes, within a time.
+// Reader returns the text of a file, with a limit on its bytes and on the time.
 type Reader func(name string, most int64, within time.Duration) (string, error)
 
-// ReadWithin is a [Reader] of regular files. It refuses what has no end or never
-// begins: devices, pipes, and the files that the kernel generates, as in /proc. The
-// error names the file, and wraps what the system said.
+// ReadWithin is a [Reader] of regular files. It refuses files that have no end or never
+// begin: devices, pipes, and files that the kernel generates, such as those in /proc. The
+// error names the file and wraps the system's error.
 func ReadWithin(name string, most int64, timeout time.Duration) (string, error) {
 	late := time.After(timeout)
 	tooLate := fmt.Errorf("%s could not be read within %s", quote(name), timeout.Round(time.Millisecond))
@@ -52,9 +51,9 @@ func ReadWithin(name string, most int64, timeout time.Duration) (string, error) 
 	}
 }
 
-// readRegular returns the text of a regular file of at most so many bytes.
+// readRegular returns the text of a regular file, with a limit on its bytes.
 func readRegular(name string, most int64) (string, error) {
-	// To open some devices does something; a pipe would have to wait.
+	// Opening a device can have an effect, and opening a pipe can block.
 	if info, err := os.Stat(name); err != nil {
 		return "", unreadable(name, err)
 	} else if !info.Mode().IsRegular() {
@@ -87,7 +86,7 @@ func readRegular(name string, most int64) (string, error) {
 	return text.String(), nil
 }
 
-// sizeError is of a file that has more bytes than it may.
+// sizeError is the error for a file that is too large.
 type sizeError struct {
 	name string
 	most int64
@@ -97,8 +96,8 @@ func (e *sizeError) Error() string {
 	return fmt.Sprintf("%s has more than %d bytes; want at most that many", quote(e.name), e.most)
 }
 
-// madeUp reports whether a file is in one of the kernel's own file systems,
-// whose files say that they are regular and may have no end.
+// madeUp reports whether a file belongs to a pseudo file system of the kernel. Such files
+// claim to be regular and may have no end.
 func madeUp(f *os.File) bool {
 	var s unix.Statfs_t
 	if unix.Fstatfs(int(f.Fd()), &s) != nil {
@@ -112,7 +111,7 @@ func madeUp(f *os.File) bool {
 	return false
 }
 
-// typeOf names what is no regular file.
+// typeOf returns the name of a file type that is not regular.
 func typeOf(mode fs.FileMode) string {
 	switch {
 	case mode.IsDir():
@@ -125,7 +124,7 @@ func typeOf(mode fs.FileMode) string {
 	return "a device"
 }
 
-// unreadable says why a file can't be read, and its name once.
+// unreadable returns the reason why a file cannot be read, with its name once.
 func unreadable(name string, err error) error {
 	if path := new(fs.PathError); errors.As(err, &path) {
 		err = path.Err
@@ -133,16 +132,15 @@ func unreadable(name string, err error) error {
 	return fmt.Errorf("%s: %w", quote(name), err)
 }
 
-// reading is what may still be read of the files that a configuration names,
-// all together.
+// reading is what may still be read from the files of a configuration, all together.
 type reading struct {
 	by    Reader
-	time  time.Duration // of reading; to parse what was read does not count
+	time  time.Duration // for reading; parsing does not count
 	files int
 	bytes int64
 }
 
-// newReading returns what may be read of the files of a configuration.
+// newReading returns the limits for the files of one configuration.
 func newReading(by Reader) reading {
 	return reading{by: by, time: readTimeout, files: maxSetFiles, bytes: maxSetBytes}
 }

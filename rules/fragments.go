@@ -9,18 +9,18 @@ import (
 	"fragwall/packet"
 )
 
-// maxTimeout is the longest that a datagram may take to become whole. RFC 1122
-// §3.3.2 asks for 60 to 120 s; Linux takes 30 s for IPv4 and 60 s for IPv6.
+// maxTimeout is the longest deadline of a datagram. RFC 1122 §3.3.2 asks for 60 to 120 s.
+// Linux uses 30 s for IPv4 and 60 s for IPv6.
 const maxTimeout = time.Hour
 
-// A datagram has no more than 8,192 fragments: they begin at multiples of 8
-// bytes, and it ends within 65,535.
+// A datagram has at most 8,192 fragments: each begins at a multiple of 8 bytes, and the
+// datagram ends within 65,535.
 const maxFragments = 8192
 
-// maxDatagrams bounds the table of what waits.
+// maxDatagrams limits the size of the fragment table.
 const maxDatagrams = 1 << 24
 
-// The bounds of the memory for fragments in waiting, in bytes.
+// The limits of the memory for incomplete datagrams, in bytes.
 const (
 	minMemory      = 1 << 20
 	standardMemory = 64 << 20
@@ -54,8 +54,7 @@ var (
 	emits = []packet.Emit{packet.EmitOriginal, packet.EmitWhole}
 )
 
-// choiceOf returns which of the choices the field's string names, or the
-// default.
+// choiceOf returns the choice that the field's string names, or the default.
 func choiceOf[T fmt.Stringer](f field, standard T, choices []T) T {
 	names := make([]string, len(choices))
 	for i, c := range choices {

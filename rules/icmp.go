@@ -2,8 +2,7 @@ package rules
 
 import "maps"
 
-// The ICMP types by the names that nftables gives them (nft(8), "icmp type"
-// and "icmpv6 type").
+// The ICMP types, by their names in nftables (nft(8), "icmp type" and "icmpv6 type").
 var (
 	icmpTypeNames = map[string]int64{
 		"echo-reply":              0,
@@ -54,8 +53,8 @@ var (
 		noun: "a type of icmpv6", example: `"echo-request", 128 or [128, 129]`, exampleOfOne: `"echo-request" or 128`, hi: 255, names: icmpv6TypeNames,
 		foreign: icmpTypeNames, foreignNoun: "one of icmp",
 	}
-	// eitherICMPTypes has the names of both families. It is for telling what
-	// is a name of neither; the numbers mean nothing.
+	// eitherICMPTypes has the names of both families. It serves to detect names of
+	// neither; its numbers have no meaning.
 	eitherICMPTypes = scale{
 		noun: "an ICMP type", example: icmpTypes.example, exampleOfOne: icmpTypes.exampleOfOne, hi: 255, names: eitherNames(icmpTypeNames, icmpv6TypeNames),
 	}

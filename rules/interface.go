@@ -6,27 +6,26 @@ import (
 	"unicode"
 )
 
-// maxName is the longest name of a Linux device in bytes (IFNAMSIZ, which
-// counts the byte that ends it).
+// maxName is the longest name of a Linux device in bytes (IFNAMSIZ, which includes the
+// terminating byte).
 const maxName = 15
 
-// The MTUs that a TAP of the kernel's can have (drivers/net/tun.c: from
-// ETH_MIN_MTU to 65,535 less the Ethernet header), and the least that IPv6 works
-// with (RFC 8200 §5).
+// The MTUs that the kernel accepts for a TAP (drivers/net/tun.c: from ETH_MIN_MTU to
+// 65,535 less the Ethernet header), and the smallest one for IPv6 (RFC 8200 §5).
 const (
 	minMTU     = 68
 	maxMTU     = 65521
 	minMTUIPv6 = 1280
 )
 
-// StandardMTU is that of a side without a NIC that says nothing else, in bytes.
+// StandardMTU is the MTU in bytes of a side without a NIC, if the configuration sets
+// none.
 const StandardMTU = 1500
 
-// maxQueues is how many queues the kernel gives a TAP (MAX_TAP_QUEUES).
+// maxQueues is the maximum number of queues of a TAP (MAX_TAP_QUEUES).
 const maxQueues = 256
 
-// readInterface reads one side. The example is what messages suggest for
-// its TAP.
+// readInterface reads one side. Messages use the example for its TAP.
 func readInterface(t table, example string) Interface {
 	i := Interface{
 		NIC:     t.field("nic").device("eth1"),
@@ -51,8 +50,8 @@ func readInterface(t table, example string) Interface {
 	return i
 }
 
-// joinNIC checks how the NIC is joined, and names the bridge where the file
-// doesn't. Who names a bridge wants one.
+// joinNIC checks how the NIC is joined, and names the bridge if the file does not. A
+// bridge name in the file implies a bridge.
 func (t table) joinNIC(i *Interface) {
 	nic, bridge, join := t.field("nic"), t.field("bridge"), t.field("join")
 	standard := "redirect"
@@ -80,7 +79,7 @@ func (t table) joinNIC(i *Interface) {
 	}
 }
 
-// device returns the field's device name, "" if it is not set or wrong.
+// device returns the field's device name, "" if it is not set or invalid.
 func (f field) device(example string) string {
 	name := f.text("", example)
 	if _, ok := f.value.(string); !ok {
@@ -93,8 +92,8 @@ func (f field) device(example string) string {
 	return name
 }
 
-// checkDevice says what the kernel would have against a device name
-// (net/core/dev.c, dev_valid_name), and that '%' would make it choose one.
+// checkDevice returns an error for a device name that the kernel refuses (net/core/dev.c,
+// dev_valid_name), and for '%', which would make the kernel choose a name.
 func checkDevice(name string) error {
 	switch {
 	case name == "":
@@ -114,7 +113,7 @@ func checkDevice(name string) error {
 	return nil
 }
 
-// noteMTUs remarks on MTUs that differ, where both are known without the NICs.
+// noteMTUs adds a note if the MTUs are known without the NICs and differ.
 func noteMTUs(inside, outside side) {
 	if inside.MTU == 0 || outside.MTU == 0 || inside.MTU == outside.MTU {
 		return
@@ -131,13 +130,13 @@ func noteMTUs(inside, outside side) {
 	}
 }
 
-// side is an interface and the table that it was read from.
+// side is the configuration of a side and the table that it was read from.
 type side struct {
 	table
 	Interface
 }
 
-// checkDevices reports devices that have the name of another one.
+// checkDevices reports devices with equal names.
 func checkDevices(sides ...side) {
 	owners := make(map[string]field)
 	for _, s := range sides {

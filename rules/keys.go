@@ -8,8 +8,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// contract is every key of the configuration, by table. Of [sets], which has
-// none here, users choose the names.
+// contract is every key of the configuration, by table. In [sets], which has none here,
+// users choose the names.
 var contract = map[string][]string{
 	"inside":  {"tap", "nic", "join", "bridge", "mtu", "queues", "offload"},
 	"outside": {"tap", "nic", "join", "bridge", "mtu", "queues", "offload"},
@@ -26,11 +26,10 @@ var contract = map[string][]string{
 	"status": {"listen", "token_file"},
 }
 
-// top is every key that belongs to no table.
+// top is every key outside tables.
 var top = []string{"on_exit", "on_link_down", "fast_path"}
 
-// checkNames reports every key of the file that the configuration doesn't
-// have.
+// checkNames reports every key of the file that the configuration does not have.
 func checkNames(root table) {
 	for name, value := range inOrder(root.values) {
 		keys, known := contract[name]
@@ -55,14 +54,14 @@ func (t table) checkKeys(name string, keys []string) {
 			unknown = append(unknown, key)
 		}
 	}
-	slices.Sort(unknown) // so that messages of one line come in the same order at every run
+	slices.Sort(unknown) // so that messages about one line always come in the same order
 	for _, key := range unknown {
 		t.unknown(toml.Key{name, key}, t.values[key], t.place.key(key))
 	}
 }
 
-// unknown reports a key that the configuration doesn't have: of a table, each
-// of its keys, as each is a line to correct.
+// unknown reports an unknown key. For a table it reports each of its keys, because each
+// is a line to correct.
 func (t table) unknown(key toml.Key, value any, at *place) {
 	if inner, ok := value.(map[string]any); ok && len(inner) > 0 {
 		for name, value := range inOrder(inner) {
@@ -79,7 +78,7 @@ func (t table) unknown(key toml.Key, value any, at *place) {
 	t.report.mistake(at.line, "unknown key %s%s", quote(key.String()), didYouMean(key))
 }
 
-// didYouMean suggests what an unknown key may stand for.
+// didYouMean suggests a replacement for an unknown key.
 func didYouMean(key toml.Key) lazy {
 	return func() string {
 		if leaf := key[len(key)-1]; len(key) > 1 && slices.Contains(top, leaf) {
@@ -92,8 +91,7 @@ func didYouMean(key toml.Key) lazy {
 	}
 }
 
-// checkOnly reports the keys of the table that are not in keys, each with the one
-// that it may stand for.
+// checkOnly reports the keys of the table that are not in keys, each with a suggestion.
 func (t table) checkOnly(keys []string) {
 	for key := range inOrder(t.values) {
 		if slices.Contains(keys, key) {
@@ -113,16 +111,15 @@ func (t table) checkOnly(keys []string) {
 	}
 }
 
-// synonyms are what the keys of rules and expectations are called by nftables, by
-// iptables, by the flags of explain, and by one another.
+// synonyms are names of keys of rules and expectations in nftables, in iptables, among
+// the flags of explain, and in the other table.
 var synonyms = map[string]string{
 	"port": "dst_port", "dport": "dst_port", "sport": "src_port", "proto": "protocol",
 	"saddr": "src", "daddr": "dst", "source": "src", "destination": "dst",
 	"type": "icmp_type", "code": "icmp_code", "action": "verdict", "verdict": "action",
 }
 
-// suggest returns the key of the contract that is most like an unknown one,
-// or "".
+// suggest returns the key of the contract that is most similar to an unknown one, or "".
 func suggest(key toml.Key) string {
 	tables := slices.Sorted(maps.Keys(contract))
 	first := key[0]
@@ -150,8 +147,8 @@ func suggest(key toml.Key) string {
 	return ""
 }
 
-// inOrder returns the entries of a table by name, so that messages of one
-// line come in the same order at every run.
+// inOrder returns the entries of a table by name, so that messages about one line always
+// come in the same order.
 func inOrder(values map[string]any) func(yield func(string, any) bool) {
 	return func(yield func(string, any) bool) {
 		for _, name := range slices.SortedFunc(maps.Keys(values), strings.Compare) {

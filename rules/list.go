@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// anyValue stands for every value of a field, as does a key that is left out.
+// anyValue means every value of a field, as if the key were left out.
 const anyValue = "any"
 
 // element returns element i of the field's list as a field of the same name.
@@ -14,14 +14,14 @@ func (f field) element(value any, i int) field {
 	return f
 }
 
-// matchesAny reports whether the field leaves what it is about open.
+// matchesAny reports whether the field matches everything.
 func (f field) matchesAny() bool {
 	list, _ := f.value.([]any)
 	return !f.set() || f.value == anyValue || len(list) == 1 && list[0] == anyValue
 }
 
-// elements returns the field's values one by one, none if it is to match any.
-// It reports whether they could be told.
+// elements returns the field's values one by one, or none if it matches everything. It
+// reports whether they are valid.
 func (f field) elements() ([]field, bool) {
 	list, ok := f.value.([]any)
 	switch {
@@ -46,16 +46,16 @@ func (f field) elements() ([]field, bool) {
 	return elements, ok
 }
 
-// selection is the values of a field: all in in, or all there are where that
-// is nil, without those in out, which an exclamation mark stood in front of.
-// Where both are nil the field is to match any.
+// selection is the values of a field: those in in, or all values if in is nil, without
+// those in out, which have an exclamation mark. If both are nil, the field matches
+// everything.
 type selection[T any] struct{ in, out []T }
 
-// any reports whether the selection leaves nothing out.
+// any reports whether the selection excludes nothing.
 func (s selection[T]) any() bool { return s.in == nil && s.out == nil }
 
-// collect parses the field's values, each of which may stand for several. It
-// reports whether all were right.
+// collect parses the field's values, each of which may stand for several. It reports
+// whether all are valid.
 func collect[T any](f field, parse func(value any) ([]T, error)) (selection[T], bool) {
 	var s selection[T]
 	elements, ok := f.elements()
@@ -78,12 +78,12 @@ func collect[T any](f field, parse func(value any) ([]T, error)) (selection[T], 
 	return s, ok
 }
 
-// matchesNothing reports a selection that leaves nothing.
+// matchesNothing reports a selection that is empty.
 func (f field) matchesNothing() {
 	f.fail("matches nothing, so the rule never matches; remove the rule or the exclusions")
 }
 
-// listed replaces the mistake of a string that has the values of a list.
+// listed replaces the error for a string that has the values of a list.
 func listed(value any, mistake error) error {
 	s, ok := value.(string)
 	if !ok || !strings.Contains(s, ",") || len(s) > quoteLimit {

@@ -7,8 +7,8 @@ import (
 	"fragwall/packet"
 )
 
-// match reads what a rule matches a packet's headers by, and reports what
-// could never match.
+// match reads the fields of a rule that match packet headers, and reports combinations
+// that can never match.
 func (t table) match(rule *filter.Rule, sets sets) {
 	var carried carriedProtocols
 	rule.Protocols, carried.known = numberSet[uint8](t.field("protocol"), protocols)
@@ -34,21 +34,21 @@ func (t table) match(rule *filter.Rule, sets sets) {
 	}
 }
 
-// carriedProtocols is what a rule's protocol field says.
+// carriedProtocols is the value of a rule's protocol field.
 type carriedProtocols struct {
 	numbers []uint8 // none: any
-	known   bool    // the field is right
+	known   bool    // the field is valid
 }
 
-// only reports whether the rule is about one protocol alone.
+// only reports whether the rule is about exactly one protocol.
 func (c carriedProtocols) only(number uint8) bool {
 	return c.known && len(c.numbers) > 0 &&
 		!slices.ContainsFunc(c.numbers, func(n uint8) bool { return n != number })
 }
 
-// icmpTypes returns the scale of the types that the rule's family of ICMP
-// has. Where there is no one family, which is a mistake, it is of all names,
-// so that those of neither are reported too.
+// icmpTypes returns the scale of ICMP types for the rule's family. If there is no single
+// family, which is a mistake, the scale has the names of both, so that unknown names are
+// reported, too.
 func (c carriedProtocols) icmpTypes() scale {
 	switch {
 	case c.only(packet.ProtocolICMP):
@@ -59,8 +59,7 @@ func (c carriedProtocols) icmpTypes() scale {
 	return eitherICMPTypes
 }
 
-// checkPorts reports the first of the fields that asks for ports where the
-// protocol has none.
+// checkPorts reports the first of the fields with ports if the protocol has none.
 func (c carriedProtocols) checkPorts(fields ...field) {
 	for _, f := range fields {
 		if f.matchesAny() || !c.known {
@@ -79,8 +78,8 @@ func (c carriedProtocols) checkPorts(fields ...field) {
 	}
 }
 
-// checkICMP reports the first of the fields that asks for a type or code where
-// the protocol does not say which family's.
+// checkICMP reports the first of the fields with an ICMP type or code if the protocol
+// does not determine the family.
 func (c carriedProtocols) checkICMP(fields ...field) {
 	if !c.known || c.only(packet.ProtocolICMP) || c.only(packet.ProtocolICMPv6) {
 		return
@@ -98,21 +97,21 @@ func (c carriedProtocols) checkICMP(fields ...field) {
 	}
 }
 
-// neighborDiscovery is its types (RFC 4861 §4).
+// neighborDiscovery is the types of neighbour discovery (RFC 4861 §4).
 var neighborDiscovery = filter.NewSet(filter.Range[uint8]{Lo: 133, Hi: 137})
 
-// noteNeighborDiscovery remarks on types that rules see nothing of but what is
-// forged: routers take a hop away.
+// noteNeighborDiscovery adds a note on types of which rules see only forged messages:
+// those that passed a router.
 func (c carriedProtocols) noteNeighborDiscovery(f field, types filter.Set[uint8]) {
 	if len(types) > 0 && len(types.Without(neighborDiscovery)) == 0 && c.only(packet.ProtocolICMPv6) {
 		f.note("policy.neighbor_discovery decides on neighbour discovery before any rule; this rule sees only what a router forwarded")
 	}
 }
 
-// families says which address families may match.
+// families are the address families that can match.
 type families struct{ ipv4, ipv6 bool }
 
-// familiesOf returns the families that addresses are of, both for any.
+// familiesOf returns the families of the addresses, both for any.
 func familiesOf(list filter.AddrSet) families {
 	f := families{ipv4: list == nil, ipv6: list == nil}
 	for _, r := range list {
@@ -122,7 +121,7 @@ func familiesOf(list filter.AddrSet) families {
 	return f
 }
 
-// String names a single family.
+// String returns the name of a single family.
 func (f families) String() string {
 	if f.ipv4 {
 		return "IPv4"
@@ -130,8 +129,7 @@ func (f families) String() string {
 	return "IPv6"
 }
 
-// checkFamilies reports addresses that no packet can have together, or with
-// the protocol.
+// checkFamilies reports addresses that no packet can have together, or with the protocol.
 func (t table) checkFamilies(src, dst families, carried carriedProtocols) {
 	both := families{ipv4: src.ipv4 && dst.ipv4, ipv6: src.ipv6 && dst.ipv6}
 	switch {

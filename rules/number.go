@@ -10,20 +10,19 @@ import (
 	"fragwall/filter"
 )
 
-// numbers is the numbers from Lo to Hi.
+// numbers are the numbers from Lo to Hi.
 type numbers = filter.Range[int64]
 
-// scale is the numbers that a field takes.
+// scale describes the numbers that a field accepts.
 type scale struct {
-	noun         string // what one is called, with its article
+	noun         string // name of one number, with its article
 	example      string
-	exampleOfOne string // where one number is wanted
+	exampleOfOne string // used if exactly one number is expected
 	lo, hi       int64
-	hint         string           // what a number out of range may have been meant to be
-	single       bool             // takes no ranges
-	names        map[string]int64 // that stand for numbers, if there are any
-	// foreign are names of the scale that foreignNoun is about, which users
-	// mistake for this one.
+	hint         string           // suggestion for a number out of range
+	single       bool             // accepts no ranges
+	names        map[string]int64 // names of numbers, if there are any
+	// foreign are names of another scale, foreignNoun, which users confuse with this one.
 	foreign     map[string]int64
 	foreignNoun string
 }
@@ -37,10 +36,10 @@ var (
 	}
 )
 
-// untagged is what "none" is to vlanIDs.
+// untagged is the number for "none" in vlanIDs.
 const untagged = 0
 
-// parse returns the numbers that a decoded value stands for.
+// parse returns the numbers of a decoded value.
 func (s scale) parse(value any) ([]numbers, error) {
 	n, err := s.parseOne(value)
 	return []numbers{n}, err
@@ -59,7 +58,7 @@ func (s scale) parseOne(value any) (numbers, error) {
 	return numbers{}, fmt.Errorf("%s is %s; want %s, such as %s", show(value), kindOf(value), s.noun, s.example)
 }
 
-// parseText returns the numbers of a number or a range.
+// parseText returns the numbers of a text with one number or a range.
 func (s scale) parseText(text string) (numbers, error) {
 	first, last, isRange := strings.Cut(text, "-")
 	if !isRange {
@@ -80,7 +79,7 @@ func (s scale) parseText(text string) (numbers, error) {
 	return numbers{Lo: lo, Hi: hi}, nil
 }
 
-// check says whether a number is out of the scale.
+// check returns an error for a number out of range.
 func (s scale) check(n int64) error {
 	if n < s.lo || n > s.hi {
 		return fmt.Errorf("%d is out of range; want %d to %d%s", n, s.lo, s.hi, s.hint)
@@ -88,7 +87,7 @@ func (s scale) check(n int64) error {
 	return nil
 }
 
-// unreadable says what a text that is no number may have been meant to be.
+// unreadable returns the error for a text that is not a number, with a suggestion.
 func (s scale) unreadable(text string) error {
 	return lazy(func() string { return s.explain(text) })
 }
@@ -109,8 +108,8 @@ func (s scale) explain(text string) string {
 	return fmt.Sprintf("%s is not %s; want one such as %s", quote(text), s.noun, s.example)
 }
 
-// parseDecimal returns a number in decimal digits; what is beyond an int64 is
-// the largest. No number begins with a needless zero, which may mean octal.
+// parseDecimal returns a number in decimal digits. A number beyond an int64 becomes the
+// largest one. Leading zeros are refused, because they may mean octal.
 func parseDecimal(text string) (n int64, ok bool) {
 	if !decimal(text) || len(text) > 1 && text[0] == '0' {
 		return 0, false
@@ -119,8 +118,8 @@ func parseDecimal(text string) (n int64, ok bool) {
 	return n, true
 }
 
-// numberSet returns the field's numbers on a scale, whose numbers fit, nil for
-// any. It reports whether all were right.
+// numberSet returns the field's numbers, or nil for any. They must fit T. It reports
+// whether all are valid.
 func numberSet[T ~uint8 | ~uint16](f field, s scale) (filter.Set[T], bool) {
 	selected, ok := collect(f, s.parse)
 	if selected.any() {

@@ -12,49 +12,48 @@ import (
 	"fragwall/filter"
 )
 
-// All is the rate of what is not limited.
+// All is the rate of events without a limit.
 var All = filter.Rate{Count: math.MaxInt, Per: time.Second}
 
-// Log says what is told on stderr.
+// Log is the configuration of the log on stderr.
 type Log struct {
 	Format string      `key:"format"` // text or json
 	Level  slog.Level  `key:"level"`
-	Drops  filter.Rate `key:"drops"` // of events of dropped frames: the zero Rate is none, [All] all
+	Drops  filter.Rate `key:"drops"` // rate of events for dropped frames: the zero Rate is none, [All] all
 }
 
-// Status says who may ask how the box is.
+// Status is the configuration of the status server.
 type Status struct {
-	Listen string `key:"listen"` // a TCP address and port; "" for nobody
-	// TokenFile is the file with the token that clients have to show, by its
-	// path from here; "" where Listen is a loopback address and they need none.
+	Listen string `key:"listen"` // TCP address and port; "" turns the server off
+	// TokenFile is the path of the file with the token that clients must send; "" if
+	// Listen is a loopback address and there is none.
 	TokenFile string `key:"token_file"`
 }
 
-// Exit is what becomes of the wire when the box is stopped on purpose.
+// Exit decides what a planned stop leaves of the wire.
 type Exit string
 
 // The ways to leave the wire.
 const (
-	ExitBlock  Exit = "block"  // nothing passes any more
-	ExitBypass Exit = "bypass" // the two NICs are joined to one another
+	ExitBlock  Exit = "block"  // nothing passes
+	ExitBypass Exit = "bypass" // the two NICs are joined to each other
 )
 
-// LinkDown is what becomes of a side's link when the other side has none.
+// LinkDown decides what happens to a side's link when the other side loses its link.
 type LinkDown string
 
-// What can become of it.
+// The values of LinkDown.
 const (
 	LinkHold      LinkDown = "hold"      // it stays up
-	LinkPropagate LinkDown = "propagate" // it is taken down, until the other side has one again
+	LinkPropagate LinkDown = "propagate" // it is taken down until the other side has a link again
 )
 
-// FastPath is whether the kernel may forward frames of flows that the policy has
-// decided on.
+// FastPath decides whether the kernel may forward frames of flows with a known verdict.
 type FastPath string
 
-// The two.
+// The values of FastPath.
 const (
-	FastPathAuto FastPath = "auto" // where the kernel, the rights and the devices allow it
+	FastPathAuto FastPath = "auto" // if the kernel, the capabilities and the devices allow it
 	FastPathOff  FastPath = "off"
 )
 
@@ -70,7 +69,7 @@ var (
 func readLog(t table) Log {
 	l := Log{Format: t.field("format").choice(formats[0], formats)}
 	level := t.field("level").choice("info", levels)
-	_ = l.Level.UnmarshalText([]byte(level)) // whose names they are
+	_ = l.Level.UnmarshalText([]byte(level)) // the names are those of slog
 	l.Drops = t.field("drops").drops()
 	return l
 }
@@ -98,7 +97,7 @@ func (f field) drops() filter.Rate {
 	return filter.Rate{}
 }
 
-// standardListen is where the status is to be had by default.
+// standardListen is the default address of the status server.
 const standardListen = "127.0.0.1:9477"
 
 // readStatus reads [status].
@@ -125,8 +124,8 @@ func readStatus(t table) Status {
 	return s
 }
 
-// parseListen returns the address of an address and port; "localhost" and none
-// at all stand for those that they stand for elsewhere.
+// parseListen returns the address of an address and port. "localhost" and an empty
+// address mean what they mean elsewhere.
 func parseListen(text string) (netip.Addr, bool) {
 	i := strings.LastIndexByte(text, ':')
 	if i < 0 {

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// outline is a text in parts that are decoded one after another, so that the
-// memory for decoding does not grow with the number of rules.
+// outline is a text in parts that are decoded one after another, so that the memory for
+// decoding does not grow with the number of rules.
 type outline struct {
-	// frame is the text without its rules, lines as they were: of each run of
-	// rules it keeps the header of the first, which stands for the last. So it has
-	// all by which rules and other tables can get in each other's way.
+	// frame is the text without its rules; its lines keep their numbers. Of each run of
+	// rules it keeps the header of the first, which stands for the last. So the frame
+	// shows all conflicts between rules and other tables.
 	frame  string
 	place  *place // of frame
 	pieces []piece
-	rules  int // in the pieces
+	rules  int // in all pieces
 }
 
 // piece is the text of some rules of a run.
@@ -25,25 +25,25 @@ type piece struct {
 	last bool // of the run
 }
 
-// pieceSize is the size from which a piece gets no further rule, in bytes.
+// pieceSize is the size in bytes from which a piece gets no further rule.
 const pieceSize = 64 << 10
 
-// outliner cuts a text. A run is rules behind one another, without the header
-// of another table between them.
+// outliner cuts a text. A run is consecutive rules, without the header of another table
+// between them.
 type outliner struct {
 	scanner
 	outline
 	kept    strings.Builder        // what becomes the frame
-	done    int                    // how much of the text is in it, or left out of it
+	done    int                    // how much of the text is in the frame or left out
 	outside int                    // keys and values outside of rules
-	run     bool                   // whether there is one
-	body    int                    // where what of it is left out begins
+	run     bool                   // inside a run
+	body    int                    // where the part that is left out begins
 	latest  int                    // line of its latest rule
-	from    struct{ at, line int } // where its piece begins
+	from    struct{ at, line int } // where the current piece begins
 }
 
-// cut returns the outline of a text. Where the text breaks a bound, the bounds
-// say so, and there is no outline.
+// cut returns the outline of a text. If the text exceeds a bound, there is no outline,
+// and the bounds say which.
 func cut(text string) (*outline, *bounds) {
 	b := &bounds{}
 	if len(text) > maxText {
@@ -76,13 +76,13 @@ func cut(text string) (*outline, *bounds) {
 	return &c.outline, b
 }
 
-// count has the bounds count keys and values of something else, of which there
-// are so many.
+// count switches the bounds to another kind of keys and values, of which there may be
+// most.
 func (c *outliner) count(values, most int, tooMany string) {
 	c.bounds.values, c.bounds.most, c.bounds.tooMany = values, most, tooMany
 }
 
-// beginRule begins a rule, whose header was read and begins at start.
+// beginRule begins a rule, whose header has been read and begins at start.
 func (c *outliner) beginRule(start, line int) {
 	switch {
 	case !c.run:
@@ -117,7 +117,7 @@ func (c *outliner) endPiece(end int, last bool) {
 	c.pieces = append(c.pieces, piece{text: c.text[c.from.at:end], line: c.from.line, last: last})
 }
 
-// omit leaves a part of the text out of the frame, but for its line ends.
+// omit leaves a part of the text out of the frame, except its line ends.
 func (c *outliner) omit(from, to int) {
 	c.kept.WriteString(c.text[c.done:from])
 	for range strings.Count(c.text[from:to], "\n") {
@@ -126,7 +126,7 @@ func (c *outliner) omit(from, to int) {
 	c.done = to
 }
 
-// decoded is a piece and what it says, or its one syntax error.
+// decoded is a piece with its values, or its syntax error.
 type decoded struct {
 	piece
 	values map[string]any
@@ -143,7 +143,7 @@ func (p piece) decode() decoded {
 	return d
 }
 
-// decodeAhead decodes pieces on all CPUs, and gives them in order.
+// decodeAhead decodes pieces on all CPUs, and yields them in order.
 func decodeAhead(pieces []piece) iter.Seq[decoded] {
 	return func(yield func(decoded) bool) {
 		ahead := make(chan chan decoded, runtime.GOMAXPROCS(0))

@@ -6,12 +6,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Load reads a configuration file, as [ReadFile] does. The error is [*Errors]
-// if the file could be read.
+// Load reads a configuration file by [ReadFile]. If the file could be read, the error is
+// an [*Errors].
 func Load(path string) (*Config, error) { return LoadBy(path, ReadWithin) }
 
-// LoadBy is [Load] with another way to read the configuration and the files of
-// its sets.
+// LoadBy is [Load] with another way to read files.
 func LoadBy(path string, read Reader) (*Config, error) {
 	text, err := read(path, maxText, readTimeout)
 	if err != nil {
@@ -20,8 +19,8 @@ func LoadBy(path string, read Reader) (*Config, error) {
 	return parse(path, text, read)
 }
 
-// Parse reads the text of a configuration; name is the file's, for messages.
-// The error is [*Errors].
+// Parse reads the text of a configuration; name is the file's name, for messages. The
+// error is an [*Errors].
 func Parse(name string, text []byte) (*Config, error) { return parse(name, string(text), ReadWithin) }
 
 func parse(name, text string, read Reader) (*Config, error) {
@@ -34,7 +33,7 @@ func parse(name, text string, read Reader) (*Config, error) {
 	return c, nil
 }
 
-// parse reads a text. What it returns is valid only if no mistake was reported.
+// parse reads a text. The result is valid only if no mistake was reported.
 func (r *report) parse(text string) *Config {
 	o, bounds := cut(text)
 	if bounds.broken() {
@@ -51,8 +50,8 @@ func (r *report) parse(text string) *Config {
 	return config(root, o)
 }
 
-// first returns the first of the mistakes at which the decoder stops: the
-// frame's, or that of a piece in front of it.
+// first returns the first of the mistakes at which the decoder stops: that of the frame,
+// or that of an earlier piece.
 func (o *outline) first(frame *Mistake) *Mistake {
 	for _, p := range o.pieces {
 		if p.line >= frame.Line {
@@ -65,8 +64,7 @@ func (o *outline) first(frame *Mistake) *Mistake {
 	return frame
 }
 
-// config reads the values of a file. What it returns is valid only if no
-// mistake was reported.
+// config reads the values of a file. The result is valid only if no mistake was reported.
 func config(root table, o *outline) *Config {
 	inside := root.side(verdict.Inside, "fw-in")
 	outside := root.side(verdict.Outside, "fw-out")
@@ -93,7 +91,7 @@ func config(root table, o *outline) *Config {
 	}
 }
 
-// side reads [inside] or [outside], neither of which may be missing.
+// side reads [inside] or [outside]. Both are required.
 func (t table) side(s verdict.Side, example string) side {
 	name := s.String()
 	if !t.field(name).set() {

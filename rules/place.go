@@ -1,14 +1,14 @@
 package rules
 
-// place is where a value stands in the text. The places of a file make a tree
-// of the same shape as its values. A nil place records nothing.
+// place is the position of a value in the text. The places of a file form a tree of the
+// same shape as its values. A nil place records nothing.
 type place struct {
 	line  int // of the key, the table's header, or the element of a list
 	keys  map[string]*place
 	items []*place
 }
 
-// key returns the place of a key of the table at p, or p where it has none.
+// key returns the place of a key of the table at p, or p if there is none.
 func (p *place) key(name string) *place {
 	if child := p.keys[name]; child != nil {
 		return child
@@ -16,8 +16,7 @@ func (p *place) key(name string) *place {
 	return p
 }
 
-// item returns the place of element i of the list at p, or p where it has
-// none.
+// item returns the place of element i of the list at p, or p if there is none.
 func (p *place) item(i int) *place {
 	if i < len(p.items) {
 		return p.items[i]
@@ -25,8 +24,7 @@ func (p *place) item(i int) *place {
 	return p
 }
 
-// add returns the place of a key of the table at p, which it makes if there
-// is none.
+// add returns the place of a key of the table at p, and creates it if there is none.
 func (p *place) add(name string, line int) *place {
 	if p == nil {
 		return nil
@@ -40,8 +38,8 @@ func (p *place) add(name string, line int) *place {
 	return p.keys[name]
 }
 
-// table returns the table that a header or a dotted key means by p: of an
-// array of tables, the last.
+// table returns the table that a header or a dotted key means at p: for an array of
+// tables, the last one.
 func (p *place) table() *place {
 	if p == nil {
 		return nil
@@ -52,7 +50,7 @@ func (p *place) table() *place {
 	return p
 }
 
-// append returns the place of a further element of the list at p.
+// append returns the place of another element of the list at p.
 func (p *place) append(line int) *place {
 	if p == nil {
 		return nil
@@ -62,8 +60,8 @@ func (p *place) append(line int) *place {
 	return element
 }
 
-// descend returns the place of a key beneath the table at p, which it makes if
-// there is none.
+// descend returns the place of a key below the table at p, and creates it if there is
+// none.
 func (p *place) descend(names []string, line int) *place {
 	for _, name := range names {
 		p = p.table().add(name, line)
@@ -71,8 +69,8 @@ func (p *place) descend(names []string, line int) *place {
 	return p
 }
 
-// begin returns the place of the table, or the element of an array of tables,
-// that a header begins; p is that of the whole.
+// begin returns the place of the table, or of the element of an array of tables, that a
+// header begins. p is the place of the whole file.
 func (p *place) begin(h header) *place {
 	table := p.descend(h.names, h.line)
 	if h.array {

@@ -7,20 +7,20 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The actions by their names: what a rule may do, and what may become of
-// frames that have nobody to tell.
+// The actions by their names: those of rules, and those for frames without a sender to
+// notify.
 var (
 	ruleActions  = []string{verdict.Accept.String(), verdict.Drop.String(), verdict.Reject.String()}
 	frameActions = ruleActions[:2]
 )
 
-// What a stateful policy takes for a flow, the default first.
+// The values of the keys that define a flow, the default first.
 var (
 	tcpModes  = []string{"strict", "loose"}
 	flowVLANs = []string{"same", "any"}
 )
 
-// readPolicy reads [policy], all of a policy but its rules.
+// readPolicy reads [policy]: the whole policy except its rules.
 func readPolicy(t table) *filter.Policy {
 	standard := t.field("default").action(verdict.Drop, ruleActions)
 	frames := standard
@@ -40,8 +40,8 @@ func readPolicy(t table) *filter.Policy {
 	}
 }
 
-// ofFlows reports whether a field that says what a flow is has the second of
-// its two values, the first being the default.
+// ofFlows reports whether a field that defines flows has the second of its two values.
+// The first is the default.
 func (f field) ofFlows(values []string, stateful bool) bool {
 	second := f.choice(values[0], values) == values[1]
 	if second && !stateful {
@@ -50,7 +50,7 @@ func (f field) ofFlows(values []string, stateful bool) bool {
 	return second
 }
 
-// action returns the field's action, one of acting, or the default.
+// action returns the field's action, which must be one of acting, or the default.
 func (f field) action(standard verdict.Action, acting []string) verdict.Action {
 	name := f.choice(standard.String(), acting)
 	return verdict.Action(slices.Index([]string{verdict.Drop.String(), verdict.Accept.String(), verdict.Reject.String()}, name))

@@ -2,9 +2,8 @@ package rules
 
 import "strconv"
 
-// protocolNames are the protocols by the names that /etc/protocols usually
-// gives them, and some that are as common. The first name of a number is the
-// one that messages use.
+// protocolNames are the protocols, by their names in /etc/protocols and other common
+// ones. Messages use the first name of a number.
 var protocolNames = []struct {
 	name   string
 	number int64
@@ -78,8 +77,8 @@ func protocolNumbers() map[string]int64 {
 	return numbers
 }
 
-// ProtocolName returns a protocol as the configuration may spell it: its name,
-// or its number where it has none.
+// ProtocolName returns a protocol as in the configuration: its name, or its number if it
+// has none.
 func ProtocolName(number uint8) string {
 	for _, p := range protocolNames {
 		if p.number == int64(number) {
@@ -89,8 +88,7 @@ func ProtocolName(number uint8) string {
 	return strconv.Itoa(int(number))
 }
 
-// protocolName returns a protocol as messages show it: its name in quotes, or
-// its number.
+// protocolName returns a protocol as in messages: its name in quotes, or its number.
 func protocolName(number int64) string {
 	for _, p := range protocolNames {
 		if p.number == number {

@@ -9,8 +9,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Question is a datagram to ask a policy about: its fields by their keys, as an
-// expectation has them. A value is a string, or a boolean for the last two keys.
+// Question is a datagram to ask a policy about: its fields by their keys in an
+// expectation. A value is a string, or a boolean for the last two keys.
 type Question map[string]any
 
 // questionKeys are the keys of a question. The first four are required.
@@ -19,13 +19,13 @@ var questionKeys = []string{
 	"src_port", "dst_port", "icmp_type", "icmp_code", "vlan", "fragmented", "source_route",
 }
 
-// QuestionDefaults are the values of the keys that a question leaves out.
+// QuestionDefaults are the values of keys that a question does not have.
 var QuestionDefaults = map[string]string{
 	"src_port": "49152", "dst_port": "0", "icmp_type": "echo-request", "icmp_code": "0", "vlan": "none",
 }
 
-// Datagram returns the datagram that the question is about, or all that is wrong
-// with the question. called are the names of keys in messages, where they differ.
+// Datagram returns the datagram of the question, or everything that is wrong with the
+// question. called has the names of keys in messages, if they differ.
 func (q Question) Datagram(called map[string]string) (*packet.View, error) {
 	r := &report{}
 	d := table{report: r, values: q, place: &place{}, called: called}.datagram()
@@ -40,10 +40,10 @@ func (q Question) Datagram(called map[string]string) (*packet.View, error) {
 	return nil, errors.Join(errs...)
 }
 
-// datagram reads the datagram of a question. What it returns is valid only if no
-// mistake was reported.
+// datagram reads the datagram of a question. The result is valid only if no mistake was
+// reported.
 func (t table) datagram() *packet.View {
-	// Neighbour discovery has this hop limit (RFC 4861 §7.1), and no rule sees it.
+	// Neighbour discovery has this hop limit (RFC 4861 §7.1). No rule matches it.
 	p := &packet.Parsed{HopLimit: 255}
 	d := &packet.View{Parsed: p, From: t.field("from").side()}
 	protocol, known := t.field("protocol").one(protocols, `protocol = "udp"`)
@@ -61,7 +61,7 @@ func (t table) datagram() *packet.View {
 		dstOK = false
 	}
 	if !known || !srcOK || !dstOK {
-		// Which of these the datagram has is not known, but what they take is.
+		// It is unknown which of these the datagram has, but their values can be checked.
 		t.optional("src_port", ports)
 		t.optional("dst_port", ports)
 		t.optional("icmp_type", eitherICMPTypes)
@@ -75,8 +75,8 @@ func (t table) datagram() *packet.View {
 	return d
 }
 
-// transport reads the fields of the transport header, and reports those that the
-// protocol does not have.
+// transport reads the fields of the transport header, and reports those that the protocol
+// does not have.
 func (t table) transport(p *packet.Parsed) {
 	switch {
 	case packet.HasPorts(p.Protocol):
@@ -99,7 +99,7 @@ func (t table) transport(p *packet.Parsed) {
 	}
 }
 
-// absent reports the keys that are set, and why they must not be.
+// absent reports keys that must not be set, with the reason.
 func (t table) absent(why string, keys ...string) {
 	for _, key := range keys {
 		if f := t.field(key); f.set() {
@@ -108,7 +108,7 @@ func (t table) absent(why string, keys ...string) {
 	}
 }
 
-// side returns the side that the field names, which must be set.
+// side returns the side that the field names. The field is required.
 func (f field) side() verdict.Side {
 	inside, outside := verdict.Inside.String(), verdict.Outside.String()
 	if !f.set() {
@@ -120,8 +120,8 @@ func (f field) side() verdict.Side {
 	return verdict.Inside
 }
 
-// one returns the field's number on a scale. The field must be set, as in the
-// example. It reports whether the field is right.
+// one returns the field's number. The field is required; the example is for messages. It
+// reports whether the field is valid.
 func (f field) one(s scale, example string) (uint16, bool) {
 	if !f.set() {
 		f.fail("missing; add %s", example)
@@ -134,7 +134,7 @@ func (f field) one(s scale, example string) (uint16, bool) {
 	return n, err == nil
 }
 
-// optional returns the number of a key on a scale, or that of its default.
+// optional returns the number of a key, or its default.
 func (t table) optional(key string, s scale) uint16 {
 	f := t.field(key)
 	if !f.set() {
@@ -144,8 +144,8 @@ func (t table) optional(key string, s scale) uint16 {
 	return n
 }
 
-// address returns the field's address. The field must be set, such as to the
-// example. It reports whether the field is right.
+// address returns the field's address. The field is required; the example is for
+// messages. It reports whether the field is valid.
 func (f field) address(example string) (netip.Addr, bool) {
 	text, isText := f.value.(string)
 	a, err := netip.ParseAddr(text)

@@ -10,9 +10,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Remarks returns notes, by line, on what only the whole policy shows: rules
-// that never decide, or only beyond the limit of another, and accepted
-// questions whose answers are not.
+// Remarks returns notes, by line, that need the whole policy: on rules that never decide,
+// or only beyond the limit of another rule, and on accepted questions whose answers are
+// not accepted.
 func (c *Config) Remarks() []Note {
 	table := filter.Compile(c.Policy, nil)
 	answers := c.answers(table)
@@ -38,14 +38,13 @@ func (c *Config) remark(r *filter.Rule, format string, args ...any) Note {
 	return Note{File: c.File, Line: r.Line, Text: fmt.Sprintf("rule %q "+format, append([]any{r.Name}, args...)...)}
 }
 
-// answers returns a note on the first rule of a policy without state that
-// accepts a question, of which an answer is not accepted, and on how many more
-// there are; nil if there is none.
+// answers returns a note on the first rule of a stateless policy that accepts a question
+// but not its answer, and on the number of further ones. It returns nil if there is none.
 func (c *Config) answers(table *filter.Table) *Note {
 	if c.Policy.Stateful {
 		return nil
 	}
-	// Time goes on so much that no limit is ever reached.
+	// The time advances so far that no limit is ever reached.
 	now := time.Duration(0)
 	clock := func() time.Duration { now += 24 * time.Hour; return now }
 	var note *Note
@@ -80,24 +79,24 @@ func (c *Config) answers(table *filter.Table) *Note {
 	return note
 }
 
-// answered are the protocols whose every use has answers, and those of ICMP
-// whose echo requests do.
+// answered are the protocols that always have answers, and those of ICMP, whose echo
+// requests have.
 var answered = []uint8{packet.ProtocolTCP, packet.ProtocolUDP, packet.ProtocolSCTP, packet.ProtocolDCCP, packet.ProtocolICMP, packet.ProtocolICMPv6}
 
-// The types of echo (RFC 792; RFC 4443 §4).
+// The echo types (RFC 792, RFC 4443 §4).
 const (
 	echoReply, echoRequest     = 0, 8
 	echoRequestV6, echoReplyV6 = 128, 129
 )
 
-// ephemeral is a port of a client.
+// ephemeral is a client's port.
 const ephemeral = 49152
 
-// questionOf returns a datagram that the rule would accept and that asks for an
-// answer. It reports whether there is one.
+// questionOf returns a datagram that the rule would accept and that expects an answer. It
+// reports whether there is one.
 func questionOf(r *filter.Rule) (*packet.View, bool) {
 	if r.Action != verdict.Accept || r.SrcPorts != nil && r.DstPorts == nil {
-		return nil, false // the latter is for answers
+		return nil, false // a rule with only source ports is for answers
 	}
 	p := &packet.Parsed{HopLimit: 64}
 	v := &packet.View{Parsed: p}
@@ -127,8 +126,8 @@ func questionOf(r *filter.Rule) (*packet.View, bool) {
 	return nil, false
 }
 
-// hostOf returns an address of the set, the one with the given number where
-// all are in it.
+// hostOf returns an address of the set, or the one with the given number if the set has
+// all addresses.
 func hostOf(set filter.AddrSet, v6 bool, number byte) (netip.Addr, bool) {
 	if set == nil && v6 {
 		return netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 15: number}), true
@@ -139,7 +138,7 @@ func hostOf(set filter.AddrSet, v6 bool, number byte) (netip.Addr, bool) {
 	for _, r := range set {
 		if r.Lo.Is6() == v6 {
 			if r.Lo != r.Hi {
-				return r.Lo.Next(), true // the first may be a network's
+				return r.Lo.Next(), true // the first one may be a network address
 			}
 			return r.Lo, true
 		}
@@ -147,8 +146,8 @@ func hostOf(set filter.AddrSet, v6 bool, number byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// asks fills in the transport header of a question of the protocol, and reports
-// whether the rule lets it have one.
+// asks fills in the transport header of a question, and reports whether the rule allows
+// one.
 func asks(p *packet.Parsed, r *filter.Rule) bool {
 	if p.Protocol != packet.ProtocolICMP && p.Protocol != packet.ProtocolICMPv6 {
 		p.Transport = packet.Ports
@@ -162,7 +161,7 @@ func asks(p *packet.Parsed, r *filter.Rule) bool {
 	return (p.Kind == packet.IPv6) == (p.Protocol == packet.ProtocolICMPv6) && r.ICMPTypes.Contains(p.ICMPType) && r.ICMPCodes.Contains(0)
 }
 
-// portOf returns a port of the set, the usual one where it is in it.
+// portOf returns a port of the set, the usual one if the set has it.
 func portOf(set filter.Set[uint16], usual uint16) uint16 {
 	if len(set) == 0 || set.Contains(usual) {
 		return usual
@@ -170,7 +169,7 @@ func portOf(set filter.Set[uint16], usual uint16) uint16 {
 	return set[0].Lo
 }
 
-// answerTo returns the answer to a question, in one packet.
+// answerTo returns the answer to a question, as one packet.
 func answerTo(question *packet.View) *packet.View {
 	p := *question.Parsed
 	p.Src, p.Dst, p.SrcPort, p.DstPort = p.Dst, p.Src, p.DstPort, p.SrcPort
@@ -185,7 +184,7 @@ func answerTo(question *packet.View) *packet.View {
 	return &packet.View{Parsed: &p, From: question.From.Other()}
 }
 
-// datagram tells what a question is.
+// datagram describes a question.
 func datagram(v *packet.View) string {
 	if v.Transport == packet.ICMP {
 		return fmt.Sprintf("%s %s > %s, echo request", ProtocolName(v.Protocol), v.Src, v.Dst)

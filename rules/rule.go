@@ -20,8 +20,7 @@ type ruleReader struct {
 	rules     []filter.Rule
 }
 
-// readRules reads every [[rule]], in order: those in the pieces, and what of
-// them is in the root.
+// readRules reads every [[rule]], in order: those in the pieces, and those in the root.
 func readRules(root table, o *outline, r *ruleReader) []filter.Rule {
 	r.lines, r.rules = make(map[string]int, o.rules), slices.Grow(r.rules, o.rules)
 	root.checkList("rule")
@@ -45,13 +44,13 @@ func readRules(root table, o *outline, r *ruleReader) []filter.Rule {
 	return r.rules
 }
 
-// lists are the keys of lists of tables, and what one of each is called.
+// lists are the keys of lists of tables, with the name of one element.
 var lists = map[string]string{"rule": "rule", "expect": "expectation"}
 
-// begin says how the tables of a list begin.
+// begin explains how a table of a list begins.
 func begin(key string) string { return fmt.Sprintf("begin each %s with [[%s]]", lists[key], key) }
 
-// checkList reports what has the key of a list of tables and is none.
+// checkList reports a value that has the key of a list of tables and is not one.
 func (t table) checkList(key string) {
 	f := t.field(key)
 	switch v := f.value.(type) {
@@ -70,7 +69,7 @@ func (t table) checkList(key string) {
 	}
 }
 
-// adopt adds the tables in a rule that have headers of their own.
+// adopt adds the tables inside a rule that have their own headers.
 func (t table) adopt(headed table) {
 	for key, value := range inOrder(headed.values) {
 		at := headed.place.key(key)
@@ -105,8 +104,7 @@ func (r *ruleReader) read(tables []table) {
 	}
 }
 
-// ruleName returns a rule's name. Names are the lines of the rules that have
-// them.
+// ruleName returns a rule's name. names has the lines of the named rules.
 func (f field) ruleName(names map[string]int) string {
 	if !f.set() {
 		f.fail("missing; add a name, such as name = \"dns\"")
@@ -125,7 +123,7 @@ func (f field) ruleName(names map[string]int) string {
 	case taken:
 		f.fail("%s is also the name of the rule at line %d; want a different name", quote(name), line)
 	default:
-		name = strings.Clone(name) // the text that it is of can go
+		name = strings.Clone(name) // so that the text can be freed
 		names[name] = f.place.line
 	}
 	return name
@@ -160,7 +158,7 @@ func (f field) condition() *bool {
 	return &v
 }
 
-// vlans returns the frames that the field names by their tags, nil for any.
+// vlans returns the VLANs that the field names, nil for any.
 func (f field) vlans() *filter.VLANs {
 	set, _ := numberSet[uint16](f, vlanIDs)
 	if set == nil {
@@ -169,13 +167,13 @@ func (f field) vlans() *filter.VLANs {
 	return &filter.VLANs{Untagged: set.Contains(untagged), IDs: set.Without(filter.NewSet(filter.Range[uint16]{Lo: untagged, Hi: untagged}))}
 }
 
-// rateUnits are the times of a limit.
+// rateUnits are the units of time in a limit.
 var rateUnits = map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour}
 
-// maxRate bounds a limit: one each nanosecond is more than any wire carries.
+// maxRate is the largest limit: one per nanosecond, more than any wire carries.
 const maxRate = 1e9
 
-// rate returns the field's rate; the zero Rate, no limit, if it is not set.
+// rate returns the field's rate, or the zero Rate, which is no limit.
 func (f field) rate() filter.Rate {
 	switch v := f.value.(type) {
 	case nil:

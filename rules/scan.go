@@ -9,19 +9,18 @@ import (
 // byteOrderMark may begin a text in UTF-8.
 const byteOrderMark = "\ufeff"
 
-// scanner walks over a text: it knows TOML's shapes, and finds the places of
-// what is in it. Where the text is not TOML it goes on somehow, and never past
-// the point at which the decoder stops without having seen what is before that
-// point as the decoder sees it. It keeps to the bounds of a text.
+// scanner walks over a text. It knows the shapes of TOML, and finds the places of values.
+// If the text is not TOML, it continues as well as it can. Before the point where the
+// decoder stops, it sees the text as the decoder does. It observes the bounds of a text.
 type scanner struct {
 	text   string
-	at     int // which byte is next
-	line   int // of the next byte, from 1
+	at     int // offset of the next byte
+	line   int // line of the next byte, starting at 1
 	bounds *bounds
 }
 
-// locate returns the places of all values in a text whose first line has the given
-// number, up to the first bound that it breaks.
+// locate returns the places of all values in a text, up to the first bound that the text
+// exceeds. line is the number of the first line.
 func locate(text string, line int, b *bounds) *place {
 	s := scanner{text: text, at: len(text) - len(strings.TrimPrefix(text, byteOrderMark)), line: line, bounds: b}
 	root := &place{line: line}
@@ -38,13 +37,13 @@ func locate(text string, line int, b *bounds) *place {
 	return root
 }
 
-// next steps to the next header or key, and reports whether there is one.
+// next moves to the next header or key, and reports whether there is one.
 func (s *scanner) next() bool {
 	s.blanks()
 	return !s.end()
 }
 
-// end reports whether there is nothing left, or nothing that is to be read.
+// end reports whether nothing is left, or nothing that should be read.
 func (s *scanner) end() bool { return s.at >= len(s.text) || s.bounds.broken() }
 
 // peek returns the next byte, 0 at the end.
@@ -55,7 +54,7 @@ func (s *scanner) peek() byte {
 	return 0
 }
 
-// take steps over a byte and reports whether it was there.
+// take skips a byte, and reports whether it was there.
 func (s *scanner) take(b byte) bool {
 	if s.peek() != b || s.at == len(s.text) {
 		return false
@@ -64,14 +63,14 @@ func (s *scanner) take(b byte) bool {
 	return true
 }
 
-// spaces steps over spaces and tabs.
+// spaces skips spaces and tabs.
 func (s *scanner) spaces() {
 	for s.at < len(s.text) && (s.text[s.at] == ' ' || s.text[s.at] == '\t') {
 		s.at++
 	}
 }
 
-// rest steps to the end of the line.
+// rest skips the rest of the line.
 func (s *scanner) rest() {
 	if i := strings.IndexByte(s.text[s.at:], '\n'); i >= 0 {
 		s.at += i
@@ -80,7 +79,7 @@ func (s *scanner) rest() {
 	}
 }
 
-// blanks steps over spaces, line ends and comments.
+// blanks skips spaces, line ends and comments.
 func (s *scanner) blanks() {
 	for s.at < len(s.text) {
 		switch s.text[s.at] {
@@ -132,7 +131,7 @@ func (s *scanner) entry(table *place) {
 	s.bounds.path = outer
 }
 
-// dotted reads a key and steps to what is behind it.
+// dotted reads a key and moves behind it.
 func (s *scanner) dotted() []string {
 	names := make([]string, 0, 2)
 	for {
@@ -163,10 +162,10 @@ func (s *scanner) name() string {
 	return s.text[start:]
 }
 
-// unquote returns the string that a quoted key stands for.
+// unquote returns the string of a quoted key.
 func unquote(quoted string) string {
 	if len(quoted) > maxKey {
-		return quoted // which breaks a bound as it is
+		return quoted // it exceeds a bound anyway
 	}
 	if inner := quoted[1:max(1, len(quoted)-1)]; !strings.ContainsAny(inner, `\"'`) {
 		return inner
@@ -178,7 +177,7 @@ func unquote(quoted string) string {
 	return decoded.Key
 }
 
-// value reads a value and all that is in it.
+// value reads a value with everything in it.
 func (s *scanner) value(p *place) {
 	s.spaces()
 	s.bounds.value(s.line)
@@ -208,7 +207,7 @@ func (s *scanner) bare() {
 	}
 }
 
-// each reads what stands between brackets and commas.
+// each reads the elements between brackets and commas.
 func (s *scanner) each(read func()) {
 	s.at++
 	s.bounds.open(s.line)
@@ -222,14 +221,14 @@ func (s *scanner) each(read func()) {
 			continue
 		}
 		before := s.at
-		if read(); s.at == before { // it is no TOML
+		if read(); s.at == before { // not TOML
 			s.at++
 		}
 	}
 }
 
-// string reads a string of any of the four kinds. One of a single line ends
-// with it, whatever is missing.
+// string reads a string of any of the four kinds. A string of one line ends with the
+// line, even without its closing quote.
 func (s *scanner) string() {
 	quote := s.peek()
 	delimiter := s.text[s.at : s.at+1]

@@ -13,10 +13,10 @@ import (
 	"fragwall/filter"
 )
 
-// sets are the sets of addresses by their names; those with mistakes are nil.
+// sets are the sets of addresses by name; invalid sets are nil.
 type sets map[string]filter.AddrSet
 
-// readSets reads [sets], the files that it names included.
+// readSets reads [sets], including the files that it names.
 func readSets(root table) sets {
 	t := root.table("sets")
 	known := make(sets)
@@ -32,14 +32,14 @@ func readSets(root table) sets {
 	return known
 }
 
-// validSetName reports whether a name can stand behind an "@".
+// validSetName reports whether a name can follow an "@".
 func validSetName(name string) bool {
 	return name != "" && !strings.ContainsFunc(name, func(c rune) bool {
 		return !unicode.IsLetter(c) && !unicode.IsDigit(c) && c != '-' && c != '_'
 	})
 }
 
-// readSet returns the addresses of one set, nil where they could not be told.
+// readSet returns the addresses of one set, or nil if they are invalid.
 func readSet(f field) filter.AddrSet {
 	switch v := f.value.(type) {
 	case map[string]any:
@@ -66,11 +66,10 @@ func readSet(f field) filter.AddrSet {
 	return selectAddresses(selected)
 }
 
-// errTooManyAddresses is of an address beyond the bound of all together.
+// errTooManyAddresses is the error for an address beyond the limit on all together.
 var errTooManyAddresses = errors.New(tooManyAddresses)
 
-// address returns the addresses that a decoded value stands for, and counts
-// them.
+// address returns the addresses of a decoded value, and counts them.
 func (r *report) address(value any) ([]addresses, error) {
 	if !r.takes(1) {
 		return nil, errTooManyAddresses
@@ -79,7 +78,7 @@ func (r *report) address(value any) ([]addresses, error) {
 	return []addresses{a}, err
 }
 
-// readSetFile returns the addresses of the file that a set names.
+// readSetFile returns the addresses in the file of a set.
 func readSetFile(f field, t table) filter.AddrSet {
 	for key := range inOrder(t.values) {
 		if key != "file" {
@@ -111,8 +110,7 @@ func readSetFile(f field, t table) filter.AddrSet {
 	return parseSetFile(t.report, name, text)
 }
 
-// parseSetFile returns the addresses that stand in a text one a line; "#"
-// begins a comment.
+// parseSetFile returns the addresses in a text, one per line. "#" begins a comment.
 func parseSetFile(r *report, name, text string) filter.AddrSet {
 	if !utf8.ValidString(text) {
 		r.elsewhere(name, 1, "not UTF-8; save the file as UTF-8")
@@ -132,7 +130,7 @@ func parseSetFile(r *report, name, text string) filter.AddrSet {
 			element, to = element[1:], &selected.out
 		}
 		if len(element) > maxScalar {
-			element = element[:maxScalar] // which is no address either
+			element = element[:maxScalar] // which is not an address either
 		}
 		if !r.takes(1) {
 			r.elsewhere(name, number, "%s", tooManyAddresses)
@@ -152,7 +150,7 @@ func parseSetFile(r *report, name, text string) filter.AddrSet {
 	return selectAddresses(selected)
 }
 
-// selectAddresses returns the set that a selection means, nil for any.
+// selectAddresses returns the set of a selection, nil for any.
 func selectAddresses(s selection[addresses]) filter.AddrSet {
 	switch {
 	case s.any():
@@ -165,8 +163,7 @@ func selectAddresses(s selection[addresses]) filter.AddrSet {
 	return filter.NewAddrSet(s.in...).Without(filter.NewAddrSet(s.out...))
 }
 
-// addresses returns the field's addresses, nil for any. It reports whether all
-// were right.
+// addresses returns the field's addresses, nil for any. It reports whether all are valid.
 func (s sets) addresses(f field) (filter.AddrSet, bool) {
 	if text, _ := f.value.(string); strings.HasPrefix(text, "@") && len(s[text[1:]]) > 0 {
 		return s[text[1:]], true // shared by all rules that name it
@@ -206,10 +203,10 @@ func (s sets) addresses(f field) (filter.AddrSet, bool) {
 	return set, false
 }
 
-// maxCompared is how many sets a wrong name is compared with at most.
+// maxCompared is the maximum number of sets that an unknown name is compared with.
 const maxCompared = 1000
 
-// unknown says what a set that there isn't may have been meant to be.
+// unknown returns the error for an unknown set, with a suggestion.
 func (s sets) unknown(name string) error {
 	return lazy(func() string {
 		if len(s) <= maxCompared {

@@ -19,8 +19,8 @@ var units = []unit{
 	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12},
 }
 
-// parseSize returns the bytes that a number and a unit say; what doesn't fit
-// is [math.MaxInt64].
+// parseSize returns the number of bytes of a number with a unit. Larger sizes become
+// [math.MaxInt64].
 func parseSize(s string) (int64, error) {
 	digits := s[:len(s)-len(strings.TrimLeft(s, "0123456789"))]
 	name := s[len(digits):]
@@ -43,7 +43,7 @@ func parseSize(s string) (int64, error) {
 	return 0, fmt.Errorf("%s is not a size; want a unit of B, KiB, MiB, GiB, kB, MB or GB, such as \"64MiB\"", quote(s))
 }
 
-// nearestUnit returns the unit that a misspelled one stands for, or "".
+// nearestUnit returns the unit that is most similar to an unknown one, or "".
 func nearestUnit(name string) string {
 	name = strings.TrimSpace(name)
 	for _, u := range units {

@@ -5,10 +5,10 @@ import (
 	"unicode/utf8"
 )
 
-// nearest returns the candidate that a misspelled name most likely stands
-// for: the one the fewest edits away, if these are few for its length (of
-// several the longest, as letters are rather left out than put in), or else
-// one that begins with the name. It returns "" if there is none.
+// nearest returns the candidate that is most similar to an unknown name: the one with the
+// fewest edits, if these are few for its length (of several the longest, because letters
+// are more often left out than added), otherwise one that begins with the name. It
+// returns "" if there is none.
 func nearest(name string, candidates []string) string {
 	length := utf8.RuneCountInString(name)
 	best, fewest := "", max(1, length/3)+1
@@ -29,11 +29,11 @@ func nearest(name string, candidates []string) string {
 	return ""
 }
 
-// maxEdited is the longest name that edits compares, in bytes: longer than
-// any name we have, so that what is longer is far from all of them.
+// maxEdited is the longest name in bytes that edits compares. It is longer than any known
+// name, so that a longer one is similar to none.
 const maxEdited = 64
 
-// edits returns how many runes must be inserted, removed, replaced or swapped
+// edits returns the number of runes that must be inserted, removed, replaced or swapped
 // with the next one to turn a into b (the optimal string alignment distance).
 func edits(a, b string) int {
 	if len(a) > maxEdited || len(b) > maxEdited {

@@ -9,21 +9,20 @@ import (
 	"fragwall/filter"
 )
 
-// ParseProtocol returns the number that a text says, as in a rule's protocol.
+// ParseProtocol returns the protocol number of a text, as in a rule's protocol.
 func ParseProtocol(text string) (uint16, error) { return protocols.one(text) }
 
-// ParsePort returns the number that a text says, as in a rule's dst_port.
+// ParsePort returns the port of a text, as in a rule's dst_port.
 func ParsePort(text string) (uint16, error) { return ports.one(text) }
 
-// ParseVLAN returns the identifier that a text says, as in a rule's vlan; 0 is
-// "none".
+// ParseVLAN returns the VLAN identifier of a text, as in a rule's vlan; 0 is "none".
 func ParseVLAN(text string) (uint16, error) { return vlanIDs.one(text) }
 
-// ParseAddresses returns the addresses that a text says, as in a rule's src: an
-// address, a prefix or a range.
+// ParseAddresses returns the addresses of a text, as in a rule's src: an address, a
+// prefix or a range.
 func ParseAddresses(text string) (filter.Range[netip.Addr], error) { return parseAddresses(text) }
 
-// one returns the one number that a decoded value stands for.
+// one returns the number of a decoded value.
 func (s scale) one(value any) (uint16, error) {
 	s.example = s.exampleOfOne
 	switch value.(type) {
@@ -38,8 +37,8 @@ func (s scale) one(value any) (uint16, error) {
 	return uint16(n.Lo), err
 }
 
-// ProtocolNames returns the names that [ParseProtocol] knows, the common one of
-// each protocol first.
+// ProtocolNames returns the names that [ParseProtocol] accepts, the common one of each
+// protocol first.
 func ProtocolNames() []string {
 	names := make([]string, len(protocolNames))
 	for i, p := range protocolNames {
@@ -48,5 +47,5 @@ func ProtocolNames() []string {
 	return names
 }
 
-// ICMPTypeNames returns the names of the types of ICMP and ICMPv6, in order.
+// ICMPTypeNames returns the names of ICMP and ICMPv6 types, in order.
 func ICMPTypeNames() []string { return slices.Sorted(maps.Keys(eitherICMPTypes.names)) }
