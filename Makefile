@@ -140,8 +140,8 @@ install-readers:
 	done
 
 # The programs of the fast path, after a change of their source.
-bpf: install-clang ## compile the fast path's programs (fastpath/bpf)
-	$(GO) generate ./fastpath
+bpf: install-clang ## compile the kernel's programs (fastpath/bpf, tun/tap/bpf)
+	$(GO) generate ./fastpath ./tun/tap
 
 # Clang, by which test-bpf finds out whether the programs are what their source gives.
 install-clang:
@@ -149,8 +149,8 @@ install-clang:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install clang, llvm and libbpf-dev"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang llvm libbpf-dev; }
 
-test-bpf: bpf ## the fast path's programs are what their source gives
-	git diff --exit-code -- fastpath
+test-bpf: bpf ## the kernel's programs are what their source gives
+	git diff --exit-code -- fastpath tun/tap
 
 install-nft:
 	@test "$$(command -v nft conntrack | wc -l)" = 2 || { \

@@ -39,14 +39,15 @@ var allowed = map[string][]string{
 	"tun/lab":           {"packet/verdict"},
 	"tun/link":          {"tun/netdev"},
 	"tun/netdev":        {},
-	"tun/tap":           {"tun", "tun/internal/gate", "tun/netdev", "tun/ufo"},
+	"tun/shared":        {},
+	"tun/tap":           {"tun", "tun/internal/gate", "tun/netdev", "tun/shared", "tun/ufo"},
 	"tun/tuntest":       {"tun"},
 	"tun/ufo":           {"packet/checksum", "tun"},
 	"tun/uring":         {"tun", "tun/internal/gate", "tun/tap", "tun/ufo"},
 
 	"wire": {"filter", "filter/flow", "packet", "packet/reject", "packet/verdict", "stack", "tun"},
 
-	"fastpath": {"filter", "filter/flow", "packet", "packet/verdict", "wire"},
+	"fastpath": {"filter", "filter/flow", "packet", "packet/verdict", "tun/shared", "wire"},
 
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
@@ -66,7 +67,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/history":  {"cmd/fragwall/internal/report", "packet/verdict", "wire"},
 	"cmd/fragwall/internal/status":   {"cmd/fragwall/internal/exit", "cmd/fragwall/internal/history", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/report", "cmd/fragwall/internal/selector", "fastpath", "packet/verdict", "rules", "wire"},
 	"cmd/fragwall/internal/control":  {"cmd/fragwall/internal/exit", "cmd/fragwall/internal/report"},
-	"cmd/fragwall/internal/box":      {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/events", "cmd/fragwall/internal/report", "fastpath", "filter", "filter/flow", "packet/verdict", "rules", "tun", "tun/device", "tun/link", "tun/netdev", "wire"},
+	"cmd/fragwall/internal/box":      {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/events", "cmd/fragwall/internal/report", "fastpath", "filter", "filter/flow", "packet", "packet/verdict", "rules", "tun", "tun/device", "tun/link", "tun/netdev", "wire"},
 	"cmd/fragwall/internal/replay":   {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/record", "cmd/fragwall/internal/report", "cmd/fragwall/internal/terminal", "filter", "packet", "packet/checksum", "packet/verdict", "rules", "tun", "tun/capture", "wire"},
 	"cmd/fragwall/internal/daemon":   {"cmd/fragwall/internal/box", "cmd/fragwall/internal/confine", "cmd/fragwall/internal/control", "cmd/fragwall/internal/datapath", "cmd/fragwall/internal/events", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/inspect", "cmd/fragwall/internal/lastgood", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/private", "cmd/fragwall/internal/report", "cmd/fragwall/internal/status", "cmd/fragwall/internal/takeover", "cmd/fragwall/internal/trace", "packet/verdict", "rules", "tun/handover", "wire"},
 	"cmd/fragwall/internal/sidecar":  {"cmd/fragwall/internal/box", "cmd/fragwall/internal/confine", "cmd/fragwall/internal/daemon", "packet/verdict", "rules", "tun/handover", "tun/link", "tun/netdev"},
@@ -89,7 +90,7 @@ var importers = map[string][]string{
 	"gvisor.dev/gvisor":              {"stack/gvisor"},
 	"github.com/vishvananda/netlink": {"tun"},
 	"github.com/songgao/water":       {"tun/tap"},
-	"github.com/cilium/ebpf":         {"fastpath", "tun/tap"},
+	"github.com/cilium/ebpf":         {"fastpath", "tun/shared", "tun/tap"},
 	"github.com/gaissmai/bart":       {"filter"},
 	"github.com/BurntSushi/toml":     {"rules"},
 }

@@ -12,6 +12,6 @@
 // goroutine. The program is in bpf/, in C, compiled by bpf2go: "make bpf" after a
 // change.
 //
-// Only this package and tun/tap import cilium/ebpf. Of fragwall's it imports wire,
-// filter, filter/flow, packet and packet/verdict.
+// Only this package, tun/tap and tun/shared import cilium/ebpf. Of fragwall's it imports
+// wire, filter, filter/flow, packet, packet/verdict and tun/shared.
 package fastpath

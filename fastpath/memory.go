@@ -2,12 +2,11 @@ package fastpath
 
 import (
 	"fmt"
-	"runtime"
 	"sync/atomic"
-	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"fragwall/tun/shared"
 )
 
 // memory is what the programs and user space share (bpf/layout.h). It stays mapped
@@ -32,45 +31,29 @@ func share(maps *programMaps) (*memory, error) {
 }
 
 func (m *memory) mapAll(maps *programMaps) error {
-	configs, err := mapArray[programConfig](m, maps.Configs)
+	configs, err := shared.Array[programConfig](m, maps.Configs)
 	if err != nil {
 		return err
 	}
-	common, err := mapArray[programShared](m, maps.Common)
+	common, err := shared.Array[programShared](m, maps.Common)
 	if err != nil {
 		return err
 	}
 	m.config, m.common = &configs[0], &common[0]
-	if m.slots, err = mapArray[programSlot](m, maps.Slots); err != nil {
+	if m.slots, err = shared.Array[programSlot](m, maps.Slots); err != nil {
 		return err
 	}
-	if m.fragments, err = mapArray[programFragmentSlot](m, maps.Fragments); err != nil {
+	if m.fragments, err = shared.Array[programFragmentSlot](m, maps.Fragments); err != nil {
 		return err
 	}
-	if m.orders, err = mapArray[programOrder](m, maps.Orders); err != nil {
+	if m.orders, err = shared.Array[programOrder](m, maps.Orders); err != nil {
 		return err
 	}
-	if m.totals, err = mapArray[programTotals](m, maps.CpuTotals); err != nil {
+	if m.totals, err = shared.Array[programTotals](m, maps.CpuTotals); err != nil {
 		return err
 	}
-	m.passed, err = mapArray[uint64](m, maps.Passed)
+	m.passed, err = shared.Array[uint64](m, maps.Passed)
 	return err
-}
-
-// mapArray maps the values of an array, until m is not referred to any more.
-func mapArray[T any](m *memory, array *ebpf.Map) ([]T, error) {
-	var value T
-	size, n := int(unsafe.Sizeof(value)), int(array.MaxEntries())
-	if size != int(array.ValueSize()) || size%8 != 0 {
-		return nil, fmt.Errorf("%v: values of %d bytes, want %d", array, array.ValueSize(), size)
-	}
-	page := unix.Getpagesize()
-	b, err := unix.Mmap(array.FD(), 0, (size*n+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return nil, fmt.Errorf("%v: %w", array, err)
-	}
-	runtime.AddCleanup(m, func(b []byte) { _ = unix.Munmap(b) }, b)
-	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
 }
 
 // setFlag sets or clears a flag of the configuration.

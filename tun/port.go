@@ -15,6 +15,9 @@ type Config struct {
 	// can't have it so gets one.
 	Queues  int
 	Offload bool // frames carry an [Offload]
+	// Fragments is how many fragments can wait for the lanes in front of the port, all
+	// together; 0 is none. See [Port.Collect].
+	Fragments int
 }
 
 // QueueCount returns how many queues the port is to have.
@@ -49,6 +52,13 @@ type Port interface {
 	// same fragments in front of the NIC. A host's own stack would get the one frame,
 	// and a device that relays frames (netdev.Link) would not send the same fragments.
 	SetJoined(on bool)
+	// Collect has the fragments that come in by a NIC, which is named by its index, reach
+	// the lanes at less cost, without the port's device. Their order is the same, also
+	// among the frames that go through the device. 0 ends that. It does nothing where the
+	// port can't, which Fallbacks says.
+	Collect(nic int) error
+	// Collected returns how many fragments the lanes have got so.
+	Collected() uint64
 	// SetCarrier gives the port a carrier, or takes it.
 	SetCarrier(on bool) error
 	// Export returns what another process needs to go on with the device.

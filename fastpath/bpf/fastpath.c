@@ -23,6 +23,7 @@
 #include "maps.h"
 #include "frame.h"
 #include "order.h"
+#include "partial.h"
 #include "tracking.h"
 #include "fragment.h"
 

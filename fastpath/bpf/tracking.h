@@ -76,21 +76,6 @@ static __always_inline __u16 pseudo_header(const struct frame *f, __u32 length)
 	return bpf_htons(fold(sum));
 }
 
-/* is_partial reports whether a checksum is left for a NIC (CHECKSUM_PARTIAL), which a
- * program can't read. It is what is neither CHECKSUM_COMPLETE, which alone can be
- * updated, nor CHECKSUM_NONE, which alone BPF_CSUM_LEVEL_INC changes to
- * CHECKSUM_UNNECESSARY, which it is known not to be. */
-static __always_inline int is_partial(struct __sk_buff *skb)
-{
-	if (bpf_csum_update(skb, 0) >= 0)
-		return 0;
-	bpf_csum_level(skb, BPF_CSUM_LEVEL_INC);
-	if (bpf_csum_level(skb, BPF_CSUM_LEVEL_QUERY) < 0)
-		return 1;
-	bpf_csum_level(skb, BPF_CSUM_LEVEL_DEC);
-	return 0;
-}
-
 /* right_checksum reports whether the checksum of the transport header is right, or
  * was or will be dealt with by a NIC. */
 static __always_inline int right_checksum(struct __sk_buff *skb, const struct frame *f)

@@ -13,13 +13,15 @@ import (
 )
 
 // exported is what another process has to know of a TAP. Its descriptors are those of
-// the queues, and those of the filter's two maps where there is a filter.
+// the queues, those of the filter's two maps where there is a filter, and those of the
+// program and the map of the rings where there are any.
 type exported struct {
 	MTU       int        `json:"mtu"` // that it was opened with, in bytes
 	Queues    int        `json:"queues"`
 	Threaded  bool       `json:"threaded"`
 	TakesUDP  bool       `json:"takes_udp"`
 	Shedding  bool       `json:"shedding"`
+	Rings     bool       `json:"rings"`
 	Key       uint64     `json:"key"` // of the filter
 	Fallbacks []fallback `json:"fallbacks,omitempty"`
 }
@@ -36,7 +38,11 @@ func (t *TAP) Export() (tun.Exported, error) {
 	files := append([]int{}, t.queues...)
 	if m := t.shared; m != nil {
 		e.Shedding, e.Key = true, m.key
-		files = append(files, m.counters.FD(), m.credits.FD())
+		files = append(files, m.queueMap.FD(), m.creditMap.FD())
+	}
+	if r := t.rings; r != nil {
+		e.Rings = true
+		files = append(files, r.collect.FD(), r.recordMap.FD())
 	}
 	for _, f := range t.fallbacks {
 		e.Fallbacks = append(e.Fallbacks, fallback{f, f.Err.Error()})
@@ -62,8 +68,10 @@ func (t *TAP) take(from tun.Exported) error {
 		return err
 	}
 	want := e.Queues
-	if e.Shedding {
-		want += 2
+	for _, pair := range []bool{e.Shedding, e.Rings} {
+		if pair {
+			want += 2
+		}
 	}
 	if e.Queues < 1 || len(from.Files) != want {
 		return fmt.Errorf("%d descriptors, want %d", len(from.Files), want)
@@ -73,26 +81,43 @@ func (t *TAP) take(from tun.Exported) error {
 		f.Fallback.Err = errors.New(f.Err)
 		t.fallbacks = append(t.fallbacks, f.Fallback)
 	}
+	rest := t.queues[e.Queues:]
+	t.queues = t.queues[:e.Queues:e.Queues]
+	var errs []error
 	if e.Shedding {
-		maps := t.queues[e.Queues:]
-		t.queues = t.queues[:e.Queues:e.Queues]
-		if err := t.shareMaps(maps, e.Key); err != nil {
-			return err
-		}
+		errs = append(errs, t.shareMaps(rest[:2], e.Key))
+		rest = rest[2:]
 	}
-	return t.identify()
+	if e.Rings {
+		errs = append(errs, t.takeRings(rest))
+	}
+	return errors.Join(append(errs, t.identify())...)
 }
 
 // shareMaps takes over what is shared with the filter.
 func (t *TAP) shareMaps(files []int, key uint64) error {
 	t.shared = &sheddingMemory{key: key}
 	var errs [2]error
-	t.shared.counters, errs[0] = ebpf.NewMapFromFD(files[0]) // which closes it on an error
-	t.shared.credits, errs[1] = ebpf.NewMapFromFD(files[1])
+	t.shared.queueMap, errs[0] = ebpf.NewMapFromFD(files[0]) // which closes it on an error
+	t.shared.creditMap, errs[1] = ebpf.NewMapFromFD(files[1])
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
 	return t.shared.mapAll()
+}
+
+// takeRings takes over the rings. They collect from no NIC yet.
+func (t *TAP) takeRings(files []int) error {
+	var o ringObjects
+	var errs [2]error
+	o.Collect, errs[0] = ebpf.NewProgramFromFD(files[0]) // which closes it on an error
+	o.Records, errs[1] = ebpf.NewMapFromFD(files[1])
+	if err := errors.Join(errs[:]...); err != nil {
+		return errors.Join(err, o.Collect.Close(), o.Records.Close())
+	}
+	var err error
+	t.rings, err = makeRings(&o)
+	return err
 }
 
 // identify finds out the index of the device, and checks that the queues are its.

@@ -52,20 +52,22 @@ func TestImportedLanes(t *testing.T) {
 // TestImport hands a TAP over: it stays the same device, the filter goes on to count,
 // and it is gone once both are closed.
 func TestImport(t *testing.T) {
-	c := tun.Config{Name: "fw-in", MTU: 1400, Queues: 3, Offload: true}
+	c := tun.Config{Name: "fw-in", MTU: 1400, Queues: 3, Offload: true, Fragments: 600}
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
 		first, err := Open(c)
 		if err != nil {
 			return err
 		}
 		q := first.queue(1)
-		q.Take(7)
+		if q.own != nil {
+			q.own.In, q.own.Taken = 12<<programQueueInQUEUED_SHIFT, 7
+		}
 		q.Credit(lanetest.Client4.Addr())
 		from, err := duplicate(first)
 		if err != nil {
 			return err
 		}
-		second, err := Import(tun.Config{Name: c.Name, MTU: 9000, Offload: true}, from) // its MTU was changed
+		second, err := Import(tun.Config{Name: c.Name, MTU: 9000, Offload: true, Fragments: 600}, from) // its MTU was changed
 		if err != nil {
 			return err
 		}
@@ -78,8 +80,11 @@ func TestImport(t *testing.T) {
 		if second.index != first.index || second.config != c || second.threaded != first.threaded || second.takesUDP != first.takesUDP {
 			t.Errorf("%+v became %+v", first, second)
 		}
-		if taken := next.load(countedOut); next.sheddingMemory != nil && (taken != 12 || next.key != shedHashKey) {
-			t.Errorf("%d frames were taken, and the key is %d", taken, next.key)
+		if next.sheddingMemory != nil && (next.Taken() != 12 || next.key != hashKey) {
+			t.Errorf("%d frames were taken, and the key is %d", next.Taken(), next.key)
+		}
+		if first.fallbacks == nil && (second.rings == nil || len(second.rings.records) != 3*128) {
+			t.Errorf("the rings are %+v", second.rings)
 		}
 		if err := second.SetMTU(1300); err != nil {
 			t.Error(err)

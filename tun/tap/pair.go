@@ -18,7 +18,8 @@ type Pair struct {
 	In, Out  int    // descriptors, not blocking
 	Header   int    // bytes of virtio-net header in front of each frame; may be 0
 	Size     int    // of the longest frame with its header, in bytes
-	to       *TAP
+	from, to *TAP
+	number   int // of the queue that is read
 
 	share int   // of the backlog; see [Pair.NewBacklog]
 	queue Queue // that is read; see [Pair.NewQueue]
@@ -35,7 +36,7 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	if t.config.Offload != to.config.Offload {
 		return nil, fmt.Errorf("join tap %q to tap %q: only one has offload", t.config.Name, to.config.Name)
 	}
-	p := Pair{From: t.config.Name, To: to.config.Name, Size: t.frameSize(), to: to}
+	p := Pair{From: t.config.Name, To: to.config.Name, Size: t.frameSize(), from: t, to: to}
 	if t.config.Offload {
 		p.Header = tun.HeaderSize
 		p.Size += p.Header
@@ -47,7 +48,7 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	}
 	var pairs []Pair
 	for i, fd := range t.queues {
-		p.In, p.Out, p.queue = fd, to.queues[i%len(to.queues)], t.queue(i)
+		p.In, p.Out, p.number, p.queue = fd, to.queues[i%len(to.queues)], i, t.queue(i)
 		pairs = append(pairs, p)
 	}
 	return pairs, nil

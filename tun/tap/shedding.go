@@ -5,85 +5,28 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"fragwall/tun"
+	"fragwall/tun/shared"
 )
 
-// By itself the kernel drops each frame that finds a queue full: of an overload of
-// fragments a part of each datagram, and what is left of it is read in vain. A filter
-// (TUNSETFILTEREBPF, Linux 4.16) sheds whole datagrams instead, before they cost the
-// reader anything: while a queue holds more than a mark, it refuses the fragment with
-// which a datagram begins, and then the others of that datagram. Sources with credit,
-// of which datagrams were accepted, have a higher mark, so that a flood of others
-// leaves room for them. It is the mark of whole packets, too, so that a flood of these
-// costs datagrams no more than it costs whole packets.
-//
-// The filter counts the frames that go into a queue; the lane counts those that it
-// has taken out. Their difference is the backlog, which is what the queue holds and
-// what the lane has not reported so far.
+// The kernel sheds whole datagrams in an overload: see bpf/shed.h.
 
 const (
-	// shedMark is the backlog in frames above which no further datagram is let in of a
-	// source without credit, but for one in so many newcomers. Above openMark, whole
-	// packets and datagrams with credit are refused as well: up to queueLength there is
-	// room for the rest of the datagrams that were let in.
-	shedMark     = queueLength - 2048
-	openMark     = queueLength - 512
-	newcomerBits = 4
-	newcomers    = 1 << newcomerBits
-	// quietMark is the backlog up to which the filter has nothing to do but to count,
-	// unless it refused a datagram lately, and remembers nothing of what it lets in.
-	quietMark = queueLength / 5
-	// decisionBits is the binary logarithm of how many places for decisions there are. Of
-	// the datagrams whose hashes share a place, the filter remembers the last two that it
-	// let in and the last two that it refused. With one of each, two of 50 datagrams that
-	// come at the same time would share a place once in 50 times, and one of both would be
-	// cut; with two, it takes three of them, once in 200,000 times.
-	decisionBits = 16
-	// decisionShift is the binary logarithm of the unit of time in ns, about 1 ms.
-	decisionShift = 20
-	// newcomerShift is the binary logarithm of after how much time, in the same units,
-	// other datagrams are the newcomers.
-	newcomerShift = 8
-
-	// creditBits is the binary logarithm of how many credits there are. Sources whose
-	// hashes share a place share one.
-	creditBits = 16
 	// creditEarned is how many further datagrams a datagram that was accepted earns its
-	// source above shedMark, and creditMost how many there can be.
+	// source above the mark, and creditMost how many there can be.
 	creditEarned, creditMost = 16, 256
 )
 
-// decisionTime is how long a decision on a datagram holds, in units of
-// 1<<decisionShift ns: longer than the fragments of a datagram take to arrive, and
-// shorter than a fast sender takes to come back to an identification of 16 bits. Tests
-// make it longer.
-var decisionTime int32 = 250
-
-// Fields of a place for decisions, in bytes: of each kind the last decision and the one
-// before it.
-const (
-	admitted     = 0
-	refused      = 16
-	decisionsEnd = 32
-
-	olderDecision = 8 // of the same kind
-)
-
-// Fields of what the filter and a lane share about a queue, in bytes. The lane's
-// are in a cache line of their own.
-const (
-	countedIn   = 0  // frames that went into the queue
-	countedShed = 8  // frames that were refused for their datagram
-	lastRefusal = 16 // when a datagram was refused for the last time; 0 where none that was still counts
-	countedOut  = 64 // frames that the lane took out
-	countersEnd = 128
-)
+// decisionTime is how long a decision on a datagram holds, in units of about 1 ms
+// (TIME_SHIFT): longer than the fragments of a datagram take to arrive, and shorter than a
+// fast sender takes to come back to an identification of 16 bits. Tests make it longer.
+var decisionTime uint32 = 250
 
 // noShedding says that a TAP has no filter.
 func noShedding(err error) tun.Fallback {
@@ -94,135 +37,174 @@ func noShedding(err error) tun.Fallback {
 	}
 }
 
-// shed has the kernel refuse whole datagrams while a queue is long. A TAP that
-// can't have the filter does without.
-func (t *TAP) shed() error {
-	counters, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "fragwall_queues", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE,
-		KeySize: 4, ValueSize: countersEnd, MaxEntries: uint32(t.config.Queues),
-	})
-	if err != nil {
-		return explainEBPF("create map", err)
+// filterObjects and ringObjects are what a filter and the rings are made of.
+type (
+	filterObjects struct {
+		Shed    *ebpf.Program `ebpf:"shed"`
+		Queues  *ebpf.Map     `ebpf:"queues"`
+		Credits *ebpf.Map     `ebpf:"credits"`
 	}
-	shared := &sheddingMemory{counters: counters, key: shedHashKey}
-	defer func() {
-		if t.shared == nil {
-			_ = shared.close()
+	ringObjects struct {
+		Collect *ebpf.Program `ebpf:"collect"`
+		Records *ebpf.Map     `ebpf:"records"`
+	}
+)
+
+// filter has the kernel refuse whole datagrams while a queue is long, and makes rings
+// where they are wanted. A TAP that can't have them does without.
+func (t *TAP) filter() {
+	var all struct {
+		filterObjects
+		ringObjects
+	}
+	if t.config.Fragments > 0 {
+		err := t.load(&all)
+		if err == nil {
+			t.rings, err = makeRings(&all.ringObjects)
 		}
-	}()
-	decisions, err := ebpf.NewMap(&ebpf.MapSpec{
-		Name: "fragwall_shed", Type: ebpf.Array, KeySize: 4, ValueSize: decisionsEnd, MaxEntries: 1 << decisionBits,
-	})
+		if err != nil {
+			t.fallbacks = append(t.fallbacks, noRings(err))
+		}
+	}
+	var err error
+	if all.Shed == nil {
+		err = t.load(&all.filterObjects)
+	}
+	if err == nil {
+		err = t.shed(&all.filterObjects)
+	}
 	if err != nil {
-		return explainEBPF("create map", err)
+		t.fallbacks = append(t.fallbacks, noShedding(err))
 	}
-	defer decisions.Close()
-	shared.credits, err = ebpf.NewMap(&ebpf.MapSpec{
-		Name: "fragwall_credit", Type: ebpf.Array, Flags: unix.BPF_F_MMAPABLE, KeySize: 4, ValueSize: 8, MaxEntries: 1 << creditBits,
-	})
+}
+
+// shed attaches the filter, which the device keeps.
+func (t *TAP) shed(o *filterObjects) error {
+	defer o.Shed.Close()
+	m := &sheddingMemory{key: hashKey, queueMap: o.Queues, creditMap: o.Credits}
+	err := m.mapAll()
+	if err == nil {
+		if err = unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETFILTEREBPF, o.Shed.FD()); err != nil {
+			err = fmt.Errorf("attach filter: %w", err)
+		}
+	}
 	if err != nil {
-		return explainEBPF("create map", err)
+		return errors.Join(err, m.close())
 	}
-	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name:         "fragwall_shed",
-		Type:         ebpf.SocketFilter,
-		Instructions: shedding(shedHashKey, counters.FD(), decisions.FD(), shared.credits.FD()),
-	})
-	if err != nil {
-		return explainEBPF("load eBPF", err)
-	}
-	defer program.Close() // the device keeps it
-	if err := shared.mapAll(); err != nil {
-		return err
-	}
-	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETFILTEREBPF, program.FD()); err != nil {
-		return fmt.Errorf("attach filter: %w", err)
-	}
-	t.shared = shared
+	t.shared = m
 	return nil
 }
 
-// shedHashKey makes the places of datagrams and sources unpredictable.
-var shedHashKey = rand.Uint64()
-
-// sheddingMemory is what a filter shares with lanes, and with another process that goes
-// on with the device.
+// sheddingMemory is what the programs share with lanes, and with another process that
+// goes on with the device.
 type sheddingMemory struct {
-	key               uint64    // of the filter, see shedHashKey
-	counters, credits *ebpf.Map // of each queue, countersEnd bytes; of sources, 8 bytes each
-	counts, credit    *ebpf.Memory
+	key                 uint64 // see hashKey
+	queueMap, creditMap *ebpf.Map
+	queues              []programQueue
+	credits             []int64 // of sources
 }
 
 // mapAll maps the memory of the maps.
 func (m *sheddingMemory) mapAll() (err error) {
-	if m.counts, err = m.counters.Memory(); err != nil {
-		return fmt.Errorf("map counters: %w", err)
+	if m.queues, err = shared.Array[programQueue](m, m.queueMap); err != nil {
+		return err
 	}
-	if m.credit, err = m.credits.Memory(); err != nil {
-		return fmt.Errorf("map credits: %w", err)
-	}
-	return nil
+	m.credits, err = shared.Array[int64](m, m.creditMap)
+	return err
 }
 
 // close closes the maps. Their memory stays for as long as a lane refers to it.
 func (m *sheddingMemory) close() error {
-	var errs []error
-	for _, one := range []*ebpf.Map{m.counters, m.credits} {
-		if one != nil {
-			errs = append(errs, one.Close())
-		}
+	if m == nil {
+		return nil
 	}
-	return errors.Join(errs...)
+	return errors.Join(m.queueMap.Close(), m.creditMap.Close())
 }
 
-// Queue is what a lane knows of the queue that it reads. The zero Queue knows
-// nothing.
+// Queue is what a lane knows of the queue that it reads. The zero Queue knows nothing.
 type Queue struct {
-	*sheddingMemory       // nil where the TAP has no filter
-	at              int64 // of the queue's own among the counters
+	*sheddingMemory               // nil where the TAP has no filter
+	own             *programQueue // of these
 }
 
 // NewQueue returns the queue that the pair's lane reads.
 func (p *Pair) NewQueue() Queue { return p.queue }
 
 // queue returns the i-th queue.
-func (t *TAP) queue(i int) Queue { return Queue{sheddingMemory: t.shared, at: int64(i) * countersEnd} }
-
-// Take notes that frames were taken out of the queue. How many were before is what is in
-// the shared memory: another process's lane may have taken some since this one was made.
-func (q *Queue) Take(frames int) {
-	if q.sheddingMemory != nil && frames > 0 {
-		q.store(q.load(countedOut) + uint64(frames))
+func (t *TAP) queue(i int) Queue {
+	if t.shared == nil {
+		return Queue{}
 	}
+	return Queue{t.shared, &t.shared.queues[i]}
 }
 
-// In returns how many frames went into the queue so far.
-func (q *Queue) In() uint64 { return q.load(countedIn) }
+// Take notes that frames were taken out of the queue.
+func (q *Queue) Take(frames int) {
+	if q.own == nil || frames == 0 {
+		return
+	}
+	// No more than went in: a frame may come late that [Queue.Empty] counted already.
+	taken, in := q.Taken()+uint32(frames), q.In()
+	if int32(taken-in) > 0 {
+		taken = in
+	}
+	atomic.StoreUint32(&q.own.Taken, taken)
+}
+
+// Taken returns how many frames were taken out of the queue so far, as In does.
+func (q *Queue) Taken() uint32 {
+	if q.own == nil {
+		return 0
+	}
+	return q.own.Taken
+}
+
+// In returns how many frames went into the queue so far, as a number of 32 bits without
+// an end.
+func (q *Queue) In() uint32 {
+	if q.own == nil {
+		return 0
+	}
+	return uint32(atomic.LoadUint64(&q.own.In) >> programQueueInQUEUED_SHIFT)
+}
 
 // Empty notes that the queue was found empty, into which so many frames had gone
 // before that. What the kernel counted and then could not put there is not to count
 // as backlog for ever.
-func (q *Queue) Empty(in uint64) {
-	if q.sheddingMemory != nil && in > q.load(countedOut) {
-		q.store(in)
+func (q *Queue) Empty(in uint32) {
+	if q.own != nil && int32(in-q.own.Taken) > 0 {
+		atomic.StoreUint32(&q.own.Taken, in)
 	}
 }
 
 // Shed returns how many frames were refused for their datagram.
-func (q *Queue) Shed() uint64 { return q.load(countedShed) }
+func (q *Queue) Shed() uint64 {
+	if q.own == nil {
+		return 0
+	}
+	return q.filtered() + atomic.LoadUint64(&q.own.CollectShed)
+}
+
+// filtered returns how many of these were refused by the filter of the TAP.
+func (q *Queue) filtered() uint64 {
+	if q.own == nil {
+		return 0
+	}
+	return atomic.LoadUint64(&q.own.Shed)
+}
 
 // Credit notes that a datagram was accepted, to its source's credit. The filter takes
-// from it at the same time, which may be lost.
+// from it at the same time.
 func (q *Queue) Credit(src netip.Addr) {
-	if q.sheddingMemory == nil {
+	if q.own == nil {
 		return
 	}
-	var b [8]byte
-	at := 8 * creditPlace(q.key, prefixOf(src))
-	_, _ = q.credit.ReadAt(b[:], at)
-	if n := binary.NativeEndian.Uint64(b[:]); n < creditMost || n > 1<<63 {
-		binary.NativeEndian.PutUint64(b[:], creditEarned+n)
-		_, _ = q.credit.WriteAt(b[:], at)
+	credit := &q.credits[creditPlace(q.key, prefixOf(src))]
+	switch n := atomic.LoadInt64(credit); {
+	case n < 0:
+		atomic.CompareAndSwapInt64(credit, n, creditEarned)
+	case n < creditMost:
+		atomic.AddInt64(credit, creditEarned)
 	}
 }
 
@@ -243,39 +225,12 @@ var (
 )
 
 // creditPlace returns where the credit of a source is.
-func creditPlace(key, prefix uint64) int64 { return int64(mixed(key+prefix) >> (64 - creditBits)) }
-
-// mixed does what [mixInto] has a program do.
-func mixed(hash uint64) uint64 {
-	for _, round := range mixRounds {
-		hash ^= hash >> round.shift
-		hash *= uint64(round.factor)
-	}
-	return hash
+func creditPlace(key, prefix uint64) uint64 {
+	return mixed(key+prefix) >> (64 - programShedConstantsCREDIT_BITS)
 }
 
-func (q *Queue) store(out uint64) {
-	var b [8]byte
-	binary.NativeEndian.PutUint64(b[:], out)
-	_, _ = q.counts.WriteAt(b[:], q.at+countedOut) // fails only beyond the end
-}
-
-func (q *Queue) load(field int64) uint64 {
-	if q.sheddingMemory == nil {
-		return 0
-	}
-	var b [8]byte
-	_, _ = q.counts.ReadAt(b[:], q.at+field)
-	return binary.NativeEndian.Uint64(b[:])
-}
-
-// explainEBPF adds to an error of bpf(2) what is missing.
-func explainEBPF(what string, err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%s: %w: CAP_BPF is missing, or a seccomp profile denies bpf(2)", what, unix.EPERM)
-	case errors.Is(err, unix.ENOSYS):
-		return fmt.Errorf("%s: %w: the kernel is built without it", what, unix.ENOSYS)
-	}
-	return fmt.Errorf("%s: %w", what, err)
+// mixed is mix of the programs (bpf/packet.h).
+func mixed(h uint64) uint64 {
+	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
+	return (h ^ h>>27) * 0x94d049bb133111eb
 }

@@ -165,12 +165,15 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 					if err := lanetest.Deny(unix.SYS_BPF, errno); err != nil {
 						return err
 					}
-					tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 4, Offload: offload})
+					tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 4, Offload: offload, Fragments: 64})
 					if err != nil {
 						return err
 					}
 					if err := noSteering(tap); err == nil || !strings.HasSuffix(err.Error(), want) {
 						t.Errorf("got %v, want %s", err, want)
+					}
+					if tap.rings != nil || !slices.ContainsFunc(tap.fallbacks, func(f tun.Fallback) bool { return f.Message == noRings(nil).Message }) {
+						t.Errorf("rings %v, %v", tap.rings, tap.fallbacks)
 					}
 					if len(tap.queues) != 1 || tap.config.Queues != 1 {
 						t.Errorf("it has %d queues", len(tap.queues))
@@ -194,7 +197,7 @@ func TestBPFIsEnough(t *testing.T) {
 		if err := dropCapabilities(unix.CAP_SYS_ADMIN, unix.CAP_PERFMON); err != nil {
 			return err
 		}
-		tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 4})
+		tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 4, Fragments: 64})
 		if err != nil {
 			return err
 		}

@@ -24,6 +24,7 @@ type TAP struct {
 	queues    []int           // descriptors, not blocking
 	threaded  bool            // it has NAPI threads
 	shared    *sheddingMemory // with its filter; nil without one
+	rings     *rings          // of its queues; nil without any
 	takesUDP  bool            // in one piece, to cut it into fragments; see [takesDatagrams]
 	cuts      atomic.Bool
 	fallbacks []tun.Fallback
@@ -32,11 +33,10 @@ type TAP struct {
 var _ tun.Port = (*TAP)(nil)
 
 // queueLength is how many frames each queue of a TAP holds while nobody reads, with
-// those that a lane has read and not reported so far: 25 ms of a flood of 200,000 a
-// second, so that no frame is lost because the scheduler or the collector had
-// something else to do, and not more, because a queue that never empties is latency.
-// It is the only one there is.
-const queueLength = 5120
+// its ring and with those that a lane has read and not reported so far: 25 ms of a flood
+// of 200,000 a second, so that no frame is lost because the scheduler or the collector
+// had something else to do, and not more, because a queue that never empties is latency.
+const queueLength = int(programShedConstantsQUEUE_LENGTH)
 
 // Open makes a TAP device and brings it up. Its error wraps [netdev.ErrExists]
 // where a device of that name is there already, and says what is missing where
@@ -101,9 +101,7 @@ func (t *TAP) open() error {
 			return err
 		}
 	}
-	if err := t.shed(); err != nil {
-		t.fallbacks = append(t.fallbacks, noShedding(err))
-	}
+	t.filter()
 	if t.config.Offload {
 		if err := setOffload(t.queues[0]); err != nil {
 			return err
@@ -123,6 +121,11 @@ func (t *TAP) open() error {
 	}
 	if err := netdev.DisableIPv6(link); err != nil {
 		return err
+	}
+	if t.rings != nil {
+		if err := immediate(link); err != nil {
+			return err
+		}
 	}
 	if t.threaded {
 		if err := t.startThreads(link); err != nil {
@@ -245,7 +248,7 @@ func (t *TAP) Missed() (frames uint64, err error) {
 	shed := uint64(0)
 	for i := range t.queues {
 		q := t.queue(i)
-		shed += q.Shed()
+		shed += q.filtered()
 	}
 	link, err := netlink.LinkByIndex(t.index)
 	if err != nil {
@@ -264,11 +267,8 @@ func (t *TAP) Close() error {
 			errs = append(errs, fmt.Errorf("close tap %q: %w", t.config.Name, err))
 		}
 	}
-	t.queues = nil
-	if t.shared != nil {
-		errs = append(errs, t.shared.close())
-		t.shared = nil
-	}
+	errs = append(errs, t.shared.close(), t.rings.close())
+	t.queues, t.shared, t.rings = nil, nil, nil
 	return errors.Join(errs...)
 }
 

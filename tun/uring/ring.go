@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,7 +42,7 @@ func newRing(submissions, completions uint32) (*ring, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("io_uring_setup: %w", explainRing(errno))
 	}
-	r := &ring{fd: int(fd), longest: timespec{seconds: 1}}
+	r := &ring{fd: int(fd)}
 	r.timeout.timeout = uint64(uintptr(unsafe.Pointer(&r.longest)))
 	if err := r.setUp(&p); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -136,8 +137,9 @@ func (r *ring) pending() uint32 { return r.tail - atomic.LoadUint32(r.submitHead
 func (r *ring) enter(wait int) error { return r.call(wait, 0, nil, 0) }
 
 // wait is enter for one completion. Its error wraps [unix.ETIME] where there is
-// none within a second.
-func (r *ring) wait() error {
+// none in time.
+func (r *ring) wait(timeout time.Duration) error {
+	r.longest = timespec{seconds: int64(timeout / time.Second), nanoseconds: int64(timeout % time.Second)}
 	return r.call(1, enterExtendedArgument, unsafe.Pointer(&r.timeout), unsafe.Sizeof(r.timeout))
 }
 

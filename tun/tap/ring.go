@@ -1,0 +1,241 @@
+package tap
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/bits"
+	"runtime"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"fragwall/tun"
+	"fragwall/tun/shared"
+)
+
+// A lane may have fragments come by a ring: memory into which a program at the NIC copies
+// them, and which the lane has mapped (bpf/ring.h). So they take neither the way through
+// the TAP nor a system call. A lane that has no ring gets them by the TAP's queue.
+
+// rings is what a TAP has of the rings of its queues.
+type rings struct {
+	collect   *ebpf.Program
+	recordMap *ebpf.Map
+	records   []programRecord // of all queues
+	used      bool            // by a lane
+	link      link.Link       // to the NIC; nil where it collects from none
+}
+
+// ringRecords returns how many records the ring of each queue has: a power of 2, or 0.
+func ringRecords(c *tun.Config) int {
+	const least = 64
+	if c.Fragments == 0 {
+		return 0
+	}
+	return 1 << (bits.Len(uint(max(least, c.Fragments/c.Queues))) - 1)
+}
+
+// immediate has the kernel put a frame into the queue at once. By a queueing discipline
+// another CPU might do that later, once a fragment of the same flow is in the ring already.
+func immediate(l netlink.Link) error {
+	root := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT}
+	if err := netlink.QdiscReplace(&netlink.GenericQdisc{QdiscAttrs: root, QdiscType: "noqueue"}); err != nil {
+		return fmt.Errorf("remove the queueing discipline: %w", err)
+	}
+	return nil
+}
+
+// noRings says that a TAP has no rings.
+func noRings(err error) tun.Fallback {
+	return tun.Fallback{Level: slog.LevelInfo, Message: "fragments go through the taps' queues, by a system call each", Err: err}
+}
+
+// makeRings makes rings of what they consist of, if the program can be attached to a NIC.
+func makeRings(o *ringObjects) (*rings, error) {
+	r := &rings{collect: o.Collect, recordMap: o.Records}
+	// An interface that does not exist is found out after all else.
+	_, err := r.attach(math.MaxInt32)
+	if errors.Is(err, unix.ENODEV) {
+		r.records, err = shared.Array[programRecord](r, o.Records)
+	}
+	if err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+// attach has the program take what comes in by a NIC, behind other programs.
+func (r *rings) attach(nic int) (link.Link, error) {
+	return link.AttachTCX(link.TCXOptions{Interface: nic, Program: r.collect, Attach: ebpf.AttachTCXIngress})
+}
+
+// NewRing returns the ring of the queue that the pair's lane reads.
+func (p *Pair) NewRing() Ring {
+	if p.from.rings == nil || p.queue.own == nil {
+		return Ring{}
+	}
+	p.from.rings.used = true
+	n := len(p.from.rings.records) / len(p.from.queues)
+	return Ring{of: p.from.rings, pair: p, queue: p.queue.own, records: p.from.rings.records[p.number*n:][:n]}
+}
+
+// Collect has the fragments that come in by a NIC go into the rings.
+func (t *TAP) Collect(nic int) error {
+	r := t.rings
+	if r == nil {
+		return nil
+	}
+	if r.link != nil {
+		_ = r.link.Close() // of a device that is gone it is closed already
+		r.link = nil
+	}
+	if nic == 0 || !r.used {
+		return nil
+	}
+	l, err := r.attach(nic)
+	if err != nil {
+		return fmt.Errorf("collect fragments for tap %q: %w", t.config.Name, err)
+	}
+	r.link = l
+	return nil
+}
+
+// Collected returns how many fragments lanes took out of the rings.
+func (t *TAP) Collected() (fragments uint64) {
+	for i := range t.queues {
+		if q := t.queue(i); q.own != nil {
+			fragments += atomic.LoadUint64(&q.own.Collected)
+		}
+	}
+	return fragments
+}
+
+// close ends the rings. Lanes may still use their memory.
+func (r *rings) close() error {
+	if r == nil {
+		return nil
+	}
+	errs := []error{r.collect.Close(), r.recordMap.Close()}
+	if r.link != nil {
+		errs = append(errs, r.link.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Ring is the ring of a queue, for the goroutine of the lane that reads it. The zero Ring
+// is none, in which there is never anything.
+type Ring struct {
+	of      *rings // whose memory it is
+	pair    *Pair
+	queue   *programQueue
+	records []programRecord
+	next    uint32 // number of the record that is lent next
+	awake   bool
+	lent    uint64 // frames since the last Free
+}
+
+// Start goes on where the lane before ended that read the queue, which may have been
+// another process's.
+func (r *Ring) Start() {
+	if r.queue != nil {
+		r.next = atomic.LoadUint32(&r.queue.Freed)
+	}
+}
+
+// Waiting reports whether there are records that were not lent yet.
+func (r *Ring) Waiting() bool {
+	return r.queue != nil && uint32(atomic.LoadUint64(&r.queue.In)) != r.next
+}
+
+// Lend appends the frames that came before so many frames of the queue had come in all, up
+// to so many frames together. It reports whether these are all of them.
+func (r *Ring) Lend(frames []tun.Frame, queued uint32, most int) ([]tun.Frame, bool) {
+	if r.queue == nil {
+		return frames, true
+	}
+	for end := uint32(atomic.LoadUint64(&r.queue.In)); r.next != end; r.next++ {
+		record, length := r.written(r.next)
+		switch {
+		case int32(record.Queued-queued) > 0:
+			return frames, true
+		case length == uint32(programRecordLengthSKIPPED):
+		case len(frames) >= most:
+			return frames, false
+		default:
+			frames = append(frames, r.frame(record, length))
+			r.lent++
+		}
+	}
+	return frames, true
+}
+
+// Blocked reports whether the next record waits for frames of the queue, of which so many
+// came in all.
+func (r *Ring) Blocked(queued uint32) bool {
+	if !r.Waiting() {
+		return false
+	}
+	record, _ := r.written(r.next)
+	return int32(record.Queued-queued) > 0
+}
+
+// written returns a record and its length, once a program has written it, as it is about
+// to on another CPU.
+func (r *Ring) written(number uint32) (record *programRecord, length uint32) {
+	record = &r.records[number&uint32(len(r.records)-1)]
+	for spins := 0; ; spins++ {
+		if length = atomic.LoadUint32(&record.Length); length != 0 {
+			return record, length
+		}
+		if spins > 1000 {
+			runtime.Gosched()
+		}
+	}
+}
+
+// frame makes a frame of a record.
+func (r *Ring) frame(record *programRecord, length uint32) tun.Frame {
+	record.Header = [tun.HeaderSize]byte{} // who wrote the frame may have used the place
+	b := unsafe.Slice(&record.Header[0], uint32(len(record.Header))+min(length, uint32(len(record.Frame))))
+	return r.pair.Lend(b[tun.HeaderSize-r.pair.Header:])
+}
+
+// Free lets the programs use all records again that were lent.
+func (r *Ring) Free() {
+	if r.queue == nil || r.queue.Freed == r.next {
+		return
+	}
+	for number := r.queue.Freed; number != r.next; number++ {
+		atomic.StoreUint32(&r.records[number&uint32(len(r.records)-1)].Length, 0)
+	}
+	atomic.StoreUint32(&r.queue.Freed, r.next)
+	atomic.AddUint64(&r.queue.Collected, r.lent)
+	r.lent = 0
+}
+
+// Sleep has the programs put nothing more into the ring: a frame in the queue has to wake
+// the lane. It reports whether there is nothing in it, and so will be nothing.
+func (r *Ring) Sleep() bool {
+	if r.queue == nil {
+		return true
+	}
+	if r.awake {
+		r.awake = false
+		atomic.SwapUint32(&r.queue.Awake, 0)
+	}
+	return !r.Waiting()
+}
+
+// Wake has the programs put fragments into the ring.
+func (r *Ring) Wake() {
+	if r.queue != nil && !r.awake {
+		r.awake = true
+		atomic.SwapUint32(&r.queue.Awake, 1)
+	}
+}
