@@ -31,6 +31,7 @@ type fastPath struct {
 		Forwarded int            `json:"forwarded_frames"`
 		Dropped   int            `json:"dropped_frames"`
 		PassedUp  map[string]int `json:"passed_up_frames"`
+		Ring      int            `json:"ring_frames"`
 	}
 }
 

@@ -292,7 +292,7 @@ func statusOf(t *testing.T) []byte {
 		},
 		Missed: func() map[verdict.Side]uint64 { return map[verdict.Side]uint64{verdict.Inside: 1} },
 		FastPath: func() report.FastPath {
-			return report.OfFastPath(&fastpath.Stats{}).TurnedOff(report.OffRights, os.ErrPermission)
+			return report.OfFastPath(&fastpath.Stats{}, [verdict.Sides]uint64{}).TurnedOff(report.OffRights, os.ErrPermission)
 		},
 		Policy: func() report.Policy { return report.Policy{Default: "drop", Kept: &began, Mistake: "x.toml:1: no"} },
 	}

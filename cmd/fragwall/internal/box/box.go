@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun"
@@ -46,7 +47,7 @@ type Setup struct {
 // leaves nothing of what it made.
 func Open(kernel *Kernel, s Setup) (*Box, error) {
 	c := s.Config
-	if err := checkDescriptors(queues(c)); err != nil {
+	if err := checkDescriptors(queues(&s, c)); err != nil {
 		return nil, err
 	}
 	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
@@ -64,7 +65,7 @@ func Open(kernel *Kernel, s Setup) (*Box, error) {
 		s.Log.Warn(text)
 	}
 	b := &Box{kernel: kernel, log: s.Log, sidecar: s.Sidecar}
-	for side, config := range portConfigs(c) {
+	for side, config := range portConfigs(&s, c) {
 		if err := b.openSide(verdict.Side(side), c.Side(verdict.Side(side)), config); err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", verdict.Side(side), err), b.Close())
 		}
@@ -96,12 +97,35 @@ func (b *Box) makeWire(s *Setup, c *rules.Config) error {
 
 // portConfigs returns what the ports are to be. A frame that is left to be cut into
 // segments needs a TAP that takes it.
-func portConfigs(c *rules.Config) (configs [verdict.Sides]tun.Config) {
+func portConfigs(s *Setup, c *rules.Config) (configs [verdict.Sides]tun.Config) {
 	for side := range verdict.Side(verdict.Sides) {
 		i := c.Side(side)
-		configs[side] = tun.Config{Name: i.TAP, MTU: i.MTU, Queues: i.Queues, Offload: c.Inside.Offload && c.Outside.Offload}
+		configs[side] = tun.Config{
+			Name: i.TAP, MTU: i.MTU, Queues: i.Queues, Offload: c.Inside.Offload && c.Outside.Offload, Fragments: ringSize(s, c, side),
+		}
 	}
 	return configs
+}
+
+// Fragments that can wait in memory for the lanes of a side, 1,600 bytes each; those of
+// a sidecar are charged to its pod.
+const (
+	ringFragments        = 8192
+	sidecarRingFragments = 1024
+)
+
+// ringSize returns how many fragments can wait in memory for the lanes of a side: where
+// there is to be a fast path, from a NIC, and all fragments go through the process.
+func ringSize(s *Setup, c *rules.Config, side verdict.Side) int {
+	switch {
+	case c.FastPath == rules.FastPathOff || c.Fragments.Mode != packet.ModeReassemble || c.Inside.Bridge != "" || c.Outside.Bridge != "":
+		return 0
+	case !s.Sidecar && c.Inside.NIC != "" && c.Outside.NIC != "":
+		return ringFragments
+	case s.Sidecar && side == verdict.Outside:
+		return sidecarRingFragments
+	}
+	return 0
 }
 
 func (b *Box) openSide(side verdict.Side, i rules.Interface, config tun.Config) (err error) {
@@ -117,8 +141,8 @@ func (b *Box) openSide(side verdict.Side, i rules.Interface, config tun.Config) 
 }
 
 // queues returns how many queues both sides have together.
-func queues(c *rules.Config) (n int) {
-	for _, config := range portConfigs(c) {
+func queues(s *Setup, c *rules.Config) (n int) {
+	for _, config := range portConfigs(s, c) {
 		n += config.QueueCount()
 	}
 	return n

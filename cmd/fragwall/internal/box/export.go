@@ -65,8 +65,8 @@ func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 	c := *s.Config
 	c.Inside.MTU, c.Outside.MTU = ports[verdict.Inside].MTU, ports[verdict.Outside].MTU
 	b := &Box{kernel: kernel, log: s.Log, sidecar: s.Sidecar, left: true}
-	errs := []error{checkDescriptors(queues(&c))}
-	for side, config := range portConfigs(&c) {
+	errs := []error{checkDescriptors(queues(&s, &c))}
+	for side, config := range portConfigs(&s, &c) {
 		b.ends[side].config = s.Config.Side(verdict.Side(side))
 		p, err := kernel.ImportPort(config, ports[side].Exported)
 		if err != nil {
@@ -93,8 +93,7 @@ func (b *Box) Suspend() Ends {
 	if b.fast.on && b.fast.attached {
 		b.fast.attached = false
 		for side := range verdict.Side(verdict.Sides) {
-			b.fast.path.Detach(side)
-			b.fast.hooked[side] = 0
+			b.unattach(side)
 		}
 	}
 	ends := Ends{FastPath: b.fast.stats()}

@@ -111,6 +111,7 @@ func drops(events filter.Rate) fastpath.Drops {
 // error.
 func (b *Box) turnOff(why report.Off, err error) {
 	if b.fast.path != nil {
+		b.stopCollecting(verdict.Inside, verdict.Outside)
 		err = errors.Join(err, b.fast.path.Close())
 	}
 	if why == "" {
@@ -145,6 +146,26 @@ func (b *Box) hook(side verdict.Side) {
 			return
 		}
 		b.fast.path.SetEgress(side, e.hasLink())
+		// Behind the fast path, which counts the fragments that it leaves to the process.
+		if err := b.ports[side].Collect(e.nic); err != nil {
+			b.log.Info("fragments go through the taps' queues, by a system call each", "error", err)
+		}
+	}
+}
+
+// unattach takes the programs from a side. The caller holds joining.
+func (b *Box) unattach(side verdict.Side) {
+	b.stopCollecting(side)
+	b.fast.path.Detach(side)
+	b.fast.hooked[side] = 0
+}
+
+// stopCollecting has the fragments that come in by a side go through its port.
+func (b *Box) stopCollecting(sides ...verdict.Side) {
+	for _, side := range sides {
+		if p := b.ports[side]; p != nil {
+			_ = p.Collect(0) // which can't fail
+		}
 	}
 }
 
@@ -154,7 +175,7 @@ func (b *Box) attach(side verdict.Side, nic int) bool {
 	if nic != 0 && b.fast.hooked[side] == nic {
 		return true
 	}
-	b.fast.path.Detach(side) // from a NIC of before
+	b.unattach(side) // from a NIC of before
 	if err := b.fast.path.Attach(side, nic, b.ports[side].Index()); err != nil {
 		b.turnOff("", err)
 		return false
@@ -178,8 +199,7 @@ func (b *Box) attachAhead(ports *[verdict.Sides]Port) {
 func (b *Box) unhook(side verdict.Side) {
 	if b.fast.on {
 		b.fast.path.SetEgress(side, false)
-		b.fast.path.Detach(side)
-		b.fast.hooked[side] = 0
+		b.unattach(side)
 	}
 }
 
@@ -205,6 +225,7 @@ func (b *Box) closeFastPath() error {
 		return nil
 	}
 	b.fast.on = false
+	b.stopCollecting(verdict.Inside, verdict.Outside)
 	return b.fast.path.Close()
 }
 
@@ -213,7 +234,11 @@ func (b *Box) FastPath() report.FastPath {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	stats := b.fast.stats()
-	r := report.OfFastPath(&stats)
+	var rings [verdict.Sides]uint64
+	for side, p := range b.ports {
+		rings[side] = p.Collected()
+	}
+	r := report.OfFastPath(&stats, rings)
 	if b.fast.off != "" {
 		r = r.TurnedOff(b.fast.off, b.fast.err)
 	}

@@ -40,8 +40,11 @@ func TestFastPathIsAttached(t *testing.T) {
 			if got, want := f.Side(side), (boxtest.FastSide{Attached: true, NIC: r.nics[side], TAP: port.Index(), MTU: 1500, Egress: true}); got != want {
 				t.Errorf("%v: %+v, want %+v", side, got, want)
 			}
+			if got := port.NIC(); got != r.nics[side] {
+				t.Errorf("%v: fragments are collected from NIC %d", side, got)
+			}
 		}
-		if got := r.FastPath(); got.State != report.FastPathOn || got.Sides["inside"].Forwarded != 7 || got.EntriesLimit != fastpath.Entries {
+		if got := r.FastPath(); got.State != report.FastPathOn || got.Sides["inside"].Forwarded != 7 || got.Sides["outside"].Ring != 5 || got.EntriesLimit != fastpath.Entries {
 			t.Errorf("%+v", got)
 		}
 		if r.kernel.FastPath() != f || strings.Contains(r.log.String(), "fast path") {
@@ -58,10 +61,29 @@ func TestFastPathIsAttached(t *testing.T) {
 		if r.Watch(nil); f.Watched() != nil {
 			t.Error("flows are still watched")
 		}
-		if err := r.Close(); err != nil || !f.Closed() {
+		if err := r.Close(); err != nil || !f.Closed() || r.kernel.Port("in").NIC() != 0 {
 			t.Errorf("closed %v, %v", f.Closed(), err)
 		}
 	})
+}
+
+// TestRingSizes has room for fragments only where they come by a ring.
+func TestRingSizes(t *testing.T) {
+	for text, want := range map[string]int{
+		twoNICs: 8192,
+		twoNICs + "[fragments]\nmode = \"validate\"\n":                                           0,
+		"fast_path = \"off\"\n" + twoNICs:                                                        0,
+		strings.Replace(twoNICs, "nic = \"nic-out\"", "nic = \"nic-out\"\njoin = \"bridge\"", 1): 0,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := watched(t, text, nil)
+			for _, port := range []string{"in", "out"} {
+				if got := r.kernel.Port(port).Config.Fragments; got != want {
+					t.Errorf("room for %d fragments, want %d, with\n%s", got, want, text)
+				}
+			}
+		})
+	}
 }
 
 // TestFastPathOff says once why there is none.
@@ -128,11 +150,11 @@ func TestFastPathFollowsNIC(t *testing.T) {
 			}
 		}
 		r.kernel.Remove(r.nics[verdict.Outside])
-		if got := outside(); got.Attached || got.Egress {
+		if got := outside(); got.Attached || got.Egress || r.kernel.Port("out").NIC() != 0 {
 			t.Errorf("without a NIC: %+v", got)
 		}
 		index := r.kernel.AddNIC("nic-out", 1500)
-		if got := outside(); !got.Attached || got.NIC != index || !got.Egress || got.MTU != 1500 {
+		if got := outside(); !got.Attached || got.NIC != index || !got.Egress || got.MTU != 1500 || r.kernel.Port("out").NIC() != index {
 			t.Errorf("with NIC %d: %+v", index, got)
 		}
 
@@ -142,6 +164,9 @@ func TestFastPathFollowsNIC(t *testing.T) {
 		r.kernel.AddNIC("nic-out", 1500)
 		r.logged("the fast path is off")
 		r.link(verdict.Outside, true, true)
+		if r.kernel.Port("out").NIC()+r.kernel.Port("in").NIC() != 0 {
+			t.Error("fragments are still collected")
+		}
 		if got := r.FastPath(); got.Reason != report.OffRights || !f.Closed() || got.Sides["inside"].Forwarded != 7 {
 			t.Errorf("closed %v, %+v", f.Closed(), got)
 		}
@@ -159,6 +184,9 @@ func TestFastPathOfSidecar(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := k.FastPath()
+	if in, out := k.Port("in").Config.Fragments, k.Port("out").Config.Fragments; in != 0 || out != 1024 {
+		t.Errorf("room for %d and %d fragments", in, out)
+	}
 	if f.Options.Entries != fastpath.SidecarEntries || f.Side(verdict.Inside).Attached {
 		t.Errorf("%+v, %+v", f.Options, f.Side(verdict.Inside))
 	}

@@ -57,10 +57,13 @@ type FastPathSide struct {
 	// PassedUp is how many frames the programs left to the process, by why; those
 	// reasons with any.
 	PassedUp map[string]uint64 `json:"passed_up_frames"`
+	// Ring is how many of these, all fragments, reached the process by a ring.
+	Ring uint64 `json:"ring_frames"`
 }
 
-// OfFastPath reports what the kernel did so far; it is on.
-func OfFastPath(stats *fastpath.Stats) FastPath {
+// OfFastPath reports what the kernel did so far, and how many fragments of each side
+// reached the process by a ring; it is on.
+func OfFastPath(stats *fastpath.Stats, rings [verdict.Sides]uint64) FastPath {
 	f := FastPath{State: FastPathOn, Entries: stats.Entries, EntriesLimit: stats.Limit, Sides: make(map[string]FastPathSide, verdict.Sides), MapErrors: stats.MapErrors}
 	for side := range verdict.Side(verdict.Sides) {
 		of := &stats.Sides[side]
@@ -70,7 +73,7 @@ func OfFastPath(stats *fastpath.Stats) FastPath {
 				passedUp[fastpath.Reason(reason).String()] = n
 			}
 		}
-		f.Sides[side.String()] = FastPathSide{of.Forwarded, of.ForwardedBytes, of.Dropped, of.DroppedBytes, passedUp}
+		f.Sides[side.String()] = FastPathSide{of.Forwarded, of.ForwardedBytes, of.Dropped, of.DroppedBytes, passedUp, rings[side]}
 	}
 	return f
 }
@@ -102,8 +105,9 @@ func (f *FastPath) write(to io.Writer) {
 		fmt.Fprintf(to, ", map errors: %s", grouped(f.MapErrors))
 	}
 	fmt.Fprintln(to)
-	passedUp := make(map[string]uint64)
+	passedUp, ring := make(map[string]uint64), uint64(0)
 	for _, side := range f.Sides {
+		ring += side.Ring
 		for reason, n := range side.PassedUp {
 			passedUp[reason] += n
 		}
@@ -116,6 +120,9 @@ func (f *FastPath) write(to io.Writer) {
 	}
 	if len(reasons) > 0 {
 		fmt.Fprintf(to, "  frames passed up to the process: %s\n", strings.Join(reasons, ", "))
+	}
+	if ring > 0 {
+		fmt.Fprintf(to, "  fragments among them that came by a ring: %s\n", grouped(ring))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fragwall/cmd/fragwall/internal/golden"
 	"fragwall/cmd/fragwall/internal/record"
 	"fragwall/fastpath"
+	"fragwall/packet/verdict"
 )
 
 // exampleReport is a report, and one of two seconds later.
@@ -78,7 +79,7 @@ func TestTables(t *testing.T) {
 // TestFastPathOff has a table without the rows of the fast path, and the reason.
 func TestFastPathOff(t *testing.T) {
 	_, now := exampleReport()
-	now.FastPath = OfFastPath(&fastpath.Stats{}).TurnedOff(OffRights, errors.New("load \x1b[2J: operation not permitted"))
+	now.FastPath = OfFastPath(&fastpath.Stats{}, [verdict.Sides]uint64{}).TurnedOff(OffRights, errors.New("load \x1b[2J: operation not permitted"))
 	var text strings.Builder
 	now.WriteTables(&text, nil)
 	if !strings.Contains(text.String(), "\nfast path: off (rights): \"load \\x1b[2J: operation not permitted\"\n") || strings.Contains(text.String(), "fast path frames") {

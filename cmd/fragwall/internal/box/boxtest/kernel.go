@@ -134,6 +134,7 @@ func (k *Kernel) Bypassed() []link.NIC {
 // Port is a port with an index, which can fail.
 type Port struct {
 	*tuntest.Port
+	Config tun.Config // that it was opened with
 	index  int
 	failed atomic.Bool
 	lanes  []tun.Lane
@@ -185,7 +186,7 @@ func (k *Kernel) openPort(c tun.Config) (tun.Port, error) {
 	if err := k.failures["openPort"]; err != nil {
 		return nil, err
 	}
-	p := &Port{Port: tuntest.NewPort(c.Name), index: k.add(netdev.Link{Name: c.Name, Up: true, Carrier: true, MTU: c.MTU})}
+	p := &Port{Port: tuntest.NewPort(c.Name), Config: c, index: k.add(netdev.Link{Name: c.Name, Up: true, Carrier: true, MTU: c.MTU})}
 	k.ports[c.Name] = p
 	return p, nil
 }
