@@ -12,7 +12,7 @@ import (
 )
 
 // point is an address of either family as numbers, which compare faster than
-// [netip.Addr]: an IPv4 address is the upper half of hi.
+// [netip.Addr]. An IPv4 address is the upper half of hi.
 type point struct {
 	v6     bool
 	hi, lo uint64
@@ -27,7 +27,7 @@ func pointOf(a netip.Addr) point {
 	return point{v6: true, hi: binary.BigEndian.Uint64(b[:8]), lo: binary.BigEndian.Uint64(b[8:])}
 }
 
-// compare orders IPv4 before IPv6, as [netip.Addr.Compare] does.
+// compare sorts IPv4 before IPv6, as [netip.Addr.Compare] does.
 func (p point) compare(q point) int {
 	switch {
 	case p.v6 != q.v6 && q.v6:
@@ -40,7 +40,7 @@ func (p point) compare(q point) int {
 	return cmp.Compare(p.lo, q.lo)
 }
 
-// after returns the next address: behind the last of IPv4 comes ::.
+// after returns the next address. The last IPv4 address is followed by ::.
 func (p point) after() (point, bool) {
 	switch {
 	case !p.v6 && p.hi>>32 == math.MaxUint32:
@@ -63,7 +63,7 @@ func pointKey(b []byte, r Range[point]) []byte {
 	return b
 }
 
-// addressDomain is all addresses, with the families in intervals of their own.
+// addressDomain is all addresses. Each family begins an interval.
 var addressDomain = domain[point]{
 	compare: point.compare, after: point.after, key: pointKey, origin: []point{{}, {v6: true}},
 }
@@ -87,7 +87,7 @@ func (p point) address() netip.Addr {
 	return netip.AddrFrom16([16]byte(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, p.hi), p.lo)))
 }
 
-// common returns how many of their first bits two points share.
+// common returns the length of the common prefix of two points, in bits.
 func (p point) common(q point) int {
 	if p.hi != q.hi {
 		return bits.LeadingZeros64(p.hi ^ q.hi)
@@ -95,7 +95,7 @@ func (p point) common(q point) int {
 	return 64 + bits.LeadingZeros64(p.lo^q.lo)
 }
 
-// masked returns the first point that has the first n bits of p.
+// masked returns the first point of the prefix with the first n bits of p.
 func (p point) masked(n int) point {
 	if n < 64 {
 		return point{p.v6, p.hi &^ (math.MaxUint64 >> n), 0}
@@ -103,37 +103,36 @@ func (p point) masked(n int) point {
 	return point{p.v6, p.hi, p.lo &^ (math.MaxUint64 >> (n - 64))}
 }
 
-// addressIndex finds the class of an address: by longest prefix match a few
-// intervals, and by binary search the one among them.
+// addressIndex finds the class of an address: longest prefix match finds a few intervals,
+// and binary search finds one of them.
 //
-// Prefixes alone would do, but a range between two addresses, or all that is
-// not in a set, is dozens of them, and a policy of 100,000 such ranges
-// millions. So a prefix is divided only while more than [spanSize] intervals
-// meet in it, and there are never more prefixes than intervals.
-// BenchmarkAddressIndex compares it with either alone.
+// Prefixes alone would also do, but a range between two addresses, or the complement of a
+// set, is dozens of prefixes, and a policy with 100,000 such ranges would need millions.
+// So a prefix is divided only while more than [spanSize] intervals intersect it, and
+// there are never more prefixes than intervals. BenchmarkAddressIndex compares it with
+// either method alone.
 type addressIndex struct {
 	prefixes bart.Fast[span]
 	ipv4     []interval4
 	ipv6     []interval
 }
 
-// span is n intervals of a family from number from on, in order; of n = 0,
+// span is n consecutive intervals of one family, starting with number from. If n is 0,
 // from is the class of the whole prefix.
 type span struct{ from, n uint32 }
 
-// interval is the addresses from one on, up to the next interval.
+// interval is the addresses from one point up to the next interval.
 type interval struct {
 	hi, lo uint64 // of its first point
 	class  uint32
 }
 
-// interval4 is an interval of IPv4 in a third of the memory, which is what a
-// lookup waits for: the first address, and as the lower half the class.
+// interval4 is an interval of IPv4 in a third of the memory, because lookups wait for
+// memory: the upper half is the first address, the lower half the class.
 type interval4 uint64
 
-// spanSize is how many intervals are searched without a further prefix: fewer
-// take longer among 100,000 hosts, since each prefix is one more place in
-// memory.
+// spanSize is the number of intervals that are searched without a further prefix. Smaller
+// values are slower with 100,000 hosts, because each prefix is another memory access.
 const spanSize = 16
 
 func newAddressIndex(p *partition[point]) *addressIndex {
@@ -152,15 +151,15 @@ func newAddressIndex(p *partition[point]) *addressIndex {
 	return x
 }
 
-// cover adds the prefix of length n that begins at a point, and those in it.
-// list is the intervals that meet it.
+// cover adds the prefix of length n that begins at a point, and the prefixes inside it.
+// list has the intervals that intersect it.
 func (x *addressIndex) cover(at point, n int, list []interval) {
 	if len(list) <= spanSize {
 		x.insert(at, n, list)
 		return
 	}
-	// All of them but the first begin in the same longer prefix, where there
-	// is one; beside it are the first and the last alone.
+	// All intervals except the first begin in the same longer prefix, if there is one.
+	// Outside it are only the first and the last.
 	first, last := point{at.v6, list[1].hi, list[1].lo}, point{at.v6, list[len(list)-1].hi, list[len(list)-1].lo}
 	if common := first.common(last); common > n {
 		x.insert(at, n, []interval{list[0], {first.hi, first.lo, list[len(list)-1].class}})
@@ -175,7 +174,7 @@ func (x *addressIndex) cover(at point, n int, list []interval) {
 	})
 	x.cover(at, n+1, list[:i])
 	if !found {
-		i-- // it goes on behind the middle
+		i-- // it extends beyond the middle
 	}
 	x.cover(middle, n+1, list[i:])
 }
@@ -199,12 +198,12 @@ func (x *addressIndex) insert(at point, n int, list []interval) {
 
 // class returns the class of an address.
 func (x *addressIndex) class(a netip.Addr) uint32 {
-	s, _ := x.prefixes.Lookup(a) // every address is in a prefix
+	s, _ := x.prefixes.Lookup(a) // every address has a prefix
 	if s.n == 0 {
 		return s.from
 	}
 	p := pointOf(a)
-	lo, hi := s.from, s.from+s.n // the first begins at the prefix or before it
+	lo, hi := s.from, s.from+s.n // the first one begins at the prefix or before it
 	if !p.v6 {
 		last := interval4(p.hi | math.MaxUint32)
 		for hi-lo > 1 {

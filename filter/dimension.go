@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The dimensions of a datagram, which are what rules match by.
+// The dimensions in which rules match datagrams.
 const (
 	dimSrc = iota
 	dimDst
@@ -16,19 +16,19 @@ const (
 	dimSecond // the destination port, or the ICMP code
 	dimProtocol
 	dimVLAN
-	dimOrigin // the side, and whether it came in fragments
+	dimOrigin // the side, and whether the datagram arrived in fragments
 	dimensions
 )
 
-// key is a datagram's class in each dimension; the last element is 0.
+// key is a datagram's class in each dimension. The last element is 0.
 type key [dimensions + 1]uint32
 
-// Ports and ICMP fields exclude one another, so they share two dimensions:
-// ports are values from 0 on, ICMP types and codes from fieldICMP on.
+// A datagram has either ports or ICMP fields, so they share two dimensions: ports have
+// values from 0, ICMP types and codes from fieldICMP.
 const (
 	fieldNone           = math.MaxUint16 + 1 + iota // the protocol has no such fields
-	fieldTruncatedPorts                             // it should have ports
-	fieldTruncatedICMP                              // it should have a type and a code
+	fieldTruncatedPorts                             // the protocol has ports, but the datagram is too short
+	fieldTruncatedICMP                              // the protocol has a type and a code, but the datagram is too short
 	fieldICMP
 	fields = fieldICMP + math.MaxUint8 + 1
 )
@@ -73,8 +73,8 @@ func index(p *partition[uint32], size uint32) []uint32 {
 	return classes
 }
 
-// shifted returns a set's numbers with an offset added; of nil, those from 0
-// to last.
+// shifted returns a set's numbers with an offset added. A nil set gives all numbers from
+// 0 to last.
 func shifted[T ~uint8 | ~uint16](s Set[T], last, offset uint32) []Range[uint32] {
 	if s == nil {
 		return []Range[uint32]{{offset, offset + last}}
@@ -86,9 +86,9 @@ func shifted[T ~uint8 | ~uint16](s Set[T], last, offset uint32) []Range[uint32] 
 	return ranges
 }
 
-// fields returns the rule's sets in [dimFirst] and [dimSecond], nil for
-// everything. A rule that needs a field also takes in the datagrams that are
-// too short to hold it: see [Table.Judge].
+// fields returns the rule's sets in [dimFirst] and [dimSecond], nil for everything. A
+// rule that needs a field also matches datagrams that are too short for it: see
+// [Table.Judge].
 func (r *Rule) fields() (first, second []Range[uint32]) {
 	truncated := func(at uint32) Range[uint32] { return Range[uint32]{at, at} }
 	ports, icmp := r.needsPorts(), r.needsICMP()

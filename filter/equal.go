@@ -2,8 +2,7 @@ package filter
 
 import "slices"
 
-// SameAs reports whether two rules do the same: they are alike in all but their
-// name and their line.
+// SameAs reports whether two rules do the same: only their names and lines may differ.
 func (r *Rule) SameAs(other *Rule) bool {
 	return r.Action == other.Action && r.Log == other.Log && r.Limit == other.Limit &&
 		samePointee(r.From, other.From) && samePointee(r.Fragmented, other.Fragmented) &&
@@ -19,7 +18,7 @@ func (v *VLANs) sameAs(other *VLANs) bool {
 	return v.Untagged == other.Untagged && sameSet(v.IDs, other.IDs)
 }
 
-// sameSet compares two sets, of which nil is not the empty one.
+// sameSet compares two sets. nil differs from the empty set.
 func sameSet[T comparable](a, b []Range[T]) bool {
 	return (a == nil) == (b == nil) && slices.Equal(a, b)
 }

@@ -5,15 +5,15 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Near is a rule that would have matched but for one field, and has others.
+// Near is a rule with several fields of which exactly one does not match.
 type Near struct {
 	Rule  *Rule
-	Field string // as the configuration calls it
+	Field string // its key in the configuration
 }
 
-// Near returns the rules in front of the given one, 0 for the end, that all
-// fields but one of a datagram match, in order. It is for people: it looks at
-// every rule.
+// Near returns the rules before the given one, in order, that match a datagram in all
+// fields but one. A before of 0 means all rules. It looks at every rule, and is meant for
+// people.
 func (t *Table) Near(d *packet.View, before verdict.Rule) []Near {
 	var near []Near
 	for i := range t.policy.Rules {
@@ -28,8 +28,8 @@ func (t *Table) Near(d *packet.View, before verdict.Rule) []Near {
 	return near
 }
 
-// misses returns the fields of the rule that a datagram does not match, and
-// how many the rule has.
+// misses returns the fields of the rule that do not match a datagram, and the number of
+// fields that the rule has.
 func (r *Rule) misses(d *packet.View) (fields []string, set int) {
 	ports, icmp := d.Transport == packet.Ports, d.Transport == packet.ICMP
 	for _, f := range []struct {

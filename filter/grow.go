@@ -8,28 +8,28 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// leafSize is how many rules are compared one by one rather than told apart.
+// leafSize is the number of rules up to which a leaf compares them one by one.
 const leafSize = 4
 
-// maxCopies is how many times a node may hold its rules, in different children,
-// on average; rules that span most give way.
+// maxCopies is the average number of copies of a rule in the children of a node. Rules
+// that span most children go elsewhere.
 const maxCopies = 4
 
 // grower builds a tree.
 type grower struct {
 	*tree
 	classes [dimensions]uint32
-	room    int            // for so many entries and slots the tree may grow
+	room    int            // number of entries and slots that the tree may still get
 	known   map[string]ref // subtrees by their rules
 }
 
-// newTree returns the tree of rules, given besides by the classes that each
-// matches by in each dimension, of which there are so many. All rules with
-// ports match by the class apart.
+// newTree returns the tree of the rules. sets has the classes that each rule matches in
+// each dimension, classes their number per dimension, and apart the class that every rule
+// with ports matches.
 func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]uint32) *tree {
 	t := &tree{rules: make([]compiledRule, len(sets)), sets: sets, apart: apart, leaves: []entry{0}}
-	// Far more than policies take; it bounds the memory of those made to
-	// overlap in every way, whose lookup then compares more rules one by one.
+	// Policies need far less. The limit bounds the memory for rules that overlap in every
+	// way; their lookup then compares more rules one by one.
 	g := grower{tree: t, classes: classes, room: 100*len(sets) + 1<<16, known: make(map[string]ref)}
 	var all []entry
 	for rule, set := range sets {
@@ -50,8 +50,8 @@ func newTree(rules []Rule, sets [][dimensions][]run, classes, apart [dimensions]
 	return t
 }
 
-// enclose makes a compiled rule and its entry with all that there is to compare.
-// It reports whether the rule can match at all.
+// enclose compiles a rule and makes an entry that compares it completely. It reports
+// whether the rule can match at all.
 func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bool) {
 	c := &g.rules[rule]
 	c.action, c.limited = r.Action, r.Limit != Rate{}
@@ -82,7 +82,7 @@ func (g *grower) enclose(rule uint32, r *Rule, set [dimensions][]run) (entry, bo
 	return e, true
 }
 
-// prune drops what stands behind a rule that always matches what comes there.
+// prune removes the entries after a rule that always matches.
 func (g *grower) prune(list []entry) []entry {
 	for i, e := range list {
 		if e.mask() == 0 && !g.rules[e.rule()].limited {
@@ -92,7 +92,7 @@ func (g *grower) prune(list []entry) []entry {
 	return list
 }
 
-// grow returns the tree of a list of rules in order.
+// grow returns the tree for a list of rules in order.
 func (g *grower) grow(list []entry) ref {
 	switch len(list) {
 	case 0:
@@ -118,8 +118,8 @@ func (g *grower) grow(list []entry) ref {
 	return at
 }
 
-// choose returns the cut after which the fewest rules remain to be compared,
-// and whether there is one that is worth a node.
+// choose returns the cut that leaves the fewest rules to compare, and whether it is worth
+// a node.
 func (g *grower) choose(list []entry) (best cut, ok bool) {
 	if len(list) <= leafSize {
 		return best, false
@@ -136,18 +136,18 @@ func (g *grower) choose(list []entry) (best cut, ok bool) {
 	return best, true
 }
 
-// cut is a way to tell rules apart: the intervals of classes of a dimension
-// between which their sets don't change.
+// cut divides rules by one dimension: into intervals of classes in which their sets do
+// not change.
 type cut struct {
 	dim    int
 	starts []uint32 // where the intervals begin
 	direct bool
-	widest int     // rules that span more intervals go to the rest
-	remain float64 // how many rules stand where a rule stands, on average, with the rest
-	room   int     // entries and slots that it takes
+	widest int     // rules that span more intervals go into rest
+	remain float64 // average number of rules that remain per rule, including rest
+	room   int     // entries and slots that it needs
 }
 
-// cut tells what a dimension is good for.
+// cut evaluates a dimension.
 func (g *grower) cut(list []entry, dim int) cut {
 	c := cut{dim: dim, starts: []uint32{0}}
 	for _, e := range list {
@@ -200,7 +200,7 @@ func (g *grower) cut(list []entry, dim int) cut {
 	}
 	c.remain = squares/float64(entries) + float64(rest)
 	if rest > 0 {
-		c.remain++ // another way to follow
+		c.remain++ // another path to search
 	}
 	c.room = entries + intervals
 	if c.direct {
@@ -209,7 +209,7 @@ func (g *grower) cut(list []entry, dim int) cut {
 	return c
 }
 
-// spans yields the intervals that a rule is in, as halfopen ranges.
+// spans yields the intervals that a rule is in, as half-open ranges.
 func (c *cut) spans(t *tree, e entry) func(yield func(from, to int) bool) {
 	return func(yield func(from, to int) bool) {
 		if e.mask()>>c.dim&1 == 0 {
@@ -226,8 +226,8 @@ func (c *cut) spans(t *tree, e entry) func(yield func(from, to int) bool) {
 	}
 }
 
-// widest returns the span up to which rules fit into so many entries, the
-// narrow ones first.
+// widest returns the largest span with which the rules fit into room entries, the narrow
+// rules first.
 func widest(spans []int, room int) int {
 	sorted := slices.Clone(spans)
 	slices.SortFunc(sorted, cmp.Compare[int])
@@ -242,7 +242,7 @@ func widest(spans []int, room int) int {
 	return sorted[len(sorted)-1]
 }
 
-// branch makes the node of a cut and the trees under it.
+// branch makes the node of a cut and the trees below it.
 func (g *grower) branch(list []entry, c cut) ref {
 	at := len(g.nodes)
 	g.nodes = append(g.nodes, node{})
@@ -278,8 +278,8 @@ func (g *grower) branch(list []entry, c cut) ref {
 	return ref(at)
 }
 
-// deal gives the rules of a list, in order, to the intervals that they are in;
-// there the dimension is settled.
+// deal distributes the rules of a list, in order, to their intervals. Inside an interval
+// the dimension needs no further comparison.
 func (g *grower) deal(list []entry, c cut) (children [][]entry, rest []entry) {
 	counts := make([]int, len(c.starts))
 	narrow := make([]bool, len(list))

@@ -6,19 +6,17 @@ import (
 	"time"
 )
 
-// Clock returns the time that has passed since any fixed moment. It does not
-// go backwards.
+// Clock returns the time since a fixed moment. It never goes backwards.
 type Clock func() time.Duration
 
-// Bucket is a token bucket that holds one second's worth, at least one token.
-// Instead of tokens it keeps the time at which it will be full again, which
-// one compare-and-swap moves (the generic cell rate algorithm, ITU-T I.371
-// annex A): the same, without a loss by rounding. Any number of goroutines may
-// take from it.
+// Bucket is a token bucket with one second's worth of tokens, at least one. It stores the
+// time when it is full again, which one compare-and-swap moves (the generic cell rate
+// algorithm, ITU-T I.371 annex A): equivalent to counting tokens, without rounding
+// errors. Any number of goroutines may use it.
 type Bucket struct {
 	full     atomic.Int64 // ns of the clock
 	interval int64        // ns between tokens
-	depth    int64        // ns that all tokens but one take to come
+	depth    int64        // ns in which all tokens but one are refilled
 }
 
 // NewBucket returns a full bucket.
@@ -30,7 +28,7 @@ func NewBucket(r Rate) *Bucket {
 	return b
 }
 
-// Left returns how many tokens there are.
+// Left returns the number of tokens.
 func (b *Bucket) Left(now time.Duration) int {
 	taken := max(b.full.Load(), int64(now)) - int64(now)
 	return int(max(0, (b.depth+b.interval-taken)/b.interval))

@@ -2,8 +2,7 @@ package filter
 
 import "fragwall/filter/flow"
 
-// WalkFlows calls visit with a copy of each flow that is known, as [flow.Table.Walk]
-// does.
+// WalkFlows calls visit with a copy of each known flow, as [flow.Table.Walk] does.
 func (t *Table) WalkFlows(now Clock, pause flow.Pause, visit flow.Visit) error {
 	if t.flows == nil {
 		return nil
@@ -20,11 +19,11 @@ func (t *Table) DeleteFlows(now Clock, pause flow.Pause, match flow.Match) (dele
 	return t.flows.Delete(now, pause, match)
 }
 
-// RuleOf returns the rule that a flow is judged by in this table, nil where the default
-// decides, and whether it is denied. The flow is a copy that [Table.WalkFlows] lent.
+// RuleOf returns the rule that accepts a flow in this table, nil if the default decides,
+// and whether the flow is denied. The flow is a copy from [Table.WalkFlows].
 func (t *Table) RuleOf(f *flow.Flow) (r *Rule, denied bool) {
 	if f.Generation != t.generation {
-		t.judgeAgain(f) // as the next datagram would have it
+		t.judgeAgain(f) // as the flow's next datagram would be
 	}
 	if f.Rule == none {
 		return nil, f.Denied

@@ -5,12 +5,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// DropsSourceRoutes reports whether packets with a source route are to be
-// dropped. That is asked of every packet and of every fragment, before Judge.
+// DropsSourceRoutes reports whether packets with a source route are dropped. Callers
+// check it for every packet and every fragment, before Judge.
 func (t *Table) DropsSourceRoutes() bool { return t.policy.SourceRoute != verdict.Accept }
 
-// Judge returns the verdict on a datagram. The clock is asked where a rule
-// with a limit matches, and where the policy is stateful.
+// Judge returns the verdict on a datagram. It reads the clock if a rule with a limit
+// matches, and if the policy is stateful.
 func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 	if v, ok := t.beforeRules(d); ok {
 		return v
@@ -22,8 +22,8 @@ func (t *Table) Judge(d *packet.View, now Clock) Verdict {
 	return v
 }
 
-// beforeRules returns the verdict on what is decided before any rule; false for what is
-// not.
+// beforeRules returns the verdict on frames that no rule decides; ok is false for all
+// others.
 func (t *Table) beforeRules(d *packet.View) (v Verdict, ok bool) {
 	switch {
 	case d.Kind == packet.ARP:
@@ -36,8 +36,8 @@ func (t *Table) beforeRules(d *packet.View) (v Verdict, ok bool) {
 	return v, false
 }
 
-// byRules returns the verdict of the first rule that matches, and its number;
-// where there is none, that of the default, and none.
+// byRules returns the verdict of the first rule that matches, and its number. If there is
+// none, it returns the default's verdict, and none.
 func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	rule, over := t.match(t.tree.root, d, now)
 	if rule == none {
@@ -50,11 +50,11 @@ func (t *Table) byRules(d *packet.View, now Clock) (Verdict, uint32) {
 	return t.decide(rule, over, d), rule
 }
 
-// fragmentDenial returns the verdict of the rule that denies a datagram of a
-// flow, or an ICMP error about one, because it came in fragments or because it
-// did not: the first rule that matches, of those that accept and those that ask
-// whether a datagram came in fragments. It reports false where that rule accepts,
-// and where there is none; then the verdict says whether that is cacheable.
+// fragmentDenial returns the verdict of the rule that denies a datagram of a flow, or an
+// ICMP error about one, because it arrived in fragments, or because it did not. It
+// considers the rules that accept and the rules with a fragmented field. It reports false
+// if the first match accepts, or if there is none; then the verdict only says whether
+// that is cacheable.
 func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied bool) {
 	if t.tree.fragments == emptyLeaf {
 		v.Flags = Cacheable
@@ -70,9 +70,8 @@ func (t *Table) fragmentDenial(d *packet.View, now Clock) (v Verdict, denied boo
 	return v, true
 }
 
-// match returns the first rule under a root of the tree that matches, and the
-// first one in front of it that matched beyond its limit; none where there is
-// none.
+// match returns the first rule below a root of the tree that matches, and the first rule
+// before it that matched beyond its limit; none if there is none.
 func (t *Table) match(root ref, d *packet.View, now Clock) (rule, over uint32) {
 	k := t.key(d)
 	rule, over = t.tree.search(root, &k, 0), none
@@ -86,7 +85,7 @@ func (t *Table) match(root ref, d *packet.View, now Clock) (rule, over uint32) {
 	return rule, over
 }
 
-// decide returns the verdict of a rule that matches, and counts it.
+// decide returns the verdict of a rule that matches, and counts the datagram.
 func (t *Table) decide(rule, over uint32, d *packet.View) Verdict {
 	t.count(rule, d)
 	return t.verdictOf(rule, over, d)
@@ -107,12 +106,12 @@ func (t *Table) verdictOf(rule, over uint32, d *packet.View) Verdict {
 	return v
 }
 
-// count counts a datagram for a rule.
+// count counts a datagram of a rule.
 func (t *Table) count(rule uint32, d *packet.View) {
 	t.counters[d.From][rule].Add(1, uint64(d.Length()))
 }
 
-// fixed returns the verdict of an action that no rule took, for a reason.
+// fixed returns the verdict of an action that is not from a rule, with its reason.
 func (t *Table) fixed(a verdict.Action, why verdict.Reason) Verdict {
 	if a == verdict.Accept {
 		why = verdict.Passed
@@ -120,8 +119,8 @@ func (t *Table) fixed(a verdict.Action, why verdict.Reason) Verdict {
 	return Verdict{Generation: t.generation, Action: a, Reason: why}
 }
 
-// needed returns what a datagram of the protocol should have had, where its
-// transport header is truncated.
+// needed returns what is missing in a datagram of the protocol with a truncated transport
+// header.
 func needed(protocol uint8) uint8 {
 	if packet.HasPorts(protocol) {
 		return needPorts

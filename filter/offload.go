@@ -7,7 +7,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// SetOffload has a fast path forward for the flows that the table tracks. It must be
+// SetOffload lets a fast path forward for the flows that the table tracks. It must be
 // called before the table judges anything.
 func (t *Table) SetOffload(o flow.Offload) {
 	if t.flows != nil {
@@ -18,14 +18,14 @@ func (t *Table) SetOffload(o flow.Offload) {
 // Stateful reports whether the table tracks flows.
 func (t *Table) Stateful() bool { return t.flows != nil }
 
-// AnyVLANs reports whether a flow that the table tracks is the same in any VLAN.
+// AnyVLANs reports whether the VLANs are not part of a flow's key.
 func (t *Table) AnyVLANs() bool { return t.flows != nil && t.flows.AnyVLANs() }
 
-// Generation returns the number that the table's verdicts have, from 1 on.
+// Generation returns the generation of the table's verdicts, starting at 1.
 func (t *Table) Generation() uint32 { return t.generation }
 
-// Counter returns what counts for the rule of a verdict of this table, of datagrams
-// that come in by a side; nil where no rule gave the verdict.
+// Counter returns the counter of a verdict's rule, for datagrams from a side, or nil if
+// no rule decided.
 func (t *Table) Counter(from verdict.Side, n verdict.Rule) *Counter {
 	if n == 0 {
 		return nil
@@ -33,20 +33,20 @@ func (t *Table) Counter(from verdict.Side, n verdict.Rule) *Counter {
 	return t.counters[from][n-1]
 }
 
-// Attach gives a slot of the fast path to the flow of a key, see [flow.Table.Attach].
-// A table that tracks no flows has nothing against it.
+// Attach gives a slot of the fast path to the flow of a key, see [flow.Table.Attach]. A
+// stateless table always agrees.
 func (t *Table) Attach(k *flow.Key, slot uint32, now time.Duration) bool {
 	return t.flows == nil || t.flows.Attach(k, t.generation, slot, now)
 }
 
-// Detach takes a slot of the fast path from the flow of a key that has it.
+// Detach takes a slot of the fast path from the flow of a key, if the flow has it.
 func (t *Table) Detach(k *flow.Key, slot uint32) {
 	if t.flows != nil {
 		t.flows.Detach(k, slot)
 	}
 }
 
-// Known reports whether the table tracks a flow of a key.
+// Known reports whether the table tracks a flow with a key.
 func (t *Table) Known(k *flow.Key, now time.Duration) bool {
 	return t.flows != nil && t.flows.Known(k, now)
 }

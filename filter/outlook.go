@@ -6,23 +6,24 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Outlook is what a table would decide on a datagram, if it came at that moment.
+// Outlook is what a table would decide on a datagram at one moment.
 type Outlook struct {
 	Verdict Verdict
-	Limits  []LimitLeft // of the rules that match, up to the one that decides
-	// Flow is a copy of the flow that the datagram has the key of; nil where there is
-	// none. A segment of TCP or SCTP passes for it only if it fits the connection.
+	Limits  []LimitLeft // of the matching rules, up to the one that decides
+	// Flow is a copy of the flow with the datagram's key, nil if there is none. A segment
+	// of TCP or SCTP also has to fit the connection.
 	Flow *flow.Flow
 }
 
-// LimitLeft is how many more datagrams a rule with a limit matches at a moment.
+// LimitLeft is the number of datagrams that a rule with a limit still matches at one
+// moment.
 type LimitLeft struct {
 	Rule verdict.Rule
 	Left int
 }
 
-// Outlook returns what [Table.Judge] would return for a datagram that is described by
-// its 5-tuple. It counts nothing, takes from no limit, and begins no flow.
+// Outlook returns what [Table.Judge] would return for a datagram, given its 5-tuple. It
+// counts nothing, uses up no limit, and begins no flow.
 func (t *Table) Outlook(d *packet.View, now Clock) (o Outlook) {
 	var fixed bool
 	if o.Verdict, fixed = t.beforeRules(d); fixed {
@@ -66,7 +67,7 @@ func (o *Outlook) byRules(t *Table, d *packet.View, now Clock) {
 }
 
 // deniesFragments sets the verdict of a rule that denies a datagram of a flow because it
-// came in fragments or did not, as [Table.fragmentDenial] does.
+// arrived in fragments, or because it did not, as [Table.fragmentDenial] does.
 func (o *Outlook) deniesFragments(t *Table, d *packet.View, now Clock) bool {
 	if t.tree.fragments == emptyLeaf {
 		return false
@@ -79,7 +80,7 @@ func (o *Outlook) deniesFragments(t *Table, d *packet.View, now Clock) bool {
 	return true
 }
 
-// match does what [Table.match] does, and takes from no limit.
+// match is [Table.match] without using up limits.
 func (o *Outlook) match(t *Table, root ref, d *packet.View, now Clock) (rule, over uint32) {
 	k := t.key(d)
 	rule, over = t.tree.search(root, &k, 0), none

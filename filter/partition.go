@@ -6,23 +6,22 @@ import (
 	"slices"
 )
 
-// A policy's rules see each field of a datagram through sets of values. Two
-// values that are in the same sets are one to every rule, so the compiler
-// gives them one number, their class; rules then are sets of classes, which
-// are few and dense.
+// Rules see each field of a datagram through sets of values. No rule distinguishes two
+// values that are in the same sets, so the compiler gives them one number, their class.
+// Rules become sets of classes, which are few and consecutive.
 
-// run is the classes from Lo to Hi, both included.
+// run is the classes from Lo to Hi, inclusive.
 type run = Range[uint32]
 
 // domain is an ordered domain of values.
 type domain[T any] struct {
 	compare func(a, b T) int
-	// after returns the value behind another one; ok is false at the end.
+	// after returns the next value; ok is false after the last one.
 	after func(T) (next T, ok bool)
-	// key appends what makes a range equal to another one.
+	// key appends bytes that are equal only for equal ranges.
 	key func([]byte, Range[T]) []byte
-	// origin holds the first value, and those that begin an interval of their
-	// own whatever the sets are.
+	// origin has the first value, and the values that begin an interval in every
+	// partition.
 	origin []T
 }
 
@@ -35,10 +34,10 @@ type interner[T any] struct {
 	key    []byte
 }
 
-// everything stands for the set of all values.
+// everything is the index of the set of all values.
 const everything = -1
 
-// add notes the set of the next rule; nil is everything.
+// add records the set of the next rule; nil is everything.
 func (n *interner[T]) add(set []Range[T]) {
 	if set == nil {
 		n.of = append(n.of, everything)
@@ -60,20 +59,20 @@ func (n *interner[T]) add(set []Range[T]) {
 	n.of = append(n.of, i)
 }
 
-// addressInterner is an interner of addresses, which knows a long set that many
-// rules share by where it is.
+// addressInterner is an interner of addresses. It recognizes a long set that many rules
+// share by its address in memory.
 type addressInterner struct {
 	interner[point]
 	shared map[sharedSet]int
 }
 
-// sharedSet is where a set is, and how long.
+// sharedSet is the memory address and the length of a set.
 type sharedSet struct {
 	first *Range[netip.Addr]
 	n     int
 }
 
-// addSet notes the set of the next rule.
+// addSet records the set of the next rule.
 func (n *addressInterner) addSet(set AddrSet) {
 	if len(set) < 2 {
 		n.add(points(set))
@@ -96,8 +95,8 @@ type partition[T any] struct {
 	domain  domain[T]
 	starts  []T      // where each interval begins, in order
 	class   []uint32 // of each interval
-	before  []uint32 // how many classes there are in the intervals before it
-	classes uint32   // how many there are in all
+	before  []uint32 // number of classes in the intervals before it
+	classes uint32   // number of all classes
 }
 
 // edge is a value at which a set begins or ends.
@@ -106,9 +105,9 @@ type edge[T any] struct {
 	set int
 }
 
-// divide cuts the domain by the sets that the interner holds. Intervals are
-// compared by a sum of random numbers of 128 bits, one for each set: that two
-// of n differ and have the same sum has a chance of n²/2^129.
+// divide cuts the domain by the sets of the interner. It compares intervals by the sum of
+// 128-bit random numbers, one for each set that contains them. The probability that two
+// of n different intervals have the same sum is n²/2^129.
 func (n *interner[T]) divide() *partition[T] {
 	p := &partition[T]{domain: n.domain}
 	count := len(n.domain.origin)
@@ -160,9 +159,9 @@ func (n *interner[T]) divide() *partition[T] {
 	return p
 }
 
-// runs returns the classes of a set that divided the domain. A class in it that
-// appears first in front of one of its ranges is in an earlier one, so those
-// that appear first within the ranges are all.
+// runs returns the classes of a set that divided the domain. A class that first appears
+// before one of the set's ranges also appears in an earlier range, so the classes that
+// first appear inside the ranges are all of them.
 func (p *partition[T]) runs(set []Range[T]) []run {
 	classes := make([]run, 0, 1)
 	for _, r := range set {
@@ -186,8 +185,8 @@ func (p *partition[T]) runs(set []Range[T]) []run {
 	return joined
 }
 
-// byRule returns the classes of each rule's set, in the rules' order. Equal
-// sets share them.
+// byRule returns the classes of each rule's set, in the order of the rules. Equal sets
+// share one slice.
 func (n *interner[T]) byRule(p *partition[T]) [][]run {
 	all := []run{{0, p.classes - 1}}
 	shared := make([][]run, len(n.sets))

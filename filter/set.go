@@ -6,15 +6,15 @@ import (
 	"slices"
 )
 
-// Range is the values from Lo to Hi, both included.
+// Range is the values from Lo to Hi, inclusive.
 type Range[T any] struct{ Lo, Hi T }
 
-// Set is a set of numbers: ranges in order that neither meet nor overlap.
-// The nil Set stands for every value, the empty one for none.
+// Set is a set of numbers: sorted ranges that neither overlap nor touch. A nil Set means
+// every value, an empty one none.
 type Set[T ~uint8 | ~uint16] []Range[T]
 
-// NewSet returns the set of all values in ranges, which may overlap; a range
-// whose Lo is above its Hi holds none.
+// NewSet returns the set of all values in ranges, which may overlap. A range whose Lo is
+// greater than its Hi is empty.
 func NewSet[T ~uint8 | ~uint16](ranges ...Range[T]) Set[T] {
 	return merge(ranges, cmp.Compare[T], func(v T) T { return v + 1 })
 }
@@ -32,13 +32,12 @@ func (s Set[T]) Contains(v T) bool {
 	return false
 }
 
-// AddrSet is a set of addresses of both families: ranges in order that
-// neither meet nor overlap. The nil AddrSet stands for every address, the
-// empty one for none.
+// AddrSet is a set of addresses of both families: sorted ranges that neither overlap nor
+// touch. A nil AddrSet means every address, an empty one none.
 type AddrSet []Range[netip.Addr]
 
-// NewAddrSet returns the set of all addresses in ranges, which may overlap;
-// both ends of a range are of one family and carry no zone.
+// NewAddrSet returns the set of all addresses in ranges, which may overlap. Both ends of
+// a range belong to one family and have no zone.
 func NewAddrSet(ranges ...Range[netip.Addr]) AddrSet {
 	return merge(ranges, netip.Addr.Compare, netip.Addr.Next)
 }
@@ -71,13 +70,12 @@ func (s AddrSet) Contains(a netip.Addr) bool {
 	return found
 }
 
-// merge sorts ranges, drops empty ones and joins those that meet or overlap.
-// next returns the value after another one; after the last, one that is not
-// above it.
+// merge sorts ranges, removes empty ones, and joins those that overlap or touch. next
+// returns the value after another one; after the last value, one that is not greater.
 func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) []Range[T] {
-	sorted := append(make([]Range[T], 0, len(ranges)), ranges...) // not nil, which stands for every value
+	sorted := append(make([]Range[T], 0, len(ranges)), ranges...) // not nil, which would mean every value
 	slices.SortFunc(sorted, func(a, b Range[T]) int { return compare(a.Lo, b.Lo) })
-	merged := sorted[:0] // never ahead of what is yet to be read
+	merged := sorted[:0] // never ahead of the ranges that are still to be read
 	for _, r := range sorted {
 		if compare(r.Lo, r.Hi) > 0 {
 			continue
@@ -93,13 +91,13 @@ func merge[T any](ranges []Range[T], compare func(a, b T) int, next func(T) T) [
 		}
 		merged = append(merged, r)
 	}
-	if len(merged) < len(sorted)/2 { // much was joined: let the rest of the memory go
+	if len(merged) < len(sorted)/2 { // many ranges were joined: release the rest of the memory
 		return append(make([]Range[T], 0, len(merged)), merged...)
 	}
 	return merged
 }
 
-// Complement returns all values that are not in the set, which is not nil.
+// Complement returns all values that are not in the set, which must not be nil.
 func (s Set[T]) Complement() Set[T] {
 	rest := Set[T]{}
 	lo := T(0)
@@ -114,26 +112,26 @@ func (s Set[T]) Complement() Set[T] {
 	return append(rest, Range[T]{lo, ^T(0)})
 }
 
-// Without returns the values of the set, which is not nil, that are not in
-// the other one.
+// Without returns the values of the set, which must not be nil, that are not in the other
+// one.
 func (s Set[T]) Without(other Set[T]) Set[T] {
 	return NewSet(append(s.Complement(), other...)...).Complement()
 }
 
-// Without returns the addresses of the set, which is not nil, that are not in
-// the other one.
+// Without returns the addresses of the set, which must not be nil, that are not in the
+// other one.
 func (s AddrSet) Without(other AddrSet) AddrSet {
 	return NewAddrSet(append(s.Complement(), other...)...).Complement()
 }
 
-// allAddresses are the first and the last address of each family.
+// allAddresses has the first and the last address of each family.
 var allAddresses = AddrSet{
 	PrefixRange(netip.PrefixFrom(netip.IPv4Unspecified(), 0)),
 	PrefixRange(netip.PrefixFrom(netip.IPv6Unspecified(), 0)),
 }
 
-// Complement returns all addresses, of both families, that are not in the
-// set, which is not nil.
+// Complement returns all addresses of both families that are not in the set, which must
+// not be nil.
 func (s AddrSet) Complement() AddrSet {
 	rest := AddrSet{}
 	for _, family := range allAddresses {

@@ -13,43 +13,42 @@ type Table struct {
 	policy   *Policy
 	tree     *tree
 	src, dst *addressIndex
-	first    []uint32 // classes of the fields' values
+	first    []uint32 // classes of the field's values
 	second   []uint32
 	protocol [256]uint32
 	vlan     []uint32
 	origin   [origins]uint32
 
-	flows      *flow.Table // nil where the policy is stateless
-	byDefault  Verdict     // where no rule matches, and no limit was asked
-	ofVLANs    Flags       // [Cacheable] where flows are the same in any VLAN, which rules are not
-	generation uint32      // from 1 on; differs from that of the table before
+	flows      *flow.Table // nil if the policy is stateless
+	byDefault  Verdict     // if no rule matches, and no limit was used up
+	ofVLANs    Flags       // [Cacheable] if flows are identified without VLANs, by which rules can still match
+	generation uint32      // starting at 1; differs from that of the previous table
 
-	buckets  []*Bucket                 // by rule; nil where it has no limit
+	buckets  []*Bucket                 // by rule; nil if it has no limit
 	counters [verdict.Sides][]*Counter // by side and rule; shared with other tables
 }
 
-// Counter counts what a rule decided on, of one side: so the directions don't
-// write to the same memory.
+// Counter counts the datagrams that a rule decided on, for one side, so that the
+// directions do not write to the same memory.
 type Counter struct{ datagrams, bytes, overLimit atomic.Uint64 }
 
-// Add counts datagrams, and the bytes of their IP packets.
+// Add counts datagrams and the bytes of their IP packets.
 func (c *Counter) Add(datagrams, bytes uint64) {
 	c.datagrams.Add(datagrams)
 	c.bytes.Add(bytes)
 }
 
-// Count is what a rule decided on, what passed for its flows included.
+// Count is what a rule decided on, including later datagrams of its flows.
 type Count struct {
 	Datagrams uint64
-	Bytes     uint64 // of IP packets, headers included
-	OverLimit uint64 // datagrams that it did not decide on, as its limit was exceeded
+	Bytes     uint64 // of IP packets, including headers
+	OverLimit uint64 // datagrams that matched it beyond its limit
 }
 
-// Compile returns the table of a policy, which must not change any more and has at
-// most [MaxRules] rules.
-// Rules that have the name of one of previous, the table that the new one
-// takes the place of, go on with its counters and, where it is the same, with its limit.
-// So do its flows, as far as the new policy accepts them; previous may be nil.
+// Compile returns the table of a policy, which must not change afterwards, and has at
+// most [MaxRules] rules. previous is the table that the new one replaces, or nil. A rule
+// with the name of a previous one continues its counters and, if the limit is the same,
+// its limit. Flows continue if the new policy accepts them.
 func Compile(p *Policy, previous *Table) *Table {
 	t := &Table{policy: p, generation: 1, buckets: make([]*Bucket, len(p.Rules))}
 	t.classify()
@@ -76,7 +75,7 @@ func Compile(p *Policy, previous *Table) *Table {
 	return t
 }
 
-// classify divides each dimension into classes and grows the tree over them.
+// classify divides each dimension into classes, and grows the tree over them.
 func (t *Table) classify() {
 	rules := t.policy.Rules
 	src, dst := &addressInterner{interner: interner[point]{domain: addressDomain}}, &addressInterner{interner: interner[point]{domain: addressDomain}}
@@ -122,11 +121,11 @@ func (t *Table) classify() {
 	t.tree = newTree(rules, sets, classes, apart)
 }
 
-// inherit takes over the flows, and by their names the counters of rules and the limits
-// that are the same, so that what is judged by the old table to the last counts too.
+// inherit takes over the flows, and by the names of rules their counters and equal
+// limits, so that verdicts of the old table still count.
 func (t *Table) inherit(previous *Table) {
 	t.generation = previous.generation + 1
-	// Where another meaning of VLANs finds other flows, they begin anew.
+	// If VLANs become part of the key of flows, or no longer are, the flows begin anew.
 	if p := t.policy; p.Stateful && previous.flows != nil && previous.flows.AnyVLANs() == p.AnyVLANs {
 		t.flows = previous.flows
 	}
@@ -146,7 +145,7 @@ func (t *Table) inherit(previous *Table) {
 	}
 }
 
-// complete makes the counters that are missing.
+// complete creates the missing counters.
 func complete(counters []*Counter) []*Counter {
 	missing := 0
 	for _, c := range counters {
@@ -163,7 +162,7 @@ func complete(counters []*Counter) []*Counter {
 	return counters
 }
 
-// Flows returns how many flows are known.
+// Flows returns the number of known flows.
 func (t *Table) Flows() int {
 	if t.flows == nil {
 		return 0
@@ -171,18 +170,18 @@ func (t *Table) Flows() int {
 	return t.flows.Len()
 }
 
-// Expire frees the flows whose time is up among one in so many, which is
-// another one each time.
+// Expire removes expired flows from one of so many shares of the table, another one each
+// time.
 func (t *Table) Expire(now Clock, shares int) {
 	if t.flows != nil {
 		t.flows.Expire(now(), shares)
 	}
 }
 
-// Policy returns what the table was made of.
+// Policy returns the table's policy.
 func (t *Table) Policy() *Policy { return t.policy }
 
-// Count returns what rule number i decided on.
+// Count returns the counts of the rule with index i.
 func (t *Table) Count(i int) Count {
 	var c Count
 	for side := range t.counters {
@@ -194,15 +193,13 @@ func (t *Table) Count(i int) Count {
 	return c
 }
 
-// shadowTries bounds how many rules are looked at that match one datagram of a
-// rule in front of it.
+// shadowTries limits the number of earlier rules that are examined for one rule.
 const shadowTries = 64
 
-// ShadowOf returns a rule in front of rule number i that matches all that it
-// matches, nil if there is none: one without a limit, so that rule i never
-// decides, or else one with a limit, so that it decides only beyond that. Two
-// rules of different actions that match the same are none: that is how a limit
-// is written whose rest is to be dropped, say.
+// ShadowOf returns an earlier rule that matches everything that the rule with index i
+// matches, or nil. If the earlier rule has no limit, rule i never decides; if it has one,
+// rule i decides only beyond it. Two rules with different actions that match the same are
+// not reported: one may have a limit, and the other decides on the excess.
 func (t *Table) ShadowOf(i int) *Rule {
 	var k key
 	for d, runs := range t.tree.sets[i] {
@@ -232,7 +229,7 @@ func (t *Table) ShadowOf(i int) *Rule {
 	return limited
 }
 
-// covers reports whether rule a matches all that rule b does.
+// covers reports whether rule a matches everything that rule b matches.
 func (t *Table) covers(a, b int) bool {
 	for d, runs := range t.tree.sets[b] {
 		for _, r := range runs {

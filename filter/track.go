@@ -6,20 +6,20 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// track judges by the flows, and by the rules what belongs to none:
+// track judges a datagram by the flows, and by the rules if it belongs to no flow:
 //
-//  1. a datagram of a known flow passes, as does an ICMP error about one;
-//  2. any other is judged by the rules, and begins a flow if they accept it.
+//  1. A datagram of a known flow passes, and so does an ICMP error about one.
+//  2. The rules judge any other. If they accept it, it begins a flow.
 //
-// The rules decide again on datagrams of a flow
+// The rules decide again on a datagram of a flow
 //
-//   - that its origin sends, where the flow's rule has a limit;
-//   - that came in fragments where the flow's first datagram did not, or the
-//     other way round: all rules on what the origin sends; on what the other side
-//     sends, and on ICMP errors, those that ask about fragments, unless one in
-//     front accepts.
+//   - from the originator, if the rule of the flow has a limit;
+//   - from the originator, if it arrived in fragments and the flow's first datagram did not,
+//     or the other way round;
+//   - from the responder, or if it is an ICMP error, with the same difference: but only the
+//     rules with a fragmented field, unless an earlier rule accepts the datagram.
 //
-// A flow that another policy accepted is first judged again by how it began.
+// A flow that an earlier policy accepted is first judged by the policy in force.
 func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	var a flow.Access
 	relation := t.flows.Open(&a, d, clock())
@@ -48,7 +48,7 @@ func (t *Table) track(d *packet.View, clock Clock) Verdict {
 	return t.member(d, f, &a, clock)
 }
 
-// begin judges by the rules what belongs to no flow.
+// begin judges a datagram that belongs to no flow by the rules.
 func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
 	v, rule := t.byRules(d, clock)
 	if v.Action == verdict.Accept {
@@ -59,7 +59,7 @@ func (t *Table) begin(d *packet.View, a *flow.Access, clock Clock) Verdict {
 	return v
 }
 
-// member judges a datagram that has the key of a flow.
+// member judges a datagram with the key of a flow.
 func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock) Verdict {
 	v, judged := t.passes(f), true
 	v.Flags |= Cacheable
@@ -103,24 +103,24 @@ func (t *Table) member(d *packet.View, f *flow.Flow, a *flow.Access, clock Clock
 	}
 	v.Flags &^= Cacheable
 	switch {
-	case a.Flow() == nil: // it begins another one
+	case a.Flow() == nil: // it begins another flow
 		if v.Action == verdict.Accept {
 			a.Begin(d, t.policy.LooseTCP, rule, t.generation)
 		}
 	case v.Action != verdict.Accept:
-		// Not rejected: anybody can send it in the name of either host.
+		// Not rejected, because anybody can send it in the name of either host.
 		v.Action, v.Reason = verdict.Drop, verdict.FlowInvalid
 	}
 	return v
 }
 
-// passes returns the verdict on what belongs to a flow.
+// passes returns the verdict on a datagram that belongs to a flow.
 func (t *Table) passes(f *flow.Flow) Verdict {
 	return Verdict{Generation: t.generation, Action: verdict.Accept, Flags: OfFlow, Rule: number(f.Rule)}
 }
 
-// denied returns the verdict on what the other side sends of a flow that a
-// later policy than its own denied.
+// denied returns the verdict on a datagram of the responder, if a later policy denied the
+// flow.
 func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 	v := Verdict{Generation: t.generation, Action: verdict.Drop, Reason: verdict.FlowDenied}
 	if f.Rule != none && t.tree.rules[f.Rule].action != verdict.Accept {
@@ -130,10 +130,10 @@ func (t *Table) denied(d *packet.View, f *flow.Flow) Verdict {
 	return v
 }
 
-// judgeAgain judges a flow by the policy in force, as it began. A flow that
-// was denied stays so until its origin's own datagram is accepted: the hosts
-// have gone on without fragwall. While a reload swaps tables, a lane may still
-// judge by the older one, which denies nothing that the newer one accepted.
+// judgeAgain judges a flow by the policy in force, by its first datagram. A denied flow
+// stays denied until a datagram of its originator is accepted, because the hosts may have
+// continued without fragwall. While a reload replaces the table, a lane may still judge
+// by the old one, which denies nothing that the new one accepted.
 func (t *Table) judgeAgain(f *flow.Flow) {
 	newer := int32(t.generation-f.Generation) > 0
 	var action verdict.Action
@@ -142,7 +142,7 @@ func (t *Table) judgeAgain(f *flow.Flow) {
 	f.Denied = f.Denied || newer && action != verdict.Accept
 }
 
-// decides returns the rule that decides on a flow as it began, or none, and the
+// decides returns the rule that decides on a flow's first datagram, or none, and the
 // action.
 func (t *Table) decides(f *flow.Flow) (rule uint32, a verdict.Action) {
 	var p packet.Parsed
@@ -154,7 +154,7 @@ func (t *Table) decides(f *flow.Flow) (rule uint32, a verdict.Action) {
 	return none, t.policy.Default
 }
 
-// about judges an ICMP error by the flow that it is about.
+// about judges an ICMP error about a flow.
 func (t *Table) about(d *packet.View, f *flow.Flow, clock Clock) Verdict {
 	if f == nil || f.Denied {
 		v, _ := t.byRules(d, clock)

@@ -6,36 +6,36 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// tree finds the first rule that a key matches.
+// tree finds the first rule that matches a key.
 //
-// A node tells rules apart by one dimension, by the key's class in it. Rules
-// that span so many of its classes that they would be in too many children
-// stand in a tree of their own beside it, the rest, so a lookup may follow
-// several ways, and the first rule found on any of them counts.
+// A node divides rules by one dimension, by the key's class in it. Rules that span so
+// many classes that they would be in too many children are in a separate tree, the rest.
+// So a lookup may follow several paths, and the first rule on any of them wins.
 //
-// Of 10, 1,000 and 10,000 mixed rules, ns a lookup: the tree 64, 64, 98 (of 100,000: 110);
-// bit vectors 95, 212, 432 in 54 MiB, as the square of the rules; tuple-space search 220,
-// 7,200, 11,500, the fastest only where all rules are alike (BenchmarkShapes).
+// For 10, 1,000 and 10,000 mixed rules, a lookup takes 64, 64 and 98 ns with the tree
+// (for 100,000 rules 110 ns); 95, 212 and 432 ns with bit vectors, in 54 MiB, which grow
+// with the square of the rules; 220, 7,200 and 11,500 ns with tuple-space search, which
+// is fastest only if all rules are alike (BenchmarkShapes).
 //
-// Where rules overlap in every way, the tree gives up telling them apart and
-// compares one by one: it never takes more than a list would
-// (BenchmarkHostileLookup), nor much more memory than other policies.
+// If rules overlap in every way, the tree stops dividing and compares one by one. It is
+// never slower than a list (BenchmarkHostileLookup), and needs little more memory than
+// for other policies.
 type tree struct {
 	root ref
-	// fragments is the root of the rules that ask whether a datagram came in
-	// fragments and of those that accept; empty where none asks.
+	// fragments is the root of the rules with a fragmented field and of those that
+	// accept. It is empty if no rule has the field.
 	fragments ref
 	nodes     []node
-	slots     []ref          // children
-	bounds    []uint32       // where the children of the nodes that are searched begin
-	leaves    []entry        // each a count and as many entries
+	slots     []ref          // children of nodes
+	bounds    []uint32       // first classes of the children of nodes that are searched
+	leaves    []entry        // a count, followed by as many entries
 	rules     []compiledRule // by rule
 	sets      [][dimensions][]run
-	apart     [dimensions]uint32 // the class of ports that a datagram is too short to hold
+	apart     [dimensions]uint32 // the class of ports in datagrams that are too short
 }
 
-// ref is a node's number; with leafBit, where a leaf begins; or, with both
-// bits, a single rule, all of which is still to be compared.
+// ref is the number of a node; with leafBit, the beginning of a leaf; with both bits, a
+// single rule that must be compared completely.
 type ref uint32
 
 const (
@@ -46,19 +46,19 @@ const (
 // node has a child for each interval of classes in a dimension.
 type node struct {
 	dim    uint8
-	direct bool   // a child for each class; else the intervals are searched
-	count  uint32 // of intervals
-	slots  uint32 // where the children begin
-	bounds uint32 // where the intervals' first classes begin
-	rest   ref    // what to search besides; emptyLeaf where there is nothing
+	direct bool   // one child per class; otherwise the intervals are searched
+	count  uint32 // number of intervals
+	slots  uint32 // index of its first child
+	bounds uint32 // index of the intervals' first classes
+	rest   ref    // another tree to search; emptyLeaf if there is none
 	first  uint32 // the first rule in rest
 }
 
 // emptyLeaf is the leaf without entries.
 const emptyLeaf = leafBit
 
-// entry is a rule in a leaf, and as the lower bits, by dimension, what of it
-// is still to be compared there.
+// entry is a rule in a leaf. Its lower bits have the dimensions that are still to be
+// compared.
 type entry uint32
 
 const (
@@ -66,43 +66,42 @@ const (
 	wholeMask = 1<<maskBits - 1
 )
 
-// MaxRules is how many rules a policy has at most.
+// MaxRules is the maximum number of rules in a policy.
 const MaxRules = 1 << (32 - maskBits)
 
 func (e entry) rule() uint32 { return uint32(e) >> maskBits }
 func (e entry) mask() uint32 { return uint32(e) & wholeMask }
 
-// compiledRule is what a verdict needs of a rule, in one cache line: the lowest and the
-// highest class that it matches by in each dimension, and what follows.
+// compiledRule is what a verdict needs of a rule, in one cache line. It begins with the
+// lowest and the highest class that the rule matches in each dimension.
 type compiledRule struct {
 	within  [dimensions]run
-	gaps    uint8          // dimensions with classes between those that it doesn't match by
-	apart   uint8          // dimensions in which it also matches by the tree's class apart
+	gaps    uint8          // dimensions in which the rule does not match all classes between the two
+	apart   uint8          // dimensions in which it also matches the tree's class apart
 	action  verdict.Action // the rule's
 	needs   uint8          // needPorts or needICMP
 	limited bool
-	flags   Flags // of verdicts by the rule, where no limit was asked before
+	flags   Flags // of its verdicts, if no limit was used up before
 	_       [2]uint8
 }
 
-// What a rule needs of the transport header.
+// Fields of the transport header that a rule needs.
 const (
 	needPorts = 1 << iota
 	needICMP
 )
 
-// none is behind every rule.
+// none is greater than every rule.
 const none = MaxRules
 
-// find returns the first rule from number from on that a key matches, or
-// none.
+// find returns the first rule that matches a key, starting with number from, or none.
 func (t *tree) find(k *key, from uint32) uint32 { return t.search(t.root, k, from) }
 
-// search is [tree.find] from a root on.
+// search is [tree.find] below a root.
 func (t *tree) search(root ref, k *key, from uint32) uint32 {
 	best := uint32(none)
-	// Each node on a way tells another dimension apart, and the rest of one is
-	// taken off before its own are put on.
+	// Each node on a path divides another dimension, and takes one entry off before it
+	// adds its own rest.
 	var pending [dimensions]ref
 	waiting := 0
 	for at := root; ; {
@@ -129,8 +128,8 @@ func (t *tree) search(root ref, k *key, from uint32) uint32 {
 	}
 }
 
-// first returns the first rule in a leaf from number from on and before best
-// that a key matches, or best.
+// first returns the first rule in a leaf that matches a key, with a number from from up
+// to best, or best.
 func (t *tree) first(at ref, from, best uint32, k *key) uint32 {
 	for _, e := range t.leaves[at+1:][:t.leaves[at]] {
 		rule := e.rule()
@@ -150,7 +149,7 @@ func (t *tree) child(n *node, class uint32) ref {
 		return t.slots[n.slots+class]
 	}
 	bounds := t.bounds[n.bounds:][:n.count]
-	lo, hi := uint32(0), n.count // the first begins at 0
+	lo, hi := uint32(0), n.count // the first one begins at 0
 	for hi-lo > 1 {
 		if mid := (lo + hi) / 2; bounds[mid] <= class {
 			lo = mid
@@ -161,7 +160,7 @@ func (t *tree) child(n *node, class uint32) ref {
 	return t.slots[n.slots+lo]
 }
 
-// matches compares a rule and a key in the dimensions of mask.
+// matches compares a rule and a key in the dimensions of a mask.
 func (t *tree) matches(rule, mask uint32, k *key) bool {
 	if mask == 0 {
 		return true
@@ -179,7 +178,7 @@ func (t *tree) matches(rule, mask uint32, k *key) bool {
 	return true
 }
 
-// matchesGaps compares in dimensions in which the rule has several runs.
+// matchesGaps compares dimensions in which the rule has several runs.
 func (t *tree) matchesGaps(rule, mask uint32, k *key) bool {
 	for d, runs := range t.sets[rule] {
 		if mask>>d&1 != 0 && !inRuns(runs, k[d]) {
