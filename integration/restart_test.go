@@ -1,0 +1,202 @@
+package integration_test
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// onlyOutward lets the inside begin, and nobody else.
+const onlyOutward = `
+[policy]
+stateful = true
+[[rule]]
+name = "out"
+action = "accept"
+from = "inside"
+`
+
+// downFor is how long a box is stopped until it starts again.
+const downFor = 5 * time.Second
+
+// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside
+// began go on: one that waits, as of ssh, and a transfer each way. Nobody else can begin
+// one.
+func TestFlowsOverAStop(t *testing.T) {
+	n, state := newNetwork(t), t.TempDir()
+	inside, outside := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
+	b := &box{Network: n, file: configure(t, devices+onlyOutward)}
+	run := func() {
+		b.process = launch(t, n.Middle, nil, "run", "-c", b.file, "--state", state)
+		b.ready(t)
+	}
+	run()
+	var idle []*connected
+	var transfers []*transfer
+	for _, ipv6 := range []bool{false, true} {
+		idle = append(idle, openTCP(t, inside, outside, ipv6))
+		down, up := openTCP(t, inside, outside, ipv6), openTCP(t, inside, outside, ipv6)
+		transfers = append(transfers, startTransfer(down.server, down.client), startTransfer(up.client, up.server))
+	}
+	for _, f := range transfers {
+		f.goesOn(t)
+	}
+	b.stop(t)
+	time.Sleep(downFor)
+	run()
+	if files, err := os.ReadDir(state); err != nil || len(files) > 0 {
+		t.Errorf("while the box runs, %d files of flows are there: %v", len(files), err)
+	}
+	for _, c := range idle {
+		c.answers(t)
+	}
+	for _, f := range transfers {
+		f.goesOn(t)
+	}
+	refuses(t, outside, inside)
+	b.stop(t)
+}
+
+// TestNoState stops a box that is to keep nothing, and one that is killed.
+func TestNoState(t *testing.T) {
+	n := newNetwork(t)
+	for name, arguments := range map[string][]string{"stopped": {"--no-state"}, "killed": {"--state", t.TempDir()}} {
+		b := &box{Network: n, file: configure(t, devices+onlyOutward)}
+		run := func() {
+			b.process = launch(t, n.Middle, nil, append([]string{"run", "-c", b.file}, arguments...)...)
+			b.ready(t)
+		}
+		run()
+		c := openTCP(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false)
+		if name == "killed" {
+			must(t, b.Kill())
+			b.wait(t)
+		} else {
+			b.stop(t)
+		}
+		run()
+		_, err := c.server.Write([]byte("word"))
+		must(t, err)
+		b.awaitDrop(t, verdict.Outside, "policy_default")
+		b.stop(t)
+	}
+}
+
+// awaitDrop waits until something from a side was dropped for a reason.
+func (b *box) awaitDrop(t *testing.T, from verdict.Side, reason string) {
+	t.Helper()
+	b.awaitCounters(t, from, func(c counters) bool { return c.dropped[reason] > 0 })
+}
+
+// connected is a TCP connection of which nothing was said yet.
+type connected struct{ client, server net.Conn }
+
+// openTCP opens one from a host to another.
+func openTCP(t *testing.T, from, to *lab.Host, ipv6 bool) *connected {
+	t.Helper()
+	l, err := to.ListenTCP(ipv6, 0)
+	must(t, err)
+	defer l.Close()
+	client, err := from.DialTCP(netip.AddrPortFrom(to.Addr(ipv6), l.Addr().(*net.TCPAddr).AddrPort().Port()), waitTimeout)
+	must(t, err)
+	t.Cleanup(func() { _ = client.Close() })
+	server, err := l.Accept()
+	must(t, err)
+	t.Cleanup(func() { _ = server.Close() })
+	return &connected{client, server}
+}
+
+// answers has the server speak first: what it says belongs to a flow, or does not pass.
+func (c *connected) answers(t *testing.T) {
+	t.Helper()
+	word := []byte("word")
+	if _, err := c.server.Write(word); err != nil {
+		t.Fatal(err)
+	}
+	must(t, c.client.SetReadDeadline(time.Now().Add(waitTimeout)))
+	if n, err := c.client.Read(make([]byte, 100)); err != nil || n != len(word) {
+		t.Errorf("%d bytes arrived of %d: %v", n, len(word), err)
+	}
+}
+
+// refuses has a host try to begin connections to another.
+func refuses(t *testing.T, from, to *lab.Host) {
+	t.Helper()
+	for _, ipv6 := range []bool{false, true} {
+		l, err := to.ListenTCP(ipv6, 0)
+		must(t, err)
+		at := netip.AddrPortFrom(to.Addr(ipv6), l.Addr().(*net.TCPAddr).AddrPort().Port())
+		if c, err := from.DialTCP(at, 300*time.Millisecond); err == nil {
+			_ = c.Close()
+			t.Errorf("a connection to %v was accepted", at)
+		}
+		must(t, l.Close())
+	}
+}
+
+// transfer is bytes that go from one end of a connection to the other all the time.
+type transfer struct {
+	failed chan error
+
+	mu sync.Mutex
+	// mu guards:
+	arrived int // bytes
+}
+
+func startTransfer(from, to net.Conn) *transfer {
+	f := &transfer{failed: make(chan error, 2)}
+	go func() {
+		piece := make([]byte, 16<<10)
+		for {
+			if _, err := from.Write(piece); err != nil {
+				f.failed <- err
+				return
+			}
+			time.Sleep(time.Millisecond) // of 16 MiB a second
+		}
+	}()
+	go func() {
+		room := make([]byte, 64<<10)
+		for {
+			n, err := to.Read(room)
+			if err != nil {
+				f.failed <- err
+				return
+			}
+			f.add(n)
+		}
+	}()
+	return f
+}
+
+// add counts so many more bytes, and returns how many there were.
+func (f *transfer) add(bytes int) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.arrived += bytes
+	return f.arrived
+}
+
+// goesOn waits until more has arrived than was on its way.
+func (f *transfer) goesOn(t *testing.T) {
+	t.Helper()
+	before := f.add(0)
+	eventually(t, func() error {
+		select {
+		case err := <-f.failed:
+			t.Fatalf("the transfer broke: %v", err)
+		default:
+		}
+		if n := f.add(0) - before; n < 1<<20 {
+			return fmt.Errorf("%d bytes arrived", n)
+		}
+		return nil
+	})
+}

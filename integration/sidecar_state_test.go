@@ -1,0 +1,50 @@
+package integration_test
+
+import "testing"
+
+// sidecarStateful lets the pod begin, and nobody else.
+var sidecarStateful = pathKey + `
+[inside]
+tap = "fw-in"
+[outside]
+tap = "fw-out"
+[policy]
+stateful = true
+[[rule]]
+name = "out"
+action = "accept"
+from = "inside"
+`
+
+// TestSidecarRestart restarts a sidecar as a new image of its container does. Connections
+// that the pod began go on, one that waits and one over which words go to and fro all the
+// time, also while there is no sidecar. Nobody else can begin one.
+func TestSidecarRestart(t *testing.T) {
+	p, state := routedPod(t), t.TempDir()
+	b := p.startSidecar(t, sidecarStateful, state)
+	var idle []*connected
+	var busy []*talk
+	for _, ipv6 := range []bool{false, true} {
+		idle = append(idle, openTCP(t, p.workload, p.peer, ipv6))
+		c := &talk{failed: make(chan error, 2)}
+		ends := openTCP(t, p.workload, p.peer, ipv6)
+		go c.speak(ends.client, ends.server)
+		c.goesOn(t)
+		busy = append(busy, c)
+	}
+	for range 2 {
+		b.end(t)
+		for _, c := range busy {
+			c.goesOn(t)
+		}
+		b = p.startSidecar(t, sidecarStateful, state)
+		for _, c := range idle {
+			c.answers(t)
+		}
+		for _, c := range busy {
+			c.goesOn(t)
+		}
+		refuses(t, p.peer, p.workload)
+	}
+	b.end(t)
+}
