@@ -23,9 +23,10 @@
 // If fragments arrive faster than the table can take them, [Shedding] chooses the datagrams
 // to drop: those of unknown sources.
 //
-// Any number of goroutines may use a table. It is divided into shards by the source of the
-// fragments, and each shard has its own lock and its own reassembly engine. A Datagram belongs
-// to the goroutine that received it, until that releases it.
+// Any number of goroutines may use a table, each with its own [Reassembler] or [Validator]
+// ([Reassembler.With]). The table is divided into shards by the source of the fragments, and
+// each shard has its own lock and its own reassembly engine. A Datagram belongs to the
+// goroutine that received it, until that releases it.
 //
 // Another process can take over the incomplete and the discarded datagrams ([Table.Save],
 // [Reassembler.Restore], [Validator.Restore]) and the credits ([Table.SaveCredits]).

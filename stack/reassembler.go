@@ -19,7 +19,7 @@ func NewReassembler(o Options) Reassembler {
 	return Reassembler{intake{Table: newTable(o, true), ledger: o.Ledger}}
 }
 
-// With returns the same table for a goroutine with a ledger of its own.
+// With returns the same table for another goroutine, with a ledger of its own.
 func (r *Reassembler) With(l Ledger) Reassembler {
 	return Reassembler{intake{Table: r.Table, ledger: l}}
 }

@@ -17,7 +17,7 @@ func NewValidator(o Options) Validator {
 	return Validator{intake{Table: newTable(o, false), ledger: o.Ledger}}
 }
 
-// With returns the same table for a goroutine with a ledger of its own.
+// With returns the same table for another goroutine, with a ledger of its own.
 func (v *Validator) With(l Ledger) Validator {
 	return Validator{intake{Table: v.Table, ledger: l}}
 }
