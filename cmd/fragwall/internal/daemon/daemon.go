@@ -104,6 +104,7 @@ type Daemon struct {
 	controlAt  string // path of the control socket, or "none" and why
 
 	box     *box.Box
+	restore func() // sets the scheduler back
 	flows   *flowKeeper
 	hub     *trace.Hub     // of who captures
 	helpers sync.WaitGroup // all that serve starts
@@ -180,7 +181,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 		}
 		finish()
 	}()
-	defer relax(d.box.Lanes())()
+	defer d.restore()
 
 	forwarding, stop := context.WithCancel(context.Background())
 	defer stop()

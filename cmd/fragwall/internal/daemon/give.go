@@ -92,7 +92,7 @@ type giver struct {
 	version string
 	own     []int     // descriptors that were made for the offer
 	leaves  []func()  // has the sockets stay that were offered
-	since   time.Time // when the wire was held
+	since   time.Time // when the wire was held; zero before
 }
 
 var _ takeover.Giver = (*giver)(nil)
@@ -203,12 +203,15 @@ func (g *giver) Hold(ctx context.Context) (any, error) {
 // Save writes what Copy has not.
 func (g *giver) Save(w io.Writer) error { return g.daemon.box.Save(w, wire.ChangedFlows|wire.Rest) }
 
-// Release has the wire go on, and then the fast path.
+// Release has the wire go on, and then, where they were held, the fast path and the watch
+// over the devices.
 func (g *giver) Release() {
-	d := g.daemon
-	d.box.Release()
-	d.box.Resume()
-	d.log.Info("the wire goes on", "paused", time.Since(g.since))
+	b := g.daemon.box
+	b.Release()
+	if !g.since.IsZero() {
+		b.Resume()
+		g.daemon.log.Info("the wire goes on", "paused", time.Since(g.since))
+	}
 }
 
 // Leave leaves the devices and the sockets to the other process.

@@ -32,10 +32,16 @@ func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
 		}
 		d.log.Info("no instance runs with these devices: nothing is taken over")
 	}
-	var err error
-	d.box, err = box.Open(d.Kernel, setup)
-	return nil, err
+	b, err := box.Open(d.Kernel, setup)
+	if err != nil {
+		return nil, err
+	}
+	d.use(b)
+	return nil, nil
 }
+
+// use makes a box the daemon's.
+func (d *Daemon) use(b *box.Box) { d.box, d.restore = b, relax(b.Lanes()) }
 
 // takeOver returns nil where no instance runs.
 func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) {
@@ -91,7 +97,10 @@ func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
 	if err := t.takeSockets(&f); err != nil {
 		return errors.Join(err, closeAll(ports[verdict.Inside].Files), closeAll(ports[verdict.Outside].Files))
 	}
-	d.box, err = box.Import(d.Kernel, t.setup, ports)
+	b, err := box.Import(d.Kernel, t.setup, ports)
+	if err == nil {
+		d.use(b) // now, while the other process forwards
+	}
 	return err
 }
 
@@ -159,6 +168,7 @@ func (t *taker) close() error {
 		errs = append(errs, d.statusSocket.Close())
 	}
 	if d.box != nil {
+		d.restore()
 		d.box.Disown()
 		errs = append(errs, d.box.Close())
 	}

@@ -22,7 +22,7 @@ type Giver interface {
 	Hold(context.Context) (held any, err error)
 	// Save writes what Copy has not.
 	Save(io.Writer) error
-	// Release has the process go on after Hold, also where that failed.
+	// Release ends what Copy and Hold began, also where these failed: the process goes on.
 	Release()
 	// Leave ends what Hold began: the other process runs.
 	Leave()
@@ -78,13 +78,7 @@ func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 		return gone(err)
 	}
 	n.wait(limits.Step)
-	if err := n.sendState(g.Copy); err != nil {
-		return gone(err)
-	}
-	if _, err := n.receive(kindHold); err != nil {
-		return gone(err)
-	}
-	if err := hold(n, stop, g); err != nil {
+	if err := hand(n, stop, g); err != nil {
 		g.Release()
 		return gone(err)
 	}
@@ -92,8 +86,15 @@ func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 	return nil
 }
 
-// hold is the part of [Give] during which the process stands still.
-func hold(n *conn, stop func() bool, g Giver) error {
+// hand is the part of [Give] from the first state on.
+func hand(n *conn, stop func() bool, g Giver) error {
+	if err := n.sendState(g.Copy); err != nil {
+		return err
+	}
+	if _, err := n.receive(kindHold); err != nil {
+		return err
+	}
+	// The process stands still from here on.
 	bounded, cancel := context.WithTimeout(n.ctx, limits.Step)
 	defer cancel()
 	held, err := g.Hold(bounded)

@@ -251,11 +251,11 @@ func TestFailure(t *testing.T) {
 	no := errors.New("no, since it is a test")
 	for _, tt := range []struct{ who, step, want string }{
 		{"old", "offer", "offer"},
-		{"old", "copy", "offer copy"},
+		{"old", "copy", "offer copy release"},
 		{"old", "hold", "offer copy hold release"},
 		{"old", "save", "offer copy hold save release"},
 		{"new", "prepare", "offer"},
-		{"new", "copy", "offer copy"},
+		{"new", "copy", "offer copy release"},
 		{"new", "save", "offer copy hold save release"},
 	} {
 		t.Run(tt.who+"/"+tt.step, func(t *testing.T) {
@@ -288,11 +288,11 @@ func TestKilled(t *testing.T) {
 		taken           bool
 	}{
 		{who: "new", step: "prepare", want: "offer"},
-		{who: "new", step: "copy", want: "offer copy"},
+		{who: "new", step: "copy", want: "offer copy release"},
 		{who: "new", step: "save", want: "offer copy hold save release"},
 		{who: "new", step: "go", want: "offer copy hold save release", taken: true},
 		{who: "old", step: "offer", want: "offer"},
-		{who: "old", step: "copy", want: "offer copy"},
+		{who: "old", step: "copy", want: "offer copy release"},
 		{who: "old", step: "hold", want: "offer copy hold release"},
 		{who: "old", step: "save", want: "offer copy hold save release"},
 	} {
