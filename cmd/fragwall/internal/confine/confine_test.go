@@ -129,6 +129,17 @@ func try(dir string, failures chan<- error) {
 	denied("kill another", unix.Kill(os.Getppid(), 0))
 	denied("kill a thread of another", unix.Tgkill(os.Getppid(), os.Getppid(), 0))
 	denied("limit another", unix.Prlimit(os.Getppid(), unix.RLIMIT_CORE, nil, &unix.Rlimit{}))
+	_, err = unix.PidfdOpen(os.Getppid(), 0)
+	denied("get a descriptor of another", err)
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	allowed("get a descriptor of itself", err)
+	if err == nil {
+		allowed("close", unix.Close(self))
+	}
+	denied("connect by sendmsg", unix.Sendmsg(-1, []byte("x"), nil, nil, unix.MSG_FASTOPEN))
+	if err := unix.Sendmsg(-1, []byte("x"), nil, nil, 0); !errors.Is(err, unix.EBADF) {
+		failures <- fmt.Errorf("sendmsg: %w", err)
+	}
 	_, err = unix.FcntlInt(0, unix.F_SETOWN, os.Getppid())
 	denied("have another get signals", err)
 	key := byte('x')
