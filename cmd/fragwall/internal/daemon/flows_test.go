@@ -133,7 +133,7 @@ func TestFlowsAreLost(t *testing.T) {
 		"damaged":               change(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }),
 		"it is too short":       change(func(b []byte) []byte { return b[:20] }),
 		"checksum is wrong":     change(func(b []byte) []byte { return b[:len(b)-1] }),
-		"others can write":      func(k *kept, file string) { _ = os.Chmod(file, 0o666) },
+		"other users can write": func(k *kept, file string) { _ = os.Chmod(file, 0o666) },
 		"not a regular file":    func(k *kept, file string) { _ = os.Remove(file); _ = os.Mkdir(file, 0o700) },
 		"path escapes from par": func(k *kept, file string) { _ = os.Remove(file); _ = os.Symlink("/etc/passwd", file) },
 	} {
