@@ -15,54 +15,54 @@ var update = flag.Bool("update", false, "write the documents that tests generate
 var conformance = []struct{ name, box, kernel, source string }{
 	{
 		ruleOverlap,
-		"A fragment that covers a part of another one's range poisons the datagram: nothing of it passes until its deadline.",
-		"Gives up what it has, and begins anew with the next fragment. A fragment within what is there already counts as a duplicate.",
+		"A fragment that overlaps a part of another one discards the datagram: no fragment of it passes until its deadline.",
+		"Discards what it has, and starts again with the next fragment. A fragment inside the received range counts as a duplicate.",
 		"RFC 5722 §4, RFC 8200 §4.5; IPv4 alike",
 	}, {
 		ruleConflict,
-		"`reassemble`: the same range with other bytes poisons the datagram. `validate`: the fragment that came first passes, and no other of its range.",
-		"Keeps the bytes that came first; it never compares.",
+		"`reassemble`: the same range with other bytes discards the datagram. `validate`: only the first fragment of a range passes.",
+		"Keeps the bytes that arrived first, without comparing.",
 		"RFC 5722 §4; RFC 1858 §4 shows the attack",
 	}, {
 		ruleEnd,
-		"Two fragments that disagree on where the datagram ends poison it.",
-		"Gives up what it has, and begins anew with the next fragment.",
-		"RFC 5722 §4 in spirit: one of the two was not sent by the datagram's source",
+		"Two fragments with different ends discard the datagram.",
+		"Discards what it has, and starts again with the next fragment.",
+		"RFC 5722 §4 in spirit: the source did not send both",
 	}, {
 		ruleBeyond,
-		"Data beyond the end that the last fragment set poisons the datagram.",
-		"Gives up what it has, and begins anew with the next fragment.",
+		"Data beyond the end that the last fragment sets discards the datagram.",
+		"Discards what it has, and starts again with the next fragment.",
 		"as above",
 	}, {
 		ruleEmpty,
 		"A fragment without payload is dropped alone.",
-		"Gives up the datagram that it claims to belong to.",
-		"RFC 8200 §4.5 knows none; dropping it alone keeps a stranger from killing a datagram",
+		"Discards the datagram that the fragment claims to belong to.",
+		"RFC 8200 §4.5 has no such fragments; if it discarded the datagram, an attacker could use it to do so",
 	}, {
 		ruleUnaligned,
-		"A fragment that is not the last and whose length is no multiple of 8 is dropped alone.",
-		"IPv4: cuts the rest off and goes on. IPv6: drops it alone, and reports it to the source.",
+		"A fragment that is not the last, with a length that is not a multiple of 8, is dropped alone.",
+		"IPv4: truncates it and continues. IPv6: drops it alone and reports it to the source.",
 		"RFC 791 §3.2, RFC 8200 §4.5",
 	}, {
 		ruleTooLong,
-		"A fragment that reaches beyond 65,535 bytes, headers counted, is dropped alone where it says so itself, and poisons the datagram where only the first fragment's headers show it.",
-		"IPv4: notices when it puts the datagram together, and gives it up. IPv6: drops it alone, and reports it to the source.",
+		"A fragment that ends beyond 65,535 bytes, headers included, is dropped alone if its own fields show it, and discards the datagram if only the first fragment's headers show it.",
+		"IPv4: discards the datagram during reassembly. IPv6: drops the fragment alone and reports it to the source.",
 		"RFC 791 §3.1, RFC 8200 §4.5",
 	}, {
 		ruleTruncated,
-		"A datagram that ends before the ports that a rule asks for is dropped.",
-		"Leaves that to the transport protocol.",
-		"RFC 1858 §3: a rule must not be passed by because it could not be read",
+		"A datagram that is too short to have the ports that a rule needs is dropped.",
+		"Leaves this to the transport protocol.",
+		"RFC 1858 §3: an unreadable header must not bypass a rule",
 	}, {
 		ruleTiny,
-		"`validate`: a first fragment without the whole transport header poisons the datagram. `reassemble` needs no such rule.",
-		"Puts the datagram together.",
+		"`validate`: a first fragment without the whole transport header discards the datagram. `reassemble` needs no such rule.",
+		"Reassembles the datagram.",
 		"RFC 1858 §3, RFC 3128",
 	}, {
 		ruleDenied,
 		"A datagram that the policy drops does not arrive.",
-		"Has no such policy here.",
-		"what the box is for",
+		"Has no policy in this test.",
+		"the purpose of the box",
 	},
 }
 
@@ -71,13 +71,13 @@ func TestConformanceDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Where fragwall differs from Linux
 
-` + "`make integration`" + ` sends random sequences of fragments, of both families, to a
-Linux host and to another one behind the box, and compares what their sockets
-get: valid datagrams, cut at random, shuffled, duplicated, and mutated in every
-way that the test could be taught. Behind the box must arrive exactly what the
-design promises, in ` + "`reassemble`, with either `emit`, and in `validate`" + `; and where
-a host without the box gets something else, one of these rules has to say why.
-So what the host puts together is what the policy judged.
+` + "`make integration`" + ` sends random sequences of fragments of both families to a Linux host
+and to another one behind the box, and compares what their sockets receive. The
+sequences are valid datagrams that are fragmented at random, reordered, duplicated
+and mutated in many ways. The host behind the box must receive exactly what the
+design promises, in ` + "`reassemble`, with either `emit`, and in `validate`" + `. If a host
+without the box receives something else, one of these rules must explain it. So the
+host reassembles what the policy judged.
 
 More sequences, or others:
 

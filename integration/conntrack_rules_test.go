@@ -25,10 +25,10 @@ type flowRule struct {
 var flowRules = []flowRule{
 	{
 		name: "reset",
-		box: "A RST that does not acknowledge the SYN that it answers, or of a connection that is open or half-closed has another number than " +
-			"the expected one, leaves the flow as it is. It passes if it is in the window, on a half-closed connection always.",
-		conntrack: "Ends a connection that is not answered or half-closed, keeps an open one for 10 s from then on, and takes note of the number.",
-		reason:    "RFC 9293 §3.10.7.3, RFC 5961 §3.2: the host drops it or answers it with an ACK, and goes on. Otherwise a few hundred blind RSTs end any idle connection.",
+		box: "A RST that does not acknowledge the SYN, or on an open or half-closed connection does not have exactly the expected number, does not " +
+			"change the flow. It passes if it is in the window, and always on a half-closed connection.",
+		conntrack: "Closes an unanswered or half-closed connection, keeps an open one for 10 s, and stores the number.",
+		reason:    "RFC 9293 §3.10.7.3, RFC 5961 §3.2: the host drops it or answers with an ACK, and continues. Otherwise a few hundred blind RSTs close any idle connection.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			return p.resetByAnotherNumber(i) && !p.box[i].passed ||
@@ -36,8 +36,8 @@ var flowRules = []flowRule{
 		},
 	}, {
 		name:      "handshake",
-		box:       "What is invalid leaves nothing behind.",
-		conntrack: "Takes the numbers of the first segment of the other side even where it calls that invalid, and compares the right SYN/ACK with them.",
+		box:       "An invalid segment changes no state.",
+		conntrack: "Stores the numbers of the responder's first segment even if it is invalid, and compares the correct SYN/ACK with them.",
 		reason:    "A blind SYN/ACK must not break a connection that is about to open.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
@@ -45,9 +45,9 @@ var flowRules = []flowRule{
 		},
 	}, {
 		name:      "pick-up",
-		box:       "Where a connection that was taken up in its midst gives way to a new one on the same ports, the new one's numbers are checked.",
-		conntrack: "Checks no number of either.",
-		reason:    "The box saw the handshake, and knows the numbers.",
+		box:       "If a new connection on the same ports replaces one that was picked up in the middle, the numbers of the new one are checked.",
+		conntrack: "Checks the numbers of neither.",
+		reason:    "The box saw the handshake and knows the numbers.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			answered := p.earlier(i, func(j int) bool {
@@ -57,25 +57,25 @@ var flowRules = []flowRule{
 		},
 	}, {
 		name:      "dccp",
-		box:       "A flow has the ports of both sides.",
-		conntrack: "Knows nothing of DCCP: all of it between two hosts is one flow.",
-		reason:    "Rules ask about them.",
+		box:       "A flow has the ports of both hosts.",
+		conntrack: "Does not know DCCP: all DCCP between two hosts is one flow.",
+		reason:    "Rules match the ports.",
 		applies: func(p *played, i int) bool {
 			return p.Kind == "other" && strings.HasPrefix(p.Steps[0].What, "protocol 33") && !p.box[i].passed
 		},
 	}, {
 		name:      "gre",
-		box:       "All of GRE between two hosts is one flow, in both directions.",
-		conntrack: "Takes GRE of version 1 (PPTP) for one flow a call and direction, and knows what belongs together by its PPTP helper alone.",
-		reason:    "Without a helper what comes back would never pass.",
+		box:       "All GRE between two hosts is one flow, in both directions.",
+		conntrack: "GRE version 1 (PPTP) is one flow per call and direction, and only the PPTP helper relates the two directions.",
+		reason:    "Without a helper, replies would never pass.",
 		applies: func(p *played, i int) bool {
 			return p.box[i].flow && strings.HasPrefix(p.Steps[0].What, "protocol 47")
 		},
 	}, {
 		name:      "outward",
-		box:       "A packet from a side that the rules accept passes, whatever the flows make of it. It begins, advances and ends no flow.",
-		conntrack: "Drops it where `ct state invalid drop` stands in front.",
-		reason:    "Which hosts may send what is for the rules to say.",
+		box:       "A packet that the rules accept passes, even if it is invalid for its flow. It does not start, change or end a flow.",
+		conntrack: "Drops it if `ct state invalid drop` comes first.",
+		reason:    "The rules decide which hosts may send what.",
 		applies: func(p *played, i int) bool {
 			return p.Steps[i].From == verdict.Inside && p.box[i].passed && !p.box[i].flow
 		},

@@ -266,35 +266,33 @@ func golden(t *testing.T, path, got string) {
 
 const preface = `# Evasion
 
-What attackers do to fragments, and what becomes of it in each mode; and what
-honest hosts and networks do, which must pass. The table is made by
-` + "`go test ./wire -run TestEvasion -update`" + `, and the test fails when it is stale.
-The cases are in packet/packettest/evasion, with the policy that they are
-meant for.
+Attacks with fragments and their result in each mode; and honest traffic, which
+must pass. ` + "`go test ./wire -run TestEvasion -update`" + ` writes the tables, and
+the test fails if they are stale. The cases and their policy are in
+packet/packettest/evasion.
 
-What passes is given to models of the hosts behind the filter: with each of
+Forwarded fragments go to models of the hosts behind the filter: with each of
 the ways in which systems resolve overlaps (first, last, BSD, BSD-right,
-Linux), with timeouts from 15 to 120 seconds, near and behind a router.
+Linux), with timeouts from 15 to 120 seconds, directly and behind a router.
 
 | cell | what it means |
 |---|---|
-| passes | every host gets every datagram that is allowed |
-| blocked: … | nothing hostile got through, and nothing allowed was lost; why frames were dropped |
-| harmless | all of it passed, and every host reads the same allowed datagram, or none |
-| **lost** | a datagram that is allowed did not arrive |
-| **leaks** | fragments passed that belong to a denied datagram, or to no honest one |
-| **ambiguous** | hosts put different datagrams together from what passed |
-| **evades** | some host puts a datagram together that the policy denies |
+| passes | every host receives every allowed datagram |
+| blocked: … | nothing hostile passed, and nothing allowed was lost; the reasons of the drops |
+| harmless | all fragments passed, and every host reassembles the same allowed datagram, or none |
+| **lost** | an allowed datagram did not arrive |
+| **leaks** | fragments of a denied datagram passed, or fragments that belong to no honest one |
+| **ambiguous** | hosts reassemble different datagrams from what passed |
+| **evades** | some host reassembles a datagram that the policy denies |
 
-What leaves in fragments may reach a host in part, and a host keeps that part
-until its own time is over. When the identification comes again meanwhile, with
-another datagram that is accepted, the host may mix the two: the cases that are
-"ambiguous" in ` + "`reassemble`" + ` and ` + "`validate`" + `. All parts of both were accepted,
-and the ports are those of a first fragment that was; an IPv6 host that takes
-overlaps, against RFC 5722, can be made to read another header chain. All of a
-datagram that leaves rebuilt (` + "`whole`" + `) has one TTL, so that no part of it can
-be made to die before the others. ` + "`validate`" + ` has let a part through also when
-the time of a datagram is over, or when it had to give way in a full table: set
-` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to what the slowest host takes (up to
-120 s, RFC 1122 §3.3.2) where that matters.
+A datagram that leaves in fragments may reach a host in part, and the host keeps
+that part until its own timeout. If the identification is reused before that, for
+another accepted datagram, the host may mix the two: these are the cases that are
+"ambiguous" in ` + "`reassemble`" + ` and ` + "`validate`" + `. All parts of both datagrams were
+accepted, and the ports are those of an accepted first fragment; but an IPv6 host
+that accepts overlaps, against RFC 5722, may read another header chain. A rebuilt
+datagram (` + "`whole`" + `) has one TTL, so no part of it can expire before the others.
+` + "`validate`" + ` has also forwarded a part when a datagram expires or is evicted: set
+` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to the timeout of the slowest host (up to
+120 s, RFC 1122 §3.3.2) if that matters.
 `

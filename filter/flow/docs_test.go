@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write the tables of docs/state.md anew")
+var update = flag.Bool("update", false, "update the tables of docs/state.md")
 
 const stateDocs = "../../docs/state.md"
 
@@ -31,7 +31,7 @@ func TestStateDocs(t *testing.T) {
 		return
 	}
 	if !*update {
-		t.Fatalf("%s is stale: go test ./filter/flow -update writes it anew", stateDocs)
+		t.Fatalf("%s is stale: update it with go test ./filter/flow -update", stateDocs)
 	}
 	if err := os.WriteFile(stateDocs, []byte(got), 0o644); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func stateTable() string {
 		for _, row := range []struct {
 			from string
 			to   [kinds]State
-		}{{"origin", next[state].origin}, {"other side", next[state].reply}} {
+		}{{"originator", next[state].origin}, {"responder", next[state].reply}} {
 			fmt.Fprintf(&b, "| %v | %s |", state, row.from)
 			for _, k := range columns {
 				switch to := row.to[k]; {
@@ -73,11 +73,11 @@ func timeoutTable() string {
 	for state := SynSent; state <= Close; state++ {
 		seconds("TCP, "+state.String(), timeout(state))
 	}
-	seconds("TCP, ESTABLISHED, data not acknowledged yet, or one direction seen alone", unacknowledged)
-	seconds("TCP, ESTABLISHED, the same segment three times or more, or no window", retransmitted)
-	seconds("UDP and UDP-Lite, not answered or just answered", timeout(Unreplied))
+	seconds("TCP, ESTABLISHED, data not acknowledged yet, or only one direction seen", unacknowledged)
+	seconds("TCP, ESTABLISHED, the same segment three times or more, or a zero window", retransmitted)
+	seconds("UDP and UDP-Lite, unanswered or just answered", timeout(Unreplied))
 	seconds("UDP and UDP-Lite, stream", stream)
-	seconds("GRE, not answered", timeout(Unreplied))
+	seconds("GRE, unanswered", timeout(Unreplied))
 	seconds("GRE, answered", greStream)
 	seconds("ICMP query", timeout(Query))
 	for state := Closed; state <= HeartbeatSent; state++ {
