@@ -36,13 +36,13 @@ type options struct {
 
 func parseOptions() (o options, err error) {
 	flag.BoolVar(&o.quick, "quick", false, "only a few short trials")
-	flag.DurationVar(&o.duration, "duration", 4*time.Second, "of each trial")
-	flag.IntVar(&o.rounds, "rounds", 1, "how often to run every trial; the tables show medians")
-	flag.IntVar(&o.attempts, "attempts", 3, "how often at most a trial is run while other processes use the machine; the least disturbed counts")
-	middles := flag.String("middles", "", "only these, with commas between: cable, bridge, conntrack, reassemble, validate")
+	flag.DurationVar(&o.duration, "duration", 4*time.Second, "duration of each trial")
+	flag.IntVar(&o.rounds, "rounds", 1, "number of runs of every trial; the tables show medians")
+	flag.IntVar(&o.attempts, "attempts", 3, "maximum number of attempts of a trial while other processes use the machine; the least disturbed counts")
+	middles := flag.String("middles", "", "only these, separated by commas: cable, bridge, conntrack, reassemble, validate")
 	rows := flag.String("rows", "", "only rows of which \"table: flood\" matches this regular expression")
-	flag.BoolVar(&o.verbose, "v", false, "print what fragwall says of each trial")
-	flag.StringVar(&o.update, "update", "", "write the tables into this file, too, in place of those there")
+	flag.BoolVar(&o.verbose, "v", false, "print the output of fragwall for each trial")
+	flag.StringVar(&o.update, "update", "", "also replace the tables in this file")
 	flag.StringVar(&program, "fragwall", "", "the binary; by default it is built")
 	flag.Parse()
 	if flag.NArg() > 0 {

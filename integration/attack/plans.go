@@ -40,7 +40,7 @@ func familyName(families []bool) string {
 
 // sourceNames say where the floods of each kind of source come from.
 var sourceNames = map[string]string{
-	"anywhere": "sources from everywhere",
+	"anywhere": "random sources",
 	"one":      "one source",
 	"prefix":   "one prefix",
 	"own":      "the honest sender's prefix",
@@ -51,7 +51,7 @@ var sourceNames = map[string]string{
 func flooded(kind, sources string, families []bool, rate int) row {
 	speed := fmt.Sprintf("%d/s", rate)
 	if rate == 0 {
-		speed = "as fast as it goes"
+		speed = "at full speed"
 	}
 	return row{
 		label:    fmt.Sprintf("%s, %s, %s, %s", kind, sourceNames[sources], familyName(families), speed),

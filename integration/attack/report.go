@@ -44,19 +44,19 @@ func (t *table) write(w io.Writer) {
 		}
 	}
 	t.grid(w, "flood", what)
-	fmt.Fprintf(w, "\nFrames a second that the flood reached, in thousands:\n\n")
+	fmt.Fprintf(w, "\nRate that the flood reached, in thousands of frames per second:\n\n")
 	t.grid(w, "flood", func(c cell) string {
 		return fmt.Sprintf("%.1f", median(c, func(r *result) float64 { return r.rate })/1000)
 	})
 	if !t.idle {
-		fmt.Fprintf(w, "\nRound trip of the probe, p50 / p99 in microseconds (- where so many were lost):\n\n")
+		fmt.Fprintf(w, "\nRound trip of the probe, p50 / p99 in microseconds (-: too many probes were lost):\n\n")
 		t.grid(w, "flood", func(c cell) string {
 			return micros(median(c, func(r *result) time.Duration { return r.p50 })) + " / " + micros(median(c, func(r *result) time.Duration { return r.p99 }))
 		})
 	}
-	fmt.Fprintf(w, "\nMemory in MiB (the process, or the kernel's for fragments), CPU of the process in cores, frames that it had no time to read:\n\n")
+	fmt.Fprintf(w, "\nMemory in MiB (of the process, or the kernel's for fragments), CPU of the process in cores, missed frames:\n\n")
 	t.grid(w, "flood", cost)
-	fmt.Fprintf(w, "\nCores that other programs used meanwhile:\n\n")
+	fmt.Fprintf(w, "\nCores that other programs used:\n\n")
 	t.grid(w, "flood", func(c cell) string {
 		return fmt.Sprintf("%.2f", median(c, func(r *result) float64 { return r.foreign }))
 	})

@@ -33,13 +33,13 @@ type options struct {
 }
 
 func parseOptions() (o options, err error) {
-	flag.IntVar(&o.rounds, "rounds", 5, "how often to run every workload over every middle")
-	flag.Float64Var(&o.seconds, "seconds", 1.6, "of each trial")
-	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "no trial is run again, for other processes disturbed it, where that would take longer in all")
+	flag.IntVar(&o.rounds, "rounds", 5, "number of runs of every workload over every middle")
+	flag.Float64Var(&o.seconds, "seconds", 1.6, "duration of each trial")
+	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "total time after which disturbed trials are not repeated")
 	only := flag.String("only", "", "only workloads whose name matches this regular expression")
 	flag.StringVar(&o.program, "fragwall", "", "the binary; by default it is built")
 	flag.BoolVar(&o.verbose, "v", false, "print what each fragwall counted")
-	flag.StringVar(&o.update, "update", "", "write the tables into this file, too, in place of those there")
+	flag.StringVar(&o.update, "update", "", "also replace the tables in this file")
 	flag.Parse()
 	switch {
 	case flag.NArg() > 0:
@@ -47,7 +47,7 @@ func parseOptions() (o options, err error) {
 	case o.rounds < 1:
 		return o, fmt.Errorf("%d rounds: at least 1 is needed", o.rounds)
 	case o.seconds < 1:
-		return o, fmt.Errorf("trials of %v s: shorter than 1 s they measure their own beginning", o.seconds)
+		return o, fmt.Errorf("trials of %v s: want at least 1 s, as shorter ones measure their own start", o.seconds)
 	}
 	o.only, err = regexp.Compile(*only)
 	return o, err
@@ -65,7 +65,7 @@ func bench(ctx context.Context) (err error) {
 		}
 	}
 	if runtime.NumCPU() < 2 {
-		return errors.New("sender and receiver need a CPU each, and there is one")
+		return errors.New("sender and receiver need one CPU each, and there is only one")
 	}
 	if o.program == "" {
 		program, remove, err := middle.Build(ctx)

@@ -10,8 +10,8 @@ import (
 
 // report prints the tables: how fast it went, and what it cost.
 func (r *run) report(w io.Writer) {
-	fmt.Fprintf(w, "Medians of %d rounds; the ratio is the median of the rounds' own, with the least and the greatest.\n\n", r.rounds)
-	fmt.Fprintln(w, "| workload | compared with | that | fragwall | unit | ratio |")
+	fmt.Fprintf(w, "Medians of %d rounds; the ratio is the median of the ratios of the rounds, with the lowest and the highest.\n\n", r.rounds)
+	fmt.Fprintln(w, "| workload | compared with | baseline | fragwall | unit | ratio |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|")
 	r.rows(func(load workload, p pair, base, other []figure) {
 		r.row(w, load.name, p, load.unit, base, other, func(f figure) float64 { return f.value })
@@ -19,8 +19,8 @@ func (r *run) report(w io.Writer) {
 			r.row(w, load.name+", p99", p, load.unit, base, other, func(f figure) float64 { return f.p99 })
 		}
 	})
-	fmt.Fprintf(w, "\nWhat it cost, in CPU seconds a gigabyte of payload: of the whole machine, sender and receiver included, and of fragwall's process.\n\n")
-	fmt.Fprintln(w, "| workload | compared with | that | fragwall | of it the process | lost there | lost here |")
+	fmt.Fprintf(w, "\nCPU seconds per gigabyte of payload: of the whole machine, sender and receiver included, and of fragwall's process.\n\n")
+	fmt.Fprintln(w, "| workload | compared with | baseline | fragwall | its process | lost, baseline | lost, fragwall |")
 	fmt.Fprintln(w, "|---|---|---|---|---|---|---|")
 	r.rows(func(load workload, p pair, base, other []figure) {
 		if base[0].cpu == 0 {
@@ -118,6 +118,6 @@ func (r *run) noise(w io.Writer) {
 		fmt.Fprintf(w, "\nThe machine was quiet: other processes used less than %.2f cores during each of the %d trials.\n", middle.QuietEnough, r.all)
 		return
 	}
-	fmt.Fprintf(w, "\n**The machine was too noisy**: during %d of the %d trials other processes used %.2f cores or more, and up to %.2f. The figures are worth no more than the quiet rounds among them.\n",
+	fmt.Fprintf(w, "\n**The machine was too noisy**: during %d of the %d trials other processes used %.2f cores or more, and up to %.2f. Only the quiet rounds among them are meaningful.\n",
 		disturbed, r.all, middle.QuietEnough, most)
 }

@@ -82,7 +82,7 @@ func workloads() []workload {
 		workload{name: "TCP, offloads on", unit: "Gbit/s", run: connection, pairs: withKernel},
 		workload{name: "TCP, offloads off", unit: "Gbit/s", run: segmentByHost, pairs: withKernel},
 		workload{name: "Round trip, 64 bytes", unit: "µs", run: roundTrip, pairs: withKernel},
-		workload{name: "One denied flow, 64 bytes", unit: "µs of the process a frame", run: denied, pairs: []pair{{slow10, box10}}},
+		workload{name: "One denied flow, 64 bytes", unit: "µs of the process per frame", run: denied, pairs: []pair{{slow10, box10}}},
 		workload{name: "Sidecar: TCP out of the pod", unit: "Gbit/s", run: connection, pairs: withPod},
 		workload{name: "Sidecar: TCP into the pod", unit: "Gbit/s", run: connectionIn, pairs: withPod},
 		workload{name: "Sidecar: flood ping", unit: "µs", run: floodPing, pairs: withPod},
