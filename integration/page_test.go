@@ -362,7 +362,7 @@ func TestPageLists(t *testing.T) {
 	b.until(t, sources+` === "[2001:db8::4]:40000"`)
 	b.do(t, chromedp.KeyEvent(strings.Repeat(kb.Backspace, len(" udp dport=5300"))))
 	eval[bool](t, b, `(e => { e.value = "waiting"; return e.dispatchEvent(new Event("change")) })(document.querySelector("#list-kind"))`)
-	b.until(t, `[...document.querySelectorAll("#list-rows td")].some(e => e.textContent === "fragment_conflict, given up")`)
+	b.until(t, `[...document.querySelectorAll("#list-rows td")].some(e => e.textContent === "fragment_conflict, discarded")`)
 	b.until(t, `[...document.querySelectorAll("#list-head th")].map(e => e.textContent).includes("Missing")`)
 	eval[bool](t, b, `(e => { e.value = "sources"; return e.dispatchEvent(new Event("change")) })(document.querySelector("#list-kind"))`)
 	b.until(t, sources+` === "2001:db8::/56"`)

@@ -11,7 +11,7 @@ let seen = []; // of each report: see pointOf
 
 // pointOf is a span of time in a chart: its end and length in s, of each side the
 // bit/s with the lowest and the highest second's, the frames a second dropped by
-// reason, and the datagrams in waiting.
+// reason, and the incomplete datagrams.
 function pointOf(p) {
   const of = {at: Date.parse(p.time) / 1000, span: p.seconds, drops: {}, waiting: p.max_waiting_datagrams};
   for (const side of sides) {

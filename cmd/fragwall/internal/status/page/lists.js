@@ -1,5 +1,5 @@
-// Flows, datagrams in waiting and their sources, as the search and the choice say.
-// They are asked for while the list is open, where the instance wants a token.
+// Flows, incomplete datagrams and their sources, as the search and the choice say.
+// They are requested while the list is open, if the instance requires a token.
 
 const listEvery = 5000, typing = 300;
 let listTimer = 0;
@@ -23,13 +23,13 @@ const lists = {
       ["Identification", "0x" + e.identification.toString(16), "n"], ["Fragments", whole.format(e.fragments), "n"],
       ["Received", (e.received || []).join(" "), "full"], ["Missing", (e.missing || []).join(" "), "full"],
       ["Memory", scaled(e.memory_bytes, "B"), "n"], ["Age", seconds(e.age_seconds), "n"], ["Time left", seconds(e.expires_seconds), "n"],
-      ["State", e.poisoned ? ", given up" : (e.reason ? ", " : "") + (e.verdict || "waiting"), "full", e.reason]],
-    about: shown => `${whole.format(shown)} datagrams, the oldest first`,
+      ["State", e.poisoned ? ", discarded" : (e.reason ? ", " : "") + (e.verdict || "waiting"), "full", e.reason]],
+    about: shown => `${whole.format(shown)} datagrams, oldest first`,
   },
   sources: {
     path: "api/sources", records: "sources",
     cells: e => [["Source", e.src], ["From", e.from], ["Datagrams", whole.format(e.datagrams), "n"], ["Fragments", whole.format(e.fragments), "n"],
-      ["Given up", whole.format(e.poisoned_datagrams), "n"], ["Memory", scaled(e.memory_bytes, "B"), "n"]],
+      ["Discarded", whole.format(e.poisoned_datagrams), "n"], ["Memory", scaled(e.memory_bytes, "B"), "n"]],
     about: shown => `${whole.format(shown)} sources`,
   },
 };

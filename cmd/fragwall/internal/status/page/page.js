@@ -21,10 +21,10 @@ function showSide(side, r, span) {
   const f = r.fast_path, fast = f.sides[side].forwarded_frames + f.sides[side].dropped_frames;
   facts(side + "-more", [...(f.state === "on" ? [`${whole.format(fast)} by the fast path`] : []), `from ${s.device}`, ...(s.nic ? [`${s.nic} ${s.link}`] : [`link ${s.link}`]), `mtu ${whole.format(s.mtu_bytes)}`,
     ...(s.link_speed_bytes_per_second ? [scaled(s.link_speed_bytes_per_second * 8, "bit/s")] : []), ...(s.latency_p99_seconds ?
-    [`through the box: half within ${latency(s.latency_p50_seconds)}`, `99 % within ${latency(s.latency_p99_seconds)}`] : [])]);
+    [`latency p50 ${latency(s.latency_p50_seconds)}`, `p99 ${latency(s.latency_p99_seconds)}`] : [])]);
   const missing = rate("missed_frames");
   $(side + "-missed").className = missing ? "warning" : "facts";
-  text(side + "-missed", s.missed_frames ? `${whole.format(s.missed_frames)} frames missed, now ${scaled(missing, "/s")}: they came faster than the box read them` : "");
+  text(side + "-missed", s.missed_frames ? `${whole.format(s.missed_frames)} frames missed, now ${scaled(missing, "/s")}: they arrived faster than fragwall read them` : "");
   return bits;
 }
 
@@ -64,10 +64,10 @@ function showRules() {
   const words = wordsOf("rules-filter"), all = last.rules, by = last.policy.default;
   const found = words.length ? all.filter(x => hasAll(words, x.name + " " + x.action)) : all;
   $("rules-bar").hidden = all.length <= fewRules && !words.length;
-  text("rules-about", all.length ? `The first that matches decides; where none does: ${by}.` +
-    (words.length ? ` ${whole.format(found.length)} of ${whole.format(all.length)} rules have all of these words.` : "") +
-    (found.length > mostRules ? ` The first ${whole.format(mostRules)} are shown: filter for others.` : "") :
-    `There are none. What decides on everything is the default: ${by}.`);
+  text("rules-about", all.length ? `The first that matches decides; if none matches: ${by}.` +
+    (words.length ? ` ${whole.format(found.length)} of ${whole.format(all.length)} rules contain all words.` : "") +
+    (found.length > mostRules ? ` The first ${whole.format(mostRules)} are shown; use the filter for others.` : "") :
+    `There are no rules. The default decides: ${by}.`);
   rows("rules", found.slice(0, mostRules).map(x => {
     const b = rulesBefore.get(x.name);
     return [["Rule", x.name], ["Action", x.action, "action " + x.action], ["Datagrams", whole.format(x.datagrams), "n"],
@@ -99,7 +99,7 @@ function showEvents() {
   const found = all.filter(f => hasAll(words, f.map(x => (x[3] || "") + x[1]).join(" ")));
   rows("event-rows", found);
   $("events-none").hidden = found.length > 0;
-  text("events-none", all.length ? "No event has all of these words." : "No events so far.");
+  text("events-none", all.length ? "No event contains all words." : "No events so far.");
   const count = words.length ? `${found.length} of ${all.length} events` : `${all.length} events`;
   text("events-about", `${count}, ${whole.format(shown.events_suppressed)} more suppressed` + (paused() ? `; paused at ${clock(shown.time)}` : ""));
   return count;
@@ -147,7 +147,7 @@ function silent() {
 
 function wantToken() {
   state("token needed", false);
-  text("ask-wrong", token ? "This is not the token of this instance." : "");
+  text("ask-wrong", token ? "Wrong token for this instance." : "");
   token = "";
   sessionStorage.removeItem("token");
   $("main").className = "unknown";
