@@ -66,7 +66,7 @@ func capturing(t *testing.T, w *wires, arguments ...string) *process {
 	return p
 }
 
-var captureEnd = regexp.MustCompile(`(\d+) (frames|decisions) captured, (\d+) frames missed\n$`)
+var captureEnd = regexp.MustCompile(`(\d+) (frames?|decisions?) captured, (\d+) frames? missed\n$`)
 
 // captureCounts returns what a capture that has ended well says of itself.
 func captureCounts(t *testing.T, p *process) (captured, missed int) {
@@ -227,7 +227,7 @@ func TestCaptureOfNothing(t *testing.T) {
 		`no rule "none"`:             {"--rule", "none"},
 		"is not a drop reason":       {"--reason", "none"},
 		"exclude each other":         {"--dropped", "--forwarded"},
-		"-1 is no count":             {"-c", "-1"},
+		"-1 is not a count":             {"-c", "-1"},
 		"--config and --socket both": {"--socket", "x"},
 		"can use stdout":             {"-w", "-", "--json"},
 	} {

@@ -20,7 +20,7 @@ func TestDemo(t *testing.T) {
 	shown := p.stdout.String()
 	for _, want := range []string{
 		"ok      IPv4: a fragmented request", "ok      IPv6: a fragmented request",
-		"ok      IPv4: the same to port 5999", "ok      IPv6: the same to port 5999",
+		"ok      IPv4: the same request to port 5999", "ok      IPv6: the same request to port 5999",
 		"ok      IPv4: fragments in reverse", "ok      IPv6: fragments in reverse",
 		"ok      IPv4: a TCP transfer", "ok      IPv6: a TCP transfer",
 		"from inside  received ", "from outside received ",

@@ -60,7 +60,7 @@ func arrive(t *testing.T, c *net.UDPConn, want []byte) {
 		t.Fatalf("%d bytes did not arrive: %v", len(want), err)
 	}
 	if !bytes.Equal(b[:n], want) {
-		t.Fatalf("%d bytes arrived that are not the %d sent", n, len(want))
+		t.Fatalf("%d bytes arrived, which differ from the %d bytes sent", n, len(want))
 	}
 }
 
@@ -184,7 +184,7 @@ func bothWays(c net.Conn, deadline time.Time, send, receive []byte) error {
 			return err
 		}
 		if want := sha256.Sum256(receive); !bytes.Equal(h.Sum(nil), want[:]) {
-			return errors.New("what arrived is not what was sent")
+			return errors.New("received data differs from sent data")
 		}
 		return nil
 	})

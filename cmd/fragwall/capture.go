@@ -176,14 +176,14 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		return err
 	}
 	err = cmp.Or(f.ended(ctx, err), output.Close()) // what could not be written can't be closed for the same reason
-	what := "frames"
+	what := "frame"
 	if f.request.SnapLength == 0 {
-		what = "decisions"
+		what = "decision"
 	}
 	if decoder.Shed > 0 {
-		fmt.Fprintf(stderr, "%d fragments shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", decoder.Shed)
+		fmt.Fprintf(stderr, "%s shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", count(int(decoder.Shed), "fragment"))
 	}
-	fmt.Fprintf(stderr, "%d %s captured, %d frames missed\n", output.Captured, what, decoder.Missed)
+	fmt.Fprintf(stderr, "%s captured, %s missed\n", count(output.Captured, what), count(int(decoder.Missed), "frame"))
 	return err
 }
 

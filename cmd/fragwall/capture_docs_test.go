@@ -70,7 +70,7 @@ func TestCaptureFileFull(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s.sock")
 	stderr := &begunWriter{begun: serveReplayed(t, socket)}
 	code := execute([]string{"capture", "--dropped", "--socket", socket, "-w", "/dev/full"}, io.Discard, stderr)
-	if text := stderr.text.String(); code != exit.Failed || strings.Count(text, "no space left on device") != 1 || !strings.Contains(text, " frames captured, ") {
+	if text := stderr.text.String(); code != exit.Failed || strings.Count(text, "no space left on device") != 1 || !strings.Contains(text, " captured, ") {
 		t.Errorf("exit %d: %s", code, text)
 	}
 }

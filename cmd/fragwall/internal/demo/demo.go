@@ -91,7 +91,7 @@ func intro(w io.Writer, n *lab.Network, c *rules.Config) {
   %-15s ──────── fw-in │ fw-out ──────────── %s
   %-15s          fragments %s        %s
 
-Rules, the first that matches decides; otherwise %s:
+Rules (the first that matches decides, otherwise %s):
 `, in.IPv4, out.IPv4, in.IPv6, c.Fragments.Mode, out.IPv6, c.Policy.Default)
 	for _, r := range c.Policy.Rules {
 		fmt.Fprintf(w, "  %-6s %s\n", r.Action, r.Name)

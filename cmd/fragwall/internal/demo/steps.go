@@ -53,7 +53,7 @@ type step struct {
 func (d *demo) run() error {
 	steps := []step{
 		{"a fragmented request to port 5300 passes, and so does the reply", d.accepted},
-		{"the same to port 5999 does not pass, not one fragment of it", d.denied},
+		{"the same request to port 5999 is dropped with all its fragments", d.denied},
 		{"fragments in reverse order pass", d.reversed},
 		{"a TCP transfer passes", d.transfer},
 	}
@@ -70,12 +70,12 @@ func (d *demo) run() error {
 			printStep(d.out, family.name+": "+s.claim, detail, err)
 		}
 	}
-	fmt.Fprintln(d.out, "\nWhat became of the frames:")
+	fmt.Fprintln(d.out, "\nCounters:")
 	if err := report.Of(d.box.Bump).WriteCounters(d.out); err != nil {
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("demo: %d of %d exchanges did not go as the policy says", failed, 2*len(steps))
+		return fmt.Errorf("demo: %d of %d exchanges did not have the expected result", failed, 2*len(steps))
 	}
 	return nil
 }
@@ -104,7 +104,7 @@ func (d *demo) accepted(ipv6 bool) (string, error) {
 	if err := expect(client, reply); err != nil {
 		return "", fmt.Errorf("the reply: %w", err)
 	}
-	return fmt.Sprintf("%d bytes there in %d fragments, %d bytes back, as they were sent",
+	return fmt.Sprintf("request of %d bytes in %d fragments and reply of %d bytes arrived unchanged",
 		len(request), requestFragments, len(reply)), nil
 }
 
@@ -135,7 +135,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 			break
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("the box dropped %d fragments by its rules, want %d", dropped, requestFragments)
+			return "", fmt.Errorf("the rules dropped %d fragments, want %d", dropped, requestFragments)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -149,7 +149,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	if leaked > 0 {
 		return "", fmt.Errorf("%d fragments reached the outside host", leaked)
 	}
-	return fmt.Sprintf("%d fragments dropped by rule \"forbidden\", none seen on the outside host's interface", requestFragments), nil
+	return fmt.Sprintf("rule \"forbidden\" dropped %d fragments; none reached the outside host", requestFragments), nil
 }
 
 // countFragments counts the fragments that a tap saw besides those of the datagram
@@ -160,7 +160,7 @@ func countFragments(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error)
 		frame, err := tap.Receive(time.Now().Add(100 * time.Millisecond))
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if n < allowed {
-				return 0, fmt.Errorf("the outside host's interface saw %d fragments, want the %d that are allowed", n, allowed)
+				return 0, fmt.Errorf("%d fragments reached the outside host, want %d", n, allowed)
 			}
 			return n - allowed, nil
 		}
@@ -197,7 +197,7 @@ func (d *demo) reversed(ipv6 bool) (string, error) {
 	if err := expect(server, request); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d fragments, the one with the ports last, arrived as %d bytes", len(frames), len(request)), nil
+	return fmt.Sprintf("%d fragments, the one with the ports last, arrived as one datagram of %d bytes", len(frames), len(request)), nil
 }
 
 // transfer sends bytes by TCP and compares what arrived.
@@ -234,7 +234,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 	if err := <-sum; err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d MiB in %s, checksums agree", len(content)>>20, time.Since(start).Round(time.Millisecond)), nil
+	return fmt.Sprintf("%d MiB in %s, checksums match", len(content)>>20, time.Since(start).Round(time.Millisecond)), nil
 }
 
 // receive takes one connection and compares the checksum of what it carries.
@@ -252,7 +252,7 @@ func receive(l *net.TCPListener, deadline time.Time, want [sha256.Size]byte) err
 		return err
 	}
 	if !bytes.Equal(h.Sum(nil), want[:]) {
-		return errors.New("what arrived is not what was sent")
+		return errors.New("received data differs from sent data")
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func expect(c *net.UDPConn, want []byte) error {
 		return fmt.Errorf("did not arrive: %w", err)
 	}
 	if !bytes.Equal(b[:n], want) {
-		return fmt.Errorf("%d bytes arrived that are not the %d sent", n, len(want))
+		return fmt.Errorf("%d bytes arrived, which differ from the %d bytes sent", n, len(want))
 	}
 	return nil
 }
