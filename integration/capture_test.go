@@ -227,7 +227,7 @@ func TestCaptureOfNothing(t *testing.T) {
 		`no rule "none"`:             {"--rule", "none"},
 		"is not a drop reason":       {"--reason", "none"},
 		"exclude each other":         {"--dropped", "--forwarded"},
-		"-1 is not a count":             {"-c", "-1"},
+		"-1 is not a count":          {"-c", "-1"},
 		"--config and --socket both": {"--socket", "x"},
 		"can use stdout":             {"-w", "-", "--json"},
 	} {
