@@ -9,6 +9,7 @@ COUNT   ?= 6
 ROUNDS  ?= 5
 BIN     := bin/fragwall
 SOAKTIME ?= 10m
+HANDOVER ?= 1
 PREFIX  ?= /usr/local
 
 VERSION := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/fragwall/version.go)
@@ -20,7 +21,7 @@ STATIC := $(ARCHITECTURES:%=build/linux-%/fragwall)
 PODMAN ?= podman
 IMAGE  ?= fragwall:$(VERSION)
 
-.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf install install-clang install-emulator install-tools install-readers install-nft install-bench clean \
+.PHONY: all help build demo test unit integration race cover lint fuzz fuzz-long attack bench bench-wire soak bpf test-bpf handover install install-clang install-emulator install-tools install-readers install-nft install-bench clean \
 	image test-image share dist test-package test-arm64 test-systemd test-reproducible test-deploy test-cluster FORCE
 
 all: build
@@ -48,7 +49,7 @@ integration: install-tools install-nft ## integration tests in network namespace
 	FAST_PATH=off $(GO) test -count=1 -run '^Test($(SLOW_PATH))$$' ./integration
 
 # What is tested without the fast path, too: the way that all frames take then.
-SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar
+SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar|Replace
 
 race: install-readers ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
@@ -247,6 +248,12 @@ test-reproducible: ## build twice and compare (root)
 # iproute2.
 test-systemd: dist ## the unit under systemd (root)
 	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
+
+# Hand-overs from one process to the next, as often as docs/upgrade.md says, and under
+# so much of the load there as HANDOVER says; make integration has a few under little.
+handover: install-tools install-nft ## hand-overs under load, kills at 200 moments (root)
+	$(GO) test -count=1 -timeout 0 -run '^TestReplace' -v ./integration -handover $(HANDOVER)
+	FAST_PATH=off $(GO) test -count=1 -timeout 0 -run '^TestReplace$$' -v ./integration -handover $(HANDOVER)
 
 # The manifests, rendered and read as the Kubernetes API reads them, and the alerts.
 test-deploy: install-promtool ## render and check the manifests; test the alerts

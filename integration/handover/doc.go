@@ -1,7 +1,7 @@
 // Command handover says what becomes of numbered traffic (package meter) between two
 // hosts that exist already, while somebody restarts or replaces what joins them.
 //
-//	handover -inside NAMESPACE -outside NAMESPACE [-small N] [-fragmented N] [-stream N]
+//	handover -inside NAMESPACE -outside NAMESPACE [-share S] [-metrics URL]
 //
 // It prints "ready" when traffic flows, goes on until a signal ends it, and prints a
 // report. Then it sends the same for the same time again, in which nobody is to touch

@@ -23,7 +23,7 @@ import (
 // options are the command line's.
 type options struct {
 	namespaces [verdict.Sides]string
-	load       meter.Load
+	share      float64
 	metrics    string
 }
 
@@ -31,9 +31,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.namespaces[verdict.Inside], "inside", "inside", "network namespace of the inside host, as ip-netns(8) names it")
 	flag.StringVar(&o.namespaces[verdict.Outside], "outside", "outside", "that of the outside host")
-	flag.IntVar(&o.load.Small, "small", 50000, "small datagrams a second, each way")
-	flag.IntVar(&o.load.Fragmented, "fragmented", 1000, "fragmented datagrams a second, each way")
-	flag.IntVar(&o.load.Stream, "stream", 12_500_000, "bytes a second of each TCP stream")
+	flag.Float64Var(&o.share, "share", 1, "how much of the full load to send, as 0.1")
 	flag.StringVar(&o.metrics, "metrics", "", "URL of metrics to read all the time")
 	flag.Parse()
 	if err := run(o); err != nil {
@@ -61,7 +59,7 @@ func run(o options) error {
 	if o.metrics != "" {
 		counters = meter.WatchCounters(func() (string, error) { return get(o.metrics) })
 	}
-	m, err := meter.Start(hosts, o.load)
+	m, err := meter.Start(hosts, meter.Full.Share(o.share))
 	if err != nil {
 		return err
 	}
@@ -79,7 +77,7 @@ func run(o options) error {
 		fmt.Printf("counters were read %d times\n", reads)
 	}
 	fmt.Print("\nwith hand-overs: ", with)
-	m, err = meter.Start(hosts, o.load)
+	m, err = meter.Start(hosts, meter.Full.Share(o.share))
 	if err != nil {
 		return err
 	}

@@ -45,6 +45,14 @@ type Load struct {
 	Stream int
 }
 
+// Full is the load that the figures of docs/upgrade.md are of.
+var Full = Load{Small: 50_000, Fragmented: 1000, Stream: 12_500_000}
+
+// Share returns so much of a load: 1 is all of it.
+func (l Load) Share(of float64) Load {
+	return Load{Small: int(of * float64(l.Small)), Fragmented: int(of * float64(l.Fragmented)), Stream: int(of * float64(l.Stream))}
+}
+
 // kind is small or fragmented.
 type kind int
 

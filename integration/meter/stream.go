@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -23,7 +24,7 @@ type Stream struct {
 	From            verdict.Side
 	IPv6            bool
 	Bytes           uint64 // that were sent, arrived, and were the right ones
-	Retransmissions uint32 // segments (tcpi_total_retrans)
+	Retransmissions uint32 // segments until the stream was stopped (tcpi_total_retrans)
 	Rate            float64
 }
 
@@ -42,7 +43,7 @@ type stream struct {
 
 // ahead is for how long the kernel has bytes that were not sent yet: a sender that has
 // nothing new sends its last segment again (tail loss probe, RFC 8985 section 7.3).
-const ahead = 300 * time.Millisecond
+const ahead = time.Second
 
 // dialTimeout is how long a connection may take.
 const dialTimeout = 10 * time.Second
@@ -140,17 +141,18 @@ func (s *stream) receive() error {
 	}
 }
 
-// finish stops the stream, waits until all has arrived, and reads what it took.
+// finish stops the stream, reads what it took, and waits until all has arrived, at any
+// rate.
 func (s *stream) finish(deadline time.Time) error {
 	s.stop.Store(true)
-	err := errors.Join(s.sender.SetDeadline(deadline), s.receiver.SetDeadline(deadline), s.work.Wait())
-	return errors.Join(err, control(s.sender, func(fd int) error {
+	err := control(s.sender, func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		if err == nil {
 			s.retransmissions = info.Total_retrans
 		}
-		return err
-	}))
+		return errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MAX_PACING_RATE, math.MaxInt32))
+	})
+	return errors.Join(err, s.sender.SetDeadline(deadline), s.receiver.SetDeadline(deadline), s.work.Wait())
 }
 
 func (s *stream) result() Stream {

@@ -1,0 +1,293 @@
+package integration_test
+
+import (
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"fragwall/integration/meter"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// fullHandover has the tests of hand-overs run as often as docs/upgrade.md says, and at so
+// much of the load there; else they run for as long as every change can wait.
+var fullHandover = flag.Float64("handover", 0, "test hand-overs 20 and 200 times, with so much of the full load: 1 is all; 0 for a short test")
+
+// scale is how much the tests of hand-overs do.
+type scale struct {
+	load    meter.Load
+	times   int           // hand-overs in a row
+	moments int           // to kill a process at
+	stopped time.Duration // from a stop to the next start
+}
+
+func handoverScale() scale {
+	if *fullHandover > 0 {
+		return scale{meter.Full.Share(*fullHandover), 20, 200, 5 * time.Second}
+	}
+	return scale{meter.Load{Small: 1000, Fragmented: 50, Stream: 1_000_000}, 3, 8, 500 * time.Millisecond}
+}
+
+// newMiddle makes a network whose middle does not change by itself any more, and says what
+// joints it has.
+func newMiddle(t *testing.T) (n *lab.Network, before string) {
+	t.Helper()
+	n = newNetwork(t)
+	must(t, n.Middle.Do(noNetfilter))
+	eventually(t, func() error {
+		if before = joints(t, n.Middle); strings.Contains(before, "NO-CARRIER") || strings.Contains(before, "LOWERLAYERDOWN") {
+			return fmt.Errorf("no link yet:\n%s", before)
+		}
+		return nil
+	})
+	return n, before
+}
+
+// startBox starts the program on a whole configuration. Unlike start, it leaves the end
+// to the test, as the process at the end is another one.
+func startBox(t *testing.T, n *lab.Network, config string) *box {
+	t.Helper()
+	b := &box{Network: n, file: configure(t, config)}
+	b.process = launch(t, n.Middle, nil, "run", "-c", b.file)
+	b.ready(t)
+	return b
+}
+
+// replace has a new process of the program under test take over, and waits until the old
+// one has ended.
+func (b *box) replace(t *testing.T) {
+	t.Helper()
+	b.replaceBy(t, program)
+}
+
+// replaceBy is replace with another binary.
+func (b *box) replaceBy(t *testing.T, binary string) {
+	t.Helper()
+	old, successor := b.process, launchBinary(t, binary, b.Middle, nil, "run", "-c", b.file, "--replace")
+	successor.ready(t)
+	if code := old.wait(t); code != 0 {
+		t.Fatalf("the old process ended with %d:\n%s\nthe new one said:\n%s", code, old.stderr.String(), successor.stderr.String())
+	}
+	b.process = successor
+}
+
+// flows waits until a load's datagrams have arrived for a time at both sides.
+func flows(t *testing.T, m *meter.Meter, l meter.Load, d time.Duration) {
+	t.Helper()
+	for side := range verdict.Side(verdict.Sides) {
+		more := m.Arrived(side) + uint64(d.Seconds()*float64(l.Small+l.Fragmented))/4 // a busy machine sends less
+		eventually(t, func() error {
+			if now := m.Arrived(side); now < more {
+				return fmt.Errorf("at %v, %d datagrams have arrived; want %d", side, now, more)
+			}
+			return nil
+		})
+	}
+}
+
+// underLoad does something while numbered traffic flows. Nothing may be lost, come twice,
+// late or changed, and no TCP segment may be sent again, beyond what happens when as much
+// flows for as long and nothing is done; no counter may decrease.
+func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
+	t.Helper()
+	counters := meter.WatchCounters(func() (string, error) { return ask(b.Middle, "/metrics") })
+	run := func(do func(m *meter.Meter)) *meter.Report {
+		t.Helper()
+		m, err := meter.Start(b.Hosts, l)
+		must(t, err)
+		flows(t, m, l, 100*time.Millisecond)
+		do(m)
+		flows(t, m, l, 100*time.Millisecond)
+		r, err := m.Stop()
+		if err != nil {
+			t.Fatalf("%v\nof what came: %+v", err, b.counters(t))
+		}
+		return r
+	}
+	r := run(do)
+	reads, faults := counters.Stop()
+	for _, f := range faults {
+		t.Error(f)
+	}
+	t.Logf("counters were read %d times", reads)
+	if r.Faults(nil) == nil && *fullHandover == 0 {
+		return
+	}
+	than := run(func(*meter.Meter) { time.Sleep(r.Took) }) // while traffic flows
+	for _, f := range r.Faults(than) {
+		t.Error(f)
+	}
+	t.Logf("with hand-overs: %v%v\nwithout, in the same time: %v\nof all that: %+v", r, tcpCounts(t, b.Network), than, b.counters(t))
+}
+
+// tcpCounts says why the hosts' kernels sent segments again: the counters of
+// /proc/net/netstat that tell a timeout from a probe and from segments out of order.
+func tcpCounts(t *testing.T, n *lab.Network) (text string) {
+	t.Helper()
+	for side, h := range n.Hosts {
+		must(t, h.Do(func() error {
+			b, err := os.ReadFile("/proc/thread-self/net/netstat")
+			lines := strings.Split(string(b), "\n")
+			for i := 0; i+1 < len(lines); i += 2 {
+				names, values := strings.Fields(lines[i]), strings.Fields(lines[i+1])
+				for j, name := range names {
+					if slices.Contains([]string{"TCPTimeouts", "TCPLossProbes", "TCPFastRetrans", "TCPSACKReorder", "TCPTSReorder"}, name) {
+						text += fmt.Sprintf("%v %s %s\n", verdict.Side(side), name, values[j])
+					}
+				}
+			}
+			return err
+		}))
+	}
+	return text
+}
+
+// acquaintances are flows that wait: UDP flows that the inside has begun, and TCP
+// connections on which nobody says anything, as of a shell.
+type acquaintances struct {
+	inside, outside []*net.UDPConn
+	client, server  []*net.TCPConn
+}
+
+// acquaint begins so many flows of UDP over each family, and a TCP connection.
+func (b *box) acquaint(t *testing.T, flows int) *acquaintances {
+	t.Helper()
+	var a acquaintances
+	for _, ipv6 := range []bool{false, true} {
+		for range flows {
+			in, out := listen(t, b.Hosts[verdict.Inside], ipv6, 0), listen(t, b.Hosts[verdict.Outside], ipv6, 0)
+			_, err := in.WriteToUDPAddrPort([]byte("hello"), address(out))
+			must(t, err)
+			arrive(t, out, []byte("hello"))
+			a.inside, a.outside = append(a.inside, in), append(a.outside, out)
+		}
+		client, server := connect(t, b.Hosts[verdict.Inside], b.Hosts[verdict.Outside], ipv6)
+		a.client, a.server = append(a.client, client), append(a.server, server)
+	}
+	a.talk(t)
+	return &a
+}
+
+// talk has the outside say something first, which only a flow lets pass.
+func (a *acquaintances) talk(t *testing.T) {
+	t.Helper()
+	for i, out := range a.outside {
+		_, err := out.WriteToUDPAddrPort([]byte("are you there?"), address(a.inside[i]))
+		must(t, err)
+	}
+	for _, in := range a.inside {
+		arrive(t, in, []byte("are you there?"))
+	}
+	for i, server := range a.server {
+		must(t, say(server, a.client[i], "prompt"))
+		must(t, say(a.client[i], server, "command"))
+	}
+}
+
+// say sends a line over a connection.
+func say(from, to *net.TCPConn, line string) error {
+	deadline := time.Now().Add(waitTimeout)
+	if err := from.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if err := to.SetDeadline(deadline); err != nil {
+		return err
+	}
+	if _, err := from.Write([]byte(line)); err != nil {
+		return err
+	}
+	got := make([]byte, 100)
+	n, err := to.Read(got)
+	if err == nil && string(got[:n]) != line {
+		err = fmt.Errorf("%q arrived; want %q", got[:n], line)
+	}
+	return err
+}
+
+// joints lists, beside what describe lists, all that joins NICs to something, as ip and
+// tc show it, and how many programs of the fast path there are.
+func joints(t *testing.T, ns *lab.Namespace) string {
+	t.Helper()
+	text := describe(t, ns)
+	must(t, ns.Do(func() error {
+		for _, command := range []string{"ip -d link", "tc qdisc show", "tc filter show dev nic-in ingress", "tc filter show dev nic-out ingress"} {
+			f := strings.Fields(command)
+			out, err := exec.Command(f[0], f[1:]...).CombinedOutput()
+			if err != nil {
+				return fmt.Errorf("%s: %w: %s", command, err, out)
+			}
+			text += string(out)
+		}
+		for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
+			i, err := net.InterfaceByName(nic)
+			if err != nil {
+				return err
+			}
+			programs, err := link.QueryPrograms(link.QueryOptions{Target: i.Index, Attach: ebpf.AttachTCXIngress})
+			if err == nil {
+				text += fmt.Sprintf("%s has %d programs\n", nic, len(programs.Programs))
+			}
+		}
+		return nil
+	}))
+	return text
+}
+
+// sameJoints waits for a namespace to be as it was.
+func sameJoints(t *testing.T, ns *lab.Namespace, before string) {
+	t.Helper()
+	eventually(t, func() error {
+		if now := joints(t, ns); now != before {
+			return fmt.Errorf("before:\n%s\nafter:\n%s", before, now)
+		}
+		return nil
+	})
+}
+
+// end stops a box, and expects the middle to be as it was.
+func (b *box) endAs(t *testing.T, before string) {
+	t.Helper()
+	b.settle(t)
+	b.stop(t)
+	sameJoints(t, b.Middle, before)
+}
+
+// probe sends numbered datagrams from the inside, and returns how many arrived. One that
+// arrives twice was forwarded by two.
+func (b *box) probe(t *testing.T) (sent, arrived int) {
+	t.Helper()
+	in, out := listen(t, b.Hosts[verdict.Inside], true, 0), listen(t, b.Hosts[verdict.Outside], true, 0)
+	defer in.Close()
+	defer out.Close()
+	const datagrams = 10
+	for i := range datagrams {
+		_, err := in.WriteToUDPAddrPort(append(packettest.Body(100), byte(i)), address(out))
+		must(t, err)
+	}
+	var seen [datagrams]bool
+	must(t, out.SetReadDeadline(time.Now().Add(100*time.Millisecond))) // nothing tells that nothing comes
+	got := make([]byte, 200)
+	for {
+		n, err := out.Read(got)
+		if err != nil {
+			return datagrams, arrived
+		}
+		if i := got[n-1]; seen[i] {
+			t.Errorf("datagram %d arrived twice", i)
+		} else {
+			seen[i] = true
+			arrived++
+		}
+	}
+}

@@ -1,0 +1,129 @@
+package integration_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"fragwall/integration/meter"
+)
+
+// handoverShapes are the boxes that are replaced under load: each way to join a NIC, and
+// each mode that lets fragments pass.
+func handoverShapes() map[string]string {
+	joins := map[string]string{"redirect": "join = \"redirect\"\n", "bridge": "join = \"bridge\"\n"}
+	modes := map[string]string{
+		"reassemble": "[fragments]\nmode = \"reassemble\"\n",
+		"validate":   "[fragments]\nmode = \"validate\"\n",
+	}
+	shape := func(join, mode string) string {
+		return strings.Replace(devices, "[outside]", joins[join]+"[outside]", 1) + joins[join] + stateful + modes[mode]
+	}
+	shapes := map[string]string{
+		"redirect, reassemble": shape("redirect", "reassemble"),
+		"bridge, validate":     shape("bridge", "validate"),
+	}
+	if *fullHandover > 0 {
+		shapes["redirect, validate"] = shape("redirect", "validate")
+		shapes["bridge, reassemble"] = shape("bridge", "reassemble")
+	}
+	return shapes
+}
+
+// TestReplace replaces the process again and again under load: the traffic does not
+// notice, and flows that wait are still known.
+func TestReplace(t *testing.T) {
+	s := handoverScale()
+	for name, config := range handoverShapes() {
+		t.Run(name, func(t *testing.T) {
+			n, before := newMiddle(t)
+			b := startBox(t, n, config)
+			idle := b.acquaint(t, 20)
+			b.underLoad(t, s.load, func(m *meter.Meter) {
+				for range s.times {
+					b.replace(t)
+					flows(t, m, s.load, 200*time.Millisecond)
+				}
+				idle.talk(t)
+			})
+			b.endAs(t, before)
+		})
+	}
+}
+
+// TestReplaceKilled kills one of the two processes at a random moment of a hand-over.
+// One of them forwards then, or none; the end of the one that is left, or of the next,
+// puts everything back.
+func TestReplaceKilled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 0))
+	n, before := newMiddle(t)
+
+	b := startBox(t, n, devices+stateful)
+	begun := time.Now()
+	b.replace(t)
+	took := time.Since(begun)
+	b.stop(t)
+	sameJoints(t, n.Middle, before)
+
+	outcomes := map[string]int{}
+	for i := range handoverScale().moments {
+		b := startBox(t, n, devices+stateful)
+		outcome := b.replaceKilled(t, r, took*3/2)
+		outcomes[outcome]++
+		if b.hasEnded() {
+			b = startBox(t, n, devices+stateful)
+		}
+		b.forwards(t)
+		b.endAs(t, before)
+		if t.Failed() {
+			t.Fatalf("at moment %d: %s", i, outcome)
+		}
+	}
+	t.Logf("a hand-over took %v; %v", took, outcomes)
+}
+
+// replaceKilled begins a hand-over, kills the old process or the new one within a time,
+// and leaves the box with the other one. It returns what came of it.
+func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (outcome string) {
+	t.Helper()
+	processes := [...]*process{b.process, launch(t, b.Middle, nil, "run", "-c", b.file, "--replace")}
+	names := [...]string{"old", "new"}
+	victim := r.IntN(len(processes))
+	moment := time.Duration(r.Int64N(int64(within)))
+	time.Sleep(moment)           // it is the moment that matters
+	_ = processes[victim].Kill() // it may have ended
+	processes[victim].wait(t)
+	b.process = processes[1-victim]
+	outcome = fmt.Sprintf("%s killed, closed", names[victim])
+	eventually(t, func() error {
+		ended := b.hasEnded()
+		sent, arrived := b.probe(t)
+		switch {
+		case ended && arrived > 0:
+			t.Fatalf("after %v, the %s process killed: both have ended, and %d of %d datagrams arrived", moment, names[victim], arrived, sent)
+		case ended:
+		case arrived < sent:
+			return fmt.Errorf("after %v, the %s process killed: the %s one runs, and %d of %d datagrams arrived; it said:\n%s",
+				moment, names[victim], names[1-victim], arrived, sent, b.stderr.String())
+		default:
+			outcome = fmt.Sprintf("%s killed, %s forwards", names[victim], names[1-victim])
+		}
+		return nil
+	})
+	return outcome
+}
+
+// forwards waits until a box forwards all.
+func (b *box) forwards(t *testing.T) {
+	t.Helper()
+	eventually(t, func() error {
+		if sent, arrived := b.probe(t); arrived < sent {
+			return fmt.Errorf("%d of %d datagrams arrived", arrived, sent)
+		}
+		return nil
+	})
+}
