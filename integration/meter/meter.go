@@ -108,7 +108,19 @@ func Start(hosts [verdict.Sides]*lab.Host, load Load) (*Meter, error) {
 	return m, nil
 }
 
+// receiveWindow is what a connection has for bytes that nobody has read yet: minimum,
+// default and maximum (tcp(7), tcp_rmem). The default lets a stream of the full rate go on
+// for 300 ms without an answer: a sender whose window is used up sends its last segment
+// again, as one does that has nothing to send.
+const receiveWindow = "4096 8388608 16777216"
+
 func (m *Meter) open() error {
+	for _, h := range m.hosts {
+		err := h.Do(func() error { return lab.Sysctl(map[string]string{"net/ipv4/tcp_rmem": receiveWindow}) })
+		if err != nil {
+			return err
+		}
+	}
 	rates := [kinds]int{m.load.Small, m.load.Fragmented}
 	for _, ipv6 := range []bool{false, true} {
 		for k := range kinds {
