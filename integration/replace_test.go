@@ -114,6 +114,9 @@ func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (o
 		}
 		return nil
 	})
+	if !b.hasEnded() {
+		b.ready(t) // it forwards before it says so
+	}
 	return outcome
 }
 
