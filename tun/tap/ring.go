@@ -136,6 +136,7 @@ type Ring struct {
 	queue   *programQueue
 	records []programRecord
 	next    uint32 // number of the record that is lent next
+	freed   uint32 // number of the first record that was lent and not given back
 	awake   bool
 	lent    uint64 // frames since the last Free
 }
@@ -145,6 +146,7 @@ type Ring struct {
 func (r *Ring) Start() {
 	if r.queue != nil {
 		r.next = atomic.LoadUint32(&r.queue.Freed)
+		r.freed = r.next
 	}
 }
 
@@ -206,13 +208,14 @@ func (r *Ring) frame(record *programRecord, length uint32) tun.Frame {
 	return r.pair.Lend(b[tun.HeaderSize-r.pair.Header:])
 }
 
-// Free lets the programs use all records again that were lent.
+// Free lets the programs use all records again that were lent. It touches nothing where
+// none were: another process's lane may have gone on with the ring.
 func (r *Ring) Free() {
-	if r.queue == nil || r.queue.Freed == r.next {
+	if r.freed == r.next {
 		return
 	}
-	for number := r.queue.Freed; number != r.next; number++ {
-		atomic.StoreUint32(&r.records[number&uint32(len(r.records)-1)].Length, 0)
+	for ; r.freed != r.next; r.freed++ {
+		atomic.StoreUint32(&r.records[r.freed&uint32(len(r.records)-1)].Length, 0)
 	}
 	atomic.StoreUint32(&r.queue.Freed, r.next)
 	atomic.AddUint64(&r.queue.Collected, r.lent)

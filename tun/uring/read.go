@@ -23,7 +23,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	}
 	l.giveBack()
 	for {
-		if !l.gate.Held() {
+		if !l.gate.Held() && !l.gate.Closing() {
 			l.fragments.Wake()
 		}
 		l.reap()
