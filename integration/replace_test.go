@@ -45,8 +45,8 @@ func TestReplace(t *testing.T) {
 				for range s.times {
 					b.replace(t)
 					flows(t, m, s.load, 200*time.Millisecond)
+					idle.talk(t)
 				}
-				idle.talk(t)
 			})
 			b.endAs(t, before)
 		})
