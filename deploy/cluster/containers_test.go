@@ -81,14 +81,25 @@ func TestContainersInside(t *testing.T) {
 		n.run(p, &c)
 	}
 
-	ask := func(port, size int) error {
+	peer := func(part, argument string) (string, error) {
 		command := exec.CommandContext(t.Context(), "ip", "netns", "exec", "peer", n.self)
-		command.Env = append(os.Environ(), partVariable+"="+partAsk, fmt.Sprintf("ASK=%d %d", port, size))
+		command.Env = append(os.Environ(), partVariable+"="+part, "ARGUMENT="+argument)
 		said, err := command.CombinedOutput()
 		if err != nil {
 			err = fmt.Errorf("%w: %s", err, said)
 		}
+		return string(said), err
+	}
+	ask := func(port, size int) error {
+		_, err := peer(partAsk, fmt.Sprint(port, size))
 		return err
+	}
+	loaded := func(want string) {
+		t.Helper()
+		metrics, err := peer(partScrape, "192.0.2.2:9477")
+		if err != nil || !strings.Contains(metrics, "\nfragwall_config_last_reload_successful "+want+"\n") {
+			t.Errorf("metrics, %v, want that the file was loaded to be %s: %s", err, want, metrics)
+		}
 	}
 	until(t, "first answer", func() error { return ask(echoPort, 100) })
 	if err := ask(echoPort, 4000); err != nil {
@@ -104,6 +115,8 @@ func TestContainersInside(t *testing.T) {
 	if on := s.FastPath.State == "on"; on != fast {
 		t.Errorf("fast path %+v", s.FastPath)
 	}
+
+	loaded("1")
 
 	// New rules arrive as the kubelet brings them, and without a new pod.
 	n.rules("changed.toml")
@@ -129,6 +142,7 @@ func TestContainersInside(t *testing.T) {
 	if err := ask(otherPort, 4000); err != nil {
 		t.Errorf("beside broken rules: %v", err)
 	}
+	loaded("0")
 }
 
 // node stands for a kubelet with a container runtime, and for a network.
@@ -199,14 +213,16 @@ func (n *node) rules(file string) {
 	}
 	n.runs++
 	volume, version := filepath.Join(n.dir, "rules"), fmt.Sprintf("..%d", n.runs)
-	link := filepath.Join(volume, "fragwall.toml")
 	if n.runs == 1 {
-		if err := os.Symlink("..data/fragwall.toml", link); err != nil {
+		err := errors.Join(os.Symlink("..data/fragwall.toml", filepath.Join(volume, "fragwall.toml")),
+			os.Symlink("..data/token", filepath.Join(volume, "token")))
+		if err != nil {
 			n.Fatal(err)
 		}
 	}
 	err = errors.Join(os.Mkdir(filepath.Join(volume, version), 0o755),
 		os.WriteFile(filepath.Join(volume, version, "fragwall.toml"), text, 0o644),
+		os.WriteFile(filepath.Join(volume, version, "token"), []byte(token), 0o644),
 		os.Symlink(version, filepath.Join(volume, "..next")),
 		os.Rename(filepath.Join(volume, "..next"), filepath.Join(volume, "..data")))
 	if err != nil {
@@ -347,7 +363,7 @@ type status struct {
 
 func (n *node) status(container string) (s status) {
 	n.Helper()
-	said := n.podman("exec", containerName(container), "/usr/bin/fragwall", "status", "--json")
+	said := n.podman("exec", containerName(container), "/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml", "--json")
 	if err := json.NewDecoder(strings.NewReader(said)).Decode(&s); err != nil {
 		n.Fatal(err)
 	}

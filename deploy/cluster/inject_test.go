@@ -157,10 +157,14 @@ func (c *cluster) wait(t *testing.T, data map[string]string) {
 		if nic == "" {
 			nic = "eth0"
 		}
+		probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
+			Command: []string{"/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml"},
+		}}}
 		p.Spec.InitContainers = []corev1.Container{{
-			Name: "fragwall", Image: data["image"], RestartPolicy: &always,
+			Name: "fragwall", Image: data["image"], RestartPolicy: &always, StartupProbe: probe, LivenessProbe: probe,
 			Args: []string{"sidecar", "-c", "/etc/fragwall/fragwall.toml", "--nic", nic, "--watch-config"},
 		}}
+		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
 		_, err := c.CoreV1().Pods("must").Create(t.Context(), p, dry)
 		if err != nil {
 			return err

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -20,7 +22,11 @@ const (
 	partEcho    = "echo"    // answers what it gets by UDP
 	partAttempt = "attempt" // looks for a way round the sidecar
 	partAsk     = "ask"     // asks the server, and fails where it does not answer
+	partScrape  = "scrape"  // prints the sidecar's metrics, as Prometheus asks for them
 )
+
+// token is that of the sidecar's status server.
+const token = "a-token-of-tests"
 
 // Ports of the server, of which the rules accept one.
 const (
@@ -44,6 +50,8 @@ func play() (played bool, err error) {
 		return true, attempt()
 	case partAsk:
 		return true, ask()
+	case partScrape:
+		return true, scrape()
 	}
 	return false, nil
 }
@@ -74,7 +82,7 @@ func echo() error {
 // ask sends a datagram, and waits for it to come back.
 func ask() error {
 	var port, size int
-	if _, err := fmt.Sscan(os.Getenv("ASK"), &port, &size); err != nil {
+	if _, err := fmt.Sscan(os.Getenv("ARGUMENT"), &port, &size); err != nil {
 		return err
 	}
 	s, err := net.DialUDP("udp4", nil, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 2), Port: port})
@@ -94,6 +102,25 @@ func ask() error {
 	if err == nil && !bytes.Equal(answer[:n], question) {
 		err = errors.New("another answer than the question")
 	}
+	return err
+}
+
+// scrape prints the metrics.
+func scrape() error {
+	request, err := http.NewRequest(http.MethodGet, "http://"+os.Getenv("ARGUMENT")+"/metrics", nil)
+	if err != nil {
+		return err
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	answer, err := (&http.Client{Timeout: 10 * time.Second}).Do(request)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return errors.New(answer.Status)
+	}
+	_, err = io.Copy(os.Stdout, answer.Body)
 	return err
 }
 

@@ -3,8 +3,11 @@ package cluster
 import (
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -231,4 +234,64 @@ func TestParameters(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// TestExample goes through docs/kubernetes.md: installs with other parameters by an
+// overlay, applies the example, asks what a pod would become, and removes all.
+func TestExample(t *testing.T) {
+	c := shared
+	c.inject(t)
+	overlay, err := os.MkdirTemp("../kustomize", "test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(overlay)
+	if err := os.WriteFile(filepath.Join(overlay, "kustomization.yaml"), []byte(`
+resources: [../inject]
+configMapGenerator:
+  - name: fragwall-inject
+    namespace: fragwall-system
+    behavior: merge
+    literals: [image=registry.example/fragwall:9, cpuLimit=1]
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(arguments ...string) string {
+		t.Helper()
+		said, err := c.kubectl(t, "", arguments...)
+		if err != nil {
+			t.Fatalf("kubectl %q: %v: %s", arguments, err, said)
+		}
+		return said
+	}
+	run("apply", "-k", overlay)
+	data := parameters(t)
+	data["image"], data["cpuLimit"] = "registry.example/fragwall:9", "1"
+	c.wait(t, data)
+	m, err := c.CoreV1().ConfigMaps("fragwall-system").Get(t.Context(), "fragwall-inject", metav1.GetOptions{})
+	if err != nil || !maps.Equal(m.Data, data) {
+		t.Errorf("parameters %v, %v, want %v", m.Data, err, data)
+	}
+	if probe := run("run", "probe", "--dry-run=server", "-o", "yaml", "--image=x", "--labels=fragwall.dev/inject=true"); !strings.Contains(probe, "image: registry.example/fragwall:9") {
+		t.Errorf("a pod would become %s", probe)
+	}
+
+	run("apply", "-k", "../kustomize/inject-example")
+	until(t, "pods of the example", func() error {
+		pods, err := c.CoreV1().Pods("dns").List(t.Context(), metav1.ListOptions{LabelSelector: "fragwall.dev/inject=true"})
+		if err == nil && len(pods.Items) != 2 {
+			err = errNotYet
+		}
+		return err
+	})
+
+	run("label", "namespace", "dns", "fragwall.dev/inject-")
+	run("delete", "-k", "../kustomize/inject")
+	until(t, "removal", func() error {
+		p, err := c.CoreV1().Pods("plain").Create(t.Context(), pod("plain", map[string]string{"fragwall.dev/inject": "true"}), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+		if err == nil && len(p.Spec.InitContainers) != 0 {
+			err = errNotYet
+		}
+		return err
+	})
 }
