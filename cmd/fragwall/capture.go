@@ -46,7 +46,7 @@ and segmentation that the sender left to its NIC are not done.
 -c takes a number as the count, and anything else as the configuration file that
 the instance runs with.`
 
-// captureFlags say what to capture, and where to.
+// captureFlags are the flags of capture.
 type captureFlags struct {
 	instance control.Instance
 	request  trace.Request
@@ -55,8 +55,8 @@ type captureFlags struct {
 	json     bool
 }
 
-// textSnapLength is how many bytes of each frame are captured for a line of text:
-// its headers, and those of a packet in an ICMP error.
+// textSnapLength is the number of bytes of each frame that a line of text needs: the
+// headers, and those of a packet in an ICMP error.
 const textSnapLength = 256
 
 func newCaptureCommand() *cobra.Command {
@@ -87,13 +87,13 @@ func newCaptureCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the process, whatever it waits for
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once
 		return f.run(ctx, c.OutOrStdout(), c.ErrOrStderr())
 	}
 	return c
 }
 
-// countOrFile is the value of -c: a count, or else the configuration file as with
+// countOrFile is the value of -c: a count, or otherwise the configuration file, as in
 // other commands.
 type countOrFile struct{ flags *captureFlags }
 
@@ -105,7 +105,7 @@ func (v *countOrFile) String() string {
 	return strconv.Itoa(v.flags.count)
 }
 
-// Type is what a usage line shows.
+// Type is the placeholder in the usage.
 func (*countOrFile) Type() string { return "N" }
 
 // Set sets the count or the file.
@@ -122,7 +122,7 @@ func (v *countOrFile) Set(text string) error {
 	return nil
 }
 
-// check finds what is wrong with the flags, and completes the request.
+// check validates the flags and completes the request.
 func (f *captureFlags) check(stdout io.Writer) error {
 	r := &f.request
 	switch {
@@ -148,7 +148,7 @@ func (f *captureFlags) check(stdout io.Writer) error {
 	return nil
 }
 
-// run captures until ctx is done, or as many frames as wanted are there.
+// run captures until ctx is done, or until enough frames are captured.
 func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	output := &trace.Output{Most: f.count}
 	switch lines := bufio.NewWriter(stdout); {
@@ -160,7 +160,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	decoder := trace.Decoder{Sink: output}
 	begun := false
 	err = f.instance.Follow(ctx, control.RequestCapture, f.request, func(items []byte) error {
-		if !begun { // no file is replaced where there is no instance
+		if !begun { // without an instance, no file is replaced
 			begun = true
 			if err := f.open(output, stdout); err != nil {
 				return err
@@ -187,7 +187,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	return err
 }
 
-// begin says that frames are being captured, as tcpdump does.
+// begin returns the line that says that the capture has begun, as tcpdump prints it.
 func (f *captureFlags) begin() string {
 	if f.request.SnapLength == 0 {
 		return "capturing decisions"
@@ -195,8 +195,8 @@ func (f *captureFlags) begin() string {
 	return fmt.Sprintf("capturing, snapshot length %d bytes", f.request.SnapLength)
 }
 
-// ended returns what was wrong with the end of a capture; nil where it ended as the
-// user wanted.
+// ended returns the error of a capture that has ended; nil if it ended as the user
+// wanted.
 func (f *captureFlags) ended(ctx context.Context, err error) error {
 	if errors.Is(err, trace.ErrEnough) || ctx.Err() != nil {
 		return nil
@@ -204,7 +204,7 @@ func (f *captureFlags) ended(ctx context.Context, err error) error {
 	return err
 }
 
-// open opens the pcapng, if there is to be one.
+// open opens the pcapng, if one is requested.
 func (f *captureFlags) open(output *trace.Output, stdout io.Writer) error {
 	if f.file == "" {
 		return nil

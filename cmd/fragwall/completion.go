@@ -14,7 +14,7 @@ import (
 	"fragwall/rules"
 )
 
-// completions are what a shell offers behind a flag, by the flag's name, in all
+// completions are the values that a shell offers for a flag, by the flag's name, in all
 // commands that have it.
 var completions = map[string]func(c *cobra.Command) []string{
 	"from":      func(*cobra.Command) []string { return []string{verdict.Inside.String(), verdict.Outside.String()} },
@@ -31,8 +31,8 @@ var completions = map[string]func(c *cobra.Command) []string{
 // none offers nothing, not even files.
 func none(*cobra.Command) []string { return nil }
 
-// addCompletions registers the completions of a command's flags, and of those of the
-// commands beneath it.
+// addCompletions registers the completions for the flags of a command, and of the
+// commands below it.
 func addCompletions(c *cobra.Command) {
 	for name, offer := range completions {
 		if c.Flags().Lookup(name) != nil {
@@ -88,8 +88,8 @@ func ruleNames(c *cobra.Command) []string {
 	return names
 }
 
-// addCompletionCommand adds cobra's completion command, which writes to root's stdout,
-// and makes it wrong usage to name no shell or an unknown one.
+// addCompletionCommand adds cobra's completion command. It writes to root's stdout, and
+// reports a missing or unknown shell as wrong usage.
 func addCompletionCommand(root *cobra.Command) {
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
@@ -103,8 +103,7 @@ func addCompletionCommand(root *cobra.Command) {
 	}
 }
 
-// newHelpCommand returns the help command, which takes no topic that it does
-// not have.
+// newHelpCommand returns the help command, which refuses unknown topics.
 func newHelpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",

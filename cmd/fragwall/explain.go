@@ -61,7 +61,7 @@ question has no identifier. If several instances run, choose one with -c or
 	return c
 }
 
-// explainLive prints what a running instance answers.
+// explainLive prints the answer of a running instance.
 func explainLive(c *cobra.Command, client inspect.Client, question rules.Question, asJSON bool) error {
 	answer, err := client.Explain(c.Context(), question)
 	if err != nil {
@@ -73,7 +73,7 @@ func explainLive(c *cobra.Command, client inspect.Client, question rules.Questio
 	return answer.Write(c.OutOrStdout())
 }
 
-// datagramOf returns the question that flags make, and the datagram that they describe.
+// datagramOf returns the question that the flags make, and its datagram.
 func datagramOf(flags func() (rules.Question, error)) (rules.Question, *packet.View, error) {
 	question, err := flags()
 	if err != nil {
@@ -83,10 +83,10 @@ func datagramOf(flags func() (rules.Question, error)) (rules.Question, *packet.V
 	return question, d, err
 }
 
-// questionFlag is a flag that says a field of the datagram, by its key.
+// questionFlag is a flag for a field of the datagram, with the field's key.
 type questionFlag struct{ flag, key, usage string }
 
-// questionTexts are the flags with a text, the four that are required first.
+// questionTexts are the flags with a text. The first four are required.
 var questionTexts = []questionFlag{
 	{"from", "from", "side that the datagram arrives on: `inside|outside` (required)"},
 	{"proto", "protocol", "protocol, a `name or number` (required)"},
@@ -104,8 +104,8 @@ var questionBooleans = []questionFlag{
 	{"source-route", "source_route", "the datagram has an IPv4 source route, or an IPv6 routing header with segments left"},
 }
 
-// addQuestionFlags adds the flags that describe a datagram. What it returns returns
-// the question that the user's flags make.
+// addQuestionFlags adds the flags that describe a datagram. It returns a function that
+// returns the user's question.
 func addQuestionFlags(c *cobra.Command) func() (rules.Question, error) {
 	flags, given := c.Flags(), rules.Question{}
 	var texts []*string
@@ -132,7 +132,7 @@ func addQuestionFlags(c *cobra.Command) func() (rules.Question, error) {
 	}
 }
 
-// questionFlagNames are what messages call the keys of a question.
+// questionFlagNames returns the names of the question's keys in messages.
 func questionFlagNames() map[string]string {
 	names := map[string]string{}
 	for _, f := range slices.Concat(questionTexts, questionBooleans) {

@@ -57,7 +57,7 @@ policy, and forwards what the policy accepts to the other TAP.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		if name := c.Flags().Arg(0); name != "" && c.HasSubCommands() { // its flags are not known
+		if name := c.Flags().Arg(0); name != "" && c.HasSubCommands() { // its flags are unknown
 			return usageArgs(noArguments)(c, []string{name})
 		}
 		return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
@@ -70,7 +70,7 @@ policy, and forwards what the policy accepts to the other TAP.`,
 	return root
 }
 
-// noArguments refuses arguments, with what may have been meant.
+// noArguments refuses arguments, with a suggestion.
 func noArguments(c *cobra.Command, args []string) error {
 	switch {
 	case len(args) == 0:
@@ -87,15 +87,15 @@ func noArguments(c *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
-// usageArgs marks the errors of a check of arguments, and of flags that exclude
-// one another, as wrong usage.
+// usageArgs marks errors in arguments, and of flags that exclude one another, as wrong
+// usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		err := cmp.Or(check(c, args), exclusion(c.ValidateFlagGroups()))
 		switch {
 		case err == nil:
 			return nil
-		case strings.HasSuffix(err.Error(), "?"): // it says what may have been meant
+		case strings.HasSuffix(err.Error(), "?"): // it has a suggestion
 			return &exit.UsageError{Err: err}
 		default:
 			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
@@ -103,7 +103,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// exclusion says in fewer words which flags exclude one another.
+// exclusion shortens the message about flags that exclude one another.
 func exclusion(err error) error {
 	if err == nil {
 		return nil
@@ -128,8 +128,7 @@ func configFlag(c *cobra.Command) *string {
 	return path
 }
 
-// instanceFlags adds the flags that say which running instance to ask over its control
-// socket.
+// instanceFlags adds the flags that select a running instance by its control socket.
 func instanceFlags(c *cobra.Command, i *control.Instance) {
 	c.Flags().StringVarP(&i.File, "config", "c", "", "configuration `file` that the instance runs with")
 	c.Flags().StringVar(&i.Socket, "socket", "", "control `socket` of the instance")

@@ -17,11 +17,11 @@ import (
 	"fragwall/rules"
 )
 
-// statusFlags say whom to ask, and what for.
+// statusFlags are the flags of status.
 type statusFlags struct {
 	address, tokenFile string
 	instance           control.Instance
-	rule               string // the only one to show, "" for all there is
+	rule               string // the only rule to show; "": everything
 	json               bool
 	watchFlags
 }
@@ -68,7 +68,7 @@ adds rates.`,
 	return c
 }
 
-// reporter returns what asks the instance that the flags name.
+// reporter returns the client for the instance that the flags select.
 func (f *statusFlags) reporter() (control.Reporter, error) {
 	if f.instance != (control.Instance{}) {
 		return f.instance.Reporter()
@@ -80,7 +80,7 @@ func (f *statusFlags) reporter() (control.Reporter, error) {
 	return control.OverHTTP(f.address, token), nil
 }
 
-// write writes one answer; with the one before it, which may be nil, rates too.
+// write writes one answer. before is the previous one, for rates, or nil.
 func (f *statusFlags) write(to io.Writer, raw []byte, r, before *report.Report) error {
 	rule := &report.Rule{}
 	if f.rule != "" {

@@ -13,7 +13,7 @@ import (
 // version is the program's release.
 const version = "0.1.0"
 
-// versions returns what this program is made of.
+// versions returns the versions of the program and its parts.
 func versions() report.Build {
 	v := report.Build{Version: version, Go: "unknown", GVisor: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {

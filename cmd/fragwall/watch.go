@@ -17,11 +17,11 @@ import (
 
 const (
 	watchEvery = time.Second
-	// minInterval keeps a mistyped interval from asking without a pause.
+	// minInterval prevents polling without a pause after a typing error.
 	minInterval = 100 * time.Millisecond
 )
 
-// watchFlags say whether a list is shown again and again.
+// watchFlags are the flags that show a list repeatedly.
 type watchFlags struct {
 	watch    bool
 	interval time.Duration
@@ -32,7 +32,7 @@ func addWatchFlags(c *cobra.Command, f *watchFlags) {
 	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` between two answers of --watch")
 }
 
-// check refuses an interval that is of no use.
+// check refuses an invalid interval.
 func (f *watchFlags) check(c *cobra.Command) error {
 	switch {
 	case c.Flags().Changed("interval") && !f.watch:
@@ -43,9 +43,9 @@ func (f *watchFlags) check(c *cobra.Command) error {
 	return nil
 }
 
-// show calls list once or, with --watch, each interval until the user ends it. What list
-// writes is for people, unless lines is set. rows is how many lines there is room for on
-// a terminal, 0 where it does not matter.
+// show calls list once or, with --watch, at each interval until the user ends it. The
+// output is for people, unless lines is set. rows is the number of lines that fit on the
+// terminal, 0 if there is no limit.
 func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
 	w := c.OutOrStdout()
 	if !f.watch {
@@ -59,7 +59,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 		err := f.showOnce(ctx, w, lines, first, list)
 		switch {
 		case ctx.Err() != nil:
-			return nil // as the user wanted
+			return nil // the user ended it
 		case err != nil:
 			return err
 		}
@@ -71,7 +71,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 	}
 }
 
-// showOnce writes one answer: on a terminal at once, so that it does not flicker.
+// showOnce writes one answer, on a terminal in one write, so that it does not flicker.
 func (f *watchFlags) showOnce(ctx context.Context, w io.Writer, lines, first bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
 	if !terminal.Is(w) || lines {
 		if !first && !lines {
@@ -86,6 +86,6 @@ func (f *watchFlags) showOnce(ctx context.Context, w io.Writer, lines, first boo
 	if err := list(ctx, &text, int(size.Row)); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, "\x1b[H\x1b[J"+terminal.Fit(text.String(), size)) // to the top left, and clear what is below
+	_, err := io.WriteString(w, "\x1b[H\x1b[J"+terminal.Fit(text.String(), size)) // move to the top left, and clear everything below
 	return err
 }

@@ -1,16 +1,15 @@
-// Package capture reads and writes files of Ethernet frames: pcap of both byte
-// orders with micro- and nanoseconds, and pcapng.
+// Package capture reads and writes files of Ethernet frames: pcap in both byte orders,
+// with microseconds and nanoseconds, and pcapng.
 //
-// The writers are gopacket's pcapgo. The readers are our own: captures are
-// untrusted input, and pcapgo keeps whatever a file describes, however much that is,
-// refuses versions and lengths that tcpdump reads, and knows neither a frame's
-// direction nor the length of its frame check sequence.
+// The writers are gopacket's pcapgo. The readers are written here because captures are
+// untrusted input: pcapgo stores everything that a file describes, without a limit,
+// refuses versions and lengths that tcpdump reads, and knows neither a frame's direction
+// nor the length of its frame check sequence.
 //
-// In comes a stream, compressed by gzip or not; out go frames one at a time,
-// each lent until the next, with the time and the interface that they were
-// captured at. A [Writer] takes frames the same way. The memory that either
-// takes does not depend on what is in the capture.
+// A [Reader] takes a stream, compressed by gzip or not. It returns one frame at a time,
+// which is valid until the next read, with the time and the interface of its capture. A
+// [Writer] takes frames in the same form. The memory of both does not depend on the
+// contents of the capture.
 //
-// A Reader or Writer belongs to one goroutine. The package opens no files and
-// imports nothing of fragwall's.
+// A Reader or Writer belongs to one goroutine. The package opens no files.
 package capture

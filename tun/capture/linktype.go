@@ -2,14 +2,13 @@ package capture
 
 import "fmt"
 
-// linkType is a type of frames in the registry of the Tcpdump Group
+// linkType is a link type in the registry of the Tcpdump Group
 // (https://www.tcpdump.org/linktypes.html).
 type linkType uint32
 
 const ethernet linkType = 1
 
-// linkTypes names the link types that captures are likely to have, as
-// tcpdump -L does.
+// linkTypes has the names of common link types, as tcpdump -L prints them.
 var linkTypes = map[linkType]string{
 	0:   "NULL",
 	9:   "PPP",
@@ -29,7 +28,7 @@ var linkTypes = map[linkType]string{
 	276: "LINUX_SLL2",
 }
 
-// checkLinkType refuses what is not Ethernet, by name.
+// checkLinkType refuses everything but Ethernet, with the name of the link type.
 func checkLinkType(t linkType) error {
 	if t == ethernet {
 		return nil

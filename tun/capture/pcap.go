@@ -12,22 +12,22 @@ import (
 type pcap struct {
 	file   *bufio.Reader
 	order  binary.ByteOrder
-	unit   time.Duration // of the fractions of a second
+	unit   time.Duration // unit of the fractions of a second
 	minor  uint16        // version 2.minor
-	fcs    int           // bytes of the frame check sequence that frames end in
+	fcs    int           // bytes of the frame check sequence at the end of frames
 	record [16]byte
 	data   []byte
 }
 
-// Fields of a pcap's network field beside the link type.
+// Fields beside the link type in a pcap's network field.
 const (
 	linkTypeMask  = 0x03ffffff
 	fcsPresent    = 0x04000000
-	fcsLengthBits = 28 // its length stands in the bits above, in units of 16 bits
+	fcsLengthBits = 28 // the bits above it have the length, in units of 16 bits
 )
 
-// Lengths of a frame stand in records as captured length and length since
-// version 2.3, and the other way round before. Version 2.3 had both.
+// Since version 2.3, a record has the captured length and then the length on the wire;
+// before, the other way round. Version 2.3 had both orders.
 const lengthsInOrder = 3
 
 // latestMinor is the latest version, 2.4.

@@ -10,29 +10,28 @@ import (
 	"time"
 )
 
-// pcapng reads a pcapng (draft-ietf-opsawg-pcapng). Of its blocks it reads
-// sections, interfaces and packets, and skips all others. It keeps nothing of
-// what it has read but the interfaces of the section.
+// pcapng reads a pcapng (draft-ietf-opsawg-pcapng): its sections, interfaces and packets.
+// It skips all other blocks, and stores only the interfaces of the current section.
 type pcapng struct {
 	file    *bufio.Reader
 	order   binary.ByteOrder
-	section []iface             // the interfaces of the section
-	seen    int                 // the most interfaces of any section
+	section []iface             // the interfaces of the current section
+	seen    int                 // the largest number of interfaces in a section
 	latest  time.Time           // of a frame
 	head    [blockHead + 4]byte // of a block, and a section's byte order
 	body    []byte              // of a block
 }
 
-// iface is what an interface description block says.
+// iface is the contents of an interface description block.
 type iface struct {
 	linkType linkType
-	snap     uint32 // the longest frame in bytes; 0 is no limit
-	units    uint64 // of time in a second
+	snap     uint32 // longest frame in bytes; 0: no limit
+	units    uint64 // units of time per second
 	offset   int64  // seconds to add to times
-	fcs      uint8  // bytes of the frame check sequence that frames end in
+	fcs      uint8  // bytes of the frame check sequence at the end of frames
 }
 
-// Types of blocks, and the number that tells a section's byte order.
+// Types of blocks, and the number that tells the byte order of a section.
 const (
 	blockInterface = 1
 	blockPacket    = 2 // obsolete
@@ -43,7 +42,7 @@ const (
 	byteOrderMagic = 0x1a2b3c4d
 )
 
-// Sizes in bytes of what blocks begin with.
+// Sizes of the beginnings of blocks, in bytes.
 const (
 	blockHead      = 8
 	blockTail      = 4
@@ -90,13 +89,13 @@ func (p *pcapng) next(wanted func(int) bool) (Frame, error) {
 	}
 }
 
-// block reads a block. Its body is nil for a type of blocks that is skipped.
+// block reads a block. The body is nil if the type of the block is skipped.
 func (p *pcapng) block() (kind uint32, body []byte, err error) {
 	head := &p.head
 	if _, err := io.ReadFull(p.file, head[:blockHead]); err != nil {
 		return 0, nil, err
 	}
-	rest := 0 // of the body that was read with the head
+	rest := 0 // bytes of the body that were read with the head
 	if p.order.Uint32(head[:]) == blockSection {
 		rest = 4
 		if err := full(p.file, head[blockHead:]); err != nil {
@@ -204,8 +203,8 @@ func (p *pcapng) describe(body []byte) error {
 	return err
 }
 
-// resolution returns how many units a second has, which the option says as a
-// negative power of 10 or, with the highest bit, of 2.
+// resolution returns the number of units per second, which the option has as a negative
+// power of 10 or, with the highest bit, of 2.
 func resolution(value byte) (uint64, error) {
 	exponent := int(value & 0x7f)
 	switch {
@@ -221,8 +220,8 @@ func resolution(value byte) (uint64, error) {
 	return 0, fmt.Errorf("%w: a time resolution of %#02x", ErrUnsupported, value)
 }
 
-// fcsBytes returns the length in bytes of the frame check sequence that an
-// interface's option tells in bits, and some programs in bytes.
+// fcsBytes returns the length in bytes of the frame check sequence. The interface's
+// option has it in bits, or as some programs write it in bytes.
 func fcsBytes(value byte) uint8 {
 	if value == 8*ethernetFCS || value == ethernetFCS {
 		return ethernetFCS
@@ -249,8 +248,8 @@ func (p *pcapng) options(b []byte, f func(code uint16, value []byte) error) erro
 	return nil
 }
 
-// packet returns the frame of an enhanced packet block or of its predecessor,
-// which differ in how long the interface's number is.
+// packet returns the frame of an enhanced packet block or of its predecessor. They differ
+// in the size of the interface number.
 func (p *pcapng) packet(kind uint32, body []byte, wanted func(int) bool) (Frame, error) {
 	if len(body) < packetFields {
 		return Frame{}, fmt.Errorf("%w: a packet block of %d bytes", ErrBroken, len(body))
@@ -272,7 +271,7 @@ func (p *pcapng) packet(kind uint32, body []byte, wanted func(int) bool) (Frame,
 		return Frame{}, err
 	}
 	direction, fcs := Unknown, int(i.fcs)
-	_ = p.options(rest, func(code uint16, value []byte) error { // what is behind a broken one is of no use
+	_ = p.options(rest, func(code uint16, value []byte) error { // options after a broken one are ignored
 		if code == optionPacketFlags && len(value) == 4 {
 			direction, fcs = packetFlags(p.order.Uint32(value), fcs)
 		}
@@ -285,9 +284,8 @@ func (p *pcapng) packet(kind uint32, body []byte, wanted func(int) bool) (Frame,
 	return f, err
 }
 
-// packetFlags reads the option of a packet with its direction, and the length of
-// its frame check sequence in bytes where that is not 0; else it is the
-// interface's.
+// packetFlags reads a packet's option with its direction and the length of its frame
+// check sequence in bytes. If that is 0, the interface's length applies.
 func packetFlags(flags uint32, fcs int) (Direction, int) {
 	if flags>>5&0xf == ethernetFCS {
 		fcs = ethernetFCS
@@ -299,8 +297,8 @@ func packetFlags(flags uint32, fcs int) (Direction, int) {
 	return Unknown, fcs
 }
 
-// simple returns the frame of a simple packet block, which is of the first
-// interface and has no time: it gets that of the frame before it.
+// simple returns the frame of a simple packet block. It belongs to the first interface
+// and has no time, so it gets the time of the previous frame.
 func (p *pcapng) simple(body []byte, wanted func(int) bool) (Frame, error) {
 	if len(body) < simpleFields {
 		return Frame{}, fmt.Errorf("%w: a packet block of %d bytes", ErrBroken, len(body))
@@ -334,7 +332,7 @@ func (p *pcapng) on(number uint32) (*iface, error) {
 	return &p.section[number], nil
 }
 
-// split returns the data of a packet, and the options behind them.
+// split returns the data of a packet, and the options after it.
 func split(b []byte, captured uint32) (data, rest []byte, err error) {
 	if err := checkLength(captured); err != nil {
 		return nil, nil, err
@@ -353,7 +351,7 @@ func (i *iface) check(number uint32) error {
 	return nil
 }
 
-// time returns the time that a number of units stands for.
+// time returns the time of a number of units.
 func (i *iface) time(units uint64) (time.Time, error) {
 	seconds, rest := units/i.units, units%i.units
 	// rest*1e9/i.units, in 128 bits

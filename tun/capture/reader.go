@@ -16,25 +16,24 @@ import (
 // Frame is one captured Ethernet frame, without its frame check sequence.
 type Frame struct {
 	Data      []byte
-	Length    int // on the wire; more than len(Data) where the snap length cut it
+	Length    int // on the wire; more than len(Data) if the snap length cut the frame
 	Time      time.Time
-	Interface int // of a pcapng, counted from 0; 0 in a pcap
+	Interface int // in a pcapng, starting at 0; 0 in a pcap
 	Direction Direction
 }
 
-// Direction says which way a frame went by the interface that it was captured
-// on, as seen from the machine that captured it.
+// Direction is the direction in which a frame passed the interface, as seen from the
+// machine that captured it.
 type Direction uint8
 
-// The directions, by the numbers that epb_flags has for them
-// (draft-ietf-opsawg-pcapng §4.3.1).
+// The directions, with their numbers in epb_flags (draft-ietf-opsawg-pcapng §4.3.1).
 const (
 	Unknown Direction = iota
 	Inbound
 	Outbound
 )
 
-// Errors that say what is wrong with a capture.
+// Errors about the contents of a capture.
 var (
 	ErrEmpty       = errors.New("the file is empty")
 	ErrFormat      = errors.New("neither pcap nor pcapng")
@@ -44,46 +43,45 @@ var (
 	ErrLinkType    = errors.New("want Ethernet")
 )
 
-// Limits of what a capture may hold, so that the memory for it has a bound.
+// Limits on the contents of a capture, which bound the memory for it.
 const (
 	// maxFrame is the longest frame in bytes, as in libpcap (MAXIMUM_SNAPLEN).
 	maxFrame = 262144
 	// maxBlock is the longest block of a pcapng in bytes, as in libpcap and
 	// Wireshark.
 	maxBlock = 16 << 20
-	// maxInterfaces is how many interfaces a section of a pcapng may describe.
+	// maxInterfaces is the maximum number of interfaces in a section of a pcapng.
 	maxInterfaces = 1 << 16
 )
 
-// bufferSize is how much of a file is read or written at once.
+// bufferSize is the number of bytes that are read or written at once.
 const bufferSize = 256 << 10
 
-// source reads one of the formats. Its errors are [io.EOF] behind the last
-// frame, [io.ErrUnexpectedEOF] where the file ends inside of anything else, or
-// say what is wrong.
+// source reads one of the formats. Its errors are [io.EOF] after the last frame,
+// [io.ErrUnexpectedEOF] if the file ends inside something, or say what is wrong.
 type source interface {
-	// next returns the next frame, whose link type it checks only if wanted.
-	// An interface that is not wanted gives a frame without data.
+	// next returns the next frame. It checks the link type only of interfaces that are
+	// wanted. For other interfaces it returns a frame without data.
 	next(wanted func(iface int) bool) (Frame, error)
-	// interfaces returns how many were described so far.
+	// interfaces returns the number of interfaces described so far.
 	interfaces() int
 }
 
 // Reader reads the frames of a capture.
 type Reader struct {
 	source      source
-	only        []int                // interfaces to read; nil stands for all
-	isWanted    func(iface int) bool // wanted, made a value once
+	only        []int                // interfaces to read; nil: all
+	isWanted    func(iface int) bool // the method wanted, as a value
 	nanoseconds bool
 
-	frames  uint64 // read so far, others included
+	frames  uint64 // read so far, including those of other interfaces
 	skipped uint64 // of other interfaces
-	ahead   *Frame // read before it was asked for
+	ahead   *Frame // read in advance
 }
 
-// NewReader returns a reader of the frames that were captured on some of the
-// interfaces, or on all where none is given. It fails where there is nothing
-// that it could read, such as an unknown format or another link type in front.
+// NewReader returns a reader of the frames of some interfaces, or of all if none is
+// given. It fails if the format is unknown, or if the first interface has another link
+// type.
 func NewReader(r io.Reader, interfaces ...int) (*Reader, error) {
 	buffer, magic, err := open(r)
 	if err != nil {
@@ -106,8 +104,8 @@ func NewReader(r io.Reader, interfaces ...int) (*Reader, error) {
 	return nil, fmt.Errorf("%w: it starts with %#08x", ErrFormat, magic)
 }
 
-// The first four bytes of a file, read in big-endian order
-// (draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng).
+// The first four bytes of a file, in big-endian order (draft-ietf-opsawg-pcap,
+// draft-ietf-opsawg-pcapng).
 const (
 	magicPcapng              = 0x0a0d0d0a
 	magicMicroseconds        = 0xa1b2c3d4
@@ -117,8 +115,7 @@ const (
 	magicGzip                = 0x1f8b // the first two (RFC 1952)
 )
 
-// open returns what is in a file once it is decompressed, and its magic
-// number.
+// open returns the decompressed contents of a file, and its magic number.
 func open(r io.Reader) (*bufio.Reader, uint32, error) {
 	buffer := bufio.NewReaderSize(r, bufferSize)
 	magic, err := peek(buffer)
@@ -147,20 +144,20 @@ func peek(r *bufio.Reader) (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
-// readAhead reads up to the first frame of a pcapng, because the interfaces may
-// be described anywhere before it.
+// readAhead reads up to the first frame of a pcapng, because interfaces may be described
+// anywhere before it.
 func (r *Reader) readAhead() error {
 	first, err := r.Read()
 	switch {
 	case err == nil:
 		r.ahead = &first
-	case !errors.Is(err, io.EOF): // an end will be met again
+	case !errors.Is(err, io.EOF): // the next read will meet the end again
 		return err
 	}
 	return nil
 }
 
-// explain adds to an error how far the capture was read.
+// explain adds the position in the capture to an error.
 func (r *Reader) explain(err error) error {
 	var corrupt flate.CorruptInputError
 	switch {
@@ -177,15 +174,15 @@ func (r *Reader) explain(err error) error {
 // Nanoseconds reports whether the times may be finer than microseconds.
 func (r *Reader) Nanoseconds() bool { return r.nanoseconds }
 
-// Skipped returns how many frames were left out so far because they are of
-// other interfaces than those asked for.
+// Skipped returns the number of frames so far that belong to interfaces that were not
+// asked for.
 func (r *Reader) Skipped() uint64 { return r.skipped }
 
-// Interfaces returns how many interfaces were described so far.
+// Interfaces returns the number of interfaces described so far.
 func (r *Reader) Interfaces() int { return r.source.interfaces() }
 
-// Read returns the next frame, which is lent until the next Read. At the end
-// the error is [io.EOF].
+// Read returns the next frame, which is valid until the next Read. At the end the error
+// is [io.EOF].
 func (r *Reader) Read() (Frame, error) {
 	if r.ahead != nil {
 		f := *r.ahead
@@ -210,11 +207,11 @@ func (r *Reader) Read() (Frame, error) {
 
 func (r *Reader) wanted(iface int) bool { return r.only == nil || slices.Contains(r.only, iface) }
 
-// finish returns a frame of so many bytes of data, which were length on the
-// wire, without the frame check sequence of fcs bytes that both include.
+// finish returns a frame, given its data and its length on the wire, without the fcs
+// bytes of frame check sequence that both include.
 func finish(data []byte, length, fcs int) Frame {
-	// A captured length of more than the length is none that a capture can
-	// have; tcpdump and Wireshark show such frames as they are.
+	// A captured length cannot exceed the length. tcpdump and Wireshark show such frames
+	// with all their data.
 	length = max(length, len(data))
 	if length >= fcs {
 		length -= fcs
@@ -225,8 +222,8 @@ func finish(data []byte, length, fcs int) Frame {
 // ethernetFCS is the length in bytes of Ethernet's frame check sequence.
 const ethernetFCS = 4
 
-// maxSeconds is the greatest time that nanoseconds since 1970 in 64 bits can
-// say, in seconds.
+// maxSeconds is the largest time, in seconds, whose nanoseconds since 1970 fit into 64
+// bits.
 const maxSeconds = math.MaxInt64 / int64(time.Second)
 
 // at returns a time in seconds and nanoseconds since 1970.
@@ -237,7 +234,7 @@ func at(seconds, nanoseconds int64) (time.Time, error) {
 	return time.Unix(seconds, nanoseconds).UTC(), nil
 }
 
-// full reads all of b. The file may not end before.
+// full reads all of b. An earlier end of the file is an error.
 func full(r io.Reader, b []byte) error {
 	_, err := io.ReadFull(r, b)
 	if errors.Is(err, io.EOF) {
@@ -246,7 +243,7 @@ func full(r io.Reader, b []byte) error {
 	return err
 }
 
-// checkLength checks how long a frame is that is said to be in the file.
+// checkLength checks the captured length of a frame.
 func checkLength(captured uint32) error {
 	if captured > maxFrame {
 		return fmt.Errorf("%w: a frame of %d bytes; at most %d are possible", ErrBroken, captured, maxFrame)

@@ -9,14 +9,14 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 )
 
-// Writer writes frames to a capture. [Writer.Flush] ends it.
+// Writer writes frames to a capture. Call [Writer.Flush] at the end.
 type Writer struct {
 	buffer *bufio.Writer
-	pcap   *pcapgo.Writer   // one of the two
-	ng     *pcapgo.NgWriter // is nil
+	pcap   *pcapgo.Writer // one of the two is nil
+	ng     *pcapgo.NgWriter
 }
 
-// NewPcap begins a pcap, with times in nanoseconds or else in microseconds.
+// NewPcap begins a pcap, with times in nanoseconds or in microseconds.
 func NewPcap(w io.Writer, nanoseconds bool) (*Writer, error) {
 	buffer := bufio.NewWriterSize(w, bufferSize)
 	n := &Writer{buffer: buffer, pcap: pcapgo.NewWriter(buffer)}
@@ -26,8 +26,8 @@ func NewPcap(w io.Writer, nanoseconds bool) (*Writer, error) {
 	return n, n.pcap.WriteFileHeader(maxFrame, layers.LinkTypeEthernet)
 }
 
-// NewPcapng begins a pcapng by an application, with Ethernet interfaces of
-// these names, of which there must be one, and times in nanoseconds.
+// NewPcapng begins a pcapng of an application, with at least one Ethernet interface,
+// given by name, and times in nanoseconds.
 func NewPcapng(w io.Writer, application string, interfaces ...string) (*Writer, error) {
 	n := &Writer{buffer: bufio.NewWriterSize(w, bufferSize)}
 	options := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: application}}
@@ -46,7 +46,7 @@ func NewPcapng(w io.Writer, application string, interfaces ...string) (*Writer, 
 	return n, nil
 }
 
-// Write writes a frame, in a pcapng with comments.
+// Write writes a frame. In a pcapng it can have comments.
 func (w *Writer) Write(f Frame, comments ...string) error {
 	info := gopacket.CaptureInfo{
 		Timestamp:      f.Time,
@@ -64,14 +64,14 @@ func (w *Writer) Write(f Frame, comments ...string) error {
 		return nil
 	}
 	if first := w.buffer.Flush(); first != nil {
-		return first // what made pcapgo fail, in plain words
+		return first // the cause of pcapgo's error
 	}
 	return err
 }
 
 // Flush writes what is still buffered.
 func (w *Writer) Flush() error {
-	if w.ng != nil { // the buffer of which is ours
+	if w.ng != nil { // its buffer belongs to this package
 		if err := w.ng.Flush(); err != nil {
 			return err
 		}

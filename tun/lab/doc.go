@@ -1,17 +1,14 @@
-// Package lab makes two hosts and a place between them for the wire under
-// trial: network namespaces, joined by veth pairs, with real kernels at both
-// ends.
+// Package lab makes two hosts and a middle between them: network namespaces, joined by veth
+// pairs, so that the wire is tested with real kernels at both ends.
 //
 //	inside host ── veth ── middle ── veth ── outside host
 //	eth0                nic-in  nic-out              eth0
 //
-// The namespaces have no names and hold no files: they live as long as
-// something of this process is in them, so that nothing is left behind however
-// the process ends. [Namespace.Do] runs a function on a thread in one; a
-// socket that it opens there stays there, whoever uses it.
+// The namespaces have no names and no files. They exist as long as something of this process
+// is in them, so that nothing is left however the process ends. [Namespace.Do] runs a function
+// on a thread in a namespace. A socket that it opens stays in that namespace, whoever uses it.
 //
-// A [Tap] sends and sees frames as they are on the wire.
+// A [Tap] sends and receives frames as they are on the wire.
 //
-// `fragwall demo` and the tests share the package. It imports packet/verdict for the
-// sides, and nothing else of ours.
+// `fragwall demo` and the tests use the package.
 package lab

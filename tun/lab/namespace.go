@@ -15,8 +15,8 @@ type Namespace struct {
 	file *os.File
 }
 
-// NewNamespace makes a namespace with its loopback interface down, as the
-// kernel makes them. It needs CAP_SYS_ADMIN. The name is for messages.
+// NewNamespace makes a namespace with its loopback interface down, as the kernel does. It
+// needs CAP_SYS_ADMIN. The name is for messages.
 func NewNamespace(name string) (*Namespace, error) {
 	n := &Namespace{name: name}
 	err := onThread(func() (err error) {
@@ -34,7 +34,7 @@ func NewNamespace(name string) (*Namespace, error) {
 	return n, nil
 }
 
-// OpenNamespace opens one that exists, by a path such as ip-netns(8) gives it.
+// OpenNamespace opens an existing namespace by its path, as ip-netns(8) creates it.
 func OpenNamespace(path string) (*Namespace, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -43,9 +43,9 @@ func OpenNamespace(path string) (*Namespace, error) {
 	return &Namespace{name: path, file: file}, nil
 }
 
-// Do runs f on a thread of its own in the namespace, and returns its error.
-// Processes that f starts are in the namespace too. Any number may run at
-// once; one that begins after Close fails.
+// Do runs f on a thread of its own in the namespace, and returns its error. Processes
+// that f starts are in the namespace, too. Any number of calls may run at once. A call
+// that begins after Close fails.
 func (n *Namespace) Do(f func() error) error {
 	return onThread(func() error {
 		if err := n.enter(); err != nil {
@@ -66,16 +66,16 @@ func (n *Namespace) enter() error {
 	return errors.Join(err, failure)
 }
 
-// Close gives the namespace up. The kernel removes it with the last socket,
-// device descriptor and process in it.
+// Close releases the namespace. The kernel removes it with the last socket, device
+// descriptor and process in it.
 func (n *Namespace) Close() error { return n.file.Close() }
 
-// onThread runs f on a thread that ends with it, for what f changes about the
-// thread can't be undone.
+// onThread runs f on a thread that ends with it, because f's changes to the thread cannot
+// be undone.
 func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the runtime ends the thread
+		runtime.LockOSThread() // never unlocked, so that the runtime ends the thread
 		done <- f()
 	}()
 	return <-done

@@ -17,17 +17,17 @@ import (
 // MTU of all interfaces, in bytes.
 const MTU = 1500
 
-// Interfaces: of a host, and of the middle.
+// Interfaces of a host and of the middle.
 const (
 	HostNIC    = "eth0"
 	InsideNIC  = "nic-in"
 	OutsideNIC = "nic-out"
 )
 
-// Host is one of the two ends.
+// Host is one of the two hosts.
 type Host struct {
 	*Namespace
-	NIC        string // the interface that the addresses are on
+	NIC        string // the interface with the addresses
 	IPv4, IPv6 netip.Addr
 	MAC        net.HardwareAddr // of NIC
 }
@@ -40,16 +40,15 @@ func (h *Host) Addr(ipv6 bool) netip.Addr {
 	return h.IPv4
 }
 
-// Network is two hosts in one subnet of each family, and what is between
-// them.
+// Network is two hosts in one subnet per family, and the middle between them.
 type Network struct {
 	Hosts [verdict.Sides]*Host // by verdict.Side
-	// Middle has an interface on each side. Until something joins the two, the
-	// hosts don't reach each other. It is nil where a cable joins the hosts.
+	// Middle has an interface on each side. The hosts cannot reach each other until
+	// something joins these. It is nil if a cable joins the hosts.
 	Middle *Namespace
 }
 
-// New makes a network with a middle. [Network.Close] gives it up.
+// New makes a network with a middle. [Network.Close] releases it.
 func New() (*Network, error) {
 	return build(func(n *Network) (err error) {
 		if n.Middle, err = NewNamespace("middle"); err != nil {
@@ -63,14 +62,14 @@ func New() (*Network, error) {
 	})
 }
 
-// NewDirect makes a network with a cable from host to host.
+// NewDirect makes a network with a cable between the hosts.
 func NewDirect() (*Network, error) {
 	return build(func(n *Network) error {
 		return Cable(n.Hosts[verdict.Inside].Namespace, HostNIC, n.Hosts[verdict.Outside].Namespace, HostNIC)
 	})
 }
 
-// build makes the hosts, has connect lay the cables, and configures the hosts.
+// build makes the hosts, lets connect join them, and configures them.
 func build(connect func(*Network) error) (_ *Network, err error) {
 	n := &Network{}
 	defer func() {
@@ -100,19 +99,18 @@ func build(connect func(*Network) error) (_ *Network, err error) {
 	return n, nil
 }
 
-// Replug makes the cable of one side anew, whose ends in the middle and at the
-// host were removed.
+// Replug makes the cable of one side again, after both of its ends were removed.
 func (n *Network) Replug(side verdict.Side) error {
 	nic := map[verdict.Side]string{verdict.Inside: InsideNIC, verdict.Outside: OutsideNIC}[side]
 	h := n.Hosts[side]
 	return errors.Join(Cable(n.Middle, nic, h.Namespace, h.NIC), h.Do(h.Configure))
 }
 
-// Close gives up the namespaces.
+// Close releases the namespaces.
 func (n *Network) Close() {
 	for _, h := range n.Hosts {
 		if h != nil && h.Namespace != nil {
-			_ = h.Close() // closing a descriptor of a namespace can't fail
+			_ = h.Close() // closing the descriptor of a namespace cannot fail
 		}
 	}
 	if n.Middle != nil {
@@ -160,8 +158,8 @@ func (h *Host) Configure() error {
 	return nil
 }
 
-// quiet has an interface neither solicit routers nor wait for duplicates of
-// its addresses.
+// quiet stops an interface from soliciting routers and from detecting duplicate
+// addresses.
 func quiet(nic string) error {
 	return Sysctl(map[string]string{
 		"net/ipv6/conf/" + nic + "/accept_dad":           "0",

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenUDP opens a socket at a port of the host's address; 0 has the kernel
-// choose one.
+// ListenUDP opens a socket at a port of the host's address. With port 0 the kernel
+// chooses one.
 func (h *Host) ListenUDP(ipv6 bool, port uint16) (c *net.UDPConn, err error) {
 	err = h.Do(func() (err error) {
 		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(h.Addr(ipv6), port)))
@@ -34,7 +34,7 @@ func (h *Host) ListenTCP(ipv6 bool, port uint16) (l *net.TCPListener, err error)
 	return l, err
 }
 
-// DialTCP connects to a port of another host; it gives up after timeout.
+// DialTCP connects to a port of another host, with a timeout.
 func (h *Host) DialTCP(to netip.AddrPort, timeout time.Duration) (c net.Conn, err error) {
 	err = h.Do(func() (err error) {
 		c, err = net.DialTimeout("tcp", to.String(), timeout)
@@ -43,9 +43,9 @@ func (h *Host) DialTCP(to netip.AddrPort, timeout time.Duration) (c net.Conn, er
 	return c, err
 }
 
-// ListenIP opens a raw socket that gets every packet of a protocol for the
-// host's address, put together where it came in fragments, whatever is in it
-// (raw(7)). What it reads is the payload.
+// ListenIP opens a raw socket that receives every packet of a protocol for the host's
+// address, reassembled if it arrived in fragments, whatever its contents (raw(7)). Reads
+// return the payload.
 func (h *Host) ListenIP(ipv6 bool, protocol uint8) (c *net.IPConn, err error) {
 	network := fmt.Sprintf("ip%d:%d", map[bool]int{false: 4, true: 6}[ipv6], protocol)
 	err = h.Do(func() (err error) {
@@ -64,15 +64,14 @@ func (h *Host) ListenIP(ipv6 bool, protocol uint8) (c *net.IPConn, err error) {
 	return c, errors.Join(err, grown)
 }
 
-// Tap is a packet socket on a host's interface, for frames as they are on the
-// wire (packet(7)).
+// Tap is a packet socket on a host's interface, for frames as on the wire (packet(7)).
 type Tap struct {
 	file *os.File
 	raw  syscall.RawConn
 }
 
-// OpenTap opens a packet socket that sees every frame that comes in by an
-// interface of the namespace, from then on.
+// OpenTap opens a packet socket that receives every frame that arrives at an interface of
+// the namespace from then on.
 func (n *Namespace) OpenTap(nic string) (t *Tap, err error) {
 	err = n.Do(func() error {
 		link, err := net.InterfaceByName(nic)
@@ -100,8 +99,7 @@ func (n *Namespace) OpenTap(nic string) (t *Tap, err error) {
 	return t, nil
 }
 
-// growBuffer has a socket hold what comes while nobody reads, as far as the
-// process has the right to.
+// growBuffer enlarges the receive buffer of a socket, as far as the process may.
 func growBuffer(fd int) error {
 	const bytes = 64 << 20
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bytes)
@@ -111,7 +109,7 @@ func growBuffer(fd int) error {
 	return err
 }
 
-// bigEndian returns a number as the kernel reads it from network byte order.
+// bigEndian converts a number to network byte order, as the kernel expects it.
 func bigEndian(v uint16) uint16 {
 	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, v))
 }
@@ -129,8 +127,8 @@ func (t *Tap) Send(frames ...[]byte) error {
 	return nil
 }
 
-// Between returns frames with the MAC addresses set, so that to takes what
-// from seems to have sent.
+// Between returns frames with their MAC addresses set, so that they seem to go from one
+// host to the other.
 func Between(from, to *Host, frames ...[]byte) [][]byte {
 	for _, f := range frames {
 		copy(f, to.MAC)
@@ -139,8 +137,8 @@ func Between(from, to *Host, frames ...[]byte) [][]byte {
 	return frames
 }
 
-// Receive returns the next frame, tags included, until the deadline; then the
-// error wraps [os.ErrDeadlineExceeded].
+// Receive returns the next frame, including its tags. At the deadline, the error wraps
+// [os.ErrDeadlineExceeded].
 func (t *Tap) Receive(deadline time.Time) (frame []byte, err error) {
 	if err := t.file.SetReadDeadline(deadline); err != nil {
 		return nil, err
@@ -156,7 +154,7 @@ func (t *Tap) Receive(deadline time.Time) (frame []byte, err error) {
 	return frame, nil
 }
 
-// Drain returns the frames that are there, and waits for none.
+// Drain returns the frames that have arrived, without waiting.
 func (t *Tap) Drain() (frames [][]byte, err error) {
 	var failure error
 	err = t.raw.Control(func(fd uintptr) {
@@ -173,11 +171,10 @@ func (t *Tap) Drain() (frames [][]byte, err error) {
 	return frames, err
 }
 
-// Ignore has the kernel keep back the frames that come from a source MAC
-// address, from now on.
+// Ignore drops further frames from a source MAC address in the kernel.
 func (t *Tap) Ignore(source net.HardwareAddr) error {
 	high, low := binary.BigEndian.Uint32(source), binary.BigEndian.Uint16(source[4:])
-	filter := []unix.SockFilter{ // bpf(4) of old, offsets in the frame
+	filter := []unix.SockFilter{ // classic BPF, with offsets in the frame
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 6},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: high, Jf: 3},
 		{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: 10},
@@ -203,9 +200,8 @@ func receive(fd int) ([]byte, error) {
 	return withTag(frame[:4+n], control[:controls])
 }
 
-// withTag puts back the outermost VLAN tag, which the kernel takes out of the
-// frame and tells apart (struct tpacket_auxdata). The frame stands behind 4
-// bytes of room.
+// withTag inserts the outermost VLAN tag, which the kernel removes from the frame and
+// passes separately (struct tpacket_auxdata). The frame has 4 free bytes before it.
 func withTag(frame, control []byte) ([]byte, error) {
 	messages, err := unix.ParseSocketControlMessage(control)
 	if err != nil {

@@ -11,14 +11,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inUserNamespace is set in the environment of what Enter runs.
+// inUserNamespace is set in the environment of a process that Enter runs.
 const inUserNamespace = "FRAGWALL_IN_USER_NAMESPACE"
 
-// Enter sees to it that namespaces can be made. A process that may make them
-// just goes on. Another is run again, with the same arguments, as root of a
-// user namespace (user_namespaces(7)); then rerun is true, and all that is
-// left to do is to exit with that run's code. When ctx is done first, it gets
-// SIGINT.
+// Enter makes sure that the process can make namespaces. If the process may not make
+// them, Enter runs it again, with the same arguments, as root of a user namespace
+// (user_namespaces(7)); then rerun is true, and the caller exits with that run's code. If
+// ctx is done, that run gets SIGINT.
 func Enter(ctx context.Context) (rerun bool, code int, err error) {
 	trial, err := NewNamespace("trial")
 	if err == nil {

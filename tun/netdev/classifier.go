@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clsact returns the place for filters on a device (tc-bpf(8)).
+// clsact returns the qdisc that holds the filters of a device (tc-bpf(8)).
 func clsact(index int) *netlink.Clsact {
 	return &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 		LinkIndex: index,
@@ -19,8 +19,8 @@ func clsact(index int) *netlink.Clsact {
 	}}
 }
 
-// AddClassifier gives a device a classifier. The error wraps [unix.EEXIST] where it
-// has one.
+// AddClassifier adds a clsact qdisc to a device. The error wraps [unix.EEXIST] if it has
+// one.
 func AddClassifier(index int) error {
 	if err := netlink.QdiscAdd(clsact(index)); err != nil {
 		return fmt.Errorf("add clsact: %w", err)
@@ -28,11 +28,11 @@ func AddClassifier(index int) error {
 	return nil
 }
 
-// RemoveClassifier removes a device's classifier with its filters. The error wraps
-// [unix.EINVAL] where there is none.
+// RemoveClassifier removes a device's clsact qdisc with its filters. The error wraps
+// [unix.EINVAL] if there is none.
 func RemoveClassifier(index int) error { return netlink.QdiscDel(clsact(index)) }
 
-// IdleClassifier reports whether a device has a classifier without filters.
+// IdleClassifier reports whether a device has a clsact qdisc without filters.
 func IdleClassifier(device netlink.Link) bool {
 	all, err := netlink.QdiscList(device)
 	if err != nil || !slices.ContainsFunc(all, func(q netlink.Qdisc) bool { return q.Type() == "clsact" }) {
@@ -46,8 +46,8 @@ func IdleClassifier(device netlink.Link) bool {
 	return true
 }
 
-// UnusedPriority returns the first one that no filter on the ingress of a device has,
-// whoever's: a redirect of that priority takes nobody's place.
+// UnusedPriority returns the first priority that no filter on the ingress of a device
+// has, so that a new redirect replaces no filter.
 func UnusedPriority(device netlink.Link) (uint16, error) {
 	filters, err := netlink.FilterList(device, netlink.HANDLE_MIN_INGRESS)
 	if err != nil {
@@ -60,18 +60,18 @@ func UnusedPriority(device netlink.Link) (uint16, error) {
 	}
 }
 
-// Redirect is a filter on the ingress of a device that has a classifier: every frame
-// that comes in by it goes to another, before any bridge, firewall or protocol sees the
+// Redirect is a filter on the ingress of a device with a clsact qdisc. It sends every
+// frame that arrives to another device, before any bridge, firewall or protocol sees the
 // frame (tc-mirred(8)).
 type Redirect struct {
-	From, To int // indices; To is 0 where the device is gone
-	// Receive has frames come in by To, else they leave by it.
+	From, To int // indices; To is 0 if the device is gone
+	// Receive makes frames arrive at To; otherwise they leave through it.
 	Receive  bool
-	Mark     uint32 // carried along, as the filter's class
+	Mark     uint32 // stored as the class of the filter
 	Priority uint16 // of the filter; at least 1
 }
 
-// Add makes the redirect.
+// Add adds the redirect.
 func (r *Redirect) Add() error {
 	action := netlink.NewMirredAction(r.To)
 	if r.Receive {
@@ -90,7 +90,7 @@ func (r *Redirect) Add() error {
 	return nil
 }
 
-// Remove removes the redirect, and leaves the classifier.
+// Remove removes the redirect, but not the qdisc.
 func (r *Redirect) Remove() error {
 	return netlink.FilterDel(&netlink.U32{FilterAttrs: r.attributes()})
 }
@@ -99,8 +99,8 @@ func (r *Redirect) attributes() netlink.FilterAttrs {
 	return netlink.FilterAttrs{LinkIndex: r.From, Parent: netlink.HANDLE_MIN_INGRESS, Priority: r.Priority, Protocol: unix.ETH_P_ALL}
 }
 
-// Redirects returns those of a device, also of others' making. There are none where it
-// has no classifier or is gone.
+// Redirects returns all redirects of a device, whoever made them. There are none if it
+// has no clsact qdisc, or is gone.
 func Redirects(from netlink.Link) (list []Redirect, err error) {
 	filters, err := netlink.FilterList(from, netlink.HANDLE_MIN_INGRESS)
 	if errors.Is(err, unix.EINVAL) || err != nil && Gone(err) {

@@ -1,6 +1,7 @@
-// Package netdev has what other packages need of the kernel's network devices: what
-// a link is like, its settings by ethtool and sysctl, and classifiers that redirect.
+// Package netdev wraps the kernel interfaces for network devices that other packages
+// need: the state of links, settings by ethtool and sysctl, and redirects by traffic
+// control.
 //
-// Devices belong to the network namespace of the calling thread. The package keeps
-// nothing, and imports nothing of fragwall's.
+// Devices belong to the network namespace of the calling thread. The package keeps no
+// state.
 package netdev

@@ -7,10 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Large receive offload has a NIC merge segments so that they can't be taken
-// apart again as they were. A bridge turns it off on its ports for that
-// (net/core/dev.c, dev_disable_lro); a redirect has to ask for it
-// (include/uapi/linux/ethtool.h).
+// With large receive offload a NIC merges segments in a way that cannot be undone. A
+// bridge turns it off on its ports (net/core/dev.c, dev_disable_lro); a redirect has to
+// turn it off itself (include/uapi/linux/ethtool.h).
 const lroFlag = 1 << 15 // ETH_FLAG_LRO
 
 // ethtoolValue is struct ethtool_value.
@@ -23,11 +22,11 @@ type ethtoolRequest struct {
 	_    [16]byte
 }
 
-// ethtool gets or sets a NIC's flags. A driver that has none is no error.
+// ethtool gets or sets a NIC's flags. It is not an error if the driver has none.
 func ethtool(name string, v *ethtoolValue) error { return askDriver(name, unsafe.Pointer(v)) }
 
-// askDriver has a driver do what a request says, which begins with its command. A
-// driver that can't is no error.
+// askDriver passes a request, which begins with its command, to a driver. It is not an
+// error if the driver does not support it.
 func askDriver(name string, v unsafe.Pointer) error {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_GENERIC)
 	if err != nil {
@@ -43,18 +42,17 @@ func askDriver(name string, v unsafe.Pointer) error {
 	return nil
 }
 
-// DisableGRO keeps the kernel from merging what comes in by a device (generic receive
-// offload).
+// DisableGRO turns off generic receive offload on a device.
 func DisableGRO(name string) error { return ethtool(name, &ethtoolValue{cmd: unix.ETHTOOL_SGRO}) }
 
-// LRO reports whether a NIC's large receive offload is on.
+// LRO reports whether large receive offload is on.
 func LRO(name string) (bool, error) {
 	v := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
 	err := ethtool(name, &v)
 	return v.data&lroFlag != 0, err
 }
 
-// SetLRO turns a NIC's large receive offload on or off.
+// SetLRO turns large receive offload on or off.
 func SetLRO(name string, on bool) error {
 	v := ethtoolValue{cmd: unix.ETHTOOL_GFLAGS}
 	if err := ethtool(name, &v); err != nil || v.data&lroFlag != 0 == on {
@@ -64,7 +62,7 @@ func SetLRO(name string, on bool) error {
 	return ethtool(name, &v)
 }
 
-// ethtoolCommand is struct ethtool_cmd as far as its speed, in Mbit/s, goes.
+// ethtoolCommand is struct ethtool_cmd, up to the speed in Mbit/s.
 type ethtoolCommand struct {
 	cmd       uint32
 	_         [2]uint32
@@ -78,7 +76,7 @@ type ethtoolCommand struct {
 // ethtoolGetSettings is ETHTOOL_GSET.
 const ethtoolGetSettings = 1
 
-// linkSpeed returns a NIC's speed in bit/s; 0 where its driver does not say.
+// linkSpeed returns a NIC's speed in bit/s, or 0 if its driver does not report it.
 func linkSpeed(name string) uint64 {
 	c := ethtoolCommand{cmd: ethtoolGetSettings}
 	if askDriver(name, unsafe.Pointer(&c)) != nil {

@@ -11,14 +11,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// resubscribeDelay is how long it takes until a subscription that failed is
-// tried again.
+// resubscribeDelay is the time before a failed subscription is tried again.
 const resubscribeDelay = time.Second
 
-// Follow calls take with the messages of groups of rtnetlink(7),
-// until ctx is done. It calls it with no message where something may have been
-// missed: at the beginning, where more came than the socket holds, and after a
-// failure, which ends nothing.
+// Follow calls take with the messages of rtnetlink(7) groups until ctx is done. It calls
+// take without a message if messages may have been missed: at the beginning, if the
+// socket's buffer overflowed, and after an error, after which it continues.
 func Follow(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint) {
 	for ctx.Err() == nil {
 		err := subscribe(ctx, take, groups...)

@@ -11,21 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrMissing is wrapped where there is no device.
+// ErrMissing is wrapped if a device does not exist.
 var ErrMissing = errors.New("no such interface")
 
-// ErrExists is wrapped where a device of the name is there already.
+// ErrExists is wrapped if a device with that name exists.
 var ErrExists = errors.New("device exists")
 
-// Gone reports whether an error says that a device, or what belonged to one, is not
-// there any more.
+// Gone reports whether an error says that a device, or something that belonged to one, no
+// longer exists.
 func Gone(err error) bool {
 	var missing netlink.LinkNotFoundError
 	return errors.As(err, &missing) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT)
 }
 
-// Missing returns [ErrMissing] for an error that says that there is no such device,
-// and other errors as they are.
+// Missing returns [ErrMissing] for an error that says that a device does not exist, and
+// other errors unchanged.
 func Missing(err error) error {
 	if err != nil && Gone(err) {
 		return ErrMissing
@@ -33,33 +33,32 @@ func Missing(err error) error {
 	return err
 }
 
-// Link is how a device is.
+// Link is the state of a device.
 type Link struct {
 	Index   int
 	Name    string
-	Up      bool   // it is up by its administrator's will
+	Up      bool   // set up by the administrator
 	Carrier bool   // it is up, and has a carrier
 	MTU     int    // bytes
-	Speed   uint64 // bit/s; 0: its driver does not say
-	// Relays says that the device hands frames that are to be cut into fragments on to
-	// others, as a bridge does. It claims to do what any of them might do
-	// (NETIF_F_GSO_MASK), also to cut them itself, and of a TAP's frame the kernel then
-	// makes fewer and larger fragments, each of which is cut again in front of the next
-	// device, with another M flag and UDP checksum (net/core/gso.c, __skb_gso_segment;
-	// net/core/skbuff.c, skb_segment).
+	Speed   uint64 // bit/s; 0: the driver does not report it
+	// Relays reports whether the device passes frames that must be segmented on to other
+	// devices, as a bridge does. Such a device claims every offload that any of its ports
+	// might have (NETIF_F_GSO_MASK), including fragmentation. From a TAP's frame the
+	// kernel then makes fewer and larger fragments, each of which is fragmented again
+	// before the next device, with another M flag and UDP checksum (net/core/gso.c,
+	// __skb_gso_segment; net/core/skbuff.c, skb_segment).
 	Relays bool
 }
 
-// relays are the types of the devices that relay (net/bridge/br_device.c,
-// net/hsr/hsr_device.c).
+// relays are the types of such devices (net/bridge/br_device.c, net/hsr/hsr_device.c).
 var relays = []string{"bridge", "hsr"}
 
-// ReadLink returns how a device is, by its index.
+// ReadLink returns the state of a device, by its index.
 func ReadLink(index int) (Link, error) {
 	return readLink(netlink.LinkByIndex(index))
 }
 
-// FindLink returns how a device is, by its name.
+// FindLink returns the state of a device, by its name.
 func FindLink(name string) (Link, error) {
 	l, err := readLink(netlink.LinkByName(name))
 	if err != nil {
@@ -80,7 +79,7 @@ func readLink(link netlink.Link, err error) (Link, error) {
 	}, nil
 }
 
-// SetLink brings a device up or down.
+// SetLink sets a device up or down.
 func SetLink(index int, up bool) error {
 	link := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
 	set, what := netlink.LinkSetDown, "down"
@@ -93,13 +92,12 @@ func SetLink(index int, up bool) error {
 	return nil
 }
 
-// releaseTime is how long the kernel may take to close what a killed process
-// had open: an io_uring goes in the background, and the TAP with it.
+// releaseTime is how long the kernel may take to close the descriptors of a killed
+// process: it releases an io_uring, and with it the TAP, in the background.
 const releaseTime = 2 * time.Second
 
-// Vacant returns the error that wraps [ErrExists] where there is a device of
-// a name. It waits for a TAP that goes with the process that made it,
-// as one that was killed just now.
+// Vacant returns an error that wraps [ErrExists] if a device with that name exists. It
+// waits for the TAP of a process that was just killed.
 func Vacant(name string) error {
 	for deadline := time.Now().Add(releaseTime); ; time.Sleep(10 * time.Millisecond) {
 		link, err := netlink.LinkByName(name)
@@ -116,7 +114,7 @@ func Vacant(name string) error {
 	}
 }
 
-// SetMTU changes the MTU of a device, in bytes.
+// SetMTU sets the MTU of a device, in bytes.
 func SetMTU(index, mtu int) error {
 	return netlink.LinkSetMTU(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}, mtu)
 }

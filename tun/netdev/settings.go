@@ -10,9 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DisableIPv6 keeps an interface that comes up from speaking IPv6, which it would do
-// at once. Where sysctls can't be written, as in most containers, it gets no address
-// instead, without which it has nothing to say.
+// DisableIPv6 prevents an interface from using IPv6 when it comes up. If sysctls cannot
+// be written, as in most containers, the interface gets no IPv6 address instead.
 func DisableIPv6(link netlink.Link) error {
 	_, err := SwapSysctl(IPv6Switch(link.Attrs().Name), "1")
 	if !errors.Is(err, unix.EROFS) {
@@ -21,7 +20,7 @@ func DisableIPv6(link netlink.Link) error {
 	return DisableIPv6Addresses(link)
 }
 
-// DisableIPv6ByIndex is [DisableIPv6] for the device of an index.
+// DisableIPv6ByIndex is [DisableIPv6] by the index of a device.
 func DisableIPv6ByIndex(index int) error {
 	link, err := netlink.LinkByIndex(index)
 	if err != nil {
@@ -30,8 +29,8 @@ func DisableIPv6ByIndex(index int) error {
 	return DisableIPv6(link)
 }
 
-// DisableIPv6Addresses keeps the kernel from making IPv6 addresses of a device
-// (IN6_ADDR_GEN_MODE_NONE). One whose MTU is too small for IPv6 has none.
+// DisableIPv6Addresses stops the kernel from generating IPv6 addresses for a device
+// (IN6_ADDR_GEN_MODE_NONE). A device whose MTU is too small for IPv6 has none anyway.
 func DisableIPv6Addresses(link netlink.Link) error {
 	const none = 1
 	_, err := Sysctl(IPv6Switch(link.Attrs().Name))
@@ -44,9 +43,9 @@ func DisableIPv6Addresses(link netlink.Link) error {
 	return nil
 }
 
-// StrictReversePath has an interface take only packets that a route to their
-// source leads back by (net.ipv4.conf.*.rp_filter = 1), by netlink, which works
-// where sysctls can't be written.
+// StrictReversePath makes an interface accept only packets whose source is routed back
+// through it (net.ipv4.conf.*.rp_filter = 1). It uses netlink, which also works if
+// sysctls cannot be written.
 func StrictReversePath(link netlink.Link) error {
 	const (
 		inetConf  = 1 // IFLA_INET_CONF

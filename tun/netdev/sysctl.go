@@ -11,18 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sysctlRoot is where the kernel shows the settings of the network namespace of the
-// thread that opens a file there.
+// sysctlRoot is the directory with the settings of the network namespace of the thread
+// that opens a file there.
 const sysctlRoot = "/proc/sys"
 
 // A sysctl is named by its path below /proc/sys.
 
-// IPv6Switch is the sysctl that turns a device's IPv6 off.
+// IPv6Switch is the sysctl that disables IPv6 on a device.
 func IPv6Switch(device string) string { return "net/ipv6/conf/" + device + "/disable_ipv6" }
 
-// Sysctl returns a kernel parameter without the white space around it. The error
-// wraps [fs.ErrNotExist] where the kernel does not have it, as where IPv6 is not
-// built in.
+// Sysctl returns a kernel parameter without surrounding white space. The error wraps
+// [fs.ErrNotExist] if the kernel does not have it, for instance without IPv6.
 func Sysctl(name string) (value string, err error) {
 	b, err := os.ReadFile(filepath.Join(sysctlRoot, name))
 	if err != nil {
@@ -39,8 +38,8 @@ func SetSysctl(name, value string) error {
 	return nil
 }
 
-// explainSysctl adds to the error of setting a kernel parameter what an operator
-// can do where /proc/sys is read-only, as in most containers.
+// explainSysctl adds to an error what an operator can do if /proc/sys is read-only, as in
+// most containers.
 func explainSysctl(name, value string, err error) error {
 	if !errors.Is(err, unix.EROFS) {
 		return err
@@ -49,8 +48,8 @@ func explainSysctl(name, value string, err error) error {
 		err, strings.ReplaceAll(name, "/", "."), value)
 }
 
-// SwapSysctl sets a kernel parameter and returns what it was before, "" if that was
-// the same. One that the kernel does not have needs no setting.
+// SwapSysctl sets a kernel parameter, and returns its old value, or "" if that was the
+// same. It skips a parameter that the kernel does not have.
 func SwapSysctl(name, value string) (old string, err error) {
 	old, err = Sysctl(name)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && old == value {
