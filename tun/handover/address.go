@@ -11,8 +11,8 @@ import (
 // forever is a lifetime without end (INFINITY_LIFE_TIME).
 const forever = 0xffffffff
 
-// readAddresses returns a device's, in an order in which adding them makes the
-// same list.
+// readAddresses returns the addresses of a device, in an order in which adding them gives
+// the same list.
 func readAddresses(k kernel, index int) ([]message, error) {
 	all, err := k.dump(unix.RTM_NEWADDR, make([]byte, unix.SizeofIfAddrmsg))
 	if err != nil {
@@ -44,14 +44,14 @@ func addressFlags(m message) uint32 {
 	return uint32(m.header[2])
 }
 
-// addressFor returns what gives an address to a device, age seconds after it
-// was read. It reports false if the address's lifetime is over.
+// addressFor returns the message that gives an address to a device, age seconds after it
+// was read. It reports false if the address has expired.
 func addressFor(m message, index int, age uint32) (message, bool) {
 	from := addressIndex(m)
 	m = m.clone()
 	binary.NativeEndian.PutUint32(m.header[4:], uint32(index))
 	if index != from {
-		m.remove(unix.IFA_LABEL) // the kernel makes it from the device's name
+		m.remove(unix.IFA_LABEL) // the kernel derives it from the device's name
 	}
 	if c := m.get(unix.IFA_CACHEINFO); len(c) >= 8 {
 		preferred, valid := lifetime(c, age), lifetime(c[4:], age)
@@ -64,7 +64,7 @@ func addressFor(m message, index int, age uint32) (message, bool) {
 	return m, true
 }
 
-// lifetime returns what is left of one, in seconds.
+// lifetime returns the rest of a lifetime, in seconds.
 func lifetime(b []byte, age uint32) uint32 {
 	n := binary.NativeEndian.Uint32(b)
 	if n == forever {
@@ -73,11 +73,10 @@ func lifetime(b []byte, age uint32) uint32 {
 	return n - min(n, age)
 }
 
-// addAddress gives an address to a device, to be used at once: that nobody
-// else has it was found out before. One that was found to be a duplicate, or
-// for which that is still open, is tried (again). One that the device has stays as
-// it is under NLM_F_EXCL, and gets the lifetimes and the metric of the other under
-// NLM_F_REPLACE.
+// addAddress gives an address to a device, usable at once: duplicates were detected
+// before. An address that was found to be a duplicate, or whose detection is not
+// finished, is detected again. An address that the device has stays as it is with
+// NLM_F_EXCL, and gets the new lifetimes and metric with NLM_F_REPLACE.
 func addAddress(k kernel, m message, flag int) error {
 	flags := addressFlags(m)
 	if m.family() == unix.AF_INET {
@@ -91,20 +90,20 @@ func addAddress(k kernel, m message, flag int) error {
 	if err := add(k, now, flag); err != nil {
 		return err
 	}
-	return k.send(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, m) // takes the flag off again
+	return k.send(unix.RTM_NEWADDR, unix.NLM_F_REPLACE, m) // clears the flag again
 }
 
-// dropAddress takes an address from a device. The kernel takes one by its
-// subnet's length too.
+// dropAddress takes an address from a device. The kernel identifies it also by its prefix
+// length.
 func dropAddress(k kernel, m message) error {
 	m = m.clone()
 	m.remove(unix.IFA_CACHEINFO, unix.IFA_LABEL)
 	return drop(k, m)
 }
 
-// dropTemporary takes from a device the temporary addresses that are not among
-// those wanted: the kernel makes one (RFC 8981) as soon as there is an address
-// that has such.
+// dropTemporary takes from a device the temporary addresses that are not among those
+// wanted. The kernel makes one (RFC 8981) as soon as there is an address that requests
+// it.
 func dropTemporary(k kernel, index int, wanted []message) error {
 	known := make(map[string]bool)
 	for _, m := range wanted {
@@ -125,8 +124,8 @@ func dropTemporary(k kernel, index int, wanted []message) error {
 	return nil
 }
 
-// isTemporary reports whether the kernel made an address for a time (RFC 8981).
-// In IPv4 the flag's bit says that the address is a secondary one.
+// isTemporary reports whether the kernel made a temporary address (RFC 8981). In IPv4 the
+// same bit means a secondary address.
 func isTemporary(m message) bool {
 	return m.family() == unix.AF_INET6 && addressFlags(m)&unix.IFA_F_TEMPORARY != 0
 }

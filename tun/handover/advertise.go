@@ -15,39 +15,36 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// A default route that the kernel learnt from a router's advertisement can't be
-// made by hand: one that is takes the learnt one's place, and on its account
-// the kernel passes over the router's advertisements (net/ipv6/ndisc.c,
-// ndisc_router_discovery, which returns where it can't add the route), so that
-// addresses would no longer be renewed. So the device gets the router's advertisement
-// again, with what is left of the lifetime.
+// A default route that the kernel learnt from a router's advertisement cannot be made by
+// hand: such a route replaces the learnt one, and because of it the kernel ignores the
+// router's advertisements (net/ipv6/ndisc.c, ndisc_router_discovery, which returns if it
+// cannot add the route), so that addresses would no longer be renewed. So the device gets
+// the router's advertisement again, with the rest of the lifetime.
 
-// advertiserName is the name of the device that such an advertisement comes from,
-// for a moment.
+// advertiserName is the name of the device that sends such an advertisement. It exists
+// only for a moment.
 const advertiserName = "fw-advertiser"
 
-// learnDelay is how long the kernel may take to learn from it.
+// learnDelay is how long the kernel may take to process it.
 const learnDelay = 200 * time.Millisecond
 
-// isAdvertised reports whether the kernel learnt a route as a default one from
-// a router.
+// isAdvertised reports whether the kernel learnt a default route from a router.
 func isAdvertised(m message) bool {
 	return m.family() == unix.AF_INET6 && m.header[rtmProtocol] == unix.RTPROT_RA && m.header[1] == 0 &&
 		len(m.get(unix.RTA_GATEWAY)) == net.IPv6len && m.get(unix.RTA_OIF) != nil
 }
 
-// advertisements are what a device is sent, so that it learns default routes.
+// advertisements are sent to a device so that it learns default routes.
 type advertisements struct {
 	index   int
 	frames  [][]byte
 	missing map[string]bool // the routes that are not learnt yet, by [advertisedKey]
-	to      io.Writer       // nil where there is nothing to learn
+	to      io.Writer       // nil if there is nothing to learn
 }
 
-// advertisements prepares to have a device learn the default routes among those that
-// are to lead over it, and returns what takes the preparations away. Where the NIC
-// does not listen to routers, a program that does made the routes, and there is
-// nothing to learn.
+// advertisements prepares a device to learn those of the routes that were learnt, and
+// returns a function that ends this. If the NIC does not process router advertisements, a
+// program made the routes, and there is nothing to learn.
 func (t *transfer) advertisements(index int, routes []message) (a *advertisements, end func()) {
 	a = &advertisements{index: index, missing: make(map[string]bool)}
 	if t.setting("ipv6", t.nic.Attrs().Name, "accept_ra") == "0" {
@@ -69,17 +66,16 @@ func (t *transfer) advertisements(index int, routes []message) (a *advertisement
 	return a, end
 }
 
-// advertisedKey identifies a learnt route. The kernel keeps a router's MTU with the
-// route only where the device had another one.
+// advertisedKey identifies a learnt route. The kernel stores a router's MTU with the
+// route only if the device had another one.
 func advertisedKey(m message) string {
 	m = m.clone()
 	m.remove(unix.RTA_METRICS)
 	return routeKey(m)
 }
 
-// send has the device learn. What it does not learn, as where it is to take no
-// default route from routers, is for [addRoutes] to make, which completes the
-// others.
+// send lets the device learn the routes. [addRoutes] makes those that it does not learn,
+// for instance if it accepts no default routes, and completes the others.
 func (a *advertisements) send(k kernel) error {
 	if a.to == nil {
 		return nil
@@ -104,7 +100,7 @@ func (a *advertisements) send(k kernel) error {
 	return nil
 }
 
-// routerMAC returns the MAC of a route's gateway; nil if it is not known.
+// routerMAC returns the MAC of a route's gateway, or nil if it is unknown.
 func (s *State) routerMAC(route message) net.HardwareAddr {
 	for _, n := range s.Neighbors {
 		if string(n.get(unix.NDA_DST)) == string(route.get(unix.RTA_GATEWAY)) {
@@ -127,8 +123,8 @@ const (
 	metricHopLimit = 10 // RTAX_HOPLIMIT
 )
 
-// advertisement returns the frame by which a router has a default route learnt
-// (RFC 4861 §4.2, preference by RFC 4191 §2.2).
+// advertisement returns the frame with which a router announces a default route (RFC 4861
+// §4.2, preference by RFC 4191 §2.2).
 func advertisement(route message, router net.HardwareAddr) []byte {
 	metrics, _ := parseAttributes(route.get(unix.RTA_METRICS))
 	metric := func(kind uint16) uint32 {
@@ -144,7 +140,7 @@ func advertisement(route message, router net.HardwareAddr) []byte {
 	lifetime, _ := expiry(route)
 	body := []byte{routerAdvertisement, 0, 0, 0, byte(metric(metricHopLimit)), preference}
 	body = binary.BigEndian.AppendUint16(body, uint16(min(lifetime, 0xffff)))
-	body = append(body, make([]byte, 8)...) // nothing about timers
+	body = append(body, make([]byte, 8)...) // no timers
 	if len(router) == 6 {
 		body = append(append(body, sourceAddressOption, 1), router...)
 	}
@@ -158,13 +154,12 @@ func advertisement(route message, router net.HardwareAddr) []byte {
 	frame := []byte("\x33\x33\x00\x00\x00\x01\x02\x00\x00\x00\x00\x01\x86\xdd")
 	frame = binary.BigEndian.AppendUint32(frame, 6<<28)
 	frame = binary.BigEndian.AppendUint16(frame, uint16(len(body)))
-	frame = append(frame, unix.IPPROTO_ICMPV6, 255) // no router forwarded it
+	frame = append(frame, unix.IPPROTO_ICMPV6, 255) // no router has forwarded it
 	return append(append(append(frame, src...), dst...), body...)
 }
 
-// advertiser makes a TAP whose ingress leads to a device's, so that what is
-// written to it comes in there, whatever is at the device's other end. end takes
-// it away.
+// advertiser makes a TAP whose frames are redirected to the ingress of a device, whatever
+// is at the other end of that device. end removes it.
 func (k rtnetlink) advertiser(index int) (w io.Writer, end func(), err error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = advertiserName
@@ -175,7 +170,7 @@ func (k rtnetlink) advertiser(index int) (w io.Writer, end func(), err error) {
 	err = netlink.LinkAdd(link)
 	end = func() {
 		for _, f := range link.Fds {
-			_ = f.Close() // the device goes with it
+			_ = f.Close() // the device is removed with it
 		}
 	}
 	if err != nil {

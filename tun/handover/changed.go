@@ -6,14 +6,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Groups are those of rtnetlink(7) whose messages [Changed] reads.
+// Groups are the groups of rtnetlink(7) whose messages [Changed] reads.
 var Groups = []uint{
 	unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_NEIGH,
 }
 
-// Changed returns the indices of the devices of which a message of the kernel's
-// says that something changed that a [State] holds. Neighbours count where they
-// are entered by hand: the others come and go with traffic.
+// Changed returns the indices of the devices for which a message of the kernel reports a
+// change of something that a [State] holds. Of neighbours, only permanent ones count: the
+// others change with traffic.
 func Changed(n syscall.NetlinkMessage) (devices []int) {
 	kind := n.Header.Type &^ 3 // RTM_NEW..., the first of each four
 	if n.Header.Type != kind && n.Header.Type != kind+1 {

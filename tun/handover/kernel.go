@@ -14,34 +14,32 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// kernel is what the package asks of the kernel. [rtnetlink] asks the one that
-// runs; tests have one in memory.
+// kernel is the package's interface to the kernel. [rtnetlink] implements it; tests have
+// one in memory.
 type kernel interface {
-	// linkByName and linkByIndex return a device; their errors wrap
-	// [netdev.ErrMissing] where there is none.
+	// linkByName and linkByIndex return a device. Their errors wrap [netdev.ErrMissing]
+	// if there is none.
 	linkByName(name string) (netlink.Link, error)
 	linkByIndex(index int) (netlink.Link, error)
 	links() ([]netlink.Link, error)
 	setMAC(index int, mac net.HardwareAddr) error
-	// families returns a device's settings of IPv4 and IPv6.
+	// families returns the IPv4 and IPv6 settings of a device.
 	families(index int) (families, error)
-	// dump returns all that the kernel describes by messages of a kind and that
-	// answers to header.
+	// dump returns everything of a kind of message that matches the header.
 	dump(kind uint16, header []byte) ([]message, error)
-	// send has the kernel carry out an operation, and waits until it has.
+	// send carries out an operation, and waits for its result.
 	send(operation, flags int, m message) error
-	// settings returns the names of a device's sysctls of a family, setting the
-	// value of one, "" where there is none.
+	// settings returns the names of a device's sysctls of a family. setting returns the
+	// value of one, or "" if there is none.
 	settings(family, device string) ([]string, error)
 	setting(family, device, name string) string
 	setSetting(family, device, name, value string) error
-	// advertiser returns what takes frames that come in by a device then, and
-	// what ends it.
+	// advertiser returns a writer whose frames arrive at a device, and a function that
+	// ends this.
 	advertiser(index int) (w io.Writer, end func(), err error)
 }
 
-// rtnetlink is the kernel that runs, in the network namespace of the calling
-// thread.
+// rtnetlink is the running kernel, in the network namespace of the calling thread.
 type rtnetlink struct{}
 
 var _ kernel = rtnetlink{}
@@ -81,7 +79,7 @@ func (rtnetlink) setSetting(family, device, name, value string) error {
 	return netdev.SetSysctl(settingsOf(family, device)+"/"+name, value)
 }
 
-// dumpTries is how often a list is asked for that changes while it is read.
+// dumpTries is the number of attempts to read a list that changes meanwhile.
 const dumpTries = 10
 
 func (rtnetlink) dump(kind uint16, header []byte) ([]message, error) {
@@ -121,7 +119,7 @@ func (rtnetlink) send(operation, flags int, m message) error {
 	return err
 }
 
-// add makes what a message describes; that it is there already is no error.
+// add makes what a message describes. It is not an error if it exists.
 func add(k kernel, m message, flags int) error {
 	err := k.send(int(m.kind), unix.NLM_F_CREATE|flags, m)
 	if errors.Is(err, unix.EEXIST) {
@@ -130,7 +128,7 @@ func add(k kernel, m message, flags int) error {
 	return err
 }
 
-// drop removes what a message describes; that it is not there is no error.
+// drop removes what a message describes. It is not an error if it does not exist.
 func drop(k kernel, m message) error {
 	err := k.send(int(m.kind)+1, 0, m) // RTM_DEL... follows RTM_NEW...
 	switch {
@@ -148,11 +146,11 @@ const (
 	iflaInet6AddrGenMode = 8 // IFLA_INET6_ADDR_GEN_MODE, 8 bits
 )
 
-// families are a link's settings of IPv4 and IPv6.
+// families are the IPv4 and IPv6 settings of a link.
 type families struct {
 	ipv4    []byte // 32 bits each
 	genMode uint8  // how IPv6 link-local addresses are made
-	ipv6    bool   // the device has IPv6 settings at all
+	ipv6    bool   // the device has IPv6 settings
 }
 
 func (rtnetlink) families(index int) (families, error) {
@@ -188,9 +186,8 @@ func (rtnetlink) families(index int) (families, error) {
 	return f, nil
 }
 
-// setFamily sets a link's settings of a family, as IFLA_AF_SPEC nests them.
-// Unlike sysctls this works where /proc/sys can't be written, as in most
-// containers.
+// setFamily sets the settings of a family on a link, nested in IFLA_AF_SPEC. Unlike
+// sysctls, this works if /proc/sys cannot be written, as in most containers.
 func setFamily(k kernel, index int, family uint16, settings ...attribute) error {
 	m := message{kind: unix.RTM_SETLINK, header: linkHeader(index)}
 	m.set(unix.IFLA_AF_SPEC|unix.NLA_F_NESTED, appendAttributes(nil, []attribute{
@@ -199,15 +196,14 @@ func setFamily(k kernel, index int, family uint16, settings ...attribute) error 
 	return k.send(unix.RTM_SETLINK, 0, m)
 }
 
-// setIPv4 sets settings of net.ipv4.conf of a link, by their numbers, which
-// count from 1.
+// setIPv4 sets net.ipv4.conf settings of a link, by their numbers, which start at 1.
 func setIPv4(k kernel, index int, settings ...attribute) error {
 	return setFamily(k, index, unix.AF_INET, attribute{iflaInetConf | unix.NLA_F_NESTED, appendAttributes(nil, settings)})
 }
 
-// loosen has a link take packets whose way back leads elsewhere, as long as
-// addresses and routes are on the move. The setting that counts is the higher
-// of the namespace's and the link's, which is the loose one.
+// loosen makes a link accept packets whose return path is through another device, while
+// addresses and routes are moved. The larger of the namespace's and the link's setting
+// applies; loose is the largest.
 func loosen(k kernel, index int) error {
 	err := setIPv4(k, index, attribute{devconfRPFilter, binary.NativeEndian.AppendUint32(nil, looseRPFilter)})
 	if err != nil {
@@ -216,14 +212,13 @@ func loosen(k kernel, index int) error {
 	return nil
 }
 
-// looseRPFilter takes packets from whoever any route leads to (RFC 3704 §2.4).
+// looseRPFilter accepts packets if any route leads to their source (RFC 3704 §2.4).
 const looseRPFilter = 2
 
-// genModeNone has an interface make no IPv6 address of its own
-// (IN6_ADDR_GEN_MODE_NONE).
+// genModeNone stops an interface from generating IPv6 addresses (IN6_ADDR_GEN_MODE_NONE).
 const genModeNone = 1
 
-// genModeStable and those above it make addresses by RFC 7217, of a secret
+// genModeStable and larger modes generate addresses by RFC 7217, from a secret
 // (IN6_ADDR_GEN_MODE_STABLE_PRIVACY).
 const genModeStable = 2
 

@@ -19,16 +19,16 @@ type message struct {
 	attributes []attribute
 }
 
-// attribute is one of a message's, or nested in another.
+// attribute is an attribute of a message, or nested in another one.
 type attribute struct {
 	kind  uint16
 	value []byte
 }
 
-// nlaTypeMask takes the flags off an attribute's kind (NLA_TYPE_MASK).
+// nlaTypeMask removes the flags from an attribute's kind (NLA_TYPE_MASK).
 const nlaTypeMask = 0x3fff
 
-// headerSizes are those of the kinds of messages that are moved, in bytes.
+// headerSizes are the sizes of the headers of messages that are moved, in bytes.
 var headerSizes = map[uint16]int{
 	unix.RTM_NEWLINK:  unix.SizeofIfInfomsg,
 	unix.RTM_NEWADDR:  unix.SizeofIfAddrmsg,
@@ -38,8 +38,8 @@ var headerSizes = map[uint16]int{
 
 var errMessage = errors.New("malformed netlink message")
 
-// parseMessage reads what follows the netlink header. The message shares no
-// bytes with it.
+// parseMessage reads the bytes after the netlink header. The message shares no memory
+// with them.
 func parseMessage(kind uint16, body []byte) (message, error) {
 	size, known := headerSizes[kind]
 	if !known || len(body) < size {
@@ -65,7 +65,7 @@ func parseAttributes(b []byte) (list []attribute, err error) {
 // align rounds up to RTA_ALIGNTO.
 func align(n int) int { return (n + 3) &^ 3 }
 
-// body returns what follows the netlink header.
+// body returns the bytes after the netlink header.
 func (m message) body() []byte {
 	return appendAttributes(bytes.Clone(m.header), m.attributes)
 }
@@ -80,7 +80,7 @@ func appendAttributes(b []byte, list []attribute) []byte {
 	return b
 }
 
-// get returns an attribute's value; nil where there is none.
+// get returns an attribute's value, or nil if there is none.
 func (m message) get(kind uint16) []byte { return find(m.attributes, kind) }
 
 func find(list []attribute, kind uint16) []byte {
@@ -92,7 +92,7 @@ func find(list []attribute, kind uint16) []byte {
 	return nil
 }
 
-// number returns an attribute of 32 bits; 0 where there is none.
+// number returns an attribute of 32 bits, or 0 if there is none.
 func (m message) number(kind uint16) uint32 {
 	if v := m.get(kind); len(v) >= 4 {
 		return binary.NativeEndian.Uint32(v)
@@ -103,7 +103,7 @@ func (m message) number(kind uint16) uint32 {
 // family returns AF_INET or AF_INET6: every header begins with it.
 func (m message) family() uint8 { return m.header[0] }
 
-// clone returns a message that can be changed on its own.
+// clone returns an independent copy of the message.
 func (m message) clone() message {
 	c := message{m.kind, bytes.Clone(m.header), slices.Clone(m.attributes)}
 	for i := range c.attributes {

@@ -10,17 +10,16 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// transfer is a state on its way from one device to the other.
+// transfer is a state that is being moved from one device to the other.
 type transfer struct {
 	kernel
 	*State
 	nic netlink.Link
 }
 
-// transfer finds the NIC of the state. It is known by its index, which it keeps
-// whatever it is called, or, where that is gone, by its name and MAC, as one
-// whose driver was loaded again. Where there is neither, the error wraps
-// [netdev.ErrMissing].
+// transfer finds the NIC of the state: by its index, which does not change with its name,
+// or otherwise by its name and MAC, for instance after its driver was loaded again. If
+// there is neither, the error wraps [netdev.ErrMissing].
 func (s *State) transfer(k kernel) (*transfer, error) {
 	nic, err := k.linkByIndex(s.Index)
 	if err == nil {
@@ -41,8 +40,7 @@ func (s *State) transfer(k kernel) (*transfer, error) {
 	return &transfer{k, s, nic}, nil
 }
 
-// relabel has the addresses of a NIC that has another name by now not bear the
-// old one.
+// relabel replaces the old name of a NIC in the labels of its addresses.
 func (s *State) relabel(name string) {
 	for i, m := range s.Addresses {
 		if label := m.get(unix.IFA_LABEL); name != s.NIC && unix.ByteSliceToString(label) == s.NIC {
@@ -52,7 +50,7 @@ func (s *State) relabel(name string) {
 	}
 }
 
-// Device returns what the NIC is called now; see [State.Return] for its error.
+// Device returns the current name of the NIC. For its error see [State.Return].
 func (s *State) Device() (name string, err error) {
 	t, err := s.transfer(rtnetlink{})
 	if err != nil {
@@ -123,7 +121,7 @@ func (t *transfer) move(name string, join func() error) (kept []string, err erro
 	return t.copySettings(t.nic, tap)
 }
 
-// inOrder takes steps, each only after the one before.
+// inOrder carries out steps, until one fails.
 func inOrder(steps ...func() error) error {
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -133,7 +131,7 @@ func inOrder(steps ...func() error) error {
 	return nil
 }
 
-// stopAddressGeneration has the NIC make no IPv6 address of its own.
+// stopAddressGeneration stops the NIC from generating IPv6 addresses.
 func (t *transfer) stopAddressGeneration() error {
 	if !t.IPv6 {
 		return nil
@@ -141,7 +139,7 @@ func (t *transfer) stopAddressGeneration() error {
 	return setGenMode(t, t.Index, genModeNone)
 }
 
-// prepareTAP gives the TAP all but the routes.
+// prepareTAP gives the TAP everything but the routes.
 func (t *transfer) prepareTAP(tap netlink.Link) error {
 	index := tap.Attrs().Index
 	if err := t.setMAC(index, t.nic.Attrs().HardwareAddr); err != nil {
@@ -158,7 +156,7 @@ func (t *transfer) prepareTAP(tap netlink.Link) error {
 		}
 	}
 	return inOrder(
-		// What comes by the TAP is taken while the ways back still lead over the NIC.
+		// The TAP accepts packets while the return paths still use the NIC.
 		func() error { return loosen(t, index) },
 		func() error { return t.addAddresses(index, unix.NLM_F_EXCL) },
 		func() error { return dropTemporary(t, index, t.Addresses) },
@@ -166,9 +164,9 @@ func (t *transfer) prepareTAP(tap netlink.Link) error {
 	)
 }
 
-// fallbackRoutes are the IPv6 routes over a device, with the highest metric. They count
-// only where the kernel looks at no other device: it answers some packets, as echo
-// requests, by the device that they came by.
+// fallbackRoutes are the IPv6 routes through a device, with the highest metric. They
+// matter only if the kernel considers no other device: it answers some packets, such as
+// echo requests, through the device that they arrived on.
 func (s *State) fallbackRoutes(index int) (list []message) {
 	for _, m := range s.routesFor(index) {
 		if m.family() == unix.AF_INET6 && m.header[rtmType] == unix.RTN_UNICAST {
@@ -193,8 +191,8 @@ func (t *transfer) addAddresses(index, flag int) error {
 	return nil
 }
 
-// dropSurplus takes back the routes that the kernel made with a device's
-// addresses, and that had been removed from the NIC.
+// dropSurplus removes routes that the kernel made with a device's addresses, and that had
+// been removed from the NIC.
 func (t *transfer) dropSurplus(index int) error {
 	wanted := make(map[string]bool)
 	for _, m := range t.routesFor(index) {
@@ -231,7 +229,7 @@ func (s *State) neighborsFor(index int) (list []message) {
 	return list
 }
 
-// partition splits routes in two, which keep their order.
+// partition splits routes in two lists, in their order.
 func partition(list []message, in func(message) bool) (yes, no []message) {
 	for _, m := range list {
 		if in(m) {
@@ -243,8 +241,8 @@ func partition(list []message, in func(message) bool) (yes, no []message) {
 	return yes, no
 }
 
-// clearNIC takes addresses and neighbours from the NIC, latest first: what a
-// killed process leaves keeps its order.
+// clearNIC takes addresses and neighbours from the NIC, latest first, so that a killed
+// process leaves the rest in order.
 func (t *transfer) clearNIC() error {
 	for i := len(t.Addresses) - 1; i >= 0; i-- {
 		if err := dropAddress(t, t.Addresses[i]); err != nil {

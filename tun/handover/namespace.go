@@ -10,15 +10,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Namespace identifies a network namespace, also across boots of the system.
+// Namespace identifies a network namespace, also after a reboot.
 type Namespace struct {
 	Boot string // /proc/sys/kernel/random/boot_id
 	ID   uint64
 }
 
-// CurrentNamespace is the one of the calling thread. The kernel counts them
-// (SO_NETNS_COOKIE, Linux 5.14); before, it is known by its file's number,
-// which may come again.
+// CurrentNamespace returns the namespace of the calling thread. The kernel numbers them
+// (SO_NETNS_COOKIE, Linux 5.14). Older kernels have only the number of its file, which
+// may be reused.
 func CurrentNamespace() (Namespace, error) {
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {

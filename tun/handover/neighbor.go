@@ -15,8 +15,8 @@ const (
 	ndmType  = 11
 )
 
-// readNeighbors returns the neighbours of a device whose MACs are known, and
-// those that it stands proxy for.
+// readNeighbors returns the neighbours of a device whose MACs are known, and those that
+// it is a proxy for.
 func readNeighbors(k kernel, index int) ([]message, error) {
 	var list []message
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -41,8 +41,8 @@ func neighborIndex(m message) int { return int(binary.NativeEndian.Uint32(m.head
 
 func neighborState(m message) uint16 { return binary.NativeEndian.Uint16(m.header[ndmState:]) }
 
-// isKnown leaves out those that are being asked for, and groups, whose MACs
-// follow from their addresses.
+// isKnown excludes neighbours that are being resolved, and groups, whose MACs follow from
+// their addresses.
 func isKnown(m message) bool {
 	if m.header[ndmFlags]&unix.NTF_PROXY != 0 {
 		return true
@@ -54,13 +54,13 @@ func isKnown(m message) bool {
 	return state&(unix.NUD_REACHABLE|unix.NUD_STALE|unix.NUD_DELAY|unix.NUD_PROBE|unix.NUD_PERMANENT) != 0
 }
 
-// isLearnt reports whether a neighbour was not entered by hand.
+// isLearnt reports whether a neighbour is not permanent.
 func isLearnt(m message) bool {
 	return m.header[ndmFlags]&unix.NTF_PROXY == 0 && neighborState(m)&(unix.NUD_PERMANENT|unix.NUD_NOARP) == 0
 }
 
-// neighborFor returns what enters a neighbour of a device. Under trial means
-// known, but not for sure.
+// neighborFor returns the message that adds a neighbour to a device. Its state is "probe"
+// if the neighbour is known, but not confirmed.
 func neighborFor(m message, index int) message {
 	m = m.clone()
 	binary.NativeEndian.PutUint32(m.header[ndmIndex:], uint32(index))
@@ -71,7 +71,7 @@ func neighborFor(m message, index int) message {
 	return m
 }
 
-// staleNeighbor returns a neighbour that is known, but not for sure.
+// staleNeighbor returns a neighbour that is known, but not confirmed.
 func staleNeighbor(m message) message {
 	m = m.clone()
 	binary.NativeEndian.PutUint16(m.header[ndmState:], unix.NUD_STALE)

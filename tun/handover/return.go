@@ -10,12 +10,12 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Moved reports whether the TAP has all of the state, after [State.Move].
+// Moved reports whether the TAP has the whole state, after [State.Move].
 func (s *State) Moved() bool { return s.moved }
 
-// Refresh reads what the TAP has by now, which is what [State.Return] will give
-// the NIC: addresses, routes and neighbours came, went and were renewed there.
-// It belongs after a [State.Move] that succeeded.
+// Refresh reads the current state of the TAP, which [State.Return] will give to the NIC:
+// addresses, routes and neighbours can change there. Call it after a [State.Move] that
+// succeeded.
 func (s *State) Refresh(tap string) error {
 	if err := s.refresh(rtnetlink{}, tap); err != nil {
 		return fmt.Errorf("read from %q the configuration of %q: %w", tap, s.NIC, err)
@@ -36,16 +36,16 @@ func (s *State) refresh(k kernel, name string) error {
 	for _, m := range s.Addresses {
 		labels[addressKey(m)] = m.get(unix.IFA_LABEL)
 	}
-	// The temporary addresses that the kernel made at the TAP (RFC 8981) stay
-	// there: it makes others at the NIC.
+	// Temporary addresses that the kernel made on the TAP (RFC 8981) stay there: it makes
+	// others on the NIC.
 	live.Addresses = slices.DeleteFunc(live.Addresses, func(m message) bool {
 		_, known := labels[addressKey(m)]
 		return isTemporary(m) && !known
 	})
 	live.rename(s.Index)
 	for i, m := range live.Addresses {
-		// A label that is the NIC's name is the kernel's, which knows how the NIC
-		// is called by now.
+		// A label that equals the NIC's name is from the kernel, which knows the current
+		// name.
 		if label := labels[addressKey(m)]; label != nil && unix.ByteSliceToString(label) != s.NIC {
 			live.Addresses[i].set(unix.IFA_LABEL, label)
 		}
@@ -54,7 +54,7 @@ func (s *State) refresh(k kernel, name string) error {
 	return nil
 }
 
-// rename makes the state one of a device with another index.
+// rename changes the index of the state's device.
 func (s *State) rename(index int) {
 	for i, m := range s.Addresses {
 		s.Addresses[i], _ = addressFor(m, index, 0)
@@ -100,7 +100,7 @@ func (s *State) restore(k kernel, tap string, detach func() error) error {
 }
 
 func (t *transfer) restore(name string, detach func() error) error {
-	var over []message // routes over the TAP
+	var over []message // routes through the TAP
 	tap, err := t.linkByName(name)
 	switch {
 	case err == nil:
@@ -112,7 +112,7 @@ func (t *transfer) restore(name string, detach func() error) error {
 	default:
 		t.markStale()
 	}
-	// What is learnt comes by the NIC itself, as soon as it is out of the wire.
+	// Learnt routes arrive through the NIC itself, as soon as it is out of the wire.
 	learnt, others := partition(t.routesFor(t.Index), isAdvertised)
 	learntOver, othersOver := partition(over, isAdvertised)
 	advertisements, end := t.advertisements(t.Index, learnt)
@@ -122,7 +122,7 @@ func (t *transfer) restore(name string, detach func() error) error {
 		func() error { return t.addAddresses(t.Index, unix.NLM_F_EXCL) },
 		func() error { return dropTemporary(t, t.Index, t.Addresses) },
 		func() error { return addNeighbors(t, t.neighborsFor(t.Index)) },
-		t.restoreAddressGeneration, // before the first of a router's advertisements can come by the NIC
+		t.restoreAddressGeneration, // before the first router advertisement can arrive at the NIC
 		// 2
 		func() error { return addRoutes(t, others) },
 		func() error { return t.dropSurplus(t.Index) },
@@ -136,7 +136,7 @@ func (t *transfer) restore(name string, detach func() error) error {
 	)
 }
 
-// takeFrom prepares the TAP to lose what it has. It returns the routes over it.
+// takeFrom prepares the removal of what the TAP has. It returns the routes through it.
 func (t *transfer) takeFrom(index int, name string) ([]message, error) {
 	if t.moved {
 		if err := t.refresh(t, name); err != nil {
@@ -149,7 +149,7 @@ func (t *transfer) takeFrom(index int, name string) ([]message, error) {
 	return readRoutes(t, index)
 }
 
-// restoreAddressGeneration has the NIC make IPv6 addresses as it did.
+// restoreAddressGeneration lets the NIC generate IPv6 addresses as before.
 func (t *transfer) restoreAddressGeneration() error {
 	if !t.IPv6 {
 		return nil
@@ -157,8 +157,8 @@ func (t *transfer) restoreAddressGeneration() error {
 	return setGenMode(t, t.Index, t.GenMode)
 }
 
-// markStale makes the neighbours that were not entered by hand stale: since
-// they were read, nothing has confirmed them.
+// markStale makes neighbours that are not permanent stale: nothing has confirmed them
+// since they were read.
 func (s *State) markStale() {
 	for i, m := range s.Neighbors {
 		if isLearnt(m) {
@@ -167,9 +167,9 @@ func (s *State) markStale() {
 	}
 }
 
-// Adopt moves to the TAP what the NIC was given since [State.Move], as by a
-// program that goes on using its name: addresses, routes, and neighbours entered
-// by hand. It returns what they are in the words of ip(8).
+// Adopt moves to the TAP what the NIC was given since [State.Move], for instance by a
+// program that uses the NIC's name: addresses, routes and permanent neighbours. It
+// returns them in the syntax of ip(8).
 func (s *State) Adopt(tap string) (adopted []string, err error) {
 	return s.adopt(rtnetlink{}, tap)
 }
@@ -203,20 +203,19 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 	}
 	index := tap.Attrs().Index
 	return adopted, inOrder(
-		func() error { return t.addAddresses(index, unix.NLM_F_REPLACE) }, // one may have been renewed
+		func() error { return t.addAddresses(index, unix.NLM_F_REPLACE) }, // it may have been renewed
 		func() error { return addNeighbors(t, t.neighborsFor(index)) },
 		func() error { return addRoutes(t, t.routesFor(index)) },
 		func() error { return dropRoutes(t, t.routesFor(t.Index)) },
 		t.clearNIC,
-		// The kernel leaves the route to the subnet of an IPv6 address that was to
-		// expire, by which packets would leave past the box.
+		// If an IPv6 address has a lifetime, the kernel keeps the route to its subnet,
+		// through which packets would bypass the box.
 		func() error { return dropRoutes(t, own) },
 	)
 }
 
-// Replace has the state be that of the NIC of a name, which took the place of the
-// one that is gone: the TAP gets its MAC, and the NIC makes no IPv6 address of its
-// own.
+// Replace makes the state that of a NIC, given by name, that replaced one that is gone:
+// the TAP gets its MAC, and the NIC generates no IPv6 addresses.
 func (s *State) Replace(nic, tap string) error {
 	if err := s.replace(rtnetlink{}, nic, tap); err != nil {
 		return fmt.Errorf("take over %q: %w", nic, err)

@@ -19,24 +19,24 @@ const (
 	rtmFlags    = 8
 )
 
-// settableFlags of a next hop can be asked for; the others tell its state.
+// settableFlags of a next hop can be set; the others report its state.
 const settableFlags = unix.RTNH_F_ONLINK | unix.RTNH_F_PERVASIVE
 
-// lastPriority is that of a route which any other comes before.
+// lastPriority is the priority of a route that is used last.
 const lastPriority = 0xffffffff
 
-// rtaNexthopID is the number of a next hop that is an object (RTA_NH_ID).
+// rtaNexthopID is the number of a next hop object (RTA_NH_ID).
 const rtaNexthopID = 30
 
-// clockTicks is the unit of times in route messages, a second (USER_HZ).
+// clockTicks is the number of units per second in the times of route messages (USER_HZ).
 const clockTicks = 100
 
-// errNexthopObject is wrapped where a route of the NIC uses what can't be
-// moved with it.
+// errNexthopObject is wrapped if a route of the NIC uses something that cannot be moved
+// with it.
 var errNexthopObject = errors.New("a next hop object (ip nexthop) cannot be moved: give the route its gateway")
 
-// readRoutes returns all routes, of any table, that use a device, those without
-// a gateway first, for those with one need them.
+// readRoutes returns all routes through a device, from any table. Those without a gateway
+// come first, because the others need them.
 func readRoutes(k kernel, index int) ([]message, error) {
 	var list []message
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -64,7 +64,7 @@ func readRoutes(k kernel, index int) ([]message, error) {
 	return list, nil
 }
 
-// usesDevice reports whether a route leads over a device.
+// usesDevice reports whether a route leads through a device.
 func usesDevice(m message, index int) (bool, error) {
 	if int(m.number(unix.RTA_OIF)) == index {
 		return true, nil
@@ -76,9 +76,8 @@ func usesDevice(m message, index int) (bool, error) {
 	return uses, err
 }
 
-// isByproduct reports whether the kernel makes a route by itself with an
-// address, in its table of its own addresses, or keeps it for a moment. What
-// IPv6 multicast goes by is one of an interface.
+// isByproduct reports whether the kernel makes a route together with an address, in the
+// local table, or caches it. The route of IPv6 multicast belongs to an interface.
 func isByproduct(m message) bool {
 	if binary.NativeEndian.Uint32(m.header[rtmFlags:])&unix.RTM_F_CLONED != 0 {
 		return true
@@ -87,7 +86,7 @@ func isByproduct(m message) bool {
 		!(m.family() == unix.AF_INET6 && m.header[rtmType] == unix.RTN_MULTICAST)
 }
 
-// gateways is 1 for a route that leads over a gateway.
+// gateways returns 1 for a route with a gateway.
 func gateways(m message) int {
 	if m.get(unix.RTA_GATEWAY) != nil || m.get(unix.RTA_VIA) != nil || m.get(unix.RTA_MULTIPATH) != nil {
 		return 1
@@ -111,9 +110,8 @@ func eachNexthop(b []byte, f func(hop []byte)) error {
 
 func nexthopIndex(hop []byte) int { return int(binary.NativeEndian.Uint32(hop[4:])) }
 
-// routeFor returns what makes a route lead over the device to instead of the
-// device from, age seconds after it was read. It reports false if the route's
-// lifetime is over.
+// routeFor returns the message that moves a route from a device to another one, age
+// seconds after it was read. It reports false if the route has expired.
 func routeFor(m message, from, to int, age uint32) (message, bool) {
 	m = m.clone()
 	flags := binary.NativeEndian.Uint32(m.header[rtmFlags:])
@@ -121,7 +119,7 @@ func routeFor(m message, from, to int, age uint32) (message, bool) {
 	if out := m.get(unix.RTA_OIF); len(out) == 4 && int(binary.NativeEndian.Uint32(out)) == from {
 		binary.NativeEndian.PutUint32(out, uint32(to))
 	}
-	// What was read is well formed.
+	// The message was valid when it was read.
 	_ = eachNexthop(m.get(unix.RTA_MULTIPATH), func(hop []byte) {
 		hop[2] &= settableFlags
 		if nexthopIndex(hop) == from {
@@ -139,8 +137,9 @@ func routeFor(m message, from, to int, age uint32) (message, bool) {
 	return m, true
 }
 
-// expiry returns how long an IPv6 route still lives, in seconds: as a request
-// sets it, or as the kernel reports it (the third number of struct rta_cacheinfo), rounded up. It reports false where it has no end.
+// expiry returns the rest of an IPv6 route's lifetime in seconds: as a request sets it,
+// or as the kernel reports it (the third number of struct rta_cacheinfo), rounded up. It
+// reports false if the route does not expire.
 func expiry(m message) (seconds uint32, limited bool) {
 	if m.get(unix.RTA_EXPIRES) != nil {
 		return m.number(unix.RTA_EXPIRES), true
@@ -153,18 +152,18 @@ func expiry(m message) (seconds uint32, limited bool) {
 	return uint32(max(ticks, 0)+clockTicks-1) / clockTicks, ticks != 0
 }
 
-// isKernels reports whether the kernel made a route, with an address.
+// isKernels reports whether the kernel made a route together with an address.
 func isKernels(m message) bool { return m.header[rtmProtocol] == unix.RTPROT_KERNEL }
 
-// routeKey identifies a route of a device. It does not depend on the lifetime.
+// routeKey identifies a route of a device, without its lifetime.
 func routeKey(m message) string {
 	m, _ = routeFor(m, 0, 0, 0)
 	m.remove(unix.RTA_EXPIRES)
 	return m.key()
 }
 
-// addRoutes makes routes, after those of the same destination and metric that
-// are there. One that needs another one's way to its gateway waits for that.
+// addRoutes adds routes, after existing ones with the same destination and metric. A
+// route whose gateway is reached through another one is added after that.
 func addRoutes(k kernel, list []message) error {
 	for len(list) > 0 {
 		var failed []message
@@ -183,8 +182,7 @@ func addRoutes(k kernel, list []message) error {
 	return nil
 }
 
-// dropRoutes removes routes, latest first, so that those that are left keep
-// their order.
+// dropRoutes removes routes, latest first, so that the remaining ones keep their order.
 func dropRoutes(k kernel, list []message) error {
 	for _, m := range slices.Backward(list) {
 		if err := drop(k, m); err != nil {

@@ -13,26 +13,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// State is what a NIC has, or what a TAP has in its place.
+// State is the network configuration of a NIC, or of a TAP in its place.
 type State struct {
 	Namespace Namespace
-	NIC       string // as it was called when it was read
+	NIC       string // its name when it was read
 	Index     int
 	MAC       string
 	MTU       int           // bytes
-	Taken     time.Duration // by the clock that counts from boot, suspended or not
-	IPv6      bool          // the NIC speaks it
-	TAPs      []string      // the inside one first; they end with the process
-	Bridge    string        // that joins the NIC; "" for none
+	Taken     time.Duration // on the clock that counts from boot, including suspension
+	IPv6      bool          // the NIC uses IPv6
+	TAPs      []string      // the inside one first; they are removed with the process
+	Bridge    string        // the bridge that joins the NIC; "" for none
 	GenMode   uint8         // how the kernel makes its IPv6 addresses (IFLA_INET6_ADDR_GEN_MODE)
 
 	Addresses, Routes, Neighbors []message
 
-	moved bool // the TAP has all of it, and the NIC nothing
+	moved bool // the TAP has the whole state, and the NIC nothing
 }
 
-// Read takes the state of a NIC. Its error says why a NIC can't be taken out of
-// a namespace's hands.
+// Read reads the state of a NIC. It returns an error if a NIC cannot be part of a wire.
 func Read(nic string) (*State, error) {
 	s := &State{NIC: nic}
 	if err := s.read(rtnetlink{}); err != nil {
@@ -64,12 +63,12 @@ func (s *State) read(k kernel) error {
 	return s.readDevice(k, s.Index)
 }
 
-// Summary says in a few words what moves.
+// Summary describes what is moved in a few words.
 func (s *State) Summary() string {
 	return fmt.Sprintf("%d addresses, %d routes, %d neighbours", len(s.Addresses), len(s.Routes), len(s.Neighbors))
 }
 
-// readDevice reads what moves of a device.
+// readDevice reads the state of a device.
 func (s *State) readDevice(k kernel, index int) (err error) {
 	if s.Addresses, err = readAddresses(k, index); err != nil {
 		return err
@@ -81,8 +80,8 @@ func (s *State) readDevice(k kernel, index int) (err error) {
 	return err
 }
 
-// suitable returns an error where a NIC can't become a part of a wire, or where
-// something that depends on it would stop working.
+// suitable returns an error if a NIC cannot become part of a wire, or if something that
+// depends on it would stop working.
 func suitable(k kernel, nic netlink.Link) error {
 	a := nic.Attrs()
 	switch {
@@ -110,23 +109,23 @@ func suitable(k kernel, nic netlink.Link) error {
 	return nil
 }
 
-// sinceBoot is a clock that a killed process and the next one share.
+// sinceBoot is a clock that a killed process and its successor share.
 func sinceBoot() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &t); err != nil {
-		panic(err) // Linux has had it since 2.6.39
+		panic(err) // available since Linux 2.6.39
 	}
 	return time.Duration(t.Nano())
 }
 
-// age is how many seconds ago the state was taken.
+// age returns the number of seconds since the state was read.
 func (s *State) age() uint32 { return uint32((sinceBoot() - s.Taken) / time.Second) }
 
-// ownSettings are those that are each device's own, or not for writing.
+// ownSettings are sysctls that are specific to a device, or cannot be written.
 var ownSettings = []string{"addr_gen_mode", "disable_ipv6", "mc_forwarding"}
 
-// copySettings gives a device the sysctls of the NIC. It returns the IPv6 ones
-// that the process may not write, as where /proc/sys is read-only.
+// copySettings copies the sysctls of the NIC to a device. It returns the IPv6 ones that
+// the process may not write, for instance if /proc/sys is read-only.
 func (t *transfer) copySettings(from, to netlink.Link) (kept []string, err error) {
 	source, err := t.families(from.Attrs().Index)
 	if err != nil {

@@ -9,17 +9,16 @@ import (
 	"strings"
 )
 
-// Store keeps the state of one NIC of one namespace in a file, for the process
-// that comes after one that was killed. It has to outlive the process, but not
-// the namespace.
+// Store keeps the state of one NIC of one namespace in a file, for the process that
+// follows a killed one. The file has to outlive the process, but not the namespace.
 type Store struct {
 	directory, nic string
 	namespace      Namespace
-	path           string // of the file
+	path           string // path of the file
 }
 
-// NewStore returns the store of a NIC of the calling thread's namespace, in a
-// directory that namespaces may share.
+// NewStore returns the store of a NIC of the calling thread's namespace. Several
+// namespaces may share a directory.
 func NewStore(directory, nic string) (*Store, error) {
 	n, err := CurrentNamespace()
 	if err != nil {
@@ -30,15 +29,14 @@ func NewStore(directory, nic string) (*Store, error) {
 	return s, nil
 }
 
-// suffix ends the names of the files of a namespace.
+// suffix returns the end of the file names of a namespace.
 func (s *Store) suffix() string { return fmt.Sprintf("@%d.json", s.namespace.ID) }
 
-// Path is the file's.
+// Path returns the path of the file.
 func (s *Store) Path() string { return s.path }
 
-// Load returns the state that is kept; nil if there is none of this namespace.
-// That of a NIC which has the name by now, and had another, is kept under the
-// other.
+// Load returns the stored state, or nil if there is none of this namespace. If the NIC
+// was renamed, the state is stored under its old name.
 func (s *Store) Load() (*State, error) {
 	state, err := s.read(s.path)
 	if state != nil || err != nil {
@@ -46,11 +44,11 @@ func (s *Store) Load() (*State, error) {
 	}
 	link, err := rtnetlink{}.linkByName(s.nic)
 	if err != nil {
-		return nil, nil // nothing has the name
+		return nil, nil // no device has the name
 	}
 	files, err := os.ReadDir(s.directory)
 	if err != nil {
-		return nil, nil // nothing was ever kept
+		return nil, nil // nothing was ever stored
 	}
 	for _, f := range files {
 		path := filepath.Join(s.directory, f.Name())
@@ -65,8 +63,7 @@ func (s *Store) Load() (*State, error) {
 	return nil, nil
 }
 
-// read returns the state that a file keeps; nil if there is none of this
-// namespace.
+// read returns the state in a file, or nil if it is not of this namespace.
 func (s *Store) read(path string) (*State, error) {
 	b, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -80,13 +77,13 @@ func (s *Store) read(path string) (*State, error) {
 		return nil, fmt.Errorf("read state %q: %w", path, err)
 	}
 	if state.Namespace != s.namespace {
-		return nil, nil // of a namespace that is no more
+		return nil, nil // of a namespace that no longer exists
 	}
 	return state, nil
 }
 
-// Save keeps a state. When it returns, the state is on the disk, or what was
-// kept before still is.
+// Save stores a state. When it returns, either the new state or the old one is on the
+// disk.
 func (s *Store) Save(state *State) (err error) {
 	defer func() {
 		if err != nil {
@@ -113,11 +110,11 @@ func (s *Store) Save(state *State) (err error) {
 	return os.Rename(s.draft(), s.path)
 }
 
-// draft is the file's name until all of it is written.
+// draft is the name of the file until it is complete.
 func (s *Store) draft() string { return s.path + ".new" }
 
-// SetAside keeps the state out of the way of another one, as where its NIC is
-// gone for good, and returns the file's path.
+// SetAside renames the file of a state whose NIC is gone for good, so that another state
+// can be stored, and returns the new path.
 func (s *Store) SetAside() (path string, err error) {
 	path = s.path + ".orphaned"
 	if err := os.Rename(s.path, path); err != nil {
@@ -126,7 +123,7 @@ func (s *Store) SetAside() (path string, err error) {
 	return path, nil
 }
 
-// Remove forgets the state.
+// Remove removes the stored state.
 func (s *Store) Remove() error {
 	defer func() { s.path = filepath.Join(s.directory, s.nic+s.suffix()) }()
 	for _, path := range []string{s.draft(), s.path} {

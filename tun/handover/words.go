@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Plan returns what [State.Move] does, in the words of ip(8), a step a line.
-// The joining is one of the lines.
+// Plan returns the steps of [State.Move] in the syntax of ip(8), one per line. One of the
+// lines joins the NIC.
 func (s *State) Plan(tap, join string) (lines []string) {
 	say := func(format string, args ...any) { lines = append(lines, fmt.Sprintf(format, args...)) }
 	devices := func(device string) func(int) string {
@@ -50,7 +50,7 @@ func (s *State) Plan(tap, join string) (lines []string) {
 	return lines
 }
 
-// words returns the state in the words of ip(8).
+// words returns the state in the syntax of ip(8).
 func (s *State) words() (list []string) {
 	for _, m := range s.Addresses {
 		list = append(list, "address "+hostWords(m))
@@ -76,17 +76,16 @@ func addressText(b []byte) string {
 	return a.String()
 }
 
-// prefixText returns an address of a device's with the length of its prefix.
+// prefixText returns an address of a device with its prefix length.
 func prefixText(m message) string {
 	local := m.get(unix.IFA_LOCAL)
-	if local == nil { // in IPv6, where there is no peer
+	if local == nil { // in IPv6, if there is no peer
 		local = m.get(unix.IFA_ADDRESS)
 	}
 	return fmt.Sprintf("%s/%d", addressText(local), m.header[1])
 }
 
-// hostWords are an address and what it is on the link with: its subnet, or its
-// peer.
+// hostWords returns an address with its subnet or its peer.
 func hostWords(m message) string {
 	local, address := m.get(unix.IFA_LOCAL), m.get(unix.IFA_ADDRESS)
 	if local == nil || string(local) == string(address) {
@@ -158,8 +157,8 @@ func neighborWords(m message) string {
 	return w.String()
 }
 
-// routeWords describes a route. device names devices by their number; nil
-// leaves them out.
+// routeWords describes a route. device returns the name of a device by its number; if it
+// is nil, devices are omitted.
 func routeWords(m message, device func(int) string) string {
 	w := words{}
 	if t := m.header[rtmType]; t != unix.RTN_UNICAST {
@@ -207,7 +206,7 @@ func routeWords(m message, device func(int) string) string {
 	return w.String()
 }
 
-// words are those of a command.
+// words builds a command.
 type words struct{ strings.Builder }
 
 func (w *words) add(list ...string) {
@@ -224,7 +223,7 @@ func (w *words) hop(attributes []attribute, index int, flags uint8, device func(
 	if gateway := find(attributes, unix.RTA_GATEWAY); gateway != nil {
 		w.add("via", addressText(gateway))
 	}
-	if via := find(attributes, unix.RTA_VIA); len(via) > 2 { // struct rtvia: a family ahead
+	if via := find(attributes, unix.RTA_VIA); len(via) > 2 { // struct rtvia: begins with a family
 		w.add("via", "inet6", addressText(via[2:]))
 	}
 	if device != nil && index != 0 {
@@ -243,7 +242,7 @@ var (
 
 func scopeName(scope uint8) string { return name(routeScopes, scope) }
 
-// name returns what a number is called, or the number.
+// name returns the name of a number, or the number.
 func name(names map[uint8]string, n uint8) string {
 	if s, ok := names[n]; ok {
 		return s

@@ -15,16 +15,16 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// bridgeState returns the state of the NIC in a bridge from before it was, which
-// is the bridge's group (ip-link(8)): the kernel takes that, unlike an alias, as
-// it makes the bridge, so that no killed process leaves one that does not say
-// whose it is. It reports false for a bridge that is not fragwall's.
+// bridgeState returns the former state of the NIC in a bridge. It is stored as the
+// bridge's group (ip-link(8)), which the kernel, unlike an alias, accepts when it creates
+// the bridge, so that a killed process never leaves a bridge without its owner. It
+// reports false for a bridge that fragwall did not make.
 func bridgeState(bridge netlink.Link) (nicState, bool) {
 	state, ours := stateOf(bridge.Attrs().Group)
 	return state, ours && bridge.Type() == "bridge"
 }
 
-// bridge puts the NIC and the TAP into a new bridge.
+// bridge adds the NIC and the TAP to a new bridge.
 func (j *Junction) bridge(c Config, nic, tap netlink.Link, before nicState) error {
 	if err := freeName(c.Bridge, nic); err != nil {
 		return err
@@ -39,7 +39,7 @@ func (j *Junction) bridge(c Config, nic, tap netlink.Link, before nicState) erro
 	if err := netlink.LinkSetUp(bridge); err != nil {
 		return fmt.Errorf("bridge %q: bring up: %w", c.Bridge, err)
 	}
-	// The NIC comes last: from then on its frames go this way only.
+	// The NIC is added last: from then on its frames use only this path.
 	for _, port := range []netlink.Link{tap, nic} {
 		j.kept = len(j.undo)
 		if err := j.addPort(bridge, port, c.Addressed && port == nic); err != nil {
@@ -49,8 +49,9 @@ func (j *Junction) bridge(c Config, nic, tap netlink.Link, before nicState) erro
 	return nil
 }
 
-// bridged returns the state of a NIC from before a killed fragwall's bridge that
-// it is in, and what ends that. There is no end where the NIC is in no bridge.
+// bridged returns the former state of a NIC that is in the bridge of a killed instance,
+// and a function that removes that bridge. The function is nil if the NIC is in no
+// bridge.
 func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	a := nic.Attrs()
 	if a.MasterIndex == 0 {
@@ -70,13 +71,13 @@ func bridged(nic netlink.Link) (before nicState, end func() error, err error) {
 	return state, func() error { return removeLeftover(master) }, nil
 }
 
-// freeName has no bridge of that name be there: one that a killed fragwall left is
-// removed. It only gets another name while the NIC is in it, for until the NIC is
-// in the next one, nothing else carries its state.
+// freeName makes a bridge name available. It removes a bridge that a killed instance
+// left. While the NIC is in that bridge, it is only renamed, because until the NIC is in
+// the next one, nothing else stores its state.
 func freeName(name string, nic netlink.Link) error {
 	old, err := netlink.LinkByName(name)
 	if err != nil {
-		return nil // the usual case; what else is wrong shows when it is made
+		return nil // the usual case; other errors show when the bridge is made
 	}
 	if _, ours := bridgeState(old); !ours {
 		return fmt.Errorf("bridge %q: %w and does not belong to fragwall: remove it or choose another name", name, netdev.ErrExists)
@@ -84,7 +85,7 @@ func freeName(name string, nic netlink.Link) error {
 	if old.Attrs().Index != nic.Attrs().MasterIndex {
 		return removeLeftover(old)
 	}
-	// Before Linux 6.2 only what is down can be renamed.
+	// Before Linux 6.2 a device must be down to be renamed.
 	if err := netlink.LinkSetDown(old); err != nil {
 		return fmt.Errorf("bridge %q: bring down: %w", name, err)
 	}
@@ -94,12 +95,12 @@ func freeName(name string, nic netlink.Link) error {
 	return nil
 }
 
-// leftoverName is that of a bridge whose name the next one gets; the kernel makes
-// the number.
+// leftoverName is the name of a bridge whose name is needed; the kernel chooses the
+// number.
 const leftoverName = "fw-left%d"
 
-// removeRenamed removes the bridges that were renamed and are empty: the process
-// was killed before it could remove them.
+// removeRenamed removes renamed bridges that are empty, which a killed process could not
+// remove.
 func removeRenamed() error {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -120,7 +121,7 @@ func removeRenamed() error {
 	return nil
 }
 
-// removeLeftover removes a bridge that a killed fragwall left.
+// removeLeftover removes a bridge that a killed instance left.
 func removeLeftover(bridge netlink.Link) error {
 	if err := unserved(bridge); err != nil {
 		return err
@@ -131,7 +132,7 @@ func removeLeftover(bridge netlink.Link) error {
 	return nil
 }
 
-// unserved refuses a bridge of fragwall's that has a TAP, which goes with its
+// unserved refuses a bridge of fragwall with a TAP, because that belongs to a living
 // process.
 func unserved(bridge netlink.Link) error {
 	links, err := netlink.LinkList()
@@ -146,23 +147,22 @@ func unserved(bridge netlink.Link) error {
 	return nil
 }
 
-// groupForward are the link-local group addresses 01:80:c2:00:00:00 to 0f that
-// the bridge forwards, a bit each (IEEE 802.1Q table 8-1). The kernel refuses
-// the three lowest for a bridge as a whole, and for a port only that of MAC
-// pause frames, which no bridge forwards (net/bridge/br_private.h,
-// BR_GROUPFWD_RESTRICTED and BR_GROUPFWD_MACPAUSE).
+// groupForward are the link-local group addresses 01:80:c2:00:00:00 to 0f that the bridge
+// forwards, one bit each (IEEE 802.1Q table 8-1). The kernel refuses the three lowest for
+// a whole bridge, but for a port only that of MAC pause frames, which no bridge forwards
+// (net/bridge/br_private.h, BR_GROUPFWD_RESTRICTED and BR_GROUPFWD_MACPAUSE).
 const (
 	groupForward     = uint16(0xfff8)
 	groupForwardPort = uint16(0xfffd)
 )
 
-// addBridge makes the bridge: a new one has neither STP nor VLAN filtering; it
-// gets no snooping and keeps quiet.
+// addBridge makes the bridge. A new one has neither STP nor VLAN filtering; it gets no
+// snooping, and sends nothing.
 func (j *Junction) addBridge(c Config, before nicState) (netlink.Link, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU
-	attributes.HardwareAddr = ownMAC() // or it would be a port's
+	attributes.HardwareAddr = ownMAC() // or it would be that of a port
 	attributes.Group = before.mark()
 	no, forward := false, groupForward
 	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}
@@ -174,16 +174,16 @@ func (j *Junction) addBridge(c Config, before nicState) (netlink.Link, error) {
 	if err := netlink.LinkSetARPOff(bridge); err != nil {
 		return nil, fmt.Errorf("turn arp off: %w", err)
 	}
-	// No route leads back over a bridge without addresses, so that with strict
-	// filtering no IPv4 packet that is addressed to the bridge's MAC gets in.
+	// No route leads through a bridge without addresses. So with strict filtering, no
+	// IPv4 packet to the bridge's MAC is accepted.
 	if err := netdev.StrictReversePath(bridge); err != nil {
 		return nil, err
 	}
 	return bridge, netdev.DisableIPv6(bridge)
 }
 
-// addPort puts a device into the bridge, as a port that learns nothing and
-// lets everything pass, also what comes for the MAC of one that is addressed.
+// addPort adds a device to the bridge, as a port that learns nothing and forwards
+// everything, including frames to its own MAC if it is addressed.
 func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
 	requests := []*nl.NetlinkRequest{enslave(port, bridge)}
 	if addressed {
@@ -202,7 +202,7 @@ func (j *Junction) addPort(bridge, port netlink.Link, addressed bool) error {
 	return nil
 }
 
-// enslave asks for a device to be a port of the bridge.
+// enslave returns the request that makes a device a port of the bridge.
 func enslave(port, bridge netlink.Link) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
 	header := nl.NewIfInfomsg(unix.AF_UNSPEC)
@@ -212,8 +212,8 @@ func enslave(port, bridge netlink.Link) *nl.NetlinkRequest {
 	return r
 }
 
-// disown asks a bridge to pass on what comes for a port's own MAC, which it
-// would take for itself: behind the TAP is who has it now.
+// disown returns the request that makes a bridge forward frames to a port's own MAC,
+// which it would otherwise keep: that MAC is now behind the TAP.
 func disown(port netlink.Link) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, unix.NLM_F_ACK)
 	r.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(port.Attrs().Index), Flags: netlink.NTF_MASTER})
@@ -221,8 +221,8 @@ func disown(port netlink.Link) *nl.NetlinkRequest {
 	return r
 }
 
-// atOnce has the kernel do several things in one system call, so that no frame
-// meets what is half done for longer than it has to.
+// atOnce sends several requests in one system call, so that the time between them is as
+// short as possible.
 func atOnce(requests []*nl.NetlinkRequest) error {
 	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
@@ -254,10 +254,10 @@ func atOnce(requests []*nl.NetlinkRequest) error {
 	return nil
 }
 
-// ownMAC returns a MAC that is nobody else's: locally administered, at random.
+// ownMAC returns a random, locally administered MAC.
 func ownMAC() net.HardwareAddr {
 	mac := make(net.HardwareAddr, 6)
-	_, _ = rand.Read(mac) // never fails
+	_, _ = rand.Read(mac) // cannot fail
 	mac[0] = mac[0]&^1 | 2
 	return mac
 }

@@ -7,16 +7,16 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// NIC is one of the two that a [Bypass] joins.
+// NIC is one of the two NICs that a [Bypass] joins.
 type NIC struct {
 	Name string
 	MTU  int // bytes
 }
 
-// Bypass makes two NICs one wire without anything between them: the kernel
-// redirects what comes in by either out by the other. It stays after the
-// process; the next [Join] of a NIC ends it there, and knows what the NIC was
-// before. On an error all is as it was.
+// Bypass joins two NICs without anything between them: the kernel redirects frames that
+// arrive at either to the other. It stays after the process ends. The next [Join] of a
+// NIC ends it for that NIC, and knows the NIC's former state. On an error nothing is
+// changed.
 func Bypass(a, b NIC) error {
 	j := &Junction{}
 	if err := j.bypass(a, b); err != nil {
@@ -30,7 +30,7 @@ func (j *Junction) bypass(pair ...NIC) error {
 	var before [2]nicState
 	for i, n := range pair {
 		nic, state, end, err := adoptNIC(n.Name, false)
-		if err == nil && nic.Attrs().MasterIndex != 0 { // in a killed fragwall's bridge
+		if err == nil && nic.Attrs().MasterIndex != 0 { // in the bridge of a killed instance
 			err = end()
 		}
 		if err != nil {

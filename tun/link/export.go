@@ -9,7 +9,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// step is one thing that is to be undone when a wire is taken apart.
+// step is one thing to undo when a wire is taken apart.
 type step struct {
 	Kind   stepKind `json:"kind"`
 	Device int      `json:"device,omitempty"` // its index
@@ -20,14 +20,14 @@ type step struct {
 type stepKind string
 
 const (
-	stepRedirects stepKind = "redirects" // those of a device end
+	stepRedirects stepKind = "redirects" // the redirects of a device end
 	stepBridge    stepKind = "bridge"    // it is removed
 	stepPort      stepKind = "port"      // a device leaves the bridge
-	stepRestore   stepKind = "restore"   // the NIC is set back
-	stepSysctl    stepKind = "sysctl"    // it is set back
+	stepRestore   stepKind = "restore"   // the NIC is restored
+	stepSysctl    stepKind = "sysctl"    // it is restored
 )
 
-// later notes what Close does.
+// later adds a step to what Close does.
 func (j *Junction) later(s step) {
 	j.steps = append(j.steps, s)
 	j.undo.push(func() error { return j.undoStep(s) })
@@ -50,7 +50,7 @@ func (j *Junction) undoStep(s step) error {
 	return fmt.Errorf("unknown step %q", s.Kind)
 }
 
-// Exported is a junction as another process can go on with it.
+// Exported is a junction that another process can take over.
 type Exported struct {
 	NIC       int               `json:"nic"` // indices
 	TAP       int               `json:"tap"`
@@ -58,18 +58,18 @@ type Exported struct {
 	Redirects []netdev.Redirect `json:"redirects,omitempty"`
 	Addressed bool              `json:"addressed,omitempty"`
 	Before    uint32            `json:"before"` // the NIC's state, as a mark
-	MTU       int               `json:"mtu"`    // that joining set, in bytes
+	MTU       int               `json:"mtu"`    // set by joining, in bytes
 	Steps     []step            `json:"steps"`
 	Kept      int               `json:"kept"`
 }
 
-// Export returns what another process needs to go on with the junction. The wire is
-// then its own to take apart.
+// Export returns what another process needs to take over the junction. That process then
+// takes the wire apart.
 func (j *Junction) Export() Exported {
 	return Exported{j.NIC, j.tap, j.master, j.redirects, j.addressed, j.before.mark(), j.set, j.steps, j.kept}
 }
 
-// Import returns the junction that another process has exported. It changes nothing.
+// Import returns a junction that another process exported. It changes nothing.
 func Import(e Exported) (*Junction, error) {
 	before, ok := stateOf(e.Before)
 	if !ok {

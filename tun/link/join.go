@@ -9,46 +9,43 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Config names what to join. The TAP and the NIC exist.
+// Config says what to join. The TAP and the NIC exist.
 type Config struct {
 	TAP, NIC string
-	// Bridge is the name of a bridge to join them by. It does not exist, or is
-	// what a killed fragwall left. "" joins them by a redirect.
+	// Bridge is the name of a bridge to join them by. It does not exist, or a killed
+	// instance left it. "" joins them by a redirect.
 	Bridge string
-	MTU    int // bytes, of all
-	// Addressed says that the NIC has addresses, and that who joins it takes
-	// them away, and keeps it from speaking IPv6.
+	MTU    int // bytes, of all devices
+	// Addressed says that the NIC has addresses, and that the caller removes them and
+	// disables IPv6 on it.
 	Addressed bool
 }
 
-// Junction is a TAP and a NIC made one wire.
+// Junction is a TAP and a NIC that are joined.
 type Junction struct {
-	NIC    int // its index, which it keeps for life, whatever it is called
+	NIC    int // its index, which never changes
 	tap    int // its index
 	master int // the bridge's index; 0 for a redirect
-	// redirects are those that it is made of; their priorities follow from what else
-	// there is.
+	// redirects are the filters of the junction. Their priorities depend on other
+	// filters.
 	redirects []netdev.Redirect
-	addressed bool     // the NIC is
-	before    nicState // of the NIC
-	set       int      // its MTU, in bytes, that joining set; 0 where it has set none
+	addressed bool     // the NIC has addresses
+	before    nicState // former state of the NIC
+	set       int      // its MTU in bytes that joining set; 0 if it set none
 	undo      undoStack
-	steps     []step // of undo, for another process
-	kept      int    // how much of undo is left when the NIC is free
+	steps     []step // undo, in the form for another process
+	kept      int    // number of steps of undo that remain when the NIC is free
 }
 
-// Join makes a TAP and a NIC one wire: whatever comes in by one leaves by the
-// other, unlearned and unfiltered. The box neither sends a frame of its own
-// there nor takes one for itself.
+// Join joins a TAP and a NIC: whatever arrives at one leaves by the other, unfiltered and
+// without learning. The box neither sends frames of its own there nor keeps any.
 //
-// A redirect, made of the kernel's traffic control, lets every Ethernet frame
-// pass. A bridge keeps MAC pause frames and what exceeds its MTU; it is for
-// kernels without the classifier that the redirect needs, and for NICs that
-// have a classifier of somebody else's.
+// A redirect, by traffic control, lets every Ethernet frame pass. A bridge drops MAC
+// pause frames and frames that exceed its MTU. It is for kernels without the filter that
+// the redirect needs, and for NICs with a clsact qdisc of somebody else.
 //
-// On an error all is as it was. [Junction.Close] removes what Join made, and
-// sets back what it changed. What a killed fragwall changed on the NIC is set
-// back with it.
+// On an error nothing is changed. [Junction.Close] removes what Join made, and restores
+// what it changed, including what a killed instance changed on the NIC.
 func Join(c Config) (*Junction, error) {
 	j := &Junction{}
 	if err := j.join(c); err != nil {
@@ -57,11 +54,10 @@ func Join(c Config) (*Junction, error) {
 	return j, nil
 }
 
-// Release ends what a killed fragwall left a NIC joined by, and sets back what
-// that had changed on the NIC. The bridge is the one that was to join it, if any:
-// the fragwall may have been killed while the NIC was not in it. Where there is
-// nothing of the kind, it does nothing. It fails where a fragwall that lives has
-// the NIC. What it is interrupted at, it does when it is called again.
+// Release removes what a killed instance left to join a NIC, and restores the NIC. bridge
+// is the bridge that was to join it, if any: the instance may have been killed while the
+// NIC was not in it. Without leftovers it does nothing. It fails if a living instance has
+// the NIC. After an interruption, it can be called again.
 func Release(nic, bridge string) error {
 	if err := removeRenamed(); err != nil {
 		return err
@@ -71,14 +67,14 @@ func Release(nic, bridge string) error {
 		return err
 	}
 	switch {
-	case end != nil: // the state goes with it
+	case end != nil: // the state is removed with it
 		if err := state.restore(link, 0); err != nil {
 			return err
 		}
 		if err := end(); err != nil {
 			return err
 		}
-	case bridge == "" && netdev.IdleClassifier(link): // it was killed before it had a filter
+	case bridge == "" && netdev.IdleClassifier(link): // the instance was killed before it had added a filter
 		if err := netdev.RemoveClassifier(link.Attrs().Index); err != nil {
 			return err
 		}
@@ -91,15 +87,15 @@ func Release(nic, bridge string) error {
 	return nil
 }
 
-// Detach frees the NIC, as it was before, and leaves the rest to [Junction.Close],
-// which may take longer.
+// Detach restores the NIC, and leaves the rest to [Junction.Close], which may take
+// longer.
 func (j *Junction) Detach() error {
 	return j.undo.run(j.kept)
 }
 
-// SetMTU follows a NIC whose MTU, in bytes, was changed. Below the least one of IPv6
-// the kernel takes IPv6 from a device with all of its settings, and gives it back, on,
-// above (RFC 8200 section 5; net/ipv6/addrconf.c): it is turned off again.
+// SetMTU follows a change of the NIC's MTU, in bytes. Below the minimum of IPv6 the
+// kernel removes IPv6 with all its settings from a device, and above it adds IPv6 again,
+// enabled (RFC 8200 section 5; net/ipv6/addrconf.c). So it is disabled again.
 func (j *Junction) SetMTU(mtu int) error {
 	nic, err := netlink.LinkByIndex(j.NIC)
 	if err != nil {
@@ -117,8 +113,8 @@ func (j *Junction) SetMTU(mtu int) error {
 	return netdev.DisableIPv6ByIndex(j.master)
 }
 
-// Intact reports whether the TAP and the NIC, which is there, are still one
-// wire: what joins them may have been removed by hand.
+// Intact reports whether the TAP and the NIC are still joined: somebody may have removed
+// what joins them. The NIC must exist.
 func (j *Junction) Intact() (bool, error) {
 	for _, way := range [][2]int{{j.NIC, j.tap}, {j.tap, j.NIC}} {
 		link, err := netlink.LinkByIndex(way[0])
@@ -139,8 +135,8 @@ func (j *Junction) Intact() (bool, error) {
 	return true, nil
 }
 
-// Devices returns the indices of what the wire is made of besides the NIC: frames
-// pass while all of it is up.
+// Devices returns the indices of the devices of the wire besides the NIC. Frames pass
+// while all of them are up.
 func (j *Junction) Devices() []int {
 	if j.master == 0 {
 		return []int{j.tap}
@@ -148,8 +144,8 @@ func (j *Junction) Devices() []int {
 	return []int{j.tap, j.master}
 }
 
-// Close takes the wire apart. What vanished in the meantime, as a NIC that was
-// unplugged, is no error. Closing again does nothing.
+// Close takes the wire apart. Things that are already gone, such as an unplugged NIC, are
+// no error. Closing again does nothing.
 func (j *Junction) Close() error {
 	return j.undo.run(0)
 }
@@ -166,15 +162,15 @@ func (j *Junction) join(c Config) error {
 	if err != nil {
 		return err
 	}
-	inBridge := nic.Attrs().MasterIndex != 0 // a killed fragwall's
+	inBridge := nic.Attrs().MasterIndex != 0 // of a killed instance
 	j.NIC, j.tap, j.addressed = nic.Attrs().Index, tap.Attrs().Index, c.Addressed
 	if before.mtu == c.MTU {
 		before.mtu = 0 // it is not changed
 	}
-	// At every moment the NIC has something that carries its former state: the new
-	// one is there before the old one goes.
+	// The NIC's former state is always stored somewhere: the new place exists before the
+	// old one is removed.
 	if c.Bridge == "" {
-		err = j.redirect(nic, tap, before) // takes a redirect's place
+		err = j.redirect(nic, tap, before) // it replaces a redirect
 	} else {
 		err = j.bridge(c, nic, tap, before)
 	}
@@ -196,12 +192,12 @@ func (j *Junction) join(c Config) error {
 	return err
 }
 
-// undoStack is what there is to do to get back, latest last.
+// undoStack is what must be done to restore everything, latest last.
 type undoStack []func() error
 
 func (u *undoStack) push(f func() error) { *u = append(*u, f) }
 
-// run does all of it but the first kept, latest first, and forgets it.
+// run does all of it except the first kept steps, latest first, and removes them.
 func (u *undoStack) run(kept int) error {
 	var errs []error
 	for len(*u) > kept {
