@@ -103,7 +103,7 @@ func TestTakeOverRefused(t *testing.T) {
 		{devices + flowsOut + "[nonsense]\n", 0, 2, "unknown key"},
 		{strings.Replace(devices, "tap = \"fw-in\"\n", "tap = \"fw-in\"\nmtu = 1400\nqueues = 1\n", 1) + flowsOut, 0, 1,
 			"it has other devices, which differ in inside.mtu, inside.queues: put the configuration back, or stop it, and start the new one"},
-		{devices + flowsOut, 65534, 1, "permission denied: only its owner and root may ask"},
+		{devices + flowsOut, 65534, 1, "permission denied: only its owner and root may use it"},
 	} {
 		if mapped, err := os.ReadFile("/proc/self/uid_map"); err != nil || tt.user != 0 && !strings.Contains(string(mapped), "4294967295") {
 			continue // a user namespace has no other user
@@ -165,10 +165,10 @@ func TestTakeOverWaitingNIC(t *testing.T) {
 	b.process = launch(t, n.Middle, nil, "run", "-c", b.file)
 	b.ready(t)
 	must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
-	b.stderr.await(t, b.process, 0, "a nic was removed")
+	b.stderr.await(t, b.process, 0, "nic removed")
 	b.takeOver(t, b.file)
 	must(t, b.Replug(verdict.Outside))
-	b.stderr.await(t, b.process, 0, "came back and is joined again")
+	b.stderr.await(t, b.process, 0, "nic returned")
 	outside := n.Hosts[verdict.Outside]
 	must(t, outside.Do(func() error {
 		return lab.Sysctl(map[string]string{"net/ipv6/conf/" + lab.HostNIC + "/disable_ipv6": "0"})
