@@ -1,5 +1,5 @@
-# Everything fragwall is built, shown and tested with. Needs Go; what else a
-# target needs, it installs (Debian packages, as root).
+# Targets to build, test and measure fragwall. They need Go. A target installs
+# whatever else it needs (Debian packages, as root).
 
 GO      ?= go
 FUZZTIME ?= 100000x
@@ -13,7 +13,7 @@ HANDOVER ?= 1
 PREFIX  ?= /usr/local
 
 VERSION := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/fragwall/version.go)
-# The time that everything in a package bears: that of the last commit.
+# The time stamp of everything in a package: the time of the last commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 ARCHITECTURES := amd64 arm64
@@ -32,30 +32,30 @@ help: ## this list
 build: ## the program, bin/fragwall
 	$(GO) build -o $(BIN) ./cmd/fragwall
 
-# The main job, shown: two hosts, the box between them, an exchange allowed by
-# one rule and denied by another.
+# Two hosts, the box between them, an exchange that one rule accepts, and one that
+# another rule denies.
 demo: build ## show the main job between two hosts in namespaces (root)
 	./$(BIN) demo
 
 test: unit integration ## unit and integration tests
 
-# No rights needed.
+# These tests need no rights.
 unit: install-readers ## unit tests; no rights needed
 	$(GO) test $$($(GO) list ./... | grep -v /integration)
 
-# Real kernels at both ends, in network namespaces of its own.
+# Real kernels at both ends, in network namespaces that the tests create.
 integration: install-tools install-nft ## integration tests in network namespaces (root)
 	$(GO) test -count=1 ./integration/...
 	FAST_PATH=off $(GO) test -count=1 -run '^Test($(SLOW_PATH))$$' ./integration
 
-# What is tested without the fast path, too: the way that all frames take then.
+# Tests that also run without the fast path, so that every frame uses the process.
 SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar|Replace
 
 race: install-readers ## unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
 
-# The statements that no unit test of COVERED runs, as FILE:LINES, and how many of
-# all are run. What only the integration tests run is among them.
+# The statements of COVERED that no unit test runs, as FILE:LINES, and the share that
+# is run. Statements that only integration tests run count as not run.
 COVERED = $$($(GO) list ./... | grep -v /integration)
 cover: install-readers ## statements that no unit test runs
 	@mkdir -p build
@@ -70,8 +70,8 @@ lint: ## gofmt, vet, staticcheck, go.mod
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 
-# Every fuzz target for FUZZTIME: so many inputs, or so long. Before Go 1.27 the end
-# of a time may count as a failure (golang/go#75804), which leaves no input behind.
+# Every fuzz target for FUZZTIME: a number of inputs, or a time. Before Go 1.27 the end
+# of a time may be reported as a failure (golang/go#75804) without an input.
 fuzz: ## every fuzz target for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
@@ -80,27 +80,27 @@ fuzz: ## every fuzz target for FUZZTIME
 	  done; \
 	done
 
-# The same for 20 minutes each.
+# The same, for 20 minutes each.
 fuzz-long: ## every fuzz target for 20 minutes
 	$(MAKE) fuzz FUZZTIME=20m
 
-# What a flood leaves of honest traffic, beside the kernel's own bridge; see
-# docs/attack.md. ATTACK are the program's arguments, as -quick or -help.
-attack: build install-nft ## what a flood leaves of honest traffic (root)
+# Honest traffic under floods, through fragwall and through the kernel's bridge: see
+# docs/attack.md. ATTACK has the arguments of the program, such as -quick or -help.
+attack: build install-nft ## honest traffic under floods (root)
 	$(GO) build -o bin/attack ./integration/attack
 	./bin/attack -fragwall $(BIN) $(ATTACK)
 
-# Every Go benchmark, COUNT times for BENCHTIME, with what benchstat makes of it.
-# BASE=FILE compares with what an earlier run left in bin/bench.txt.
+# Every Go benchmark, COUNT times for BENCHTIME, summarized by benchstat. BASE=FILE
+# compares with the bin/bench.txt of an earlier run.
 bench: ## every Go benchmark; BASE=FILE compares
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./... | tee bin/bench.txt
 	$(GO) tool -modfile=tools/go.mod benchstat $(BASE) bin/bench.txt
 
-# The box between two hosts, side by side with the kernel's bridge, for ROUNDS
-# rounds of about three minutes; -update=FILE among BENCHFLAGS writes the tables there,
-# too. Needs root.
-bench-wire: install-bench ## the box beside the kernel's bridge (root)
+# Throughput and latency of the box and of the kernel's bridge between two hosts, for
+# ROUNDS rounds of about three minutes. BENCHFLAGS=-update=FILE also writes the tables
+# to a file. Needs root.
+bench-wire: install-bench ## compare with the kernel's bridge (root)
 	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)
 
 install-bench:
@@ -108,12 +108,12 @@ install-bench:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables, iperf3, ethtool and iputils-ping"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iperf3 ethtool iputils-ping; }
 
-# Whole datagrams, fragments and attacks for SOAKTIME: nothing grows, all sums
-# agree, and no drop is without a reason.
+# Whole packets, fragments and attacks for SOAKTIME: nothing may grow, all counters must
+# agree, and every drop must have a reason.
 soak: install-tools install-nft ## mixed traffic for SOAKTIME (root)
 	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
 
-# The program with what belongs to it, for DESTDIR.
+# The program with its manual pages, completions and unit, below DESTDIR.
 install: share ## the program with manual pages, completions and unit, to PREFIX
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
 	install -D -m 644 build/share/fragwall.8.gz $(DESTDIR)$(PREFIX)/share/man/man8/fragwall.8.gz
@@ -124,7 +124,7 @@ install: share ## the program with manual pages, completions and unit, to PREFIX
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,@PREFIX@,$(PREFIX),' deploy/systemd/fragwall.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
 
-# What the integration tests need beside Go, by package and command.
+# What the integration tests need besides Go, as package:command.
 install-tools:
 	@for tool in iputils-ping:ping iproute2:ip tcpdump:tcpdump tshark:tshark chromium:chromium; do \
 	  command -v $${tool#*:} >/dev/null && continue; \
@@ -140,17 +140,17 @@ install-readers:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 
-# The programs of the fast path, after a change of their source.
+# The eBPF programs, after a change of their source.
 bpf: install-clang ## compile the kernel's programs (fastpath/bpf, tun/tap/bpf)
 	$(GO) generate ./fastpath ./tun/tap
 
-# Clang, by which test-bpf finds out whether the programs are what their source gives.
+# Clang, with which test-bpf checks that the programs match their source.
 install-clang:
 	@test "$$(command -v clang llvm-strip | wc -l)" = 2 && test -e /usr/include/bpf/bpf_helpers.h || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install clang, llvm and libbpf-dev"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang llvm libbpf-dev; }
 
-test-bpf: bpf ## the kernel's programs are what their source gives
+test-bpf: bpf ## check that the kernel's programs match their source
 	git diff --exit-code -- fastpath tun/tap
 
 install-nft:
@@ -158,7 +158,7 @@ install-nft:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables and conntrack"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables conntrack; }
 
-# The same binary from the same source, wherever it is built.
+# The same source gives the same binary, wherever it is built.
 build/linux-%/fragwall: FORCE
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $@ ./cmd/fragwall
 
@@ -173,8 +173,8 @@ image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the
 	install -m 644 -t build/image LICENSE build/share/NOTICES
 	$(PODMAN) build $(IMAGEFLAGS) --file deploy/Containerfile --tag $(IMAGE) build/image
 
-# The image as a sidecar, in namespaces. Needs root, iproute2, and podman and
-# crun as Debian has them.
+# The image as a sidecar, in namespaces. Needs root, iproute2, and Debian's podman and
+# crun.
 test-image: image ## the image as a sidecar (root)
 	deploy/test/image.sh $(IMAGE)
 
@@ -200,7 +200,7 @@ dist: $(STATIC) share build/share/NOTICES ## static binaries, packages for Debia
 	cd dist && ls | LC_ALL=C sort | xargs sha256sum >../build/SHA256SUMS
 	cp build/SHA256SUMS dist/
 
-# What is linked in asks for its licences to be passed on with it.
+# The licences of linked modules require that their texts are distributed, too.
 build/share/NOTICES: FORCE
 	mkdir -p $(@D)
 	{ printf 'Go\n\n' && cat "$$($(GO) env GOROOT)/LICENSE" && \
@@ -211,7 +211,7 @@ build/share/NOTICES: FORCE
 	    cat $${texts:?no licence of $$module} || exit; \
 	  done; } >$@
 
-# What belongs to the program: manual pages and completions.
+# The manual pages and completions.
 share: build ## manual pages and completions
 	mkdir -p build/share
 	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
@@ -239,12 +239,12 @@ install-emulator:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install qemu-user-static"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq qemu-user-static; }
 
-# "make dist" and "make image" twice, from two clones: not a bit may differ. Needs
-# root and podman, and takes a few minutes.
+# "make dist" and "make image" twice, from two clones: the results must be identical.
+# Needs root and podman, and takes a few minutes.
 test-reproducible: ## build twice and compare (root)
 	deploy/test/reproducible.sh
 
-# The package's unit under a systemd of its own. Needs root, debootstrap and
+# The package's unit under systemd in a throw-away root. Needs root, debootstrap and
 # iproute2.
 test-systemd: dist ## the unit under systemd (root)
 	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb

@@ -81,7 +81,7 @@ sed -i 's/accept/drop/' "$root/etc/fragwall/fragwall.toml"
 service reload
 if ip netns exec inside ping -q -c 1 -W 1 192.0.2.2; then exit 1; fi
 
-# A crash: it is back after a second.
+# After a crash it runs again within a second.
 sed -i 's/drop/accept/' "$root/etc/fragwall/fragwall.toml"
 pkill -KILL -x fragwall
 tries=100
@@ -102,7 +102,7 @@ echo nonsense >>"$root/etc/fragwall/fragwall.toml"
 chroot "$root" /lib/apk/exec/.post-upgrade 99.0.0 0.1.0 2>&1 | grep 'fragwall was not restarted: correct'
 test "$was" = "$(pgrep -x fragwall)"
 
-# A start with it goes by the last good one.
+# With a broken configuration it starts with the last good one.
 service restart
 ip netns exec inside ping -q -c 1 -W 5 192.0.2.2
 

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Run the image as a sidecar in a namespace shaped like a pod, once as podman
-# runs it, by its own user, and once as Kubernetes and Docker do, as a root with
-# one right: the workload's pings pass, what a rule forbids does not, the
-# manifests' probe agrees, and all is put back. As root, with podman; in
+# Run the image as a sidecar in a namespace like that of a pod: once as podman runs
+# it, as a user of its own, and once as Kubernetes and Docker do, as root with one
+# capability. The workload's pings pass, traffic that no rule accepts does not, the
+# manifests' probe succeeds, and everything is restored. As root, with podman; in
 # namespaces of its own.
 set -eu
 
@@ -48,11 +48,11 @@ cat >"$dir/fragwall.toml" <<-TOML
 	fragmented = false
 TOML
 mkdir "$dir/web"
-mount --bind / "$dir/web" # which has something that a container can run
-mknod -m 666 "$dir/tun" c 10 200 # as udev makes it
+mount --bind / "$dir/web" # a root with programs that a container can run
+mknod -m 666 "$dir/tun" c 10 200 # as udev creates it
 
-# as_user ARGUMENT...: the image, run by podman with these. The fast path is to be as
-# $fast says.
+# as_user ARGUMENT...: run the image by podman with these arguments, and expect the
+# state $fast of the fast path.
 fast='off (rights)'
 as_user() {
 	echo "podman run $*"
@@ -93,8 +93,8 @@ podman run --detach --name fragwall-test-web --network ns:/run/netns/pod --cgrou
 as_user --volume fragwall-test:/run:U
 as_user --volume fragwall-test:/run:U --read-only-tmpfs=false # nothing is mounted at /tmp
 as_user --volume fragwall-test:/run --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false
-# The fast path takes another right, and a seccomp profile that lets who has it use
-# bpf(2), which that of podman 4 does not.
+# The fast path needs another capability, and a seccomp profile that permits bpf(2) with
+# it. The profile of podman 4 does not.
 fast=on
 as_user --volume fragwall-test:/run:U --cap-add BPF --security-opt seccomp=unconfined
 as_user --volume fragwall-test:/run --user 0:0 --security-opt no-new-privileges --read-only-tmpfs=false --cap-add BPF --security-opt seccomp=unconfined

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Test a directory that "make dist" made: the checksums are right, the binaries
+# Test a directory that "make dist" made: the checksums are correct, the binaries
 # run, lintian finds nothing, and the Debian package can be installed, upgraded,
-# removed and purged in a throw-away root, after which nothing is left. As root,
-# with debootstrap, lintian, and qemu-user-static for foreign binaries; the root's
-# packages come from where apt gets its own.
+# removed and purged in a throw-away root, and leaves nothing. As root, with
+# debootstrap, lintian, and qemu-user-static for foreign binaries. The packages of the
+# root come from the machine's own apt sources.
 set -eu
 
 cd "$1"
@@ -29,7 +29,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | he
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debootstrap --variant=minbase "$release" "$root" "$mirror" >/dev/null
 
-# What the package asks of systemd is written down.
+# This records what the package requests of systemd.
 mkdir "$root/run/systemd" "$root/run/systemd/system"
 cat >"$root/usr/bin/systemctl" <<'SH'
 #!/bin/sh
@@ -78,11 +78,11 @@ chroot "$root" dpkg --install /fragwall.deb 2>&1 | tee "$root.said"
 grep -q 'fragwall was not restarted: correct' "$root.said"
 asked daemon-reload daemon-reload
 cp "$root.good" "$root/etc/fragwall/fragwall.toml"
-mkdir -m 700 "$root/var/lib/fragwall" # as the unit makes it
+mkdir -m 700 "$root/var/lib/fragwall" # as the unit creates it
 
 chroot "$root" dpkg --remove fragwall
 asked 'disable --now fragwall.service' daemon-reload
-test -f "$root/etc/fragwall/fragwall.toml" # a configuration outlives its program
+test -f "$root/etc/fragwall/fragwall.toml" # remove keeps the configuration
 chroot "$root" dpkg --purge fragwall
 asked daemon-reload
 rm "$root/fragwall.deb"

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Build everything that is handed out twice, in two clones of the last commit
-# that differ in path, build cache, umask, time zone and language, and compare.
+# Build all release files twice, in two clones of the last commit that differ in
+# path, build cache, umask, time zone and language, and compare.
 # As root, with podman.
 set -eu
 
@@ -13,7 +13,7 @@ build() (
 	cd "$root/$1"
 	umask "$2"
 	export TZ="$3" LC_ALL="$4" GOCACHE="$root/$1.cache"
-	# A store of its own, so that no layer comes from the other's.
+	# A store of its own, so that no layer is shared.
 	podman="podman --root $root/$1.store --runroot $root/$1.run"
 	make --silent dist image PODMAN="$podman" IMAGE=fragwall
 	$podman image inspect --format '{{.Digest}}' fragwall >dist/image

@@ -10,11 +10,11 @@ trap 'status=$?; rm -rf "$root" "$root".*; exit $status' EXIT
 
 package=$(ls "$PWD"/fragwall-*."$(uname -m)".rpm)
 rpm --checksig --nosignature "$package"
-test -z "$(rpm --query --requires --package "$package" | grep -v '^rpmlib(')" # it needs nothing
+test -z "$(rpm --query --requires --package "$package" | grep -v '^rpmlib(')" # no dependencies
 test "$(rpm --query --configfiles --package "$package")" = /etc/fragwall/fragwall.toml
 test "$(rpm --query --licensefiles --package "$package")" = /usr/share/licenses/fragwall/LICENSE
 
-# The next version, to upgrade to.
+# A newer version, for the upgrade.
 case $(uname -m) in
 x86_64) arch=amd64 ;;
 aarch64) arch=arm64 ;;
@@ -26,7 +26,7 @@ mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/run" "$root/tmp"
 cp /bin/busybox "$root/bin/busybox"
 chroot "$root" /bin/busybox --install -s /bin
 mknod -m 666 "$root/dev/null" c 1 3
-# It writes down what the package asks of systemd.
+# This records what the package requests of systemd.
 cat >"$root/bin/systemctl" <<'SH'
 #!/bin/sh
 echo "$*" >>/run/asked
@@ -71,7 +71,7 @@ asked daemon-reload daemon-reload
 
 rpm --root "$root" --erase fragwall 2>&1 | tee "$root.said"
 asked 'disable --now fragwall.service' daemon-reload
-grep -q '^nonsense' "$root/etc/fragwall/fragwall.toml.rpmsave" # a changed configuration outlives its program
+grep -q '^nonsense' "$root/etc/fragwall/fragwall.toml.rpmsave" # a changed configuration is kept
 rm -r "$root/etc/fragwall" "$root/run/systemd"
 list | diff "$root.before" -
 echo "${package##*/}: ok"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Boot systemd in a throw-away root with the Debian package installed, and run
-# the unit between two hosts: start, reload, restart, crash, a watchdog that barks, a
+# the unit between two hosts: start, reload, restart, crash, a watchdog timeout, a
 # wrong configuration with and without a last good one, a NIC that comes late,
 # stop. As root, with debootstrap and iproute2; in namespaces of its own.
 set -eu
@@ -38,7 +38,7 @@ for host in inside outside; do ip -n $host link set eth0 up; done
 for nic in eth0 eth1; do ip link set $nic up; done
 while ip link | grep -q NO-CARRIER; do sleep 0.1; done
 
-# What systemd expects of who starts it in a container.
+# What systemd expects in a container.
 mount --bind "$root" "$root"
 mount -t sysfs none "$root/sys"
 mount -t cgroup2 none "$root/sys/fs/cgroup"
@@ -115,7 +115,7 @@ await 50 passes
 systemctl kill --signal ABRT fragwall # as a panic ends
 await 50 is NRestarts 2
 await 50 passes
-systemctl kill --signal STOP fragwall # until the watchdog barks
+systemctl kill --signal STOP fragwall # until the watchdog fires
 await 300 is NRestarts 3
 await 50 passes
 systemctl status --no-pager --lines 50 fragwall >"$root/status"

@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Protocols that have no name in packet.
+// Protocols without a name in package packet.
 const (
 	protocolDCCP    = 33
 	protocolGRE     = 47
@@ -19,26 +19,26 @@ const (
 	protocolNobody  = 253 // RFC 3692
 )
 
-// datagram returns UDP's or UDP-Lite's header and a body. Connection tracking
-// checks UDP-Lite by UDP's number in the pseudo-header (udplite_error in
-// net/netfilter/nf_conntrack_proto_udp.c), against RFC 3828 §3.1.
+// datagram returns a UDP or UDP-Lite header with a body. Connection tracking checks
+// UDP-Lite with the protocol number of UDP in the pseudo-header (udplite_error in
+// net/netfilter/nf_conntrack_proto_udp.c), contrary to RFC 3828 §3.1.
 func (s *script) datagram(protocol uint8, src, dst netip.AddrPort) []byte {
 	b := make([]byte, 8+s.IntN(20))
 	binary.BigEndian.PutUint16(b, src.Port())
 	binary.BigEndian.PutUint16(b[2:], dst.Port())
 	if protocol == packet.ProtocolUDP {
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)))
-	} // else UDP-Lite's coverage: 0 is all
+	} // for UDP-Lite the coverage: 0 means all
 	return checksum(b, 6, src.Addr(), dst.Addr(), packet.ProtocolUDP)
 }
 
-// udpExchange is questions and answers between two ports, what a stranger sends
-// beside them, and errors about them.
+// udpExchange is questions and answers between two ports, packets of a third host, and
+// errors about all of them.
 func udpExchange(s *script) { s.ports(packet.ProtocolUDP) }
 
-// ports is an exchange of datagrams with UDP's header. It stands still only after
-// the kernel had the time to tell a stream from a question and its answer, or once,
-// before its last packet.
+// ports is an exchange of datagrams with a UDP header. It pauses only after the kernel
+// had time to distinguish a stream from a question with its answer, or once, before its
+// last packet.
 func (s *script) ports(protocol uint8) {
 	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
 	asks := verdict.Inside
@@ -81,12 +81,12 @@ func (s *script) ports(protocol uint8) {
 	}
 }
 
-// icmpTypes are queries, their replies, and others, of each family, and how many
-// of the first ones are queries.
+// icmpTypes are queries, their replies, and other types of each family, and the number of
+// queries at the beginning.
 var icmpTypes = [2][]uint8{{8, 13, 15, 17, 0, 14, 16, 18, 9, 10, 30, 42, 200}, {128, 128, 139, 129, 140, 144, 145, 200}}
 var icmpQueries = [2]int{4, 3}
 
-// icmpExchange is queries and replies, and errors about them.
+// icmpExchange is queries, replies, and errors about them.
 func icmpExchange(s *script) {
 	family := 0
 	if s.IPv6 {
@@ -141,8 +141,8 @@ var icmpErrors = [2][][2]uint8{
 	{{1, 0}, {1, 4}, {2, 0}, {3, 0}, {4, 1}, {100, 0}},
 }
 
-// report adds an ICMP error about an earlier step, from where it went to, right
-// or forged.
+// report adds an ICMP error about an earlier step, from the side that the step went to,
+// correct or forged.
 func (s *script) report(about int) {
 	step := &s.Steps[about]
 	family := 0
@@ -199,11 +199,10 @@ var sctpChunks = []struct {
 	{9, 4, "ERROR"},
 }
 
-// sctpExchange is an association, from its INIT to the end, in order for the most
-// part.
+// sctpExchange is an association from its INIT to its end, mostly in order.
 func sctpExchange(s *script) {
 	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
-	tags := [verdict.Sides]uint32{s.Uint32() | 1, s.Uint32() | 1} // that each side chose
+	tags := [verdict.Sides]uint32{s.Uint32() | 1, s.Uint32() | 1} // chosen by each side
 	order := []int{0, 1, 2, 3, 4, 5, 9, 10, 11}
 	sender := []verdict.Side{0, 1, 0, 1, 0, 1, 0, 1, 0}
 	if s.chance(50) { // the other side ends it
@@ -243,7 +242,7 @@ func sctpExchange(s *script) {
 	}
 }
 
-// otherExchange is packets of a protocol that has ports, keys or neither.
+// otherExchange is packets of a protocol with ports, with keys, or with neither.
 func otherExchange(s *script) {
 	protocol := []uint8{protocolUDPLite, protocolUDPLite, protocolDCCP, protocolGRE, protocolGRE, protocolESP, protocolNobody}[s.IntN(7)]
 	if protocol == protocolUDPLite {

@@ -13,8 +13,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Exchange is what passes between two hosts, one on each side, in the order in
-// which the filter sees it.
+// Exchange is the packets between two hosts, one on each side, in the order in which the
+// filter sees them.
 type Exchange struct {
 	Number int
 	Kind   string
@@ -27,7 +27,7 @@ type Step struct {
 	From   verdict.Side
 	Frame  []byte        // Ethernet; see tag
 	Pause  time.Duration // before it
-	Held   bool          // the pause is [Hold] more, in real time
+	Held   bool          // the pause is [Hold] longer, in real time
 	Honest bool          // sent by a host that follows the protocol
 	What   string        // for people
 }
@@ -45,11 +45,11 @@ func (s *Step) After() time.Duration {
 
 const ethernetHeader = 14
 
-// Slot numbers the addresses that an exchange uses: 16 on each side, of each
-// family. Exchanges that run at the same time need different slots.
+// Slot numbers the addresses of an exchange: 16 on each side and of each family.
+// Exchanges that run at the same time need different slots.
 type Slot int
 
-// hosts is how many addresses of a slot there are on one side.
+// hosts is the number of addresses of a slot on one side.
 const hosts = 16
 
 // prefixes hold the addresses of all slots.
@@ -80,29 +80,29 @@ func slotOf(a netip.Addr) Slot {
 	return Slot(binary.BigEndian.Uint32(b[12:]) / hosts)
 }
 
-// pauses are the times that an exchange stands still. None is near a timeout of
-// the kernel: 3, 10, 30, 60, 120, 180, 210, 300, 600 and 432,000 s.
+// pauses are the times without packets. None is close to a timeout of the kernel: 3, 10,
+// 30, 60, 120, 180, 210, 300, 600 and 432,000 s.
 var pauses = []time.Duration{
 	5 * time.Second, 17 * time.Second, 41 * time.Second, 83 * time.Second, 151 * time.Second,
 	251 * time.Second, 401 * time.Second, 787 * time.Second, 500000 * time.Second,
 }
 
-// Hold is a pause in real time. The kernel takes a UDP flow for a stream where its
-// packets go on for 2 s after the first one; that moment is in no conntrack entry,
-// so no pause that is only subtracted reaches it.
+// Hold is a pause in real time. The kernel treats a UDP flow as a stream if packets
+// continue 2 s after the first one. No conntrack entry has that moment, so a pause that
+// is only subtracted does not affect it.
 const Hold = 2200 * time.Millisecond
 
-// script is an exchange in the making.
+// script is an exchange that is being written.
 type script struct {
 	*rand.Rand
 	Exchange
 	slot  Slot
 	pause time.Duration // before the next step
-	held  bool          // and whether it is in real time
+	held  bool          // it is in real time
 }
 
-// generators make exchanges, by kind, with how often each is chosen. One fills a
-// script with steps.
+// generators make exchanges, by kind, with how often each is chosen. Each fills a script
+// with steps.
 var generators = []struct {
 	kind   string
 	weight int
@@ -117,8 +117,8 @@ var generators = []struct {
 	{"other", 4, otherExchange},
 }
 
-// Generate returns the n-th exchange of a seed, between the addresses of a slot.
-// Apart from the addresses it is the same in every slot.
+// Generate returns the n-th exchange of a seed, between the addresses of a slot. Except
+// for the addresses, it does not depend on the slot.
 func Generate(seed uint64, n int, slot Slot) Exchange {
 	s := &script{Rand: rand.New(rand.NewPCG(seed, uint64(n))), slot: slot}
 	s.Number, s.IPv6 = n, s.IntN(2) == 1
@@ -137,14 +137,13 @@ func Generate(seed uint64, n int, slot Slot) Exchange {
 	return s.Exchange
 }
 
-// addr returns an address of the exchange: the first ones are those of the two
-// hosts.
+// addr returns an address of the exchange: the first ones belong to the two hosts.
 func (s *script) addr(side verdict.Side, i int) netip.Addr { return s.slot.Addr(side, s.IPv6, i) }
 
-// chance is true in so many cases of a hundred.
+// chance is true in the given percentage of cases.
 func (s *script) chance(percent int) bool { return s.IntN(100) < percent }
 
-// wait puts a pause in front of the next packet.
+// wait adds a pause before the next packet.
 func (s *script) wait() { s.pause = pauses[s.IntN(len(pauses))] }
 
 // send adds a packet between the two hosts.
@@ -184,7 +183,7 @@ func tagOf(p []byte) (n int, src, dst netip.Addr, ok bool) {
 	return 0, src, dst, false
 }
 
-// sum adds to an Internet checksum (RFC 1071), not inverted.
+// sum adds b to an Internet checksum (RFC 1071), without inverting it.
 func sum(initial uint16, b []byte) uint16 {
 	total := uint32(initial)
 	for ; len(b) > 1; b = b[2:] {
@@ -199,7 +198,7 @@ func sum(initial uint16, b []byte) uint16 {
 	return uint16(total)
 }
 
-// checksum puts the checksum of a transport header in its place.
+// checksum writes the checksum of a transport header.
 func checksum(payload []byte, at int, src, dst netip.Addr, protocol uint8) []byte {
 	pseudo := append(src.AsSlice(), dst.AsSlice()...)
 	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(payload)))
@@ -213,8 +212,8 @@ func checksum(payload []byte, at int, src, dst netip.Addr, protocol uint8) []byt
 	return payload
 }
 
-// Keep returns the exchange with some of its steps alone, by their numbers. The
-// pauses in front of those left out go to the next one.
+// Keep returns the exchange with only some of its steps, given by number. Pauses of the
+// others are added to the next step.
 func (e Exchange) Keep(steps []int) Exchange {
 	kept := e
 	kept.Steps = nil

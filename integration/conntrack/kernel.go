@@ -19,10 +19,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// ruleset lets in what belongs to a connection, and out what begins one. What
-// passes is marked with why. So is what is invalid, which therefore passes, too:
-// it is not attached to any entry, so that makes no difference to the table. What
-// is new from outside has to be dropped, as it would make an entry otherwise.
+// ruleset accepts packets of a connection from outside, and new connections from inside.
+// It marks accepted packets with their state. It also marks and accepts invalid packets:
+// they belong to no entry, so this does not change the table. New packets from outside
+// must be dropped, because they would make an entry.
 const ruleset = `
 table inet oracle {
 	chain forward {
@@ -39,11 +39,10 @@ table inet oracle {
 }
 `
 
-// Verdict is what connection tracking calls a packet.
+// Verdict is the state that connection tracking assigns to a packet.
 type Verdict uint8
 
-// The verdicts. Dropped is what did not leave: new from outside, for the most
-// part.
+// The verdicts. Dropped packets did not leave: most are new packets from outside.
 const (
 	Dropped Verdict = iota
 	Established
@@ -57,20 +56,20 @@ func (v Verdict) String() string {
 	return [...]string{"dropped", "established", "related", "new", "invalid"}[v]
 }
 
-// Passes reports whether the ruleset lets the packet through.
+// Passes reports whether the ruleset accepts the packet.
 func (v Verdict) Passes() bool { return v == Established || v == Related || v == New }
 
-// Observation is what the kernel made of a step.
+// Observation is what the kernel did with a step.
 type Observation struct {
 	Verdict Verdict
-	Before  string        // the state of its entry before it, such as "tcp ESTABLISHED"; "" without one
-	Left    time.Duration // that the entry had left then
-	// Close is set where a pause ends so near to the end of an entry that it is
-	// chance whether it still stood.
+	Before  string        // state of its entry before it, such as "tcp ESTABLISHED"; "" without an entry
+	Left    time.Duration // rest of the entry's timeout at that time
+	// Close is set if a pause ends so close to the timeout of an entry that it is random
+	// whether the entry still existed.
 	Close bool
 }
 
-// names of the TUN devices.
+// tuns are the names of the TUN devices.
 var tuns = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
 // Kernel is a namespace that routes between two TUN devices with connection
@@ -83,8 +82,8 @@ type Kernel struct {
 	buffer    []byte
 }
 
-// NewKernel makes the namespace. Loose is net.netfilter.nf_conntrack_tcp_loose:
-// whether a TCP connection is taken up in its midst. [Kernel.Close] gives it up.
+// NewKernel makes the namespace. Loose is net.netfilter.nf_conntrack_tcp_loose: whether a
+// TCP connection can begin without its SYN. [Kernel.Close] releases the namespace.
 func NewKernel(loose bool) (k *Kernel, err error) {
 	k = &Kernel{buffer: make([]byte, 1<<16)}
 	if k.namespace, err = lab.NewNamespace("conntrack"); err != nil {
@@ -140,7 +139,7 @@ func (k *Kernel) configure(loose bool) (err error) {
 	return err
 }
 
-// queue is how many packets a TUN device holds for who reads it.
+// queue is the number of packets in the queue of a TUN device.
 const queue = 500
 
 // open makes a side's TUN device with routes to its addresses.
@@ -179,7 +178,7 @@ func network(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
-// run is one exchange under way.
+// run is an exchange in progress.
 type run struct {
 	*Exchange
 	slot Slot
@@ -188,12 +187,12 @@ type run struct {
 
 	// Of the connection that is known:
 	begun  time.Time // in real time
-	held   bool      // it stood still in real time
-	paused bool      // it stood still otherwise
+	held   bool      // there was a pause in real time
+	paused bool      // there was another pause
 }
 
-// Run plays exchanges, the i-th in the slot first+i, all at once: a step of each
-// in turn. It returns what became of each one's steps, and leaves no entry.
+// Run plays exchanges, the i-th in the slot first+i, all at once: one step of each in
+// turn. It returns the results of all steps, and leaves no entry.
 func (k *Kernel) Run(exchanges []Exchange, first Slot) ([][]Observation, error) {
 	runs := make([]run, len(exchanges))
 	observations := make([][]Observation, len(exchanges))
@@ -225,7 +224,7 @@ func unfinished(runs []run) (due []*run) {
 	return due
 }
 
-// unheld returns those whose next step need not wait in real time.
+// unheld returns the runs whose next step has no pause in real time.
 func unheld(runs []run) (due []*run) {
 	for _, r := range unfinished(runs) {
 		if !r.Steps[r.at].Held {

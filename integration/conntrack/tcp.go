@@ -8,39 +8,39 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// talk is a TCP connection with a network between its hosts and the filter, and
-// somebody who interferes.
+// talk is a TCP connection, with a network between its hosts and the filter, and an
+// attacker.
 type talk struct {
 	*script
 	hosts     [verdict.Sides]*tcpHost
 	client    verdict.Side
-	flight    [verdict.Sides][]segment // sent by a side, and not at the filter yet
+	flight    [verdict.Sides][]segment // sent by a side, and not yet at the filter
 	interfere int                      // percent of steps that are forged
 	disturb   int                      // percent of segments lost, as many again late
 }
 
-// tcpHost is one end, as far as its segments tell.
+// tcpHost is one end, as far as its segments show its state.
 type tcpHost struct {
 	port    uint16
-	next    uint32 // sequence number of what it sends next
-	expect  uint32 // and of what it expects
+	next    uint32 // sequence number of the next segment
+	expect  uint32 // and of the expected one
 	acked   uint32 // by the peer
-	edge    uint32 // behind what the peer's window takes
-	window  uint16 // that it offers, not scaled
+	edge    uint32 // right edge of the peer's window
+	window  uint16 // offered, not scaled
 	scale   uint8  // of its window
-	options uint8  // that both sides are to agree on
-	agreed  uint8  // of those
+	options uint8  // that both sides must agree on
+	agreed  uint8  // agreed ones
 	peer    uint8  // scale of the peer
 
 	opened bool // it sent a SYN
-	heard  bool // and got one
-	known  bool // and its SYN was acknowledged
+	heard  bool // it received a SYN
+	known  bool // its SYN was acknowledged
 	closed bool // it sent a FIN
-	ended  bool // and got one
-	dead   bool // it sent or got a RST
+	ended  bool // it received a FIN
+	dead   bool // it sent or received a RST
 
-	sent []segment   // to send again
-	held [][2]uint32 // came out of order
+	sent []segment   // for retransmissions
+	held [][2]uint32 // received out of order
 }
 
 // The options of a SYN.
@@ -65,7 +65,7 @@ func newTalk(s *script) *talk {
 	return t
 }
 
-// begin has a host forget all, as before a new connection.
+// begin resets a host, as before a new connection.
 func (t *talk) begin(side verdict.Side) {
 	h := t.hosts[side]
 	first := t.Uint32()
@@ -83,13 +83,13 @@ func (t *talk) begin(side verdict.Side) {
 	}
 }
 
-// tcpExchange is a connection from its SYN on.
+// tcpExchange is a connection that begins with its SYN.
 func tcpExchange(s *script) {
 	t := newTalk(s)
 	t.run(6 + s.IntN(34))
 }
 
-// tcpMidstream is a connection of which the filter did not see the beginning.
+// tcpMidstream is a connection whose beginning the filter did not see.
 func tcpMidstream(s *script) {
 	t := newTalk(s)
 	a, b := t.hosts[verdict.Inside], t.hosts[verdict.Outside]
@@ -106,7 +106,7 @@ func tcpMidstream(s *script) {
 	t.run(4 + s.IntN(20))
 }
 
-// tcpRandom is segments that come from nowhere.
+// tcpRandom is segments that belong to no connection.
 func tcpRandom(s *script) {
 	t := newTalk(s)
 	t.interfere = 100
@@ -122,7 +122,7 @@ func tcpRandom(s *script) {
 	}
 }
 
-// run lets the connection go on until the filter saw so many packets.
+// run continues the connection until the filter has seen the given number of packets.
 func (t *talk) run(steps int) {
 	slow := t.chance(50)
 	for idle := 0; len(t.Steps) < steps && idle < 200; idle++ {
@@ -141,8 +141,8 @@ func (t *talk) run(steps int) {
 	}
 }
 
-// deliver takes a segment out of the network: the filter sees it unless it was
-// lost before, and the other host gets it unless it is lost behind.
+// deliver takes a segment out of the network. The filter sees it unless it is lost
+// before, and the other host receives it unless it is lost after the filter.
 func (t *talk) deliver(side verdict.Side) {
 	flight := t.flight[side]
 	if len(flight) == 0 {
@@ -163,14 +163,14 @@ func (t *talk) deliver(side verdict.Side) {
 	}
 }
 
-// pass shows a segment to the filter.
+// pass sends a segment to the filter.
 func (t *talk) pass(from verdict.Side, honest bool, g segment) {
 	src := netip.AddrPortFrom(t.addr(from, 1), t.hosts[from].port)
 	dst := netip.AddrPortFrom(t.addr(from.Other(), 1), t.hosts[from.Other()].port)
 	t.send(from, honest, packet.ProtocolTCP, g.bytes(src, dst), "%v", &g)
 }
 
-// transmit sends a segment of a host's, with what it has to say beside.
+// transmit sends a segment of a host, with its acknowledgement and window.
 func (t *talk) transmit(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	if h.heard {
@@ -193,7 +193,7 @@ func (t *talk) transmit(side verdict.Side, g segment) {
 	t.flight[side] = append(t.flight[side], g)
 }
 
-// act has a host do what it may do now.
+// act lets a host do something that its state permits.
 func (t *talk) act(side verdict.Side) {
 	h := t.hosts[side]
 	switch {
@@ -240,7 +240,7 @@ func (t *talk) open(side verdict.Side) {
 	t.transmit(side, g)
 }
 
-// speak has a host of an open connection send something.
+// speak lets a host of an open connection send something.
 func (t *talk) speak(side verdict.Side) {
 	h := t.hosts[side]
 	room := int32(h.edge - h.next)
@@ -265,7 +265,7 @@ func (t *talk) speak(side verdict.Side) {
 	}
 }
 
-// again sends the oldest segment that was not acknowledged, or any other.
+// again retransmits the oldest unacknowledged segment, or any other.
 func (t *talk) again(side verdict.Side) {
 	h := t.hosts[side]
 	if len(h.sent) == 0 {
@@ -284,7 +284,7 @@ func (t *talk) again(side verdict.Side) {
 	t.transmit(side, g)
 }
 
-// afterwards is what a host does whose connection is over: often it begins a new
+// afterwards is what a host does after its connection has ended: often it begins a new
 // one.
 func (t *talk) afterwards(side verdict.Side) {
 	h := t.hosts[side]
@@ -301,7 +301,7 @@ func (t *talk) afterwards(side verdict.Side) {
 	}
 }
 
-// receive has a host take a segment in.
+// receive processes a segment that a host received.
 func (t *talk) receive(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	switch {
@@ -333,7 +333,7 @@ func (t *talk) receive(side verdict.Side, g segment) {
 	t.collect(side, g)
 }
 
-// greet takes in a SYN.
+// greet processes a SYN.
 func (t *talk) greet(side verdict.Side, g segment) {
 	h, peer := t.hosts[side], t.hosts[side.Other()]
 	h.heard, h.expect = true, g.seq+1
@@ -357,7 +357,7 @@ func (t *talk) greet(side verdict.Side, g segment) {
 	t.open(side)
 }
 
-// acknowledged takes in an acknowledgement and the window.
+// acknowledged processes an acknowledgement and the window.
 func (t *talk) acknowledged(h *tcpHost, g segment) {
 	if g.flags&flagAck == 0 || int32(g.ack-h.next) > 0 {
 		return
@@ -372,7 +372,7 @@ func (t *talk) acknowledged(h *tcpHost, g segment) {
 	h.edge = g.ack + window
 }
 
-// collect takes in data, in order or not, and acknowledges it.
+// collect processes data, in order or not, and acknowledges it.
 func (t *talk) collect(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	end := g.seq + g.length()

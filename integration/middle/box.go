@@ -16,8 +16,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Sides are the tables of a configuration that join a box to the middle's
-// interfaces.
+// Sides are the tables of a configuration that joins the middle's interfaces.
 const Sides = `
 [inside]
 tap = "` + insideTAP + `"
@@ -37,7 +36,7 @@ tap = "fw-out"
 
 const insideTAP = "fw-in"
 
-// Box is fragwall under way.
+// Box is a running fragwall process.
 type Box struct {
 	ns      *lab.Namespace
 	dir     string
@@ -46,19 +45,19 @@ type Box struct {
 	ended   chan error
 }
 
-// NewBox starts fragwall, which is at program, with a configuration that
-// begins with [Sides], and waits until frames flow.
+// NewBox starts the program with a configuration that begins with [Sides], and waits
+// until frames flow.
 func NewBox(n *lab.Network, program, config string) (*Box, error) {
 	return newBox(n.Middle, program, config, func(string) []string { return []string{"run"} })
 }
 
-// NewSidecar starts fragwall as a sidecar of a host, with a configuration that begins
+// NewSidecar starts the program as a sidecar of a host, with a configuration that begins
 // with [SidecarSides], and waits until frames flow.
 func NewSidecar(h *lab.Host, program, config string) (*Box, error) {
 	return newBox(h.Namespace, program, config, func(dir string) []string { return []string{"sidecar", "--nic", h.NIC, "--state", dir} })
 }
 
-// newBox starts fragwall in a namespace, with a directory of its own.
+// newBox starts the program in a namespace, with a directory of its own.
 func newBox(ns *lab.Namespace, program, config string, command func(dir string) []string) (*Box, error) {
 	b := &Box{ns: ns, output: NewOutput("ready"), ended: make(chan error, 1)}
 	var err error
@@ -84,7 +83,7 @@ func newBox(ns *lab.Namespace, program, config string, command func(dir string) 
 	return b, nil
 }
 
-// Memory returns the bytes that the process takes (proc(5), VmRSS).
+// Memory returns the resident memory of the process in bytes (proc(5), VmRSS).
 func (b *Box) Memory() int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.Pid))
 	if err != nil {
@@ -99,8 +98,8 @@ func (b *Box) Memory() int64 {
 	return 0
 }
 
-// CPU returns the seconds that the process took so far (proc(5), utime and
-// stime, in hundredths).
+// CPU returns the CPU time of the process in seconds (proc(5), utime and stime, in
+// hundredths).
 func (b *Box) CPU() (float64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.process.Pid))
 	if err != nil {
@@ -112,7 +111,7 @@ func (b *Box) CPU() (float64, bool) {
 	return float64(user+system) / 100, true
 }
 
-// Lost returns the frames that did not fit the queue of the inside TAP.
+// Lost returns the number of frames that the queue of the inside TAP dropped.
 func (b *Box) Lost() (frames uint64) {
 	_ = b.ns.Do(func() error {
 		link, err := netlink.LinkByName(insideTAP)
@@ -124,7 +123,7 @@ func (b *Box) Lost() (frames uint64) {
 	return frames
 }
 
-// Down ends fragwall, and returns what it said.
+// Down stops the process, and returns its output.
 func (b *Box) Down() (string, error) {
 	defer os.RemoveAll(b.dir)
 	_ = b.process.Signal(syscall.SIGTERM) // it may have ended

@@ -13,14 +13,14 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Bridge is the kernel's.
+// Bridge is the kernel's bridge.
 type Bridge struct {
 	network *lab.Network
 }
 
-// NewBridge joins the middle's interfaces. With rules, as nft reads them,
-// bridged packets pass the IP layer's netfilter (br_netfilter), where
-// connection tracking puts fragments together first.
+// NewBridge joins the middle's interfaces by a bridge. With rules, in the syntax of nft,
+// bridged packets pass the netfilter hooks of the IP layer (br_netfilter), where
+// connection tracking first reassembles fragments.
 func NewBridge(n *lab.Network, rules string) (*Bridge, error) {
 	b := &Bridge{network: n}
 	return b, n.Middle.Do(func() error { return bridge(rules) })
@@ -71,7 +71,7 @@ func load(rules string) error {
 	return nil
 }
 
-// Memory returns the bytes that fragments take in the namespace.
+// Memory returns the bytes of memory for fragments in the namespace.
 func (b *Bridge) Memory() (bytes int64) {
 	_ = b.network.Middle.Do(func() error {
 		for _, name := range []string{"sockstat", "sockstat6"} {
@@ -91,11 +91,11 @@ func (b *Bridge) Memory() (bytes int64) {
 	return bytes
 }
 
-// CPU returns false: the kernel does its work in the name of others.
+// CPU returns false: the kernel's work is accounted to other processes.
 func (*Bridge) CPU() (float64, bool) { return 0, false }
 
-// Lost returns nothing: the kernel looks at every frame.
+// Lost returns 0: the kernel processes every frame.
 func (*Bridge) Lost() uint64 { return 0 }
 
-// Down does nothing: the namespace takes all with it.
+// Down does nothing: the bridge is removed with the namespace.
 func (*Bridge) Down() (string, error) { return "", nil }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// QuietEnough is how much of a core other processes may use during a trial.
+// QuietEnough is the share of a core that other processes may use during a trial.
 const QuietEnough = 0.15
 
-// AwaitQuiet waits until no other process uses much of the machine, but no
-// longer than timeout.
+// AwaitQuiet waits until other processes use little of the machine, at most for the
+// timeout.
 func AwaitQuiet(ctx context.Context, timeout time.Duration) {
 	deadline := time.Now().Add(timeout)
 	for ctx.Err() == nil && time.Now().Before(deadline) {
@@ -25,8 +25,8 @@ func AwaitQuiet(ctx context.Context, timeout time.Duration) {
 	}
 }
 
-// Foreign measures what processes use that are not this one, its ancestors or
-// its descendants.
+// Foreign measures the CPU time of processes other than this one, its ancestors and its
+// descendants.
 type Foreign struct {
 	start time.Time
 	used  map[int]float64 // seconds, by process
@@ -35,7 +35,7 @@ type Foreign struct {
 // WatchForeign begins to measure.
 func WatchForeign() Foreign { return Foreign{time.Now(), foreignUse()} }
 
-// Cores returns how many cores they used since.
+// Cores returns the average number of cores that they have used since then.
 func (f Foreign) Cores() float64 {
 	var sum float64
 	for pid, used := range foreignUse() {
@@ -48,9 +48,9 @@ func (f Foreign) Cores() float64 {
 	return sum / time.Since(f.start).Seconds()
 }
 
-// foreignUse returns the CPU time of other processes (proc(5), stat: the parent
-// is field 4, times are fields 14 and 15, in hundredths). The kernel's threads,
-// children of 2, work for everyone.
+// foreignUse returns the CPU time of other processes (proc(5), stat: field 4 is the
+// parent, fields 14 and 15 are times in hundredths). Kernel threads, the children of 2,
+// work for all processes.
 func foreignUse() map[int]float64 {
 	type process struct {
 		parent int

@@ -16,16 +16,16 @@ import (
 	"fragwall/tun/lab"
 )
 
-// AnyCPU has [Start] bind a process to no CPU.
+// AnyCPU makes [Start] bind a process to no CPU.
 const AnyCPU = -1
 
-// Start starts a process in a namespace, bound to a CPU. Should this program
-// die, so does the process; how it ended goes to ended.
+// Start starts a process in a namespace, bound to a CPU. If this program dies, so does
+// the process. Its result is sent to ended.
 func Start(ns *lab.Namespace, cpu int, c *exec.Cmd, ended chan<- error) error {
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
-		_ = ns.Do(func() error { // whose thread has to outlive the process
+		_ = ns.Do(func() error { // its thread has to outlive the process
 			err := bind(cpu)
 			if err == nil {
 				err = c.Start()
@@ -43,7 +43,7 @@ func Start(ns *lab.Namespace, cpu int, c *exec.Cmd, ended chan<- error) error {
 	return nil
 }
 
-// bind binds the calling thread, and so what it starts, to a CPU.
+// bind binds the calling thread, and so the processes that it starts, to a CPU.
 func bind(cpu int) error {
 	if cpu == AnyCPU {
 		return nil
@@ -56,7 +56,7 @@ func bind(cpu int) error {
 	return nil
 }
 
-// Output keeps what a process writes, and tells when it is ready.
+// Output stores the output of a process, and detects when it is ready.
 type Output struct {
 	marker string
 	ready  chan struct{} // closed then
@@ -64,15 +64,15 @@ type Output struct {
 	// mu guards what follows.
 	mu   sync.Mutex
 	all  bytes.Buffer
-	seen bool // the marker was
+	seen bool // the marker was found
 }
 
-// NewOutput returns one for a process that writes marker when it is ready.
+// NewOutput returns an Output for a process that writes marker when it is ready.
 func NewOutput(marker string) *Output {
 	return &Output{marker: marker, ready: make(chan struct{})}
 }
 
-// Write keeps b, and looks for the marker in all that came.
+// Write stores b, and looks for the marker in the whole output.
 func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -91,8 +91,8 @@ func (o *Output) String() string {
 	return o.all.String()
 }
 
-// Await waits until the process is ready. The error says how it ended instead,
-// or that it took too long.
+// Await waits until the process is ready. The error says how it ended instead, or that
+// the time ran out.
 func (o *Output) Await(ended <-chan error) error {
 	select {
 	case <-o.ready:
@@ -104,10 +104,11 @@ func (o *Output) Await(ended <-chan error) error {
 	}
 }
 
-// processTimeout is how long a process may take to be ready, or fragwall to end.
+// processTimeout is the time limit for a process to become ready, or for fragwall to
+// stop.
 const processTimeout = time.Minute
 
-// Marks around what [Update] replaces in a file.
+// Marks around the part of a file that [Update] replaces.
 const (
 	tablesBegin = "<!-- tables -->\n"
 	tablesEnd   = "<!-- end of tables -->\n"

@@ -11,16 +11,16 @@ import (
 	"syscall"
 )
 
-// generateCommand is the argument by which a program runs as its own generator,
-// in front of what that is to do, as JSON.
+// generateCommand is the argument by which a program runs as its own traffic generator. A
+// specification in JSON follows.
 const generateCommand = "generate"
 
-// Program is a command that measures. It sends and receives what it measures
-// in processes of their own, as which it runs itself.
+// Program is a command that measures. Its senders and receivers are processes of the same
+// program.
 type Program struct {
 	Name     string
 	Measure  func(context.Context) error // until a signal ends it
-	Generate func(spec string) error     // what a [Generator] was given
+	Generate func(spec string) error     // the argument is the specification given to [Generator]
 }
 
 // Main runs the program, and exits.
@@ -41,8 +41,8 @@ func (p *Program) exit(err error) {
 	os.Exit(0)
 }
 
-// Generator returns the command line by which the program that calls it runs
-// as its generator, for what spec says.
+// Generator returns the command line that runs the calling program as a generator, with a
+// specification.
 func Generator(spec any) (program string, arguments []string, err error) {
 	if program, err = os.Executable(); err != nil {
 		return "", nil, fmt.Errorf("find this program: %w", err)
@@ -51,8 +51,8 @@ func Generator(spec any) (program string, arguments []string, err error) {
 	return program, []string{generateCommand, string(text)}, err
 }
 
-// Build builds fragwall, for which it needs the source and the Go tool. The
-// caller calls remove when it needs the binary no more.
+// Build builds fragwall. It needs the source and the Go tool. The caller calls remove
+// when it no longer needs the binary.
 func Build(ctx context.Context) (program string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "fragwall-build")
 	if err != nil {

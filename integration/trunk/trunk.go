@@ -33,24 +33,24 @@ type Trunk struct {
 	tap    *lab.Tap
 	done   sync.WaitGroup
 
-	// mu guards
+	// mu guards the fields below.
 	mu    sync.Mutex
 	vlans []vlan
 }
 
 // vlan is an interface behind tags.
 type vlan struct {
-	tags []byte // as they stand in the frame
+	tags []byte // as in the frame
 	file *os.File
 }
 
 const (
-	macs    = 12 // bytes of the addresses that the tags stand behind
+	macs    = 12 // bytes of the addresses before the tags
 	tagSize = 4
 )
 
-// Open makes a host's interface a trunk until [Trunk.Close]. From then on the host
-// can be spoken to in its VLANs alone.
+// Open makes a host's interface a trunk until [Trunk.Close]. Meanwhile the host is
+// reachable only in its VLANs.
 func Open(h *lab.Host) (t *Trunk, err error) {
 	t = &Trunk{host: h}
 	defer func() {
@@ -68,8 +68,8 @@ func Open(h *lab.Host) (t *Trunk, err error) {
 	return t, nil
 }
 
-// bridge joins a new TAP to the host's interface, such that what is written to
-// the TAP leaves by it.
+// bridge joins a new TAP to the host's interface, so that frames written to the TAP leave
+// by it.
 func (t *Trunk) bridge() (err error) {
 	const tap, bridge = "trunk", "trunk-br"
 	if t.egress, err = newTAP(tap); err != nil {
@@ -94,9 +94,9 @@ func (t *Trunk) bridge() (err error) {
 	return errors.Join(noIPv6(tap), noIPv6(bridge), lab.Up(tap), lab.Up(bridge))
 }
 
-// VLAN gives the host an interface behind tags, outermost first, and returns
-// the host as it is there: with addresses in 10.0.VID.0/24 and
-// 2001:db8:0:VID::/64, where the innermost VID is 1 to 255.
+// VLAN gives the host an interface behind tags, outermost first. It returns the host with
+// its addresses there, in 10.0.VID.0/24 and 2001:db8:0:VID::/64. The innermost VID must
+// be 1 to 255.
 func (t *Trunk) VLAN(tags ...packet.Tag) (*lab.Host, error) {
 	var v vlan
 	for _, tag := range tags {
@@ -138,7 +138,7 @@ func (t *Trunk) VLAN(tags ...packet.Tag) (*lab.Host, error) {
 	return h, nil
 }
 
-// Send has the interface send frames with their tags.
+// Send sends frames through the interface, with their tags.
 func (t *Trunk) Send(frames ...[]byte) error {
 	for _, f := range frames {
 		if _, err := t.egress.Write(f); err != nil {
@@ -148,7 +148,7 @@ func (t *Trunk) Send(frames ...[]byte) error {
 	return nil
 }
 
-// collect tags what the host sends by a VLAN's interface.
+// collect tags the frames that the host sends through a VLAN's interface.
 func (t *Trunk) collect(v vlan) {
 	frame := make([]byte, 1<<16)
 	for {
@@ -164,7 +164,7 @@ func (t *Trunk) collect(v vlan) {
 	}
 }
 
-// distribute gives each VLAN's interface what comes for it.
+// distribute passes received frames to the interfaces of their VLANs.
 func (t *Trunk) distribute() {
 	for {
 		frame, err := t.tap.Receive(time.Time{})
@@ -175,7 +175,7 @@ func (t *Trunk) distribute() {
 		for _, v := range t.vlans {
 			rest, ok := bytes.CutPrefix(frame[macs:], v.tags)
 			if ok && !tagged(rest) {
-				// A frame that the interface does not take is lost, as on a wire.
+				// A frame that the interface refuses is lost, as on a wire.
 				_, _ = v.file.Write(append(frame[:macs:macs], rest...))
 			}
 		}
@@ -183,7 +183,7 @@ func (t *Trunk) distribute() {
 	}
 }
 
-// tagged reports whether what follows the addresses is a VLAN tag.
+// tagged reports whether a VLAN tag follows the addresses.
 func tagged(b []byte) bool {
 	if len(b) < tagSize {
 		return false
@@ -192,7 +192,7 @@ func tagged(b []byte) bool {
 	return tpid == unix.ETH_P_8021Q || tpid == unix.ETH_P_8021AD
 }
 
-// Close ends the trunk, and removes its TAPs and their interfaces.
+// Close ends the trunk, and removes its TAPs.
 func (t *Trunk) Close() error {
 	var errs []error
 	if t.tap != nil {
@@ -210,8 +210,8 @@ func (t *Trunk) Close() error {
 	return errors.Join(errs...)
 }
 
-// newTAP makes a TAP in the namespace of the calling thread. It goes when the
-// file is closed.
+// newTAP makes a TAP in the namespace of the calling thread. It is removed when the file
+// is closed.
 func newTAP(name string) (*os.File, error) {
 	device, err := water.New(water.Config{
 		DeviceType:             water.TAP,
@@ -223,7 +223,7 @@ func newTAP(name string) (*os.File, error) {
 	return device.ReadWriteCloser.(*os.File), nil
 }
 
-// noIPv6 keeps an interface from speaking IPv6.
+// noIPv6 disables IPv6 on an interface.
 func noIPv6(nic string) error {
 	return lab.Sysctl(map[string]string{"net/ipv6/conf/" + nic + "/disable_ipv6": "1"})
 }

@@ -13,17 +13,17 @@ type lane struct {
 	from, to *Port
 	once     sync.Once
 	closed   chan struct{}
-	held     chan struct{} // has a value while a hold is to come
-	frames   []tun.Frame   // lent
+	held     chan struct{} // has a value if a hold is pending
+	frames   []tun.Frame   // valid until the next Read
 }
 
 var _ tun.Lane = (*lane)(nil)
 
-// batch is how many frames a Read returns at most.
+// batch is the maximum number of frames that a Read returns.
 const batch = 64
 
-// poison is what a lent frame is overwritten with when its time is up, so that
-// whoever keeps one finds out.
+// poison overwrites frames after their validity, so that tests detect code that keeps
+// them.
 const poison = 0xdb
 
 // tun.Lane returns the lane from one Port to another.
@@ -31,10 +31,10 @@ func (p *Port) Lane(to *Port) tun.Lane {
 	return &lane{from: p, to: to, closed: make(chan struct{}), held: make(chan struct{}, 1)}
 }
 
-// Name is what the lane joins.
+// Name says what the lane joins.
 func (l *lane) Name() string { return l.from.name + " to " + l.to.name }
 
-// Read overwrites the frames lent before.
+// Read overwrites the frames of the previous Read.
 func (l *lane) Read() ([]tun.Frame, error) {
 	for _, f := range l.frames {
 		for i := range f.Data {
@@ -71,7 +71,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	return l.frames, nil
 }
 
-// Behind is false: what tests inject waits on purpose.
+// Behind is false: frames that tests inject wait on purpose.
 func (l *lane) Behind() bool { return false }
 
 // Shed is 0: Inject waits for room.
@@ -80,7 +80,7 @@ func (l *lane) Shed() uint64 { return 0 }
 // Credit does nothing.
 func (l *lane) Credit(netip.Addr) {}
 
-// Write refuses what finds no room.
+// Write refuses frames for which there is no room.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for i := range frames {
 		select {
@@ -107,7 +107,7 @@ func (l *lane) Reply(f tun.Frame) error {
 func (l *lane) Hold() error {
 	select {
 	case l.held <- struct{}{}:
-	default: // one is to come
+	default: // one is pending
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 	"fragwall/tun"
 )
 
-// Port is a port without a kernel: what is injected comes out of the lane that reads
-// it, what a lane writes can be taken with Next.
+// Port is a port without a kernel: injected frames come out of the lane that reads it,
+// and Next returns the frames that a lane writes.
 type Port struct {
 	name    string
 	ingress chan tun.Frame
@@ -26,11 +26,11 @@ type Port struct {
 
 var _ tun.Port = (*Port)(nil)
 
-// depth is how many frames a Port holds in each direction before
-// Inject blocks and a Write is refused.
+// depth is the number of frames that a Port holds in each direction before Inject blocks
+// and Write refuses.
 const depth = 4096
 
-// NewPort returns a port in which nothing waits, with a carrier.
+// NewPort returns an empty port with a carrier.
 func NewPort(name string) *Port {
 	return &Port{name: name, carrier: true, ingress: make(chan tun.Frame, depth), egress: make(chan tun.Frame, depth)}
 }
@@ -49,8 +49,8 @@ func copyOf(f tun.Frame) tun.Frame {
 	return tun.Frame{Data: append([]byte{}, f.Data...), Offload: f.Offload}
 }
 
-// Next returns the next frame that was written. The error is ctx's, where it
-// was done first.
+// Next returns the next frame that was written. If ctx is done first, it returns its
+// error.
 func (p *Port) Next(ctx context.Context) (tun.Frame, error) {
 	select {
 	case f := <-p.egress:
@@ -68,7 +68,7 @@ func (p *Port) Next(ctx context.Context) (tun.Frame, error) {
 // Name is the one given to [NewPort].
 func (p *Port) Name() string { return p.name }
 
-// Index is 0: the kernel knows nothing of the port.
+// Index is 0: the port is not a device of the kernel.
 func (p *Port) Index() int { return 0 }
 
 // Lanes returns the one lane to another Port.
@@ -83,10 +83,10 @@ func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {
 // Fallbacks is empty.
 func (p *Port) Fallbacks() []tun.Fallback { return nil }
 
-// Missed is 0: what is not read stays.
+// Missed is 0: frames that are not read stay.
 func (p *Port) Missed() (frames uint64, err error) { return 0, nil }
 
-// SetMTU notes the MTU.
+// SetMTU records the MTU.
 func (p *Port) SetMTU(mtu int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,14 +94,14 @@ func (p *Port) SetMTU(mtu int) error {
 	return nil
 }
 
-// MTU returns what SetMTU was told, in bytes; 0 before.
+// MTU returns the MTU of the last SetMTU in bytes, 0 before.
 func (p *Port) MTU() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mtu
 }
 
-// Collect notes the NIC.
+// Collect records the NIC.
 func (p *Port) Collect(nic int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,7 +109,7 @@ func (p *Port) Collect(nic int) error {
 	return nil
 }
 
-// Collected returns 5 where it collects from a NIC.
+// Collected returns 5 if the port collects from a NIC.
 func (p *Port) Collected() uint64 {
 	if p.NIC() == 0 {
 		return 0
@@ -117,28 +117,28 @@ func (p *Port) Collected() uint64 {
 	return 5
 }
 
-// NIC returns the index of the NIC whose fragments the port is to collect; 0 for none.
+// NIC returns the index of the NIC whose fragments the port collects, 0 for none.
 func (p *Port) NIC() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.nic
 }
 
-// SetJoined notes whether the port is joined to a NIC.
+// SetJoined records whether the port is joined to a NIC.
 func (p *Port) SetJoined(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.joined = on
 }
 
-// Joined reports what SetJoined was told; false before.
+// Joined returns the value of the last SetJoined, false before.
 func (p *Port) Joined() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.joined
 }
 
-// SetCarrier notes whether there is a carrier.
+// SetCarrier records whether there is a carrier.
 func (p *Port) SetCarrier(on bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -146,17 +146,17 @@ func (p *Port) SetCarrier(on bool) error {
 	return nil
 }
 
-// Carrier reports what SetCarrier was told; true before.
+// Carrier returns the value of the last SetCarrier, true before.
 func (p *Port) Carrier() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.carrier
 }
 
-// Export says nothing.
+// Export returns nothing.
 func (p *Port) Export() (tun.Exported, error) { return tun.Exported{}, nil }
 
-// Close notes that the port was closed.
+// Close records that the port was closed.
 func (p *Port) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

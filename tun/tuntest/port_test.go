@@ -31,7 +31,7 @@ func next(t *testing.T, p *Port) (tun.Frame, error) {
 	return p.Next(ctx)
 }
 
-// TestPort has a port keep what it is told.
+// TestPort checks that a port keeps its settings.
 func TestPort(t *testing.T) {
 	var p tun.Port = NewPort("a")
 	memory := p.(*Port)

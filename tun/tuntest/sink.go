@@ -6,19 +6,19 @@ import (
 	"fragwall/tun"
 )
 
-// Sink is a lane with nothing to read, for whoever gets frames by another way. It is
-// called with what is written, and returns what Write does.
+// Sink is a lane without frames to read, for tests that pass frames in another way. It is
+// called with the frames that are written, and returns the result of Write.
 type Sink func(frames []tun.Frame) (refused int, err error)
 
 var _ tun.Lane = Sink(nil)
 
-// Discard takes everything.
+// Discard accepts all frames.
 var Discard Sink = func([]tun.Frame) (int, error) { return 0, nil }
 
 // Name is "sink".
 func (Sink) Name() string { return "sink" }
 
-// Read finds the lane closed.
+// Read returns that the lane is closed.
 func (Sink) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
 // Behind is false.
