@@ -27,7 +27,7 @@ IMAGE  ?= fragwall:$(VERSION)
 all: build
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the program, bin/fragwall
 	$(GO) build -o $(BIN) ./cmd/fragwall

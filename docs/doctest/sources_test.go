@@ -75,8 +75,8 @@ type function struct {
 }
 
 var (
-	rule    = regexp.MustCompile(`^([a-z][a-z -]*):([^=].*)?$`)
-	submake = regexp.MustCompile(`^\t@?\$\(MAKE\) ([a-z-]+)`)
+	rule    = regexp.MustCompile(`^([a-z][a-z0-9 -]*):([^=].*)?$`)
+	submake = regexp.MustCompile(`^\t@?\$\(MAKE\) ([a-z0-9-]+)`)
 )
 
 func readSources(t *testing.T) *sources {
