@@ -13,22 +13,22 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// Flood is what an attacker sends, as the generator's process is told of it.
+// Flood is what an attacker sends. It is passed to the generator's process.
 type Flood struct {
 	Kind       string // a key of kinds
 	Sources    string // anywhere, one, prefix, own or self
-	Families   []bool // of the addresses, by turns: whether IPv6
-	Rate       int    // frames a second; 0 has it send as fast as it can
+	Families   []bool // of the addresses, in turn: whether IPv6
+	Rate       int    // frames per second; 0: as fast as possible
 	Seconds    float64
-	Port       uint16 // that is asked for
+	Port       uint16 // destination port
 	NIC        string
 	To, From   net.HardwareAddr
 	Dst4, Dst6 netip.Addr
 	Own4, Own6 netip.Addr // of the honest sender
 }
 
-// kinds make what an attacker sends of one datagram, given one by its length
-// with the UDP header.
+// kinds make the packets of one datagram, given a function that makes a datagram by its
+// length with the UDP header.
 var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 	"first fragments": func(udp func(int) packettest.Datagram) [][]byte {
 		d := udp(4000)
@@ -66,14 +66,13 @@ var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 	},
 }
 
-// Kinds of whole packets: to ports chosen at random, and to one that the
-// policies accept.
+// Kinds of whole packets: to random ports, and to a port that the policies accept.
 const (
 	randomPorts = "whole packets"
 	harmless    = "harmless packets"
 )
 
-// Kinds of which each packet begins a flow that nobody answers.
+// Kinds in which each packet begins a flow that nobody answers.
 const (
 	oneDatagram = "one datagram each"
 	oneSYN      = "one SYN each"
@@ -81,15 +80,14 @@ const (
 
 func wholePacket(udp func(int) packettest.Datagram) [][]byte { return [][]byte{udp(1000).Frame()} }
 
-// template is a frame of which addresses, identification and port change from
-// one datagram to the next.
+// template is a frame whose addresses, identification and port change with each datagram.
 type template struct {
 	frame []byte
 	ipv6  bool
-	id    int // where the identification stands; 0 where there is none
-	port  int // where the destination port stands; 0 where it stays
-	upper int // where the transport header begins, and
-	sum   int // where its checksum stands, which is to be right; 0 where it need not be
+	id    int // offset of the identification; 0 if there is none
+	port  int // offset of the destination port; 0 if it does not change
+	upper int // offset of the transport header
+	sum   int // offset of its checksum, if that must be correct; otherwise 0
 }
 
 const ethernet = header.EthernetMinimumSize
@@ -127,7 +125,7 @@ func (f *Flood) templates(ipv6 bool) (list []template) {
 	return list
 }
 
-// mark makes a template one of the datagram that n stands for.
+// mark turns a template into a frame of datagram n.
 func (f *Flood) mark(t *template, n uint64) {
 	r := rand.NewPCG(n, 1)
 	a, b := r.Uint64(), r.Uint64()
@@ -169,7 +167,7 @@ func (f *Flood) markIPv4(t *template, a, b uint64) {
 	case "prefix":
 		copy(src, []byte{198, 51, 100, uint8(a)})
 	case "own":
-		src[3] = uint8(a) | 128 // the honest sender is among the first
+		src[3] = uint8(a) | 128 // the honest sender is among the first addresses
 	}
 	binary.BigEndian.PutUint16(t.frame[ethernet+4:], uint16(b>>16))
 	h.SetChecksum(0)

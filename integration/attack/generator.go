@@ -14,17 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// generated is what the generator prints at its end, as JSON.
+// generated is the generator's output, as JSON.
 type generated struct {
 	Frames  uint64
 	Seconds float64
 }
 
-// burst is how many frames go out at a system call: at low rates fewer, so
-// that they come evenly.
+// burst is the number of frames per system call, smaller at low rates, so that they are
+// sent evenly.
 const burst = 64
 
-// generate sends a flood from the namespace it is started in.
+// generate sends a flood from the current namespace.
 func generate(spec string) error {
 	var f Flood
 	if err := json.Unmarshal([]byte(spec), &f); err != nil {
@@ -65,8 +65,8 @@ func generate(spec string) error {
 	}
 }
 
-// openSender opens a packet socket that only sends, past the queueing
-// discipline (packet(7), PACKET_QDISC_BYPASS).
+// openSender opens a packet socket that only sends, without the queueing discipline
+// (packet(7), PACKET_QDISC_BYPASS).
 func openSender(nic string) (int, error) {
 	link, err := net.InterfaceByName(nic)
 	if err != nil {
@@ -89,7 +89,7 @@ type message struct {
 	length uint32
 }
 
-// sender has as many frames of a flood as go out at a system call.
+// sender has the frames of a flood for one system call.
 type sender struct {
 	flood     *Flood
 	fd        int
@@ -101,8 +101,8 @@ type sender struct {
 	datagram  uint64
 }
 
-// newSender makes batch frames, or as many as whole datagrams of all families
-// have.
+// newSender makes batch frames, or those of whole datagrams of all families if that is
+// more.
 func newSender(f *Flood, fd, batch int) *sender {
 	s := &sender{flood: f, fd: fd, seed: rand.Uint64()}
 	for len(s.templates) < batch {
@@ -125,7 +125,8 @@ func newSender(f *Flood, fd, batch int) *sender {
 	return s
 }
 
-// send sends the frames, each time as others, and returns how many went out.
+// send sends the frames, each time with other marks, and returns the number of frames
+// sent.
 func (s *sender) send() (int, error) {
 	if s.unsent == 0 {
 		for i := range s.templates {

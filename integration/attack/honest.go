@@ -18,21 +18,21 @@ import (
 
 // Ports of the services on the outside host, which the policies accept.
 const (
-	datagramPort = 5300 // takes what the honest sender sends
+	datagramPort = 5300 // receives the honest sender's datagrams
 	echoPort     = 5301 // answers the probe
 	streamPort   = 5302 // TCP
-	harmlessPort = 5303 // takes what stands in for a flood
+	harmlessPort = 5303 // receives the harmless packets that replace a flood
 	closedPort   = 9999 // no service
 )
 
 // The honest sender's datagrams, and the probe's.
 const (
-	honestRate   = 100 // a second
+	honestRate   = 100 // per second
 	honestSize   = 4000
 	probeRate    = 200
 	probeSize    = 64
-	stragglers   = 300 * time.Millisecond // how long the last ones may take
-	lateResponse = time.Second            // what comes later counts as lost
+	stragglers   = 300 * time.Millisecond // time limit for the last datagrams
+	lateResponse = time.Second            // later responses count as lost
 )
 
 // honest is the honest traffic of one family.
@@ -42,10 +42,10 @@ type honest struct {
 	sent   int
 	came   int
 	probes int             // sent
-	trips  []time.Duration // of those that came back
+	trips  []time.Duration // of the responses
 }
 
-// run sends until ctx is done, and waits for what is still to come.
+// run sends until ctx is done, and waits for outstanding datagrams.
 func (h *honest) run(ctx context.Context) error {
 	server, err := h.hosts[verdict.Outside].ListenUDP(h.ipv6, datagramPort)
 	if err != nil {
@@ -95,8 +95,8 @@ func (h *honest) run(ctx context.Context) error {
 
 func addrPort(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// sendPaced sends datagrams until ctx is done: a number, the time since start,
-// and bytes to fill. It returns how many.
+// sendPaced sends datagrams until ctx is done: a number, the time since start, and
+// padding. It returns their number.
 func sendPaced(ctx context.Context, c *net.UDPConn, to netip.AddrPort, rate, size int, start time.Time) (n int, err error) {
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
@@ -116,7 +116,7 @@ func sendPaced(ctx context.Context, c *net.UDPConn, to netip.AddrPort, rate, siz
 	}
 }
 
-// each calls f with what a socket receives, until its deadline.
+// each calls f with every datagram that a socket receives, until its deadline.
 func each(c *net.UDPConn, f func(b []byte, from netip.AddrPort) error) error {
 	b := make([]byte, 1<<16)
 	for {
@@ -133,7 +133,7 @@ func each(c *net.UDPConn, f func(b []byte, from netip.AddrPort) error) error {
 	}
 }
 
-// receive counts the honest datagrams, each once.
+// receive counts the honest datagrams, without duplicates.
 func (h *honest) receive(c *net.UDPConn) error {
 	seen := map[uint32]bool{}
 	return each(c, func(b []byte, _ netip.AddrPort) error {
@@ -145,7 +145,7 @@ func (h *honest) receive(c *net.UDPConn) error {
 	})
 }
 
-// answer sends back what comes.
+// answer sends received datagrams back.
 func answer(c *net.UDPConn) error {
 	return each(c, func(b []byte, from netip.AddrPort) error {
 		_, err := c.WriteToUDPAddrPort(b, from)
@@ -153,7 +153,7 @@ func answer(c *net.UDPConn) error {
 	})
 }
 
-// measure notes how long the probes took there and back.
+// measure records the round trips of the probes.
 func (h *honest) measure(c *net.UDPConn, start time.Time) error {
 	return each(c, func(b []byte, _ netip.AddrPort) error {
 		if trip := time.Since(start) - time.Duration(binary.BigEndian.Uint64(b[8:])); trip < lateResponse {
@@ -163,8 +163,8 @@ func (h *honest) measure(c *net.UDPConn, start time.Time) error {
 	})
 }
 
-// percentile returns the trip that p percent of the probes sent were no longer
-// than; 0 where so many did not come back.
+// percentile returns the round trip time that p percent of all probes did not exceed, or
+// 0 if fewer came back.
 func percentile(trips []time.Duration, sent, p int) time.Duration {
 	sorted := slices.Sorted(slices.Values(trips))
 	if i := (sent*p+99)/100 - 1; i >= 0 && i < len(sorted) {

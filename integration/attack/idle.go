@@ -13,31 +13,30 @@ import (
 	"fragwall/tun/lab"
 )
 
-// idleFlows is how many connections of each protocol and family stand idle.
+// idleFlows is the number of idle connections of each protocol and family.
 const idleFlows = 250
 
-// streamAfter is how long a UDP exchange has to go on for connection tracking to
-// take it for a stream, and keep it in a table that fills
+// streamAfter is the time that a UDP exchange must last for connection tracking to treat
+// it as a stream, which it keeps in a full table
 // (net/netfilter/nf_conntrack_proto_udp.c).
 const streamAfter = 2200 * time.Millisecond
 
-// How long one of a new exchange's tries waits for its answer, and how many it
-// has.
+// Timeout and number of tries of a new exchange.
 const (
 	tryTimeout = 300 * time.Millisecond
 	tries      = 3
 )
 
-// newcomerEvery is how often a new exchange begins beside the flood.
+// newcomerEvery is the interval between new exchanges beside the flood.
 const newcomerEvery = 20 * time.Millisecond
 
-// idle is the connections of one family that were answered before a flood, and
-// say nothing while it lasts.
+// idle is connections of one family that were answered before a flood, and are idle
+// during it.
 type idle struct {
 	hosts   [verdict.Sides]*lab.Host
 	ipv6    bool
 	clients []net.Conn // of the inside host
-	servers []net.Conn // the ends of the TCP connections among them, in their order
+	servers []net.Conn // the other ends of its TCP connections, in the same order
 	server  *net.UDPConn
 	echo    *net.UDPConn // answers newcomers
 	echoing sync.WaitGroup
@@ -103,7 +102,7 @@ func pass(from, to net.Conn) error {
 	return err
 }
 
-// openUDP makes exchanges that last as long as a stream has to.
+// openUDP opens exchanges that last as long as a stream must.
 func (i *idle) openUDP() (err error) {
 	in, out := i.hosts[verdict.Inside], i.hosts[verdict.Outside]
 	if i.server, err = out.ListenUDP(i.ipv6, datagramPort); err != nil {
@@ -157,8 +156,8 @@ func (i *idle) udp() (sockets []*net.UDPConn) {
 	return sockets
 }
 
-// survivors has the outside host send on each connection, and returns on how many
-// that arrives.
+// survivors sends on each connection from the outside host, and returns the number of
+// connections on which data arrived.
 func (i *idle) survivors() (came int, err error) {
 	var alive atomic.Int64
 	var readers sync.WaitGroup
@@ -174,7 +173,7 @@ func (i *idle) survivors() (came int, err error) {
 		})
 	}
 	for _, c := range i.servers {
-		if _, err := c.Write([]byte{1}); err != nil { // sent again by TCP
+		if _, err := c.Write([]byte{1}); err != nil { // retransmitted by TCP
 			return 0, err
 		}
 	}
@@ -190,8 +189,8 @@ func (i *idle) survivors() (came int, err error) {
 	return int(alive.Load()), nil
 }
 
-// newcomers has the inside host begin new exchanges until ctx is done, and
-// returns how many began and how many were answered.
+// newcomers begins new exchanges from the inside host until ctx is done. It returns how
+// many began, and how many were answered.
 func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
 	var answered atomic.Int64
 	var exchanges sync.WaitGroup
@@ -219,7 +218,7 @@ func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
 	}
 }
 
-// ask sends a datagram, a few times, and reports whether an answer came.
+// ask sends a datagram, a few times if necessary, and reports whether an answer arrived.
 func ask(c *net.UDPConn, to netip.AddrPort) bool {
 	for range tries {
 		if _, err := c.WriteToUDPAddrPort([]byte{1}, to); err != nil {

@@ -55,8 +55,8 @@ func parseOptions() (o options, err error) {
 	return o, err
 }
 
-// attack runs the plans and prints their tables, as root of a user namespace
-// where it is not root.
+// attack runs the plans and prints their tables. If it does not run as root, it uses a
+// user namespace.
 func attack(ctx context.Context) error {
 	rerun, code, err := lab.Enter(ctx)
 	if rerun && err == nil {
@@ -101,8 +101,8 @@ func attack(ctx context.Context) error {
 	return nil
 }
 
-// measure runs the trials of a plan that were asked for. The rounds go over
-// all of them, so that what else the machine does hits each alike.
+// measure runs the selected trials of a plan. Each round runs all of them, so that other
+// load on the machine affects them equally.
 func (o *options) measure(ctx context.Context, p *plan) (*table, error) {
 	p.rows = slices.DeleteFunc(p.rows, func(r row) bool { return !o.rows.MatchString(p.title + ": " + r.label) })
 	p.columns = slices.DeleteFunc(slices.Clone(p.columns), func(m column) bool {

@@ -7,27 +7,27 @@ import (
 	"fragwall/tun/lab"
 )
 
-// column is what stands between the hosts.
+// column is a kind of middle.
 type column struct {
 	name string
-	// up puts it there; nil has a cable join the hosts.
+	// up sets it up; if nil, a cable joins the hosts.
 	up func(n *lab.Network) (running, error)
 }
 
-// running is a middle under way.
+// running is a middle that is in use.
 type running interface {
-	// Memory returns the bytes that it takes now.
+	// Memory returns its memory in bytes.
 	Memory() int64
-	// CPU returns the seconds that it took so far; false where the kernel does
-	// its work in the name of others.
+	// CPU returns its CPU time in seconds; false if the kernel accounts its work to other
+	// processes.
 	CPU() (float64, bool)
-	// Lost returns the frames that did not get as far as being looked at.
+	// Lost returns the number of frames that it dropped unseen.
 	Lost() uint64
-	// Down takes it away, and returns what it says of its work.
+	// Down removes it, and returns its report.
 	Down() (string, error)
 }
 
-// The columns, by the names that -middles knows them by.
+// The columns, by their names in -middles.
 var (
 	cable          = column{"cable", nil}
 	plainBridge    = column{"bridge", func(n *lab.Network) (running, error) { return middle.NewBridge(n, "") }}
@@ -39,10 +39,10 @@ var (
 	idleColumns    = []column{plainBridge, conntrack, reassembleBox}
 )
 
-// program is the fragwall under attack.
+// program is the path of the fragwall binary under test.
 var program string
 
-// boxConfig is the policy of bridgeRules.
+// boxConfig is the same policy as bridgeRules.
 const boxConfig = middle.Sides + `
 [fragments]
 mode = %q
@@ -66,7 +66,7 @@ func newBox(n *lab.Network, mode string) (running, error) {
 	return middle.NewBox(n, program, fmt.Sprintf(boxConfig, mode, datagramPort, echoPort, harmlessPort, streamPort))
 }
 
-// bridgeRules returns the policy of the conntrack bridge, that of boxConfig.
+// bridgeRules returns the policy of the conntrack bridge, which is that of boxConfig.
 func bridgeRules() string {
 	return fmt.Sprintf(`
 table inet attack {

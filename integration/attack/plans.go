@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// plan is a table: a trial for each of its rows and columns.
+// plan is a table: one trial for each row and column.
 type plan struct {
 	title   string
 	columns []column
 	rows    []row
-	tcp     bool // rows are compared by their TCP streams
-	protect bool // the hosts keep their kernels' limits, see trial.defaults
-	idle    bool // rows are compared by idle connections, see trial.idle
+	tcp     bool // rows compare TCP streams
+	protect bool // the hosts keep the default limits of their kernels, see trial.defaults
+	idle    bool // rows compare idle connections, see trial.idle
 }
 
-// row is a flood against honest traffic of some families.
+// row is a flood, beside honest traffic of some families.
 type row struct {
 	label    string
 	flood    Flood
@@ -38,7 +38,7 @@ func familyName(families []bool) string {
 	return "IPv4"
 }
 
-// sourceNames say where the floods of each kind of source come from.
+// sourceNames describe the sources of floods.
 var sourceNames = map[string]string{
 	"anywhere": "random sources",
 	"one":      "one source",
@@ -47,7 +47,7 @@ var sourceNames = map[string]string{
 	"self":     "one accepted sender",
 }
 
-// flooded returns the row of a flood; rate 0 is as fast as it goes.
+// flooded returns the row of a flood; rate 0 means as fast as possible.
 func flooded(kind, sources string, families []bool, rate int) row {
 	speed := fmt.Sprintf("%d/s", rate)
 	if rate == 0 {
@@ -64,7 +64,7 @@ func peace(families []bool) row {
 	return row{label: "none, " + familyName(families), families: families}
 }
 
-// open has the floods of rows ask for a port that the policies accept.
+// open changes the floods of rows to a port that the policies accept.
 func open(port uint16, rows ...row) []row {
 	for i := range rows {
 		rows[i].flood.Port = port
@@ -72,7 +72,7 @@ func open(port uint16, rows ...row) []row {
 	return rows
 }
 
-// fullPlans are what `make attack` measures.
+// fullPlans are the plans of `make attack`.
 func fullPlans() []plan {
 	rates := plan{title: "Honest share by rate", columns: allColumns, rows: []row{peace(ipv4), peace(ipv6)}}
 	for _, rate := range []int{100, 10_000, 50_000, 200_000, 0} {
@@ -102,7 +102,7 @@ func fullPlans() []plan {
 	return []plan{rates, shapes, streams, host, idlePlan(50_000, 0)}
 }
 
-// idlePlan is floods of flows at some rates, beside connections that stand idle.
+// idlePlan is floods of flows at several rates, beside idle connections.
 func idlePlan(rates ...int) plan {
 	p := plan{title: "Idle connections that live through a flood of flows", columns: idleColumns, idle: true}
 	for _, families := range [][]bool{ipv4, ipv6} {
@@ -114,7 +114,7 @@ func idlePlan(rates ...int) plan {
 	return p
 }
 
-// quickPlans are a sign of life in less than half a minute.
+// quickPlans are a check in less than half a minute.
 func quickPlans() []plan {
 	return []plan{{
 		title:   "Honest share",
@@ -128,8 +128,8 @@ func quickPlans() []plan {
 	}, idlePlan(10_000)}
 }
 
-// idleDuration is how many times as long a flood of flows lasts, which has to fill
-// tables of a million.
+// idleDuration is how many times longer a flood of flows lasts, because it has to fill
+// tables with a million entries.
 const idleDuration = 3
 
 // trial returns the trial of a row and a column.

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// cell is what the rounds of one trial found.
+// cell is the results of one trial, one per round.
 type cell []result
 
-// median returns the middle one of what f reads from the results.
+// median returns the median of a value of the results.
 func median[T cmp.Ordered](c cell, f func(*result) T) T {
 	values := make([]T, len(c))
 	for i := range c {
@@ -28,8 +28,8 @@ type table struct {
 	cells [][]cell
 }
 
-// write prints a table: for each flood what share came, or how fast TCP was,
-// and below what it cost.
+// write prints a table: the delivered share or the TCP throughput for each flood, and
+// below it the costs.
 func (t *table) write(w io.Writer) {
 	fmt.Fprintf(w, "### %s\n\n", t.title)
 	what := func(c cell) string { return fmt.Sprintf("%.1f %%", 100*median(c, (*result).share)) }

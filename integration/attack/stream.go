@@ -13,8 +13,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// stream sends over one TCP connection, as fast as it goes, until ctx is done,
-// and returns how many bits a second came.
+// stream sends over one TCP connection as fast as possible until ctx is done, and returns
+// the throughput in bits per second.
 func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bits float64, err error) {
 	listener, err := hosts[verdict.Outside].ListenTCP(ipv6, streamPort)
 	if err != nil {
@@ -38,13 +38,13 @@ func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bit
 		to := netip.AddrPortFrom(hosts[verdict.Outside].Addr(ipv6), streamPort)
 		c, err := hosts[verdict.Inside].DialTCP(to, connectTimeout)
 		if err != nil {
-			_ = listener.Close() // nobody will come
+			_ = listener.Close() // no connection will arrive
 			return err
 		}
 		defer c.Close()
 		defer context.AfterFunc(ctx, func() { _ = c.SetWriteDeadline(time.Now()) })()
 		_, err = io.Copy(c, zeros{})
-		// What the kernel still holds must not outlive the trial.
+		// Data in the kernel's buffers must not outlive the trial.
 		_ = c.(*net.TCPConn).SetLinger(0)
 		return untilDone(ctx, err)
 	})
@@ -52,10 +52,10 @@ func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bit
 	return float64(came) * 8 / time.Since(start).Seconds(), err
 }
 
-// connectTimeout is how long a connection may take to come about.
+// connectTimeout is the time limit for a connection.
 const connectTimeout = 5 * time.Second
 
-// untilDone drops the error of a connection that was to end.
+// untilDone removes the error of a connection that was ended on purpose.
 func untilDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -63,7 +63,7 @@ func untilDone(ctx context.Context, err error) error {
 	return err
 }
 
-// zeros is a source without end.
+// zeros is an endless source.
 type zeros struct{}
 
 var _ io.Reader = zeros{}

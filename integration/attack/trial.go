@@ -19,45 +19,44 @@ import (
 // trial is one measurement.
 type trial struct {
 	middle   column
-	flood    Flood // nothing is sent where Kind is empty
+	flood    Flood // nothing is sent if Kind is empty
 	families []bool
-	defaults bool // the hosts' kernels keep their default limits for fragments
-	tcp      bool // a TCP stream beside the rest
-	idle     bool // connections that stand idle, and new ones, in place of the rest
+	defaults bool // the hosts keep the default limits for fragments of their kernels
+	tcp      bool // also send a TCP stream
+	idle     bool // idle connections and new ones, instead of the other traffic
 	duration time.Duration
 }
 
-// result is what a trial found.
+// result is the result of a trial.
 type result struct {
-	rate     float64 // of the flood, frames a second
+	rate     float64 // of the flood, frames per second
 	sent     int     // honest datagrams
 	came     int
 	p50, p99 time.Duration
-	tcp      float64 // bits a second
-	idle     int     // connections that stood idle
-	alive    int     // of those, after the flood
-	memory   int64   // bytes, the most
-	cpu      float64 // seconds a second, of the middle's process
+	tcp      float64 // bits per second
+	idle     int     // idle connections
+	alive    int     // those that survived the flood
+	memory   int64   // maximum in bytes
+	cpu      float64 // of the middle's process, seconds per second
 	hasCPU   bool
-	lost     uint64 // frames, in front of the middle's process
+	lost     uint64 // frames dropped before the middle's process
 	says     string
-	foreign  float64 // cores that other processes used
+	foreign  float64 // cores used by other processes
 }
 
-// share returns what part of the honest datagrams was delivered.
+// share returns the share of honest datagrams that were delivered.
 func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 1)) }
 
-// survival returns what part of the idle connections lived.
+// survival returns the share of idle connections that survived.
 func (r *result) survival() float64 { return float64(r.alive) / float64(max(r.idle, 1)) }
 
-// quietTimeout is how long a trial waits for other processes to be done.
+// quietTimeout is how long a trial waits for other processes to finish.
 const quietTimeout = 10 * time.Second
 
-// warmUp is how long a flood runs before anything is measured, to fill what it
-// can.
+// warmUp is how long a flood runs before the measurement, to fill tables.
 const warmUp = time.Second
 
-// best runs the trial until other processes leave it alone, so often at most,
+// best repeats the trial until other processes do not disturb it, at most so many times,
 // and returns the least disturbed result.
 func (t *trial) best(ctx context.Context, attempts int) (best result, err error) {
 	for i := range attempts {
@@ -79,7 +78,7 @@ func (t *trial) best(ctx context.Context, attempts int) (best result, err error)
 	return best, nil
 }
 
-// run does one trial from nothing to nothing.
+// run sets up, measures and removes one trial.
 func (t *trial) run(ctx context.Context) (r result, err error) {
 	n, running, err := t.setUp()
 	if err != nil {
@@ -143,8 +142,7 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 	return r, err
 }
 
-// begin has new exchanges begin for the trial's duration, and looks at the middle
-// meanwhile.
+// begin begins new exchanges for the duration of the trial, and watches the middle.
 func (t *trial) begin(ctx context.Context, connections []*idle, m running, r *result) error {
 	ctx, cancel := context.WithTimeout(ctx, t.duration)
 	defer cancel()
@@ -161,7 +159,7 @@ func (t *trial) begin(ctx context.Context, connections []*idle, m running, r *re
 	return errors.Join(failures...)
 }
 
-// setUp makes the hosts and what is between them.
+// setUp makes the hosts and the middle.
 func (t *trial) setUp() (n *lab.Network, r running, err error) {
 	if t.middle.up == nil {
 		n, err = lab.NewDirect()
@@ -186,8 +184,8 @@ func (t *trial) setUp() (n *lab.Network, r running, err error) {
 	return n, r, nil
 }
 
-// configure has a host's kernel hold more fragments than any flood here can
-// send, so that only the middle is on trial.
+// configure raises the limits for fragments of a host's kernel beyond any flood, so that
+// only the middle is tested.
 func (t *trial) configure() error {
 	if t.defaults {
 		return nil
@@ -200,8 +198,7 @@ func (t *trial) configure() error {
 	})
 }
 
-// occupy opens the ports that nobody reads from, so that no host answers what
-// comes there.
+// occupy opens ports that nobody reads, so that no host answers packets to them.
 func (t *trial) occupy(n *lab.Network) (release func(), err error) {
 	var open []interface{ Close() error }
 	release = func() {
@@ -228,7 +225,7 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 	f.NIC = in.NIC
 	f.From, f.To = in.MAC, out.MAC
 	if t.middle.up == nil {
-		f.To = []byte{2, 0, 0, 0, 0, 99} // nobody, so that the flood costs the host nothing
+		f.To = []byte{2, 0, 0, 0, 0, 99} // nobody's address, so that the flood costs the host nothing
 	}
 	f.Dst4, f.Dst6, f.Own4, f.Own6 = out.IPv4, out.IPv6, in.IPv4, in.IPv6
 	self, arguments, err := middle.Generator(f)
@@ -240,8 +237,7 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 	return c, middle.Start(in.Namespace, 0, c, ended)
 }
 
-// measure runs the honest traffic for the trial's duration, and looks at the
-// middle meanwhile.
+// measure runs the honest traffic for the duration of the trial, and watches the middle.
 func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *result) error {
 	ctx, cancel := context.WithTimeout(ctx, t.duration)
 	defer cancel()
@@ -271,7 +267,7 @@ func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *resul
 	return errors.Join(failures...)
 }
 
-// watch notes what a middle takes until ctx is done.
+// watch records the costs of a middle until ctx is done.
 func watch(ctx context.Context, m running, r *result) {
 	start := time.Now()
 	before, _ := m.CPU()

@@ -14,32 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyLine is what a receiver prints when it listens.
+// readyLine is the output of a receiver that is listening.
 const readyLine = "ready"
 
-// load says what a sender or receiver is to do.
+// load describes the work of a sender or receiver.
 type load struct {
 	Role    string         // a key of roles
-	Addr    netip.AddrPort // to send to, or to listen at
+	Addr    netip.AddrPort // destination, or local address
 	Size    int            // bytes of a datagram's payload
-	Seconds float64        // after which to end; a receiver ends before, in silence
-	Rate    float64        // datagrams a second at most that a sender sends; 0 is no limit
+	Seconds float64        // time limit; a receiver ends earlier if nothing arrives
+	Rate    float64        // maximum of datagrams per second; 0: no limit
 }
 
-// generated is what it prints at its end, as JSON.
+// generated is the output, as JSON.
 type generated struct {
 	Datagrams uint64
 	Seconds   float64
 	P50, P99  float64 // of round trips, in microseconds
 }
 
-// roles are what the program can do.
+// roles are the functions of the program.
 var roles = map[string]func(l *load) (generated, error){
 	"send": send, "receive": receive, "echo": echo, "ping": ping,
 }
 
-// generate does what the load says. Its thread stays in system calls that the
-// scheduler knows nothing of, as there is nothing else to run.
+// generate carries out a load. Its thread stays in system calls unknown to the scheduler,
+// because nothing else has to run.
 func generate(spec string) error {
 	var l load
 	if err := json.Unmarshal([]byte(spec), &l); err != nil {
@@ -55,20 +55,20 @@ func generate(spec string) error {
 }
 
 const (
-	burst = 64 // datagrams a system call
+	burst = 64 // datagrams per system call
 
 	receiveBuffer = 64 << 20 // bytes
 	sendBuffer    = 8 << 20
-	// nap is how long the receiver sleeps between its looks at the socket, so
-	// that neither sender nor middle pays for waking it.
+	// nap is the receiver's pause between reads, so that neither sender nor middle pays
+	// for waking it.
 	nap = 500 * time.Microsecond
-	// silence ends a receiver once datagrams came.
+	// silence ends a receiver after the first datagrams.
 	silence = 400 * time.Millisecond
-	// answerTimeout is how long a round trip may take.
+	// answerTimeout is the time limit of a round trip.
 	answerTimeout = 300 * time.Millisecond
 )
 
-// openSocket opens a UDP socket that fragments what exceeds the MTU.
+// openSocket opens a UDP socket that fragments datagrams larger than the MTU.
 func openSocket(a netip.AddrPort) (fd int, address unix.Sockaddr, err error) {
 	domain, level, discover, never := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
 	if a.Addr().Is6() {
@@ -101,7 +101,7 @@ type message struct {
 	length uint32
 }
 
-// messages returns so many, each with a buffer of its own.
+// messages returns n messages, each with its own buffer.
 func messages(n, size int) (m []message, buffers [][]byte) {
 	m, buffers = make([]message, n), make([][]byte, n)
 	vectors := make([]unix.Iovec, n)
@@ -115,14 +115,14 @@ func messages(n, size int) (m []message, buffers [][]byte) {
 	return m, buffers
 }
 
-// call makes a system call for all messages, without a word to the scheduler.
+// call makes a system call for all messages, without informing the scheduler.
 func call(trap uintptr, fd int, m []message, flags uintptr) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), flags, 0, 0)
 	return int(n), errno
 }
 
-// send sends at the load's rate, or as fast as it goes. It never sleeps, so that it
-// leaves as much of its CPU to others at any rate.
+// send sends at the load's rate, or as fast as possible. It never sleeps, so that it uses
+// its CPU in the same way at any rate.
 func send(l *load) (g generated, err error) {
 	fd, to, err := openSocket(l.Addr)
 	if err == nil {
@@ -168,8 +168,7 @@ func listen(l *load) (int, error) {
 	return fd, err
 }
 
-// receive counts what comes. Its time is that from the first datagram to the
-// last.
+// receive counts datagrams. Its time is that between the first and the last one.
 func receive(l *load) (g generated, err error) {
 	fd, err := listen(l)
 	if err != nil {
@@ -202,7 +201,7 @@ func receive(l *load) (g generated, err error) {
 	}
 }
 
-// echo sends back what comes.
+// echo sends received datagrams back.
 func echo(l *load) (g generated, err error) {
 	fd, err := listen(l)
 	if err != nil {
@@ -210,12 +209,12 @@ func echo(l *load) (g generated, err error) {
 	}
 	buffer := make([]byte, 1<<16)
 	var from unix.RawSockaddrAny
-	silent := 0 // times in a row
+	silent := 0 // consecutive timeouts
 	for start := time.Now(); g.Seconds < l.Seconds && silent < 3; g.Seconds = time.Since(start).Seconds() {
 		size := uint32(unsafe.Sizeof(from))
 		n, _, errno := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(&buffer[0])),
 			uintptr(len(buffer)), 0, uintptr(unsafe.Pointer(&from)), uintptr(unsafe.Pointer(&size)))
-		if errno != 0 { // nobody asked within answerTimeout
+		if errno != 0 { // no datagram within answerTimeout
 			if g.Datagrams > 0 {
 				silent++
 			}
@@ -231,7 +230,7 @@ func echo(l *load) (g generated, err error) {
 	return g, nil
 }
 
-// warmUp is how many round trips are not counted.
+// warmUp is the number of round trips that do not count.
 const warmUp = 200
 
 // ping measures round trips, one after the other.
@@ -257,7 +256,7 @@ func ping(l *load) (g generated, err error) {
 			if errno != 0 {
 				break // it was lost
 			}
-			if *(*uint64)(unsafe.Pointer(&in[0])) == n { // and no late answer
+			if *(*uint64)(unsafe.Pointer(&in[0])) == n { // not a late answer
 				if n >= warmUp {
 					trips = append(trips, float64(time.Since(sent).Nanoseconds())/1e3)
 				}

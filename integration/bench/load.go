@@ -20,11 +20,10 @@ const (
 	receiverCPU = 1
 )
 
-// lateStart is how many seconds later than the receiver a sender may begin, on
-// a machine with much else to do.
+// lateStart is how many seconds after the receiver a sender may begin, on a busy machine.
 const lateStart = 5
 
-// process is a sender or receiver under way.
+// process is a running sender or receiver.
 type process struct {
 	*exec.Cmd
 	output *middle.Output
@@ -35,12 +34,12 @@ type process struct {
 func launch(h *lab.Host, cpu int, marker string, program string, arguments ...string) (*process, error) {
 	p := &process{exec.Command(program, arguments...), middle.NewOutput(marker), make(chan error, 1)}
 	p.Stdout, p.Stderr = p.output, p.output
-	// The runtime of a generator is not to interrupt its system calls.
+	// The Go runtime must not interrupt the generator's system calls.
 	p.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	return p, middle.Start(h.Namespace, cpu, p.Cmd, p.ended)
 }
 
-// wait returns what the process wrote, once it has ended.
+// wait returns the output of the process after its end.
 func (p *process) wait() (string, error) {
 	if err := <-p.ended; err != nil {
 		return "", fmt.Errorf("%w: %s", err, p.output)
@@ -67,8 +66,8 @@ func (p *process) generated() (g generated, err error) {
 	return g, err
 }
 
-// exchange runs a sender against a receiver, over a family, with the size, the time
-// and the rate of a load, and returns what both say.
+// exchange runs a sender and a receiver with a family and a load, and returns their
+// results.
 func (p *spot) exchange(sender, receiver string, ipv6 bool, l load, o *observer) (sent, came generated, err error) {
 	out := p.network.Hosts[verdict.Outside]
 	seconds := l.Seconds
@@ -86,7 +85,7 @@ func (p *spot) exchange(sender, receiver string, ipv6 bool, l load, o *observer)
 	return sent, came, errors.Join(err, receiveErr)
 }
 
-// send runs a sender at the inside, and returns what it says.
+// send runs a sender on the inside host, and returns its result.
 func (p *spot) send(l load, o *observer) (sent generated, err error) {
 	o.begin()
 	defer o.end()

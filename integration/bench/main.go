@@ -91,12 +91,12 @@ func bench(ctx context.Context) (err error) {
 	return nil
 }
 
-// run is all trials of the program.
+// run is all trials of one run of the program.
 type run struct {
 	options
 	workloads []workload
 	spots     map[string]*spot
-	results   []map[string][]figure // by workload and middle, one a round
+	results   []map[string][]figure // by workload and middle, one per round
 	start     time.Time
 	done, all int // trials
 }
@@ -113,7 +113,7 @@ func newRun(o options) *run {
 	return r
 }
 
-// round runs every workload over its middles, in turn from either end.
+// round runs every workload over its middles, in alternating order.
 func (r *run) round(ctx context.Context, round int) error {
 	for i, w := range r.workloads {
 		middles := middlesOf(w.pairs)
@@ -133,15 +133,15 @@ func (r *run) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// attempts is how often a trial is run at most, and quietTimeout how long it
-// waits for other processes to be done.
+// attempts is the maximum number of runs of a trial. quietTimeout is how long a trial
+// waits for other processes to finish.
 const (
 	attempts     = 4
 	quietTimeout = 3 * time.Second
 )
 
-// trial runs a workload over a middle until other processes leave it alone, as
-// far as the time allows, and returns the least disturbed figure.
+// trial runs a workload over a middle until other processes do not disturb it, as far as
+// time permits, and returns the least disturbed figure.
 func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err error) {
 	p, err := r.spot(m)
 	if err != nil {
@@ -171,7 +171,7 @@ func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err e
 	return best, nil
 }
 
-// spot returns a middle, which it puts up the first time.
+// spot returns a middle, and sets it up the first time.
 func (r *run) spot(m spec) (*spot, error) {
 	if p := r.spots[m.name]; p != nil {
 		return p, nil

@@ -14,27 +14,27 @@ import (
 const (
 	datagramPort = 5000
 	streamPort   = 5201
-	deniedPort   = 5999 // which no rule accepts
+	deniedPort   = 5999 // no rule accepts it
 )
 
-// spot is a middle between hosts of its own.
+// spot is a middle between its own hosts.
 type spot struct {
 	name    string
 	network *lab.Network
-	box     *middle.Box // nil of the kernel's
+	box     *middle.Box // nil for the kernel's bridge
 }
 
-// spec says what a middle is to be.
+// spec describes a middle.
 type spec struct {
 	name     string
-	mode     string // of fragwall's fragments; "" is the kernel's
+	mode     string // fragwall's fragment mode; "" means the kernel's bridge
 	rules    int
 	stateful bool // fragwall's policy
 	slow     bool // fragwall without the fast path
-	pod      bool // the inside host is a pod at a cable, with fragwall as its sidecar or without
+	pod      bool // the inside host is a pod, with fragwall as its sidecar, or with a cable alone
 }
 
-// The middles. The last rule of each is the one that the workloads pass by.
+// The middles. The last rule of each accepts the workloads.
 var (
 	kernel10   = spec{name: "kernel, 10 rules", rules: 10}
 	kernel1000 = spec{name: "kernel, 1,000 rules", rules: 1000}
@@ -53,7 +53,7 @@ var (
 	podSlow    = spec{name: "a pod with a sidecar, fast path off", mode: "reassemble", rules: 10, pod: true, slow: true}
 )
 
-// up puts a middle between two new hosts.
+// up sets up a middle between two new hosts.
 func (s spec) up(program string) (_ *spot, err error) {
 	p := &spot{name: s.name}
 	connect := lab.New
@@ -83,7 +83,7 @@ func (s spec) up(program string) (_ *spot, err error) {
 	return p, nil
 }
 
-// down takes it away, and returns what it says of its work.
+// down removes it, and returns its report.
 func (p *spot) down() (says string, err error) {
 	defer p.network.Close()
 	if p.box == nil {
@@ -92,8 +92,8 @@ func (p *spot) down() (says string, err error) {
 	return p.box.Down()
 }
 
-// configure has a host's kernel hold more fragments than a middle can send, so
-// that only the middle is on trial.
+// configure raises the limits for fragments of a host's kernel beyond what a middle can
+// send, so that only the middle is tested.
 func configure() error {
 	return lab.Sysctl(map[string]string{
 		"net/ipv4/ipfrag_high_thresh":  "536870912",
@@ -103,8 +103,7 @@ func configure() error {
 	})
 }
 
-// unmatched returns the fields of the i-th of the rules that match no frame of the
-// workloads.
+// unmatched returns the fields of the i-th rule that matches no frame of the workloads.
 func unmatched(i int) (src netip.Addr, protocol string, port int) {
 	protocol, port = "udp", 1000+i%64000
 	if i%2 == 1 {
@@ -113,8 +112,8 @@ func unmatched(i int) (src netip.Addr, protocol string, port int) {
 	return netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)}), protocol, port
 }
 
-// bridgeRules returns a list of so many rules after those of connection
-// tracking, of which the last two accept the workloads, one a family.
+// bridgeRules returns n rules, after those for connection tracking. The last two accept
+// the workloads, one per family.
 func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	var b strings.Builder
 	b.WriteString("table inet bench {\n\tchain forward {\n\t\ttype filter hook forward priority 0; policy drop;\n")
@@ -135,8 +134,8 @@ func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	return b.String()
 }
 
-// boxConfig returns the same policy behind the tables of the devices: the last two
-// rules accept the workloads, one a direction.
+// boxConfig returns the same policy after the tables of the devices. The last two rules
+// accept the workloads, one per direction.
 func (s spec) boxConfig(sides string, hosts [verdict.Sides]*lab.Host) string {
 	var b strings.Builder
 	path := map[bool]string{true: "off", false: "auto"}[s.slow]

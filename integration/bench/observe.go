@@ -9,18 +9,18 @@ import (
 	"fragwall/integration/middle"
 )
 
-// observer measures what a trial costs between begin and end.
+// observer measures the costs of a trial.
 type observer struct {
-	box     *middle.Box // nil of the kernel's
+	box     *middle.Box // nil for the kernel's bridge
 	others  middle.Foreign
 	start   time.Time
-	machine float64 // seconds of all CPUs so far
+	machine float64 // seconds of all CPUs at the beginning
 	process float64
 
 	seconds    float64
 	machineCPU float64 // seconds of sender, middle and receiver together
 	boxCPU     float64 // seconds of fragwall's process
-	foreign    float64 // cores that other processes used
+	foreign    float64 // cores used by other processes
 }
 
 func (o *observer) begin() {
@@ -40,7 +40,7 @@ func (o *observer) end() {
 	}
 }
 
-// machineUse returns the seconds that all CPUs were busy so far (proc(5), stat:
+// machineUse returns the time that all CPUs have been busy, in seconds (proc(5), stat:
 // hundredths of user, nice, system, idle, iowait, irq, softirq).
 func machineUse() (seconds float64) {
 	text, err := os.ReadFile("/proc/stat")

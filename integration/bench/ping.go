@@ -8,11 +8,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// pingAverage is in what ping(8) says at its end, in milliseconds.
+// pingAverage finds the mean in the last line of ping(8), in milliseconds.
 var pingAverage = regexp.MustCompile(`= [\d.]+/([\d.]+)/`)
 
-// floodPing has the outside host ping the inside one, each time when the answer to
-// the last has come. The value is the mean round trip.
+// floodPing sends pings from the outside host to the inside one, each as soon as the last
+// one was answered. The value is the mean round trip.
 func floodPing(p *spot, seconds float64, o *observer) (f figure, err error) {
 	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]
 	o.begin()

@@ -8,7 +8,7 @@ import (
 	"fragwall/integration/middle"
 )
 
-// report prints the tables: how fast it went, and what it cost.
+// report prints the tables: the speed and the costs.
 func (r *run) report(w io.Writer) {
 	fmt.Fprintf(w, "Medians of %d rounds; the ratio is the median of the ratios of the rounds, with the lowest and the highest.\n\n", r.rounds)
 	fmt.Fprintln(w, "| workload | compared with | baseline | fragwall | unit | ratio |")
@@ -54,7 +54,7 @@ func (r *run) row(w io.Writer, name string, p pair, unit string, base, other []f
 		number(median(base, value)), number(median(other, value)), unit, median(ratios, self), slices.Min(ratios), slices.Max(ratios))
 }
 
-// suffix says how a fragwall differs from the usual one.
+// suffix describes how a fragwall differs from the usual configuration.
 func suffix(s spec) (text string) {
 	if s.mode == "validate" {
 		text += ", `validate`"
@@ -78,7 +78,7 @@ func thousands(n int) string {
 	return fmt.Sprint(n)
 }
 
-// number prints three digits that count.
+// number prints three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:
@@ -89,8 +89,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// median returns the middle one of what value reads, or the mean of the two in
-// the middle.
+// median returns the median of a value of the list.
 func median[T any](list []T, value func(T) float64) float64 {
 	var values []float64
 	for _, v := range list {
@@ -101,7 +100,7 @@ func median[T any](list []T, value func(T) float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// noise says what other processes did.
+// noise describes the load by other processes.
 func (r *run) noise(w io.Writer) {
 	disturbed, most := 0, 0.0
 	for _, byMiddle := range r.results {

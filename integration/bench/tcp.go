@@ -10,10 +10,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// offloads are those of the hosts' interfaces that make one packet of many.
+// offloads are the offloads of the hosts' interfaces that combine packets.
 var offloads = []string{"tso", "gso", "gro"}
 
-// switchOffloads turns them on or off at both hosts.
+// switchOffloads turns them on or off on both hosts.
 func (p *spot) switchOffloads(on bool) error {
 	word := map[bool]string{true: "on", false: "off"}[on]
 	for _, h := range p.network.Hosts {
@@ -34,9 +34,9 @@ func (p *spot) switchOffloads(on bool) error {
 	return nil
 }
 
-// stream sends over one TCP connection with iperf3, whose first half second
-// does not count, and returns how many bytes came, and in how many seconds. Its
-// client, which sends unless flags of iperf3 say otherwise, is at the inside.
+// stream sends over one TCP connection with iperf3, without counting the first half
+// second. It returns the bytes received and the seconds. The client is on the inside, and
+// sends unless flags say otherwise.
 func (p *spot) stream(seconds float64, o *observer, flags ...string) (bytes, took float64, err error) {
 	const slowStart = 0.5
 	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]
@@ -57,7 +57,7 @@ func (p *spot) stream(seconds float64, o *observer, flags ...string) (bytes, too
 	}
 	o.end()
 	if err != nil {
-		_ = server.Process.Kill() // nobody will come
+		_ = server.Process.Kill() // no connection will arrive
 		return 0, 0, errors.Join(err, <-server.ended)
 	}
 	if _, err := server.wait(); err != nil {

@@ -8,22 +8,22 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// figure is what a trial found.
+// figure is the result of a trial.
 type figure struct {
 	value   float64 // in the workload's unit
 	p99     float64 // of round trips, microseconds
 	loss    float64 // share of the datagrams sent
-	cpu     float64 // seconds a gigabyte, of sender, middle and receiver together
+	cpu     float64 // seconds per gigabyte, of sender, middle and receiver together
 	boxCPU  float64 // of fragwall's process
-	foreign float64 // cores that other processes used
+	foreign float64 // cores used by other processes
 }
 
-// workload is what the hosts do.
+// workload is the traffic between the hosts.
 type workload struct {
 	name string
 	unit string
 	run  func(p *spot, seconds float64, o *observer) (figure, error)
-	// pairs are the middles that it goes over, and which are compared with which.
+	// pairs are the middles to run it over, in pairs to compare.
 	pairs []pair
 }
 
@@ -36,7 +36,7 @@ var (
 	withPod    = []pair{{pod, podSidecar}, {pod, podSlow}}
 )
 
-// middlesOf returns what the pairs compare.
+// middlesOf returns the middles of the pairs.
 func middlesOf(pairs []pair) (all []spec) {
 	for _, p := range pairs {
 		for _, s := range []spec{p.base, p.other} {
@@ -48,7 +48,7 @@ func middlesOf(pairs []pair) (all []spec) {
 	return all
 }
 
-// workloads are what `make bench-wire` measures.
+// workloads are the workloads of `make bench-wire`.
 func workloads() []workload {
 	list := []workload{{
 		name: "UDP, 64 bytes", unit: "kpps",
@@ -89,9 +89,8 @@ func workloads() []workload {
 	)
 }
 
-// datagrams sends datagrams as fast as it goes. The value is how many came a
-// second, times scale: of the sender's time or the receiver's, whichever was
-// longer.
+// datagrams sends datagrams as fast as possible. The value is the number received per
+// second, times scale. The time is the sender's or the receiver's, whichever is longer.
 func datagrams(ipv6 bool, size int, scale float64) func(*spot, float64, *observer) (figure, error) {
 	return func(p *spot, seconds float64, o *observer) (f figure, err error) {
 		sent, came, err := p.exchange("send", "receive", ipv6, load{Size: size, Seconds: seconds}, o)
@@ -105,9 +104,9 @@ func datagrams(ipv6 bool, size int, scale float64) func(*spot, float64, *observe
 	}
 }
 
-// overload offers so many times the datagrams that the middle passes at its best. The
-// value is what passes then, as a share of the best. A middle that makes the sender
-// wait, as the kernel's does, is offered no more than it lets the sender send.
+// overload offers several times the rate that the middle forwards at its best. The value
+// is the rate forwarded then, as a share of the best. If the middle blocks the sender, as
+// the kernel's bridge does, the sender offers less.
 func overload(size int, times float64) func(*spot, float64, *observer) (figure, error) {
 	return func(p *spot, seconds float64, o *observer) (f figure, err error) {
 		offer := func(rate float64) (passed float64) {
@@ -129,7 +128,7 @@ func overload(size int, times float64) func(*spot, float64, *observer) (figure, 
 	}
 }
 
-// connection sends over a TCP connection, from the inside.
+// connection sends over a TCP connection from the inside.
 func connection(p *spot, seconds float64, o *observer) (figure, error) {
 	return connectionWith(p, seconds, o)
 }
@@ -145,13 +144,12 @@ func connectionWith(p *spot, seconds float64, o *observer, flags ...string) (f f
 		return f, err
 	}
 	f.value = bytes * 8e-9 / took
-	// What came while the figures did not count cost, too.
+	// Data that is not counted costs CPU time, too.
 	o.costs(&f, bytes*o.seconds/took)
 	return f, nil
 }
 
-// segmentByHost is connection where the hosts cut the stream into packets
-// themselves.
+// segmentByHost is connection with hosts that segment the stream themselves.
 func segmentByHost(p *spot, seconds float64, o *observer) (f figure, err error) {
 	if err := p.switchOffloads(false); err != nil {
 		return f, err
@@ -162,14 +160,14 @@ func segmentByHost(p *spot, seconds float64, o *observer) (f figure, err error) 
 	return f, p.switchOffloads(true)
 }
 
-// roundTrip has datagrams sent back.
+// roundTrip measures round trips of datagrams.
 func roundTrip(p *spot, seconds float64, o *observer) (f figure, err error) {
 	sent, _, err := p.exchange("ping", "echo", false, load{Size: 64, Seconds: seconds}, o)
 	f.value, f.p99 = sent.P50, sent.P99
 	return f, err
 }
 
-// denied sends datagrams that no rule accepts. The value is what they cost fragwall's
+// denied sends datagrams that no rule accepts. The value is their cost to fragwall's
 // process.
 func denied(p *spot, seconds float64, o *observer) (f figure, err error) {
 	to := netip.AddrPortFrom(p.network.Hosts[verdict.Outside].IPv4, deniedPort)
@@ -181,7 +179,7 @@ func denied(p *spot, seconds float64, o *observer) (f figure, err error) {
 	return f, nil
 }
 
-// costs notes what so many bytes cost.
+// costs records the costs per number of bytes.
 func (o *observer) costs(f *figure, bytes float64) {
 	f.cpu, f.boxCPU = o.machineCPU/bytes*1e9, o.boxCPU/bytes*1e9
 }
