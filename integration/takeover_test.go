@@ -102,7 +102,7 @@ func TestTakeOverRefused(t *testing.T) {
 	}{
 		{devices + flowsOut + "[nonsense]\n", 0, 2, "unknown key"},
 		{strings.Replace(devices, "tap = \"fw-in\"\n", "tap = \"fw-in\"\nmtu = 1400\nqueues = 1\n", 1) + flowsOut, 0, 1,
-			"it has other devices, which differ in inside.mtu, inside.queues: put the configuration back, or stop it, and start the new one"},
+			"its devices differ in inside.mtu, inside.queues: restore the configuration, or stop it and start the new one"},
 		{devices + flowsOut, 65534, 1, "permission denied: only its owner and root may use it"},
 	} {
 		if mapped, err := os.ReadFile("/proc/self/uid_map"); err != nil || tt.user != 0 && !strings.Contains(string(mapped), "4294967295") {

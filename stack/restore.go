@@ -58,7 +58,7 @@ func (i *intake) restore(d *Saved, saved, now time.Time, take taker) (lost int, 
 	defer s.mu.Unlock()
 	if !d.More {
 		if s.waiting[k] != nil {
-			return 0, fmt.Errorf("%w: it is there twice", errNoDatagram)
+			return 0, fmt.Errorf("%w: it appears twice", errNoDatagram)
 		}
 		s.restore(d, k, saved, now)
 	}
@@ -141,7 +141,7 @@ func (s *shard) restoreFrames(r *Saved, k key, take taker) (lost int, err error)
 			return len(r.Frames) - i, nil
 		}
 		if why := p.Decode(frame); len(frame) > 2*maxPacket || why != verdict.Passed || !p.Fragment.Present || keyOf(&p, k.side) != k {
-			return 0, fmt.Errorf("%w: it has a frame of %d bytes that is none of its fragments", errNoDatagram, len(frame))
+			return 0, fmt.Errorf("%w: a frame of %d bytes is not one of its fragments", errNoDatagram, len(frame))
 		}
 		at, bytes, why := take(d, frame, &p)
 		if why != verdict.Passed {

@@ -73,7 +73,7 @@ func (k *SavedKey) Parsed(p *packet.Parsed) {
 	p.TagCount = uint8(copy(p.Tags[:], k.VLANs[:k.VLANs.Len()]))
 }
 
-var errNoDatagram = errors.New("not a datagram in waiting")
+var errNoDatagram = errors.New("not an incomplete datagram")
 
 // savedFrames is how many bytes of frames a Saved has before the next one begins.
 const savedFrames = 1 << 16

@@ -18,7 +18,7 @@ import (
 
 // ErrFormat is wrapped where a stream can't be taken over: it is of another format, of
 // another boot of the system, or no stream at all.
-var ErrFormat = errors.New("what was saved can't be read")
+var ErrFormat = errors.New("saved state is not readable")
 
 // Restore takes over what another process saved. It is called before [Bump.Run], on the
 // same wire again for what was saved later. Counters go on from those that were saved,
@@ -54,7 +54,7 @@ func (r *restoring) run() error {
 		return err
 	}
 	if c.Header == nil {
-		return fmt.Errorf("%w: it has no header", ErrFormat)
+		return fmt.Errorf("%w: no header", ErrFormat)
 	}
 	if err := r.begin(c.Header); err != nil {
 		return err
@@ -78,11 +78,11 @@ func (r *restoring) begin(h *streamHeader) error {
 	gap := r.boot() - h.Time
 	switch {
 	case h.Format != Format:
-		return fmt.Errorf("%w: it is of format %d; want %d", ErrFormat, h.Format, Format)
+		return fmt.Errorf("%w: format %d; want %d", ErrFormat, h.Format, Format)
 	case h.Boot != r.bootID:
-		return fmt.Errorf("%w: the system was booted since", ErrFormat)
+		return fmt.Errorf("%w: saved before the last boot", ErrFormat)
 	case gap < 0, h.Elapsed < 0, h.Time < 0:
-		return fmt.Errorf("%w: it is of a time to come", ErrFormat)
+		return fmt.Errorf("%w: its time is in the future", ErrFormat)
 	}
 	now := r.Now()
 	r.saved = now.Add(-gap)

@@ -46,7 +46,7 @@ they go on. After a kill, or a boot of the system, there are none.`,
 	options := daemonFlags(c)
 	lastGood := c.Flags().String("last-good", "", "`directory` for a copy of the configuration in force, which is used if FILE is broken at a start")
 	c.Flags().BoolVar(&options.Replace, "replace", false, "take over from the instance that runs with the same devices")
-	state := c.Flags().String("state", "", "`directory` to keep flows in over a stop and a start (default: $STATE_DIRECTORY, or "+runState+")")
+	state := c.Flags().String("state", "", "`directory` that keeps flows over a restart (default: $STATE_DIRECTORY, or "+runState+")")
 	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
 	c.MarkFlagsMutuallyExclusive("state", "no-state")
 	c.Flags().BoolVar(&options.Standby, "standby", false, "take over for as long as the service restarts")

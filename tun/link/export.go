@@ -87,7 +87,7 @@ func Import(e Exported) (*Junction, error) {
 		}
 	}
 	if len(j.steps) == 0 || e.Kept < 0 || e.Kept > len(j.steps) {
-		return nil, errors.New("take over a junction: it does not say how it ends")
+		return nil, errors.New("take over a junction: no step to undo it")
 	}
 	return j, nil
 }

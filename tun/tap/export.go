@@ -128,10 +128,10 @@ func (t *TAP) identify() error {
 			return err
 		}
 		if err := unix.IoctlIfreq(fd, unix.TUNGETIFF, request); err != nil {
-			return fmt.Errorf("a descriptor is no tap: %w", err)
+			return fmt.Errorf("a descriptor is not a tap: %w", err)
 		}
 		if name := request.Name(); name != t.config.Name {
-			return fmt.Errorf("it is called %q by now", name)
+			return fmt.Errorf("its name is now %q", name)
 		}
 		if offload := request.Uint16()&unix.IFF_VNET_HDR != 0; offload != t.config.Offload {
 			return fmt.Errorf("offload is %v", offload)

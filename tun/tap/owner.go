@@ -31,7 +31,7 @@ func (t *TAP) reserve() error {
 	// Linux before 4.17 does not tell how many queues there are.
 	device, ok := link.(*netlink.Tuntap)
 	if n := device.Queues + device.DisabledQueues; ok && n > t.config.Queues {
-		return fmt.Errorf("it has %d queues, not %d: another process has attached to it", n, t.config.Queues)
+		return fmt.Errorf("it has %d queues instead of %d: another process has attached a queue", n, t.config.Queues)
 	}
 	return nil
 }

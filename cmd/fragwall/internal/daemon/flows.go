@@ -59,7 +59,7 @@ func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeep
 		if s.Given {
 			level = slog.LevelWarn
 		}
-		log.Log(context.Background(), level, "flows are not kept over a restart", "directory", s.Directory, "error", err)
+		log.Log(context.Background(), level, "cannot keep flows over a restart", "directory", s.Directory, "error", err)
 		return nil
 	}
 	k.removeOld(time.Now())
@@ -92,12 +92,12 @@ func (k *flowKeeper) restore(b *box.Box) {
 		_ = f.Close()
 	}
 	if err != nil {
-		k.log.Warn("the flows that were kept are lost", "directory", k.dir.Path(), "file", k.name, "error", err)
+		k.log.Warn("cannot restore flows", "directory", k.dir.Path(), "file", k.name, "error", err)
 	} else {
-		k.log.Info("flows go on", "flows", b.Policy().Flows())
+		k.log.Info("flows restored", "flows", b.Policy().Flows())
 	}
 	if err := k.dir.Remove(k.name); err != nil {
-		k.log.Warn("flows that were read stay in their file", "directory", k.dir.Path(), "file", k.name, "error", err)
+		k.log.Warn("cannot remove the file of restored flows", "directory", k.dir.Path(), "file", k.name, "error", err)
 	}
 }
 
@@ -109,7 +109,7 @@ func readFlows(f io.ReadSeeker, b *box.Box) error {
 	}
 	stream := size - sha256.Size
 	if stream < 0 {
-		return errors.New("damaged: it is too short")
+		return errors.New("damaged: too short")
 	}
 	sum, want := sha256.New(), make([]byte, sha256.Size)
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -122,7 +122,7 @@ func readFlows(f io.ReadSeeker, b *box.Box) error {
 		return err
 	}
 	if !bytes.Equal(sum.Sum(nil), want) {
-		return errors.New("damaged: its checksum is wrong")
+		return errors.New("damaged: wrong checksum")
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
@@ -154,7 +154,7 @@ func (k *flowKeeper) save(b *box.Box, unwatched bool) {
 		return err
 	})
 	if err != nil {
-		k.log.Warn("flows are not kept over a restart", "directory", k.dir.Path(), "error", err)
+		k.log.Warn("cannot keep flows over a restart", "directory", k.dir.Path(), "error", err)
 		return
 	}
 	k.log.Info("flows are kept", "flows", flows)

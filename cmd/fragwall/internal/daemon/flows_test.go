@@ -112,7 +112,7 @@ func TestFlowsAreKept(t *testing.T) {
 		k.pass(kernel, "out", "in", reply)
 	})
 	k.output.await(t, "flows are kept")
-	k.output.await(t, "flows go on")
+	k.output.await(t, "flows restored")
 }
 
 // TestFlowsAreLost starts with what can't be read: the box runs without flows, and the log
@@ -131,8 +131,8 @@ func TestFlowsAreLost(t *testing.T) {
 	}
 	for name, damage := range map[string]func(*kept, string){
 		"damaged":               change(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }),
-		"it is too short":       change(func(b []byte) []byte { return b[:20] }),
-		"checksum is wrong":     change(func(b []byte) []byte { return b[:len(b)-1] }),
+		"too short":             change(func(b []byte) []byte { return b[:20] }),
+		"wrong checksum":        change(func(b []byte) []byte { return b[:len(b)-1] }),
 		"other users can write": func(k *kept, file string) { _ = os.Chmod(file, 0o666) },
 		"not a regular file":    func(k *kept, file string) { _ = os.Remove(file); _ = os.Mkdir(file, 0o700) },
 		"path escapes from par": func(k *kept, file string) { _ = os.Remove(file); _ = os.Symlink("/etc/passwd", file) },
@@ -146,7 +146,7 @@ func TestFlowsAreLost(t *testing.T) {
 					t.Errorf("%d flows", n)
 				}
 			})
-			k.output.await(t, "the flows that were kept are lost")
+			k.output.await(t, "cannot restore flows")
 			k.output.await(t, name)
 			if files := k.files(); len(files) != 0 {
 				t.Errorf("%v is still there", files)
@@ -162,7 +162,7 @@ func TestFlowsAreNotKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.begin()
-	k.output.await(t, "flows are not kept over a restart")
+	k.output.await(t, "cannot keep flows over a restart")
 	if k.keeper() != nil || openFlowKeeper(State{}, "in", "out", k.log) != nil {
 		t.Error("there is a keeper")
 	}

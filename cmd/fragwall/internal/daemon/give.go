@@ -72,10 +72,10 @@ func (d *Daemon) handOver(ctx context.Context, argument json.RawMessage, c *net.
 	if locked {
 		defer d.handing.Unlock()
 	} else {
-		g.refused = errors.New("another process takes over from it already")
+		g.refused = errors.New("another take-over is in progress")
 	}
 	if err := takeover.Give(ctx, c, argument, g); err != nil {
-		d.log.Warn("another process did not take over: this one goes on", "version", g.version, "error", err)
+		d.log.Warn("take-over by another process failed; this process continues", "version", g.version, "error", err)
 		return
 	}
 	d.quit(errReplaced)
@@ -102,7 +102,7 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	d := g.daemon
 	var r request
 	if err := json.Unmarshal(argument, &r); err != nil {
-		return nil, nil, fmt.Errorf("not a request to take over: %w", err)
+		return nil, nil, fmt.Errorf("not a take-over request: %w", err)
 	}
 	g.version = r.Version
 	if g.refused == nil {
@@ -158,13 +158,13 @@ func (g *giver) add(files *[]int, l net.Listener) error {
 func (g *giver) check(r *request) error {
 	d := g.daemon
 	if r.Format != handedOver {
-		return fmt.Errorf("what it hands over has format %d, and version %s asks for format %d: stop it, and start the new one", handedOver, r.Version, r.Format)
+		return fmt.Errorf("it hands over format %d, but version %s needs format %d: stop it, then start the new one", handedOver, r.Version, r.Format)
 	}
 	if g.user != os.Geteuid() {
-		return fmt.Errorf("it is of user %d, and only another process of this user may take over", os.Geteuid())
+		return fmt.Errorf("it belongs to user %d, and only a process of this user may take over", os.Geteuid())
 	}
 	if !d.replaceable {
-		return errors.New("a sidecar can't be taken over while it runs: stop it, and start the new one")
+		return errors.New("a running sidecar cannot be replaced: stop it, then start the new one")
 	}
 	if namespace, err := networkNamespace(); err != nil || r.Namespace != namespace {
 		return errors.New("it is in another network namespace")
@@ -172,7 +172,7 @@ func (g *giver) check(r *request) error {
 	next := *d.config
 	next.Inside, next.Outside = r.Devices[verdict.Inside], r.Devices[verdict.Outside]
 	if keys := d.config.Fixed(&next); len(keys) > 0 {
-		return fmt.Errorf("it has other devices, which differ in %s: put the configuration back, or stop it, and start the new one", strings.Join(keys, ", "))
+		return fmt.Errorf("its devices differ in %s: restore the configuration, or stop it and start the new one", strings.Join(keys, ", "))
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func freeAddress(t *testing.T) string {
 func TestReplace(t *testing.T) {
 	n, config := newNetwork(t), replaceable(freeAddress(t))
 	last := n.start(config, "1.0.0", true)
-	last.output.await(t, "nothing is taken over")
+	last.output.await(t, "starting without a take-over")
 	last.output.await(t, "ready")
 	n.runs(last, "1.0.0", 1)
 	for i := range 3 {
@@ -175,7 +175,7 @@ func TestReplaceRefused(t *testing.T) {
 		want   string
 	}{
 		"devices": {func(c string) string { return strings.Replace(c, `nic = "nic-in"`, "nic = \"other\"\nqueues = 2", 1) }, "",
-			`take over from the instance at "x.sock": it has other devices, which differ in inside.nic, inside.queues: put the configuration back, or stop it, and start the new one`},
+			`take over from the instance at "x.sock": its devices differ in inside.nic, inside.queues: restore the configuration, or stop it and start the new one`},
 		"port":     {nil, "importPort", `take over from the instance at "x.sock": inside: no such device`},
 		"junction": {nil, "importJunction", `take over from the instance at "x.sock": inside: no such device`},
 	} {
@@ -194,7 +194,7 @@ func TestReplaceRefused(t *testing.T) {
 			if err := <-second.ended; err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 				t.Errorf("got %v\nwant %s", err, tt.want)
 			}
-			first.output.await(t, "another process did not take over: this one goes on")
+			first.output.await(t, "take-over by another process failed; this process continues")
 			n.Fail(tt.fail, nil)
 			if n.Junction("nic-in").Closed() {
 				t.Error("the junction was closed")
@@ -232,7 +232,7 @@ func TestReplaceBroken(t *testing.T) {
 		t.Fatal(err)
 	}
 	third := n.start(replaceable(""), "1.2.0", true)
-	if err := <-third.ended; err == nil || !strings.Contains(err.Error(), "another process takes over from it already") {
+	if err := <-third.ended; err == nil || !strings.Contains(err.Error(), "another take-over is in progress") {
 		t.Errorf("a third one: %v", err)
 	}
 	for _, said := range []string{"copy", "hold"} {
@@ -263,11 +263,11 @@ func TestReplaceCheck(t *testing.T) {
 		want   string
 	}{
 		"":          {func(*request, *giver) {}, ""},
-		"format":    {func(r *request, _ *giver) { r.Format = 7 }, "what it hands over has format 1, and version 9 asks for format 7: stop it, and start the new one"},
+		"format":    {func(r *request, _ *giver) { r.Format = 7 }, "it hands over format 1, but version 9 needs format 7: stop it, then start the new one"},
 		"namespace": {func(r *request, _ *giver) { r.Namespace = "net:[1]" }, "it is in another network namespace"},
-		"user":      {func(_ *request, g *giver) { g.user = 4242 }, fmt.Sprintf("it is of user %d, and only another process of this user may take over", os.Geteuid())},
-		"sidecar":   {func(_ *request, g *giver) { g.daemon.replaceable = false }, "a sidecar can't be taken over while it runs: stop it, and start the new one"},
-		"offload":   {func(r *request, _ *giver) { r.Devices[verdict.Outside].Offload = false }, "it has other devices, which differ in outside.offload: put the configuration back, or stop it, and start the new one"},
+		"user":      {func(_ *request, g *giver) { g.user = 4242 }, fmt.Sprintf("it belongs to user %d, and only a process of this user may take over", os.Geteuid())},
+		"sidecar":   {func(_ *request, g *giver) { g.daemon.replaceable = false }, "a running sidecar cannot be replaced: stop it, then start the new one"},
+		"offload":   {func(r *request, _ *giver) { r.Devices[verdict.Outside].Offload = false }, "its devices differ in outside.offload: restore the configuration, or stop it and start the new one"},
 	} {
 		r, g := good, &giver{daemon: d, user: os.Geteuid()}
 		tt.change(&r, g)

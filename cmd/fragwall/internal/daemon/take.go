@@ -28,9 +28,9 @@ func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
 			return t, err
 		}
 		if d.Standby {
-			return nil, errors.New("no instance runs with these devices that a standby could take over from")
+			return nil, errors.New("no instance runs with these devices; a standby has nothing to take over")
 		}
-		d.log.Info("no instance runs with these devices: nothing is taken over")
+		d.log.Info("no instance runs with these devices; starting without a take-over")
 	}
 	b, err := box.Open(d.Kernel, setup)
 	if err != nil {
@@ -135,7 +135,7 @@ func (t *taker) Copy(r io.Reader) error { return t.daemon.box.Restore(r) }
 // Restore restores all else, and makes the devices this process's.
 func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
 	if err := json.Unmarshal(about, &t.held); err != nil {
-		return fmt.Errorf("what is held: %w", err)
+		return fmt.Errorf("held fragments: %w", err)
 	}
 	if err := t.daemon.box.Restore(r); err != nil {
 		return err

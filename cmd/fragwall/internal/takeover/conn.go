@@ -179,7 +179,7 @@ func (n *conn) receive(kinds ...string) (m message, err error) {
 	case err != nil:
 		return m, err
 	case kind != typeMessage:
-		return m, fmt.Errorf("a message was to come, and %q did", kind)
+		return m, fmt.Errorf("want a message, got %q", kind)
 	}
 	return n.message(length, kinds)
 }
@@ -276,7 +276,7 @@ func (r *stateReader) Read(b []byte) (int, error) {
 				r.err = io.ErrUnexpectedEOF
 			}
 		default:
-			r.err = fmt.Errorf("a state was to come, and %q did", kind)
+			r.err = fmt.Errorf("want a state, got %q", kind)
 		}
 	}
 	if r.err != nil {

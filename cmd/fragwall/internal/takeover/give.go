@@ -39,7 +39,7 @@ type Limits struct {
 var limits = Limits{Prepare: time.Minute, Step: 5 * time.Second, Death: 2 * time.Second}
 
 // errStopped is why a process that ends hands nothing over.
-var errStopped = errors.New("the running instance stops")
+var errStopped = errors.New("the running instance is stopping")
 
 // Give hands the process over to the one at the other end of a connection, which it
 // closes. It returns nil once the other runs, and an error where this one goes on, as it
@@ -126,7 +126,7 @@ func hand(n *conn, stop func() bool, g Giver) error {
 // gone says what it means that the other process closes the connection.
 func gone(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("the new process is gone: %w", err)
+		return fmt.Errorf("the new process ended: %w", err)
 	}
 	return err
 }

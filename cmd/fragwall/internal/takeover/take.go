@@ -106,7 +106,7 @@ func (t *Taken) Running() {
 // pidfd takes the descriptor of the other process from those that came: the first.
 func pidfd(files *[]int) (fd int, err error) {
 	if len(*files) == 0 {
-		return 0, errors.New("no descriptor of the process came")
+		return 0, errors.New("no process descriptor received")
 	}
 	fd = (*files)[0]
 	*files = (*files)[1:]
@@ -127,7 +127,7 @@ func dead(pidfd int) bool {
 // broken says what it means that the other process closes the connection.
 func broken(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-		return fmt.Errorf("the running instance broke off: it was killed, or is older than this one: %w", err)
+		return fmt.Errorf("the running instance aborted: it was killed, or is older than this one: %w", err)
 	}
 	return err
 }
