@@ -8,9 +8,9 @@ import (
 	"fragwall/filter"
 )
 
-// TestAddressIndexAgainstSet compares the index with the set that it is made
-// of, at the ends of all ranges and beside them: neighbours, networks, ranges
-// of any size, and clusters of addresses that differ in few bits anywhere.
+// TestAddressIndexAgainstSet compares the index with its set, at the ends of all ranges
+// and next to them: neighbouring addresses, networks, ranges of any size, and clusters of
+// addresses that differ in few bits.
 func TestAddressIndexAgainstSet(t *testing.T) {
 	for seed := range uint64(50) {
 		g := rand.New(rand.NewPCG(seed, 5))

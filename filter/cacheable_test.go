@@ -10,8 +10,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestCacheableByRules has a policy without flows decide on a UDP datagram from
-// inside.
+// TestCacheableByRules lets stateless policies decide on a UDP datagram from inside.
 func TestCacheableByRules(t *testing.T) {
 	everything := filter.Rule{Name: "everything", Action: verdict.Accept}
 	limited := filter.Rule{Name: "limited", Action: verdict.Accept, Limit: filter.Rate{Count: 1, Per: time.Hour}}
@@ -52,7 +51,7 @@ func TestCacheableByRules(t *testing.T) {
 	}
 }
 
-// TestNotCacheable has what more than the key of a flow decides on.
+// TestNotCacheable has verdicts that depend on more than the key of a flow.
 func TestNotCacheable(t *testing.T) {
 	p := &filter.Policy{ARP: verdict.Accept, NonIP: verdict.Accept, NeighborDiscovery: verdict.Accept, Default: verdict.Accept,
 		Rules: []filter.Rule{{Name: "dns", Action: verdict.Accept, DstPorts: one[uint16](53)}}}
@@ -72,8 +71,7 @@ func TestNotCacheable(t *testing.T) {
 	}
 }
 
-// TestCacheableFlows follows flows of a stateful policy from their beginning to
-// their end.
+// TestCacheableFlows follows flows of a stateful policy from beginning to end.
 func TestCacheableFlows(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		expect := func(what string, from verdict.Side, frame []byte, want bool) {
@@ -109,7 +107,7 @@ func TestCacheableFlows(t *testing.T) {
 	})
 }
 
-// TestCacheableFlowsByRules has rules decide again on datagrams of flows.
+// TestCacheableFlowsByRules has datagrams of flows on which rules decide again.
 func TestCacheableFlowsByRules(t *testing.T) {
 	f := families[0]
 	view := func(w *wire, from verdict.Side, fragmented bool) filter.Verdict {
@@ -156,7 +154,7 @@ func TestCacheableFlowsByRules(t *testing.T) {
 	}
 }
 
-// TestCacheableAcrossReload denies a flow, and accepts it again.
+// TestCacheableAcrossReload denies a flow, and then accepts it again.
 func TestCacheableAcrossReload(t *testing.T) {
 	f := families[0]
 	w := newWire(t, fromInside())

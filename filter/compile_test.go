@@ -15,24 +15,24 @@ import (
 	"fragwall/filter"
 )
 
-// hostile are kinds of policies that nobody has, whose rules overlap in as many
-// ways as they can.
+// hostile are artificial kinds of policies, whose rules overlap in as many ways as
+// possible.
 var hostile = []shape{
-	// ranges: of all that has ranges, anywhere.
+	// ranges: random ranges in every field that has ranges.
 	{"ranges", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: span4(g), Dst: span4(g), DstPorts: spanPorts(g)}
 	}},
 	{"ranges6", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: span6(g), Dst: span6(g), SrcPorts: spanPorts(g)}
 	}},
-	// crossing: half of the rules are narrow in what the others are wide in.
+	// crossing: half of the rules are narrow in the fields in which the others are wide.
 	{"crossing", func(g *rand.Rand, i, _ int) filter.Rule {
 		if i%2 == 0 {
 			return filter.Rule{Src: host(g), Dst: span4(g)}
 		}
 		return filter.Rule{Src: span4(g), Dst: host(g)}
 	}},
-	// onion: each rule's networks and ports hold those of all before it.
+	// onion: the networks and ports of each rule contain those of all earlier rules.
 	{"onion", func(g *rand.Rand, i, n int) filter.Rule {
 		at := uint32(n-i) << 12
 		around := filter.NewAddrSet(filter.Range[netip.Addr]{Lo: address4(at), Hi: address4(^at)})
@@ -48,7 +48,7 @@ var hostile = []shape{
 		}
 		return filter.Rule{Src: filter.NewAddrSet(src...), Dst: filter.NewAddrSet(dst...), DstPorts: filter.NewSet(ports...)}
 	}},
-	// holes: everything but something.
+	// holes: everything except something.
 	{"holes", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: host(g).Complement(), Dst: host(g).Complement(), DstPorts: one(uint16(g.Uint32()))}
 	}},
@@ -76,7 +76,7 @@ func spanPorts(g *rand.Rand) filter.Set[uint16] {
 	return filter.NewSet(filter.Range[uint16]{Lo: min(a, b), Hi: max(a, b)})
 }
 
-// compiled is a table and what it took to compile it.
+// compiled is a table with the cost of compiling it.
 type compiled struct {
 	table      *filter.Table
 	took       time.Duration // of all CPUs
@@ -112,8 +112,8 @@ func measureCompile(t testing.TB, p *filter.Policy) compiled {
 	return c
 }
 
-// cpuTime returns how much of the CPUs' time the process took, its collector's
-// included: others may be at work on the machine.
+// cpuTime returns the CPU time of the process, including the garbage collector, because
+// other processes may be busy.
 func cpuTime(t testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
@@ -138,8 +138,7 @@ func BenchmarkCompile(b *testing.B) {
 	}
 }
 
-// BenchmarkHostileLookup shows what becomes of a lookup where the tree gives
-// up.
+// BenchmarkHostileLookup measures lookups in policies for which the tree stops dividing.
 func BenchmarkHostileLookup(b *testing.B) {
 	for _, s := range hostile {
 		for _, n := range []int{1000, 100_000} {
@@ -148,8 +147,8 @@ func BenchmarkHostileLookup(b *testing.B) {
 	}
 }
 
-// TestSharedSet compiles many rules that share a long set for what it costs to
-// compile one with it.
+// TestSharedSet checks that many rules with one long set cost about as much to compile as
+// one rule.
 func TestSharedSet(t *testing.T) {
 	ranges := make([]filter.Range[netip.Addr], 10_000)
 	for i := range ranges {

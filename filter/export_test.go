@@ -15,5 +15,5 @@ func IndexOf(s AddrSet) func(netip.Addr) bool {
 	return func(a netip.Addr) bool { return x.class(a) != 0 }
 }
 
-// LimitFlows lets a table without flows hold fewer than [flow.Max].
+// LimitFlows gives a table without flows a smaller limit than [flow.Max].
 func LimitFlows(t *Table, limit int) { t.flows = flow.New(flow.Options{Limit: limit}) }

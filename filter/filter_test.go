@@ -27,7 +27,7 @@ func compile(t testing.TB, p *filter.Policy) *filter.Table {
 	return filter.Compile(p, nil)
 }
 
-// stopped is a clock that stands still.
+// stopped is a clock that does not advance.
 func stopped() time.Duration { return 0 }
 
 func judge(t *testing.T, p *filter.Policy, d *packet.Parsed) filter.Verdict {
@@ -44,8 +44,8 @@ func decode(t testing.TB, frame []byte) *packet.Parsed {
 	return p
 }
 
-// TestRuleFields changes one field of a rule at a time, from one that matches
-// a UDP datagram to one that does not.
+// TestRuleFields changes one field at a time of a rule that matches a UDP datagram, so
+// that it no longer matches.
 func TestRuleFields(t *testing.T) {
 	d := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil)
 	d.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 0xe00a}, {TPID: 0x8100, TCI: 20}}
@@ -121,8 +121,8 @@ func TestFirstMatchWins(t *testing.T) {
 	}
 }
 
-// TestBeforeTheRules has what decides without a rule, and a rule that would
-// decide otherwise.
+// TestBeforeTheRules has frames that no rule decides, and a rule that would decide
+// otherwise.
 func TestBeforeTheRules(t *testing.T) {
 	icmpv6 := func(kind, hopLimit uint8) []byte {
 		return packettest.Datagram{Src: packettest.InsideIPv6, Dst: packettest.OutsideIPv6, TTL: hopLimit,
@@ -155,7 +155,7 @@ func TestBeforeTheRules(t *testing.T) {
 	}
 }
 
-// TestTruncatedTransport has a rule that would decide if the ports were there.
+// TestTruncatedTransport has a rule that would decide if the datagram had its ports.
 func TestTruncatedTransport(t *testing.T) {
 	short := decode(t, packettest.Datagram{Src: packettest.InsideIPv4, Dst: packettest.OutsideIPv4,
 		Protocol: packet.ProtocolUDP, Payload: []byte{0, 53}}.Frame())

@@ -19,7 +19,7 @@ type wire struct {
 	now   time.Duration
 }
 
-// fromInside is a policy that lets only the inside begin.
+// fromInside is a policy that accepts flows from the inside only.
 func fromInside() *filter.Policy {
 	return &filter.Policy{Stateful: true, Default: verdict.Reject, Rules: []filter.Rule{
 		{Name: "out", Action: verdict.Accept, From: side(verdict.Inside)}}}
@@ -36,14 +36,14 @@ func (w *wire) judge(from verdict.Side, frame []byte) filter.Verdict {
 	return w.table.Judge(w.view(from, frame), w.clock)
 }
 
-// view returns what is judged of a frame.
+// view returns the view of a frame.
 func (w *wire) view(from verdict.Side, frame []byte) *packet.View {
 	w.Helper()
 	p := decode(w, frame)
 	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper, Verified: true}
 }
 
-// pass and block send a frame and compare what becomes of it.
+// pass and block send a frame and check its verdict.
 func (w *wire) pass(from verdict.Side, frame []byte) {
 	w.Helper()
 	if v := w.judge(from, frame); v.Action != verdict.Accept {
@@ -58,7 +58,7 @@ func (w *wire) block(from verdict.Side, frame []byte) {
 	}
 }
 
-// family is two hosts of one IP version.
+// family has two hosts of one IP version.
 type family struct {
 	name    string
 	in, out netip.AddrPort
@@ -107,7 +107,7 @@ func TestUDPFlow(t *testing.T) {
 	})
 }
 
-// TestFlowsKeepToTheirVLAN has the reply come with other tags.
+// TestFlowsKeepToTheirVLAN sends the reply with other tags.
 func TestFlowsKeepToTheirVLAN(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		tagged := func(src, dst netip.AddrPort, vids ...uint16) []byte {
@@ -150,7 +150,7 @@ func TestEchoFlow(t *testing.T) {
 	})
 }
 
-// icmpError returns an error about a packet, as its network layer began.
+// icmpError returns an error about a packet, with the beginning of that packet.
 func icmpError(f family, from, to netip.Addr, kind uint8, quoted []byte) []byte {
 	return packettest.Datagram{Src: from, Dst: to, Protocol: f.icmp, Payload: append([]byte{kind, 1, 0, 0, 0, 0, 5, 0x14}, quoted...)}.Frame()
 }
@@ -182,8 +182,8 @@ func TestRelatedErrors(t *testing.T) {
 	})
 }
 
-// TestErrorAboutFragments quotes the first fragment of a datagram, as a router
-// does whose path is narrower, and another, which has none of the ports.
+// TestErrorAboutFragments quotes the first fragment of a datagram, as a router with a
+// smaller MTU does, and another fragment, which has no ports.
 func TestErrorAboutFragments(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		w.pass(verdict.Inside, udp(f.in, f.out))
@@ -207,7 +207,7 @@ func TestEchoError(t *testing.T) {
 	})
 }
 
-// TestFlowsAndRules has rules that look at more than a flow.
+// TestFlowsAndRules has rules that depend on more than a flow's key.
 func TestFlowsAndRules(t *testing.T) {
 	f := families[0]
 	t.Run("limit", func(t *testing.T) {
@@ -288,7 +288,7 @@ func TestFlowsAndRules(t *testing.T) {
 	})
 }
 
-// TestReloadJudgesFlowsAgain swaps policies under flows that go on.
+// TestReloadJudgesFlowsAgain replaces the policy while flows continue.
 func TestReloadJudgesFlowsAgain(t *testing.T) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {

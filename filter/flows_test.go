@@ -13,8 +13,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestScanDoesNotEvict has one prefix begin more flows than there may be, and
-// compares what others keep.
+// TestScanDoesNotEvict begins more flows from one prefix than the table holds, and checks
+// which flows of others remain.
 func TestScanDoesNotEvict(t *testing.T) {
 	p := &filter.Policy{Stateful: true, Rules: []filter.Rule{
 		{Name: "all", Action: verdict.Accept, From: side(verdict.Inside)},
@@ -54,8 +54,8 @@ func TestScanDoesNotEvict(t *testing.T) {
 	}
 }
 
-// TestFlowsUnderConcurrency has both directions and a reload at work on the
-// same flows; the race detector and the counts look on.
+// TestFlowsUnderConcurrency uses the same flows from both directions and during a reload,
+// for the race detector and the counters.
 func TestFlowsUnderConcurrency(t *testing.T) {
 	w := newWire(t, fromInside())
 	const rounds, flows = 200, 50
@@ -94,8 +94,8 @@ func TestKnownFlowAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkKnownFlow has datagrams of as many flows come in turn, out of all
-// that are known: what it costs to find one, and what the caches add.
+// BenchmarkKnownFlow looks up flows in turn, out of all known flows: the cost of a
+// lookup, and of cache misses.
 func BenchmarkKnownFlow(b *testing.B) {
 	for _, n := range []struct{ live, known int }{{1, 1}, {1024, 1024}, {1024, 100_000}, {4096, 100_000}} {
 		b.Run(fmt.Sprintf("%d-of-%d", n.live, n.known), func(b *testing.B) {

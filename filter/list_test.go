@@ -13,10 +13,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// unhurried does not pause.
+// unhurried is a pause that does not wait.
 func unhurried(int) error { return nil }
 
-// many begins flows from the inside, from ports of their own.
+// many begins n flows from the inside, each from its own port.
 func (w *wire) many(n int) {
 	w.Helper()
 	d := w.view(verdict.Inside, udp(families[0].in, families[0].out))
@@ -28,8 +28,8 @@ func (w *wire) many(n int) {
 	}
 }
 
-// TestWalkFlows visits each flow once, and while it does so, flows come and go: no
-// lock is held, or the test would not end.
+// TestWalkFlows visits each flow once, while other flows begin and end. It would block if
+// a lock were held.
 func TestWalkFlows(t *testing.T) {
 	w := newWire(t, fromInside())
 	const flows = 50_000
@@ -76,7 +76,7 @@ func TestWalkFlows(t *testing.T) {
 	}
 }
 
-// only returns the one flow that there is.
+// only returns the only flow.
 func (w *wire) only() (f flow.Flow) {
 	w.Helper()
 	n := 0
@@ -91,7 +91,7 @@ func (w *wire) only() (f flow.Flow) {
 	return f
 }
 
-// TestFlowFacts follows what is known of a flow.
+// TestFlowFacts checks the properties of a flow over time.
 func TestFlowFacts(t *testing.T) {
 	w := newWire(t, fromInside())
 	size := func(payload int) uint64 { return uint64(20 + 8 + payload) }
@@ -128,7 +128,7 @@ func TestFlowFacts(t *testing.T) {
 	}
 }
 
-// TestRuleOfFlow asks for the rule of a flow that an earlier policy accepted.
+// TestRuleOfFlow looks up the rule of a flow that an earlier policy accepted.
 func TestRuleOfFlow(t *testing.T) {
 	w := newWire(t, fromInside())
 	w.pass(verdict.Inside, udp(families[0].in, families[0].out))
@@ -161,7 +161,7 @@ func nameOf(r *filter.Rule) string {
 	return r.Name
 }
 
-// TestDeleteFlows deletes some flows, whose next datagram is judged anew.
+// TestDeleteFlows deletes some flows, whose next datagrams are judged by the rules.
 func TestDeleteFlows(t *testing.T) {
 	w := newWire(t, fromInside())
 	const flows = 5000
@@ -196,8 +196,7 @@ func TestDeleteFlows(t *testing.T) {
 	}
 }
 
-// TestDeleteOthers has a flow end, and another one take its place, between the look at
-// it and its removal.
+// TestDeleteOthers replaces a flow by another one between the check and the removal.
 func TestDeleteOthers(t *testing.T) {
 	w := newWire(t, fromInside())
 	w.pass(verdict.Inside, udp(families[0].in, families[0].out))
@@ -211,7 +210,7 @@ func TestDeleteOthers(t *testing.T) {
 	}
 }
 
-// TestNoFlows lists those of a stateless policy.
+// TestNoFlows lists the flows of a stateless policy.
 func TestNoFlows(t *testing.T) {
 	table := filter.Compile(&filter.Policy{}, nil)
 	n, err := table.DeleteFlows(nil, nil, nil)
@@ -232,7 +231,8 @@ func BenchmarkWalkFlows(b *testing.B) {
 	}
 }
 
-// slots is a fast path that forwards nothing, and notes what it was told to release.
+// slots is a fast path that forwards nothing, and records the slots that it has to
+// release.
 type slots struct{ released []uint32 }
 
 func (s *slots) Begin(uint32, *flow.Progress)          {}
@@ -241,7 +241,7 @@ func (s *slots) Store(uint32, *flow.Progress)          {}
 func (s *slots) Release(slot uint32, _ *flow.Progress) { s.released = append(s.released, slot) }
 func (s *slots) Forget(*flow.Key)                      {}
 
-// TestFastFlow lists and deletes a flow that a fast path has.
+// TestFastFlow lists and deletes a flow that is in the fast path.
 func TestFastFlow(t *testing.T) {
 	w := newWire(t, fromInside())
 	fast := new(slots)

@@ -13,10 +13,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The race detector's memory would count, too.
+// The memory of the race detector would count, too.
 
-// TestCompileStaysSmall compiles many rules of each kind, and compares some
-// verdicts with the oracle's.
+// TestCompileStaysSmall compiles many rules of each kind, and compares some verdicts with
+// the oracle.
 func TestCompileStaysSmall(t *testing.T) {
 	small := func(s shape, n int, most uint64) {
 		t.Run(s.name, func(t *testing.T) {
@@ -42,8 +42,8 @@ func TestCompileStaysSmall(t *testing.T) {
 	}
 }
 
-// TestFlowMemory fills the table with flows of a source each, which is when
-// it takes most.
+// TestFlowMemory fills the table with flows from different sources, which needs most
+// memory.
 func TestFlowMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()

@@ -13,11 +13,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// underRace is set where the race detector runs, which makes all slower.
+// underRace is set with the race detector, which makes tests slower.
 var underRace bool
 
-// oracle judges by the rules one after the other, field by field. It is slow,
-// obvious, and what the compiled table has to agree with.
+// oracle judges by the rules one after the other, field by field. It is slow and obvious.
+// The compiled table must agree with it.
 func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdict {
 	for i := range p.Rules {
 		r, number := &p.Rules[i], verdict.Rule(i+1)
@@ -78,9 +78,9 @@ func inVLANs(v *filter.VLANs, d *packet.Parsed) bool {
 	return v.Untagged
 }
 
-// TestAgainstOracle compares random policies with the oracle, on random
-// packets and on those made to match one of the rules. FRAGWALL_PAIRS sets how
-// many policies and packets it compares; CI's default takes seconds.
+// TestAgainstOracle compares random policies with the oracle, for random packets and for
+// packets made to match one of the rules. FRAGWALL_PAIRS sets the number of policies and
+// packets; the default takes seconds.
 func TestAgainstOracle(t *testing.T) {
 	pairs := 200_000
 	if underRace {
@@ -105,8 +105,8 @@ func TestAgainstOracle(t *testing.T) {
 	}
 }
 
-// generator makes policies and packets that have something to do with one
-// another: values come from few, so that sets meet, nest and overlap.
+// generator makes related policies and packets: values are chosen from few, so that sets
+// are equal, nested or overlap.
 type generator struct {
 	*rand.Rand
 	dense bool // few values, much overlap
@@ -223,8 +223,7 @@ func (g *generator) rules(n int) []filter.Rule {
 	return rules
 }
 
-// packet returns what was decoded of an IP packet, half of the time such that
-// it matches a part of a rule.
+// packet returns a decoded IP packet. Half of the packets match a part of a rule.
 func (g *generator) packet(rules []filter.Rule) packet.Parsed {
 	d := packet.Parsed{Src: g.addr(), Protocol: someProtocols[g.IntN(len(someProtocols))], Fragmented: g.chance(30)}
 	for d.Dst = g.addr(); d.Dst.Is4() != d.Src.Is4(); {
@@ -268,7 +267,7 @@ func (g *generator) packet(rules []filter.Rule) packet.Parsed {
 	return d
 }
 
-// TestLimit takes a second's worth at once, and then what the time brings.
+// TestLimit takes one second's worth at once, and then what time adds.
 func TestLimit(t *testing.T) {
 	tests := []struct {
 		rate  filter.Rate

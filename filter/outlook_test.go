@@ -10,21 +10,21 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// described returns a datagram without its payload, as people describe it.
+// described returns a datagram without its payload, as a question describes it.
 func (w *wire) described(from verdict.Side, frame []byte) *packet.View {
 	v := w.view(from, frame)
 	v.Body, v.BodyLength = nil, 0
 	return v
 }
 
-// same compares what is decided, but for what only a datagram that came has.
+// same compares verdicts, except for parts that only a received datagram has.
 func same(a, b filter.Verdict) bool {
 	a.Flags, b.Flags = a.Flags&^filter.Cacheable, b.Flags&^filter.Cacheable
 	return a == b
 }
 
-// TestOutlook asks what would be decided on datagrams, and then decides on them: with
-// and without a flow, in fragments, from a denied flow, and beyond a limit.
+// TestOutlook compares the outlook on datagrams with the later verdict: with and without
+// a flow, in fragments, of a denied flow, and beyond a limit.
 func TestOutlook(t *testing.T) {
 	limited := fromInside()
 	limited.Rules = append([]filter.Rule{{Name: "few", Action: verdict.Accept, From: side(verdict.Inside), Limit: filter.Rate{Count: 2, Per: time.Second}}}, limited.Rules...)
@@ -63,7 +63,7 @@ func TestOutlook(t *testing.T) {
 	}
 }
 
-// TestOutlookLimits looks at a limit that is being used up.
+// TestOutlookLimits reads a limit while it is used up.
 func TestOutlookLimits(t *testing.T) {
 	p := &filter.Policy{Rules: []filter.Rule{
 		{Name: "few", Action: verdict.Accept, Limit: filter.Rate{Count: 2, Per: time.Second}},

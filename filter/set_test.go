@@ -10,8 +10,7 @@ import (
 	"fragwall/filter"
 )
 
-// TestSetAgainstList compares a set with the list of ranges it was made from,
-// at every value.
+// TestSetAgainstList compares a set with its list of ranges, for every value.
 func TestSetAgainstList(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		ranges := rapid.SliceOf(rapid.Custom(func(t *rapid.T) filter.Range[uint8] {
@@ -32,8 +31,8 @@ func TestSetAgainstList(t *testing.T) {
 	})
 }
 
-// TestAddrSetAgainstPrefixes compares a set of prefixes of both families with
-// the prefixes themselves, at addresses in and beside them.
+// TestAddrSetAgainstPrefixes compares a set of prefixes of both families with the
+// prefixes, for addresses inside and next to them.
 func TestAddrSetAgainstPrefixes(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		prefixes := rapid.SliceOf(rapid.Custom(drawPrefix)).Draw(t, "prefixes")
@@ -76,7 +75,7 @@ func TestNilAndEmptySets(t *testing.T) {
 	}
 }
 
-// TestSetMemory has a set keep no more than it needs of ranges that became one.
+// TestSetMemory checks that a set keeps no memory for ranges that were joined.
 func TestSetMemory(t *testing.T) {
 	ports := make([]filter.Range[uint16], 65536)
 	for i := range ports {

@@ -15,12 +15,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The other shapes that find the first rule, small but whole: what the tree is
-// compared with, and further oracles.
+// Other data structures that find the first rule, small but complete: to compare the tree
+// with, and as further oracles.
 
-// bitVectors has, in each field, a vector of bits for each interval between
-// which the rules' sets don't change: the rules that match there. The first
-// bit that is set in the vectors of all fields is the first rule.
+// bitVectors has, for each field and each interval in which the rules' sets do not
+// change, a bit vector of the rules that match. The first bit that is set in the vectors
+// of all fields is the first rule.
 type bitVectors struct {
 	policy   *filter.Policy
 	src, dst vectors[netip.Addr]
@@ -116,9 +116,9 @@ func (b *bitVectors) first(d *packet.Parsed) int {
 	return -1
 }
 
-// tupleSpace has a hash table for each combination of prefix lengths, and of
-// whether protocol and destination port are one value each; ranges are
-// prefixes, and what is left of a rule is compared.
+// tupleSpace has a hash table for each combination of prefix lengths, and of whether
+// protocol and destination port are single values. Ranges are divided into prefixes, and
+// the other fields of a rule are compared.
 type tupleSpace struct {
 	policy *filter.Policy
 	tuples []*tuple // by their first rule
@@ -180,7 +180,7 @@ func lengthOf(p netip.Prefix) int {
 	return p.Bits()
 }
 
-// prefixesOf divides a set into prefixes; all that there is is the invalid one.
+// prefixesOf divides a set into prefixes. The invalid prefix means all addresses.
 func prefixesOf(s filter.AddrSet) []netip.Prefix {
 	if s == nil {
 		return []netip.Prefix{{}}
@@ -271,8 +271,8 @@ func TestShapesAgree(t *testing.T) {
 	}
 }
 
-// BenchmarkShapes compares the three shapes on the same rules and packets. Bit
-// vectors of 100,000 rules don't fit in memory; 10,000 stand in for them.
+// BenchmarkShapes compares the three data structures with the same rules and packets. Bit
+// vectors for 100,000 rules do not fit into memory, so it uses 10,000.
 func BenchmarkShapes(b *testing.B) {
 	kinds := []struct {
 		name string

@@ -11,8 +11,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestServerOpensNothing has a server do what it can to get a SYN of its own to
-// the client's host. Only the inside may open connections.
+// TestServerOpensNothing has a server that tries to open a connection to the client's
+// host. Only the inside may open connections.
 func TestServerOpensNothing(t *testing.T) {
 	h := &hosts{newWire(t, fromInside()), families[0]}
 	serverSyn := h.tcp(verdict.Outside, syn, outISN+5000, 0, 0)
@@ -69,8 +69,8 @@ func TestBlindResets(t *testing.T) {
 	h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 }
 
-// TestPortsAreUsedAgain shakes hands anew while the connection before is closing,
-// and falls silent for longer than that would have lived.
+// TestPortsAreUsedAgain opens a connection again while the previous one is closing, and
+// then pauses for longer than that would have existed.
 func TestPortsAreUsedAgain(t *testing.T) {
 	for _, closed := range []struct {
 		name string
@@ -100,8 +100,8 @@ func TestPortsAreUsedAgain(t *testing.T) {
 	}
 }
 
-// TestDeniedStaysDenied adds the host that began a flow to a block list. What the
-// host inside sends must not bring the flow back from the other end.
+// TestDeniedStaysDenied adds the originator of a flow to a block list. Packets of the
+// responder must not restore the flow.
 func TestDeniedStaysDenied(t *testing.T) {
 	f := families[0]
 	policy := func(blocked ...filter.Range[netip.Addr]) *filter.Policy {
@@ -143,8 +143,8 @@ func TestDeniedStaysDenied(t *testing.T) {
 	}
 }
 
-// TestFragmentsLeaveFlowDenied denies what a flow's origin sends whole. Fragments,
-// which the rules accept, must not bring back the rest of the flow.
+// TestFragmentsLeaveFlowDenied denies whole packets of a flow's originator. Fragments,
+// which the rules accept, must not restore the flow.
 func TestFragmentsLeaveFlowDenied(t *testing.T) {
 	f := families[0]
 	p := fromInside()
@@ -162,8 +162,8 @@ func TestFragmentsLeaveFlowDenied(t *testing.T) {
 	w.block(verdict.Outside, udp(f.out, f.in))
 }
 
-// TestOlderTableDeniesNothing has a lane judge by the table before while another
-// one has begun a flow by the next.
+// TestOlderTableDeniesNothing has a lane that judges by the previous table after another
+// lane has begun a flow by the new one.
 func TestOlderTableDeniesNothing(t *testing.T) {
 	f := families[0]
 	none := fromInside()
@@ -178,7 +178,7 @@ func TestOlderTableDeniesNothing(t *testing.T) {
 	w.pass(verdict.Outside, udp(f.out, f.in))
 }
 
-// TestFlowVLANs has the answer bear another tag than the question.
+// TestFlowVLANs has an answer with another tag than its question.
 func TestFlowVLANs(t *testing.T) {
 	f := families[0]
 	tagged := func(w *wire, from verdict.Side, frame []byte, id uint16) *packet.View {
@@ -207,7 +207,7 @@ func TestFlowVLANs(t *testing.T) {
 	}
 }
 
-// TestWrongChecksum sends what its receiver ignores.
+// TestWrongChecksum sends packets that their receiver ignores.
 func TestWrongChecksum(t *testing.T) {
 	f := families[0]
 	w := newWire(t, fromInside())
@@ -244,8 +244,7 @@ func sctp(f family, from verdict.Side, tag uint32, kind uint8, contents ...byte)
 	return datagramOf(f, from, packet.ProtocolSCTP, append(b, contents...))
 }
 
-// TestSCTP opens an association, with segments of others in between, and closes
-// it.
+// TestSCTP opens an association, with foreign packets in between, and closes it.
 func TestSCTP(t *testing.T) {
 	const ours, theirs = 0x01020304, 0x0a0b0c0d // the tags that each side asks for
 	init := func(tag uint32) []byte { return append(binary.BigEndian.AppendUint32(nil, tag), make([]byte, 12)...) }
@@ -275,9 +274,9 @@ func TestSCTP(t *testing.T) {
 	})
 }
 
-// FuzzFlows shows a stateful table random datagrams of two hosts. Nothing may
-// panic, and no datagram from outside pass that no rule accepts unless the inside
-// sent something before.
+// FuzzFlows sends random datagrams of two hosts to a stateful table. Nothing may panic,
+// and no datagram from outside that no rule accepts may pass unless the inside sent
+// something before.
 func FuzzFlows(f *testing.F) {
 	f.Add([]byte{0, 6, 20, 0x10, 0x02, 1, 6, 20, 0x12, 0x12})
 	f.Add([]byte{0, 132, 32, 1, 0, 1, 132, 32, 2, 0, 0, 17, 8, 0, 8})

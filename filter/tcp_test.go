@@ -10,7 +10,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// hosts are the two ends of a TCP connection, as segments tell of them.
+// hosts are the two ends of a TCP connection, as their segments show them.
 type hosts struct {
 	*wire
 	family
@@ -38,14 +38,14 @@ const (
 	inISN, outISN      = 0xfffffff0, 1000 // the sequence numbers of the inside wrap
 )
 
-// loosen has a policy take up connections in their midst.
+// loosen lets a policy accept connections without their SYN.
 func (h *hosts) loosen() {
 	p := fromInside()
 	p.LooseTCP = true
 	h.table = compile(h, p)
 }
 
-// open shakes hands.
+// open performs the handshake.
 func (h *hosts) open() {
 	h.Helper()
 	h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0, 2, 4, 5, 0xb4, 1, 3, 3, 7))
@@ -53,7 +53,7 @@ func (h *hosts) open() {
 	h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))
 }
 
-// alive checks how long the connection lives without a segment.
+// alive checks how long the connection exists without segments.
 func (h *hosts) alive(timeout time.Duration) {
 	h.Helper()
 	probe := h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0)

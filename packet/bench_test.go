@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// BenchmarkDecode decodes a frame of each kind again and again.
+// BenchmarkDecode decodes one frame of each kind.
 func BenchmarkDecode(b *testing.B) {
 	port := func(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, 53) }
 	udp4 := packettest.UDP(port(packettest.InsideIPv4), port(packettest.OutsideIPv4), packettest.Body(2000))

@@ -11,7 +11,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestChecksumValid flips each bit of what a checksum covers.
+// TestChecksumValid flips each bit that a checksum covers.
 func TestChecksumValid(t *testing.T) {
 	in4, out4 := netip.AddrPortFrom(packettest.InsideIPv4, 1000), netip.AddrPortFrom(packettest.OutsideIPv4, 53)
 	in6, out6 := netip.AddrPortFrom(packettest.InsideIPv6, 1000), netip.AddrPortFrom(packettest.OutsideIPv6, 53)
@@ -64,7 +64,7 @@ func TestChecksumValid(t *testing.T) {
 			}
 		})
 	}
-	// What follows a UDP datagram in its packet is not its own (RFC 9868).
+	// Bytes after a UDP datagram in its packet do not belong to it (RFC 9868).
 	d := packettest.UDP(in4, out4, packettest.Body(8))
 	d.Payload = append(d.Payload, 1, 2, 3)
 	frame := d.Frame()

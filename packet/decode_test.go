@@ -99,8 +99,8 @@ func TestAtomicFragmentIsWhole(t *testing.T) {
 	}
 }
 
-// TestExtensionChain walks every header type that is walked, and those that
-// end the chain.
+// TestExtensionChain has every header type that the decoder walks, and those that end the
+// chain.
 func TestExtensionChain(t *testing.T) {
 	const hopByHop, routing, destination, mobility, hip, shim6 = 0, 43, 60, 135, 139, 140
 	d := packettest.UDP(in6, out6, nil)
@@ -242,9 +242,9 @@ func TestKindsAndTransport(t *testing.T) {
 	}
 }
 
-// TestCompleteReadsHeaderOverFragments has the ports in the first fragment of
-// a datagram, and lets Complete read others: what the reassembled payload says
-// counts. A transport header may reach over several fragments in IPv4.
+// TestCompleteReadsHeaderOverFragments has a first fragment with ports, and a reassembled
+// payload with others: the payload counts. In IPv4 a transport header may extend over
+// several fragments.
 func TestCompleteReadsHeaderOverFragments(t *testing.T) {
 	d := packettest.UDP(in4, out4, packettest.Body(16))
 	var p packet.Parsed
@@ -288,13 +288,13 @@ func alter(frame []byte, at int, with ...byte) []byte {
 	return frame
 }
 
-// cutIPv6 leaves n bytes of the frame's IPv6 payload.
+// cutIPv6 keeps n bytes of the frame's IPv6 payload.
 func cutIPv6(frame []byte, n int) []byte {
 	binary.BigEndian.PutUint16(frame[18:], uint16(n))
 	return frame[:14+40+n]
 }
 
-// chainOf returns n destination options headers in front of UDP.
+// chainOf returns n destination options headers before UDP.
 func chainOf(n int) (chain []byte) {
 	for i := range n {
 		next := byte(60)
@@ -317,8 +317,8 @@ func endsInChain() []byte {
 	return d.Fragment(0, d.After[:8], true)
 }
 
-// TestNextHeaderOfFragmentHeader has extension headers in front of the
-// fragment header: the field that names it is in the last of them.
+// TestNextHeaderOfFragmentHeader has extension headers before the fragment header: the
+// last of them has the field that announces it.
 func TestNextHeaderOfFragmentHeader(t *testing.T) {
 	d := packettest.UDP(in6, out6, packettest.Body(64))
 	d.FirstBefore = 0
@@ -335,8 +335,8 @@ func TestNextHeaderOfFragmentHeader(t *testing.T) {
 	}
 }
 
-// TestHoldsTransport cuts first fragments of IPv4 short of their transport
-// header, and just behind it.
+// TestHoldsTransport cuts IPv4 first fragments inside their transport header, and right
+// after it.
 func TestHoldsTransport(t *testing.T) {
 	for protocol, size := range map[uint8]int{
 		packet.ProtocolTCP: 24, packet.ProtocolSCTP: 16, packet.ProtocolDCCP: 16,

@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// seeds are frames of every shape that decoding tells apart.
+// seeds are frames of every shape that the decoder distinguishes.
 func seeds() [][]byte {
 	udp4 := packettest.UDP(in4, out4, packettest.Body(40))
 	udp6 := packettest.UDP(in6, out6, packettest.Body(40))
@@ -26,7 +26,7 @@ func seeds() [][]byte {
 	return append(frames, udp6.Fragments(24)...)
 }
 
-// check holds what a caller relies on after [packet.Parsed.Decode].
+// check checks what callers rely on after [packet.Parsed.Decode].
 func check(t *testing.T, frame []byte) {
 	var p packet.Parsed
 	if p.Decode(frame) != verdict.Passed {
@@ -61,8 +61,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(check)
 }
 
-// TestHostileFrames cuts every seed at every length, and sets every byte of
-// its headers to its extremes.
+// TestHostileFrames cuts every seed at every length, and sets every header byte to
+// extreme values.
 func TestHostileFrames(t *testing.T) {
 	for _, frame := range seeds() {
 		for n := range frame {

@@ -11,8 +11,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLLC has frames with an 802.3 length in front of what is written here; an
-// "IPv4" at the end is a datagram, and "pad" what fills a frame up.
+// TestLLC has frames with an 802.3 length before the given bytes. "IPv4" at the end
+// stands for a datagram, "pad" for padding.
 func TestLLC(t *testing.T) {
 	ip := packettest.UDP(in4, out4, packettest.Body(20)).Frame()[14:]
 	const ipv4 = "IPv4"
@@ -76,7 +76,7 @@ func TestLLC(t *testing.T) {
 	}
 }
 
-// TestSetLength makes a frame with another packet behind a link layer.
+// TestSetLength makes a frame with another packet after a link layer.
 func TestSetLength(t *testing.T) {
 	d := packettest.UDP(in4, out4, packettest.Body(20))
 	d.Tags, d.LLC = []packet.Tag{{TPID: 0x8100, TCI: 1}}, append(packettest.SNAP, 0x81, 0, 0, 2)

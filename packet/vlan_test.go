@@ -6,7 +6,7 @@ import (
 	"fragwall/packet"
 )
 
-// TestVLANs tells frames of one VLAN from those of others.
+// TestVLANs distinguishes frames of one VLAN from those of others.
 func TestVLANs(t *testing.T) {
 	const q, ad = 0x8100, 0x88a8
 	for _, tt := range []struct {

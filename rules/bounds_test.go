@@ -11,8 +11,8 @@ import (
 	"fragwall/rules"
 )
 
-// shapes are texts of about n bytes, each of a kind that takes more of an
-// unbounded decoder than its size suggests.
+// shapes are texts of about n bytes, of kinds that cost an unbounded decoder more than
+// their size suggests.
 var shapes = map[string]func(n int) string{
 	"dotted header":       func(n int) string { return "[a" + strings.Repeat(".a", n/2) + "]\n" },
 	"dotted array header": func(n int) string { return "[[a" + strings.Repeat(".a", n/2) + "]]\n" },
@@ -79,7 +79,7 @@ var shapes = map[string]func(n int) string{
 	"a name twice": func(n int) string { return strings.Repeat("[[rule]]\nname=\"a\"\naction=\"drop\"\n", n/32) },
 }
 
-// numbered puts texts of rising numbers one behind the other, up to n bytes.
+// numbered joins texts with increasing numbers, up to n bytes.
 func numbered(n int, text func(i int) string) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
@@ -88,7 +88,7 @@ func numbered(n int, text func(i int) string) string {
 	return b.String()
 }
 
-// allocated returns how many bytes it takes in all to read a text.
+// allocated returns the number of bytes allocated while reading a text.
 func allocated(text string) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -97,8 +97,8 @@ func allocated(text string) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// TestMemory has what is allocated for a text of any shape grow as the text
-// does, and stay below a multiple of it.
+// TestMemory checks that the memory for a text of any shape grows linearly, and stays
+// below a multiple of its size.
 func TestMemory(t *testing.T) {
 	const small, factor, spare = 16 << 10, 800, 1 << 20
 	for name, shape := range shapes {
@@ -114,7 +114,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryRandom does the same with shapes put together.
+// TestMemoryRandom does the same with combinations of shapes.
 func TestMemoryRandom(t *testing.T) {
 	names := make([]string, 0, len(shapes))
 	for name := range shapes {
@@ -132,7 +132,7 @@ func TestMemoryRandom(t *testing.T) {
 	})
 }
 
-// TestBounds has texts at their bounds, and beyond them by one.
+// TestBounds has texts at their bounds, and one beyond.
 func TestBounds(t *testing.T) {
 	const rule = "[[rule]]\nname = \"%d\"\naction = \"drop\"\n"
 	ports := "protocol = \"udp\"\ndst_port = [\n" + strings.Repeat("1,\n", rules.MaxInRule-10)

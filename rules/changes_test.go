@@ -79,7 +79,7 @@ func TestRulesMoved(t *testing.T) {
 	}
 }
 
-// TestPolicyKeys has each field of a policy be known by the key that sets it.
+// TestPolicyKeys checks that each field of a policy has the key that sets it.
 func TestPolicyKeys(t *testing.T) {
 	for i := range reflect.TypeFor[filter.Policy]().NumField() {
 		name := reflect.TypeFor[filter.Policy]().Field(i).Name

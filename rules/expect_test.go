@@ -15,7 +15,7 @@ import (
 )
 
 // TestBadExpectations compares the mistakes of each file in testdata/expect with the
-// text beside it.
+// expected text.
 func TestBadExpectations(t *testing.T) {
 	t.Chdir("testdata/expect")
 	files, err := filepath.Glob("*.toml")
@@ -104,7 +104,7 @@ verdict = "drop"
 	}
 }
 
-// TestManyExpectations refuses a file with more keys and values than it may have.
+// TestManyExpectations refuses a file with too many keys and values.
 func TestManyExpectations(t *testing.T) {
 	text := strings.Repeat("[[expect]]\n", rules.MaxExpected+1)
 	_, err := rules.ParseExpectations("x.toml", text)
@@ -114,7 +114,8 @@ func TestManyExpectations(t *testing.T) {
 	}
 }
 
-// FuzzExpectations has every mistake on a line of the file, told in one line.
+// FuzzExpectations checks that every mistake has a line of the file, and a text of one
+// line.
 func FuzzExpectations(f *testing.F) {
 	files, _ := filepath.Glob("testdata/expect/*.toml")
 	for _, file := range append(files, "../examples/expect/resolver.toml") {

@@ -4,7 +4,7 @@ import (
 	"maps"
 )
 
-// Contract is every key of the configuration, by table, and Top those of none.
+// Contract is every key of the configuration, by table, and Top the keys outside tables.
 var (
 	Contract = contract
 	Top      = top
@@ -28,8 +28,8 @@ const (
 	MaxAddresses = maxAddresses
 )
 
-// DecodePieces decodes a text as Parse does, and puts the pieces together.
-// It reports whether the text keeps to the bounds.
+// DecodePieces decodes a text as Parse does, and joins the pieces. It reports whether the
+// text is within the bounds.
 func DecodePieces(text string) (values map[string]any, mistake *Mistake, within bool) {
 	o, b := cut(text)
 	if b.broken() {
@@ -64,5 +64,5 @@ func DecodePieces(text string) (values map[string]any, mistake *Mistake, within 
 	return values, r.syntax, true
 }
 
-// DecodeWhole decodes a text in one.
+// DecodeWhole decodes a text as a whole.
 func DecodeWhole(text string) (values map[string]any, mistake *Mistake) { return read(text, 1) }

@@ -13,8 +13,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestReadWithin reads what is a regular file, wherever links lead to it, and
-// nothing else.
+// TestReadWithin reads regular files, also through links, and nothing else.
 func TestReadWithin(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -65,8 +64,7 @@ func TestReadWithin(t *testing.T) {
 	}
 }
 
-// TestSetFiles has the bounds of the files of all sets, and of the addresses in
-// them.
+// TestSetFiles checks the bounds on the files of all sets, and on their addresses.
 func TestSetFiles(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "large"), []byte(strings.Repeat("::\n", rules.MaxAddresses/2)), 0o600); err != nil {
@@ -104,7 +102,7 @@ func TestSetFiles(t *testing.T) {
 	}
 }
 
-// repeated puts n texts one behind the other.
+// repeated joins n texts.
 func repeated(n int, text func(i int) string) string {
 	var b strings.Builder
 	for i := range n {

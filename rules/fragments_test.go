@@ -9,8 +9,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestModes parses every mode with every shape to emit, and looks at what the
-// user is told about them.
+// TestModes parses every mode with every value of emit, and checks the notes about them.
 func TestModes(t *testing.T) {
 	for mode := range packet.Mode(packet.Modes) {
 		for emit := range packet.Emit(packet.Emits) {
@@ -37,7 +36,8 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestFragmentsOfNoMode tells of rules on fragments where none come to a rule.
+// TestFragmentsOfNoMode has notes on rules about fragments in modes in which no fragment
+// reaches a rule.
 func TestFragmentsOfNoMode(t *testing.T) {
 	for mode := range packet.Mode(packet.Modes) {
 		c := parse(t, fmt.Sprintf("[fragments]\nmode = %q\n[[rule]]\nname = \"a\"\naction = \"drop\"\nfragmented = true\n"+
@@ -54,7 +54,7 @@ func TestFragmentsOfNoMode(t *testing.T) {
 	}
 }
 
-// TestStandardMode is of a file that says nothing about fragments.
+// TestStandardMode has a file without fragment keys.
 func TestStandardMode(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"))
 	if err != nil {

@@ -13,8 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// TestBadFiles compares the mistakes of each file in testdata/bad with the
-// text beside it.
+// TestBadFiles compares the mistakes of each file in testdata/bad with the expected text.
 func TestBadFiles(t *testing.T) {
 	t.Chdir("testdata/bad") // where the files of sets are
 	files, err := filepath.Glob("*.toml")
@@ -37,7 +36,8 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// compare fails unless the golden file holds got; with -update, it writes it.
+// compare fails unless the golden file has the text got. With -update, it writes the
+// file.
 func compare(t *testing.T, golden, got string) {
 	t.Helper()
 	if *update {

@@ -13,8 +13,8 @@ import (
 	"fragwall/rules"
 )
 
-// TestDecodePieces has texts in which rules and other tables stand in each
-// other's way decoded as the decoder does it in one.
+// TestDecodePieces has texts in which rules and other tables conflict. The pieces must
+// give the same result as the whole.
 func TestDecodePieces(t *testing.T) {
 	const rule = "[[rule]]\nname = \"a\"\n"
 	for _, text := range []string{
@@ -32,8 +32,8 @@ func TestDecodePieces(t *testing.T) {
 	}
 }
 
-// comparePieces fails unless a text that is decoded in pieces says what it says
-// in one, or has the same mistake.
+// comparePieces fails unless a text decoded in pieces has the same values as a whole, or
+// the same mistake.
 func comparePieces(t interface {
 	Helper()
 	Errorf(string, ...any)
@@ -63,7 +63,7 @@ func comparePieces(t interface {
 	}
 }
 
-// FuzzDecodePieces compares a text decoded in pieces with what it is in one.
+// FuzzDecodePieces compares texts decoded in pieces with the whole.
 func FuzzDecodePieces(f *testing.F) {
 	files, _ := filepath.Glob("testdata/bad/*.toml")
 	for _, file := range append(files, "testdata/reference.toml") {
@@ -76,7 +76,7 @@ func FuzzDecodePieces(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) { comparePieces(t, text) })
 }
 
-// TestDecodePiecesRandom puts texts together of what TOML is made of.
+// TestDecodePiecesRandom joins random parts of TOML.
 func TestDecodePiecesRandom(t *testing.T) {
 	atoms := []string{
 		"[[rule]]\n", "[rule]\n", "[rule.a]\n", "[[rule.a]]\n", "[a]\n", "[[a]]\n", "[a.b]\n", "a = 1\n", "b = \"x\"\n", "a.b = 2\n", "rule = 3\n",

@@ -21,7 +21,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestReference has every key that acts in the reference, and every table.
+// TestReference checks that the reference has every key and every table.
 func TestReference(t *testing.T) {
 	const file = "testdata/reference.toml"
 	if _, err := rules.Load(file); err != nil {
@@ -71,8 +71,8 @@ func parse(t *testing.T, text string) *rules.Config {
 	return c
 }
 
-// TestDefaults compares what two TAPs alone give with the reference, whose
-// values are the defaults.
+// TestDefaults compares a file with only two TAPs with the reference, whose values are
+// the defaults.
 func TestDefaults(t *testing.T) {
 	c := parse(t, "")
 	reference, err := rules.Load("testdata/reference.toml")
@@ -105,8 +105,7 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// TestFlows reads what a stateful policy takes for a flow, and remarks on what
-// acts on none.
+// TestFlows reads the keys that define flows, and the notes on those without effect.
 func TestFlows(t *testing.T) {
 	c := parse(t, "[policy]\nstateful = true\ntcp = \"loose\"\nflow_vlans = \"any\"")
 	if !c.Policy.LooseTCP || !c.Policy.AnyVLANs || len(c.Notes) > 0 {
@@ -121,7 +120,7 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-// TestOperate reads what the box tells, and how it ends.
+// TestOperate reads the keys about the log, the status server and the end.
 func TestOperate(t *testing.T) {
 	c := parse(t, "[log]\nformat = \"json\"\nlevel = \"warn\"\ndrops = \"all\"\n[status]\nlisten = \"[::]:80\"\ntoken_file = \"/t\"\n")
 	if want := (rules.Log{Format: "json", Level: slog.LevelWarn, Drops: rules.All}); c.Log != want {
@@ -166,7 +165,7 @@ func set[T ~uint8 | ~uint16](bounds ...T) filter.Set[T] {
 	return filter.NewSet(ranges...)
 }
 
-// TestRuleFields has each field of a rule compiled as it says.
+// TestRuleFields checks the compiled value of each field of a rule.
 func TestRuleFields(t *testing.T) {
 	inside, yes, no := verdict.Inside, true, false
 	const all6 = "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"
@@ -229,7 +228,7 @@ func TestRuleFields(t *testing.T) {
 	}
 }
 
-// TestShadows has rules that never decide, and some that seem so.
+// TestShadows has rules that never decide, and some that only seem so.
 func TestShadows(t *testing.T) {
 	text := ""
 	for i, fields := range []string{
@@ -266,7 +265,8 @@ func TestShadows(t *testing.T) {
 	}
 }
 
-// TestNeighborDiscoveryNote tells of rules that come too late.
+// TestNeighborDiscoveryNote has rules that come too late to decide on neighbour
+// discovery.
 func TestNeighborDiscoveryNote(t *testing.T) {
 	for types, noted := range map[string]bool{
 		`"nd-router-advert"`: true, `[133, "136-137"]`: true, `["nd-redirect", "echo-request"]`: false, `"!nd-redirect"`: false, `"132-133"`: false,
@@ -278,7 +278,7 @@ func TestNeighborDiscoveryNote(t *testing.T) {
 	}
 }
 
-// TestUnreadableSet has the reason why a set can't be read be one to ask for.
+// TestUnreadableSet checks that the reason why a set file cannot be read is wrapped.
 func TestUnreadableSet(t *testing.T) {
 	_, err := rules.Parse("x.toml", []byte(minimal+"[sets]\na = { file = \"nowhere.txt\" }\n"))
 	if !errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
@@ -286,7 +286,7 @@ func TestUnreadableSet(t *testing.T) {
 	}
 }
 
-// FuzzParse has every mistake on a line of the file, told in one line.
+// FuzzParse checks that every mistake has a line of the file, and a text of one line.
 func FuzzParse(f *testing.F) {
 	files, _ := filepath.Glob("testdata/bad/*.toml")
 	for _, file := range append(files, "testdata/reference.toml") {
@@ -308,7 +308,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// checkMistakes has each mistake of a text on a line of it, told in one line.
+// checkMistakes checks that each mistake has a line of the text, and a text of one line.
 func checkMistakes(t *testing.T, err error, text string) {
 	t.Helper()
 	var mistakes *rules.Errors
@@ -325,7 +325,7 @@ func checkMistakes(t *testing.T, err error, text string) {
 	}
 }
 
-// TestFixed changes each key of the devices and of the table of fragments.
+// TestFixed changes each key of the devices and of the fragment table.
 func TestFixed(t *testing.T) {
 	before := parse(t, "")
 	for _, of := range []struct {
@@ -364,7 +364,7 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestDevicesByDefault has a NIC keep its MTU, links hold, and the fast path on.
+// TestDevicesByDefault checks the defaults: the NIC's MTU, held links, and the fast path.
 func TestDevicesByDefault(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\nnic = \"b\"\n[outside]\ntap = \"c\"\n"))
 	if err != nil || c.Inside.MTU != 0 || c.Outside.MTU != rules.StandardMTU || c.OnLinkDown != rules.LinkHold || c.FastPath != rules.FastPathAuto {

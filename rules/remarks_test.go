@@ -8,7 +8,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestRemarks has what can't work, and what does, beside the note on it.
+// TestRemarks has policies that cannot work, and ones that can, with the expected notes.
 func TestRemarks(t *testing.T) {
 	rule := func(fields ...string) string {
 		text := ""
@@ -54,7 +54,7 @@ func TestRemarks(t *testing.T) {
 	}
 }
 
-// TestMTUNote has two MTUs that differ.
+// TestMTUNote has sides with different MTUs.
 func TestMTUNote(t *testing.T) {
 	if notes := parse(t, "mtu = 1500\n").Notes; len(notes) != 0 {
 		t.Errorf("%v", notes)
