@@ -21,8 +21,8 @@ import (
 // taps are the TAP devices of the tests' configurations.
 var taps = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
-// pathKey begins every configuration: with FAST_PATH=off in the environment the
-// tests run without the fast path, else with it where it can be.
+// pathKey begins every configuration. With FAST_PATH=off in the environment, the tests
+// run without the fast path.
 var pathKey = map[bool]string{true: "fast_path = \"off\"\n"}[os.Getenv("FAST_PATH") == "off"]
 
 // devices begins the tests' configurations.
@@ -35,8 +35,8 @@ tap = "fw-out"
 nic = "nic-out"
 `
 
-// bridgeOutside, behind devices, joins the outside by a bridge, and so leaves
-// the inside to a redirect.
+// bridgeOutside, after devices, joins the outside by a bridge, while the inside uses a
+// redirect.
 const bridgeOutside = "join = \"bridge\"\n"
 
 const acceptAll = `
@@ -44,7 +44,7 @@ const acceptAll = `
 default = "accept"
 `
 
-// newNetwork makes two hosts, and a middle that has nothing to say of its own.
+// newNetwork makes two hosts, and a middle that sends nothing by itself.
 func newNetwork(t *testing.T) *lab.Network {
 	t.Helper()
 	n, err := lab.New()
@@ -76,7 +76,7 @@ func newNetwork(t *testing.T) *lab.Network {
 	return n
 }
 
-// mute keeps the hosts' kernels from sending anything before they are asked.
+// mute prevents the hosts' kernels from sending anything unasked.
 func mute(t *testing.T, n *lab.Network) {
 	t.Helper()
 	for _, h := range n.Hosts {
@@ -93,14 +93,15 @@ type box struct {
 	file string // its configuration
 }
 
-// start runs the program on a configuration that begins with devices, and
-// holds it at the end of the test to what it owes always.
+// start runs the program with a configuration that begins with devices. At the end of the
+// test it checks what must always hold.
 func start(t *testing.T, n *lab.Network, rest string) *box {
 	t.Helper()
 	return startWith(t, n, nil, devices+rest)
 }
 
-// startWith is start with a whole configuration, and with what launch does first.
+// startWith is start with a whole configuration, and a function to call before the
+// launch.
 func startWith(t *testing.T, n *lab.Network, prepare func() error, config string) *box {
 	t.Helper()
 	before := describe(t, n.Middle)
@@ -123,7 +124,7 @@ func startWith(t *testing.T, n *lab.Network, prepare func() error, config string
 	return b
 }
 
-// stop ends the program as an operator does.
+// stop stops the program as an operator does.
 func (b *box) stop(t *testing.T) {
 	t.Helper()
 	mark := len(b.stderr.String())
@@ -147,8 +148,8 @@ func configure(t *testing.T, text string) (path string) {
 	return path
 }
 
-// watch has packet sockets look for frames that the other host did not send,
-// which are the box's own. The function that it returns is for the end.
+// watch opens packet sockets that look for frames that the other host did not send, which
+// are the box's own. The test calls the returned function at its end.
 func watch(t *testing.T, n *lab.Network) (none func()) {
 	t.Helper()
 	var sockets [verdict.Sides]*lab.Tap
@@ -170,7 +171,7 @@ func watch(t *testing.T, n *lab.Network) (none func()) {
 	}
 }
 
-// tap opens a packet socket on a host's interface for the time of the test.
+// tap opens a packet socket on a host's interface for the duration of the test.
 func tap(t *testing.T, h *lab.Host) *lab.Tap {
 	t.Helper()
 	s, err := h.OpenTap(h.NIC)
@@ -179,7 +180,7 @@ func tap(t *testing.T, h *lab.Host) *lab.Tap {
 	return s
 }
 
-// counters are those of one side.
+// counters are the counters of one side.
 type counters struct {
 	received, forwarded, waiting, reassembled int
 	dropped                                   map[string]int
@@ -199,15 +200,15 @@ var (
 	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
 )
 
-// countersLine is a side's record of counters, in a log of JSON.
+// countersLine is the record with a side's counters in a log in JSON.
 type countersLine struct {
 	Msg, From                                 string
 	Received, Forwarded, Waiting, Reassembled int
 	Dropped                                   map[string]int
 }
 
-// parseCounters reads the counters that the program prints at its end, as text or as
-// records of a log.
+// parseCounters reads the counters that the program prints at its end, as text or as log
+// records.
 func parseCounters(t *testing.T, text string) (sides [verdict.Sides]counters) {
 	t.Helper()
 	var side *counters
@@ -248,7 +249,7 @@ func sideNamed(name string) verdict.Side {
 	return verdict.Inside
 }
 
-// counters asks the program for its counters.
+// counters requests the counters from the program.
 func (b *box) counters(t *testing.T) (sides [verdict.Sides]counters) {
 	t.Helper()
 	var report struct {
@@ -267,7 +268,7 @@ func (b *box) counters(t *testing.T) (sides [verdict.Sides]counters) {
 	return sides
 }
 
-// awaitCounters asks until a side's counters are as they should be.
+// awaitCounters waits until a side's counters have the expected values.
 func (b *box) awaitCounters(t *testing.T, from verdict.Side, as func(counters) bool) counters {
 	t.Helper()
 	var c counters
@@ -280,8 +281,7 @@ func (b *box) awaitCounters(t *testing.T, from verdict.Side, as func(counters) b
 	return c
 }
 
-// settle waits until the program has counted all that the kernel gave it, no
-// more and no less.
+// settle waits until the program has counted exactly what the kernel passed to it.
 func (b *box) settle(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
@@ -296,9 +296,9 @@ func (b *box) settle(t *testing.T) {
 	})
 }
 
-// given is how many frames came in by a side, as the kernel counts those that it gave
-// to the program and those that the fast path dealt with or gave to it by a ring, and how
-// many it refused: those that were shed count as received, those that were missed do not.
+// given returns the number of frames that arrived on a side, by the kernel's counts of
+// those passed to the program, of those that the fast path handled or passed by a ring,
+// and of those refused: shed frames count as received, missed frames do not.
 func (b *box) given(t *testing.T, from verdict.Side) (frames, refused int) {
 	t.Helper()
 	fast := b.fastPath(t).Sides[from.String()]
@@ -313,7 +313,7 @@ func (b *box) given(t *testing.T, from verdict.Side) (frames, refused int) {
 	return frames, refused
 }
 
-// describe lists all that the program might change about a namespace.
+// describe lists everything in a namespace that the program might change.
 func describe(t *testing.T, ns *lab.Namespace) (text string) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -351,8 +351,8 @@ func setting(name string) string {
 	return fmt.Sprintf(" %s %s", name, strings.TrimSpace(string(value)))
 }
 
-// sameAs waits for a namespace to be as it was: the kernel gives an interface
-// its link-local address back in its own time.
+// sameAs waits until a namespace is as before: the kernel may take a moment to restore a
+// link-local address.
 func sameAs(t *testing.T, ns *lab.Namespace, before string) {
 	t.Helper()
 	eventually(t, func() error {

@@ -12,8 +12,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBytesOfFrames sends frames of every kind both ways, and expects exactly
-// them.
+// TestBytesOfFrames sends frames of every kind both ways, and expects exactly these.
 func TestBytesOfFrames(t *testing.T) {
 	w := startMute(t, acceptAll)
 	frames := append(etherTypes(), groupAddresses()...)
@@ -30,7 +29,7 @@ func TestBytesOfFrames(t *testing.T) {
 	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == len(frames) && c.forwarded == len(frames) })
 }
 
-// etherTypes are frames without IP: known types, unknown ones, 802.3 lengths.
+// etherTypes are frames without IP: known and unknown EtherTypes, and 802.3 lengths.
 func etherTypes() (frames [][]byte) {
 	for _, etherType := range []uint16{
 		0x0806, // ARP
@@ -64,8 +63,8 @@ func etherTypes() (frames [][]byte) {
 	return append(frames, broadcast)
 }
 
-// groupAddresses are frames to the link-local groups that bridges keep to
-// themselves, and to others that stand for a protocol.
+// groupAddresses are frames to the link-local groups that bridges do not forward, and to
+// other protocol groups.
 func groupAddresses() (frames [][]byte) {
 	add := func(group string, etherType uint16) {
 		f := packettest.Datagram{}.Ethernet(etherType, packettest.Body(46))
@@ -85,8 +84,8 @@ func groupAddresses() (frames [][]byte) {
 	return frames
 }
 
-// packets are IP packets under all kinds of tags, short ones padded and long
-// ones as long as the MTU lets them.
+// packets are IP packets with all kinds of tags: short ones with padding, and ones as
+// long as the MTU permits.
 func packets() (frames [][]byte) {
 	const q, ad = 0x8100, 0x88a8
 	for _, f := range families {
@@ -125,7 +124,7 @@ func packets() (frames [][]byte) {
 	return frames
 }
 
-// mtuPayload is the UDP payload of the largest packet that is whole.
+// mtuPayload is the UDP payload of the largest whole packet.
 func mtuPayload(ipv6 bool) int {
 	if ipv6 {
 		return lab.MTU - 40 - 8
@@ -133,8 +132,8 @@ func mtuPayload(ipv6 bool) int {
 	return lab.MTU - 20 - 8
 }
 
-// TestFullSizeBehindTags sends packets of exactly the MTU with tags of every
-// kind. The kernel lets no packet socket send so long a frame.
+// TestFullSizeBehindTags sends packets of exactly the MTU with tags of every kind. The
+// kernel does not let a packet socket send such long frames.
 func TestFullSizeBehindTags(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {
@@ -161,9 +160,9 @@ func TestFullSizeBehindTags(t *testing.T) {
 	}
 }
 
-// TestTrailers sends packets of exactly the MTU with a frame check sequence's
-// length or less behind them, which is as much as an interface of the kernel's
-// takes. A host's own MTU is raised for it to send such frames.
+// TestTrailers sends packets of exactly the MTU, followed by at most the length of a
+// frame check sequence, which is as much as an interface of the kernel accepts. A host's
+// own MTU is raised, so that it can send such frames.
 func TestTrailers(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {

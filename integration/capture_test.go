@@ -17,7 +17,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// capturePolicy accepts one port, and denies one by a rule.
+// capturePolicy accepts one port, and a rule denies another one.
 const capturePolicy = onePort + `
 [[rule]]
 name = "no shells"
@@ -31,7 +31,7 @@ drops = "off"
 `
 
 // captureTraffic sends a frame that passes, one that a rule drops, a datagram in three
-// fragments, one with an overlap, and one that misses a fragment.
+// fragments, one with an overlap, and one with a missing fragment.
 func captureTraffic(t *testing.T, w *wires) (frames int) {
 	t.Helper()
 	f := families[0]
@@ -51,7 +51,7 @@ func captureTraffic(t *testing.T, w *wires) (frames int) {
 	return len(all)
 }
 
-// captureComments are the comments on that traffic.
+// captureComments are the expected comments on that traffic.
 var captureComments = []string{
 	`accept: rule "service", line 11`, `drop: policy_rule: rule "no shells", line 17`,
 	`accept: rule "service", line 11`, `accept: rule "service", line 11`, `accept: rule "service", line 11`,
@@ -68,7 +68,7 @@ func capturing(t *testing.T, w *wires, arguments ...string) *process {
 
 var captureEnd = regexp.MustCompile(`(\d+) (frames?|decisions?) captured, (\d+) frames? missed\n$`)
 
-// captureCounts returns what a capture that has ended well says of itself.
+// captureCounts returns the counts that a capture prints at its end.
 func captureCounts(t *testing.T, p *process) (captured, missed int) {
 	t.Helper()
 	if code := p.wait(t); code != 0 {
@@ -151,7 +151,7 @@ func checkPcapng(t *testing.T, file string) {
 	}
 }
 
-// checkCaptured compares the lines about frames with what tcpdump says of them.
+// checkCaptured compares the lines about frames with tcpdump's.
 func checkCaptured(t *testing.T, lines, file string) {
 	t.Helper()
 	output, err := exec.Command("tcpdump", "-n", "-S", "-t", "-r", file).Output()
@@ -162,7 +162,7 @@ func checkCaptured(t *testing.T, lines, file string) {
 	}
 }
 
-// TestCaptureCostsNothing has clients that stop reading or go away while frames flow.
+// TestCaptureCostsNothing has clients that stop reading or disconnect while frames flow.
 func TestCaptureCostsNothing(t *testing.T) {
 	const frames = 30_000
 	w := startMute(t, acceptAll)
@@ -188,8 +188,8 @@ func TestCaptureCostsNothing(t *testing.T) {
 	}
 }
 
-// TestCaptureOfTheFastPath captures a flow that the kernel forwards by itself, where it
-// can, and leaves it to the kernel at the end.
+// TestCaptureOfTheFastPath captures a flow that the kernel could forward, and that it
+// forwards again after the capture.
 func TestCaptureOfTheFastPath(t *testing.T) {
 	w := startMute(t, acceptAll)
 	w.needFastPath(t)
@@ -220,7 +220,7 @@ func TestCaptureOfTheFastPath(t *testing.T) {
 	captureCounts(t, other)
 }
 
-// TestCaptureOfNothing has mistakes in the command line, and nobody to ask.
+// TestCaptureOfNothing has mistakes in the command line, and no instance.
 func TestCaptureOfNothing(t *testing.T) {
 	w := startMute(t, onePort)
 	for want, arguments := range map[string][]string{

@@ -10,8 +10,7 @@ import (
 
 var update = flag.Bool("update", false, "write the documents that tests generate")
 
-// conformance is every rule by which the box differs from a Linux receiver on
-// purpose.
+// conformance is every intended difference between the box and a Linux receiver.
 var conformance = []struct{ name, box, kernel, source string }{
 	{
 		ruleOverlap,
@@ -98,8 +97,8 @@ leaves to the receiver unless it builds the datagram anew.
 	compareDocument(t, "../docs/conformance.md", b.String())
 }
 
-// compareDocument fails unless a document that a test generates is as the test
-// has it; with -update, it writes it.
+// compareDocument fails unless a document equals the text that a test generates. With
+// -update, it writes the document.
 func compareDocument(t *testing.T, path, want string) {
 	t.Helper()
 	if *update {

@@ -10,18 +10,17 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// flowRule is a reason for which the flows differ from connection tracking on
-// purpose.
+// flowRule is an intended difference between flows and connection tracking.
 type flowRule struct {
 	name                   string
 	box, conntrack, reason string
-	// lasting is set where the two remember different things from then on, so that
-	// what follows in the exchange can't be compared.
+	// lasting is set if the two then have different states, so that the rest of the
+	// exchange cannot be compared.
 	lasting bool
 	applies func(p *played, i int) bool
 }
 
-// flowRules are all of them. The first that applies explains a step.
+// flowRules are all intended differences. The first that applies explains a step.
 var flowRules = []flowRule{
 	{
 		name: "reset",
@@ -82,7 +81,7 @@ var flowRules = []flowRule{
 	},
 }
 
-// earlier reports whether one of the first n steps is such.
+// earlier reports whether a condition holds for one of the first n steps.
 func (p *played) earlier(n int, such func(j int) bool) bool {
 	for j := range n {
 		if such(j) {
@@ -104,8 +103,8 @@ func (p *played) isTCP(i int) bool {
 	return strings.HasPrefix(p.Kind, "tcp") && !strings.HasPrefix(what, "icmp") && !strings.HasPrefix(what, "from")
 }
 
-// resetByAnotherNumber reports whether a step is a RST that belongs to a connection
-// by its ports, but that the receiver would not take.
+// resetByAnotherNumber reports whether a step is a RST with the ports of a connection
+// that the receiver would not accept.
 func (p *played) resetByAnotherNumber(i int) bool {
 	if !p.isReset(i) || !p.kernel[i].Verdict.Passes() {
 		return false
@@ -120,16 +119,16 @@ func (p *played) resetByAnotherNumber(i int) bool {
 	return false
 }
 
-// pickedUp reports whether the kernel took up a connection in its midst in front of a
-// step: then what a host expects is not known for sure.
+// pickedUp reports whether the kernel accepted a connection without its SYN before a
+// step. Then the host's expected number is uncertain.
 func (p *played) pickedUp(i int) bool {
 	return p.earlier(i, func(j int) bool {
 		return p.kernel[j].Verdict == conntrack.New && p.kernel[j].Before == "" && p.isTCP(j) && !p.Steps[j].Synchronizes()
 	})
 }
 
-// strayAnswer reports whether a step is a segment of the other side that does not
-// answer the SYN, although the kernel takes its numbers.
+// strayAnswer reports whether a step is a segment of the responder that does not answer
+// the SYN, although the kernel accepts its numbers.
 func (p *played) strayAnswer(i int) bool {
 	if p.Steps[i].From != verdict.Outside || !p.isTCP(i) {
 		return false
@@ -145,8 +144,8 @@ func (p *played) strayAnswer(i int) bool {
 	return false
 }
 
-// answered reports whether the kernel took a SYN of the other side since the last
-// one of the origin that began a connection.
+// answered reports whether the kernel has accepted a SYN of the responder since the
+// originator's last SYN that began a connection.
 func (p *played) answered(i int) (answered bool) {
 	for j := range i {
 		switch {
@@ -159,7 +158,7 @@ func (p *played) answered(i int) (answered bool) {
 	return answered
 }
 
-// sent returns the number behind the last SYN of a side in front of a step.
+// sent returns the number after the last SYN of a side before a step.
 func (p *played) sent(i int, from verdict.Side) (number uint32) {
 	for j := range i {
 		if s := &p.Steps[j]; s.From == from && p.isTCP(j) && s.Synchronizes() && p.box[j].passed {
@@ -169,8 +168,8 @@ func (p *played) sent(i int, from verdict.Side) (number uint32) {
 	return number
 }
 
-// exact reports whether a RST has the number that its receiver expects: the
-// highest that it acknowledged.
+// exact reports whether a RST has the number that its receiver expects: the highest that
+// it has acknowledged.
 func (p *played) exact(i int) bool {
 	var expected uint32
 	known := false
@@ -185,7 +184,7 @@ func (p *played) exact(i int) bool {
 	return known && p.Steps[i].Sequence() == expected
 }
 
-// explain returns the rule that says why a step differs, or nil.
+// explain returns the rule that explains the difference in a step, or nil.
 func (p *played) explain(i int) *flowRule {
 	for n := range flowRules {
 		if flowRules[n].applies(p, i) {

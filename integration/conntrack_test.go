@@ -27,7 +27,7 @@ import (
 
 var exchanges = flag.Int("exchanges", 20000, "how many exchanges to compare with the kernel's connection tracking")
 
-// conntrackPolicy is what the kernel's ruleset does, in fragwall's terms.
+// conntrackPolicy is the kernel's ruleset in the syntax of fragwall.
 var conntrackPolicy = devices + `
 [policy]
 default = "drop"
@@ -39,20 +39,20 @@ action = "accept"
 from = "inside"
 `
 
-// judged is what fragwall made of a step.
+// judged is fragwall's verdict on a step.
 type judged struct {
 	passed bool
 	flow   bool // for the flow it belongs to
 }
 
-// playback is fragwall's wire, driven step by step.
+// playback is fragwall's wire, which is driven step by step.
 type playback struct {
 	stepper *wire.Stepper
 	now     time.Time
 	step    *judged // under way
 }
 
-// playbackBegins is when the first exchange does.
+// playbackBegins is the time of the first exchange.
 var playbackBegins = time.Unix(1_700_000_000, 0)
 
 func newPlayback(t *testing.T, policy string) *playback {
@@ -67,7 +67,7 @@ func newPlayback(t *testing.T, policy string) *playback {
 	return p
 }
 
-// play shows fragwall an exchange.
+// play passes an exchange to fragwall.
 func (p *playback) play(e *conntrack.Exchange) []judged {
 	all := make([]judged, len(e.Steps))
 	for i := range e.Steps {
@@ -88,13 +88,13 @@ func (p *playback) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Rep
 
 func (p *playback) Decided(d *wire.Decision) { p.step.flow = d.Verdict.Has(filter.OfFlow) }
 
-// write notes that a step's packet passes.
+// write records that a step's packet passes.
 func (p *playback) write([]tun.Frame) (refused int, err error) {
 	p.step.passed = true
 	return 0, nil
 }
 
-// comparison holds fragwall against the kernel.
+// comparison compares fragwall with the kernel.
 type comparison struct {
 	*testing.T
 	kernel  *conntrack.Kernel
@@ -105,15 +105,15 @@ type comparison struct {
 	failed  map[string]int // exchanges that no rule explains, by what is wrong
 }
 
-// TestConntrackAgrees plays random exchanges to nftables with connection tracking
-// and to fragwall, and compares what passes.
+// TestConntrackAgrees plays random exchanges to nftables with connection tracking and to
+// fragwall, and compares which packets pass.
 func TestConntrackAgrees(t *testing.T) {
 	t.Run("strict", func(t *testing.T) { compareWithConntrack(t, "strict", false) })
 	t.Run("loose", func(t *testing.T) { compareWithConntrack(t, "loose", true) })
 }
 
-// compareWithConntrack compares a policy's key tcp with what
-// net.netfilter.nf_conntrack_tcp_loose says.
+// compareWithConntrack compares a value of the key tcp with a value of
+// net.netfilter.nf_conntrack_tcp_loose.
 func compareWithConntrack(t *testing.T, tcp string, loose bool) {
 	kernel, err := conntrack.NewKernel(loose)
 	must(t, err)
@@ -129,10 +129,10 @@ func compareWithConntrack(t *testing.T, tcp string, loose bool) {
 	c.report()
 }
 
-// together is how many exchanges run at once.
+// together is the number of exchanges that run at once.
 const together = 4000
 
-// batch compares n exchanges from the first on.
+// batch compares n exchanges, starting with number first.
 func (c *comparison) batch(first, n int) {
 	all := make([]conntrack.Exchange, n)
 	for i := range all {
@@ -150,10 +150,10 @@ func (c *comparison) batch(first, n int) {
 	}
 }
 
-// shown is how many exchanges are shown of those that fail for the same reason.
+// shown is the number of failed exchanges that are printed per reason.
 const shown = 2
 
-// played is an exchange with what became of its steps.
+// played is an exchange with the results of its steps.
 type played struct {
 	*conntrack.Exchange
 	kernel []conntrack.Observation
@@ -172,15 +172,15 @@ func (c *comparison) play(all []conntrack.Exchange) []played {
 	return results
 }
 
-// difference is a step that no rule explains; step is -1 where there is none.
+// difference is a step that no rule explains; step is -1 if there is none.
 type difference struct {
 	step int
 	what string
 	kind string // see kind
 }
 
-// firstUnexplained returns the first step that differs for no reason with a name.
-// What follows a difference that has a lasting reason is not looked at.
+// firstUnexplained returns the first step with an unexplained difference. It does not
+// look beyond a lasting difference.
 func (p *played) firstUnexplained() difference {
 	for i := range p.Steps {
 		if p.kernel[i].Close {
@@ -200,7 +200,7 @@ func (p *played) firstUnexplained() difference {
 	return difference{step: -1}
 }
 
-// wrong says what is wrong with a step.
+// wrong describes the difference in a step.
 func (p *played) wrong(i int) string {
 	before, theirs := p.kernel[i].Before, p.kernel[i].Verdict
 	if before == "" {
@@ -216,7 +216,7 @@ func (p *played) wrong(i int) string {
 	return fmt.Sprintf("%s %s is lost in %s that conntrack calls %v", way, p.kind(i), before, theirs)
 }
 
-// kind tells whether a step is honest, alone or beside what others forged.
+// kind tells whether a step is honest, in an honest exchange or beside forged packets.
 func (p *played) kind(i int) string {
 	switch {
 	case !p.Steps[i].Honest:
@@ -227,7 +227,7 @@ func (p *played) kind(i int) string {
 	return "honest"
 }
 
-// count counts what was compared, up to a difference.
+// count counts the compared steps, up to a difference.
 func (p *played) count(c *comparison, d difference) {
 	for i := range p.Steps {
 		o := p.kernel[i]
@@ -253,7 +253,7 @@ func (p *played) count(c *comparison, d difference) {
 	}
 }
 
-// shrink returns the least part of an exchange that differs in the same way.
+// shrink returns the smallest part of an exchange with the same difference.
 func (c *comparison) shrink(n int, d difference) *played {
 	var part conntrack.Candidate
 	for i := range d.step + 1 {
@@ -307,8 +307,8 @@ func (p *played) String() string {
 	return b.String()
 }
 
-// replay plays the first n exchanges to the command "replay", and compares with
-// what the wire let through.
+// replay plays the first n exchanges to the replay command, and compares with the packets
+// that passed the wire.
 func (c *comparison) replay(n int) {
 	dir := c.TempDir()
 	in, out := filepath.Join(dir, "in.pcapng"), filepath.Join(dir, "out.pcapng")
@@ -355,8 +355,8 @@ func (c *comparison) replay(n int) {
 	}
 }
 
-// wanted are the states that enough exchanges have to reach, each with the
-// verdicts that packets must have had there.
+// wanted are the states that enough exchanges must reach, each with the verdicts that
+// packets must have had there.
 var wanted = []struct {
 	prefix   string
 	states   []string
@@ -383,10 +383,10 @@ var wanted = []struct {
 	},
 }
 
-// enough is how many exchanges reach all that is wanted, whatever the seed.
+// enough is the number of exchanges that reaches all wanted states, whatever the seed.
 const enough = 10000
 
-// report tells what was reached, and fails where too little was.
+// report prints the states reached, and fails if there are too few.
 func (c *comparison) report() {
 	for _, w := range wanted {
 		for _, state := range w.states {

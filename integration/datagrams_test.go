@@ -20,11 +20,11 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments, among them
-// such as the kernel makes itself of a datagram that the box hands over in one piece
-// (package tun/ufo), and such as it would make a little different. All fragments of a
-// datagram leave when its last has come, in the order of their offsets, byte for byte
-// as they came; and the counters count each.
+// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments. Some are like
+// those that the kernel makes of a datagram that the box passes in one piece (package
+// tun/ufo), and some are slightly different. All fragments of a datagram must leave when
+// its last one has arrived, in the order of their offsets, byte for byte, and the
+// counters must count each.
 func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -66,11 +66,11 @@ func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 	}
 }
 
-// oneQueue begins configurations with which all frames keep their order, whatever flows
-// they are of.
+// oneQueue begins configurations in which all frames keep their order, whatever their
+// flows.
 var oneQueue = "fast_path = \"off\"\n" + strings.ReplaceAll(strings.TrimPrefix(devices, pathKey), "nic =", "queues = 1\nnic =")
 
-// nics are the NICs that the TAPs are joined to.
+// nics are the NICs to which the TAPs are joined.
 var nics = [verdict.Sides]string{verdict.Inside: lab.InsideNIC, verdict.Outside: lab.OutsideNIC}
 
 // bridgeNICs begins configurations of a box whose NICs are bridges.
@@ -98,7 +98,7 @@ func addBridge(nic string) error {
 	)
 }
 
-// turnOff turns offloads of a NIC off, of the ioctl's that take struct ethtool_value.
+// turnOff turns off offloads of a NIC that have an ioctl with struct ethtool_value.
 func turnOff(nic string, commands []uint32) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -120,7 +120,7 @@ func turnOff(nic string, commands []uint32) error {
 	return nil
 }
 
-// fragmenter is what one host sends to another: frames with random datagrams.
+// fragmenter is the traffic from one host to another: frames with random datagrams.
 type fragmenter struct {
 	r        *rand.Rand
 	from, to *lab.Host
@@ -134,8 +134,7 @@ func newFragmenter(seed uint64, from, to *lab.Host) *fragmenter {
 	return &fragmenter{r: rand.New(rand.NewPCG(seed, 20)), from: from, to: to}
 }
 
-// send sends some datagrams, their fragments among each other's, and expects what is
-// to arrive.
+// send sends some datagrams with interleaved fragments, and expects what must arrive.
 func (s *fragmenter) send(t *testing.T, w *wires, from verdict.Side) {
 	t.Helper()
 	var waiting, arrived [][][]byte // of each datagram what is still to be sent, and all in order
@@ -209,7 +208,7 @@ func (s *fragmenter) datagram() [][]byte {
 	return fragments
 }
 
-// cut makes fragments of at most an MTU, most of one size.
+// cut makes fragments of at most an MTU, most of them of one size.
 func (s *fragmenter) cut(d packettest.Datagram) (fragments [][]byte) {
 	const longest = 1344 // bytes: with a fragment header and two tags less than any MTU here
 	r, whole := s.r, d.Fragmentable()
@@ -242,7 +241,8 @@ func (s *fragmenter) cut(d packettest.Datagram) (fragments [][]byte) {
 	return fragments
 }
 
-// count holds the counters to what was sent, and to how the TAP got it.
+// count compares the counters with what was sent, and with the form in which the TAP
+// received it.
 func (s *fragmenter) count(t *testing.T, w *wires, from verdict.Side, inPieces bool) {
 	t.Helper()
 	var report struct {

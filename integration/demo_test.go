@@ -11,7 +11,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestDemo reads what the demo shows.
+// TestDemo checks the output of the demo.
 func TestDemo(t *testing.T) {
 	p, clean := startDemo(t)
 	if code := p.wait(t); code != 0 {
@@ -35,7 +35,7 @@ func TestDemo(t *testing.T) {
 	clean()
 }
 
-// TestDemoInterrupted stops it in the middle of its account.
+// TestDemoInterrupted interrupts it in the middle of its output.
 func TestDemoInterrupted(t *testing.T) {
 	p, clean := startDemo(t)
 	p.stdout.await(t, p, 0, "ok ")
@@ -49,7 +49,8 @@ func TestDemoInterrupted(t *testing.T) {
 	clean()
 }
 
-// startDemo runs the demo in a namespace, and returns what looks for leavings.
+// startDemo runs the demo in a namespace, and returns a function that looks for
+// leftovers.
 func startDemo(t *testing.T) (p *process, clean func()) {
 	t.Helper()
 	ns, err := lab.NewNamespace("demo")
@@ -66,7 +67,7 @@ func startDemo(t *testing.T) (p *process, clean func()) {
 	}
 }
 
-// TestVersion asks for what bug reports need.
+// TestVersion requests the information for bug reports.
 func TestVersion(t *testing.T) {
 	ns, err := lab.NewNamespace("version")
 	must(t, err)

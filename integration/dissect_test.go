@@ -24,9 +24,9 @@ import (
 
 var dissections = flag.Int("dissections", 10000, "how many frames to compare with tshark")
 
-// TestTsharkAgrees decodes random frames, and compares with what tshark finds in
-// them: what they carry behind tags and LLC, in which VLANs, from whom, and whether
-// by a source route. Where the two differ, a rule has to say why.
+// TestTsharkAgrees decodes random frames, and compares with tshark: the contents behind
+// tags and LLC, the VLANs, the addresses, and source routes. A rule must explain each
+// difference.
 func TestTsharkAgrees(t *testing.T) {
 	r := rand.New(rand.NewPCG(*seed, 0))
 	var frames [][]byte
@@ -53,7 +53,8 @@ func TestTsharkAgrees(t *testing.T) {
 	}
 }
 
-// disagreement returns the rule by which a frame is not read as tshark does, or "".
+// disagreement returns the rule that explains why tshark reads a frame differently, or
+// "".
 func disagreement(frame []byte, p *packet.Parsed) string {
 	llc := llcOf(frame)
 	switch {
@@ -69,8 +70,7 @@ func disagreement(frame []byte, p *packet.Parsed) string {
 	return ""
 }
 
-// oddOptions reports whether one of the options has a length that its type can't
-// have.
+// oddOptions reports whether an option has a length that its type does not permit.
 func oddOptions(b []byte) bool {
 	for len(b) > 0 && b[0] != 0 {
 		if b[0] == 1 {
@@ -96,7 +96,7 @@ func oddOptions(b []byte) bool {
 	return false
 }
 
-// llcOf returns where the LLC header is, nil where there is none.
+// llcOf returns the LLC header, nil if there is none.
 func llcOf(frame []byte) []byte {
 	b := frame[12:]
 	for len(b) >= 4 && (binary.BigEndian.Uint16(b) == 0x8100 || binary.BigEndian.Uint16(b) == 0x88a8) {
@@ -108,7 +108,7 @@ func llcOf(frame []byte) []byte {
 	return b[2:]
 }
 
-// found describes what was decoded from a frame.
+// found describes the decoded frame.
 func found(p *packet.Parsed) string {
 	kind := [...]string{packet.NonIP: "other", packet.ARP: "arp", packet.IPv4: "ip", packet.IPv6: "ipv6"}[p.Kind]
 	var ids []string
@@ -122,7 +122,7 @@ func found(p *packet.Parsed) string {
 	return fmt.Sprintf("%s vlans %s from %s, source route %v", kind, strings.Join(ids, ","), p.Src, p.SourceRoute)
 }
 
-// dissect returns what tshark finds in frames, as found describes it.
+// dissect returns tshark's results, in the form of found.
 func dissect(t *testing.T, frames [][]byte) (all []string) {
 	var capture bytes.Buffer
 	w := pcapgo.NewWriter(&capture)
@@ -158,7 +158,7 @@ func dissect(t *testing.T, frames [][]byte) (all []string) {
 var dissectedFields = []string{"frame.protocols", "vlan.id", "ieee8021ad.id", "ieee8021ad.svid", "ieee8021ad.cvid",
 	"ip.src", "ipv6.src", "ip.opt.type", "ipv6.routing.segleft"}
 
-// dissected describes the values of the fields that tshark finds in a frame.
+// dissected describes the values of tshark's fields for a frame.
 func dissected(values map[string][]string) string {
 	var ids []string
 	take := func(field string) {
@@ -194,8 +194,8 @@ func dissected(values map[string][]string) string {
 	return fmt.Sprintf("other vlans %s", strings.Join(ids, ","))
 }
 
-// randomFrame returns a frame as an honest host may send it, or with something
-// wrong in its link layer or with its headers.
+// randomFrame returns a frame that an honest host may send, or one with an error in its
+// link layer or its headers.
 func randomFrame(r *rand.Rand) []byte {
 	f := families[r.IntN(2)]
 	d := packettest.UDP(f.src, f.dst, packettest.Body(r.IntN(64)))
@@ -241,7 +241,7 @@ func randomTags(r *rand.Rand, n int) (tags []packet.Tag) {
 	return tags
 }
 
-// randomLLC returns what stands behind an 802.3 length, up to the packet.
+// randomLLC returns the bytes between an 802.3 length and the packet.
 func randomLLC(r *rand.Rand, etherType uint16) []byte {
 	saps := [][]byte{{0xaa, 0xaa}, {0xaa, 0xaa}, {0xaa, 0xaa}, {0xaa, 0xab}, {0x06, 0x06}, {0x42, 0x42}, {0xe0, 0xe0}, {0xff, 0xff}}
 	b := slices.Clone(saps[r.IntN(len(saps))])
@@ -260,7 +260,7 @@ func randomLLC(r *rand.Rand, etherType uint16) []byte {
 	return binary.BigEndian.AppendUint16(b, etherType)
 }
 
-// randomOptions returns IPv4 options, some of which do not fit.
+// randomOptions returns IPv4 options, some of them malformed.
 func randomOptions(r *rand.Rand) (options []byte) {
 	for range r.IntN(4) {
 		size := []int{3, 4, 7, 8, 11}[r.IntN(5)]
@@ -283,7 +283,7 @@ func randomOptions(r *rand.Rand) (options []byte) {
 	return options
 }
 
-// randomChain gives an IPv6 datagram extension headers.
+// randomChain adds extension headers to an IPv6 datagram.
 func randomChain(r *rand.Rand, d *packettest.Datagram) {
 	types := []uint8{43, 43, 60}
 	for range r.IntN(4) {

@@ -14,8 +14,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestRunErrors has things in the way of the program. It says what, in a line,
-// and leaves all as it was.
+// TestRunErrors has obstacles to the start of the program. It must print one line about
+// each, and leave everything unchanged.
 func TestRunErrors(t *testing.T) {
 	for _, test := range []struct {
 		name     string
@@ -95,7 +95,7 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
-// TestTwoAtOnce starts the program where it runs already.
+// TestTwoAtOnce starts the program while it is running.
 func TestTwoAtOnce(t *testing.T) {
 	b := start(t, newNetwork(t), bridgeOutside+acceptAll)
 	for _, test := range []struct{ configuration, want string }{
@@ -116,7 +116,7 @@ func TestTwoAtOnce(t *testing.T) {
 	exchange(t, b.Hosts[0], b.Hosts[1], false, []int{4000})
 }
 
-// TestConfigurationErrors makes nothing where the file is wrong.
+// TestConfigurationErrors checks that nothing is created if the file is invalid.
 func TestConfigurationErrors(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -150,8 +150,7 @@ func named(name string) netlink.LinkAttrs {
 	return a
 }
 
-// noNetfilter keeps bridged frames from netfilter, where the kernel's
-// br_netfilter is there.
+// noNetfilter excludes bridged frames from netfilter, if the kernel has br_netfilter.
 func noNetfilter() error {
 	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
 		err := lab.Sysctl(map[string]string{"net/bridge/bridge-nf-call-" + family: "0"})
@@ -171,7 +170,7 @@ func remove(name string) error {
 	return netlink.LinkDel(link)
 }
 
-// without takes capabilities from what the calling thread starts.
+// without removes capabilities from processes that the calling thread starts.
 func without(capabilities ...uintptr) error {
 	for _, c := range capabilities {
 		if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
@@ -181,8 +180,8 @@ func without(capabilities ...uintptr) error {
 	return nil
 }
 
-// hideTUN hides /dev/net from what the calling thread starts, behind what
-// fill puts there.
+// hideTUN hides /dev/net from processes that the calling thread starts. fill creates its
+// replacement.
 func hideTUN(fill func(dir string) error) error {
 	const dir = "/dev/net"
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {

@@ -16,8 +16,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBypass stops the box on purpose and leaves a wire, which the next one
-// takes over.
+// TestBypass stops the box as planned, which leaves a wire that the next instance takes
+// over.
 func TestBypass(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -46,8 +46,7 @@ func TestBypass(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestNICRemovedAndBack takes a NIC away and puts another one of its name in
-// its place.
+// TestNICRemovedAndBack removes a NIC, and puts another one with its name in its place.
 func TestNICRemovedAndBack(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, b *box){
 		"seen": func(t *testing.T, b *box) {
@@ -55,7 +54,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
-		// By another name than it had when it was joined.
+		// Under another name than when it was joined.
 		"renamed": func(t *testing.T, b *box) {
 			setLink(t, b.Network, lab.OutsideNIC, netlink.LinkSetDown)
 			setLink(t, b.Network, lab.OutsideNIC, func(l netlink.Link) error { return netlink.LinkSetName(l, "nic-old") })
@@ -64,7 +63,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
-		// Among more changes than the kernel keeps for who does not listen.
+		// With more changes than the kernel queues for a slow listener.
 		"unseen": func(t *testing.T, b *box) {
 			b.signal(t, syscall.SIGSTOP)
 			for i := range 1000 {
@@ -99,8 +98,8 @@ func TestNICRemovedAndBack(t *testing.T) {
 	}
 }
 
-// TestCrash has the runtime crash, as it does at a panic or when a watchdog
-// barks. Who restarts the program must not take that for an exit of its own.
+// TestCrash makes the runtime crash, as after a panic or a watchdog timeout. The service
+// manager must not mistake it for a regular exit.
 func TestCrash(t *testing.T) {
 	n := newNetwork(t)
 	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
@@ -114,8 +113,8 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// TestLogDiskFull has a log that takes nothing, which is no reason for the wire
-// to stop, nor for the box to end badly.
+// TestLogDiskFull has a log on a full disk. The wire must continue, and the box must end
+// normally.
 func TestLogDiskFull(t *testing.T) {
 	n := newNetwork(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -124,7 +123,7 @@ func TestLogDiskFull(t *testing.T) {
 	withLog(t, n, full)
 }
 
-// TestLogNobodyReads has the log's reader gone, as one who was killed is.
+// TestLogNobodyReads has a log whose reader has died.
 func TestLogNobodyReads(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -133,7 +132,7 @@ func TestLogNobodyReads(t *testing.T) {
 	withLog(t, newNetwork(t), w)
 }
 
-// TestLogStuck has a reader that reads nothing.
+// TestLogStuck has a log whose reader does not read.
 func TestLogStuck(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -144,7 +143,7 @@ func TestLogStuck(t *testing.T) {
 	withLog(t, newNetwork(t), w)
 }
 
-// withLog has the wire be a wire whatever becomes of its log.
+// withLog checks the wire with a log that fails.
 func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	t.Helper()
 	config := configure(t, devices+onePort+"[log]\ndrops = \"all\"\n")

@@ -22,7 +22,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fastPath is what the status says of the fast path.
+// fastPath is the fast path in the status.
 type fastPath struct {
 	State, Reason, Error string
 	Entries              int
@@ -35,7 +35,7 @@ type fastPath struct {
 	}
 }
 
-// fastPath asks the program how its fast path is.
+// fastPath requests the state of the fast path from the program.
 func (p *process) fastPath(t *testing.T) fastPath {
 	t.Helper()
 	var report struct {
@@ -45,8 +45,8 @@ func (p *process) fastPath(t *testing.T) fastPath {
 	return report.FastPath
 }
 
-// needFastPath expects the program to have a fast path. Where the kernel has none, or
-// in a user namespace, which has no right to one, tests are skipped, but not in CI.
+// needFastPath requires a fast path. If the kernel has none, or in a user namespace,
+// where it is not permitted, the test is skipped, except in CI.
 func (p *process) needFastPath(t *testing.T) {
 	t.Helper()
 	users, err := os.ReadFile("/proc/self/uid_map") // user_namespaces(7)
@@ -61,8 +61,8 @@ func (p *process) needFastPath(t *testing.T) {
 	}
 }
 
-// talkUDP opens a flow of UDP between two hosts. What it returns sends a datagram there
-// and another back, again and again, each when the one before has arrived.
+// talkUDP opens a UDP flow between two hosts. The returned function sends a datagram each
+// way, repeatedly, each when the previous one has arrived.
 func talkUDP(t *testing.T, a, b *lab.Host, ipv6 bool, size int) (talk func()) {
 	t.Helper()
 	one, other := listen(t, a, ipv6, 0), listen(t, b, ipv6, 0)
@@ -99,7 +99,7 @@ func connect(t *testing.T, client, server *lab.Host, ipv6 bool) (one, other *net
 	return c.(*net.TCPConn), other
 }
 
-// talkTCP sends a lot over a connection, each way.
+// talkTCP sends much data over a connection, each way.
 func talkTCP(t *testing.T, one, other *net.TCPConn) {
 	t.Helper()
 	const volume = 32 << 20 // bytes
@@ -121,7 +121,7 @@ func talkTCP(t *testing.T, one, other *net.TCPConn) {
 	}
 }
 
-// echoes has a host ask another for many echoes, a few milliseconds apart.
+// echoes sends many echo requests from a host to another, a few milliseconds apart.
 func echoes(t *testing.T, from *lab.Host, to netip.Addr) {
 	t.Helper()
 	must(t, from.Do(func() error {
@@ -133,8 +133,8 @@ func echoes(t *testing.T, from *lab.Host, to netip.Addr) {
 	}))
 }
 
-// takes has hosts talk until the fast path takes at least a share of the frames that
-// come in by each side meanwhile, which it does in less than a second.
+// takes lets hosts talk until the fast path handles at least a share of the frames from
+// each side, which takes less than a second.
 func (b *box) takes(t *testing.T, share float64, talk func()) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)
@@ -157,8 +157,8 @@ func (b *box) takes(t *testing.T, share float64, talk func()) {
 	}
 }
 
-// nicFrames returns how many frames a NIC of the middle, or of a host, has received,
-// and their bytes, as its driver counts them.
+// nicFrames returns the number of frames and bytes that a NIC has received, by its
+// driver's counters.
 func nicFrames(t *testing.T, ns *lab.Namespace, nic string) (frames, bytes uint64) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -171,8 +171,8 @@ func nicFrames(t *testing.T, ns *lab.Namespace, nic string) (frames, bytes uint6
 	return frames, bytes
 }
 
-// streamUDP sends datagrams at a steady rate until it is told to stop, and returns how
-// many it has sent.
+// streamUDP sends datagrams at a constant rate until it is stopped, and returns their
+// number.
 func streamUDP(from *lab.Host, to netip.AddrPort, size int, gap time.Duration) (stop func() (int, error), err error) {
 	c, err := from.ListenUDP(to.Addr().Is6(), 0)
 	if err != nil {

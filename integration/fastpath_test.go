@@ -19,7 +19,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// stateful lets the inside begin flows.
+// stateful accepts flows from the inside.
 const stateful = `
 [policy]
 stateful = true
@@ -29,11 +29,11 @@ action = "accept"
 from = "inside"
 `
 
-// most is the share of the frames that take the fast path where all could.
+// most is the share of frames that must use the fast path if all can.
 const most = 0.9
 
-// TestFastPathTakesFrames fails where the fast path takes nothing: of each kind of
-// traffic that it is for, most frames have to take it.
+// TestFastPathTakesFrames checks that most frames of each suitable kind of traffic use
+// the fast path.
 func TestFastPathTakesFrames(t *testing.T) {
 	for name, rest := range map[string]string{"stateless": acceptAll, "stateful": stateful} {
 		t.Run(name, func(t *testing.T) {
@@ -50,7 +50,7 @@ func TestFastPathTakesFrames(t *testing.T) {
 	}
 }
 
-// TestFastPathInVLAN has frames with one tag take it, and those with two not.
+// TestFastPathInVLAN checks that frames with one tag use it, and frames with two do not.
 func TestFastPathInVLAN(t *testing.T) {
 	b := start(t, newNetwork(t), stateful)
 	b.needFastPath(t)
@@ -79,8 +79,8 @@ func TestFastPathInVLAN(t *testing.T) {
 	}
 }
 
-// TestFastPathFragments has fragments that come in order take it in validate, and
-// drops them in drop.
+// TestFastPathFragments checks that it forwards fragments in order in validate, and drops
+// them in drop.
 func TestFastPathFragments(t *testing.T) {
 	b := start(t, newNetwork(t), "[fragments]\nmode = \"validate\"\n"+acceptAll)
 	b.needFastPath(t)
@@ -89,7 +89,7 @@ func TestFastPathFragments(t *testing.T) {
 	})
 }
 
-// TestFastPathOffIsTold says once why there is none.
+// TestFastPathOffIsTold checks that the log says once why there is none.
 func TestFastPathOffIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  string
@@ -120,9 +120,9 @@ func TestFastPathOffIsTold(t *testing.T) {
 	}
 }
 
-// TestFastPathCountsAgree has two flows run both ways and a third be denied while the
-// policy is reloaded ten times a second. What the NICs of the middle and of the hosts
-// count is what the program counts, frame by frame and byte by byte.
+// TestFastPathCountsAgree runs two flows both ways and a third, denied one, while the
+// policy is reloaded ten times per second. The counters of the program must equal those
+// of the NICs of the middle and of the hosts, in frames and bytes.
 func TestFastPathCountsAgree(t *testing.T) {
 	for name, rest := range map[string]string{
 		"stateless": onePort + "[log]\ndrops = \"1/s\"\n",
@@ -193,8 +193,8 @@ func TestFastPathCountsAgree(t *testing.T) {
 	}
 }
 
-// TestFastPathEndsOfConnections ends connections after very many segments that no
-// lane saw: by FIN and by RST, which belong to the flow all the same.
+// TestFastPathEndsOfConnections ends connections by FIN and by RST after many segments
+// that no lane saw. These must still belong to the flow.
 func TestFastPathEndsOfConnections(t *testing.T) {
 	b := start(t, newNetwork(t), stateful)
 	b.needFastPath(t)
@@ -204,7 +204,7 @@ func TestFastPathEndsOfConnections(t *testing.T) {
 			client, server := connect(t, inside, outside, false)
 			b.takes(t, most, func() { talkTCP(t, client, server) })
 
-			// It is known as what it is, though no lane saw its last segments.
+			// Its state is correct, although no lane saw its last segments.
 			port := server.LocalAddr().(*net.TCPAddr).Port
 			p := launch(t, b.Middle, nil, "flows", "-c", b.file, "--json", "--port", fmt.Sprint(port))
 			if code := p.wait(t); code != 0 || strings.Count(p.stdout.String(), "\n") != 1 || !strings.Contains(p.stdout.String(), `"state":"ESTABLISHED"`) {
@@ -228,8 +228,8 @@ func TestFastPathEndsOfConnections(t *testing.T) {
 	}
 }
 
-// TestFastPathNICBack has the fast path follow a NIC that is removed and comes back,
-// when the process may load no program any more.
+// TestFastPathNICBack removes a NIC and adds it again, when the process may no longer
+// load programs. The fast path must follow.
 func TestFastPathNICBack(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, process: launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))}
@@ -248,8 +248,8 @@ func TestFastPathNICBack(t *testing.T) {
 	b.stop(t)
 }
 
-// TestFastPathKilled kills the program while frames take the fast path: nothing
-// passes from then on.
+// TestFastPathKilled kills the program while frames use the fast path. Nothing may pass
+// from then on.
 func TestFastPathKilled(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, process: launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))}
@@ -284,8 +284,8 @@ func TestFastPathKilled(t *testing.T) {
 	must(t, err)
 }
 
-// TestFastPathOfSidecar has a pod's traffic take the fast path where the sidecar has
-// the right to load programs, and go through the process where it has not.
+// TestFastPathOfSidecar checks that a pod's traffic uses the fast path if the sidecar may
+// load programs, and the process otherwise.
 func TestFastPathOfSidecar(t *testing.T) {
 	for name, c := range map[string]struct {
 		capabilities []uintptr

@@ -13,9 +13,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestFloodStaysInMemory floods the box with twice what it may hold of
-// fragments that never complete, and looks at what the process takes: no more
-// than 1.5 times `memory` and the constant of docs/attack.md.
+// TestFloodStaysInMemory floods the box with twice the number of incomplete datagrams
+// that it may hold, and checks the memory of the process: at most 1.5 times `memory` plus
+// the constant in docs/attack.md.
 func TestFloodStaysInMemory(t *testing.T) {
 	const (
 		memory   = 32 << 20
