@@ -31,7 +31,7 @@ Prints a line with the word "ready" on stderr once frames flow.`,
 	}
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
-	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it has to outlive the process, as long as the namespace lives")
+	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it must outlive the process, up to the end of the namespace")
 	options := daemonFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "print what it would do, and exit")
 	restore := c.Flags().Bool("restore", false, "restore the NIC from the state of a killed sidecar, and exit")

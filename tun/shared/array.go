@@ -20,7 +20,7 @@ func Array[T, O any](owner *O, array *ebpf.Map) ([]T, error) {
 	page := unix.Getpagesize()
 	b, err := unix.Mmap(array.FD(), 0, (size*n+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("%v: map its memory: %w", array, err)
+		return nil, fmt.Errorf("%v: map memory: %w", array, err)
 	}
 	runtime.AddCleanup(owner, func(b []byte) { _ = unix.Munmap(b) }, b)
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil

@@ -53,7 +53,7 @@ func immediate(l netlink.Link) error {
 
 // noRings says that a TAP has no rings.
 func noRings(err error) tun.Fallback {
-	return tun.Fallback{Level: slog.LevelInfo, Message: "fragments go through the taps' queues, by a system call each", Err: err}
+	return tun.Fallback{Level: slog.LevelInfo, Message: "fragments go through the taps' queues, with a system call each", Err: err}
 }
 
 // makeRings makes rings of what they consist of, if the program can be attached to a NIC.

@@ -148,7 +148,7 @@ func (b *Box) hook(side verdict.Side) {
 		b.fast.path.SetEgress(side, e.hasLink())
 		// Behind the fast path, which counts the fragments that it leaves to the process.
 		if err := b.ports[side].Collect(e.nic); err != nil {
-			b.log.Info("fragments go through the taps' queues, by a system call each", "error", err)
+			b.log.Info("fragments go through the taps' queues, with a system call each", "error", err)
 		}
 	}
 }

@@ -210,7 +210,7 @@ func (g *giver) Release() {
 	b.Release()
 	if !g.since.IsZero() {
 		b.Resume()
-		g.daemon.log.Info("the wire goes on", "paused", time.Since(g.since))
+		g.daemon.log.Info("the wire continues", "paused", time.Since(g.since))
 	}
 }
 

@@ -55,14 +55,14 @@ var (
 	fastEntries   = describe("fastpath_entries", "Flows with an entry in the fast path.")
 	fastLimit     = describe("fastpath_entries_limit", "Limit on entries in the fast path; 0 if it is off.")
 	fastPassedUp  = describe("fastpath_passed_up_frames_total", "Frames received from the side that the fast path passed up to the process, by reason.", "side", "reason")
-	fastRing      = describe("fastpath_ring_frames_total", "Fragments passed up to the process by a ring in shared memory.", "side")
+	fastRing      = describe("fastpath_ring_frames_total", "Fragments passed up to the process through a ring buffer.", "side")
 	fastMapErrors = describe("fastpath_map_errors_total", "Fast path entries that the kernel refused to add or remove.")
 
 	generation  = describe("policy_generation", "Generation of the policy in force: 1 at the start, increased by each reload.")
 	policySince = describe("policy_time_seconds", "Time when the policy in force was loaded, in seconds since the Unix epoch.")
 	lastGood    = describe("policy_last_good", "1 if the last good configuration is in force because the configuration file was broken at the start, otherwise 0.")
 	reloads     = describe("reloads_total", "Reloads, by result.", "state")
-	lastReload  = describe("config_last_reload_successful", "Whether the configuration file could be loaded the last time.")
+	lastReload  = describe("config_last_reload_successful", "1 if the last load of the configuration file succeeded, otherwise 0.")
 	eventCount  = describe("events_total", "Events, logged or suppressed by the rate limit.", "state")
 )
 
