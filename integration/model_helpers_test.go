@@ -9,8 +9,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The rules by which the box differs from the kernel on purpose, by name.
-// [conformance] says more of each.
+// The rules for intended differences between the box and the kernel, by name.
+// [conformance] explains each.
 const (
 	ruleOverlap   = "overlap"
 	ruleConflict  = "other bytes"
@@ -24,7 +24,7 @@ const (
 	ruleTiny      = "tiny first"
 )
 
-// model is the box as its design has it: slow and plain.
+// model is a slow and simple model of the box.
 type model struct {
 	mode      packet.Mode // reassemble or validate
 	waiting   map[modelKey]*modelDatagram
@@ -43,7 +43,7 @@ type modelDatagram struct {
 	poisoned bool
 }
 
-// run returns what a receiver behind the box must get of a sequence.
+// run returns the datagrams that a receiver behind the box must get from a sequence.
 func run(mode packet.Mode, s sequence) *model {
 	m := &model{mode: mode, waiting: map[modelKey]*modelDatagram{}, rules: map[string]bool{}}
 	for i := range s.pieces {
@@ -52,7 +52,7 @@ func run(mode packet.Mode, s sequence) *model {
 	return m
 }
 
-// arrive takes in a piece.
+// arrive processes a piece.
 func (m *model) arrive(p piece) {
 	if why, faulty := p.fault(); faulty {
 		if why != sameAsKernel {
@@ -99,7 +99,7 @@ func (m *model) arrive(p piece) {
 	}
 }
 
-// objections are the rules by which a piece contradicts those that are there.
+// objections are the rules for contradictions between a piece and earlier ones.
 var objections = map[verdict.Reason]string{
 	verdict.FragmentConflictingEnd: ruleEnd,
 	verdict.FragmentBeyondEnd:      ruleBeyond,
@@ -108,7 +108,7 @@ var objections = map[verdict.Reason]string{
 	verdict.FragmentTooLong:        ruleTooLong,
 }
 
-// headers returns how many bytes in front of a piece count against 65,535.
+// headers returns the number of bytes before a piece that count towards 65,535.
 func (p *piece) headers() int {
 	if p.Src.Is6() {
 		return len(p.Before)
@@ -116,16 +116,16 @@ func (p *piece) headers() int {
 	return 20 + len(p.Options)
 }
 
-// fragment returns the piece as the model of a datagram has it.
+// fragment returns the piece in the form of the model of a datagram.
 func (p *piece) fragment() reassembly.Fragment {
 	return reassembly.Fragment{Start: p.offset, End: p.end(), More: p.more, Data: p.data, Headers: p.headers()}
 }
 
-// sameAsKernel is of faults for which the kernel drops a piece as well.
+// sameAsKernel is for faults for which the kernel drops a piece, too.
 const sameAsKernel = ""
 
-// fault says whether something is wrong with a piece on its own, and by which
-// rule the box drops it.
+// fault reports whether a piece is malformed by itself, and the rule by which the box
+// drops it.
 func (p *piece) fault() (why string, faulty bool) {
 	switch {
 	case p.corrupt, p.Src.Is6() && p.offset == 0 && !p.more && len(p.data) < len(p.After):
@@ -156,8 +156,8 @@ func leastHeader(protocol uint8) int {
 	return map[uint8]int{packet.ProtocolUDP: 8, packet.ProtocolTCP: 20, 253: 1}[protocol]
 }
 
-// deliver has the policy judge a whole datagram, and the receiver's IP layer
-// take it.
+// deliver lets the policy judge a whole datagram, and passes it to the receiver's IP
+// layer.
 func (m *model) deliver(pieces []piece) {
 	var whole []byte
 	var ecn uint8
@@ -176,8 +176,8 @@ func (m *model) deliver(pieces []piece) {
 		m.rules[ruleDenied] = true
 		return
 	}
-	// net/ipv4/inet_fragment.c, ip_frag_ecn_table: a datagram in part capable
-	// of ECN and in part not. The receiver drops it, behind the box or not.
+	// net/ipv4/inet_fragment.c, ip_frag_ecn_table: some fragments are ECN-capable and
+	// others are not. The receiver drops the datagram, behind the box or not.
 	if ecn&1 != 0 && ecn != 1 {
 		return
 	}

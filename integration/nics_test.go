@@ -31,7 +31,7 @@ func mtuOf(t *testing.T, ns *lab.Namespace, device string) (mtu int) {
 	return mtu
 }
 
-// ownMTU are devices without an MTU in the configuration.
+// ownMTU has devices without an MTU in the configuration.
 var ownMTU = pathKey + `
 [inside]
 tap = "fw-in"
@@ -50,8 +50,8 @@ func setMTUs(t *testing.T, n *lab.Network, mtu int) {
 	}
 }
 
-// TestNICsKeepTheirMTU joins NICs of 9000 bytes, which stay what they are, and
-// follows one that changes while frames flow.
+// TestNICsKeepTheirMTU joins NICs with an MTU of 9000, which must not change, and follows
+// one whose MTU changes while frames flow.
 func TestNICsKeepTheirMTU(t *testing.T) {
 	for _, join := range []string{"", "join = \"bridge\"\n"} {
 		t.Run(join, func(t *testing.T) {
@@ -71,8 +71,9 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			whole := []int{8000, 8972}
 			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 
-			// The outside shrinks, below what IPv6 needs: what is longer is dropped, and
-			// told of with both lengths. When it grows, the kernel turns IPv6 on again.
+			// The MTU of the outside shrinks below the minimum of IPv6. Longer packets
+			// are dropped, and the event has both lengths. When it grows, the kernel
+			// enables IPv6 again.
 			running := describe(t, n.Middle)
 			mark := len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1200")
@@ -105,8 +106,8 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 	}
 }
 
-// TestMTURefused has a NIC's MTU grow beyond what the TAP was opened for: it is said
-// once, however often the NIC changes.
+// TestMTURefused raises the MTU of a NIC above that with which the TAP was opened. The
+// log must say so once, however often the NIC changes.
 func TestMTURefused(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n}
@@ -126,8 +127,8 @@ func TestMTURefused(t *testing.T) {
 	}
 }
 
-// TestSidecarFollowsMTU has the pod's link shrink while it runs: the workload
-// sends packets of the new size, and the NIC keeps it at the end.
+// TestSidecarFollowsMTU lowers the MTU of the pod's link at run time. The workload must
+// send packets of the new size, and the NIC must keep the MTU at the end.
 func TestSidecarFollowsMTU(t *testing.T) {
 	p := bridgedPod(t)
 	b := p.startSidecar(t, sidecarRules, t.TempDir())
@@ -148,7 +149,7 @@ func TestSidecarFollowsMTU(t *testing.T) {
 	}
 }
 
-// side is what the status says of a side's device.
+// side is a side's device in the status.
 type sideStatus struct {
 	NIC   string `json:"nic"`
 	Link  string `json:"link"`
@@ -156,7 +157,7 @@ type sideStatus struct {
 	Speed uint64 `json:"link_speed_bytes_per_second"`
 }
 
-// awaitLinks waits until the status and the readiness say so of both sides' links.
+// awaitLinks waits until status and readiness report the links of both sides.
 func awaitLinks(t *testing.T, ns *lab.Namespace, inside, outside string, ready bool) map[string]sideStatus {
 	t.Helper()
 	var r struct{ Sides map[string]sideStatus }
@@ -184,8 +185,8 @@ func hasCarrier(t *testing.T, h *lab.Host) bool {
 	return strings.Contains(ip(t, h.Namespace, "link show dev "+h.NIC), "LOWER_UP")
 }
 
-// TestLinkDownIsTold has a host's end of the cable go down: the status, the log
-// and readiness say so, and the other side's link holds.
+// TestLinkDownIsTold takes down a host's end of the cable. Status, log and readiness must
+// report it, and the other side's link must stay up.
 func TestLinkDownIsTold(t *testing.T) {
 	n := newNetwork(t)
 	ip(t, n.Middle, "link set lo up")
@@ -210,7 +211,7 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestDevicesDownAreTold has somebody bring down what joins the NICs.
+// TestDevicesDownAreTold takes down the devices that join the NICs.
 func TestDevicesDownAreTold(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -233,7 +234,7 @@ func TestDevicesDownAreTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestLinkDownIsPropagated has the neighbour at the other side notice, also where
+// TestLinkDownIsPropagated checks that the neighbour on the other side notices, also if
 // the program ends meanwhile.
 func TestLinkDownIsPropagated(t *testing.T) {
 	n := newNetwork(t)
@@ -267,7 +268,7 @@ func TestLinkDownIsPropagated(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestSidecarPropagatesLinkDown takes the carrier of the workload's TAP away.
+// TestSidecarPropagatesLinkDown checks that the TAP of the workload loses its carrier.
 func TestSidecarPropagatesLinkDown(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
@@ -295,8 +296,8 @@ func TestSidecarPropagatesLinkDown(t *testing.T) {
 	}
 }
 
-// TestJoinIsRepaired removes by hand what joins a NIC. It is noticed, said and made
-// again.
+// TestJoinIsRepaired removes what joins a NIC. The program must notice, log it, and join
+// the NIC again.
 func TestJoinIsRepaired(t *testing.T) {
 	for name, c := range map[string]struct{ join, remove string }{
 		"clsact of the nic": {"", "qdisc del dev nic-in clsact"},
@@ -342,7 +343,7 @@ func tc(t *testing.T, ns *lab.Namespace, command string) {
 	}))
 }
 
-// answers has a host ask another for one echo.
+// answers reports whether a host gets an echo reply from another one.
 func answers(from, to *lab.Host) error {
 	return from.Do(func() error {
 		out, err := exec.Command("ping", "-n", "-c", "1", "-W", "1", to.IPv4.String()).CombinedOutput()
@@ -353,8 +354,8 @@ func answers(from, to *lab.Host) error {
 	})
 }
 
-// TestFewDescriptors fails before anything is made where the limit of open files
-// is too low, and runs with the least that it asks for.
+// TestFewDescriptors expects an error before anything is created if the limit on open
+// files is too low, and a start with the minimum that the error names.
 func TestFewDescriptors(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -382,8 +383,8 @@ func TestFewDescriptors(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestReadOnlySysctls runs as in a container: what is set right already does not
-// have to be set, and for what can't do without, the error says what to set.
+// TestReadOnlySysctls runs as in a container: settings that are already right need no
+// change, and for others the error says what to set.
 func TestReadOnlySysctls(t *testing.T) {
 	bridged := strings.Replace(sidecarRules, "[policy]", "nic = \"eth0\"\njoin = \"bridge\"\n[policy]", 1)
 	for _, filtered := range []bool{false, true} {

@@ -43,7 +43,7 @@ protocol = ["udp", "tcp"]
 dst_port = 666
 `
 
-// receiver is a Linux host and what its raw sockets got.
+// receiver is a Linux host with the packets that its raw sockets received.
 type receiver struct {
 	network *lab.Network
 	tap     *lab.Tap // of the sender
@@ -88,7 +88,7 @@ func newReceiver(t *testing.T, network *lab.Network) *receiver {
 	return r
 }
 
-// routeBack sends answers to all sources to the host that plays them.
+// routeBack routes answers to all sources to the host that plays them.
 func routeBack(sender *lab.Host) error {
 	link, err := netlink.LinkByName(lab.HostNIC)
 	if err != nil {
@@ -122,21 +122,21 @@ func (r *receiver) read(c *net.IPConn, protocol uint8) {
 	}
 }
 
-// from returns what came from a source, in no order of its own.
+// from returns the packets from a source, in any order.
 func (r *receiver) from(src netip.Addr) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return sorted(r.got[src])
 }
 
-// forget makes room: a source is used once.
+// forget frees memory: each source is used once.
 func (r *receiver) forget(src netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.got, src)
 }
 
-// waitFor waits until the packets of a source are there, one for each socket.
+// waitFor waits for the packets from a source, one per socket.
 func (r *receiver) waitFor(t *testing.T, source int) {
 	deadline := time.Now().Add(20 * time.Second)
 	for {
@@ -151,10 +151,9 @@ func (r *receiver) waitFor(t *testing.T, source int) {
 	}
 }
 
-// TestKernelAgrees sends random sequences of fragments to a Linux host, and to
-// another one behind the box, and compares what their sockets get: with what
-// the design of the box promises, and with one another. Where they differ, a
-// rule has to say why.
+// TestKernelAgrees sends random sequences of fragments to a Linux host, and to another
+// one behind the box. It compares what their sockets receive with the model of the box,
+// and with one another. A rule must explain each difference.
 func TestKernelAgrees(t *testing.T) {
 	t.Run("reassemble", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitOriginal) })
 	t.Run("reassemble, whole", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitWhole) })
@@ -182,8 +181,8 @@ func compareWithKernel(t *testing.T, mode packet.Mode, emit packet.Emit) {
 	}
 }
 
-// onOneCPU keeps the test on one CPU: frames of a sender that moves to another
-// may overtake one another.
+// onOneCPU keeps the test on one CPU, because the frames of a sender that moves to
+// another CPU may be reordered.
 func onOneCPU(t *testing.T) {
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
@@ -199,8 +198,8 @@ func onOneCPU(t *testing.T) {
 	t.Cleanup(func() { must(t, unix.SchedSetaffinity(0, &before)) })
 }
 
-// batch is how many sequences are under way at once. Their frames fit into the
-// queue of a TAP (500 by default, and the senders push back on nobody).
+// batch is the number of sequences sent at once. Their frames fit into the queue of a TAP
+// (500 by default), because nothing slows the senders down.
 const batch = 24
 
 // oracle compares two receivers.
@@ -214,12 +213,11 @@ type oracle struct {
 	again       int            // sequences that had to be sent again
 }
 
-// tries is how often a sequence is sent before it fails. A frame may get lost
-// on a busy machine, where its backlog overflows; what the box gets wrong, it
-// gets wrong every time.
+// tries is how often a sequence is sent before the test fails. On a busy machine a frame
+// may be lost in a full backlog, but an error of the box occurs every time.
 const tries = 4
 
-// batch sends the sequences from first on, a few of them in turns.
+// batch sends sequences, starting with number first, a few at a time.
 func (o *oracle) batch(first, n int) {
 	var numbers []int
 	for i := range n {
@@ -241,15 +239,14 @@ func (o *oracle) batch(first, n int) {
 	}
 }
 
-// failure is a sequence that ended otherwise than expected.
+// failure is a sequence with an unexpected result.
 type failure struct {
 	number int
 	why    error
 }
 
-// send sends sequences to both receivers, each from a source that was never
-// used, and after them whole packets that tell when they are through. It
-// returns the sequences that ended otherwise than expected.
+// send sends sequences to both receivers, each from a new source, followed by whole
+// packets that mark the end. It returns the sequences with unexpected results.
 func (o *oracle) send(numbers []int) []failure {
 	address := func(ipv6 bool) netip.Addr { return o.box.network.Hosts[verdict.Outside].Addr(ipv6) }
 	var all []sequence
@@ -276,8 +273,8 @@ func (o *oracle) send(numbers []int) []failure {
 	return failures
 }
 
-// last returns the packets that tell when all before them are through, from the
-// latest source: one for each socket, whose reader is at a place of its own.
+// last returns the packets that mark the end, from the latest source: one per socket,
+// because each has its own reader.
 func (o *oracle) last() (frames [][]byte) {
 	for _, protocol := range protocols {
 		for _, ipv6 := range []bool{false, true} {
@@ -289,8 +286,7 @@ func (o *oracle) last() (frames [][]byte) {
 	return frames
 }
 
-// interleave mixes the frames of neighbouring sequences; those of one stay in
-// order.
+// interleave mixes the frames of neighbouring sequences, but keeps the order within each.
 func interleave(r *rand.Rand, all []sequence) [][]byte {
 	const together = 4
 	var frames [][]byte
@@ -312,7 +308,7 @@ func interleave(r *rand.Rand, all []sequence) [][]byte {
 	return frames
 }
 
-// compare looks at what came of a sequence.
+// compare checks the result of a sequence.
 func (o *oracle) compare(s *sequence) error {
 	m := run(o.mode, *s)
 	got, alone, want := o.box.from(s.src), o.kernel.from(s.src), sorted(m.delivered)

@@ -24,14 +24,13 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fourQueues gives both TAPs four queues, on a machine with fewer CPUs too.
+// fourQueues gives both TAPs four queues, also on a machine with fewer CPUs.
 var fourQueues = strings.ReplaceAll(devices, "nic =", "queues = 4\nnic =") + acceptAll
 
-// TestOrder sends datagrams that fit into one packet and datagrams that do not
-// over the same flows, in both directions and both families at once. All of a
-// flow arrive in the order in which they were sent, and the fragments of a
-// datagram arrive one behind the other. The kernel's bridge is held to the same:
-// what it kept in order, the hosts did not disturb.
+// TestOrder sends whole packets and fragmented datagrams over the same flows, in both
+// directions and both families at once. Those of a flow must arrive in the order in which
+// they were sent, and the fragments of a datagram one after the other. The kernel's
+// bridge is tested in the same way, to show that the hosts keep the order.
 func TestOrder(t *testing.T) {
 	for _, between := range []struct {
 		name  string
@@ -75,7 +74,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestOrderInVLANs is [TestOrder] where the packets stand behind one tag or two.
+// TestOrderInVLANs is [TestOrder] with one or two tags.
 func TestOrderInVLANs(t *testing.T) {
 	n := newNetwork(t)
 	startWith(t, n, nil, fourQueues)
@@ -99,7 +98,7 @@ func TestOrderInVLANs(t *testing.T) {
 	}
 }
 
-// TestOrderInSidecar is [TestOrder] in a pod, whose own IP layer sends by the
+// TestOrderInSidecar is [TestOrder] in a pod, whose own IP layer sends through the
 // inside's TAP.
 func TestOrderInSidecar(t *testing.T) {
 	p := routedPod(t)
@@ -109,11 +108,10 @@ func TestOrderInSidecar(t *testing.T) {
 	b.end(t)
 }
 
-// TestOrderOfReusedIdentification sends IPv6 datagrams of one source under one
-// identification, each once the one before is complete: they do not leave one
-// among the other, or a receiver could mix them. Fragments behind the first may
-// bear any Next Header (RFC 8200 §4.5), by which the kernel would tell flows
-// apart.
+// TestOrderOfReusedIdentification sends IPv6 datagrams of one source with one
+// identification, each after the previous one is complete. They must not be interleaved,
+// because a receiver could mix them. Fragments after the first may have any Next Header
+// (RFC 8200 §4.5), by which the kernel would assign them to other flows.
 func TestOrderOfReusedIdentification(t *testing.T) {
 	n := newNetwork(t)
 	mute(t, n)
@@ -146,7 +144,7 @@ func TestOrderOfReusedIdentification(t *testing.T) {
 	expectFrames(t, w.sockets[verdict.Outside], want...)
 }
 
-// spin takes all the CPU time there is to be had, until it is told to stop.
+// spin uses all available CPU time until it is stopped.
 func spin() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var spinning errgroup.Group
@@ -166,7 +164,7 @@ func spin() (stop func()) {
 	}
 }
 
-// mixes are the sizes that senders send in turn, in bytes.
+// mixes are the sizes that senders use in turn, in bytes.
 var mixes = [][]int{{500, 3000}, {1000, 1000, 5000}}
 
 const (
@@ -175,7 +173,7 @@ const (
 	perSender   = 400 // datagrams; all their fragments fit into one queue of a TAP
 )
 
-// stream is what one host sends to another over many flows.
+// stream is the traffic from one host to another over many flows.
 type stream struct {
 	from, to *lab.Host
 	ipv6     bool
@@ -184,7 +182,7 @@ type stream struct {
 	frames   *lab.Tap    // as they come in by its interface
 }
 
-// inOrder sends in both directions and both families, and looks at what arrives.
+// inOrder sends in both directions and both families, and checks what arrives.
 func inOrder(t *testing.T, a, b *lab.Host, gap time.Duration) {
 	t.Helper()
 	var streams []*stream
@@ -217,8 +215,7 @@ func newStream(t *testing.T, from, to *lab.Host, ipv6 bool) *stream {
 	return s
 }
 
-// send sends over all flows in turn. Each datagram begins with its number among
-// those of its flow.
+// send sends over all flows in turn. Each datagram begins with its number in its flow.
 func (s *stream) send(gap time.Duration) error {
 	turns := make([]uint32, len(s.senders))
 	next := time.Now()
@@ -238,7 +235,7 @@ func (s *stream) send(gap time.Duration) error {
 	return nil
 }
 
-// order notes the numbers that arrive.
+// order records the numbers that arrive.
 type order struct {
 	what string
 	next map[[2]uint16]uint32 // by the flow's ports
@@ -248,7 +245,7 @@ type order struct {
 
 func newOrder(what string) *order { return &order{what: what, next: map[[2]uint16]uint32{}} }
 
-// note takes a UDP header with what is at hand of the data.
+// note records a UDP header, with the data that is available.
 func (o *order) note(udp []byte) {
 	flow := [2]uint16{binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])}
 	number := binary.BigEndian.Uint32(udp[8:])
@@ -271,7 +268,7 @@ func (s *stream) String() string {
 	return fmt.Sprintf("%v to %v", s.from.Addr(s.ipv6), s.to.Addr(s.ipv6))
 }
 
-// ours reports whether a UDP header is of the stream's flows.
+// ours reports whether a UDP header belongs to the stream.
 func (s *stream) ours(udp []byte) bool {
 	return len(udp) >= 12 && binary.BigEndian.Uint16(udp[2:])-firstPort < uint16(len(s.senders))
 }
@@ -295,9 +292,9 @@ func (s *stream) expectDatagrams() error {
 	return order.verdict()
 }
 
-// expectFrames reads what comes in by the receiver's interface. A fragmented
-// datagram counts where its first fragment stands, behind which the others come
-// at once.
+// expectFrames reads the frames that arrive at the receiver's interface. The position of
+// a fragmented datagram is that of its first fragment, which the others must follow at
+// once.
 func (s *stream) expectFrames() error {
 	order := newOrder("frames " + s.String())
 	src, dst := s.from.Addr(s.ipv6), s.to.Addr(s.ipv6)

@@ -10,16 +10,16 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestOverloadCostsWholeDatagrams holds the box back while more fragments come than
-// the queue of its TAP takes, of many datagrams at a time. All that it then reads are
-// whole datagrams, and all of those arrive.
+// TestOverloadCostsWholeDatagrams stops the box while more fragments of many datagrams
+// arrive than the queue of its TAP holds. Afterwards it must read only complete
+// datagrams, and all of them must arrive.
 func TestOverloadCostsWholeDatagrams(t *testing.T) {
 	const (
 		together  = 50
 		datagrams = 100 * together
 		fragments = 3
-		// remembered is how long the TAP's filter remembers at least what it did with a
-		// datagram: one that takes longer to come may be cut.
+		// remembered is the minimum time for which the TAP's filter remembers its
+		// decision on a datagram. Slower datagrams may be cut.
 		remembered = 250 * time.Millisecond
 	)
 	for _, mode := range []string{"reassemble", "validate"} {

@@ -28,11 +28,11 @@ import (
 	"fragwall/tun/lab"
 )
 
-// screenshots is where the pictures of the page go, for people to look at.
+// screenshots is the directory for pictures of the page, for people.
 var screenshots = os.Getenv("FRAGWALL_SCREENSHOTS")
 
-// reach makes the status server of a namespace one of this process's, and
-// returns its address here.
+// reach makes the status server of a namespace reachable from this process, and returns
+// its address.
 func reach(t *testing.T, ns *lab.Namespace) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,8 +65,7 @@ func reach(t *testing.T, ns *lab.Namespace) (address string) {
 	return l.Addr().String()
 }
 
-// browser is a headless Chromium that shows a page, and what it complained
-// about.
+// browser is a headless Chromium with a page, and the errors that it reported.
 type browser struct {
 	ctx context.Context
 
@@ -116,7 +115,7 @@ func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	must(t, chromedp.Do(b.ctx, steps...))
 }
 
-// eval returns what an expression is in the page.
+// eval returns the value of an expression in the page.
 func eval[T any](t *testing.T, b *browser, expression string) T {
 	t.Helper()
 	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](expression))
@@ -124,7 +123,7 @@ func eval[T any](t *testing.T, b *browser, expression string) T {
 	return v
 }
 
-// until waits for an expression to be true in the page.
+// until waits until an expression is true in the page.
 func (b *browser) until(t *testing.T, expression string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -135,7 +134,7 @@ func (b *browser) until(t *testing.T, expression string) {
 	})
 }
 
-// picture keeps a screenshot of the whole page.
+// picture saves a screenshot of the whole page.
 func (b *browser) picture(t *testing.T, name string) {
 	t.Helper()
 	if screenshots == "" {
@@ -146,7 +145,7 @@ func (b *browser) picture(t *testing.T, name string) {
 	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), png, 0o644))
 }
 
-// view gives the page a width, and light or darkness.
+// view sets the width of the page, and the light or dark scheme.
 func (b *browser) view(t *testing.T, width int64, scheme string) {
 	t.Helper()
 	b.do(t, chromedp.EmulateViewport(width, 800))
@@ -156,7 +155,8 @@ func (b *browser) view(t *testing.T, width int64, scheme string) {
 	if eval[bool](t, b, "document.documentElement.scrollWidth > innerWidth") {
 		t.Errorf("at a width of %d the page is wider than the window", width)
 	}
-	// A cell is as high as the highest of its row; its text tells how many lines it has.
+	// A cell is as high as the highest one in its row. Its text tells how many lines it
+	// has.
 	if eval[bool](t, b, `[...document.querySelectorAll("td.n")].some(n => {
 		const text = document.createRange()
 		text.selectNodeContents(n)
@@ -166,8 +166,8 @@ func (b *browser) view(t *testing.T, width int64, scheme string) {
 	}
 }
 
-// traffic sends what the page is to show, until the end of the test: a datagram
-// in fragments that passes, and others for several reasons that don't.
+// traffic sends traffic for the page until the end of the test: a fragmented datagram
+// that passes, and others that are dropped for several reasons.
 func traffic(t *testing.T, w *wires) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -216,7 +216,7 @@ dst_port = 5302
 log = true
 `
 
-// TestPage has a browser show a box with traffic.
+// TestPage shows a box with traffic in a browser.
 func TestPage(t *testing.T) {
 	w := startMute(t, pagePolicy)
 	b := openBrowser(t)
@@ -274,7 +274,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestPageWithoutNIC has the page say what the wire lacks.
+// TestPageWithoutNIC checks that the page reports missing links.
 func TestPageWithoutNIC(t *testing.T) {
 	n := newNetwork(t)
 	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices))
@@ -288,8 +288,7 @@ func TestPageWithoutNIC(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageOfASilentBox has the box stop answering, go on, end, and be started
-// again.
+// TestPageOfASilentBox stops, continues, ends and restarts the box.
 func TestPageOfASilentBox(t *testing.T) {
 	n := newNetwork(t)
 	file := configure(t, devices)
@@ -315,8 +314,8 @@ func TestPageOfASilentBox(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageWantsAToken has the page ask for the token, and nothing else until it
-// has it.
+// TestPageWantsAToken checks that the page asks for the token, and requests nothing
+// without it.
 func TestPageWantsAToken(t *testing.T) {
 	n := newNetwork(t)
 	token := filepath.Join(t.TempDir(), "token")
@@ -335,8 +334,8 @@ func TestPageWantsAToken(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageLists has the page list flows, by the keyboard, in a narrow window and in
-// the dark too.
+// TestPageLists lists flows in the page, by keyboard, in a narrow window, and in the dark
+// scheme.
 func TestPageLists(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
@@ -378,7 +377,7 @@ func TestPageLists(t *testing.T) {
 	w.stop(t)
 }
 
-// TestPageOfManyRules finds one that is too far down to be shown.
+// TestPageOfManyRules finds a rule that is too far down to be shown.
 func TestPageOfManyRules(t *testing.T) {
 	n := newNetwork(t)
 	var policy strings.Builder

@@ -9,8 +9,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// undisturbed holds the page to tell a screen reader of nothing that comes each
-// second, and to leave the elements where they are that somebody reads.
+// undisturbed checks that the page announces no periodic updates to a screen reader, and
+// does not move elements that somebody reads.
 func undisturbed(t *testing.T, b *browser) {
 	eval[bool](t, b, `(() => {
 		window.announced = [];
@@ -30,7 +30,7 @@ func undisturbed(t *testing.T, b *browser) {
 	}
 }
 
-// keyboard filters and pauses the events without a mouse.
+// keyboard filters and pauses the events by keyboard.
 func keyboard(t *testing.T, b *browser) {
 	b.do(t, chromedp.Focus("#filter"), chromedp.KeyEvent("odd 5302"))
 	b.until(t, `document.querySelectorAll("#event-rows tr").length === 1`)
@@ -44,7 +44,7 @@ func keyboard(t *testing.T, b *browser) {
 	b.until(t, `document.querySelectorAll("#event-rows tr").length > 20`)
 }
 
-// screenReader looks at what the page is to who does not see it.
+// screenReader checks the accessibility tree of the page.
 func screenReader(t *testing.T, b *browser) {
 	tree, err := chromedp.Call(b.ctx, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{})
 	must(t, err)
@@ -69,8 +69,8 @@ func screenReader(t *testing.T, b *browser) {
 	}
 }
 
-// meaning has a reason say what it means and what to do, by the keyboard and by the
-// mouse, within the window.
+// meaning opens the explanation of a reason by keyboard and by mouse, and checks that it
+// fits into the window.
 func meaning(t *testing.T, b *browser) {
 	t.Helper()
 	const (
@@ -107,7 +107,7 @@ func meaning(t *testing.T, b *browser) {
 	b.until(t, hidden)
 }
 
-// pastShown opens the page anew, which shows what was before.
+// pastShown reloads the page, which must show the history.
 func pastShown(t *testing.T, b *browser, base string) {
 	b.until(t, `kept.some(p => p.inside > 0 && p.drops.policy_default > 0)`)
 	b.do(t, chromedp.Navigate(base))
@@ -123,8 +123,8 @@ func pastShown(t *testing.T, b *browser, base string) {
 	}
 }
 
-// contrast holds all text that is shown to the contrast with what is behind it that
-// WCAG 2.2 wants at level AA (success criterion 1.4.3).
+// contrast checks the contrast of all visible text by WCAG 2.2, level AA (success
+// criterion 1.4.3).
 func contrast(t *testing.T, b *browser) {
 	t.Helper()
 	low := eval[string](t, b, `(() => {

@@ -20,12 +20,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// pod is a namespace with a workload in it, as a container has it, and a peer
-// that it talks to.
+// pod is a namespace with a workload, like that of a container, and a peer to talk to.
 type pod struct {
 	workload, peer *lab.Host
-	// lend has the network lend the pod its address for some seconds from now;
-	// nil where it has it for good.
+	// lend renews the pod's address for some seconds, nil if the address is permanent.
 	lend func(valid uint32)
 }
 
@@ -40,7 +38,7 @@ var podShapes = []struct {
 	{"SLAAC by a program", managedPod},
 }
 
-// routedPod has a host's address, and a gateway that is on the link by decree.
+// routedPod has a host address, and a gateway that is declared to be on the link.
 func routedPod(t *testing.T) *pod {
 	p := newPod(t, "10.1.1.5", "2001:db8:1::5", "10.9.9.9", "2001:db8:9::9")
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "cali0"))
@@ -119,8 +117,8 @@ func bridgedPod(t *testing.T) *pod {
 	return p.settle(t)
 }
 
-// leasedPod got its addresses for a time: from a router's advertisements, and
-// as a DHCP client sets them. By IPv6 it reaches its peer over that router.
+// leasedPod has addresses with a lifetime: from router advertisements, and as a DHCP
+// client sets them. It reaches its IPv6 peer through that router.
 func leasedPod(t *testing.T) *pod {
 	p := newPod(t, "192.0.2.5", "", "192.0.2.1", "2001:db8:9::9")
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "eth0"))
@@ -154,8 +152,8 @@ func leasedPod(t *testing.T) *pod {
 	return p.settle(t)
 }
 
-// managedPod has a program of its own listen to routers, as systemd-networkd
-// does: the kernel does not.
+// managedPod has a program that processes router advertisements instead of the kernel,
+// like systemd-networkd.
 func managedPod(t *testing.T) *pod {
 	p := leasedPod(t)
 	must(t, p.workload.Do(func() error {
@@ -187,7 +185,7 @@ func newPod(t *testing.T, workload4, workload6, peer4, peer6 string) *pod {
 	return p
 }
 
-// settle waits until the pod can talk to its peer, and has.
+// settle waits until the pod and its peer have exchanged packets.
 func (p *pod) settle(t *testing.T) *pod {
 	t.Helper()
 	eventually(t, func() error {
@@ -203,8 +201,8 @@ func (p *pod) settle(t *testing.T) *pod {
 	return p
 }
 
-// ip runs commands of ip(8) in a namespace, one a line, and returns what they
-// print: first all but those that begin with -6, then those.
+// ip runs commands of ip(8) in a namespace, one per line, and returns their output: first
+// of those without -6, then of those with it.
 func ip(t *testing.T, ns *lab.Namespace, commands string, options ...string) string {
 	t.Helper()
 	var batch, batch6 []string
@@ -264,7 +262,7 @@ func hardwareAddress(t *testing.T, ns *lab.Namespace, nic string) (mac net.Hardw
 	return mac
 }
 
-// pinging is a ping a hundredth of a second.
+// pinging is a ping every 10 ms.
 type pinging struct {
 	*exec.Cmd
 	said  record
@@ -272,8 +270,8 @@ type pinging struct {
 	first int // number of the first echo that counts as lost without an answer
 }
 
-// startPings has a host ask another for echoes, and returns when the first have
-// come.
+// startPings starts pings from a host to another, and returns when the first replies have
+// arrived.
 func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 	t.Helper()
 	p := &pinging{Cmd: exec.Command("ping", "-n", "-i", "0.01", to.String()), ended: make(chan struct{})}
@@ -301,7 +299,7 @@ func (p *pinging) stop() {
 	<-p.ended
 }
 
-// answered returns the numbers of the echoes that were answered.
+// answered returns the numbers of the echo requests that were answered.
 func (p *pinging) answered() map[int]bool {
 	numbers := make(map[int]bool)
 	for _, m := range echoNumber.FindAllStringSubmatch(p.said.String(), -1) {
@@ -313,7 +311,7 @@ func (p *pinging) answered() map[int]bool {
 
 var echoNumber = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
 
-// goesOn waits until more answers have come.
+// goesOn waits for more replies.
 func (p *pinging) goesOn(t *testing.T) {
 	t.Helper()
 	before := len(p.answered())
@@ -325,16 +323,16 @@ func (p *pinging) goesOn(t *testing.T) {
 	})
 }
 
-// latest returns the number of the latest echo that was answered.
+// latest returns the number of the latest answered request.
 func (p *pinging) latest() int {
 	return slices.Max(slices.Collect(maps.Keys(p.answered())))
 }
 
-// count has what is lost count from now on.
+// count begins to count lost replies.
 func (p *pinging) count() { p.first = p.latest() + 1 }
 
-// lost returns the echoes that had no answer when later ones had: answers may be
-// late, but keep their order.
+// lost returns the requests without a reply when later ones had one: replies may be late,
+// but keep their order.
 func (p *pinging) lost(t *testing.T) (numbers []int) {
 	t.Helper()
 	p.goesOn(t)

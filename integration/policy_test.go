@@ -11,7 +11,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// onePort accepts one service alone.
+// onePort accepts one service only.
 const onePort = `
 [policy]
 default = "drop"
@@ -22,7 +22,7 @@ protocol = "udp"
 dst_port = 5300
 `
 
-// TestDeniedPort sends datagrams whose first fragment alone says where to.
+// TestDeniedPort sends fragmented datagrams to an accepted and a denied port.
 func TestDeniedPort(t *testing.T) {
 	w := startMute(t, onePort)
 	for _, f := range families {
@@ -47,7 +47,7 @@ func TestDeniedPort(t *testing.T) {
 	}
 }
 
-// TestDeniedBetweenKernels has real sockets ask for an open and a closed port.
+// TestDeniedBetweenKernels uses real sockets with an open and a denied port.
 func TestDeniedBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -77,7 +77,7 @@ func TestDeniedBetweenKernels(t *testing.T) {
 	})
 }
 
-// TestModeDrop lets whole packets pass, and no fragment.
+// TestModeDrop checks that whole packets pass, and fragments do not.
 func TestModeDrop(t *testing.T) {
 	w := startMute(t, "[fragments]\nmode = \"drop\"\n"+acceptAll)
 	for i, f := range families {
@@ -91,8 +91,8 @@ func TestModeDrop(t *testing.T) {
 	}
 }
 
-// TestTimeout lets the time of incomplete datagrams pass, after which what is
-// missing comes too late.
+// TestTimeout waits until incomplete datagrams have expired. Their missing fragments are
+// then too late.
 func TestTimeout(t *testing.T) {
 	w := startMute(t, "[fragments]\ntimeout_ipv4 = \"200ms\"\ntimeout_ipv6 = \"400ms\"\n"+acceptAll)
 	for _, f := range families {
@@ -108,8 +108,7 @@ func TestTimeout(t *testing.T) {
 	w.nothingPassed(t, verdict.Inside)
 }
 
-// TestHostile sends fragments that would have a firewall see another datagram
-// than the host.
+// TestHostile sends fragments that show a firewall another datagram than the host.
 func TestHostile(t *testing.T) {
 	w := startMute(t, onePort)
 	for i, f := range families {
@@ -127,8 +126,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestRulesSeeSidesAndTags has rules that tell sides, VLANs and whole packets
-// apart.
+// TestRulesSeeSidesAndTags has rules that distinguish sides, VLANs and whole packets.
 func TestRulesSeeSidesAndTags(t *testing.T) {
 	w := startMute(t, `
 [[rule]]
@@ -167,7 +165,7 @@ fragmented = true
 	}
 }
 
-// TestStopWithFragmentsWaiting stops the program while it holds some.
+// TestStopWithFragmentsWaiting stops the program while fragments wait.
 func TestStopWithFragmentsWaiting(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {

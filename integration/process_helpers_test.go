@@ -14,7 +14,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// process is the program under way.
+// process is the running program.
 type process struct {
 	*os.Process
 	ns             *lab.Namespace // that it runs in
@@ -23,15 +23,14 @@ type process struct {
 	code           int
 }
 
-// launch starts the program in a namespace, on a thread that prepare, where
-// there is one, may change as it likes. Should the tests die, so does the
-// program.
+// launch starts the program in a namespace, on a thread that prepare, if it is not nil,
+// may change. If the tests die, so does the program.
 func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
 	return launchBinary(t, program, ns, prepare, arguments...)
 }
 
-// launchBinary is launch for a binary that need not be the one under test.
+// launchBinary is launch for another binary.
 func launchBinary(t *testing.T, binary string, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
@@ -116,14 +115,14 @@ func (p *process) signal(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// record keeps what a process writes, one Write each.
+// record stores the output of a process, by Write.
 type record struct {
 	mu      sync.Mutex
 	text    strings.Builder
 	changed chan struct{} // closed at the next change; nil where nobody waits
 }
 
-// Write keeps b, and wakes who waits for a change.
+// Write stores b, and wakes those who wait for a change.
 func (r *record) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -146,8 +145,8 @@ func (p *process) ready(t *testing.T) {
 	p.stderr.await(t, p, 0, `\bready\b`)
 }
 
-// await waits until the text beyond its first from bytes matches a regular
-// expression, and returns it.
+// await waits until the text after its first from bytes matches a regular expression, and
+// returns the match.
 func (r *record) await(t *testing.T, p *process, from int, expression string) string {
 	t.Helper()
 	want := regexp.MustCompile(expression)
@@ -176,7 +175,7 @@ func (r *record) await(t *testing.T, p *process, from int, expression string) st
 	}
 }
 
-// eventually waits until try succeeds, for what no event tells of.
+// eventually repeats try until it succeeds, for conditions without an event.
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)

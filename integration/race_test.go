@@ -2,5 +2,5 @@
 
 package integration_test
 
-// The binary is built with the race detector when the tests are.
+// The binary is built with the race detector if the tests are.
 func init() { buildFlags = append(buildFlags, "-race") }

@@ -13,7 +13,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// rejecting lets the inside ask, and rejects all else, but for one port.
+// rejecting accepts flows from the inside and one port, and rejects everything else.
 const rejecting = `
 [policy]
 default = "reject"
@@ -29,8 +29,8 @@ action = "accept"
 from = "inside"
 `
 
-// TestStatefulBetweenKernels has the inside ask for what the rules let nobody
-// send by itself: connections, datagrams in fragments, pings.
+// TestStatefulBetweenKernels uses connections, fragmented datagrams and pings from the
+// inside that no rule would accept from the outside.
 func TestStatefulBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -44,9 +44,8 @@ func TestStatefulBetweenKernels(t *testing.T) {
 	})
 }
 
-// TestRejectBetweenKernels has kernels believe the replies: a connection is
-// refused at once, and a socket learns that its datagram, whole or in
-// fragments, was prohibited.
+// TestRejectBetweenKernels checks that kernels accept the replies: a connection is
+// refused at once, and a socket gets an error for its datagram, whole or in fragments.
 func TestRejectBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -81,8 +80,8 @@ func TestRejectBetweenKernels(t *testing.T) {
 	})
 }
 
-// TestReloadBetweenKernels changes the rules of a running box: by the signal,
-// and to what has mistakes.
+// TestReloadBetweenKernels reloads the rules of a running box by signal, also from an
+// invalid file.
 func TestReloadBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]

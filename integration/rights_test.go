@@ -11,10 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLeastRights looks at what the kernel lets the running program do, thread
-// by thread, and has it read rules that were put in the place of others.
-// What a process under the same restrictions then can't do, the tests of
-// package confine try.
+// TestLeastRights checks what the kernel permits each thread of the running program, and
+// lets it read rules from replaced files. The tests of package confine check what a
+// process with the same restrictions cannot do.
 func TestLeastRights(t *testing.T) {
 	b := start(t, newNetwork(t), "[sets]\nall = [\"0.0.0.0/0\"]\n[[rule]]\nname = \"r\"\naction = \"accept\"\nsrc = \"@all\"\n")
 	if said := b.stderr.String(); strings.Contains(said, "keeps rights") {
@@ -38,7 +37,7 @@ func TestLeastRights(t *testing.T) {
 		}
 	}
 
-	// As editors do it.
+	// As editors replace files.
 	text, err := os.ReadFile(b.file)
 	must(t, err)
 	must(t, os.WriteFile(b.file+".new", append(text, "[[rule]]\nname = \"second\"\naction = \"accept\"\n"...), 0o600))
@@ -46,7 +45,7 @@ func TestLeastRights(t *testing.T) {
 	b.signal(t, unix.SIGHUP)
 	b.stderr.await(t, b.process, 0, `msg=reloaded .*policy="2 rules`)
 
-	// Where nothing was at the start.
+	// In places where nothing existed at the start.
 	set := filepath.Join(t.TempDir(), "set.txt")
 	must(t, os.WriteFile(set, []byte("10.0.0.0/8\n"), 0o600))
 	must(t, os.WriteFile(b.file, fmt.Appendf(nil, "%s[sets]\nnew = { file = %q }\n", devices, set), 0o600))

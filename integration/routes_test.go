@@ -13,9 +13,9 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6
-// extension headers to a Linux host, once as by default and once with source routes
-// accepted. It takes none that the box would drop as malformed, and by default none
+// TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6 extension
+// headers to a Linux host, with its defaults and with source routes accepted. The host
+// must accept no packet that the box would drop as malformed, and with its defaults none
 // that the box would drop for its source route.
 func TestKernelOnSourceRoutes(t *testing.T) {
 	network, err := lab.NewDirect()
@@ -44,8 +44,7 @@ func TestKernelOnSourceRoutes(t *testing.T) {
 	}
 }
 
-// routedBatch sends some packets, each from a source of its own, and counts what
-// became of them.
+// routedBatch sends some packets, each from its own source, and counts the results.
 func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map[string]int) {
 	hosts := o.kernel.network.Hosts
 	first := o.sources + 1
