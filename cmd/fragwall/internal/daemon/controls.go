@@ -71,6 +71,8 @@ func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 	}
 	d.statusAt = address
 	server := status.NewServer(d.source(), lister, d.Startup.token)
+	server.Restore(d.past)
+	d.status.Store(server)
 	d.helpers.Go(func() {
 		if err := server.Serve(ctx, d.statusSocket); err != nil {
 			d.log.Error("the status server ended", "error", err)

@@ -19,8 +19,10 @@ import (
 	"fragwall/cmd/fragwall/internal/confine"
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/history"
 	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/status"
 	"fragwall/cmd/fragwall/internal/trace"
 	"fragwall/rules"
 )
@@ -109,11 +111,13 @@ type Daemon struct {
 	hub     *trace.Hub     // of who captures
 	helpers sync.WaitGroup // all that serve starts
 
-	socket       *control.Listener // nil where there is none
-	statusSocket net.Listener      // nil where there is none
-	replaceable  bool              // by another process
-	handing      sync.Mutex        // held while another process takes over, and once none may any more
-	replaced     atomic.Bool       // one did
+	socket       *control.Listener             // nil where there is none
+	statusSocket net.Listener                  // nil where there is none
+	status       atomic.Pointer[status.Server] // likewise
+	past         []history.Point               // of the process that this one took over from
+	replaceable  bool                          // by another process
+	handing      sync.Mutex                    // held while another process takes over, and once none may any more
+	replaced     atomic.Bool                   // one did
 	quit         context.CancelCauseFunc
 }
 

@@ -13,6 +13,6 @@
 // What is set for the whole process is in process.go, and nowhere else.
 //
 // The package imports rules, packet/verdict, and of the command's packages box, confine, control,
-// datapath, events, exit, lastgood, private, report, status and trace, also tun/handover and
+// datapath, events, exit, history, lastgood, private, report, status and trace, also tun/handover and
 // wire. It knows no cobra.
 package daemon

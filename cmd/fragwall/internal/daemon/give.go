@@ -18,6 +18,7 @@ import (
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/events"
+	"fragwall/cmd/fragwall/internal/history"
 	"fragwall/cmd/fragwall/internal/takeover"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
@@ -48,6 +49,7 @@ type offer struct {
 	Files   [verdict.Sides]int      `json:"files"` // of a port
 	Socket  bool                    `json:"socket"`
 	Status  bool                    `json:"status"`
+	Past    []history.Point         `json:"past"` // the oldest first
 }
 
 // held is what it gets while the process stands still.
@@ -115,6 +117,9 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	var err error
 	if o.Ports, err = d.box.Export(); err != nil {
 		return nil, nil, err
+	}
+	if s := d.status.Load(); s != nil {
+		o.Past = s.Past()
 	}
 	self, err := unix.PidfdOpen(os.Getpid(), 0)
 	if err != nil {

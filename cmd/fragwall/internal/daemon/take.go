@@ -88,6 +88,7 @@ func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
 		return fmt.Errorf("not an offer: %w", err)
 	}
 	d, o := t.daemon, &t.offer
+	d.past = o.Past
 	for side := range o.Ports {
 		if o.Ports[side].Files, err = f.take(o.Files[side]); err != nil {
 			return err

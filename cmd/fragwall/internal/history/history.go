@@ -101,3 +101,13 @@ func (h *History) Since(moment time.Time) []Point {
 	}
 	return points
 }
+
+// Restore goes on from points of another process, the oldest first.
+func (h *History) Restore(points []Point) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.points, h.oldest = make([]point, 0, Kept), 0
+	for _, p := range points[max(0, len(points)-Kept):] {
+		h.points = append(h.points, p.restore())
+	}
+}

@@ -135,3 +135,37 @@ func BenchmarkSince(b *testing.B) {
 		}
 	}
 }
+
+// TestRestore hands the points of one process to another, which goes on with them.
+func TestRestore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keep := func(h *History, d time.Duration, began time.Time) []Point {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			go h.Run(ctx, traffic{began: began, burst: 6}.read)
+			time.Sleep(d + time.Millisecond)
+			synctest.Wait()
+			return h.Since(time.Time{})
+		}
+		began := time.Now()
+		before := keep(&History{}, 2*time.Hour, began)
+		text, err := json.Marshal(before)
+		var points []Point
+		if err == nil {
+			err = json.Unmarshal(text, &points)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var after History
+		after.Restore(append(points, points...)) // as of another version that keeps more
+		after.Restore(points)
+		if got, err := json.Marshal(after.Since(time.Time{})); err != nil || string(got) != string(text) {
+			t.Errorf("%v: %d bytes of points, want these %d:\n%.500s\n%.500s", err, len(got), len(text), got, text)
+		}
+		later := keep(&after, 2*Resolution, began)
+		if len(later) != Kept || !later[Kept-1].Time.After(before[Kept-1].Time) || !later[0].Time.Equal(before[2].Time) {
+			t.Errorf("%d points from %v to %v", len(later), later[0].Time, later[len(later)-1].Time)
+		}
+	})
+}

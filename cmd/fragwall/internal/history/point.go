@@ -101,3 +101,17 @@ func (p *point) point() Point {
 	}
 	return r
 }
+
+// restore returns the point that a Point was made of.
+func (r *Point) restore() point {
+	p := point{end: r.Time, span: time.Duration(r.Seconds * float64(time.Second)), datagrams: r.MaxDatagrams, bytes: r.MaxBytes, flows: r.MaxFlows}
+	for i := range p.sides {
+		of, s := r.Sides[verdict.Side(i).String()], &p.sides[i]
+		s.received, s.forwarded, s.forwardedBytes, s.missed = of.Received, of.Forwarded, of.ForwardedBytes, of.Missed
+		s.min, s.max = of.MinRate, of.MaxRate
+		for reason := range s.dropped {
+			s.dropped[reason] = of.Dropped[verdict.Reason(reason).String()]
+		}
+	}
+	return p
+}

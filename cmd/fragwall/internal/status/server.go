@@ -67,6 +67,12 @@ func NewServer(source *report.Source, lister *listing.Lister, token string) *Ser
 	return s
 }
 
+// Past returns the points of the last hour, the oldest first.
+func (s *Server) Past() []history.Point { return s.history.Since(time.Time{}) }
+
+// Restore has the history go on from that of another process.
+func (s *Server) Restore(past []history.Point) { s.history.Restore(past) }
+
 // Serve answers who connects to l, and keeps the history, until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var keeping sync.WaitGroup
