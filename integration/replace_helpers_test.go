@@ -96,8 +96,8 @@ func flows(t *testing.T, m *meter.Meter, l meter.Load, d time.Duration) {
 	}
 }
 
-// underLoad does something while numbered traffic flows. Nothing may be lost, come twice,
-// late or changed, and no TCP segment may be sent again, beyond what happens when as much
+// underLoad does something while numbered traffic flows. Nothing may be lost, come twice
+// or be changed, and no TCP segment may be sent again, beyond what happens when as much
 // flows for as long and nothing is done; no counter may decrease.
 func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 	t.Helper()

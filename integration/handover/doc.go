@@ -5,9 +5,9 @@
 //
 // It prints "ready" when traffic flows, goes on until a signal ends it, and prints a
 // report. Then it sends the same for the same time again, in which nobody is to touch
-// anything, and compares: it exits with 1 where more was lost, duplicated, reordered or
-// corrupted, or more TCP segments were sent again, than in the second run, or where a
-// counter of the metrics at -metrics has decreased.
+// anything, and compares: it exits with 1 where more was lost, duplicated or corrupted, or
+// more TCP segments were sent again, than in the second run, or where a counter of the
+// metrics at -metrics has decreased.
 //
 // The namespaces are names of ip-netns(8). In each an interface eth0 has one address of
 // each family.
