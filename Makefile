@@ -244,10 +244,12 @@ install-emulator:
 test-reproducible: ## build twice and compare (root)
 	deploy/test/reproducible.sh
 
-# The package's unit under systemd in a throw-away root. Needs root, debootstrap and
+# The package's unit under systemd in a throw-away root, restarted twenty times under so
+# much of the full load (integration/meter) as HANDOVER says. Needs root, debootstrap and
 # iproute2.
 test-systemd: dist ## the unit under systemd (root)
-	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb
+	$(GO) build -o bin/handover ./integration/handover
+	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb bin/handover $(HANDOVER)
 
 # Hand-overs from one process to the next, as often as docs/upgrade.md says, and under
 # so much of the load there as HANDOVER says; make integration has a few under little.

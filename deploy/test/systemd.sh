@@ -2,11 +2,18 @@
 # Boot systemd in a throw-away root with the Debian package installed, and run
 # the unit between two hosts: start, reload, restart, crash, a watchdog timeout, a
 # wrong configuration with and without a last good one, a NIC that comes late,
-# stop. As root, with debootstrap and iproute2; in namespaces of its own.
+# stop, and restarts under traffic of which nothing may be lost. As root, with
+# debootstrap and iproute2; in namespaces of its own.
+#
+#	systemd.sh PACKAGE HANDOVER SHARE
+#
+# HANDOVER is the program integration/handover, SHARE how much of its load it sends.
 set -eu
 
 package=$1
-if [ "${2:-}" != inside ]; then
+handover=$2
+share=$3
+if [ "${4:-}" != inside ]; then
 	root=$(mktemp -d)
 	group=/sys/fs/cgroup
 	[ -e "$group/cgroup.controllers" ] || group=$group/unified # the hybrid layout
@@ -19,10 +26,10 @@ if [ "${2:-}" != inside ]; then
 	chroot "$root" dpkg --install /fragwall.deb
 	mkdir "$group"
 	sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' - "$group" \
-		unshare --mount --net --uts --ipc --cgroup --propagation private -- "$0" "$package" inside "$root"
+		unshare --mount --net --uts --ipc --cgroup --propagation private -- "$0" "$package" "$handover" "$share" inside "$root"
 	exit
 fi
-root=$3
+root=$5
 
 # The hosts, and between them the interfaces of the package's configuration.
 mkdir -p /run/netns
@@ -34,6 +41,8 @@ ip link add eth1 type veth peer name eth0 netns inside
 ip link add eth0 type veth peer name eth0 netns outside
 ip -n inside addr add 192.0.2.1/24 dev eth0
 ip -n outside addr add 192.0.2.2/24 dev eth0
+ip -n inside addr add 2001:db8::1/64 dev eth0 nodad
+ip -n outside addr add 2001:db8::2/64 dev eth0 nodad
 for host in inside outside; do ip -n $host link set eth0 up; done
 for nic in eth0 eth1; do ip link set $nic up; done
 while ip link | grep -q NO-CARRIER; do sleep 0.1; done
@@ -115,6 +124,7 @@ await 50 passes
 systemctl kill --signal ABRT fragwall # as a panic ends
 await 50 is NRestarts 2
 await 50 passes
+await 50 is ActiveState active
 systemctl kill --signal STOP fragwall # until the watchdog fires
 await 300 is NRestarts 3
 await 50 passes
@@ -155,4 +165,23 @@ await 100 is NRestarts 7 # and no end
 ip link set late name eth1
 await 50 passes
 systemctl stop fragwall
+
+# Restarts under numbered traffic, of flows that only the box knows to be answers.
+{
+	sed '/^\[\[rule\]\]/,$d' "$root/none.toml"
+	printf '[policy]\nstateful = true\n[[rule]]\nname = "out"\naction = "accept"\nfrom = "inside"\n'
+} >"$config"
+systemctl start fragwall
+"$handover" -inside inside -outside outside -metrics http://127.0.0.1:9477/metrics -share "$share" >"$root/traffic" 2>&1 &
+traffic=$!
+await 300 grep -q ready "$root/traffic"
+for _ in $(seq 20); do
+	systemctl restart fragwall
+	sleep 0.5 # while flows return to the fast path
+done
+kill -TERM $traffic
+wait $traffic || { cat "$root/traffic"; exit 1; }
+cat "$root/traffic"
+systemctl stop fragwall
+links | diff "$root/before" -
 echo "unit of $package: ok"
