@@ -103,7 +103,7 @@ func rewriting() []entry {
 				s.attack(cut(denied, 0, 24))
 				s.send(cut(allowed, 1600, 2400))
 			}},
-		{name: "rest first, then both first fragments", reference: "RFC 1858 §4",
+		{name: "other fragments first, then both first fragments", reference: "RFC 1858 §4",
 			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				allowed, denied := s.allowed(), s.denied()
 				s.send(cut(allowed, 1600, 2400), cut(allowed, 800, 1600))
@@ -119,7 +119,7 @@ func rewriting() []entry {
 			reassemble: "harmless", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
 				s.send(s.tcp(AllowedPort, 2400).Fragments(8)...)
 			}},
-		{name: "flags written again by a fragment at offset 8", reference: "RFC 1858 §4",
+		{name: "flags overwritten by a fragment at offset 8", reference: "RFC 1858 §4",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
 				d := s.tcp(AllowedPort, 2400)
 				s.send(cut(d, 0, 24), cut(other(d, 8, 24), 8, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
@@ -129,18 +129,18 @@ func rewriting() []entry {
 				d := s.tcp(AllowedPort, 2400)
 				s.send(cut(other(d, 8, 24), 8, 24), cut(d, 0, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
 			}},
-		{name: "tiny first fragment written over by offset 8", reference: "RFC 3128",
+		{name: "tiny first fragment overwritten at offset 8", reference: "RFC 3128",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
 				d := s.tcp(AllowedPort, 2400)
 				s.send(cut(d, 0, 8), cut(d, 8, 1400), cut(other(d, 8, 16), 8, 16), cut(d, 1400, 2400))
 			}},
-		{name: "header of SCTP in two", reference: "RFC 1858 §3",
+		{name: "SCTP header in two fragments", reference: "RFC 1858 §3",
 			reassemble: "harmless", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
 				d := s.allowed()
 				d.Protocol = packet.ProtocolSCTP
 				s.send(cut(d, 0, 8), cut(d, 8, 1400), cut(d, 1400, 2400))
 			}},
-		{name: "allowed first fragment that dies on the way", reference: "Ptacek and Newsham 1998",
+		{name: "allowed first fragment whose TTL expires on the way", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
 				allowed, denied := s.allowed(), s.denied()
 				allowed.TTL = 1
@@ -182,7 +182,7 @@ func lengths() []entry {
 				s.attack(cut(long, 2400, 3200))
 				s.send(cut(d, 0, 800), cut(d, 800, 1600))
 			}},
-		{name: "end before what is there", reference: "RFC 8200 §4.5",
+		{name: "end before received data", reference: "RFC 8200 §4.5",
 			reassemble: "blocked: fragment_beyond_end", validate: "blocked: fragment_beyond_end", write: func(s *script) {
 				d, short := s.allowed(), s.allowed()
 				short.Payload = short.Payload[:1600]
@@ -199,7 +199,7 @@ func lengths() []entry {
 				s.send(cut(d, 0, 800))
 				s.attack(d.Fragment(65528, d.Payload[:800], false))
 			}},
-		{name: "too long only with the first one's headers", reference: "RFC 791 §3.1, RFC 8200 §4.5",
+		{name: "too long only with the first fragment's headers", reference: "RFC 791 §3.1, RFC 8200 §4.5",
 			reassemble: "blocked: fragment_too_long", validate: "blocked: fragment_too_long", write: func(s *script) {
 				size := [Families]int{IPv4: 65515, IPv6: 65535}[s.Family]
 				d := s.udp(AllowedPort, size, 0)
@@ -255,50 +255,50 @@ func identification() []entry {
 				b.Tags = []packet.Tag{tag(0x8100, 0)}
 				s.send(a.Fragments(800)[0], b.Fragments(800)[0], a.Fragments(800)[1], b.Fragments(800)[1], a.Fragments(800)[2])
 			}},
-		{name: "denied datagram under the identification of an unfinished one", reference: "RFC 4963",
+		{name: "denied datagram with the identification of an incomplete one", reference: "RFC 4963",
 			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: func(s *script) {
 				d := s.denied()
 				s.send(cut(s.allowed(), 0, 800))
 				s.attack(cut(d, 0, 800))
 				s.send(cut(d, 800, 1600), cut(d, 1600, 2400))
 			}},
-		{name: "rest of an allowed datagram after a denied one", reference: "RFC 4963",
+		{name: "other fragments of an allowed datagram after a denied one", reference: "RFC 4963",
 			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: fragment_timeout, policy_default", write: func(s *script) {
 				s.attack(s.denied().Fragments(800)...)
 				s.attack(s.allowed().Fragments(800)[1:]...)
 			}},
-		{name: "rest when the time of the first is over", reference: "Ptacek and Newsham 1998",
+		{name: "other fragments after the first has expired", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
 				frames := s.allowed().Fragments(800)
 				s.send(frames[0])
 				s.expire()
 				s.attack(frames[1:]...)
 			}},
-		{name: "denied first fragment when the time of the rest is over", reference: "Ptacek and Newsham 1998",
+		{name: "denied first fragment after the others have expired", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout, policy_default", write: func(s *script) {
 				s.send(s.allowed().Fragments(800)[1:]...)
 				s.expire()
 				s.attack(s.denied().Fragments(800)[0])
 			}},
-		{name: "denied datagram when the time of an allowed first is over", reference: "Ptacek and Newsham 1998",
+		{name: "denied datagram after an allowed first fragment has expired", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_timeout, policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				s.send(s.allowed().Fragments(800)[0])
 				s.expire()
 				s.attack(s.denied().Fragments(800)...)
 			}},
-		{name: "what would complete a poisoned datagram", reference: "RFC 5722 §4",
+		{name: "fragment that would complete a poisoned datagram", reference: "RFC 5722 §4",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
 				d := s.allowed()
 				s.send(cut(d, 0, 800), cut(other(d, 792, 1600), 792, 1600))
 				s.attack(cut(d, 800, 1600), cut(d, 1600, 2400))
 			}},
-		{name: "allowed first fragment again, when its time is over", reference: "RFC 1122 §3.3.2",
+		{name: "allowed first fragment again, after it has expired", reference: "RFC 1122 §3.3.2",
 			reassemble: "blocked: fragment_timeout", validate: "**ambiguous**", delivers: 1, write: func(s *script) {
 				s.send(s.allowed().Fragments(800)[0])
 				s.expire()
 				s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
 			}},
-		{name: "last fragment dies on the way, its identification comes again", reference: "RFC 4963; Ptacek and Newsham 1998",
+		{name: "TTL of the last fragment expires on the way, identification reused", reference: "RFC 4963; Ptacek and Newsham 1998",
 			reassemble: "**ambiguous**", validate: "**ambiguous**", whole: "harmless", delivers: 1, write: func(s *script) {
 				d := s.allowed()
 				s.send(cut(d, 0, 800), cut(d, 800, 1600))

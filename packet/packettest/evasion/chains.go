@@ -24,7 +24,7 @@ func chains() []entry {
 			reassemble: "blocked: fragment_incomplete_chain, fragment_timeout", validate: "blocked: fragment_incomplete_chain, fragment_timeout", write: func(s *script) {
 				s.attack(s.tcp(AllowedPort, 2400).Fragments(16)...)
 			}},
-		{name: "chain written again by an overlap", reference: "RFC 5722 §2; Atlasis 2012",
+		{name: "chain overwritten by an overlap", reference: "RFC 5722 §2; Atlasis 2012",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
 				d := s.allowed()
 				d.FirstAfter, d.After = 60, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
@@ -55,7 +55,7 @@ func chains() []entry {
 					s.attack(inner.Fragment(0, inner.Payload, false))
 				}
 			}},
-		{name: "more extension headers than anyone needs", reference: "RFC 8504 §5.3",
+		{name: "too many extension headers", reference: "RFC 8504 §5.3",
 			reassemble: "blocked: ipv6_chain_too_long, fragment_timeout", validate: "blocked: ipv6_chain_too_long, fragment_timeout", write: func(s *script) {
 				d := s.allowed()
 				d.FirstAfter = 60

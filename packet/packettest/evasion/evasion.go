@@ -89,7 +89,7 @@ const (
 	Honest         Group = "Honest traffic"
 	Denied         Group = "Denied datagrams"
 	Overlaps       Group = "Overlaps"
-	Rewriting      Group = "Headers written twice, or in part"
+	Rewriting      Group = "Headers overwritten or split"
 	Lengths        Group = "Lengths and ends"
 	Identification Group = "Identification, time and place"
 	Chains         Group = "IPv6 chains"

@@ -41,23 +41,23 @@ func honest() []entry {
 		{name: "in fragments of 8 bytes", reference: "fragrouter frag-1", delivers: 1, write: func(s *script) {
 			s.send(s.allowed().Fragments(8)...)
 		}},
-		{name: "as long as there can be", reference: "RFC 791, RFC 8200", delivers: 1, write: func(s *script) {
+		{name: "of maximum length", reference: "RFC 791, RFC 8200", delivers: 1, write: func(s *script) {
 			size := [Families]int{IPv4: 65515, IPv6: 65535}[s.Family]
 			s.send(backwards(s.udp(AllowedPort, size, 0).Fragments(1448))...)
 		}},
-		{name: "two datagrams by turns", reference: "RFC 791 §3.2", delivers: 2, write: func(s *script) {
+		{name: "two datagrams interleaved", reference: "RFC 791 §3.2", delivers: 2, write: func(s *script) {
 			other := s.udp(AllowedPort, 2400, 0xff)
 			other.ID = 2
 			a, b := s.allowed().Fragments(800), other.Fragments(800)
 			s.send(a[0], b[2], b[1], a[2], a[1], b[0])
 		}},
-		{name: "slowly, within the time", reference: "RFC 791 §3.2", delivers: 1, write: func(s *script) {
+		{name: "slowly, within the timeout", reference: "RFC 791 §3.2", delivers: 1, write: func(s *script) {
 			for _, frame := range backwards(s.allowed().Fragments(800)) {
 				s.send(frame)
 				s.at += TimeoutIPv4 / 5
 			}
 		}},
-		{name: "both ways under one identification", reference: "RFC 791 §3.2", delivers: 2, write: func(s *script) {
+		{name: "both directions with one identification", reference: "RFC 791 §3.2", delivers: 2, write: func(s *script) {
 			ours := s.allowed().Fragments(800)
 			s.send(ours[2])
 			s.from = verdict.Outside
@@ -65,7 +65,7 @@ func honest() []entry {
 			s.from = verdict.Inside
 			s.send(ours[1], ours[0])
 		}},
-		{name: "two VLANs under one identification", reference: "IEEE 802.1Q", delivers: 2, write: func(s *script) {
+		{name: "two VLANs with one identification", reference: "IEEE 802.1Q", delivers: 2, write: func(s *script) {
 			a, b := s.allowed(), s.udp(AllowedPort, 2400, 0xff)
 			a.Tags = []packet.Tag{{TPID: 0x8100, TCI: 10}}
 			b.Tags = []packet.Tag{{TPID: 0x8100, TCI: 20}}
@@ -93,11 +93,11 @@ func honest() []entry {
 			d.Tags[1].TCI |= 0xe000
 			s.send(frames[1], d.Fragments(800)[0], frames[2])
 		}},
-		{name: "one identification, two protocols", reference: "RFC 791 §3.2", delivers: 2, only: onlyIPv4, write: func(s *script) {
+		{name: "two protocols with one identification", reference: "RFC 791 §3.2", delivers: 2, only: onlyIPv4, write: func(s *script) {
 			a, b := s.allowed().Fragments(800), s.tcp(AllowedPort, 2400).Fragments(800)
 			s.send(a[0], b[2], a[1], b[1], a[2], b[0])
 		}},
-		{name: "identification used again when the datagram is through", reference: "RFC 6864", delivers: 2, write: func(s *script) {
+		{name: "identification reused after the datagram has passed", reference: "RFC 6864", delivers: 2, write: func(s *script) {
 			s.send(s.allowed().Fragments(800)...)
 			s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
 		}},
@@ -176,11 +176,11 @@ func denied() []entry {
 				d.LLC = append(slices.Clip(packettest.SNAP), 0x81, 0, 0, 0)
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "all but the first", reference: "RFC 1858 §1",
+		{name: "all fragments but the first", reference: "RFC 1858 §1",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
 				s.attack(s.denied().Fragments(800)[1:]...)
 			}},
-		{name: "ports in the first fragment, the rest of the header elsewhere", reference: "RFC 1858 §3",
+		{name: "ports in the first fragment, the rest of the header in another", reference: "RFC 1858 §3",
 			reassemble: "blocked: policy_default", validate: "blocked: fragment_tiny_first", only: onlyIPv4, write: func(s *script) {
 				s.attack(s.tcp(DeniedPort, 2400).Fragments(8)...)
 			}},
