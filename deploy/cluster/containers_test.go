@@ -316,9 +316,12 @@ func (n *node) mounts(p *corev1.Pod, c *corev1.Container) (arguments []string) {
 		case v.Projected != nil:
 			arguments = append(arguments, "--volume", filepath.Join(n.dir, "rules")+":"+m.MountPath+":ro")
 		case v.EmptyDir != nil:
-			path := filepath.Join(n.dir, v.Name)
-			if err := os.Mkdir(path, 0o777); err != nil {
+			path := filepath.Join(n.dir, v.Name, m.SubPath)
+			if err := os.MkdirAll(path, 0o777); err != nil {
 				n.Fatal(err)
+			}
+			if m.ReadOnly {
+				m.MountPath += ":ro"
 			}
 			arguments = append(arguments, "--volume", path+":"+m.MountPath)
 		case v.HostPath != nil && v.HostPath.Path == "/dev/net/tun":

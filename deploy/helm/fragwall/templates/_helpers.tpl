@@ -42,6 +42,7 @@ resources:
 volumeMounts:
   - {name: fragwall-rules, mountPath: /etc/fragwall, readOnly: true}
   - {name: fragwall-run, mountPath: /run}
+  - {name: fragwall-run, mountPath: /var/run/secrets/kubernetes.io/serviceaccount, subPath: no-token, readOnly: true}
   {{- if not .Values.tunResource }}
   - {name: dev-net-tun, mountPath: /dev/net/tun}
   {{- end }}
