@@ -78,7 +78,7 @@ func (c *cluster) inject(t *testing.T) {
 	if said, err := c.kubectl(t, "", "apply", "-k", "../kustomize/inject"); err != nil {
 		t.Fatalf("%v: %s", err, said)
 	}
-	for name, label := range map[string]string{"plain": "", "all": "true", "must": "required", "wrong": "yes"} {
+	for name, label := range map[string]string{"plain": "", "all": "true", "must": "required", "wrong": "yes", "off": "false", "later": ""} {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if label != "" {
 			ns.Labels = map[string]string{"fragwall.dev/inject": label}
@@ -150,21 +150,8 @@ func (c *cluster) wait(t *testing.T, data map[string]string) {
 		return err
 	})
 	until(t, "validation", func() error {
-		// One in front of which the sidecar is, as the policy would put it there.
 		p := pod("must", nil)
-		always := corev1.ContainerRestartPolicyAlways
-		nic := data["nic"]
-		if nic == "" {
-			nic = "eth0"
-		}
-		probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
-			Command: []string{"/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml"},
-		}}}
-		p.Spec.InitContainers = []corev1.Container{{
-			Name: "fragwall", Image: data["image"], RestartPolicy: &always, StartupProbe: probe, LivenessProbe: probe,
-			Args: []string{"sidecar", "-c", "/etc/fragwall/fragwall.toml", "--nic", nic, "--watch-config"},
-		}}
-		p.Spec.Containers[0].SecurityContext = &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+		p.Spec = sidecar(data, data["image"])
 		_, err := c.CoreV1().Pods("must").Create(t.Context(), p, dry)
 		if err != nil {
 			return err
@@ -175,6 +162,26 @@ func (c *cluster) wait(t *testing.T, data map[string]string) {
 		}
 		return nil
 	})
+}
+
+// sidecar returns a pod's spec with a sidecar of its own that is like the one that
+// is injected.
+func sidecar(parameters map[string]string, image string) corev1.PodSpec {
+	always := corev1.ContainerRestartPolicyAlways
+	nic := parameters["nic"]
+	if nic == "" {
+		nic = "eth0"
+	}
+	probe := &corev1.Probe{ProbeHandler: corev1.ProbeHandler{Exec: &corev1.ExecAction{
+		Command: []string{"/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml"},
+	}}}
+	s := pod("", nil).Spec
+	s.InitContainers = []corev1.Container{{
+		Name: "fragwall", Image: image, RestartPolicy: &always, StartupProbe: probe, LivenessProbe: probe,
+		Args: []string{"sidecar", "-c", "/etc/fragwall/fragwall.toml", "--nic", nic, "--watch-config"},
+	}}
+	s.Containers[0].SecurityContext = &corev1.SecurityContext{Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}}}
+	return s
 }
 
 // parameters returns those of the manifest.

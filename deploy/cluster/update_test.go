@@ -3,6 +3,7 @@ package cluster
 import (
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -56,6 +57,13 @@ func TestPodUpdate(t *testing.T) {
 	mirror.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
 	mirror.Spec.NodeName = "node"
 	refused(t, "mirror", patch(create(mirror), `{"metadata":{"annotations":{"kubernetes.io/config.mirror":null}}}`), "may not remove or update mirror pod annotation")
+	own := pod("must", nil)
+	own.Spec = sidecar(parameters(t), "registry.example/fragwall:default")
+	own = create(own)
+	refused(t, "own sidecar replaced", patch(own, `{"spec":{"initContainers":[{"name":"fragwall","image":"other"}]}}`), "the image of fragwall in a pod does not change")
+	if err := patch(own, `{"spec":{"containers":[{"name":"web","image":"new"}]}}`); err != nil {
+		t.Errorf("something else changed: %v", err)
+	}
 	for namespace, labels := range map[string]map[string]string{"plain": nil, "all": {"fragwall.dev/inject": "false"}} {
 		p := create(pod(namespace, labels))
 		refused(t, "label set later", patch(p, `{"metadata":{"labels":{"fragwall.dev/inject":"true"}}}`), label)
@@ -127,6 +135,48 @@ func TestEphemeralContainers(t *testing.T) {
 	}
 }
 
+// TestEphemeralContainersLater debugs pods that could not be created any more.
+func TestEphemeralContainersLater(t *testing.T) {
+	c := shared
+	c.inject(t)
+	c.setParameters(t, "default", nil)
+	debug := func(p *corev1.Pod) error {
+		p = p.DeepCopy()
+		p.Spec.EphemeralContainers = []corev1.EphemeralContainer{{EphemeralContainerCommon: corev1.EphemeralContainerCommon{Name: "debug", Image: "tools"}}}
+		_, err := c.CoreV1().Pods(p.Namespace).UpdateEphemeralContainers(t.Context(), p.Name, p, metav1.UpdateOptions{DryRun: []string{metav1.DryRunAll}})
+		return err
+	}
+	create := func(namespace string) *corev1.Pod {
+		p, err := c.CoreV1().Pods(namespace).Create(t.Context(), pod(namespace, nil), metav1.CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	before := create("later")
+	for _, label := range []string{"true", "required", "wrong"} {
+		text := fmt.Sprintf(`{"metadata":{"labels":{"fragwall.dev/inject":%q}}}`, label)
+		if _, err := c.CoreV1().Namespaces().Patch(t.Context(), "later", types.MergePatchType, []byte(text), metav1.PatchOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "label of the namespace", func() error {
+			p, err := c.CoreV1().Pods("later").Create(t.Context(), pod("later", nil), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+			if (label == "wrong") != (err != nil) || err == nil && len(p.Spec.InitContainers) != 1 {
+				return errNotYet
+			}
+			return nil
+		})
+		if err := debug(before); err != nil {
+			t.Errorf("a pod from before the label %s: %v", label, err)
+		}
+	}
+	old := create("must")
+	c.setParameters(t, "next", nil)
+	if err := debug(old); err != nil {
+		t.Errorf("a pod with the image from before: %v", err)
+	}
+}
+
 // TestReinvocation has a webhook, as that of a mesh, put a container of its own in
 // front afterwards.
 func TestReinvocation(t *testing.T) {
@@ -195,28 +245,35 @@ func TestParameters(t *testing.T) {
 	c := shared
 	c.inject(t)
 	c.setParameters(t, "default", nil)
-	for key, wrong := range map[string][2]string{
-		"image":           {"", "image: the image of fragwall is missing"},
-		"imagePullPolicy": {"Sometimes", "imagePullPolicy: none of"},
-		"imagePullSecret": {"A B", "imagePullSecret: not the name of an object"},
-		"nic":             {"eth0/1", "nic: not the name of an interface"},
-		"rules":           {"", "rules: the name of the ConfigMap is missing"},
-		"tokenSecret":     {"../x", "tokenSecret: not the name of an object"},
-		"fastPath":        {"on", "fastPath: neither true nor false"},
-		"tunResource":     {"tun", "tunResource: not the name of a device plugin's resource"},
-		"cpuRequest":      {"much", "cpuRequest: no quantity"},
-		"memoryLimit":     {"1 GB", "memoryLimit: no quantity"},
-		"failurePolicy":   {"closed", "failurePolicy: neither"},
-		"workloadRights":  {"drop", "workloadRights: none of"},
-		"nics":            {"eth0", "unknown: nics; known are image"},
+	for parameter, wrong := range map[string]string{
+		"image=":                     "image: the image of fragwall is missing",
+		"imagePullPolicy=Sometimes":  "imagePullPolicy: none of",
+		"imagePullSecret=A B":        "imagePullSecret: not the name of an object",
+		"nic=eth0/1":                 "nic: not the name of an interface",
+		"nic=eth0:1":                 "nic: not the name of an interface",
+		"nic=.":                      "nic: not the name of an interface",
+		"rules=":                     "rules: the name of the ConfigMap is missing",
+		"tokenSecret=../x":           "tokenSecret: not the name of an object",
+		"fastPath=on":                "fastPath: neither true nor false",
+		"tunResource=tun":            "tunResource: not the name of a device plugin's resource",
+		"tunResource=squat.ai/a tun": "tunResource: not the name of a device plugin's resource",
+		"cpuRequest=much":            "cpuRequest: no quantity",
+		"cpuRequest=-1":              "cpuRequest: no quantity",
+		"memoryLimit=1 GB":           "memoryLimit: no quantity",
+		"memoryLimit=100Mi":          "memory: the request is greater than the limit",
+		"cpuLimit=1m":                "cpu: the request is greater than the limit",
+		"failurePolicy=closed":       "failurePolicy: neither",
+		"workloadRights=drop":        "workloadRights: none of",
+		"nics=eth0":                  "unknown: nics; known are image",
 	} {
 		m, err := c.CoreV1().ConfigMaps("fragwall-system").Get(t.Context(), "fragwall-inject", metav1.GetOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.Data[key] = wrong[0]
+		name, value, _ := strings.Cut(parameter, "=")
+		m.Data[name] = value
 		_, err = c.CoreV1().ConfigMaps(m.Namespace).Update(t.Context(), m, metav1.UpdateOptions{})
-		refused(t, key, err, wrong[1])
+		refused(t, parameter, err, wrong)
 	}
 	if err := c.CoreV1().ConfigMaps("fragwall-system").Delete(t.Context(), "fragwall-inject", metav1.DeleteOptions{}); err != nil {
 		t.Fatal(err)
@@ -229,7 +286,11 @@ func TestParameters(t *testing.T) {
 		}
 		return nil
 	})
-	for name, p := range map[string]*corev1.Pod{"other namespace": pod("plain", nil)} {
+	for name, p := range map[string]*corev1.Pod{
+		"other namespace":  pod("plain", nil),
+		"namespace not to": pod("off", nil),
+		"pod not to":       pod("all", map[string]string{"fragwall.dev/inject": "false"}),
+	} {
 		if _, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, dry); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
