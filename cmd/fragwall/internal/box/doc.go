@@ -1,20 +1,20 @@
-// Package box has the wire with its devices: two ports, the lanes between them, and
-// the NICs that are joined to them.
+// Package box combines the wire with its devices: two ports, the lanes between them, and the NICs
+// that are joined to them.
 //
 //	NIC ◄─ junction ─► port ◄─ lanes ─► port ◄─ junction ─► NIC
 //
-// [Open] makes the devices by a configuration, [Box.Run] forwards, [Box.Close]
-// removes what Open made. A [Watch] follows what happens to the devices meanwhile: it
-// joins a NIC again, follows its MTU, and propagates the state of its link.
+// [Open] makes the devices that the configuration asks for, [Box.Run] forwards, and [Box.Close]
+// removes what Open made. Meanwhile a [Watch] follows changes of the devices: it joins a NIC
+// again, follows its MTU, and propagates its link state.
 //
-// Where it can be, a fast path is in front of the NICs, of a sidecar also behind the
-// inside port, from [Box.AttachFastPath] to [Box.CloseFastPath], and follows the NICs.
+// If the system supports it, a fast path is attached to the NICs, and in a sidecar also to the
+// inside port, from [Box.AttachFastPath] to [Box.CloseFastPath]. It follows the NICs.
 //
-// Open, Close, Join and Part belong on a thread in the network namespace of the
-// devices; a mutex guards what they share with the one goroutine of the Watch.
-// Everything that the kernel has to do goes by a [Kernel], so that tests need none.
+// Call Open, Close, Join and Part on a thread in the network namespace of the devices. A mutex
+// guards the state that they share with the one goroutine of the Watch. All kernel operations go
+// through a [Kernel], so that tests need no kernel.
 //
-// The package imports wire, fastpath, filter, tun, tun/device, tun/link and tun/netdev,
-// rules for the configuration, packet/verdict for the sides, and of the command's
-// packages datapath, events and report.
+// The package imports wire, fastpath, filter, tun, tun/device, tun/link and tun/netdev, rules for
+// the configuration, packet/verdict for the sides, and of the command's packages datapath, events
+// and report.
 package box

@@ -1,16 +1,16 @@
-// Package confine takes from the process, once it is set up, the rights that it
-// does not need to forward, to answer, and to take down what it made:
+// Package confine drops the rights of the process, once it is set up, that it does not need to
+// forward, to answer requests, and to remove what it made:
 //
-//  1. capabilities: all but CAP_NET_ADMIN, for the devices (capabilities(7))
-//  2. no_new_privs: no program that it runs could get any back (prctl(2))
-//  3. Landlock: files beneath the directories of a [Plan], and no TCP
-//     connections or listeners beyond those that are open (landlock(7))
-//  4. seccomp: the system calls of the datapath, of teardown, and of a hand-over to
-//     another process, which gets descriptors; no sockets but for netlink, no programs, and of bpf(2) what the fast path does with the
-//     maps and programs that it has (seccomp(2))
+//  1. capabilities: all except CAP_NET_ADMIN, which it needs for the devices (capabilities(7))
+//  2. no_new_privs: no program that it executes can regain rights (prctl(2))
+//  3. Landlock: access only to files beneath the directories of a [Plan], and no new TCP
+//     connections or listeners (landlock(7))
+//  4. seccomp: only the system calls of the datapath, of teardown, and of a hand-over to another
+//     process, which receives descriptors; no sockets except netlink; no execution of programs;
+//     and of bpf(2) only what the fast path does with its existing maps and programs (seccomp(2))
 //
-// Each holds for all threads, and for those that they start. Where the kernel
-// lacks one, the others stand, and the log says so.
+// Each applies to all threads, and to those that they start. If the kernel lacks one, the others
+// still apply, and a log message says so.
 //
-// The package imports nothing of ours.
+// The package imports nothing of fragwall's.
 package confine

@@ -1,18 +1,17 @@
-// Package control lets the owner of a running instance ask it: to reload, which
-// file it runs with, for its report, and for whatever is a sequence of records.
+// Package control lets the owner of a running instance send it requests: to reload, for the path
+// of its configuration file, for its report, and for sequences of records.
 //
 //	command ──► Instance ──► socket ──► Listener ──► handler
 //	            OverHTTP ──► status server
 //
-// The control socket is in a directory that only its user may enter, under a name
-// made of the two TAPs and of the network namespace, which together no two
-// instances have. A client sends a line: a request and, after a space, an argument as
-// JSON. It gets JSON, or a stream of records. It asks only instances of its own user
-// or of root.
+// The control socket is in a directory that only its user may enter. Its name is made of the names
+// of the two TAPs and of the network namespace, so it is unique per instance. A client sends one
+// line: a request and, after a space, a JSON argument. The reply is JSON, or a stream of records. A
+// client connects only to instances of its own user or of root.
 //
-// [Listener.Serve] answers each client on a goroutine of its own, so handlers have
-// to be safe for concurrent use. Clients, streams and requests in a second are
-// bounded, and a client of a stream that does not read, or goes away, ends it.
+// [Listener.Serve] answers each client on a goroutine of its own, so handlers must be safe for
+// concurrent use. The numbers of clients, of streams, and of requests per second are limited. A
+// stream ends if its client does not read or disconnects.
 //
 // The package imports report and exit.
 package control

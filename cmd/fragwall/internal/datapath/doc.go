@@ -1,5 +1,5 @@
-// Package datapath derives the configuration of the wire from that of the user,
-// for the running box and for replay alike.
+// Package datapath derives the configuration of the wire from the user's configuration, both for
+// the running box and for replay.
 //
 // The package imports rules, wire, stack and packet/verdict. It knows no devices.
 package datapath

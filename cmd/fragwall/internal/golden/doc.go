@@ -1,4 +1,4 @@
-// Package golden compares what tests print with files of testdata.
+// Package golden compares the output of tests with files in testdata.
 //
-// Only tests import it; it imports nothing of ours.
+// Only tests import it. It imports nothing of fragwall's.
 package golden

@@ -1,10 +1,11 @@
-// Package inspect carries what a lister lists over the control socket.
+// Package inspect transports the output of a lister over the control socket.
 //
 //	command ──► Client ──► control socket ──► Streams ──► listing.Lister
 //
-// Only deleting flows changes anything; the log says who did, and who was refused.
+// Deleting flows is the only request that changes anything. The log names the user who deleted
+// flows, or whose request was refused.
 //
-// Both ends may be used by any number of goroutines.
+// Any number of goroutines may use both ends.
 //
-// Of ours the package imports control, exit and listing, below cmd/fragwall/internal.
+// Of fragwall's packages, it imports control, exit and listing, below cmd/fragwall/internal.
 package inspect

@@ -1,16 +1,15 @@
-// Package lastgood keeps the last configuration that ran, so that a box whose
-// configuration was broken since can start with it.
+// Package lastgood keeps the last configuration that ran, so that a box can start with it if its
+// configuration has since been broken.
 //
 //	files ──► Copy.Record ──► configuration
 //	            │ runs
 //	            ▼
 //	          Store.Save ──► DIR/NAME.tar ──► Store.Load ──► Copy.Read ──► configuration
 //
-// A [Copy] has the texts of the configuration and of all files that it names,
-// exactly as they were read. A [Store] is a directory with one tar archive for
-// each configuration file. An archive is replaced as a whole: after a crash at
-// any moment there is the old one or the new one. A Store is used by one goroutine
-// at a time.
+// A [Copy] holds the texts of the configuration and of all files that it names, exactly as they were
+// read. A [Store] is a directory with one tar archive per configuration file. An archive is replaced
+// atomically: after a crash at any moment, either the old one or the new one is there. Only one
+// goroutine at a time may use a Store.
 //
 // The package imports private.
 package lastgood

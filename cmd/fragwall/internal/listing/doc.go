@@ -1,17 +1,17 @@
-// Package listing lists what a running box knows: the flows of its policy, and the
-// datagrams that wait for fragments.
+// Package listing lists the state of a running box: the flows of its policy, and the incomplete
+// datagrams.
 //
 //	control socket, status page ──► Query ──► Lister ──► Flow, Waiting, Source
 //	                                                      │
 //	command ◄── Table, JSON ◄── Batch ◄── control socket ◄┘
 //
-// The tables of the datapath are copied a few entries at a time, with a part of them
-// locked for microseconds, and all clients of a [Lister] together look at no more than
-// [pace] entries in a second. So a listing costs the wire little, whatever a client
-// asks for, and nothing while a client does not read.
+// A lister copies the tables of the datapath a few entries at a time, and locks a part of them for
+// microseconds. All clients of a [Lister] together read at most [pace] entries per second. So a
+// listing costs the wire little, whatever a client asks for, and nothing while a client does not
+// read.
 //
-// A [Lister] may be used by any number of goroutines; a [Table] belongs to one.
+// Any number of goroutines may use a [Lister]; only one may use a [Table].
 //
-// Of ours the package imports selector and terminal, below cmd/fragwall/internal, filter, filter/flow,
-// packet, packet/verdict, rules and wire.
+// Of fragwall's packages, it imports selector and terminal (below cmd/fragwall/internal), filter,
+// filter/flow, packet, packet/verdict, rules and wire.
 package listing

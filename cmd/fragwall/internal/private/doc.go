@@ -1,7 +1,7 @@
-// Package private keeps files in a directory that only this user can write to.
+// Package private keeps files in a directory that only the current user can write to.
 //
-// A file is replaced as a whole: after a crash at any moment there is the old one or the
-// new one. A [Directory] is used by one goroutine at a time.
+// A file is replaced atomically: after a crash at any moment, either the old one or the new one is
+// there. Only one goroutine at a time may use a [Directory].
 //
-// The package imports nothing of ours.
+// The package imports nothing of fragwall's.
 package private

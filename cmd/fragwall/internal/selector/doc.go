@@ -1,12 +1,11 @@
-// Package selector selects flows, datagrams and frames by the flags --proto, --host,
-// --src, --dst, --port, --sport, --dport, --vlan and --from, which all commands that
-// list something share.
+// Package selector selects flows, datagrams and frames by the flags --proto, --host, --src, --dst,
+// --port, --sport, --dport, --vlan and --from, which all listing commands share.
 //
-// In comes the command line ([Flags]); out goes a [Selector], the text of each flag
-// that was given, which is sent to the running instance as JSON, and there a
-// [Filter], which matches a [Tuple].
+// The input is the command line ([Flags]). The output is a [Selector]: the text of each flag that was
+// given. The client sends it to the running instance as JSON, which makes a [Filter] from it. A
+// Filter matches a [Tuple].
 //
-// A Filter does not change and may be used by any number of goroutines.
+// A Filter is immutable, and any number of goroutines may use it.
 //
-// Of ours the package imports filter, packet, packet/verdict and rules.
+// Of fragwall's packages, it imports filter, packet, packet/verdict and rules.
 package selector

@@ -1,4 +1,4 @@
-// Package status serves the report of a running box by HTTP.
+// Package status serves the report of a running box over HTTP.
 //
 //	report.Source ─┬─► report ───┬── /metrics      Prometheus text format
 //	               │             └── /api/status   JSON
@@ -6,14 +6,14 @@
 //	listing.Lister ───────────────── /api/flows, /api/waiting, /api/sources  JSON
 //	                                 /             the page, which reads all JSON
 //
-// Each report is a snapshot; the history is of the last hour. /healthz says whether
-// the datapath answers, /readyz whether frames flow.
+// Each report is a snapshot; the history covers the last hour. /healthz reports whether the datapath
+// responds, /readyz whether frames flow.
 //
-// On other addresses than loopback, all but the page itself, which is the same for
-// everyone, and the two health checks want a token. Lists, which name hosts, are only
-// for clients with a token, also on loopback. The server only ever reads.
+// On addresses other than loopback, clients need a token for everything except the page itself,
+// which is the same for everyone, and the two health checks. Lists name hosts, so clients need a
+// token for them on loopback, too. The server is read-only.
 //
-// The package imports report, history, listing with selector, and exit, wire, fastpath
-// and packet/verdict for the names of metrics, and rules for the reader of the token.
-// It knows neither devices nor files.
+// The package imports report, history, listing with selector, and exit, wire, fastpath and
+// packet/verdict for the names of metrics, and rules for the reader of the token. It knows neither
+// devices nor files.
 package status

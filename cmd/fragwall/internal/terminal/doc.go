@@ -1,4 +1,4 @@
-// Package terminal finds out about the terminal that the command writes to.
+// Package terminal detects the properties of the terminal that the command writes to.
 //
-// The package imports nothing of ours.
+// The package imports nothing of fragwall's.
 package terminal
