@@ -1,16 +1,17 @@
-// Package tun is the contract of frame I/O: a [Frame] with what was left for the
-// NIC to do ([Offload]), a [Lane] by which frames go from one device to another, and
-// a [Port], the device that makes lanes.
+// Package tun defines the interfaces of frame I/O: a [Frame], with the work that is left to the
+// NIC ([Offload]); a [Lane], which moves frames from one device to another; and a [Port], the
+// device that makes lanes.
 //
 //	Port ──► Lane.Read ──► (wire) ──► Lane.Write ──► Port
 //
-// A lane lends the frames that it reads until the next read, and keeps none that it
-// is given to write. One goroutine owns it; [Lane.Close] may come from anywhere and
-// wakes the reader, as does [Lane.Hold], which has it stop between two frames. Each queue keeps the order of its frames, and so does each lane.
-// All frames between two IP addresses come by one queue.
+// The frames that a lane reads are valid until the next read. A lane does not keep the frames
+// that it writes. One goroutine owns a lane. [Lane.Close] may be called from any goroutine and
+// wakes the reader, as does [Lane.Hold], which stops the reader between two frames. Each queue
+// and each lane keeps the order of its frames. All frames between two IP addresses use one
+// queue.
 //
-// Each kind of frame I/O is a package of its own below this one, and tun/device
-// opens the best there is. tun/link joins a port's device to a NIC.
+// Each kind of frame I/O is a package below this one, and tun/device opens the best available
+// one. tun/link joins a port's device to a NIC.
 //
-// Of fragwall's, the package imports packet/checksum alone.
+// The package imports only packet/checksum of this module.
 package tun

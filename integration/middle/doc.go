@@ -1,13 +1,12 @@
-// Package middle puts what is to be measured between the hosts of a lab:
-// fragwall, or the kernel's bridge with connection tracking in its place.
+// Package middle sets up the device under test between the hosts of a lab: fragwall, or the
+// kernel's bridge with connection tracking in its place.
 //
 //	lab.Network ──► NewBox    fragwall run, a process in the middle namespace
 //	            └─► NewBridge a bridge there, with nftables rules
 //
-// Both are taken from outside: [Box] knows fragwall by its command line, its
-// configuration and its output. [Foreign] says whether other processes had a
-// part in what was measured. A [Program] is a command that measures, and its
-// own generator of traffic.
+// [Box] uses only fragwall's command line, configuration and output. [Foreign] reports whether
+// other processes influenced a measurement. A [Program] is a command that measures, and its own
+// traffic generator.
 //
-// The programs attack and bench share the package. It imports lab alone.
+// The programs attack and bench share the package. It imports only lab.
 package middle

@@ -1,4 +1,4 @@
-// Package trunk gives hosts interfaces behind VLAN tags.
+// Package trunk gives hosts interfaces with VLAN tags.
 //
-// It imports tun/lab, whose hosts they are, and packet.
+// It imports tun/lab, for the hosts, and packet.
 package trunk

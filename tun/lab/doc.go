@@ -4,9 +4,10 @@
 //	inside host ── veth ── middle ── veth ── outside host
 //	eth0                nic-in  nic-out              eth0
 //
-// The namespaces have no names and no files. They exist as long as something of this process
-// is in them, so that nothing is left however the process ends. [Namespace.Do] runs a function
-// on a thread in a namespace. A socket that it opens stays in that namespace, whoever uses it.
+// The namespaces have no names and no files. They exist as long as this process has something
+// open in them, so that nothing is left however the process ends. [Namespace.Do] runs a
+// function on a thread in a namespace. A socket that it opens stays in that namespace,
+// whichever goroutine uses it.
 //
 // A [Tap] sends and receives frames as they are on the wire.
 //

@@ -1,13 +1,13 @@
-// Package link makes a NIC and another device, as a port's TAP, one wire.
+// Package link joins a NIC and another device, such as a port's TAP, into one wire.
 //
 //	NIC ══ TAP
 //
-// [Join] does it by a redirect of the kernel's traffic control, or by a bridge:
-// whatever comes in by one leaves by the other, and the box neither takes nor sends a
-// frame of its own there. [Bypass] joins two NICs without anything between them, and
-// stays. What joins a NIC carries the NIC's former state, so that the next process
-// finds it after one that was killed; [Release] sets it back.
+// [Join] does this by a redirect of the kernel's traffic control, or by a bridge: every frame
+// that arrives on one leaves by the other, and the box itself neither receives nor sends frames
+// there. [Bypass] joins two NICs directly, and stays after the process ends. What joins a NIC
+// carries the NIC's former state, so that the next process finds it if this one is killed;
+// [Release] restores that state.
 //
-// Devices belong to the network namespace of the calling thread. A [Junction] belongs
-// to one goroutine. Of fragwall's, the package imports tun/netdev.
+// Devices belong to the network namespace of the calling thread. A [Junction] belongs to one
+// goroutine. The package imports tun/netdev.
 package link

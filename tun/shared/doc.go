@@ -1,3 +1,3 @@
-// Package shared maps memory that the kernel's programs and this process share: the
-// values of eBPF arrays. Of fragwall's it imports nothing.
+// Package shared maps memory that eBPF programs and this process share: the values of eBPF
+// arrays. It imports nothing of this module.
 package shared

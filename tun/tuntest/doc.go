@@ -1,5 +1,6 @@
-// Package tuntest is frame I/O in memory, for tests: frames go in by [Port.Inject] and
-// come out by [Port.Next]. Any goroutine may call these two; a lane belongs to one.
+// Package tuntest is frame I/O in memory, for tests: [Port.Inject] puts frames in, and
+// [Port.Next] takes them out. Any goroutine may call these two; a lane belongs to one
+// goroutine.
 //
-// Of fragwall's, it imports tun.
+// It imports tun.
 package tuntest

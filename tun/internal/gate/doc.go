@@ -1,7 +1,7 @@
-// Package gate has a lane closed from any goroutine while one goroutine uses it.
-// It frees what the lane holds once, after the last use.
+// Package gate lets any goroutine close a lane while one goroutine uses it. It frees the lane's
+// resources once, after the last use.
 //
-// Its states, of which each is entered once at most:
+// Its states, each of which is entered at most once:
 //
 //	         Enter                Leave
 //	idle ──────────────► used ────────────────► freed
@@ -13,5 +13,5 @@
 //	 └─────────────────────────────────────────────┘
 //	         Close
 //
-// It imports nothing of fragwall's but [fragwall/tun].
+// It imports only [fragwall/tun] of this module.
 package gate
