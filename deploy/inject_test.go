@@ -13,11 +13,13 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/kubernetes/pkg/api/legacyscheme"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
+	"sigs.k8s.io/yaml"
 )
 
 // built returns the objects of a kustomization by kind and name, in the namespace of
@@ -86,7 +88,7 @@ func rendered(t *testing.T, values string) map[string]runtime.Object {
 func TestAgree(t *testing.T) {
 	for path, values := range map[string]string{
 		"kustomize/inject":  "inject: {enabled: true}\n",
-		"kustomize/monitor": "inject: {enabled: true}\npodMonitor: {enabled: true}\n",
+		"kustomize/monitor": "inject: {enabled: true}\npodMonitor: {enabled: true}\nprometheusRule: {enabled: true}\n",
 	} {
 		want, got := built(t, path), rendered(t, values)
 		delete(want, "Namespace /default")
@@ -103,6 +105,47 @@ func TestAgree(t *testing.T) {
 				t.Errorf("%s: only the chart has it", name)
 			}
 		}
+	}
+}
+
+// TestMonitorLabels has the operator's objects carry the labels by which it selects
+// them.
+func TestMonitorLabels(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "values.yaml")
+	values := "inject: {enabled: true}\npodMonitor: {enabled: true, labels: {release: a}}\nprometheusRule: {enabled: true, labels: {release: b}}\n"
+	if err := os.WriteFile(file, []byte(values), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	manifests, err := render(t, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := map[string]string{}
+	for _, text := range strings.Split(manifests, "\n---") {
+		var o metav1.PartialObjectMetadata
+		if err := yaml.Unmarshal([]byte(text), &o); err != nil {
+			t.Fatal(err)
+		}
+		labels[o.Kind] += o.Labels["release"]
+	}
+	if labels["PodMonitor"] != "a" || labels["PrometheusRule"] != "b" {
+		t.Errorf("labels %v", labels)
+	}
+}
+
+// TestPrometheusRule has the operator get the alerts that promtool tests.
+func TestPrometheusRule(t *testing.T) {
+	text, err := os.ReadFile("prometheus/fragwall.rules.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want monitoringv1.PrometheusRuleSpec
+	if err := yaml.UnmarshalStrict(text, &want); err != nil {
+		t.Fatal(err)
+	}
+	got := built(t, "kustomize/monitor")["PrometheusRule default/fragwall"].(*monitoringv1.PrometheusRule)
+	if len(want.Groups) == 0 || !reflect.DeepEqual(got.Spec, want) {
+		t.Errorf("helm/fragwall/monitor/prometheusrule.yaml has other alerts than prometheus/fragwall.rules.yml")
 	}
 }
 
