@@ -42,9 +42,9 @@ type advertisements struct {
 	to      io.Writer       // nil if there is nothing to learn
 }
 
-// advertisements prepares a device to learn those of the routes that were learnt, and
-// returns a function that ends this. If the NIC does not process router advertisements, a
-// program made the routes, and there is nothing to learn.
+// advertisements prepares a device to learn those of the routes that were learnt from a router,
+// and returns a function that reverts the preparation. If the NIC does not process router
+// advertisements, a program made the routes, and there is nothing to learn.
 func (t *transfer) advertisements(index int, routes []message) (a *advertisements, end func()) {
 	a = &advertisements{index: index, missing: make(map[string]bool)}
 	if t.setting("ipv6", t.nic.Attrs().Name, "accept_ra") == "0" {

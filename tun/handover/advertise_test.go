@@ -24,8 +24,8 @@ func TestAdvertisement(t *testing.T) {
 	}
 }
 
-// TestAdvertisedRouteMoves has a default route of a router's be learnt by the TAP, and
-// by the NIC again, or be made where it is not learnt.
+// TestAdvertisedRouteMoves checks that the TAP, and then the NIC again, learns a router's
+// default route, or that the route is added where the device does not learn it.
 func TestAdvertisedRouteMoves(t *testing.T) {
 	learnt := parse(t, unix.RTM_NEWROUTE, learntDefault)
 	learnt.remove(unix.RTA_CACHEINFO) // no lifetime, which would depend on the time that the test takes

@@ -18,21 +18,21 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// fake is a kernel in memory: two devices, and what they have. It makes the
-// route to an IPv4 address's subnet with the address, and removes it with that.
+// fake is a kernel in memory: two devices, and what they have. It adds the subnet's route
+// together with an IPv4 address, and removes it together with the address.
 type fake struct {
 	t       *testing.T
 	devices []*netlink.Dummy
 	objects []message
 	values  map[string]string // sysctls, by family/device/name
 
-	advertisements [][]byte // frames that came in
-	learns         *message // the NIC's route that a device learns of each; nil: none
+	advertisements [][]byte // frames received
+	learns         *message // the NIC's route that a device learns from each; nil: none
 
 	changes int    // made so far, failed ones included
-	failAt  int    // the change that fails; 0: none
-	failed  string // what that was, which fails again
-	after   int    // changes after it, but for other routes to add with it
+	failAt  int    // the number of the change that fails; 0: none
+	failed  string // the change that failed, which fails again
+	after   int    // changes after the failure, except other routes that are added with it
 	// check is called after each change.
 	check func()
 }
@@ -101,10 +101,10 @@ func (f *fake) change(what string) error {
 	return nil
 }
 
-// addsRoute begins what a change of that kind is.
+// addsRoute is the prefix of changes that add a route.
 const addsRoute = "24 "
 
-// repair has changes succeed again.
+// repair makes changes succeed again.
 func (f *fake) repair() { f.failAt, f.failed, f.after = 0, "", 0 }
 
 func (f *fake) setMAC(index int, mac net.HardwareAddr) error {
@@ -215,13 +215,13 @@ func (f *fake) advertiser(index int) (io.Writer, func(), error) {
 	return advertised{f, index}, func() {}, nil
 }
 
-// advertised is where a device's advertisements come in.
+// advertised is the writer to which a device's advertisements are sent.
 type advertised struct {
 	*fake
 	index int
 }
 
-// Write has the device learn what the fake's devices do.
+// Write makes the device learn the route that the fake's devices learn.
 func (a advertised) Write(frame []byte) (int, error) {
 	a.advertisements = append(a.advertisements, frame)
 	if a.learns == nil {
@@ -231,7 +231,7 @@ func (a advertised) Write(frame []byte) (int, error) {
 	return len(frame), a.make(0, m)
 }
 
-// has describes what a device has, sorted.
+// has returns what a device has, sorted.
 func (f *fake) has(index int) (list []string) {
 	s := &State{Index: index}
 	if err := s.readDevice(f, index); err != nil {
@@ -242,7 +242,7 @@ func (f *fake) has(index int) (list []string) {
 	return list
 }
 
-// address is one of a device's, such as 192.0.2.1/24.
+// address returns an address of a device, such as 192.0.2.1/24.
 func address(index int, prefix string) message {
 	p := netip.MustParsePrefix(prefix)
 	m := message{kind: unix.RTM_NEWADDR, header: make([]byte, unix.SizeofIfAddrmsg)}
@@ -256,7 +256,7 @@ func address(index int, prefix string) message {
 	return m
 }
 
-// subnetRoute is the one that the kernel makes with an IPv4 address.
+// subnetRoute returns the route that the kernel adds with an IPv4 address.
 func subnetRoute(m message) (message, bool) {
 	if m.kind != unix.RTM_NEWADDR || m.family() != unix.AF_INET {
 		return message{}, false
@@ -267,7 +267,7 @@ func subnetRoute(m message) (message, bool) {
 	return r, true
 }
 
-// route leads to a prefix by a gateway, where there is one, over a device.
+// route returns a route to a prefix through a device, and through a gateway if one is given.
 func route(index int, to, gateway string, table uint32) message {
 	p := netip.MustParsePrefix(to)
 	m := message{kind: unix.RTM_NEWROUTE, header: make([]byte, unix.SizeofRtMsg)}
@@ -284,7 +284,7 @@ func route(index int, to, gateway string, table uint32) message {
 	return m
 }
 
-// neighbor is one of a device's.
+// neighbor returns a neighbour of a device.
 func neighbor(index int, ip string, mac string, state uint16) message {
 	a := netip.MustParseAddr(ip)
 	m := message{kind: unix.RTM_NEWNEIGH, header: make([]byte, unix.SizeofNdMsg)}
@@ -307,10 +307,11 @@ func family(a netip.Addr) uint8 {
 	return unix.AF_INET6
 }
 
-// lines are for comparing lists.
+// lines joins a list for comparison.
 func lines(list []string) string { return strings.Join(list, "\n") }
 
-// parse reads a message from annotated hex ([packettest.Hex]). Numbers are little-endian, as the machines that the tests run on.
+// parse reads a message from annotated hex ([packettest.Hex]). Numbers are little-endian, like
+// the machines on which the tests run.
 func parse(t testing.TB, kind uint16, annotated string) message {
 	t.Helper()
 	m, err := parseMessage(kind, packettest.Hex(annotated))
@@ -320,7 +321,7 @@ func parse(t testing.TB, kind uint16, annotated string) message {
 	return m
 }
 
-// slaac is 2001:db8:3::5/64, from a router.
+// slaac is 2001:db8:3::5/64, learnt from a router.
 const slaac = `
 	0a 40 00 00 02000000          # AF_INET6, /64, no flags, universe, device 2
 	1400 0100 20010db8000300000000000000000005  # IFA_ADDRESS
@@ -328,7 +329,7 @@ const slaac = `
 	0800 0800 00010000            # IFA_FLAGS: mngtmpaddr
 	0500 0b00 02000000            # IFA_PROTO: from a router`
 
-// peer is 192.0.2.9, across from 192.0.2.10.
+// peer is 192.0.2.9, the peer of 192.0.2.10.
 const peer = `
 	02 20 80 fd 02000000          # AF_INET, /32, permanent, link, device 2
 	0800 0100 c000020a            # IFA_ADDRESS
@@ -345,7 +346,7 @@ const learntDefault = `
 	2400 0c00 00000000 00000000 20bf0200 00000000 00000000 00000000 00000000 00000000  # RTA_CACHEINFO: expires in 1800 s
 	0500 1400 01000000            # RTA_PREF: high`
 
-// shared leads by devices 2 and 1.
+// shared is a route through devices 2 and 1.
 const shared = `
 	02 18 00 00 fe 03 00 01 00000000  # AF_INET, /24, table 254, proto boot, unicast
 	0800 0f00 fe000000            # RTA_TABLE

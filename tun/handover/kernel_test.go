@@ -20,7 +20,7 @@ const (
 	kernelTAP = "fw-in"
 )
 
-// kernelCommands give the NIC what moves, in the arguments of ip(8).
+// kernelCommands configure the NIC before the move, as arguments of ip(8).
 var kernelCommands = []string{
 	"addr add 192.0.2.5/24 dev eth0",
 	"addr add 192.0.2.7/24 dev eth0",
@@ -46,8 +46,8 @@ func ip(arguments string) (string, error) {
 	return string(out), nil
 }
 
-// deviceWords is what ip(8) says that a device has, whatever it is called and
-// whatever changes with time.
+// deviceWords returns what ip(8) shows for a device, without its name and without values that
+// change with time.
 func deviceWords(device string) (string, error) {
 	var all strings.Builder
 	for _, list := range []string{
@@ -60,11 +60,11 @@ func deviceWords(device string) (string, error) {
 		}
 		for line := range strings.Lines(out) {
 			words := strings.Fields(strings.ReplaceAll(line, device, "DEVICE"))
-			// The kernel's own routes come and go with addresses, also later.
+			// The kernel's own routes appear and disappear with addresses, sometimes later.
 			if strings.Contains(line, "table local") || strings.Contains(line, "NOARP") || strings.HasPrefix(line, "fe80::") {
 				continue
 			}
-			if strings.HasSuffix(words[0], ":") { // a number of its own
+			if strings.HasSuffix(words[0], ":") { // the index, which differs per device
 				words = words[1:]
 			}
 			text := strings.Join(words, " ")
@@ -85,7 +85,7 @@ func kernelSpace(t *testing.T) *lab.Namespace {
 	return lanetest.Namespace(t)
 }
 
-// inKernel runs f in a namespace where the NIC has what moves, and a TAP is there.
+// inKernel runs f in a namespace with a configured NIC and a TAP.
 func inKernel(t *testing.T, f func() error) {
 	n := kernelSpace(t)
 	lanetest.OpenPort(t, n, tap.Open, kernelTAP, tun.Config{MTU: 1500, Queues: 1})
@@ -99,7 +99,7 @@ func inKernel(t *testing.T, f func() error) {
 	})
 }
 
-// TestKernelHandsOver has a kernel move all to a TAP and back, and ip(8) say so.
+// TestKernelHandsOver moves everything to a TAP and back in a kernel, and checks it with ip(8).
 func TestKernelHandsOver(t *testing.T) {
 	inKernel(t, func() error {
 		before, err := deviceWords(kernelNIC)
@@ -145,7 +145,7 @@ func TestKernelHandsOver(t *testing.T) {
 	})
 }
 
-// TestKernelRefuses has a NIC that can't be taken out of a namespace's hands.
+// TestKernelRefuses checks NICs whose configuration cannot be moved.
 func TestKernelRefuses(t *testing.T) {
 	lanetest.Do(t, kernelSpace(t), func() error {
 		for _, command := range []string{
@@ -168,7 +168,7 @@ func TestKernelRefuses(t *testing.T) {
 	})
 }
 
-// TestKernelReplaces gives the state to another NIC.
+// TestKernelReplaces moves the state to another NIC.
 func TestKernelReplaces(t *testing.T) {
 	inKernel(t, func() error {
 		s, err := Read(kernelNIC)
@@ -207,8 +207,8 @@ func TestKernelReplaces(t *testing.T) {
 	})
 }
 
-// TestKernelAdoptsRenewal has a program renew addresses by the NIC's name, as a DHCP
-// client does: the TAP's live as long, and no route leads over the NIC.
+// TestKernelAdoptsRenewal renews addresses by the NIC's name, as a DHCP client does: the TAP's
+// addresses get the same lifetimes, and no route leads through the NIC.
 func TestKernelAdoptsRenewal(t *testing.T) {
 	inKernel(t, func() error {
 		addresses := []string{"192.0.2.77/24", "2001:db8:77::1/64", "2001:db8:78::1/64"}

@@ -14,7 +14,7 @@ import (
 // message is a message of the routing family (rtnetlink(7)): a fixed header,
 // and attributes.
 type message struct {
-	kind       uint16 // the RTM_NEW... that makes what it describes
+	kind       uint16 // the RTM_NEW... type that adds the described object
 	header     []byte
 	attributes []attribute
 }
@@ -28,7 +28,7 @@ type attribute struct {
 // nlaTypeMask removes the flags from an attribute's kind (NLA_TYPE_MASK).
 const nlaTypeMask = 0x3fff
 
-// headerSizes are the sizes of the headers of messages that are moved, in bytes.
+// headerSizes are the header sizes of the messages that are moved, in bytes.
 var headerSizes = map[uint16]int{
 	unix.RTM_NEWLINK:  unix.SizeofIfInfomsg,
 	unix.RTM_NEWADDR:  unix.SizeofIfAddrmsg,

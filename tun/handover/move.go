@@ -59,19 +59,18 @@ func (s *State) Device() (name string, err error) {
 	return t.nic.Attrs().Name, nil
 }
 
-// Move gives the state to a TAP, and takes it from the NIC. It calls join, which makes
-// the NIC the other end of the wire that begins at the TAP. Its steps, each only after
-// the one before, lose no packet:
+// Move gives the state to a TAP, and removes it from the NIC. It calls join, which joins the
+// NIC and the TAP into a wire. These steps are carried out in order, and lose no packet:
 //
-//  1. The TAP gets the MAC, the addresses, the neighbours, and the IPv6 routes that
-//     replies by the device of the request need.
+//  1. The TAP gets the MAC, the addresses, the neighbours, and the IPv6 routes for replies
+//     that the kernel sends through the device of the request.
 //  2. join; from here on the TAP receives.
-//  3. Each route leads over the TAP, an advertised one because the TAP learns it; from
-//     here on the TAP sends.
+//  3. Each route is moved to the TAP; the TAP learns advertised routes from an advertisement.
+//     From here on the TAP sends.
 //  4. The NIC loses what the TAP has, and the TAP gets the NIC's settings.
 //
-// It returns the settings that could not be copied. Nothing is taken from the NIC
-// before the TAP has it; on an error, [State.Return] brings back what there was.
+// It returns the settings that could not be copied. Nothing is removed from the NIC before the
+// TAP has it. After an error, [State.Return] restores the NIC.
 func (s *State) Move(tap string, join func() error) (kept []string, err error) {
 	return s.move(rtnetlink{}, tap, join)
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nicObjects are what the NIC has at first.
+// nicObjects returns what the NIC has at first.
 func nicObjects() []message {
 	return []message{
 		address(nicIndex, "192.0.2.5/24"),
@@ -36,7 +36,7 @@ func read(t *testing.T, f *fake) *State {
 
 func nothing() error { return nil }
 
-// covered fails where an address or a route is neither at the NIC nor at the TAP.
+// covered fails the test if neither the NIC nor the TAP has an address or a route.
 func covered(t *testing.T, f *fake, want []string) func() {
 	return func() {
 		t.Helper()
@@ -73,8 +73,8 @@ func TestMove(t *testing.T) {
 	}
 }
 
-// TestMoveFails has each change fail in turn: nothing is changed after it, and
-// the NIC gets back what it had.
+// TestMoveFails makes each change fail in turn: nothing is changed after it, and the NIC gets
+// back what it had.
 func TestMoveFails(t *testing.T) {
 	for n := 1; ; n++ {
 		f := newFake(t, nicObjects()...)
@@ -100,7 +100,7 @@ func TestMoveFails(t *testing.T) {
 	}
 }
 
-// TestMoveWithoutJoin leaves the NIC its routes where it can't be joined.
+// TestMoveWithoutJoin checks that the NIC keeps its routes if it cannot be joined.
 func TestMoveWithoutJoin(t *testing.T) {
 	f := newFake(t, nicObjects()...)
 	had := f.has(nicIndex)

@@ -71,19 +71,18 @@ func (s *State) rename(index int) {
 	s.Routes, s.Index = routes, index
 }
 
-// Return gives the NIC, whatever it is called by now, what the TAP has, or, where the
-// TAP is gone or never had all of it, what the state says, with what is left of
-// lifetimes. It calls detach, which takes the NIC out of the wire. Its steps, each only
-// after the one before:
+// Return gives the NIC, whatever its current name, what the TAP has or, if the TAP is gone or
+// never had the whole state, what the state contains, with the rest of the lifetimes. It calls
+// detach, which removes the NIC from the wire. These steps are carried out in order:
 //
-//  1. The NIC gets the addresses, the neighbours, and makes IPv6 addresses again.
-//  2. Each route leads over the NIC, but for advertised ones; from here on it sends.
+//  1. The NIC gets the addresses and the neighbours, and generates IPv6 addresses again.
+//  2. Each route except the advertised ones is moved to the NIC; from here on it sends.
 //  3. detach; from here on the NIC receives.
-//  4. The NIC learns the advertised routes, which it can from here on, and the TAP
-//     loses the last of its own.
+//  4. The NIC learns the advertised routes, which is possible from here on, and the TAP loses
+//     its last routes.
 //
-// It adds only what is missing, and may be repeated. Where the NIC is gone, the error
-// wraps [netdev.ErrMissing].
+// It adds only what is missing, and may be repeated. If the NIC is gone, the error wraps
+// [netdev.ErrMissing].
 func (s *State) Return(tap string, detach func() error) error {
 	return s.restore(rtnetlink{}, tap, detach)
 }
@@ -214,8 +213,8 @@ func (t *transfer) adopt(name string) (adopted []string, err error) {
 	)
 }
 
-// Replace makes the state that of a NIC, given by name, that replaced one that is gone:
-// the TAP gets its MAC, and the NIC generates no IPv6 addresses.
+// Replace assigns the state to a NIC, given by name, that replaces one that is gone: the TAP
+// gets its MAC, and the NIC stops generating IPv6 addresses.
 func (s *State) Replace(nic, tap string) error {
 	if err := s.replace(rtnetlink{}, nic, tap); err != nil {
 		return fmt.Errorf("take over %q: %w", nic, err)

@@ -12,8 +12,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// changeTAP does what happens to an interface in use: an address fails over,
-// another one comes, the gateway is replaced.
+// changeTAP changes the TAP as interfaces change in use: an address fails over, another one is
+// added, the gateway is replaced.
 func changeTAP(t *testing.T, f *fake) {
 	t.Helper()
 	secondary := address(tapIndex, "192.0.2.7/24")
@@ -38,7 +38,7 @@ func changeTAP(t *testing.T, f *fake) {
 	}
 }
 
-// changed returns a fake whose TAP has other things than the NIC had.
+// changed returns a fake whose TAP has other objects than the NIC had.
 func changed(t *testing.T) (*fake, *State) {
 	t.Helper()
 	f := newFake(t, nicObjects()...)
@@ -50,7 +50,7 @@ func changed(t *testing.T) (*fake, *State) {
 	return f, s
 }
 
-// TestReturnWhatTAPHas gives the NIC what the TAP has at the end.
+// TestReturnWhatTAPHas checks that the NIC gets what the TAP has at the end.
 func TestReturnWhatTAPHas(t *testing.T) {
 	f, s := changed(t)
 	want := f.has(tapIndex)
@@ -63,8 +63,8 @@ func TestReturnWhatTAPHas(t *testing.T) {
 	}
 }
 
-// TestReturnFails has each change fail in turn: nothing is changed after it, and
-// another try succeeds, also without the TAP.
+// TestReturnFails makes each change fail in turn: nothing is changed after it, and another try
+// succeeds, also without the TAP.
 func TestReturnFails(t *testing.T) {
 	for n := 1; ; n++ {
 		f, s := changed(t)
@@ -94,8 +94,7 @@ func TestReturnFails(t *testing.T) {
 	}
 }
 
-// TestReturnStopsBeforeDetach does not take the NIC out of the wire where it lacks
-// its routes.
+// TestReturnStopsBeforeDetach checks that the NIC stays in the wire while it lacks its routes.
 func TestReturnStopsBeforeDetach(t *testing.T) {
 	for n := 1; ; n++ {
 		f, s := changed(t)
@@ -111,11 +110,11 @@ func TestReturnStopsBeforeDetach(t *testing.T) {
 	}
 }
 
-// TestReturnByIndex finds the NIC by whatever name, and one that was replaced.
+// TestReturnByIndex finds the NIC under any name, and one that was replaced.
 func TestReturnByIndex(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(nic *netlink.Dummy)
-		index  int // that has all then; 0: none
+		index  int // of the device that has everything then; 0: none
 	}{
 		"renamed":            {func(nic *netlink.Dummy) { nic.Name = "net1" }, nicIndex},
 		"replaced":           {func(nic *netlink.Dummy) { nic.Index = 17 }, 17},
@@ -145,7 +144,7 @@ func TestReturnByIndex(t *testing.T) {
 	}
 }
 
-// TestAdopt moves what the NIC was given meanwhile to the TAP.
+// TestAdopt moves to the TAP what the NIC was given in the meantime.
 func TestAdopt(t *testing.T) {
 	f := newFake(t, nicObjects()...)
 	s := read(t, f)

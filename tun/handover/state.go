@@ -31,7 +31,7 @@ type State struct {
 	moved bool // the TAP has the whole state, and the NIC nothing
 }
 
-// Read reads the state of a NIC. It returns an error if a NIC cannot be part of a wire.
+// Read reads the state of a NIC. It returns an error if the NIC cannot be part of a wire.
 func Read(nic string) (*State, error) {
 	s := &State{NIC: nic}
 	if err := s.read(rtnetlink{}); err != nil {

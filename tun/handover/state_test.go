@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withLinks is a fake that has more devices.
+// withLinks is a fake with additional devices.
 type withLinks struct {
 	*fake
 	more []netlink.Link
@@ -18,7 +18,7 @@ func (w withLinks) links() ([]netlink.Link, error) {
 	return append(list, w.more...), err
 }
 
-// TestSuitable looks at NICs that can't become a part of a wire.
+// TestSuitable checks NICs that cannot become part of a wire.
 func TestSuitable(t *testing.T) {
 	attributes := func(change func(*netlink.LinkAttrs)) netlink.LinkAttrs {
 		a := netlink.NewLinkAttrs()

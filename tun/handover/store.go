@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Store keeps the state of one NIC of one namespace in a file, for the process that
-// follows a killed one. The file has to outlive the process, but not the namespace.
+// Store keeps the state of one NIC of one namespace in a file, for the process that starts
+// after one was killed. The file has to outlive the process, but not the namespace.
 type Store struct {
 	directory, nic string
 	namespace      Namespace

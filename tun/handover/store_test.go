@@ -24,7 +24,7 @@ func TestStore(t *testing.T) {
 	}
 	want := &State{Namespace: namespace, NIC: "eth0", Index: 2, MAC: "02:00:00:00:00:01", MTU: 1500, Taken: 5, IPv6: true,
 		TAPs: []string{"fw-in", "fw-out"}, Bridge: "fw-br", Addresses: []message{parse(t, unix.RTM_NEWADDR, slaac)}}
-	for range 2 { // the second takes the first's place
+	for range 2 { // the second one replaces the first one
 		if err := s.Save(want); err != nil {
 			t.Fatal(err)
 		}
