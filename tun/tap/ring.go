@@ -135,30 +135,30 @@ type Ring struct {
 	pair    *Pair
 	queue   *programQueue
 	records []programRecord
+	owned   bool   // by this lane, from Wake to Leave
 	next    uint32 // number of the record that is lent next
 	freed   uint32 // number of the first record that was lent and not given back
 	awake   bool
 	lent    uint64 // frames since the last Free
 }
 
-// Start goes on where the lane before ended that read the queue, which may have been
-// another process's.
-func (r *Ring) Start() {
-	if r.queue != nil {
-		r.next = atomic.LoadUint32(&r.queue.Freed)
-		r.freed = r.next
-	}
+// Leave frees what was lent. Until Wake another lane may own the ring, also one of
+// another process, and this one changes nothing in it.
+func (r *Ring) Leave() {
+	r.Sleep()
+	r.Free()
+	r.owned = false
 }
 
 // Waiting reports whether there are records that were not lent yet.
 func (r *Ring) Waiting() bool {
-	return r.queue != nil && uint32(atomic.LoadUint64(&r.queue.In)) != r.next
+	return r.owned && uint32(atomic.LoadUint64(&r.queue.In)) != r.next
 }
 
 // Lend appends the frames that came before so many frames of the queue had come in all, up
 // to so many frames together. It reports whether these are all of them.
 func (r *Ring) Lend(frames []tun.Frame, queued uint32, most int) ([]tun.Frame, bool) {
-	if r.queue == nil {
+	if !r.owned {
 		return frames, true
 	}
 	for end := uint32(atomic.LoadUint64(&r.queue.In)); r.next != end; r.next++ {
@@ -217,7 +217,7 @@ func (r *Ring) Free() {
 	for ; r.freed != r.next; r.freed++ {
 		atomic.StoreUint32(&r.records[r.freed&uint32(len(r.records)-1)].Length, 0)
 	}
-	atomic.StoreUint32(&r.queue.Freed, r.next)
+	atomic.StoreUint32(&r.queue.Freed, r.freed)
 	atomic.AddUint64(&r.queue.Collected, r.lent)
 	r.lent = 0
 }
@@ -225,9 +225,6 @@ func (r *Ring) Free() {
 // Sleep has the programs put nothing more into the ring: a frame in the queue has to wake
 // the lane. It reports whether there is nothing in it, and so will be nothing.
 func (r *Ring) Sleep() bool {
-	if r.queue == nil {
-		return true
-	}
 	if r.awake {
 		r.awake = false
 		atomic.SwapUint32(&r.queue.Awake, 0)
@@ -235,10 +232,17 @@ func (r *Ring) Sleep() bool {
 	return !r.Waiting()
 }
 
-// Wake has the programs put fragments into the ring.
+// Wake has the programs put fragments into the ring. A lane that did not own it goes on
+// where the one before ended.
 func (r *Ring) Wake() {
-	if r.queue != nil && !r.awake {
-		r.awake = true
-		atomic.SwapUint32(&r.queue.Awake, 1)
+	if r.queue == nil || r.awake {
+		return
 	}
+	if !r.owned {
+		r.owned = true
+		r.next = atomic.LoadUint32(&r.queue.Freed)
+		r.freed = r.next
+	}
+	r.awake = true
+	atomic.SwapUint32(&r.queue.Awake, 1)
 }

@@ -58,27 +58,6 @@ func openCollecting(t *testing.T, open func(tun.Config) (*Port, error), c tun.Co
 	return r
 }
 
-// openAgain opens a port and hands it over, as to another process.
-func openAgain(c tun.Config) (*Port, error) {
-	first, err := Open(c)
-	if err != nil {
-		return nil, err
-	}
-	from, err := first.Export()
-	if err != nil {
-		return nil, errors.Join(err, first.Close())
-	}
-	files := make([]int, len(from.Files))
-	for i, fd := range from.Files {
-		if files[i], err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0); err != nil {
-			return nil, errors.Join(err, first.Close())
-		}
-	}
-	from.Files = files
-	second, err := Import(c, from)
-	return second, errors.Join(err, first.Close())
-}
-
 // queued returns how many frames went through the queues of the port.
 func (r *collecting) queued() (n int) {
 	for _, l := range r.Lanes {

@@ -189,7 +189,6 @@ func (l *lane) enter() {
 		return
 	}
 	runtime.LockOSThread()
-	l.fragments.Start()
 	if err := l.ring.register(registerEnableRings, nil, 0); err != nil {
 		l.stuck = true // nothing was submitted, and nothing can be
 		_ = l.leave(err)
@@ -338,8 +337,7 @@ func (l *lane) refuse(frames int, err error) {
 // leave ends the lane for err: nothing goes on any more when its memory is
 // freed.
 func (l *lane) leave(err error) error {
-	l.fragments.Sleep()
-	l.fragments.Free()
+	l.fragments.Leave()
 	s := l.ring.next()
 	s.opcode, s.opFlags, s.userData = opAsyncCancel, cancelAll|cancelAny, ofCancel
 	for !l.stuck && (l.reading || l.polling) {

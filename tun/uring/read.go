@@ -36,6 +36,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 		case l.readErr != nil:
 			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
 		case l.gate.Held() && !l.reading && !l.polling && l.fragments.Sleep():
+			l.fragments.Leave() // another process may go on with it
 			return nil, tap.Failure("read", l.From, l.gate.Rest())
 		}
 		l.poll()
