@@ -6,8 +6,8 @@
 // nothing if gVisor does not consider the datagram complete. [Whole.Rebuild] makes new frames
 // from a Whole.
 //
-// gVisor receives synthetic packets: IPv4 for both families, constant addresses, no options, a
-// neutral protocol, and a clock that stands still. It keeps no state between two datagrams. Only
+// gVisor receives the payloads alone, under a constant identification, and a clock that stands
+// still. It keeps no state between two datagrams. Only
 // one goroutine at a time may use an [Engine]. The engine uses the caller's fragments only during
 // the call. The memory of Frames and Wholes is reused, so their owner must release them.
 //
