@@ -7,19 +7,19 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Beginning is a part of a datagram, from its first byte on, that was accepted and
-// went on without the table's doing. Its fragments have the same length each, and no
-// more headers than they need.
+// Beginning is the first part of a datagram that was accepted and forwarded without passing
+// through the table. All its fragments have the same length, and no more headers than they
+// need.
 type Beginning struct {
 	Bytes int       // of the fragmentable part: a multiple of Unit, which may be 0
 	Unit  int       // of each fragment, in bytes: a multiple of 8
-	First time.Time // when the first fragment came
+	First time.Time // when the first fragment arrived
 }
 
-// findBegun returns the datagram of a fragment, where a part of it may have gone on
-// without the table's doing.
+// findBegun returns the datagram of a fragment. A part of the datagram may have been forwarded
+// without passing through the table.
 func (s *shard) findBegun(d *Datagram, p *packet.Parsed, from source, now time.Time) *Datagram {
-	if d.count > 0 && !now.Before(d.deadline) { // of a beginning: later ones are in front of it
+	if d.count > 0 && !now.Before(d.deadline) { // of a beginning: later datagrams are in front of it
 		k := d.key
 		s.discard(d, verdict.FragmentTimeout)
 		d = s.find(k, from, now)
@@ -34,21 +34,21 @@ func (s *shard) findBegun(d *Datagram, p *packet.Parsed, from source, now time.T
 	return d
 }
 
-// lasts reports whether a beginning has any bytes, and its time is not up.
+// lasts reports whether a beginning has any bytes and has not reached its deadline.
 func (s *shard) lasts(begun Beginning, f family, now time.Time) bool {
 	return begun.Bytes > 0 && now.Before(begun.First.Add(s.options.timeout(f)))
 }
 
-// beginWith has a new datagram begin with what has gone on of it.
+// beginWith starts a new datagram with the part of it that was already forwarded.
 func (s *shard) beginWith(d *Datagram, begun Beginning) {
 	d.begin(begun)
 	d.deadline = begun.First.Add(s.options.timeout(d.family))
 	s.charge(d, claimed(d.count))
 }
 
-// Begin takes over a part of a datagram that has gone on without the table's doing, with
-// the fields of a fragment's header that tell datagrams apart. Nothing changes where the
-// table knows the datagram already.
+// Begin takes over a part of a datagram that was forwarded without passing through the table.
+// p holds the header fields that identify the datagram. Begin changes nothing if the table
+// already knows the datagram.
 func (v *Validator) Begin(p *packet.Parsed, side verdict.Side, begun Beginning, now time.Time) {
 	k := keyOf(p, side)
 	from := k.source()
@@ -59,10 +59,10 @@ func (v *Validator) Begin(p *packet.Parsed, side verdict.Side, begun Beginning, 
 	}
 }
 
-// ipv4Header is how long an IPv4 header without options is, in bytes (RFC 791 §3.1).
+// ipv4Header is the length of an IPv4 header without options, in bytes (RFC 791 §3.1).
 const ipv4Header = 20
 
-// begin claims what has gone on of a new datagram.
+// begin claims the part of a new datagram that was already forwarded.
 func (d *Datagram) begin(begun Beginning) {
 	for at := 0; at < begun.Bytes; at += begun.Unit {
 		d.claims.add(at, at+begun.Unit)

@@ -7,16 +7,15 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// claims is which bytes of a datagram's payload its fragments have claimed,
-// in at most 1 KiB: as a list of the fragments' ranges, and, where those are
-// more than maxClaims, as one bit for each 8 bytes. As a list it knows where
-// fragments begin and end, so that it tells a duplicate from an overlap; as
-// bits it takes every fragment whose bytes were all claimed before for a
-// duplicate. No honest sender comes there: with an MTU of 576 bytes, the
-// largest datagram has 119 fragments.
+// claims records which bytes of a datagram's payload its fragments have claimed, in at most 1
+// KiB. It is a list of the fragments' ranges or, if there are more than maxClaims of them, one
+// bit for each 8 bytes. The list knows where fragments begin and end, and so can tell a
+// duplicate from an overlap. The bits treat every fragment whose bytes were all claimed before
+// as a duplicate. No honest sender reaches that state: with an MTU of 576 bytes, the largest
+// datagram has 119 fragments.
 type claims struct {
-	list   []claim // in order, apart from one another
-	blocks *blocks // instead, where there are too many
+	list   []claim // in order, disjoint
+	blocks *blocks // used instead of list if there are too many ranges
 }
 
 type claim struct{ start, end uint16 }
@@ -26,13 +25,13 @@ type blocks [1 << 16 / 8 / 64]uint64
 
 const (
 	claimSize = 4 // bytes
-	// fewClaims are what a datagram has room for from the beginning.
+	// fewClaims is the number of claims that each datagram has room for from the beginning.
 	fewClaims = 8
 	// maxClaims take as much memory as blocks.
 	maxClaims = 256
 )
 
-// claimed returns what n claims take beyond those that a datagram has room for
+// claimed returns the memory that n claims take in excess of the room that each datagram has
 // from the beginning, in bytes.
 func claimed(n int) int {
 	if n <= fewClaims {
@@ -41,8 +40,8 @@ func claimed(n int) int {
 	return claimSize * min(maxClaims, 1<<bits.Len(uint(n-1)))
 }
 
-// add claims the bytes from start to end, or says why they can't be claimed.
-// start is a multiple of 8, and end as well but for the end of the datagram.
+// add claims the bytes from start to end, or returns why they cannot be claimed. start is a
+// multiple of 8. So is end, except at the end of the datagram.
 func (c *claims) add(start, end int) verdict.Reason {
 	if c.blocks == nil && len(c.list) == maxClaims {
 		c.toBlocks()
@@ -64,7 +63,7 @@ func (c *claims) add(start, end int) verdict.Reason {
 	return verdict.Passed
 }
 
-// toBlocks turns the list into bits.
+// toBlocks converts the list to bits.
 func (c *claims) toBlocks() {
 	c.blocks = new(blocks)
 	for _, r := range c.list {
@@ -73,7 +72,7 @@ func (c *claims) toBlocks() {
 	c.list = nil
 }
 
-// cleared returns no claims, with the room that every datagram has.
+// cleared returns empty claims, with the room that every datagram has.
 func (c *claims) cleared() claims {
 	if cap(c.list) > fewClaims {
 		return claims{}
@@ -81,7 +80,7 @@ func (c *claims) cleared() claims {
 	return claims{list: c.list[:0]}
 }
 
-// add sets the bits from first up to last, unless one is set already.
+// add sets the bits from first to last, unless one is already set.
 func (b *blocks) add(first, last int) verdict.Reason {
 	taken := 0
 	b.each(first, last, func(word *uint64, mask uint64) { taken += bits.OnesCount64(*word & mask) })
@@ -95,8 +94,7 @@ func (b *blocks) add(first, last int) verdict.Reason {
 	return verdict.FragmentOverlap
 }
 
-// each calls f for every word with bits from first up to last, and the mask
-// of those bits.
+// each calls f for every word with bits from first to last, with the mask of those bits.
 func (b *blocks) each(first, last int, f func(word *uint64, mask uint64)) {
 	for w := first / 64; w*64 < last; w++ {
 		mask := ^uint64(0)

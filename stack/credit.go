@@ -2,11 +2,11 @@ package stack
 
 import "sync/atomic"
 
-// credits are for the time when there are more fragments than can be looked
-// at. A source earns credit by datagrams that are accepted, and each of its
-// fragments spends some of it in such a time: honest senders earn far more than
-// they spend, and who makes up sources has none. Sources with the same keyed
-// hash share theirs; so the credits take no more memory however many there are.
+// credits are used while fragments arrive faster than the table can take them. A source earns
+// credit by datagrams that are accepted. During overload, each of its fragments spends some.
+// Honest senders earn far more than they spend; spoofed sources have none. Sources with the
+// same keyed hash share their credit, so the memory for credits does not grow with the number
+// of sources.
 type credits struct {
 	hash  keyedHash
 	slots [creditSlots]credit
@@ -14,8 +14,8 @@ type credits struct {
 
 const (
 	creditSlots = 1 << 16
-	// creditEarned is what a datagram earns: as many fragments as five of the
-	// largest have, on Ethernet.
+	// creditEarned is what a datagram earns: the number of fragments in five datagrams of the
+	// largest size, on Ethernet.
 	creditEarned = 256
 	creditMost   = 16 * creditEarned
 )
@@ -23,17 +23,17 @@ const (
 // of returns the credit of a source.
 func (c *credits) of(from source) *credit { return &c.slots[c.hash.index(from, creditSlots)] }
 
-// credit is that of some sources, in fragments.
+// credit is the credit of one or more sources, in fragments.
 type credit struct{ atomic.Int32 }
 
-// earn adds what a datagram earns.
+// earn adds what one datagram earns.
 func (c *credit) earn() {
 	if c.Load() < creditMost {
 		c.Add(creditEarned)
 	}
 }
 
-// spend takes the credit for a fragment; it reports false where there is none.
+// spend takes the credit for one fragment. It returns false if there is none.
 func (c *credit) spend() bool {
 	if c.Load() <= 0 {
 		return false
@@ -42,8 +42,8 @@ func (c *credit) spend() bool {
 	return true
 }
 
-// Credit says that a whole datagram was accepted, to its source's credit. A
-// [Validator] sees to that by itself.
+// Credit adds credit to the source of a complete datagram that was accepted. A [Validator] does
+// this itself.
 func (r *Reassembler) Credit(d *Datagram) {
 	r.credits.of(d.key.source()).earn()
 	r.ledger.Credited(d)

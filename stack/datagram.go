@@ -12,21 +12,21 @@ import (
 	"fragwall/stack/gvisor"
 )
 
-// Datagram is a datagram on the table and, once that has handed it out, the
-// fragments that waited, whose frames stay valid until [Datagram.Release].
+// Datagram is an incomplete datagram in the table or, once the table has returned it, its held
+// fragments. Their frames stay valid until [Datagram.Release].
 type Datagram struct {
 	key      key
-	number   uint64 // of its shard's datagrams, in the order in which they began
+	number   uint64 // among the datagrams of its shard, in the order in which they began
 	family   family
 	deadline time.Time
-	poisoned bool // given up: it keeps its key from being used until the deadline
+	poisoned bool // discarded: its key is poisoned until the deadline
 	bytes    int  // memory it is charged with
 	load     *load
-	begun    uint64 // how many its source had begun with it
+	begun    uint64 // how many datagrams its source had begun, including this one
 	links    [lists]links
 
 	extent
-	fragments []gvisor.Fragment // in waiting, in the order of their offsets
+	fragments []gvisor.Fragment // held, in the order of their offsets
 
 	// Of a Reassembler:
 	whole   gvisor.Whole
@@ -35,16 +35,16 @@ type Datagram struct {
 	// Of a Validator:
 	claims claims
 	judged bool // the verdict on the first fragment is known
-	pinned bool // that verdict is being asked for: the datagram must not be released
+	pinned bool // that verdict is being decided: the datagram must not be released
 
-	// verdict is that on the first fragment or, of a datagram that was given up, why.
+	// verdict is the verdict on the first fragment or, for a discarded datagram, the reason.
 	verdict verdict.Reason
 }
 
-// datagrams keeps those that were released, with their slices.
+// datagrams is a pool of released datagrams, with their slices.
 var datagrams = sync.Pool{New: func() any { return new(Datagram) }}
 
-// Side returns the side that the datagram came in by.
+// Side returns the side that the datagram arrived on.
 func (d *Datagram) Side() verdict.Side { return d.key.side }
 
 // Src returns the source address.
@@ -56,31 +56,30 @@ func (d *Datagram) Src() netip.Addr {
 	return src
 }
 
-// Len returns how many frames wait.
+// Len returns the number of held frames.
 func (d *Datagram) Len() int { return len(d.fragments) }
 
-// Frame returns the frame with the i-th fragment in the order of offsets, byte
-// for byte as it came.
+// Frame returns the frame with the i-th fragment in the order of offsets, exactly as it
+// arrived.
 func (d *Datagram) Frame(i int) []byte { return d.fragments[i].Frame.Bytes() }
 
-// upperLayerBytes is how much of the payload a whole datagram shows at least,
-// where it has that much: any transport header that a policy reads fits.
+// upperLayerBytes is the least number of payload bytes that a complete datagram exposes, if it
+// has that many. Any transport header that a policy reads fits in.
 const upperLayerBytes = 64
 
-// Payload returns, of a datagram from a [Reassembler], the beginning of the
-// reassembled fragmentable part: what the first fragment held, and no less
-// than the upper-layer header needs where that reaches over several fragments.
+// Payload returns, for a datagram from a [Reassembler], the beginning of the reassembled
+// fragmentable part: the content of the first fragment, or more if the upper-layer header
+// extends over several fragments.
 func (d *Datagram) Payload() []byte {
 	return d.whole.Beginning(max(int(d.fragments[0].Length), min(d.end, upperLayerBytes)))
 }
 
-// PayloadLength returns how long the reassembled fragmentable part is, in
-// bytes.
+// PayloadLength returns the length of the reassembled fragmentable part, in bytes.
 func (d *Datagram) PayloadLength() int { return d.end }
 
-// Rebuild makes frames anew out of a datagram from a [Reassembler], and returns
-// how many, or why it can't ([gvisor.Whole.Rebuild]). No packet in them is longer
-// than mtu, in bytes. They stay valid until [Datagram.Release].
+// Rebuild makes new frames from a datagram from a [Reassembler], and returns their number, or
+// why it cannot make them ([gvisor.Whole.Rebuild]). No packet in them is longer than mtu, in
+// bytes. They stay valid until [Datagram.Release].
 func (d *Datagram) Rebuild(mtu int) (frames int, why verdict.Reason) {
 	d.rebuilt, why = d.whole.Rebuild(d.rebuilt, d.fragments, mtu)
 	return len(d.rebuilt), why
@@ -97,7 +96,7 @@ func (d *Datagram) Release() {
 	datagrams.Put(d)
 }
 
-// detach moves the frames in waiting to a datagram of their own.
+// detach moves the held frames to a datagram of their own.
 func (d *Datagram) detach() *Datagram {
 	frames := datagrams.Get().(*Datagram)
 	frames.key = d.key
@@ -118,11 +117,11 @@ func (d *Datagram) releaseFrames() {
 	d.rebuilt = emptied(d.rebuilt)
 }
 
-// fewFragments are what a datagram has room for from the beginning.
+// fewFragments is the number of fragments that each datagram has room for from the beginning.
 const fewFragments = 8
 
-// emptied returns a slice for what comes next, without the room that a poisoned
-// or a new datagram is not charged for.
+// emptied returns an empty slice for reuse, without the extra capacity that a poisoned or new
+// datagram is not charged for.
 func emptied[T any](s []T) []T {
 	if cap(s) > fewFragments {
 		return nil
@@ -130,7 +129,7 @@ func emptied[T any](s []T) []T {
 	return s[:0]
 }
 
-// hold keeps a copy of a frame as the i-th fragment in waiting.
+// hold keeps a copy of a frame as the i-th held fragment.
 func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) {
 	if n := len(d.fragments); n == cap(d.fragments) {
 		d.fragments = slices.Grow(d.fragments, max(fewFragments, n))
@@ -145,18 +144,18 @@ func (d *Datagram) hold(i int, frame []byte, p *packet.Parsed) {
 	})
 }
 
-// extent is what the fragments that came say of their datagram's length, in
-// bytes of the fragmentable part.
+// extent is what the fragments so far say about the length of their datagram, in bytes of the
+// fragmentable part.
 type extent struct {
 	count   int // fragments
-	have    int // their payload
-	reached int // the farthest byte of it
+	have    int // bytes of their payload
+	reached int // end of the farthest byte of it
 	end     int // of the datagram; 0 while the last fragment is missing
-	headers int // in front of the payload; 0 while the first fragment is missing
+	headers int // before the payload; 0 while the first fragment is missing
 }
 
-// contradiction returns why a datagram can't have both the end that a fragment
-// claims and those fragments that came before.
+// contradiction returns why a datagram cannot have both the end that a fragment claims and the
+// fragments that arrived before.
 func (e *extent) contradiction(p *packet.Parsed) verdict.Reason {
 	more := p.Fragment.More
 	end := p.Fragment.Offset + p.End - p.Fragment.Payload
@@ -171,9 +170,9 @@ func (e *extent) contradiction(p *packet.Parsed) verdict.Reason {
 	return verdict.Passed
 }
 
-// tooLong reports whether the datagram would be longer than an IP packet can be
-// with one more fragment. It does not hold for a duplicate, which adds nothing:
-// the extension headers in front of it may be longer than those of the original.
+// tooLong reports whether one more fragment would make the datagram longer than the largest IP
+// packet. Do not call it for a duplicate, which adds nothing: its extension headers may be
+// longer than those of the original.
 func (e extent) tooLong(p *packet.Parsed) bool {
 	e.note(p)
 	return e.headers+e.reached > maxPacket
@@ -194,30 +193,29 @@ func (e *extent) note(p *packet.Parsed) {
 	}
 }
 
-// complete reports whether every byte up to the end came: no two fragments
-// overlap, so it is enough to count.
+// complete reports whether every byte up to the end has arrived. No two fragments overlap, so
+// counting the bytes is enough.
 func (e *extent) complete() bool { return e.end != 0 && e.have == e.end }
 
-// completes reports whether that will be so with one more fragment.
+// completes reports whether the datagram will be complete with one more fragment.
 func (e extent) completes(p *packet.Parsed) bool {
 	e.note(p)
 	return e.complete()
 }
 
-// maxPacket is the greatest length in bytes that an IPv4 header (total length)
-// and an IPv6 header (payload length) can say.
+// maxPacket is the greatest length in bytes that an IPv4 header (total length) and an IPv6
+// header (payload length) can express.
 const maxPacket = 65535
 
-// The memory that a table charges for what it holds, in bytes: for a datagram
-// what its entries take, for a frame in waiting what it takes besides its copy.
-// TestMemoryCharge measures them.
+// The memory that a table charges, in bytes: for a datagram, the size of its entries; for a
+// held frame, what it takes in addition to its copy. TestMemoryCharge measures them.
 const (
 	datagramCost = 704
 	fragmentCost = 96
 )
 
-// frameCost returns the memory that waiting costs a frame of length bytes, whose
-// copy takes a power of two, at least 64 bytes ([gvisor.NewFrame]).
+// frameCost returns the memory that holding a frame of length bytes costs. Its copy takes a
+// power of two, at least 64 bytes ([gvisor.NewFrame]).
 func frameCost(length int) int {
 	return fragmentCost + max(64, 1<<bits.Len(uint(length-1)))
 }

@@ -6,12 +6,12 @@ import (
 	"math/rand/v2"
 )
 
-// keyedHash decides which shard accounts for a source. It is SipHash-2-4 (J.-P.
-// Aumasson and D. J. Bernstein, 2012), so that who does not know the key can't
-// choose addresses that crowd one shard.
+// keyedHash determines the shard of a source. It is SipHash-2-4 (J.-P. Aumasson and D. J.
+// Bernstein, 2012): a sender who does not know the key cannot choose addresses that all fall
+// into one shard.
 type keyedHash struct{ k0, k1 uint64 }
 
-// newKeyedHash returns a hash by key, or by one of its own where that is nil.
+// newKeyedHash returns a hash with the given key, or with a random one if key is nil.
 func newKeyedHash(key *[16]byte) keyedHash {
 	if key == nil {
 		return keyedHash{rand.Uint64(), rand.Uint64()}
@@ -19,7 +19,7 @@ func newKeyedHash(key *[16]byte) keyedHash {
 	return keyedHash{binary.LittleEndian.Uint64(key[:8]), binary.LittleEndian.Uint64(key[8:])}
 }
 
-// index returns the shard, of n, for a source.
+// index returns the shard of a source, out of n.
 func (k keyedHash) index(from source, n int) int {
 	return int(k.sum(uint64(from)) % uint64(n))
 }

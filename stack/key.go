@@ -7,14 +7,14 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// key tells datagrams apart: what RFC 791 §3.2 and RFC 8200 §4.5 name, and
-// what keeps the sides and the VLANs from ever meeting. It is all numbers and
-// without gaps, so that it hashes as one block of memory.
+// key identifies a datagram: by the fields that RFC 791 §3.2 and RFC 8200 §4.5 name, and by
+// side and VLANs, so that datagrams of different sides or VLANs never mix. It consists of
+// numbers only and has no padding, so it hashes as one block of memory.
 type key struct {
 	src, dst [16]byte
 	vlans    packet.VLANs
 	id       uint32
-	protocol uint16 // of IPv4; fragments of an IPv6 datagram may differ in theirs
+	protocol uint16 // of IPv4; fragments of an IPv6 datagram may have different ones
 	side     verdict.Side
 	family   family
 }
@@ -30,21 +30,19 @@ func keyOf(p *packet.Parsed, side verdict.Side) key {
 	return k
 }
 
-// source is whom the table holds to account for what waits: all hosts of a
-// network on one side, since one that can send from any address of its own is
-// still one sender. It is the prefix, which takes no more than 7 bytes, the
-// family and the side.
+// source identifies the sender that held fragments are charged to. It stands for all hosts of a
+// network on one side, since a host that can send from any address of its network is still one
+// sender. It consists of the prefix, which takes at most 7 bytes, the family and the side.
 type source uint64
 
-// Lengths in bits of the prefixes that stand for one sender: an IPv4 network
-// as the internet routes it at the smallest, and what an IPv6 site is given
-// (RFC 6177).
+// Lengths in bits of the prefixes that stand for one sender: the smallest IPv4 network that is
+// routed on the internet, and the prefix that an IPv6 site is assigned (RFC 6177).
 const (
 	sourceBitsIPv4 = 24
 	sourceBitsIPv6 = 56
 )
 
-// source returns whom a datagram is accounted to.
+// source returns the source that a datagram is charged to.
 func (k *key) source() source {
 	prefix, bits := binary.BigEndian.Uint64(k.src[:8]), sourceBitsIPv6
 	if k.family == familyIPv4 {
@@ -53,7 +51,7 @@ func (k *key) source() source {
 	return source(prefix&^(1<<(64-bits)-1) | uint64(k.family)<<1 | uint64(k.side))
 }
 
-// family indexes what is kept for each family of addresses.
+// family is an index for state that is kept per address family.
 type family uint8
 
 const (

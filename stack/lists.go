@@ -11,7 +11,7 @@ const (
 
 type links struct{ previous, next *Datagram }
 
-// list is a queue of datagrams, oldest first, which any of them can leave.
+// list is a queue of datagrams, oldest first. Any of them can be removed.
 type list struct {
 	kind          int // byDeadline or byArrival
 	first, latest *Datagram
@@ -42,23 +42,22 @@ func (l *list) remove(d *Datagram) {
 	d.links[l.kind] = links{}
 }
 
-// load is what one source has in waiting.
+// load is what the table holds of one source.
 type load struct {
 	source    source
 	weight    int    // bytes, see shard.slot
 	datagrams list   // byArrival
-	begun     uint64 // datagrams since there was nothing in waiting
-	rank      int    // its place in the heap, or light
+	begun     uint64 // datagrams since the table last held nothing of the source
+	rank      int    // its position in the heap, or light
 }
 
 // light is the rank of a load that is not in the heap.
 const light = -1
 
-// loadPool keeps the loads of sources that have nothing in waiting.
+// loadPool keeps the loads of sources of which the table holds nothing.
 var loadPool = sync.Pool{New: func() any { return new(load) }}
 
-// loads is a heap of sources, the one that holds most on top
-// (container/heap).
+// loads is a heap of sources, with the one that holds most on top (container/heap).
 type loads []*load
 
 func (h loads) Len() int           { return len(h) }

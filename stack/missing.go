@@ -2,14 +2,14 @@ package stack
 
 import "math/bits"
 
-// Gap is a range of a datagram's payload that has not come, in bytes of the
-// fragmentable part.
+// Gap is a range of a datagram's payload that has not arrived, in bytes of the fragmentable
+// part.
 type Gap struct {
 	Start int
-	End   int // not included; 0 where the end of the datagram is not known
+	End   int // exclusive; 0 if the end of the datagram is not known
 }
 
-// Missing returns what has not come of a datagram, in order.
+// Missing returns the ranges of a datagram that have not arrived, in order.
 func (d *Datagram) Missing() []Gap {
 	var gaps []Gap
 	at := 0
@@ -29,7 +29,7 @@ func (d *Datagram) Missing() []Gap {
 	return gaps
 }
 
-// received calls f for the bytes of each fragment that came, in order.
+// received calls f for the bytes of each fragment that has arrived, in order.
 func (d *Datagram) received(f func(start, end int)) {
 	if len(d.claims.list) > 0 || d.claims.blocks != nil {
 		d.claims.each(f)
@@ -40,7 +40,7 @@ func (d *Datagram) received(f func(start, end int)) {
 	}
 }
 
-// each calls f for every range that was claimed, in order. As bits, a range ends
+// each calls f for every range that was claimed, in order. If the claims are bits, a range ends
 // at a multiple of 8.
 func (c *claims) each(f func(start, end int)) {
 	for _, r := range c.list {

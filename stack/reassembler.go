@@ -10,26 +10,25 @@ import (
 	"fragwall/stack/gvisor"
 )
 
-// Reassembler is a table that keeps fragments until gVisor has put their
-// datagram together.
+// Reassembler is a table that holds fragments until gVisor has reassembled their datagram.
 type Reassembler struct{ intake }
 
-// NewReassembler returns an empty one. [Table.Close] frees it.
+// NewReassembler returns an empty Reassembler. [Table.Close] frees it.
 func NewReassembler(o Options) Reassembler {
 	return Reassembler{intake{Table: newTable(o, true), ledger: o.Ledger}}
 }
 
-// With returns the same table for another goroutine, with a ledger of its own.
+// With returns the same table for use by another goroutine, with its own ledger.
 func (r *Reassembler) With(l Ledger) Reassembler {
 	return Reassembler{intake{Table: r.Table, ledger: l}}
 }
 
-// Add takes in a fragment: the frame, which it copies, what was decoded from
-// it with p.Fragment.Present set, the side it came in by, and the time.
+// Add takes in a fragment: the frame, which it copies; the result of decoding it, with
+// p.Fragment.Present set; the side it arrived on; and the time.
 //
-// It returns the datagram where the fragment made it whole, for the caller to
-// release. Otherwise it returns why the fragment was dropped, or
-// [verdict.Passed] where it waits; from then on the ledger accounts for it.
+// If the fragment completes the datagram, Add returns the datagram, and the caller releases it.
+// Otherwise Add returns why the fragment was dropped, or [verdict.Passed] if it is held. From
+// then on the ledger accounts for it.
 func (r *Reassembler) Add(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (*Datagram, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
@@ -61,7 +60,7 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 
 	whole := d.completes(p)
 	bytes := frameCost(len(frame))
-	if !whole { // else all of it is about to leave
+	if !whole { // otherwise all of it is about to leave
 		if s.makeRoom(bytes, 0) && s.waiting[k] != d {
 			return nil, verdict.FragmentEvicted
 		}
@@ -76,24 +75,24 @@ func (s *shard) reassemble(frame []byte, p *packet.Parsed, k key, from source, n
 	return s.finish(d), verdict.Passed
 }
 
-// reuse is after how many others of its source a datagram that is not whole
-// counts as lost when its identification comes again. In IPv4 that has 16 bits,
-// so a sender of 60,000 datagrams a second comes back to each before they have
-// their deadline thirty times (RFC 4963 §2): what has lost a fragment once, or
-// contradicted itself, would take one of the sender's datagrams after another
-// along. It is half of the identifications, since others may send from the
-// prefix too, and not all that a host numbers comes in fragments.
+// reuse is the number of later datagrams of the same source after which a repeated
+// identification means that the old, incomplete datagram is lost. An IPv4 identification has 16
+// bits. A sender of 60,000 datagrams per second reuses each identification thirty times before
+// the deadline of a datagram (RFC 4963 §2). Without this limit, a datagram that has lost a
+// fragment once, or contradicted itself, would make one of the sender's datagrams after another
+// fail. The limit is half of the identifications, since other hosts may send from the prefix
+// too, and not every datagram that a host numbers is fragmented.
 const reuse = 1 << 15
 
-// superseded reports whether the identification of a datagram stands for
-// another one by now. Nothing of the old one has left or will, so that the new
-// one can't overlap it at the receiver.
+// superseded reports whether the identification of a datagram now stands for another one. No
+// fragment of the old datagram has left or will leave, so the new one cannot overlap it at the
+// receiver.
 func (d *Datagram) superseded() bool {
 	return d.family == familyIPv4 && d.load.begun-d.begun >= reuse
 }
 
-// place finds where among the others a fragment belongs, or why it has no
-// place. Only [verdict.FragmentDuplicate] leaves the datagram sound.
+// place finds the position of a fragment among the others, or why it has none. Only after
+// [verdict.FragmentDuplicate] the datagram is still valid.
 func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
 	if why := d.contradiction(p); why != verdict.Passed {
 		return 0, why
@@ -115,8 +114,8 @@ func (d *Datagram) place(frame []byte, p *packet.Parsed) (int, verdict.Reason) {
 	return i, verdict.Passed
 }
 
-// finish takes a datagram off the table of which all bytes came, and returns it
-// if gVisor says so, too.
+// finish removes a datagram from the table once all its bytes have arrived, and returns it if
+// gVisor agrees.
 func (s *shard) finish(d *Datagram) *Datagram {
 	s.remove(d)
 	whole, ok := s.engine.Reassemble(d.fragments)
@@ -128,7 +127,7 @@ func (s *shard) finish(d *Datagram) *Datagram {
 	return nil
 }
 
-// search finds the fragment that begins at start, or where it would stand.
+// search finds the fragment that begins at start, or the position where it would be.
 func (d *Datagram) search(start int) (int, bool) {
 	if n := len(d.fragments); n == 0 || int(d.fragments[n-1].Start) < start {
 		return n, false

@@ -9,41 +9,41 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Restore takes over a datagram that another table saved at a time of this table's clock,
-// after those that began before it. The frames are copied, and from then on the ledger
-// accounts for them. Where there is no room for all, the table evicts as ever; lost is
-// how many of these frames had gone before they were put in.
+// Restore takes over a datagram that another table saved at a time of this table's clock.
+// Restore it after those that began before it. The frames are copied, and from then on the
+// ledger accounts for them. If there is not enough room, the table evicts datagrams as usual.
+// lost is the number of these frames that were dropped before they were inserted.
 func (r *Reassembler) Restore(d *Saved, saved, now time.Time) (lost int, err error) {
 	return r.restore(d, saved, now, holdFragment)
 }
 
-// Restore is [Reassembler.Restore] of a Validator.
+// Restore does the same as [Reassembler.Restore], for a Validator.
 func (v *Validator) Restore(d *Saved, saved, now time.Time) (lost int, err error) {
 	return v.restore(d, saved, now, claimFragment)
 }
 
-// holdFragment finds the place of a fragment that waited in a Reassembler.
+// holdFragment finds the place of a fragment that a Reassembler held.
 func holdFragment(d *Datagram, frame []byte, p *packet.Parsed) (at, bytes int, why verdict.Reason) {
 	at, why = d.place(frame, p)
 	if d.completes(p) {
-		why = verdict.FragmentDisagreement // it would not wait
+		why = verdict.FragmentDisagreement // it would not be held
 	}
 	d.note(p)
 	return at, frameCost(len(frame)), why
 }
 
-// claimFragment finds the place of a fragment that waited in a Validator.
+// claimFragment finds the place of a fragment that a Validator held.
 func claimFragment(d *Datagram, frame []byte, p *packet.Parsed) (at, bytes int, why verdict.Reason) {
 	if d.judged || p.Fragment.Offset == 0 {
-		return 0, 0, verdict.FragmentDisagreement // likewise
+		return 0, 0, verdict.FragmentDisagreement // it would not be held either
 	}
 	at, _ = d.search(p.Fragment.Offset)
 	why = d.claim(p, d.count+1)
 	return at, frameCost(len(frame)) + claimed(d.count) - claimed(d.count-1), why
 }
 
-// taker finds the place of a fragment in its datagram, which it notes, and the memory
-// that it takes, or why it has no place.
+// taker finds the place of a fragment in its datagram, and records it. It returns the memory
+// that the fragment takes, or why it has no place.
 type taker func(d *Datagram, frame []byte, p *packet.Parsed) (at, bytes int, why verdict.Reason)
 
 func (i *intake) restore(d *Saved, saved, now time.Time, take taker) (lost int, err error) {
@@ -65,7 +65,7 @@ func (i *intake) restore(d *Saved, saved, now time.Time, take taker) (lost int, 
 	return s.restoreFrames(d, k, take)
 }
 
-// check holds what was read against what the table relies on.
+// check checks saved state against what the table relies on.
 func (r *Saved) check() error {
 	known := r.Poisoned || r.Judged
 	switch {
@@ -81,8 +81,8 @@ func (r *Saved) check() error {
 	return nil
 }
 
-// claimsFit reports whether the claims are what so many fragments of so many bytes have
-// claimed. Of blocks, the last one may be a part.
+// claimsFit reports whether the claims match the number of fragments and of bytes. The last
+// block may be incomplete.
 func (r *Saved) claimsFit() bool {
 	last, sum := 0, 0
 	for _, c := range r.Claims {
@@ -97,15 +97,15 @@ func (r *Saved) claimsFit() bool {
 	return len(r.Claims) == r.Count && r.Count > 0 && r.Count <= maxClaims && sum == r.Have && last == r.Reached
 }
 
-// restore puts a saved datagram on the table, without its frames.
+// restore inserts a saved datagram into the table, without its frames.
 func (s *shard) restore(r *Saved, k key, saved, now time.Time) {
 	s.makeRoom(datagramCost, 1)
 	d := s.begin(k, k.source(), now)
-	// The deadlines of a family are in order, whatever the timeout is by now.
+	// The deadlines of a family stay in order, even if the timeout has changed.
 	if deadline := saved.Add(r.Left); deadline.Before(d.deadline) {
 		d.deadline = deadline
 	}
-	if l := d.load; l.datagrams.first == d { // the source's first, of which there were so many more
+	if l := d.load; l.datagrams.first == d { // the first one of the source, which began r.Begun more after it
 		l.begun += r.Begun
 	} else {
 		l.begun--
@@ -131,8 +131,8 @@ func (d *Datagram) restoreClaims(r *Saved) {
 	}
 }
 
-// restoreFrames puts in the frames of a datagram, and returns how many of them it has none
-// of any more.
+// restoreFrames inserts the frames of a datagram. It returns how many of them the datagram no
+// longer has.
 func (s *shard) restoreFrames(r *Saved, k key, take taker) (lost int, err error) {
 	var p packet.Parsed
 	for i, frame := range r.Frames {
@@ -155,9 +155,9 @@ func (s *shard) restoreFrames(r *Saved, k key, take taker) (lost int, err error)
 	return 0, nil
 }
 
-// SetHash changes the key of the hash by which sources share a table where nothing waits:
-// to the one that the credits and the datagrams of another table were shared by.
-// It comes before the table is given fragments: who gives them remembers what the hash said.
+// SetHash changes the key of the hash by which sources share an empty table, to that of another
+// table whose credits and datagrams are to be restored. Call it before the table receives
+// fragments, since callers cache the result of the hash.
 func (t *Table) SetHash(key [2]uint64) error {
 	if t.Usage().Datagrams > 0 {
 		return errors.New("a table where something waits keeps its hash")
@@ -167,7 +167,7 @@ func (t *Table) SetHash(key [2]uint64) error {
 	return nil
 }
 
-// RestoreCredits takes over credits of another table with the same hash.
+// RestoreCredits takes over the credits of another table with the same hash.
 func (t *Table) RestoreCredits(saved []SavedCredit) {
 	for _, c := range saved {
 		if c.Slot < creditSlots {

@@ -11,32 +11,31 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Saved is a datagram on the table, or a part of it, as another process can take it over.
-// The frames of one may be in several Saved, one behind another, of which the first says
-// everything else.
+// Saved is a datagram in the table, or a part of one, in the form in which another process can
+// take it over. The frames of one datagram may be spread over several consecutive Saved. The
+// first of them has all other fields.
 type Saved struct {
 	Key   SavedKey
-	More  bool          // it has further frames of the datagram before
+	More  bool          // it has further frames of the previous datagram
 	Left  time.Duration // until the deadline
-	Begun uint64        // datagrams that its source has begun since
+	Begun uint64        // datagrams that its source has begun since this one
 
-	Poisoned bool           // given up
-	Judged   bool           // the first fragment was
-	Why      verdict.Reason // it was given up, or the first fragment is dropped
-	// Of a datagram whose first fragment was judged, what its fragments claimed, in order
-	// and apart from one another.
+	Poisoned bool           // the datagram was discarded
+	Judged   bool           // the first fragment was judged
+	Why      verdict.Reason // why the datagram was discarded, or why the first fragment is dropped
+	// The ranges that the fragments claimed, if the first fragment was judged: in order and
+	// disjoint.
 	Claims []Range
-	Blocks bool // claims are whole blocks of 8 bytes: where fragments begin and end is not known
-	// What is known of its length, unless it follows from Frames: how many fragments came,
-	// how many bytes of payload they had, and the farthest of these; where the datagram
-	// ends, and how many bytes of headers are in front of the payload, 0 where that is not
-	// known.
+	Blocks bool // claims are whole blocks of 8 bytes: the boundaries of fragments are not known
+	// What is known about the length, unless it follows from Frames: the number of fragments
+	// that arrived, the bytes of their payload, and the farthest of these; the end of the
+	// datagram and the length of the headers before the payload, 0 if not known.
 	Count, Have, Reached, End, Headers int
 
-	Frames [][]byte // that wait
+	Frames [][]byte // that are held
 }
 
-// SavedKey tells datagrams apart, as key does.
+// SavedKey identifies a datagram, as key does.
 type SavedKey struct {
 	Src, Dst [16]byte
 	VLANs    packet.VLANs
@@ -61,7 +60,7 @@ func (k *SavedKey) key() (key, error) {
 	return key{k.Src, k.Dst, k.VLANs, k.ID, k.Protocol, k.Side, f}, nil
 }
 
-// Parsed fills in the fields of a fragment's header that tell datagrams apart.
+// Parsed fills in the fields of a fragment's header that identify its datagram.
 func (k *SavedKey) Parsed(p *packet.Parsed) {
 	*p = packet.Parsed{
 		Kind: packet.IPv6, Src: netip.AddrFrom16(k.Src), Dst: netip.AddrFrom16(k.Dst),
@@ -75,11 +74,11 @@ func (k *SavedKey) Parsed(p *packet.Parsed) {
 
 var errNoDatagram = errors.New("not an incomplete datagram")
 
-// savedFrames is how many bytes of frames a Saved has before the next one begins.
+// savedFrames is the number of bytes of frames after which the next Saved begins.
 const savedFrames = 1 << 16
 
-// Save calls put with each datagram, in the order in which they began, and lends it for
-// the call. A part of the table is locked meanwhile: nothing may come in.
+// Save calls put with each datagram, in the order in which they began. The argument is only
+// valid during the call. A part of the table is locked meanwhile, so no fragments may arrive.
 func (t *Table) Save(now time.Time, put func(*Saved) error) error {
 	for _, s := range t.shards {
 		if err := s.save(now, put); err != nil {
@@ -132,13 +131,13 @@ func (d *Datagram) save(now time.Time, put func(*Saved) error) error {
 // Hash returns the key of the hash by which sources share the table, and their credits.
 func (t *Table) Hash() [2]uint64 { return [2]uint64{t.hash.k0, t.hash.k1} }
 
-// SavedCredit is the credit that some sources share.
+// SavedCredit is a credit, which some sources share.
 type SavedCredit struct {
 	Slot uint32
 	Left int32 // fragments
 }
 
-// SaveCredits returns the credits, those of 0 left out.
+// SaveCredits returns the credits, except those of 0.
 func (t *Table) SaveCredits() (saved []SavedCredit) {
 	for i := range t.credits.slots {
 		if left := t.credits.slots[i].Load(); left > 0 {

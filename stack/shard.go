@@ -13,27 +13,27 @@ import (
 type shard struct {
 	options   *Options
 	credits   *credits
-	bytes     int // the most it charges for
-	datagrams int // the most it holds
-	slot      int // bytes that a datagram weighs beside those charged for: its part of datagrams
-	share     int // bytes of weight that a source may have without being held to account
+	bytes     int // limit on charged
+	datagrams int // limit on the number of datagrams
+	slot      int // bytes that a datagram weighs in addition to its charge: bytes divided by datagrams
+	share     int // bytes of weight that a source may have before it can be evicted from first
 
 	mu sync.Mutex
 	// mu guards what follows, and the datagrams in it.
-	ledger    Ledger         // of who has locked it
-	engine    *gvisor.Engine // nil where datagrams are not put together
+	ledger    Ledger         // of the goroutine that holds the lock
+	engine    *gvisor.Engine // nil if datagrams are not reassembled
 	waiting   map[key]*Datagram
-	latest    *Datagram // in waiting, that was found last: fragments of one come together
+	latest    *Datagram // the one found last: the fragments of a datagram arrive together
 	sources   map[source]*load
 	heavy     loads          // the sources that hold more than their share
-	deadlines [families]list // byDeadline: one timeout a family, so arrival orders them
-	charged   int            // bytes, for all that waits
+	deadlines [families]list // byDeadline: one timeout per family, so they are in order of arrival
+	charged   int            // bytes, for everything that is held
 	number    uint64         // of the latest datagram
-	cursors   []*cursor      // of those who walk through what waits
+	cursors   []*cursor      // of the walks in progress
 }
 
-// A source's share of a shard is no less than what the largest datagram weighs,
-// in fragments of 1,480 bytes.
+// A source's share of a shard is at least the weight of the largest datagram, in fragments of
+// 1,480 bytes.
 const (
 	shares          = 64 // of a shard
 	largestDatagram = 128 << 10
@@ -57,14 +57,13 @@ func newShard(o *Options, c *credits, bytes, datagrams int) *shard {
 	return s
 }
 
-// lock locks the shard for who has what happens told to a ledger.
+// lock locks the shard for a caller whose ledger is told about changes.
 func (s *shard) lock(l Ledger) {
 	s.mu.Lock()
 	s.ledger = l
 }
 
-// find returns the datagram that a key stands for, a new one where nothing of
-// it has come so far.
+// find returns the datagram with a key, or a new one if no fragment of it has arrived.
 func (s *shard) find(k key, from source, now time.Time) *Datagram {
 	s.expire(now)
 	if s.latest != nil && s.latest.key == k {
@@ -79,7 +78,7 @@ func (s *shard) find(k key, from source, now time.Time) *Datagram {
 	return d
 }
 
-// begin puts a new datagram on the table.
+// begin adds a new datagram to the table.
 func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 	l := s.sources[from]
 	if l == nil {
@@ -101,9 +100,9 @@ func (s *shard) begin(k key, from source, now time.Time) *Datagram {
 	return d
 }
 
-// poison gives a datagram up and keeps its key from being used, so that
-// nothing of it passes until its deadline: RFC 5722 §4 has a node discard
-// also those fragments that did not arrive yet.
+// poison discards a datagram and poisons its key, so that no fragment of it passes until its
+// deadline. RFC 5722 §4 requires a node to discard the fragments that have not yet arrived,
+// too.
 func (s *shard) poison(d *Datagram, why verdict.Reason) {
 	s.dropFrames(d, why)
 	d.claims = d.claims.cleared()
@@ -111,7 +110,7 @@ func (s *shard) poison(d *Datagram, why verdict.Reason) {
 	s.charge(d, datagramCost-d.bytes)
 }
 
-// discard drops a datagram that waits, for why.
+// discard drops the fragments of an incomplete datagram, for a reason.
 func (s *shard) discard(d *Datagram, why verdict.Reason) {
 	s.remove(d)
 	if d.pinned { // shard.settle releases it
@@ -121,7 +120,7 @@ func (s *shard) discard(d *Datagram, why verdict.Reason) {
 	s.ledger.Dropped(d, why)
 }
 
-// dropFrames drops what waits of a datagram that is kept itself: the frames go
+// dropFrames drops the held frames of a datagram that stays in the table. It passes the frames
 // to the ledger as a datagram of their own.
 func (s *shard) dropFrames(d *Datagram, why verdict.Reason) {
 	if len(d.fragments) == 0 {
@@ -133,7 +132,7 @@ func (s *shard) dropFrames(d *Datagram, why verdict.Reason) {
 	s.ledger.Dropped(dropped, why)
 }
 
-// remove takes a datagram off the table.
+// remove removes a datagram from the table.
 func (s *shard) remove(d *Datagram) {
 	l := d.load
 	s.charge(d, -d.bytes)
@@ -152,15 +151,14 @@ func (s *shard) remove(d *Datagram) {
 	d.load = nil
 }
 
-// charge accounts for memory that a datagram takes or, negative, gives back.
+// charge adds the memory that a datagram takes or, if negative, frees.
 func (s *shard) charge(d *Datagram, bytes int) {
 	s.charged += bytes
 	d.bytes += bytes
 	s.weigh(d.load, bytes)
 }
 
-// weigh puts a source among those that stand out, or takes it from there, as
-// its weight has it.
+// weigh adds a source to the heap of heavy ones, or removes it, depending on its weight.
 func (s *shard) weigh(l *load, bytes int) {
 	l.weight += bytes
 	switch isHeavy := l.weight > s.share; {
@@ -173,10 +171,9 @@ func (s *shard) weigh(l *load, bytes int) {
 	}
 }
 
-// makeRoom evicts datagrams until so much more fits into the shard, and reports
-// whether it evicted any. A newcomer is never refused: the fragments of an honest
-// datagram come within milliseconds of one another, and those of a flood never
-// complete.
+// makeRoom evicts datagrams until the given amount fits into the shard. It reports whether it
+// evicted any. A new datagram is never refused: the fragments of an honest datagram arrive
+// within milliseconds, and the datagrams of a flood are never completed.
 func (s *shard) makeRoom(bytes, datagrams int) (evicted bool) {
 	for len(s.waiting) > 0 && (s.charged+bytes > s.bytes || len(s.waiting)+datagrams > s.datagrams) {
 		s.discard(s.victim(), verdict.FragmentEvicted)
@@ -185,11 +182,10 @@ func (s *shard) makeRoom(bytes, datagrams int) (evicted bool) {
 	return evicted
 }
 
-// victim returns who gives way first: the oldest datagram of the source that
-// holds most, where that is more than its share. Where no source stands out,
-// as in a flood from addresses made up, it is the oldest of all; by what they
-// hold, honest sources with two fragments in waiting would come before those of
-// a flood with one each.
+// victim returns the datagram to evict first: the oldest one of the source that holds most, if
+// that is more than its share. If no source exceeds its share, as in a flood from spoofed
+// addresses, it is the oldest datagram of all. Choosing by what sources hold would then evict
+// honest sources with two held fragments before those of a flood with one each.
 func (s *shard) victim() *Datagram {
 	if len(s.heavy) > 0 {
 		return s.heavy[0].datagrams.first
@@ -201,7 +197,7 @@ func (s *shard) victim() *Datagram {
 	return a
 }
 
-// expire drops what was not whole at its deadline.
+// expire drops the datagrams that were incomplete at their deadline.
 func (s *shard) expire(now time.Time) {
 	for f := range s.deadlines {
 		deadlines := &s.deadlines[f]
@@ -211,7 +207,7 @@ func (s *shard) expire(now time.Time) {
 	}
 }
 
-// close drops all that waits, oldest first, and frees the engine.
+// close drops everything that is held, oldest first, and frees the engine.
 func (s *shard) close(l Ledger) {
 	s.lock(l)
 	defer s.mu.Unlock()

@@ -8,55 +8,54 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Shedding decides, for a caller that gets more fragments than it can give to the
-// table, which to drop before they cost anything: all of a datagram or none. It
-// belongs to one goroutine.
+// Shedding decides which fragments to drop before they cost anything, for a caller that
+// receives more than it can give to the table. It drops all fragments of a datagram or none.
+// Only one goroutine may use it.
 //
-// Fragments of sources with credit are taken in. Of the others a turn takes in only
-// so many as cost little; a new sender can earn credit by these. To look at a
-// fragment like this takes a tenth of what it takes to take it in.
+// Fragments of known sources are taken in. Of the others, a turn takes in only a few, which
+// cost little; these let a new sender earn credit. This check takes a tenth of the time of
+// taking in a fragment.
 type Shedding struct {
 	table      *Table
 	seed       maphash.Seed
 	decisions  [decisionSlots]decision // on datagrams, by hash
-	uncredited int                     // fragments of sources without credit that this turn took in
-	until      time.Time               // from when on no decision holds
-	from       source                  // of the latest fragment that spent credit
+	uncredited int                     // fragments of unknown sources that this turn took in
+	until      time.Time               // when all decisions have lapsed
+	from       source                  // of the last fragment that spent credit
 	credit     *credit                 // of that source; nil before the first
 }
 
-// decision is one on a datagram.
+// decision is a decision on a datagram.
 type decision struct {
-	tag uint32 // of its hash, and in the lowest bit whether it is shed
-	at  uint32 // when it was made, in ms
+	tag uint32 // of its hash; the lowest bit is set if the datagram is shed
+	at  uint32 // time of the decision, in ms
 }
 
 const (
 	decisionSlots = 1 << 14
 
-	// decisionTime is how long a decision holds, in ms: longer than the fragments of
-	// a datagram take to arrive, and shorter than a fast sender takes to come back to
-	// an identification.
+	// decisionTime is how long a decision is valid, in ms: longer than the fragments of a
+	// datagram take to arrive, and shorter than a fast sender takes to reuse an identification.
 	decisionTime = 250
 
-	// maxUncredited is how many fragments of sources without credit a turn takes in
-	// before it takes in no further datagram of theirs: enough for one of the largest
-	// size in fragments of 1,480 bytes, and less than any batch of a caller that is
-	// behind. Those that it began may go on up to twice as many.
+	// maxUncredited is the number of fragments of unknown sources that a turn takes in before
+	// it takes in no further datagram of them: enough for a datagram of the largest size in
+	// fragments of 1,480 bytes, and less than any batch of a caller that is behind. The
+	// datagrams already begun may continue up to twice as many.
 	maxUncredited = 48
 )
 
-// NewShedding returns one that has dropped nothing so far.
+// NewShedding returns a Shedding that has dropped nothing yet.
 func (t *Table) NewShedding() *Shedding {
 	return &Shedding{table: t, seed: maphash.MakeSeed()}
 }
 
-// Turn begins the next turn, which is a batch of the caller's.
+// Turn begins the next turn: a batch of the caller's.
 func (s *Shedding) Turn() { s.uncredited = 0 }
 
-// Sheds reports whether to drop a fragment, by what was decoded of it, the side that
-// it came in by, and the time. Where the caller is not behind, that is so only of the
-// rest of a datagram of which others were dropped.
+// Sheds reports whether to drop a fragment, given its decoded headers, the side that it arrived
+// on, and the time. If the caller is not behind, this is only the case for the rest of a
+// datagram that was already shed.
 func (s *Shedding) Sheds(p *packet.Parsed, side verdict.Side, behind bool, now time.Time) bool {
 	if !behind && !now.Before(s.until) {
 		return false
@@ -84,7 +83,7 @@ func (s *Shedding) Sheds(p *packet.Parsed, side verdict.Side, behind bool, now t
 		}
 	}
 	switch {
-	case shed && (known || !holds || d.tag&1 != 0): // another that was taken in keeps its place
+	case shed && (known || !holds || d.tag&1 != 0): // another datagram that was taken in keeps its slot
 		*d = decision{tag | 1, at}
 		s.until = now.Add(decisionTime * time.Millisecond)
 	case !shed && !known:
@@ -93,8 +92,7 @@ func (s *Shedding) Sheds(p *packet.Parsed, side verdict.Side, behind bool, now t
 	return shed
 }
 
-// spend takes the credit of a source for a fragment; it reports false where there is
-// none.
+// spend takes the credit of a source for one fragment. It returns false if there is none.
 func (s *Shedding) spend(from source) bool {
 	if s.credit == nil || s.from != from {
 		s.from, s.credit = from, s.table.credits.of(from)

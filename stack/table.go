@@ -10,39 +10,38 @@ import (
 
 // Options are a table's limits. All but Begun and Key are required.
 type Options struct {
-	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take from its
-	// first arrival, whatever arrives later (net.ipv4.ipfrag_time and
-	// net.ipv6.ip6frag_time are 30 and 60 s).
+	// TimeoutIPv4 and TimeoutIPv6 limit the time from the first fragment of a datagram to its
+	// completion, whatever arrives in between (net.ipv4.ipfrag_time and net.ipv6.ip6frag_time
+	// are 30 and 60 s).
 	TimeoutIPv4, TimeoutIPv6 time.Duration
-	Memory                   int64 // bytes, for all that waits, bookkeeping included
-	MaxFragments             int   // a datagram
-	MaxDatagrams             int   // in waiting, given up ones included
-	// Ledger is told by Expire and Close, and by who names no other one
-	// ([Reassembler.With], [Validator.With]).
+	Memory                   int64 // limit in bytes on memory for incomplete datagrams, including bookkeeping
+	MaxFragments             int   // limit on the fragments of one datagram
+	MaxDatagrams             int   // limit on incomplete datagrams, including discarded ones
+	// Ledger is told about changes by Expire and Close, and by callers that have no ledger of
+	// their own ([Reassembler.With], [Validator.With]).
 	Ledger Ledger
-	// Begun returns the part of the datagram of a fragment that went on before a
-	// [Validator] got any of it, if it did; nil where none ever does. It is called
-	// once for each datagram, with a part of the table locked.
+	// Begun returns the part of a fragment's datagram that was forwarded before a [Validator]
+	// got any of it, if there is one. It is nil if there never is. It is called once for each
+	// datagram, with a part of the table locked.
 	Begun func(p *packet.Parsed, side verdict.Side) (Beginning, bool)
-	// Key is that of the hash by which sources share the table. Nil stands for
-	// one that nobody knows; with a given one, two tables that are told the same
-	// do the same.
+	// Key is the key of the hash by which sources share the table. If it is nil, the table uses
+	// a secret random key. With the same key, two tables make the same decisions for the same
+	// input.
 	Key *[16]byte
 }
 
-// Ledger is told of every fragment that the table takes in and that it drops
-// later, and of every datagram that is accepted. It may be called with a part of the
-// table locked, so it must neither block nor call the table.
+// Ledger is told of every fragment that the table takes in or drops later, and of every
+// datagram that is accepted. It may be called with a part of the table locked, so it must
+// neither block nor call the table.
 type Ledger interface {
-	// Held says that one more fragment waits. The datagram is lent for the time
-	// of the call.
+	// Held is called when one more fragment is held. The datagram is only valid during the
+	// call.
 	Held(d *Datagram)
-	// Dropped says that all fragments of a datagram that waited, which may be
-	// none, were dropped for one reason. It hands the datagram over, for the
-	// ledger to release, then or later.
+	// Dropped is called when all held fragments of a datagram, possibly none, were dropped for
+	// one reason. The ledger owns the datagram from then on, and releases it then or later.
 	Dropped(d *Datagram, why verdict.Reason)
-	// Credited says that a datagram was accepted, to its source's credit. The datagram
-	// is lent for the time of the call.
+	// Credited is called when a datagram was accepted and its source earned credit. The
+	// datagram is only valid during the call.
 	Credited(d *Datagram)
 }
 
@@ -53,20 +52,19 @@ func (o *Options) timeout(f family) time.Duration {
 	return o.TimeoutIPv6
 }
 
-// A shard has memory for at least one datagram of 65,535 bytes in fragments
-// of 8.
+// shardMemory is enough for at least one datagram of 65,535 bytes in fragments of 8.
 const shardMemory = 8 << 20
 
-// A table with room for few datagrams is not split, so that the room is
-// anyone's.
+// shardDatagrams is the least number of datagrams per shard. A table for fewer datagrams is not
+// split, so that any source can use all of it.
 const shardDatagrams = 1024
 
-// maxShards bounds what the shards themselves take.
+// maxShards limits the memory that the shards themselves take.
 const maxShards = 256
 
-// Table holds the datagrams of which fragments are still to come: keys,
-// deadlines, memory, and who has to give way. What is kept of their fragments
-// differs between the [Reassembler] and the [Validator].
+// Table holds the incomplete datagrams: their keys, deadlines and memory, and which one is
+// evicted next. What it keeps of their fragments differs between the [Reassembler] and the
+// [Validator].
 type Table struct {
 	options Options
 	hash    keyedHash
@@ -74,8 +72,7 @@ type Table struct {
 	credits *credits
 }
 
-// newTable returns an empty table, with engines where datagrams are to be put
-// together.
+// newTable returns an empty table, with engines if datagrams are to be reassembled.
 func newTable(o Options, engines bool) *Table {
 	n := int(min(o.Memory/shardMemory, int64(o.MaxDatagrams)/shardDatagrams, maxShards))
 	n = max(n, 1)
@@ -91,21 +88,21 @@ func newTable(o Options, engines bool) *Table {
 	return t
 }
 
-// shard returns the part of the table that a source has a share in.
+// shard returns the shard of a source.
 func (t *Table) shard(from source) *shard {
 	return t.shards[t.hash.index(from, len(t.shards))]
 }
 
-// intake is a table for one goroutine that gives it fragments, which come mostly
-// from the source that the one before came from.
+// intake is the view of a table for one goroutine that gives it fragments. Most fragments come
+// from the same source as the one before.
 type intake struct {
 	*Table
 	ledger Ledger
-	from   source // of the latest fragment
-	latest *shard // that has it; nil before the first
+	from   source // of the last fragment
+	latest *shard // the shard of that source; nil before the first fragment
 }
 
-// lock locks the part of the table that a source has a share in.
+// lock locks the shard of a source.
 func (i *intake) lock(from source) *shard {
 	if i.latest == nil || i.from != from {
 		i.from, i.latest = from, i.shard(from)
@@ -123,8 +120,7 @@ func (t *Table) Expire(now time.Time) {
 	}
 }
 
-// Deadline returns the earliest deadline of what waits; false where nothing
-// does.
+// Deadline returns the earliest deadline of all incomplete datagrams; false if there are none.
 func (t *Table) Deadline() (time.Time, bool) {
 	var earliest time.Time
 	for _, s := range t.shards {
@@ -140,9 +136,9 @@ func (t *Table) Deadline() (time.Time, bool) {
 	return earliest, !earliest.IsZero()
 }
 
-// Usage is what a table holds at a moment.
+// Usage is what a table holds at one moment.
 type Usage struct {
-	Datagrams int   // in waiting, given up ones included
+	Datagrams int   // incomplete datagrams, including discarded ones
 	Bytes     int64 // of memory, as charged against the limit
 }
 
@@ -158,8 +154,8 @@ func (t *Table) Usage() Usage {
 	return u
 }
 
-// Close drops what still waits, for [verdict.FragmentShutdown]. The table is
-// of no use afterwards.
+// Close drops everything that is still held, for [verdict.FragmentShutdown]. The table must not
+// be used afterwards.
 func (t *Table) Close() {
 	for _, s := range t.shards {
 		s.close(t.options.Ledger)

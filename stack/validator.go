@@ -7,48 +7,47 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Validator is a table that keeps of a datagram which bytes its fragments
-// have claimed, and the verdict on its first fragment, which covers the rest.
-// Frames wait in it only until the first fragment came.
+// Validator is a table that records which bytes of a datagram its fragments have claimed, and
+// the verdict on the first fragment, which applies to the rest. It holds frames only until the
+// first fragment has arrived.
 type Validator struct{ intake }
 
-// NewValidator returns an empty one. [Table.Close] frees it.
+// NewValidator returns an empty Validator. [Table.Close] frees it.
 func NewValidator(o Options) Validator {
 	return Validator{intake{Table: newTable(o, false), ledger: o.Ledger}}
 }
 
-// With returns the same table for another goroutine, with a ledger of its own.
+// With returns the same table for use by another goroutine, with its own ledger.
 func (v *Validator) With(l Ledger) Validator {
 	return Validator{intake{Table: v.Table, ledger: l}}
 }
 
-// Claim is the place that a fragment took in its datagram.
+// Claim is the place that a fragment has taken in its datagram.
 type Claim struct {
-	// Waits is set where the first fragment is still to come: the frame was
-	// copied, and the ledger accounts for it.
+	// Waits is set if the first fragment has not arrived: the frame was copied, and the ledger
+	// accounts for it.
 	Waits bool
 
-	first *Datagram // of a first fragment; pinned until it is settled
+	first *Datagram // the datagram of a first fragment; pinned until it is settled
 	shard *shard
 }
 
-// First reports whether the fragment is the first of its datagram. Then the
-// caller judges it, and calls [Validator.Settle] once.
+// First reports whether the fragment is the first of its datagram. If so, the caller judges it
+// and calls [Validator.Settle] once.
 func (c Claim) First() bool { return c.first != nil }
 
-// Claim takes note of a fragment: the frame, what was decoded from it with
-// p.Fragment.Present set, the side it came in by, and the time.
+// Claim records a fragment: the frame; the result of decoding it, with p.Fragment.Present set;
+// the side it arrived on; and the time.
 //
-// It returns why the fragment was dropped, which may be the verdict on the
-// first fragment, or [verdict.Passed]. Then the fragment waits, is to be judged
-// as the first of its datagram, or goes on from the buffer that it came in.
+// It returns why the fragment was dropped, which may be the verdict on the first fragment, or
+// [verdict.Passed]. In the latter case the fragment is held, or is to be judged as the first of
+// its datagram, or is forwarded from the buffer that it arrived in.
 //
-// No byte of a datagram goes on twice: a fragment with the range of another is
-// dropped alone, since there is nothing left to compare it with; one that
-// covers a part of others poisons the datagram, as do all contradictions. A
-// datagram of which all bytes came is forgotten, so that its identification
-// can be used again. What comes afterwards begins anew, with a verdict of its
-// own.
+// No byte of a datagram is forwarded twice. A fragment with the same range as another one is
+// dropped alone, since no copy is left to compare it with. A fragment that covers a part of
+// others poisons the datagram, as do all contradictions. A datagram is forgotten once all its
+// bytes have arrived, so that its identification can be used again. Fragments that arrive
+// afterwards begin a new datagram, with its own verdict.
 func (v *Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now time.Time) (Claim, verdict.Reason) {
 	k := keyOf(p, side)
 	from := k.source()
@@ -57,14 +56,13 @@ func (v *Validator) Claim(frame []byte, p *packet.Parsed, side verdict.Side, now
 	return s.claim(frame, p, k, from, now)
 }
 
-// Settle sets the verdict on a first fragment for the rest of its datagram:
-// [verdict.Passed], or why it is dropped. It returns the fragments that waited
-// and go on behind the first, for the caller to release; nil where there are
-// none. Those that are dropped go to the ledger.
+// Settle applies the verdict on a first fragment to the rest of its datagram: [verdict.Passed],
+// or why it is dropped. It returns the held fragments that are forwarded after the first, for
+// the caller to release, or nil if there are none. Those that are dropped go to the ledger.
 //
-// No lock is held between [Validator.Claim] and Settle, so the datagram may have
-// timed out, been evicted or been poisoned by then. The verdict still holds for
-// the first fragment, as if all that had come after it.
+// No lock is held between [Validator.Claim] and Settle, so by then the datagram may have timed
+// out, been evicted or been poisoned. The verdict still applies to the first fragment, as if
+// all that had happened after it.
 func (v *Validator) Settle(c Claim, why verdict.Reason) *Datagram {
 	c.shard.lock(v.ledger)
 	defer c.shard.mu.Unlock()
@@ -114,12 +112,12 @@ func (s *shard) claim(frame []byte, p *packet.Parsed, k key, from source, now ti
 	return Claim{}, why
 }
 
-// settle sets the verdict on the first fragment of a datagram, and returns those
-// that waited for it, where it lets them pass.
+// settle records the verdict on the first fragment of a datagram. It returns the fragments that
+// were held for it, if the verdict lets them pass.
 func (s *shard) settle(d *Datagram, why verdict.Reason) *Datagram {
 	d.pinned = false
 	switch {
-	case d.load == nil: // it left the table
+	case d.load == nil: // it was removed from the table
 		d.Release()
 		return nil
 	case d.poisoned:
@@ -134,8 +132,8 @@ func (s *shard) settle(d *Datagram, why verdict.Reason) *Datagram {
 	return released
 }
 
-// dismiss ends the waiting of a datagram's fragments by the verdict on the
-// first: it returns them where they pass, and drops them otherwise.
+// dismiss releases the held fragments of a datagram by the verdict on the first: it returns
+// them if they pass, and drops them otherwise.
 func (s *shard) dismiss(d *Datagram, why verdict.Reason) *Datagram {
 	waited := 0
 	for i := range d.fragments {
@@ -150,8 +148,8 @@ func (s *shard) dismiss(d *Datagram, why verdict.Reason) *Datagram {
 	return frames
 }
 
-// forgetComplete takes a datagram off the table whose fragments all came, to
-// its source's credit where they pass.
+// forgetComplete removes a datagram whose fragments have all arrived from the table, and
+// credits its source if they pass.
 func (s *shard) forgetComplete(d *Datagram) {
 	if !d.complete() {
 		return
@@ -164,8 +162,8 @@ func (s *shard) forgetComplete(d *Datagram) {
 	d.Release()
 }
 
-// claim takes note of a fragment, or says why it has no place in the
-// datagram. Only [verdict.FragmentDuplicate] leaves the datagram sound.
+// claim records a fragment, or returns why it has no place in the datagram. Only after
+// [verdict.FragmentDuplicate] the datagram is still valid.
 func (d *Datagram) claim(p *packet.Parsed, maxFragments int) verdict.Reason {
 	why := d.contradiction(p)
 	if why == verdict.Passed {

@@ -9,51 +9,51 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Waiting is what is known of a datagram on the table, a copy.
+// Waiting is a copy of what is known about an incomplete datagram.
 type Waiting struct {
 	From           verdict.Side
 	Src, Dst       netip.Addr
 	VLANs          packet.VLANs
 	Identification uint32
-	// First is what the first fragment says, where its frame is on the table: that has
-	// the protocol and the fields of the transport header.
+	// First is the decoded first fragment, if the table holds its frame. It has the protocol
+	// and the fields of the transport header.
 	First    packet.Parsed
 	HasFirst bool
-	// Protocol is that of IPv4, in which every fragment has it, or the first fragment's.
+	// Protocol is the protocol in the header of IPv4, which every fragment has, or in the first
+	// fragment.
 	Protocol      uint8
 	ProtocolKnown bool
 
-	Fragments int     // that came
+	Fragments int     // that arrived
 	Bytes     int     // of their payload
-	Received  []Range // of the payload, in order: the first MaxRanges. None of what was given up
+	Received  []Range // of the payload, in order: the first MaxRanges. None for a discarded datagram
 	More      bool    // there are more ranges
 	Length    int     // of the payload, in bytes; 0 while the last fragment is missing
 	Memory    int     // bytes, as charged against the limit
 
-	Begun    time.Time // when its first fragment came, whichever that was
+	Begun    time.Time // when the fragment that arrived first did
 	Deadline time.Time
-	// Poisoned is set where the datagram was given up, and Why says why: it keeps its
-	// key from being used until the deadline. Judged is set where the first fragment was
-	// judged and the others follow: Why is why they are dropped, or [verdict.Passed].
+	// Poisoned is set if the datagram was discarded: its key stays poisoned until the deadline,
+	// and Why is the reason. Judged is set if the first fragment was judged and the others
+	// follow it: Why is the reason for dropping them, or [verdict.Passed].
 	Poisoned, Judged bool
 	Why              verdict.Reason
 }
 
-// Range is bytes of a datagram's payload, End not included.
+// Range is a range of bytes of a datagram's payload. End is exclusive.
 type Range struct{ Start, End int }
 
-// MaxRanges is how many ranges are copied of a datagram.
+// MaxRanges is the largest number of ranges that is copied per datagram.
 const MaxRanges = 16
 
-// How many datagrams, and how many fragments or claims of them, are looked at while a part of
-// the table is locked. One datagram may have more of the latter: at most 8,192.
+// Limits on the datagrams, and on their fragments or claims, that are read while a part of the
+// table is locked. One datagram may have more fragments or claims than that: at most 8,192.
 const (
 	maxHeld      = 64
 	maxHeldParts = 1024
 )
 
-// Source returns the prefix that is held to account for a datagram: all hosts in it are
-// one sender.
+// Source returns the prefix that a datagram is charged to. All hosts in it count as one sender.
 func (w *Waiting) Source() netip.Prefix {
 	bits := sourceBitsIPv6
 	if w.Src.Is4() {
@@ -62,15 +62,15 @@ func (w *Waiting) Source() netip.Prefix {
 	return netip.PrefixFrom(w.Src, bits).Masked()
 }
 
-// cursor is where a walk through the datagrams of a shard and a family goes on. A datagram
-// that leaves the table moves it ([shard.remove]).
+// cursor is the position of a walk through the datagrams of a shard and a family. A datagram
+// that leaves the table advances it ([shard.remove]).
 type cursor struct{ next *Datagram }
 
-// Walk calls visit with each datagram that waits, given up ones included, until there is an
-// error: what is there from the beginning to the end is visited once, what comes
-// meanwhile is not. Before each time that a part of the table is locked, which is for no
-// more than maxHeld datagrams, it calls pause, which may wait or end the walk; no lock
-// is held while it calls either of them.
+// Walk calls visit with each incomplete datagram, including discarded ones, until it returns an
+// error. A datagram that is in the table from the beginning to the end of the walk is visited
+// once; one that arrives during the walk is not. Before each time that it locks a part of the
+// table, which it does for at most maxHeld datagrams, it calls pause, which may wait or end the
+// walk. It holds no lock during calls to pause and visit.
 func (t *Table) Walk(pause func(datagrams int) error, visit func(*Waiting) error) error {
 	entries := make([]Waiting, maxHeld)
 	for _, s := range t.shards {
@@ -113,7 +113,7 @@ func (s *shard) forget(c *cursor) {
 	s.cursors = slices.DeleteFunc(s.cursors, func(other *cursor) bool { return other == c })
 }
 
-// pass moves the cursors that are at a datagram which leaves the table.
+// pass advances the cursors that are at a datagram which leaves the table.
 func (s *shard) pass(d *Datagram) {
 	for _, c := range s.cursors {
 		if c.next == d {
@@ -122,7 +122,7 @@ func (s *shard) pass(d *Datagram) {
 	}
 }
 
-// copyFrom copies datagrams that did not begin later than the latest, and returns how many.
+// copyFrom copies datagrams that did not begin after the latest, and returns how many.
 func (s *shard) copyFrom(c *cursor, latest uint64, entries []Waiting) (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +135,7 @@ func (s *shard) copyFrom(c *cursor, latest uint64, entries []Waiting) (n int) {
 	return n
 }
 
-// copyTo fills in what is known of a datagram.
+// copyTo fills in what is known about a datagram.
 func (d *Datagram) copyTo(w *Waiting, timeout time.Duration) {
 	*w = Waiting{
 		From: d.key.side, Src: netip.AddrFrom16(d.key.src), Dst: netip.AddrFrom16(d.key.dst),
