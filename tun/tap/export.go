@@ -12,11 +12,11 @@ import (
 	"fragwall/tun"
 )
 
-// exported is what another process has to know of a TAP. Its descriptors are those of
-// the queues, those of the filter's two maps where there is a filter, and those of the
-// program and the map of the rings where there are any.
+// exported describes a TAP to another process. Its descriptors are those of the queues; of the
+// filter's two maps, if there is a filter; and of the rings' program and map, if there are
+// rings.
 type exported struct {
-	MTU       int        `json:"mtu"` // that it was opened with, in bytes
+	MTU       int        `json:"mtu"` // the MTU that the TAP was opened with, in bytes
 	Queues    int        `json:"queues"`
 	Threaded  bool       `json:"threaded"`
 	TakesUDP  bool       `json:"takes_udp"`
@@ -32,7 +32,7 @@ type fallback struct {
 	Err string
 }
 
-// Export returns the queues, and what is shared with the filter.
+// Export returns the queues and the maps that are shared with the filter.
 func (t *TAP) Export() (tun.Exported, error) {
 	e := exported{MTU: t.config.MTU, Queues: len(t.queues), Threaded: t.threaded, TakesUDP: t.takesUDP}
 	files := append([]int{}, t.queues...)
@@ -51,8 +51,8 @@ func (t *TAP) Export() (tun.Exported, error) {
 	return tun.Exported{Files: files, State: state}, err
 }
 
-// Import returns the TAP that another process has exported, of a configuration that
-// agrees with that process's. It owns the descriptors, also where it fails.
+// Import returns the TAP that another process exported. The configuration must agree with that
+// process's. Import owns the descriptors, also if it fails.
 func Import(c tun.Config, from tun.Exported) (*TAP, error) {
 	t := &TAP{config: c}
 	if err := t.take(from); err != nil {
@@ -62,7 +62,7 @@ func Import(c tun.Config, from tun.Exported) (*TAP, error) {
 }
 
 func (t *TAP) take(from tun.Exported) error {
-	t.queues = from.Files // so that Close closes all
+	t.queues = from.Files // so that Close closes all of them
 	var e exported
 	if err := json.Unmarshal(from.State, &e); err != nil {
 		return err
@@ -94,11 +94,11 @@ func (t *TAP) take(from tun.Exported) error {
 	return errors.Join(append(errs, t.identify())...)
 }
 
-// shareMaps takes over what is shared with the filter.
+// shareMaps takes over the maps that are shared with the filter.
 func (t *TAP) shareMaps(files []int, key uint64) error {
 	t.shared = &sheddingMemory{key: key}
 	var errs [2]error
-	t.shared.queueMap, errs[0] = ebpf.NewMapFromFD(files[0]) // which closes it on an error
+	t.shared.queueMap, errs[0] = ebpf.NewMapFromFD(files[0]) // closes the descriptor on an error
 	t.shared.creditMap, errs[1] = ebpf.NewMapFromFD(files[1])
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
@@ -106,11 +106,11 @@ func (t *TAP) shareMaps(files []int, key uint64) error {
 	return t.shared.mapAll()
 }
 
-// takeRings takes over the rings. They collect from no NIC yet.
+// takeRings takes over the rings. They do not collect from a NIC yet.
 func (t *TAP) takeRings(files []int) error {
 	var o ringObjects
 	var errs [2]error
-	o.Collect, errs[0] = ebpf.NewProgramFromFD(files[0]) // which closes it on an error
+	o.Collect, errs[0] = ebpf.NewProgramFromFD(files[0]) // closes the descriptor on an error
 	o.Records, errs[1] = ebpf.NewMapFromFD(files[1])
 	if err := errors.Join(errs[:]...); err != nil {
 		return errors.Join(err, o.Collect.Close(), o.Records.Close())
@@ -120,7 +120,7 @@ func (t *TAP) takeRings(files []int) error {
 	return err
 }
 
-// identify finds out the index of the device, and checks that the queues are its.
+// identify finds the index of the device, and checks that the queues belong to it.
 func (t *TAP) identify() error {
 	for _, fd := range t.queues {
 		request, err := unix.NewIfreq("")

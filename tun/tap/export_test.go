@@ -26,7 +26,7 @@ func again(c tun.Config) (*TAP, error) {
 	return taken, errors.Join(err, t.Close())
 }
 
-// duplicate exports a TAP with descriptors of another owner.
+// duplicate exports a TAP with duplicated descriptors.
 func duplicate(t *TAP) (tun.Exported, error) {
 	from, err := t.Export()
 	if err != nil {
@@ -44,13 +44,13 @@ func duplicate(t *TAP) (tun.Exported, error) {
 	return from, nil
 }
 
-// TestImportedLanes has frames pass by TAPs that were handed over.
+// TestImportedLanes sends frames through TAPs that were handed over.
 func TestImportedLanes(t *testing.T) {
 	lanetest.TestLanes(t, lanetest.OnPorts(again))
 }
 
-// TestImport hands a TAP over: it stays the same device, the filter goes on to count,
-// and it is gone once both are closed.
+// TestImport hands a TAP over: it stays the same device, the filter continues to count, and the
+// device disappears once both are closed.
 func TestImport(t *testing.T) {
 	c := tun.Config{Name: "fw-in", MTU: 1400, Queues: 3, Offload: true, Fragments: 600}
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
@@ -72,7 +72,7 @@ func TestImport(t *testing.T) {
 			return err
 		}
 		next := second.queue(1)
-		q.Take(3) // the first one's lane goes on for a while
+		q.Take(3) // the first TAP's lane continues for a while
 		next.Take(2)
 		if err := first.Close(); err != nil {
 			return err
@@ -99,7 +99,7 @@ func TestImport(t *testing.T) {
 	})
 }
 
-// TestImportOther takes over what is not as it was said to be: nothing stays open.
+// TestImportOther imports TAPs that differ from their description: nothing stays open.
 func TestImportOther(t *testing.T) {
 	c := tun.Config{Name: "fw-in", MTU: 1400, Queues: 2}
 	lanetest.Do(t, lanetest.Namespace(t), func() error {

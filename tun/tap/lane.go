@@ -10,23 +10,23 @@ import (
 	"fragwall/tun/ufo"
 )
 
-// lane is a lane that makes one system call a frame.
+// lane is a lane that makes one system call per frame.
 type lane struct {
 	*Pair
 	gate    *gate.Gate
 	writer  Writer
 	backlog Backlog
 	queue   Queue
-	buffers [][]byte    // one a frame of a batch: header and frame
-	frames  []tun.Frame // lent
+	buffers [][]byte    // one per frame of a batch: header and frame
+	frames  []tun.Frame // returned by the last Read
 }
 
-// laneBatch is how many frames a lane reads at most before it lends them.
+// laneBatch is the maximum number of frames that a Read returns.
 const laneBatch = 64
 
 var _ tun.Lane = (*lane)(nil)
 
-// Lanes returns lanes that make one system call a frame, on any kernel.
+// Lanes returns lanes that make one system call per frame, on any kernel.
 func (t *TAP) Lanes(to tun.Port) ([]tun.Lane, error) {
 	pairs, err := t.Pairs(to)
 	if err != nil {
@@ -48,25 +48,25 @@ func newLane(p *Pair) (*lane, error) {
 	return l, nil
 }
 
-// Name is what the lane joins.
+// Name returns the names of the two TAPs.
 func (l *lane) Name() string { return l.LaneName() }
 
-// Behind reports whether a whole batch was there.
+// Behind reports whether the last Read returned a whole batch.
 func (l *lane) Behind() bool { return len(l.frames) == laneBatch }
 
-// Shed returns what the filter of the TAP refused.
+// Shed returns the number of frames that the TAP's filter refused.
 func (l *lane) Shed() uint64 { return l.queue.Shed() }
 
-// Credit tells the filter of the TAP.
+// Credit adds to the credit of a source in the TAP's filter.
 func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
 
-// Hold has a Read return [tun.ErrHeld].
+// Hold makes a Read return [tun.ErrHeld].
 func (l *lane) Hold() error { return l.gate.Hold() }
 
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
 
-// Read returns a batch of what is there.
+// Read returns a batch of the frames that are in the queue.
 func (l *lane) Read() ([]tun.Frame, error) {
 	if !l.gate.Entered() {
 		_ = l.gate.Enter()
@@ -93,8 +93,8 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	}
 }
 
-// drain reads what is there, as far as there is room. What a device delivered
-// before it failed comes first; it fails the next time, too.
+// drain reads the frames that are in the queue, as far as there is room. If the device fails
+// after it delivered frames, drain returns these; the next call fails again.
 func (l *lane) drain() error {
 	l.frames = l.frames[:0]
 	in, taken := l.queue.In(), 0
@@ -119,7 +119,7 @@ func (l *lane) drain() error {
 	return nil
 }
 
-// Write writes each frame by itself, but for the fragments that the kernel makes.
+// Write writes each frame separately, except fragments that the kernel can make.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	if err := l.gate.Err(); err != nil {
 		return len(frames), Failure("write", l.To, err)
@@ -138,8 +138,8 @@ func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	return refused, err
 }
 
-// put writes the first of the frames or, where the kernel cuts it, the datagram whose
-// fragments the first n are. It may wait until there is room.
+// put writes the first frame or, if the kernel fragments it, the datagram of which the first n
+// frames are the fragments. It may wait until there is room.
 func (l *lane) put(frames []tun.Frame, cuts bool) (n int, err error) {
 	if cuts {
 		if d, found := ufo.Find(frames); found {

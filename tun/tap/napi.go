@@ -13,19 +13,18 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// The system call that writes a frame to a TAP also carries it on, through the NIC or
-// the host's stack behind the TAP. With NAPI threads (the kernel's
-// Documentation/networking/napi.rst) a kernel thread for each queue does that, and the
-// lane's time is its own.
+// The system call that writes a frame to a TAP also forwards it, through the NIC or the host's
+// stack behind the TAP. With NAPI threads (the kernel's Documentation/networking/napi.rst) one
+// kernel thread per queue does this work, and not the lane's thread.
 
-// errNoThreads is wrapped where a TAP can't have NAPI threads.
+// errNoThreads is wrapped if a TAP cannot have NAPI threads.
 var errNoThreads = errors.New("no NAPI threads")
 
-// sendBuffer is how much a queue of a TAP with NAPI threads holds at most, in
-// bytes of the kernel's: some 1,500 frames of 1,514 bytes.
+// sendBuffer is the maximum that a queue of a TAP with NAPI threads holds, in bytes as the
+// kernel counts them: about 1,500 frames of 1,514 bytes.
 const sendBuffer = 4 << 20
 
-// startThreads gives a TAP its NAPI threads, and its queues an end.
+// startThreads gives a TAP its NAPI threads, and limits its queues.
 func (t *TAP) startThreads(link netlink.Link) error {
 	f, err := openThreaded(link.Attrs())
 	if err != nil {
@@ -35,21 +34,20 @@ func (t *TAP) startThreads(link netlink.Link) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("%w: %w", errNoThreads, err)
 	}
-	// They would merge segments, of which the kernel then forgets to give back
-	// some of the send buffer (net/core/gro.c, skb_gro_receive).
+	// The threads would merge segments, and the kernel then does not return all of the send
+	// buffer (net/core/gro.c, skb_gro_receive).
 	if err := netdev.DisableGRO(t.config.Name); err != nil {
 		return fmt.Errorf("turn receive offload off: %w", err)
 	}
-	// It is that of all queues.
+	// The limit applies to all queues.
 	if err := unix.IoctlSetPointerInt(t.queues[0], unix.TUNSETSNDBUF, sendBuffer); err != nil {
 		return fmt.Errorf("set send buffer: %w", err)
 	}
 	return nil
 }
 
-// openThreaded opens the attribute of a device by which it gets NAPI threads:
-// in /sys, where that shows this network namespace and may be written, or in a
-// sysfs that is mounted nowhere.
+// openThreaded opens the attribute of a device that turns NAPI threads on: in /sys, if that
+// shows this network namespace and is writable, or in a sysfs that is not mounted anywhere.
 func openThreaded(device *netlink.LinkAttrs) (*os.File, error) {
 	folder := "class/net/" + device.Name + "/"
 	index, err := os.ReadFile("/sys/" + folder + "ifindex")

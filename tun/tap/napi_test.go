@@ -11,10 +11,10 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestNAPIThreads looks at what a TAP is given: by root, in any namespace.
+// TestNAPIThreads checks what a TAP gets: as root, in any namespace.
 func TestNAPIThreads(t *testing.T) {
 	space := lanetest.Namespace(t)
-	var denied error // only root may see another namespace's sysfs
+	var denied error // only root can see another namespace's sysfs
 	for _, offload := range []bool{false, true} {
 		lanetest.Do(t, space, func() error {
 			tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 2, Offload: offload})
@@ -36,8 +36,8 @@ func TestNAPIThreads(t *testing.T) {
 	lanetest.Require(t, denied)
 }
 
-// TestWaitsOnce has a TAP never become ready, as one that is down: 100 polls
-// do not take 100 times as long as one.
+// TestWaitsOnce uses a TAP that never becomes ready, like one that is down: 100 polls do not
+// take 100 times as long as one.
 func TestWaitsOnce(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
 	lanetest.Do(t, r.Space, func() error {
@@ -60,8 +60,8 @@ func TestWaitsOnce(t *testing.T) {
 	}
 }
 
-// TestSharedQueue has two lanes write to one queue: what both may write between
-// two polls is no more than what one may.
+// TestSharedQueue uses two lanes that write to one queue: both together may write no more
+// between two polls than one lane may.
 func TestSharedQueue(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1, Offload: true})
 	from := lanetest.OpenPort(t, r.Space, Open, "fw-more", tun.Config{MTU: 1500, Queues: 2, Offload: true})

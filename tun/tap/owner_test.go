@@ -28,7 +28,7 @@ func attach(name string, flags uint16) error {
 	return unix.IoctlIfreq(fd, unix.TUNSETIFF, request)
 }
 
-// openUnsteered opens a TAP's queues without choosing among them, which takes more rights.
+// openUnsteered opens a TAP's queues without steering, which would need more rights.
 func openUnsteered(c tun.Config) (*TAP, error) {
 	tap := &TAP{config: c}
 	files, err := tap.openQueues()
@@ -46,9 +46,9 @@ func everyID() bool {
 	return err == nil && strings.Fields(string(ids))[2] == "4294967295"
 }
 
-// TestQueuesAreReserved has a process of the same user without CAP_NET_ADMIN attach a
-// queue to a TAP. In a user namespace the TAP stays its user's, and only the number of
-// queues keeps others out.
+// TestQueuesAreReserved attaches a queue to a TAP from a process of the same user without
+// CAP_NET_ADMIN. In a user namespace the TAP keeps its user, and only the number of queues
+// prevents this.
 func TestQueuesAreReserved(t *testing.T) {
 	refusals := map[int]error{1: unix.EPERM, 2: unix.EPERM}
 	if !everyID() {
@@ -82,7 +82,7 @@ func TestQueuesAreReserved(t *testing.T) {
 	}
 }
 
-// TestReserveFindsForeignQueue has another process attach a queue before the TAP is
+// TestReserveFindsForeignQueue attaches a queue from another process before the TAP is
 // reserved.
 func TestReserveFindsForeignQueue(t *testing.T) {
 	lanetest.Do(t, lanetest.Namespace(t), func() error {

@@ -11,22 +11,22 @@ import (
 	"fragwall/tun/ufo"
 )
 
-// Pair is a queue of one TAP and the queue of another by which its frames leave:
-// what a lane works on. The descriptors are the TAPs'.
+// Pair is what a lane works on: a queue of one TAP, and the queue of another TAP to which it
+// writes the frames. The TAPs own the descriptors.
 type Pair struct {
 	From, To string // names
-	In, Out  int    // descriptors, not blocking
-	Header   int    // bytes of virtio-net header in front of each frame; may be 0
+	In, Out  int    // descriptors, nonblocking
+	Header   int    // bytes of virtio-net header before each frame; may be 0
 	Size     int    // of the longest frame with its header, in bytes
 	from, to *TAP
 	number   int // of the queue that is read
 
 	share int   // of the backlog; see [Pair.NewBacklog]
-	queue Queue // that is read; see [Pair.NewQueue]
+	queue Queue // the one that is read; see [Pair.NewQueue]
 }
 
-// Pairs returns a pair for each queue of the TAP. Packets between two addresses come
-// by one queue, and so leave by one, in order.
+// Pairs returns a pair for each queue of the TAP. Packets between two addresses arrive on one
+// queue, and so leave through one queue, in order.
 func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	other, ok := port.(interface{ self() *TAP })
 	if !ok {
@@ -42,7 +42,7 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 		p.Size += p.Header
 	}
 	if to.threaded {
-		// Where this TAP has more queues, several lanes write to each of the other's.
+		// If this TAP has more queues, several lanes write to each queue of the other.
 		writers := (len(t.queues) + len(to.queues) - 1) / len(to.queues)
 		p.share = sendBuffer / 2 / writers
 	}
@@ -54,14 +54,14 @@ func (t *TAP) Pairs(port tun.Port) ([]Pair, error) {
 	return pairs, nil
 }
 
-// self lets a port of another package, which embeds a TAP, be one.
+// self lets a type of another package that embeds a TAP act as one.
 func (t *TAP) self() *TAP { return t }
 
 const ethernetHeader = 14 // bytes
 
-// frameSize is how long a frame can be that a TAP delivers, in bytes: the MTU or,
-// with offload, the 65,535 bytes that the IP length fields can say, an Ethernet
-// header and two VLAN tags.
+// frameSize returns the maximum length of a frame that a TAP delivers, in bytes: the MTU or,
+// with offload, the 65,535 bytes that the IP length fields allow, plus an Ethernet header and
+// two VLAN tags.
 func (t *TAP) frameSize() int {
 	longest := t.config.MTU
 	if t.config.Offload {
@@ -70,10 +70,10 @@ func (t *TAP) frameSize() int {
 	return longest + ethernetHeader + 2*4
 }
 
-// LaneName is the name of the pair's lane.
+// LaneName returns the name of the pair's lane.
 func (p *Pair) LaneName() string { return p.From + " to " + p.To }
 
-// Lend makes a frame of what was read: a header, where there is one, and the Ethernet
+// Lend makes a frame of the bytes that were read: a header, if there is one, and the Ethernet
 // frame.
 func (p *Pair) Lend(b []byte) tun.Frame {
 	if p.Header == 0 {
@@ -82,11 +82,11 @@ func (p *Pair) Lend(b []byte) tun.Frame {
 	return tun.FrameOf(b)
 }
 
-// Cuts reports whether the kernel makes fragments of a datagram that is written in one
-// piece. Another goroutine may change that.
+// Cuts reports whether the kernel fragments a datagram that is written in one piece. Another
+// goroutine may change that.
 func (p *Pair) Cuts() bool { return p.to.cuts.Load() }
 
-// Failure says on which device an operation failed.
+// Failure adds the device to the error of an operation.
 func Failure(operation, device string, err error) error {
 	if errors.Is(err, unix.EBADFD) {
 		err = fmt.Errorf("the device was removed: %w", err)
@@ -94,7 +94,7 @@ func Failure(operation, device string, err error) error {
 	return fmt.Errorf("%s tap %q: %w", operation, device, err)
 }
 
-// MakeLanes makes a lane of each pair, all or none.
+// MakeLanes makes a lane of each pair. If one fails, it closes the others.
 func MakeLanes[L tun.Lane](pairs []Pair, lane func(*Pair) (L, error)) ([]tun.Lane, error) {
 	var lanes []tun.Lane
 	for i := range pairs {
@@ -112,9 +112,9 @@ func MakeLanes[L tun.Lane](pairs []Pair, lane func(*Pair) (L, error)) ([]tun.Lan
 
 // Writer writes single frames.
 type Writer struct {
-	offload bool // a virtio-net header goes in front of each frame
+	offload bool // a virtio-net header precedes each frame
 
-	// vector is what a frame with a header is written from.
+	// vector holds the parts of a frame that has a header.
 	vector [1 + ufo.MaxFragments]unix.Iovec
 	header [ufo.HeaderSize]byte
 }
@@ -122,8 +122,8 @@ type Writer struct {
 // NewWriter returns a writer to the pair's TAPs.
 func (p *Pair) NewWriter() Writer { return Writer{offload: p.Header > 0} }
 
-// Write makes one attempt, whoever else writes to the device: the kernel takes each
-// write as one frame.
+// Write makes one attempt. Others may write to the device at the same time: the kernel takes
+// each write as one frame.
 func (w *Writer) Write(fd int, f *tun.Frame) error {
 	if !w.offload {
 		_, err := unix.Write(fd, f.Data)

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hashKey makes the queues and places of addresses and datagrams unpredictable, so that
-// nobody can choose what shares one. It is that of all TAPs: what goes between two
-// addresses uses the same queue of each.
+// hashKey makes the queues and places of addresses and datagrams unpredictable, so that nobody
+// can choose which ones share a queue or place. All TAPs have the same key, so that packets
+// between two addresses use the same queue of each.
 var hashKey = rand.Uint64()
 
 // load loads programs (bpf/tap.c) and maps into a structure with fields for them.
@@ -40,8 +40,8 @@ func (t *TAP) load(objects any) error {
 	return explainEBPF("load eBPF", spec.LoadAndAssign(objects, nil))
 }
 
-// probe says what is missing where the kernel takes no program at all: loading several
-// would say which part of them it does not take.
+// probe returns an error that says what is missing if the kernel accepts no program at all. The
+// error of loading several programs would only say which of them the kernel does not accept.
 func probe() error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SocketFilter, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
@@ -52,7 +52,7 @@ func probe() error {
 	return p.Close()
 }
 
-// explainEBPF adds to an error of bpf(2) what is missing.
+// explainEBPF adds what is missing to an error of bpf(2).
 func explainEBPF(what string, err error) error {
 	switch {
 	case err == nil:

@@ -19,20 +19,21 @@ import (
 	"fragwall/tun/shared"
 )
 
-// A lane may have fragments come by a ring: memory into which a program at the NIC copies
-// them, and which the lane has mapped (bpf/ring.h). So they take neither the way through
-// the TAP nor a system call. A lane that has no ring gets them by the TAP's queue.
+// A lane can receive fragments through a ring: memory into which a program at the NIC copies
+// them, and which the lane has mapped (bpf/ring.h). These fragments take neither the path
+// through the TAP nor a system call. A lane without a ring receives them through the TAP's
+// queue.
 
-// rings is what a TAP has of the rings of its queues.
+// rings is the state of the rings of a TAP's queues.
 type rings struct {
 	collect   *ebpf.Program
 	recordMap *ebpf.Map
 	records   []programRecord // of all queues
 	used      bool            // by a lane
-	link      link.Link       // to the NIC; nil where it collects from none
+	link      link.Link       // to the NIC; nil if it collects from none
 }
 
-// ringRecords returns how many records the ring of each queue has: a power of 2, or 0.
+// ringRecords returns the number of records in the ring of each queue: a power of 2, or 0.
 func ringRecords(c *tun.Config) int {
 	const least = 64
 	if c.Fragments == 0 {
@@ -41,8 +42,8 @@ func ringRecords(c *tun.Config) int {
 	return 1 << (bits.Len(uint(max(least, c.Fragments/c.Queues))) - 1)
 }
 
-// immediate has the kernel put a frame into the queue at once. By a queueing discipline
-// another CPU might do that later, once a fragment of the same flow is in the ring already.
+// immediate makes the kernel put a frame into the queue at once. With a queueing discipline
+// another CPU might do that later, when a fragment of the same flow is in the ring already.
 func immediate(l netlink.Link) error {
 	root := netlink.QdiscAttrs{LinkIndex: l.Attrs().Index, Parent: netlink.HANDLE_ROOT}
 	if err := netlink.QdiscReplace(&netlink.GenericQdisc{QdiscAttrs: root, QdiscType: "noqueue"}); err != nil {
@@ -51,15 +52,15 @@ func immediate(l netlink.Link) error {
 	return nil
 }
 
-// noRings says that a TAP has no rings.
+// noRings returns the fallback of a TAP without rings.
 func noRings(err error) tun.Fallback {
 	return tun.Fallback{Level: slog.LevelInfo, Message: "fragments go through the taps' queues, with a system call each", Err: err}
 }
 
-// makeRings makes rings of what they consist of, if the program can be attached to a NIC.
+// makeRings makes rings of their program and maps, if the program can be attached to a NIC.
 func makeRings(o *ringObjects) (*rings, error) {
 	r := &rings{collect: o.Collect, recordMap: o.Records}
-	// An interface that does not exist is found out after all else.
+	// The kernel looks up the interface last, so ENODEV means that all else is supported.
 	_, err := r.attach(math.MaxInt32)
 	if errors.Is(err, unix.ENODEV) {
 		r.records, err = shared.Array[programRecord](r, o.Records)
@@ -70,7 +71,7 @@ func makeRings(o *ringObjects) (*rings, error) {
 	return r, nil
 }
 
-// attach has the program take what comes in by a NIC, behind other programs.
+// attach makes the program process the frames that arrive on a NIC, after other programs.
 func (r *rings) attach(nic int) (link.Link, error) {
 	return link.AttachTCX(link.TCXOptions{Interface: nic, Program: r.collect, Attach: ebpf.AttachTCXIngress})
 }
@@ -85,14 +86,14 @@ func (p *Pair) NewRing() Ring {
 	return Ring{of: p.from.rings, pair: p, queue: p.queue.own, records: p.from.rings.records[p.number*n:][:n]}
 }
 
-// Collect has the fragments that come in by a NIC go into the rings.
+// Collect makes the fragments that arrive on a NIC go into the rings.
 func (t *TAP) Collect(nic int) error {
 	r := t.rings
 	if r == nil {
 		return nil
 	}
 	if r.link != nil {
-		_ = r.link.Close() // of a device that is gone it is closed already
+		_ = r.link.Close() // already closed if the device is gone
 		r.link = nil
 	}
 	if nic == 0 || !r.used {
@@ -106,7 +107,7 @@ func (t *TAP) Collect(nic int) error {
 	return nil
 }
 
-// Collected returns how many fragments lanes took out of the rings.
+// Collected returns the number of fragments that lanes took from the rings.
 func (t *TAP) Collected() (fragments uint64) {
 	for i := range t.queues {
 		if q := t.queue(i); q.own != nil {
@@ -116,7 +117,7 @@ func (t *TAP) Collected() (fragments uint64) {
 	return fragments
 }
 
-// close ends the rings. Lanes may still use their memory.
+// close closes the rings. Lanes may still use their memory.
 func (r *rings) close() error {
 	if r == nil {
 		return nil
@@ -128,22 +129,22 @@ func (r *rings) close() error {
 	return errors.Join(errs...)
 }
 
-// Ring is the ring of a queue, for the goroutine of the lane that reads it. The zero Ring
-// is none, in which there is never anything.
+// Ring is the ring of a queue, for the goroutine of the lane that reads it. The zero Ring is
+// always empty.
 type Ring struct {
-	of      *rings // whose memory it is
+	of      *rings // the owner of the memory
 	pair    *Pair
 	queue   *programQueue
 	records []programRecord
 	owned   bool   // by this lane, from Wake to Leave
-	next    uint32 // number of the record that is lent next
-	freed   uint32 // number of the first record that was lent and not given back
+	next    uint32 // number of the record that Lend returns next
+	freed   uint32 // number of the first record that was lent and not freed
 	awake   bool
 	lent    uint64 // frames since the last Free
 }
 
-// Leave frees what was lent. Until Wake another lane may own the ring, also one of
-// another process, and this one changes nothing in it.
+// Leave frees what was lent. Until Wake, another lane may own the ring, also a lane of another
+// process, and this lane does not change it.
 func (r *Ring) Leave() {
 	r.Sleep()
 	r.Free()
@@ -155,8 +156,8 @@ func (r *Ring) Waiting() bool {
 	return r.owned && uint32(atomic.LoadUint64(&r.queue.In)) != r.next
 }
 
-// Lend appends the frames that came before so many frames of the queue had come in all, up
-// to so many frames together. It reports whether these are all of them.
+// Lend appends the frames that arrived before the queue had received queued frames in all,
+// until there are most frames altogether. It reports whether it appended all of them.
 func (r *Ring) Lend(frames []tun.Frame, queued uint32, most int) ([]tun.Frame, bool) {
 	if !r.owned {
 		return frames, true
@@ -177,8 +178,8 @@ func (r *Ring) Lend(frames []tun.Frame, queued uint32, most int) ([]tun.Frame, b
 	return frames, true
 }
 
-// Blocked reports whether the next record waits for frames of the queue, of which so many
-// came in all.
+// Blocked reports whether the next record waits for frames of the queue. queued is the number
+// of frames that the queue has received in all.
 func (r *Ring) Blocked(queued uint32) bool {
 	if !r.Waiting() {
 		return false
@@ -187,8 +188,8 @@ func (r *Ring) Blocked(queued uint32) bool {
 	return int32(record.Queued-queued) > 0
 }
 
-// written returns a record and its length, once a program has written it, as it is about
-// to on another CPU.
+// written returns a record and its length, after waiting for a program on another CPU that is
+// about to write it.
 func (r *Ring) written(number uint32) (record *programRecord, length uint32) {
 	record = &r.records[number&uint32(len(r.records)-1)]
 	for spins := 0; ; spins++ {
@@ -203,13 +204,13 @@ func (r *Ring) written(number uint32) (record *programRecord, length uint32) {
 
 // frame makes a frame of a record.
 func (r *Ring) frame(record *programRecord, length uint32) tun.Frame {
-	record.Header = [tun.HeaderSize]byte{} // who wrote the frame may have used the place
+	record.Header = [tun.HeaderSize]byte{} // the program that wrote the frame may have used the space
 	b := unsafe.Slice(&record.Header[0], uint32(len(record.Header))+min(length, uint32(len(record.Frame))))
 	return r.pair.Lend(b[tun.HeaderSize-r.pair.Header:])
 }
 
-// Free lets the programs use all records again that were lent. It touches nothing where
-// none were: another process's lane may have gone on with the ring.
+// Free lets the programs reuse all records that were lent. It changes nothing if none were
+// lent: another process's lane may have taken over the ring.
 func (r *Ring) Free() {
 	if r.freed == r.next {
 		return
@@ -222,8 +223,8 @@ func (r *Ring) Free() {
 	r.lent = 0
 }
 
-// Sleep has the programs put nothing more into the ring: a frame in the queue has to wake
-// the lane. It reports whether there is nothing in it, and so will be nothing.
+// Sleep stops the programs from putting fragments into the ring, so that the next frame arrives
+// in the queue and wakes the lane. It reports whether the ring is empty, and so stays empty.
 func (r *Ring) Sleep() bool {
 	if r.awake {
 		r.awake = false
@@ -232,8 +233,8 @@ func (r *Ring) Sleep() bool {
 	return !r.Waiting()
 }
 
-// Wake has the programs put fragments into the ring. A lane that did not own it goes on
-// where the one before ended.
+// Wake lets the programs put fragments into the ring. A lane that did not own the ring continues
+// where the previous one ended.
 func (r *Ring) Wake() {
 	if r.queue == nil || r.awake {
 		return
