@@ -18,17 +18,17 @@ import (
 // The kernel sheds whole datagrams in an overload: see bpf/shed.h.
 
 const (
-	// creditEarned is how many further datagrams a datagram that was accepted earns its
-	// source above the mark, and creditMost how many there can be.
+	// creditEarned is the number of further datagrams above the mark that an accepted datagram
+	// earns for its source. creditMost is the maximum.
 	creditEarned, creditMost = 16, 256
 )
 
-// decisionTime is how long a decision on a datagram holds, in units of about 1 ms
-// (TIME_SHIFT): longer than the fragments of a datagram take to arrive, and shorter than a
-// fast sender takes to come back to an identification of 16 bits. Tests make it longer.
+// decisionTime is how long a decision on a datagram is valid, in units of about 1 ms
+// (TIME_SHIFT): longer than the fragments of a datagram take to arrive, and shorter than a fast
+// sender takes to reuse an identification of 16 bits. Tests make it longer.
 var decisionTime uint32 = 250
 
-// noShedding says that a TAP has no filter.
+// noShedding returns the fallback of a TAP without a filter.
 func noShedding(err error) tun.Fallback {
 	return tun.Fallback{
 		Level:   slog.LevelInfo,
@@ -37,7 +37,7 @@ func noShedding(err error) tun.Fallback {
 	}
 }
 
-// filterObjects and ringObjects are what a filter and the rings are made of.
+// filterObjects and ringObjects are the programs and maps of a filter and of the rings.
 type (
 	filterObjects struct {
 		Shed    *ebpf.Program `ebpf:"shed"`
@@ -50,8 +50,8 @@ type (
 	}
 )
 
-// filter has the kernel refuse whole datagrams while a queue is long, and makes rings
-// where they are wanted. A TAP that can't have them does without.
+// filter makes the kernel refuse whole datagrams while a queue is long, and makes rings if they
+// are configured. Without the right or the kernel for them, the TAP works without them.
 func (t *TAP) filter() {
 	var all struct {
 		filterObjects
@@ -78,7 +78,7 @@ func (t *TAP) filter() {
 	}
 }
 
-// shed attaches the filter, which the device keeps.
+// shed attaches the filter. The device keeps it.
 func (t *TAP) shed(o *filterObjects) error {
 	defer o.Shed.Close()
 	m := &sheddingMemory{key: hashKey, queueMap: o.Queues, creditMap: o.Credits}
@@ -95,13 +95,13 @@ func (t *TAP) shed(o *filterObjects) error {
 	return nil
 }
 
-// sheddingMemory is what the programs share with lanes, and with another process that
-// goes on with the device.
+// sheddingMemory is the memory that the programs share with lanes, and with another process
+// that takes over the device.
 type sheddingMemory struct {
 	key                 uint64 // see hashKey
 	queueMap, creditMap *ebpf.Map
 	queues              []programQueue
-	credits             []int64 // of sources
+	credits             []int64 // by source
 }
 
 // mapAll maps the memory of the maps.
@@ -113,7 +113,7 @@ func (m *sheddingMemory) mapAll() (err error) {
 	return err
 }
 
-// close closes the maps. Their memory stays for as long as a lane refers to it.
+// close closes the maps. Their memory stays as long as a lane refers to it.
 func (m *sheddingMemory) close() error {
 	if m == nil {
 		return nil
@@ -121,10 +121,11 @@ func (m *sheddingMemory) close() error {
 	return errors.Join(m.queueMap.Close(), m.creditMap.Close())
 }
 
-// Queue is what a lane knows of the queue that it reads. The zero Queue knows nothing.
+// Queue is what a lane knows of the queue that it reads. The zero Queue belongs to a TAP
+// without a filter.
 type Queue struct {
-	*sheddingMemory               // nil where the TAP has no filter
-	own             *programQueue // of these
+	*sheddingMemory               // nil if the TAP has no filter
+	own             *programQueue // its element of the queues
 }
 
 // NewQueue returns the queue that the pair's lane reads.
@@ -138,12 +139,12 @@ func (t *TAP) queue(i int) Queue {
 	return Queue{t.shared, &t.shared.queues[i]}
 }
 
-// Take notes that frames were taken out of the queue.
+// Take records that frames were taken from the queue.
 func (q *Queue) Take(frames int) {
 	if q.own == nil || frames == 0 {
 		return
 	}
-	// No more than went in: a frame may come late that [Queue.Empty] counted already.
+	// No more than arrived: a late frame may have been counted by [Queue.Empty] already.
 	taken, in := q.Taken()+uint32(frames), q.In()
 	if int32(taken-in) > 0 {
 		taken = in
@@ -151,7 +152,7 @@ func (q *Queue) Take(frames int) {
 	atomic.StoreUint32(&q.own.Taken, taken)
 }
 
-// Taken returns how many frames were taken out of the queue so far, as In does.
+// Taken returns the number of frames taken from the queue so far, in the form of In.
 func (q *Queue) Taken() uint32 {
 	if q.own == nil {
 		return 0
@@ -159,8 +160,7 @@ func (q *Queue) Taken() uint32 {
 	return q.own.Taken
 }
 
-// In returns how many frames went into the queue so far, as a number of 32 bits without
-// an end.
+// In returns the number of frames that have entered the queue, as a 32-bit number that wraps.
 func (q *Queue) In() uint32 {
 	if q.own == nil {
 		return 0
@@ -168,16 +168,15 @@ func (q *Queue) In() uint32 {
 	return uint32(atomic.LoadUint64(&q.own.In) >> programQueueInQUEUED_SHIFT)
 }
 
-// Empty notes that the queue was found empty, into which so many frames had gone
-// before that. What the kernel counted and then could not put there is not to count
-// as backlog for ever.
+// Empty records that the queue was found empty, after in frames had entered it. Frames that the
+// kernel counted, but then could not put into the queue, must not count as backlog for ever.
 func (q *Queue) Empty(in uint32) {
 	if q.own != nil && int32(in-q.own.Taken) > 0 {
 		atomic.StoreUint32(&q.own.Taken, in)
 	}
 }
 
-// Shed returns how many frames were refused for their datagram.
+// Shed returns the number of frames that were refused with their datagram.
 func (q *Queue) Shed() uint64 {
 	if q.own == nil {
 		return 0
@@ -185,7 +184,7 @@ func (q *Queue) Shed() uint64 {
 	return q.filtered() + atomic.LoadUint64(&q.own.CollectShed)
 }
 
-// filtered returns how many of these were refused by the filter of the TAP.
+// filtered returns how many of these the TAP's filter refused.
 func (q *Queue) filtered() uint64 {
 	if q.own == nil {
 		return 0
@@ -193,8 +192,8 @@ func (q *Queue) filtered() uint64 {
 	return atomic.LoadUint64(&q.own.Shed)
 }
 
-// Credit notes that a datagram was accepted, to its source's credit. The filter takes
-// from it at the same time.
+// Credit records that a datagram was accepted, and adds to its source's credit. The filter
+// spends this credit at the same time.
 func (q *Queue) Credit(src netip.Addr) {
 	if q.own == nil {
 		return
@@ -208,8 +207,8 @@ func (q *Queue) Credit(src netip.Addr) {
 	}
 }
 
-// prefixOf returns what stands for a source, an IPv4 /24 or an IPv6 /56, as the filter
-// reads it from a packet.
+// prefixOf returns a source, an IPv4 /24 or an IPv6 /56, in the form in which the filter reads
+// it from a packet.
 func prefixOf(src netip.Addr) uint64 {
 	if src.Is4() {
 		b := src.As4()
@@ -224,12 +223,12 @@ var (
 	prefixMask6 = binary.NativeEndian.Uint64([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0})
 )
 
-// creditPlace returns where the credit of a source is.
+// creditPlace returns the index of a source's credit.
 func creditPlace(key, prefix uint64) uint64 {
 	return mixed(key+prefix) >> (64 - programShedConstantsCREDIT_BITS)
 }
 
-// mixed is mix of the programs (bpf/packet.h).
+// mixed is the same function as mix in the programs (bpf/packet.h).
 func mixed(h uint64) uint64 {
 	h = (h ^ h>>30) * 0xbf58476d1ce4e5b9
 	return (h ^ h>>27) * 0x94d049bb133111eb

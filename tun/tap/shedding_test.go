@@ -17,7 +17,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// flooded is a TAP with one queue, into which frames come by a packet socket.
+// flooded is a TAP with one queue. A packet socket sends frames into it.
 type flooded struct {
 	*testing.T
 	*TAP
@@ -34,10 +34,10 @@ const (
 	decisionBits = int(programShedConstantsDECISION_BITS)
 )
 
-// forever is a decisionTime as long as any test takes, however busy the machine is.
+// forever is a decisionTime longer than any test, however busy the machine is.
 const forever = 1 << 20
 
-// openFlooded opens a TAP whose decisions hold for a time.
+// openFlooded opens a TAP whose decisions are valid for the given time.
 func openFlooded(t *testing.T, hold uint32) *flooded {
 	t.Helper()
 	s := &flooded{T: t}
@@ -59,7 +59,7 @@ func openFlooded(t *testing.T, hold uint32) *flooded {
 	return s
 }
 
-// missed returns what the TAP says was missed.
+// missed returns the number of frames that the TAP reports as missed.
 func (s *flooded) missed() (frames uint64) {
 	s.Helper()
 	lanetest.Do(s.T, s.space, func() (err error) {
@@ -79,8 +79,8 @@ func (s *flooded) send(frames ...[]byte) {
 	}
 }
 
-// read takes so many frames out of the queue, or all, and returns how many of each
-// datagram there were, by identification, and how many were whole packets.
+// read takes up to most frames from the queue. It returns the number of fragments of each
+// datagram, by identification, and the number of whole packets.
 func (s *flooded) read(most int) (fragments map[uint32]int, whole int) {
 	s.Helper()
 	fragments = map[uint32]int{}
@@ -107,7 +107,8 @@ func (s *flooded) read(most int) (fragments map[uint32]int, whole int) {
 
 const all = 1 << 20
 
-// fill sends datagrams in three fragments each until so many frames wait.
+// fill sends datagrams in three fragments each until the queue holds the given number of
+// frames.
 func (s *flooded) fill(d packettest.Datagram, frames int) (next uint32) {
 	s.Helper()
 	for ; int(next)*3 < frames; next++ {
@@ -117,8 +118,8 @@ func (s *flooded) fill(d packettest.Datagram, frames int) (next uint32) {
 	return next
 }
 
-// TestSheddingKeepsDatagramsWhole offers twice what a queue holds while nobody
-// reads, datagrams interlaced, so that fragments of all come until the end.
+// TestSheddingKeepsDatagramsWhole sends twice what a queue holds while nobody reads. The
+// datagrams are interlaced, so that fragments of all of them arrive until the end.
 func TestSheddingKeepsDatagramsWhole(t *testing.T) {
 	for name, d := range map[string]packettest.Datagram{
 		"IPv4":       packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000)),
@@ -164,8 +165,7 @@ func tagged(d packettest.Datagram) packettest.Datagram {
 	return d
 }
 
-// TestSheddingEnds has a queue emptied: what is refused goes on to be, and new
-// datagrams pass.
+// TestSheddingEnds empties a queue: refused datagrams stay refused, and new ones pass.
 func TestSheddingEnds(t *testing.T) {
 	s := openFlooded(t, decisionTime)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -186,7 +186,7 @@ func TestSheddingEnds(t *testing.T) {
 	if fragments, _ := s.read(all); fragments[next] != 0 || fragments[next+1] != 3 {
 		t.Errorf("%d fragments of the datagram refused before, %d of the next", fragments[next], fragments[next+1])
 	}
-	// Before long the identification may stand for another datagram.
+	// After a while the identification may belong to another datagram.
 	for deadline, before := time.Now().Add(lanetest.Timeout), s.In(); s.In() == before; s.send(refused[0]) {
 		if time.Now().After(deadline) {
 			t.Fatal("the datagram is refused for ever")
@@ -194,9 +194,9 @@ func TestSheddingEnds(t *testing.T) {
 	}
 }
 
-// TestWholePacketsAreNotShed fills a queue up to the mark with fragments, and then
-// with packets up to theirs: each of these is there, and what comes beyond is
-// missed.
+// TestWholePacketsAreNotShed fills a queue up to the fragments' mark with fragments, and then
+// up to the whole packets' mark with whole packets: all of these are in the queue, and the rest
+// is missed.
 func TestWholePacketsAreNotShed(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -219,8 +219,8 @@ func TestWholePacketsAreNotShed(t *testing.T) {
 	}
 }
 
-// TestOddFramesPassTheFilter has what the filter can't read come through to the
-// reader, also above the mark.
+// TestOddFramesPassTheFilter checks that frames that the filter cannot parse reach the reader,
+// also above the mark.
 func TestOddFramesPassTheFilter(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -237,14 +237,14 @@ func TestOddFramesPassTheFilter(t *testing.T) {
 	}
 }
 
-// TestEmptyQueueHasNoBacklog has a lane find a queue empty that counts frames
-// nobody can take out.
+// TestEmptyQueueHasNoBacklog lets a lane find a queue empty although its count includes frames
+// that nobody can take out.
 func TestEmptyQueueHasNoBacklog(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark+1)
 	b := make([]byte, 1<<16)
-	for { // without a word to the filter
+	for { // without telling the filter
 		if _, err := unix.Read(s.queues[0], b); err != nil {
 			break
 		}
@@ -266,8 +266,8 @@ func TestEmptyQueueHasNoBacklog(t *testing.T) {
 	}
 }
 
-// TestCreditedSourcesComeIn has the queue as long as a flood makes it. Datagrams of a
-// network that has credit come in as long as that lasts, and those of others do not.
+// TestCreditedSourcesComeIn keeps the queue as long as in a flood. Datagrams of a network that
+// has credit enter as long as the credit lasts, and those of other networks do not.
 func TestCreditedSourcesComeIn(t *testing.T) {
 	const server4, server6 = "198.51.100.1:1", "[2001:db8::1]:1"
 	for name, c := range map[string]struct{ honest, neighbour, other, server string }{
@@ -286,7 +286,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 				s.send(d.Fragments(1400)...)
 				return s.In()-before == 3
 			}
-			// mostRefused has hardly any come in but newcomers, one in 16.
+			// mostRefused expects that almost only newcomers, one in 16, enter.
 			mostRefused := func(src string) {
 				t.Helper()
 				const tries = 64
@@ -323,7 +323,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 	}
 }
 
-// TestCreditHasAMark has a source with credit overload the queue.
+// TestCreditHasAMark lets a source with credit overload the queue.
 func TestCreditHasAMark(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -336,9 +336,9 @@ func TestCreditHasAMark(t *testing.T) {
 	}
 }
 
-// TestWholePacketsLeaveRoomForDatagrams has more whole packets come than are read. They
-// take from the datagrams of a source with credit in the proportion in which they lose
-// themselves, and leave a new source a chance.
+// TestWholePacketsLeaveRoomForDatagrams sends more whole packets than are read. Datagrams of a
+// source with credit lose in the same proportion as the whole packets, and a new source keeps a
+// chance.
 func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 	const rounds, packets, read = 1500, 20, 16 // in each round
 	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
@@ -383,8 +383,8 @@ func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 	}
 }
 
-// TestRefusalsKeepAdmissions has many datagrams be refused between the fragments of some
-// that were let in.
+// TestRefusalsKeepAdmissions has many datagrams refused between the fragments of some that were
+// admitted.
 func TestRefusalsKeepAdmissions(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -418,8 +418,8 @@ func TestRefusalsKeepAdmissions(t *testing.T) {
 	}
 }
 
-// TestDecisionsShareAPlace has pairs of datagrams come whose hashes share a place for
-// decisions: both stay whole, and both stay refused.
+// TestDecisionsShareAPlace sends pairs of datagrams whose hashes share a place for decisions:
+// both stay whole, and both stay refused.
 func TestDecisionsShareAPlace(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -454,7 +454,7 @@ func TestDecisionsShareAPlace(t *testing.T) {
 	}
 }
 
-// pairsAtAPlace returns two pairs of identifications, from one on, of IPv4 datagrams
+// pairsAtAPlace returns two pairs of identifications, from the given one on, of IPv4 datagrams
 // between the test's addresses whose hashes share a place.
 func pairsAtAPlace(from uint32) (pairs [2][2]uint32) {
 	src, dst := lanetest.Client4.Addr().As4(), lanetest.Server4.Addr().As4()

@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// By itself the kernel puts a frame into the queue of a TAP that a hash of its
-// flow says, in which a whole packet has ports and a fragment has none
-// (drivers/net/tun.c, tun_automq_select_queue): the packets and the fragments
-// of a flow go by different queues, and overtake one another. A steering
-// program (TUNSETSTEERINGEBPF, Linux 4.16) chooses by the addresses alone.
+// By default the kernel selects the queue of a TAP by a hash of the frame's flow. For a whole
+// packet this hash includes ports, for a fragment it does not (drivers/net/tun.c,
+// tun_automq_select_queue): the packets and the fragments of a flow use different queues, and
+// overtake one another. A steering program (TUNSETSTEERINGEBPF, Linux 4.16) selects the queue
+// by the addresses alone.
 
-// errNoSteering is wrapped where a TAP can't have a steering program.
+// errNoSteering is wrapped if a TAP cannot have a steering program.
 var errNoSteering = errors.New("no steering program")
 
-// steer has the kernel choose the queue of each frame by the program steer (bpf/tap.c).
+// steer makes the kernel select the queue of each frame by the program steer (bpf/tap.c).
 func (t *TAP) steer() error {
 	programs := struct {
 		Steer *ebpf.Program `ebpf:"steer"`

@@ -18,7 +18,7 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// steered is a TAP with four queues, into which frames come by a packet socket.
+// steered is a TAP with four queues. A packet socket sends frames into it.
 type steered struct {
 	*TAP
 	near *lanetest.Socket
@@ -38,8 +38,8 @@ func openSteered(t *testing.T) *steered {
 	return s
 }
 
-// noSteering says why a TAP has one queue and not as many as it was to have; nil
-// where it has them.
+// noSteering returns why a TAP has one queue instead of the configured number; nil if it has
+// all.
 func noSteering(t *TAP) error {
 	for _, f := range t.fallbacks {
 		if errors.Is(f.Err, errNoSteering) {
@@ -49,7 +49,7 @@ func noSteering(t *TAP) error {
 	return nil
 }
 
-// queueOf returns the queue that the kernel puts a frame into.
+// queueOf returns the queue into which the kernel puts a frame.
 func (s *steered) queueOf(t *testing.T, frame []byte) int {
 	t.Helper()
 	if err := s.near.Send(tun.Frame{Data: frame}); err != nil {
@@ -82,7 +82,7 @@ func kinds(a, b netip.Addr, number int) (frames [][]byte) {
 			d := packettest.UDP(src, dst, packettest.Body(3000))
 			d.Tags, d.ID = tags, uint32(number)
 			frames = append(frames, d.Fragments(1440)...)
-			// Fragments behind the first may say anything else of their protocol.
+			// Fragments after the first may claim any other protocol.
 			d.Protocol = packet.ProtocolTCP
 			frames = append(frames, d.Fragment(1440, d.Payload[1440:2880], true))
 			d = packettest.TCP(src, dst, 0)
@@ -93,8 +93,8 @@ func kinds(a, b netip.Addr, number int) (frames [][]byte) {
 	return frames
 }
 
-// TestSteering has all that goes between two addresses come by one queue, and
-// all queues have their part of many such pairs.
+// TestSteering checks that all frames between two addresses use one queue, and that many such
+// pairs use all queues.
 func TestSteering(t *testing.T) {
 	s := openSteered(t)
 	const pairs = 200
@@ -122,8 +122,8 @@ func TestSteering(t *testing.T) {
 				}
 				b = b.Next()
 			}
-			// That a queue has less than 15 by chance, of which it is to have 50,
-			// is less likely than 1 in 10^9.
+			// A queue should have 50. The probability that it has less than 15 by chance is
+			// below 1 in 10^9.
 			if slices.Min(used) < 15 {
 				t.Errorf("the queues have %d pairs", used)
 			}
@@ -131,8 +131,8 @@ func TestSteering(t *testing.T) {
 	}
 }
 
-// TestSteeringOfOthers has what has no addresses that the program reads come by
-// the first queue.
+// TestSteeringOfOthers checks that frames without addresses that the program can read use the
+// first queue.
 func TestSteeringOfOthers(t *testing.T) {
 	s := openSteered(t)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, nil)
@@ -180,7 +180,7 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 					}
 					return tap.Close()
 				})
-				// But for that of the namespace.
+				// Only the descriptor of the namespace is left.
 				if n := lanetest.Descriptors(t); n != before+1 {
 					t.Errorf("%d descriptors, %d before", n, before)
 				}
@@ -189,8 +189,8 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 	}
 }
 
-// TestBPFIsEnough opens a TAP with CAP_BPF, and without the rights that contain it
-// or allow programs more.
+// TestBPFIsEnough opens a TAP with CAP_BPF, but without the capabilities that include it or
+// allow programs more.
 func TestBPFIsEnough(t *testing.T) {
 	openFlooded(t, forever) // needs it
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
@@ -208,10 +208,9 @@ func TestBPFIsEnough(t *testing.T) {
 	})
 }
 
-// BenchmarkQueues is the CPU time of the kernel's for a frame that comes by a
-// TAP, into a queue where it stays, and for one that leaves by it, where nobody
-// takes it: with a choice of four queues by addresses and by the kernel's hash,
-// and without a choice.
+// BenchmarkQueues measures the kernel's CPU time for a frame that arrives on a TAP and stays in
+// the queue, and for one that leaves by it and that nobody receives: with a choice of four
+// queues by addresses, by the kernel's hash, and without a choice.
 func BenchmarkQueues(b *testing.B) {
 	for _, c := range []struct {
 		name   string
@@ -256,9 +255,8 @@ func BenchmarkQueues(b *testing.B) {
 	}
 }
 
-// timeThread reports the CPU time of an operation, which other processes do not
-// prolong. After each so many there is something to clean up, whose time does
-// not count.
+// timeThread reports the CPU time of an operation, which does not depend on other processes.
+// Every between operations it calls cleanUp, whose time does not count.
 func timeThread(b *testing.B, operate func() error, cleanUp func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -290,7 +288,7 @@ func threadTime(b *testing.B) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// drain throws away what waits in the queues.
+// drain discards the frames in the queues.
 func (t *TAP) drain() {
 	b := make([]byte, 1<<16)
 	for i, fd := range t.queues {

@@ -16,31 +16,32 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// TAP is a TAP device (tun_tap in the kernel's
-// Documentation/networking), which lives until [TAP.Close].
+// TAP is a TAP device (tun_tap in the kernel's Documentation/networking). It exists until
+// [TAP.Close].
 type TAP struct {
 	config    tun.Config
-	index     int             // of the kernel's
-	queues    []int           // descriptors, not blocking
+	index     int             // the kernel's interface index
+	queues    []int           // descriptors, nonblocking
 	threaded  bool            // it has NAPI threads
-	shared    *sheddingMemory // with its filter; nil without one
+	shared    *sheddingMemory // shared with its filter; nil without one
 	rings     *rings          // of its queues; nil without any
-	takesUDP  bool            // in one piece, to cut it into fragments; see [takesDatagrams]
+	takesUDP  bool            // the kernel fragments a UDP datagram that is written in one piece; see [takesDatagrams]
 	cuts      atomic.Bool
 	fallbacks []tun.Fallback
 }
 
 var _ tun.Port = (*TAP)(nil)
 
-// queueLength is how many frames each queue of a TAP holds while nobody reads, with
-// its ring and with those that a lane has read and not reported so far: 25 ms of a flood
-// of 200,000 a second, so that no frame is lost because the scheduler or the collector
-// had something else to do, and not more, because a queue that never empties is latency.
+// queueLength is the maximum number of frames in each queue of a TAP while nobody reads,
+// including those in its ring and those that a lane has read and not yet reported. It is 25 ms
+// of a flood of 200,000 frames a second: enough that no frame is lost while the scheduler or
+// the garbage collector delays the reader, and not more, because a queue that is never empty
+// adds latency.
 const queueLength = int(programShedConstantsQUEUE_LENGTH)
 
-// Open makes a TAP device and brings it up. Its error wraps [netdev.ErrExists]
-// where a device of that name is there already, and says what is missing where
-// the process lacks a right or the kernel a driver.
+// Open makes a TAP device and brings it up. Its error wraps [netdev.ErrExists] if there is a
+// device with that name, and says what is missing if the process lacks a right or the kernel
+// lacks a driver.
 func Open(c tun.Config) (*TAP, error) {
 	if err := netdev.Vacant(c.Name); err != nil {
 		return nil, err
@@ -59,8 +60,8 @@ func Open(c tun.Config) (*TAP, error) {
 	return t, nil
 }
 
-// doWithout reports whether the device can be had without what an error says is
-// missing, and notes that. The configuration asks for so many queues.
+// doWithout reports whether the device works without the feature that an error says is missing,
+// and records the fallback. queues is the configured number of queues.
 func (t *TAP) doWithout(err error, queues int) bool {
 	missing := tun.Fallback{Level: slog.LevelInfo, Err: err}
 	switch {
@@ -135,9 +136,8 @@ func (t *TAP) open() error {
 	return netlink.LinkSetUp(link)
 }
 
-// openQueues makes the device and opens its queues: by water, or where virtio-net
-// headers are asked for, which water knows nothing of, by netlink. On an error it may
-// return files too.
+// openQueues makes the device and opens its queues: with water, or with netlink if virtio-net
+// headers are configured, which water does not support. On an error it may return files, too.
 func (t *TAP) openQueues() (files []*os.File, err error) {
 	user, group := ownID()
 	if t.config.Offload {
@@ -177,8 +177,8 @@ func (t *TAP) openQueues() (files []*os.File, err error) {
 	return files, nil
 }
 
-// detach takes a descriptor out of its file. The runtime's poller, which would
-// wake a thread for each frame that comes, lets go of it.
+// detach takes a descriptor from its file, so that the runtime's poller, which would wake a
+// thread for each frame, no longer watches it.
 func detach(f *os.File) (fd int, err error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
@@ -192,8 +192,8 @@ func detach(f *os.File) (fd int, err error) {
 	return fd, errors.Join(controlErr, err, f.Close())
 }
 
-// setOffload lets the kernel hand over frames that still need a checksum or
-// segmentation. UDP segmentation needs Linux 6.2.
+// setOffload lets the kernel deliver frames that still need a checksum or segmentation. UDP
+// segmentation needs Linux 6.2.
 func setOffload(fd int) error {
 	const basic = unix.TUN_F_CSUM | unix.TUN_F_TSO4 | unix.TUN_F_TSO6 | unix.TUN_F_TSO_ECN
 	err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, basic|unix.TUN_F_USO4|unix.TUN_F_USO6)
@@ -206,10 +206,9 @@ func setOffload(fd int) error {
 	return nil
 }
 
-// takesDatagrams reports whether the kernel takes a UDP datagram in one piece to cut it
-// into fragments, as it does since 4.14.8 with no need to ask for it. It writes one to
-// a TAP that is down, which refuses it for that alone (drivers/net/tun.c,
-// tun_get_user).
+// takesDatagrams reports whether the kernel fragments a UDP datagram that is written in one
+// piece, as it does since 4.14.8 without being asked. It writes one to a TAP that is down,
+// which refuses it only for that reason (drivers/net/tun.c, tun_get_user).
 func takesDatagrams(fd int) bool {
 	probe := make([]byte, tun.HeaderSize+ethernetHeader+20+8+16)
 	o := tun.Offload{GSO: tun.GSOFragments, HeaderLength: ethernetHeader + 20 + 8, SegmentSize: 8}
@@ -226,24 +225,24 @@ func explain(err error) error {
 		return fmt.Errorf("/dev/net/tun: %w: load the kernel's tun module, or pass the device into the container", err)
 	case errors.Is(err, unix.EACCES):
 		return fmt.Errorf("/dev/net/tun: %w: give this user the right to open it", err)
-	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()): // netlink wraps nothing
+	case errors.Is(err, unix.EPERM), strings.Contains(err.Error(), unix.EPERM.Error()): // netlink does not wrap the error
 		return fmt.Errorf("%w: CAP_NET_ADMIN is missing; run as root or grant it", err)
 	}
 	return err
 }
 
-// Name is the device's.
+// Name returns the name of the device.
 func (t *TAP) Name() string { return t.config.Name }
 
-// Index is the device's.
+// Index returns the interface index of the device.
 func (t *TAP) Index() int { return t.index }
 
-// Fallbacks says that the kernel has no NAPI threads for what is written to a TAP
-// with offload, or that the TAP has one queue and not as many as it was to have.
+// Fallbacks reports that the kernel has no NAPI threads for what is written to a TAP with
+// offload, or that the TAP has one queue instead of the configured number.
 func (t *TAP) Fallbacks() []tun.Fallback { return t.fallbacks }
 
-// Missed returns how many frames the kernel dropped before a lane could read
-// them: their queue was full. What was shed is not among them.
+// Missed returns the number of frames that the kernel dropped before a lane could read them,
+// because their queue was full. Frames that were shed are not included.
 func (t *TAP) Missed() (frames uint64, err error) {
 	shed := uint64(0)
 	for i := range t.queues {
@@ -258,8 +257,8 @@ func (t *TAP) Missed() (frames uint64, err error) {
 	return dropped - min(shed, dropped), nil
 }
 
-// Close removes the device, unless another process has it, too. Lanes that are still
-// open keep it alive, so close them first. Closing again does nothing.
+// Close removes the device, unless another process has it, too. Lanes that are still open keep
+// it alive, so close them first. Closing again does nothing.
 func (t *TAP) Close() error {
 	var errs []error
 	for _, fd := range t.queues {
@@ -272,8 +271,8 @@ func (t *TAP) Close() error {
 	return errors.Join(errs...)
 }
 
-// SetMTU changes the MTU, in bytes. Without offload the lanes have room for
-// frames of the one that the TAP was opened with, and no longer ones.
+// SetMTU changes the MTU, in bytes. Without offload the lanes have room only for frames of the
+// MTU that the TAP was opened with.
 func (t *TAP) SetMTU(mtu int) error {
 	if mtu > t.config.MTU && !t.config.Offload {
 		return fmt.Errorf("tap %q: set mtu %d: without offload its mtu cannot exceed %d, as at the start: restart", t.config.Name, mtu, t.config.MTU)
@@ -284,11 +283,11 @@ func (t *TAP) SetMTU(mtu int) error {
 	return nil
 }
 
-// SetJoined has lanes write a datagram's fragments as one frame where the TAP is joined
-// to a NIC, has offload, and the kernel takes such frames.
+// SetJoined makes lanes write a datagram's fragments as one frame if the TAP is joined to a
+// NIC, has offload, and the kernel accepts such frames.
 func (t *TAP) SetJoined(on bool) { t.cuts.Store(on && t.takesUDP) }
 
-// SetCarrier has the TAP have a carrier, or none (Linux 5.0).
+// SetCarrier turns the carrier of the TAP on or off (Linux 5.0).
 func (t *TAP) SetCarrier(on bool) error {
 	value := 0
 	if on {

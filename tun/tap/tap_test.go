@@ -16,7 +16,7 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestTAPLives looks at a device while it is open, and for it afterwards.
+// TestTAPLives checks a device while it is open, and afterwards.
 func TestTAPLives(t *testing.T) {
 	for _, c := range []tun.Config{
 		{Name: "fw-in", MTU: 1400, Queues: 1},
@@ -103,7 +103,7 @@ func TestOpenTAPFails(t *testing.T) {
 					}
 					return nil
 				})
-				// Water leaves a descriptor open where the kernel denies the device.
+				// water leaves a descriptor open if the kernel denies the device.
 				if n := lanetest.Descriptors(t); n != before && (offload || tt.name != "no right") {
 					t.Errorf("%d descriptors, %d before", n, before)
 				}
@@ -133,13 +133,13 @@ func dropCapabilities(list ...int) error {
 	return unix.Capset(&h, &data[0])
 }
 
-// TestLanes has frames pass with a system call each.
+// TestLanes sends frames through lanes with one system call per frame.
 func TestLanes(t *testing.T) {
 	lanetest.TestLanes(t, lanetest.OnPorts(Open))
 	lanetest.TestTAPLanes(t, lanetest.OnPorts(Open))
 }
 
-// TestUnlikePorts tries to join a TAP with offload to what is not like it.
+// TestUnlikePorts tries to make lanes between a TAP with offload and ports that differ from it.
 func TestUnlikePorts(t *testing.T) {
 	from := &TAP{config: tun.Config{Name: "a", Offload: true}}
 	for want, to := range map[string]tun.Port{
