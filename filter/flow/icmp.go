@@ -9,21 +9,21 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// icmpHeader is how long the header of ICMP queries and errors is, in bytes
-// (RFC 792, RFC 4443 §2.1).
+// icmpHeader is the length of the header of ICMP queries and errors, in bytes (RFC 792, RFC
+// 4443 §2.1).
 const icmpHeader = 8
 
-// queries are the ICMP queries that are answered by a message of another type
-// (RFC 792, RFC 950; RFC 4443, RFC 4620).
+// queries are the ICMP queries that are answered by a message of another type (RFC 792, RFC
+// 950; RFC 4443, RFC 4620).
 var (
 	queries   = [...]struct{ query, reply uint8 }{{8, 0}, {13, 14}, {15, 16}, {17, 18}}
 	queriesV6 = [...]struct{ query, reply uint8 }{{128, 129}, {139, 140}}
 )
 
-// echo is the number of the echo request in both lists.
+// echo is the index of the echo request in both lists.
 const echo = 0
 
-// query is an ICMP query, by its place in the list, or the reply to it.
+// query identifies an ICMP query, by its index in the list, or the reply to it.
 type query struct {
 	number int
 	reply  bool
@@ -43,16 +43,15 @@ func queryOf(protocol, icmpType uint8) (q query, ok bool) {
 	return q, false
 }
 
-// HasIdentifier reports whether an ICMP message is a query or a reply: its identifier is
-// a part of its flow's key.
+// HasIdentifier reports whether an ICMP message is a query or a reply, whose identifier is part
+// of the key of its flow.
 func HasIdentifier(protocol, icmpType uint8) bool {
 	_, ok := queryOf(protocol, icmpType)
 	return ok
 }
 
-// ports stands in for the ports in the key of an ICMP query: the identifier
-// and, as both sides may use the same one, the query, its code, and which side
-// sent it.
+// ports returns what takes the place of the ports in the key of an ICMP query: the identifier
+// and, since both sides may use the same one, the query, its code, and the side that sent it.
 func (q query) ports(from verdict.Side, code uint8, id uint16) (src, dst uint16) {
 	origin := from
 	if q.reply {
@@ -78,13 +77,12 @@ func isICMP(kind packet.Kind, protocol uint8) bool {
 	return kind == packet.IPv4 && protocol == packet.ProtocolICMP || kind == packet.IPv6 && protocol == packet.ProtocolICMPv6
 }
 
-// errorsV4 are the ICMP messages that quote the packet that they are about:
-// destination unreachable, source quench, redirect, time exceeded, parameter
-// problem (RFC 792).
+// errorsV4 are the ICMP messages that quote the packet that they are about: destination
+// unreachable, source quench, redirect, time exceeded, parameter problem (RFC 792).
 var errorsV4 = []uint8{3, 4, 5, 11, 12}
 
-// isError reports whether an ICMP message is an error; in IPv6 all types under
-// 128 are (RFC 4443 §2.1).
+// isError reports whether an ICMP message is an error. In IPv6, all types below 128 are (RFC
+// 4443 §2.1).
 func isError(v *packet.View) bool {
 	switch {
 	case v.Transport != packet.ICMP:
@@ -95,9 +93,9 @@ func isError(v *packet.View) bool {
 	return slices.Contains(errorsV4, v.ICMPType)
 }
 
-// setQuoted makes the key of the flow that an ICMP error is about: that of the
-// packet that it quotes, which went the other way, and to whose source the error
-// is sent. It reports false for what is no such error.
+// setQuoted makes the key of the flow that an ICMP error is about. This is the flow of the
+// quoted packet, which went in the opposite direction and whose source the error is sent to. It
+// returns false if v is not such an error.
 func (k *Key) setQuoted(v *packet.View) bool {
 	if !isError(v) || len(v.Body) < icmpHeader || !v.ChecksumValid() {
 		return false
@@ -132,12 +130,11 @@ func (k *Key) setQuoted(v *packet.View) bool {
 type quote struct {
 	src, dst netip.Addr
 	protocol uint8
-	upper    []byte // as much as is quoted
+	upper    []byte // as much of it as is quoted
 }
 
-// readQuote reads the beginning of a packet, which need not be whole. It
-// reports false for a fragment other than the first, and where the
-// upper-layer header is not reached.
+// readQuote decodes the beginning of a packet, which may be truncated. It returns false for a
+// fragment other than the first, and if the quote ends before the upper-layer header.
 func readQuote(b []byte, kind packet.Kind) (q quote, ok bool) {
 	if kind == packet.IPv4 {
 		if len(b) < 20 || b[0]>>4 != 4 || int(b[0]&0xf)*4 < 20 || int(b[0]&0xf)*4 > len(b) || binary.BigEndian.Uint16(b[6:])&0x1fff != 0 {

@@ -9,26 +9,24 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Key names a flow, the same for datagrams of both directions: what is on
-// which side tells them apart. Its layout, 48 bytes without gaps, is shared with
-// the fast path.
+// Key identifies a flow. Datagrams of both directions have the same key, since it is ordered by
+// side. Its layout, 48 bytes without padding, is shared with the fast path.
 type Key struct {
-	// Inside and Outside are the addresses of the hosts, as [netip.Addr.As16] has
-	// them, in two numbers of 8 bytes each, the first bytes the most significant.
+	// Inside and Outside are the addresses of the hosts, in the form of [netip.Addr.As16], as
+	// two numbers of 8 bytes each in big-endian order.
 	Inside, Outside [2]uint64
-	// Ports holds, from the most significant bit on: 16 bits that are 0; the port
-	// of the inside host; that of the outside host, 16 bits each; the protocol; and
-	// the IP version, 0 for IPv4 and 1 for IPv6, 8 bits each. Of an ICMP query and
-	// its reply, the identifier is in place of the inside host's port, and 8 bits of
-	// code, 7 of the query's number and 1 of the side that sent the query are in
-	// place of the outside host's.
+	// Ports holds, from the most significant bit: 16 zero bits; the port of the inside host and
+	// the port of the outside host, 16 bits each; the protocol; and the IP version, 0 for IPv4
+	// and 1 for IPv6, 8 bits each. For an ICMP query and its reply, the identifier replaces the
+	// port of the inside host. The port of the outside host is replaced by 8 bits of code, 7
+	// bits of the query's number, and 1 bit for the side that sent the query.
 	Ports uint64
-	// VLANs holds two VLANs, the outermost one in the upper half: of each, 16 bits
-	// of TPID and 16 bits of identifier. A frame in one VLAN has it in the upper half.
+	// VLANs holds two VLANs, the outermost one in the upper half: 16 bits of TPID and 16 bits
+	// of identifier each. A frame in one VLAN has it in the upper half.
 	VLANs uint64
 }
 
-// set makes the key of a datagram from a side.
+// set makes the key of a datagram that arrived on a side.
 func (k *Key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint16, protocol uint8, vlans uint64) {
 	if from == verdict.Outside {
 		src, dst, srcPort, dstPort = dst, src, dstPort, srcPort
@@ -44,13 +42,13 @@ func (k *Key) set(from verdict.Side, src, dst netip.Addr, srcPort, dstPort uint1
 
 func (k *Key) protocol() uint8 { return uint8(k.Ports >> 8) }
 
-// is reports whether two keys name the same flow.
+// is reports whether two keys identify the same flow.
 func (k *Key) is(other *Key, anyVLANs bool) bool {
 	return k.Ports == other.Ports && k.Inside == other.Inside && k.Outside == other.Outside && (anyVLANs || k.VLANs == other.VLANs)
 }
 
-// hash is keyed, so that nobody who does not know the secret can choose
-// addresses that share a shard or a chain.
+// hash is a keyed hash, so that nobody without the secret can choose addresses that fall into
+// one shard or chain.
 func (k *Key) hash(secret [2]uint64, anyVLANs bool) uint64 {
 	vlans := k.VLANs
 	if anyVLANs {
@@ -66,8 +64,8 @@ func mix(a, b uint64) uint64 {
 	return hi ^ lo
 }
 
-// packVLANs returns the VLANs of a datagram as one number: of each, 16 bits of
-// TPID and 16 bits of identifier.
+// packVLANs returns the VLANs of a datagram as one number: 16 bits of TPID and 16 bits of
+// identifier each.
 func packVLANs(v *packet.View) (packed uint64) {
 	if v.TagCount == 0 {
 		return 0
@@ -86,7 +84,7 @@ func unpackVLANs(packed uint64) (v packet.VLANs) {
 	return v
 }
 
-// words returns an address as [netip.Addr.As16] has it.
+// words returns an address in the form that the key stores.
 func words(a netip.Addr) [2]uint64 {
 	if a.Is4() {
 		b := a.As4()
@@ -108,8 +106,8 @@ func (k *Key) address(w [2]uint64) netip.Addr {
 	return a
 }
 
-// setOf makes the key of the flow that a datagram belongs to or begins. It
-// reports false for what belongs to none, an ICMP error for example.
+// setOf makes the key of the flow that a datagram belongs to or begins. It returns false for a
+// datagram of no flow, for example an ICMP error.
 func (k *Key) setOf(v *packet.View) bool {
 	src, dst := v.SrcPort, v.DstPort
 	switch {
@@ -126,10 +124,10 @@ func (k *Key) setOf(v *packet.View) bool {
 	return true
 }
 
-// SetFast makes the key of the flow that a datagram belongs to or begins, as the
-// fast path knows it: without VLANs where flows are the same in any. It reports
-// false for what the fast path carries out nothing of: all but TCP, UDP, and
-// queries and replies of ICMP echo.
+// SetFast makes the key of the flow that a datagram belongs to or begins, as the fast path
+// knows it: without VLANs if flows are independent of them. It returns false for datagrams that
+// the fast path does not handle: everything except TCP, UDP, and queries and replies of ICMP
+// echo.
 func (k *Key) SetFast(v *packet.View, anyVLANs bool) bool {
 	switch {
 	case v.Transport == packet.ICMP:
@@ -148,8 +146,8 @@ func (k *Key) SetFast(v *packet.View, anyVLANs bool) bool {
 	return true
 }
 
-// First returns what the first datagram of a flow looked like that came in by the
-// side of its origin, as far as rules look at it, with p for what was decoded.
+// First returns the first datagram of a flow, which arrived on the originator's side, as rules
+// see it. It decodes into p.
 func (k *Key) First(p *packet.Parsed, origin verdict.Side, fragmented bool) packet.View {
 	*p = packet.Parsed{
 		Kind: packet.IPv6, Src: k.address(k.Inside), Dst: k.address(k.Outside), Protocol: k.protocol(),

@@ -7,83 +7,79 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Offload is a fast path that carries out what was decided of flows, without
-// showing their datagrams to the table. It knows a flow by a slot, a number from 1
-// on, which [Table.Attach] gives to the flow. Until the table has released the slot,
-// or [Progress.Stopped] has told it that the slot is not its own any more, no other
-// flow has it.
+// Offload is a fast path that applies verdicts on flows, so that the table does not see their
+// datagrams. It knows a flow by a slot: a number from 1 that [Table.Attach] assigns to the
+// flow. No other flow has the slot until the table has released it, or until [Progress.Stopped]
+// has told the table that it no longer owns the slot.
 //
-// The table calls an Offload with a part of it locked. So an Offload must not call
-// the table, nor wait for anyone who does. Any number of goroutines may call it at
-// once, those of one slot one after another.
+// The table calls an Offload with a part of itself locked. So an Offload must neither call the
+// table nor wait for a goroutine that does. Any number of goroutines may call it at once, but
+// only one at a time for the same slot.
 type Offload interface {
-	// Begin makes what is known of a flow the state of a slot, before the slot is
-	// used.
+	// Begin sets the state of a slot, before the slot is used, to what is known about a flow.
 	Begin(slot uint32, p *Progress)
-	// Load fills in what the fast path did for the flow.
-	// Idle, and what does not change of a Way, may be left out.
+	// Load fills in what the fast path did for the flow. It may leave out Idle, and the
+	// constant fields of a Way.
 	Load(slot uint32, p *Progress)
-	// Store takes over what a segment has changed of the TCP fields, which was not
-	// forwarded by the fast path. A field of p that is not further than that of the
-	// slot changes nothing.
+	// Store takes over the TCP fields that a segment has changed which the fast path did not
+	// forward. A field of p that is not ahead of the slot's changes nothing.
 	Store(slot uint32, p *Progress)
-	// Release stops the fast path from forwarding anything more for the flow, and
-	// then fills in what it did, to the last datagram. The slot is not the flow's
-	// any more.
+	// Release stops the fast path from forwarding for the flow, and then fills in what it did,
+	// up to the last datagram. The slot no longer belongs to the flow.
 	Release(slot uint32, p *Progress)
-	// Forget stops the fast path from dropping what has the key of a flow that is
-	// about to begin. VLANs of the key are 0 where flows are the same in any.
+	// Forget stops the fast path from dropping frames with the key of a flow that is about to
+	// begin. VLANs of the key are 0 if flows are independent of them.
 	Forget(k *Key)
 }
 
-// Progress is how far a flow that a fast path forwards has come.
+// Progress is the state of a flow that a fast path forwards.
 type Progress struct {
-	Ways [verdict.Sides]Way // by the side that datagrams come in by
-	// Last is of TCP: the latest segment of both sides.
+	Ways [verdict.Sides]Way // by ingress side
+	// Last is only for TCP: the latest segment of both sides.
 	Last Last
-	// Idle is for how long a flow may be idle, in both directions, until the table has
-	// to say whether it is there still. It does not change while a flow has a slot.
+	// Idle is how long a flow may be idle, in both directions, before the table must decide
+	// whether it still exists. It is constant while a flow has a slot.
 	Idle time.Duration
-	// Stopped is set where the fast path forwards nothing more for the flow, and has
-	// another use for the slot.
+	// Stopped is set if the fast path no longer forwards for the flow and uses the slot for
+	// something else.
 	Stopped bool
 }
 
-// Way is how far one direction has come.
+// Way is the state of one direction.
 type Way struct {
-	// Datagrams were forwarded by the fast path since the last Load of the slot,
-	// and have so many bytes, IP headers included. A datagram in fragments counts
-	// by its first, as it does for rules.
+	// Datagrams and Bytes count what the fast path has forwarded since the last Load of the
+	// slot. Bytes include IP headers. A datagram in fragments is counted with its first
+	// fragment, as it is for rules.
 	Datagrams, Bytes uint64
-	// Seen is when the last frame was forwarded, by the policy's clock; at the
-	// beginning, when the flow was seen last.
+	// Seen is when the last frame was forwarded, on the policy's clock. At the beginning, it is
+	// when the flow was last seen.
 	Seen time.Duration
-	// Of TCP, what its sender has sent and offered so far, see RFC 9293 §3.3.1:
-	End    uint32 // the highest sequence number that it sent, and one
-	MaxEnd uint32 // the highest that its peer has a window for
+	// For TCP, what its sender has sent and offered so far, see RFC 9293 §3.3.1:
+	End    uint32 // the highest sequence number that it sent, plus one
+	MaxEnd uint32 // the highest sequence number that its peer has a window for
 	MaxWin uint32 // the largest window that it offered, in bytes
 	MaxAck uint32 // the highest sequence number that it acknowledged
-	// The following do not change while a flow has a slot.
-	Scale uint8 // of its windows
-	SACK  bool  // it takes selective acknowledgements: those of its peer count by their highest block
-	// Liberal: a segment that does not fit these numbers is forwarded, too, and
-	// changes none.
+	// The following are constant while a flow has a slot.
+	Scale uint8 // window scale of its windows
+	SACK  bool  // it accepts selective acknowledgements: those of its peer count by their highest block
+	// Liberal: a segment that does not fit these numbers is forwarded, too, and changes none of
+	// them.
 	Liberal bool
 }
 
-// Last is what the latest segment with the ACK flag, and no other one that matters
-// to the state of its connection, said.
+// Last holds the fields of the latest segment that has the ACK flag and no other flag that
+// matters to the state of its connection.
 type Last struct {
 	From          verdict.Side
-	Seq, Ack, End uint32 // End is the sequence number behind it
+	Seq, Ack, End uint32 // End is the next sequence number
 	Window        uint16 // not scaled
-	Retransmits   uint8  // how often the same came again, one after another; 3 at most
+	Retransmits   uint8  // how often it was repeated without another segment in between; at most 3
 }
 
-// Offloadable reports whether a fast path may forward the flow's datagrams in the
-// place of the table, as it may while the next of its kind change nothing but
-// numbers: of UDP and ICMP echo always, of TCP while the connection is established
-// and both ends are known. Of a flow that is denied it never may.
+// Offloadable reports whether a fast path may forward the flow's datagrams instead of the
+// table. It may as long as further datagrams of the same kind change only numbers: always for
+// UDP and ICMP echo, and for TCP while the connection is established and both ends are known.
+// It never may for a denied flow.
 func (f *Flow) Offloadable() bool {
 	switch f.key.protocol() {
 	case packet.ProtocolTCP:
@@ -99,7 +95,7 @@ func (f *Flow) Offloadable() bool {
 // Fast reports whether a fast path forwards for the flow.
 func (f *Flow) Fast() bool { return f.slot != 0 }
 
-// SetOffload has a fast path forward for flows.
+// SetOffload sets the fast path that forwards for flows.
 func (t *Table) SetOffload(o Offload) {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -109,10 +105,10 @@ func (t *Table) SetOffload(o Offload) {
 	}
 }
 
-// Attach gives a slot to the flow of a key, which a policy of that generation
-// accepts, and has the [Offload] begin with it. It reports false where no such
-// flow is known, or it may not be offloaded. A flow that has the slot already keeps
-// it; any other slot that it has is released.
+// Attach assigns a slot to the flow of a key that a policy of the given generation accepts, and
+// calls the [Offload]'s Begin with it. It returns false if no such flow is known or if the flow
+// may not be offloaded. If the flow already has this slot, it keeps it; if it has another one,
+// that one is released.
 func (t *Table) Attach(k *Key, generation, slot uint32, now time.Duration) bool {
 	s, chain := t.locate(k)
 	s.mu.Lock()
@@ -134,7 +130,7 @@ func (t *Table) Attach(k *Key, generation, slot uint32, now time.Duration) bool 
 	return true
 }
 
-// Detach releases the slot of the flow of a key, if it is the flow's.
+// Detach releases a slot of the flow of a key, if the flow has that slot.
 func (t *Table) Detach(k *Key, slot uint32) {
 	s, chain := t.locate(k)
 	s.mu.Lock()
@@ -147,7 +143,7 @@ func (t *Table) Detach(k *Key, slot uint32) {
 	}
 }
 
-// Known reports whether there is a flow of a key.
+// Known reports whether there is a flow with a key.
 func (t *Table) Known(k *Key, now time.Duration) bool {
 	s, chain := t.locate(k)
 	s.mu.Lock()
@@ -155,7 +151,7 @@ func (t *Table) Known(k *Key, now time.Duration) bool {
 	return s.find(k, chain, t.anyVLANs, now) != none
 }
 
-// forget has the fast path drop nothing more of a flow that begins.
+// forget stops the fast path from dropping frames of a flow that begins.
 func (s *shard) forget(k *Key) {
 	if s.offload == nil {
 		return
@@ -167,7 +163,7 @@ func (s *shard) forget(k *Key) {
 	s.offload.Forget(&s.begun)
 }
 
-// sync brings a flow on by what the fast path has forwarded for it.
+// sync updates a flow with what the fast path has forwarded for it.
 func (s *shard) sync(i uint32) {
 	f := &s.flows[i]
 	s.progress = Progress{}
@@ -178,9 +174,9 @@ func (s *shard) sync(i uint32) {
 	s.catchUp(i)
 }
 
-// takeOffloaded judges a datagram by an offloaded flow, and tells the fast path what
-// has changed. A flow that may not be offloaded any more is taken from the fast path
-// first, which may have forwarded something meanwhile, and the datagram judged again.
+// takeOffloaded judges a datagram by an offloaded flow, and tells the fast path what has
+// changed. If the flow may no longer be offloaded, it first releases it from the fast path,
+// which may have forwarded something meanwhile, and judges the datagram again.
 func (s *shard) takeOffloaded(i uint32, v *packet.View, now time.Duration) result {
 	f := &s.flows[i]
 	before := *f
@@ -197,7 +193,7 @@ func (s *shard) takeOffloaded(i uint32, v *packet.View, now time.Duration) resul
 	return r
 }
 
-// release takes a flow from the fast path.
+// release releases a flow from the fast path.
 func (s *shard) release(i uint32) {
 	f := &s.flows[i]
 	if f.slot == 0 {
@@ -223,8 +219,7 @@ func (s *shard) report(f *Flow) {
 	s.progress.Last = Last{From: l.from, Seq: l.seq, Ack: l.ack, End: l.end, Window: l.window, Retransmits: l.retransmits}
 }
 
-// idle returns the shortest timeout that a flow can have as long as it may be
-// offloaded.
+// idle returns the shortest timeout that a flow can have while it may be offloaded.
 func (f *Flow) idle() time.Duration {
 	switch f.key.protocol() {
 	case packet.ProtocolTCP:
@@ -235,8 +230,7 @@ func (f *Flow) idle() time.Duration {
 	return durations[Query]
 }
 
-// catchUp brings a flow to where its progress is, as if each datagram had come to
-// the table.
+// catchUp updates a flow to its progress, as if the table had seen each datagram.
 func (s *shard) catchUp(i uint32) {
 	f, p := &s.flows[i], &s.progress
 	seen := f.seen
@@ -251,7 +245,7 @@ func (s *shard) catchUp(i uint32) {
 		}
 	}
 	protocol := f.key.protocol()
-	// A segment may be noted, and not counted yet.
+	// A segment may already be noted but not yet counted.
 	if protocol == packet.ProtocolTCP && f.tcp.catchUp(p) {
 		forwarded = true
 	}
@@ -269,8 +263,7 @@ func (s *shard) catchUp(i uint32) {
 	s.touch(i, seen)
 }
 
-// catchUp takes over the numbers of both ends, and reports whether they are others
-// than before.
+// catchUp takes over the numbers of both ends, and reports whether they have changed.
 func (c *tcp) catchUp(p *Progress) (changed bool) {
 	for side := range verdict.Side(verdict.Sides) {
 		e, w, peer := &c.ends[side], &p.Ways[side], &p.Ways[side.Other()]

@@ -8,23 +8,23 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// class is how much a flow has shown to be wanted. In a full table the lower
-// classes give way first.
+// class ranks flows by the evidence that they are wanted. A full table evicts from the lower
+// classes first.
 type class uint8
 
 const (
-	// unanswered: only the origin has sent, or there is no room in a higher class.
+	// unanswered: only the originator has sent, or there is no room in a higher class.
 	unanswered class = iota
-	// answered: the other side answered.
+	// answered: the responder has answered.
 	answered
-	// handshaken: TCP or SCTP, and the origin answered the other side's SYN or
-	// cookie, which nobody can who made up his address.
+	// handshaken: TCP or SCTP, and the originator answered the responder's SYN or cookie, which
+	// is impossible from a spoofed address.
 	handshaken
 	classes
 )
 
-// merit returns the class that a flow could be in. A denied flow keeps its own:
-// a flood must not make the table forget that it was denied.
+// merit returns the class that a flow qualifies for. A denied flow stays in its class: a flood
+// must not make the table forget that it was denied.
 func (f *Flow) merit() class {
 	switch {
 	case f.State == TimeWait, f.State == Close, f.State == Closed, !f.replied:
@@ -35,11 +35,11 @@ func (f *Flow) merit() class {
 	return answered
 }
 
-// links are what a shard keeps its flows in order by.
+// links are the fields by which a shard keeps its flows in order.
 type links struct {
-	chain, next uint32        // of the flow's hash; the number of the next flow in it
+	chain, next uint32        // chain of the flow's hash; number of the next flow in it
 	neighbors   [queues]place // by the queue that the flow is in
-	source      uint32        // number in the shard; none where the flow is unused
+	source      uint32        // number in the shard; none if the flow is unused
 }
 
 // The queues that a flow is in.
@@ -49,16 +49,16 @@ const (
 	queues
 )
 
-// queue is a list of flows by their numbers, from the one that was idle for the
-// longest time to the one seen last.
+// queue is a list of flows by their numbers, from the one that has been idle longest to the one
+// seen last.
 type queue struct{ oldest, newest uint32 }
 
 var emptyQueue = queue{none, none}
 
-// place is where in a queue a flow is: the numbers of its neighbors.
+// place is the position of a flow in a queue: the numbers of its neighbors.
 type place struct{ older, newer uint32 }
 
-// push puts a flow at the end of a queue of a kind.
+// push puts a flow at the end of a queue of the given kind.
 func (s *shard) push(q *queue, kind int, i uint32) {
 	s.flows[i].neighbors[kind] = place{q.newest, none}
 	if q.newest == none {
@@ -69,7 +69,7 @@ func (s *shard) push(q *queue, kind int, i uint32) {
 	q.newest = i
 }
 
-// unlink takes a flow out of a queue of a kind.
+// unlink removes a flow from a queue of the given kind.
 func (s *shard) unlink(q *queue, kind int, i uint32) {
 	at := s.flows[i].neighbors[kind]
 	if at.older == none {
@@ -84,13 +84,12 @@ func (s *shard) unlink(q *queue, kind int, i uint32) {
 	}
 }
 
-// order is by what a full shard decides which flow gives way. Each class is a
-// queue, and in each class the flows of a source, the prefix of those who began
-// them, are a queue, too.
+// order is the state by which a full shard decides which flow to evict. Each class has a queue.
+// In each class, the flows of a source, the prefix of their originators, have a queue, too.
 //
-// A newcomer is never refused: the lowest class has always some room, so that an
-// answer still finds its flow. What reaches a higher class stays there: a flow
-// of the same class takes its place only if its source holds more than its share.
+// A new flow is never refused: the lowest class always has some room, so that a reply still
+// finds its flow. A flow that reaches a higher class stays there, unless its source holds more
+// than its share: then another flow of that class may take its place.
 type order struct {
 	class   [classes]counted
 	heavy   [classes][]uint32 // the sources that hold more than their share
@@ -98,10 +97,10 @@ type order struct {
 	chains  []uint32 // of sources, by a keyed hash
 	free    uint32   // the first unused source, chained by next
 	share   uint32   // flows that a source may have in a class of the shard
-	reserve int      // flows: room of the lowest class
+	reserve int      // flows: room reserved for the lowest class
 }
 
-// counted is a queue that knows its length.
+// counted is a queue with its length.
 type counted struct {
 	queue
 	count int
@@ -116,8 +115,8 @@ type source struct {
 	next  uint32 // in the chain of its hash
 }
 
-// Of a shard, a source may hold one in so many flows of each class before they
-// give way to others, and the lowest class has room for one in so many.
+// A source may hold 1/shareOf of the flows of each class of a shard before its flows are
+// evicted in favour of others, and 1/reserveOf of the shard is reserved for the lowest class.
 const (
 	shareOf      = 64
 	minimumShare = 16 // flows, in a small table
@@ -133,8 +132,8 @@ func (o *order) init(limit int) {
 	o.share, o.reserve = uint32(max(limit/shareOf, minimumShare)), limit/reserveOf
 }
 
-// sourcePrefix returns the prefix that a flow counts for, by who began it: /24
-// of IPv4 and /56 of IPv6, in which one has many addresses.
+// sourcePrefix returns the prefix of the flow's originator that the flow is charged to: /24 for
+// IPv4 and /56 for IPv6, in which a single sender may have many addresses.
 func (f *Flow) sourcePrefix() uint64 {
 	a := f.key.Inside
 	if f.Origin == verdict.Outside {
@@ -162,7 +161,7 @@ func (s *shard) enter(i uint32, c class) {
 	}
 }
 
-// leave takes a flow out of its class.
+// leave removes a flow from its class.
 func (s *shard) leave(i uint32) {
 	f := &s.flows[i]
 	l := &s.class[f.class]
@@ -182,11 +181,11 @@ func (s *shard) leave(i uint32) {
 	}
 }
 
-// moveAfter is how much later a flow has to be seen to move to the end of its
-// lists, so that most datagrams write to one flow alone.
+// moveAfter is how much later a flow must be seen before it moves to the end of its queues, so
+// that most datagrams write to one flow only.
 const moveAfter = 250 * time.Millisecond
 
-// touch notes that a flow was seen, and puts it into the class that it merits.
+// touch records that a flow was seen, and moves it to the class that it qualifies for.
 func (s *shard) touch(i uint32, now time.Duration) {
 	f := &s.flows[i]
 	moves := now/moveAfter > f.seen/moveAfter
@@ -201,16 +200,15 @@ func (s *shard) touch(i uint32, now time.Duration) {
 	}
 }
 
-// makeRoom makes room for a flow in one of the higher classes: beside their
-// room, by a flow of a lower one of them, or of a source that holds more than
-// its share, which goes back to the lowest class. It reports whether there is
-// room.
+// makeRoom makes room for a flow in one of the higher classes. If they are full, it moves
+// another flow back to the lowest class: one of a higher class below c, or one of a source that
+// holds more than its share. It reports whether there is room.
 func (s *shard) makeRoom(f *Flow, c class) bool {
 	if s.class[answered].count+s.class[handshaken].count < s.limit-s.reserve {
 		return true
 	}
 	if f.class != unanswered {
-		return true // it has its room already
+		return true // it already has its room
 	}
 	for lower := answered; lower < c; lower++ {
 		if s.class[lower].count > 0 {
@@ -231,9 +229,8 @@ func (s *shard) demote(i uint32) {
 	s.enter(i, unanswered)
 }
 
-// victim returns the flow of a class that gives way: the one that was idle for
-// the longest time of the source that holds most, where that is more than its
-// share, else of all.
+// victim returns the flow of a class to evict: the one that has been idle longest, of the
+// source that holds most if that is more than its share, otherwise of all.
 func (s *shard) victim(c class) uint32 {
 	if heaviest := s.heaviest(c); heaviest != none {
 		return s.sources[heaviest].oldest
@@ -241,8 +238,8 @@ func (s *shard) victim(c class) uint32 {
 	return s.class[c].oldest
 }
 
-// heaviest returns the source that holds most flows of a class, or none where
-// each holds its share at most. There are fewer than shareOf that hold more.
+// heaviest returns the source that holds most flows of a class, or none if no source exceeds
+// its share. Fewer than shareOf sources can exceed it.
 func (s *shard) heaviest(c class) uint32 {
 	heaviest, most := uint32(none), uint32(0)
 	for _, i := range s.heavy[c] {
@@ -253,12 +250,12 @@ func (s *shard) heaviest(c class) uint32 {
 	return heaviest
 }
 
-// sourceChain returns where the chain begins that a source is in.
+// sourceChain returns the head of the chain that a source is in.
 func (s *shard) sourceChain(prefix uint64, c class) *uint32 {
 	return &s.order.chains[mix(prefix^s.secret[0], s.secret[1]^uint64(c)<<32)%uint64(s.limit)]
 }
 
-// sourceOf returns the number of a source, which it makes if there is none.
+// sourceOf returns the number of a source, and adds the source if there is none.
 func (s *shard) sourceOf(prefix uint64, c class) uint32 {
 	chain := s.sourceChain(prefix, c)
 	for i := *chain; i != none; i = s.sources[i].next {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Secret returns the key of the hash that flows are found by.
+// Secret returns the key of the hash by which flows are found.
 func (t *Table) Secret() [2]uint64 { return t.secret }
 
 // Clear removes all flows.
@@ -24,8 +24,9 @@ func (t *Table) Clear() {
 	}
 }
 
-// SetSecret changes the key of a table without flows. Where the flows of a full table are
-// to be taken over, the key has to be the same: else some parts would have too many.
+// SetSecret changes the hash key of a table without flows. To take over the flows of a full
+// table, the key must be the same as that table's. Otherwise some shards would receive too many
+// flows.
 func (t *Table) SetSecret(secret [2]uint64) error {
 	if secret == t.secret {
 		return nil
@@ -40,18 +41,18 @@ func (t *Table) SetSecret(secret [2]uint64) error {
 	return nil
 }
 
-// Restore takes over flows that another table handed out ([Table.Save]). It belongs to one
-// goroutine, and ends with [Restore.Done].
+// Restore takes over flows that another table saved ([Table.Save]). Only one goroutine may use
+// it. It ends with [Restore.Done].
 type Restore struct {
 	table *Table
-	put   map[*shard][]uint32 // numbers of the flows that were put in
+	put   map[*shard][]uint32 // numbers of the flows that were inserted
 }
 
-// NewRestore begins to take over flows. The table's clock has to go on where that of the
-// other table was.
+// NewRestore begins to take over flows. The table's clock must continue that of the other
+// table.
 func (t *Table) NewRestore() *Restore { return &Restore{t, map[*shard][]uint32{}} }
 
-// Forget removes the flows of keys, as far as they are known.
+// Forget removes the flows with these keys, if they are known.
 func (r *Restore) Forget(keys []Key) {
 	for i := range keys {
 		s, chain := r.table.locate(&keys[i])
@@ -70,9 +71,8 @@ func (s *shard) forgetKey(k *Key, chain uint32) {
 	}
 }
 
-// Put puts in flows, each in the place of one with the same key. It leaves out those that
-// are expired. Each is judged again by the policy in force, as after a reload, when it
-// is seen for the first time.
+// Put inserts flows, each replacing the flow with the same key. It leaves out expired ones. The
+// policy in force judges each flow again when it is first seen, as after a reload.
 func (r *Restore) Put(flows []Saved, now time.Duration) error {
 	for i := range flows {
 		f, err := flows[i].flow()
@@ -95,7 +95,7 @@ func (r *Restore) Put(flows []Saved, now time.Duration) error {
 	return nil
 }
 
-// promote puts a flow that was added into the class that it had, if there is room.
+// promote moves an inserted flow to the class that it had, if there is room.
 func (s *shard) promote(i uint32, c class) {
 	if c > unanswered && s.makeRoom(&s.flows[i], c) {
 		s.leave(i)
@@ -103,7 +103,7 @@ func (s *shard) promote(i uint32, c class) {
 	}
 }
 
-// Done puts the flows that were put in in order: by when they were seen last.
+// Done sorts the inserted flows by when they were last seen.
 func (r *Restore) Done() {
 	for s, numbers := range r.put {
 		s.mu.Lock()
@@ -113,8 +113,8 @@ func (r *Restore) Done() {
 	clear(r.put)
 }
 
-// sort moves flows of some numbers, some of which may be unused by now, to the end of
-// their queues, by when they were seen last.
+// sort moves the flows with these numbers, some of which may be unused by now, to the end of
+// their queues, by when they were last seen.
 func (s *shard) sort(numbers []uint32) {
 	slices.SortFunc(numbers, func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(s.flows[a].seen, s.flows[b].seen), cmp.Compare(a, b))

@@ -2,12 +2,12 @@ package flow
 
 import "time"
 
-// changes are what changes in a shard while another process takes the flows over.
+// changes records what changes in a shard while another process takes over its flows.
 type changes struct {
-	copied numbers  // by flow: it was handed out
+	copied numbers  // by flow: it was saved
 	noted  numbers  // it is in flows
-	flows  []uint32 // numbers of those that changed since, which may be unused by now
-	gone   []Key    // of those that were handed out, and are no more
+	flows  []uint32 // numbers of the flows that have changed since, some of which may be unused by now
+	gone   []Key    // of flows that were saved and no longer exist
 }
 
 // numbers is a set of numbers.
@@ -28,7 +28,7 @@ func (b *numbers) remove(i uint32) {
 
 func (b *numbers) has(i uint32) bool { return int(i/64) < len(*b) && (*b)[i/64]>>(i%64)&1 != 0 }
 
-// note takes note that a flow is about to change.
+// note records that a flow is about to change.
 func (s *shard) note(i uint32) {
 	if c := s.changes; c != nil && !c.noted.has(i) {
 		c.noted.add(i)
@@ -36,7 +36,7 @@ func (s *shard) note(i uint32) {
 	}
 }
 
-// noteRemoval takes note that a flow is about to be removed.
+// noteRemoval records that a flow is about to be removed.
 func (s *shard) noteRemoval(i uint32) {
 	if c := s.changes; c != nil {
 		if c.copied.has(i) {
@@ -46,11 +46,11 @@ func (s *shard) noteRemoval(i uint32) {
 	}
 }
 
-// Put takes over flows, and the keys of flows that are no more, which come first. They
-// are lent for the call.
+// Put receives flows, and before them the keys of flows that no longer exist. The slices are
+// only valid during the call.
 type Put func(gone []Key, flows []Saved) error
 
-// saving is what goes on while flows are handed out.
+// saving is the state of a save in progress.
 type saving struct {
 	now   func() time.Duration
 	pause Pause
@@ -59,9 +59,8 @@ type saving struct {
 	flows []Saved
 }
 
-// Save hands out all flows that are not expired. No lock is held while put is called. From
-// then on the table takes note of what changes, for [Table.SaveChanges], until
-// [Table.EndSave].
+// Save passes all flows that are not expired to put. It holds no lock while it calls put. From
+// then on the table records changes for [Table.SaveChanges], until [Table.EndSave].
 func (t *Table) Save(now func() time.Duration, pause Pause, put Put) error {
 	to := saving{now: now, pause: pause, put: put}
 	for i := range t.shards {
@@ -85,7 +84,7 @@ func (t *Table) Save(now func() time.Duration, pause Pause, put Put) error {
 	return nil
 }
 
-// Saving reports whether the table takes note of what changes.
+// Saving reports whether the table records changes.
 func (t *Table) Saving() bool {
 	last := &t.shards[shards-1]
 	last.mu.Lock()
@@ -93,8 +92,8 @@ func (t *Table) Saving() bool {
 	return last.changes != nil
 }
 
-// SaveChanges hands out what has changed since [Table.Save], or since it was called last.
-// The table has to take note.
+// SaveChanges passes to put what has changed since [Table.Save] or since its own last call. The
+// table must be recording changes.
 func (t *Table) SaveChanges(now func() time.Duration, pause Pause, put Put) error {
 	to := saving{now: now, pause: pause, put: put}
 	for i := range t.shards {
@@ -109,7 +108,7 @@ func (t *Table) SaveChanges(now func() time.Duration, pause Pause, put Put) erro
 	return nil
 }
 
-// EndSave ends taking note.
+// EndSave stops recording changes.
 func (t *Table) EndSave() {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -119,7 +118,7 @@ func (t *Table) EndSave() {
 	}
 }
 
-// handOut has flows added with the shard locked, and hands them out.
+// handOut calls add with the shard locked, and then passes the added flows to put.
 func (to *saving) handOut(s *shard, add func()) error {
 	if err := to.pause(MaxHold); err != nil {
 		return err
@@ -134,7 +133,7 @@ func (to *saving) handOut(s *shard, add func()) error {
 	return to.put(to.gone, to.flows)
 }
 
-// add adds a flow, if there is one of the number, or that it is no more.
+// add adds the flow with this number, if there is one, or records that it no longer exists.
 func (to *saving) add(s *shard, i uint32) {
 	if s.flows[i].slot != 0 {
 		s.sync(i)
@@ -145,7 +144,7 @@ func (to *saving) add(s *shard, i uint32) {
 	case f.live(to.now()):
 		c.copied.add(i)
 		to.flows = append(to.flows, f.save())
-	case c.copied.has(i): // it is expired: its timeout is shorter by now
+	case c.copied.has(i): // it has expired: its timeout is shorter by now
 		c.copied.remove(i)
 		to.gone = append(to.gone, f.key)
 	}

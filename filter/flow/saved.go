@@ -12,14 +12,14 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Saved is a flow as another process of the same boot can take it over: its bytes are as
-// they are in memory. A later version of the program may have more fields, all behind
-// those that there are; what an earlier one does not know it leaves out, and where it is
-// missing it is zero. The numbers of states, timeouts, classes, segment kinds and flags
-// mean the same in all versions with the same format (TestSavedFormat).
+// Saved is a flow in the form in which another process of the same boot can take it over: its
+// bytes are those in memory. A later version of the program may append fields. It reads missing
+// fields as zero, and an earlier version ignores unknown ones. The numbers of states, timeouts,
+// classes, segment kinds and flags mean the same in all versions with the same format
+// (TestSavedFormat).
 //
-// The flow's rule is not among the fields: who takes the flow over judges it by a policy of
-// its own.
+// The flow's rule is not among the fields: the process that takes over the flow judges it by
+// its own policy.
 type Saved struct {
 	_           structs.HostLayout
 	Key         Key
@@ -35,10 +35,10 @@ type Saved struct {
 	SCTP        savedSCTP
 }
 
-// SavedSize is how many bytes a [Saved] has.
+// SavedSize is the size of a [Saved], in bytes.
 const SavedSize = int(unsafe.Sizeof(Saved{}))
 
-// savedMarks are what a flow is or is not.
+// savedMarks are the boolean properties of a flow.
 type savedMarks uint8
 
 const (
@@ -48,7 +48,7 @@ const (
 	savedAssured
 )
 
-// savedTCP is what is known of a connection.
+// savedTCP is the state of a connection.
 type savedTCP struct {
 	Ends [verdict.Sides]savedEnd // by the side that sends
 	Last savedSegment
@@ -74,20 +74,20 @@ type savedSegment struct {
 	Retransmits   uint8
 }
 
-// savedSCTP is what is known of an association.
+// savedSCTP is the state of an association.
 type savedSCTP struct {
 	Tags   [verdict.Sides]uint32
 	Inits  [verdict.Sides]uint8 // 0 or 1
-	Probed uint8                // likewise
+	Probed uint8                // also 0 or 1
 	Prober verdict.Side
 }
 
-// AppendSaved appends flows as bytes, of [SavedSize] each.
+// AppendSaved appends flows as bytes, [SavedSize] each.
 func AppendSaved(b []byte, flows []Saved) []byte {
 	return append(b, unsafe.Slice((*byte)(unsafe.Pointer(unsafe.SliceData(flows))), len(flows)*SavedSize)...)
 }
 
-// ReadSaved appends to flows those that are in b, of so many bytes each.
+// ReadSaved appends to flows those in b, of size bytes each.
 func ReadSaved(flows []Saved, b []byte, size int) ([]Saved, error) {
 	if size <= 0 || len(b)%size != 0 {
 		return flows, fmt.Errorf("%w: %d bytes of flows of %d", errNoFlow, len(b), size)
@@ -100,7 +100,7 @@ func ReadSaved(flows []Saved, b []byte, size int) ([]Saved, error) {
 	return flows, nil
 }
 
-// save returns the flow as another process can take it over.
+// save returns the flow in the form in which another process can take it over.
 func (f *Flow) save() Saved {
 	s := Saved{
 		Key: f.key, Begun: f.begun, Seen: f.seen, Sent: f.sent, Origin: f.Origin,
@@ -135,10 +135,10 @@ func bit(on bool) uint8 {
 	return 0
 }
 
-// Unwatched leaves out what does not hold any more once the flow has gone on without
-// the table: the sequence numbers of a connection. They are taken anew from the first
-// segment of each side, as the kernel does for a connection that comes back from its
-// fast path (flow_offload_fixup_tcp in net/netfilter/nf_flow_table_core.c).
+// Unwatched clears what is no longer valid once the flow has continued without the table: the
+// sequence numbers of a connection. They are set anew from the first segment of each side, as
+// the kernel does for a connection that returns from its fast path (flow_offload_fixup_tcp in
+// net/netfilter/nf_flow_table_core.c).
 func (s *Saved) Unwatched() {
 	for side := range s.TCP.Ends {
 		s.TCP.Ends[side].MaxWin = 0
@@ -147,7 +147,7 @@ func (s *Saved) Unwatched() {
 
 var errNoFlow = errors.New("not a flow")
 
-// flow returns the flow, once it is known to be one that the table could have made.
+// flow returns the flow, after checking that the table could have made it.
 func (s *Saved) flow() (f Flow, err error) {
 	if err := s.check(); err != nil {
 		return f, err
@@ -170,7 +170,7 @@ func (s *Saved) flow() (f Flow, err error) {
 	return f, nil
 }
 
-// check holds what was read against what the table relies on.
+// check checks saved state against what the table relies on.
 func (s *Saved) check() error {
 	switch {
 	case !s.Key.valid():
@@ -185,7 +185,7 @@ func (s *Saved) check() error {
 	return nil
 }
 
-// valid reports whether a key names what could be a flow.
+// valid reports whether a flow can have the key.
 func (k *Key) valid() bool {
 	const mapped = 0xffff // IPv4 addresses are ::ffff:a.b.c.d
 	version, protocol := k.Ports&0xff, k.protocol()
@@ -205,7 +205,7 @@ func (k *Key) valid() bool {
 	return true
 }
 
-// isQuery reports whether the key is that of ICMP queries.
+// isQuery reports whether the key is that of an ICMP query.
 func (k *Key) isQuery() bool {
 	kind := packet.IPv4
 	if k.Ports&1 == 1 {
@@ -214,7 +214,7 @@ func (k *Key) isQuery() bool {
 	return isICMP(kind, k.protocol())
 }
 
-// of reports whether a flow of a key may be in the state.
+// of reports whether a flow with the key may be in the state.
 func (s State) of(k *Key) bool {
 	protocol := k.protocol()
 	switch {

@@ -8,13 +8,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// sctp is what is known of an association.
+// sctp is the state of an association.
 type sctp struct {
-	tags [verdict.Sides]uint32 // verification tags of what each side sends; 0: not known
-	// inits are the sides that sent an INIT, since the last COOKIE ACK.
+	tags [verdict.Sides]uint32 // verification tags of what each side sends; 0: unknown
+	// inits are the sides that have sent an INIT since the last COOKIE ACK.
 	inits [verdict.Sides]bool
-	// probed is set where a HEARTBEAT bore another tag than was known; prober is
-	// the side that sent it. The other side's answer shows that its tag is right.
+	// probed is set if a HEARTBEAT had a tag other than the known one; prober is the side that
+	// sent it. If the other side answers, the tag is right.
 	probed bool
 	prober verdict.Side
 }
@@ -38,7 +38,7 @@ const (
 const (
 	sctpHeader  = 12 // bytes (RFC 9260 §3.1)
 	chunkHeader = 4
-	tagField    = 4    // where the header has the verification tag
+	tagField    = 4    // offset of the verification tag in the header
 	flagTag     = 0x01 // the T bit: the tag is that of the other direction
 )
 
@@ -46,11 +46,10 @@ const (
 type chunk struct {
 	kind, flags uint8
 	length      int    // as its header says
-	contents    []byte // as much as there is of them and of what follows
+	contents    []byte // as much of them as there is, and what follows
 }
 
-// chunks yields the chunks of an SCTP packet, up to one that has no whole header
-// or no length.
+// chunks yields the chunks of an SCTP packet, up to one without a whole header or a length.
 func chunks(b []byte) iter.Seq[chunk] {
 	return func(yield func(chunk) bool) {
 		for at := sctpHeader; at+chunkHeader <= len(b); {
@@ -72,7 +71,7 @@ func (c *chunk) tag() (tag uint32, ok bool) {
 	return binary.BigEndian.Uint32(c.contents), true
 }
 
-// chunkSet is the types of the chunks of a packet that are under 64.
+// chunkSet is the set of chunk types below 64 in a packet.
 type chunkSet uint64
 
 func (s chunkSet) has(kinds ...uint8) bool {
@@ -84,10 +83,9 @@ func (s chunkSet) has(kinds ...uint8) bool {
 	return false
 }
 
-// readChunks returns the types of the chunks of a packet. It reports false for
-// what no host takes: no chunk, one without a length, or one beside others that
-// must be alone or first (RFC 9260 §6.10; do_basic_checks in
-// nf_conntrack_proto_sctp.c).
+// readChunks returns the types of the chunks of a packet. It returns false for packets that no
+// host accepts: without chunks, with a chunk without a length, or with a chunk that must be
+// alone or first and is not (RFC 9260 §6.10; do_basic_checks in nf_conntrack_proto_sctp.c).
 func readChunks(b []byte) (set chunkSet, ok bool) {
 	if len(b) < sctpHeader {
 		return 0, false
@@ -107,8 +105,8 @@ func readChunks(b []byte) (set chunkSet, ok bool) {
 	return set, n > 0
 }
 
-// afterChunk returns the state that a chunk leads to, as in the kernel
-// (sctp_conntracks in nf_conntrack_proto_sctp.c). invalid stands for none.
+// afterChunk returns the state that a chunk leads to, as in the kernel (sctp_conntracks in
+// nf_conntrack_proto_sctp.c), or invalid if there is none.
 func afterChunk(state State, kind uint8, reply bool) State {
 	if state == HeartbeatSent && reply {
 		switch {
@@ -166,15 +164,15 @@ func afterChunk(state State, kind uint8, reply bool) State {
 	return state
 }
 
-// changesState reports whether a chunk may lead to another state, as DATA, SACK
-// and other types never do.
+// changesState reports whether a chunk may lead to another state. DATA, SACK and some other
+// types never do.
 func changesState(kind uint8) bool {
 	return chunkSet(1<<chunkInit | 1<<chunkInitAck | 1<<chunkHeartbeat | 1<<chunkHeartbeatAck | 1<<chunkAbort | 1<<chunkShutdown |
 		1<<chunkShutdownAck | 1<<chunkError | 1<<chunkCookieEcho | 1<<chunkCookieAck | 1<<chunkShutdownComplete).has(kind)
 }
 
-// afterFirstChunk returns the state that a chunk begins a flow in; invalid
-// stands for none.
+// afterFirstChunk returns the state in which a chunk begins a flow, or invalid if it cannot
+// begin one.
 func afterFirstChunk(kind uint8) State {
 	switch kind {
 	case chunkShutdownAck:
@@ -187,8 +185,8 @@ func afterFirstChunk(kind uint8) State {
 	return invalid
 }
 
-// beginSCTP begins an association by a packet of its origin. It reports false
-// where the packet begins none.
+// beginSCTP begins an association with a packet of its originator. It returns false if the
+// packet cannot begin one.
 func (f *Flow) beginSCTP(v *packet.View) bool {
 	set, ok := readChunks(v.Body)
 	if !ok || set.has(chunkAbort, chunkShutdownComplete, chunkCookieAck) {
@@ -208,8 +206,8 @@ func (f *Flow) beginSCTP(v *packet.View) bool {
 	return f.takeSCTP(v) != isInvalid
 }
 
-// takeSCTP judges a packet by the association: by its verification tag and the
-// state that its chunks lead to (RFC 9260 §8.5).
+// takeSCTP judges a packet by the association: by its verification tag and by the states that
+// its chunks lead to (RFC 9260 §8.5).
 func (f *Flow) takeSCTP(v *packet.View) result {
 	set, ok := readChunks(v.Body)
 	if !ok {
@@ -239,7 +237,7 @@ func (f *Flow) takeSCTP(v *packet.View) result {
 			return isInvalid
 		}
 		if c.kind == chunkInit && f.State == Closed && to == Closed && state != notBegun {
-			r = isKnown // a port used again and again must not keep the flow alive
+			r = isKnown // reuse of a port must not keep the flow alive
 		}
 		f.assured = f.assured || to == SCTPEstablished && v.From != f.Origin
 		f.State = to
@@ -250,9 +248,9 @@ func (f *Flow) takeSCTP(v *packet.View) result {
 	return r
 }
 
-// fits judges a chunk by the verification tag of its packet, and takes note of
-// tags on a path that was not seen before. isKnown stands for a chunk that has no
-// effect, isRefreshed for one that may.
+// fits judges a chunk by the verification tag of its packet, and records tags on a path that is
+// new. It returns isKnown for a chunk without effect, and isRefreshed for one that may have an
+// effect.
 func (a *sctp) fits(c *chunk, set chunkSet, tag uint32, from verdict.Side, ignores bool) result {
 	own, peer := &a.tags[from], &a.tags[from.Other()]
 	switch c.kind {
@@ -299,8 +297,8 @@ func only(fits bool) result {
 	return isInvalid
 }
 
-// learn takes the tag that an INIT or INIT ACK asks for. It reports false where
-// the other side is known to expect another one.
+// learn records the tag that an INIT or INIT ACK asks for. It returns false if the other side
+// is known to expect a different one.
 func (a *sctp) learn(c *chunk, from verdict.Side) bool {
 	if c.kind != chunkInit && c.kind != chunkInitAck {
 		return true
@@ -312,7 +310,7 @@ func (a *sctp) learn(c *chunk, from verdict.Side) bool {
 	mine, theirs := &a.inits[from], &a.inits[from.Other()]
 	known := &a.tags[from.Other()]
 	if c.kind == chunkInit {
-		if *known != tag { // else it was sent again
+		if *known != tag { // otherwise it was retransmitted
 			*mine, *theirs = true, *theirs && !*mine
 		}
 	} else if *known != tag && (!*theirs && *known != 0 || *mine && *theirs) {

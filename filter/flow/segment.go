@@ -16,7 +16,7 @@ const (
 	flagUrg
 )
 
-// kind is what a segment is to the state table, by its flags.
+// kind is the input of a segment to the state table, derived from its flags.
 type kind uint8
 
 const (
@@ -31,10 +31,10 @@ const (
 
 const tcpHeader = 20 // bytes, without options (RFC 9293 §3.1)
 
-// segment is what a TCP header says.
+// segment is the decoded header of a TCP segment.
 type segment struct {
 	seq, ack uint32
-	end      uint32 // sequence number behind the segment; SYN and FIN count
+	end      uint32 // next sequence number; SYN and FIN count
 	window   uint16 // not scaled
 	flags    uint8
 	kind     kind
@@ -42,9 +42,9 @@ type segment struct {
 	partial  bool // judged by its first fragment: end is less than it will be
 }
 
-// readSegment reads the header of a TCP segment. It reports false for what no
-// host takes: a data offset that does not fit the segment, or flags that no
-// segment has (tcp_error in nf_conntrack_proto_tcp.c).
+// readSegment reads the header of a TCP segment. It returns false for segments that no host
+// accepts: with a data offset that does not fit the segment, or with an invalid combination of
+// flags (tcp_error in nf_conntrack_proto_tcp.c).
 func readSegment(v *packet.View) (s segment, ok bool) {
 	b := v.Body
 	if len(b) < tcpHeader {
@@ -75,8 +75,8 @@ func readSegment(v *packet.View) (s segment, ok bool) {
 	return s, true
 }
 
-// kindOf returns what the flags make of a segment. PSH, ECE and CWR may be set
-// anywhere. No host sends any other combination than those that are named here.
+// kindOf returns the kind of a segment with these flags. PSH, ECE and CWR may be set on any
+// segment. No host sends a combination other than those listed here.
 func kindOf(flags uint8) (kind, bool) {
 	switch flags & (flagFin | flagSyn | flagRst | flagAck | flagUrg) {
 	case flagSyn, flagSyn | flagUrg:
@@ -104,8 +104,8 @@ const (
 	sackBlock           = 8 // bytes
 )
 
-// eachOption calls do with the kind and the contents of each option, until one
-// does not fit (RFC 9293 §3.1).
+// eachOption calls do with the kind and the contents of each option, up to one that does not
+// fit (RFC 9293 §3.1).
 func (s *segment) eachOption(do func(kind uint8, contents []byte)) {
 	for b := s.options; len(b) > 0; {
 		switch size := 0; {
@@ -125,8 +125,8 @@ func (s *segment) eachOption(do func(kind uint8, contents []byte)) {
 	}
 }
 
-// offers returns what a SYN offers: the scale of the windows of its sender,
-// and whether it takes selective acknowledgements.
+// offers returns what a SYN offers: its sender's window scale, and whether the sender accepts
+// selective acknowledgements.
 func (s *segment) offers() (scale uint8, flags endFlags) {
 	s.eachOption(func(kind uint8, contents []byte) {
 		switch {
@@ -139,8 +139,8 @@ func (s *segment) offers() (scale uint8, flags endFlags) {
 	return scale, flags
 }
 
-// highestAck returns the highest sequence number that the segment acknowledges,
-// selectively or not.
+// highestAck returns the highest sequence number that the segment acknowledges, selectively or
+// not.
 func (s *segment) highestAck() uint32 {
 	highest := s.ack
 	s.eachOption(func(kind uint8, contents []byte) {
@@ -156,7 +156,7 @@ func (s *segment) highestAck() uint32 {
 	return highest
 }
 
-// before and after compare sequence numbers (RFC 9293 §3.4). Of two that are
-// 2^31 apart, each is both before and after the other, as in the kernel.
+// before and after compare sequence numbers (RFC 9293 §3.4). Of two that are 2^31 apart, each
+// is both before and after the other, as in the kernel.
 func before(a, b uint32) bool { return int32(a-b) < 0 }
 func after(a, b uint32) bool  { return before(b, a) }

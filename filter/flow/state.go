@@ -2,15 +2,15 @@ package flow
 
 import "time"
 
-// State is how far a flow has come. The zero value is no state of a flow.
+// State is the state of a flow. The zero value is not a valid state.
 type State uint8
 
-// The states of flows. Those of TCP have the meaning that they have in the
-// kernel (net/netfilter/nf_conntrack_proto_tcp.c): the box guesses the state of
-// the hosts from what it sees.
+// The states of flows. Those of TCP have the same meaning as in the kernel
+// (net/netfilter/nf_conntrack_proto_tcp.c): the box infers the state of the hosts from the
+// packets that it sees.
 const (
 	notBegun         State = iota
-	SynSent                // SYN by the origin
+	SynSent                // SYN by the originator
 	SynSent2               // SYN by both: simultaneous open
 	SynRecv                // SYN/ACK
 	Established            // ACK
@@ -19,17 +19,17 @@ const (
 	LastAck                // FIN by both sides
 	TimeWait               // and the last ACK
 	Close                  // RST
-	Unreplied              // UDP, UDP-Lite and GRE: datagrams of the origin alone
+	Unreplied              // UDP, UDP-Lite and GRE: datagrams of the originator only
 	Replied                // UDP, UDP-Lite and GRE: answered
 	Query                  // ICMP query
-	Closed                 // SCTP: INIT by the origin, or the association is over
+	Closed                 // SCTP: INIT by the originator, or the association has ended
 	CookieWait             // INIT ACK
 	CookieEchoed           // COOKIE ECHO
 	SCTPEstablished        // COOKIE ACK
-	ShutdownSent           // SHUTDOWN by the origin
-	ShutdownReceived       // SHUTDOWN by the other side
+	ShutdownSent           // SHUTDOWN by the originator
+	ShutdownReceived       // SHUTDOWN by the responder
 	ShutdownAckSent        // SHUTDOWN ACK
-	HeartbeatSent          // HEARTBEAT on a path that was not seen before
+	HeartbeatSent          // HEARTBEAT on a new path
 	Generic                // any other protocol
 	states
 )
@@ -51,18 +51,18 @@ func (s State) String() string {
 	return ""
 }
 
-// What a segment may lead to besides a state.
+// Results of a segment other than a state.
 const (
 	// invalid: no host sends it in this state.
 	invalid = notBegun
-	// ignored: it passes, as the hosts may know more than the box, and their
-	// answer will tell. It changes no state and does not keep the flow alive.
+	// ignored: it passes, since the hosts may know more than the box, and their reply will
+	// show. It changes no state and does not keep the flow alive.
 	ignored = states
 )
 
-// next is the state table of TCP: the state that a segment of a kind leads to,
-// by the state it finds and by who sent it, the origin of the flow or the
-// other side. It is the kernel's (tcp_conntracks in nf_conntrack_proto_tcp.c).
+// next is the state table of TCP. It has the state that a segment leads to, by the current
+// state, the segment's kind, and its sender: the originator or the responder. It is the
+// kernel's table (tcp_conntracks in nf_conntrack_proto_tcp.c).
 var next = [states]struct{ origin, reply [kinds]State }{
 	SynSent: {
 		[kinds]State{kindSyn: SynSent, kindRst: Close},
@@ -102,15 +102,14 @@ var next = [states]struct{ origin, reply [kinds]State }{
 	},
 }
 
-// timeout says which timeout a flow is kept by: that of its state, or one of
-// those behind.
+// timeout selects the timeout of a flow: that of its state, or one of the following.
 type timeout uint8
 
 const (
-	// retransmitted: a segment of an open connection was sent again and again,
-	// or its receiver offers no window.
+	// retransmitted: a segment of an open connection was retransmitted several times, or its
+	// receiver offers no window.
 	retransmitted = timeout(states) + iota
-	// unacknowledged: data of an open connection was not acknowledged yet.
+	// unacknowledged: data of an open connection has not been acknowledged yet.
 	unacknowledged
 	// stream: UDP in both directions for more than two seconds.
 	stream
@@ -119,9 +118,9 @@ const (
 	timeouts
 )
 
-// durations are how long a flow is kept without a datagram of its own: the
-// kernel's defaults (Documentation/networking/nf_conntrack-sysctl.rst, in
-// brackets the end of nf_conntrack_…_timeout…).
+// durations are the times that a flow is kept without a datagram of its own: the kernel's
+// defaults (Documentation/networking/nf_conntrack-sysctl.rst; the comments give the end of
+// nf_conntrack_…_timeout…).
 var durations = [timeouts]time.Duration{
 	SynSent:          120 * time.Second,    // tcp_syn_sent
 	SynSent2:         120 * time.Second,    // tcp_syn_sent2

@@ -10,22 +10,22 @@ import (
 	"fragwall/packet"
 )
 
-// Max is how many flows a table holds by default. They take up to 272 bytes
-// each, with everything that finds them (TestFlowMemory).
+// Max is the default limit on the flows of a table. A flow takes up to 272 bytes, including the
+// structures to find it (TestFlowMemory).
 const Max = 1 << 20
 
-// Options are what a table is made by.
+// Options configure a table.
 type Options struct {
-	// Secret is the key of the hash that flows are found by; nil stands for a
-	// random one, which it has to be where anybody may send.
+	// Secret is the key of the hash by which flows are found. Nil stands for a random one,
+	// which is required if untrusted hosts may send.
 	Secret *[2]uint64
 	Limit  int // flows; 0 stands for [Max]
-	// AnyVLANs has both directions of a flow bear whatever tags they like.
+	// AnyVLANs makes flows independent of VLAN tags: each direction may have any.
 	AnyVLANs bool
 }
 
-// shards is how many parts a table is in, by a keyed hash, each with a lock of
-// its own.
+// shards is the number of parts of a table. A keyed hash selects the part; each has its own
+// lock.
 const shards = 64
 
 // Table holds the known flows of a wire. Both directions share it.
@@ -53,17 +53,17 @@ func New(o Options) *Table {
 	return t
 }
 
-// AnyVLANs reports whether flows are found whatever tags a datagram bears.
+// AnyVLANs reports whether flows are found independently of the VLAN tags of a datagram.
 func (t *Table) AnyVLANs() bool { return t.anyVLANs }
 
 // none stands for no flow and no source.
 const none = math.MaxUint32
 
-// Relation is what a datagram has to do with flows.
+// Relation is how a datagram relates to flows.
 type Relation uint8
 
 const (
-	// Unrelated: it belongs to no flow and begins none.
+	// Unrelated: it belongs to no flow and cannot begin one.
 	Unrelated Relation = iota
 	// Member: it belongs to the flow of its key or, if there is none, may begin it.
 	Member
@@ -71,8 +71,8 @@ const (
 	About
 )
 
-// Access is access to the flow that a datagram has to do with. The part of the
-// table that the flow is in is locked until [Access.Close].
+// Access is access to the flow that a datagram relates to. The shard of the flow is locked
+// until [Access.Close].
 type Access struct {
 	shard *shard
 	key   Key
@@ -81,8 +81,8 @@ type Access struct {
 	now   time.Duration
 }
 
-// Open finds the flow that a datagram has to do with. Where the datagram is
-// [Unrelated], the access, which is zero before, must not be used.
+// Open finds the flow that a datagram relates to. It expects a zero Access. If the datagram is
+// [Unrelated], the Access must not be used.
 func (t *Table) Open(a *Access, v *packet.View, now time.Duration) (r Relation) {
 	switch {
 	case a.key.setOf(v):
@@ -99,17 +99,17 @@ func (t *Table) Open(a *Access, v *packet.View, now time.Duration) (r Relation) 
 	return r
 }
 
-// locate returns the part of the table that a key is in, and its chain there.
+// locate returns the shard that a key is in, and its chain there.
 func (t *Table) locate(k *Key) (*shard, uint32) {
 	h := k.hash(t.secret, t.anyVLANs)
 	s := &t.shards[h%shards]
 	return s, uint32(h >> 32 * uint64(s.limit) >> 32)
 }
 
-// Close unlocks the part of the table.
+// Close unlocks the shard.
 func (a *Access) Close() { a.shard.mu.Unlock() }
 
-// Flow returns the flow; nil where it is not known.
+// Flow returns the flow; nil if it is not known.
 func (a *Access) Flow() *Flow {
 	if a.at == none {
 		return nil
@@ -117,9 +117,9 @@ func (a *Access) Flow() *Flow {
 	return &a.shard.flows[a.at]
 }
 
-// Begin begins the flow of a datagram that a rule of a policy's generation
-// accepted, where the datagram can begin one. With loose, an ACK of a TCP
-// connection whose handshake was not seen can. The flow must not be known.
+// Begin begins the flow of a datagram that a rule accepted, if the datagram can begin one. rule
+// and generation identify the rule. If loose is set, an ACK of a TCP connection whose handshake
+// was not seen can begin a flow. The flow must not be known.
 func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 	f := Flow{key: a.key, begun: a.now, seen: a.now, Rule: rule, Generation: generation}
 	if f.begin(v, loose) {
@@ -129,9 +129,9 @@ func (a *Access) Begin(v *packet.View, loose bool, rule, generation uint32) {
 	}
 }
 
-// Take judges a datagram by the flow that is known, and brings the flow on. It
-// returns false for one that does not belong to it: an invalid one, or one that
-// begins another flow in its place, after which the flow is not known any more.
+// Take judges a datagram by the known flow, and updates the flow. It returns false for a
+// datagram that does not belong to the flow: an invalid one, or one that begins a new flow in
+// its place. In the latter case, the old flow is removed.
 func (a *Access) Take(v *packet.View) bool {
 	f := a.Flow()
 	var r result
@@ -154,7 +154,7 @@ func (a *Access) Take(v *packet.View) bool {
 	return known
 }
 
-// Release takes the flow from the fast path, if it is there.
+// Release releases the flow from the fast path, if it is there.
 func (a *Access) Release() { a.shard.release(a.at) }
 
 // Touch keeps the flow alive.
@@ -166,8 +166,7 @@ func (a *Access) Remove() {
 	a.at = none
 }
 
-// Len returns how many flows there are, expired ones that were not removed yet
-// included.
+// Len returns the number of flows, including expired ones that have not been removed yet.
 func (t *Table) Len() int {
 	n := 0
 	for i := range t.shards {
@@ -179,8 +178,8 @@ func (t *Table) Len() int {
 	return n
 }
 
-// Expire removes flows whose time is up, looking at one in so many of each
-// part, which are others each time.
+// Expire removes expired flows. Each call checks one of the given number of parts of each
+// shard, and the next call the next part.
 func (t *Table) Expire(now time.Duration, parts int) {
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -190,7 +189,7 @@ func (t *Table) Expire(now time.Duration, parts int) {
 	}
 }
 
-// shard is a part of a table: a hash table with chains.
+// shard is a part of a table: a hash table with chaining.
 type shard struct {
 	secret   [2]uint64
 	limit    int  // flows
@@ -198,16 +197,16 @@ type shard struct {
 
 	mu sync.Mutex
 	// mu guards:
-	offload Offload // nil where nothing is offloaded
+	offload Offload // nil if nothing is offloaded
 	flows   []Flow
 	chains  []uint32
 	free    uint32 // the first unused flow, chained by next
 	used    int
-	hand    int // where sweeping goes on
+	hand    int // where the next sweep begins
 	order
 	changes  *changes // nil unless the flows are being saved
-	progress Progress // that is told and asked of the fast path
-	begun    Key      // that the fast path is to forget
+	progress Progress // buffer for calls to the fast path
+	begun    Key      // the key that the fast path is to forget
 }
 
 func (s *shard) init(o *Options) {
@@ -218,7 +217,7 @@ func (s *shard) init(o *Options) {
 	s.order.init(limit)
 }
 
-// empty returns a list of so many numbers that stand for nothing.
+// empty returns a list of n numbers that are all none.
 func empty(n int) []uint32 {
 	list := make([]uint32, n)
 	for i := range list {
@@ -227,8 +226,8 @@ func empty(n int) []uint32 {
 	return list
 }
 
-// extend makes room for one more in a list that never has more than limit. It
-// doubles the room, but never beyond the limit, as append would.
+// extend makes room for one more entry in a list of at most limit. It doubles the capacity, but
+// unlike append never exceeds the limit.
 func extend[T any](list []T, limit int) []T {
 	if len(list) < cap(list) {
 		return list
@@ -238,7 +237,7 @@ func extend[T any](list []T, limit int) []T {
 	return longer
 }
 
-// find returns the number of a flow that is not expired, or none.
+// find returns the number of a flow that has not expired, or none.
 func (s *shard) find(k *Key, chain uint32, anyVLANs bool, now time.Duration) uint32 {
 	for i := s.chains[chain]; i != none; i = s.flows[i].next {
 		f := &s.flows[i]
@@ -258,11 +257,10 @@ func (s *shard) find(k *Key, chain uint32, anyVLANs bool, now time.Duration) uin
 	return none
 }
 
-// sweepStep is how many flows a full shard looks at for expired ones before it
-// evicts.
+// sweepStep is the number of flows that a full shard checks for expiry before it evicts one.
 const sweepStep = 8
 
-// add puts in a new flow, with its chain, and returns its number.
+// add adds a new flow to a chain, and returns its number.
 func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 	if s.used == s.limit {
 		s.sweep(now, sweepStep)
@@ -286,8 +284,8 @@ func (s *shard) add(f *Flow, chain uint32, now time.Duration) uint32 {
 	return i
 }
 
-// evict removes the flow that gives way to a new one. Of a flow that is offloaded
-// the queues don't know when it was seen last.
+// evict removes a flow to make room for a new one. The queues do not know when an offloaded
+// flow was last seen.
 func (s *shard) evict() {
 	i := s.victim(unanswered)
 	for range sweepStep {
@@ -318,7 +316,7 @@ func (s *shard) remove(i uint32) {
 	s.used--
 }
 
-// sweep frees the expired ones of the next n flows.
+// sweep removes the expired ones of the next n flows.
 func (s *shard) sweep(now time.Duration, n int) {
 	for range min(n, len(s.flows)) {
 		if s.hand++; s.hand >= len(s.flows) {

@@ -6,52 +6,51 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// endFlags are what is known of an end of a connection.
+// endFlags are boolean properties of an end of a connection.
 type endFlags uint8
 
 const (
-	scales        endFlags = 1 << iota // offered to scale windows
-	sackPermitted                      // takes selective acknowledgements
+	scales        endFlags = 1 << iota // offered window scaling
+	sackPermitted                      // accepts selective acknowledgements
 	closing                            // sent the first FIN
-	unacked                            // its data was not acknowledged yet
+	unacked                            // its data has not been acknowledged yet
 	acked                              // maxAck is set
-	lengthUnknown                      // end may be up to a datagram's length too low
+	lengthUnknown                      // end may be too low by up to the length of a datagram
 	liberal                            // numbers are not checked: the connection is older than the flow
 )
 
-// end is what one end of a connection sent. Its sequence numbers bound what the
-// hosts can have sent and acknowledged: "Real Stateful TCP Packet Filtering in
-// IP Filter", G. van Rooij, 2000, as in the kernel (tcp_in_window in
-// nf_conntrack_proto_tcp.c).
+// end is what one end of a connection sent. Its sequence numbers limit what the hosts can have
+// sent and acknowledged: "Real Stateful TCP Packet Filtering in IP Filter", G. van Rooij, 2000,
+// as in the kernel (tcp_in_window in nf_conntrack_proto_tcp.c).
 type end struct {
-	end    uint32 // the highest sequence number that it sent, and one
-	maxEnd uint32 // the highest that its peer has a window for
-	maxWin uint32 // the largest window that it offered, in bytes; 0: nothing of it was seen
+	end    uint32 // the highest sequence number that it sent, plus one
+	maxEnd uint32 // the highest sequence number that its peer has a window for
+	maxWin uint32 // the largest window that it offered, in bytes; 0: nothing from it was seen
 	maxAck uint32 // the highest that it acknowledged
-	scale  uint8  // of its windows
+	scale  uint8  // window scale
 	flags  endFlags
 }
 
-// tcp is what is known of a connection.
+// tcp is the state of a connection.
 type tcp struct {
 	ends [verdict.Sides]end
 	last last
 }
 
-// last is what the last segment said that passed. A segment that was ignored
-// counts too: the answer to it shows which host was right.
+// last holds the fields of the last segment that passed. An ignored segment counts, too: the
+// reply to it shows which host was right.
 type last struct {
 	seq, ack, end uint32
 	window        uint16 // not scaled
 	kind          kind
 	from          verdict.Side
-	scale         uint8    // that an ignored SYN of the origin offered
+	scale         uint8    // offered by an ignored SYN of the originator
 	flags         endFlags // likewise
 	marks         marks
-	retransmits   uint8 // how often the same ACK came again
+	retransmits   uint8 // how often the same ACK was repeated
 }
 
-// marks are what is remembered for the segments that follow.
+// marks are kept for the segments that follow.
 type marks uint8
 
 const (
@@ -66,19 +65,19 @@ func (m *marks) set(mark marks, on bool) {
 	}
 }
 
-// maxRetransmits is the number of retransmissions after which a connection is
-// kept for a shorter time (nf_conntrack_tcp_max_retrans).
+// maxRetransmits is the number of retransmissions after which the timeout of a connection is
+// shortened (nf_conntrack_tcp_max_retrans).
 const maxRetransmits = 3
 
-// minAckWindow is how far behind an acknowledgement may be at least, in bytes.
+// minAckWindow is the least distance that an acknowledgement may lag behind, in bytes.
 const minAckWindow = 66000
 
-// maxBody is how long the part of a datagram may be that was not seen.
+// maxBody is the largest length of the part of a datagram that was not seen.
 const maxBody = 65535
 
-// beginTCP begins a connection with a segment of its origin: a SYN or, where
-// the policy is loose, an ACK of a connection that is older than the flow
-// (nf_conntrack_tcp_loose). It reports false where the segment begins none.
+// beginTCP begins a connection with a segment of its originator: a SYN or, if the policy is
+// loose, an ACK of a connection that is older than the flow (nf_conntrack_tcp_loose). It
+// returns false if the segment cannot begin one.
 func (f *Flow) beginTCP(s *segment, loose bool) bool {
 	window := max(uint32(s.window), 1)
 	origin := end{end: s.end, maxEnd: s.end, maxWin: window}
@@ -104,7 +103,7 @@ func (f *Flow) beginTCP(s *segment, loose bool) bool {
 	return true
 }
 
-// takeTCP judges a segment by the flow, and takes note of it where it passes.
+// takeTCP judges a segment by the flow, and records it if it passes.
 func (f *Flow) takeTCP(s *segment, from verdict.Side, now time.Duration) result {
 	c := &f.tcp
 	to := next[f.State].origin[s.kind]
@@ -161,7 +160,7 @@ func (f *Flow) takeTCP(s *segment, from verdict.Side, now time.Duration) result 
 	return f.step(s, from, to)
 }
 
-// step takes a segment that is in the window into account.
+// step updates the flow with a segment that is in the window.
 func (f *Flow) step(s *segment, from verdict.Side, to State) result {
 	c := &f.tcp
 	was := f.State
@@ -176,9 +175,9 @@ func (f *Flow) step(s *segment, from verdict.Side, to State) result {
 	}
 	switch {
 	case !f.replied && s.kind == kindRst:
-		return isOver // an open port that nobody listens on
+		return isOver // a closed port
 	case !f.replied && s.kind == kindSyn && was == SynSent:
-		return isKnown // a port used again and again must not keep the flow alive
+		return isKnown // reuse of a port must not keep the flow alive
 	case !f.replied && to == Established:
 		f.timeout = unacknowledged
 	case f.replied && (was == SynRecv || was == Established) && to == Established:
@@ -198,20 +197,20 @@ func (c *tcp) timeout() timeout {
 	return timeout(Established)
 }
 
-// reopens reports whether a SYN of the origin begins a new connection where
-// this one was closed by a FIN, or by a RST of the same host.
+// reopens reports whether a SYN of the originator begins a new connection after this one was
+// closed by a FIN, or by a RST of the same host.
 func (c *tcp) reopens(from verdict.Side) bool {
 	return (c.ends[0].flags|c.ends[1].flags)&closing != 0 || c.last.from == from && c.last.kind == kindRst
 }
 
-// answersChallenge reports whether an ACK may be the answer to a SYN that was
-// ignored in LAST_ACK: then it does not acknowledge the last FIN (RFC 5961 §4).
+// answersChallenge reports whether an ACK may be the reply to a SYN that was ignored in
+// LAST_ACK. Such an ACK does not acknowledge the last FIN (RFC 5961 §4).
 func (c *tcp) answersChallenge(from verdict.Side) bool {
 	return c.last.from != from && c.last.kind == kindSyn && c.last.marks&challenge != 0
 }
 
-// resyncs reports whether a SYN/ACK answers the SYN that was ignored last: the
-// hosts agree on a new connection, which takes the place of the old one.
+// resyncs reports whether a SYN/ACK answers the SYN that was ignored last: the hosts have
+// agreed on a new connection, which replaces the old one.
 func (c *tcp) resyncs(s *segment, from verdict.Side) bool {
 	if s.kind != kindSynAck || c.last.kind != kindSyn || c.last.from == from || s.ack != c.last.end {
 		return false
@@ -225,7 +224,7 @@ func (c *tcp) resyncs(s *segment, from verdict.Side) bool {
 	return true
 }
 
-// ignore keeps what a segment says that passes without an effect on the state.
+// ignore records a segment that passes without an effect on the state.
 func (c *tcp) ignore(s *segment, from verdict.Side, f *Flow) {
 	c.last.kind, c.last.from = s.kind, from
 	c.last.seq, c.last.end, c.last.window = s.seq, s.end, s.window
@@ -239,16 +238,15 @@ func (c *tcp) ignore(s *segment, from verdict.Side, f *Flow) {
 	}
 }
 
-// reset judges a RST. isRefreshed stands for one that may close the connection;
-// skipWindow is set where its numbers need no further comparison.
+// reset judges a RST. It returns isRefreshed for one that may close the connection. skipWindow
+// is set if its numbers need no further check.
 //
-// Hosts take a RST that answers their SYN by its acknowledgement, and on an open
-// connection one with exactly the number that they expect; another one that is
-// in the window they answer with an ACK (RFC 9293 §3.10.7.3, RFC 5961 §3.2). So
-// the latter passes, and the connection stays as it is. Once the hosts are about
-// to close, the numbers that the box knows may be those of a connection before:
-// any RST passes, and it closes a connection on which data may still come only
-// by the exact number.
+// A host accepts a RST in reply to its SYN by the acknowledgement number. On an open
+// connection, it accepts a RST with exactly the sequence number that it expects, and answers
+// another one in the window with an ACK (RFC 9293 §3.10.7.3, RFC 5961 §3.2). So the latter
+// passes, and the connection stays as it is. Once the hosts are about to close, the numbers
+// that the box knows may belong to an earlier connection. Then any RST passes, but it closes a
+// connection on which data may still arrive only if the number is exact.
 func (f *Flow) reset(s *segment, from verdict.Side) (r result, skipWindow bool) {
 	c := &f.tcp
 	receiver := &c.ends[from.Other()]
@@ -287,7 +285,7 @@ func (f *Flow) reset(s *segment, from verdict.Side) (r result, skipWindow bool) 
 	return isRefreshed, answersIgnored || answersChallenge
 }
 
-// challenge judges a RST that its receiver would not close the connection for.
+// challenge judges a RST for which its receiver would not close the connection.
 func (f *Flow) challenge(s *segment, from verdict.Side) result {
 	trial := f.tcp
 	if trial.inWindow(s, from, from != f.Origin, f.State) == outOfWindow {
@@ -297,9 +295,9 @@ func (f *Flow) challenge(s *segment, from verdict.Side) result {
 	return isKnown
 }
 
-// lowerTimeout shortens the life of a connection whose ends disagree with the
-// box about how it ended: a FIN or RST out of the window after one of the other
-// side (nf_tcp_handle_invalid).
+// lowerTimeout shortens the timeout of a connection if its ends and the box disagree about how
+// it ended: after a FIN or RST outside the window that follows one of the other side
+// (nf_tcp_handle_invalid).
 func (f *Flow) lowerTimeout(s *segment, from verdict.Side, now time.Duration) {
 	c := &f.tcp
 	if !f.assured || s.kind != kindFin && s.kind != kindRst {

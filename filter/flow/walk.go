@@ -6,24 +6,23 @@ import (
 	"fragwall/packet"
 )
 
-// MaxHold is how many flows are copied, or removed, while a part of the table is
-// locked: a matter of microseconds, for which a datagram may have to wait.
+// MaxHold is the number of flows that are copied or removed while a shard is locked. This takes
+// microseconds, for which a datagram may have to wait.
 const MaxHold = 256
 
-// Pause is called before each time that a part of the table is locked, with how many
-// flows are about to be looked at. It may wait, for others to have their turn, and ends
-// the walk by an error.
+// Pause is called each time before a shard is locked, with the number of flows that are about
+// to be read. It may wait, to let others proceed, and ends the walk by returning an error.
 type Pause func(flows int) error
 
-// Visit is called with a copy of a flow that is not expired, which is valid until it
-// returns, and the time. An error ends the walk.
+// Visit is called with a copy of a flow that has not expired, and with the time. The copy is
+// valid until Visit returns. An error ends the walk.
 type Visit func(f *Flow, now time.Duration) error
 
-// Match says whether a flow is one of those that are meant.
+// Match reports whether a flow is selected.
 type Match func(f *Flow, now time.Duration) bool
 
-// Walk calls visit for each flow. No lock is held meanwhile: a flow that is there from the
-// beginning to the end is visited once, one that comes or goes may be.
+// Walk calls visit for each flow. It holds no lock meanwhile. A flow that exists from the
+// beginning to the end is visited once; one that begins or ends during the walk may be visited.
 func (t *Table) Walk(now func() time.Duration, pause Pause, visit Visit) error {
 	return t.walk(now, pause, func(_ *shard, _ int, flows []Flow, at time.Duration) error {
 		for i := range flows {
@@ -37,8 +36,8 @@ func (t *Table) Walk(now func() time.Duration, pause Pause, visit Visit) error {
 	})
 }
 
-// Delete removes the flows that match, and returns how many. What comes of them
-// afterwards begins a flow or belongs to none. No lock is held while match is called.
+// Delete removes the flows that match, and returns their number. Their later datagrams begin a
+// flow or belong to none. It holds no lock while it calls match.
 func (t *Table) Delete(now func() time.Duration, pause Pause, match Match) (deleted int, err error) {
 	err = t.walk(now, pause, func(s *shard, first int, flows []Flow, at time.Duration) error {
 		matched := flows[:0]
@@ -57,8 +56,8 @@ func (t *Table) Delete(now func() time.Duration, pause Pause, match Match) (dele
 	return deleted, err
 }
 
-// walk calls visit with copies of the flows of each part, with no lock held, of which
-// some may be unused or expired. first is the number of the first one.
+// walk calls visit with copies of the flows of each shard, without holding a lock. Some of the
+// copies may be unused or expired. first is the number of the first flow.
 func (t *Table) walk(now func() time.Duration, pause Pause, visit func(s *shard, first int, flows []Flow, at time.Duration) error) error {
 	var buffer [MaxHold]Flow
 	for i := range t.shards {
@@ -79,11 +78,10 @@ func (t *Table) walk(now func() time.Duration, pause Pause, visit func(s *shard,
 	return nil
 }
 
-// live reports whether a copy is of a flow that is not expired.
+// live reports whether a copy is of a flow that has not expired.
 func (f *Flow) live(now time.Duration) bool { return f.source != none && !f.expired(now) }
 
-// copyFrom copies flows from number first on, unused ones included, and returns how
-// many.
+// copyFrom copies flows from number first on, including unused ones, and returns how many.
 func (s *shard) copyFrom(first int, to []Flow) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,8 +96,8 @@ func (s *shard) copyFrom(first int, to []Flow) int {
 	return copy(to, s.flows[first:])
 }
 
-// removeAll removes the flows of some numbers that are still those that were copied,
-// and returns how many.
+// removeAll removes the flows with these numbers that are still the ones that were copied, and
+// returns how many.
 func (s *shard) removeAll(numbers []uint32, copies []Flow) (removed int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -113,8 +111,7 @@ func (s *shard) removeAll(numbers []uint32, copies []Flow) (removed int) {
 	return removed
 }
 
-// Find returns a copy of the flow that a datagram has the key of; false where there is
-// none.
+// Find returns a copy of the flow with the key of a datagram; false if there is none.
 func (t *Table) Find(v *packet.View, now time.Duration) (f Flow, known bool) {
 	var a Access
 	relation := t.Open(&a, v, now)

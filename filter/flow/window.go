@@ -2,24 +2,24 @@ package flow
 
 import "fragwall/packet/verdict"
 
-// fit is how a segment's numbers fit what was seen of the connection.
+// fit is how the numbers of a segment fit the connection so far.
 type fit uint8
 
 const (
-	outOfWindow fit = iota // no host sends it, or no host takes it
-	old                    // sent again, or delayed: it passes without an effect
+	outOfWindow fit = iota // no host sends it, or no host accepts it
+	old                    // retransmitted or delayed: it passes without an effect
 	current
 )
 
-// inWindow compares the numbers of a segment with what the hosts can have sent
-// and acknowledged, and takes note of them if it is current:
+// inWindow compares the numbers of a segment with what the hosts can have sent and
+// acknowledged, and records them if the segment is current:
 //
-//  1. it begins no further than its receiver has a window for;
-//  2. it ends no further behind than a window;
+//  1. it does not begin beyond its receiver's window;
+//  2. it does not end more than a window behind;
 //  3. it acknowledges nothing that was not sent;
-//  4. it acknowledges nothing that is behind by more than a window.
+//  4. it acknowledges nothing that is more than a window behind.
 //
-// reply says that it was sent by the other side than the origin.
+// reply is set if the responder sent it.
 func (c *tcp) inWindow(s *segment, from verdict.Side, reply bool, state State) fit {
 	sender, receiver := &c.ends[from], &c.ends[from.Other()]
 	seq, behind := s.seq, s.end
@@ -49,7 +49,7 @@ func (c *tcp) inWindow(s *segment, from verdict.Side, reply bool, state State) f
 			return current
 		}
 		if f == outOfWindow && reply && known[0].maxWin == 0 {
-			// It must not stand in for the first segment of the other side.
+			// It must not be taken for the first segment of the other side.
 			*sender, *receiver = known[0], known[1]
 		}
 		return f
@@ -58,8 +58,8 @@ func (c *tcp) inWindow(s *segment, from verdict.Side, reply bool, state State) f
 	return current
 }
 
-// begin takes the numbers of a SYN or SYN/ACK. Windows are scaled only if both
-// sides offer it (RFC 7323 §2.2).
+// begin records the numbers of a SYN or SYN/ACK. Windows are scaled only if both sides offer it
+// (RFC 7323 §2.2).
 func (e *end) begin(s *segment, receiver *end, reply bool) {
 	e.end, e.maxEnd, e.maxWin = s.end, s.end, max(uint32(s.window), 1)
 	if len(s.options) > 0 {
@@ -70,8 +70,8 @@ func (e *end) begin(s *segment, receiver *end, reply bool) {
 	}
 }
 
-// join takes the numbers of the first segment that was seen of an end, of a
-// connection that is older than the flow.
+// join records the numbers of the first segment that was seen of an end of a connection that is
+// older than the flow.
 func (e *end) join(s *segment, receiver *end, sack uint32) {
 	e.end = s.end
 	e.maxWin = max(uint32(s.window)<<e.scale, 1)
@@ -94,8 +94,8 @@ func (c *tcp) fits(s *segment, sender, receiver *end, seq, behind, sack uint32) 
 	windowKnown := receiver.maxWin != 0
 	inReceiveWindow := after(behind, sender.end-receiver.maxWin-1)
 	if !before(seq, sender.maxEnd+1) {
-		// Some hosts send a little more than they may. The next acknowledgement
-		// tells whether the receiver took it.
+		// Some hosts send a little more than they may. The next acknowledgement shows whether
+		// the receiver accepted it.
 		if windowKnown && inReceiveWindow && behind-sender.maxEnd+1 <= receiver.maxWin && !notSent && !late {
 			sender.end = behind
 			sender.flags |= unacked
@@ -112,7 +112,7 @@ func (c *tcp) fits(s *segment, sender, receiver *end, seq, behind, sack uint32) 
 	return current
 }
 
-// note takes note of a current segment.
+// note records a current segment.
 func (c *tcp) note(s *segment, from verdict.Side, ack, sack, seq, behind uint32) {
 	sender, receiver := &c.ends[from], &c.ends[from.Other()]
 	window := uint32(s.window)
