@@ -71,6 +71,37 @@ func TestStored(t *testing.T) {
 	}
 }
 
+// TestManyContainers has a large pod stay within the budget that the server has for
+// the expressions of a policy.
+func TestManyContainers(t *testing.T) {
+	c := shared
+	c.inject(t)
+	c.setParameters(t, "default", nil)
+	p := pod("must", nil)
+	rights := &corev1.SecurityContext{Capabilities: &corev1.Capabilities{
+		Add: []corev1.Capability{"CHOWN", "FOWNER", "KILL"}, Drop: []corev1.Capability{"SETGID", "SETUID", "SETPCAP", "SETFCAP"},
+	}}
+	p.Spec.Containers = nil
+	for i := range 100 {
+		name := fmt.Sprint("c", i)
+		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: name, VolumeSource: corev1.VolumeSource{
+			HostPath: &corev1.HostPathVolumeSource{Path: "/var/lib/a/path/of/a/workload/" + name},
+		}})
+		var mounts []corev1.VolumeMount
+		for _, v := range p.Spec.Volumes {
+			mounts = append(mounts, corev1.VolumeMount{Name: v.Name, MountPath: "/" + v.Name})
+		}
+		p.Spec.Containers = append(p.Spec.Containers, corev1.Container{Name: name, Image: "web", SecurityContext: rights, VolumeMounts: mounts})
+	}
+	p, err := c.CoreV1().Pods("must").Create(t.Context(), p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Spec.InitContainers) != 1 || len(p.Spec.Containers[99].SecurityContext.Capabilities.Drop) != 9 {
+		t.Errorf("stored %v and %v", p.Spec.InitContainers, p.Spec.Containers[99].SecurityContext)
+	}
+}
+
 // inject puts the manifests into force, and makes the namespaces of the tests, where
 // an earlier test has not.
 func (c *cluster) inject(t *testing.T) {
