@@ -19,10 +19,10 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// BenchmarkDatagrams is the CPU time for the fragments of a UDP datagram over IPv4, from
-// the lane's Write to the far end of a NIC: each by itself, and all in one piece, one
-// datagram at a time, and 16. It is the time of the lane's thread and that of the TAP's
-// NAPI thread.
+// BenchmarkDatagrams measures the CPU time for the fragments of a UDP datagram over IPv4, from
+// the lane's Write to the far end of a NIC: each fragment separately, and all in one piece; one
+// datagram at a time, and 16. It is the time of the lane's thread plus that of the TAP's NAPI
+// thread.
 func BenchmarkDatagrams(b *testing.B) {
 	for _, size := range []int{1600, 3000, 8000, 65000} {
 		for _, joined := range []bool{false, true} {
@@ -61,7 +61,7 @@ func benchmarkDatagrams(b *testing.B, size, batch int, joined bool) {
 	b.ReportMetric(0, "ns/op") // not reported
 }
 
-// openToNIC returns a lane whose frames leave by a NIC with nobody at its far end.
+// openToNIC returns a lane whose frames leave by a NIC. Nobody receives at its far end.
 func openToNIC(b *testing.B, joined bool) *lane {
 	b.Helper()
 	space := lanetest.Namespace(b)
@@ -102,7 +102,7 @@ func threadTime(b *testing.B) time.Duration {
 	return time.Duration(now.Nano())
 }
 
-// napiTime returns the CPU time of the NAPI threads of TAPs called as the lane's
+// napiTime returns the CPU time of the NAPI threads of TAPs with the names of the lane's
 // (Documentation/scheduler/sched-stats.rst).
 func napiTime(b *testing.B) (total time.Duration) {
 	processes, err := os.ReadDir("/proc")

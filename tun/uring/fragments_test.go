@@ -24,8 +24,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// collecting is a rig whose first port collects the fragments that come in by a NIC, and
-// gets all else from it.
+// collecting is a rig whose first port collects the fragments that arrive on a NIC, and
+// receives all other frames from it.
 type collecting struct {
 	*lanetest.Rig
 	nic  int
@@ -58,7 +58,7 @@ func openCollecting(t *testing.T, open func(tun.Config) (*Port, error), c tun.Co
 	return r
 }
 
-// queued returns how many frames went through the queues of the port.
+// queued returns the number of frames that went through the queues of the port.
 func (r *collecting) queued() (n int) {
 	for _, l := range r.Lanes {
 		n += int(l.(*lane).queue.In())
@@ -72,7 +72,7 @@ type received struct {
 	frame tun.Frame
 }
 
-// read has all lanes read, each by a goroutine, until they are closed. It may do something
+// read makes all lanes read, each in a goroutine, until they are closed. It can run a function
 // between two reads.
 func (r *collecting) read(between func(l tun.Lane)) (frames <-chan received, wait func() error) {
 	out, ends := make(chan received, 1<<16), make(chan error, len(r.Lanes))
@@ -105,8 +105,8 @@ func (r *collecting) read(between func(l tun.Lane)) (frames <-chan received, wai
 	}
 }
 
-// mixture returns frames of a sender: whole packets, fragments of many sizes, with and
-// without tags, and what is not IP, between some addresses. Each is another one.
+// mixture returns frames of a sender: whole packets, fragments of many sizes, with and without
+// tags, and frames that are not IP, between some addresses. All frames differ.
 func mixture(random *rand.Rand, sender, n int) (frames [][]byte) {
 	for i := 0; len(frames) < n; i++ {
 		host := byte(random.IntN(4))
@@ -131,13 +131,13 @@ func mixture(random *rand.Rand, sender, n int) (frames [][]byte) {
 	return frames[:n]
 }
 
-// sent is where a frame came in the sequence of its sender.
+// sent is the place of a frame in the sequence of its sender.
 type sent struct{ sender, number int }
 
-// TestFragmentsKeepOrder has senders on several CPUs send whole packets and fragments at
-// random, by the ten thousand, while lanes are slow, fast and held: a lane gets what each
-// sender sent to it in order, all of it and byte for byte. The rings are large, or so
-// small that they are full all the time.
+// TestFragmentsKeepOrder has senders on several CPUs send tens of thousands of whole packets and
+// fragments at random, while lanes are slow, fast and held. A lane receives everything that
+// each sender sent to it, in order and byte for byte. The rings are large, or so small that
+// they are always full.
 func TestFragmentsKeepOrder(t *testing.T) {
 	const senders, frames = 2, 15000
 	for name, test := range map[string]struct {
@@ -228,8 +228,8 @@ func isFragment(frame []byte) bool {
 	return p.Decode(frame) == verdict.Passed && p.Fragment.Present
 }
 
-// pin has the goroutine run on one CPU, for good: so what it sends stays in order. The
-// thread ends with it.
+// pin binds the goroutine to one CPU permanently, so that what it sends stays in order. The
+// thread ends with the goroutine.
 func pin(t *testing.T, cpu int) {
 	runtime.LockOSThread()
 	var set unix.CPUSet
@@ -239,8 +239,8 @@ func pin(t *testing.T, cpu int) {
 	}
 }
 
-// TestFragmentsAreTheSame has odd frames come both ways: through the ring, as far as one
-// takes them, and through the queue.
+// TestFragmentsAreTheSame sends unusual frames on both paths: through the ring, if it accepts
+// them, and through the queue.
 func TestFragmentsAreTheSame(t *testing.T) {
 	large := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(8000))
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(3000))
@@ -264,7 +264,7 @@ func TestFragmentsAreTheSame(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
 			r := openCollecting(t, Open, tun.Config{MTU: 9000, Queues: 1, Fragments: 64, Offload: offload})
-			busy := make(chan struct{}) // the lane is, and so awake
+			busy := make(chan struct{}) // the lane is busy, and so awake
 			got, wait := r.read(func(tun.Lane) { <-busy })
 			next := func() tun.Frame {
 				t.Helper()
@@ -301,7 +301,7 @@ func TestFragmentsAreTheSame(t *testing.T) {
 					t.Errorf("%s: %d bytes, %+v, and through the queue %d bytes, %+v", name, len(both[0].Data), both[0].Offload, len(both[1].Data), both[1].Offload)
 				}
 			}
-			// All but those that are large, partial, cut off or whole.
+			// All except those that are large, partial, cut off or whole.
 			if want := len(frames) - 4; beside != want {
 				t.Errorf("%d fragments went through the ring, want %d", beside, want)
 			}
@@ -313,9 +313,9 @@ func TestFragmentsAreTheSame(t *testing.T) {
 	}
 }
 
-// TestOverloadedRingKeepsDatagramsWhole sends more fragments than the ring and the queue
-// take, interlaced, while the lane is busy with something else. A ring holds all of them,
-// or next to nothing.
+// TestOverloadedRingKeepsDatagramsWhole sends more fragments than the ring and the queue hold,
+// interlaced, while the lane is busy with something else. The large ring holds
+// all fragments that are not refused, the small one almost none.
 func TestOverloadedRingKeepsDatagramsWhole(t *testing.T) {
 	const together, fragments, datagrams = 20, 3, 200 * 20
 	for _, records := range []int{8192, 256} {
@@ -366,7 +366,7 @@ func TestOverloadedRingKeepsDatagramsWhole(t *testing.T) {
 				}
 			}
 			for id, n := range came {
-				if n != fragments && slowest < 200*time.Millisecond { // what a decision holds for
+				if n != fragments && slowest < 200*time.Millisecond { // how long a decision is valid
 					t.Errorf("%d of %d fragments of datagram %d came", n, fragments, id)
 				}
 			}

@@ -2,8 +2,8 @@ package uring
 
 import "golang.org/x/sys/unix"
 
-// The kernel's interface of io_uring, as far as the ring lanes use it. Names
-// and layouts are those of include/uapi/linux/io_uring.h.
+// The part of the kernel's io_uring interface that the lanes use. Names and layouts are those
+// of include/uapi/linux/io_uring.h.
 
 // Flags of io_uring_params.flags.
 const (

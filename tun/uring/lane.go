@@ -14,21 +14,20 @@ import (
 	"fragwall/tun/ufo"
 )
 
-// lane is a lane over an io_uring of its own, which takes many frames a system call.
-// The way of a frame:
+// lane is a lane over its own io_uring, which moves many frames per system call. The path of a
+// frame:
 //
-//  1. one multishot read goes on for ever: for each frame that comes, the kernel
-//     takes a buffer from the pool. Fragments may come by a [tap.Ring] instead;
-//  2. Read lends the frames in these buffers and in the ring, in the order in which
-//     they came;
-//  3. Write writes them from the very same buffers, one submission a frame, or one for
-//     all fragments of a datagram that the kernel cuts the same. A TAP takes a frame at
-//     once, so that when the one system call returns, all writes are completed, and
-//     what was read in the meantime is there;
-//  4. the next Read gives the buffers back to the pool.
+//  1. One multishot read stays active: for each frame that arrives, the kernel takes a buffer
+//     from the pool. Fragments may arrive through a [tap.Ring] instead.
+//  2. Read lends the frames in these buffers and in the ring, in the order of their arrival.
+//  3. Write writes them from the same buffers, with one submission per frame, or one for all
+//     fragments of a datagram that the kernel fragments in the same way. A TAP accepts a frame
+//     at once. So when the single system call returns, all writes are completed, and the
+//     frames that were read in the meantime are available.
+//  4. The next Read returns the buffers to the pool.
 //
-// The states of a lane, of which its gate keeps those that Close has to know ([gate]
-// draws them); each arrow is a call by the goroutine that owns the lane:
+// The states of a lane follow. Its gate keeps those that Close needs ([gate] has their
+// diagram). Each arrow is a call by the goroutine that owns the lane:
 //
 //	         first Read: enter              Read: frames are there
 //	made ──────────────────► reading ──────────────────────────────► lent
@@ -42,14 +41,14 @@ import (
 //	          all is         (cancels the read and the poll, and waits
 //	          cancelled       until the kernel has let go of both)
 //
-// A lane that is held goes from reading to itself: the multishot read is cancelled, what
-// it brought is lent, and the Read after that returns [tun.ErrHeld]. The next one arms it
-// again.
+// A lane that is held stays in the state reading: the multishot read is cancelled, the frames
+// that it read are lent, and the Read after that returns [tun.ErrHeld]. The next Read arms the
+// multishot read again.
 //
-// Where the ring itself fails, it is stuck: the kernel may still write to the pool,
-// whose memory then stays.
+// If the ring itself fails, the lane is stuck: the kernel may still write to the pool, so the
+// pool's memory is not freed.
 //
-// The goroutine that calls Read is locked to its thread until Read fails: a ring takes
+// The goroutine that calls Read is locked to its thread until Read fails: a ring accepts
 // submissions from one thread only.
 type lane struct {
 	*tap.Pair
@@ -60,12 +59,12 @@ type lane struct {
 	backlog tap.Backlog
 	queue   tap.Queue
 
-	fragments tap.Ring // those that come beside the queue
+	fragments tap.Ring // those that do not use the queue
 	entered   bool     // the kernel has worked since the last Read
 
-	lent, ready batch // given out, and read in the meantime
-	reading     bool  // the multishot read goes on
-	cancelling  bool  // its end is submitted
+	lent, ready batch // returned by Read, and read in the meantime
+	reading     bool  // the multishot read is active
+	cancelling  bool  // its cancellation is submitted
 	readErr     error // that ended it
 	polling     bool  // for the gate's eventfd
 
@@ -78,12 +77,12 @@ type lane struct {
 	headers [maxWrites][ufo.HeaderSize]byte
 	vectors [2 * maxWrites]vector
 
-	stuck bool // the kernel may go on to use the pool
+	stuck bool // the kernel may still use the pool
 }
 
 var _ tun.Lane = (*lane)(nil)
 
-// batch is frames, and the buffers that they stand in.
+// batch is frames, and the buffers that hold them.
 type batch struct {
 	frames []tun.Frame
 	ids    []uint16
@@ -100,11 +99,11 @@ const (
 	largeBuffers = 256
 	largeFrame   = 4096 // bytes
 
-	// maxSubmissions leaves room for what is submitted beside maxWrites: the read,
-	// the poll of the eventfd, the cancellation.
+	// maxSubmissions has room for maxWrites and the other submissions: the read, the poll of
+	// the eventfd, the cancellation.
 	maxSubmissions = 1024
 	maxWrites      = maxSubmissions - 8
-	// maxCompletions holds those of all buffers and submissions at once.
+	// maxCompletions has room for the completions of all buffers and submissions at once.
 	maxCompletions = 4096
 )
 
@@ -114,8 +113,8 @@ const (
 	fileOut
 )
 
-// What a completion is of, in the low bits of its user data. Of a write, the bits above
-// are how many frames it was of.
+// The kind of a completion, in the low bits of its user data. For a write, the bits above hold
+// the number of frames.
 const (
 	ofRead = iota + 1
 	ofWrite
@@ -125,8 +124,7 @@ const (
 	ofBits = 8
 )
 
-// newLane makes the lane of a pair. It submits nothing: that is for the thread which
-// reads.
+// newLane makes the lane of a pair. It submits nothing, because only the reading thread may.
 func newLane(p *tap.Pair) (*lane, error) {
 	l := &lane{Pair: p, replies: p.NewWriter(), queue: p.NewQueue(), fragments: p.NewRing()}
 	if err := l.open(); err != nil {
@@ -173,17 +171,17 @@ func (l *lane) register() error {
 	return l.ring.register(registerBufferRing, unsafe.Pointer(&buffers), 1)
 }
 
-// Name is what the lane joins.
+// Name returns the names of the two TAPs.
 func (l *lane) Name() string { return l.LaneName() }
 
-// Hold has a Read return [tun.ErrHeld], once the multishot read is cancelled and what
-// it brought has been lent.
+// Hold makes a Read return [tun.ErrHeld] after the multishot read is cancelled and its frames
+// have been lent.
 func (l *lane) Hold() error { return l.gate.Hold() }
 
 // Close wakes a Read.
 func (l *lane) Close() error { return l.gate.Close() }
 
-// enter takes the lane for this goroutine and its thread.
+// enter assigns the lane to this goroutine and its thread.
 func (l *lane) enter() {
 	if l.gate.Enter() != nil {
 		return
@@ -196,7 +194,7 @@ func (l *lane) enter() {
 	}
 }
 
-// reap takes in all that is completed.
+// reap processes all completions.
 func (l *lane) reap() {
 	for {
 		c, ok := l.ring.pop()
@@ -264,16 +262,16 @@ func (l *lane) Reply(f tun.Frame) error {
 	return nil
 }
 
-// submit adds the write of so many frames.
+// submit adds a write that consists of the given number of frames.
 func (l *lane) submit(frames int) *sqe {
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opWrite, sqeFixedFile, fileOut
 	s.off, s.userData = ^uint64(0), ofWrite|uint64(frames)<<ofBits
-	s.opFlags = unix.RWF_NOWAIT // or those that find no room would overtake one another later
+	s.opFlags = unix.RWF_NOWAIT // otherwise frames that find no room would later overtake one another
 	return s
 }
 
-// put submits the write of a frame, the i-th of those that go at once.
+// put submits the write of a frame, the i-th of those that are written together.
 func (l *lane) put(f *tun.Frame, i int) {
 	s := l.submit(1)
 	if l.Header == 0 {
@@ -288,8 +286,8 @@ func (l *lane) put(f *tun.Frame, i int) {
 	gather(s, append(l.vectors[2*i:2*i], vectorOf(l.headers[i][:tun.HeaderSize]), vectorOf(f.Data)))
 }
 
-// putDatagram submits the write of a datagram in one piece, whose first fragment is the
-// i-th of the frames that go at once.
+// putDatagram submits the write of a datagram in one piece. Its first fragment is the i-th of
+// the frames that are written together.
 func (l *lane) putDatagram(d *ufo.Datagram, i int) {
 	parts := append(l.vectors[2*i:2*i], vectorOf(d.Header(l.headers[i][:])))
 	for n := range d.Len() {
@@ -298,7 +296,7 @@ func (l *lane) putDatagram(d *ufo.Datagram, i int) {
 	gather(l.submit(d.Len()), parts)
 }
 
-// gather has a write take a frame from several parts.
+// gather makes a write take a frame from several parts.
 func gather(s *sqe, parts []vector) {
 	s.opcode = opWritev
 	s.addr, s.length = uint64(uintptr(unsafe.Pointer(unsafe.SliceData(parts)))), uint32(len(parts))
@@ -306,12 +304,11 @@ func gather(s *sqe, parts []vector) {
 
 func vectorOf(b []byte) vector { return vector{address(b), uint64(len(b))} }
 
-// address is what the kernel calls the memory of a slice, which does not move, being
-// on the heap or none of the collector's; the caller keeps it alive.
+// address returns the address of a slice's memory for the kernel. The memory does not move: it
+// is on the heap, or outside the collector's control. The caller keeps it alive.
 func address(b []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) }
 
-// settle submits the writes and waits until all are completed, which they are
-// at once.
+// settle submits the writes and waits until all are completed, which happens at once.
 func (l *lane) settle() {
 	for l.writing > 0 {
 		l.entered = true
@@ -326,7 +323,7 @@ func (l *lane) settle() {
 	}
 }
 
-// refuse counts frames that the device did not take.
+// refuse counts frames that the device refused.
 func (l *lane) refuse(frames int, err error) {
 	l.refused += frames
 	if l.writeErr == nil {
@@ -334,8 +331,7 @@ func (l *lane) refuse(frames int, err error) {
 	}
 }
 
-// leave ends the lane for err: nothing goes on any more when its memory is
-// freed.
+// leave ends the lane with err, after the kernel has finished with the lane's memory.
 func (l *lane) leave(err error) error {
 	l.fragments.Leave()
 	s := l.ring.next()

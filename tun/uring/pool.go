@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pool is a ring of provided buffers: memory from which the kernel takes one
-// for each frame that it reads. All of the kernel's looking at it happens in
-// system calls of the ring's own thread, so that plain stores do.
+// pool is a ring of provided buffers: memory from which the kernel takes a buffer for each
+// frame that it reads. The kernel reads the ring only in system calls of the ring's own thread,
+// so that plain stores suffice.
 type pool struct {
 	memory []byte // the buffers, one after the other
 	queue  []byte // mapping of free
@@ -37,8 +37,7 @@ func newPool(count, size int) (*pool, error) {
 	return p, nil
 }
 
-// allocate returns zeroed memory outside the Go heap, aligned to
-// pages, as the kernel wants it.
+// allocate returns zeroed memory outside the Go heap, aligned to pages, as the kernel requires.
 func allocate(size int) ([]byte, error) {
 	b, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {

@@ -28,8 +28,8 @@ func Import(c tun.Config, from tun.Exported) (*Port, error) {
 	return &Port{t}, nil
 }
 
-// Lanes returns lanes over io_uring. It needs Linux 6.7; where the kernel or a sandbox
-// denies it, the error says why, and the lanes of the TAP itself serve.
+// Lanes returns lanes over io_uring. It needs Linux 6.7. If the kernel or a sandbox denies it,
+// the error says why; the lanes of the TAP itself still work.
 func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	pairs, err := p.Pairs(to)
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ring is one io_uring (io_uring(7)): a queue of submissions and one of
-// completions, shared with the kernel. It is made disabled; the thread that
-// enables it is the only one that may use it from then on. Until then anyone
-// may, one at a time.
+// ring is one io_uring (io_uring(7)): a queue of submissions and a queue of completions, shared
+// with the kernel. It is created disabled. Until it is enabled, any thread may use it, one at a
+// time; after that, only the thread that enabled it.
 type ring struct {
 	fd      int
 	queues  []byte // mapping of both queues' indices and of the completions
@@ -21,16 +20,16 @@ type ring struct {
 
 	submitHead, submitTail *uint32
 	submissions            []sqe
-	tail                   uint32 // of the submissions, ahead of what the kernel was told
+	tail                   uint32 // of the submissions, including those that the kernel was not told of yet
 
 	completeHead, completeTail *uint32
 	completions                []cqe
 
-	timeout enterArgument // of wait
-	longest timespec      // that it points to
+	timeout enterArgument // the argument of wait
+	longest timespec      // to which it points
 }
 
-// newRing makes a ring for so many submissions and completions at a time, both
+// newRing makes a ring with room for the given numbers of submissions and completions, both
 // powers of two.
 func newRing(submissions, completions uint32) (*ring, error) {
 	p := params{
@@ -50,7 +49,7 @@ func newRing(submissions, completions uint32) (*ring, error) {
 	return r, nil
 }
 
-// explainRing adds what an operator can do, or has done.
+// explainRing adds to an error what an operator can do, or has configured.
 func explainRing(errno unix.Errno) error {
 	switch errno {
 	case unix.ENOSYS:
@@ -65,7 +64,7 @@ func explainRing(errno unix.Errno) error {
 	return errno
 }
 
-// setUp maps the queues, and checks that the kernel has the operations.
+// setUp maps the queues, and checks that the kernel supports the operations.
 func (r *ring) setUp(p *params) error {
 	if p.features&featureSingleMmap == 0 {
 		return fmt.Errorf("io_uring_setup: %w", explainRing(unix.EINVAL))
@@ -98,9 +97,9 @@ func (r *ring) setUp(p *params) error {
 	return r.register(registerRestriction, unsafe.Pointer(&allowed), len(allowed))
 }
 
-// allowed is all that a ring does once it is enabled. What a ring does for the
-// process no seccomp filter sees: without this, one that may not open a socket
-// could have its ring open it.
+// allowed lists all operations of an enabled ring. A seccomp filter does not see what a ring
+// does for the process: without this restriction, a process that may not open a socket could
+// open one through its ring.
 var allowed = [...]restriction{
 	{about: restrictOp, what: opReadMultishot},
 	{about: restrictOp, what: opWrite},
@@ -111,7 +110,7 @@ var allowed = [...]restriction{
 	{about: restrictRegister, what: unregisterFiles},
 }
 
-// register makes one of the register operations.
+// register performs a register operation.
 func (r *ring) register(op uintptr, arg unsafe.Pointer, n int) error {
 	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), op, uintptr(arg), uintptr(n), 0, 0)
 	if errno != 0 {
@@ -120,8 +119,8 @@ func (r *ring) register(op uintptr, arg unsafe.Pointer, n int) error {
 	return nil
 }
 
-// next returns a cleared submission to fill in, which goes to the kernel at
-// the next enter. There must be room: see [ring.pending].
+// next returns a cleared submission to fill in. It goes to the kernel at the next enter. There
+// must be room: see [ring.pending].
 func (r *ring) next() *sqe {
 	s := &r.submissions[r.tail&uint32(len(r.submissions)-1)]
 	*s = sqe{}
@@ -129,15 +128,14 @@ func (r *ring) next() *sqe {
 	return s
 }
 
-// pending returns how many submissions the kernel has not taken yet.
+// pending returns the number of submissions that the kernel has not taken yet.
 func (r *ring) pending() uint32 { return r.tail - atomic.LoadUint32(r.submitHead) }
 
-// enter hands the submissions over, lets the kernel work, and waits until
-// there are as many completions as it is told. It may return early.
+// enter passes the submissions to the kernel, lets it work, and waits for the given number of
+// completions. It may return early.
 func (r *ring) enter(wait int) error { return r.call(wait, 0, nil, 0) }
 
-// wait is enter for one completion. Its error wraps [unix.ETIME] where there is
-// none in time.
+// wait is enter for one completion. Its error wraps [unix.ETIME] if there is none in time.
 func (r *ring) wait(timeout time.Duration) error {
 	r.longest = timespec{seconds: int64(timeout / time.Second), nanoseconds: int64(timeout % time.Second)}
 	return r.call(1, enterExtendedArgument, unsafe.Pointer(&r.timeout), unsafe.Sizeof(r.timeout))
@@ -147,7 +145,7 @@ func (r *ring) call(wait int, flags uintptr, arg unsafe.Pointer, size uintptr) e
 	atomic.StoreUint32(r.submitTail, r.tail)
 	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(r.pending()), uintptr(wait), enterGetEvents|flags, uintptr(arg), size)
 	switch errno {
-	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY: // the latter two: first take what is completed
+	case 0, unix.EINTR, unix.EAGAIN, unix.EBUSY: // for the last two, the completions must be taken first
 		return nil
 	}
 	return fmt.Errorf("io_uring_enter: %w", errno)
@@ -164,12 +162,11 @@ func (r *ring) pop() (c cqe, ok bool) {
 	return c, true
 }
 
-// close gives the ring back. The kernel cancels what still runs, at a time of
-// its own.
+// close closes the ring. The kernel cancels operations in progress, possibly later.
 func (r *ring) close() error {
 	for _, m := range [][]byte{r.queues, r.entries} {
 		if m != nil {
-			_ = unix.Munmap(m) // fails only for what is no mapping
+			_ = unix.Munmap(m) // fails only if m is not a mapping
 		}
 	}
 	if err := unix.Close(r.fd); err != nil {

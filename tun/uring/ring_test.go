@@ -10,8 +10,8 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestRingRestricted has an enabled ring do what a lane has no need of: it must
-// be refused before anything else is looked at.
+// TestRingRestricted makes an enabled ring do what a lane does not need: the kernel must refuse
+// it before it checks anything else.
 func TestRingRestricted(t *testing.T) {
 	r, err := newRing(8, 16)
 	if err != nil {
@@ -28,7 +28,7 @@ func TestRingRestricted(t *testing.T) {
 		}
 	}
 	done := make(chan struct{})
-	go func() { // whose thread alone may use the ring, and is not used again
+	go func() { // the ring belongs to this goroutine's thread, which is not used again
 		defer close(done)
 		if err := r.register(registerEnableRings, nil, 0); err != nil {
 			t.Error(err)
@@ -44,7 +44,7 @@ func TestRingRestricted(t *testing.T) {
 				t.Errorf("operation %d with flags %#x: %v, %v", opcode, flags, c.err(), ok)
 			}
 		}
-		for opcode := range uint8(opReadMultishot) { // all that every kernel with rings has
+		for opcode := range uint8(opReadMultishot) { // all operations that every kernel with io_uring has
 			if !needed[opcode] {
 				try(opcode, 0)
 			}
