@@ -8,32 +8,31 @@ import (
 	"fragwall/tun"
 )
 
-// batch is what a direction keeps from one Read of its lane to the next.
+// batch is the state that a direction keeps from one Read of its lane to the next.
 type batch struct {
 	bytes  int           // of the frames that came in
 	timed  bool          // time is set
-	time   time.Time     // when the batch came
-	policy *filter.Table // that judges it; nil where it was not asked so far
+	time   time.Time     // when the batch arrived
+	policy *filter.Table // the policy that judges the batch; nil until one is needed
 
 	out     []tun.Frame // to be written
-	frames  int         // that came in for what is to be written
+	frames  int         // frames that arrived for those to be written
 	inBytes int         // of those frames
-	waited  int         // how many of those frames had waited
+	waited  int         // how many of those frames were held
 
-	observer Observer // of the batch; nil where nobody observes
-	reports  reports  // to be made once all is written
-	lessons  []Lesson // for the fast path, likewise
+	observer Observer // of the batch; nil if there is none
+	reports  reports  // to be made after writing
+	lessons  []Lesson // for the fast path, also after writing
 }
 
-// accept adds a frame that leaves as it came.
+// accept adds a frame that leaves as it arrived.
 func (b *batch) accept(f *tun.Frame) {
 	b.out = append(b.out, *f)
 	b.frames++
 	b.inBytes += len(f.Data)
 }
 
-// countDatagram counts the fragments of a datagram whose frames are to be
-// written.
+// countDatagram counts the fragments of a datagram whose frames are to be written.
 func (b *batch) countDatagram(datagram *stack.Datagram) {
 	n := datagram.Len()
 	b.frames += n
@@ -43,15 +42,15 @@ func (b *batch) countDatagram(datagram *stack.Datagram) {
 	}
 }
 
-// addFragments adds the fragments of a datagram as they came.
+// addFragments adds the fragments of a datagram as they arrived.
 func (b *batch) addFragments(datagram *stack.Datagram) {
 	for i := range datagram.Len() {
 		b.out = append(b.out, tun.Frame{Data: datagram.Frame(i)})
 	}
 }
 
-// arrival is when the batch came: all of it at one time, for which the clock is
-// read once at most, and not at all if nothing depends on it.
+// arrival returns when the batch arrived. All of it has the same time, so the clock is read at
+// most once, and only if something depends on it.
 func (d *direction) arrival() time.Time {
 	if !d.batch.timed {
 		d.batch.timed, d.batch.time = true, d.ingress.now()
@@ -59,8 +58,8 @@ func (d *direction) arrival() time.Time {
 	return d.batch.time
 }
 
-// policy is the one that judges the batch: the one in force when the first of its
-// frames was judged.
+// policy returns the policy that judges the batch: the one in force when its first frame was
+// judged.
 func (d *direction) policy() *filter.Table {
 	if d.batch.policy == nil {
 		d.verdicts.Add(1)
@@ -69,12 +68,12 @@ func (d *direction) policy() *filter.Table {
 	return d.batch.policy
 }
 
-// elapsed is the policy's clock.
+// elapsed returns the time on the policy's clock.
 func (d *direction) elapsed() time.Duration { return d.arrival().Sub(d.ingress.started) }
 
-// flush ends a batch: it writes what was accepted, then reports what an observer
-// asked for, while the lane still lends the frames, and then tells the fast path what
-// it can carry out from now on.
+// flush ends a batch. It writes what was accepted. Then it makes the reports that an observer
+// asked for, while the frames are still valid. Then it tells the fast path which verdicts it
+// can apply from now on.
 func (d *direction) flush() {
 	b := &d.batch
 	if b.policy != nil {
@@ -93,8 +92,8 @@ func (d *direction) flush() {
 	b.bytes, b.timed, b.policy = 0, false, nil
 }
 
-// write writes what was accepted. A frame that the egress device refuses, as it
-// does while its link is down, is counted and ends nothing.
+// write writes what was accepted. A frame that the egress device refuses, for example while its
+// link is down, is counted, and forwarding continues.
 func (d *direction) write() {
 	b := &d.batch
 	bytes := 0
@@ -109,7 +108,7 @@ func (d *direction) write() {
 	if b.waited > 0 {
 		counters = &d.ingress.waiting[d.ingress.side]
 	}
-	// What was rebuilt leaves in other frames than it came in.
+	// Rebuilt datagrams leave in other frames than they arrived in.
 	counters.written(b.frames, b.waited, min(refused, b.frames))
 	clear(b.out)
 	b.out, b.frames, b.inBytes, b.waited = b.out[:0], 0, 0, 0

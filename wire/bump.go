@@ -16,28 +16,28 @@ import (
 	"fragwall/tun"
 )
 
-// SideConfig is what the wire needs to know of one side.
+// SideConfig is the configuration of one side.
 type SideConfig struct {
-	// Lanes are those by which frames come in from the side. Each runs by
-	// itself: the frames between two addresses must come in by the same one.
+	// Lanes are the lanes of the frames that arrive on the side. They run independently, so all
+	// frames between two addresses must arrive on the same lane.
 	Lanes []tun.Lane
-	MTU   int // bytes: the longest packet that the side takes
+	MTU   int // bytes: the longest packet that may be sent out of the side
 }
 
-// Config says what to join, and how.
+// Config is the configuration of a [Bump].
 type Config struct {
 	Sides  [verdict.Sides]SideConfig // by verdict.Side
 	Policy *filter.Policy
-	Mode   packet.Mode // of fragments
+	Mode   packet.Mode // how fragments are handled
 	Emit   packet.Emit // in [packet.ModeReassemble]
-	// Fragments are the limits of what waits, in the modes where something
-	// does. Its ledger is the wire's.
+	// Fragments are the limits on incomplete datagrams, in the modes that hold fragments. New
+	// replaces the ledger.
 	Fragments stack.Options
 	// Observer is asked about every decision; nil costs nothing. See [Bump.Observe].
 	Observer Observer
-	// FastPath carries out what was decided; nil where none does.
+	// FastPath carries out verdicts before frames reach a lane; nil if there is none.
 	FastPath FastPath
-	// Now is the clock; nil stands for time.Now. It must not run backwards.
+	// Now is the clock; nil means time.Now. It must not run backwards.
 	Now func() time.Time
 }
 
@@ -46,24 +46,24 @@ type Bump struct {
 	sides     [verdict.Sides]ingress
 	reloading sync.Mutex // held while a policy is compiled
 	policy    atomic.Pointer[filter.Table]
-	mode      packet.Mode             // of fragments
-	fragments fragmentMode            // for what the wire itself puts on the table
-	table     *stack.Table            // nil where no fragment waits
-	started   time.Time               // where the policy's clock begins
-	fastPath  FastPath                // nil where there is none
-	waiting   [verdict.Sides]Counters // of the frames that waited
+	mode      packet.Mode             // how fragments are handled
+	fragments fragmentMode            // for changes that the wire itself makes to the table
+	table     *stack.Table            // nil if the mode holds no fragments
+	started   time.Time               // zero of the policy's clock
+	fastPath  FastPath                // nil if there is none
+	waiting   [verdict.Sides]Counters // of the frames that were held
 	watch     watch
 	rest      rest
 	upkeep    sync.Mutex              // held while something expires, and while the wire is held
-	boot      func() time.Duration    // the clock that wires of other processes share
-	bootID    string                  // read once: a confined process can not
-	restored  bool                    // the policy's clock goes on from that of another process
-	before    [verdict.Sides]Snapshot // counters of another process that this one goes on with
-	observer  Observer                // of what waited in vain while nothing came
-	reports   reports                 // of the same
+	boot      func() time.Duration    // the clock that is shared with the wires of other processes
+	bootID    string                  // read at the start, since a confined process cannot read it
+	restored  bool                    // the policy's clock continues that of another process
+	before    [verdict.Sides]Snapshot // counters of another process that this one continues
+	observer  Observer                // of datagrams that are dropped while nothing arrives
+	reports   reports                 // of the same datagrams
 }
 
-// New returns a bump that [Bump.Run] sets going.
+// New returns a bump, which [Bump.Run] starts.
 func New(c Config) *Bump {
 	b := &Bump{fastPath: c.FastPath, mode: c.Mode, rest: newRest(), boot: sinceBoot, bootID: readBootID()}
 	b.watch.set(c.Observer)
@@ -73,7 +73,7 @@ func New(c Config) *Bump {
 		b.boot = func() time.Duration { return c.Now().Sub(time.Unix(0, 0)) }
 	}
 	if b.started = c.Now(); b.started.IsZero() {
-		b.started = time.Unix(0, 0) // of a capture's clock before its first frame
+		b.started = time.Unix(0, 0) // on a capture's clock, before its first frame
 	}
 	if b.fastPath != nil {
 		b.fastPath.Start(b.started)
@@ -106,15 +106,15 @@ func New(c Config) *Bump {
 	return b
 }
 
-// flowShares is in how many parts the flows are looked through for those whose
-// time is up, one each interval: 10 s for all.
+// flowShares is the number of parts in which the flows are checked for expiry, one part per
+// interval: 10 s for all.
 const flowShares = 100
 
-// expiryInterval is how much later than its deadline what waits may go.
+// expiryInterval is how long after its deadline a datagram may be dropped at most.
 const expiryInterval = 100 * time.Millisecond
 
-// Run forwards until ctx is done, for which it returns nil, or a lane fails.
-// It closes all lanes, and drops what still waits, before it returns.
+// Run forwards until ctx is done, in which case it returns nil, or until a lane fails. Before
+// it returns, it closes all lanes and drops all fragments that it still holds.
 func (b *Bump) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for side := range b.sides {
@@ -167,7 +167,7 @@ func (b *Bump) expire(now time.Time) {
 	}
 }
 
-// closeTable drops what still waits, for [verdict.FragmentShutdown].
+// closeTable drops all held fragments, for [verdict.FragmentShutdown].
 func (b *Bump) closeTable() {
 	if b.table != nil {
 		b.observer = b.watch.get()
@@ -176,15 +176,15 @@ func (b *Bump) closeTable() {
 	}
 }
 
-// deliver makes the reports of what waited in vain, which may be all of the
-// table, and keeps no room for as many.
+// deliver makes the reports on datagrams that were dropped. These may be as many as the table holds,
+// so it frees the memory of the reports afterwards.
 func (b *Bump) deliver() {
 	b.reports.deliver()
 	b.reports = reports{}
 }
 
-// closeLanes wakes the directions. The lanes' errors would say nothing that
-// ends differently.
+// closeLanes wakes the directions. It ignores the errors of the lanes, since nothing depends on
+// them.
 func (b *Bump) closeLanes() {
 	for side := range b.sides {
 		for _, d := range b.sides[side].directions {
@@ -194,8 +194,8 @@ func (b *Bump) closeLanes() {
 	b.rest.stop()
 }
 
-// Counters returns what became of the frames that came in by side, or would have if
-// they had not been shed before ([tun.Lane]): of these no bytes are counted.
+// Counters returns the counters of the frames that arrived on side. They include those that
+// were shed before they arrived ([tun.Lane]), for which no bytes are counted.
 func (b *Bump) Counters(side verdict.Side) Snapshot {
 	s := b.waiting[side].Snapshot()
 	s.add(b.before[side])
@@ -209,8 +209,8 @@ func (b *Bump) Counters(side verdict.Side) Snapshot {
 	return s
 }
 
-// Shed returns how many fragments that came in by side were refused before they were
-// read ([tun.Lane]). No observer is told of them.
+// Shed returns how many fragments from side were dropped before they were read ([tun.Lane]).
+// Observers are not told of them.
 func (b *Bump) Shed(side verdict.Side) (fragments uint64) {
 	for _, d := range b.sides[side].directions {
 		fragments += d.lane.Shed()
@@ -218,25 +218,25 @@ func (b *Bump) Shed(side verdict.Side) (fragments uint64) {
 	return fragments
 }
 
-// Latency returns how long batches of frames that came in by side took.
+// Latency returns how long batches of frames that arrived on side took.
 func (b *Bump) Latency(side verdict.Side) *Latency { return b.sides[side].latency }
 
-// SetMTU changes the length in bytes of the longest packet that a side takes.
+// SetMTU changes the length in bytes of the longest packet that may be sent out of a side.
 func (b *Bump) SetMTU(side verdict.Side, bytes int) { b.sides[side].mtu.set(bytes) }
 
-// MTU returns the length in bytes of the longest packet that a side takes.
+// MTU returns the length in bytes of the longest packet that may be sent out of a side.
 func (b *Bump) MTU(side verdict.Side) int { return b.sides[side].mtu.get() }
 
-// Reload puts a policy in the place of the one in force. Each datagram is judged
-// by one or the other; once Reload has returned, by the new one. Flows and the
-// counters of rules of the same name go on.
+// Reload replaces the policy in force. Each datagram is judged by either the old or the new
+// policy; once Reload has returned, only by the new one. Flows continue, and so do the counters
+// of rules with the same name.
 func (b *Bump) Reload(p *filter.Policy) {
 	b.reloading.Lock()
 	defer b.reloading.Unlock()
 	b.enforce(p)
 }
 
-// enforce puts a policy in force.
+// enforce puts a policy into force.
 func (b *Bump) enforce(p *filter.Policy) {
 	table := filter.Compile(p, b.policy.Load())
 	if b.fastPath != nil {
@@ -253,13 +253,12 @@ func (b *Bump) enforce(p *filter.Policy) {
 	}
 }
 
-// Elapsed returns the time on the clock by which the policy judges, and by which its
-// flows are as old as they are.
+// Elapsed returns the time on the policy's clock, which the ages of flows refer to.
 func (b *Bump) Elapsed() time.Duration {
 	return b.Now().Sub(b.started)
 }
 
-// Policy returns the policy in force, with its rules' counts.
+// Policy returns the policy in force, with the counters of its rules.
 func (b *Bump) Policy() *filter.Table {
 	if b.fastPath != nil {
 		b.fastPath.Harvest()
@@ -267,12 +266,12 @@ func (b *Bump) Policy() *filter.Table {
 	return b.policy.Load()
 }
 
-// Observe puts an observer in the place of the one that observes; nil for none. It
-// is asked from the next batch on, for which each direction reads it once: the one
-// before may still be asked about a batch that is on its way.
+// Observe replaces the observer; nil means none. The new one is asked from the next batch on,
+// since each direction reads the observer once per batch. The previous one may still be asked
+// about a batch that is in progress.
 func (b *Bump) Observe(o Observer) { b.watch.set(o) }
 
-// Usage returns what waits.
+// Usage returns what the table of fragments holds.
 func (b *Bump) Usage() stack.Usage {
 	if b.table == nil {
 		return stack.Usage{}
@@ -280,7 +279,7 @@ func (b *Bump) Usage() stack.Usage {
 	return b.table.Usage()
 }
 
-// WalkWaiting calls visit with each datagram that waits, as [stack.Table.Walk] does.
+// WalkWaiting calls visit with each incomplete datagram, as [stack.Table.Walk] does.
 func (b *Bump) WalkWaiting(pause func(datagrams int) error, visit func(*stack.Waiting) error) error {
 	if b.table == nil {
 		return nil
@@ -288,5 +287,5 @@ func (b *Bump) WalkWaiting(pause func(datagrams int) error, visit func(*stack.Wa
 	return b.table.Walk(pause, visit)
 }
 
-// Now returns the time on the clock by which fragments wait.
+// Now returns the time on the clock of the table of fragments.
 func (b *Bump) Now() time.Time { return b.sides[0].now() }

@@ -7,14 +7,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Counters count frames that came in by one side. Each is counted once:
-// forwarded, dropped for one reason, or waiting. From then on a frame that waits
-// is counted by the Counters that all directions of its side share, every other
-// frame by its direction's own. So nothing moves from one Counters to another,
-// and whole packets share none.
+// Counters count frames that arrived on one side. Each is counted once: forwarded, dropped for
+// one reason, or waiting. A frame that is held is counted, from then on, by the Counters that
+// all directions of its side share. Every other frame is counted by its direction's own
+// Counters. So nothing moves from one Counters to another, and whole packets do not share any.
 type Counters struct {
-	// mu is held while fragments that waited become forwarded or dropped, which
-	// moves them between two counters. All else adds to a single one.
+	// mu is held while held fragments become forwarded or dropped, which moves them between two
+	// counters. Everything else adds to a single counter.
 	mu        sync.Mutex
 	forwarded atomic.Uint64
 	waiting   atomic.Int64
@@ -28,28 +27,26 @@ type Counters struct {
 	answered       atomic.Uint64
 }
 
-// Snapshot is the state of [Counters] at one moment, in frames where nothing
-// else is said.
+// Snapshot is the state of [Counters] at one moment, in frames unless noted.
 type Snapshot struct {
 	Forwarded uint64
 	Waiting   uint64
 	Dropped   [verdict.Reasons]uint64 // by verdict.Reason
-	// ReceivedBytes are those of the frames that came in, ForwardedBytes those of
-	// the ones that were accepted. They are counted a batch at a time, and include
-	// what the egress device refused.
+	// ReceivedBytes are the bytes of the frames that arrived, ForwardedBytes those of the
+	// accepted ones. They are counted per batch, and include frames that the egress device
+	// refused.
 	ReceivedBytes, ForwardedBytes uint64
-	// Sent and SentBytes are the frames that left for the forwarded ones, and their
-	// bytes. They differ only where datagrams are rebuilt ([packet.EmitWhole]).
-	// SentBytes include what the egress device refused.
+	// Sent and SentBytes count the frames that were sent for the forwarded ones, and their
+	// bytes. They differ only if datagrams are rebuilt ([packet.EmitWhole]). SentBytes include
+	// frames that the egress device refused.
 	Sent, SentBytes uint64
-	// Reassembled is how many datagrams became whole, whatever the verdict.
+	// Reassembled is the number of datagrams that were completed, whatever the verdict.
 	Reassembled uint64
-	// Answered is how many replies to rejected datagrams were sent back.
+	// Answered is the number of replies that were sent to rejected datagrams.
 	Answered uint64
 }
 
-// Received returns how many frames came in: the sum of all that became of
-// them.
+// Received returns how many frames arrived: the sum of all other counts.
 func (s *Snapshot) Received() uint64 {
 	n := s.Forwarded + s.Waiting
 	for _, dropped := range s.Dropped {
@@ -58,7 +55,7 @@ func (s *Snapshot) Received() uint64 {
 	return n
 }
 
-// add adds up what two Counters count.
+// add adds the counts of another snapshot.
 func (s *Snapshot) add(other Snapshot) {
 	s.Forwarded += other.Forwarded
 	s.Waiting += other.Waiting
@@ -73,7 +70,7 @@ func (s *Snapshot) add(other Snapshot) {
 	}
 }
 
-// addFast adds what a fast path has dealt with.
+// addFast adds the counts of a fast path.
 func (s *Snapshot) addFast(f FastCounts) {
 	s.Forwarded += f.Forwarded
 	s.ReceivedBytes += f.ForwardedBytes + f.DroppedBytes
@@ -85,8 +82,8 @@ func (s *Snapshot) addFast(f FastCounts) {
 	}
 }
 
-// Snapshot returns the counters such that no frame is counted twice or left
-// out because it was on its way from one to another.
+// Snapshot returns the counters, such that no frame is counted twice or not at all because it
+// moved from one counter to another.
 func (c *Counters) Snapshot() Snapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,10 +103,10 @@ func (c *Counters) Snapshot() Snapshot {
 	return s
 }
 
-// drop counts a frame that did not wait.
+// drop counts a frame that was dropped without being held.
 func (c *Counters) drop(why verdict.Reason) { c.dropped[why].Add(1) }
 
-// dropWaiting counts frames that waited.
+// dropWaiting counts held frames that were dropped.
 func (c *Counters) dropWaiting(frames int, why verdict.Reason) {
 	if frames == 0 {
 		return
@@ -120,8 +117,8 @@ func (c *Counters) dropWaiting(frames int, why verdict.Reason) {
 	c.dropped[why].Add(uint64(frames))
 }
 
-// written counts a batch of frames given to the egress device, of which some had
-// waited and some were refused.
+// written counts a batch of frames given to the egress device, of which some had been held and
+// some were refused.
 func (c *Counters) written(frames, waited, refused int) {
 	if waited > 0 {
 		c.mu.Lock()

@@ -13,42 +13,41 @@ import (
 	"fragwall/tun"
 )
 
-// direction is one lane of one of the wire's two ways. Its stages, for each
-// batch:
+// direction is one lane in one direction of the wire. For each batch, it has these stages:
 //
-//  1. read: the lane lends the frames that are there;
-//  2. decode: a frame that can't be judged goes no further;
-//  3. fragments: what becomes of one depends on the mode, see [fragmentMode];
-//  4. judge: the policy decides on the whole, or on a first fragment;
-//  5. write: all that was accepted goes out at once;
+//  1. read: the lane returns the frames that are there;
+//  2. decode: a frame that cannot be judged is dropped;
+//  3. fragments: the mode decides how they are handled, see [fragmentMode];
+//  4. judge: the policy judges the datagram, or its first fragment;
+//  5. write: everything that was accepted is written at once;
 //  6. report: the observer is told of the decisions that it asked for.
 //
-// The frames are lent up to the next read. A direction belongs to the goroutine
-// in [direction.run].
+// The frames are valid until the next read. A direction belongs to the goroutine in
+// [direction.run].
 type direction struct {
 	ingress   *ingress
 	lane      tun.Lane
 	fragments fragmentMode
-	shedding  *stack.Shedding // nil where no fragment waits
-	counters  Counters        // of the frames that never waited
-	clock     filter.Clock    // elapsed, made a value once
+	shedding  *stack.Shedding // nil if the mode holds no fragments
+	counters  Counters        // of the frames that were not held
+	clock     filter.Clock    // elapsed as a value, made once
 
-	// verdicts counts how often the policy has begun and ended to judge a batch: it
-	// is odd meanwhile.
+	// verdicts counts how often the policy has begun and finished judging a batch: it is odd in
+	// between.
 	verdicts atomic.Uint32
 
-	untimed int  // batches since the last one whose latency was measured
-	behind  bool // many frames waited for the lane when it read the batch
-	late    bool // and when it read the one before
+	untimed int  // batches since the last one that was timed
+	behind  bool // many frames were queued when the lane read the batch
+	late    bool // this was also the case for the batch before
 
-	parsed packet.Parsed // the frame, or the datagram, that is decided on
+	parsed packet.Parsed // the frame or datagram that is being decided
 	view   packet.View   // of parsed
 	batch  batch
 	ledger ledger // of what the table drops while it takes in a fragment
-	reply  []byte // the buffer of what is sent back
+	reply  []byte // the buffer for replies
 }
 
-// newDirection returns one with the table where its fragments wait, which may be nil.
+// newDirection returns a direction that holds its fragments in table, which may be nil.
 func newDirection(in *ingress, lane tun.Lane, mode func(stack.Ledger) fragmentMode, table *stack.Table) *direction {
 	d := &direction{ingress: in, lane: lane}
 	if table != nil {
@@ -61,7 +60,7 @@ func newDirection(in *ingress, lane tun.Lane, mode func(stack.Ledger) fragmentMo
 	return d
 }
 
-// run forwards until the lane fails, as it does when it is closed.
+// run forwards until the lane fails, which it does when it is closed.
 func (d *direction) run() error {
 	for {
 		frames, err := d.lane.Read()
@@ -83,15 +82,15 @@ func (d *direction) run() error {
 	}
 }
 
-// awaitVerdicts returns when the lane judges nothing any more by a policy that was
-// replaced before.
+// awaitVerdicts returns once the lane no longer judges by a policy that was replaced before the
+// call.
 func (d *direction) awaitVerdicts() {
 	for n := d.verdicts.Load(); n%2 == 1 && d.verdicts.Load() == n; {
 		time.Sleep(10 * time.Microsecond)
 	}
 }
 
-// forward decides on a batch, and writes what was accepted.
+// forward decides on a batch, and writes the frames that were accepted.
 func (d *direction) forward(frames []tun.Frame) {
 	d.batch.observer = d.ingress.watch.get()
 	d.checkLoad()
@@ -101,8 +100,8 @@ func (d *direction) forward(frames []tun.Frame) {
 	d.flush()
 }
 
-// checkLoad finds out whether frames come faster than they are dealt with: while
-// one batch was, so many came that the next one is as large as the last.
+// checkLoad determines whether frames arrive faster than they are processed: so many arrived
+// during one batch that the next one is as large as the last.
 func (d *direction) checkLoad() {
 	behind := d.lane.Behind()
 	d.late = behind && d.behind
@@ -134,8 +133,8 @@ func (d *direction) take(f *tun.Frame) {
 	case p.SourceRoute && d.policy().DropsSourceRoutes():
 		d.drop(f, verdict.PolicySourceRoute)
 	case p.Fragment.Present:
-		// What waits is kept without its Offload: a checksum that was left for
-		// the NIC becomes the one that the NIC would send.
+		// The table holds the frame without its Offload, so a checksum that was left to the NIC
+		// is completed here.
 		f.CompleteChecksum()
 		d.fragments.take(d, f)
 	default:
@@ -143,16 +142,16 @@ func (d *direction) take(f *tun.Frame) {
 	}
 }
 
-// Sizes in bytes of what stands in front of a packet (IEEE 802.3, 802.1Q).
+// Sizes in bytes of headers before a packet (IEEE 802.3, 802.1Q).
 const (
 	ethernetHeader = 14
 	vlanTag        = 4
 )
 
-// trim cuts off what follows the packet where an egress side of that MTU takes no
-// frame of that length: the packet passes, its trailer does not. Linux takes frames of its
-// MTU with an Ethernet header and one VLAN tag (is_skb_forwardable in
-// net/core/dev.c), beside the outermost tag, which it keeps out of the frame.
+// trim cuts off the trailer after the packet if an egress side with the given MTU does not
+// accept a frame of that length. The packet passes without its trailer. Linux accepts frames of
+// its MTU plus an Ethernet header and one VLAN tag (is_skb_forwardable in net/core/dev.c), plus
+// the outermost tag, which it stores outside the frame.
 func (d *direction) trim(f *tun.Frame, mtu int) {
 	p := &d.parsed
 	longest := mtu + ethernetHeader + vlanTag
@@ -164,7 +163,7 @@ func (d *direction) trim(f *tun.Frame, mtu int) {
 	}
 }
 
-// drop drops a frame by itself before the policy has seen it.
+// drop drops a single frame before the policy has seen it.
 func (d *direction) drop(f *tun.Frame, why verdict.Reason) {
 	d.counters.drop(why)
 	if d.batch.observer != nil {
@@ -172,8 +171,7 @@ func (d *direction) drop(f *tun.Frame, why verdict.Reason) {
 	}
 }
 
-// dropLong drops a frame whose packet has more than the limit of bytes that the
-// egress side takes.
+// dropLong drops a frame whose packet is longer than the limit, in bytes, of the egress side.
 func (d *direction) dropLong(f *tun.Frame, length, limit int) {
 	d.counters.drop(verdict.ExceedsMTU)
 	v := filter.Verdict{Reason: verdict.ExceedsMTU}
@@ -193,14 +191,14 @@ func (d *direction) judgeFrame(f *tun.Frame) {
 	d.settle(f, v, true)
 }
 
-// viewFrame shows the policy what was decoded of a frame.
+// viewFrame sets the view to what was decoded from a frame.
 func (d *direction) viewFrame(f *tun.Frame) {
 	p := &d.parsed
 	d.view.Body, d.view.BodyLength = f.Data[p.Upper:p.End], p.End-p.Upper
 }
 
-// settle has a frame leave by itself, or drops it, as the verdict says; judged
-// is set where the policy gave the verdict on this frame.
+// settle forwards or drops a single frame, as the verdict says. judged is set if the policy
+// gave the verdict on this frame.
 func (d *direction) settle(f *tun.Frame, v filter.Verdict, judged bool) {
 	if d.batch.observer != nil {
 		d.observeFrame(f, v, judged)

@@ -8,10 +8,10 @@ import (
 	"fragwall/tun"
 )
 
-// fragmentMode decides what becomes of the fragments of one direction.
+// fragmentMode decides how the fragments of one direction are handled.
 type fragmentMode interface {
-	// take decides on the frame with the fragment that a direction decoded last:
-	// it settles or drops it, unless it keeps a copy.
+	// take decides on the frame with the fragment that a direction decoded last. It settles or
+	// drops it, or keeps a copy.
 	take(d *direction, f *tun.Frame)
 }
 
@@ -23,8 +23,8 @@ var (
 	_ fragmentMode = dropFragments{}
 )
 
-// newFragmentModes returns what makes a direction's mode, with the direction's
-// ledger, and the table where fragments wait; nil where none does.
+// newFragmentModes returns a constructor for a direction's mode, which takes the direction's
+// ledger, and the table that holds fragments, or nil if the mode holds none.
 func newFragmentModes(c *Config) (mode func(stack.Ledger) fragmentMode, table *stack.Table) {
 	switch c.Mode {
 	case packet.ModeReassemble:
@@ -44,7 +44,7 @@ func newFragmentModes(c *Config) (mode func(stack.Ledger) fragmentMode, table *s
 	return func(stack.Ledger) fragmentMode { return dropFragments{} }, nil
 }
 
-// firstAcceptRest judges first fragments alone, and accepts all others.
+// firstAcceptRest judges only first fragments, and accepts all others.
 type firstAcceptRest struct{}
 
 func (firstAcceptRest) take(d *direction, f *tun.Frame) {
@@ -55,7 +55,7 @@ func (firstAcceptRest) take(d *direction, f *tun.Frame) {
 	d.judgeFrame(f)
 }
 
-// firstDropRest judges first fragments alone, and drops all others.
+// firstDropRest judges only first fragments, and drops all others.
 type firstDropRest struct{}
 
 func (firstDropRest) take(d *direction, f *tun.Frame) {
@@ -71,8 +71,8 @@ type dropFragments struct{}
 
 func (dropFragments) take(d *direction, f *tun.Frame) { d.drop(f, verdict.FragmentMode) }
 
-// sheds reports whether to drop a fragment before it costs anything, since the lane
-// is late, or was when others of its datagram came.
+// sheds reports whether to drop a fragment before it costs anything, because the lane is late,
+// or was late when others of its datagram arrived.
 func (d *direction) sheds() bool {
 	return d.shedding.Sheds(&d.parsed, d.ingress.side, d.late, d.arrival())
 }

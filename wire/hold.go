@@ -9,15 +9,15 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// rest has the directions rest while the wire is held.
+// rest makes the directions pause while the wire is held.
 type rest struct {
-	ended <-chan struct{} // at the end of the wire
+	ended <-chan struct{} // closed at the end of the wire
 	stop  func()
 
 	mu sync.Mutex
 	// mu guards:
-	resting  chan struct{} // told once by each direction that rests
-	released chan struct{} // closed when they are to go on; nil while the wire is not held
+	resting  chan struct{} // receives once from each direction that pauses
+	released chan struct{} // closed when they are to continue; nil while the wire is not held
 }
 
 func newRest() rest {
@@ -25,7 +25,7 @@ func newRest() rest {
 	return rest{ended: ended, stop: sync.OnceFunc(func() { close(ended) })}
 }
 
-// wait returns when the wire is not held any more, or ends.
+// wait returns when the wire is no longer held, or ends.
 func (r *rest) wait() {
 	r.mu.Lock()
 	resting, released := r.resting, r.released
@@ -40,7 +40,7 @@ func (r *rest) wait() {
 	}
 }
 
-// begin has each of so many directions rest that waits from now on.
+// begin makes each of the given number of directions pause when it next calls wait.
 func (r *rest) begin(directions int) (resting <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -48,7 +48,7 @@ func (r *rest) begin(directions int) (resting <-chan struct{}) {
 	return r.resting
 }
 
-// end has them go on. It reports false where the wire was not held.
+// end makes them continue. It returns false if the wire was not held.
 func (r *rest) end() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -66,13 +66,13 @@ func (r *rest) held() bool {
 	return r.released != nil
 }
 
-// Hold stops the lanes between two frames: what they took from their devices has left,
-// was dropped, or waits on the table; all else stays in the devices' queues. A fast path
-// has to be detached before. Until [Bump.Release] nothing expires, and a reload waits.
-// A wire that is held when [Bump.Run] ends drops nothing of what waits. Where ctx is
-// done before all lanes rest, the wire goes on, and Hold returns the cause.
+// Hold stops the lanes between two frames. Frames that they took from their devices have left,
+// were dropped, or are held in the table; all others stay in the queues of the devices. A fast
+// path must be detached before. Until [Bump.Release], nothing expires, and reloads wait. If
+// [Bump.Run] ends while the wire is held, it drops no held fragments. If ctx is done before all
+// lanes pause, the wire continues, and Hold returns the cause.
 func (b *Bump) Hold(ctx context.Context) error {
-	b.yield() // most of it, so that the lanes rest for a shorter time
+	b.yield() // most of it, so that the lanes pause for a shorter time
 	b.reloading.Lock()
 	b.upkeep.Lock()
 	resting := b.rest.begin(b.lanes())
@@ -84,8 +84,8 @@ func (b *Bump) Hold(ctx context.Context) error {
 	return nil
 }
 
-// Release has a wire that is held go on, as if it had not been, and ends what
-// [AllFlows] began.
+// Release makes a held wire continue as if it had not been held, and ends the recording of
+// changes that [AllFlows] began.
 func (b *Bump) Release() {
 	if b.rest.end() {
 		b.upkeep.Unlock()
@@ -96,7 +96,7 @@ func (b *Bump) Release() {
 	}
 }
 
-// holdLanes returns once all lanes rest.
+// holdLanes returns once all lanes pause.
 func (b *Bump) holdLanes(ctx context.Context, resting <-chan struct{}) error {
 	for side := range b.sides {
 		for _, d := range b.sides[side].directions {
@@ -115,12 +115,12 @@ func (b *Bump) holdLanes(ctx context.Context, resting <-chan struct{}) error {
 	return nil
 }
 
-// lanes returns how many there are.
+// lanes returns the number of lanes.
 func (b *Bump) lanes() int {
 	return len(b.sides[verdict.Inside].directions) + len(b.sides[verdict.Outside].directions)
 }
 
-// yield takes back what a fast path knows.
+// yield takes over the state of the fast path.
 func (b *Bump) yield() {
 	if b.fastPath == nil {
 		return

@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// ingress is one side as frames come in by it: what its lanes share.
+// ingress is the state of one side that its lanes share.
 type ingress struct {
 	side       verdict.Side
 	mtu        mtu
@@ -17,19 +17,19 @@ type ingress struct {
 	watch      *watch                        // of both sides
 	fastPath   FastPath                      // nil where there is none
 	now        func() time.Time
-	started    time.Time                // where the policy's clock begins
+	started    time.Time                // zero of the policy's clock
 	replies    *filter.Bucket           // limits the replies to rejected datagrams
-	waiting    *[verdict.Sides]Counters // of the frames that waited; the wire's
+	waiting    *[verdict.Sides]Counters // of the held frames; belongs to the wire
 	latency    *Latency
 	rest       *rest // of both sides
 	directions []*direction
 }
 
-// replyRate limits the replies to rejected datagrams of one side, so that a
-// flood is not answered by another one: net.ipv4.icmp_msgs_per_sec.
+// replyRate limits the replies to rejected datagrams of one side, so that a flood does not
+// cause another one: net.ipv4.icmp_msgs_per_sec.
 var replyRate = filter.Rate{Count: 1000, Per: time.Second}
 
-// mtu is the length in bytes of the longest packet that a side takes, which may
+// mtu is the length in bytes of the longest packet that may be sent out of a side. It may
 // change while frames flow.
 type mtu struct{ bytes atomic.Int32 }
 

@@ -6,21 +6,21 @@ import (
 	"time"
 )
 
-// latencyEvery is how many batches go by for each that is timed: two readings
-// of the clock then cost a whole packet less than a nanosecond.
+// latencyEvery is the number of batches of which one is timed. At this rate, two readings of
+// the clock cost less than a nanosecond per whole packet.
 const latencyEvery = 64
 
-// LatencyBuckets is how many buckets a [Latency] has. Bucket i holds what took
-// less than [LatencyBound](i); the last one, anything.
+// LatencyBuckets is the number of buckets of a [Latency]. Bucket i counts durations below
+// [LatencyBound](i); the last one counts all longer ones.
 const LatencyBuckets = 22
 
-// LatencyBound returns the upper bound of bucket i but the last: 1 µs, and
-// twice that of the bucket before, up to 1 s.
+// LatencyBound returns the upper bound of bucket i, except for the last: 1 µs for the first,
+// and twice the previous bound for each following one, up to 1 s.
 func LatencyBound(i int) time.Duration { return time.Microsecond << i }
 
-// Latency counts by duration how long batches took from the ingress port to the
-// egress port. What waits for the rest of its datagram is timed from the
-// fragment that made it whole. Any number of goroutines may use it.
+// Latency counts, by duration, how long batches took from the ingress port to the egress port.
+// A reassembled datagram is timed from the fragment that completed it. Any number of goroutines
+// may use it.
 type Latency struct {
 	buckets [LatencyBuckets]atomic.Uint64
 	sum     atomic.Int64 // ns
@@ -28,7 +28,7 @@ type Latency struct {
 
 // LatencySnapshot is the state of a [Latency] at one moment.
 type LatencySnapshot struct {
-	Buckets [LatencyBuckets]uint64 // that end at each bound
+	Buckets [LatencyBuckets]uint64 // by bucket
 	Sum     time.Duration
 }
 
@@ -38,7 +38,7 @@ func (l *Latency) observe(d time.Duration) {
 	l.sum.Add(int64(d))
 }
 
-// restore adds what was counted by others.
+// restore adds the counts of another process.
 func (l *Latency) restore(buckets []uint64, sum time.Duration) {
 	for i, n := range buckets {
 		l.buckets[i].Add(n)
@@ -56,7 +56,7 @@ func (l *Latency) Snapshot() LatencySnapshot {
 	return s
 }
 
-// Count returns how many batches were timed.
+// Count returns the number of batches that were timed.
 func (s *LatencySnapshot) Count() uint64 {
 	n := uint64(0)
 	for _, b := range s.Buckets {
@@ -65,8 +65,8 @@ func (s *LatencySnapshot) Count() uint64 {
 	return n
 }
 
-// Quantile returns a bound below which that share of the batches, from 0 to 1,
-// stayed: as exact as the buckets are. It is 0 where none was timed.
+// Quantile returns an upper bound on the duration of the given share of the batches, from 0 to
+// 1. It is as exact as the buckets are. It is 0 if no batch was timed.
 func (s *LatencySnapshot) Quantile(share float64) time.Duration {
 	want := share * float64(s.Count())
 	n := 0.0

@@ -7,13 +7,13 @@ import (
 	"fragwall/tun"
 )
 
-// ledger counts the frames that the table holds and drops, adds to the reports of
-// one goroutine what it dropped, and tells that one's lane who has credit.
+// ledger counts the frames that the table holds and drops, adds what it dropped to the reports
+// of one goroutine, and tells that goroutine's lane which sources have credit.
 type ledger struct {
 	waiting  *[verdict.Sides]Counters
-	observer *Observer // of what its goroutine does now; nil where nobody observes
+	observer *Observer // of the goroutine's current work; nil if there is none
 	reports  *reports
-	lane     tun.Lane // nil of who takes nothing in
+	lane     tun.Lane // nil for a goroutine that takes in no fragments
 }
 
 var _ stack.Ledger = (*ledger)(nil)

@@ -6,8 +6,8 @@ import (
 	"fragwall/tun"
 )
 
-// Where in their headers TCP and UDP keep the checksum, and the least that
-// the headers have, in bytes (RFC 9293 §3.1, RFC 768).
+// Offsets of the checksum in the headers of TCP and UDP, and the minimum lengths of these
+// headers, in bytes (RFC 9293 §3.1, RFC 768).
 const (
 	tcpChecksum = 16
 	udpChecksum = 6
@@ -15,14 +15,13 @@ const (
 	udpHeader   = 8
 )
 
-// checkOffload holds a frame's Offload against the packet that was decoded
-// from it. The Offload comes from whoever sent the frame, and says what
-// becomes of the packet after the policy has judged it: where a checksum is
-// stored, and where the headers end that every segment gets. One that would
-// change what the policy read, or makes the kernel read other headers than the
-// policy did, is unsound.
+// checkOffload checks a frame's Offload against the packet that was decoded from it. The
+// Offload comes from the sender of the frame. It tells the kernel what to do with the packet
+// after the policy has judged it: where to store a checksum, and where the headers end that are
+// copied to every segment. It is invalid if it would change what the policy read, or would make
+// the kernel read other headers than the policy did.
 //
-// length is that of the longest packet which the frame stands for, in bytes.
+// length is the length of the longest packet that the frame stands for, in bytes.
 func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why verdict.Reason) {
 	o := &f.Offload
 	if o.Flags&tun.NeedsChecksum != 0 && !checksumSound(o, p) {
@@ -39,10 +38,10 @@ func checkOffload(f *tun.Frame, p *packet.Parsed) (length int, why verdict.Reaso
 	return min(length, headers+int(o.SegmentSize)), verdict.Passed
 }
 
-// checksumSound reports whether the checksum covers nothing but what is behind
-// the IP header, and is stored where the packet's own stands, or behind all
-// that the policy reads: of TCP that is the whole header, by which connections
-// are tracked. A checksum behind a UDP header is that of a tunnelled packet.
+// checksumSound reports whether the checksum covers only what follows the IP header, and is
+// stored either in the packet's own checksum field or after everything that the policy reads:
+// for TCP this is the whole header, which connection tracking uses. A checksum after a UDP
+// header is that of a tunnelled packet.
 func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
 	start := int(o.ChecksumStart)
 	field := start + int(o.ChecksumOffset)
@@ -50,10 +49,10 @@ func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
 		return false
 	}
 	switch {
-	case p.Fragment.Present && p.Fragment.Offset > 0: // is read once the checksum is complete
+	case p.Fragment.Present && p.Fragment.Offset > 0: // read after the checksum has been completed
 		return start >= p.Fragment.Payload
 	case p.Kind != packet.IPv4 && p.Kind != packet.IPv6:
-		return start >= p.Network && p.LLC == 0 // whose header tells IP from the rest
+		return start >= p.Network && p.LLC == 0 // its header tells IP from other protocols
 	case start < p.Upper:
 		return false
 	case p.Protocol == packet.ProtocolTCP:
@@ -68,10 +67,9 @@ func checksumSound(o *tun.Offload, p *packet.Parsed) bool {
 	return true
 }
 
-// segmentHeaders returns how many bytes of headers, from the network header
-// on, each packet gets that the frame is cut into. It reports false where the
-// packet is not of the kind that the Offload says, or stands behind LLC, whose
-// length nobody would set in the pieces.
+// segmentHeaders returns the length of the headers, from the network header on, of each packet
+// that the frame is segmented into. It returns false if the packet does not have the type that
+// the Offload says, or if it follows LLC, whose length would not be set in the segments.
 func segmentHeaders(f *tun.Frame, p *packet.Parsed) (int, bool) {
 	o := &f.Offload
 	if p.Transport != packet.Ports || p.Fragment.Present || p.LLC > 0 {

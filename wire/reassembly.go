@@ -8,8 +8,8 @@ import (
 	"fragwall/tun"
 )
 
-// reassembly keeps fragments until their datagram is whole, which the policy of
-// that moment judges.
+// reassembly holds fragments until their datagram is complete. The policy then in force judges
+// it.
 type reassembly struct {
 	stack.Reassembler
 	emit packet.Emit
@@ -30,8 +30,8 @@ func (r *reassembly) take(d *direction, f *tun.Frame) {
 	}
 }
 
-// settle decides on a whole datagram, by its first fragment and the reassembled
-// payload, and has it leave or drops it.
+// settle judges a complete datagram, by its first fragment and the reassembled payload, and
+// forwards or drops it.
 func (r *reassembly) settle(d *direction, datagram *stack.Datagram) {
 	v, judged := d.judgeDatagram(datagram)
 	if v.Action == verdict.Accept {
@@ -51,8 +51,7 @@ func (r *reassembly) settle(d *direction, datagram *stack.Datagram) {
 	d.ingress.waiting[d.ingress.side].dropWaiting(datagram.Len(), v.Reason)
 }
 
-// judgeDatagram returns the verdict on a whole datagram, and whether the policy
-// gave it.
+// judgeDatagram returns the verdict on a complete datagram, and whether the policy gave it.
 func (d *direction) judgeDatagram(datagram *stack.Datagram) (v filter.Verdict, judged bool) {
 	first := datagram.Frame(0)
 	if why := d.parsed.Decode(first); why != verdict.Passed {
@@ -67,8 +66,7 @@ func (d *direction) judgeDatagram(datagram *stack.Datagram) (v filter.Verdict, j
 	return v, true
 }
 
-// shape adds the frames of a datagram to those to be written, in the shape in
-// which it leaves.
+// shape adds the frames of a datagram to those to be written, as fragments or rebuilt.
 func (r *reassembly) shape(d *direction, datagram *stack.Datagram) verdict.Reason {
 	if r.emit == packet.EmitOriginal {
 		d.batch.addFragments(datagram)

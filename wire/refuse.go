@@ -7,9 +7,9 @@ import (
 	"fragwall/tun"
 )
 
-// refuseFrame sends the reply to a frame that the verdict rejects by itself. The
-// reply quotes from the frame, and so from its checksum, which may be left for
-// the NIC: the frame stays as it came, for the observer.
+// refuseFrame sends the reply to a single frame that the verdict rejects. The reply quotes the
+// frame, including its checksum, which may have been left to the NIC. The frame itself stays as
+// it arrived, for the observer.
 func (d *direction) refuseFrame(v filter.Verdict, f *tun.Frame) {
 	if v.Action != verdict.Reject {
 		return
@@ -27,10 +27,9 @@ func (d *direction) refuseFrame(v filter.Verdict, f *tun.Frame) {
 	copy(field, left[:])
 }
 
-// refuse sends the reply to the datagram that was judged, of which frame is the
-// first, where the verdict rejects it. The reply leaves by the side that the
-// datagram came in by, for which there is [tun.Lane.Reply]. A reply that the
-// device has no room for is lost, as any may be.
+// refuse sends the reply to the datagram that was judged, if the verdict rejects it. frame is
+// its first frame. The reply leaves through the ingress side of the datagram
+// ([tun.Lane.Reply]). If the device has no room for it, it is lost, as any reply may be.
 func (d *direction) refuse(v filter.Verdict, frame []byte) {
 	if v.Action != verdict.Reject {
 		return

@@ -7,48 +7,45 @@ import (
 	"fragwall/tun"
 )
 
-// Stepper is a bump that its caller drives frame by frame, at times that the
-// caller names, in place of [Bump.Run]: for captures and for tests. It starts
-// no goroutine, and does the same at every run. Each side has one
-// lane, of which only Write is used.
+// Stepper is a bump that its caller drives frame by frame, at times that the caller sets,
+// instead of [Bump.Run]: for captures and tests. It starts no goroutine, and repeats the same
+// results on every run. Each side has one lane, of which only Write is used.
 type Stepper struct {
 	*Bump
-	now   time.Time // the clock of all that waits; never runs backwards
+	now   time.Time // the clock of the table and the flows; never runs backwards
 	at    time.Time
-	frame tun.Frame // that came in last; a field, so that none is allocated
+	frame tun.Frame // the current frame; a field, so that none is allocated
 
-	deadline time.Time // the earliest of what waits
-	waits    bool      // whether anything does
+	deadline time.Time // the earliest of all incomplete datagrams
+	waits    bool      // whether there is any
 }
 
-// stepperKey and stepperSecret are those of the table and of the flows: there
-// is nobody to hide them from.
+// stepperKey and stepperSecret are the keys of the table and of the flows. They need not be
+// secret.
 var (
 	stepperKey    = [16]byte{}
 	stepperSecret = [2]uint64{0x9e3779b97f4a7c15, 0xd1b54a32d192ed03}
 )
 
-// NewStepper returns a stepper. Its clock takes the place of c.Now, and stands
-// at the beginning of time.
+// NewStepper returns a stepper. Its clock replaces c.Now, and starts at the zero time.
 func NewStepper(c Config) *Stepper {
 	s := &Stepper{}
 	c.Now = func() time.Time { return s.now }
 	c.Fragments.Key = &stepperKey
-	policy := *c.Policy // whose rules stay the caller's
+	policy := *c.Policy // the rules still belong to the caller
 	policy.Secret = &stepperSecret
 	c.Policy = &policy
 	s.Bump = New(c)
 	return s
 }
 
-// At returns the time of what is being decided or written: that of the frame
-// that came in last or, of what is dropped for having waited in vain, its
-// deadline.
+// At returns the time of the frame that is being decided or written. For datagrams that expire,
+// this is their deadline; otherwise the time of the last frame.
 func (s *Stepper) At() time.Time { return s.at }
 
-// Forward takes a frame that came in by side from at a time, after dropping
-// all that should have been whole before. A time before that of an earlier
-// frame does not turn the clock back: only [Stepper.At] shows it.
+// Forward takes a frame that arrived on side from at the given time, after dropping all
+// datagrams whose deadline has passed. A time before that of an earlier frame does not turn the
+// clock back: only [Stepper.At] shows it.
 func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	s.advance(at)
 	d := s.direction(from)
@@ -60,7 +57,7 @@ func (s *Stepper) Forward(from verdict.Side, f tun.Frame, at time.Time) {
 	}
 }
 
-// direction returns that of a side, with a batch to be filled.
+// direction returns the direction of a side, with a batch to be filled.
 func (s *Stepper) direction(from verdict.Side) *direction {
 	d := s.sides[from].directions[0]
 	d.batch.observer = s.watch.get()
@@ -74,8 +71,8 @@ func (s *Stepper) look() {
 	}
 }
 
-// Drop drops a frame that came in by side from at a time, for a reason that
-// the caller has.
+// Drop drops a frame that arrived on side from at the given time, for a reason given by the
+// caller.
 func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict.Reason) {
 	s.advance(at)
 	d := s.direction(from)
@@ -86,8 +83,7 @@ func (s *Stepper) Drop(from verdict.Side, f tun.Frame, at time.Time, why verdict
 	d.flush()
 }
 
-// advance lets the time come, and drops what times out on the way, each at its
-// time.
+// advance advances the clock, and drops what expires in between, each datagram at its deadline.
 func (s *Stepper) advance(to time.Time) {
 	for s.waits && !s.deadline.After(to) {
 		s.now, s.at = s.deadline, s.deadline
@@ -100,8 +96,8 @@ func (s *Stepper) advance(to time.Time) {
 	s.at = to
 }
 
-// Close drops what still waits, for [verdict.FragmentShutdown], at the time of
-// the clock.
+// Close drops all held fragments, for [verdict.FragmentShutdown], at the current time of the
+// clock.
 func (s *Stepper) Close() {
 	s.at = s.now
 	s.closeTable()

@@ -7,8 +7,8 @@ import (
 	"fragwall/tun"
 )
 
-// validation judges the first fragment of a datagram, and has the others follow
-// it by its verdict. Those that come before it wait for it.
+// validation judges the first fragment of a datagram, and applies the verdict to the others.
+// Those that arrive before it are held.
 type validation struct{ stack.Validator }
 
 func (m *validation) take(d *direction, f *tun.Frame) {
@@ -37,7 +37,7 @@ func (m *validation) take(d *direction, f *tun.Frame) {
 	}
 }
 
-// follow has the fragments that waited for a first one leave behind it.
+// follow adds the fragments that were held for a first one to the batch, after it.
 func (d *direction) follow(waited *stack.Datagram) {
 	v := filter.Verdict{Action: verdict.Accept}
 	if to := d.wants(v); to != nil {
