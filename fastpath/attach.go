@@ -12,13 +12,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// nothing is a program that leaves each frame to what follows it (TCX_NEXT).
+// nothing is a program that passes every frame on to what follows it (TCX_NEXT).
 var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}
 
-// Attach puts the programs in front of a side: of the ingress of its NIC, and of the
-// TAP by which user space sends to it. nic and tap are indexes of interfaces. A side
-// whose TAP is a device of the host's own, as the inside of a sidecar is, has no NIC,
-// which is 0: its frames come in by the egress of the TAP.
+// Attach attaches the programs to a side: to the ingress of its NIC, and to that of the TAP
+// through which user space sends to it. nic and tap are interface indexes. If the TAP is a
+// device of the host itself, as on the inside of a sidecar, the side has no NIC and nic is 0:
+// its frames arrive by the egress of the TAP.
 func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -53,8 +53,7 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	return nil
 }
 
-// Detach takes the programs of a side away. Its frames take the way over the TAP, as
-// do those that are to leave by it.
+// Detach detaches the programs of a side. Frames from and to that side then go through the TAP.
 func (f *FastPath) Detach(side verdict.Side) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -64,18 +63,18 @@ func (f *FastPath) Detach(side verdict.Side) {
 func (f *FastPath) detach(side verdict.Side) {
 	atomic.StoreUint32(&f.memory.config.Egress[side], 0)
 	for _, l := range f.links[side] {
-		_ = l.Close() // of a device that is gone it is closed already
+		_ = l.Close() // already closed if the device is gone
 	}
 	f.links[side] = nil
 }
 
-// SetMTU sets the length in bytes of the longest packet that a side takes.
+// SetMTU sets the length in bytes of the longest packet that may be sent out of a side.
 func (f *FastPath) SetMTU(side verdict.Side, bytes int) {
 	atomic.StoreUint32(&f.memory.config.Mtu[side], uint32(bytes))
 }
 
-// SetEgress says whether the link of a side is up. What is to leave by a side whose
-// link is down takes the way over the TAP.
+// SetEgress sets whether the link of a side is up. While it is down, frames to that side go
+// through the TAP.
 func (f *FastPath) SetEgress(side verdict.Side, up bool) { f.memory.setFlag(egressUp(side), up) }
 
 func egressUp(side verdict.Side) programConfigFlag {

@@ -9,8 +9,8 @@ import (
 	"fragwall/wire"
 )
 
-// Entry returns what the programs do with the datagrams of a flow that come in by a
-// side; false where they pass all of them up. It changes nothing.
+// Entry returns what the programs do with the datagrams of a flow that arrive on a side; false
+// if they pass all of them up. It changes nothing.
 func (f *FastPath) Entry(k *flow.Key, from verdict.Side) (e wire.FastEntry, known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -22,7 +22,7 @@ func (f *FastPath) Entry(k *flow.Key, from verdict.Side) (e wire.FastEntry, know
 	flags := programWayFlag(atomic.LoadUint32(&s.Flags[from]))
 	e.Whole, e.Fragments = flags&programWayFlagWHOLE != 0, flags&programWayFlagFRAGMENTS != 0
 	if !e.Whole && !e.Fragments || atomic.LoadUint32(&s.Generation[from]) != f.generation.Load() {
-		return wire.FastEntry{}, false // stopped, or of another policy
+		return wire.FastEntry{}, false // stopped, or of an older policy
 	}
 	way := &s.Ways[from]
 	e.Action, e.Reason, e.Rule = w.action, w.reason, w.rule

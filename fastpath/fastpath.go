@@ -21,15 +21,15 @@ import (
 	"fragwall/wire"
 )
 
-// ErrUnavailable is wrapped where the kernel does not allow a fast path.
+// ErrUnavailable is wrapped if the kernel does not support a fast path.
 var ErrUnavailable = errors.New("no fast path")
 
-// FastPath has the kernel carry out verdicts.
+// FastPath carries out verdicts in the kernel.
 type FastPath struct {
 	objects programObjects
 	memory  *memory
 	options Options
-	zero    atomic.Uint64 // where the policy's clock begins, see monotonic
+	zero    atomic.Uint64 // zero of the policy's clock, see monotonic
 
 	generation atomic.Uint32                // of the policy in force
 	table      atomic.Pointer[filter.Table] // of that policy
@@ -39,21 +39,21 @@ type FastPath struct {
 	mapErrors  atomic.Uint64
 	known      fingerprints
 
-	mu sync.Mutex // held after a part of the flow table, and never while calling it
+	mu sync.Mutex // taken after the lock of a part of the flow table, and not held while calling it
 	// mu guards:
 	entries
 	counts  [verdict.Sides]wire.FastCounts
 	links   [verdict.Sides][]link.Link
 	orders  orders
-	scanned int // where the upkeep of fragments goes on
+	scanned int // where the upkeep of fragments continues
 	closed  bool
 }
 
 var _ wire.FastPath = (*FastPath)(nil)
 
-// Open loads the programs and makes what they share with user space. Nothing is
-// attached yet. The error says what is missing: it wraps [ErrUnavailable] where the
-// kernel can't, and EPERM or EACCES where the process may not.
+// Open loads the programs and makes the memory that they share with user space. It attaches
+// nothing yet. The error says what is missing: it wraps [ErrUnavailable] if the kernel lacks
+// support, and EPERM or EACCES if the process lacks the privilege.
 func Open(o Options) (*FastPath, error) {
 	o.complete()
 	if err := probe(); err != nil {
@@ -85,7 +85,7 @@ func Open(o Options) (*FastPath, error) {
 	return f, nil
 }
 
-// configure fills in what the programs go by.
+// configure fills in the configuration of the programs.
 func (f *FastPath) configure() {
 	c := f.memory.config
 	var secret [16]byte
@@ -100,7 +100,7 @@ func (f *FastPath) configure() {
 	f.memory.setFlag(programConfigFlagRUNNING, true)
 }
 
-// probe says whether the kernel has TCX, and lets the process attach to it.
+// probe checks whether the kernel has TCX and lets the process attach to it.
 func probe() error {
 	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress, Instructions: nothing, License: "Apache-2.0",
@@ -109,7 +109,7 @@ func probe() error {
 		return explain(err)
 	}
 	defer program.Close()
-	// An interface that does not exist is found out after all else.
+	// The kernel checks that the interface exists after everything else.
 	_, err = link.AttachTCX(link.TCXOptions{Interface: math.MaxInt32, Program: program, Attach: ebpf.AttachTCXIngress})
 	if errors.Is(err, unix.ENODEV) {
 		return nil
@@ -130,16 +130,16 @@ func explain(err error) error {
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
 
-// Start sets where the policy's clock begins.
+// Start sets the zero of the policy's clock.
 func (f *FastPath) Start(started time.Time) {
 	f.zero.Store(monotonic() - uint64(time.Since(started)))
 }
 
-// now returns the time by the policy's clock.
+// now returns the time on the policy's clock.
 func (f *FastPath) now() time.Duration { return time.Duration(monotonic() - f.zero.Load()) }
 
-// SetPolicy says which policy is in force. It returns when nothing that an older one
-// decided is carried out any more.
+// SetPolicy sets the policy in force. It returns once no decision of an older policy is carried
+// out any more.
 func (f *FastPath) SetPolicy(t *filter.Table) {
 	if f.isClosed() {
 		return
@@ -152,15 +152,15 @@ func (f *FastPath) SetPolicy(t *filter.Table) {
 	f.generation.Store(t.Generation())
 	atomic.StoreUint32(&m.config.Generation, t.Generation())
 	if stateful != t.Stateful() || anyVLANs != t.AnyVLANs() {
-		f.retireAll() // keys and ways mean something else
+		f.retireAll() // keys and ways now mean something else
 		m.setFlag(programConfigFlagSTATEFUL, t.Stateful())
 		m.setFlag(programConfigFlagANY_VLANS, t.AnyVLANs())
 	}
 	grace()
 }
 
-// grace returns when no program runs any more that ran when it was called:
-// MEMBARRIER_CMD_GLOBAL waits for all that the kernel reads without locks.
+// grace returns once no program is still running that was running when grace was called:
+// MEMBARRIER_CMD_GLOBAL waits for all lock-free readers in the kernel.
 func grace() {
 	const global = 1 // MEMBARRIER_CMD_GLOBAL, membarrier(2)
 	if _, _, err := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); err != 0 {
@@ -171,7 +171,7 @@ func grace() {
 // pause is longer than any program runs.
 const pause = 100 * time.Millisecond
 
-// SetDrops says what becomes of frames that are dropped.
+// SetDrops sets how frames are dropped.
 func (f *FastPath) SetDrops(d Drops) {
 	was := Drops(f.drops.Swap(uint32(d)))
 	f.memory.setFlag(programConfigFlagSAMPLE_DROPS, d == DropSampled)
@@ -181,8 +181,8 @@ func (f *FastPath) SetDrops(d Drops) {
 	}
 }
 
-// Watch has the frames of the flows that match take the way over the TAP, for as long
-// as it is set; nil stands for none.
+// Watch makes the frames of the flows that match go through the TAP while it is set; nil ends
+// that.
 func (f *FastPath) Watch(match func(*flow.Key) bool) {
 	if match == nil {
 		f.watched.Store(nil)
@@ -203,8 +203,7 @@ func (f *FastPath) isClosed() bool {
 	return f.closed
 }
 
-// Close takes the programs away. Counters may still be read, and go on to the last
-// frame.
+// Close detaches the programs. Counters may still be read, and include all frames.
 func (f *FastPath) Close() error {
 	for side := range verdict.Side(verdict.Sides) {
 		f.Detach(side)

@@ -10,17 +10,17 @@ import (
 	"fragwall/wire"
 )
 
-// word is that of a fragment slot (bpf/layout.h).
+// word is the state word of a fragment slot (bpf/layout.h).
 type word uint64
 
 func (w word) state() programFragmentState {
 	return programFragmentState(w>>programFragmentWordSTATE_SHIFT) & programFragmentState(programFragmentWordSTATE_MASK)
 }
 
-// next is how many bytes of the datagram came in order.
+// next returns how many bytes of the datagram arrived in order.
 func (w word) next() int { return int(w & word(programFragmentWordNEXT_MASK)) }
 
-// moved returns the word in another state, of the same datagram.
+// moved returns the word in another state, for the same datagram.
 func (w word) moved(state programFragmentState) word {
 	use := w >> programFragmentWordUSE_SHIFT << programFragmentWordUSE_SHIFT
 	return use | w&word(programFragmentWordCOLLIDED) | word(state)<<programFragmentWordSTATE_SHIFT
@@ -32,23 +32,22 @@ func (s *programFragmentSlot) change(from, to word) bool {
 	return atomic.CompareAndSwapUint64(&s.Word, uint64(from), uint64(to))
 }
 
-// Passed returns the beginning of a fragment's datagram, if a program has forwarded
-// one, and has nothing more of the datagram forwarded.
+// Passed returns the beginning of a fragment's datagram if a program has forwarded one, and
+// stops forwarding this datagram.
 func (f *FastPath) Passed(p *packet.Parsed, from verdict.Side) (wire.Beginning, bool) {
 	key := datagramKey(p, from)
 	_, begun, ok := f.tell(&f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask], &key)
 	return begun, ok
 }
 
-// tell returns the beginning of the datagram in a slot and its key, if a program has
-// forwarded one, and has nothing more of it forwarded. want is the key that it must have;
-// nil stands for any.
+// tell returns the beginning of the datagram in a slot, and its key, if a program has forwarded
+// one, and stops forwarding this datagram. want is the key that it must have; nil means any.
 func (f *FastPath) tell(s *programFragmentSlot, want *flow.Key) (key flow.Key, begun wire.Beginning, ok bool) {
 	for {
 		w := s.load()
 		switch w.state() {
 		case programFragmentStateBUSY:
-			continue // for some instructions of a program
+			continue // while a program executes a few instructions
 		case programFragmentStatePASSING, programFragmentStateSLOW:
 		default:
 			return key, begun, false
@@ -61,7 +60,7 @@ func (f *FastPath) tell(s *programFragmentSlot, want *flow.Key) (key flow.Key, b
 		if want != nil && key != *want || w.next() == 0 {
 			return key, begun, false
 		}
-		// It is told once: the identification may come again while the slot is slow.
+		// Return it only once: the identification may be reused while the slot is slow.
 		if !s.change(w, w.moved(programFragmentStateSLOW)&^word(programFragmentWordNEXT_MASK)) {
 			continue
 		}
@@ -73,14 +72,14 @@ func (f *FastPath) tell(s *programFragmentSlot, want *flow.Key) (key flow.Key, b
 	}
 }
 
-// Block has all fragments of a datagram go up until its time is up.
+// Block makes all fragments of a datagram go up until its deadline.
 func (f *FastPath) Block(p *packet.Parsed, from verdict.Side) {
 	key := datagramKey(p, from)
 	s := &f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask]
 	for {
 		w := s.load()
 		if w.state() == programFragmentStateBUSY {
-			continue // for some instructions of a program
+			continue // while a program executes a few instructions
 		}
 		if s.change(w, w.moved(programFragmentStateBLOCKED)) {
 			atomic.StoreUint64(&s.LastUp, monotonic())
@@ -89,7 +88,7 @@ func (f *FastPath) Block(p *packet.Parsed, from verdict.Side) {
 	}
 }
 
-// timeout returns that of a datagram, by its key.
+// timeout returns the timeout of a datagram, by its key.
 func (f *FastPath) timeout(k *flow.Key) time.Duration {
 	if k.Ports&1 == 1 {
 		return f.options.TimeoutIPv6
@@ -97,12 +96,11 @@ func (f *FastPath) timeout(k *flow.Key) time.Duration {
 	return f.options.TimeoutIPv4
 }
 
-// fragmentShares is how many parts the slots of fragments are in, of which an upkeep
-// looks at one.
+// fragmentShares is the number of parts of the fragment slots. Each upkeep checks one part.
 const fragmentShares = 16
 
-// freeFragments frees slots whose time is up: user space has nothing more of what went
-// up because of them.
+// freeFragments frees slots whose deadline has passed: user space no longer holds anything of
+// the fragments that went up because of them.
 func (f *FastPath) freeFragments(now uint64) {
 	all := f.memory.fragments
 	n := max(len(all)/fragmentShares, 1)
@@ -115,7 +113,7 @@ func (f *FastPath) freeFragments(now uint64) {
 		if state := w.state(); state == programFragmentStateEMPTY || state == programFragmentStateBUSY {
 			continue
 		}
-		// What user space has of the datagram, or of another one, came up to then.
+		// Whatever user space has of this or another datagram came up before then.
 		last := max(atomic.LoadUint64(&s.Arrived), atomic.LoadUint64(&s.LastUp))
 		if now <= last || now-last < uint64(max(f.options.TimeoutIPv4, f.options.TimeoutIPv6)) {
 			continue

@@ -21,7 +21,7 @@ func (t tally) minus(before tally) tally {
 	return tally{t.frames - before.frames, t.frameBytes - before.frameBytes, t.datagrams - before.datagrams, t.datagramBytes - before.datagramBytes}
 }
 
-// harvest adds what the program counted of an entry to the counters.
+// harvest adds the counts of an entry to the counters.
 func (f *FastPath) harvest(slot uint32) {
 	for side := range f.entries.all[slot].ways {
 		f.harvestWay(slot, verdict.Side(side))
@@ -52,7 +52,7 @@ func (f *FastPath) harvestWay(slot uint32, from verdict.Side) {
 	}
 }
 
-// Harvest adds what rules decided on in the fast path to their counters.
+// Harvest adds the decisions of rules in the fast path to their counters.
 func (f *FastPath) Harvest() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -61,9 +61,9 @@ func (f *FastPath) Harvest() {
 	}
 }
 
-// Yield gives back what the programs know, once they are detached: to the flow table
-// how far its flows have come, to rules what they decided on, and to begun the
-// beginnings of datagrams. The entries are gone: they are learnt again.
+// Yield returns the state of the programs, once they are detached: the progress of flows to the
+// flow table, decisions to the counters of rules, and the beginnings of datagrams to begun. It
+// removes the entries, which are learnt again.
 func (f *FastPath) Yield(begun func(p *packet.Parsed, from verdict.Side, b wire.Beginning)) {
 	f.takeAway(f.selectEntries(func(*entry) bool { return true }))
 	f.Harvest()
@@ -79,8 +79,7 @@ func (f *FastPath) Yield(begun func(p *packet.Parsed, from verdict.Side, b wire.
 	}
 }
 
-// Counts returns what became of the frames that came in by a side and that no lane
-// got.
+// Counts returns the counts of the frames that arrived on a side and that no lane got.
 func (f *FastPath) Counts(from verdict.Side) wire.FastCounts {
 	f.Harvest()
 	f.mu.Lock()
@@ -94,11 +93,10 @@ func (f *FastPath) Counts(from verdict.Side) wire.FastCounts {
 	return c
 }
 
-// countsOfCPU is how many counts of frames that went up a CPU has (COUNTS in
-// bpf/layout.h).
+// countsOfCPU is the number of counts of passed frames per CPU (COUNTS in bpf/layout.h).
 const countsOfCPU = 64
 
-// Stats returns what became of the frames so far.
+// Stats returns the counts so far.
 func (f *FastPath) Stats() Stats {
 	s := Stats{Limit: f.options.Entries, MapErrors: f.mapErrors.Load()}
 	f.mu.Lock()

@@ -9,12 +9,12 @@ import (
 	"fragwall/tun/shared"
 )
 
-// memory is what the programs and user space share (bpf/layout.h). It stays mapped
-// for as long as anything refers to it, also once the maps are closed.
+// memory is the memory that the programs and user space share (bpf/layout.h). It stays mapped
+// as long as anything refers to it, even after the maps are closed.
 type memory struct {
 	config    *programConfig
 	common    *programShared
-	slots     []programSlot // by number; 0 is none
+	slots     []programSlot // by number; 0 is unused
 	fragments []programFragmentSlot
 	orders    []programOrder
 	totals    []programTotals // by CPU
@@ -65,7 +65,7 @@ func (m *memory) setFlag(flag programConfigFlag, on bool) {
 	}
 }
 
-// monotonic returns the time that the programs read, in nanoseconds.
+// monotonic returns the time on the clock of the programs, in nanoseconds.
 func monotonic() uint64 {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // never fails

@@ -13,7 +13,7 @@ import (
 
 func isMissing(err error) bool { return errors.Is(err, ebpf.ErrKeyNotExist) }
 
-// Begin makes what is known of a flow the state of a slot.
+// Begin sets the state of a slot to what is known about a flow.
 func (f *FastPath) Begin(slot uint32, p *flow.Progress) {
 	f.memory.store(slot, p)
 	f.mu.Lock()
@@ -62,7 +62,7 @@ func (f *FastPath) Load(slot uint32, p *flow.Progress) {
 	}
 }
 
-// Store takes over what a segment has changed that was not forwarded by a program.
+// Store takes over what a segment has changed that no program forwarded.
 func (f *FastPath) Store(slot uint32, p *flow.Progress) { f.memory.store(slot, p) }
 
 func (m *memory) store(slot uint32, p *flow.Progress) {
@@ -86,7 +86,7 @@ func (m *memory) store(slot uint32, p *flow.Progress) {
 	atomic.StoreUint32(&s.LastFrom, uint32(l.From))
 }
 
-// advance brings a sequence number on (RFC 9293 §3.4).
+// advance advances a sequence number (RFC 9293 §3.4).
 func advance(number *uint32, to uint32) {
 	for {
 		old := atomic.LoadUint32(number)
@@ -96,8 +96,7 @@ func advance(number *uint32, to uint32) {
 	}
 }
 
-// Release stops the programs from forwarding anything more for a flow, and fills in
-// what they did.
+// Release stops the programs from forwarding for a flow, and fills in what they did.
 func (f *FastPath) Release(slot uint32, p *flow.Progress) {
 	f.mu.Lock()
 	f.retire(slot)
@@ -105,8 +104,7 @@ func (f *FastPath) Release(slot uint32, p *flow.Progress) {
 	f.Load(slot, p)
 }
 
-// Forget stops the programs from dropping what has the key of a flow that is about to
-// begin.
+// Forget stops the programs from dropping frames with the key of a flow that is about to begin.
 func (f *FastPath) Forget(k *flow.Key) {
 	if f.denied.Load() == 0 {
 		return

@@ -7,23 +7,22 @@ import (
 	"fragwall/packet"
 )
 
-// Numbers of entries: of a box, which is the default, and of a sidecar, whose pod is
-// charged for the memory, some 600 bytes an entry.
+// Limits on entries: of a box, which is the default, and of a sidecar, whose pod is charged for
+// the memory, some 600 bytes per entry.
 const (
 	Entries        = 65536
 	SidecarEntries = 16384
 )
 
-// Options are what a fast path is made by.
+// Options configure a fast path.
 type Options struct {
-	// Entries is how many flows there may be at a time, and how many datagrams of
-	// which fragments are on their way. It is rounded up to a power of 2; 0 stands
-	// for [Entries].
+	// Entries limits the number of concurrent flows, and the number of datagrams in fragments
+	// that are being forwarded. It is rounded up to a power of 2; 0 means [Entries].
 	Entries int
-	Mode    packet.Mode // of fragments
-	// TimeoutIPv4 and TimeoutIPv6 are how long a datagram may take to become whole.
+	Mode    packet.Mode // how fragments are handled
+	// TimeoutIPv4 and TimeoutIPv6 limit the time until a datagram is complete.
 	TimeoutIPv4, TimeoutIPv6 time.Duration
-	MaxFragments             int // of a datagram
+	MaxFragments             int // of one datagram
 	Drops                    Drops
 }
 
@@ -35,16 +34,15 @@ func (o *Options) complete() {
 	o.Entries = 1 << bits.Len(uint(o.Entries-1))
 }
 
-// Drops says what becomes of the frames that a rule, the default or the mode of
-// fragments drops.
+// Drops says how to drop the frames that a rule, the default action or the fragment mode drops.
 type Drops uint8
 
 const (
-	// DropSampled drops them in the kernel, but for one a second of each flow,
-	// which user space gets for its events.
+	// DropSampled drops them in the kernel, except for one per second and flow, which user
+	// space gets for its events.
 	DropSampled Drops = iota
-	// DropSilently drops them in the kernel: nobody wants events.
+	// DropSilently drops them in the kernel: no events are wanted.
 	DropSilently
-	// DropNone leaves them to user space: an event is wanted of each.
+	// DropNone passes them up: an event is wanted for each.
 	DropNone
 )

@@ -2,7 +2,7 @@ package fastpath
 
 import "fragwall/packet/verdict"
 
-// Reason says why a frame did not take the fast path. The list is closed.
+// Reason is why a frame did not take the fast path. The list is closed.
 type Reason uint8
 
 // The reasons.
@@ -21,25 +21,25 @@ const (
 	Size = Reason(programReasonSIZE)
 	// UnknownFlow: the flow has no entry.
 	UnknownFlow = Reason(programReasonUNKNOWN_FLOW)
-	// Policy: the entry is of an older policy, or nothing was decided of such frames.
+	// Policy: the entry is of an older policy, or there is no verdict on such frames.
 	Policy = Reason(programReasonPOLICY)
-	// Order: frames of the flow are still on their way through user space.
+	// Order: earlier frames of the flow are still on their way through user space.
 	Order = Reason(programReasonORDER)
 	// Flags: SYN, FIN, RST or URG, or no ACK.
 	Flags = Reason(programReasonFLAGS)
-	// Window: TCP numbers that are not those of a segment in turn.
+	// Window: the TCP numbers are not those of the next segment in order.
 	Window = Reason(programReasonWINDOW)
 	// Checksum: the transport header's checksum or length is wrong.
 	Checksum = Reason(programReasonCHECKSUM)
-	// Fragment: of a datagram that user space validates or puts together.
+	// Fragment: of a datagram that user space validates or reassembles.
 	Fragment = Reason(programReasonFRAGMENT)
-	// Sample: a frame that is dropped, for an event.
+	// Sample: a frame that is to be dropped, passed up for an event.
 	Sample = Reason(programReasonSAMPLE)
-	// Segments: UDP with segments that are still to be made.
+	// Segments: UDP that has yet to be segmented.
 	Segments = Reason(programReasonSEGMENTS)
 )
 
-// Reasons is how many values Reason has.
+// Reasons is the number of values of Reason.
 const Reasons = int(programReasonNONE)
 
 var reasonNames = [Reasons]string{
@@ -48,7 +48,7 @@ var reasonNames = [Reasons]string{
 	Checksum: "checksum", Fragment: "fragment", Sample: "sample", Segments: "segments",
 }
 
-// String returns the reason's name as metrics spell it.
+// String returns the reason's name as in metrics.
 func (r Reason) String() string {
 	if int(r) < Reasons {
 		return reasonNames[r]
@@ -56,24 +56,24 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
-// Stats are what became of the frames so far, and how full the fast path is.
+// Stats are the counts of frames so far, and how full the fast path is.
 type Stats struct {
-	Sides   [verdict.Sides]SideStats // by the side that frames came in by
+	Sides   [verdict.Sides]SideStats // by ingress side
 	Entries int                      // flows
 	Limit   int                      // of Entries
-	// MapErrors is how many operations on the kernel's map of flows failed; the
-	// frames concerned took the way over the TAP.
+	// MapErrors is the number of operations on the kernel's map of flows that failed; the
+	// frames concerned went through the TAP.
 	MapErrors uint64
 }
 
-// SideStats are of the frames that came in by a side.
+// SideStats count the frames that arrived on a side.
 type SideStats struct {
 	Forwarded, ForwardedBytes uint64          // by the program
 	Dropped, DroppedBytes     uint64          // by the program
 	Passed                    [Reasons]uint64 // to user space, by reason
 }
 
-// Add adds the counters of a fast path that this one goes on from.
+// Add adds the counters of a fast path that this one continues.
 func (s *Stats) Add(before *Stats) {
 	for side := range s.Sides {
 		s.Sides[side].add(&before.Sides[side])

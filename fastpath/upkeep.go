@@ -6,8 +6,8 @@ import (
 	"fragwall/packet"
 )
 
-// Upkeep is called every 100 ms. It removes the entries that were stopped, frees what
-// has rested, makes room where slots run out, and settles order.
+// Upkeep is called every 100 ms. It removes stopped entries, frees slots that have been unused
+// long enough, makes room when slots run out, and settles the order of frames.
 func (f *FastPath) Upkeep(time.Time) {
 	now := monotonic()
 	f.mu.Lock()
