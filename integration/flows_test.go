@@ -19,7 +19,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// outward lets the inside begin, and only it.
+// outward lets only the inside open flows.
 const outward = `
 [policy]
 default = "drop"
@@ -30,16 +30,15 @@ action = "accept"
 from = "inside"
 `
 
-// listed is a flow in a list: its state with UNREPLIED or ASSURED, and what passed of
-// it.
+// listed is a flow in a list: its state with UNREPLIED or ASSURED, and the packets and bytes
+// that passed.
 type listed struct {
 	state                string
 	packets, bytes       uint64
 	replyPkts, replyByte uint64
 }
 
-// kernelFlows returns the flows that the kernel of a host tracks, by protocol, hosts and
-// ports.
+// kernelFlows returns the flows that the kernel of a host tracks, by protocol, hosts and ports.
 func kernelFlows(ns *lab.Namespace) (flows map[string]listed, err error) {
 	flows = make(map[string]listed)
 	for _, family := range []string{"ipv4", "ipv6"} {
@@ -84,7 +83,7 @@ func kernelFlows(ns *lab.Namespace) (flows map[string]listed, err error) {
 	return flows, nil
 }
 
-// boxFlows returns what the program lists in the same way.
+// boxFlows returns the flows that the program lists, in the same form.
 func (b *box) boxFlows(t *testing.T) map[string]listed {
 	t.Helper()
 	p := launch(t, b.Middle, nil, "flows", "-c", b.file, "--json")
@@ -114,7 +113,7 @@ func (b *box) boxFlows(t *testing.T) map[string]listed {
 		} else {
 			ports = fmt.Sprintf("%d>%d", *f.SrcPort, *f.DstPort)
 		}
-		// conntrack shows a state of TCP alone, and nothing for answers.
+		// conntrack shows a state only for TCP, and has no word for flows with answers.
 		state := ""
 		if f.Protocol == "tcp" {
 			state = f.State
@@ -131,7 +130,7 @@ func (b *box) boxFlows(t *testing.T) map[string]listed {
 	return flows
 }
 
-// tracks has a host's kernel track and count all that it sends.
+// tracks makes a host's kernel track and count everything that it sends.
 func tracks(t *testing.T, h *lab.Host) {
 	t.Helper()
 	must(t, h.Do(func() error {
@@ -142,8 +141,8 @@ func tracks(t *testing.T, h *lab.Host) {
 	}))
 }
 
-// TestFlowsAgree has hosts talk in several ways, of which the kernel of the inside one
-// tracks the flows, too.
+// TestFlowsAgree exchanges traffic of several kinds, and compares the program's flows with
+// those that the inside host's kernel tracks.
 func TestFlowsAgree(t *testing.T) {
 	n := newNetwork(t)
 	tracks(t, n.Hosts[verdict.Inside])
@@ -166,7 +165,7 @@ func TestFlowsAgree(t *testing.T) {
 		for key, k := range kernel {
 			f, known := box[key]
 			if strings.HasPrefix(k.state, "SYN_SENT") {
-				f.packets, f.bytes = k.packets, k.bytes // the kernel counts no SYN that is sent again
+				f.packets, f.bytes = k.packets, k.bytes // the kernel does not count a retransmitted SYN
 			}
 			if !known || f != k {
 				return fmt.Errorf("%s is %+v, in the kernel %+v; all: %v", key, f, k, box)
@@ -185,9 +184,9 @@ func TestFlowsAgree(t *testing.T) {
 	})
 }
 
-// converse has the inside host open connections, of which one stays open, one is half-closed and
-// one is closed, and one meets no host; ask by UDP, with and without an answer; and ping. It
-// returns how many flows that makes.
+// converse makes the inside host open TCP connections, of which one stays open, one is
+// half-closed, one is closed, and one meets no host; send UDP, with and without an answer; and
+// ping. It returns the number of flows.
 func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 	t.Helper()
 	l, err := outside.ListenTCP(ipv6, 0)
@@ -217,7 +216,7 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 		}
 	}
 	nobody := netip.AddrPortFrom(outside.Addr(ipv6), 9)
-	must(t, outside.Do(func() error { // who does not answer there, not even by a RST
+	must(t, outside.Do(func() error { // the outside host must not answer there, not even with a RST
 		out, err := exec.Command("nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i th dport 9 drop").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("nft: %w: %s", err, out)
@@ -245,7 +244,7 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 		if answered {
 			_, from, err := server.ReadFromUDPAddrPort(make([]byte, 200))
 			must(t, err)
-			size := 3000 // in fragments; of IPv6 the box counts the fragment header, too
+			size := 3000 // in fragments; for IPv6 the box also counts the fragment header
 			if ipv6 {
 				size = 1000
 			}
@@ -259,8 +258,8 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 	return 7
 }
 
-// TestFlowsEnd deletes the flow of a UDP exchange, whose answers then do not pass until
-// there is another question.
+// TestFlowsEnd deletes the flow of a UDP exchange. After that, answers do not pass until there
+// is another request.
 func TestFlowsEnd(t *testing.T) {
 	w := startMute(t, outward)
 	f := families[0]
@@ -285,9 +284,8 @@ func TestFlowsEnd(t *testing.T) {
 
 var controlSocket = regexp.MustCompile(`socket=(\S+)`)
 
-// TestClientsCostNothing has clients of the control socket that do not read, ask in a loop,
-// or go away at once, while frames pass: each of them, and in time for the next to be
-// sent.
+// TestClientsCostNothing has clients of the control socket that do not read, request in a loop,
+// or disconnect at once, while frames pass: each frame must arrive before the next one is sent.
 func TestClientsCostNothing(t *testing.T) {
 	w := startMute(t, outward)
 	f := families[0]
@@ -323,7 +321,7 @@ func TestClientsCostNothing(t *testing.T) {
 		return c
 	}
 	for range 4 {
-		defer connect("flows {}").Close() // and reads nothing
+		defer connect("flows {}").Close() // and does not read
 	}
 	ended, done := make(chan struct{}), make(chan struct{})
 	defer func() { close(done); <-ended }()
@@ -337,7 +335,7 @@ func TestClientsCostNothing(t *testing.T) {
 				for _, request := range []string{"flows {}", `flows {"sort":"bytes","limit":10}`, "waiting {}", "count-flows {}", "file"} {
 					c := connect(request)
 					_, _ = c.Read(make([]byte, 100))
-					_ = c.Close() // and leaves
+					_ = c.Close() // and disconnects
 				}
 			}
 		}
@@ -355,7 +353,7 @@ func TestClientsCostNothing(t *testing.T) {
 	w.settle(t)
 }
 
-// TestWaitingList looks at what waits in a running box, confined as it is.
+// TestWaitingList reads the incomplete datagrams of a running box, confined as it is.
 func TestWaitingList(t *testing.T) {
 	w := startMute(t, acceptAll)
 	f := families[0]

@@ -17,7 +17,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// replaceMute starts a box between mute hosts, which the test ends.
+// replaceMute starts a box between mute hosts. The test ends the box.
 func replaceMute(t *testing.T, rest string) (w *wires, before string) {
 	t.Helper()
 	n, before := newMiddle(t)
@@ -30,15 +30,15 @@ func replaceMute(t *testing.T, rest string) (w *wires, before string) {
 	return w, before
 }
 
-// came waits until the program has dealt with so many more frames from the inside than
-// before.
+// came waits until the program has processed the given number of further frames from the
+// inside.
 func (w *wires) came(t *testing.T, before counters, more int) {
 	t.Helper()
 	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == before.received+more })
 }
 
-// TestReplaceAmidDatagrams replaces the process between any two fragments of a datagram,
-// in order and in reverse.
+// TestReplaceAmidDatagrams replaces the process between any two fragments of a datagram, in
+// order and in reverse order.
 func TestReplaceAmidDatagrams(t *testing.T) {
 	for _, mode := range []string{"reassemble", "validate"} {
 		t.Run(mode, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestReplaceAmidDatagrams(t *testing.T) {
 						w.send(t, verdict.Inside, frames[:split]...)
 						sent += split
 						u := unfinished{frames[split:], frames}
-						if mode == "validate" && order[0] == 0 { // the others wait for the first
+						if mode == "validate" && order[0] == 0 { // the others wait for the first fragment
 							expectFrames(t, w.sockets[verdict.Outside], frames[:split]...)
 							u.want = frames[split:]
 						}
@@ -78,7 +78,7 @@ func TestReplaceAmidDatagrams(t *testing.T) {
 	}
 }
 
-// awaitAll expects frames to come, in any order, and no others.
+// awaitAll expects the given frames, in any order, and no others.
 func awaitAll(t *testing.T, s *lab.Tap, want [][]byte) {
 	t.Helper()
 	missing := map[string]int{}
@@ -94,8 +94,8 @@ func awaitAll(t *testing.T, s *lab.Tap, want [][]byte) {
 	}
 }
 
-// TestReplaceKeepsPoison replaces the process after fragments that contradict each other:
-// the datagram stays given up.
+// TestReplaceKeepsPoison replaces the process after fragments that contradict each other: the
+// datagram stays discarded.
 func TestReplaceKeepsPoison(t *testing.T) {
 	for _, mode := range []string{"reassemble", "validate"} {
 		t.Run(mode, func(t *testing.T) {
@@ -116,7 +116,7 @@ func TestReplaceKeepsPoison(t *testing.T) {
 	}
 }
 
-// flowCount is the line of the metrics that has it.
+// flowCount matches the line of the metrics with the number of flows.
 var flowCount = regexp.MustCompile(`(?m)^fragwall_flows (\S+)$`)
 
 func (b *box) flowCount(t *testing.T) int {
@@ -140,7 +140,7 @@ func TestReplaceManyFlows(t *testing.T) {
 	for i := 0; i < flowsWanted; i++ {
 		src := netip.AddrPortFrom(sourceOf(i, true), 40000)
 		must(t, inside.Send(lab.Between(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], packettest.UDP(src, dst, nil).Frame())...))
-		if i%1000 == 0 { // not more than the TAP's queue takes
+		if i%1000 == 0 { // not more than the TAP's queue holds
 			b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received > i })
 		}
 	}
@@ -162,8 +162,8 @@ func TestReplaceManyFlows(t *testing.T) {
 	b.endAs(t, before)
 }
 
-// TestReplaceJudgesAgain has the new process run with another policy: what it does not
-// accept any more ends, as with a reload, and the rest goes on.
+// TestReplaceJudgesAgain runs the new process with another policy: flows that it no longer
+// accepts end, as after a reload, and the others continue.
 func TestReplaceJudgesAgain(t *testing.T) {
 	n, before := newMiddle(t)
 	b := startBox(t, n, devices+stateful)

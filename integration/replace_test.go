@@ -10,8 +10,8 @@ import (
 	"fragwall/integration/meter"
 )
 
-// handoverShapes are the boxes that are replaced under load: each way to join a NIC, and
-// each mode that lets fragments pass.
+// handoverShapes are the configurations that are replaced under load: each way to join a NIC,
+// and each mode that forwards fragments.
 func handoverShapes() map[string]string {
 	joins := map[string]string{"redirect": "join = \"redirect\"\n", "bridge": "join = \"bridge\"\n"}
 	modes := map[string]string{
@@ -32,8 +32,8 @@ func handoverShapes() map[string]string {
 	return shapes
 }
 
-// TestReplace replaces the process again and again under load: the traffic does not
-// notice, and flows that wait are still known.
+// TestReplace replaces the process repeatedly under load: the traffic is not affected, and idle
+// flows are still known.
 func TestReplace(t *testing.T) {
 	s := handoverScale()
 	for name, config := range handoverShapes() {
@@ -53,9 +53,9 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestReplaceKilled kills one of the two processes at a random moment of a hand-over.
-// One of them forwards then, or none; the end of the one that is left, or of the next,
-// puts everything back.
+// TestReplaceKilled kills one of the two processes at a random moment of a hand-over. After
+// that one of them forwards, or none. When the remaining process, or the next one, ends, it
+// restores everything.
 func TestReplaceKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -86,16 +86,16 @@ func TestReplaceKilled(t *testing.T) {
 	t.Logf("a hand-over took %v; %v", took, outcomes)
 }
 
-// replaceKilled begins a hand-over, kills the old process or the new one within a time,
-// and leaves the box with the other one. It returns what came of it.
+// replaceKilled starts a hand-over, kills the old or the new process within the given time, and
+// leaves the box with the other one. It returns the outcome.
 func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (outcome string) {
 	t.Helper()
 	processes := [...]*process{b.process, launch(t, b.Middle, nil, "run", "-c", b.file, "--replace")}
 	names := [...]string{"old", "new"}
 	victim := r.IntN(len(processes))
 	moment := time.Duration(r.Int64N(int64(within)))
-	time.Sleep(moment)           // it is the moment that matters
-	_ = processes[victim].Kill() // it may have ended
+	time.Sleep(moment)           // the test is about this moment
+	_ = processes[victim].Kill() // it may have ended already
 	processes[victim].wait(t)
 	b.process = processes[1-victim]
 	outcome = fmt.Sprintf("%s killed, closed", names[victim])
@@ -115,12 +115,12 @@ func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (o
 		return nil
 	})
 	if !b.hasEnded() {
-		b.ready(t) // it forwards before it says so
+		b.ready(t) // it forwards before it reports that it is ready
 	}
 	return outcome
 }
 
-// forwards waits until a box forwards all.
+// forwards waits until a box forwards all traffic.
 func (b *box) forwards(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {

@@ -11,7 +11,7 @@ import (
 	"fragwall/integration/meter"
 )
 
-// TestReplaceAcrossVersions hands over from a build of the commit before, and back to it.
+// TestReplaceAcrossVersions hands over from a build of the previous commit, and back to it.
 func TestReplaceAcrossVersions(t *testing.T) {
 	before := buildBefore(t)
 	n := newNetwork(t)
@@ -31,8 +31,8 @@ func TestReplaceAcrossVersions(t *testing.T) {
 	b.stop(t)
 }
 
-// buildBefore builds the program of the commit before this one. A clone without history
-// has none: there the test is skipped, and says so.
+// buildBefore builds the program of the commit before this one. A clone without history does
+// not have that commit: there the test is skipped, and says so.
 func buildBefore(t *testing.T) (binary string) {
 	t.Helper()
 	run := func(dir, command string) string {

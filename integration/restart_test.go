@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// onlyOutward lets the inside begin, and nobody else.
+// onlyOutward lets only the inside open flows.
 const onlyOutward = `
 [policy]
 stateful = true
@@ -23,11 +23,11 @@ action = "accept"
 from = "inside"
 `
 
-// downFor is how long a box is stopped until it starts again.
+// downFor is how long a box is stopped before it starts again.
 const downFor = 5 * time.Second
 
-// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside
-// began go on: one that waits, as of ssh, and a transfer each way. Nobody else can begin
+// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside opened
+// continue: an idle one, such as ssh, and a transfer in each direction. The outside cannot open
 // one.
 func TestFlowsOverAStop(t *testing.T) {
 	n, state := newNetwork(t), t.TempDir()
@@ -64,7 +64,7 @@ func TestFlowsOverAStop(t *testing.T) {
 	b.stop(t)
 }
 
-// TestNoState stops a box that is to keep nothing, and one that is killed.
+// TestNoState stops a box that is configured to keep no state, and one that is killed.
 func TestNoState(t *testing.T) {
 	n := newNetwork(t)
 	for name, arguments := range map[string][]string{"stopped": {"--no-state"}, "killed": {"--state", t.TempDir()}} {
@@ -89,16 +89,16 @@ func TestNoState(t *testing.T) {
 	}
 }
 
-// awaitDrop waits until something from a side was dropped for a reason.
+// awaitDrop waits until a frame from a side was dropped for a reason.
 func (b *box) awaitDrop(t *testing.T, from verdict.Side, reason string) {
 	t.Helper()
 	b.awaitCounters(t, from, func(c counters) bool { return c.dropped[reason] > 0 })
 }
 
-// connected is a TCP connection of which nothing was said yet.
+// connected is a TCP connection that has carried no data yet.
 type connected struct{ client, server net.Conn }
 
-// openTCP opens one from a host to another.
+// openTCP opens a connection from a host to another.
 func openTCP(t *testing.T, from, to *lab.Host, ipv6 bool) *connected {
 	t.Helper()
 	l, err := to.ListenTCP(ipv6, 0)
@@ -113,7 +113,7 @@ func openTCP(t *testing.T, from, to *lab.Host, ipv6 bool) *connected {
 	return &connected{client, server}
 }
 
-// answers has the server speak first: what it says belongs to a flow, or does not pass.
+// answers makes the server send first: its data belongs to a flow, or does not pass.
 func (c *connected) answers(t *testing.T) {
 	t.Helper()
 	word := []byte("word")
@@ -126,7 +126,7 @@ func (c *connected) answers(t *testing.T) {
 	}
 }
 
-// refuses has a host try to begin connections to another.
+// refuses checks that a host cannot open connections to another.
 func refuses(t *testing.T, from, to *lab.Host) {
 	t.Helper()
 	for _, ipv6 := range []bool{false, true} {
@@ -141,7 +141,7 @@ func refuses(t *testing.T, from, to *lab.Host) {
 	}
 }
 
-// transfer is bytes that go from one end of a connection to the other all the time.
+// transfer sends bytes continuously from one end of a connection to the other.
 type transfer struct {
 	failed chan error
 
@@ -176,7 +176,7 @@ func startTransfer(from, to net.Conn) *transfer {
 	return f
 }
 
-// add counts so many more bytes, and returns how many there were.
+// add adds to the number of bytes, and returns the sum.
 func (f *transfer) add(bytes int) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -184,7 +184,7 @@ func (f *transfer) add(bytes int) int {
 	return f.arrived
 }
 
-// goesOn waits until more has arrived than was on its way.
+// goesOn waits until more has arrived than was in transit.
 func (f *transfer) goesOn(t *testing.T) {
 	t.Helper()
 	before := f.add(0)

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// as returns what a snapshot would be if a device had another name.
+// as returns the snapshot with a device under another name.
 func (s namespaceState) as(name, other string) namespaceState {
 	renamed := make(namespaceState)
 	for subject, lines := range s {
@@ -27,8 +27,8 @@ func (s namespaceState) as(name, other string) namespaceState {
 	return renamed
 }
 
-// TestSidecarNICRenamed has the NIC renamed while it runs. All is put back by
-// its index: at the end, and after a kill by either name.
+// TestSidecarNICRenamed renames the NIC while the sidecar runs. The NIC is restored by its
+// index: at the end, and after a kill under either name.
 func TestSidecarNICRenamed(t *testing.T) {
 	for _, join := range []string{"", "nic = \"eth0\"\njoin = \"bridge\"\n"} {
 		configuration := strings.Replace(sidecarRules, "[policy]", join+"[policy]", 1)
@@ -59,7 +59,7 @@ func TestSidecarNICRenamed(t *testing.T) {
 	}
 }
 
-// emptyState expects no state to be kept.
+// emptyState expects that no state is stored.
 func emptyState(t *testing.T, directory string) {
 	t.Helper()
 	left, err := os.ReadDir(directory)
@@ -69,8 +69,8 @@ func emptyState(t *testing.T, directory string) {
 	}
 }
 
-// TestSidecarGivesBackWhatTheTAPHas has the namespace change while it runs, as
-// when a virtual address fails over: at the end the NIC has what the TAP had.
+// TestSidecarGivesBackWhatTheTAPHas changes the namespace while the sidecar runs, as when a
+// virtual address fails over: at the end the NIC has what the TAP had.
 func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 	for _, ending := range []string{"stopped", "killed"} {
 		t.Run(ending, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 	}
 }
 
-// awaitKept waits until the kept state has some words of ip(8).
+// awaitKept waits until the stored state contains some words of ip(8).
 func awaitKept(t *testing.T, directory string, words ...string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -147,7 +147,7 @@ func awaitKept(t *testing.T, directory string, words ...string) {
 	})
 }
 
-// TestSidecarRestoresNothing says so where there is nothing to put back.
+// TestSidecarRestoresNothing checks the message if there is nothing to restore.
 func TestSidecarRestoresNothing(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
@@ -158,8 +158,8 @@ func TestSidecarRestoresNothing(t *testing.T) {
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarKeepsWhatItCannotPutBack has the NIC be removed while it runs. The
-// state stays, and the next start by another NIC of the name leaves it alone.
+// TestSidecarKeepsWhatItCannotPutBack removes the NIC while the sidecar runs. The state stays,
+// and the next start, with another NIC of the same name, does not change it.
 func TestSidecarKeepsWhatItCannotPutBack(t *testing.T) {
 	p, state := bridgedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)
@@ -185,8 +185,8 @@ func TestSidecarKeepsWhatItCannotPutBack(t *testing.T) {
 	}
 }
 
-// TestRunNICRenamed has a NIC renamed while the program runs, which sets back
-// all that it changed of it.
+// TestRunNICRenamed renames a NIC while the program runs. The program restores all that it
+// changed on it.
 func TestRunNICRenamed(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
@@ -202,8 +202,8 @@ func TestRunNICRenamed(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestSidecarAdopts has the NIC be given an address and a route while it runs,
-// by a program that knows nothing of the TAP.
+// TestSidecarAdopts gives the NIC an address and a route while the sidecar runs, as a program
+// does that does not know of the TAP.
 func TestSidecarAdopts(t *testing.T) {
 	p := bridgedPod(t)
 	b := p.startSidecar(t, sidecarRules, t.TempDir())
@@ -232,8 +232,8 @@ func TestSidecarAdopts(t *testing.T) {
 	}
 }
 
-// TestSidecarNICReplaced has the pod's cable be removed and laid anew while it
-// runs: the new NIC is joined, and gets all in the end.
+// TestSidecarNICReplaced removes the pod's cable and makes a new one while the sidecar runs:
+// the new NIC is joined, and gets everything back at the end.
 func TestSidecarNICReplaced(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)

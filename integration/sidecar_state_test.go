@@ -2,7 +2,7 @@ package integration_test
 
 import "testing"
 
-// sidecarStateful lets the pod begin, and nobody else.
+// sidecarStateful lets only the pod open flows.
 var sidecarStateful = pathKey + `
 [inside]
 tap = "fw-in"
@@ -16,9 +16,9 @@ action = "accept"
 from = "inside"
 `
 
-// TestSidecarRestart restarts a sidecar as a new image of its container does. Connections
-// that the pod began go on, one that waits and one over which words go to and fro all the
-// time, also while there is no sidecar. Nobody else can begin one.
+// TestSidecarRestart restarts a sidecar as a new image of its container does. Connections that
+// the pod opened continue: an idle one, and one that carries data in both directions all the
+// time, also while no sidecar runs. The outside cannot open one.
 func TestSidecarRestart(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarStateful, state)

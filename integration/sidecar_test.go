@@ -21,7 +21,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// sidecarRules let all pass but what goes to one port.
+// sidecarRules accept everything except packets to one port.
 var sidecarRules = pathKey + `
 [inside]
 tap = "fw-in"
@@ -36,7 +36,7 @@ protocol = "udp"
 dst_port = 5999
 `
 
-// startSidecar runs the program in a pod, until frames flow.
+// startSidecar runs the program in a pod, and waits until it forwards frames.
 func (p *pod) startSidecar(t *testing.T, configuration, state string, arguments ...string) *box {
 	t.Helper()
 	path := configure(t, configuration)
@@ -46,7 +46,7 @@ func (p *pod) startSidecar(t *testing.T, configuration, state string, arguments 
 	return b
 }
 
-// end stops a sidecar as a container's runtime does.
+// end stops a sidecar as a container runtime does.
 func (b *box) end(t *testing.T) {
 	t.Helper()
 	b.signal(t, syscall.SIGTERM)
@@ -55,7 +55,7 @@ func (b *box) end(t *testing.T) {
 	}
 }
 
-// losesFew expects all but mostLost of each ping's echoes to be answered.
+// losesFew expects that at most mostLost echoes of each ping are not answered.
 func losesFew(t *testing.T, pings []*pinging) {
 	t.Helper()
 	for i, ping := range pings {
@@ -65,14 +65,14 @@ func losesFew(t *testing.T, pings []*pinging) {
 	}
 }
 
-// What it takes at most: pings without an answer as it moves in, and as it moves
-// out, and time until frames flow.
+// Limits: pings without an answer when the sidecar starts and when it ends, and the time until
+// it forwards frames.
 const (
 	mostLost = 1
 	soonest  = time.Second
 )
 
-// TestSidecar moves in and out while a ping goes each way a hundred times a
+// TestSidecar starts and ends a sidecar while a ping runs in each direction a hundred times a
 // second, and TCP connections are open.
 func TestSidecar(t *testing.T) {
 	for _, shape := range podShapes {
@@ -118,7 +118,8 @@ func TestSidecar(t *testing.T) {
 	}
 }
 
-// TestSidecarSettings gives the TAP the NIC's sysctls, and the NIC its own back.
+// TestSidecarSettings checks that the TAP gets the NIC's sysctls, and that the NIC gets its own
+// back.
 func TestSidecarSettings(t *testing.T) {
 	p := bridgedPod(t)
 	must(t, p.workload.Do(func() error {
@@ -134,7 +135,7 @@ func TestSidecarSettings(t *testing.T) {
 	nic := settings(t, p.workload.Namespace, "eth0")
 	b := p.startSidecar(t, sidecarRules, t.TempDir())
 	tap := settings(t, p.workload.Namespace, "fw-in")
-	tap["ipv6/addr_gen_mode"] = nic["ipv6/addr_gen_mode"] // the TAP makes no address of its own
+	tap["ipv6/addr_gen_mode"] = nic["ipv6/addr_gen_mode"] // the TAP generates no address
 	if !maps.Equal(nic, tap) {
 		t.Errorf("the nic had\n%v\nthe tap has\n%v", nic, tap)
 	}
@@ -144,7 +145,7 @@ func TestSidecarSettings(t *testing.T) {
 	}
 }
 
-// settings are the sysctls of a device.
+// settings returns the sysctls of a device.
 func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string {
 	t.Helper()
 	values := make(map[string]string)
@@ -156,7 +157,7 @@ func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string 
 				return err
 			}
 			for _, f := range files {
-				if value, err := os.ReadFile(filepath.Join(dir, f.Name())); err == nil { // a secret that is not set can't be
+				if value, err := os.ReadFile(filepath.Join(dir, f.Name())); err == nil { // a secret that is not set cannot be read
 					values[family+"/"+f.Name()] = strings.TrimSpace(string(value))
 				}
 			}
@@ -166,8 +167,7 @@ func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string 
 	return values
 }
 
-// denies sends a large datagram to the port that no rule allows, and one that
-// passes after it.
+// denies sends a large datagram to the port that no rule allows, and then one that passes.
 func (b *box) denies(t *testing.T, from, to *lab.Host, side verdict.Side, ipv6 bool) {
 	t.Helper()
 	client, forbidden := listen(t, from, ipv6, 0), listen(t, to, ipv6, 5999)
@@ -183,7 +183,7 @@ func (b *box) denies(t *testing.T, from, to *lab.Host, side verdict.Side, ipv6 b
 	}
 }
 
-// talk is a TCP connection over which words go to and fro all the time.
+// talk is a TCP connection that carries data in both directions all the time.
 type talk struct {
 	failed chan error
 
@@ -192,7 +192,7 @@ type talk struct {
 	rounds int
 }
 
-// add counts n more rounds, and returns how many there were.
+// add adds n to the number of rounds, and returns the sum.
 func (c *talk) add(n int) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -239,11 +239,11 @@ func (c *talk) speak(client, server net.Conn) {
 		c.add(1)
 		client, server = server, client
 		from = bufio.NewReader(server)
-		time.Sleep(time.Millisecond) // a talk, no flood
+		time.Sleep(time.Millisecond) // a slow exchange, not a flood
 	}
 }
 
-// goesOn waits until more was said.
+// goesOn waits for further rounds.
 func (c *talk) goesOn(t *testing.T) {
 	t.Helper()
 	before := c.add(0)
@@ -260,12 +260,11 @@ func (c *talk) goesOn(t *testing.T) {
 	})
 }
 
-// namespaceState is what ip(8) says of a namespace, an object a line, by subject.
+// namespaceState is what ip(8) shows of a namespace, one object per line, by subject.
 type namespaceState map[string][]string
 
-// snapshot describes a namespace but for what changes by itself: of a lifetime
-// it says only that it ends, and of a neighbour that was not entered by hand
-// not how sure it is.
+// snapshot describes a namespace without what changes by itself: of a lifetime, only whether it
+// is limited; of a neighbour that was not added by hand, not its state.
 func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 	t.Helper()
 	s := make(namespaceState)
@@ -287,8 +286,7 @@ func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 	return s
 }
 
-// steady returns what stays of an object; "" for one that is only being asked
-// for.
+// steady returns the constant part of an object; "" for a neighbour that is being resolved.
 func steady(t *testing.T, o map[string]any) string {
 	t.Helper()
 	delete(o, "expires")
@@ -314,14 +312,14 @@ func steady(t *testing.T, o map[string]any) string {
 	return string(line)
 }
 
-// sameSnapshot compares. Neighbours may have been learnt in between.
+// sameSnapshot compares two snapshots. Neighbours may have been learnt in between.
 func sameSnapshot(t *testing.T, before, after namespaceState) {
 	t.Helper()
 	after["neigh"] = slices.DeleteFunc(after["neigh"], func(n string) bool {
 		return strings.Contains(n, `"learnt"`) && !slices.Contains(before["neigh"], n)
 	})
 	for _, neighbours := range []namespaceState{before, after} {
-		slices.Sort(neighbours["neigh"]) // the kernel keeps them in no order
+		slices.Sort(neighbours["neigh"]) // the kernel has no order for them
 	}
 	for subject := range before {
 		if was, is := strings.Join(before[subject], "\n"), strings.Join(after[subject], "\n"); was != is {

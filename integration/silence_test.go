@@ -11,9 +11,9 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBoxIsSilent listens for longer than a new IPv6 interface takes to look
-// for duplicates of its address, for routers, and to report its groups twice
-// (RFC 4861 §6.3.7, RFC 4862 §5.4, RFC 3810 §9.11: within a second each).
+// TestBoxIsSilent listens for longer than a new IPv6 interface needs to detect duplicates of
+// its address, to solicit routers, and to report its groups twice (RFC 4861 §6.3.7, RFC 4862
+// §5.4, RFC 3810 §9.11: within a second each).
 func TestBoxIsSilent(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -35,8 +35,8 @@ func TestBoxIsSilent(t *testing.T) {
 	expectFrames(t, sockets[verdict.Outside], marker...)
 }
 
-// TestSettingsComeBack has interfaces that speak IPv6 of their own and whose
-// MTU is another, and the kernel's netfilter look at bridges.
+// TestSettingsComeBack uses interfaces with IPv6 addresses and another MTU, and a kernel whose
+// netfilter filters bridges.
 func TestSettingsComeBack(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
@@ -60,7 +60,7 @@ func TestSettingsComeBack(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// awaitLinkLocal waits until the NICs have the addresses that are to come back.
+// awaitLinkLocal waits until the NICs have the addresses that must be restored.
 func awaitLinkLocal(t *testing.T, n *lab.Network) {
 	t.Helper()
 	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {

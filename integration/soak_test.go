@@ -17,10 +17,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// soak is for how long TestSoak runs.
+// soak is how long TestSoak runs.
 var soak = flag.Duration("soak", 20*time.Second, "how long to run the soak test")
 
-// soakPolicy has little memory for fragments, so that it is full soon.
+// soakPolicy has little memory for fragments, so that it fills quickly.
 const soakPolicy = onePort + `
 [fragments]
 memory = "8MiB"
@@ -28,19 +28,19 @@ timeout_ipv4 = "2s"
 timeout_ipv6 = "2s"
 `
 
-// vitals is what must not grow.
+// vitals are the values that must not grow.
 type vitals struct {
 	memory      int // kB, resident
 	goroutines  int
 	descriptors int
 }
 
-// most returns the larger of each.
+// most returns the larger of each value.
 func (v vitals) most(other vitals) vitals {
 	return vitals{max(v.memory, other.memory), max(v.goroutines, other.goroutines), max(v.descriptors, other.descriptors)}
 }
 
-// measure reads the vitals, and holds the metrics to their sums.
+// measure reads the vitals, and checks that the metrics add up.
 func (w *wires) measure(t *testing.T) vitals {
 	t.Helper()
 	metrics := fetch(t, w.Middle, "/metrics")
@@ -76,8 +76,8 @@ func (w *wires) measure(t *testing.T) vitals {
 	return vitals{memory: of("status", `VmRSS:\s+(\d+)`), goroutines: of("", `fragwall_goroutines (\d+)`), descriptors: len(open)}
 }
 
-// soakFrames is a round of what is sent: whole datagrams and fragments that
-// pass, others that don't, fragments that never complete, and attacks.
+// soakFrames returns one round of frames: whole datagrams and fragments that pass, others that
+// do not, fragments that never complete, and attacks.
 func soakFrames(round uint32) (frames [][]byte) {
 	for i, f := range families {
 		for j := range uint32(8) {
@@ -108,12 +108,12 @@ func soakFrames(round uint32) (frames [][]byte) {
 	return frames
 }
 
-// TestSoak runs a mixed load for long, and looks at what must not grow.
+// TestSoak runs a mixed load for a long time, and checks the values that must not grow.
 func TestSoak(t *testing.T) {
 	w := startMute(t, soakPolicy)
 	begun := time.Now()
 	warm, half := *soak/4, *soak/2
-	var first, last vitals // the most of the second quarter, and of the second half
+	var first, last vitals // the largest of the second quarter, and of the second half
 	measured := time.Time{}
 	for round := uint32(0); time.Since(begun) < *soak; round++ {
 		frames := lab.Between(w.Hosts[verdict.Inside], w.Hosts[verdict.Outside], soakFrames(round)...)

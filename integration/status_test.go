@@ -17,10 +17,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// standardStatus is where an instance tells how it is.
+// standardStatus is the default address of the status server.
 const standardStatus = "127.0.0.1:9477"
 
-// ask asks the program in the middle for a path of its status server.
+// ask requests a path of the status server of the program in the middle.
 func ask(ns *lab.Namespace, path string) (text string, err error) {
 	err = ns.Do(func() error {
 		c, err := net.Dial("tcp", standardStatus) // in the namespace of this thread
@@ -46,7 +46,7 @@ func ask(ns *lab.Namespace, path string) (text string, err error) {
 	return text, err
 }
 
-// fetch returns what the program in the middle answers.
+// fetch returns the response of the program in the middle.
 func fetch(t *testing.T, ns *lab.Namespace, path string) string {
 	t.Helper()
 	text, err := ask(ns, path)
@@ -54,8 +54,7 @@ func fetch(t *testing.T, ns *lab.Namespace, path string) string {
 	return text
 }
 
-// TestStatusOfARunningBox asks in each way how a box is that has something to
-// tell.
+// TestStatusOfARunningBox reads the status in each way from a box that has something to report.
 func TestStatusOfARunningBox(t *testing.T) {
 	b := startMute(t, onePort+"[log]\nformat = \"json\"\n")
 	n, f := b.Network, families[0]
@@ -96,7 +95,7 @@ func TestStatusOfARunningBox(t *testing.T) {
 		t.Errorf("status: %d\n%s%s", code, p.stdout.String(), p.stderr.String())
 	}
 
-	for line := range strings.Lines(b.stderr.String()) { // the counters among them
+	for line := range strings.Lines(b.stderr.String()) { // including the counters
 		if !json.Valid([]byte(line)) {
 			t.Errorf("no JSON: %s", line)
 		}
@@ -114,8 +113,8 @@ func TestStatusOfARunningBox(t *testing.T) {
 	}
 }
 
-// TestMissedFrames has a box that does not read for a while tell how much the
-// kernel threw away in that time.
+// TestMissedFrames checks that a box that does not read for a while reports how many frames the
+// kernel dropped in that time.
 func TestMissedFrames(t *testing.T) {
 	const sent = 10_000 // more than the TAP's queue and the box's buffers hold
 	w := startMute(t, acceptAll)

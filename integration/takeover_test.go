@@ -17,10 +17,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// flowsOut lets the inside open flows, and nobody else.
+// flowsOut lets only the inside open flows.
 const flowsOut = "[policy]\nstateful = true\n[[rule]]\nname = \"out\"\naction = \"accept\"\nfrom = \"inside\"\n"
 
-// takeOver has a new process take over from the box, and makes it the box's.
+// takeOver makes a new process take over from the box, and continues with it as the box.
 func (b *box) takeOver(t *testing.T, file string) {
 	t.Helper()
 	next := launch(t, b.Middle, nil, "run", "-c", file, "--replace")
@@ -46,9 +46,9 @@ func totals(t *testing.T, ns *lab.Namespace) map[string]float64 {
 	return all
 }
 
-// TestTakeOver has one process after another take over, each way to join and each kind
-// of fast path: an open connection goes on, no counter runs backwards, the sockets stay,
-// and the last one puts everything back.
+// TestTakeOver makes several processes take over in turn, for each way to join and each kind of
+// fast path: an open connection continues, no counter decreases, the sockets stay, and the last
+// process restores everything.
 func TestTakeOver(t *testing.T) {
 	for name, config := range map[string]string{
 		"redirect":     devices + "queues = 2\n",
@@ -87,8 +87,8 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// TestTakeOverRefused has processes that can't or may not take over: each says why, and
-// the one that runs goes on.
+// TestTakeOverRefused starts processes that cannot or may not take over: each says why, and the
+// running one continues.
 func TestTakeOverRefused(t *testing.T) {
 	n := newNetwork(t)
 	b := start(t, n, flowsOut)
@@ -114,7 +114,7 @@ func TestTakeOverRefused(t *testing.T) {
 		file := filepath.Join(directory, "x.toml")
 		must(t, os.WriteFile(file, []byte(tt.config), 0o644))
 		must(t, os.Chmod(directory, 0o755))
-		binary := filepath.Join(directory, "fragwall") // that the other user may run
+		binary := filepath.Join(directory, "fragwall") // one that the other user may run
 		must(t, os.Link(program, binary))
 		must(t, os.Chmod(binary, 0o755))
 		c := exec.Command(binary, "run", "-c", file, "--replace", "--socket", socket)
@@ -136,11 +136,11 @@ func TestTakeOverRefused(t *testing.T) {
 	}
 }
 
-// TestTakeOverBypass leaves no bypass where a process is replaced, and one where the
-// next one stops.
+// TestTakeOverBypass checks that no bypass is left where a process is replaced, and that one is
+// left when the next process stops.
 func TestTakeOverBypass(t *testing.T) {
 	n := newNetwork(t)
-	b := &box{Network: n, file: configure(t, "on_exit = \"bypass\"\n"+devices)} // which drops all
+	b := &box{Network: n, file: configure(t, "on_exit = \"bypass\"\n"+devices)} // drops everything
 	b.process = launch(t, n.Middle, nil, "run", "-c", b.file)
 	b.ready(t)
 	b.takeOver(t, b.file)
@@ -157,8 +157,8 @@ func TestTakeOverBypass(t *testing.T) {
 	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{1, 4000})
 }
 
-// TestTakeOverWaitingNIC takes over while a NIC is gone: the new process joins it when it
-// comes back.
+// TestTakeOverWaitingNIC takes over while a NIC is gone: the new process joins it when it is
+// back.
 func TestTakeOverWaitingNIC(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, file: configure(t, devices+acceptAll)}
