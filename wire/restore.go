@@ -97,7 +97,7 @@ func (r *restoring) begin(h *streamHeader) error {
 	if h.AllFlows {
 		flows.Clear()
 	}
-	if flows.AnyVLANs() != h.AnyVLANs {
+	if flows.AnyVLANs() != h.AnyVLANs || h.Secret == ([2]uint64{}) { // it had no flow table
 		return nil
 	}
 	r.flows = flows.NewRestore()
@@ -160,7 +160,7 @@ func (r *restoring) takeRest(rest *savedRest) error {
 		}
 	}
 	r.mode = rest.Mode == r.Bump.mode
-	if r.table == nil {
+	if r.table == nil || rest.Hash == ([2]uint64{}) { // it had no table
 		return nil
 	}
 	return r.table.SetHash(rest.Hash)

@@ -100,3 +100,25 @@ func FuzzRestore(f *testing.F) {
 		}
 	})
 }
+
+// TestRestoreKeepsSecrets: a wire with tables takes over from one without. It keeps the
+// secrets of its hashes: those of the other are none.
+func TestRestoreKeepsSecrets(t *testing.T) {
+	var b bytes.Buffer
+	old := NewStepper(Config{Policy: acceptAll(), Mode: packet.ModeDrop, Sides: sides(&script{}, &script{})})
+	defer old.Close()
+	old.advance(began)
+	if err := old.Save(&b, AllFlows|Rest); err != nil {
+		t.Fatal(err)
+	}
+	s := newStepper(&traffic{Rand: rand.New(rand.NewPCG(1, 23)), mode: packet.ModeReassemble, stateful: true})
+	defer s.Close()
+	s.advance(began)
+	flows, fragments := s.Policy().FlowTable().Secret(), s.table.Hash()
+	if err := s.Restore(&b); err != nil {
+		t.Fatal(err)
+	}
+	if s.Policy().FlowTable().Secret() != flows || s.table.Hash() != fragments {
+		t.Error("a secret changed")
+	}
+}

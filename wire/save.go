@@ -68,14 +68,14 @@ type streamHeader struct {
 	Elapsed  time.Duration // at the same time, on the policy's clock
 	AllFlows bool          // there are no flows but those of this stream
 	AnyVLANs bool          // flows are the same in any VLAN
-	Secret   [2]uint64     // of the hash that flows are found by
+	Secret   [2]uint64     // of the hash that flows are found by; zero without a flow table
 }
 
 // savedRest is [Rest] without what there may be much of.
 type savedRest struct {
 	Sides [verdict.Sides]savedSide // by where frames came in
 	Mode  packet.Mode              // of fragments
-	Hash  [2]uint64                // by which sources share credits, and the table of fragments
+	Hash  [2]uint64                // by which sources share credits, and the table of fragments; zero without one
 }
 
 // savedSide is the counters of a side, without what waits.
