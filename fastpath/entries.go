@@ -80,13 +80,9 @@ func (e *entries) init(limit int) {
 // costs a system call: an eighth of all in a second.
 func (e *entries) perUpkeep() int { return max(e.limit/80, 16) }
 
-// begin makes an entry, which decides nothing yet. It returns 0 where there is no slot
-// or no budget left.
+// begin makes an entry, which decides nothing yet. It returns 0 where there is no slot.
 func (f *FastPath) begin(k *flow.Key) uint32 {
 	e := &f.entries
-	if e.budget == 0 {
-		return 0
-	}
 	var slot uint32
 	switch n := len(e.free); {
 	case n > 0:
@@ -97,7 +93,6 @@ func (f *FastPath) begin(k *flow.Key) uint32 {
 	default:
 		return 0
 	}
-	e.budget--
 	e.index[*k] = slot
 	e.all[slot] = entry{key: *k, at: len(e.used), begun: monotonic()}
 	e.used = append(e.used, slot)

@@ -33,9 +33,14 @@ const (
 // orderOf returns the index of the order of whole packets of a flow, of frames from a
 // side (order_hash in bpf/order.h).
 func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
+	return m.orderHash(k, from) % packetOrders
+}
+
+// orderHash returns the hash that tells the flows of an order apart.
+func (m *memory) orderHash(k *flow.Key, from verdict.Side) uint32 {
 	way := *k
 	way.VLANs |= uint64(from) << 63
-	return m.hash(&way) % packetOrders
+	return m.hash(&way)
 }
 
 // pairOf returns the index of the order of fragments between the addresses of a key,

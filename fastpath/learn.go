@@ -88,7 +88,11 @@ func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	}
 	slot, found := f.index[l.Key]
 	if !found {
+		if f.budget == 0 {
+			return 0, false
+		}
 		if slot = f.begin(&l.Key); slot != 0 {
+			f.budget--
 			f.setDenies(&f.entries.all[slot].ways[l.From], l.Verdict.Action != verdict.Accept)
 			f.entries.all[slot].learned++
 		}

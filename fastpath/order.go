@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"fragwall/packet"
+	"fragwall/packet/verdict"
 )
 
 // orders are those of flows whose frames go up for the sake of order, until it is
@@ -55,8 +56,12 @@ func (f *FastPath) own(slot uint32, on bool) {
 	}
 	s := &f.memory.slots[slot]
 	for side, index := range s.Order {
-		if atomic.AddUint32(&f.memory.orders[index].Entries, n) > 1 && on {
+		o := &f.memory.orders[index]
+		switch entries := atomic.AddUint32(&o.Entries, n); {
+		case on && entries > 1:
 			atomic.StoreUint64(&s.Ways[side].Held, monotonic()+drain)
+		case !on && entries == 0: // what is on its way counts still when the flow is unknown
+			atomic.StoreUint32(&o.Flow, f.memory.orderHash(&e.key, verdict.Side(side)))
 		}
 	}
 }

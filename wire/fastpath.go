@@ -23,6 +23,11 @@ type FastPath interface {
 	// batch was written. It is called by the lane's goroutine, and so has to be
 	// cheap.
 	Learn(lessons []Lesson)
+	// Keys returns the keys of the flows that it knows.
+	Keys() []flow.Key
+	// Expect makes entries for flows that another process's fast path knew. They decide
+	// nothing until they are learnt, and keep the order of the flows from now on.
+	Expect(keys []flow.Key)
 	// SetPolicy says which policy is in force. It returns when nothing that an
 	// older one decided is carried out any more.
 	SetPolicy(t *filter.Table)

@@ -36,6 +36,7 @@ type memoryPath struct {
 	datagrams  map[pathDatagram]*pathProgress
 	handed     int // beginnings that the validator took over
 	forgotten  int // drops of keys of which a flow began
+	expected   []flow.Key
 }
 
 // pathEntry is what is known of a key.
@@ -82,6 +83,14 @@ func newMemoryPath(mode packet.Mode) *memoryPath {
 func (m *memoryPath) Start(started time.Time) { m.started = started }
 
 func (m *memoryPath) Upkeep(time.Time) {}
+
+func (m *memoryPath) Keys() []flow.Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Keys(m.entries))
+}
+
+func (m *memoryPath) Expect(keys []flow.Key) { m.expected = append(m.expected, keys...) }
 
 func (m *memoryPath) Yield(begun func(*packet.Parsed, verdict.Side, Beginning)) {
 	m.evict(m.table, func() bool { return true })

@@ -46,6 +46,8 @@ type restoring struct {
 	buffer []flow.Saved
 	rules  func([]filter.SavedRule, time.Duration)
 	mode   bool // datagrams are taken over
+	// sameKeys: the writer's policy and this wire's tell flows apart by the same keys.
+	sameKeys bool
 }
 
 func (r *restoring) run() error {
@@ -90,14 +92,16 @@ func (r *restoring) begin(h *streamHeader) error {
 		r.restored = true
 		r.setStarted(r.saved.Add(-h.Elapsed))
 	}
-	flows := r.policy.Load().FlowTable()
+	policy := r.policy.Load()
+	r.sameKeys = policy.AnyVLANs() == h.AnyVLANs
+	flows := policy.FlowTable()
 	if flows == nil {
 		return nil
 	}
 	if h.AllFlows {
 		flows.Clear()
 	}
-	if flows.AnyVLANs() != h.AnyVLANs || h.Secret == ([2]uint64{}) { // it had no flow table
+	if !r.sameKeys || h.Secret == ([2]uint64{}) { // it had no flow table
 		return nil
 	}
 	r.flows = flows.NewRestore()
@@ -117,6 +121,9 @@ func (b *Bump) setStarted(at time.Time) {
 
 // take takes over a chunk.
 func (r *restoring) take(c *chunk) error {
+	if r.fastPath != nil && r.sameKeys && len(c.Fast) > 0 {
+		r.fastPath.Expect(c.Fast)
+	}
 	if err := r.takeFlows(c); err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
@@ -120,5 +121,38 @@ func TestRestoreKeepsSecrets(t *testing.T) {
 	}
 	if s.Policy().FlowTable().Secret() != flows || s.table.Hash() != fragments {
 		t.Error("a secret changed")
+	}
+}
+
+// TestRestoreExpects has a fast path expect the flows that the other's knew, where both
+// policies tell flows apart alike.
+func TestRestoreExpects(t *testing.T) {
+	for _, c := range []struct {
+		parts    Parts
+		stateful bool
+		anyVLANs bool // of who takes over
+		want     int
+	}{
+		{AllFlows, true, false, 1},
+		{AllFlows, false, false, 1},
+		{AllFlows, true, true, 0},
+		{AllFlows | Unwatched, true, false, 0},
+	} {
+		path := [...]*memoryPath{newMemoryPath(packet.ModeReassemble), newMemoryPath(packet.ModeReassemble)}
+		path[0].entries[flow.Key{Ports: 1}] = &pathEntry{}
+		var wires [len(path)]*Stepper
+		for i := range wires {
+			policy := acceptAll()
+			policy.Stateful, policy.AnyVLANs = c.stateful, c.anyVLANs && i == 1
+			wires[i] = NewStepper(Config{Policy: policy, FastPath: path[i]})
+			wires[i].advance(began)
+		}
+		var b bytes.Buffer
+		if err := errors.Join(wires[0].Save(&b, c.parts), wires[1].Restore(&b)); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(path[1].expected); n != c.want {
+			t.Errorf("%+v: %d are expected", c, n)
+		}
 	}
 }

@@ -53,6 +53,7 @@ type chunk struct {
 	Gone      []flow.Key // before Flows
 	FlowSize  int        // of one of
 	Flows     []byte     // as [flow.AppendSaved] writes them
+	Fast      []flow.Key // of flows that the fast path knows
 	Rest      *savedRest // before the following
 	Rules     []filter.SavedRule
 	Credits   []stack.SavedCredit
@@ -96,8 +97,9 @@ func (b *Bump) Save(to io.Writer, p Parts) error {
 	h := streamHeader{Format: Format, Boot: b.bootID, Time: b.boot(), Elapsed: b.Elapsed()}
 	policy := b.policy.Load()
 	flows := policy.FlowTable()
+	h.AnyVLANs = policy.AnyVLANs()
 	if flows != nil {
-		h.AnyVLANs, h.Secret = flows.AnyVLANs(), flows.Secret()
+		h.Secret = flows.Secret()
 		if p&ChangedFlows != 0 && !flows.Saving() { // they are of another table than those that were saved
 			p |= AllFlows
 		}
@@ -109,6 +111,13 @@ func (b *Bump) Save(to io.Writer, p Parts) error {
 	if flows != nil {
 		if err := b.saveFlows(w, flows, p); err != nil {
 			return err
+		}
+	}
+	if p&(AllFlows|Unwatched) == AllFlows && b.fastPath != nil {
+		for keys := range slices.Chunk(b.fastPath.Keys(), chunkLength) {
+			if err := w.write(&chunk{Fast: keys}); err != nil {
+				return err
+			}
 		}
 	}
 	if p&Rest != 0 {

@@ -136,6 +136,8 @@ func (f *FastPath) Release(uint32, *flow.Progress) {}
 func (f *FastPath) Forget(*flow.Key)               {}
 func (f *FastPath) Start(time.Time)                {}
 func (f *FastPath) Learn([]wire.Lesson)            {}
+func (f *FastPath) Keys() []flow.Key               { return nil }
+func (f *FastPath) Expect([]flow.Key)              {}
 func (f *FastPath) SetPolicy(*filter.Table)        {}
 func (f *FastPath) Harvest()                       {}
 func (f *FastPath) Upkeep(time.Time)               {}
