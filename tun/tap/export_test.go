@@ -113,7 +113,7 @@ func TestImportOther(t *testing.T) {
 			change func(*tun.Config, *tun.Exported)
 			want   string
 		}{
-			{func(c *tun.Config, _ *tun.Exported) { c.Name = "fw-out" }, `take over tap "fw-out": it is called "fw-in" by now`},
+			{func(c *tun.Config, _ *tun.Exported) { c.Name = "fw-out" }, `take over tap "fw-out": its name is now "fw-in"`},
 			{func(c *tun.Config, _ *tun.Exported) { c.Offload = true }, `take over tap "fw-in": offload is false`},
 			{func(_ *tun.Config, e *tun.Exported) { e.State = []byte("{") }, `take over tap "fw-in": unexpected end of JSON input`},
 			{func(_ *tun.Config, e *tun.Exported) { e.State = []byte("{}") }, `descriptors, want 0`},

@@ -92,7 +92,7 @@ func TestReserveFindsForeignQueue(t *testing.T) {
 		}
 		defer tap.Close()
 		tap.config.Queues = 1
-		const want = "it has 2 queues, not 1: another process has attached to it"
+		const want = "it has 2 queues instead of 1: another process has attached a queue"
 		if err := tap.reserve(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
