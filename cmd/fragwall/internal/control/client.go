@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	fileTimeout   = time.Second // for what an instance knows at once
+	fileTimeout   = time.Second // for requests that an instance answers at once
 	statusTimeout = 5 * time.Second
 	reloadTimeout = time.Minute
-	maxReport     = 256 << 20 // bytes: of 100,000 rules with long names
+	maxReport     = 256 << 20 // bytes: enough for 100,000 rules with long names
 )
 
-// Instance is the instance to ask: the one with a socket, with a configuration file,
-// or the only one where both are "".
+// Instance identifies the instance to ask: the one with a socket, the one with a configuration
+// file, or the only one if both are "".
 type Instance struct{ Socket, File string }
 
-// Reload has an instance read its rules again. An error says that it could not be
-// asked.
+// Reload tells an instance to read its rules again. An error means that the request could not
+// be made.
 func (i Instance) Reload() (o Outcome, err error) {
 	path, err := i.choose()
 	if err == nil {
@@ -36,14 +36,14 @@ func (i Instance) Reload() (o Outcome, err error) {
 	return o, err
 }
 
-// Listens reports whether an instance listens on a socket, or may do: that is found out
-// by who asks it.
+// Listens reports whether an instance listens on a socket, or may do so: only a request to it
+// shows.
 func Listens(path string) bool {
 	err := dial(path)
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// Exchange asks an instance for an exchange, with an argument for JSON.
+// Exchange requests an exchange with an instance. The argument is sent as JSON.
 func (i Instance) Exchange(request string, argument any) (*net.UnixConn, error) {
 	path, err := i.choose()
 	if err != nil {
@@ -95,7 +95,7 @@ func connect(path string, timeout time.Duration) (net.Conn, error) {
 	return c, nil
 }
 
-// ask has an instance answer a request, and decodes the answer.
+// ask sends a request to an instance, and decodes the answer.
 func ask(path, request string, timeout time.Duration, answer any) error {
 	c, err := connect(path, timeout)
 	if err != nil {
@@ -115,9 +115,8 @@ func ask(path, request string, timeout time.Duration, answer any) error {
 	return nil
 }
 
-// checkPeer checks that a process of this user or of root listens on a socket
-// (SO_PEERCRED, unix(7)). Root, who may ask every instance, trusts the path that
-// it was given.
+// checkPeer checks that a process of this user or of root listens on a socket (SO_PEERCRED,
+// unix(7)). Root, who may ask every instance, trusts the path that was given.
 func checkPeer(c *net.UnixConn) error {
 	if os.Geteuid() == 0 {
 		return nil
@@ -129,7 +128,7 @@ func checkPeer(c *net.UnixConn) error {
 	return err
 }
 
-// credentials returns who is at the other end of a connection.
+// credentials returns the credentials of the other end of a connection.
 func credentials(c *net.UnixConn) (peer *unix.Ucred, err error) {
 	raw, err := c.SyscallConn()
 	if err != nil {
@@ -143,8 +142,8 @@ func credentials(c *net.UnixConn) (peer *unix.Ucred, err error) {
 	return peer, err
 }
 
-// askFile returns the configuration file of an instance. One that is stopped or
-// stuck fails soon.
+// askFile returns the configuration file of an instance. If the instance is stopped or hangs,
+// it fails soon.
 func askFile(path string) (string, error) {
 	var o Outcome
 	err := ask(path, RequestFile, fileTimeout, &o)

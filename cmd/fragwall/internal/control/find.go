@@ -13,15 +13,15 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 )
 
-// instance is what a client knows of a socket.
+// instance is what a client knows about the instance of a socket.
 type instance struct {
 	path string
 	file string // its configuration file
-	err  error  // it does not answer
+	err  error  // why it does not answer
 }
 
-// askAll asks the instances of all sockets in directories at the same time. It
-// removes sockets that nobody listens on.
+// askAll asks the instances of all sockets in directories concurrently. It removes sockets that
+// nobody listens on.
 func askAll(dirs []string) []instance {
 	var paths []string
 	for _, dir := range dirs {
@@ -40,7 +40,7 @@ func askAll(dirs []string) []instance {
 	var live []instance
 	for _, one := range all {
 		if errors.Is(one.err, syscall.ECONNREFUSED) {
-			_ = clearDirectory(filepath.Dir(one.path)) // what stays is in nobody's way
+			_ = clearDirectory(filepath.Dir(one.path)) // whatever remains does no harm
 			continue
 		}
 		live = append(live, one)
@@ -48,9 +48,8 @@ func askAll(dirs []string) []instance {
 	return live
 }
 
-// choose returns the socket that is given, or the one of the instance that
-// [find] finds, once its instance has answered: a stopped one fails soon,
-// whatever it is to be asked for.
+// choose returns the given socket, or that of the instance that [find] finds, once the instance
+// has answered. So any request to a stopped instance fails soon.
 func (i Instance) choose() (path string, err error) {
 	if path = i.Socket; path == "" {
 		if path, err = find(i.File); err != nil {
@@ -61,8 +60,8 @@ func (i Instance) choose() (path string, err error) {
 	return path, err
 }
 
-// ownDirectories returns the default directories that are there. One that is not
-// this user's is an error, but for root's.
+// ownDirectories returns the default directories that exist. One that does not belong to this
+// user is an error, except for root's.
 func ownDirectories() (dirs []string, err error) {
 	for _, dir := range Directories() {
 		switch err := checkDirectory(dir); {
@@ -76,8 +75,8 @@ func ownDirectories() (dirs []string, err error) {
 	return dirs, nil
 }
 
-// find returns the default socket of the instance that runs with a
-// configuration file or, where file is "", of the only one that runs.
+// find returns the default socket of the instance that runs with a configuration file or, if
+// file is "", of the only one that runs.
 func find(file string) (string, error) {
 	dirs, err := ownDirectories()
 	if err != nil {
@@ -96,7 +95,7 @@ func find(file string) (string, error) {
 			found = append(found, one.path)
 		}
 	}
-	if file == "" { // a stopped instance may be the one that is meant
+	if file == "" { // a stopped instance may be the one that the user means
 		found, silent = append(found, silent...), nil
 	}
 	where, more, choose := strings.Join(Directories(), " or "), ": is it running?", "--socket or -c"
@@ -120,7 +119,7 @@ func find(file string) (string, error) {
 	return "", fmt.Errorf("no instance of fragwall has a socket in %s%s", where, more)
 }
 
-// mayHide reports whether there is a directory that this user may not look into.
+// mayHide reports whether there is a directory that this user may not read.
 func mayHide(dir string) bool {
 	_, err := os.ReadDir(dir)
 	return errors.Is(err, fs.ErrPermission)

@@ -13,8 +13,8 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 )
 
-// Reporter gets a report from an instance, and returns it also as it came: JSON on
-// one line.
+// Reporter gets a report from an instance. It also returns the report as received: JSON on one
+// line.
 type Reporter func(context.Context) (*report.Report, []byte, error)
 
 // Reporter returns a reporter that asks an instance over its control socket.
@@ -36,8 +36,8 @@ func (i Instance) Reporter() (Reporter, error) {
 	}, nil
 }
 
-// OverHTTP returns a reporter that asks the status server at an address. A token
-// of "" is none.
+// OverHTTP returns a reporter that asks the status server at an address. The token "" means
+// none.
 func OverHTTP(address, token string) Reporter {
 	return func(ctx context.Context) (*report.Report, []byte, error) {
 		ctx, cancel := context.WithTimeout(ctx, statusTimeout)
@@ -58,7 +58,7 @@ func OverHTTP(address, token string) Reporter {
 func get(ctx context.Context, address, token string) ([]byte, error) {
 	host, port, err := net.SplitHostPort(address)
 	if host == "" {
-		host = "127.0.0.1" // as status.listen has it by default
+		host = "127.0.0.1" // the default of status.listen
 	}
 	request, malformed := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+"/api/status", nil)
 	if err != nil || malformed != nil {
@@ -88,8 +88,8 @@ func get(ctx context.Context, address, token string) ([]byte, error) {
 	return raw, nil
 }
 
-// client uses no proxy and follows no redirect: the token is for the address that
-// the user gave.
+// client uses no proxy and follows no redirect: the token is only for the address that the user
+// gave.
 var client = &http.Client{
 	Transport:     &http.Transport{},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

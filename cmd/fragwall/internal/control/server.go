@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	maxRequest     = 4096             // bytes, its argument and the end of the line included
+	maxRequest     = 4096             // bytes, including its argument and the end of the line
 	maxClients     = 16               // at the same time
 	requestTimeout = 5 * time.Second  // for a request
 	answerTimeout  = 10 * time.Second // for the client to take the answer
-	// A client that asks in a loop is served so many times in a second, after the
+	// A client that sends requests in a loop is limited to this many per second, after the
 	// first maxClients: each request costs a connection and a goroutine.
 	maxRate = 100
 )
@@ -36,23 +36,22 @@ const (
 	RequestReplace = "replace" // with an exchange, see package takeover
 )
 
-// Handlers return the answer to a request, a line that a client sends. The answer
-// is encoded as JSON. A client that only connects changes nothing.
+// Handlers return the answer to a request, which is a line that a client sends. The answer is
+// encoded as JSON. A client that only connects changes nothing.
 type Handlers map[string]func() any
 
-// Exchanges answer requests by a talk of both ends over the connection, which they close.
-// They return soon after ctx is done. A client that waits for the first answer before it
-// sends more loses nothing.
+// Exchanges answer requests by a dialogue over the connection, which they close. They return
+// soon after ctx is done. A client must wait for the first answer before it sends more.
 type Exchanges map[string]func(ctx context.Context, argument json.RawMessage, c *net.UnixConn)
 
-// Service is what an instance answers.
+// Service is the set of requests that an instance answers.
 type Service struct {
 	Handlers  Handlers
 	Streams   Streams
 	Exchanges Exchanges
 }
 
-// Outcome is what became of a request.
+// Outcome is the result of a request.
 type Outcome struct {
 	Code int    // exit code for the client
 	Text string // lines for people
@@ -63,18 +62,18 @@ type Listener struct {
 	net.Listener
 	path string
 	pace *rate.Limiter // of requests
-	left atomic.Bool   // the socket is another process's
+	left atomic.Bool   // the socket now belongs to another process
 }
 
-// Path is the socket's.
+// Path returns the path of the socket.
 func (l *Listener) Path() string { return l.path }
 
-// Leave has the socket stay when Serve ends: it is another process's.
+// Leave makes the socket remain when Serve ends, since it belongs to another process.
 func (l *Listener) Leave() { l.left.Store(true) }
 
-// Serve answers requests until ctx is done, several clients at the same
-// time: one that is silent, or whose reload takes long, does not keep others
-// waiting. Then it removes the socket, unless that was left.
+// Serve answers requests until ctx is done, several clients concurrently: one that is silent,
+// or whose reload takes long, does not delay others. Then it removes the socket, unless
+// [Listener.Leave] was called.
 func (l *Listener) Serve(ctx context.Context, service Service) {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
@@ -105,14 +104,13 @@ func (l *Listener) Serve(ctx context.Context, service Service) {
 	}
 }
 
-// server is what requests are answered by.
+// server holds what is needed to answer requests.
 type server struct {
 	Service
 	places chan struct{} // of clients that read streams
 }
 
-// answer reads a request, for which it waits no longer than ctx lasts, and
-// answers it.
+// answer reads a request, until ctx is done at the latest, and answers it.
 func (s *server) answer(ctx context.Context, c net.Conn) {
 	defer c.Close()
 	line, err := readRequest(ctx, c)
@@ -149,7 +147,7 @@ func readRequest(ctx context.Context, c net.Conn) (string, error) {
 	return line, err
 }
 
-// stream answers by a stream, if there is a place for one more.
+// stream answers with a stream, if there is a place for one more.
 func (s *server) stream(ctx context.Context, c net.Conn, argument json.RawMessage, handle func(context.Context, json.RawMessage, *Stream) error) {
 	if len(argument) == 0 {
 		argument = nil

@@ -16,17 +16,17 @@ import (
 
 const (
 	socketSuffix = ".sock"
-	newPrefix    = ".new-"     // of a directory in which a socket is bound
+	newPrefix    = ".new-"     // of a directory in which a new socket is bound
 	lockTimeout  = time.Second // for another instance that starts
 )
 
-// rootDirectory is where root's sockets are.
-var rootDirectory = "/run/fragwall" // but for tests
+// rootDirectory is the directory of root's sockets.
+var rootDirectory = "/run/fragwall" // a variable for tests
 
-// Directories returns where sockets are by default: for root in rootDirectory,
-// for others in the first of these that is theirs or that they can make, as an
-// image has no directory for temporary files: in XDG_RUNTIME_DIR, rootDirectory, and
-// the directory for temporary files.
+// Directories returns the default directories of sockets. For root this is rootDirectory. For
+// other users it is the first of these that belongs to them or that they can make:
+// XDG_RUNTIME_DIR, rootDirectory, and the directory for temporary files, which is missing in
+// fragwall's container image.
 func Directories() []string {
 	if os.Geteuid() == 0 {
 		return []string{rootDirectory}
@@ -38,8 +38,8 @@ func Directories() []string {
 	return dirs
 }
 
-// defaultDirectory returns the default directory of an instance that starts, which
-// it makes where it is missing.
+// defaultDirectory returns the default directory of an instance that starts. It makes the
+// directory if it is missing.
 func defaultDirectory() (string, error) {
 	var errs []error
 	for _, dir := range Directories() {
@@ -52,11 +52,11 @@ func defaultDirectory() (string, error) {
 	return "", errors.Join(errs...)
 }
 
-// isDefault reports whether sockets are in a directory by default.
+// isDefault reports whether a directory is a default directory for sockets.
 func isDefault(dir string) bool { return slices.Contains(Directories(), dir) }
 
-// isOfRoot reports whether a directory is root's, for a user who is not: what listens
-// there is trusted by its credentials (see [checkPeer]).
+// isOfRoot reports whether a directory belongs to root and the user is not root. A process that
+// listens there is checked by its credentials (see [checkPeer]).
 func isOfRoot(dir string) bool { return dir == rootDirectory && os.Geteuid() != 0 }
 
 // Path returns the default socket of an instance with these TAPs that runs in this
@@ -72,7 +72,7 @@ func Path(insideTAP, outsideTAP string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
-// Listen opens a socket, in place of one that nobody listens on any more.
+// Listen opens a socket. It replaces one that nobody listens on any more.
 func Listen(path string) (*Listener, error) {
 	dir := filepath.Dir(path)
 	if isDefault(dir) {
@@ -86,7 +86,7 @@ func Listen(path string) (*Listener, error) {
 	}
 	defer unlock()
 	if isDefault(dir) {
-		_ = removeDead(dir) // what stays is in nobody's way
+		_ = removeDead(dir) // whatever remains does no harm
 	}
 	switch err := dial(path); {
 	case err == nil:
@@ -96,8 +96,8 @@ func Listen(path string) (*Listener, error) {
 			return nil, fmt.Errorf("remove old socket: %w", err)
 		}
 	}
-	// Bound under a name that is nobody's yet, so that there is no moment in
-	// which others may open it under its own.
+	// It is bound under a temporary name, so that at no moment others may open it under its
+	// final name.
 	private, err := os.MkdirTemp(dir, newPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("socket %q: %w", path, err)
@@ -115,11 +115,11 @@ func Listen(path string) (*Listener, error) {
 	return newListener(l, path), nil
 }
 
-// Adopt returns the listener of a socket that another process has opened at a path. It
-// owns the descriptor.
+// Adopt returns the listener of a socket that another process has opened at a path. It takes
+// ownership of the descriptor.
 func Adopt(fd int, path string) (*Listener, error) {
 	f := os.NewFile(uintptr(fd), path)
-	defer f.Close() // the listener has one of its own
+	defer f.Close() // the listener has its own
 	l, err := net.FileListener(f)
 	if err != nil {
 		return nil, fmt.Errorf("socket %q: %w", path, err)
@@ -131,7 +131,7 @@ func newListener(l net.Listener, path string) *Listener {
 	return &Listener{Listener: l, path: path, pace: rate.NewLimiter(maxRate, maxClients)}
 }
 
-// ownDirectory makes a directory for this user alone, or checks that it is.
+// ownDirectory makes a directory for this user only, or checks that it is one.
 func ownDirectory(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("directory for sockets: %w", err)
@@ -139,8 +139,8 @@ func ownDirectory(dir string) error {
 	return checkDirectory(dir)
 }
 
-// checkDirectory checks that a directory for sockets is this user's alone: in
-// any other, someone else may have put a socket of their own.
+// checkDirectory checks that a directory for sockets is accessible to this user only: in any
+// other, someone else may have put their own socket.
 func checkDirectory(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -153,8 +153,8 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// dial reports whether somebody listens on a socket: it fails with ECONNREFUSED
-// where the process that did is gone.
+// dial reports whether somebody listens on a socket. It fails with ECONNREFUSED if the process
+// that did has ended.
 func dial(path string) error {
 	c, err := net.DialTimeout("unix", path, fileTimeout)
 	if err == nil {
@@ -163,8 +163,7 @@ func dial(path string) error {
 	return err
 }
 
-// lockDirectory keeps others from adding and removing sockets in a directory
-// (flock(2)).
+// lockDirectory prevents others from adding and removing sockets in a directory (flock(2)).
 func lockDirectory(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
@@ -183,8 +182,8 @@ func lockDirectory(dir string) (unlock func(), err error) {
 	}
 }
 
-// clearDirectory removes from a directory what killed instances left there, if
-// the directory is this user's alone.
+// clearDirectory removes from a directory what killed instances left there, if the directory is
+// accessible to this user only.
 func clearDirectory(dir string) error {
 	if err := ownDirectory(dir); err != nil {
 		return err
@@ -197,8 +196,8 @@ func clearDirectory(dir string) error {
 	return removeDead(dir)
 }
 
-// removeDead removes sockets that refuse connections, and directories in which
-// one was being made. The directory has to be locked.
+// removeDead removes sockets that refuse connections, and directories in which one was being
+// made. The directory must be locked.
 func removeDead(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -15,39 +15,38 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 )
 
-// A stream is a sequence of records: of each, its length as 4 bytes, most
-// significant first, and its bytes. Its end is a length of 0, and an [Outcome] as
-// JSON on one line.
+// A stream is a sequence of records. Each record is preceded by its length as 4 bytes in
+// big-endian order. A length of 0 ends the stream. An [Outcome] follows, as JSON on one line.
 
 const (
 	// maxStreams leaves places for clients with other requests.
 	maxStreams   = maxClients / 2
 	streamBuffer = 64 << 10               // bytes that are written at once
-	endTimeout   = 100 * time.Millisecond // for the client to read what is left, once the stream is over
+	endTimeout   = 100 * time.Millisecond // for the client to read the remaining bytes, once the stream has ended
 	// MaxRecord is the length of the longest record in bytes.
 	MaxRecord = 1 << 20
 )
 
 // streamTimeout is how long a client may take to read streamBuffer bytes.
-var streamTimeout = time.Minute // but for tests
+var streamTimeout = time.Minute // a variable for tests
 
-// Streams answer requests with any number of records. A handler returns as soon as
-// ctx is done, which is when the client closes its end or the instance stops, or
-// [Stream.Send] fails. The argument is JSON; nil where the client sent none. The
-// error that the handler returns is sent to the client, which exits with
-// [exit.Usage] for an [exit.UsageError], and with [exit.Failed] for any other.
+// Streams answer requests with any number of records. A handler returns as soon as ctx is done,
+// which happens when the client closes its end or the instance stops, or as soon as
+// [Stream.Send] fails. The argument is JSON; nil if the client sent none. The error that the
+// handler returns is sent to the client, which exits with [exit.Usage] for an
+// [exit.UsageError], and with [exit.Failed] for any other.
 type Streams map[string]func(ctx context.Context, argument json.RawMessage, to *Stream) error
 
-// Stream is where a handler writes records. One goroutine may use it at a time.
+// Stream is where a handler writes records. Only one goroutine at a time may use it.
 type Stream struct {
 	ctx context.Context
 	c   net.Conn
 	w   *bufio.Writer
 }
 
-// Send writes a record, which is not empty and no longer than [MaxRecord]. Records
-// are buffered up to 64 KiB, see [Stream.Flush]. Send blocks while the client does
-// not read, for a minute at most, and fails once the client is gone.
+// Send writes a record, which must not be empty or longer than [MaxRecord]. Records are
+// buffered up to 64 KiB, see [Stream.Flush]. Send blocks while the client does not read, for at
+// most a minute, and fails once the client is gone.
 func (s *Stream) Send(record []byte) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
@@ -73,10 +72,10 @@ func (s *Stream) SendJSON(value any) error {
 	return s.Send(record)
 }
 
-// Flush writes the records that are buffered.
+// Flush writes the buffered records.
 func (s *Stream) Flush() error { return s.w.Flush() }
 
-// Client returns the user and the process that asked (SO_PEERCRED, unix(7)).
+// Client returns the user and the process of the client (SO_PEERCRED, unix(7)).
 func (s *Stream) Client() (uid, pid int) {
 	if peer, err := credentials(s.c.(*net.UnixConn)); err == nil {
 		return int(peer.Uid), int(peer.Pid)
@@ -84,7 +83,7 @@ func (s *Stream) Client() (uid, pid int) {
 	return -1, -1
 }
 
-// timely writes to a client within a time.
+// timely writes to a client within a time limit.
 type timely struct {
 	ctx context.Context
 	c   net.Conn
@@ -92,21 +91,20 @@ type timely struct {
 
 func (t timely) Write(b []byte) (int, error) {
 	_ = t.c.SetWriteDeadline(time.Now().Add(streamTimeout))
-	if t.ctx.Err() != nil { // checked after the deadline was set, which the end of ctx shortens
+	if t.ctx.Err() != nil { // checked after setting the deadline, which the end of ctx shortens
 		_ = t.c.SetWriteDeadline(time.Now().Add(endTimeout))
 	}
 	return t.c.Write(b)
 }
 
-// stream answers a request by a handler, until the client closes its end, or ctx is
-// done.
+// stream answers a request with a handler, until the client closes its end or ctx is done.
 func stream(ctx context.Context, c net.Conn, argument json.RawMessage, handle func(context.Context, json.RawMessage, *Stream) error) {
 	watched, gone := context.WithCancel(ctx)
 	stop := context.AfterFunc(watched, func() { _ = c.SetWriteDeadline(time.Now().Add(endTimeout)) })
 	defer stop()
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		_, _ = io.Copy(io.Discard, c) // the client sends nothing more, until it closes its end
+		_, _ = io.Copy(io.Discard, c) // the client sends nothing more before it closes its end
 		gone()
 	})
 	s := newStream(watched, c)
@@ -123,7 +121,7 @@ func newStream(ctx context.Context, c net.Conn) *Stream {
 	return &Stream{ctx, c, bufio.NewWriterSize(timely{ctx, c}, streamBuffer)}
 }
 
-// end tells the client how its request ended.
+// end tells the client the outcome of its request.
 func (s *Stream) end(err error) {
 	var o Outcome
 	if err != nil {
@@ -137,9 +135,9 @@ func (s *Stream) end(err error) {
 	_ = s.w.Flush()
 }
 
-// Follow has an instance answer a request by a stream, and calls each with every
-// record, which is valid until it returns. It ends with the stream, with the first
-// error of each, or once ctx is done. The argument is sent as JSON; nil is none.
+// Follow requests a stream from an instance, and calls each with every record, which is valid
+// until each returns. It ends with the stream, with the first error of each, or once ctx is
+// done. The argument is sent as JSON; nil means none.
 func (i Instance) Follow(ctx context.Context, request string, argument any, each func(record []byte) error) error {
 	path, err := i.choose()
 	if err != nil {
@@ -174,10 +172,10 @@ func (i Instance) Follow(ctx context.Context, request string, argument any, each
 	return err
 }
 
-// errBroken is of a stream without an end.
+// errBroken is the error for a stream without an end.
 var errBroken = errors.New("the answer is incomplete: the instance ended, is older than this command, or closed the connection because the answer was not read for a minute")
 
-// follow reads a stream to its end. What the instance says of it is the error.
+// follow reads a stream to its end. The error is what the instance reports there.
 func follow(r *bufio.Reader, each func(record []byte) error) error {
 	var record []byte
 	for {

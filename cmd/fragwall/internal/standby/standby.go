@@ -22,23 +22,24 @@ const Limit = 30 * time.Second
 // readyTimeout is how long a standby may take to take over.
 const readyTimeout = 20 * time.Second
 
-// Manager is what systemd is asked for.
+// Manager is the part of systemd that a standby needs.
 type Manager interface {
-	// Restarts reports whether a unit is being stopped to be started again.
+	// Restarts reports whether a unit is being stopped in order to be started again.
 	Restarts(ctx context.Context, unit string) (bool, error)
-	// Detach moves a process out of the unit, to a scope of a name.
+	// Detach moves a process out of the unit, into a scope with the given name.
 	Detach(ctx context.Context, scope string, pid int) error
 }
 
-// Command is how a standby is started: the program with arguments.
+// Command is the program that runs a standby, with its arguments.
 type Command struct {
 	Path   string
 	Args   []string
 	Stderr io.Writer
 }
 
-// Run has a standby take over where a unit restarts. It returns once that forwards. On
-// an error the process of the unit goes on, or what has taken over stops as that does.
+// Run lets a standby take over if a unit restarts. It returns once the standby forwards. On an
+// error, either the process of the unit continues, or the process that has taken over stops as
+// that one would.
 func Run(ctx context.Context, m Manager, unit string, c Command) error {
 	restarts, err := m.Restarts(ctx, unit)
 	if err != nil || !restarts {
@@ -65,7 +66,7 @@ func Run(ctx context.Context, m Manager, unit string, c Command) error {
 	return errors.Join(await(ctx, ready, ended), detachErr)
 }
 
-// listen opens the socket by which the standby says that it is ready (sd_notify(3)).
+// listen opens the socket on which the standby reports that it is ready (sd_notify(3)).
 func listen() (*net.UnixConn, error) {
 	name := fmt.Sprintf("@fragwall/standby/%d", os.Getpid()) // abstract (unix(7))
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -98,7 +99,7 @@ func await(ctx context.Context, ready *net.UnixConn, ended <-chan error) error {
 	}
 }
 
-// without returns the variables that are of none of some names.
+// without returns the variables except those with the given names.
 func without(environment []string, names ...string) (rest []string) {
 	for _, v := range environment {
 		name, _, _ := strings.Cut(v, "=")

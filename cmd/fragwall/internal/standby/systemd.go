@@ -8,13 +8,13 @@ import (
 	godbus "github.com/godbus/dbus/v5"
 )
 
-// Systemd is the service manager, over its own D-Bus socket
+// Systemd is the service manager, accessed through its own D-Bus socket
 // (org.freedesktop.systemd1(5)).
 type Systemd struct{}
 
 var _ Manager = Systemd{}
 
-// Restarts looks for the unit's job.
+// Restarts checks the type of the unit's job.
 func (Systemd) Restarts(ctx context.Context, unit string) (bool, error) {
 	c, err := connect(ctx)
 	if err != nil {
@@ -33,7 +33,7 @@ func (Systemd) Restarts(ctx context.Context, unit string) (bool, error) {
 	return false, nil
 }
 
-// Detach has systemd make the scope.
+// Detach asks systemd to make the scope.
 func (Systemd) Detach(ctx context.Context, scope string, pid int) error {
 	c, err := connect(ctx)
 	if err != nil {
