@@ -15,8 +15,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// expectFrames takes the next frames of a packet socket, and compares. The
-// hosts are to be mute.
+// expectFrames reads the next frames of a packet socket, and compares them. The hosts must be
+// mute.
 func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
 	t.Helper()
 	for i, w := range want {
@@ -30,8 +30,8 @@ func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
 	}
 }
 
-// families are those of packettest's hosts, which are nobody's, so that no
-// kernel answers them.
+// families have the addresses of packettest's hosts, which no host has, so that no kernel
+// answers.
 var families = []struct {
 	name     string
 	ipv6     bool
@@ -41,7 +41,7 @@ var families = []struct {
 	{"IPv6", true, netip.AddrPortFrom(packettest.InsideIPv6.Next().Next().Next(), 40000), netip.AddrPortFrom(packettest.OutsideIPv6, 5300)},
 }
 
-// wires is the box between hosts as frames see them.
+// wires is a box between hosts, at the level of frames.
 type wires struct {
 	*box
 	sockets [verdict.Sides]*lab.Tap
@@ -60,7 +60,7 @@ func startMute(t *testing.T, rest string) *wires {
 	return w
 }
 
-// send has a side's host send frames, which are addressed to the other's.
+// send makes a side's host send frames, addressed to the other side's host.
 func (w *wires) send(t *testing.T, from verdict.Side, frames ...[]byte) {
 	t.Helper()
 	must(t, w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frames...)...))
@@ -69,9 +69,8 @@ func (w *wires) send(t *testing.T, from verdict.Side, frames ...[]byte) {
 // markers numbers the frames of nothingPassed.
 var markers uint16
 
-// nothingPassed sends a frame that comes after all that was sent before, and
-// expects it to be the next that arrives. It is the first of its flow, so that no fast
-// path lets it overtake others.
+// nothingPassed sends a frame after everything that was sent before, and expects it to be the
+// next to arrive. It is the first of its flow, so that no fast path lets it overtake others.
 func (w *wires) nothingPassed(t *testing.T, from verdict.Side) {
 	t.Helper()
 	markers++
@@ -82,8 +81,7 @@ func (w *wires) nothingPassed(t *testing.T, from verdict.Side) {
 	expectFrames(t, w.sockets[from.Other()], marker)
 }
 
-// hasLinkLocal reports whether an interface has an IPv6 address that it may
-// use.
+// hasLinkLocal reports whether an interface has a usable IPv6 link-local address.
 func hasLinkLocal(t *testing.T, ns *lab.Namespace, nic string) (has bool) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -117,7 +115,7 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestFragmentsOfMany mixes what must not: datagrams of one sender, of both
+// TestFragmentsOfMany interlaces datagrams that must not be mixed: of one sender, of both
 // sides, and of VLANs.
 func TestFragmentsOfMany(t *testing.T) {
 	w := startMute(t, acceptAll)
@@ -174,8 +172,8 @@ func TestFragmentsOfMany(t *testing.T) {
 	}
 }
 
-// TestAtomicFragments sends whole packets with a fragment header (RFC 6946)
-// of the same identification.
+// TestAtomicFragments sends whole packets with a fragment header (RFC 6946) and the same
+// identification.
 func TestAtomicFragments(t *testing.T) {
 	for _, mode := range []string{"reassemble", "drop"} {
 		t.Run(mode, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestMulticast has a member of a group get what is sent to it, and the other
-// side see its membership reports.
+// TestMulticast checks that a member of a group receives what is sent to it, and that the other
+// side receives its membership reports.
 func TestMulticast(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	for _, test := range []struct {
@@ -63,7 +63,7 @@ func join(t *testing.T, h *lab.Host, group netip.Addr) (c *net.UDPConn) {
 	return c
 }
 
-// sendBy has a socket send to groups by the host's interface.
+// sendBy makes a socket send to groups through the host's interface.
 func sendBy(h *lab.Host, c *net.UDPConn, ipv6 bool) error {
 	return h.Do(func() error {
 		nic, err := net.InterfaceByName(h.NIC)
@@ -89,7 +89,7 @@ func control(c syscall.Conn, f func(fd int) error) error {
 	return errors.Join(raw.Control(func(fd uintptr) { failure = f(int(fd)) }), failure)
 }
 
-// awaitFrame waits for a frame that is as it should be, among others.
+// awaitFrame waits for a frame that matches, among others.
 func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)
@@ -128,7 +128,7 @@ func TestBroadcast(t *testing.T) {
 	}
 }
 
-// bindTo has a socket use the host's interface where no route says so.
+// bindTo makes a socket use the host's interface where no route selects it.
 func bindTo(h *lab.Host, c *net.UDPConn) error {
 	return control(c, func(fd int) error {
 		return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, h.NIC)

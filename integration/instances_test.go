@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// TestTwoInstances has two instances in one namespace, of which the second finds
-// the address of the status server taken, and asks each while the other is
-// stopped or was killed.
+// TestTwoInstances runs two instances in one namespace. The second one finds the address of the
+// status server in use. The test queries each while the other is stopped or was killed.
 func TestTwoInstances(t *testing.T) {
 	n := newNetwork(t)
 	mute(t, n)

@@ -12,8 +12,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLastGood restarts a box whose configuration was broken since it started,
-// with a set's file that is gone, and corrects it.
+// TestLastGood restarts a box whose configuration was broken after its start, including a set
+// whose file is gone, and corrects it.
 func TestLastGood(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -51,7 +51,7 @@ func TestLastGood(t *testing.T) {
 	}
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
-	eventually(t, func() error { // the kernel may take the TAPs away later
+	eventually(t, func() error { // the kernel may remove the TAPs later
 		return n.Middle.Do(func() error {
 			if _, err := net.InterfaceByName(taps[verdict.Inside]); err == nil {
 				return errors.New("the TAP is still there")
@@ -74,7 +74,7 @@ func TestLastGood(t *testing.T) {
 		t.Errorf("status: %d\n%s", code, status.stdout.String())
 	}
 
-	must(t, os.WriteFile(file, []byte(devices+acceptAll), 0o600)) // as the watch notices
+	must(t, os.WriteFile(file, []byte(devices+acceptAll), 0o600)) // the watch detects this
 	p.stderr.await(t, p, 0, `msg=reloaded generation=2 .*keys changed: policy.default`)
 	eventually(t, func() error { return kept(false) })
 	passes()
@@ -84,7 +84,7 @@ func TestLastGood(t *testing.T) {
 	}
 	sameAs(t, n.Middle, before)
 
-	must(t, os.Remove(file)) // all of it, and what was kept
+	must(t, os.Remove(file)) // the whole file, and the copy that was kept
 	must(t, os.RemoveAll(dir))
 	p = launch(t, n.Middle, nil, "run", "-c", file, "--last-good", dir)
 	if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), "no last good configuration to start with") {

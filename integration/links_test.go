@@ -15,8 +15,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestKilledAndStartedAgain leaves a redirect and a bridge to the next that
-// runs. What the switch of netfilter was before, nobody knows then.
+// TestKilledAndStartedAgain leaves a redirect and a bridge to the next process. That process
+// cannot know the former setting of bridge netfilter.
 func TestKilledAndStartedAgain(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -49,7 +49,7 @@ func setLink(t *testing.T, n *lab.Network, name string, set func(netlink.Link) e
 	}))
 }
 
-// TestLinksGoDownAndUp has each device be down while frames come.
+// TestLinksGoDownAndUp takes each device down while frames arrive.
 func TestLinksGoDownAndUp(t *testing.T) {
 	w := startMute(t, bridgeOutside+acceptAll)
 	f := families[0]
@@ -58,7 +58,7 @@ func TestLinksGoDownAndUp(t *testing.T) {
 			setLink(t, w.Network, device, netlink.LinkSetDown)
 			for from := range verdict.Side(verdict.Sides) {
 				frame := packettest.UDP(f.src, f.dst, packettest.Body(9)).Frame()
-				// Refused where the cable is out.
+				// Sending fails where the link is down.
 				_ = w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frame)...)
 			}
 			w.settle(t)
@@ -73,8 +73,8 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	}
 }
 
-// awaitLink sends until something arrives: the kernel looks at the state of
-// links in its own time.
+// awaitLink sends until something arrives, because the kernel checks the state of links with a
+// delay.
 func (w *wires) awaitLink(t *testing.T, from verdict.Side) {
 	t.Helper()
 	eventually(t, func() error {
@@ -87,7 +87,7 @@ func (w *wires) awaitLink(t *testing.T, from verdict.Side) {
 	})
 }
 
-// TestNICRemoved takes a NIC away while the program runs; that ends nothing.
+// TestNICRemoved removes a NIC while the program runs; the program continues.
 func TestNICRemoved(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n}
@@ -106,7 +106,7 @@ func TestNICRemoved(t *testing.T) {
 	onlyNIC(t, n, lab.InsideNIC)
 }
 
-// TestTAPRemoved takes a TAP away, without which there is nothing left to do.
+// TestTAPRemoved removes a TAP, without which the program cannot continue.
 func TestTAPRemoved(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -139,8 +139,8 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 	}
 }
 
-// TestRunKilledAnywhere kills it at moments that spread over its start, while it
-// takes over what the one before left: what the NICs were is never lost.
+// TestRunKilledAnywhere kills the program at moments spread over its start, while it takes over
+// what the previous one left: the state of the NICs is never lost.
 func TestRunKilledAnywhere(t *testing.T) {
 	for _, join := range []string{"redirect", "bridge"} {
 		t.Run(join, func(t *testing.T) { killedAnywhere(t, join) })
@@ -165,7 +165,7 @@ func killedAnywhere(t *testing.T, join string) {
 	p.wait(t)
 	for i := range moments {
 		p = launch(t, n.Middle, nil, "run", "-c", path)
-		time.Sleep(starting * time.Duration(i+1) / moments) // it is the moment that matters
+		time.Sleep(starting * time.Duration(i+1) / moments) // the test is about this moment
 		p.signal(t, syscall.SIGKILL)
 		p.wait(t)
 	}

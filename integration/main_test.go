@@ -20,7 +20,7 @@ var (
 	buildFlags = []string{"build"}
 )
 
-// waitTimeout is how long a test waits for what should come at once.
+// waitTimeout is how long a test waits for what should happen at once.
 const waitTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -33,14 +33,13 @@ func TestMain(m *testing.M) {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration tests can't run here:", err)
 		if code = 0; os.Getenv("CI") != "" {
-			code = 1 // there they must not be skipped
+			code = 1 // in CI they must not be skipped
 		}
 	}
 	os.Exit(code)
 }
 
-// runTests builds the program and runs the tests. Its error is about what is
-// missing to run them.
+// runTests builds the program and runs the tests. Its error says what is missing to run them.
 func runTests(m *testing.M) (code int, err error) {
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {

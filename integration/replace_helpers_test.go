@@ -20,15 +20,15 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fullHandover has the tests of hand-overs run as often as docs/upgrade.md says, and at so
-// much of the load there; else they run for as long as every change can wait.
+// fullHandover makes the tests of hand-overs run as often as docs/upgrade.md says, at the given
+// share of the load there. Otherwise they are short enough to run for every change.
 var fullHandover = flag.Float64("handover", 0, "test hand-overs 20 and 200 times, with so much of the full load: 1 is all; 0 for a short test")
 
-// scale is how much the tests of hand-overs do.
+// scale is the size of the tests of hand-overs.
 type scale struct {
 	load    meter.Load
 	times   int           // hand-overs in a row
-	moments int           // to kill a process at
+	moments int           // at which a process is killed
 	stopped time.Duration // from a stop to the next start
 }
 
@@ -39,8 +39,8 @@ func handoverScale() scale {
 	return scale{meter.Load{Small: 1000, Fragmented: 50, Stream: 1_000_000}, 3, 8, 500 * time.Millisecond}
 }
 
-// newMiddle makes a network whose middle does not change by itself any more, and says what
-// joints it has.
+// newMiddle makes a network whose middle no longer changes by itself, and returns the middle's
+// joints.
 func newMiddle(t *testing.T) (n *lab.Network, before string) {
 	t.Helper()
 	n = newNetwork(t)
@@ -54,8 +54,8 @@ func newMiddle(t *testing.T) (n *lab.Network, before string) {
 	return n, before
 }
 
-// startBox starts the program on a whole configuration. Unlike start, it leaves the end
-// to the test, as the process at the end is another one.
+// startBox starts the program with a complete configuration. Unlike start, it leaves the end to
+// the test, because another process runs at the end.
 func startBox(t *testing.T, n *lab.Network, config string) *box {
 	t.Helper()
 	b := &box{Network: n, file: configure(t, config)}
@@ -64,8 +64,8 @@ func startBox(t *testing.T, n *lab.Network, config string) *box {
 	return b
 }
 
-// replace has a new process of the program under test take over, and waits until the old
-// one has ended.
+// replace makes a new process of the program under test take over, and waits until the old one
+// has ended.
 func (b *box) replace(t *testing.T) {
 	t.Helper()
 	b.replaceBy(t, program)
@@ -82,7 +82,7 @@ func (b *box) replaceBy(t *testing.T, binary string) {
 	b.process = successor
 }
 
-// flows waits until a load's datagrams have arrived for a time at both sides.
+// flows waits until a load's datagrams have arrived at both sides for the given time.
 func flows(t *testing.T, m *meter.Meter, l meter.Load, d time.Duration) {
 	t.Helper()
 	for side := range verdict.Side(verdict.Sides) {
@@ -96,9 +96,9 @@ func flows(t *testing.T, m *meter.Meter, l meter.Load, d time.Duration) {
 	}
 }
 
-// underLoad does something while numbered traffic flows. Nothing may be lost, come twice
-// or be changed, and no TCP segment may be sent again, beyond what happens when as much
-// flows for as long and nothing is done; no counter may decrease.
+// underLoad runs a function while numbered traffic flows. Compared with a run of the same
+// traffic and time in which nothing is done, nothing more may be lost, duplicated or corrupted,
+// and no more TCP segments may be retransmitted; no counter may decrease.
 func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 	t.Helper()
 	counters := meter.WatchCounters(func() (string, error) { return ask(b.Middle, "/metrics") })
@@ -131,8 +131,8 @@ func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 	t.Logf("with hand-overs: %v%v\nwithout, in the same time: %v\nof all that: %+v", r, tcpCounts(t, b.Network), than, b.counters(t))
 }
 
-// tcpCounts says why the hosts' kernels sent segments again: the counters of
-// /proc/net/netstat that tell a timeout from a probe and from segments out of order.
+// tcpCounts returns why the hosts' kernels retransmitted segments: the counters of
+// /proc/net/netstat that distinguish timeouts, probes and reordered segments.
 func tcpCounts(t *testing.T, n *lab.Network) (text string) {
 	t.Helper()
 	for side, h := range n.Hosts {
@@ -153,14 +153,14 @@ func tcpCounts(t *testing.T, n *lab.Network) (text string) {
 	return text
 }
 
-// acquaintances are flows that wait: UDP flows that the inside has begun, and TCP
-// connections on which nobody says anything, as of a shell.
+// acquaintances are idle flows: UDP flows that the inside has opened, and TCP connections
+// without traffic, such as a shell's.
 type acquaintances struct {
 	inside, outside []*net.UDPConn
 	client, server  []*net.TCPConn
 }
 
-// acquaint begins so many flows of UDP over each family, and a TCP connection.
+// acquaint opens the given number of UDP flows over each family, and a TCP connection.
 func (b *box) acquaint(t *testing.T, flows int) *acquaintances {
 	t.Helper()
 	var a acquaintances
@@ -179,7 +179,7 @@ func (b *box) acquaint(t *testing.T, flows int) *acquaintances {
 	return &a
 }
 
-// talk has the outside say something first, which only a flow lets pass.
+// talk makes the outside send first, which only passes as part of a flow.
 func (a *acquaintances) talk(t *testing.T) {
 	t.Helper()
 	for i, out := range a.outside {
@@ -215,8 +215,8 @@ func say(from, to *net.TCPConn, line string) error {
 	return err
 }
 
-// joints lists, beside what describe lists, all that joins NICs to something, as ip and
-// tc show it, and how many programs of the fast path there are.
+// joints lists, in addition to what describe lists, everything that joins NICs to something, as
+// ip and tc show it, and the number of fast path programs.
 func joints(t *testing.T, ns *lab.Namespace) string {
 	t.Helper()
 	text := describe(t, ns)
@@ -244,7 +244,7 @@ func joints(t *testing.T, ns *lab.Namespace) string {
 	return text
 }
 
-// sameJoints waits for a namespace to be as it was.
+// sameJoints waits until a namespace is as it was before.
 func sameJoints(t *testing.T, ns *lab.Namespace, before string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -255,7 +255,7 @@ func sameJoints(t *testing.T, ns *lab.Namespace, before string) {
 	})
 }
 
-// end stops a box, and expects the middle to be as it was.
+// endAs stops a box, and expects the middle to be as it was before.
 func (b *box) endAs(t *testing.T, before string) {
 	t.Helper()
 	b.settle(t)
@@ -263,8 +263,8 @@ func (b *box) endAs(t *testing.T, before string) {
 	sameJoints(t, b.Middle, before)
 }
 
-// probe sends numbered datagrams from the inside, and returns how many arrived. One that
-// arrives twice was forwarded by two.
+// probe sends numbered datagrams from the inside, and returns how many arrived. If one arrives
+// twice, two processes forwarded it.
 func (b *box) probe(t *testing.T) (sent, arrived int) {
 	t.Helper()
 	in, out := listen(t, b.Hosts[verdict.Inside], true, 0), listen(t, b.Hosts[verdict.Outside], true, 0)
@@ -276,7 +276,7 @@ func (b *box) probe(t *testing.T) (sent, arrived int) {
 		must(t, err)
 	}
 	var seen [datagrams]bool
-	must(t, out.SetReadDeadline(time.Now().Add(100*time.Millisecond))) // nothing tells that nothing comes
+	must(t, out.SetReadDeadline(time.Now().Add(100*time.Millisecond))) // there is no event to wait for if nothing arrives
 	got := make([]byte, 200)
 	for {
 		n, err := out.Read(got)

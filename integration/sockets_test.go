@@ -64,7 +64,7 @@ func arrive(t *testing.T, c *net.UDPConn, want []byte) {
 	}
 }
 
-// exchange sends datagrams of each size there and back.
+// exchange sends datagrams of each size in both directions.
 func exchange(t *testing.T, a, b *lab.Host, ipv6 bool, sizes []int) {
 	t.Helper()
 	one, other := listen(t, a, ipv6, 0), listen(t, b, ipv6, 0)
@@ -80,10 +80,10 @@ func exchange(t *testing.T, a, b *lab.Host, ipv6 bool, sizes []int) {
 	}
 }
 
-// sizes are UDP payloads from nothing to the largest that the family carries,
-// with those around the borders where one fragment more is needed.
+// sizes returns UDP payload sizes from 0 to the largest that the family carries, including
+// those around the limits where one more fragment is needed.
 func sizes(ipv6 bool) []int {
-	fragment, largest := 1480, 65507 // IPv4 payload a fragment; RFC 768 and RFC 791
+	fragment, largest := 1480, 65507 // IPv4 payload per fragment; RFC 768 and RFC 791
 	if ipv6 {
 		fragment, largest = 1448, 65527
 	}
@@ -117,7 +117,7 @@ func TestPing(t *testing.T) {
 	})
 }
 
-// ping has a host ask another once for an echo with size bytes.
+// ping makes a host ping another once with size bytes.
 func ping(t *testing.T, from *lab.Host, to netip.Addr, size int) {
 	t.Helper()
 	must(t, from.Do(func() error {
@@ -136,8 +136,8 @@ func TestTCP(t *testing.T) {
 	})
 }
 
-// bulk has both hosts send at once over one connection, and compares the
-// checksums of what arrives.
+// bulk makes both hosts send at once over one connection, and compares the checksums of the
+// data that arrives.
 func bulk(t *testing.T, client, server *lab.Host, ipv6 bool, size int) {
 	t.Helper()
 	listener, err := server.ListenTCP(ipv6, 0)
@@ -191,14 +191,14 @@ func bothWays(c net.Conn, deadline time.Time, send, receive []byte) error {
 	return g.Wait()
 }
 
-// random returns bytes that are the same at every run.
+// random returns bytes that are the same in every run.
 func random(seed byte, size int) []byte {
 	b := make([]byte, size)
 	_, _ = rand.NewChaCha8([32]byte{seed}).Read(b) // never fails
 	return b
 }
 
-// TestVLANs has hosts talk behind one tag and behind two.
+// TestVLANs exchanges traffic between hosts with one VLAN tag and with two.
 func TestVLANs(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	var trunks [verdict.Sides]*trunk.Trunk
@@ -231,7 +231,7 @@ func TestVLANs(t *testing.T) {
 	}
 }
 
-// openTrunk makes a host's interface one for VLANs for the time of the test.
+// openTrunk makes a host's interface a trunk for the time of the test.
 func openTrunk(t *testing.T, h *lab.Host) *trunk.Trunk {
 	t.Helper()
 	trunk, err := trunk.Open(h)
