@@ -12,9 +12,9 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Follow keeps up with what happens to the addresses, routes and neighbours of
-// the namespace, until ctx is done: what the NIC is given moves to the TAP, and
-// what the TAP has is kept for the case that the process is killed.
+// Follow tracks changes of the addresses, routes and neighbours of the namespace until ctx is
+// done. It moves what the NIC receives to the TAP, and keeps a copy of the TAP's state in case
+// the process is killed.
 func (s *attachment) Follow(ctx context.Context) {
 	tap, err := s.kernel.index(s.config.Inside.TAP)
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *attachment) Follow(ctx context.Context) {
 		}
 		select {
 		case s.changed <- struct{}{}:
-		default: // it is known already
+		default: // a change is already pending
 		}
 	}
 	var following sync.WaitGroup
@@ -48,7 +48,7 @@ func (s *attachment) nicIndex() int {
 	return s.state.Index
 }
 
-// adoptLate moves to the TAP what the NIC was given since the start.
+// adoptLate moves to the TAP what the NIC has received since the start.
 func (s *attachment) adoptLate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,7 +57,7 @@ func (s *attachment) adoptLate() {
 	}
 	adopted, err := s.kernel.adopt(s.state, s.config.Inside.TAP)
 	switch {
-	case errors.Is(err, netdev.ErrMissing): // the watch over the links logs it
+	case errors.Is(err, netdev.ErrMissing): // the watch of the links logs it
 	case err != nil:
 		s.log.Warn("cannot move addresses or routes that were added to the nic", "error", err)
 	case len(adopted) > 0:
@@ -65,15 +65,15 @@ func (s *attachment) adoptLate() {
 	}
 }
 
-// How long after the first change it is followed, so that who gives the NIC an
-// address can still give it the routes that need that; and how large a part of
-// the time it may take, where a host has very many routes.
+// Delay between the first change and its handling, so that a program that gives the NIC an
+// address can also give it the routes that need the address; and the largest share of the time
+// that handling may take, on a host with very many routes.
 const (
 	followDelay = 200 * time.Millisecond
 	followShare = 20
 )
 
-// catchUp moves and keeps what changed, until ctx is done.
+// catchUp moves and keeps changes, until ctx is done.
 func (s *attachment) catchUp(ctx context.Context) {
 	failed := false
 	for wait := followDelay; ; {

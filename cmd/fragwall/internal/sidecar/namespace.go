@@ -10,8 +10,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// namespace is what an attachment has the kernel do about the addresses, routes and
-// neighbours of the network namespace; see the methods of [handover.State].
+// namespace is the kernel's side of an attachment: the addresses, routes and neighbours of the
+// network namespace. See the methods of [handover.State].
 type namespace struct {
 	move    func(s *handover.State, tap string, join func() error) (kept []string, err error)
 	moved   func(s *handover.State) bool
@@ -23,7 +23,7 @@ type namespace struct {
 	follow  func(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint)
 }
 
-// current is the namespace of the calling thread.
+// current is the network namespace of the calling thread.
 var current = namespace{
 	move:    (*handover.State).Move,
 	moved:   (*handover.State).Moved,

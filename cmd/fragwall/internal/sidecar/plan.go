@@ -11,8 +11,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Fit makes a configuration one of a sidecar at a NIC: behind the inside
-// TAP is the namespace itself.
+// Fit turns a configuration into that of a sidecar at a NIC, where the namespace itself is
+// behind the inside TAP.
 func Fit(c *rules.Config, nic string) error {
 	switch {
 	case c.Inside.NIC != "":
@@ -29,7 +29,7 @@ func Fit(c *rules.Config, nic string) error {
 	return nil
 }
 
-// PrintPlan prints what a sidecar would do, or what keeps it from that.
+// PrintPlan prints what a sidecar would do, or what prevents it.
 func PrintPlan(w io.Writer, c *rules.Config, store *handover.Store) error {
 	nic := c.Outside.NIC
 	unlock, err := lockNIC(nic)

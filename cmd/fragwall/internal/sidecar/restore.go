@@ -14,8 +14,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// lockNIC keeps a second sidecar from a NIC: of an abstract socket's name there
-// is one in a network namespace, and it goes with the process (unix(7)).
+// lockNIC prevents a second sidecar at the same NIC: abstract socket names are unique per
+// network namespace, and the socket ends with the process (unix(7)).
 func lockNIC(nic string) (unlock func(), err error) {
 	l, err := net.Listen("unix", "@fragwall/sidecar/"+nic)
 	if errors.Is(err, unix.EADDRINUSE) {
@@ -27,15 +27,15 @@ func lockNIC(nic string) (unlock func(), err error) {
 	return func() { _ = l.Close() }, nil
 }
 
-// putBackLeft puts back what a killed sidecar left of a NIC, and reports whether
-// there was anything.
+// putBackLeft restores what a killed sidecar left of a NIC, and reports whether there was
+// anything.
 func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error) {
 	state, err := store.Load()
 	if err != nil {
 		return false, err
 	}
 	if state == nil {
-		return false, store.Remove() // of what is only begun, or of a namespace that is no more
+		return false, store.Remove() // an incomplete one, or that of a namespace that no longer exists
 	}
 	if err := awaitEnd(state.TAPs); err != nil {
 		return false, err
@@ -51,8 +51,8 @@ func putBackLeft(store *handover.Store, log *slog.Logger) (done bool, err error)
 	return true, store.Remove()
 }
 
-// replaceLeft is [putBackLeft] for a start: what a killed sidecar left of a NIC
-// that is gone does not keep it from another one of the name.
+// replaceLeft is [putBackLeft] for a start: state that a killed sidecar left for a NIC that is
+// gone does not prevent a start at another NIC of the same name.
 func replaceLeft(nic string, store *handover.Store, log *slog.Logger) error {
 	_, err := putBackLeft(store, log)
 	if !errors.Is(err, netdev.ErrMissing) {
@@ -69,8 +69,8 @@ func replaceLeft(nic string, store *handover.Store, log *slog.Logger) error {
 	return nil
 }
 
-// endDelay is how long the kernel may take to remove the devices of a killed
-// process: their rings are freed when nobody waits for it.
+// endDelay is how long the kernel may take to remove the devices of a killed process: it frees
+// their rings asynchronously.
 const endDelay = 10 * time.Second
 
 // awaitEnd waits until a killed sidecar's devices are gone.
@@ -90,7 +90,7 @@ func awaitEnd(taps []string) error {
 	return nil
 }
 
-// Restore puts back what a killed sidecar left, and nothing else.
+// Restore restores what a killed sidecar left, and does nothing else.
 func Restore(nic string, store *handover.Store, log *slog.Logger) error {
 	unlock, err := lockNIC(nic)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// attachment is that of a box to the NIC of a namespace: what the NIC has
-// moves to the inside TAP, and the NIC is joined to the outside TAP.
+// attachment is the attachment of a box to the NIC of a namespace: the addresses, routes and
+// neighbours of the NIC move to the inside TAP, and the NIC is joined to the outside TAP.
 type attachment struct {
-	config *rules.Config // as it fits the NIC
+	config *rules.Config // after [Fit]
 	store  *handover.Store
 	log    *slog.Logger
 	kernel *namespace
 	box    *box.Box
 
-	changed chan struct{} // addresses, routes or neighbours did
+	changed chan struct{} // signals changes of addresses, routes or neighbours
 	mu      sync.Mutex
 	// mu guards:
 	state *handover.State
@@ -34,9 +34,8 @@ type attachment struct {
 
 var _ daemon.Attachment = (*attachment)(nil)
 
-// Run runs a daemon at the NIC of a configuration that [Fit] made fit: it moves the
-// NIC's state to the box, waits until ctx is done or the wire fails, and puts all
-// back.
+// Run runs a daemon at the NIC of a configuration that [Fit] returned. It moves the NIC's state
+// to the box, waits until ctx is done or the wire fails, and moves everything back.
 func Run(ctx context.Context, d *daemon.Daemon, c *rules.Config, store *handover.Store) error {
 	s := &attachment{config: c, store: store, log: d.Log(), kernel: &current, changed: make(chan struct{}, 1)}
 	nic := c.Outside.NIC
@@ -56,7 +55,7 @@ func Run(ctx context.Context, d *daemon.Daemon, c *rules.Config, store *handover
 	return d.Run(ctx, s.devices(), s)
 }
 
-// Attach moves the NIC's state to the inside TAP, and joins the NIC to the outside.
+// Attach moves the NIC's state to the inside TAP, and joins the NIC to the outside TAP.
 func (s *attachment) Attach(b *box.Box) (about []any, err error) {
 	s.box = b
 	if err := s.store.Save(s.state); err != nil {
@@ -72,11 +71,11 @@ func (s *attachment) Attach(b *box.Box) (about []any, err error) {
 	return []any{"nic", s.state.NIC, "inside", s.config.Inside.TAP, "outside", s.config.Outside.TAP, "moved", s.state.Summary()}, nil
 }
 
-// Prepare says that the inside is the namespace itself.
+// Prepare marks the inside as the namespace itself.
 func (s *attachment) Prepare(setup *box.Setup) { setup.Sidecar = true }
 
-// Adapt has both sides follow the NIC's MTU, and a NIC that came back take the place
-// of the one before.
+// Adapt makes both sides follow the NIC's MTU, and a NIC that has returned replace the previous
+// one.
 func (s *attachment) Adapt(w *box.Watch) {
 	w.SharedMTU = true
 	w.Rejoined = s.rejoined
@@ -90,12 +89,12 @@ func (s *attachment) rejoined(nic netdev.Link) {
 		return
 	}
 	select {
-	case s.changed <- struct{}{}: // what it has is to move
+	case s.changed <- struct{}{}: // its state is to be moved
 	default:
 	}
 }
 
-// readNIC takes the state of a NIC that a sidecar is to move in at.
+// readNIC reads the state of a NIC at which a sidecar is to start.
 func readNIC(nic string, store *handover.Store) (*handover.State, error) {
 	state, err := handover.Read(nic)
 	if err == nil && len(state.Addresses) == 0 {
@@ -104,15 +103,15 @@ func readNIC(nic string, store *handover.Store) (*handover.State, error) {
 	return state, err
 }
 
-// Needs is what putting back takes: the kept state, and a TAP by which the
-// kernel learns its routes again.
+// Needs returns the rights that are needed to move the state back: access to the kept state,
+// and to a TAP by which the kernel learns its routes again.
 func (s *attachment) Needs() confine.Plan {
 	return confine.Plan{Keep: []string{filepath.Dir(s.store.Path())}, Devices: []string{"/dev/net/tun"}}
 }
 
-// devices is the configuration without the NIC, which is joined later. Each TAP has one
-// queue: the workload shares the namespace, and as root with CAP_SETUID it could attach a
-// queue of its own to a TAP that takes several.
+// devices returns the configuration without the NIC, which is joined later. Each TAP has one
+// queue: the workload shares the namespace, and as root with CAP_SETUID it could attach its own
+// queue to a TAP with several.
 func (s *attachment) devices() *rules.Config {
 	c := *s.config
 	c.Outside.NIC = ""
@@ -120,8 +119,8 @@ func (s *attachment) devices() *rules.Config {
 	return &c
 }
 
-// Detach gives the NIC what the TAP has, and takes it out of the wire. What
-// fails leaves the state kept, for another try.
+// Detach gives the TAP's state to the NIC, and removes the NIC from the wire. If something
+// fails, the kept state remains for another try.
 func (s *attachment) Detach() error {
 	s.adoptLate()
 	if err := s.keep(); err != nil {
@@ -135,7 +134,7 @@ func (s *attachment) Detach() error {
 	return s.store.Remove()
 }
 
-// keep keeps what the TAP has by now.
+// keep stores the current state of the TAP.
 func (s *attachment) keep() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
