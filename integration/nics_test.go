@@ -401,7 +401,7 @@ func TestReadOnlySysctls(t *testing.T) {
 			before := snapshot(t, p.workload.Namespace)
 			s := &box{process: launch(t, p.workload.Namespace, readOnlySysctls, "sidecar", "-c", configure(t, bridged), "--nic", "eth0", "--state", t.TempDir())}
 			if filtered {
-				if code := s.wait(t); code != 1 || !strings.Contains(s.stderr.String(), "set net.bridge.bridge-nf-call-iptables = 0 where the network namespace is made") {
+				if code := s.wait(t); code != 1 || !strings.Contains(s.stderr.String(), "set net.bridge.bridge-nf-call-iptables = 0 where the network namespace is created") {
 					t.Errorf("exit code %d:\n%s", code, s.stderr.String())
 				}
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
@@ -426,7 +426,7 @@ func TestReadOnlySysctls(t *testing.T) {
 			b := &box{Network: n}
 			b.process = launch(t, n.Middle, readOnlySysctls, "run", "-c", configure(t, ownMTU+acceptAll))
 			if quiet == "0" {
-				if code := b.wait(t); code != 1 || !strings.Contains(b.stderr.String(), "set net.ipv6.conf.nic-in.disable_ipv6 = 1 where the network namespace is made") {
+				if code := b.wait(t); code != 1 || !strings.Contains(b.stderr.String(), "set net.ipv6.conf.nic-in.disable_ipv6 = 1 where the network namespace is created") {
 					t.Errorf("exit code %d:\n%s", code, b.stderr.String())
 				}
 			} else {
