@@ -32,6 +32,9 @@ const (
 	// drain is how long nothing went up until nothing is on its way (DRAIN in
 	// bpf/order.h).
 	drain = uint64(250 * time.Millisecond)
+	// sent is how long after it left the process a fragment may be on its way to the NIC
+	// (SENT in bpf/order.h).
+	sent = uint64(10 * time.Millisecond)
 	// patience is how long frames may be on their way at each upkeep, until it is
 	// taken that some are lost.
 	patience = uint64(2 * time.Second)
@@ -97,19 +100,22 @@ func (f *FastPath) settleOrders(now uint64) {
 // fragments that are on their way.
 func (f *FastPath) settleWay(slot uint32, side int, now uint64) bool {
 	s, w := &f.memory.slots[slot], &f.entries.all[slot].ways[side]
-	settled := w.packets.settle(&f.memory.orders[s.Order[side]], now)
-	if f.options.Mode == packet.ModeValidate && !w.fragments.settle(&f.memory.orders[s.Pair[side]], now) {
+	settled := w.packets.settle(&f.memory.orders[s.Order[side]], now, 0)
+	if f.options.Mode == packet.ModeValidate && !w.fragments.settle(&f.memory.orders[s.Pair[side]], now, sent) {
 		return false
 	}
 	return settled
 }
 
-// settle reports whether nothing is on its way, or counts as such from now on: where a
-// flow comes too fast, or frames are lost all the time, the difference never comes to 0.
-// Then the order is freed for a while, and what is on its way at that time is overtaken.
-func (s *settling) settle(o *programOrder, now uint64) bool {
+// settle reports whether nothing is on its way, and the last frame left the process at least
+// quiet nanoseconds ago, or whether this is assumed from now on. If a flow is too fast, if
+// frames are lost all the time, or if a flow of fragments waits for each answer, this never
+// becomes true by itself. Then the order is freed for a while, and what is on its way at that
+// time is overtaken.
+func (s *settling) settle(o *programOrder, now, quiet uint64) bool {
 	lastUp, up := atomic.LoadUint64(&o.LastUp), atomic.LoadUint32(&o.Up)
-	if up == atomic.LoadUint32(&o.Done) || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
+	gone := up == atomic.LoadUint32(&o.Done) && now-min(now, atomic.LoadUint64(&o.LastDone)) >= quiet
+	if gone || now > lastUp && now-lastUp >= drain || now < atomic.LoadUint64(&o.Forced) {
 		*s = settling{}
 		return true
 	}

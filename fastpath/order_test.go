@@ -250,3 +250,31 @@ func TestOrderIsShared(t *testing.T) {
 		t.Errorf("%v, with none on its way: %+v", way, *q.order())
 	}
 }
+
+// TestOrderOfAnsweredFragments: fragments of a flow that waits for each answer have all left
+// the process at each upkeep, but never long enough ago. They are forwarded after some
+// upkeeps, as those of a flow that never waits.
+func TestOrderOfAnsweredFragments(t *testing.T) {
+	const step = uint64(100 * time.Millisecond)
+	for _, test := range []struct {
+		quiet, since uint64 // since the last frame left, in ns
+		forced       bool
+	}{
+		{sent, uint64(time.Millisecond), true},
+		{sent, sent, false},
+		{0, 0, false},
+	} {
+		var s settling
+		o := programOrder{Up: 7, Done: 7}
+		for now := step; now < 2*patience && o.Forced == 0; now += step {
+			o.LastUp, o.LastDone = now-test.since, now-test.since
+			settled := s.settle(&o, now, test.quiet)
+			if want := !test.forced || o.Forced != 0; settled != want {
+				t.Fatalf("%+v at %v: settled: %v", test, time.Duration(now), settled)
+			}
+		}
+		if forced := o.Forced != 0; forced != test.forced {
+			t.Errorf("%+v: forced: %v", test, forced)
+		}
+	}
+}
