@@ -16,6 +16,20 @@ import (
 )
 
 func TestJoinIsUndone(t *testing.T) {
+	eachJoin(t, func(bridge string) error {
+		return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error {
+			nic, err := netlink.LinkByName(lab.InsideNIC)
+			if a := nic.Attrs(); a.MTU != 1400 || a.RawFlags&unix.IFF_UP == 0 || a.Promisc == 0 {
+				t.Errorf("joined: %+v", a)
+			}
+			return err
+		})
+	})
+}
+
+// eachJoin calls f for each method of joining and each state of the NIC, and checks that
+// it leaves everything as it was.
+func eachJoin(t *testing.T, f func(bridge string) error) {
 	for method, bridge := range methods {
 		for name, prepare := range nicStates {
 			t.Run(method+"/"+name, func(t *testing.T) {
@@ -27,15 +41,7 @@ func TestJoinIsUndone(t *testing.T) {
 					if err != nil {
 						return err
 					}
-					return unchangedBy(t, func() error {
-						return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1400}, func() error {
-							nic, err := netlink.LinkByName(lab.InsideNIC)
-							if a := nic.Attrs(); a.MTU != 1400 || a.RawFlags&unix.IFF_UP == 0 || a.Promisc == 0 {
-								t.Errorf("joined: %+v", a)
-							}
-							return err
-						})
-					})
+					return unchangedBy(t, func() error { return f(bridge) })
 				})
 			})
 		}
