@@ -63,7 +63,10 @@ func (d *Decoder) Decode(items []byte) error {
 			}
 		case itemFrame:
 			f := Frame{Length: int(binary.BigEndian.Uint32(r.take(4)))}
-			if f.Data = r.text(); !r.short {
+			if f.Data = r.text(); f.Length < len(f.Data) || f.Length > MaxSnapLength {
+				return errMalformed
+			}
+			if !r.short {
 				err = d.Sink.Frame(&f)
 			}
 		default:

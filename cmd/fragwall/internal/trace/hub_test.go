@@ -3,8 +3,10 @@ package trace
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"math"
 	"net/netip"
 	"path/filepath"
 	"slices"
@@ -332,7 +334,20 @@ func TestShed(t *testing.T) {
 	}
 }
 
-// FuzzDecode has items end anywhere, and begin with anything.
+// TestDecodeBoundsFrames decodes frames whose length on the wire is less than what was captured
+// of them, or more than any frame has.
+func TestDecodeBoundsFrames(t *testing.T) {
+	for _, length := range []uint32{1, MaxSnapLength + 1, math.MaxUint32} {
+		items := binary.BigEndian.AppendUint32([]byte{itemFrame}, length)
+		items = append(binary.BigEndian.AppendUint32(items, 2), 1, 2)
+		d := Decoder{Sink: &Output{Text: &bytes.Buffer{}}}
+		if err := d.Decode(items); !errors.Is(err, errMalformed) {
+			t.Errorf("length %d: %v, want %v", length, err, errMalformed)
+		}
+	}
+}
+
+// FuzzDecode decodes arbitrary items, which may end anywhere.
 func FuzzDecode(f *testing.F) {
 	w := writer{ring: newRing(0), records: true, encoder: record.NewEncoder(), shed: func() uint64 { return 9 }}
 	w.appendMissed()
