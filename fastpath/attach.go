@@ -20,9 +20,9 @@ var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, -1), asm.Return()}
 // device of the host itself, as on the inside of a sidecar, the side has no NIC and nic is 0:
 // its frames arrive by the egress of the TAP.
 func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
+	if f.isClosed() {
 		return fmt.Errorf("attach the fast path of the %s: the fast path is closed", side)
 	}
 	in, out := f.objects.FromInside, f.objects.ToInside
@@ -55,8 +55,8 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 
 // Detach detaches the programs of a side. Frames from and to that side then go through the TAP.
 func (f *FastPath) Detach(side verdict.Side) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
 	f.detach(side)
 }
 

@@ -39,11 +39,15 @@ type FastPath struct {
 	mapErrors  atomic.Uint64
 	known      fingerprints
 
+	// attaching is held while programs are attached or detached. The kernel takes a grace period
+	// for each, during which lanes must not wait: they only need mu, which is taken after it.
+	attaching sync.Mutex
+	links     [verdict.Sides][]link.Link // guarded by attaching
+
 	mu sync.Mutex // taken after the lock of a part of the flow table, and not held while calling it
 	// mu guards:
 	entries
 	counts  [verdict.Sides]wire.FastCounts
-	links   [verdict.Sides][]link.Link
 	orders  orders
 	scanned int // where the upkeep of fragments continues
 	closed  bool
@@ -205,15 +209,18 @@ func (f *FastPath) isClosed() bool {
 
 // Close detaches the programs. Counters may still be read, and include all frames.
 func (f *FastPath) Close() error {
+	f.attaching.Lock()
+	defer f.attaching.Unlock()
 	for side := range verdict.Side(verdict.Sides) {
-		f.Detach(side)
+		f.detach(side)
 	}
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
+	closed := f.closed
+	f.closed = true
+	f.mu.Unlock()
+	if closed {
 		return nil
 	}
-	f.closed = true
 	f.memory.setFlag(programConfigFlagRUNNING, false)
 	grace()
 	return f.objects.Close()

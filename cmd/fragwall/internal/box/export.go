@@ -8,6 +8,7 @@ import (
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 	"fragwall/tun/link"
+	"fragwall/tun/netdev"
 )
 
 // Another process takes a box over in two steps. The ports stay what they are, and are
@@ -32,6 +33,7 @@ type End struct {
 	Held      bool           `json:"held,omitempty"`
 	Rising    bool           `json:"rising,omitempty"`
 	Refused   int            `json:"refused,omitempty"` // MTU in bytes
+	Link      netdev.Link    `json:"link"`              // of the NIC, or of the port if none is configured
 }
 
 // Ends are those of both sides, and what the fast path between them has done.
@@ -100,7 +102,7 @@ func (b *Box) Suspend() Ends {
 	for side := range b.ends {
 		e := &b.ends[side]
 		ends.Sides[side] = End{
-			MTU: b.MTU(verdict.Side(side)), Addressed: e.addressed, NIC: e.nic, Joined: e.joined, Held: e.held, Rising: e.rising, Refused: e.refused,
+			MTU: b.MTU(verdict.Side(side)), Addressed: e.addressed, NIC: e.nic, Joined: e.joined, Held: e.held, Rising: e.rising, Refused: e.refused, Link: e.link,
 		}
 		if e.junction != nil {
 			j := e.junction.Export()
@@ -135,8 +137,9 @@ func (b *Box) isLeft() bool {
 	return b.left
 }
 
-// Adopt makes what another process has joined to the ports the box's own. On an error
-// it is that of the other still.
+// Adopt makes what another process has joined to the ports the box's own. On an error the other
+// process still owns it. Adopt asks the kernel nothing, as the wire is held: a request to
+// rtnetlink(7) waits for those of all other processes.
 func (b *Box) Adopt(ends Ends) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -151,7 +154,7 @@ func (b *Box) Adopt(ends Ends) error {
 
 func (b *Box) adoptEnd(side verdict.Side, from *End) error {
 	e := &b.ends[side]
-	e.addressed, e.nic, e.joined, e.held, e.rising, e.refused = from.Addressed, from.NIC, from.Joined, from.Held, from.Rising, from.Refused
+	e.addressed, e.nic, e.joined, e.held, e.rising, e.refused, e.link = from.Addressed, from.NIC, from.Joined, from.Held, from.Rising, from.Refused, from.Link
 	b.SetMTU(side, from.MTU)
 	if b.fast.on {
 		b.fast.path.SetMTU(side, from.MTU)
@@ -162,13 +165,6 @@ func (b *Box) adoptEnd(side verdict.Side, from *End) error {
 			return err
 		}
 	}
-	index := b.ports[side].Index()
-	if e.config.NIC != "" {
-		index = e.nic
-	}
-	if link, err := b.kernel.ReadLink(index); err == nil {
-		e.link = link
-	} // else it is gone, and the watch finds that out
 	b.ports[side].SetJoined(e.joined && !e.link.Relays)
 	return nil
 }

@@ -31,6 +31,8 @@ func (r *rig) handOver(text string) (*box.Box, error) {
 	if err := json.Unmarshal(sent, &ends); err != nil {
 		r.Fatal(err)
 	}
+	r.kernel.Fail("readLink", errors.New("the wire is held"))
+	defer r.kernel.Fail("readLink", nil)
 	if err := next.Adopt(ends); err != nil {
 		return nil, errors.Join(err, next.Close())
 	}
