@@ -55,8 +55,8 @@ type captureFlags struct {
 	json     bool
 }
 
-// textSnapLength is the number of bytes of each frame that a line of text needs: the
-// headers, and those of a packet in an ICMP error.
+// textSnapLength is the number of bytes of each frame that a line of text needs: the headers of
+// the packet and, in an ICMP error, those of the quoted packet.
 const textSnapLength = 256
 
 func newCaptureCommand() *cobra.Command {
@@ -87,14 +87,14 @@ func newCaptureCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the process at once
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once, by its default action
 		return f.run(ctx, c.OutOrStdout(), c.ErrOrStderr())
 	}
 	return c
 }
 
-// countOrFile is the value of -c: a count, or otherwise the configuration file, as in
-// other commands.
+// countOrFile is the value of -c: the count if it is a number, otherwise the configuration
+// file, as in other commands.
 type countOrFile struct{ flags *captureFlags }
 
 // String returns the count.
@@ -105,7 +105,7 @@ func (v *countOrFile) String() string {
 	return strconv.Itoa(v.flags.count)
 }
 
-// Type is the placeholder in the usage.
+// Type returns the placeholder for the value in the usage text.
 func (*countOrFile) Type() string { return "N" }
 
 // Set sets the count or the file.
@@ -139,7 +139,7 @@ func (f *captureFlags) check(stdout io.Writer) error {
 	r.Records = f.json
 	switch {
 	case f.json && f.file == "":
-		r.SnapLength = 0 // no frames
+		r.SnapLength = 0 // no frame data
 	case f.file == "":
 		r.SnapLength = cmp.Or(r.SnapLength, textSnapLength)
 	default:
@@ -160,7 +160,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	decoder := trace.Decoder{Sink: output}
 	begun := false
 	err = f.instance.Follow(ctx, control.RequestCapture, f.request, func(items []byte) error {
-		if !begun { // without an instance, no file is replaced
+		if !begun { // the file is created or truncated only once an instance has answered
 			begun = true
 			if err := f.open(output, stdout); err != nil {
 				return err
@@ -175,7 +175,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		}
 		return err
 	}
-	err = cmp.Or(f.ended(ctx, err), output.Close()) // what could not be written can't be closed for the same reason
+	err = cmp.Or(f.ended(ctx, err), output.Close()) // a write error appears in both; Close fails for the same reason
 	what := "frame"
 	if f.request.SnapLength == 0 {
 		what = "decision"
@@ -187,7 +187,7 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	return err
 }
 
-// begin returns the line that says that the capture has begun, as tcpdump prints it.
+// begin returns the line that is printed when the capture begins, as tcpdump does.
 func (f *captureFlags) begin() string {
 	if f.request.SnapLength == 0 {
 		return "capturing decisions"
@@ -195,8 +195,8 @@ func (f *captureFlags) begin() string {
 	return fmt.Sprintf("capturing, snapshot length %d bytes", f.request.SnapLength)
 }
 
-// ended returns the error of a capture that has ended; nil if it ended as the user
-// wanted.
+// ended returns the error of a capture that has ended, or nil if it ended by the count or by a
+// signal.
 func (f *captureFlags) ended(ctx context.Context, err error) error {
 	if errors.Is(err, trace.ErrEnough) || ctx.Err() != nil {
 		return nil
@@ -204,7 +204,7 @@ func (f *captureFlags) ended(ctx context.Context, err error) error {
 	return err
 }
 
-// open opens the pcapng, if one is requested.
+// open opens the pcapng if one was requested.
 func (f *captureFlags) open(output *trace.Output, stdout io.Writer) error {
 	if f.file == "" {
 		return nil

@@ -27,8 +27,8 @@ import (
 	"fragwall/wire"
 )
 
-// TestCaptureDocument captures what docs/operations.md shows, while the frames of
-// docs/replay go through a wire with the policy there, and compares all but the times.
+// TestCaptureDocument checks that capture prints the example in docs/operations.md, apart from
+// times, while the capture of docs/replay.md passes through a wire with its policy.
 func TestCaptureDocument(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
@@ -46,11 +46,12 @@ func TestCaptureDocument(t *testing.T) {
 	}
 	first, last, _ := strings.Cut(stderr.text.String(), "\n")
 	if got, want := untimed(first+"\n"+stdout.String()+last), untimed(example); got != want {
-		t.Errorf("docs/operations.md is stale; it should be, but for the times,\n%s", got)
+		t.Errorf("docs/operations.md is stale; apart from times, it should be\n%s", got)
 	}
 }
 
-// TestCaptureFilters captures frames of one host.
+// TestCaptureFilters checks that capture prints only frames that match the filter, and ends at
+// the count.
 func TestCaptureFilters(t *testing.T) {
 	for filter, want := range map[string]string{
 		"-c 2 --host 10.0.0.53 --dropped": "[drop: ", "-c 2 --host 192.0.2.7": "192.0.2.7.40000", "-c 3 --src 198.51.100.0/24 --reason fragment_overlap,fragment_poisoned": "IP 198.51.100.9",
@@ -65,7 +66,8 @@ func TestCaptureFilters(t *testing.T) {
 	}
 }
 
-// TestCaptureFileFull says once that what is captured can't be written.
+// TestCaptureFileFull checks that a write error of the pcapng is reported once, with the
+// summary.
 func TestCaptureFileFull(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s.sock")
 	stderr := &begunWriter{begun: serveReplayed(t, socket)}
@@ -75,7 +77,7 @@ func TestCaptureFileFull(t *testing.T) {
 	}
 }
 
-// untimed returns lines without the times that some begin with.
+// untimed returns lines without the time at the start of a line, if there is one.
 func untimed(lines string) string {
 	var b strings.Builder
 	for line := range strings.Lines(lines) {
@@ -87,7 +89,8 @@ func untimed(lines string) string {
 	return b.String()
 }
 
-// begunWriter calls begun at the first write, which says that frames are captured.
+// begunWriter calls begun before the first write: capture prints its first line to stderr once
+// it receives frames.
 type begunWriter struct {
 	text  strings.Builder
 	begun func()
@@ -100,8 +103,8 @@ func (w *begunWriter) Write(b []byte) (int, error) {
 	return w.text.Write(b)
 }
 
-// serveReplayed serves captures of a wire by a control socket. begun has the frames of
-// docs/replay go through it.
+// serveReplayed serves captures of a wire on a control socket. begun forwards the frames of
+// docs/replay/capture.pcapng through the wire.
 func serveReplayed(t *testing.T, socket string) (begun func()) {
 	t.Helper()
 	config, err := rules.Load(replayDocs + "/policy.toml")

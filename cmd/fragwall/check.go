@@ -46,8 +46,8 @@ met, as FILE:LINE: what was expected, and what decides; then exits with 1.`,
 		for _, note := range append(config.Notes, config.Remarks()...) {
 			fmt.Fprintln(c.ErrOrStderr(), note)
 		}
-		// The notes of the file have its MTUs. The MTUs of the NICs are known only if the
-		// NICs are on this machine.
+		// The notes already cover MTUs that the file sets. An MTU that the file leaves out is
+		// read from the NIC, if this machine has that NIC.
 		if with, err := box.Linux.WithMTUs(config); err == nil && (config.Inside.MTU == 0 || config.Outside.MTU == 0) {
 			if text := box.MTUsDiffer(with.Inside.MTU, with.Outside.MTU); text != "" {
 				fmt.Fprintf(c.ErrOrStderr(), "%s: note: %s\n", *path, text)
@@ -64,8 +64,8 @@ met, as FILE:LINE: what was expected, and what decides; then exits with 1.`,
 	return c
 }
 
-// loadBoth reads the configuration and, if one is given, the file of expectations, and
-// prints the mistakes of both.
+// loadBoth reads the configuration and, if expect is not "", the file of expectations. It
+// prints the mistakes in both.
 func loadBoth(c *cobra.Command, path, expect string) (*rules.Config, []rules.Expectation, error) {
 	config, err := loadConfig(c, path)
 	if expect == "" {
@@ -78,7 +78,8 @@ func loadBoth(c *cobra.Command, path, expect string) (*rules.Config, []rules.Exp
 	return config, expected, cmp.Or(err, wrong)
 }
 
-// compare prints the expectations that are not met or, as JSON, the result of each.
+// compare checks each expectation. It prints those that are not met or, as JSON, the result of
+// each.
 func compare(c *cobra.Command, config *rules.Config, file string, expected []rules.Expectation, asJSON bool) error {
 	policy, unmet := explain.NewPolicy(config), 0
 	out := bufio.NewWriter(c.OutOrStdout())
@@ -109,7 +110,7 @@ func compare(c *cobra.Command, config *rules.Config, file string, expected []rul
 	return nil
 }
 
-// count returns a number with its noun.
+// count returns a number with its noun, as in "1 frame" and "2 frames".
 func count(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun

@@ -14,8 +14,8 @@ import (
 	"fragwall/rules"
 )
 
-// completions are the values that a shell offers for a flag, by the flag's name, in all
-// commands that have it.
+// completions returns, per flag name, the values that a shell offers. It applies to all
+// commands that have the flag.
 var completions = map[string]func(c *cobra.Command) []string{
 	"from":      func(*cobra.Command) []string { return []string{verdict.Inside.String(), verdict.Outside.String()} },
 	"proto":     func(*cobra.Command) []string { return rules.ProtocolNames() },
@@ -28,11 +28,10 @@ var completions = map[string]func(c *cobra.Command) []string{
 	"host":      none, "src": none, "dst": none, "port": none, "sport": none, "dport": none,
 }
 
-// none offers nothing, not even files.
+// none offers no values and no file names.
 func none(*cobra.Command) []string { return nil }
 
-// addCompletions registers the completions for the flags of a command, and of the
-// commands below it.
+// addCompletions registers the completions for the flags of a command and of its subcommands.
 func addCompletions(c *cobra.Command) {
 	for name, offer := range completions {
 		if c.Flags().Lookup(name) != nil {
@@ -52,7 +51,7 @@ func addCompletions(c *cobra.Command) {
 	}
 }
 
-// orders returns the names of the orders of flows.
+// orders returns the names of the sort orders of flows.
 func orders() []string {
 	names := make([]string, len(listing.Orders))
 	for i, order := range listing.Orders {
@@ -61,7 +60,7 @@ func orders() []string {
 	return names
 }
 
-// interfaces returns the names of this namespace's interfaces.
+// interfaces returns the names of the interfaces in this network namespace.
 func interfaces() []string {
 	all, _ := net.Interfaces()
 	names := make([]string, len(all))

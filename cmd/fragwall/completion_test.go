@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestCompleteRules offers the names of the rules in the file that the command
-// line names.
+// TestCompleteRules checks that --rule is completed with the rule names of the file that -c
+// names.
 func TestCompleteRules(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "x.toml")
 	writeFile(t, file, validFile+"[[rule]]\nname = \"door\"\naction = \"drop\"\n[[rule]]\nname = \"web\"\naction = \"drop\"\n")

@@ -6,11 +6,13 @@
 //
 //	run, sidecar ──► daemon ──► box ──► the wire and its devices
 //	                   └► control, status ──► report
+//	standby ──► standby ──► run --replace
 //	replay ──► replay ──► the wire
 //	demo ──► demo ──► box
-//	reload, status ──► control
-//	explain ──► explain
+//	reload, status, capture ──► control
+//	flows, waiting ──► inspect ──► control
+//	explain, check ──► explain
 //
-// Errors go to stderr, one per line. The process exits with 0 when it did what it was asked,
-// 1 when it failed while running, and 2 for wrong usage or a wrong configuration.
+// Errors go to stderr, one per line. The exit code is 0 on success, 1 for a failure at run time,
+// and 2 for wrong usage or an invalid configuration.
 package main

@@ -13,8 +13,8 @@ import (
 
 var fenced = regexp.MustCompile("(?s)```(toml|console)\n(.*?)```")
 
-// TestRulesDocument checks every file in docs/rules.md, without a note on its
-// rules, and runs the commands that it shows.
+// TestRulesDocument checks that every configuration in docs/rules.md is valid and causes no
+// note about its rules, and that its commands print what it shows.
 func TestRulesDocument(t *testing.T) {
 	text, err := os.ReadFile("../../docs/rules.md")
 	if err != nil {
@@ -47,11 +47,11 @@ func TestRulesDocument(t *testing.T) {
 		}
 	}
 	if files != 4 || len(commands) != 2 {
-		t.Errorf("%d files, %d commands", files, len(commands))
+		t.Errorf("docs/rules.md: found %d files and %d commands", files, len(commands))
 	}
 }
 
-// TestReadme checks the configurations in README.md.
+// TestReadme checks that the configurations in README.md are valid.
 func TestReadme(t *testing.T) {
 	text, err := os.ReadFile("../../README.md")
 	if err != nil {
@@ -70,7 +70,7 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	if files != 2 {
-		t.Errorf("%d files", files)
+		t.Errorf("README.md: found %d files", files)
 	}
 }
 
@@ -79,8 +79,7 @@ var (
 	command = regexp.MustCompile(`(?m)^([$#] )?(?:sudo )?(?:bin/)?fragwall +([^|>&#\n]*?)(?: \d?[|>&#].*)?$`)
 )
 
-// TestDocumentedCommands has each command of the documentation be one that there is,
-// with flags that it has.
+// TestDocumentedCommands checks that the commands and flags that the documents show exist.
 func TestDocumentedCommands(t *testing.T) {
 	files, err := filepath.Glob("../../docs/*.md")
 	if err != nil || len(files) == 0 {
@@ -94,7 +93,7 @@ func TestDocumentedCommands(t *testing.T) {
 		}
 		for _, block := range shown.FindAllStringSubmatch(string(text), -1) {
 			for _, m := range command.FindAllStringSubmatch(block[2], -1) {
-				if block[1] == "console" && m[1] == "" { // it is what a command printed
+				if block[1] == "console" && m[1] == "" { // output of a command
 					continue
 				}
 				found[filepath.Base(file)]++
@@ -106,14 +105,15 @@ func TestDocumentedCommands(t *testing.T) {
 	}
 	for _, file := range []string{"README.md", "rules.md", "sidecar.md", "troubleshooting.md"} {
 		if found[file] == 0 {
-			t.Errorf("%s: no command", file)
+			t.Errorf("%s: no fragwall command found", file)
 		}
 	}
 }
 
-// TestTroubleshootingDocument checks the files in docs/troubleshooting.md, has every
-// tool in it, and runs the commands that need no instance: the policy does not meet
-// the expectation, and does after the change that the text says.
+// TestTroubleshootingDocument checks that the configurations in docs/troubleshooting.md are
+// valid, that it shows every diagnostic command and only existing reasons, and that check
+// prints what it shows: the policy fails the expectation, and meets it after the change in the
+// text.
 func TestTroubleshootingDocument(t *testing.T) {
 	page, err := os.ReadFile("../../docs/troubleshooting.md")
 	if err != nil {
@@ -122,19 +122,19 @@ func TestTroubleshootingDocument(t *testing.T) {
 	text := string(page)
 	for _, tool := range []string{"status", "capture", "explain --live", "flows", "waiting", "check", "reload"} {
 		if !strings.Contains(text, "\n$ fragwall "+tool+" ") {
-			t.Errorf("nothing is shown of %s", tool)
+			t.Errorf("no example of %s", tool)
 		}
 	}
 	for _, reason := range reasonNamed.FindAllStringSubmatch(text, -1) {
 		if !slices.ContainsFunc(reasons(), func(r verdict.Reason) bool { return r.String() == reason[1] }) {
-			t.Errorf("there is no reason %s", reason[1])
+			t.Errorf("reason %s does not exist", reason[1])
 		}
 	}
 	t.Chdir(t.TempDir())
 	files := fenced.FindAllStringSubmatch(text, -1)
 	files = slices.DeleteFunc(files, func(m []string) bool { return m[1] != "toml" })
 	if len(files) != 2 {
-		t.Fatalf("%d files", len(files))
+		t.Fatalf("found %d TOML blocks, want 2", len(files))
 	}
 	writeFile(t, "expect.toml", files[1][2])
 	const command = "$ fragwall check -c fw.toml --expect expect.toml\n"
@@ -161,7 +161,7 @@ func reasons() (all []verdict.Reason) {
 	return all
 }
 
-// TestParses has a command that there is not, and a flag that it has not.
+// TestParses checks that parses rejects unknown commands, unknown flags and wrong arguments.
 func TestParses(t *testing.T) {
 	for line, ok := range map[string]bool{
 		"check -c x.toml": true, "chek -c x.toml": false, "check -c x.toml --nothing": false, "check x.toml": false, "status -c x.toml --socket s": false,
@@ -172,7 +172,7 @@ func TestParses(t *testing.T) {
 	}
 }
 
-// parses returns what is wrong with a command line.
+// parses returns the error of a command line, without running it.
 func parses(words []string) error {
 	for i, w := range words {
 		words[i] = strings.Trim(w, `'"`)

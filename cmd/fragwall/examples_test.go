@@ -13,7 +13,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestExamples checks every example, and that it says why.
+// TestExamples checks that every example is valid and that its comments explain it.
 func TestExamples(t *testing.T) {
 	files, err := filepath.Glob("../../examples/*.toml")
 	if err != nil || len(files) < 6 {
@@ -27,17 +27,17 @@ func TestExamples(t *testing.T) {
 			}
 			text, err := os.ReadFile(file)
 			if err != nil || !strings.HasPrefix(string(text), "# ") || !strings.Contains(string(text), "\n# Why: ") {
-				t.Errorf("it does not say why: %v", err)
+				t.Errorf("no explanation: %v", err)
 			}
 		})
 	}
 }
 
-// exampleCase is a datagram and what an example makes of it.
+// exampleCase is a datagram and the expected verdict of an example on it.
 type exampleCase struct {
 	from     verdict.Side
 	datagram packettest.Datagram
-	want     string // the rule that accepts it or its flow, or the reason to drop it
+	want     string // name of the rule that accepts it, "flow", or the reason for the drop
 }
 
 func datagram(src, dst string, size int) packettest.Datagram {
@@ -49,15 +49,16 @@ func protocol(number uint8, src, dst string, size int) packettest.Datagram {
 	return packettest.Datagram{Src: netip.MustParseAddr(src), Dst: netip.MustParseAddr(dst), Protocol: number, Payload: packettest.Body(size)}
 }
 
-// tooBig returns an ICMP message that a path is narrower than a packet.
+// tooBig returns an ICMPv4 "fragmentation needed" message with an MTU of 1280 (RFC 1191,
+// section 4).
 func tooBig(src, dst string) packettest.Datagram {
 	d := protocol(1, src, dst, 36)
 	copy(d.Payload, []byte{3, 4, 0, 0, 0, 0, 1280 >> 8, 1280 & 0xff})
 	return d
 }
 
-// TestExampleVerdicts replays datagrams, whole ones and large ones in
-// fragments, through examples.
+// TestExampleVerdicts checks the verdicts of the examples on small datagrams and on fragmented
+// ones.
 func TestExampleVerdicts(t *testing.T) {
 	const in, out = verdict.Inside, verdict.Outside
 	for example, cases := range map[string][]exampleCase{
@@ -137,8 +138,8 @@ func TestExampleVerdicts(t *testing.T) {
 	}
 }
 
-// framesOf returns a datagram whole where Ethernet takes it so, and in
-// fragments where not.
+// framesOf returns the frames of a datagram: one if the payload has at most 1440 bytes,
+// otherwise fragments.
 func framesOf(d packettest.Datagram) [][]byte {
 	if len(d.Payload) <= 1440 {
 		return [][]byte{d.Frame()}
@@ -146,8 +147,8 @@ func framesOf(d packettest.Datagram) [][]byte {
 	return d.Fragments(1440)
 }
 
-// lastVerdicts returns what decided last at each time: a rule's name, or the
-// reason of a drop.
+// lastVerdicts returns the last verdict at each time: the name of the rule, "flow", or the
+// reason for the drop.
 func lastVerdicts(t *testing.T, lines string) map[time.Time]string {
 	t.Helper()
 	verdicts := make(map[time.Time]string)

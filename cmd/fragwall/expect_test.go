@@ -9,7 +9,8 @@ import (
 	"fragwall/cmd/fragwall/internal/explain"
 )
 
-// expectations are of the policy that TestExplain asks, the even ones met.
+// expectations are for the policy of TestExplain. The policy meets the ones with even index and
+// fails the others.
 const expectations = `[[expect]]
 from = "inside"
 protocol = "udp"
@@ -59,8 +60,8 @@ verdict = "accept"
 rule = "pong"
 `
 
-// TestExpect has the expectations that are not met, one a line, and an exit code.
-// Two of them match a rule with a limit, which none reaches.
+// TestExpect checks that check prints one line per expectation that is not met, and its exit
+// code. Two of the expectations match a rule with a limit, which counts as not reached.
 func TestExpect(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "x.toml", explained)
@@ -85,7 +86,7 @@ e.toml:39: expected accept by rule "pong", but RFC 6980 decides drop: from outsi
 	}
 }
 
-// TestExpectJSON has one object for each expectation, met or not.
+// TestExpectJSON checks that check prints one object per expectation, met or not.
 func TestExpectJSON(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "x.toml", explained)
@@ -110,7 +111,7 @@ func TestExpectJSON(t *testing.T) {
 	}
 }
 
-// TestExamplesMeetExpectations compares the examples that have expectations.
+// TestExamplesMeetExpectations checks the examples that have a file of expectations.
 func TestExamplesMeetExpectations(t *testing.T) {
 	files, err := filepath.Glob("../../examples/expect/*.toml")
 	if err != nil || len(files) == 0 {

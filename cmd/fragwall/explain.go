@@ -73,7 +73,7 @@ func explainLive(c *cobra.Command, client inspect.Client, question rules.Questio
 	return answer.Write(c.OutOrStdout())
 }
 
-// datagramOf returns the question that the flags make, and its datagram.
+// datagramOf returns the question that the flags ask, and its datagram.
 func datagramOf(flags func() (rules.Question, error)) (rules.Question, *packet.View, error) {
 	question, err := flags()
 	if err != nil {
@@ -83,10 +83,11 @@ func datagramOf(flags func() (rules.Question, error)) (rules.Question, *packet.V
 	return question, d, err
 }
 
-// questionFlag is a flag for a field of the datagram, with the field's key.
+// questionFlag is a flag for one field of the datagram. key is the field's key in a
+// [rules.Question].
 type questionFlag struct{ flag, key, usage string }
 
-// questionTexts are the flags with a text. The first four are required.
+// questionTexts are the flags with a text value. The first four are required.
 var questionTexts = []questionFlag{
 	{"from", "from", "side that the datagram arrives on: `inside|outside` (required)"},
 	{"proto", "protocol", "protocol, a `name or number` (required)"},
@@ -104,8 +105,8 @@ var questionBooleans = []questionFlag{
 	{"source-route", "source_route", "the datagram has an IPv4 source route, or an IPv6 routing header with segments left"},
 }
 
-// addQuestionFlags adds the flags that describe a datagram. It returns a function that
-// returns the user's question.
+// addQuestionFlags adds the flags that describe a datagram. It returns a function that returns
+// the question once the flags are parsed.
 func addQuestionFlags(c *cobra.Command) func() (rules.Question, error) {
 	flags, given := c.Flags(), rules.Question{}
 	var texts []*string
@@ -132,7 +133,7 @@ func addQuestionFlags(c *cobra.Command) func() (rules.Question, error) {
 	}
 }
 
-// questionFlagNames returns the names of the question's keys in messages.
+// questionFlagNames returns the names that messages use for the question's keys: the flags.
 func questionFlagNames() map[string]string {
 	names := map[string]string{}
 	for _, f := range slices.Concat(questionTexts, questionBooleans) {

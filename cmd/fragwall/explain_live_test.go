@@ -14,7 +14,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestExplainLive asks a box that has flows, and a rule with a limit.
+// TestExplainLive asks an instance that has flows and a rule with a limit.
 func TestExplainLive(t *testing.T) {
 	p := &filter.Policy{Stateful: true, Rules: []filter.Rule{
 		{Name: "few", Line: 3, Action: verdict.Accept, From: new(verdict.Side), SrcPorts: filter.NewSet(filter.Range[uint16]{Lo: 7, Hi: 7}), Limit: filter.Rate{Count: 2, Per: time.Hour}},
@@ -34,7 +34,7 @@ func TestExplainLive(t *testing.T) {
 		{strings.Replace(reply, "53", "54", 1), []string{"drop: no rule matches, so policy.default (/x.toml) decides\n", "it belongs to no known flow"}},
 		{few, []string{"accept: rule \"few\" (/x.toml:3) is the first that matches\n", "up to 2/h", "limit of rule \"few\" (/x.toml:3): 2/h, 1 left now"}},
 	} {
-		for range 2 { // asking takes nothing
+		for range 2 { // twice: a question uses up no limit
 			stdout, stderr, code := live(tt.args)
 			for _, want := range tt.want {
 				if !strings.Contains(stdout, want) || stderr != "" || code != 0 {

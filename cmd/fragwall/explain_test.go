@@ -124,7 +124,7 @@ func TestExplainWrongUsage(t *testing.T) {
 	}
 }
 
-// TestExplainJSON has the answer as one object, with what decides.
+// TestExplainJSON checks that the answer is one object that contains what decides.
 func TestExplainJSON(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "x.toml", explained)
@@ -144,7 +144,7 @@ func TestExplainJSON(t *testing.T) {
 	}
 }
 
-// TestExplainUsesTheMode asks about fragments where none pass.
+// TestExplainUsesTheMode checks the answer for fragmented datagrams in each fragment mode.
 func TestExplainUsesTheMode(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "x.toml", explained+"[fragments]\nmode = \"drop\"\n")

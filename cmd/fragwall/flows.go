@@ -87,7 +87,7 @@ func (f *flowsFlags) run(c *cobra.Command) error {
 	})
 }
 
-// end ends the selected flows.
+// end deletes the selected flows and prints how many.
 func (f *flowsFlags) end(c *cobra.Command) error {
 	n, err := f.client.DeleteFlows(c.Context(), f.query, f.all)
 	if err != nil {
@@ -116,7 +116,7 @@ func (f *flowsFlags) writeCount(ctx context.Context, to io.Writer) error {
 	return err
 }
 
-// list writes the flows, at most rows lines if rows is not 0.
+// list writes the flows, in at most rows lines if rows is not 0.
 func (f *flowsFlags) list(ctx context.Context, to io.Writer, rows int) (stateful bool, err error) {
 	add, flush := flowWriter(to, f.json)
 	q := f.query
@@ -124,14 +124,13 @@ func (f *flowsFlags) list(ctx context.Context, to io.Writer, rows int) (stateful
 		q.Limit = rows
 	}
 	about, err := f.client.Flows(ctx, q, add)
-	if err != nil { // no header of a table without rows
+	if err != nil { // write no table header without rows
 		return false, err
 	}
 	return about.Stateful, flush()
 }
 
-// flowWriter returns a function that writes flows, and one that writes the rest at the
-// end.
+// flowWriter returns a function that writes one flow, and one that flushes the rest at the end.
 func flowWriter(to io.Writer, asJSON bool) (add func(*listing.Flow) error, flush func() error) {
 	if asJSON {
 		w := bufio.NewWriterSize(to, 64<<10)

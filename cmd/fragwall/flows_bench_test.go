@@ -10,8 +10,7 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// BenchmarkFlows lists a million flows of a box in this process, over its control
-// socket.
+// BenchmarkFlows lists a million flows of a box in the same process, over its control socket.
 func BenchmarkFlows(b *testing.B) {
 	box, _ := startFlows(b, acceptInside)
 	frame := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("192.0.2.1:53"), packettest.Body(10)).Frame()

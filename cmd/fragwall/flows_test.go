@@ -22,8 +22,9 @@ import (
 	"fragwall/wire"
 )
 
-// startFlows serves, at s.sock, a box that knows flows of DNS and of the web: three
-// of 10.0.0.1 to 10.0.0.3 each, of which the later ones are larger. It returns its log.
+// startFlows serves, at s.sock, a box with six flows: a DNS flow and an HTTPS flow of each of
+// 10.0.0.1 to 10.0.0.3. Flows of higher addresses carry larger datagrams. It returns the box
+// and its log.
 func startFlows(t testing.TB, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -39,7 +40,7 @@ func startFlows(t testing.TB, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer
 	return b, log
 }
 
-// judge has a box judge a datagram.
+// judge returns the verdict of a box on a datagram.
 func judge(t testing.TB, b *wire.Bump, from verdict.Side, d packettest.Datagram) filter.Verdict {
 	t.Helper()
 	frame := d.Frame()
@@ -52,7 +53,7 @@ func judge(t testing.TB, b *wire.Bump, from verdict.Side, d packettest.Datagram)
 
 var acceptInside = &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Line: 3, Action: verdict.Accept, From: new(verdict.Side)}}}
 
-// flowsOf runs the command.
+// flowsOf runs "fragwall flows" with arguments.
 func flowsOf(t *testing.T, args string) (stdout, stderr string, code int) {
 	t.Helper()
 	return runCommand(t, append([]string{"flows", "--socket", "s.sock"}, strings.Fields(args)...)...)
@@ -60,7 +61,7 @@ func flowsOf(t *testing.T, args string) (stdout, stderr string, code int) {
 
 func TestFlowsCommand(t *testing.T) {
 	startFlows(t, acceptInside)
-	for args, want := range map[string][]string{ // the sources and ports that are listed
+	for args, want := range map[string][]string{ // the expected sources and destination ports
 		"":                                 {"10.0.0.1:443", "10.0.0.1:53", "10.0.0.2:443", "10.0.0.2:53", "10.0.0.3:443", "10.0.0.3:53"},
 		"--port 53":                        {"10.0.0.1:53", "10.0.0.2:53", "10.0.0.3:53"},
 		"--src 10.0.0.2/31 --dport 443":    {"10.0.0.2:443", "10.0.0.3:443"},
@@ -108,7 +109,8 @@ func TestFlowsCount(t *testing.T) {
 	}
 }
 
-// TestFlowsDelete ends flows, whose next datagrams are judged anew.
+// TestFlowsDelete checks that --delete ends flows, and that the rules judge their next
+// datagrams.
 func TestFlowsDelete(t *testing.T) {
 	b, log := startFlows(t, acceptInside)
 	reply := packettest.UDP(netip.MustParseAddrPort("192.0.2.1:53"), netip.MustParseAddrPort("10.0.0.1:40000"), packettest.Body(10))
@@ -134,7 +136,7 @@ func TestFlowsDelete(t *testing.T) {
 		t.Error(err)
 	}
 	if !strings.Contains(log.String(), "flow deletion refused") {
-		t.Errorf("the log does not say what was refused: %s", log)
+		t.Errorf("the log lacks the refused deletion: %s", log)
 	}
 }
 

@@ -35,8 +35,8 @@ import (
 	"fragwall/wire"
 )
 
-// documentedTypes are the types of the records of docs/json.md, by their headings. A
-// field of an embedded record is documented with that.
+// documentedTypes are the types that docs/json.md documents, by heading. The fields of an
+// embedded type are documented in the table of that type.
 var documentedTypes = map[string]reflect.Type{
 	"Decision":     reflect.TypeFor[record.Decision](),
 	"Event":        reflect.TypeFor[record.Event](),
@@ -68,7 +68,7 @@ var documentedTypes = map[string]reflect.Type{
 	"Source list":  reflect.TypeFor[status.SourceList](),
 }
 
-// documentedField is a row of a table of docs/json.md.
+// documentedField is one row of a table in docs/json.md.
 type documentedField struct {
 	name, kind, unit string
 	always           bool
@@ -79,7 +79,7 @@ var (
 	jsonRow     = regexp.MustCompile("^\\| `(\\w+)` \\| ([^|]+) \\| ([^|]*)\\| ([^|]+) \\| [^|]+ \\|\n$")
 )
 
-// documentedFields returns the tables of docs/json.md by their headings.
+// documentedFields returns the tables of docs/json.md by heading.
 func documentedFields(t *testing.T) map[string][]documentedField {
 	t.Helper()
 	page, err := os.ReadFile("../../docs/json.md")
@@ -94,14 +94,14 @@ func documentedFields(t *testing.T) map[string][]documentedField {
 		if m := jsonRow.FindStringSubmatch(line); m != nil {
 			tables[heading] = append(tables[heading], documentedField{m[1], m[2], strings.TrimSpace(m[3]), m[4] == "always"})
 		} else if strings.HasPrefix(line, "| `") && len(tables[heading]) > 0 {
-			t.Errorf("not understood: %s", line)
+			t.Errorf("cannot parse row: %s", line)
 		}
 	}
 	return tables
 }
 
-// fieldsOf returns the fields that the JSON of a type has, those of embedded records
-// left out.
+// fieldsOf returns the JSON fields of a type, without those of embedded types that have a table
+// of their own.
 func fieldsOf(t *testing.T, of reflect.Type) (fields []documentedField) {
 	for f := range of.Fields() {
 		tag := f.Tag.Get("json")
@@ -112,7 +112,7 @@ func fieldsOf(t *testing.T, of reflect.Type) (fields []documentedField) {
 			fields = append(fields, fieldsOf(t, f.Type)...)
 			continue
 		case tag == "":
-			t.Errorf("%v has the field %s without a name in JSON", of, f.Name)
+			t.Errorf("field %[2]s of %[1]v has no JSON name", of, f.Name)
 		}
 		name, option, _ := strings.Cut(tag, ",")
 		fields = append(fields, documentedField{name: name, kind: kindOf(t, f.Type), always: option == ""})
@@ -128,7 +128,7 @@ func mapped() (types []reflect.Type) {
 	return types
 }
 
-// kindOf returns what docs/json.md calls a type.
+// kindOf returns the name that docs/json.md uses for a type.
 func kindOf(t *testing.T, of reflect.Type) string {
 	switch {
 	case of == reflect.TypeFor[time.Time]():
@@ -154,11 +154,11 @@ func kindOf(t *testing.T, of reflect.Type) string {
 	case reflect.Int, reflect.Int64, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return "integer"
 	}
-	t.Errorf("nothing is known of %v", of)
+	t.Errorf("no name for type %v", of)
 	return ""
 }
 
-// TestJSONDocument compares the tables of docs/json.md with the types.
+// TestJSONDocument checks that the tables of docs/json.md match the types.
 func TestJSONDocument(t *testing.T) {
 	tables := documentedFields(t)
 	for heading, of := range documentedTypes {
@@ -174,12 +174,12 @@ func TestJSONDocument(t *testing.T) {
 	}
 	for heading := range tables {
 		if documentedTypes[heading] == nil {
-			t.Errorf("no type is known of the table %q", heading)
+			t.Errorf("no type for the table %q", heading)
 		}
 	}
 }
 
-// checkUnit expects a unit where the name of a field ends in one.
+// checkUnit checks that a field whose name ends in a unit is documented with that unit.
 func checkUnit(t *testing.T, heading string, f documentedField) {
 	t.Helper()
 	name := strings.TrimSuffix(f.name, "_limit")
@@ -190,8 +190,8 @@ func checkUnit(t *testing.T, heading string, f documentedField) {
 	}
 }
 
-// checkDocumented expects a JSON object to have only fields of tables, of the types
-// that these say, and all that are always present.
+// checkDocumented checks that a JSON object has only documented fields, that their values have
+// the documented types, and that every field documented as "always" is present.
 func checkDocumented(t *testing.T, object []byte, fields ...documentedField) {
 	t.Helper()
 	var got map[string]any
@@ -202,7 +202,7 @@ func checkDocumented(t *testing.T, object []byte, fields ...documentedField) {
 		value, present := got[f.name]
 		delete(got, f.name)
 		if present && !isKind(value, f.kind) || f.always && !present {
-			t.Errorf("%s: %s is no %s", object, f.name, f.kind)
+			t.Errorf("%s: %s is missing or not of type %s", object, f.name, f.kind)
 		}
 	}
 	for name := range got {
@@ -210,7 +210,7 @@ func checkDocumented(t *testing.T, object []byte, fields ...documentedField) {
 	}
 }
 
-// isKind reports whether a value is of a type of docs/json.md.
+// isKind reports whether a value has a type that docs/json.md names.
 func isKind(value any, kind string) bool {
 	text, _ := value.(string)
 	switch kind {
@@ -240,8 +240,8 @@ func isKind(value any, kind string) bool {
 	return ok && isList && !slices.ContainsFunc(list, func(v any) bool { return !isKind(v, strings.TrimSuffix(of, "s")) })
 }
 
-// TestJSONOfReplay compares what replay prints of every case in every mode with
-// docs/json.md, and has each field of a decision but those of limits in it.
+// TestJSONOfReplay checks the decisions of all golden files of replay against docs/json.md. All
+// fields of a decision must occur, except those of limits.
 func TestJSONOfReplay(t *testing.T) {
 	fields := documentedFields(t)["Decision"]
 	seen := map[string]bool{}
@@ -249,7 +249,7 @@ func TestJSONOfReplay(t *testing.T) {
 	if err != nil || len(results) == 0 {
 		t.Fatal(err)
 	}
-	for _, path := range results { // which TestReplayGolden compares with the program
+	for _, path := range results { // TestReplayGolden compares these files with the program
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -264,13 +264,13 @@ func TestJSONOfReplay(t *testing.T) {
 	}
 	for _, f := range fields {
 		if !seen[f.name] && f.name != "over_limit" {
-			t.Errorf("no case has %s", f.name)
+			t.Errorf("no case has the field %s", f.name)
 		}
 	}
 }
 
-// statusOf returns what /api/status answers of a box that has dropped a frame and
-// whose link went down.
+// statusOf returns the answer of /api/status from a box that dropped a frame and whose link
+// went down.
 func statusOf(t *testing.T) []byte {
 	t.Helper()
 	recorder := events.NewRecorder(slog.DiscardHandler, rules.All)
@@ -315,7 +315,7 @@ func statusOf(t *testing.T) []byte {
 	return []byte(stdout)
 }
 
-// TestJSONOfStatus compares what status prints with docs/json.md.
+// TestJSONOfStatus checks the output of status against docs/json.md.
 func TestJSONOfStatus(t *testing.T) {
 	tables := documentedFields(t)
 	text := statusOf(t)
@@ -346,7 +346,7 @@ func TestJSONOfStatus(t *testing.T) {
 	checkDocumented(t, parts.Events[0], link...)
 }
 
-// TestJSONOfExplain compares what explain prints with docs/json.md.
+// TestJSONOfExplain checks the output of explain against docs/json.md.
 func TestJSONOfExplain(t *testing.T) {
 	tables := documentedFields(t)
 	t.Chdir(t.TempDir())

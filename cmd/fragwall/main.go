@@ -57,7 +57,7 @@ policy, and forwards what the policy accepts to the other TAP.`,
 		},
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		if name := c.Flags().Arg(0); name != "" && c.HasSubCommands() { // its flags are unknown
+		if name := c.Flags().Arg(0); name != "" && c.HasSubCommands() { // the flags of an unknown command are unknown
 			return usageArgs(noArguments)(c, []string{name})
 		}
 		return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
@@ -87,15 +87,14 @@ func noArguments(c *cobra.Command, args []string) error {
 	return fmt.Errorf("unknown command %q", args[0])
 }
 
-// usageArgs marks errors in arguments, and of flags that exclude one another, as wrong
-// usage.
+// usageArgs marks errors in arguments, and flags that exclude each other, as wrong usage.
 func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		err := cmp.Or(check(c, args), exclusion(c.ValidateFlagGroups()))
 		switch {
 		case err == nil:
 			return nil
-		case strings.HasSuffix(err.Error(), "?"): // it has a suggestion
+		case strings.HasSuffix(err.Error(), "?"): // the message already has a suggestion
 			return &exit.UsageError{Err: err}
 		default:
 			return exit.Usagef("%w; see %q", err, c.CommandPath()+" --help")
@@ -103,7 +102,7 @@ func usageArgs(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// exclusion shortens the message about flags that exclude one another.
+// exclusion shortens cobra's message about flags that exclude each other.
 func exclusion(err error) error {
 	if err == nil {
 		return nil

@@ -10,13 +10,13 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 )
 
-// serveTest serves a socket until the end of the test.
+// serveTest serves a control socket until the end of the test.
 func serveTest(t *testing.T, path string, handlers control.Handlers) {
 	t.Helper()
 	serveStreams(t, path, handlers, nil)
 }
 
-// serveStreams serves a socket with streams, too.
+// serveStreams is serveTest with streams.
 func serveStreams(t testing.TB, path string, handlers control.Handlers, streams control.Streams) {
 	t.Helper()
 	l, err := control.Listen(path)
@@ -32,7 +32,7 @@ func serveStreams(t testing.TB, path string, handlers control.Handlers, streams 
 	})
 }
 
-// TestReloadCommand prints the outcome, and exits with its code.
+// TestReloadCommand checks that reload prints the outcome and exits with its code.
 func TestReloadCommand(t *testing.T) {
 	t.Chdir(t.TempDir())
 	outcome := control.Outcome{Text: "reloaded x.toml: 1 rule\ngeneration 2: nothing changed"}
@@ -54,8 +54,8 @@ func TestReloadCommand(t *testing.T) {
 	}
 }
 
-// TestReloadPrintsText has an instance answer with what would control a
-// terminal.
+// TestReloadPrintsText checks that reload escapes control characters in the answer of an
+// instance.
 func TestReloadPrintsText(t *testing.T) {
 	t.Chdir(t.TempDir())
 	serveTest(t, "s.sock", control.Handlers{control.RequestFile: func() any { return control.Outcome{} }, control.RequestReload: func() any {

@@ -62,7 +62,7 @@ func newReplayCommand() *cobra.Command {
 	for side := range verdict.Side(verdict.Sides) {
 		c.Flags().IntVar(&o.Interfaces[side], replay.InterfaceFlag(side), replay.Unmapped,
 			fmt.Sprintf("`number` of the interface on the %v", side))
-		c.Flags().Lookup(replay.InterfaceFlag(side)).DefValue = "0" // the default is omitted in the help
+		c.Flags().Lookup(replay.InterfaceFlag(side)).DefValue = "0" // omit the default in the help text
 	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o.ConfigFile, o.Input = *path, args[0]
@@ -76,13 +76,13 @@ func newReplayCommand() *cobra.Command {
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		context.AfterFunc(ctx, stop) // a second signal ends the process at once
+		context.AfterFunc(ctx, stop) // a second signal ends the process at once, by its default action
 		return replay.Run(ctx, config, &o)
 	}
 	return c
 }
 
-// checkInterfaces refuses invalid interface numbers.
+// checkInterfaces rejects negative interface numbers.
 func checkInterfaces(c *cobra.Command, o *replay.Options) error {
 	for side, number := range o.Interfaces {
 		if name := replay.InterfaceFlag(verdict.Side(side)); c.Flags().Changed(name) && number < 0 {

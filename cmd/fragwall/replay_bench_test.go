@@ -10,8 +10,8 @@ import (
 	"fragwall/tun/capture"
 )
 
-// BenchmarkReplay replays captures of whole packets and of fragments, from
-// file to file. Its units are the input's frames and bytes.
+// BenchmarkReplay replays captures of whole packets and of fragments, from file to file.
+// Figures are per frame and byte of the input.
 func BenchmarkReplay(b *testing.B) {
 	small := packettest.UDP(client4, server4, packettest.Body(64-42)).Frame()
 	large := packettest.UDP(client4, server4, packettest.Body(1472)).Frame()
@@ -43,8 +43,8 @@ func BenchmarkReplay(b *testing.B) {
 	}
 }
 
-// writeMany writes a pcap of so many frames, a millisecond apart, the same
-// ones again and again, and returns its size in bytes.
+// writeMany writes a pcap of count frames, one per millisecond, by repeating frames. It returns
+// the file size in bytes.
 func writeMany(b *testing.B, name string, frames [][]byte, count int) (size int64) {
 	b.Helper()
 	many := func(yield func(capture.Frame) bool) {

@@ -21,8 +21,8 @@ import (
 // openPolicy accepts everything.
 const openPolicy = "[inside]\ntap = \"in\"\n[outside]\ntap = \"out\"\n[policy]\ndefault = \"accept\"\n[fragments]\n"
 
-// TestReplayCaptures replays the captures that are kept with the package that
-// reads them, each of one thing that is peculiar.
+// TestReplayCaptures replays the captures in the testdata of package capture. Each of them has
+// one peculiarity.
 func TestReplayCaptures(t *testing.T) {
 	captures, err := filepath.Abs("../../tun/capture/testdata")
 	if err != nil {
@@ -54,8 +54,8 @@ func TestReplayCaptures(t *testing.T) {
 	}
 }
 
-// TestReplayOffloads has frames as their sender's NIC got them, and expects what
-// the NIC would have made of them, and nothing else changed.
+// TestReplayOffloads replays frames as the sender passed them to its NIC. It expects the frames
+// that the NIC would have sent, with no other change.
 func TestReplayOffloads(t *testing.T) {
 	t.Chdir(t.TempDir())
 	writeFile(t, "policy.toml", openPolicy)
@@ -102,15 +102,15 @@ func TestReplayOffloads(t *testing.T) {
 		out.Close()
 		switch {
 		case c.want == nil && len(left) > 0:
-			t.Errorf("%s: it passed", name)
+			t.Errorf("%s: the frame was forwarded", name)
 		case c.want != nil && (len(left) != 1 || !bytes.Equal(left[0].Data, c.want)):
-			t.Errorf("%s: %d frames left, or another", name, len(left))
+			t.Errorf("%s: %d frames were forwarded, or not the expected one", name, len(left))
 		}
 	}
 }
 
-// writeBothNICs writes what both NICs of a box see of a question and its answer,
-// with their directions or without.
+// writeBothNICs writes a capture of both NICs of a box that forwards a query and its answer.
+// directions says whether frames have a direction (epb_flags).
 func writeBothNICs(t *testing.T, name string, directions bool) {
 	t.Helper()
 	file, err := os.Create(name)
@@ -149,7 +149,7 @@ func writeBothNICs(t *testing.T, name string, directions bool) {
 	}
 }
 
-// TestReplayBothNICs replays a capture that has each frame twice.
+// TestReplayBothNICs replays a capture that has each frame twice, from both NICs.
 func TestReplayBothNICs(t *testing.T) {
 	inDir(t)
 	const mapped = "--inside-interface 0 --outside-interface 1"

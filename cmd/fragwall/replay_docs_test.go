@@ -20,7 +20,7 @@ import (
 
 const replayDocs = "../../docs/replay"
 
-// docsCapture is the capture of docs/replay.md.
+// docsCapture returns the frames of the capture in docs/replay.md.
 func docsCapture() []packettest.Arrival {
 	const in, out = verdict.Inside, verdict.Outside
 	server := netip.MustParseAddrPort("10.0.0.53:53")
@@ -46,7 +46,7 @@ func docsCapture() []packettest.Arrival {
 	return cases
 }
 
-// TestReplayDocs runs what docs/replay.md shows, and compares.
+// TestReplayDocs checks that the commands in docs/replay.md print what it shows.
 func TestReplayDocs(t *testing.T) {
 	path, err := filepath.Abs(replayDocs)
 	if err != nil {
@@ -96,27 +96,27 @@ func TestReplayDocs(t *testing.T) {
 		return
 	}
 	if got.String() != string(page) {
-		t.Errorf("docs/replay.md is stale (go test -update writes it anew); it should be\n%s", got.String())
+		t.Errorf("docs/replay.md is stale (go test -update rewrites it); it should be\n%s", got.String())
 	}
 	if kept, err := os.ReadFile(path + "/capture.pcapng"); err != nil || !bytes.Equal(kept, made) {
-		t.Errorf("docs/replay/capture.pcapng is stale (go test -update writes it anew): %v", err)
+		t.Errorf("docs/replay/capture.pcapng is stale (go test -update rewrites it): %v", err)
 	}
 }
 
-// documented returns what a command of the page prints.
+// documented returns the output of a command in docs/replay.md.
 func documented(t *testing.T, command string) string {
 	t.Helper()
 	line, quiet := strings.CutSuffix(command, " 2>/dev/null")
 	if path, ok := strings.CutPrefix(line, "tshark -r "); ok {
 		path, fields, _ := strings.Cut(path, " ")
 		if fields != dissectedFields {
-			t.Fatalf("%s: nothing is known of these fields", command)
+			t.Fatalf("%s: the test does not support these fields", command)
 		}
 		return dissected(t, path)
 	}
 	args := strings.Fields(line)
 	if args[0] != "fragwall" {
-		t.Fatalf("%s: nothing is known of this program", command)
+		t.Fatalf("%s: the test does not support this program", command)
 	}
 	code, stdout, stderr := run(args[1:]...)
 	if code != 0 {
@@ -128,10 +128,11 @@ func documented(t *testing.T, command string) string {
 	return stdout + stderr
 }
 
-// dissectedFields are those of a frame that [dissected] prints.
+// dissectedFields are the arguments of tshark for which [dissected] prints the same fields.
 const dissectedFields = "-T fields -e frame.time_relative -e ip.src -e frame.comment"
 
-// dissected prints a capture of IPv4 as tshark does, which need not be there.
+// dissected prints the fields of an IPv4 capture as tshark does, so that the test does not need
+// tshark.
 func dissected(t *testing.T, path string) string {
 	t.Helper()
 	var b strings.Builder

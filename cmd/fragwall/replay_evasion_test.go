@@ -10,9 +10,9 @@ import (
 	"fragwall/packet/packettest/evasion"
 )
 
-// TestReplayEvasion replays the catalogue of attacks and of honest traffic, in
-// the modes that promise something of it: nothing hostile leaves, and every
-// host gets what it was due.
+// TestReplayEvasion replays the catalogue of attacks and honest traffic in the modes that
+// protect against them. No hostile frame may leave, and every host must receive the expected
+// datagrams.
 func TestReplayEvasion(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, mode := range []string{"reassemble", "validate"} {
@@ -59,7 +59,7 @@ func replayEvasion(t *testing.T, delivers int, frames []evasion.Frame) {
 	}
 	for _, host := range evasion.Hosts() {
 		if got := len(host.Receive(passed)); got < delivers {
-			t.Errorf("%s gets %d datagrams, want %d", host.Name, got, delivers)
+			t.Errorf("%s received %d datagrams, want %d", host.Name, got, delivers)
 		}
 	}
 }

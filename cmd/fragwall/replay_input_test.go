@@ -20,8 +20,8 @@ import (
 	"fragwall/tun/capture"
 )
 
-// inDir changes to a directory of the test's own with a policy and some
-// captures: two frames, of which the first passes.
+// inDir changes to a temporary directory with a policy and captures. in.pcap has two frames.
+// The policy accepts the first.
 func inDir(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -41,7 +41,7 @@ func inDir(t *testing.T) {
 	})
 }
 
-// frames returns a query and something else, a second apart.
+// frames returns a DNS query and a datagram that the policy denies, one second apart.
 func frames() []capture.Frame {
 	var f []capture.Frame
 	for i, data := range [][]byte{
@@ -90,8 +90,8 @@ func readFrames(t testing.TB, from io.Reader) (frames []capture.Frame, nanosecon
 	}
 }
 
-// TestReplayRefuses holds the exact errors of what can't be replayed, and
-// that nothing is written where nothing could be read.
+// TestReplayRefuses checks the exact errors of replays that cannot start, and that they leave
+// no output.
 func TestReplayRefuses(t *testing.T) {
 	const help = `; see "fragwall replay --help"`
 	for name, c := range map[string]struct {
@@ -132,7 +132,7 @@ func TestReplayRefuses(t *testing.T) {
 				t.Errorf("exit code %d, stdout %q, stderr\n%swant %d and\nfragwall: %s", code, stdout, stderr, c.code, c.want)
 			}
 			if _, err := os.Stat("out"); err == nil {
-				t.Error("an output was made")
+				t.Error("an output was created")
 			}
 			if after, _ := os.ReadFile("in.pcap"); !bytes.Equal(before, after) {
 				t.Error("the input was changed")
@@ -141,7 +141,8 @@ func TestReplayRefuses(t *testing.T) {
 	}
 }
 
-// TestReplayOfBrokenInput has what was read before the break replayed and told.
+// TestReplayOfBrokenInput checks that the frames before the damage are replayed, and that the
+// damage is reported.
 func TestReplayOfBrokenInput(t *testing.T) {
 	inDir(t)
 	code, stdout, stderr := run("replay", "-c", "policy.toml", "--from", "inside", "-o", "out", "truncated.pcap")
@@ -155,7 +156,7 @@ func TestReplayOfBrokenInput(t *testing.T) {
 	}
 	defer out.Close()
 	if left, _ := readFrames(t, out); len(left) != 1 || !bytes.Equal(left[0].Data, frames()[0].Data) {
-		t.Errorf("%d frames left", len(left))
+		t.Errorf("%d frames were forwarded", len(left))
 	}
 
 	code, _, stderr = run("replay", "-c", "policy.toml", "--outside-interface", "2", "-o", "out", "both.pcapng")
@@ -171,12 +172,12 @@ func TestReplayOfNoFrames(t *testing.T) {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 	if out, err := os.ReadFile("out"); err != nil || len(out) != 24 {
-		t.Errorf("%d bytes, %v; want a header alone", len(out), err)
+		t.Errorf("%d bytes, %v; want only a header", len(out), err)
 	}
 }
 
-// TestReplayCutFrames has a snap length that left too little of a frame to
-// judge, though all that the policy asks for is there.
+// TestReplayCutFrames replays a frame that the snap length cut. It is dropped, although the
+// headers that the policy needs are complete.
 func TestReplayCutFrames(t *testing.T) {
 	inDir(t)
 	cut := frames()[0]
@@ -191,7 +192,8 @@ func TestReplayCutFrames(t *testing.T) {
 	}
 }
 
-// TestReplayTimes has the output's times as fine as the input's may be.
+// TestReplayTimes checks that timestamps of the output have the precision of the input's
+// format.
 func TestReplayTimes(t *testing.T) {
 	inDir(t)
 	writePcap(t, "micro.pcap", false, slices.Values(frames()))
@@ -217,8 +219,8 @@ func TestReplayTimes(t *testing.T) {
 	}
 }
 
-// TestReplayOverPipes reads a big-endian capture from stdin and writes to
-// stdout, from which the summary then keeps away.
+// TestReplayOverPipes replays a big-endian capture from stdin to stdout. The summary then goes
+// to stderr.
 func TestReplayOverPipes(t *testing.T) {
 	inDir(t)
 	in := binary.BigEndian.AppendUint32(nil, 0xa1b2c3d4)
@@ -241,14 +243,14 @@ func TestReplayOverPipes(t *testing.T) {
 	}
 	left, _ := readFrames(t, &stdout)
 	if len(left) != 1 || !bytes.Equal(left[0].Data, frames()[0].Data) {
-		t.Errorf("%d frames left", len(left))
+		t.Errorf("%d frames were forwarded", len(left))
 	}
 	if !strings.HasPrefix(stderr.String(), "stdin: 2 frames in 1.000000 s of capture\n") {
 		t.Error(stderr.String())
 	}
 }
 
-// TestReplayOneInterface maps one side only: the other's frames are left out.
+// TestReplayOneInterface maps one interface only. Frames of the other one are skipped.
 func TestReplayOneInterface(t *testing.T) {
 	inDir(t)
 	code, stdout, stderr := run("replay", "-c", "policy.toml", "--outside-interface", "1", "-o", "out", "both.pcapng")
@@ -262,11 +264,11 @@ func TestReplayOneInterface(t *testing.T) {
 	}
 	defer out.Close()
 	if left, _ := readFrames(t, out); len(left) != 1 {
-		t.Errorf("%d frames left, want 1", len(left))
+		t.Errorf("%d frames were forwarded, want 1", len(left))
 	}
 }
 
-// TestReplayOutputFails fills the device that it writes to.
+// TestReplayOutputFails writes to a full device.
 func TestReplayOutputFails(t *testing.T) {
 	inDir(t)
 	for _, args := range []string{"-o /dev/full", "-o out --dropped /dev/full"} {
@@ -277,7 +279,8 @@ func TestReplayOutputFails(t *testing.T) {
 	}
 }
 
-// TestReplayInterrupted ends with what was read so far.
+// TestReplayInterrupted checks that an interrupted replay prints the summary of the frames
+// before it.
 func TestReplayInterrupted(t *testing.T) {
 	inDir(t)
 	whole, err := os.ReadFile("in.pcap")
@@ -296,7 +299,7 @@ func TestReplayInterrupted(t *testing.T) {
 	}
 }
 
-// interrupting is an input during which the user interrupts the program.
+// interrupting is an input that calls interrupt at each read.
 type interrupting struct {
 	io.Reader
 	interrupt func()
@@ -307,8 +310,8 @@ func (i *interrupting) Read(b []byte) (int, error) {
 	return i.Reader.Read(b)
 }
 
-// TestReplayRepeats replays a flood that has datagrams give way, time out and
-// wait to the end, and compares two runs byte for byte.
+// TestReplayRepeats replays a flood in which datagrams are evicted, expire, or are incomplete
+// at the end. It checks that two runs have the same output, byte for byte.
 func TestReplayRepeats(t *testing.T) {
 	inDir(t)
 	writeFile(t, "policy.toml", replayPolicy+"memory = \"32MiB\"\nmax_datagrams = 4096\ntimeout_ipv4 = \"10s\"\n")
@@ -330,7 +333,7 @@ func TestReplayRepeats(t *testing.T) {
 		}
 		for _, reason := range []string{"fragment_evicted", "fragment_timeout", "fragment_shutdown"} {
 			if !strings.Contains(summary, reason) {
-				t.Errorf("nothing was dropped for %s", reason)
+				t.Errorf("no drop with reason %s", reason)
 			}
 		}
 		for _, name := range []string{"out", "dropped"} {
@@ -350,7 +353,7 @@ func TestReplayRepeats(t *testing.T) {
 	}
 }
 
-// spoofed returns the i-th first fragment of a flood from everywhere.
+// spoofed returns the i-th first fragment of a flood from many source prefixes.
 func spoofed(i int, like netip.AddrPort) []byte {
 	src := netip.AddrFrom4([4]byte{11, byte(i >> 4), byte(i * 31), 1})
 	dst := server4

@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// precious are the files that a replay reads, and the token file that its
-// configuration names.
+// precious are the files that a replay reads, and the token file that its configuration names.
 var precious = []string{"in.pcap", "policy.toml", "set.txt", "token"}
 
-// inPrecious changes to a directory with files that are read, by several names.
+// inPrecious changes to a temporary directory with the files of precious, which have several
+// names each. unchanged checks that nothing was written to them.
 func inPrecious(t *testing.T) (unchanged func()) {
 	t.Helper()
 	inDir(t)
@@ -50,8 +50,8 @@ func inPrecious(t *testing.T) (unchanged func()) {
 	}
 }
 
-// TestReplayKeepsWhatItReads gives files that are read for outputs, by other names
-// than they are read by.
+// TestReplayKeepsWhatItReads checks that a replay refuses an output that is one of the files
+// that it reads, under any name.
 func TestReplayKeepsWhatItReads(t *testing.T) {
 	what := map[string]string{"in.pcap": "the input", "policy.toml": "the configuration", "set.txt": "the file of a set", "token": "the token file"}
 	for _, name := range precious {
@@ -85,7 +85,7 @@ func TestReplayKeepsWhatItReads(t *testing.T) {
 					}
 					unchanged()
 					if _, err := os.Stat("out"); err == nil {
-						t.Error("an output is left")
+						t.Error("an output was created")
 					}
 				})
 			}
@@ -93,7 +93,7 @@ func TestReplayKeepsWhatItReads(t *testing.T) {
 	}
 }
 
-// TestReplayKeepsRedirected has what is read behind stdout or stderr.
+// TestReplayKeepsRedirected redirects stdout or stderr to a file that the replay reads.
 func TestReplayKeepsRedirected(t *testing.T) {
 	for _, name := range precious {
 		for _, flags := range []int{os.O_WRONLY | os.O_APPEND, os.O_RDWR} {
@@ -123,7 +123,7 @@ func TestReplayKeepsRedirected(t *testing.T) {
 	}
 }
 
-// TestReplayTwoOutputs gives one file to two outputs by different names.
+// TestReplayTwoOutputs names one file as two outputs, by different names.
 func TestReplayTwoOutputs(t *testing.T) {
 	for _, args := range []string{"-o dangling --dropped dir/new", "-o dir/new --dropped dangling", "-o dir/x --dropped also/x", "-o also/x --dropped dir/x"} {
 		inPrecious(t)
@@ -132,7 +132,7 @@ func TestReplayTwoOutputs(t *testing.T) {
 			t.Errorf("%s: exit code %d: %s", args, code, stderr)
 		}
 		if left, _ := filepath.Glob("dir/*"); len(left) > 0 {
-			t.Errorf("%s: %q is left", args, left)
+			t.Errorf("%s: %q was created", args, left)
 		}
 	}
 	inPrecious(t)
@@ -141,11 +141,11 @@ func TestReplayTwoOutputs(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if old, err := os.ReadFile("old"); err != nil || string(old) != "old" {
-		t.Errorf("an output was emptied that was not written: %q, %v", old, err)
+		t.Errorf("an output was truncated: %q, %v", old, err)
 	}
 }
 
-// TestReplayToStdoutByName writes to a file that is stdout's, too.
+// TestReplayToStdoutByName writes to a file that stdout is redirected to.
 func TestReplayToStdoutByName(t *testing.T) {
 	for args, want := range map[string]int{"-o to": 0, "-o out --dropped to": 0, "-o to --json": 2, "-o to --dropped -": 2, "-o - --dropped to": 2} {
 		inPrecious(t)
@@ -173,7 +173,7 @@ func TestReplayToStdoutByName(t *testing.T) {
 	}
 }
 
-// TestReplayKeepsMessagesApart has an output where the messages go.
+// TestReplayKeepsMessagesApart checks that an output cannot be the file that messages go to.
 func TestReplayKeepsMessagesApart(t *testing.T) {
 	for _, args := range []string{"-o out", "-o out --json", "-o other --dropped out"} {
 		inPrecious(t)

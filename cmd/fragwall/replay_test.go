@@ -24,11 +24,10 @@ import (
 	"fragwall/tun/capture"
 )
 
-// began is when the captures of the tests begin.
+// began is the time of the first frame in the captures of the tests.
 var began = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 
-// writeCapture writes what arrives as a pcapng with the inside as interface 0
-// and the outside as interface 1.
+// writeCapture writes frames as a pcapng. Interface 0 is the inside, interface 1 the outside.
 func writeCapture(t testing.TB, path string, arrivals []packettest.Arrival) {
 	t.Helper()
 	file, err := os.Create(path)
@@ -49,15 +48,15 @@ func writeCapture(t testing.TB, path string, arrivals []packettest.Arrival) {
 	}
 }
 
-// run runs the command line and returns what it prints.
+// run runs the command line and returns its exit code and output.
 func run(args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	code = execute(args, &out, &err)
 	return code, out.String(), err.String()
 }
 
-// listCapture returns one line a frame: its time, interface, length, checksum
-// and comments.
+// listCapture returns one line per frame of a capture: time, interface, length, checksum and
+// comments.
 func listCapture(t testing.TB, path string) string {
 	t.Helper()
 	var b strings.Builder
@@ -99,8 +98,7 @@ func eachCaptured(t testing.TB, path string, f func(r *pcapgo.NgReader, data []b
 	}
 }
 
-// replayModes are the ways to treat fragments that the golden files cover, by
-// what [fragments] says.
+// replayModes are the fragment modes that the golden files cover, with their [fragments] keys.
 var replayModes = map[string]string{
 	"reassemble":        `mode = "reassemble"`,
 	"whole":             "mode = \"reassemble\"\nemit = \"whole\"",
@@ -110,7 +108,7 @@ var replayModes = map[string]string{
 	"drop":              `mode = "drop"`,
 }
 
-// replayPolicy is that of the golden files, as far as it goes.
+// replayPolicy is the policy of the golden files, up to the [fragments] keys.
 const replayPolicy = `
 [inside]
 tap = "in"
@@ -139,8 +137,8 @@ protocol = "esp"
 [fragments]
 `
 
-// TestReplayGolden replays every case in every mode, and compares all that
-// comes of it.
+// TestReplayGolden replays every case in every mode, and compares all outputs with golden
+// files.
 func TestReplayGolden(t *testing.T) {
 	for name, arrivals := range replayCases() {
 		for mode, fragments := range replayModes {
@@ -171,7 +169,7 @@ func writeFile(t testing.TB, path, text string) {
 	}
 }
 
-// checkVerdicts expects sound JSON in which each frame is counted once.
+// checkVerdicts checks that all lines are valid JSON, and that they count each frame once.
 func checkVerdicts(t *testing.T, lines string, frames int) {
 	t.Helper()
 	for line := range strings.Lines(lines) {
@@ -182,11 +180,11 @@ func checkVerdicts(t *testing.T, lines string, frames int) {
 		frames -= max(v.Fragments, 1)
 	}
 	if frames != 0 {
-		t.Errorf("%d frames more came than the verdicts are about", frames)
+		t.Errorf("%d frames have no verdict", frames)
 	}
 }
 
-// Hosts of the cases.
+// Hosts in the cases.
 var (
 	client4 = netip.AddrPortFrom(packettest.InsideIPv4, 40000)
 	server4 = netip.AddrPortFrom(packettest.OutsideIPv4, 53)
@@ -194,7 +192,7 @@ var (
 	server6 = netip.AddrPortFrom(packettest.OutsideIPv6, 53)
 )
 
-// numbered returns a UDP datagram with an identification.
+// numbered returns a UDP datagram with an identification and VLAN tags.
 func numbered(src, dst netip.AddrPort, size int, id uint32, tags ...packet.Tag) packettest.Datagram {
 	d := packettest.UDP(src, dst, packettest.Body(size))
 	d.ID, d.Tags = id, tags
@@ -203,7 +201,7 @@ func numbered(src, dst netip.AddrPort, size int, id uint32, tags ...packet.Tag) 
 
 func port(a netip.AddrPort, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), port) }
 
-// replayCases are captures, by their name.
+// replayCases returns captures by name.
 func replayCases() map[string][]packettest.Arrival {
 	const in, out = verdict.Inside, verdict.Outside
 	cases := map[string][]packettest.Arrival{}

@@ -50,7 +50,7 @@ they go on. After a kill, or a boot of the system, there are none.`,
 	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
 	c.MarkFlagsMutuallyExclusive("state", "no-state")
 	c.Flags().BoolVar(&options.Standby, "standby", false, "take over for as long as the service restarts")
-	_ = c.Flags().MarkHidden("standby") // which is there
+	_ = c.Flags().MarkHidden("standby") // only the standby command sets it
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if !*noState {
 			options.State = stateOf(*state)
@@ -71,12 +71,12 @@ they go on. After a kill, or a boot of the system, there are none.`,
 	return c
 }
 
-// runState is where a box keeps its flows by default.
+// runState is the default directory in which a box saves its flows.
 const runState = "/var/lib/fragwall"
 
-// stateOf returns where a box keeps its flows, by what --state says: "" stands for the
-// directory that the service manager names (systemd.exec(5), StateDirectory=), or the
-// default.
+// stateOf returns the directory in which a box saves its flows. directory is the value of
+// --state. If it is "", the directory that the service manager names applies (systemd.exec(5),
+// StateDirectory=), otherwise the default.
 func stateOf(directory string) daemon.State {
 	if directory != "" {
 		return daemon.State{Directory: directory, Given: true}
@@ -85,10 +85,11 @@ func stateOf(directory string) daemon.State {
 	return daemon.State{Directory: cmp.Or(directory, runState)}
 }
 
-// errNotFollowed is why a standby stops.
+// errNotFollowed is the reason for which a standby stops.
 var errNotFollowed = fmt.Errorf("no process of the service took over within %s", standby.Limit)
 
-// daemonFlags adds the flags by which a running box is controlled, besides signals.
+// daemonFlags adds the flags that determine how a running box is controlled, apart from
+// signals.
 func daemonFlags(c *cobra.Command) *daemon.Options {
 	o := &daemon.Options{}
 	c.Flags().StringVar(&o.Socket, "socket", "", "`path` of the control socket (default: from the names of the TAPs, in /run/fragwall for root)")
@@ -96,8 +97,8 @@ func daemonFlags(c *cobra.Command) *daemon.Options {
 	return o
 }
 
-// newDaemon returns a daemon that SIGHUP has reload, and SIGUSR1 print its counters:
-// from now on, so that neither ends a process that only starts or ends.
+// newDaemon returns a daemon that reloads on SIGHUP and prints its counters on SIGUSR1. It
+// catches both signals at once, so that neither ends the process while it starts or stops.
 func newDaemon(c *cobra.Command, o *daemon.Options, s *daemon.Startup) *daemon.Daemon {
 	reload, counters := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)

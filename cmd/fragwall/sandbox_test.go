@@ -17,8 +17,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// What the test binary is run as, by the environment: the maker of a sandbox,
-// or the program itself in it.
+// Values of the environment variable sandboxStage. The test binary then sets up a sandbox, or
+// runs as fragwall inside it.
 const (
 	sandboxStage = "FRAGWALL_TEST_SANDBOX"
 	stageMake    = "make"
@@ -35,14 +35,12 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// coverDirectory is the variable that names the directory for coverage data (go
-// help testflag, -cover). A child that was built to collect them complains where
-// it has none.
+// coverDirectory is the variable that names the directory for coverage data (go help testflag,
+// -cover). A binary that was built for coverage prints a warning without it.
 const coverDirectory = "GOCOVERDIR"
 
-// sandboxed runs the command line without capabilities, without devices, and
-// with a file system that is read-only but for the working directory and that for
-// coverage data.
+// sandboxed runs the command line without capabilities and without /dev/net/tun. All file
+// systems are read-only, except for the working directory and the one for coverage data.
 func sandboxed(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, err bytes.Buffer
@@ -69,11 +67,11 @@ func sandboxed(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	return c.ProcessState.ExitCode(), out.String(), err.String()
 }
 
-// exitNoSandbox is the exit code of a maker that failed.
+// exitNoSandbox is the exit code if the sandbox could not be set up.
 const exitNoSandbox = 99
 
-// makeSandbox mounts what the program is to see, and becomes the program, with
-// no capabilities left. It returns only where it failed.
+// makeSandbox sets up the mounts, drops all capabilities and executes fragwall. It returns only
+// on failure.
 func makeSandbox() int {
 	dir, err := os.Getwd()
 	writableDirs := []string{dir}
@@ -96,9 +94,9 @@ func makeSandbox() int {
 		err = errors.Join(err, unix.Mount("/dev/null", "/dev/net/tun", "", unix.MS_BIND, ""))
 	}
 	if err == nil {
-		err = os.Chdir(dir) // into the mount that is writable
+		err = os.Chdir(dir) // enter the writable mount
 	}
-	runtime.LockOSThread() // what follows is a thread's, and stays with what it executes
+	runtime.LockOSThread() // securebits are per thread, and kept by execve of that thread
 	err = errors.Join(err,
 		unix.Prctl(unix.PR_SET_SECUREBITS, securebitNoRoot, 0, 0, 0),
 		os.Setenv(sandboxStage, stageRun),
@@ -110,12 +108,12 @@ func makeSandbox() int {
 	return exitNoSandbox
 }
 
-// securebitNoRoot has the user id 0 come with no capabilities (SECBIT_NOROOT,
+// securebitNoRoot makes execve grant no capabilities to user ID 0 (SECBIT_NOROOT,
 // capabilities(7)).
 const securebitNoRoot = 1
 
-// TestReplayNeedsNoRights replays where nothing but the outputs can be written
-// and there is no device to open.
+// TestReplayNeedsNoRights replays in a sandbox in which only the outputs are writable and no
+// device can be opened.
 func TestReplayNeedsNoRights(t *testing.T) {
 	inDir(t)
 	fragments := numbered(client4, server4, 3000, 1).Fragments(1480)
@@ -130,7 +128,7 @@ func TestReplayNeedsNoRights(t *testing.T) {
 	}
 	defer out.Close()
 	if left, _ := readFrames(t, out); len(left) != len(fragments) {
-		t.Errorf("%d frames left", len(left))
+		t.Errorf("%d frames were forwarded", len(left))
 	}
 
 	elsewhere := t.TempDir() + "/out"

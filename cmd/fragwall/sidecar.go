@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/handover"
 )
 
-// stateDirectory is where a sidecar keeps the state of its NIC by default.
+// stateDirectory is the default directory in which a sidecar saves the state of its NIC.
 const stateDirectory = "/run/fragwall"
 
 func newSidecarCommand() *cobra.Command {

@@ -9,8 +9,8 @@ import (
 	"fragwall/cmd/fragwall/internal/standby"
 )
 
-// newStandbyCommand returns the command of the unit's ExecStop=, which is nobody's to
-// type.
+// newStandbyCommand returns the hidden command that the unit runs as ExecStop=. Users do not
+// run it.
 func newStandbyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:    "standby --unit UNIT -- run ARGUMENTS",

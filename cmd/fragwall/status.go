@@ -21,7 +21,7 @@ import (
 type statusFlags struct {
 	address, tokenFile string
 	instance           control.Instance
-	rule               string // the only rule to show; "": everything
+	rule               string // show only this rule; "" for everything
 	json               bool
 	watchFlags
 }
@@ -68,7 +68,7 @@ adds rates.`,
 	return c
 }
 
-// reporter returns the client for the instance that the flags select.
+// reporter returns a client for the instance that the flags select.
 func (f *statusFlags) reporter() (control.Reporter, error) {
 	if f.instance != (control.Instance{}) {
 		return f.instance.Reporter()
@@ -80,7 +80,7 @@ func (f *statusFlags) reporter() (control.Reporter, error) {
 	return control.OverHTTP(f.address, token), nil
 }
 
-// write writes one answer. before is the previous one, for rates, or nil.
+// write writes one answer. before is the previous answer, for rates, or nil.
 func (f *statusFlags) write(to io.Writer, raw []byte, r, before *report.Report) error {
 	rule := &report.Rule{}
 	if f.rule != "" {
@@ -97,7 +97,7 @@ func (f *statusFlags) write(to io.Writer, raw []byte, r, before *report.Report) 
 		_, err := to.Write(raw)
 		return err
 	}
-	var text strings.Builder // written at once
+	var text strings.Builder // collected, so that it is written at once
 	if f.rule != "" {
 		r.WriteRule(&text, rule, before)
 	} else {

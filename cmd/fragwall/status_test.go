@@ -14,7 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 )
 
-// exampleReport is a report of some frames.
+// exampleReport returns a report with some frames.
 func exampleReport() *report.Report {
 	return &report.Report{
 		Sides: map[string]report.Side{"inside": {ReceivedFrames: 1434567}},
@@ -22,7 +22,7 @@ func exampleReport() *report.Report {
 	}
 }
 
-// TestStatusCommand asks servers of several kinds.
+// TestStatusCommand asks several kinds of servers, and none.
 func TestStatusCommand(t *testing.T) {
 	answer := exampleReport()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -44,7 +44,7 @@ func TestStatusCommand(t *testing.T) {
 	guarded := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
 	defer guarded.Close()
 	closed := httptest.NewServer(nil)
-	nobody := strings.TrimPrefix(closed.URL, "http://")
+	unused := strings.TrimPrefix(closed.URL, "http://")
 	closed.Close()
 	for _, tt := range []struct {
 		name           string
@@ -58,10 +58,10 @@ func TestStatusCommand(t *testing.T) {
 		{"no such rule", []string{"--address", address, "--rule", "nosuch"}, 1, "", `--rule: the policy in force has no rule "nosuch"`},
 		{"not fragwall", []string{"--address", address, "--token-file", filepath.Join(dir, "token")}, 1, "", "not an answer from fragwall"},
 		{"a different token", []string{"--address", address, "--token-file", filepath.Join(dir, "other")}, 1, "", "it requires a different token"},
-		{"a token is wanted", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it requires a token; name the file"},
+		{"token required", []string{"--address", strings.TrimPrefix(guarded.URL, "http://")}, 1, "", "it requires a token; name the file"},
 		{"a short token", []string{"--token-file", filepath.Join(dir, "short")}, exit.Usage, "", fmt.Sprintf("--token-file: %q has 5 bytes; want a token of at least 16", filepath.Join(dir, "short"))},
 		{"no token", []string{"--token-file", filepath.Join(dir, "none")}, exit.Usage, "", "no such file or directory"},
-		{"nobody", []string{"--address", nobody}, 1, "", "connection refused: is fragwall running"},
+		{"no server", []string{"--address", unused}, 1, "", "connection refused: is fragwall running"},
 		{"no port", []string{"--address", "127.0.0.1"}, 2, "", "want a host and a port"},
 		{"no address", []string{"--address", "a b"}, 2, "", "want a host and a port"},
 	} {
@@ -75,7 +75,7 @@ func TestStatusCommand(t *testing.T) {
 	}
 }
 
-// TestStatusOverSocket asks by the control socket.
+// TestStatusOverSocket asks over the control socket.
 func TestStatusOverSocket(t *testing.T) {
 	answer := exampleReport()
 	path := filepath.Join(t.TempDir(), "s.sock")
@@ -98,8 +98,7 @@ func TestStatusOverSocket(t *testing.T) {
 	}
 }
 
-// TestStatusOfRule shows one rule's counters and nothing else, as a table and as
-// JSON.
+// TestStatusOfRule checks that --rule prints only that rule's counters, as a table and as JSON.
 func TestStatusOfRule(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(exampleReport()) }))
 	defer server.Close()

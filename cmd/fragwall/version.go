@@ -10,10 +10,10 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 )
 
-// version is the program's release.
+// version is the release of the program.
 const version = "0.1.0"
 
-// versions returns the versions of the program and its parts.
+// versions returns the versions of the program, Go and gVisor.
 func versions() report.Build {
 	v := report.Build{Version: version, Go: "unknown", GVisor: "unknown"}
 	if info, ok := debug.ReadBuildInfo(); ok {

@@ -58,7 +58,7 @@ datagram, whose fragments are dropped until the deadline.
 	return c
 }
 
-// list writes the datagrams or sources, at most rows lines if rows is not 0.
+// list writes the datagrams or sources, in at most rows lines if rows is not 0.
 func (f *waitingFlags) list(ctx context.Context, to io.Writer, rows int) error {
 	q := f.query
 	if rows > 0 && (q.Limit == 0 || rows < q.Limit) {
@@ -80,8 +80,8 @@ func (f *waitingFlags) list(ctx context.Context, to io.Writer, rows int) error {
 	return writeList(to, f.json, waiting, table.Add, table.Flush)
 }
 
-// writeList writes records as JSON lines, or with functions that add them to a table and
-// write the rest.
+// writeList writes records as JSON lines, or with the functions of a table: add adds a row, and
+// flush writes the rest.
 func writeList[T any](to io.Writer, asJSON bool, records []T, add func(*T) error, flush func() error) error {
 	if asJSON {
 		w := bufio.NewWriter(to)

@@ -24,7 +24,7 @@ import (
 	"fragwall/wire"
 )
 
-// startWaiting serves, at s.sock, a box in which fragments wait, or will.
+// startWaiting serves, at s.sock, a box with a fragment mode and without frames yet.
 func startWaiting(t *testing.T, mode packet.Mode) *wire.Stepper {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -39,7 +39,7 @@ func startWaiting(t *testing.T, mode packet.Mode) *wire.Stepper {
 	return s
 }
 
-// fragments returns those of a datagram of 3,000 bytes of payload between two hosts.
+// fragments returns the fragments of a datagram with 3,000 bytes of payload.
 func fragments(src, dst string, id uint32) [][]byte {
 	d := packettest.UDP(netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst), packettest.Body(2992))
 	d.ID = id
@@ -51,7 +51,7 @@ func waitingOf(t *testing.T, args string) (stdout, stderr string, code int) {
 	return runCommand(t, append([]string{"waiting", "--socket", "s.sock"}, strings.Fields(args)...)...)
 }
 
-// waitBegan is when the datagrams of these tests begin to wait.
+// waitBegan is the time at which the first fragments arrive.
 var waitBegan = time.Unix(1_000_000, 0)
 
 func TestWaitingCommand(t *testing.T) {
@@ -124,7 +124,8 @@ func TestWaitingBySource(t *testing.T) {
 	}
 }
 
-// TestWaitingJudged has the first fragment judged alone.
+// TestWaitingJudged checks the state of datagrams in a mode that judges the first fragment
+// alone.
 func TestWaitingJudged(t *testing.T) {
 	s := startWaiting(t, packet.ModeValidate)
 	s.Forward(verdict.Inside, tun.Frame{Data: fragments("10.0.0.1:40000", "192.0.2.1:53", 7)[0]}, waitBegan)
@@ -139,7 +140,7 @@ func TestWaitingJudged(t *testing.T) {
 	}
 }
 
-// TestNothingWaits asks in a mode in which nothing does, and with mistakes.
+// TestNothingWaits asks in a mode without incomplete datagrams, and with invalid flags.
 func TestNothingWaits(t *testing.T) {
 	startWaiting(t, packet.ModeDrop)
 	if stdout, stderr, code := waitingOf(t, ""); strings.Count(stdout, "\n") != 1 || stderr != "" || code != 0 {

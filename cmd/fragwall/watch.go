@@ -17,11 +17,11 @@ import (
 
 const (
 	watchEvery = time.Second
-	// minInterval prevents polling without a pause after a typing error.
+	// minInterval prevents polling without a pause after a typing error in --interval.
 	minInterval = 100 * time.Millisecond
 )
 
-// watchFlags are the flags that show a list repeatedly.
+// watchFlags are the flags that show an answer repeatedly.
 type watchFlags struct {
 	watch    bool
 	interval time.Duration
@@ -32,7 +32,7 @@ func addWatchFlags(c *cobra.Command, f *watchFlags) {
 	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` between two answers of --watch")
 }
 
-// check refuses an invalid interval.
+// check rejects an invalid interval.
 func (f *watchFlags) check(c *cobra.Command) error {
 	switch {
 	case c.Flags().Changed("interval") && !f.watch:
@@ -43,9 +43,9 @@ func (f *watchFlags) check(c *cobra.Command) error {
 	return nil
 }
 
-// show calls list once or, with --watch, at each interval until the user ends it. The
-// output is for people, unless lines is set. rows is the number of lines that fit on the
-// terminal, 0 if there is no limit.
+// show calls list once or, with --watch, once per interval until a signal ends it. lines is set
+// for output that programs read, which has no empty lines or terminal codes. rows is the number
+// of lines that fit on the terminal, or 0 for no limit.
 func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
 	w := c.OutOrStdout()
 	if !f.watch {
@@ -59,7 +59,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 		err := f.showOnce(ctx, w, lines, first, list)
 		switch {
 		case ctx.Err() != nil:
-			return nil // the user ended it
+			return nil // ended by a signal
 		case err != nil:
 			return err
 		}
@@ -71,7 +71,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 	}
 }
 
-// showOnce writes one answer, on a terminal in one write, so that it does not flicker.
+// showOnce writes one answer. On a terminal, it does so in one write, to avoid flicker.
 func (f *watchFlags) showOnce(ctx context.Context, w io.Writer, lines, first bool, list func(ctx context.Context, to io.Writer, rows int) error) error {
 	if !terminal.Is(w) || lines {
 		if !first && !lines {
@@ -86,6 +86,6 @@ func (f *watchFlags) showOnce(ctx context.Context, w io.Writer, lines, first boo
 	if err := list(ctx, &text, int(size.Row)); err != nil {
 		return err
 	}
-	_, err := io.WriteString(w, "\x1b[H\x1b[J"+terminal.Fit(text.String(), size)) // move to the top left, and clear everything below
+	_, err := io.WriteString(w, "\x1b[H\x1b[J"+terminal.Fit(text.String(), size)) // moves to the top left and clears everything below
 	return err
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// watched shows a list until the third answer, and returns what was written.
+// watched runs show until the third answer, at which it calls end, and returns what was
+// written.
 func watched(t *testing.T, lines bool, end func(stop func()) error) (text string, err error) {
 	t.Helper()
 	var out strings.Builder
@@ -32,7 +33,7 @@ func watched(t *testing.T, lines bool, end func(stop func()) error) (text string
 	return out.String(), err
 }
 
-// TestWatch shows a list again and again, until the user ends it or it fails.
+// TestWatch checks that show repeats the answer until a signal or an error.
 func TestWatch(t *testing.T) {
 	interrupted := func(stop func()) error { stop(); return context.Canceled }
 	if text, err := watched(t, false, interrupted); text != "answer\n\nanswer\n\n" || err != nil {
