@@ -34,14 +34,14 @@ to stdout, for a pipe:
 
   fragwall capture --dropped -w - | wireshark -k -i -
 
---json prints one object per line for each decision, with the fields of replay and
-events. docs/json.md documents them.
+--json prints one object per line for each decision, with the fields of
+"fragwall replay --json" and of events. docs/json.md documents them.
 
 Ctrl-C ends the capture and prints how many frames were captured and missed. A
 capture never delays frames: frames that arrive faster than they are read are
 missed. Fragments that a TAP sheds in an overload (fragment_shed) cannot be
-captured; their number is printed too. Frames are shown as they arrived: checksums
-and segmentation that the sender left to its NIC are not done.
+captured; their number is printed too. Frames are shown as they arrived: if the
+sender left checksums or segmentation to its NIC, they are not done yet.
 
 -c takes a number as the count, and anything else as the configuration file that
 the instance runs with.`
@@ -75,7 +75,7 @@ func newCaptureCommand() *cobra.Command {
 	flags.StringVar(&f.request.Rule, "rule", "", "only frames that the rule with this `name` decides on")
 	flags.StringVarP(&f.file, "write", "w", "", "write a pcapng to `file`, \"-\" for stdout")
 	flags.VarP(&countOrFile{f}, "count", "c", "end after this many frames, or objects with --json alone")
-	flags.IntVarP(&f.request.SnapLength, "snaplen", "s", 0, "capture this many `bytes` of each frame; 0: all (lines of text: the headers)")
+	flags.IntVarP(&f.request.SnapLength, "snaplen", "s", 0, "capture this many `bytes` of each frame; 0: the whole frame with -w, the headers otherwise")
 	flags.BoolVar(&f.json, "json", false, "print every decision as a JSON object")
 	flags.StringVar(&f.instance.File, "config", "", "configuration `file` that the instance runs with")
 	flags.StringVar(&f.instance.Socket, "socket", "", "control `socket` of the instance")

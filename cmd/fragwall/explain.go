@@ -22,15 +22,16 @@ func newExplainCommand() *cobra.Command {
 which earlier rules match in all fields but one. The answer is that of an instance
 without state: limits are not reached, and no flow is known.
 
---live asks the running instance instead of a file, with its policy in force, the
-flow of the datagram, the remaining limits, and the fast path entry. It changes
-nothing and uses up no limit. Flows of ICMP queries are not looked up, because the
-question has no identifier. If several instances run, choose one with -c or
---socket.`,
+--live asks the running instance instead of a file. The answer includes its policy
+in force, the flow of the datagram, the remaining limits, and the fast path entry.
+It changes nothing and uses up no limit. It does not include flows of ICMP queries,
+because the flags do not give the identifier. If several instances run, choose one
+with -c or --socket.`,
 		Args: usageArgs(noArguments),
 	}
 	var client inspect.Client
 	instanceFlags(c, &client.Instance)
+	c.Flags().Lookup("config").Usage = "configuration `file`; with --live, the one that the instance runs with"
 	live := c.Flags().Bool("live", false, "ask the running instance")
 	asJSON := c.Flags().Bool("json", false, "print the answer as one JSON object")
 	flags := addQuestionFlags(c)

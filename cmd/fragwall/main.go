@@ -46,7 +46,7 @@ func newRootCommand() *cobra.Command {
 		Short: "Packet filter that judges whole datagrams, fragmented or not",
 		Long: `fragwall is a bump in the wire: it reads frames from one TAP, reassembles IPv4 and
 IPv6 fragments with gVisor's netstack, judges each whole datagram by a 5-tuple
-policy, and forwards what the policy accepts to the other TAP.`,
+policy, and writes what the policy accepts to the other TAP.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

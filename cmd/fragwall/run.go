@@ -25,29 +25,30 @@ func newRunCommand() *cobra.Command {
 "ready" goes to stderr once frames flow. SIGHUP, or "fragwall reload", reads the
 rules again. SIGUSR1 prints the counters.
 
-With --last-good, the configuration that runs is kept in a directory that only
-this user can write to, with the files that it names, and again after each
-reload. Where FILE is broken at a start, the kept one runs in its place; the log,
-the status and a metric say so, until a reload of FILE succeeds.
+--last-good keeps a copy of the configuration in force, with the files that it
+names: once frames flow, and after each reload. If FILE is broken at a start, the
+copy is used instead. The log, the status and a metric report this until a reload
+of FILE succeeds. Only this user may have write access to the directory.
 
-With --replace, it takes over from the instance that runs with the same devices,
-as for another version of the program: its devices, flows and fragments in
-waiting. Not a frame is lost, and the other instance ends with exit code 0. Where
-that can't be, the other goes on as if nothing had happened. Where none runs,
-this one starts as without the flag. With --socket, it is the instance that has
+--replace takes over from the instance that runs with the same devices, for example
+to upgrade fragwall: its devices, flows, incomplete datagrams and counters. No frame
+is lost, and the other instance ends with exit code 0. If the take-over fails, the
+other instance continues. If no instance runs with these devices, this one starts as
+it does without --replace. With --socket, the other instance is the one that has
 this socket.
 
-With a stateful policy, flows survive a stop and a start: they are kept in a
-directory that only this user can write to, and judged again by the rules when
-they go on. After a kill, or a boot of the system, there are none.`,
+With a stateful policy, a stop saves the flows in the directory of --state, and the
+next start reads them and judges each flow again by the rules. After a kill, or
+after the system boots, there are no flows. Only this user may have write access to
+the directory.`,
 		Args: usageArgs(noArguments),
 	}
 	path := configFlag(c)
 	options := daemonFlags(c)
-	lastGood := c.Flags().String("last-good", "", "`directory` for a copy of the configuration in force, which is used if FILE is broken at a start")
+	lastGood := c.Flags().String("last-good", "", "`directory` for a copy of the configuration in force, for a start with a broken FILE")
 	c.Flags().BoolVar(&options.Replace, "replace", false, "take over from the instance that runs with the same devices")
-	state := c.Flags().String("state", "", "`directory` that keeps flows over a restart (default: $STATE_DIRECTORY, or "+runState+")")
-	noState := c.Flags().Bool("no-state", false, "keep no flows over a stop and a start")
+	state := c.Flags().String("state", "", "`directory` for the flows that a stop saves (default: $STATE_DIRECTORY, or "+runState+")")
+	noState := c.Flags().Bool("no-state", false, "do not save flows at a stop, and do not read them at a start")
 	c.MarkFlagsMutuallyExclusive("state", "no-state")
 	c.Flags().BoolVar(&options.Standby, "standby", false, "take over for as long as the service restarts")
 	_ = c.Flags().MarkHidden("standby") // only the standby command sets it

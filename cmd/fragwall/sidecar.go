@@ -20,9 +20,9 @@ func newSidecarCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "sidecar -c FILE --nic NIC",
 		Short: "Filter the traffic of this network namespace at its NIC",
-		Long: `Put fragwall between the network stack of this namespace, which is a container's
-or a host's, and its NIC. The addresses, routes, neighbours, MTU and MAC move to
-the inside TAP, and the NIC is joined to the outside TAP. Open connections stay
+		Long: `Filter the traffic of this network namespace, a container's or a host's, between
+its network stack and its NIC. The addresses, routes, neighbours, MTU and MAC move
+to the inside TAP, and the NIC is joined to the outside TAP. Open connections stay
 open. SIGTERM and SIGINT restore the NIC. After a kill, the namespace is cut off
 until the next start, which restores the NIC first.
 
@@ -31,7 +31,7 @@ Prints a line with the word "ready" on stderr once frames flow.`,
 	}
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
-	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it must outlive the process, up to the end of the namespace")
+	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it must outlive the process, but not the namespace")
 	options := daemonFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "print what it would do, and exit")
 	restore := c.Flags().Bool("restore", false, "restore the NIC from the state of a killed sidecar, and exit")

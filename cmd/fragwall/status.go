@@ -41,7 +41,7 @@ adds rates.`,
 	instanceFlags(c, &f.instance)
 	c.Flags().StringVar(&f.tokenFile, "token-file", "", "`file` with the token of the status server")
 	c.Flags().StringVar(&f.rule, "rule", "", "show only the rule with this `name`")
-	c.Flags().BoolVar(&f.json, "json", false, "print the answer of /api/status, or with --rule the part of that rule; with --watch, one per line")
+	c.Flags().BoolVar(&f.json, "json", false, "print the object of /api/status, or with --rule the one of that rule; with --watch, one per line")
 	addWatchFlags(c, &f.watchFlags)
 	c.MarkFlagsMutuallyExclusive("address", "config", "socket")
 	c.MarkFlagsMutuallyExclusive("token-file", "config")

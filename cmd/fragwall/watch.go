@@ -29,7 +29,7 @@ type watchFlags struct {
 
 func addWatchFlags(c *cobra.Command, f *watchFlags) {
 	c.Flags().BoolVar(&f.watch, "watch", false, "repeat, in place on a terminal")
-	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` between two answers of --watch")
+	c.Flags().DurationVar(&f.interval, "interval", watchEvery, "`time` between two updates of --watch")
 }
 
 // check rejects an invalid interval.

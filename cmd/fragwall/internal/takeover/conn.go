@@ -187,7 +187,7 @@ func (n *conn) receive(kinds ...string) (m message, err error) {
 // message reads a message of a length.
 func (n *conn) message(length int, kinds []string) (m message, err error) {
 	if length > maxMessage {
-		return m, fmt.Errorf("a message of %d bytes", length)
+		return m, fmt.Errorf("received a message of %d bytes, want at most %d", length, maxMessage)
 	}
 	text := make([]byte, length)
 	if _, err := io.ReadFull(n.r, text); err != nil {
@@ -204,7 +204,7 @@ func (n *conn) message(length int, kinds []string) (m message, err error) {
 			return m, nil
 		}
 	}
-	return m, fmt.Errorf("%q was said, want %q", m.Kind, kinds)
+	return m, fmt.Errorf("received message %q, want %q", m.Kind, kinds)
 }
 
 // said is what the other process gave as its reason.
@@ -215,7 +215,7 @@ func (s *said) Error() string { return s.reason }
 // take returns descriptors that came, as many as a message says.
 func (n *conn) take(m *message) ([]int, error) {
 	if len(n.files) < m.Files {
-		return nil, fmt.Errorf("%d descriptors came, want %d", len(n.files), m.Files)
+		return nil, fmt.Errorf("received %d descriptors, want %d", len(n.files), m.Files)
 	}
 	files := n.files[:m.Files:m.Files]
 	n.files = n.files[m.Files:]
