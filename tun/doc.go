@@ -1,6 +1,7 @@
 // Package tun defines the interfaces of frame I/O: a [Frame], with the work that is left to the
 // NIC ([Offload]); a [Lane], which moves frames from one device to another; and a [Port], the
-// device that makes lanes.
+// device that makes lanes. The kinds of frame I/O are the packages below this one; tun/device
+// opens the best that is available. tun/link joins a port's device to a NIC.
 //
 //	Port ──► Lane.Read ──► (wire) ──► Lane.Write ──► Port
 //
@@ -9,9 +10,6 @@
 // wakes the reader, as does [Lane.Hold], which stops the reader between two frames. Each queue
 // and each lane keeps the order of its frames. All frames between two IP addresses use one
 // queue.
-//
-// Each kind of frame I/O is a package below this one, and tun/device opens the best available
-// one. tun/link joins a port's device to a NIC.
 //
 // The package imports only packet/checksum of this module.
 package tun

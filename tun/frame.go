@@ -10,38 +10,37 @@ import (
 // Frame is one Ethernet frame, without preamble and frame check sequence.
 type Frame struct {
 	Data []byte
-	// Offload is what was left for the NIC to do; its zero value is nothing,
-	// and what a TAP without offload delivers.
+	// Offload is the work that is left to the NIC. The zero value means none; a TAP without
+	// offload delivers only such frames.
 	Offload Offload
 
-	// headroom is set where the HeaderSize bytes in front of Data belong to the
-	// frame; see [FrameOf].
+	// headroom reports that the HeaderSize bytes before Data belong to the frame; see
+	// [FrameOf].
 	headroom bool
 }
 
-// Offload is a frame's virtio-net header (virtio 1.3 §5.1.6, in the kernel
-// struct virtio_net_hdr of include/uapi/linux/virtio_net.h): the frame may
-// stand for many packets that a NIC cuts it into, and its transport checksum
-// may be left for the NIC to fill in. It comes from whoever sent the frame, so
-// that whoever relies on it has to hold it against the packet.
+// Offload is a frame's virtio-net header (virtio 1.3 §5.1.6; in the kernel struct
+// virtio_net_hdr of include/uapi/linux/virtio_net.h). The NIC may have to cut the frame into
+// many packets, and to compute its transport checksum. The sender of the frame sets the header,
+// so code that relies on it must check it against the packet.
 type Offload struct {
 	Flags uint8 // bits NeedsChecksum and DataValid
-	GSO   uint8 // what to cut it into: one of the values below, with the bit GSOECN
-	// HeaderLength is how much of the frame to hold in one piece: at least its
-	// headers, a hint only.
+	GSO   uint8 // the kind of segmentation: one of the values below, possibly with the bit GSOECN
+	// HeaderLength is the number of bytes to keep in linear memory, at least the headers. It is
+	// only a hint.
 	HeaderLength uint16
-	SegmentSize  uint16 // bytes of payload a packet, where GSO isn't GSONone
-	// ChecksumStart is where in the frame the bytes begin that the checksum
-	// covers, up to the frame's end; ChecksumOffset is where from there to store
-	// it. Both only with NeedsChecksum.
+	SegmentSize  uint16 // bytes of payload per packet; not used with GSONone
+	// ChecksumStart is the offset in the frame of the bytes that the checksum covers, up to the
+	// end of the frame. ChecksumOffset is the offset of the checksum field from there. Both are
+	// valid only with NeedsChecksum.
 	ChecksumStart, ChecksumOffset uint16
 }
 
 // Bits of [Offload.Flags].
 const (
-	// NeedsChecksum: the checksum field holds that of the pseudo-header alone.
+	// NeedsChecksum: the checksum field holds only the sum of the pseudo-header.
 	NeedsChecksum uint8 = 1
-	// DataValid: the checksum was found right.
+	// DataValid: the checksum was verified.
 	DataValid uint8 = 2
 )
 
@@ -49,30 +48,27 @@ const (
 const (
 	GSONone  uint8 = 0
 	GSOTCPv4 uint8 = 1
-	// GSOFragments: IP fragments of one UDP datagram. TAPs take such frames, and
-	// hand none over.
+	// GSOFragments: IP fragments of one UDP datagram. TAPs accept such frames but deliver none.
 	GSOFragments uint8 = 3
 	GSOTCPv6     uint8 = 4
 	GSOUDP       uint8 = 5 // UDP datagrams over IPv4 or IPv6
-	// GSOECN is added for TCP with CWR set, which only the first segment keeps.
+	// GSOECN is added for TCP with CWR set. Only the first segment keeps CWR.
 	GSOECN uint8 = 0x80
 )
 
-// HeaderSize is the size of the virtio-net header in bytes, whose fields are in
-// the machine's byte order.
+// HeaderSize is the size of the virtio-net header in bytes. Its fields are in native byte order.
 const HeaderSize = 10
 
-// FrameOf returns the frame of a buffer that holds its virtio-net header and then
-// the Ethernet frame. [Frame.WithHeader] uses the header's place again.
+// FrameOf returns the frame in a buffer that holds the virtio-net header and then the Ethernet
+// frame. [Frame.WithHeader] reuses the space of the header.
 func FrameOf(buffer []byte) Frame {
 	f := Frame{Data: buffer[HeaderSize:], headroom: true}
 	f.Offload.Decode(buffer)
 	return f
 }
 
-// WithHeader writes the virtio-net header in front of Data and returns both as one
-// piece. It reports false for a frame that [FrameOf] did not make, which has no room
-// there.
+// WithHeader writes the virtio-net header directly before Data and returns both as one slice. It
+// reports false if [FrameOf] did not make the frame: then there is no room before Data.
 func (f *Frame) WithHeader() ([]byte, bool) {
 	if !f.headroom {
 		return nil, false
@@ -106,11 +102,10 @@ func (o *Offload) Encode(b []byte) {
 	binary.NativeEndian.PutUint16(b[8:], o.ChecksumOffset)
 }
 
-// CompleteChecksum does what was left for the NIC to do with the frame's
-// checksum, for who keeps the frame without its Offload, or quotes from it. It
-// reports false, and changes nothing, where the Offload points out of the
-// frame. A frame that is to be cut into segments gets a checksum that is good
-// for the whole of it.
+// CompleteChecksum computes the checksum that was left to the NIC, for callers that keep or
+// quote the frame without its Offload. It reports false and changes nothing if the Offload
+// points outside the frame. If the frame is still to be segmented, the checksum is valid for the
+// frame as a whole.
 func (f *Frame) CompleteChecksum() bool {
 	o := &f.Offload
 	if o.Flags&NeedsChecksum == 0 {
@@ -123,7 +118,7 @@ func (f *Frame) CompleteChecksum() bool {
 	}
 	sum := ^checksum.Sum(f.Data[start:], 0)
 	if sum == 0 {
-		sum = 0xffff // the same number; 0 would say "none" in UDP (RFC 768)
+		sum = 0xffff // equivalent; in UDP, 0 means no checksum (RFC 768)
 	}
 	binary.BigEndian.PutUint16(f.Data[field:], sum)
 	o.Flags &^= NeedsChecksum

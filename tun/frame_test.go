@@ -37,7 +37,7 @@ func TestCompleteChecksum(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			f := lanetest.Partial(tt.d, tt.offset)
 			if bytes.Equal(f.Data, tt.d.Frame()) {
-				t.Fatal("the checksum is complete already")
+				t.Fatal("the checksum is already complete")
 			}
 			if !f.CompleteChecksum() || !bytes.Equal(f.Data, tt.d.Frame()) {
 				t.Errorf("got\n% .80x\nwant\n% .80x", f.Data, tt.d.Frame())
@@ -49,8 +49,8 @@ func TestCompleteChecksum(t *testing.T) {
 	}
 }
 
-// TestCompleteChecksumZero has a sum come out as 0, which in UDP says that
-// there is none.
+// TestCompleteChecksumZero computes a checksum that is 0. UDP sends it as 0xffff, because 0 means
+// no checksum.
 func TestCompleteChecksumZero(t *testing.T) {
 	f := tun.Frame{Data: []byte{0xff, 0xff, 0, 0}, Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumOffset: 2}}
 	if !f.CompleteChecksum() || f.Data[2] != 0xff || f.Data[3] != 0xff {
@@ -67,7 +67,7 @@ func TestCompleteChecksumBeyondFrame(t *testing.T) {
 		o.Flags = tun.NeedsChecksum
 		f := tun.Frame{Data: make([]byte, 20), Offload: o}
 		if f.CompleteChecksum() || f.Offload != o || !bytes.Equal(f.Data, make([]byte, 20)) {
-			t.Errorf("%+v became %+v, and the frame % x", o, f.Offload, f.Data)
+			t.Errorf("%+v became %+v; the frame is % x", o, f.Offload, f.Data)
 		}
 	}
 }

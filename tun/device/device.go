@@ -8,7 +8,7 @@ import (
 	"fragwall/tun/uring"
 )
 
-// Open makes a device and brings it up.
+// Open makes a TAP device and brings it up.
 func Open(c tun.Config) (tun.Port, error) {
 	p, err := uring.Open(c)
 	if err != nil {
@@ -17,7 +17,7 @@ func Open(c tun.Config) (tun.Port, error) {
 	return &port{Port: p}, nil
 }
 
-// Import takes over a device that another process has exported.
+// Import takes over a device that another process exported.
 func Import(c tun.Config, from tun.Exported) (tun.Port, error) {
 	p, err := uring.Import(c, from)
 	if err != nil {
@@ -26,15 +26,15 @@ func Import(c tun.Config, from tun.Exported) (tun.Port, error) {
 	return &port{Port: p}, nil
 }
 
-// port is a TAP that prefers io_uring.
+// port is a TAP whose lanes use io_uring if possible.
 type port struct {
 	*uring.Port
-	denied []tun.Fallback // io_uring
+	denied []tun.Fallback // the error of io_uring, if it is unavailable
 }
 
 var _ tun.Port = (*port)(nil)
 
-// Lanes returns those over io_uring, or else those that take a system call a frame.
+// Lanes returns lanes over io_uring or, if they fail, lanes with one system call per frame.
 func (p *port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	lanes, err := p.Port.Lanes(to)
 	if err == nil {
@@ -44,5 +44,5 @@ func (p *port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	return p.TAP.Lanes(to)
 }
 
-// Fallbacks has io_uring among what the port does without.
+// Fallbacks returns the fallbacks of the TAP and, after Lanes, that of io_uring.
 func (p *port) Fallbacks() []tun.Fallback { return slices.Concat(p.TAP.Fallbacks(), p.denied) }

@@ -12,8 +12,8 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestRingDenied denies the calls of io_uring as sandboxes and kernels do. The
-// error must say why, and the plain lanes must serve.
+// TestRingDenied makes the system calls of io_uring fail as in sandboxes and on kernels that lack
+// it. The error must give the cause, and the lanes without io_uring must forward frames.
 func TestRingDenied(t *testing.T) {
 	for _, tt := range []struct {
 		call  uint32
@@ -41,7 +41,7 @@ func TestRingDenied(t *testing.T) {
 				r.Lanes, err = r.From.Lanes(r.To)
 				return err
 			})
-			// The plain lanes have an eventfd each.
+			// Each lane without io_uring has an eventfd.
 			if n := lanetest.Descriptors(t); n != before+len(r.Lanes) {
 				t.Errorf("%d descriptors, %d before", n, before)
 			}
@@ -58,7 +58,7 @@ func TestRingDenied(t *testing.T) {
 	}
 }
 
-// TestRing has the lanes work over io_uring, where nothing denies that.
+// TestRing checks that the lanes use io_uring where it is available.
 func TestRing(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500})
 	for _, f := range r.From.Fallbacks() {

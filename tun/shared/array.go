@@ -9,8 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Array maps the values of an array that was made with BPF_F_MMAPABLE, until the owner is
-// not referred to any more: also once the map is closed.
+// Array maps the values of an eBPF array that was made with BPF_F_MMAPABLE (Linux 5.5) into this
+// process, and returns them. The memory stays mapped until owner is unreachable, even after the
+// map is closed. Array returns an error unless the size of T is the array's value size and a
+// multiple of 8 bytes.
 func Array[T, O any](owner *O, array *ebpf.Map) ([]T, error) {
 	var value T
 	size, n := int(unsafe.Sizeof(value)), int(array.MaxEntries())

@@ -1,3 +1,3 @@
-// Package shared maps memory that eBPF programs and this process share: the values of eBPF
-// arrays. It imports nothing of this module.
+// Package shared maps the values of eBPF arrays into this process's memory, so that eBPF programs
+// and the process share them. It imports nothing of this module.
 package shared

@@ -22,19 +22,18 @@ var _ tun.Lane = (*lane)(nil)
 // batch is the maximum number of frames that a Read returns.
 const batch = 64
 
-// poison overwrites frames after their validity, so that tests detect code that keeps
-// them.
+// poison overwrites frames that are no longer valid, so that tests detect code that keeps them.
 const poison = 0xdb
 
-// tun.Lane returns the lane from one Port to another.
+// Lane returns a lane to another port.
 func (p *Port) Lane(to *Port) tun.Lane {
 	return &lane{from: p, to: to, closed: make(chan struct{}), held: make(chan struct{}, 1)}
 }
 
-// Name says what the lane joins.
+// Name returns the names of the two ports.
 func (l *lane) Name() string { return l.from.name + " to " + l.to.name }
 
-// Read overwrites the frames of the previous Read.
+// Read returns the injected frames, and overwrites those of the previous Read.
 func (l *lane) Read() ([]tun.Frame, error) {
 	for _, f := range l.frames {
 		for i := range f.Data {
@@ -71,16 +70,16 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	return l.frames, nil
 }
 
-// Behind is false: frames that tests inject wait on purpose.
+// Behind returns false: injected frames wait because the test wants them to.
 func (l *lane) Behind() bool { return false }
 
-// Shed is 0: Inject waits for room.
+// Shed returns 0: Inject waits for room.
 func (l *lane) Shed() uint64 { return 0 }
 
 // Credit does nothing.
 func (l *lane) Credit(netip.Addr) {}
 
-// Write refuses frames for which there is no room.
+// Write refuses the frames for which there is no room.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for i := range frames {
 		select {

@@ -8,8 +8,8 @@ import (
 	"fragwall/tun"
 )
 
-// Port is a port without a kernel: injected frames come out of the lane that reads it,
-// and Next returns the frames that a lane writes.
+// Port is a port without a device: a lane reads the frames that were injected, and Next returns
+// the frames that a lane wrote.
 type Port struct {
 	name    string
 	ingress chan tun.Frame
@@ -26,7 +26,7 @@ type Port struct {
 
 var _ tun.Port = (*Port)(nil)
 
-// depth is the number of frames that a Port holds in each direction before Inject blocks
+// depth is the number of frames that a port holds in each direction. If it is full, Inject blocks
 // and Write refuses.
 const depth = 4096
 
@@ -35,22 +35,21 @@ func NewPort(name string) *Port {
 	return &Port{name: name, carrier: true, ingress: make(chan tun.Frame, depth), egress: make(chan tun.Frame, depth)}
 }
 
-// Inject makes copies of frames come out of Read, in order.
+// Inject passes copies of frames to the lane that reads the port, in order.
 func (p *Port) Inject(frames ...[]byte) {
 	for _, f := range frames {
 		p.InjectFrame(tun.Frame{Data: f})
 	}
 }
 
-// InjectFrame makes a copy of a frame come out of Read with its Offload.
+// InjectFrame passes a copy of a frame, with its Offload, to the lane that reads the port.
 func (p *Port) InjectFrame(f tun.Frame) { p.ingress <- copyOf(f) }
 
 func copyOf(f tun.Frame) tun.Frame {
 	return tun.Frame{Data: append([]byte{}, f.Data...), Offload: f.Offload}
 }
 
-// Next returns the next frame that was written. If ctx is done first, it returns its
-// error.
+// Next waits for the next frame that a lane wrote. If ctx ends first, Next returns its error.
 func (p *Port) Next(ctx context.Context) (tun.Frame, error) {
 	select {
 	case f := <-p.egress:
@@ -65,13 +64,13 @@ func (p *Port) Next(ctx context.Context) (tun.Frame, error) {
 	}
 }
 
-// Name is the one given to [NewPort].
+// Name returns the name given to [NewPort].
 func (p *Port) Name() string { return p.name }
 
-// Index is 0: the port is not a device of the kernel.
+// Index returns 0: the port is not a device of the kernel.
 func (p *Port) Index() int { return 0 }
 
-// Lanes returns the one lane to another Port.
+// Lanes returns one lane to another port of this type.
 func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	other, ok := to.(*Port)
 	if !ok {
@@ -80,10 +79,10 @@ func (p *Port) Lanes(to tun.Port) ([]tun.Lane, error) {
 	return []tun.Lane{p.Lane(other)}, nil
 }
 
-// Fallbacks is empty.
+// Fallbacks returns none.
 func (p *Port) Fallbacks() []tun.Fallback { return nil }
 
-// Missed is 0: frames that are not read stay.
+// Missed returns 0: frames wait until they are read.
 func (p *Port) Missed() (frames uint64, err error) { return 0, nil }
 
 // SetMTU records the MTU.
@@ -109,7 +108,7 @@ func (p *Port) Collect(nic int) error {
 	return nil
 }
 
-// Collected returns 5 if the port collects from a NIC.
+// Collected returns 5 if the port collects from a NIC, otherwise 0.
 func (p *Port) Collected() uint64 {
 	if p.NIC() == 0 {
 		return 0
@@ -117,7 +116,7 @@ func (p *Port) Collected() uint64 {
 	return 5
 }
 
-// NIC returns the index of the NIC whose fragments the port collects, 0 for none.
+// NIC returns the argument of the last Collect, 0 before.
 func (p *Port) NIC() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()

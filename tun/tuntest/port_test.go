@@ -31,7 +31,7 @@ func next(t *testing.T, p *Port) (tun.Frame, error) {
 	return p.Next(ctx)
 }
 
-// TestPort checks that a port keeps its settings.
+// TestPort checks that a port records its settings.
 func TestPort(t *testing.T) {
 	var p tun.Port = NewPort("a")
 	memory := p.(*Port)
@@ -58,7 +58,7 @@ func TestPort(t *testing.T) {
 	}
 }
 
-// TestFull writes until a port has no room.
+// TestFull writes and replies to a port until it has no room.
 func TestFull(t *testing.T) {
 	from, to := NewPort("a"), NewPort("b")
 	lane := from.Lane(to)

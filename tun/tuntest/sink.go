@@ -6,25 +6,25 @@ import (
 	"fragwall/tun"
 )
 
-// Sink is a lane without frames to read, for tests that pass frames in another way. It is
-// called with the frames that are written, and returns the result of Write.
+// Sink is a lane that only writes, for tests that pass frames in another way. Write calls the
+// function with the frames and returns its result.
 type Sink func(frames []tun.Frame) (refused int, err error)
 
 var _ tun.Lane = Sink(nil)
 
-// Discard accepts all frames.
+// Discard accepts all frames and does nothing with them.
 var Discard Sink = func([]tun.Frame) (int, error) { return 0, nil }
 
-// Name is "sink".
+// Name returns "sink".
 func (Sink) Name() string { return "sink" }
 
-// Read returns that the lane is closed.
+// Read returns [tun.ErrClosed].
 func (Sink) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
-// Behind is false.
+// Behind returns false.
 func (Sink) Behind() bool { return false }
 
-// Shed is 0.
+// Shed returns 0.
 func (Sink) Shed() uint64 { return 0 }
 
 // Credit does nothing.

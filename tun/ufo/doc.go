@@ -6,8 +6,8 @@
 //
 //	fragments ──► Find ──► Datagram ──► Header, Payload... ──► one frame
 //
-// Find takes fragments only if the kernel makes the same ones, byte for byte. It reads the
-// frames and keeps no copy.
+// [Find] accepts fragments only if the kernel would make the same ones, byte for byte. A
+// [Datagram] refers to the frames and copies no payload.
 //
 // The package imports tun and packet/checksum.
 package ufo

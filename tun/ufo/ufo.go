@@ -8,22 +8,22 @@ import (
 	"fragwall/tun"
 )
 
-// Datagram is a UDP datagram over IPv4, as its fragments in the order of their
-// offsets. The zero Datagram has none.
+// Datagram is a UDP datagram over IPv4: its fragments in the order of their offsets. The zero
+// Datagram has none.
 type Datagram struct {
 	frames  []tun.Frame
-	payload int // where in each frame the IP payload begins
-	size    int // bytes of payload of each fragment but the last
-	length  int // of all payload, UDP header included, in bytes
+	payload int // offset of the IP payload in each frame
+	size    int // bytes of payload of each fragment except the last
+	length  int // bytes of all payload, including the UDP header
 }
 
-// MaxFragments is of how many fragments a datagram may be: enough for 65,535 bytes in
-// fragments of 1,480.
+// MaxFragments is the maximum number of fragments of a datagram. It is enough for 65,535 bytes in
+// fragments of 1,480 bytes.
 const MaxFragments = 64
 
-// onePiece is how much of a datagram's frame the kernel is to hold in one piece, in
-// bytes: as much as the programs look at that it meets (LONGEST_HEADERS in
-// fastpath/bpf), which would pull it together otherwise.
+// onePiece is the number of bytes of a datagram's frame that the kernel keeps in linear memory:
+// as many as the eBPF programs on its path read (LONGEST_HEADERS in fastpath/bpf). With fewer,
+// the programs would have to pull the bytes into linear memory.
 const onePiece = 128
 
 // Sizes and offsets in bytes (IEEE 802.3, 802.1Q, RFC 791 §3.1, RFC 768).
@@ -48,7 +48,7 @@ const (
 	udpChecksum = 6
 )
 
-// HeaderSize is what [Datagram.Header] needs at most, in bytes.
+// HeaderSize is the maximum size of [Datagram.Header] in bytes.
 const HeaderSize = tun.HeaderSize + sizeMACs + maxTags*sizeTag + sizeType + sizeIPv4
 
 const (
@@ -58,16 +58,16 @@ const (
 	protocolUDP = 17
 	versionIHL  = 0x45 // IPv4, a header without options
 
-	// Of the 16 bits of flags and fragment offset:
+	// Bits of the 16-bit field of flags and fragment offset.
 	reserved      = 0x8000
 	moreFragments = 0x2000
 )
 
-// Find returns the datagram whose fragments the first of the frames are. It reports
-// false where they are not all fragments of one, in order, or where the kernel would
-// not make exactly these of it: it gives all of them the Ethernet header, tags and IPv4
-// header of the first, but for length, offset, M flag and header checksum, and
-// computes the UDP checksum anew.
+// Find returns the datagram whose fragments are at the beginning of frames, which must not be
+// empty. It reports false if they are not all fragments of one datagram, in order, or if the
+// kernel would not make exactly these fragments. The kernel copies the Ethernet header, tags and
+// IPv4 header of the first fragment to all of them, except length, offset, M flag and header
+// checksum, and recomputes the UDP checksum.
 func Find(frames []tun.Frame) (d Datagram, found bool) {
 	first := frames[0].Data
 	network := networkHeader(first)
@@ -99,8 +99,8 @@ func Find(frames []tun.Frame) (d Datagram, found bool) {
 	return d, true
 }
 
-// networkHeader returns where the header of an IPv4 packet begins that is UDP, has no
-// options and as much payload as a UDP header; 0 where the frame is anything else.
+// networkHeader returns the offset of the IPv4 header, if the frame is a UDP packet over IPv4
+// without options that is long enough for a UDP header. Otherwise it returns 0.
 func networkHeader(b []byte) int {
 	at := sizeMACs
 	for range maxTags + 1 {
@@ -123,9 +123,9 @@ func networkHeader(b []byte) int {
 	return 0
 }
 
-// isFragment reports whether the frame, which is long enough for it, is to its end an
-// IPv4 packet with this fragment offset, in bytes, and M flag, without another flag, and
-// with the header checksum that the kernel writes.
+// isFragment reports whether the frame holds an IPv4 packet without trailer, with this fragment
+// offset in bytes, this M flag, no other flag, and the header checksum that the kernel writes.
+// The frame is long enough for the header.
 func isFragment(b []byte, network, offset int, more bool) bool {
 	h := b[network:][:sizeIPv4]
 	field := uint16(offset / 8)
@@ -135,11 +135,11 @@ func isFragment(b []byte, network, offset int, more bool) bool {
 	return int(binary.BigEndian.Uint16(h[ipLength:])) == len(b)-network &&
 		binary.BigEndian.Uint16(h[ipFragment:]) == field &&
 		checksum.Sum(h, 0) == checksum.Valid &&
-		binary.BigEndian.Uint16(h[ipChecksum:]) != 0xffff // as good as 0, which the kernel writes
+		binary.BigEndian.Uint16(h[ipChecksum:]) != 0xffff // equivalent to 0, which the kernel writes
 }
 
-// alike reports whether two frames, of which the network header begins at the same
-// place, are equal in all that fragments of one datagram have in common.
+// alike reports whether two frames agree in all fields that the fragments of one datagram share.
+// network is the offset of the IPv4 header in both.
 func alike(a, b []byte, network int) bool {
 	ip, other := a[network:][:sizeIPv4], b[network:][:sizeIPv4]
 	return bytes.Equal(a[:network], b[:network]) &&
@@ -149,11 +149,11 @@ func alike(a, b []byte, network int) bool {
 		bytes.Equal(ip[ipSource:], other[ipSource:])
 }
 
-// sound reports whether the kernel cuts a datagram of that length, and the UDP header
-// says the same length and has the checksum that the kernel computes. Before Linux 5.16
-// the kernel took a datagram for a single packet that had no more than a fragment's
-// payload behind the UDP header (include/linux/virtio_net.h, virtio_net_hdr_to_skb). There is no other for these bytes but 0, which
-// says that there is none (RFC 768).
+// sound reports whether the kernel fragments a datagram of this length, and whether the UDP
+// header has this length and the checksum that the kernel computes. A checksum of 0 means none
+// (RFC 768), so the kernel would not write it. Before Linux 5.16 the kernel did not fragment a
+// datagram with at most one fragment's payload after the UDP header (include/linux/virtio_net.h,
+// virtio_net_hdr_to_skb).
 func (d *Datagram) sound() bool {
 	udp := d.Payload(0)
 	if sizeIPv4+d.length > maxPacket || d.length <= d.size+sizeUDP || int(binary.BigEndian.Uint16(udp[udpLength:])) != d.length ||
@@ -163,23 +163,24 @@ func (d *Datagram) sound() bool {
 	addresses := d.frames[0].Data[d.payload-sizeIPv4+ipSource:][:sizeIPv4-ipSource]
 	sum := checksum.Sum(addresses, checksum.Add(protocolUDP, uint16(d.length)))
 	for i := range d.frames {
-		sum = checksum.Sum(d.Payload(i), sum) // all but the last are of an even length
+		sum = checksum.Sum(d.Payload(i), sum) // all lengths except the last are even
 	}
 	return sum == checksum.Valid
 }
 
-// Len returns of how many fragments the datagram is.
+// Len returns the number of fragments.
 func (d *Datagram) Len() int { return len(d.frames) }
 
-// Payload returns the payload of the i-th fragment. They stand behind
-// [Datagram.Header], one after the other.
+// Payload returns the payload of the i-th fragment. In the single frame, the payloads follow
+// [Datagram.Header] in order.
 func (d *Datagram) Payload(i int) []byte { return d.frames[i].Data[d.payload:] }
 
-// Header writes what stands in front of the payload of the datagram in one piece to
-// the beginning of b: the virtio-net header, the Ethernet header with its tags, and the
-// IPv4 header. That has the reserved flag, which tells the datagram from one that is to
-// be cut into smaller datagrams, for eBPF programs that see no virtio-net header
-// (fastpath/bpf). The kernel writes flags and offset of each fragment anew.
+// Header writes the headers of the single frame to the beginning of b, and returns them: the
+// virtio-net header, the Ethernet header with its tags, and the IPv4 header. b has at least
+// [HeaderSize] bytes. The IPv4 header has the reserved flag set. By this flag, eBPF programs
+// (fastpath/bpf), which do not see the virtio-net header, distinguish the frame from one that the
+// kernel cuts into smaller datagrams. The kernel sets the flags and the offset of each fragment
+// itself.
 func (d *Datagram) Header(b []byte) []byte {
 	o := tun.Offload{GSO: tun.GSOFragments, HeaderLength: uint16(min(onePiece, d.payload+d.length)), SegmentSize: uint16(d.size)}
 	o.Encode(b)

@@ -20,16 +20,16 @@ var (
 	server = netip.MustParseAddrPort("192.0.2.1:5300")
 )
 
-// datagram is one of 5,008 bytes of UDP, which 1,480 bytes at a time make four
-// fragments.
+// datagram returns a datagram of 5,008 bytes including the UDP header: four fragments of up to
+// 1,480 bytes.
 func datagram() packettest.Datagram {
 	d := packettest.UDP(client, server, packettest.Body(5000))
 	d.ID = 0xbeef
 	return d
 }
 
-// zeroComplement is one of which the complement of the sum is 0, so that the checksum
-// is 0xffff (RFC 768).
+// zeroComplement returns a datagram whose computed checksum is 0, which is sent as 0xffff
+// (RFC 768).
 func zeroComplement() packettest.Datagram {
 	d := packettest.UDP(client, server, make([]byte, 2000))
 	copy(d.Payload[udpChecksum:], "\x00\x00")
@@ -45,20 +45,20 @@ func framesOf(fragments [][]byte) (frames []tun.Frame) {
 	return frames
 }
 
-// ip is where a fragment's IPv4 header begins, behind these tags.
+// ip returns the offset of a fragment's IPv4 header after a number of tags.
 func ip(tags int) int { return 14 + 4*tags }
 
-// seal computes the header checksum of an untagged frame anew.
+// seal recomputes the IPv4 header checksum of an untagged frame.
 func seal(frame []byte) { checksum.Put(frame[ip(0):][:sizeIPv4], ipChecksum, 0) }
 
-// failer is a test, of Go or of rapid.
+// failer is a [testing.T] or a [rapid.T].
 type failer interface {
 	Helper()
 	Fatalf(format string, args ...any)
 }
 
-// cut makes fragments of a datagram in one piece as the kernel does
-// (net/ipv4/af_inet.c, inet_gso_segment).
+// cut fragments the single frame of a datagram as the kernel does (net/ipv4/af_inet.c,
+// inet_gso_segment).
 func cut(t failer, d *Datagram) (fragments [][]byte) {
 	t.Helper()
 	whole := d.Header(make([]byte, HeaderSize))
@@ -73,11 +73,11 @@ func cut(t failer, d *Datagram) (fragments [][]byte) {
 		payload = append(payload, d.Payload(i)...)
 	}
 	if n := int(o.HeaderLength); n < len(headers)+sizeUDP || n > len(headers)+len(payload) {
-		t.Fatalf("header length %d of headers of %d and a payload of %d bytes", n, len(headers), len(payload))
+		t.Fatalf("header length %d, with %d bytes of headers and %d of payload", n, len(headers), len(payload))
 	}
 	h := headers[len(headers)-sizeIPv4:]
 	if int(binary.BigEndian.Uint16(h[ipLength:])) != sizeIPv4+len(payload) || checksum.Sum(h, 0) != checksum.Valid {
-		t.Fatalf("the header of the whole is % x", h)
+		t.Fatalf("the header of the single frame is % x", h)
 	}
 	addresses := checksum.Sum(h[ipSource:], checksum.Add(protocolUDP, uint16(len(payload))))
 	checksum.Put(payload, udpChecksum, addresses)
@@ -100,7 +100,7 @@ func cut(t failer, d *Datagram) (fragments [][]byte) {
 	return fragments
 }
 
-// TestFind finds datagrams, and has them cut.
+// TestFind checks that Find finds datagrams, and that the kernel would make the same fragments.
 func TestFind(t *testing.T) {
 	of := func(body, size int, change func(*packettest.Datagram)) [][]byte {
 		d := packettest.UDP(client, server, packettest.Body(body))
@@ -124,7 +124,7 @@ func TestFind(t *testing.T) {
 		"the last of one byte":      of(2953, 1480, nil),
 		"two, the last of 9 bytes":  of(1481, 1480, nil),
 		"the first a UDP header":    of(16, 8, nil),
-		"as many as may be":         of(8*MaxFragments-8, 8, nil),
+		"the most fragments":        of(8*MaxFragments-8, 8, nil),
 		"the longest packet":        of(65507, 1480, nil),
 		"one tag":                   of(5000, 1480, tags(0x8100)),
 		"a service tag":             of(5000, 1480, tags(0x88a8)),
@@ -155,8 +155,8 @@ func expectSame(t failer, got, want [][]byte) {
 	}
 }
 
-// TestFindNone changes one thing about a datagram's fragments that the kernel would
-// not make.
+// TestFindNone changes a datagram's fragments in one way, so that the kernel would not make the
+// same ones.
 func TestFindNone(t *testing.T) {
 	put := func(at int, b ...byte) func(f [][]byte) {
 		return func(f [][]byte) {
@@ -207,7 +207,7 @@ func TestFindNone(t *testing.T) {
 		"no UDP checksum": func(f [][]byte) { copy(f[0][ip(0)+sizeIPv4+udpChecksum:], "\x00\x00") },
 		"UDP length": func(f [][]byte) {
 			udp := f[0][ip(0)+sizeIPv4:]
-			udp[udpLength+1]++ // of which the checksum is to hold
+			udp[udpLength+1]++ // the checksum stays valid
 			sum := checksum.Add(binary.BigEndian.Uint16(udp[udpChecksum:]), ^uint16(1))
 			binary.BigEndian.PutUint16(udp[udpChecksum:], sum)
 		},
@@ -222,7 +222,7 @@ func TestFindNone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := datagram().Fragments(1480)
 			if _, found := Find(framesOf(f)); !found {
-				t.Fatal("not found as it is")
+				t.Fatal("not found before the change")
 			}
 			change(f)
 			if d, found := Find(framesOf(f)); found || d.Len() != 0 {
@@ -232,7 +232,7 @@ func TestFindNone(t *testing.T) {
 	}
 }
 
-// TestFindNoOther gives Find datagrams that are not of the kind.
+// TestFindNoOther checks that Find refuses datagrams of other kinds.
 func TestFindNoOther(t *testing.T) {
 	of := func(change func(*packettest.Datagram)) [][]byte {
 		d := datagram()
@@ -257,10 +257,10 @@ func TestFindNoOther(t *testing.T) {
 		"a whole packet":                     {datagram().Frame(), datagram().Frame()},
 		"one fragment":                       datagram().Fragments(1480)[:1],
 		"a larger last":                      {larger.Fragment(0, larger.Payload[:800], true), larger.Fragment(800, larger.Payload[800:], false)},
-		"unlike sizes":                       {larger.Fragment(0, larger.Payload[:800], true), larger.Fragment(800, larger.Payload[800:1000], true), larger.Fragment(1000, larger.Payload[1000:], false)},
+		"different sizes":                    {larger.Fragment(0, larger.Payload[:800], true), larger.Fragment(800, larger.Payload[800:1000], true), larger.Fragment(1000, larger.Payload[1000:], false)},
 		"no multiple of 8":                   {larger.Fragment(0, larger.Payload[:1204], true), larger.Fragment(1200, larger.Payload[1204:], false)},
 		"an empty last":                      {none.Fragment(0, none.Payload[:1480], true), none.Fragment(1480, none.Payload[1480:], true), none.Fragment(2960, nil, false)},
-		"no checksum that is as good as one": noComplement.Fragments(1480),
+		"no checksum although 0 is computed": noComplement.Fragments(1480),
 		"an Ethernet header":                 {datagram().Frame()[:14], datagram().Frame()[:14]},
 	} {
 		if d, found := Find(framesOf(fragments)); found || d.Len() != 0 {
@@ -284,11 +284,12 @@ func TestFindNoOther(t *testing.T) {
 	frames := framesOf(datagram().Fragments(1480))
 	frames[0].Offload.Flags = tun.DataValid
 	if _, found := Find(frames); !found {
-		t.Error("not found where the NIC found the checksum right")
+		t.Error("not found if the NIC verified the checksum")
 	}
 }
 
-// TestFindHeaderChecksum has a header checksum that is 0 be 0xffff, which is as good.
+// TestFindHeaderChecksum changes a header checksum of 0 to 0xffff, which is equally valid but is
+// not what the kernel writes.
 func TestFindHeaderChecksum(t *testing.T) {
 	for id := range uint32(1 << 16) {
 		d := datagram()
@@ -311,8 +312,8 @@ func TestFindHeaderChecksum(t *testing.T) {
 	t.Fatal("no identification makes the checksum 0")
 }
 
-// TestFindOnlyTheSame changes bytes of fragments anywhere: what is found is cut into
-// the same bytes.
+// TestFindOnlyTheSame changes random bytes of fragments. If Find still finds a datagram, the
+// kernel would make the same bytes.
 func TestFindOnlyTheSame(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d := packettest.UDP(client, server, packettest.Body(rapid.IntRange(1, 3000).Draw(t, "body")))

@@ -1,7 +1,7 @@
-// Package gate lets any goroutine close a lane while one goroutine uses it. It frees the lane's
-// resources once, after the last use.
+// Package gate lets any goroutine close or hold a lane while one goroutine uses it. It frees the
+// lane's resources once, after the last use.
 //
-// Its states, each of which is entered at most once:
+// A lane enters each of these states at most once:
 //
 //	         Enter                Leave
 //	idle ──────────────► used ────────────────► freed
@@ -13,5 +13,8 @@
 //	 └─────────────────────────────────────────────┘
 //	         Close
 //
-// It imports only [fragwall/tun] of this module.
+// [Gate.Hold] wakes the goroutine that uses the lane, like Close, but leaves the state as it is.
+// [Gate.Rest] ends the hold.
+//
+// The package imports only [fragwall/tun] of this module.
 package gate

@@ -11,17 +11,17 @@ import (
 	"fragwall/tun"
 )
 
-// Gate is the life cycle of one lane. Close and Hold may come from any goroutine; all
-// else belongs to the goroutine that uses the lane.
+// Gate is the life cycle of one lane. Any goroutine may call Close and Hold. All other methods
+// belong to the goroutine that uses the lane.
 type Gate struct {
-	wake    int // an eventfd, readable once the lane is closed or held
+	wake    int // an eventfd, readable while the lane is closed or held
 	free    func() error
 	closing atomic.Bool
-	held    atomic.Bool // and has not rested
+	held    atomic.Bool // from Hold to Rest
 
-	// Of the goroutine that uses the lane:
+	// These belong to the goroutine that uses the lane.
 	entered bool
-	err     error // set once the lane is freed under it
+	err     error // why the lane ended; nil before
 
 	mu sync.Mutex
 	// mu guards what follows.
@@ -29,8 +29,8 @@ type Gate struct {
 	freed bool
 }
 
-// New returns the gate of a lane that free gives back what it holds; nil where it
-// holds nothing.
+// New returns the gate of a lane. free releases the lane's resources; it is nil if the lane has
+// none.
 func New(free func() error) (*Gate, error) {
 	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
 	if err != nil {
@@ -42,21 +42,20 @@ func New(free func() error) (*Gate, error) {
 // Entered reports whether Enter was called.
 func (g *Gate) Entered() bool { return g.entered }
 
-// Err returns what the lane ended for; nil before its end.
+// Err returns the error that ended the lane, or nil before its end.
 func (g *Gate) Err() error { return g.err }
 
 // Closing reports whether the lane was closed.
 func (g *Gate) Closing() bool { return g.closing.Load() }
 
-// Held reports whether the lane was held, and has not rested since.
+// Held reports whether Hold was called and Rest was not called since.
 func (g *Gate) Held() bool { return g.held.Load() }
 
-// Wake returns a descriptor that can be read once the lane is closed or held while it
-// is used.
+// Wake returns a descriptor that is readable while the lane is closed or held.
 func (g *Gate) Wake() int { return g.wake }
 
-// Enter takes the lane for the calling goroutine. It returns [tun.ErrClosed] where
-// the lane was closed before.
+// Enter assigns the lane to the calling goroutine. It returns [tun.ErrClosed] if the lane is
+// closed.
 func (g *Gate) Enter() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -68,17 +67,16 @@ func (g *Gate) Enter() error {
 	return g.err
 }
 
-// WaitToRead blocks until a descriptor has something to read, or the lane is closed or
-// held.
+// WaitToRead blocks until a descriptor is readable, or the lane is closed or held.
 func (g *Gate) WaitToRead(fd int) error {
 	_, err := g.wait(-1, unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}, g.wakeUp())
 	return err
 }
 
-// WaitToWrite blocks until a descriptor takes what is written, for which it reports
-// true, the lane is closed, or the time is up.
-//
-// A lane that is held still writes what it has taken.
+// WaitToWrite blocks until a descriptor is writable, the lane is closed or the timeout expires. It
+// reports whether the descriptor is writable. A hold does not end the wait, because the lane must
+// still write the frames that it has read. It restarts the timeout, and from then on Close does
+// not end the wait either.
 func (g *Gate) WaitToWrite(fd int, timeout time.Duration) (ready bool, err error) {
 	out, milliseconds := unix.PollFd{Fd: int32(fd), Events: unix.POLLOUT}, int(timeout.Milliseconds())
 	if !g.Held() {
@@ -92,8 +90,8 @@ func (g *Gate) WaitToWrite(fd int, timeout time.Duration) (ready bool, err error
 
 func (g *Gate) wakeUp() unix.PollFd { return unix.PollFd{Fd: int32(g.wake), Events: unix.POLLIN} }
 
-// wait blocks until something happens to one of the descriptors, and reports whether it
-// did to the first.
+// wait blocks until one of the descriptors is ready or the timeout expires; -1 means no timeout.
+// It reports whether the first descriptor is ready.
 func (g *Gate) wait(milliseconds int, fds ...unix.PollFd) (ready bool, err error) {
 	for {
 		switch _, err := unix.Poll(fds, milliseconds); err {
@@ -106,18 +104,18 @@ func (g *Gate) wait(milliseconds int, fds ...unix.PollFd) (ready bool, err error
 	}
 }
 
-// Leave frees the lane at the end of its use, and returns err.
+// Leave frees the lane at the end of its use. It returns err, which Err then returns, too.
 func (g *Gate) Leave(err error) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.used = false
 	g.err = err
-	// What fails in freeing has no bearing on why the lane came to its end.
+	// An error of release is not the reason for the end of the lane.
 	_ = g.release()
 	return err
 }
 
-// Close wakes the goroutine that uses the lane, or frees the lane where none does.
+// Close wakes the goroutine that uses the lane. If no goroutine uses it, Close frees the lane.
 // Closing again does nothing.
 func (g *Gate) Close() error {
 	g.mu.Lock()
@@ -131,8 +129,8 @@ func (g *Gate) Close() error {
 	return g.wakeUser()
 }
 
-// Hold wakes the goroutine that uses the lane, or lets it begin with [Gate.Rest]. It
-// does nothing to a lane that is closed.
+// Hold wakes the goroutine that uses the lane, or that will use it, so that it calls [Gate.Rest].
+// It does nothing if the lane is closed.
 func (g *Gate) Hold() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -142,19 +140,19 @@ func (g *Gate) Hold() error {
 	return g.wakeUser()
 }
 
-// Rest ends what Hold began, and returns [tun.ErrHeld].
+// Rest ends the hold and returns [tun.ErrHeld].
 func (g *Gate) Rest() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.held.Store(false)
 	if !g.closing.Load() {
 		var count [8]byte
-		_, _ = unix.Read(g.wake, count[:]) // which Hold has written
+		_, _ = unix.Read(g.wake, count[:]) // clears what Hold wrote
 	}
 	return tun.ErrHeld
 }
 
-// wakeUser needs mu.
+// wakeUser makes the eventfd readable. The caller holds mu.
 func (g *Gate) wakeUser() error {
 	if _, err := unix.Write(g.wake, []byte{1, 0, 0, 0, 0, 0, 0, 0}); err != nil {
 		return fmt.Errorf("wake: %w", err)
@@ -162,7 +160,7 @@ func (g *Gate) wakeUser() error {
 	return nil
 }
 
-// release needs mu.
+// release frees the lane and the eventfd, once. The caller holds mu.
 func (g *Gate) release() error {
 	if g.freed {
 		return nil

@@ -11,7 +11,7 @@ import (
 	"fragwall/tun"
 )
 
-// newGate returns a gate, and how often it freed its lane.
+// newGate returns a gate and the number of times that it freed its lane.
 func newGate(t *testing.T) (g *Gate, freed *int) {
 	t.Helper()
 	freed = new(int)
@@ -36,10 +36,10 @@ func TestCloseIdle(t *testing.T) {
 	}
 }
 
-// TestCloseUsed has a closed lane wake, and free what it holds when it is left.
+// TestCloseUsed closes a lane that is used: Close wakes it, and Leave frees it.
 func TestCloseUsed(t *testing.T) {
 	g, freed := newGate(t)
-	r, w, err := os.Pipe() // never has anything
+	r, w, err := os.Pipe() // stays empty
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func TestCloseUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := errors.Join(g.Close(), g.Close()); err != nil || *freed != 0 || !g.Closing() {
-		t.Errorf("freed %d times while it is used: %v", *freed, err)
+		t.Errorf("freed %d times while in use: %v", *freed, err)
 	}
 	if err := g.WaitToRead(int(r.Fd())); err != nil {
 		t.Error(err)
@@ -62,7 +62,7 @@ func TestCloseUsed(t *testing.T) {
 	}
 }
 
-// TestLeaveFirst has a lane fail before anybody closes it.
+// TestLeaveFirst leaves a lane before it is closed.
 func TestLeaveFirst(t *testing.T) {
 	g, freed := newGate(t)
 	if err := errors.Join(g.Enter(), g.Leave(nil), g.Close()); err != nil || *freed != 1 {
@@ -93,8 +93,8 @@ func TestWaitToWrite(t *testing.T) {
 	}
 }
 
-// TestHold has a lane that waits to read wake up for a hold, once, and one that waits to
-// write go on to wait for room. What is closed can't be held.
+// TestHold checks that a hold wakes a lane that waits to read, once, and that a held lane can
+// still wait to write. A closed lane cannot be held.
 func TestHold(t *testing.T) {
 	g, _ := newGate(t)
 	r, w, err := os.Pipe()
@@ -113,7 +113,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("held, with room: %v, %v", ready, err)
 	}
 	if err := g.Rest(); !errors.Is(err, tun.ErrHeld) || g.Held() {
-		t.Errorf("rests: %v, held %v", err, g.Held())
+		t.Errorf("rest: %v, held %v", err, g.Held())
 	}
 	if _, err := w.Write([]byte{0}); err != nil {
 		t.Fatal(err)
@@ -123,9 +123,9 @@ func TestHold(t *testing.T) {
 	}
 	wake := [...]unix.PollFd{g.wakeUp()}
 	if n, err := unix.Poll(wake[:], 0); n != 0 || err != nil {
-		t.Errorf("a hold that is over wakes again: %d, %v", n, err)
+		t.Errorf("the hold is over and wakes again: %d, %v", n, err)
 	}
 	if err := errors.Join(g.Close(), g.Hold()); err != nil || g.Held() {
-		t.Errorf("held after it was closed: %v, %v", g.Held(), err)
+		t.Errorf("held after Close: %v, %v", g.Held(), err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Deny has a system call fail on the calling thread, for good (seccomp(2)).
+// Deny makes a system call fail on the calling thread, permanently (seccomp(2)).
 func Deny(call uint32, errno unix.Errno) error {
 	const (
 		load   = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS

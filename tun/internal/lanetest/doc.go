@@ -1,7 +1,7 @@
-// Package lanetest contains the tests that every kind of lane must pass, and what the tests of
-// the packages below tun share: a [Rig] of two ports in a network namespace, with packet
-// sockets at their far ends.
+// Package lanetest contains the tests that every kind of lane must pass, and helpers for the
+// tests of the packages below tun. A [Rig] has two ports in a network namespace, and a packet
+// socket on the device of each.
 //
-// Only tests import it. It imports tun, tun/netdev, packet/checksum, packet/packettest and
-// tun/lab.
+// Only tests import it. It imports tun, tun/lab, tun/netdev, tun/ufo, packet, packet/checksum and
+// packet/packettest.
 package lanetest

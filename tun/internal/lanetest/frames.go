@@ -12,7 +12,7 @@ import (
 	"fragwall/tun"
 )
 
-// Ends of connections, on the inside and the outside.
+// Endpoints on the inside and on the outside.
 var (
 	Client4 = netip.AddrPortFrom(packettest.InsideIPv4, 40000)
 	Server4 = netip.AddrPortFrom(packettest.OutsideIPv4, 5000)
@@ -20,8 +20,8 @@ var (
 	Server6 = netip.AddrPortFrom(packettest.OutsideIPv6, 5000)
 )
 
-// Number returns an Ethernet frame of an experimental EtherType (IEEE 802
-// clause 9.2.3) with a number and a length in bytes.
+// Number returns an Ethernet frame of length bytes with an experimental EtherType (IEEE 802
+// clause 9.2.3) that carries a number.
 func Number(number, length int) []byte {
 	b := make([]byte, length)
 	copy(b, "\x02\x00\x00\x00\x00\x02\x02\x00\x00\x00\x00\x01\x88\xb5")
@@ -32,13 +32,12 @@ func Number(number, length int) []byte {
 	return b
 }
 
-// Lengths are from the least that a frame has here to the most that a TAP with
-// an MTU of 1,500 delivers without tags.
+// Lengths are lengths of frames in bytes, from the minimum of [Number] to the maximum of a TAP with
+// an MTU of 1,500 without tags.
 var Lengths = []int{18, 60, 61, 64, 1000, 1514}
 
-// Partial returns a frame of a datagram whose checksum is left for the NIC:
-// the field, offset bytes into the transport header, holds the sum of the
-// pseudo-header.
+// Partial returns a datagram's frame whose checksum is left to the NIC: the checksum field, at an
+// offset in the transport header, holds only the sum of the pseudo-header.
 func Partial(d packettest.Datagram, offset int) tun.Frame {
 	data := d.Frame()
 	start := len(data) - len(d.Payload)
@@ -49,15 +48,15 @@ func Partial(d packettest.Datagram, offset int) tun.Frame {
 		ChecksumOffset: uint16(offset),
 	}}
 	field := data[start+offset:]
-	// The complete sum is that of the pseudo-header and all else.
+	// The complete sum is the sum of the pseudo-header plus the rest, so subtract the rest.
 	binary.BigEndian.PutUint16(field, 0)
 	rest := checksum.Sum(data[start:], 0)
 	binary.BigEndian.PutUint16(field, ^checksum.Add(^binary.BigEndian.Uint16(d.Payload[offset:]), ^rest)^0xffff)
 	return f
 }
 
-// Through sends frames in bursts that no queue overflows with, and expects
-// them at the other end, each in turn.
+// Through sends frames and expects them at the other end, in order. The bursts are small enough
+// for every queue.
 func (r *Rig) Through(t *testing.T, frames [][]byte) {
 	t.Helper()
 	const burst = 100
@@ -71,7 +70,7 @@ func (r *Rig) Through(t *testing.T, frames [][]byte) {
 	}
 }
 
-// Expect receives frames, each in turn.
+// Expect receives frames and compares them, in order.
 func (r *Rig) Expect(t *testing.T, frames ...[]byte) {
 	t.Helper()
 	for i, want := range frames {
@@ -80,7 +79,7 @@ func (r *Rig) Expect(t *testing.T, frames ...[]byte) {
 			t.Fatalf("frame %d: %v", i, err)
 		}
 		if !bytes.Equal(got.Data, want) {
-			t.Fatalf("frame %d is not what was sent: got %d bytes\n% .40x\nwant %d\n% .40x", i, len(got.Data), got.Data, len(want), want)
+			t.Fatalf("frame %d differs: got %d bytes\n% .40x\nwant %d\n% .40x", i, len(got.Data), got.Data, len(want), want)
 		}
 	}
 }

@@ -11,15 +11,14 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Main runs a package's tests, and fails where one leaves a goroutine behind. A user
-// who may not make network namespaces runs them as root of a user namespace, where
-// those are to be had.
+// Main runs a package's tests, and fails if one leaves a goroutine running. For users who may not
+// make network namespaces, it runs the tests as root of a user namespace, if the kernel allows
+// that.
 func Main(m *testing.M) {
 	if rerun, code, err := lab.Enter(context.Background()); rerun && err == nil {
 		os.Exit(code)
 	}
-	// The runtime's poller opens descriptors of its own at its first use, which
-	// are none that a test leaves open.
+	// At its first use, the runtime's poller opens descriptors, which are not leaks of a test.
 	r, w, err := os.Pipe()
 	if err != nil {
 		panic(err)
@@ -28,11 +27,11 @@ func Main(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// Timeout is how long a test waits for what must come.
+// Timeout is how long a test waits for an event that must happen.
 const Timeout = 10 * time.Second
 
-// Namespace returns a network namespace for a test's devices. A user who may
-// not make one skips the test, but not where CI runs it.
+// Namespace returns a network namespace for a test's devices. If the user may not make one, it
+// skips the test, or fails it in CI.
 func Namespace(t testing.TB) *lab.Namespace {
 	t.Helper()
 	n, err := lab.NewNamespace(t.Name())
@@ -41,7 +40,7 @@ func Namespace(t testing.TB) *lab.Namespace {
 	return n
 }
 
-// Descriptors returns how many file descriptors the process has.
+// Descriptors returns the number of open file descriptors of the process.
 func Descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -51,7 +50,7 @@ func Descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// Do runs f in a namespace and fails where it fails.
+// Do runs f in a namespace, and fails the test if f returns an error.
 func Do(t testing.TB, n *lab.Namespace, f func() error) {
 	t.Helper()
 	if err := n.Do(f); err != nil {
@@ -59,8 +58,7 @@ func Do(t testing.TB, n *lab.Namespace, f func() error) {
 	}
 }
 
-// Require skips the test for an error that says what this machine does not have, but
-// not where CI runs it.
+// Require skips the test if err says that the machine lacks a feature. In CI it fails the test.
 func Require(t testing.TB, err error) {
 	t.Helper()
 	if err != nil && os.Getenv("CI") == "" {

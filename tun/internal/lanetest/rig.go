@@ -12,23 +12,24 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Rig is lanes from one port to another under trial, and the far ends of the ports.
+// Rig is the lanes under test from one port to another, and the far ends of both ports.
 type Rig struct {
 	Lanes   []tun.Lane
 	Offload bool
-	// Send has a frame come in by the first port, Receive returns the next that left
-	// by the second, or an error after a while.
+	// Send makes a frame arrive on the first port. Receive returns the next frame that left
+	// through the second port, or an error after [Timeout].
 	Send    func(tun.Frame) error
 	Receive func() (tun.Frame, error)
-	Replies func() (tun.Frame, error) // what comes back from the first
+	Replies func() (tun.Frame, error) // like Receive, for the first port
 
-	Space    *lab.Namespace // nil where there is no kernel device
+	Space    *lab.Namespace // nil if the ports have no kernel device
 	From, To tun.Port
 	MTU      int // of both
 }
 
-// Forward reads and writes until the lanes are closed, and hands each batch to
-// change before.
+// Forward makes all lanes read and write, each in a goroutine, until wait closes them. It writes
+// the frames that change returns for each batch. wait returns an error unless all lanes ended
+// because they were closed.
 func (r *Rig) Forward(change func(tun.Lane, []tun.Frame) []tun.Frame) (wait func() error) {
 	var group sync.WaitGroup
 	ends := make(chan error, len(r.Lanes))
@@ -40,7 +41,7 @@ func (r *Rig) Forward(change func(tun.Lane, []tun.Frame) []tun.Frame) (wait func
 					ends <- err
 					return
 				}
-				// A flood may find no room; who counts frames misses those.
+				// In a flood there may be no room. A test that counts frames notices the loss.
 				if refused, err := l.Write(change(l, frames)); err != nil && !errors.Is(err, unix.EAGAIN) {
 					ends <- fmt.Errorf("%d refused: %w", refused, err)
 					return
@@ -64,7 +65,7 @@ func (r *Rig) Forward(change func(tun.Lane, []tun.Frame) []tun.Frame) (wait func
 	}
 }
 
-// Unchanged is for [Rig.Forward].
+// Unchanged is an argument of [Rig.Forward] that writes all frames as they are.
 func Unchanged(_ tun.Lane, frames []tun.Frame) []tun.Frame { return frames }
 
 // Names of the devices of a [Rig].
@@ -73,11 +74,10 @@ const (
 	To   = "fw-out"
 )
 
-// Each runs a test on a rig of each sort that there is.
+// Each runs a test on rigs of several configurations.
 type Each func(t *testing.T, test func(t *testing.T, r *Rig))
 
-// OnPorts returns what runs a test on ports of one kind, of many configurations. It
-// fails where something is left open afterwards.
+// OnPorts returns an Each for one kind of port. It fails if a test leaves a descriptor open.
 func OnPorts[P tun.Port](open func(tun.Config) (P, error)) Each {
 	return func(t *testing.T, test func(t *testing.T, r *Rig)) {
 		for _, c := range []tun.Config{
@@ -98,7 +98,7 @@ func OnPorts[P tun.Port](open func(tun.Config) (P, error)) Each {
 	}
 }
 
-// Open returns a rig of two ports of one kind and configuration, which names none.
+// Open returns a rig of two ports of one kind and configuration, whose Name is ignored.
 func Open[P tun.Port](t *testing.T, open func(tun.Config) (P, error), c tun.Config) *Rig {
 	t.Helper()
 	r := &Rig{Space: Namespace(t), Offload: c.Offload, MTU: c.MTU}
@@ -119,7 +119,7 @@ func Open[P tun.Port](t *testing.T, open func(tun.Config) (P, error), c tun.Conf
 	return r
 }
 
-// OpenPort opens a port in a namespace, until the test's end.
+// OpenPort opens a port in a namespace, and closes it at the end of the test.
 func OpenPort[P tun.Port](t *testing.T, n *lab.Namespace, open func(tun.Config) (P, error), name string, c tun.Config) (port P) {
 	t.Helper()
 	Do(t, n, func() (err error) {

@@ -13,13 +13,13 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Socket is a packet socket with virtio-net headers on a device (packet(7),
-// PACKET_VNET_HDR), which sees what comes in by it.
+// Socket is a packet socket on a device (packet(7)), with virtio-net headers (PACKET_VNET_HDR). It
+// receives the frames that arrive on the device.
 type Socket struct {
 	File *os.File
 }
 
-// OpenSocket opens the socket of a device in a namespace.
+// OpenSocket opens a socket on a device in a namespace.
 func OpenSocket(t testing.TB, n *lab.Namespace, device string) *Socket {
 	t.Helper()
 	s := &Socket{}
@@ -35,7 +35,7 @@ func OpenSocket(t testing.TB, n *lab.Namespace, device string) *Socket {
 			return err
 		}
 		s.File = os.NewFile(uintptr(fd), "packet socket on "+device)
-		// Only root of the machine may have so large a buffer.
+		// Only root of the initial user namespace may have such a large buffer.
 		denied = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 64<<20)
 		return errors.Join(
 			unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
@@ -64,7 +64,7 @@ func index(device string) (int, error) {
 	return int(request.Uint32()), nil
 }
 
-// Send has a frame leave by the socket, and so come in by the TAP.
+// Send sends a frame through the device. If the device is a TAP, a lane reads the frame.
 func (s *Socket) Send(f tun.Frame) error {
 	b := make([]byte, tun.HeaderSize, tun.HeaderSize+len(f.Data))
 	f.Offload.Encode(b)
@@ -72,14 +72,14 @@ func (s *Socket) Send(f tun.Frame) error {
 	return err
 }
 
-// Receive returns the next frame that the TAP sent, or an error after [Timeout].
+// Receive returns the next frame that arrives on the device, or an error after [Timeout].
 func (s *Socket) Receive() (tun.Frame, error) {
 	b := make([]byte, 1<<17)
 	if err := s.File.SetReadDeadline(time.Now().Add(Timeout)); err != nil {
 		return tun.Frame{}, err
 	}
 	n, err := s.File.Read(b)
-	if errors.Is(err, unix.ENETDOWN) { // which it was; said once
+	if errors.Is(err, unix.ENETDOWN) { // reported once after the device was down
 		n, err = s.File.Read(b)
 	}
 	if err != nil || n < tun.HeaderSize {

@@ -12,10 +12,10 @@ import (
 	"fragwall/tun"
 )
 
-// More than any lane has room for.
+// Limits that no kind of lane exceeds.
 const (
-	buffers = 1024 // frames that are lent
-	writes  = 1024 // frames in one Write
+	buffers = 1024 // frames that a lane holds
+	writes  = 1024 // frames that a lane submits at once
 )
 
 type laneTest struct {
@@ -23,7 +23,7 @@ type laneTest struct {
 	run  func(*testing.T, *Rig)
 }
 
-// TestLanes has every kind of lane, also one in memory, do what a lane has to.
+// TestLanes checks what every kind of lane must do, also a lane in memory.
 func TestLanes(t *testing.T, each Each) { run(t, each, laneTests) }
 
 func run(t *testing.T, each Each, tests []laneTest) {
@@ -59,8 +59,8 @@ func framesPass(t *testing.T, r *Rig) {
 	}
 }
 
-// othersFramesPass writes frames that were not lent among those that were,
-// and more of them at once than a ring takes.
+// othersFramesPass writes frames of the test among those that Read returned, and more of them in
+// one Write than a lane submits at once.
 func othersFramesPass(t *testing.T, r *Rig) {
 	const extra = writes + 100
 	stop := r.Forward(func(_ tun.Lane, frames []tun.Frame) (out []tun.Frame) {
@@ -90,7 +90,7 @@ func othersFramesPass(t *testing.T, r *Rig) {
 	}
 }
 
-// lentFramesLast compares what was lent after it was written.
+// lentFramesLast writes the same frames twice: the first Write must not change them.
 func lentFramesLast(t *testing.T, r *Rig) {
 	stop := r.Forward(func(l tun.Lane, frames []tun.Frame) []tun.Frame {
 		for range 2 {
@@ -110,7 +110,7 @@ func lentFramesLast(t *testing.T, r *Rig) {
 	}
 }
 
-// reply hands frames back to where the lane reads.
+// reply writes frames to the device that the lane reads.
 func reply(t *testing.T, r *Rig) {
 	stop := r.Forward(func(l tun.Lane, frames []tun.Frame) []tun.Frame {
 		for _, f := range frames {
@@ -142,7 +142,7 @@ func closeWakesRead(t *testing.T, r *Rig) {
 	if err := r.Send(tun.Frame{Data: f}); err != nil {
 		t.Fatal(err)
 	}
-	r.Expect(t, f) // so that it waits in a read, or soon will
+	r.Expect(t, f) // then the lane waits in a Read, or soon will
 	var group sync.WaitGroup
 	for range 4 {
 		for _, l := range r.Lanes {
@@ -175,7 +175,7 @@ func closeBeforeRead(t *testing.T, r *Rig) {
 	}
 }
 
-// segmentsTravelAsOne passes frames that stand for many packets.
+// segmentsTravelAsOne sends frames that a NIC would segment, and expects them unchanged.
 func segmentsTravelAsOne(t *testing.T, r *Rig) {
 	long := func(d packettest.Datagram) packettest.Datagram {
 		d.Payload = append(d.Payload, packettest.Body(40000)...)
@@ -212,7 +212,7 @@ func segmentsTravelAsOne(t *testing.T, r *Rig) {
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		// How much the kernel keeps in one piece is its own affair.
+		// The kernel may choose another number of bytes of linear memory.
 		got.Offload.HeaderLength = f.Offload.HeaderLength
 		if !bytes.Equal(got.Data, f.Data) || got.Offload != f.Offload {
 			t.Errorf("%s: %d bytes became %d, %+v became %+v", tt.name, len(f.Data), len(got.Data), f.Offload, got.Offload)

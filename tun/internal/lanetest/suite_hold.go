@@ -8,10 +8,11 @@ import (
 	"fragwall/tun"
 )
 
-// holdBeforeRead has the first Read find the lane held, and the next one read.
+// holdBeforeRead holds lanes before their first Read, which returns [tun.ErrHeld]. The next one
+// reads.
 func holdBeforeRead(t *testing.T, r *Rig) {
 	for _, l := range r.Lanes {
-		for range 2 { // as one
+		for range 2 { // the second has no effect
 			if err := l.Hold(); err != nil {
 				t.Fatal(err)
 			}
@@ -24,8 +25,8 @@ func holdBeforeRead(t *testing.T, r *Rig) {
 	h.stop(t, r)
 }
 
-// holdWakesRead holds lanes that wait for frames: what comes meanwhile stays in the
-// device, and passes afterwards. It does so several times.
+// holdWakesRead holds lanes that wait for frames, several times. Frames that arrive during the
+// hold wait in the device, and are read after it.
 func holdWakesRead(t *testing.T, r *Rig) {
 	h := r.forwardHeld()
 	for i := range 3 {
@@ -48,7 +49,7 @@ func holdWakesRead(t *testing.T, r *Rig) {
 	h.stop(t, r)
 }
 
-// holdUnderLoad holds lanes again and again while frames come: all pass, once and in
+// holdUnderLoad holds lanes repeatedly while frames arrive. All frames must pass, once and in
 // order.
 func holdUnderLoad(t *testing.T, r *Rig) {
 	const rounds, burst = 20, 50
@@ -81,7 +82,7 @@ func holdUnderLoad(t *testing.T, r *Rig) {
 	h.stop(t, r)
 }
 
-// holdThenClose closes lanes that are held, and that rest.
+// holdThenClose closes lanes that are held and whose Read has returned [tun.ErrHeld].
 func holdThenClose(t *testing.T, r *Rig) {
 	h := r.forwardHeld()
 	for _, l := range r.Lanes {
@@ -102,17 +103,17 @@ func holdThenClose(t *testing.T, r *Rig) {
 			t.Error(err)
 		}
 		if _, err := l.Read(); !errors.Is(err, tun.ErrClosed) {
-			t.Errorf("read of a lane that is closed and held: %v", err)
+			t.Errorf("read of a closed and held lane: %v", err)
 		}
 	}
 }
 
-// held are lanes that forward, and rest where they are held.
+// held is the goroutines of lanes that forward, and pause when they are held.
 type held struct {
 	group  sync.WaitGroup
-	rests  chan tun.Lane
-	resume chan struct{}
-	ends   chan error
+	rests  chan tun.Lane // a lane that pauses
+	resume chan struct{} // ends the pause of one lane
+	ends   chan error    // the last error of each lane
 }
 
 func (r *Rig) forwardHeld() *held {
@@ -140,7 +141,7 @@ func (r *Rig) forwardHeld() *held {
 	return h
 }
 
-// await waits until all lanes rest.
+// await waits until all lanes pause.
 func (h *held) await(t *testing.T, r *Rig) {
 	t.Helper()
 	for range r.Lanes {

@@ -17,8 +17,8 @@ import (
 	"fragwall/tun/ufo"
 )
 
-// slowNIC joins the second device to a NIC that takes so many bytes a second
-// and drops none, and returns its far end.
+// slowNIC joins the second device to a NIC that sends rate bytes per second and drops none. It
+// returns a socket at the far end of the NIC.
 func (r *Rig) slowNIC(t *testing.T, rate uint64) *Socket {
 	t.Helper()
 	Do(t, r.Space, func() error {
@@ -51,8 +51,9 @@ func (r *Rig) slowNIC(t *testing.T, rate uint64) *Socket {
 	return OpenSocket(t, r.Space, "host")
 }
 
-// datagrams are UDP datagrams of many sizes and cuts, over both families, as their
-// fragments. The kernel makes those of some of them itself.
+// datagrams returns the fragments of UDP datagrams with different sizes, fragment sizes, tags and
+// IP versions, and frames that are not IP. Some of the datagrams are such that the kernel can
+// make their fragments.
 func datagrams() (list [][]tun.Frame) {
 	add := func(fragments ...[]byte) {
 		var frames []tun.Frame
@@ -78,8 +79,8 @@ func datagrams() (list [][]tun.Frame) {
 	return list
 }
 
-// datagramsInOne has fragments leave by a NIC: those that the kernel makes are one
-// frame to the TAP, and all arrive as they were.
+// datagramsInOne writes fragments to a NIC. The lane writes those that the kernel can make as one
+// frame, and all must arrive unchanged.
 func datagramsInOne(t *testing.T, r *Rig) {
 	var frames []tun.Frame
 	writes := 0
@@ -92,7 +93,7 @@ func datagramsInOne(t *testing.T, r *Rig) {
 		}
 	}
 	if r.Offload && writes == len(frames) {
-		t.Fatal("no datagram is of the kind")
+		t.Fatal("the kernel can make the fragments of no datagram")
 	}
 	far := r.slowNIC(t, 1_000_000_000)
 	r.To.SetJoined(true)
@@ -122,7 +123,7 @@ func datagramsInOne(t *testing.T, r *Rig) {
 			t.Fatalf("frame %d of %d: %v", i, len(frames), err)
 		}
 		if data := got.Data; !bytes.Equal(data, want.Data) && !bytes.Equal(withoutTag(want.Data), data) {
-			t.Fatalf("frame %d is not what was written: got %d bytes\n% .60x\nwant %d\n% .60x", i, len(data), data, len(want.Data), want.Data)
+			t.Fatalf("frame %d differs: got %d bytes\n% .60x\nwant %d\n% .60x", i, len(data), data, len(want.Data), want.Data)
 		}
 	}
 	if n := link().Attrs().Statistics.RxPackets - before; n != uint64(writes) {
@@ -133,16 +134,15 @@ func datagramsInOne(t *testing.T, r *Rig) {
 	}
 }
 
-// withoutTag returns a frame without its outermost tag, which the kernel shows to a
-// packet socket beside the frame.
+// withoutTag returns a frame without its outermost tag, which the kernel passes to a packet socket
+// separately.
 func withoutTag(frame []byte) []byte {
 	return append(append([]byte{}, frame[:12]...), frame[16:]...)
 }
 
-// receiveInOrder receives so many frames, each once. A few may have overtaken
-// one another behind the NIC: the timer of its qdisc sends on one CPU and who
-// adds to it on another, each into a backlog of its own (net/core/dev.c,
-// netif_rx).
+// receiveInOrder receives a number of frames, each once. A few may be out of order: the timer of
+// the NIC's queueing discipline sends on one CPU, the writer on another, and each CPU has its own
+// backlog at the far end (net/core/dev.c, netif_rx).
 func receiveInOrder(t *testing.T, far *Socket, frames int) {
 	t.Helper()
 	seen := make(map[uint32]bool)
@@ -154,7 +154,7 @@ func receiveInOrder(t *testing.T, far *Socket, frames int) {
 		}
 		n := binary.BigEndian.Uint32(f.Data[14:])
 		if seen[n] {
-			t.Fatalf("frame %d comes again", n)
+			t.Fatalf("frame %d arrived twice", n)
 		}
 		seen[n] = true
 		if n < last {
@@ -167,8 +167,8 @@ func receiveInOrder(t *testing.T, far *Socket, frames int) {
 	}
 }
 
-// slowNIC has frames leave by a NIC that takes 400 Mbit/s: more come than
-// what is in front of it holds, and none is lost.
+// slowNIC sends frames through a NIC with 400 Mbit/s, more than the queues before it hold. None
+// must be lost.
 func slowNIC(t *testing.T, r *Rig) {
 	const frames, rate = 4000, 400_000_000 / 8
 	far := r.slowNIC(t, rate)
@@ -184,8 +184,8 @@ func slowNIC(t *testing.T, r *Rig) {
 	}
 }
 
-// stalledNIC has frames leave by a NIC that takes next to none for a while:
-// the lane may give up on some, and those that leave do so in order.
+// stalledNIC sends frames through a NIC that is so slow that the lane may refuse some. The others
+// must leave in order.
 func stalledNIC(t *testing.T, r *Rig) {
 	const frames, rate = 3000, 24_000_000 / 8
 	far := r.slowNIC(t, rate)

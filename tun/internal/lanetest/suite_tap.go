@@ -14,7 +14,7 @@ import (
 	"fragwall/tun"
 )
 
-// TestTAPLanes has lanes between TAPs meet what only a kernel's device does.
+// TestTAPLanes checks lanes between TAPs in cases that only a kernel device has.
 func TestTAPLanes(t *testing.T, each Each) { run(t, each, tapTests) }
 
 var tapTests = []laneTest{
@@ -28,8 +28,8 @@ var tapTests = []laneTest{
 	{"RefusedDatagram", refusedDatagram},
 }
 
-// overflow lets a device's queue run over while nobody reads: what was in
-// it comes out in order, and frames go on to pass.
+// overflow fills a device's queue before the lane reads. The frames in the queue must be read in
+// order, and later frames must still pass.
 func overflow(t *testing.T, r *Rig) {
 	for i := range 4 * buffers {
 		if err := r.Send(tun.Frame{Data: Number(i, 60)}); err != nil && !errors.Is(err, unix.ENOBUFS) {
@@ -39,7 +39,7 @@ func overflow(t *testing.T, r *Rig) {
 	stop := r.Forward(Unchanged)
 	last := -1
 	for {
-		// A frame that marks the end comes through once there is room.
+		// The frame that marks the end passes as soon as there is room.
 		_ = r.Send(tun.Frame{Data: Number(1<<20, 60)})
 		f, err := r.Receive()
 		if err != nil {
@@ -62,7 +62,7 @@ func overflow(t *testing.T, r *Rig) {
 	}
 }
 
-// closeUnderLoad closes the lanes while frames come without end.
+// closeUnderLoad closes the lanes while frames arrive continuously.
 func closeUnderLoad(t *testing.T, r *Rig) {
 	stop := r.Forward(Unchanged)
 	done := make(chan struct{})
@@ -111,8 +111,8 @@ func deviceRemoved(t *testing.T, r *Rig) {
 	group.Wait()
 }
 
-// refusedDatagram writes the fragments of a datagram among others to a device that is
-// down: each is counted.
+// refusedDatagram writes the fragments of a datagram and another frame to a device that is down.
+// Each fragment must be counted as refused.
 func refusedDatagram(t *testing.T, r *Rig) {
 	var frames []tun.Frame
 	for _, f := range packettest.UDP(Client4, Server4, packettest.Body(5000)).Fragments(1480) {
@@ -140,14 +140,14 @@ func refusedDatagram(t *testing.T, r *Rig) {
 		t.Fatal(err)
 	}
 	if n := <-refused; n != len(frames) {
-		t.Errorf("%d of %d frames are refused", n, len(frames))
+		t.Errorf("%d of %d frames were refused", n, len(frames))
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 }
 
-// refusedFrames writes to a device whose link is down, and up again.
+// refusedFrames writes to a device that is down, and again after it is up.
 func refusedFrames(t *testing.T, r *Rig) {
 	set := func(set func(netlink.Link) error) {
 		Do(t, r.Space, func() error {
