@@ -16,29 +16,28 @@ const (
 	protocolESP     = 50
 	protocolSCTP    = 132
 	protocolUDPLite = 136
-	protocolNobody  = 253 // RFC 3692
+	protocolUnused  = 253 // for experiments (RFC 3692)
 )
 
-// datagram returns a UDP or UDP-Lite header with a body. Connection tracking checks
-// UDP-Lite with the protocol number of UDP in the pseudo-header (udplite_error in
-// net/netfilter/nf_conntrack_proto_udp.c), contrary to RFC 3828 §3.1.
+// datagram returns a UDP or UDP-Lite header with a body of up to 19 bytes. For UDP-Lite too, the
+// pseudo-header has the protocol number of UDP: connection tracking verifies the checksum that way
+// (udplite_error in net/netfilter/nf_conntrack_proto_udp.c), contrary to RFC 3828 §3.1.
 func (s *script) datagram(protocol uint8, src, dst netip.AddrPort) []byte {
 	b := make([]byte, 8+s.IntN(20))
 	binary.BigEndian.PutUint16(b, src.Port())
 	binary.BigEndian.PutUint16(b[2:], dst.Port())
 	if protocol == packet.ProtocolUDP {
 		binary.BigEndian.PutUint16(b[4:], uint16(len(b)))
-	} // for UDP-Lite the coverage: 0 means all
+	} // in UDP-Lite this field is the checksum coverage; 0 means the whole datagram
 	return checksum(b, 6, src.Addr(), dst.Addr(), packet.ProtocolUDP)
 }
 
-// udpExchange is questions and answers between two ports, packets of a third host, and
-// errors about all of them.
+// udpExchange adds UDP requests and replies between two ports, packets from a third host, and
+// ICMP errors about any of them.
 func udpExchange(s *script) { s.ports(packet.ProtocolUDP) }
 
-// ports is an exchange of datagrams with a UDP header. It pauses only after the kernel
-// had time to distinguish a stream from a question with its answer, or once, before its
-// last packet.
+// ports adds datagrams with a UDP header. It pauses only after [Hold], when the kernel can tell a
+// stream from one request with its reply, or before the last packet.
 func (s *script) ports(protocol uint8) {
 	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
 	asks := verdict.Inside
@@ -81,12 +80,12 @@ func (s *script) ports(protocol uint8) {
 	}
 }
 
-// icmpTypes are queries, their replies, and other types of each family, and the number of
-// queries at the beginning.
+// icmpTypes lists the ICMP types to send, for IPv4 and IPv6: queries, their replies, and other
+// types. The first icmpQueries of each list are the queries.
 var icmpTypes = [2][]uint8{{8, 13, 15, 17, 0, 14, 16, 18, 9, 10, 30, 42, 200}, {128, 128, 139, 129, 140, 144, 145, 200}}
 var icmpQueries = [2]int{4, 3}
 
-// icmpExchange is queries, replies, and errors about them.
+// icmpExchange adds ICMP queries, replies, and errors about them.
 func icmpExchange(s *script) {
 	family := 0
 	if s.IPv6 {
@@ -135,14 +134,14 @@ func (s *script) icmp(from verdict.Side, src, dst netip.Addr, honest bool, b []b
 	s.sendAs(from, src, dst, honest, protocol, b, what, args...)
 }
 
-// errors of each family, with their codes.
+// icmpErrors lists ICMP errors as type and code, for IPv4 and IPv6.
 var icmpErrors = [2][][2]uint8{
 	{{3, 0}, {3, 1}, {3, 3}, {3, 4}, {4, 0}, {5, 1}, {11, 0}, {12, 0}},
 	{{1, 0}, {1, 4}, {2, 0}, {3, 0}, {4, 1}, {100, 0}},
 }
 
-// report adds an ICMP error about an earlier step, from the side that the step went to,
-// correct or forged.
+// report adds an ICMP error about an earlier step. A correct error arrives on the side that the
+// step went to; half of the errors are forged.
 func (s *script) report(about int) {
 	step := &s.Steps[about]
 	family := 0
@@ -156,7 +155,7 @@ func (s *script) report(about int) {
 	if s.chance(40) {
 		reporter = s.addr(from, 9) // a router
 	}
-	honest, what := true, "quoted right"
+	honest, what := true, "quoted correctly"
 	size := 20
 	if s.IPv6 {
 		size = 40
@@ -199,13 +198,13 @@ var sctpChunks = []struct {
 	{9, 4, "ERROR"},
 }
 
-// sctpExchange is an association from its INIT to its end, mostly in order.
+// sctpExchange adds the packets of an SCTP association from INIT to shutdown, mostly in order.
 func sctpExchange(s *script) {
 	port := [verdict.Sides]uint16{uint16(1024 + s.IntN(60000)), uint16(1024 + s.IntN(60000))}
 	tags := [verdict.Sides]uint32{s.Uint32() | 1, s.Uint32() | 1} // chosen by each side
 	order := []int{0, 1, 2, 3, 4, 5, 9, 10, 11}
 	sender := []verdict.Side{0, 1, 0, 1, 0, 1, 0, 1, 0}
-	if s.chance(50) { // the other side ends it
+	if s.chance(50) { // the other side shuts it down
 		copy(sender[6:], []verdict.Side{1, 0, 1})
 	}
 	odd := []int{0, 15, 30, 50}[s.IntN(4)]
@@ -218,7 +217,7 @@ func sctpExchange(s *script) {
 		if s.chance(odd) {
 			kind, from, honest = s.IntN(len(sctpChunks)), verdict.Side(s.IntN(2)), false
 		} else if at++; s.chance(5) {
-			at++ // one is lost
+			at++ // the next packet in order is lost
 		}
 		if kind != 0 {
 			verification = tags[from.Other()]
@@ -242,9 +241,10 @@ func sctpExchange(s *script) {
 	}
 }
 
-// otherExchange is packets of a protocol with ports, with keys, or with neither.
+// otherExchange adds packets of another protocol: one with ports (UDP-Lite, DCCP), with keys (GRE),
+// or with neither.
 func otherExchange(s *script) {
-	protocol := []uint8{protocolUDPLite, protocolUDPLite, protocolDCCP, protocolGRE, protocolGRE, protocolESP, protocolNobody}[s.IntN(7)]
+	protocol := []uint8{protocolUDPLite, protocolUDPLite, protocolDCCP, protocolGRE, protocolGRE, protocolESP, protocolUnused}[s.IntN(7)]
 	if protocol == protocolUDPLite {
 		s.ports(protocol)
 		return
@@ -255,7 +255,7 @@ func otherExchange(s *script) {
 		binary.BigEndian.PutUint16(b, uint16(1024+s.IntN(60000)))
 		binary.BigEndian.PutUint16(b[2:], uint16(1024+s.IntN(60000)))
 		b[4], b[8] = 5, 1
-	case protocolGRE: // of Ethernet; a few of PPTP
+	case protocolGRE: // carries Ethernet, in a few cases PPTP
 		binary.BigEndian.PutUint16(b[2:], 0x6558)
 		if s.chance(30) {
 			copy(b, []byte{0x30, 0x81, 0x88, 0x0b, 0, 4, 0, 1})

@@ -22,20 +22,20 @@ type Exchange struct {
 	Steps  []Step
 }
 
-// Step is one packet.
+// Step is one packet of an exchange.
 type Step struct {
-	From   verdict.Side
-	Frame  []byte        // Ethernet; see tag
-	Pause  time.Duration // before it
-	Held   bool          // the pause is [Hold] longer, in real time
+	From   verdict.Side  // ingress side
+	Frame  []byte        // Ethernet frame; the packet is tagged with the step's index
+	Pause  time.Duration // before the packet; subtracted from timeouts
+	Held   bool          // another pause of [Hold], in real time
 	Honest bool          // sent by a host that follows the protocol
-	What   string        // for people
+	What   string        // description for failure messages
 }
 
 // Packet returns the IP packet.
 func (s *Step) Packet() []byte { return s.Frame[ethernetHeader:] }
 
-// After returns the time between the step before and this one.
+// After returns the time between the previous step and this one.
 func (s *Step) After() time.Duration {
 	if s.Held {
 		return s.Pause + Hold
@@ -52,7 +52,7 @@ type Slot int
 // hosts is the number of addresses of a slot on one side.
 const hosts = 16
 
-// prefixes hold the addresses of all slots.
+// prefixes holds the IPv4 and the IPv6 prefix of each side; they contain the addresses of all slots.
 var prefixes = [verdict.Sides][2]netip.Prefix{
 	verdict.Inside:  {netip.MustParsePrefix("10.16.0.0/12"), netip.MustParsePrefix("2001:db8:1::/48")},
 	verdict.Outside: {netip.MustParsePrefix("10.32.0.0/12"), netip.MustParsePrefix("2001:db8:2::/48")},
@@ -80,37 +80,37 @@ func slotOf(a netip.Addr) Slot {
 	return Slot(binary.BigEndian.Uint32(b[12:]) / hosts)
 }
 
-// pauses are the times without packets. None is close to a timeout of the kernel: 3, 10,
-// 30, 60, 120, 180, 210, 300, 600 and 432,000 s.
+// pauses lists the lengths of pauses. None is close to a conntrack timeout: 3, 10, 30, 60, 120, 180,
+// 210, 300, 600 and 432,000 s.
 var pauses = []time.Duration{
 	5 * time.Second, 17 * time.Second, 41 * time.Second, 83 * time.Second, 151 * time.Second,
 	251 * time.Second, 401 * time.Second, 787 * time.Second, 500000 * time.Second,
 }
 
-// Hold is a pause in real time. The kernel treats a UDP flow as a stream if packets
-// continue 2 s after the first one. No conntrack entry has that moment, so a pause that
-// is only subtracted does not affect it.
+// Hold is a pause in real time. The kernel treats a UDP flow as a stream if it sees a packet more
+// than 2 s after the first one. ctnetlink cannot change that time, so a subtracted pause does not
+// affect it.
 const Hold = 2200 * time.Millisecond
 
-// script is an exchange that is being written.
+// script is an exchange under construction.
 type script struct {
 	*rand.Rand
 	Exchange
 	slot  Slot
-	pause time.Duration // before the next step
-	held  bool          // it is in real time
+	pause time.Duration // Pause of the next step
+	held  bool          // Held of the next step
 }
 
-// generators make exchanges, by kind, with how often each is chosen. Each fills a script
-// with steps.
+// generators lists the kinds of exchanges with their relative frequency. fill adds the steps to a
+// script.
 var generators = []struct {
 	kind   string
 	weight int
 	fill   func(*script)
 }{
 	{"tcp", 60, tcpExchange},
-	{"tcp taken up in its midst", 8, tcpMidstream},
-	{"tcp segments at random", 8, tcpRandom},
+	{"tcp picked up midstream", 8, tcpMidstream},
+	{"random tcp segments", 8, tcpRandom},
 	{"udp", 8, udpExchange},
 	{"icmp", 8, icmpExchange},
 	{"sctp", 4, sctpExchange},
@@ -137,13 +137,13 @@ func Generate(seed uint64, n int, slot Slot) Exchange {
 	return s.Exchange
 }
 
-// addr returns an address of the exchange: the first ones belong to the two hosts.
+// addr returns the i-th address of a side. The first address of each side is that of the host.
 func (s *script) addr(side verdict.Side, i int) netip.Addr { return s.slot.Addr(side, s.IPv6, i) }
 
-// chance is true in the given percentage of cases.
+// chance returns true in the given percentage of cases.
 func (s *script) chance(percent int) bool { return s.IntN(100) < percent }
 
-// wait adds a pause before the next packet.
+// wait sets a random pause before the next packet.
 func (s *script) wait() { s.pause = pauses[s.IntN(len(pauses))] }
 
 // send adds a packet between the two hosts.
@@ -151,7 +151,7 @@ func (s *script) send(from verdict.Side, honest bool, protocol uint8, payload []
 	s.sendAs(from, s.addr(from, 1), s.addr(from.Other(), 1), honest, protocol, payload, what, args...)
 }
 
-// sendAs adds a packet with any addresses.
+// sendAs adds a packet with the given addresses.
 func (s *script) sendAs(from verdict.Side, src, dst netip.Addr, honest bool, protocol uint8, payload []byte, what string, args ...any) {
 	d := packettest.Datagram{Src: src, Dst: dst, Protocol: protocol, Payload: payload}
 	f := d.Frame()
@@ -160,8 +160,8 @@ func (s *script) sendAs(from verdict.Side, src, dst netip.Addr, honest bool, pro
 	s.pause, s.held = 0, false
 }
 
-// tag writes a step's number into a packet: the identification of IPv4, the flow
-// label of IPv6.
+// tag writes the index of a step into a packet: into the identification of IPv4 or the flow label of
+// IPv6.
 func tag(p []byte, n int) {
 	if p[0]>>4 == 6 {
 		binary.BigEndian.PutUint16(p[2:], uint16(n))
@@ -172,7 +172,8 @@ func tag(p []byte, n int) {
 	binary.BigEndian.PutUint16(p[10:], ^sum(0, p[:20]))
 }
 
-// tagOf returns the number that tag wrote, and the packet's addresses.
+// tagOf returns the index that tag wrote and the packet's addresses. ok is false for a packet that is
+// too short.
 func tagOf(p []byte) (n int, src, dst netip.Addr, ok bool) {
 	switch {
 	case len(p) >= 40 && p[0]>>4 == 6:
@@ -198,7 +199,7 @@ func sum(initial uint16, b []byte) uint16 {
 	return uint16(total)
 }
 
-// checksum writes the checksum of a transport header.
+// checksum writes the checksum of a transport header at the offset at, and returns payload.
 func checksum(payload []byte, at int, src, dst netip.Addr, protocol uint8) []byte {
 	pseudo := append(src.AsSlice(), dst.AsSlice()...)
 	pseudo = binary.BigEndian.AppendUint32(pseudo, uint32(len(payload)))
@@ -212,8 +213,8 @@ func checksum(payload []byte, at int, src, dst netip.Addr, protocol uint8) []byt
 	return payload
 }
 
-// Keep returns the exchange with only some of its steps, given by number. Pauses of the
-// others are added to the next step.
+// Keep returns the exchange with only the steps whose indexes are given, in ascending order. The
+// pauses of removed steps are added to the next step that stays.
 func (e Exchange) Keep(steps []int) Exchange {
 	kept := e
 	kept.Steps = nil

@@ -7,8 +7,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// forge sends the filter a segment that no host sent, mostly from outside. Its
-// destination may answer it.
+// forge adds a segment that neither host sent, mostly from outside. Its destination may reply.
 func (t *talk) forge() {
 	from := verdict.Outside
 	if t.chance(30) {
@@ -28,7 +27,7 @@ func (t *talk) forge() {
 	case g.flags&flagSyn != 0 && t.chance(50):
 		g.options = []byte{optionSegmentSize, 4, 5, 180, optionNone, optionScale, 3, uint8(t.IntN(16))}
 	}
-	if len(me.sent) > 0 && t.chance(15) { // one of the host's own, slightly changed
+	if len(me.sent) > 0 && t.chance(15) { // a segment that the host sent, with one change
 		old := me.sent[t.IntN(len(me.sent))]
 		switch t.IntN(4) {
 		case 0:
@@ -53,7 +52,7 @@ func (t *talk) forge() {
 	case n < 5:
 		g.urgent = 1
 	}
-	if t.chance(4) { // of a neighbouring connection
+	if t.chance(4) { // between other ports or addresses
 		t.stray(from, g)
 		return
 	}
@@ -78,7 +77,7 @@ func (t *talk) stray(from verdict.Side, g segment) {
 	t.sendAs(from, src.Addr(), dst.Addr(), false, packet.ProtocolTCP, g.bytes(src, dst), "from %v to %v: %v", src.Port(), dst.Port(), &g)
 }
 
-// flags returns flags of an attack, or any.
+// flags returns the flags of a common attack, or random ones.
 func (t *talk) flags() uint8 {
 	common := []uint8{
 		flagSyn, flagSyn, flagSyn | flagAck, flagSyn | flagAck, flagAck, flagAck, flagAck | flagPsh,
@@ -92,8 +91,8 @@ func (t *talk) flags() uint8 {
 	return common[t.IntN(len(common))]
 }
 
-// near returns a sequence number close to what a host has reached or is expected to
-// reach, close to the edges of a window, or any.
+// near returns a sequence number close to next or expect, close to an edge of the window, or a
+// random one.
 func (t *talk) near(next, expect uint32, window uint16, scale uint8) uint32 {
 	base := next
 	if t.chance(50) {
@@ -123,6 +122,7 @@ func (t *talk) near(next, expect uint32, window uint16, scale uint8) uint32 {
 	return t.Uint32()
 }
 
+// window returns a window of 0, of 65535, a random one, or the one that the host offers.
 func (t *talk) window(h *tcpHost) uint16 {
 	switch t.IntN(6) {
 	case 0:
@@ -135,7 +135,7 @@ func (t *talk) window(h *tcpHost) uint16 {
 	return h.window
 }
 
-// options returns TCP options that are odd or malformed.
+// options returns unusual or malformed TCP options.
 func (t *talk) options(h *tcpHost) []byte {
 	choices := [][]byte{
 		timestamps(t.Uint32(), t.Uint32()),

@@ -19,10 +19,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// ruleset accepts packets of a connection from outside, and new connections from inside.
-// It marks accepted packets with their state. It also marks and accepts invalid packets:
-// they belong to no entry, so this does not change the table. New packets from outside
-// must be dropped, because they would make an entry.
+// ruleset accepts new connections from inside, and the packets of existing connections from both
+// sides. It writes the conntrack state of each accepted packet into the DSCP. It also accepts
+// invalid packets with a DSCP of their own: they create no entry, so accepting them does not change
+// the table. It must drop new packets from outside, because accepting them would create an entry.
 const ruleset = `
 table inet oracle {
 	chain forward {
@@ -42,7 +42,8 @@ table inet oracle {
 // Verdict is the state that connection tracking assigns to a packet.
 type Verdict uint8
 
-// The verdicts. Dropped packets did not leave: most are new packets from outside.
+// The verdicts are the DSCP values of the ruleset. A packet that did not leave is Dropped; most of
+// these are new packets from outside.
 const (
 	Dropped Verdict = iota
 	Established
@@ -59,11 +60,11 @@ func (v Verdict) String() string {
 // Passes reports whether the ruleset accepts the packet.
 func (v Verdict) Passes() bool { return v == Established || v == Related || v == New }
 
-// Observation is what the kernel did with a step.
+// Observation is how the kernel judged a step.
 type Observation struct {
 	Verdict Verdict
-	Before  string        // state of its entry before it, such as "tcp ESTABLISHED"; "" without an entry
-	Left    time.Duration // rest of the entry's timeout at that time
+	Before  string        // state of the packet's entry before it, such as "tcp ESTABLISHED"; "" without an entry
+	Left    time.Duration // remaining time of that entry
 	// Close is set if a pause ends so close to the timeout of an entry that it is random
 	// whether the entry still existed.
 	Close bool
@@ -72,8 +73,8 @@ type Observation struct {
 // tuns are the names of the TUN devices.
 var tuns = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
-// Kernel is a namespace that routes between two TUN devices with connection
-// tracking. It belongs to one goroutine.
+// Kernel is a network namespace that routes between two TUN devices with connection tracking. Only
+// one goroutine may use it.
 type Kernel struct {
 	namespace *lab.Namespace
 	files     [verdict.Sides]*os.File
@@ -82,8 +83,9 @@ type Kernel struct {
 	buffer    []byte
 }
 
-// NewKernel makes the namespace. Loose is net.netfilter.nf_conntrack_tcp_loose: whether a
-// TCP connection can begin without its SYN. [Kernel.Close] releases the namespace.
+// NewKernel makes the namespace. loose is the value of net.netfilter.nf_conntrack_tcp_loose: whether
+// connection tracking picks up a TCP connection without its SYN. [Kernel.Close] removes the
+// namespace.
 func NewKernel(loose bool) (k *Kernel, err error) {
 	k = &Kernel{buffer: make([]byte, 1<<16)}
 	if k.namespace, err = lab.NewNamespace("conntrack"); err != nil {
@@ -96,7 +98,7 @@ func NewKernel(loose bool) (k *Kernel, err error) {
 	return k, nil
 }
 
-// Close removes the namespace and what is in it.
+// Close removes the namespace and its devices.
 func (k *Kernel) Close() error {
 	var errs []error
 	for _, f := range k.files {
@@ -139,10 +141,10 @@ func (k *Kernel) configure(loose bool) (err error) {
 	return err
 }
 
-// queue is the number of packets in the queue of a TUN device.
+// queue is the length of a TUN device's queue in packets.
 const queue = 500
 
-// open makes a side's TUN device with routes to its addresses.
+// open makes the TUN device of a side and adds routes to the side's addresses.
 func (k *Kernel) open(side verdict.Side) error {
 	device, err := water.New(water.Config{
 		DeviceType:             water.TUN,
@@ -182,17 +184,18 @@ func network(p netip.Prefix) *net.IPNet {
 type run struct {
 	*Exchange
 	slot Slot
-	at   int // the next step
+	at   int // index of the next step
 	seen []Observation
 
-	// Of the connection that is known:
+	// State of the current UDP flow:
 	begun  time.Time // in real time
 	held   bool      // there was a pause in real time
-	paused bool      // there was another pause
+	paused bool      // there was a pause that was only subtracted
 }
 
-// Run plays exchanges, the i-th in the slot first+i, all at once: one step of each in
-// turn. It returns the results of all steps, and leaves no entry.
+// Run plays exchanges concurrently, one step of each per round; the i-th uses the slot first+i. It
+// returns the observations of all steps by exchange and step. At the end it flushes the conntrack
+// table.
 func (k *Kernel) Run(exchanges []Exchange, first Slot) ([][]Observation, error) {
 	runs := make([]run, len(exchanges))
 	observations := make([][]Observation, len(exchanges))
@@ -234,7 +237,7 @@ func unheld(runs []run) (due []*run) {
 	return due
 }
 
-// round plays the next step of the runs that are due.
+// round plays the next step of each run in due.
 func (k *Kernel) round(runs []run, due []*run, first Slot) error {
 	entries, err := k.table.entries()
 	if err != nil {
@@ -265,8 +268,8 @@ func (k *Kernel) round(runs []run, due []*run, first Slot) error {
 	return nil
 }
 
-// late reports whether the kernel's real time since a UDP flow began says something
-// else on whether it is a stream than the exchange's.
+// late reports whether the real time since a UDP flow began differs from the time of the exchange
+// so much that the kernel may decide differently whether the flow is a stream.
 func (r *run) late() bool {
 	if r.Kind != "udp" {
 		return false
@@ -281,8 +284,8 @@ func (r *run) late() bool {
 	return late
 }
 
-// collect reads what left. A packet that is written to a TUN device is through
-// when the write returns.
+// collect reads the forwarded packets from both TUN devices. It need not wait: the kernel has
+// routed a packet when the write to the TUN device returns.
 func (k *Kernel) collect(runs []run, first Slot) error {
 	for side := range k.raws {
 		from := verdict.Side(side).Other()
@@ -307,7 +310,7 @@ func (k *Kernel) collect(runs []run, first Slot) error {
 	return nil
 }
 
-// note writes down that a packet from a side left.
+// note records the verdict of a packet that arrived on the side from and was forwarded.
 func note(runs []run, first Slot, from verdict.Side, p []byte) {
 	n, src, dst, ok := tagOf(p)
 	if !ok {
@@ -319,7 +322,7 @@ func note(runs []run, first Slot, from verdict.Side, p []byte) {
 	}
 	i := int(slotOf(inside) - first)
 	if i < 0 || i >= len(runs) || n >= runs[i].at {
-		return // the kernel's own, such as a report of multicast listeners
+		return // sent by the kernel itself, such as a multicast listener report
 	}
 	class := p[1] >> 2
 	if p[0]>>4 == 6 {

@@ -29,11 +29,11 @@ type segment struct {
 	urgent   uint16
 	options  []byte
 	data     int // bytes
-	short    int // bytes by which the header claims to be longer or shorter than it is
+	short    int // error of the header length field in bytes
 	corrupt  bool
 }
 
-// length is what the segment takes of the sequence space.
+// length returns the length of the segment in the sequence space, including SYN and FIN.
 func (g *segment) length() uint32 {
 	n := uint32(g.data)
 	if g.flags&flagSyn != 0 {
@@ -45,7 +45,7 @@ func (g *segment) length() uint32 {
 	return n
 }
 
-// bytes returns the segment with its checksum.
+// bytes encodes the segment with its checksum.
 func (g *segment) bytes(src, dst netip.AddrPort) []byte {
 	options := append([]byte(nil), g.options...)
 	for len(options)%4 != 0 {
@@ -68,7 +68,7 @@ func (g *segment) bytes(src, dst netip.AddrPort) []byte {
 	return b
 }
 
-// String describes the segment as tcpdump does, with absolute numbers.
+// String describes the segment as tcpdump does, with absolute sequence numbers.
 func (g *segment) String() string {
 	var b strings.Builder
 	for i, letter := range "FSRP.UEW" {
@@ -111,7 +111,7 @@ const (
 	optionMD5           = 19
 )
 
-// sackOption acknowledges blocks of the sequence space.
+// sackOption returns a SACK option with the given blocks (RFC 2018 §3).
 func sackOption(blocks ...[2]uint32) []byte {
 	b := []byte{optionNone, optionNone, optionSack, byte(2 + 8*len(blocks))}
 	for _, block := range blocks {
@@ -121,14 +121,14 @@ func sackOption(blocks ...[2]uint32) []byte {
 	return b
 }
 
-// timestamps says when a segment was sent, and which one it echoes.
+// timestamps returns a timestamps option with TSval and TSecr (RFC 7323 §3.2).
 func timestamps(value, echo uint32) []byte {
 	b := []byte{optionNone, optionNone, optionTimestamps, 10}
 	b = binary.BigEndian.AppendUint32(b, value)
 	return binary.BigEndian.AppendUint32(b, echo)
 }
 
-// tcp returns the TCP header of a step, or nil.
+// tcp returns the TCP segment of a step, or nil.
 func (s *Step) tcp() []byte {
 	p := s.Packet()
 	switch {
@@ -140,7 +140,7 @@ func (s *Step) tcp() []byte {
 	return nil
 }
 
-// Sequence returns the sequence number of a TCP segment.
+// Sequence returns the sequence number of a TCP segment, or 0 if the step is not TCP.
 func (s *Step) Sequence() uint32 {
 	if t := s.tcp(); t != nil {
 		return binary.BigEndian.Uint32(t[4:])
@@ -148,8 +148,8 @@ func (s *Step) Sequence() uint32 {
 	return 0
 }
 
-// Acknowledges returns what a TCP segment acknowledges; ok is false where it
-// acknowledges nothing.
+// Acknowledges returns the acknowledgment number of a TCP segment. ok is false if the step is not
+// TCP or has no ACK.
 func (s *Step) Acknowledges() (number uint32, ok bool) {
 	t := s.tcp()
 	if t == nil || t[13]&flagAck == 0 {
@@ -158,13 +158,13 @@ func (s *Step) Acknowledges() (number uint32, ok bool) {
 	return binary.BigEndian.Uint32(t[8:]), true
 }
 
-// Synchronizes reports whether a TCP segment has SYN.
+// Synchronizes reports whether the step is a TCP segment with SYN.
 func (s *Step) Synchronizes() bool {
 	t := s.tcp()
 	return t != nil && t[13]&flagSyn != 0
 }
 
-// End returns the sequence number behind a TCP segment.
+// End returns the sequence number that follows a TCP segment, or 0 if the step is not TCP.
 func (s *Step) End() uint32 {
 	t := s.tcp()
 	if t == nil {

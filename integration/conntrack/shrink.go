@@ -2,13 +2,13 @@ package conntrack
 
 import "slices"
 
-// Candidate is a part of an exchange, by the numbers of its steps.
+// Candidate is a subset of the steps of an exchange, given by their indexes.
 type Candidate struct {
 	Steps []int
-	Brisk []int // steps among them that are not waited for
+	Brisk []int // those of Steps whose pause is removed
 }
 
-// Of returns what a candidate leaves of the exchange that it is part of.
+// Of returns the exchange reduced to the candidate. It changes the pauses in e.Steps.
 func (c Candidate) Of(e Exchange) Exchange {
 	for _, i := range c.Brisk {
 		e.Steps[i].Pause, e.Steps[i].Held = 0, false
@@ -16,9 +16,9 @@ func (c Candidate) Of(e Exchange) Exchange {
 	return e.Keep(c.Steps)
 }
 
-// Smaller returns the candidates that lack one step, or a run of them, or a pause.
-// The last step stays: it is the one in question. What honest hosts say makes no
-// sense without the rest of it; where honest is set, only pauses go.
+// Smaller returns candidates with one step less, with several adjacent steps less, or with one pause
+// less. The last step always stays, because it is the step under test. If honest is set, only
+// pauses are removed: packets of honest hosts are not consistent without the other ones.
 func (c Candidate) Smaller(e Exchange, honest bool) (all []Candidate) {
 	last := len(c.Steps) - 1
 	if honest {

@@ -13,13 +13,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// table is the kernel's table of connections in a namespace, over ctnetlink
+// table accesses the conntrack table of a network namespace over ctnetlink
 // (linux/netfilter/nfnetlink_conntrack.h).
 type table struct {
 	socket *nl.NetlinkSocket
 }
 
-// Attributes, of an entry and within.
+// Attributes of an entry, and attributes nested in them.
 const (
 	attributeOriginal  = 1  // CTA_TUPLE_ORIG
 	attributeStatus    = 3  // CTA_STATUS
@@ -38,7 +38,7 @@ const (
 	conntrackSubsystem = unix.NFNL_SUBSYS_CTNETLINK << 8
 )
 
-// States by their numbers (linux/netfilter/nf_conntrack_tcp.h,
+// Names of the states, indexed by their numbers (linux/netfilter/nf_conntrack_tcp.h,
 // nf_conntrack_sctp.h).
 var (
 	tcpStates = []string{
@@ -49,16 +49,16 @@ var (
 	}
 )
 
-// entry is one connection.
+// entry is one conntrack entry.
 type entry struct {
 	family           uint8
-	original         []byte // CTA_TUPLE_ORIG, as it came
+	original         []byte // CTA_TUPLE_ORIG, still encoded
 	src, dst         netip.Addr
 	srcPort, dstPort uint16
 	protocol         uint8
 	state            uint8
 	replied          bool
-	left             time.Duration
+	left             time.Duration // until it expires
 }
 
 func openTable() (*table, error) {
@@ -71,7 +71,7 @@ func openTable() (*table, error) {
 
 func (t *table) close() { t.socket.Close() }
 
-// request begins a message. Its body is attributes.
+// request returns a ctnetlink message. The body holds attributes.
 func (t *table) request(message, flags int, family uint8, body []byte) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(conntrackSubsystem|message, flags)
 	r.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: t.socket}}
@@ -85,7 +85,7 @@ func (t *table) flush() error {
 	return err
 }
 
-// entries returns those that stand, by the slot of their inside address.
+// entries returns all entries, by the slot of their inside address.
 func (t *table) entries() (map[Slot][]entry, error) {
 	messages, err := t.request(nl.IPCTNL_MSG_CT_GET, unix.NLM_F_DUMP, unix.AF_UNSPEC, nil).Execute(unix.NETLINK_NETFILTER, 0)
 	if err != nil {
@@ -156,12 +156,13 @@ func (e *entry) parseTuple(kind uint16, value []byte) {
 	})
 }
 
-// slack is how near to its end an entry's time is not known exactly: ctnetlink
-// tells and takes whole seconds, and the exchange itself takes time.
+// slack is the uncertainty of an entry's remaining time: ctnetlink reads and sets whole seconds,
+// and the exchange itself takes time.
 const slack = 3 * time.Second
 
-// age lets a time go by for some entries, and returns those that are left. Close
-// is set where it was a matter of chance.
+// age subtracts a time from the remaining time of entries, deletes those that expire, and returns
+// the others. close is set if an entry is within slack of its timeout, so that it is random whether
+// it expires.
 func (t *table) age(entries []entry, by time.Duration) (left []entry, close bool, err error) {
 	for _, e := range entries {
 		close = close || (e.left-by).Abs() <= slack
@@ -199,8 +200,8 @@ func (e *entry) name() string {
 	return fmt.Sprintf("protocol %d unanswered", e.protocol)
 }
 
-// entryFor returns the state of the entry that a packet belongs to by its
-// addresses, protocol and ports, and how long it has left.
+// entryFor finds the entry of a packet by addresses, protocol and ports, in either direction. It
+// returns the entry's state and its remaining time, or "" and 0 without an entry.
 func entryFor(entries []entry, p []byte) (state string, left time.Duration) {
 	_, src, dst, _ := tagOf(p)
 	protocol, upper := p[9], p[20:]

@@ -8,29 +8,29 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// talk is a TCP connection, with a network between its hosts and the filter, and an
+// talk simulates a TCP connection: two hosts, the network between each host and the filter, and an
 // attacker.
 type talk struct {
 	*script
 	hosts     [verdict.Sides]*tcpHost
 	client    verdict.Side
-	flight    [verdict.Sides][]segment // sent by a side, and not yet at the filter
-	interfere int                      // percent of steps that are forged
-	disturb   int                      // percent of segments lost, as many again late
+	flight    [verdict.Sides][]segment // sent by a side, not yet at the filter
+	interfere int                      // percentage of forged steps
+	disturb   int                      // percentage of segments that are reordered; about as many are lost
 }
 
-// tcpHost is one end, as far as its segments show its state.
+// tcpHost is the state of one host of the connection.
 type tcpHost struct {
 	port    uint16
 	next    uint32 // sequence number of the next segment
-	expect  uint32 // and of the expected one
-	acked   uint32 // by the peer
+	expect  uint32 // sequence number expected from the peer
+	acked   uint32 // highest acknowledgment from the peer
 	edge    uint32 // right edge of the peer's window
-	window  uint16 // offered, not scaled
-	scale   uint8  // of its window
-	options uint8  // that both sides must agree on
-	agreed  uint8  // agreed ones
-	peer    uint8  // scale of the peer
+	window  uint16 // window offered to the peer, unscaled
+	scale   uint8  // shift count of this host's window
+	options uint8  // TCP options of this host's SYN (withScale and so on)
+	agreed  uint8  // options of both SYNs
+	peer    uint8  // shift count of the peer's window
 
 	opened bool // it sent a SYN
 	heard  bool // it received a SYN
@@ -39,11 +39,11 @@ type tcpHost struct {
 	ended  bool // it received a FIN
 	dead   bool // it sent or received a RST
 
-	sent []segment   // for retransmissions
-	held [][2]uint32 // received out of order
+	sent []segment   // to be retransmitted
+	held [][2]uint32 // sequence ranges received out of order
 }
 
-// The options of a SYN.
+// TCP options of a SYN.
 const (
 	withScale = 1 << iota
 	withSack
@@ -65,14 +65,14 @@ func newTalk(s *script) *talk {
 	return t
 }
 
-// begin resets a host, as before a new connection.
+// begin resets a host to its state before a connection, with a new initial sequence number.
 func (t *talk) begin(side verdict.Side) {
 	h := t.hosts[side]
 	first := t.Uint32()
 	switch {
 	case t.chance(25): // wraps soon
 		first = -uint32(t.IntN(3000))
-	case h.next != 0 && t.chance(50): // as hosts choose it (RFC 6191)
+	case h.next != 0 && t.chance(50): // above that of the connection before (RFC 6191)
 		first = h.next + uint32(t.IntN(1<<20))
 	}
 	*h = tcpHost{port: h.port, next: first, acked: first}
@@ -83,13 +83,13 @@ func (t *talk) begin(side verdict.Side) {
 	}
 }
 
-// tcpExchange is a connection that begins with its SYN.
+// tcpExchange adds a TCP connection that begins with its SYN.
 func tcpExchange(s *script) {
 	t := newTalk(s)
 	t.run(6 + s.IntN(34))
 }
 
-// tcpMidstream is a connection whose beginning the filter did not see.
+// tcpMidstream adds a TCP connection whose beginning the filter did not see.
 func tcpMidstream(s *script) {
 	t := newTalk(s)
 	a, b := t.hosts[verdict.Inside], t.hosts[verdict.Outside]
@@ -106,7 +106,7 @@ func tcpMidstream(s *script) {
 	t.run(4 + s.IntN(20))
 }
 
-// tcpRandom is segments that belong to no connection.
+// tcpRandom adds forged segments, in 70 % of cases after a SYN.
 func tcpRandom(s *script) {
 	t := newTalk(s)
 	t.interfere = 100
@@ -141,8 +141,8 @@ func (t *talk) run(steps int) {
 	}
 }
 
-// deliver takes a segment out of the network. The filter sees it unless it is lost
-// before, and the other host receives it unless it is lost after the filter.
+// deliver removes a segment from the network. The filter sees it unless it is lost before the
+// filter. The other host receives it unless it is lost before or after the filter.
 func (t *talk) deliver(side verdict.Side) {
 	flight := t.flight[side]
 	if len(flight) == 0 {
@@ -193,7 +193,7 @@ func (t *talk) transmit(side verdict.Side, g segment) {
 	t.flight[side] = append(t.flight[side], g)
 }
 
-// act lets a host do something that its state permits.
+// act makes a host send a segment that its state permits.
 func (t *talk) act(side verdict.Side) {
 	h := t.hosts[side]
 	switch {
@@ -240,7 +240,7 @@ func (t *talk) open(side verdict.Side) {
 	t.transmit(side, g)
 }
 
-// speak lets a host of an open connection send something.
+// speak makes a host of an established connection send a segment.
 func (t *talk) speak(side verdict.Side) {
 	h := t.hosts[side]
 	room := int32(h.edge - h.next)
@@ -265,7 +265,7 @@ func (t *talk) speak(side verdict.Side) {
 	}
 }
 
-// again retransmits the oldest unacknowledged segment, or any other.
+// again retransmits a segment, mostly the oldest unacknowledged one.
 func (t *talk) again(side verdict.Side) {
 	h := t.hosts[side]
 	if len(h.sent) == 0 {
@@ -284,8 +284,8 @@ func (t *talk) again(side verdict.Side) {
 	t.transmit(side, g)
 }
 
-// afterwards is what a host does after its connection has ended: often it begins a new
-// one.
+// afterwards makes a host act after its connection has ended: it retransmits, begins a new
+// connection, acknowledges, or does nothing.
 func (t *talk) afterwards(side verdict.Side) {
 	h := t.hosts[side]
 	switch n := t.IntN(100); {
@@ -327,7 +327,7 @@ func (t *talk) receive(side verdict.Side, g segment) {
 		t.acknowledged(h, g)
 	}
 	if g.flags&flagSyn != 0 {
-		t.transmit(side, segment{seq: h.next}) // challenges (RFC 5961 §4)
+		t.transmit(side, segment{seq: h.next}) // challenge ACK (RFC 5961 §4)
 		return
 	}
 	t.collect(side, g)
@@ -348,7 +348,7 @@ func (t *talk) greet(side verdict.Side, g segment) {
 		h.peer = peer.scale
 		if h.known {
 			t.transmit(side, segment{seq: h.next})
-		} else { // both at once (RFC 9293 §3.5)
+		} else { // simultaneous open (RFC 9293 §3.5)
 			t.again(side)
 		}
 		return
@@ -357,7 +357,7 @@ func (t *talk) greet(side verdict.Side, g segment) {
 	t.open(side)
 }
 
-// acknowledged processes an acknowledgement and the window.
+// acknowledged processes the acknowledgment and the window of a segment.
 func (t *talk) acknowledged(h *tcpHost, g segment) {
 	if g.flags&flagAck == 0 || int32(g.ack-h.next) > 0 {
 		return
@@ -372,7 +372,7 @@ func (t *talk) acknowledged(h *tcpHost, g segment) {
 	h.edge = g.ack + window
 }
 
-// collect processes data, in order or not, and acknowledges it.
+// collect processes data that arrived in order or out of order. It acknowledges most of it.
 func (t *talk) collect(side verdict.Side, g segment) {
 	h := t.hosts[side]
 	end := g.seq + g.length()
