@@ -13,22 +13,22 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// Flood is what an attacker sends. It is passed to the generator's process.
+// Flood describes the packets of an attacker. The generator process receives it as JSON.
 type Flood struct {
 	Kind       string // a key of kinds
-	Sources    string // anywhere, one, prefix, own or self
-	Families   []bool // of the addresses, in turn: whether IPv6
+	Sources    string // a key of sourceNames
+	Families   []bool // address families, used in turn; true means IPv6
 	Rate       int    // frames per second; 0: as fast as possible
 	Seconds    float64
 	Port       uint16 // destination port
 	NIC        string
 	To, From   net.HardwareAddr
 	Dst4, Dst6 netip.Addr
-	Own4, Own6 netip.Addr // of the honest sender
+	Own4, Own6 netip.Addr // addresses of the honest sender
 }
 
-// kinds make the packets of one datagram, given a function that makes a datagram by its
-// length with the UDP header.
+// kinds maps the kinds of floods to functions that return the frames of one datagram. Their
+// argument makes a UDP datagram of a length that includes the UDP header.
 var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 	"first fragments": func(udp func(int) packettest.Datagram) [][]byte {
 		d := udp(4000)
@@ -66,13 +66,13 @@ var kinds = map[string]func(udp func(length int) packettest.Datagram) [][]byte{
 	},
 }
 
-// Kinds of whole packets: to random ports, and to a port that the policies accept.
+// Kinds that send whole packets: to random ports, and to a port that the policies accept.
 const (
 	randomPorts = "whole packets"
 	harmless    = "harmless packets"
 )
 
-// Kinds in which each packet begins a flow that nobody answers.
+// Kinds in which each packet begins a flow that is never answered.
 const (
 	oneDatagram = "one datagram each"
 	oneSYN      = "one SYN each"
@@ -80,7 +80,8 @@ const (
 
 func wholePacket(udp func(int) packettest.Datagram) [][]byte { return [][]byte{udp(1000).Frame()} }
 
-// template is a frame whose addresses, identification and port change with each datagram.
+// template is a frame whose source address, identification and destination port change with each
+// datagram. Offsets count from the beginning of the frame.
 type template struct {
 	frame []byte
 	ipv6  bool
@@ -92,7 +93,7 @@ type template struct {
 
 const ethernet = header.EthernetMinimumSize
 
-// templates returns the frames of one datagram of a family.
+// templates returns the frames of one datagram of an address family.
 func (f *Flood) templates(ipv6 bool) (list []template) {
 	src, dst := f.Own4, f.Dst4
 	if ipv6 {
@@ -125,7 +126,7 @@ func (f *Flood) templates(ipv6 bool) (list []template) {
 	return list
 }
 
-// mark turns a template into a frame of datagram n.
+// mark changes the template into a frame of datagram n.
 func (f *Flood) mark(t *template, n uint64) {
 	r := rand.NewPCG(n, 1)
 	a, b := r.Uint64(), r.Uint64()
@@ -167,7 +168,7 @@ func (f *Flood) markIPv4(t *template, a, b uint64) {
 	case "prefix":
 		copy(src, []byte{198, 51, 100, uint8(a)})
 	case "own":
-		src[3] = uint8(a) | 128 // the honest sender is among the first addresses
+		src[3] = uint8(a) | 128 // the honest sender's address is below 128
 	}
 	binary.BigEndian.PutUint16(t.frame[ethernet+4:], uint16(b>>16))
 	h.SetChecksum(0)

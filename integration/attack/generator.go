@@ -20,11 +20,11 @@ type generated struct {
 	Seconds float64
 }
 
-// burst is the number of frames per system call, smaller at low rates, so that they are
-// sent evenly.
+// burst is the maximum number of frames per system call. At low rates fewer are sent, so that frames
+// are evenly spaced.
 const burst = 64
 
-// generate sends a flood from the current namespace.
+// generate sends a flood, which spec describes as JSON, from the current namespace.
 func generate(spec string) error {
 	var f Flood
 	if err := json.Unmarshal([]byte(spec), &f); err != nil {
@@ -65,8 +65,8 @@ func generate(spec string) error {
 	}
 }
 
-// openSender opens a packet socket that only sends, without the queueing discipline
-// (packet(7), PACKET_QDISC_BYPASS).
+// openSender opens a packet socket that only sends and bypasses the queueing discipline (packet(7),
+// PACKET_QDISC_BYPASS).
 func openSender(nic string) (int, error) {
 	link, err := net.InterfaceByName(nic)
 	if err != nil {
@@ -89,20 +89,20 @@ type message struct {
 	length uint32
 }
 
-// sender has the frames of a flood for one system call.
+// sender sends the frames of a flood in batches.
 type sender struct {
 	flood     *Flood
 	fd        int
 	templates []template
-	messages  []message
-	firsts    []bool // of a datagram, by template
-	unsent    int    // of the templates, at their end
+	messages  []message // by template
+	firsts    []bool    // by template: whether it is the first frame of a datagram
+	unsent    int       // number of templates at the end that are not sent yet
 	seed      uint64
-	datagram  uint64
+	datagram  uint64 // number of the last datagram
 }
 
-// newSender makes batch frames, or those of whole datagrams of all families if that is
-// more.
+// newSender makes at least batch templates: the frames of whole datagrams, equally many of each
+// address family.
 func newSender(f *Flood, fd, batch int) *sender {
 	s := &sender{flood: f, fd: fd, seed: rand.Uint64()}
 	for len(s.templates) < batch {
@@ -125,8 +125,8 @@ func newSender(f *Flood, fd, batch int) *sender {
 	return s
 }
 
-// send sends the frames, each time with other marks, and returns the number of frames
-// sent.
+// send sends frames with one system call, and returns their number. When all templates are sent,
+// the next call changes them to new datagrams.
 func (s *sender) send() (int, error) {
 	if s.unsent == 0 {
 		for i := range s.templates {

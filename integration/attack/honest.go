@@ -20,32 +20,32 @@ import (
 const (
 	datagramPort = 5300 // receives the honest sender's datagrams
 	echoPort     = 5301 // answers the probe
-	streamPort   = 5302 // TCP
+	streamPort   = 5302 // receives TCP connections
 	harmlessPort = 5303 // receives the harmless packets that replace a flood
-	closedPort   = 9999 // no service
+	closedPort   = 9999 // has no service, and the policies drop packets to it
 )
 
-// The honest sender's datagrams, and the probe's.
+// Rates in datagrams per second, and sizes in bytes, of the honest sender and of the probe.
 const (
-	honestRate   = 100 // per second
+	honestRate   = 100
 	honestSize   = 4000
 	probeRate    = 200
 	probeSize    = 64
-	stragglers   = 300 * time.Millisecond // time limit for the last datagrams
-	lateResponse = time.Second            // later responses count as lost
+	stragglers   = 300 * time.Millisecond // wait for the last datagrams
+	lateResponse = time.Second            // probes that take longer count as lost
 )
 
-// honest is the honest traffic of one family.
+// honest is the honest traffic of one address family.
 type honest struct {
 	hosts  [verdict.Sides]*lab.Host
 	ipv6   bool
-	sent   int
-	came   int
+	sent   int             // datagrams
+	came   int             // datagrams that arrived
 	probes int             // sent
-	trips  []time.Duration // of the responses
+	trips  []time.Duration // round-trip times of the probes
 }
 
-// run sends until ctx is done, and waits for outstanding datagrams.
+// run sends until ctx is done, and then waits for outstanding datagrams.
 func (h *honest) run(ctx context.Context) error {
 	server, err := h.hosts[verdict.Outside].ListenUDP(h.ipv6, datagramPort)
 	if err != nil {
@@ -95,8 +95,8 @@ func (h *honest) run(ctx context.Context) error {
 
 func addrPort(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// sendPaced sends datagrams until ctx is done: a number, the time since start, and
-// padding. It returns their number.
+// sendPaced sends datagrams until ctx is done: rate per second, each with size bytes that contain
+// its number and the time since start. It returns the number of datagrams.
 func sendPaced(ctx context.Context, c *net.UDPConn, to netip.AddrPort, rate, size int, start time.Time) (n int, err error) {
 	ticker := time.NewTicker(time.Second / time.Duration(rate))
 	defer ticker.Stop()
@@ -116,7 +116,7 @@ func sendPaced(ctx context.Context, c *net.UDPConn, to netip.AddrPort, rate, siz
 	}
 }
 
-// each calls f with every datagram that a socket receives, until its deadline.
+// each calls f with every datagram that a socket receives, until the socket's read deadline.
 func each(c *net.UDPConn, f func(b []byte, from netip.AddrPort) error) error {
 	b := make([]byte, 1<<16)
 	for {
@@ -163,8 +163,8 @@ func (h *honest) measure(c *net.UDPConn, start time.Time) error {
 	})
 }
 
-// percentile returns the round trip time that p percent of all probes did not exceed, or
-// 0 if fewer came back.
+// percentile returns the round-trip time that p percent of all sent probes did not exceed, or 0 if
+// fewer responses arrived.
 func percentile(trips []time.Duration, sent, p int) time.Duration {
 	sorted := slices.Sorted(slices.Values(trips))
 	if i := (sent*p+99)/100 - 1; i >= 0 && i < len(sorted) {

@@ -13,31 +13,30 @@ import (
 	"fragwall/tun/lab"
 )
 
-// idleFlows is the number of idle connections of each protocol and family.
+// idleFlows is the number of idle connections per protocol and address family.
 const idleFlows = 250
 
-// streamAfter is the time that a UDP exchange must last for connection tracking to treat
-// it as a stream, which it keeps in a full table
-// (net/netfilter/nf_conntrack_proto_udp.c).
+// streamAfter is the time after which connection tracking treats a UDP exchange as a stream, which
+// it does not evict from a full table (net/netfilter/nf_conntrack_proto_udp.c).
 const streamAfter = 2200 * time.Millisecond
 
-// Timeout and number of tries of a new exchange.
+// Timeout and number of tries of an exchange.
 const (
 	tryTimeout = 300 * time.Millisecond
 	tries      = 3
 )
 
-// newcomerEvery is the interval between new exchanges beside the flood.
+// newcomerEvery is the interval between new exchanges during the flood.
 const newcomerEvery = 20 * time.Millisecond
 
-// idle is connections of one family that were answered before a flood, and are idle
-// during it.
+// idle is a set of connections of one address family that are answered before a flood and idle
+// during the flood.
 type idle struct {
 	hosts   [verdict.Sides]*lab.Host
 	ipv6    bool
-	clients []net.Conn // of the inside host
-	servers []net.Conn // the other ends of its TCP connections, in the same order
-	server  *net.UDPConn
+	clients []net.Conn   // on the inside host: TCP connections, then UDP sockets
+	servers []net.Conn   // the other ends of the TCP connections, in the same order
+	server  *net.UDPConn // the other end of the UDP sockets
 	echo    *net.UDPConn // answers newcomers
 	echoing sync.WaitGroup
 }
@@ -64,7 +63,7 @@ func (i *idle) close() {
 	i.echoing.Wait()
 }
 
-// openTCP makes connections, each of which carries a byte each way.
+// openTCP opens connections, and sends one byte over each in both directions.
 func (i *idle) openTCP() error {
 	in, out := i.hosts[verdict.Inside], i.hosts[verdict.Outside]
 	listener, err := out.ListenTCP(i.ipv6, streamPort)
@@ -102,7 +101,7 @@ func pass(from, to net.Conn) error {
 	return err
 }
 
-// openUDP opens exchanges that last as long as a stream must.
+// openUDP opens UDP exchanges that last streamAfter, so that they are streams.
 func (i *idle) openUDP() (err error) {
 	in, out := i.hosts[verdict.Inside], i.hosts[verdict.Outside]
 	if i.server, err = out.ListenUDP(i.ipv6, datagramPort); err != nil {
@@ -156,8 +155,8 @@ func (i *idle) udp() (sockets []*net.UDPConn) {
 	return sockets
 }
 
-// survivors sends on each connection from the outside host, and returns the number of
-// connections on which data arrived.
+// survivors sends over each connection from the outside host. It returns the number of connections
+// on which data arrived.
 func (i *idle) survivors() (came int, err error) {
 	var alive atomic.Int64
 	var readers sync.WaitGroup
@@ -189,8 +188,8 @@ func (i *idle) survivors() (came int, err error) {
 	return int(alive.Load()), nil
 }
 
-// newcomers begins new exchanges from the inside host until ctx is done. It returns how
-// many began, and how many were answered.
+// newcomers starts new UDP exchanges from the inside host until ctx is done. It returns the number
+// of exchanges and the number of those that were answered.
 func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
 	var answered atomic.Int64
 	var exchanges sync.WaitGroup
@@ -218,7 +217,7 @@ func (i *idle) newcomers(ctx context.Context) (sent, came int, err error) {
 	}
 }
 
-// ask sends a datagram, a few times if necessary, and reports whether an answer arrived.
+// ask sends a datagram up to three times, and reports whether a response arrived.
 func ask(c *net.UDPConn, to netip.AddrPort) bool {
 	for range tries {
 		if _, err := c.WriteToUDPAddrPort([]byte{1}, to); err != nil {

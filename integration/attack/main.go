@@ -22,7 +22,7 @@ func main() {
 	p.Main()
 }
 
-// options are the command line's.
+// options holds the command-line options.
 type options struct {
 	quick    bool
 	duration time.Duration
@@ -38,12 +38,12 @@ func parseOptions() (o options, err error) {
 	flag.BoolVar(&o.quick, "quick", false, "only a few short trials")
 	flag.DurationVar(&o.duration, "duration", 4*time.Second, "duration of each trial")
 	flag.IntVar(&o.rounds, "rounds", 1, "number of runs of every trial; the tables show medians")
-	flag.IntVar(&o.attempts, "attempts", 3, "maximum number of attempts of a trial while other processes use the machine; the least disturbed counts")
-	middles := flag.String("middles", "", "only these, separated by commas: cable, bridge, conntrack, reassemble, validate")
-	rows := flag.String("rows", "", "only rows of which \"table: flood\" matches this regular expression")
+	flag.IntVar(&o.attempts, "attempts", 3, "maximum number of attempts per trial while other processes use the CPUs; the least disturbed attempt counts")
+	middles := flag.String("middles", "", "run only these middles (comma-separated: cable, bridge, conntrack, reassemble, validate)")
+	rows := flag.String("rows", "", "run only rows whose \"table: flood\" matches this regular expression")
 	flag.BoolVar(&o.verbose, "v", false, "print the output of fragwall for each trial")
 	flag.StringVar(&o.update, "update", "", "also replace the tables in this file")
-	flag.StringVar(&program, "fragwall", "", "the binary; by default it is built")
+	flag.StringVar(&program, "fragwall", "", "path of the fragwall binary (default: build it)")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flag.Arg(0))

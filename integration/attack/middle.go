@@ -10,24 +10,24 @@ import (
 // column is a kind of middle.
 type column struct {
 	name string
-	// up sets it up; if nil, a cable joins the hosts.
+	// up sets the middle up. If up is nil, a cable connects the hosts.
 	up func(n *lab.Network) (running, error)
 }
 
-// running is a middle that is in use.
+// running is a middle that is set up.
 type running interface {
-	// Memory returns its memory in bytes.
+	// Memory returns the middle's memory in bytes.
 	Memory() int64
-	// CPU returns its CPU time in seconds; false if the kernel accounts its work to other
-	// processes.
+	// CPU returns the middle's CPU time in seconds, or false if the kernel accounts its work to
+	// other processes.
 	CPU() (float64, bool)
-	// Lost returns the number of frames that it dropped unseen.
+	// Lost returns the number of frames that were dropped before they reached the middle.
 	Lost() uint64
-	// Down removes it, and returns its report.
+	// Down removes the middle, and returns its output.
 	Down() (string, error)
 }
 
-// The columns, by their names in -middles.
+// The columns, with their names for -middles.
 var (
 	cable          = column{"cable", nil}
 	plainBridge    = column{"bridge", func(n *lab.Network) (running, error) { return middle.NewBridge(n, "") }}
@@ -42,7 +42,7 @@ var (
 // program is the path of the fragwall binary under test.
 var program string
 
-// boxConfig is the same policy as bridgeRules.
+// boxConfig is a configuration with the same policy as bridgeRules.
 const boxConfig = middle.Sides + `
 [fragments]
 mode = %q
@@ -61,12 +61,12 @@ protocol = "tcp"
 dst_port = %d
 `
 
-// newBox starts fragwall in a mode.
+// newBox starts fragwall in a fragment mode.
 func newBox(n *lab.Network, mode string) (running, error) {
 	return middle.NewBox(n, program, fmt.Sprintf(boxConfig, mode, datagramPort, echoPort, harmlessPort, streamPort))
 }
 
-// bridgeRules returns the policy of the conntrack bridge, which is that of boxConfig.
+// bridgeRules returns the nftables rules of the conntrack bridge, the same policy as boxConfig.
 func bridgeRules() string {
 	return fmt.Sprintf(`
 table inet attack {

@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// plan is a table: one trial for each row and column.
+// plan describes a table with one trial per row and column.
 type plan struct {
 	title   string
 	columns []column
 	rows    []row
-	tcp     bool // rows compare TCP streams
-	protect bool // the hosts keep the default limits of their kernels, see trial.defaults
-	idle    bool // rows compare idle connections, see trial.idle
+	tcp     bool // sets trial.tcp
+	protect bool // sets trial.defaults
+	idle    bool // sets trial.idle
 }
 
-// row is a flood, beside honest traffic of some families.
+// row is a flood, and honest traffic of some address families beside it.
 type row struct {
 	label    string
 	flood    Flood
-	families []bool
+	families []bool // of the honest traffic; true means IPv6
 }
 
 var (
@@ -38,7 +38,7 @@ func familyName(families []bool) string {
 	return "IPv4"
 }
 
-// sourceNames describe the sources of floods.
+// sourceNames describes the values of Flood.Sources.
 var sourceNames = map[string]string{
 	"anywhere": "random sources",
 	"one":      "one source",
@@ -60,6 +60,7 @@ func flooded(kind, sources string, families []bool, rate int) row {
 	}
 }
 
+// peace returns the row without a flood.
 func peace(families []bool) row {
 	return row{label: "none, " + familyName(families), families: families}
 }
@@ -72,7 +73,7 @@ func open(port uint16, rows ...row) []row {
 	return rows
 }
 
-// fullPlans are the plans of `make attack`.
+// fullPlans returns the plans of `make attack`.
 func fullPlans() []plan {
 	rates := plan{title: "Honest share by rate", columns: allColumns, rows: []row{peace(ipv4), peace(ipv6)}}
 	for _, rate := range []int{100, 10_000, 50_000, 200_000, 0} {
@@ -102,7 +103,7 @@ func fullPlans() []plan {
 	return []plan{rates, shapes, streams, host, idlePlan(50_000, 0)}
 }
 
-// idlePlan is floods of flows at several rates, beside idle connections.
+// idlePlan returns a plan of idle connections beside floods of new flows at several rates.
 func idlePlan(rates ...int) plan {
 	p := plan{title: "Idle connections that live through a flood of flows", columns: idleColumns, idle: true}
 	for _, families := range [][]bool{ipv4, ipv6} {
@@ -114,7 +115,7 @@ func idlePlan(rates ...int) plan {
 	return p
 }
 
-// quickPlans are a check in less than half a minute.
+// quickPlans returns plans that take less than half a minute.
 func quickPlans() []plan {
 	return []plan{{
 		title:   "Honest share",
@@ -128,8 +129,8 @@ func quickPlans() []plan {
 	}, idlePlan(10_000)}
 }
 
-// idleDuration is how many times longer a flood of flows lasts, because it has to fill
-// tables with a million entries.
+// idleDuration is the factor by which floods of flows last longer than other ones, because they
+// must fill tables of a million entries.
 const idleDuration = 3
 
 // trial returns the trial of a row and a column.

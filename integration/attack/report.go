@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// cell is the results of one trial, one per round.
+// cell holds the results of one trial, one per round.
 type cell []result
 
-// median returns the median of a value of the results.
+// median returns the median of f over the results of a cell.
 func median[T cmp.Ordered](c cell, f func(*result) T) T {
 	values := make([]T, len(c))
 	for i := range c {
@@ -22,14 +22,14 @@ func median[T cmp.Ordered](c cell, f func(*result) T) T {
 	return values[len(values)/2]
 }
 
-// table is a plan with its results, by row and column.
+// table is a plan with its results.
 type table struct {
 	*plan
-	cells [][]cell
+	cells [][]cell // by row and column
 }
 
-// write prints a table: the delivered share or the TCP throughput for each flood, and
-// below it the costs.
+// write prints a table of the share of delivered datagrams, TCP throughput or surviving connections
+// per flood, and below it tables of rates, round-trip times and costs.
 func (t *table) write(w io.Writer) {
 	fmt.Fprintf(w, "### %s\n\n", t.title)
 	what := func(c cell) string { return fmt.Sprintf("%.1f %%", 100*median(c, (*result).share)) }
@@ -63,6 +63,7 @@ func (t *table) write(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
+// micros formats a duration in microseconds, and 0 as "-".
 func micros(d time.Duration) string {
 	if d == 0 {
 		return "-"
@@ -70,6 +71,7 @@ func micros(d time.Duration) string {
 	return fmt.Sprint(d.Microseconds())
 }
 
+// cost formats the memory in MiB and, if known, the CPU time in cores and the lost frames.
 func cost(c cell) string {
 	memory := fmt.Sprintf("%.0f", float64(median(c, func(r *result) int64 { return r.memory }))/(1<<20))
 	if !c[0].hasCPU {
@@ -78,7 +80,7 @@ func cost(c cell) string {
 	return fmt.Sprintf("%s, %.2f, %d", memory, median(c, func(r *result) float64 { return r.cpu }), median(c, func(r *result) uint64 { return r.lost }))
 }
 
-// grid prints one table of the cells.
+// grid prints a Markdown table with the text of each cell.
 func (t *table) grid(w io.Writer, head string, text func(cell) string) {
 	fmt.Fprintf(w, "| %s |", head)
 	for _, m := range t.columns {

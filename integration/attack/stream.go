@@ -55,7 +55,8 @@ func stream(ctx context.Context, hosts [verdict.Sides]*lab.Host, ipv6 bool) (bit
 // connectTimeout is the time limit for a connection.
 const connectTimeout = 5 * time.Second
 
-// untilDone removes the error of a connection that was ended on purpose.
+// untilDone returns nil if ctx is done, because then the error comes from a deadline that stream set,
+// and otherwise err.
 func untilDone(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -63,7 +64,7 @@ func untilDone(ctx context.Context, err error) error {
 	return err
 }
 
-// zeros is an endless source.
+// zeros is an endless source of zero bytes.
 type zeros struct{}
 
 var _ io.Reader = zeros{}

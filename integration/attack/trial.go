@@ -21,9 +21,9 @@ type trial struct {
 	middle   column
 	flood    Flood // nothing is sent if Kind is empty
 	families []bool
-	defaults bool // the hosts keep the default limits for fragments of their kernels
+	defaults bool // keep the hosts' default kernel limits for fragments
 	tcp      bool // also send a TCP stream
-	idle     bool // idle connections and new ones, instead of the other traffic
+	idle     bool // use idle connections and new exchanges instead of the other honest traffic
 	duration time.Duration
 }
 
@@ -31,33 +31,33 @@ type trial struct {
 type result struct {
 	rate     float64 // of the flood, frames per second
 	sent     int     // honest datagrams
-	came     int
+	came     int     // honest datagrams that arrived
 	p50, p99 time.Duration
 	tcp      float64 // bits per second
 	idle     int     // idle connections
 	alive    int     // those that survived the flood
 	memory   int64   // maximum in bytes
-	cpu      float64 // of the middle's process, seconds per second
-	hasCPU   bool
-	lost     uint64 // frames dropped before the middle's process
-	says     string
+	cpu      float64 // of the middle's process, in cores
+	hasCPU   bool    // cpu is known
+	lost     uint64  // frames dropped before they reached the middle's process
+	says     string  // output of the middle
 	foreign  float64 // cores used by other processes
 }
 
-// share returns the share of honest datagrams that were delivered.
+// share returns the share of honest datagrams that were delivered, 0 to 1.
 func (r *result) share() float64 { return float64(r.came) / float64(max(r.sent, 1)) }
 
-// survival returns the share of idle connections that survived.
+// survival returns the share of idle connections that survived, 0 to 1.
 func (r *result) survival() float64 { return float64(r.alive) / float64(max(r.idle, 1)) }
 
-// quietTimeout is how long a trial waits for other processes to finish.
+// quietTimeout is the maximum time that a trial waits until other processes use little CPU time.
 const quietTimeout = 10 * time.Second
 
-// warmUp is how long a flood runs before the measurement, to fill tables.
+// warmUp is the time that a flood runs before the measurement, so that tables fill.
 const warmUp = time.Second
 
-// best repeats the trial until other processes do not disturb it, at most so many times,
-// and returns the least disturbed result.
+// best runs the trial until other processes do not disturb it, but at most attempts times. It
+// returns the least disturbed result.
 func (t *trial) best(ctx context.Context, attempts int) (best result, err error) {
 	for i := range attempts {
 		if attempts > 1 {
@@ -78,7 +78,7 @@ func (t *trial) best(ctx context.Context, attempts int) (best result, err error)
 	return best, nil
 }
 
-// run sets up, measures and removes one trial.
+// run sets up the network, measures, and removes the network.
 func (t *trial) run(ctx context.Context) (r result, err error) {
 	n, running, err := t.setUp()
 	if err != nil {
@@ -142,7 +142,7 @@ func (t *trial) run(ctx context.Context) (r result, err error) {
 	return r, err
 }
 
-// begin begins new exchanges for the duration of the trial, and watches the middle.
+// begin starts new exchanges for the duration of the trial, and records the middle's costs.
 func (t *trial) begin(ctx context.Context, connections []*idle, m running, r *result) error {
 	ctx, cancel := context.WithTimeout(ctx, t.duration)
 	defer cancel()
@@ -159,7 +159,7 @@ func (t *trial) begin(ctx context.Context, connections []*idle, m running, r *re
 	return errors.Join(failures...)
 }
 
-// setUp makes the hosts and the middle.
+// setUp makes the hosts and the middle. r is nil if a cable connects the hosts.
 func (t *trial) setUp() (n *lab.Network, r running, err error) {
 	if t.middle.up == nil {
 		n, err = lab.NewDirect()
@@ -184,7 +184,7 @@ func (t *trial) setUp() (n *lab.Network, r running, err error) {
 	return n, r, nil
 }
 
-// configure raises the limits for fragments of a host's kernel beyond any flood, so that
+// configure raises a host's kernel limits for fragments so far that no flood reaches them. Then
 // only the middle is tested.
 func (t *trial) configure() error {
 	if t.defaults {
@@ -198,7 +198,8 @@ func (t *trial) configure() error {
 	})
 }
 
-// occupy opens ports that nobody reads, so that no host answers packets to them.
+// occupy opens harmlessPort on the outside host, so that the host does not send ICMP errors about
+// packets to it. No one reads from the sockets.
 func (t *trial) occupy(n *lab.Network) (release func(), err error) {
 	var open []interface{ Close() error }
 	release = func() {
@@ -225,7 +226,7 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 	f.NIC = in.NIC
 	f.From, f.To = in.MAC, out.MAC
 	if t.middle.up == nil {
-		f.To = []byte{2, 0, 0, 0, 0, 99} // nobody's address, so that the flood costs the host nothing
+		f.To = []byte{2, 0, 0, 0, 0, 99} // an unused MAC address, so that the host's IP layer does not process the flood
 	}
 	f.Dst4, f.Dst6, f.Own4, f.Own6 = out.IPv4, out.IPv6, in.IPv4, in.IPv6
 	self, arguments, err := middle.Generator(f)
@@ -237,7 +238,7 @@ func (t *trial) generate(n *lab.Network, ended chan<- error) (*exec.Cmd, error) 
 	return c, middle.Start(in.Namespace, 0, c, ended)
 }
 
-// measure runs the honest traffic for the duration of the trial, and watches the middle.
+// measure runs the honest traffic for the duration of the trial, and records the middle's costs.
 func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *result) error {
 	ctx, cancel := context.WithTimeout(ctx, t.duration)
 	defer cancel()
@@ -267,7 +268,7 @@ func (t *trial) measure(ctx context.Context, n *lab.Network, m running, r *resul
 	return errors.Join(failures...)
 }
 
-// watch records the costs of a middle until ctx is done.
+// watch records the memory, the CPU time and the lost frames of a middle until ctx is done.
 func watch(ctx context.Context, m running, r *result) {
 	start := time.Now()
 	before, _ := m.CPU()

@@ -14,32 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readyLine is the output of a receiver that is listening.
+// readyLine is the output of a receiver when it is listening.
 const readyLine = "ready"
 
-// load describes the work of a sender or receiver.
+// load describes the task of a sender or receiver process, which receives it as JSON.
 type load struct {
 	Role    string         // a key of roles
-	Addr    netip.AddrPort // destination, or local address
-	Size    int            // bytes of a datagram's payload
-	Seconds float64        // time limit; a receiver ends earlier if nothing arrives
-	Rate    float64        // maximum of datagrams per second; 0: no limit
+	Addr    netip.AddrPort // destination of a sender, local address of a receiver
+	Size    int            // bytes of UDP payload
+	Seconds float64        // time limit; a receiver ends earlier if datagrams stop arriving
+	Rate    float64        // maximum number of datagrams per second; 0 means no limit
 }
 
-// generated is the output, as JSON.
+// generated is the result of a sender or receiver process, which prints it as JSON.
 type generated struct {
 	Datagrams uint64
 	Seconds   float64
-	P50, P99  float64 // of round trips, in microseconds
+	P50, P99  float64 // of round-trip times, in microseconds
 }
 
-// roles are the functions of the program.
+// roles maps the names of roles to their functions.
 var roles = map[string]func(l *load) (generated, error){
 	"send": send, "receive": receive, "echo": echo, "ping": ping,
 }
 
-// generate carries out a load. Its thread stays in system calls unknown to the scheduler,
-// because nothing else has to run.
+// generate runs a load, which spec describes as JSON. Its thread makes raw system calls, about which
+// the Go scheduler is not informed, because no other goroutine has to run.
 func generate(spec string) error {
 	var l load
 	if err := json.Unmarshal([]byte(spec), &l); err != nil {
@@ -59,16 +59,17 @@ const (
 
 	receiveBuffer = 64 << 20 // bytes
 	sendBuffer    = 8 << 20
-	// nap is the receiver's pause between reads, so that neither sender nor middle pays
-	// for waking it.
+	// nap is the receiver's pause between reads. Because of it, the sender and the middle do not
+	// spend CPU time on waking the receiver.
 	nap = 500 * time.Microsecond
-	// silence ends a receiver after the first datagrams.
+	// silence is the time without datagrams after which a receiver ends, if any have arrived.
 	silence = 400 * time.Millisecond
-	// answerTimeout is the time limit of a round trip.
+	// answerTimeout is the time limit for a round trip.
 	answerTimeout = 300 * time.Millisecond
 )
 
-// openSocket opens a UDP socket that fragments datagrams larger than the MTU.
+// openSocket opens a UDP socket that fragments datagrams larger than the MTU, and returns a as a
+// socket address.
 func openSocket(a netip.AddrPort) (fd int, address unix.Sockaddr, err error) {
 	domain, level, discover, never := unix.AF_INET, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT
 	if a.Addr().Is6() {
@@ -101,7 +102,7 @@ type message struct {
 	length uint32
 }
 
-// messages returns n messages, each with its own buffer.
+// messages returns n messages, each with its own buffer of size bytes.
 func messages(n, size int) (m []message, buffers [][]byte) {
 	m, buffers = make([]message, n), make([][]byte, n)
 	vectors := make([]unix.Iovec, n)
@@ -115,14 +116,15 @@ func messages(n, size int) (m []message, buffers [][]byte) {
 	return m, buffers
 }
 
-// call makes a system call for all messages, without informing the scheduler.
+// call makes one system call for all messages, without informing the Go scheduler. It returns the
+// number of messages sent or received.
 func call(trap uintptr, fd int, m []message, flags uintptr) (int, unix.Errno) {
 	n, _, errno := unix.RawSyscall6(trap, uintptr(fd), uintptr(unsafe.Pointer(&m[0])), uintptr(len(m)), flags, 0, 0)
 	return int(n), errno
 }
 
-// send sends at the load's rate, or as fast as possible. It never sleeps, so that it uses
-// its CPU in the same way at any rate.
+// send sends at the load's rate, or as fast as possible. It never sleeps, so that its CPU is fully
+// used at any rate.
 func send(l *load) (g generated, err error) {
 	fd, to, err := openSocket(l.Addr)
 	if err == nil {
@@ -147,7 +149,7 @@ func send(l *load) (g generated, err error) {
 		switch errno {
 		case 0:
 			g.Datagrams += uint64(n)
-		case unix.ENOBUFS, unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED, unix.EPERM: // lost, as on any wire
+		case unix.ENOBUFS, unix.EAGAIN, unix.EINTR, unix.ECONNREFUSED, unix.EPERM: // counts as a lost datagram
 		default:
 			return g, errno
 		}
@@ -156,7 +158,7 @@ func send(l *load) (g generated, err error) {
 	return g, nil
 }
 
-// listen opens a socket for the load's address.
+// listen opens a socket bound to the load's address, and prints readyLine.
 func listen(l *load) (int, error) {
 	fd, at, err := openSocket(l.Addr)
 	if err == nil {
@@ -168,7 +170,7 @@ func listen(l *load) (int, error) {
 	return fd, err
 }
 
-// receive counts datagrams. Its time is that between the first and the last one.
+// receive counts datagrams. The result's time is that between the first and the last one.
 func receive(l *load) (g generated, err error) {
 	fd, err := listen(l)
 	if err != nil {
@@ -230,10 +232,10 @@ func echo(l *load) (g generated, err error) {
 	return g, nil
 }
 
-// warmUp is the number of round trips that do not count.
+// warmUp is the number of round trips at the start that are not counted.
 const warmUp = 200
 
-// ping measures round trips, one after the other.
+// ping measures round-trip times, one after the other.
 func ping(l *load) (g generated, err error) {
 	fd, to, err := openSocket(l.Addr)
 	if err == nil {
@@ -254,9 +256,9 @@ func ping(l *load) (g generated, err error) {
 		for {
 			_, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&in[0])), uintptr(len(in)))
 			if errno != 0 {
-				break // it was lost
+				break // request or response was lost
 			}
-			if *(*uint64)(unsafe.Pointer(&in[0])) == n { // not a late answer
+			if *(*uint64)(unsafe.Pointer(&in[0])) == n { // not a late response
 				if n >= warmUp {
 					trips = append(trips, float64(time.Since(sent).Nanoseconds())/1e3)
 				}

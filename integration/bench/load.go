@@ -20,7 +20,8 @@ const (
 	receiverCPU = 1
 )
 
-// lateStart is how many seconds after the receiver a sender may begin, on a busy machine.
+// lateStart is the maximum number of seconds between the start of a receiver and that of its sender,
+// on a busy machine.
 const lateStart = 5
 
 // process is a running sender or receiver.
@@ -30,16 +31,16 @@ type process struct {
 	ended  chan error
 }
 
-// launch starts a program on a host.
+// launch starts a program on a host, bound to a CPU. The program is ready when it has printed marker.
 func launch(h *lab.Host, cpu int, marker string, program string, arguments ...string) (*process, error) {
 	p := &process{exec.Command(program, arguments...), middle.NewOutput(marker), make(chan error, 1)}
 	p.Stdout, p.Stderr = p.output, p.output
-	// The Go runtime must not interrupt the generator's system calls.
+	// The Go runtime's preemption signals must not interrupt the generator's system calls.
 	p.Env = append(os.Environ(), "GODEBUG=asyncpreemptoff=1")
 	return p, middle.Start(h.Namespace, cpu, p.Cmd, p.ended)
 }
 
-// wait returns the output of the process after its end.
+// wait waits until the process ends, and returns its output.
 func (p *process) wait() (string, error) {
 	if err := <-p.ended; err != nil {
 		return "", fmt.Errorf("%w: %s", err, p.output)
@@ -66,8 +67,8 @@ func (p *process) generated() (g generated, err error) {
 	return g, err
 }
 
-// exchange runs a sender and a receiver with a family and a load, and returns their
-// results.
+// exchange runs a sender on the inside host and a receiver on the outside host, given by their roles,
+// and returns their results.
 func (p *spot) exchange(sender, receiver string, ipv6 bool, l load, o *observer) (sent, came generated, err error) {
 	out := p.network.Hosts[verdict.Outside]
 	seconds := l.Seconds

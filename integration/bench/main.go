@@ -21,7 +21,7 @@ func main() {
 	p.Main()
 }
 
-// options are the command line's.
+// options holds the command-line options.
 type options struct {
 	rounds  int
 	seconds float64
@@ -35,10 +35,10 @@ type options struct {
 func parseOptions() (o options, err error) {
 	flag.IntVar(&o.rounds, "rounds", 5, "number of runs of every workload over every middle")
 	flag.Float64Var(&o.seconds, "seconds", 1.6, "duration of each trial")
-	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "total time after which disturbed trials are not repeated")
-	only := flag.String("only", "", "only workloads whose name matches this regular expression")
-	flag.StringVar(&o.program, "fragwall", "", "the binary; by default it is built")
-	flag.BoolVar(&o.verbose, "v", false, "print what each fragwall counted")
+	flag.DurationVar(&o.limit, "limit", 8*time.Minute, "planned duration of the whole run; while the run is late, disturbed trials are not repeated")
+	only := flag.String("only", "", "run only workloads whose name matches this regular expression")
+	flag.StringVar(&o.program, "fragwall", "", "path of the fragwall binary (default: build it)")
+	flag.BoolVar(&o.verbose, "v", false, "print the output of each fragwall process")
 	flag.StringVar(&o.update, "update", "", "also replace the tables in this file")
 	flag.Parse()
 	switch {
@@ -47,7 +47,7 @@ func parseOptions() (o options, err error) {
 	case o.rounds < 1:
 		return o, fmt.Errorf("%d rounds: at least 1 is needed", o.rounds)
 	case o.seconds < 1:
-		return o, fmt.Errorf("trials of %v s: want at least 1 s, as shorter ones measure their own start", o.seconds)
+		return o, fmt.Errorf("trials of %v s: at least 1 s is needed, because shorter trials mostly measure their start", o.seconds)
 	}
 	o.only, err = regexp.Compile(*only)
 	return o, err
@@ -65,7 +65,7 @@ func bench(ctx context.Context) (err error) {
 		}
 	}
 	if runtime.NumCPU() < 2 {
-		return errors.New("sender and receiver need one CPU each, and there is only one")
+		return errors.New("sender and receiver need one CPU each, but the machine has only one")
 	}
 	if o.program == "" {
 		program, remove, err := middle.Build(ctx)
@@ -91,11 +91,11 @@ func bench(ctx context.Context) (err error) {
 	return nil
 }
 
-// run is all trials of one run of the program.
+// run holds the middles and the results of one run of the program.
 type run struct {
 	options
 	workloads []workload
-	spots     map[string]*spot
+	spots     map[string]*spot      // by name
 	results   []map[string][]figure // by workload and middle, one per round
 	start     time.Time
 	done, all int // trials
@@ -133,15 +133,15 @@ func (r *run) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// attempts is the maximum number of runs of a trial. quietTimeout is how long a trial
-// waits for other processes to finish.
 const (
-	attempts     = 4
+	// attempts is the maximum number of runs of a trial.
+	attempts = 4
+	// quietTimeout is the maximum time that a trial waits until other processes use little CPU time.
 	quietTimeout = 3 * time.Second
 )
 
-// trial runs a workload over a middle until other processes do not disturb it, as far as
-// time permits, and returns the least disturbed figure.
+// trial runs a workload over a middle. While time permits, it repeats the workload if other
+// processes disturbed it. It returns the least disturbed figure.
 func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err error) {
 	p, err := r.spot(m)
 	if err != nil {
@@ -171,7 +171,7 @@ func (r *run) trial(ctx context.Context, w workload, m spec) (best figure, err e
 	return best, nil
 }
 
-// spot returns a middle, and sets it up the first time.
+// spot returns a middle, and sets it up if this is its first use.
 func (r *run) spot(m spec) (*spot, error) {
 	if p := r.spots[m.name]; p != nil {
 		return p, nil

@@ -17,24 +17,24 @@ const (
 	deniedPort   = 5999 // no rule accepts it
 )
 
-// spot is a middle between its own hosts.
+// spot is a middle that is set up between its own hosts.
 type spot struct {
 	name    string
 	network *lab.Network
-	box     *middle.Box // nil for the kernel's bridge
+	box     *middle.Box // nil if the middle is not fragwall
 }
 
 // spec describes a middle.
 type spec struct {
 	name     string
-	mode     string // fragwall's fragment mode; "" means the kernel's bridge
+	mode     string // fragwall's fragment mode; "" means without fragwall
 	rules    int
-	stateful bool // fragwall's policy
-	slow     bool // fragwall without the fast path
-	pod      bool // the inside host is a pod, with fragwall as its sidecar, or with a cable alone
+	stateful bool // fragwall's policy is stateful
+	slow     bool // fragwall runs without the fast path
+	pod      bool // a cable connects the hosts; fragwall, if any, is a sidecar of the inside host
 }
 
-// The middles. The last rule of each accepts the workloads.
+// The middles. The last rules of each policy accept the workloads.
 var (
 	kernel10   = spec{name: "kernel, 10 rules", rules: 10}
 	kernel1000 = spec{name: "kernel, 1,000 rules", rules: 1000}
@@ -83,7 +83,7 @@ func (s spec) up(program string) (_ *spot, err error) {
 	return p, nil
 }
 
-// down removes it, and returns its report.
+// down removes the middle, and returns its output.
 func (p *spot) down() (says string, err error) {
 	defer p.network.Close()
 	if p.box == nil {
@@ -92,8 +92,8 @@ func (p *spot) down() (says string, err error) {
 	return p.box.Down()
 }
 
-// configure raises the limits for fragments of a host's kernel beyond what a middle can
-// send, so that only the middle is tested.
+// configure raises a host's kernel limits for fragments so far that no workload reaches them. Then
+// only the middle is tested.
 func configure() error {
 	return lab.Sysctl(map[string]string{
 		"net/ipv4/ipfrag_high_thresh":  "536870912",
@@ -103,7 +103,7 @@ func configure() error {
 	})
 }
 
-// unmatched returns the fields of the i-th rule that matches no frame of the workloads.
+// unmatched returns the fields of the i-th rule. These rules match no frame of the workloads.
 func unmatched(i int) (src netip.Addr, protocol string, port int) {
 	protocol, port = "udp", 1000+i%64000
 	if i%2 == 1 {
@@ -112,8 +112,8 @@ func unmatched(i int) (src netip.Addr, protocol string, port int) {
 	return netip.AddrFrom4([4]byte{198, 18 + byte(i>>16), byte(i >> 8), byte(i)}), protocol, port
 }
 
-// bridgeRules returns n rules, after those for connection tracking. The last two accept
-// the workloads, one per family.
+// bridgeRules returns an nftables ruleset with n rules after those for connection tracking. The last
+// two accept the workloads, one per address family.
 func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	var b strings.Builder
 	b.WriteString("table inet bench {\n\tchain forward {\n\t\ttype filter hook forward priority 0; policy drop;\n")
@@ -134,8 +134,8 @@ func bridgeRules(hosts [verdict.Sides]*lab.Host, n int) string {
 	return b.String()
 }
 
-// boxConfig returns the same policy after the tables of the devices. The last two rules
-// accept the workloads, one per direction.
+// boxConfig returns a configuration that begins with sides and has the same policy as bridgeRules.
+// The last two rules accept the workloads, one per direction.
 func (s spec) boxConfig(sides string, hosts [verdict.Sides]*lab.Host) string {
 	var b strings.Builder
 	path := map[bool]string{true: "off", false: "auto"}[s.slow]

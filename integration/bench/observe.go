@@ -9,17 +9,18 @@ import (
 	"fragwall/integration/middle"
 )
 
-// observer measures the costs of a trial.
+// observer measures the CPU time of a trial.
 type observer struct {
-	box     *middle.Box // nil for the kernel's bridge
+	box     *middle.Box // nil if the middle is not fragwall
 	others  middle.Foreign
 	start   time.Time
-	machine float64 // seconds of all CPUs at the beginning
-	process float64
+	machine float64 // CPU seconds of all CPUs at the start
+	process float64 // CPU seconds of fragwall's process at the start
 
-	seconds    float64
-	machineCPU float64 // seconds of sender, middle and receiver together
-	boxCPU     float64 // seconds of fragwall's process
+	// Results:
+	seconds    float64 // duration
+	machineCPU float64 // CPU seconds of sender, middle and receiver together
+	boxCPU     float64 // CPU seconds of fragwall's process
 	foreign    float64 // cores used by other processes
 }
 
@@ -40,8 +41,8 @@ func (o *observer) end() {
 	}
 }
 
-// machineUse returns the time that all CPUs have been busy, in seconds (proc(5), stat:
-// hundredths of user, nice, system, idle, iowait, irq, softirq).
+// machineUse returns the busy time of all CPUs since boot, in seconds (proc(5), /proc/stat: user,
+// nice, system, idle, iowait, irq and softirq in hundredths of a second).
 func machineUse() (seconds float64) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// pingAverage finds the mean in the last line of ping(8), in milliseconds.
+// pingAverage matches the mean round-trip time in the last line of ping(8), in milliseconds.
 var pingAverage = regexp.MustCompile(`= [\d.]+/([\d.]+)/`)
 
-// floodPing sends pings from the outside host to the inside one, each as soon as the last
-// one was answered. The value is the mean round trip.
+// floodPing runs `ping -f` from the outside host to the inside host, which sends each request when
+// the one before is answered. The value is the mean round-trip time in microseconds.
 func floodPing(p *spot, seconds float64, o *observer) (f figure, err error) {
 	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]
 	o.begin()

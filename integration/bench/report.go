@@ -8,7 +8,7 @@ import (
 	"fragwall/integration/middle"
 )
 
-// report prints the tables: the speed and the costs.
+// report prints two tables, of speed and of CPU time, and the load by other processes.
 func (r *run) report(w io.Writer) {
 	fmt.Fprintf(w, "Medians of %d rounds; the ratio is the median of the ratios of the rounds, with the lowest and the highest.\n\n", r.rounds)
 	fmt.Fprintln(w, "| workload | compared with | baseline | fragwall | unit | ratio |")
@@ -43,7 +43,7 @@ func (r *run) rows(f func(w workload, p pair, base, other []figure)) {
 	}
 }
 
-// row prints one comparison.
+// row prints one comparison of a value.
 func (r *run) row(w io.Writer, name string, p pair, unit string, base, other []figure, value func(figure) float64) {
 	var ratios []float64
 	for i := range base {
@@ -54,7 +54,7 @@ func (r *run) row(w io.Writer, name string, p pair, unit string, base, other []f
 		number(median(base, value)), number(median(other, value)), unit, median(ratios, self), slices.Min(ratios), slices.Max(ratios))
 }
 
-// suffix describes how a fragwall differs from the usual configuration.
+// suffix describes how the configuration of a fragwall middle differs from that of box10.
 func suffix(s spec) (text string) {
 	if s.mode == "validate" {
 		text += ", `validate`"
@@ -71,6 +71,7 @@ func suffix(s spec) (text string) {
 	return text
 }
 
+// thousands formats a number below one million with a thousands separator.
 func thousands(n int) string {
 	if n >= 1000 {
 		return fmt.Sprintf("%d,%03d", n/1000, n%1000)
@@ -78,7 +79,7 @@ func thousands(n int) string {
 	return fmt.Sprint(n)
 }
 
-// number prints three significant digits.
+// number formats a value with about three significant digits.
 func number(v float64) string {
 	switch {
 	case v >= 100:
@@ -89,7 +90,7 @@ func number(v float64) string {
 	return fmt.Sprintf("%.2f", v)
 }
 
-// median returns the median of a value of the list.
+// median returns the median of value over a list.
 func median[T any](list []T, value func(T) float64) float64 {
 	var values []float64
 	for _, v := range list {
@@ -100,7 +101,7 @@ func median[T any](list []T, value func(T) float64) float64 {
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
 
-// noise describes the load by other processes.
+// noise prints how much CPU time other processes used.
 func (r *run) noise(w io.Writer) {
 	disturbed, most := 0, 0.0
 	for _, byMiddle := range r.results {

@@ -10,10 +10,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// offloads are the offloads of the hosts' interfaces that combine packets.
+// offloads lists the offloads of the hosts' interfaces that combine packets.
 var offloads = []string{"tso", "gso", "gro"}
 
-// switchOffloads turns them on or off on both hosts.
+// switchOffloads turns the offloads on or off on both hosts.
 func (p *spot) switchOffloads(on bool) error {
 	word := map[bool]string{true: "on", false: "off"}[on]
 	for _, h := range p.network.Hosts {
@@ -34,9 +34,9 @@ func (p *spot) switchOffloads(on bool) error {
 	return nil
 }
 
-// stream sends over one TCP connection with iperf3, without counting the first half
-// second. It returns the bytes received and the seconds. The client is on the inside, and
-// sends unless flags say otherwise.
+// stream sends over one TCP connection with iperf3. It returns the bytes received and the duration in
+// seconds, both without the first half second. The client is on the inside host. It sends, unless
+// flags contain --reverse.
 func (p *spot) stream(seconds float64, o *observer, flags ...string) (bytes, took float64, err error) {
 	const slowStart = 0.5
 	in, out := p.network.Hosts[verdict.Inside], p.network.Hosts[verdict.Outside]

@@ -11,23 +11,23 @@ import (
 // figure is the result of a trial.
 type figure struct {
 	value   float64 // in the workload's unit
-	p99     float64 // of round trips, microseconds
-	loss    float64 // share of the datagrams sent
-	cpu     float64 // seconds per gigabyte, of sender, middle and receiver together
-	boxCPU  float64 // of fragwall's process
+	p99     float64 // of round-trip times, in microseconds
+	loss    float64 // share of the sent datagrams that did not arrive
+	cpu     float64 // CPU seconds per gigabyte of sender, middle and receiver together
+	boxCPU  float64 // CPU seconds per gigabyte of fragwall's process
 	foreign float64 // cores used by other processes
 }
 
-// workload is the traffic between the hosts.
+// workload is a kind of traffic between the hosts.
 type workload struct {
 	name string
 	unit string
 	run  func(p *spot, seconds float64, o *observer) (figure, error)
-	// pairs are the middles to run it over, in pairs to compare.
+	// pairs lists the comparisons; the workload runs over each middle in them.
 	pairs []pair
 }
 
-// pair compares one middle with another.
+// pair is a comparison of a middle with a baseline.
 type pair struct{ base, other spec }
 
 var (
@@ -36,7 +36,7 @@ var (
 	withPod    = []pair{{pod, podSidecar}, {pod, podSlow}}
 )
 
-// middlesOf returns the middles of the pairs.
+// middlesOf returns the middles of the pairs, each once.
 func middlesOf(pairs []pair) (all []spec) {
 	for _, p := range pairs {
 		for _, s := range []spec{p.base, p.other} {
@@ -48,7 +48,7 @@ func middlesOf(pairs []pair) (all []spec) {
 	return all
 }
 
-// workloads are the workloads of `make bench-wire`.
+// workloads returns the workloads of `make bench-wire`.
 func workloads() []workload {
 	list := []workload{{
 		name: "UDP, 64 bytes", unit: "kpps",
@@ -89,8 +89,9 @@ func workloads() []workload {
 	)
 }
 
-// datagrams sends datagrams as fast as possible. The value is the number received per
-// second, times scale. The time is the sender's or the receiver's, whichever is longer.
+// datagrams returns a workload that sends datagrams as fast as possible. The value is the number of
+// datagrams received per second, times scale. The time is the sender's or the receiver's, whichever
+// is longer.
 func datagrams(ipv6 bool, size int, scale float64) func(*spot, float64, *observer) (figure, error) {
 	return func(p *spot, seconds float64, o *observer) (f figure, err error) {
 		sent, came, err := p.exchange("send", "receive", ipv6, load{Size: size, Seconds: seconds}, o)
@@ -104,9 +105,9 @@ func datagrams(ipv6 bool, size int, scale float64) func(*spot, float64, *observe
 	}
 }
 
-// overload offers several times the rate that the middle forwards at its best. The value
-// is the rate forwarded then, as a share of the best. If the middle blocks the sender, as
-// the kernel's bridge does, the sender offers less.
+// overload returns a workload that first finds the highest rate that the middle forwards, and then
+// offers a multiple of it. The value is the rate forwarded then, divided by the highest rate. If the
+// middle blocks the sender, as the kernel's bridge does, the sender offers less.
 func overload(size int, times float64) func(*spot, float64, *observer) (figure, error) {
 	return func(p *spot, seconds float64, o *observer) (f figure, err error) {
 		offer := func(rate float64) (passed float64) {
@@ -128,12 +129,12 @@ func overload(size int, times float64) func(*spot, float64, *observer) (figure, 
 	}
 }
 
-// connection sends over a TCP connection from the inside.
+// connection measures a TCP connection that sends from the inside.
 func connection(p *spot, seconds float64, o *observer) (figure, error) {
 	return connectionWith(p, seconds, o)
 }
 
-// connectionIn is connection from the outside.
+// connectionIn measures a TCP connection that sends from the outside.
 func connectionIn(p *spot, seconds float64, o *observer) (figure, error) {
 	return connectionWith(p, seconds, o, "--reverse")
 }
@@ -144,12 +145,13 @@ func connectionWith(p *spot, seconds float64, o *observer, flags ...string) (f f
 		return f, err
 	}
 	f.value = bytes * 8e-9 / took
-	// Data that is not counted costs CPU time, too.
+	// The CPU time includes the first half second, in which bytes are not counted.
 	o.costs(&f, bytes*o.seconds/took)
 	return f, nil
 }
 
-// segmentByHost is connection with hosts that segment the stream themselves.
+// segmentByHost measures connection with the hosts' offloads off, so that their TCP sends segments
+// of the MTU.
 func segmentByHost(p *spot, seconds float64, o *observer) (f figure, err error) {
 	if err := p.switchOffloads(false); err != nil {
 		return f, err
@@ -160,15 +162,15 @@ func segmentByHost(p *spot, seconds float64, o *observer) (f figure, err error) 
 	return f, p.switchOffloads(true)
 }
 
-// roundTrip measures round trips of datagrams.
+// roundTrip measures round-trip times of datagrams: the median and the 99th percentile.
 func roundTrip(p *spot, seconds float64, o *observer) (f figure, err error) {
 	sent, _, err := p.exchange("ping", "echo", false, load{Size: 64, Seconds: seconds}, o)
 	f.value, f.p99 = sent.P50, sent.P99
 	return f, err
 }
 
-// denied sends datagrams that no rule accepts. The value is their cost to fragwall's
-// process.
+// denied sends datagrams that no rule accepts. The value is the CPU time of fragwall's process per
+// datagram in microseconds.
 func denied(p *spot, seconds float64, o *observer) (f figure, err error) {
 	to := netip.AddrPortFrom(p.network.Hosts[verdict.Outside].IPv4, deniedPort)
 	sent, err := p.send(load{Role: "send", Addr: to, Size: 64, Seconds: seconds}, o)
@@ -179,7 +181,7 @@ func denied(p *spot, seconds float64, o *observer) (f figure, err error) {
 	return f, nil
 }
 
-// costs records the costs per number of bytes.
+// costs sets the CPU seconds per gigabyte of a figure, given the number of bytes.
 func (o *observer) costs(f *figure, bytes float64) {
 	f.cpu, f.boxCPU = o.machineCPU/bytes*1e9, o.boxCPU/bytes*1e9
 }

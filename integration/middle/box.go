@@ -16,7 +16,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Sides are the tables of a configuration that joins the middle's interfaces.
+// Sides holds the configuration tables [inside] and [outside] for [NewBox].
 const Sides = `
 [inside]
 tap = "` + insideTAP + `"
@@ -26,7 +26,7 @@ tap = "fw-out"
 nic = "` + lab.OutsideNIC + `"
 `
 
-// SidecarSides are the tables of a configuration of a sidecar.
+// SidecarSides holds the configuration tables [inside] and [outside] for [NewSidecar].
 const SidecarSides = `
 [inside]
 tap = "` + insideTAP + `"
@@ -45,19 +45,20 @@ type Box struct {
 	ended   chan error
 }
 
-// NewBox starts the program with a configuration that begins with [Sides], and waits
-// until frames flow.
+// NewBox starts `fragwall run` in the middle namespace and waits until it is ready. The
+// configuration must contain [Sides].
 func NewBox(n *lab.Network, program, config string) (*Box, error) {
 	return newBox(n.Middle, program, config, func(string) []string { return []string{"run"} })
 }
 
-// NewSidecar starts the program as a sidecar of a host, with a configuration that begins
-// with [SidecarSides], and waits until frames flow.
+// NewSidecar starts `fragwall sidecar` in a host's namespace and waits until it is ready. The
+// configuration must contain [SidecarSides].
 func NewSidecar(h *lab.Host, program, config string) (*Box, error) {
 	return newBox(h.Namespace, program, config, func(dir string) []string { return []string{"sidecar", "--nic", h.NIC, "--state", dir} })
 }
 
-// newBox starts the program in a namespace, with a directory of its own.
+// newBox starts the program in a namespace. command returns its arguments, given its temporary
+// directory.
 func newBox(ns *lab.Namespace, program, config string, command func(dir string) []string) (*Box, error) {
 	b := &Box{ns: ns, output: NewOutput("ready"), ended: make(chan error, 1)}
 	var err error
@@ -76,14 +77,14 @@ func newBox(ns *lab.Namespace, program, config string, command func(dir string) 
 	}
 	b.process = c.Process
 	if err := b.output.Await(b.ended); err != nil {
-		_ = b.process.Kill() // it may have ended
+		_ = b.process.Kill() // fails if the process has ended
 		_ = os.RemoveAll(b.dir)
 		return nil, fmt.Errorf("fragwall: %w", err)
 	}
 	return b, nil
 }
 
-// Memory returns the resident memory of the process in bytes (proc(5), VmRSS).
+// Memory returns the resident memory of the process in bytes (VmRSS in /proc/pid/status, proc(5)).
 func (b *Box) Memory() int64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.process.Pid))
 	if err != nil {
@@ -98,8 +99,8 @@ func (b *Box) Memory() int64 {
 	return 0
 }
 
-// CPU returns the CPU time of the process in seconds (proc(5), utime and stime, in
-// hundredths).
+// CPU returns the CPU time of the process in seconds (utime and stime in /proc/pid/stat, in
+// hundredths of a second, proc(5)), and true.
 func (b *Box) CPU() (float64, bool) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.process.Pid))
 	if err != nil {
@@ -123,15 +124,15 @@ func (b *Box) Lost() (frames uint64) {
 	return frames
 }
 
-// Down stops the process, and returns its output.
+// Down stops the process with SIGTERM, and returns its output.
 func (b *Box) Down() (string, error) {
 	defer os.RemoveAll(b.dir)
-	_ = b.process.Signal(syscall.SIGTERM) // it may have ended
+	_ = b.process.Signal(syscall.SIGTERM) // fails if the process has ended
 	select {
 	case err := <-b.ended:
 		return b.output.String(), err
 	case <-time.After(processTimeout):
 		_ = b.process.Kill()
-		return b.output.String(), fmt.Errorf("fragwall does not end: %v", <-b.ended)
+		return b.output.String(), fmt.Errorf("fragwall did not end within %v of SIGTERM: %v", processTimeout, <-b.ended)
 	}
 }

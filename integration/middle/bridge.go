@@ -13,19 +13,20 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Bridge is the kernel's bridge.
+// Bridge is a kernel bridge in the middle namespace.
 type Bridge struct {
 	network *lab.Network
 }
 
-// NewBridge joins the middle's interfaces by a bridge. With rules, in the syntax of nft,
-// bridged packets pass the netfilter hooks of the IP layer (br_netfilter), where
-// connection tracking first reassembles fragments.
+// NewBridge connects the middle's interfaces by a bridge. rules is an nftables ruleset. If it is not
+// empty, bridged packets pass the netfilter hooks of the IP layer (br_netfilter), where connection
+// tracking reassembles fragments before the rules.
 func NewBridge(n *lab.Network, rules string) (*Bridge, error) {
 	b := &Bridge{network: n}
 	return b, n.Middle.Do(func() error { return bridge(rules) })
 }
 
+// bridge sets up the bridge in the namespace of the calling thread.
 func bridge(rules string) error {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = "br"
@@ -71,7 +72,8 @@ func load(rules string) error {
 	return nil
 }
 
-// Memory returns the bytes of memory for fragments in the namespace.
+// Memory returns the memory for fragments in the namespace in bytes (/proc/net/sockstat and
+// sockstat6).
 func (b *Bridge) Memory() (bytes int64) {
 	_ = b.network.Middle.Do(func() error {
 		for _, name := range []string{"sockstat", "sockstat6"} {
@@ -91,11 +93,11 @@ func (b *Bridge) Memory() (bytes int64) {
 	return bytes
 }
 
-// CPU returns false: the kernel's work is accounted to other processes.
+// CPU returns false, because the kernel accounts the bridge's work to other processes.
 func (*Bridge) CPU() (float64, bool) { return 0, false }
 
-// Lost returns 0: the kernel processes every frame.
+// Lost returns 0, because no queue precedes the bridge.
 func (*Bridge) Lost() uint64 { return 0 }
 
-// Down does nothing: the bridge is removed with the namespace.
+// Down does nothing, because the bridge is removed with its namespace.
 func (*Bridge) Down() (string, error) { return "", nil }

@@ -9,11 +9,11 @@ import (
 	"time"
 )
 
-// QuietEnough is the share of a core that other processes may use during a trial.
+// QuietEnough is the number of cores below which the CPU use of other processes does not disturb a
+// trial.
 const QuietEnough = 0.15
 
-// AwaitQuiet waits until other processes use little of the machine, at most for the
-// timeout.
+// AwaitQuiet waits until other processes use less than [QuietEnough], but at most for the timeout.
 func AwaitQuiet(ctx context.Context, timeout time.Duration) {
 	deadline := time.Now().Add(timeout)
 	for ctx.Err() == nil && time.Now().Before(deadline) {
@@ -25,17 +25,16 @@ func AwaitQuiet(ctx context.Context, timeout time.Duration) {
 	}
 }
 
-// Foreign measures the CPU time of processes other than this one, its ancestors and its
-// descendants.
+// Foreign measures the CPU time of all processes except this one, its ancestors and its descendants.
 type Foreign struct {
 	start time.Time
-	used  map[int]float64 // seconds, by process
+	used  map[int]float64 // CPU seconds at the start, by PID
 }
 
-// WatchForeign begins to measure.
+// WatchForeign starts a measurement.
 func WatchForeign() Foreign { return Foreign{time.Now(), foreignUse()} }
 
-// Cores returns the average number of cores that they have used since then.
+// Cores returns the average number of cores that these processes have used since the start.
 func (f Foreign) Cores() float64 {
 	var sum float64
 	for pid, used := range foreignUse() {
@@ -48,9 +47,9 @@ func (f Foreign) Cores() float64 {
 	return sum / time.Since(f.start).Seconds()
 }
 
-// foreignUse returns the CPU time of other processes (proc(5), stat: field 4 is the
-// parent, fields 14 and 15 are times in hundredths). Kernel threads, the children of 2,
-// work for all processes.
+// foreignUse returns the CPU seconds of other processes by PID (proc(5), /proc/pid/stat: field 4 is
+// the parent; fields 14 and 15 are utime and stime in hundredths of a second). It leaves out kernel
+// threads, which are children of PID 2, because they work for all processes.
 func foreignUse() map[int]float64 {
 	type process struct {
 		parent int
@@ -61,7 +60,7 @@ func foreignUse() map[int]float64 {
 	for _, path := range paths {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // the process has ended
 		}
 		f := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
 		parent, _ := strconv.Atoi(f[1])
@@ -84,6 +83,7 @@ func foreignUse() map[int]float64 {
 	return used
 }
 
+// descends reports whether pid is from or one of its descendants.
 func descends(pid, from int, parent func(int) int) bool {
 	for ; pid > 0; pid = parent(pid) {
 		if pid == from {

@@ -16,16 +16,16 @@ import (
 	"fragwall/tun/lab"
 )
 
-// AnyCPU makes [Start] bind a process to no CPU.
+// AnyCPU is the argument of [Start] for a process that is not bound to a CPU.
 const AnyCPU = -1
 
-// Start starts a process in a namespace, bound to a CPU. If this program dies, so does
-// the process. Its result is sent to ended.
+// Start starts a process in a namespace, bound to a CPU. The kernel kills the process if this
+// program dies. When the process ends, Start sends the result of [exec.Cmd.Wait] to ended.
 func Start(ns *lab.Namespace, cpu int, c *exec.Cmd, ended chan<- error) error {
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	go func() {
-		_ = ns.Do(func() error { // its thread has to outlive the process
+		_ = ns.Do(func() error { // the thread must outlive the process, because of Pdeathsig
 			err := bind(cpu)
 			if err == nil {
 				err = c.Start()
@@ -43,7 +43,7 @@ func Start(ns *lab.Namespace, cpu int, c *exec.Cmd, ended chan<- error) error {
 	return nil
 }
 
-// bind binds the calling thread, and so the processes that it starts, to a CPU.
+// bind binds the calling thread, and processes that it starts, to a CPU.
 func bind(cpu int) error {
 	if cpu == AnyCPU {
 		return nil
@@ -56,12 +56,12 @@ func bind(cpu int) error {
 	return nil
 }
 
-// Output stores the output of a process, and detects when it is ready.
+// Output stores the output of a process, and detects when the process is ready.
 type Output struct {
 	marker string
-	ready  chan struct{} // closed then
+	ready  chan struct{} // closed when the marker was found
 
-	// mu guards what follows.
+	// mu guards the fields below.
 	mu   sync.Mutex
 	all  bytes.Buffer
 	seen bool // the marker was found
@@ -72,7 +72,7 @@ func NewOutput(marker string) *Output {
 	return &Output{marker: marker, ready: make(chan struct{})}
 }
 
-// Write stores b, and looks for the marker in the whole output.
+// Write stores b, and searches the whole output for the marker.
 func (o *Output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -84,37 +84,36 @@ func (o *Output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String returns all that was written.
+// String returns the whole output.
 func (o *Output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.all.String()
 }
 
-// Await waits until the process is ready. The error says how it ended instead, or that
-// the time ran out.
+// Await waits until the process is ready. It returns an error if the process ends, or after a
+// timeout of one minute.
 func (o *Output) Await(ended <-chan error) error {
 	select {
 	case <-o.ready:
 		return nil
 	case err := <-ended:
-		return fmt.Errorf("ended at once: %v: %s", err, o)
+		return fmt.Errorf("ended before it was ready: %v: %s", err, o)
 	case <-time.After(processTimeout):
 		return fmt.Errorf("not ready after %v: %s", processTimeout, o)
 	}
 }
 
-// processTimeout is the time limit for a process to become ready, or for fragwall to
-// stop.
+// processTimeout is the maximum time until a process is ready, or until fragwall ends after SIGTERM.
 const processTimeout = time.Minute
 
-// Marks around the part of a file that [Update] replaces.
+// Lines around the part of a file that [Update] replaces.
 const (
 	tablesBegin = "<!-- tables -->\n"
 	tablesEnd   = "<!-- end of tables -->\n"
 )
 
-// Update puts tables between the marks in a file.
+// Update replaces the tables in a file: the lines between tablesBegin and tablesEnd.
 func Update(path string, tables []byte) error {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -11,19 +11,18 @@ import (
 	"syscall"
 )
 
-// generateCommand is the argument by which a program runs as its own traffic generator. A
-// specification in JSON follows.
+// generateCommand is the argument that makes a program run as traffic generator. The next argument
+// is a specification in JSON.
 const generateCommand = "generate"
 
-// Program is a command that measures. Its senders and receivers are processes of the same
-// program.
+// Program is a command that measures. It runs itself as sender and receiver.
 type Program struct {
 	Name     string
-	Measure  func(context.Context) error // until a signal ends it
-	Generate func(spec string) error     // the argument is the specification given to [Generator]
+	Measure  func(context.Context) error // SIGINT and SIGTERM end its context
+	Generate func(spec string) error     // spec is the specification given to [Generator], as JSON
 }
 
-// Main runs the program, and exits.
+// Main runs the program, and exits with status 0, or with 1 after an error.
 func (p *Program) Main() {
 	if len(os.Args) == 3 && os.Args[1] == generateCommand {
 		p.exit(p.Generate(os.Args[2]))
@@ -41,7 +40,7 @@ func (p *Program) exit(err error) {
 	os.Exit(0)
 }
 
-// Generator returns the command line that runs the calling program as a generator, with a
+// Generator returns the command line that runs the calling program as traffic generator with a
 // specification.
 func Generator(spec any) (program string, arguments []string, err error) {
 	if program, err = os.Executable(); err != nil {
@@ -51,8 +50,8 @@ func Generator(spec any) (program string, arguments []string, err error) {
 	return program, []string{generateCommand, string(text)}, err
 }
 
-// Build builds fragwall. It needs the source and the Go tool. The caller calls remove
-// when it no longer needs the binary.
+// Build builds fragwall in a temporary directory. It needs the source and the Go tool. remove deletes
+// the directory.
 func Build(ctx context.Context) (program string, remove func(), err error) {
 	dir, err := os.MkdirTemp("", "fragwall-build")
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package trunk gives hosts interfaces with VLAN tags.
+// Package trunk gives the hosts of a lab interfaces in VLANs.
 //
-// It imports tun/lab, for the hosts, and packet.
+// Of fragwall's packages, it imports tun/lab and packet.
 package trunk

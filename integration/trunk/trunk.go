@@ -18,15 +18,15 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Trunk makes a host's interface one that carries VLANs, on kernels without
-// VLAN interfaces too.
+// Trunk carries the VLANs of a host over its interface. It also works on kernels without VLAN
+// interfaces (CONFIG_VLAN_8021Q).
 //
-//	host's IP ── TAP ──► tags put on ──► TAP ── bridge ──► interface
-//	host's IP ── TAP ◄── tags taken off ◄── packet socket ◄── interface
+//	host's IP ── TAP ──► add tags ──► TAP ── bridge ──► interface
+//	host's IP ── TAP ◄── remove tags ◄── packet socket ◄── interface
 //
-// What is sent goes by a bridge of the host's own, because there the kernel
-// takes the outer tag for one that the interface puts on: only so may a frame
-// with two tags hold a packet of the whole MTU.
+// Frames are sent through a bridge in the host's namespace. For forwarded frames, the kernel treats
+// the outer tag as one that the interface inserts, so that a frame with two tags may carry a packet
+// of the full MTU.
 type Trunk struct {
 	host   *lab.Host
 	egress *os.File // the TAP in the bridge
@@ -38,19 +38,19 @@ type Trunk struct {
 	vlans []vlan
 }
 
-// vlan is an interface behind tags.
+// vlan is a host's interface in a VLAN.
 type vlan struct {
-	tags []byte // as in the frame
+	tags []byte // encoded as in a frame
 	file *os.File
 }
 
 const (
-	macs    = 12 // bytes of the addresses before the tags
+	macs    = 12 // bytes of the MAC addresses before the tags
 	tagSize = 4
 )
 
-// Open makes a host's interface a trunk until [Trunk.Close]. Meanwhile the host is
-// reachable only in its VLANs.
+// Open makes a host's interface a trunk until [Trunk.Close]. During that time the host is reachable
+// only in its VLANs.
 func Open(h *lab.Host) (t *Trunk, err error) {
 	t = &Trunk{host: h}
 	defer func() {
@@ -68,8 +68,8 @@ func Open(h *lab.Host) (t *Trunk, err error) {
 	return t, nil
 }
 
-// bridge joins a new TAP to the host's interface, so that frames written to the TAP leave
-// by it.
+// bridge connects a new TAP to the host's interface by a bridge, so that the interface sends frames
+// that are written to the TAP.
 func (t *Trunk) bridge() (err error) {
 	const tap, bridge = "trunk", "trunk-br"
 	if t.egress, err = newTAP(tap); err != nil {
@@ -94,9 +94,9 @@ func (t *Trunk) bridge() (err error) {
 	return errors.Join(noIPv6(tap), noIPv6(bridge), lab.Up(tap), lab.Up(bridge))
 }
 
-// VLAN gives the host an interface behind tags, outermost first. It returns the host with
-// its addresses there, in 10.0.VID.0/24 and 2001:db8:0:VID::/64. The innermost VID must
-// be 1 to 255.
+// VLAN gives the host an interface in the VLAN with the given tags, outermost first. It returns the
+// host with its addresses in that VLAN, in 10.0.VID.0/24 and 2001:db8:0:VID::/64. The innermost VID
+// must be 1 to 255.
 func (t *Trunk) VLAN(tags ...packet.Tag) (*lab.Host, error) {
 	var v vlan
 	for _, tag := range tags {
@@ -138,7 +138,7 @@ func (t *Trunk) VLAN(tags ...packet.Tag) (*lab.Host, error) {
 	return h, nil
 }
 
-// Send sends frames through the interface, with their tags.
+// Send sends frames, which include their tags, through the host's interface.
 func (t *Trunk) Send(frames ...[]byte) error {
 	for _, f := range frames {
 		if _, err := t.egress.Write(f); err != nil {
@@ -148,7 +148,7 @@ func (t *Trunk) Send(frames ...[]byte) error {
 	return nil
 }
 
-// collect tags the frames that the host sends through a VLAN's interface.
+// collect adds the tags to the frames that the host sends through a VLAN's interface, and sends them.
 func (t *Trunk) collect(v vlan) {
 	frame := make([]byte, 1<<16)
 	for {
@@ -164,7 +164,7 @@ func (t *Trunk) collect(v vlan) {
 	}
 }
 
-// distribute passes received frames to the interfaces of their VLANs.
+// distribute removes the tags of received frames and passes them to the interfaces of their VLANs.
 func (t *Trunk) distribute() {
 	for {
 		frame, err := t.tap.Receive(time.Time{})
@@ -175,7 +175,7 @@ func (t *Trunk) distribute() {
 		for _, v := range t.vlans {
 			rest, ok := bytes.CutPrefix(frame[macs:], v.tags)
 			if ok && !tagged(rest) {
-				// A frame that the interface refuses is lost, as on a wire.
+				// A frame that the interface refuses is lost, as on a physical link.
 				_, _ = v.file.Write(append(frame[:macs:macs], rest...))
 			}
 		}
@@ -183,7 +183,7 @@ func (t *Trunk) distribute() {
 	}
 }
 
-// tagged reports whether a VLAN tag follows the addresses.
+// tagged reports whether b, which follows the MAC addresses, begins with a VLAN tag.
 func tagged(b []byte) bool {
 	if len(b) < tagSize {
 		return false
@@ -192,7 +192,7 @@ func tagged(b []byte) bool {
 	return tpid == unix.ETH_P_8021Q || tpid == unix.ETH_P_8021AD
 }
 
-// Close ends the trunk, and removes its TAPs.
+// Close closes the trunk and removes its TAPs.
 func (t *Trunk) Close() error {
 	var errs []error
 	if t.tap != nil {
@@ -210,7 +210,7 @@ func (t *Trunk) Close() error {
 	return errors.Join(errs...)
 }
 
-// newTAP makes a TAP in the namespace of the calling thread. It is removed when the file
+// newTAP makes a TAP in the namespace of the calling thread. The kernel removes the TAP when the file
 // is closed.
 func newTAP(name string) (*os.File, error) {
 	device, err := water.New(water.Config{
