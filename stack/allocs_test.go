@@ -12,12 +12,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestReassemblyAllocates counts the allocations for a datagram, its fragments in
-// order. All are gVisor's: they are as many as without a table, and do not grow with
-// the fragments. (The race detector has pools forget at random.)
+// TestReassemblyAllocates counts the allocations for a datagram whose fragments arrive in
+// order. gVisor makes all of them: without a table there would be just as many, and their
+// number does not grow with the number of fragments. The test does not run under the race
+// detector, which makes pools drop objects at random.
 func TestReassemblyAllocates(t *testing.T) {
 	mode := refs.GetLeakMode()
-	refs.SetLeakMode(refs.NoLeakChecking) // which allocates
+	refs.SetLeakMode(refs.NoLeakChecking) // leak checking allocates
 	defer refs.SetLeakMode(mode)
 	const byGVisor = 6
 	bothFamilies(t, func(t *testing.T, f family) {
@@ -35,7 +36,7 @@ func TestReassemblyAllocates(t *testing.T) {
 					}
 				})
 				if len(frames) != fragments || b.held != 0 || got > byGVisor {
-					t.Errorf("%d fragments, %d wait; %v allocations a datagram, want no more than gVisor's %d", len(frames), b.held, got, byGVisor)
+					t.Errorf("%d fragments, %d held: %v allocations per datagram, want at most gVisor's %d", len(frames), b.held, got, byGVisor)
 				}
 			})
 		}

@@ -10,9 +10,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestValidatorGoesOnFromBeginning plays scripts whose datagrams begin as those of
-// honest hosts do, and then go on as they like: behind a fast path that forwards the
-// beginnings, each fragment meets the fate that it meets without.
+// TestValidatorGoesOnFromBeginning plays scripts whose datagrams begin as those of honest hosts
+// do, and continue at random. With a fast path in front of the validator that forwards the
+// beginnings, each fragment gets the same verdict as without.
 func TestValidatorGoesOnFromBeginning(t *testing.T) {
 	forwarded, handed := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -44,13 +44,13 @@ func TestValidatorGoesOnFromBeginning(t *testing.T) {
 		forwarded, handed = forwarded+f.count, handed+f.handed
 	})
 	if forwarded == 0 || handed == 0 {
-		t.Errorf("%d fragments were forwarded, and %d beginnings taken over", forwarded, handed)
+		t.Errorf("%d fragments forwarded, %d beginnings handed over", forwarded, handed)
 	}
 }
 
-// TestBeginningIsCharged has a validator take over the beginning of a datagram in
-// many fragments, and the rest of it: it accounts for what that takes, and for
-// nothing once all came.
+// TestBeginningIsCharged has a validator take over the beginning of a datagram in many
+// fragments, and then receive the rest. The validator charges for the datagram, and for nothing
+// once all fragments have arrived.
 func TestBeginningIsCharged(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		asked := 0
@@ -68,19 +68,19 @@ func TestBeginningIsCharged(t *testing.T) {
 			t.Errorf("%+v", u)
 		}
 		if _, _, why := b.validate(datagram(f, 1, 64992).Fragments(8)[7874], deny); why != verdict.FragmentDuplicate {
-			t.Errorf("one that had gone on: %v", why)
+			t.Errorf("a fragment that the fast path had forwarded: %v", why)
 		}
 		if _, _, why := b.validate(rest[1], deny); why != verdict.Passed || asked != 1 {
 			t.Errorf("%v, asked %d times", why, asked)
 		}
 		if u := b.table.Usage(); u != (Usage{}) {
-			t.Errorf("all came: %+v", u)
+			t.Errorf("after all fragments: %+v", u)
 		}
 	})
 }
 
-// TestBeginningKeepsItsDeadline takes over a beginning that is older than what waits
-// already: its datagram ends when its own time is up.
+// TestBeginningKeepsItsDeadline takes over a beginning that is older than the fragments held.
+// The datagram expires at the deadline of the beginning.
 func TestBeginningKeepsItsDeadline(t *testing.T) {
 	b := newValidatorBench(t, func(o *Options) {
 		o.Begun = func(p *packet.Parsed, _ verdict.Side) (Beginning, bool) {
@@ -91,14 +91,14 @@ func TestBeginningKeepsItsDeadline(t *testing.T) {
 	b.validate(datagram(familyIPv4, 1, 2400).Fragments(800)[1], accept)
 	frames := datagram(familyIPv4, 2, 3200).Fragments(800)
 	if _, waits, why := b.validate(frames[1], accept); waits || why != verdict.Passed {
-		t.Fatalf("waits: %v, %v", waits, why)
+		t.Fatalf("held: %v, %v", waits, why)
 	}
 	b.now = epoch.Add(30*time.Second - 1)
 	if _, waits, why := b.validate(frames[2], accept); waits || why != verdict.Passed {
-		t.Errorf("before the deadline: waits: %v, %v", waits, why)
+		t.Errorf("before the deadline: held: %v, %v", waits, why)
 	}
 	b.now = epoch.Add(30 * time.Second)
 	if _, waits, _ := b.validate(frames[3], accept); !waits {
-		t.Error("after the deadline the fragment went on")
+		t.Error("after the deadline the fragment was forwarded")
 	}
 }

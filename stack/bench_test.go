@@ -12,12 +12,12 @@ import (
 	"fragwall/stack/gvisor"
 )
 
-// BenchmarkReassembly is the whole way of a datagram's fragments through the
-// table, decoding included. Its unit is a datagram.
+// BenchmarkReassembly decodes the fragments of a datagram and passes them through the table.
+// The unit is a datagram.
 func BenchmarkReassembly(b *testing.B) { benchmarkDatagrams(b, newBench) }
 
-// BenchmarkValidation is the same with a validator, the fragments in order, so
-// that none waits.
+// BenchmarkValidation does the same with a validator. The fragments are in order, so none is
+// held.
 func BenchmarkValidation(b *testing.B) { benchmarkDatagrams(b, newValidatorBench) }
 
 func benchmarkDatagrams(b *testing.B, newBench func(testing.TB, ...func(*Options)) *bench) {
@@ -30,7 +30,7 @@ func benchmarkDatagrams(b *testing.B, newBench func(testing.TB, ...func(*Options
 	}
 }
 
-// benchmarkFrames sends the fragments of one datagram again and again.
+// benchmarkFrames sends the fragments of one datagram repeatedly.
 func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
 	var p packet.Parsed
 	b.ReportAllocs()
@@ -51,8 +51,8 @@ func benchmarkFrames(b *testing.B, t *bench, frames [][]byte) {
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(frames)), "ns/fragment")
 }
 
-// BenchmarkShedding asks about the fragments of datagrams from a source with credit, while
-// the caller is behind. Its unit is a datagram.
+// BenchmarkShedding asks about the fragments of datagrams from a source with credit, while the
+// caller is behind. The unit is a datagram.
 func BenchmarkShedding(b *testing.B) {
 	for f := range family(families) {
 		b.Run(name(f), func(b *testing.B) {
@@ -87,8 +87,8 @@ var orders = map[string]func(frames [][]byte){
 	},
 }
 
-// BenchmarkRebuild makes a datagram's frames anew, as one or, where it exceeds
-// the MTU of 1,500 bytes, as fragments.
+// BenchmarkRebuild rebuilds a datagram as one frame, or as fragments if it exceeds the MTU of
+// 1,500 bytes.
 func BenchmarkRebuild(b *testing.B) {
 	for _, size := range []int{1400, 8000} {
 		for f := range family(families) {
@@ -116,9 +116,8 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 }
 
-// BenchmarkSmallestFragments shows how the cost of a fragment grows with how
-// many of its datagram wait: 8 bytes each, up to as many as a datagram can
-// have.
+// BenchmarkSmallestFragments shows how the cost of a fragment grows with the number of
+// fragments held of its datagram: 8 bytes each, up to as many as a datagram can have.
 func BenchmarkSmallestFragments(b *testing.B) {
 	for _, engine := range engines {
 		for _, n := range []int{16, 128, 1024, 8192} {
@@ -133,8 +132,7 @@ func BenchmarkSmallestFragments(b *testing.B) {
 	}
 }
 
-// BenchmarkFlood puts fragments that never complete, from sources made up,
-// into a full table.
+// BenchmarkFlood adds fragments of incomplete datagrams, from random sources, to a full table.
 func BenchmarkFlood(b *testing.B) {
 	for _, engine := range engines {
 		for f := range family(families) {

@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// slowClaims is what claims are to be: every range that was ever claimed.
+// slowClaims is the oracle for claims: it keeps every range that was claimed.
 type slowClaims []claim
 
 func (s *slowClaims) add(start, end int) verdict.Reason {
@@ -34,8 +34,8 @@ func (s slowClaims) covers(start, end int) bool {
 	return true
 }
 
-// TestClaimsAgreeWithOracle claims ranges at random, long enough for a list
-// and for bits: both say the same but for what bits can't tell.
+// TestClaimsAgreeWithOracle claims random ranges, enough for a list to become bits. The results
+// are those of the oracle, except for what bits cannot tell.
 func TestClaimsAgreeWithOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var fast claims
@@ -59,8 +59,7 @@ func TestClaimsAgreeWithOracle(t *testing.T) {
 	})
 }
 
-// TestMaxClaims shows when a list becomes bits, and that neither takes more
-// than a KiB.
+// TestMaxClaims shows when a list becomes bits, and that neither takes more than 1 KiB.
 func TestMaxClaims(t *testing.T) {
 	var c claims
 	for i := range 8190 {
@@ -70,6 +69,6 @@ func TestMaxClaims(t *testing.T) {
 		}
 	}
 	if why := c.add(8191*8, 8191*8+7); why != verdict.Passed {
-		t.Errorf("the odd end: %v", why)
+		t.Errorf("the end that is not a multiple of 8: %v", why)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestCreditIsEarned has a source spend what a datagram earned it, and no more.
+// TestCreditIsEarned has a source spend all the credit that a datagram earned it, and no more.
 func TestCreditIsEarned(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
@@ -22,7 +22,7 @@ func TestCreditIsEarned(t *testing.T) {
 			return n
 		}
 		if spend() != 0 {
-			t.Error("credit from the beginning")
+			t.Error("a new source has credit")
 		}
 		for range 2 * creditMost / creditEarned {
 			b.mustWait(frames[0])
@@ -31,7 +31,7 @@ func TestCreditIsEarned(t *testing.T) {
 			b.release(d)
 		}
 		if b.spend(&p, verdict.Outside) {
-			t.Error("the other side has the credit, too")
+			t.Error("the same prefix on the other side has the credit too")
 		}
 		if n := spend(); n != creditMost {
 			t.Errorf("credit for %d fragments, want %d", n, creditMost)
@@ -39,8 +39,8 @@ func TestCreditIsEarned(t *testing.T) {
 	})
 }
 
-// TestValidatorCredits: a datagram of which all passed earns, one that was
-// denied does not.
+// TestValidatorCredits checks that a datagram earns credit if all its fragments passed, and
+// none if it was denied.
 func TestValidatorCredits(t *testing.T) {
 	b := newValidatorBench(t)
 	var p packet.Parsed
@@ -58,7 +58,7 @@ func TestValidatorCredits(t *testing.T) {
 	}
 }
 
-// spend takes what a fragment costs from its source's credit.
+// spend takes the cost of a fragment from its source's credit.
 func (b *bench) spend(p *packet.Parsed, side verdict.Side) bool {
 	k := keyOf(p, side)
 	return b.table.credits.of(k.source()).spend()

@@ -11,7 +11,7 @@ import (
 	"fragwall/stack"
 )
 
-// printed is a ledger that prints what becomes of fragments on the table.
+// printed is a ledger that prints the dropped fragments.
 type printed struct{}
 
 func (printed) Held(*stack.Datagram) {}
@@ -34,8 +34,8 @@ func large() [][]byte {
 	return packettest.UDP(src, dst, make([]byte, 3000)).Fragments(1480)
 }
 
-// Fragments in any order become a datagram, which is judged as a whole. Its fragments can
-// then be forwarded as they arrived.
+// Fragments in any order become a datagram, which is judged as one. Its fragments can then be
+// forwarded as they arrived.
 func ExampleReassembler() {
 	reassembler := stack.NewReassembler(limits)
 	defer reassembler.Close()
@@ -64,7 +64,7 @@ func ExampleReassembler() {
 	// complete: 3008 bytes in 3 fragments, port 53
 }
 
-// What is not complete in time is dropped.
+// The fragments of a datagram that is not complete by its deadline are dropped.
 func ExampleReassembler_timeout() {
 	reassembler := stack.NewReassembler(limits)
 	defer reassembler.Close()

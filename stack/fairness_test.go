@@ -11,10 +11,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// flood makes the n-th fragment of an attack.
+// flood returns the n-th fragment of an attack.
 type flood func(f family, n int) []byte
 
-// attacker returns an address outside the honest networks: anywhere, or in one
+// attacker returns an address outside the honest networks, either from anywhere or from one
 // prefix.
 func attacker(f family, r *rand.Rand, anywhere bool) netip.Addr {
 	if f == familyIPv4 {
@@ -33,8 +33,8 @@ func attacker(f family, r *rand.Rand, anywhere bool) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// floodOf returns datagrams from src, each of which keep makes one fragment or
-// more of.
+// floodOf returns a flood of datagrams from src. Of each datagram it sends the fragments that
+// keep returns, one or more.
 func floodOf(src func(f family) netip.Addr, keep func(d packettest.Datagram) [][]byte) flood {
 	var left [][]byte
 	return func(f family, n int) []byte {
@@ -72,22 +72,22 @@ var keeps = map[string]func(packettest.Datagram) [][]byte{
 	"first only": firstOnly, "last only": lastOnly, "missing middle": missingMiddle, "tiny": tiny, "overlapping": overlapping,
 }
 
-// TestHonestSurviveFloods puts an honest datagram's fragments into a full
-// table, with as many of a flood's between them as a machine can send in the
-// time: all of them must become whole.
+// TestHonestSurviveFloods adds the fragments of honest datagrams to a full table. Between them
+// it adds as many fragments of a flood as a machine can send in that time. All honest datagrams
+// must become complete.
 func TestHonestSurviveFloods(t *testing.T) {
 	const (
-		rate    = 200_000 // fragments a second
+		rate    = 200_000 // fragments per second
 		full    = 500     // datagrams
 		warm    = 8_500   // fragments to fill the table with
 		rounds  = 2
 		nearby  = time.Millisecond      // between an honest datagram's fragments
-		distant = 10 * time.Millisecond // the same over a slow way
+		distant = 10 * time.Millisecond // the same over a slow path
 	)
 	tests := []struct {
 		name     string
-		anywhere bool // the flood's sources, else one prefix
-		own      bool // instead, the honest sender's prefix
+		anywhere bool // random sources for the flood, otherwise one prefix
+		own      bool // the honest sender's prefix instead
 		gap      time.Duration
 	}{
 		{"from anywhere", true, false, nearby},
@@ -120,7 +120,7 @@ func TestHonestSurviveFloods(t *testing.T) {
 						}
 						for i := range rounds {
 							frames := datagram(f, uint32(i), 4000).Fragments(1480)
-							slices.Reverse(frames) // the first comes last, so that all wait
+							slices.Reverse(frames) // the first arrives last, so that all are held
 							for j, frame := range frames {
 								if j < len(frames)-1 {
 									b.put(frame)
@@ -128,7 +128,7 @@ func TestHonestSurviveFloods(t *testing.T) {
 									continue
 								}
 								if got := b.completes(frame); got != len(frames) {
-									t.Fatalf("round %d: %d of %d fragments go on", i, got, len(frames))
+									t.Fatalf("round %d: %d of %d fragments forwarded", i, got, len(frames))
 								}
 							}
 						}
@@ -139,8 +139,8 @@ func TestHonestSurviveFloods(t *testing.T) {
 	}
 }
 
-// completes puts in the last of a datagram's fragments to come, and returns how
-// many go on.
+// completes adds the last fragment to arrive of a datagram, and returns how many fragments are
+// forwarded.
 func (b *bench) completes(frame []byte) int {
 	b.Helper()
 	if b.validator.Table != nil {
@@ -155,9 +155,10 @@ func (b *bench) completes(frame []byte) int {
 	return d.Len()
 }
 
-// TestOldestGivesWayWhereNoneStandsOut has a source with two fragments in waiting,
-// and a flood of sources with one each: by what it holds it would be first.
-func TestOldestGivesWayWhereNoneStandsOut(t *testing.T) {
+// TestOldestIsEvictedIfNoSourceStandsOut has a source that holds two fragments, and a flood of
+// sources that hold one each. If only the fragments held counted, that source would lose its
+// datagram first.
+func TestOldestIsEvictedIfNoSourceStandsOut(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t, func(o *Options) { o.Memory, o.MaxDatagrams = 8<<20, 100 }) // one shard
 		r := rand.New(rand.NewPCG(1, 2))
@@ -173,14 +174,14 @@ func TestOldestGivesWayWhereNoneStandsOut(t *testing.T) {
 			b.mustWait(firstOnly(d)[0])
 		}
 		if n := b.dropped[verdict.FragmentEvicted]; n != 1 {
-			t.Errorf("%d gave way, want the oldest", n)
+			t.Errorf("%d evicted, want the oldest", n)
 		}
 		b.mustComplete(honest[2], honest)
 	})
 }
 
-// TestLastFragmentNeedsNoRoom fills a table to the brim with one source's
-// datagram: the fragment that completes it evicts nothing.
+// TestLastFragmentNeedsNoRoom fills a table completely with the datagram of one source. The
+// fragment that completes it evicts nothing.
 func TestLastFragmentNeedsNoRoom(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		frames := datagram(f, 1, 60000).Fragments(1480)

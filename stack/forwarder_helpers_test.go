@@ -7,11 +7,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// forwarder is a fast path in front of a validator: it forwards the fragments of
-// datagrams that [verdictByID] accepts as long as they come in order and have the
-// length of the first. From the first that does not on, all of its datagram goes to
-// the validator, until so much time has passed since the last of them that the
-// validator keeps nothing of it.
+// forwarder is a fast path in front of a validator. It forwards the fragments of datagrams that
+// [verdictByID] accepts, as long as they arrive in order and are as long as the first. From the
+// first fragment that is not, it passes up all fragments of the datagram to the validator,
+// until so much time has passed since the last of them that the validator holds nothing of it.
 type forwarder struct {
 	datagrams map[forwarded]*progress
 	count     int // fragments that it has forwarded
@@ -25,13 +24,13 @@ type forwarded struct {
 
 type progress struct {
 	Beginning
-	last    time.Time // when one came, be it forwarded or not
+	last    time.Time // when the last one arrived, forwarded or not
 	timeout time.Duration
 	slow    bool
 	handed  bool
 }
 
-// install has a validator ask for beginnings.
+// install makes a validator ask for beginnings.
 func (f *forwarder) install(o *Options) {
 	if f != nil {
 		f.datagrams = map[forwarded]*progress{}

@@ -8,8 +8,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestSpreadIsSipHash compares with the vector of the authors' reference code
-// for a message of 8 bytes, 00 to 07, under the key 00 to 0f.
+// TestSpreadIsSipHash compares the hash with the test vector of the SipHash reference code for
+// the message 00 to 07 (8 bytes) under the key 00 to 0f.
 func TestSpreadIsSipHash(t *testing.T) {
 	key := [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
 	if got := newKeyedHash(&key).sum(0x0706050403020100); got != 0x93f5f5799a932462 {
@@ -17,8 +17,8 @@ func TestSpreadIsSipHash(t *testing.T) {
 	}
 }
 
-// TestSourcesHaveWordsOfTheirOwn changes each part of a source that tells it
-// from others, and the host bits, which don't.
+// TestSourcesHaveWordsOfTheirOwn changes each part of a source that identifies it, and the host
+// bits, which do not.
 func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 	word := func(addr string, side verdict.Side) source {
 		p := packet.Parsed{Kind: packet.IPv6, Src: netip.MustParseAddr(addr)}
@@ -34,19 +34,18 @@ func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 		for side := range verdict.Side(verdict.Sides) {
 			w := word(addr, side)
 			if other, ok := seen[w]; ok {
-				t.Errorf("%s from %v has the word of %s", addr, side, other)
+				t.Errorf("%s from %v has the same word as %s", addr, side, other)
 			}
 			seen[w] = addr + " from " + side.String()
 		}
 	}
 	if word("10.0.0.1", verdict.Inside) != word("10.0.0.255", verdict.Inside) ||
 		word("2001:db8::1", verdict.Inside) != word("2001:db8:0:ff::2", verdict.Inside) {
-		t.Error("hosts of one network have words of their own")
+		t.Error("hosts of one network have different words")
 	}
 }
 
-// TestKeyedHashHasKeysOfItsOwn: two tables that were given no key hash sources
-// by different ones.
+// TestKeyedHashHasKeysOfItsOwn checks that two tables without a given key use different keys.
 func TestKeyedHashHasKeysOfItsOwn(t *testing.T) {
 	if one, other := newKeyedHash(nil), newKeyedHash(nil); one == other {
 		t.Error("two hashes have the same key")

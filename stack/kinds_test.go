@@ -9,8 +9,8 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// TestKindsOfDatagrams sends what hosts send beside plain UDP: backwards, and
-// expects all of it to come out of both engines, byte for byte.
+// TestKindsOfDatagrams sends the fragments of other datagrams than plain UDP backwards, and
+// expects both engines to return all of them, byte for byte.
 func TestKindsOfDatagrams(t *testing.T) {
 	of := func(f family, change func(d *packettest.Datagram)) [][]byte {
 		d := datagram(f, 3, 4000)
@@ -79,7 +79,7 @@ func TestKindsOfDatagrams(t *testing.T) {
 		other := of(f, func(d *packettest.Datagram) {
 			d.TTL = 3
 			if f == familyIPv6 {
-				d.Protocol = packet.ProtocolTCP // RFC 8200 §4.5: only the first one's counts
+				d.Protocol = packet.ProtocolTCP // RFC 8200 §4.5: only that of the first fragment counts
 			}
 		})
 		return append(frames[:1], other[1:]...)

@@ -12,7 +12,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// unfinished returns a first fragment of size bytes of payload.
+// unfinished returns a first fragment with size bytes of payload.
 func unfinished(src netip.Addr, id uint32, size int) []byte {
 	d := packettest.Datagram{Src: src, Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP, ID: id}
 	if src.Is6() {
@@ -23,8 +23,8 @@ func unfinished(src netip.Addr, id uint32, size int) []byte {
 
 func addr4(a, b, c, d byte) netip.Addr { return netip.AddrFrom4([4]byte{a, b, c, d}) }
 
-// TestMemoryIsBounded floods a table from many sources and from one, and
-// expects it to stay within its limits and to take every newcomer in.
+// TestMemoryIsBounded floods a table from many sources and from one. The table must stay within
+// its limits and accept each new fragment.
 func TestMemoryIsBounded(t *testing.T) {
 	sources := map[string]func(i int) netip.Addr{
 		"many": func(i int) netip.Addr { return addr4(11, byte(i>>8), byte(i), 1) },
@@ -43,7 +43,7 @@ func TestMemoryIsBounded(t *testing.T) {
 				}
 			}
 			if b.dropped[verdict.FragmentEvicted] == 0 {
-				t.Error("nothing gave way")
+				t.Error("nothing was evicted")
 			}
 		})
 	}
@@ -64,8 +64,8 @@ func TestPoisonedKeysAreBounded(t *testing.T) {
 	}
 }
 
-// TestPoisonedDatagramsKeepNoRoom poisons datagrams of many fragments. What
-// they needed for those must not stay.
+// TestPoisonedDatagramsKeepNoRoom poisons datagrams of many fragments. The memory of their
+// fragments must be freed.
 func TestPoisonedDatagramsKeepNoRoom(t *testing.T) {
 	b := newBench(t)
 	before := heapInUse()
@@ -81,8 +81,8 @@ func TestPoisonedDatagramsKeepNoRoom(t *testing.T) {
 	}
 }
 
-// TestVictimIsOldestOfHeaviest has an honest source with one datagram in
-// waiting since long before a flood from another source in the same shard.
+// TestVictimIsOldestOfHeaviest has an honest source whose one incomplete datagram is older than
+// a flood from another source in the same shard.
 func TestVictimIsOldestOfHeaviest(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t, func(o *Options) { o.Memory = 1 << 20 }) // one shard
@@ -100,21 +100,20 @@ func TestVictimIsOldestOfHeaviest(t *testing.T) {
 		d := packettest.Datagram{Src: flooder, Dst: packettest.OutsideIPv4, Protocol: packet.ProtocolUDP}
 		if whole, _ := b.add(d.Fragment(1480, packettest.Body(8), false), verdict.Inside); whole != nil {
 			b.release(whole)
-			t.Error("the flood's oldest is still there")
+			t.Error("the flood's oldest datagram was not evicted")
 		}
 		latest := d
 		latest.ID = 2000
 		whole, _ := b.add(latest.Fragment(1480, packettest.Body(8), false), verdict.Inside)
 		if whole == nil {
-			t.Fatal("the flood's latest is gone")
+			t.Fatal("the flood's newest datagram was evicted")
 		}
 		b.release(whole)
 	})
 }
 
-// TestDayOfDistinctKeys has fragments of ever new datagrams come in for 24
-// hours, poisoned and honest ones among them. Afterwards the table holds
-// nothing, and memory is where it was.
+// TestDayOfDistinctKeys adds fragments of new datagrams for 24 hours, some of them poisoned and
+// some honest. Afterwards the table holds nothing, and memory use is as before.
 func TestDayOfDistinctKeys(t *testing.T) {
 	for _, engine := range engines {
 		t.Run(engine.name, func(t *testing.T) {
@@ -140,7 +139,7 @@ func TestDayOfDistinctKeys(t *testing.T) {
 				}
 				b.table.Expire(b.now.Add(time.Minute))
 			}
-			day(time.Hour) // maps and pools have grown as far as they do
+			day(time.Hour) // lets maps and pools grow to their final size
 			before := heapInUse()
 			day(24 * time.Hour)
 			if u := b.table.Usage(); u != (Usage{}) {
@@ -154,8 +153,8 @@ func TestDayOfDistinctKeys(t *testing.T) {
 	}
 }
 
-// TestMemoryCharge compares what the table charges with what the heap grows
-// by: never less than it takes, and no more than twice of it.
+// TestMemoryCharge compares the memory that the table charges for with the growth of the heap.
+// The charge is never less than that growth, and at most twice as much.
 func TestMemoryCharge(t *testing.T) {
 	tests := []struct {
 		name      string
@@ -165,10 +164,10 @@ func TestMemoryCharge(t *testing.T) {
 	}{
 		{"full-size", 500, 20, 1448},
 		{"tiny", 4, 4000, 8},
-		{"first alone", 20000, 1, 64},
-		{"one waits", 10000, 1, 1448},
+		{"only the first", 20000, 1, 64},
+		{"one held", 10000, 1, 1448},
 		{"hundred", 200, 100, 64},
-		{"just too many for a list", 100, maxClaims + 1, 64},
+		{"one too many for a list", 100, maxClaims + 1, 64},
 	}
 	bothFamilies(t, func(t *testing.T, f family) {
 		for _, engine := range engines {
@@ -190,9 +189,9 @@ func TestMemoryCharge(t *testing.T) {
 					}
 					grown := heapInUse() - before
 					charged := b.table.Usage().Bytes
-					t.Logf("charged %d for %d: %.2f; %d a datagram", charged, grown, float64(charged)/float64(grown), grown/int64(tt.datagrams))
+					t.Logf("charged %d for %d: %.2f; %d per datagram", charged, grown, float64(charged)/float64(grown), grown/int64(tt.datagrams))
 					if charged < grown || charged > 2*grown {
-						t.Errorf("charged %d bytes for %d", charged, grown)
+						t.Errorf("charged %d bytes for %d bytes of heap", charged, grown)
 					}
 				})
 			}
@@ -203,7 +202,7 @@ func TestMemoryCharge(t *testing.T) {
 // heapInUse returns the bytes of the heap that are in use.
 func heapInUse() int64 {
 	runtime.GC()
-	runtime.GC() // frees what pools held
+	runtime.GC() // frees the objects in pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)

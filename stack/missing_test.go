@@ -7,10 +7,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestMissing compares what has not come with a map of all blocks of 8 bytes,
-// for claims in few ranges and in so many that they are kept as bits.
+// TestMissing compares the missing ranges with a map of all blocks of 8 bytes, both for few
+// claims and for so many that they are kept as bits.
 func TestMissing(t *testing.T) {
-	for _, step := range []int{1, 3, 7, 50} { // of 8 bytes each, of which one comes
+	for _, step := range []int{1, 3, 7, 50} { // blocks of 8 bytes, one of which arrives
 		for _, end := range []int{0, 30_000} {
 			d := &Datagram{}
 			d.end = end
@@ -28,11 +28,11 @@ func TestMissing(t *testing.T) {
 				}
 			}
 			if got := d.Missing(); !slices.Equal(got, want) {
-				t.Errorf("one block of %d, end %d: %v, want %v", step, end, got, want)
+				t.Errorf("one block in %d, end %d: %v, want %v", step, end, got, want)
 			}
 		}
 	}
 	if got := (&Datagram{}).Missing(); !slices.Equal(got, []Gap{{}}) {
-		t.Errorf("of a datagram without fragments: %v", got)
+		t.Errorf("a datagram without fragments: %v", got)
 	}
 }

@@ -11,12 +11,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// op is one operation of a script: time passes, and a fragment comes.
+// op is one operation of a script: time passes, and a fragment arrives.
 type op struct {
 	id            uint8 // 0 to 3
-	outside, mark bool  // the side, and other bytes than otherwise
+	outside, mark bool  // the side; whether the payload differs
 	more          bool
-	odd           uint8 // bytes that the last fragment is short of its blocks, 0 to 7
+	odd           uint8 // bytes that the last fragment lacks of its last block, 0 to 7
 	start         uint8 // in blocks
 	blocks        uint8 // 1 to 16
 	wait          uint8 // seconds, 0 to 31
@@ -53,7 +53,7 @@ func decodeOp(b []byte) op {
 
 func (o op) pause() time.Duration { return time.Duration(o.wait) * time.Second }
 
-// frame returns the fragment; far has a block be 32 times as long.
+// frame returns the fragment. If far is set, a block is 32 times as long.
 func (o op) frame(f family, far bool) ([]byte, verdict.Side) {
 	unit := 8
 	if far {
@@ -74,15 +74,14 @@ func (o op) frame(f family, far bool) ([]byte, verdict.Side) {
 	return d.Fragment(int(o.start)*unit, body, o.more), side
 }
 
-// step is what becomes of a fragment: why it is dropped, and what comes out
-// because of it.
+// step is the outcome of a fragment: why it is dropped, and what the engine returns.
 type step struct {
 	why verdict.Reason
 	out string
 }
 
-// oracle is what the engines are to be, slowly: it keeps all fragments of each
-// datagram and looks at every one of them again.
+// oracle is a slow model of the engines. It keeps all fragments of each datagram and examines
+// each of them again.
 type oracle struct {
 	family    family
 	validator bool
@@ -101,8 +100,8 @@ func newOracle(f family, validator bool) *oracle {
 	return &oracle{family: f, validator: validator, datagrams: map[string]*slowDatagram{}}
 }
 
-// newQuietBench returns a bench that reports to nobody. It has one shard, so
-// that time passes for all of it with every fragment.
+// newQuietBench returns a bench that reports no errors to a test. It has one shard, so that
+// each fragment expires datagrams in all of it.
 func newQuietBench(validator bool, modify ...func(*Options)) *bench {
 	l := &ledger{dropped: map[verdict.Reason]int{}}
 	o := Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
@@ -121,7 +120,7 @@ func newQuietBench(validator bool, modify ...func(*Options)) *bench {
 	return b
 }
 
-// held returns how many frames wait.
+// held returns the number of frames that are held.
 func (o *oracle) held() int {
 	n := 0
 	for _, d := range o.datagrams {
@@ -172,7 +171,7 @@ func (o *oracle) add(p *packet.Parsed, frame []byte, side verdict.Side, now time
 	return step{}
 }
 
-// pass says what a validator does with a fragment that it takes.
+// pass returns the outcome of a fragment that a validator accepts.
 func (o *oracle) pass(k string, d *slowDatagram, n reassembly.Fragment, p *packet.Parsed) step {
 	s := step{}
 	switch {
@@ -180,7 +179,7 @@ func (o *oracle) pass(k string, d *slowDatagram, n reassembly.Fragment, p *packe
 		d.judged, d.verdict = true, verdictByID(p)
 		s = step{why: d.verdict}
 		if d.verdict == verdict.Passed {
-			s.out = fmt.Sprint(len(d.Fragments)) // with those that waited
+			s.out = fmt.Sprint(len(d.Fragments)) // including those that were held
 		}
 	case d.judged:
 		s = step{why: d.verdict}
@@ -194,7 +193,7 @@ func (o *oracle) pass(k string, d *slowDatagram, n reassembly.Fragment, p *packe
 	return s
 }
 
-// sum stands for bytes in messages.
+// sum is a short form of bytes for messages.
 func sum(b []byte) string {
 	h := fnv.New64a()
 	h.Write(b)

@@ -13,8 +13,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// cutAnywhere draws a datagram's fragments, in the order of their offsets. The
-// first one holds the UDP header.
+// cutAnywhere draws a datagram's fragments, in the order of their offsets. The first one has
+// the UDP header.
 func cutAnywhere(t *rapid.T, d packettest.Datagram) [][]byte {
 	whole := d.Fragmentable()
 	blocks := (len(whole) - 1) / 8
@@ -33,8 +33,8 @@ func cutAnywhere(t *rapid.T, d packettest.Datagram) [][]byte {
 	return frames
 }
 
-// arrivals draws an order in which fragments arrive, some of them again while
-// their datagram is not complete.
+// arrivals draws an order in which fragments arrive. Some arrive again while their datagram is
+// incomplete.
 func arrivals(t *rapid.T, frames [][]byte) [][]byte {
 	order := rapid.Permutation(frames).Draw(t, "order")
 	for range rapid.IntRange(0, 5).Draw(t, "duplicates") {
@@ -45,12 +45,11 @@ func arrivals(t *rapid.T, frames [][]byte) [][]byte {
 	return order
 }
 
-// payload returns all that the engine put together.
+// payload returns all bytes that the engine reassembled.
 func (d *Datagram) payload() []byte { return d.whole.Beginning(d.whole.Size()) }
 
-// TestAnyCutComesOutEqual cuts a datagram anywhere, and sends the fragments in
-// any order with identical duplicates: what comes out are the fragments that
-// came, and the datagram's bytes.
+// TestAnyCutComesOutEqual cuts a datagram anywhere, and sends the fragments in any order with
+// identical duplicates. The result is the fragments that arrived, and the datagram's bytes.
 func TestAnyCutComesOutEqual(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b, v := newBench(t), newValidatorBench(t)
@@ -63,18 +62,18 @@ func TestAnyCutComesOutEqual(t *testing.T) {
 			var whole *Datagram
 			for i, frame := range order {
 				if whole, _ = b.add(frame, verdict.Inside); whole != nil && i < len(order)-1 {
-					t.Fatalf("whole after %d of %d", i+1, len(order))
+					t.Fatalf("complete after %d of %d", i+1, len(order))
 				}
 			}
 			if whole == nil {
-				t.Fatal("not whole")
+				t.Fatal("not complete")
 			}
 			if !bytes.Equal(whole.payload(), d.Payload) {
-				t.Fatal("the bytes are not the datagram's")
+				t.Fatal("wrong bytes")
 			}
 			for i, frame := range frames {
 				if whole.Len() != len(frames) || !bytes.Equal(whole.Frame(i), frame) {
-					t.Fatalf("%d frames, of which the one at %d is not what came", whole.Len(), i)
+					t.Fatalf("%d frames; the one at %d is not as it arrived", whole.Len(), i)
 				}
 			}
 			b.release(whole)
@@ -87,11 +86,11 @@ func TestAnyCutComesOutEqual(t *testing.T) {
 			slices.SortFunc(on, bytes.Compare)
 			sorted := slices.SortedFunc(slices.Values(frames), bytes.Compare)
 			if !slices.EqualFunc(on, sorted, bytes.Equal) {
-				t.Fatalf("validated, %d frames went on, or others than the %d that came", len(on), len(frames))
+				t.Fatalf("validated: %d frames forwarded, or other ones than the %d that arrived", len(on), len(frames))
 			}
 			for _, b := range []*bench{b, v} {
 				if u := b.table.Usage(); u != (Usage{}) || b.held != 0 {
-					t.Fatalf("the table charges for %+v, %d frames wait", u, b.held)
+					t.Fatalf("the table charges for %+v, %d frames held", u, b.held)
 				}
 			}
 		})
@@ -101,8 +100,8 @@ func TestAnyCutComesOutEqual(t *testing.T) {
 	})
 }
 
-// TestNoInterleavingMixes sends the fragments of datagrams that differ in one
-// part of their keys by turns: each comes out with its own bytes.
+// TestNoInterleavingMixes sends alternating fragments of datagrams that differ in one part of
+// their keys. Each datagram gets its own bytes.
 func TestNoInterleavingMixes(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b, v := newBench(t), newValidatorBench(t)
@@ -137,7 +136,7 @@ func TestNoInterleavingMixes(t *testing.T) {
 					all = append(all, sent{frame, side, i})
 				}
 			}
-			// By turns: who is next is drawn, the order within a datagram stays.
+			// Alternately: the next datagram is drawn, the order within a datagram stays.
 			whole, passed := 0, make([]int, 5)
 			for len(all) > 0 {
 				next := rapid.IntRange(0, len(all)-1).Draw(t, "next")
@@ -147,7 +146,7 @@ func TestNoInterleavingMixes(t *testing.T) {
 				if d, _ := b.add(s.frame, s.side); d != nil {
 					whole++
 					if !bytes.Equal(d.payload(), payloads[s.of]) || d.Side() != s.side {
-						t.Fatalf("datagram %d has other bytes", s.of)
+						t.Fatalf("datagram %d has wrong bytes", s.of)
 					}
 					b.release(d)
 				}
@@ -166,27 +165,26 @@ func TestNoInterleavingMixes(t *testing.T) {
 				}
 			}
 			if whole != 5 {
-				t.Fatalf("%d datagrams are whole, want 5", whole)
+				t.Fatalf("%d datagrams complete, want 5", whole)
 			}
 			for i, n := range passed {
 				if n != len(payloads[i]) {
-					t.Fatalf("validated, %d bytes of datagram %d went on, want %d", n, i, len(payloads[i]))
+					t.Fatalf("validated: %d bytes of datagram %d forwarded, want %d", n, i, len(payloads[i]))
 				}
 			}
 		})
 	})
 }
 
-// TestEnginesAgreeWithOracle plays scripts of fragments that no honest host
-// sends.
+// TestEnginesAgreeWithOracle plays scripts of fragments that no honest host sends.
 func TestEnginesAgreeWithOracle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		play(t, rapid.SliceOfN(rapid.Byte(), 1, 1+200*opSize).Draw(t, "script"))
 	})
 }
 
-// FuzzReassembler and FuzzValidator play scripts on one engine; the oracle
-// says what has to become of each fragment.
+// FuzzReassembler and FuzzValidator play scripts on one engine. The oracle returns the expected
+// outcome of each fragment.
 func FuzzReassembler(f *testing.F) {
 	seedScripts(f)
 	f.Fuzz(func(t *testing.T, script []byte) { playOn(t, script, false, nil) })
@@ -200,8 +198,8 @@ func FuzzValidator(f *testing.F) {
 	})
 }
 
-// seedScripts has honest datagrams, overlaps, ends that conflict, duplicates
-// and time that passes, in both families.
+// seedScripts adds honest datagrams, overlaps, conflicting ends, duplicates and pauses, in both
+// families.
 func seedScripts(f *testing.F) {
 	for header := range byte(4) {
 		for _, ops := range [][]op{
@@ -235,9 +233,9 @@ type fataler interface {
 	Helper()
 }
 
-// playOn plays a script: a byte that says which family, and whether offsets
-// are near one another or reach over the whole datagram; then operations. The
-// forwarder may be nil.
+// playOn plays a script. Its first byte selects the family, and whether offsets are close to
+// one another or spread over the whole datagram. The rest is operations. The forwarder may be
+// nil.
 func playOn(t fataler, script []byte, validator bool, front *forwarder) {
 	t.Helper()
 	if len(script) == 0 {
@@ -256,7 +254,7 @@ func playOn(t fataler, script []byte, validator bool, front *forwarder) {
 			continue
 		}
 		want := oracle.add(&p, frame, side, b.now)
-		b.table.Expire(b.now) // which a fragment that is forwarded leaves to be done
+		b.table.Expire(b.now) // a forwarded fragment does not make the table expire datagrams
 		got := step{out: "1"}
 		if front == nil || !front.forward(&p, side, b.now) {
 			got = b.step(frame, &p, side)
@@ -265,16 +263,16 @@ func playOn(t fataler, script []byte, validator bool, front *forwarder) {
 			t.Fatalf("operation %d, %+v:\ngot  %v\nwant %v", at/opSize, o, got, want)
 		}
 		if b.held != oracle.held() {
-			t.Fatalf("operation %d, %+v: %d frames wait, want %d", at/opSize, o, b.held, oracle.held())
+			t.Fatalf("operation %d, %+v: %d frames held, want %d", at/opSize, o, b.held, oracle.held())
 		}
 	}
 	b.table.Expire(b.now.Add(maxPause))
 	if u := b.table.Usage(); u != (Usage{}) || b.held != 0 || b.dropped[verdict.FragmentDisagreement] != 0 {
-		t.Fatalf("all is over: %+v, %d frames wait, dropped: %v", u, b.held, b.dropped)
+		t.Fatalf("at the end: %+v, %d frames held, dropped: %v", u, b.held, b.dropped)
 	}
 }
 
-// step puts a frame in and sums up what became of it.
+// step adds a frame and returns the outcome.
 func (b *bench) step(frame []byte, p *packet.Parsed, side verdict.Side) step {
 	if b.validator.Table == nil {
 		d, why := b.reassembler.Add(frame, p, side, b.now)

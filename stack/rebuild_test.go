@@ -10,8 +10,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// rebuild sends fragments, the last of which completes their datagram, and
-// returns what that is rebuilt into for an MTU of 1,500 bytes.
+// rebuild sends fragments, the last of which completes their datagram, and returns the frames
+// that it is rebuilt into for an MTU of 1,500 bytes.
 func (b *bench) rebuild(fragments [][]byte) ([][]byte, verdict.Reason) {
 	b.Helper()
 	for _, frame := range fragments[:len(fragments)-1] {
@@ -19,7 +19,7 @@ func (b *bench) rebuild(fragments [][]byte) ([][]byte, verdict.Reason) {
 	}
 	d, why := b.add(fragments[len(fragments)-1], verdict.Inside)
 	if d == nil {
-		b.Fatalf("not whole: %v", why)
+		b.Fatalf("not complete: %v", why)
 	}
 	defer b.release(d)
 	n, why := d.Rebuild(1500)
@@ -44,20 +44,19 @@ func (b *bench) same(got, want [][]byte) {
 	}
 }
 
-// unfragmented returns a datagram in one frame, under its identification.
+// unfragmented returns a datagram in one frame. In IPv4 it keeps its identification.
 func unfragmented(d packettest.Datagram) []byte {
 	if d.Src.Is4() {
 		return d.Fragment(0, d.Payload, false)
 	}
 	if n := len(d.Before); n > 0 && len(d.After) > 0 {
 		d.Before = bytes.Clone(d.Before)
-		d.Before[n-8] = d.FirstAfter // instead of the fragment header
+		d.Before[n-8] = d.FirstAfter // skips the fragment header
 	}
 	return d.Frame()
 }
 
-// chained returns a datagram with extension headers in front of the fragment
-// header and behind it.
+// chained returns a datagram with extension headers before and after the fragment header.
 func chained(n int) packettest.Datagram {
 	d := datagram(familyIPv6, 7, n)
 	d.FirstBefore = 0                                                           // hop-by-hop
@@ -66,7 +65,7 @@ func chained(n int) packettest.Datagram {
 	return d
 }
 
-// TestRebuiltWhole has datagrams that fit the MTU to the byte, and one less.
+// TestRebuiltWhole rebuilds datagrams that fit the MTU, most of them exactly.
 func TestRebuiltWhole(t *testing.T) {
 	options := datagram(familyIPv4, 7, 1500-20-12)
 	options.Options = []byte{7, 7, 4, 0, 0, 0, 0, 1, 0x94, 4, 0, 0} // record route, no operation, router alert
@@ -87,9 +86,9 @@ func TestRebuiltWhole(t *testing.T) {
 	}
 }
 
-// TestRebuiltInFragments has datagrams that exceed the MTU by a byte and by
-// far: they leave in fragments of the largest size that came, whatever the
-// order and the sizes of the others.
+// TestRebuiltInFragments rebuilds datagrams that exceed the MTU by a byte or by far. They leave
+// in fragments as large as the largest that arrived, whatever the order and the sizes of the
+// others.
 func TestRebuiltInFragments(t *testing.T) {
 	snap := datagram(familyIPv6, 7, 1500-8-40+1)
 	snap.LLC = packettest.SNAP
@@ -98,9 +97,9 @@ func TestRebuiltInFragments(t *testing.T) {
 		d       packettest.Datagram
 		largest int // payload
 	}{
-		{"llc, a byte too much", snap, 1000},
-		{"ipv4, a byte too much", datagram(familyIPv4, 7, 1481), 1000},
-		{"ipv6, a byte too much", datagram(familyIPv6, 7, 1461), 1000},
+		{"llc, a byte too long", snap, 1000},
+		{"ipv4, a byte too long", datagram(familyIPv4, 7, 1481), 1000},
+		{"ipv6, a byte too long", datagram(familyIPv6, 7, 1461), 1000},
 		{"ipv4", datagram(familyIPv4, 7, 65515), 1480},
 		{"ipv6", datagram(familyIPv6, 7, 65535), 1448},
 		{"chained", chained(8000), 1432},
@@ -125,8 +124,8 @@ func TestRebuiltInFragments(t *testing.T) {
 	}
 }
 
-// TestRebuiltOptions has IPv4 options of every kind: the first fragment has
-// all of them, the others those with the copied flag (RFC 791 §3.1).
+// TestRebuiltOptions has IPv4 options of every kind. The first fragment has all of them, the
+// others only those with the copied flag (RFC 791 §3.1).
 func TestRebuiltOptions(t *testing.T) {
 	tests := []struct {
 		name            string
@@ -135,7 +134,7 @@ func TestRebuiltOptions(t *testing.T) {
 		{"none copied", []byte{7, 7, 4, 0, 0, 0, 0, 0}, nil},
 		{"all copied", []byte{0x94, 4, 0, 0}, []byte{0x94, 4, 0, 0}},
 		{"one of three, padded", []byte{7, 7, 4, 0, 0, 0, 0, 1, 0x83, 7, 4, 1, 2, 3, 4, 0}, []byte{0x83, 7, 4, 1, 2, 3, 4, 0}},
-		{"behind the end", []byte{0, 0x94, 4, 0}, nil},
+		{"after the end of options", []byte{0, 0x94, 4, 0}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -153,9 +152,9 @@ func TestRebuiltOptions(t *testing.T) {
 	}
 }
 
-// TestRebuiltDF has DF on some fragments of 4,000 bytes: those that are
-// fragmented again have it if the largest had it, as in Linux. A datagram that
-// leaves whole does not, since nobody tried whether it fits the path.
+// TestRebuiltDF has DF on some fragments of 4,000 bytes. New fragments have DF if the largest
+// that arrived had it, as in Linux. A datagram that leaves as a whole packet does not have it,
+// since it may not fit the rest of the path.
 func TestRebuiltDF(t *testing.T) {
 	for _, tt := range []struct {
 		first, rest, want bool
@@ -163,8 +162,8 @@ func TestRebuiltDF(t *testing.T) {
 	}{
 		{first: true, rest: true, want: true, size: 1480},
 		{first: false, rest: false, want: false, size: 1480},
-		{first: true, rest: false, want: true, size: 1480},  // as large as others without
-		{first: true, rest: false, want: false, size: 1000}, // smaller than those without
+		{first: true, rest: false, want: true, size: 1480},  // as large as the others, which lack DF
+		{first: true, rest: false, want: false, size: 1000}, // smaller than the others, which lack DF
 		{first: false, rest: true, want: true, size: 1000},
 	} {
 		t.Run(fmt.Sprintf("%+v", tt), func(t *testing.T) {
@@ -190,11 +189,11 @@ func TestRebuiltDF(t *testing.T) {
 	b.same(got, [][]byte{unfragmented(d)})
 }
 
-// TestRebuiltECN has every pair of codepoints on two fragments (RFC 3168
-// §5.3; net/ipv4/inet_fragment.c, ip_frag_ecn_table).
+// TestRebuiltECN has every pair of codepoints on two fragments (RFC 3168 §5.3;
+// net/ipv4/inet_fragment.c, ip_frag_ecn_table).
 func TestRebuiltECN(t *testing.T) {
 	const notECT, ect1, ect0, ce, invalid = 0, 1, 2, 3, 0xff
-	want := [4][4]uint8{ // by the first's and the second's codepoint
+	want := [4][4]uint8{ // by the codepoints of the first and of the second fragment
 		notECT: {notECT: notECT, ect1: invalid, ect0: invalid, ce: invalid},
 		ect1:   {notECT: invalid, ect1: ect1, ect0: ect1, ce: ce},
 		ect0:   {notECT: invalid, ect1: ect0, ect0: ect0, ce: ce},
@@ -207,7 +206,7 @@ func TestRebuiltECN(t *testing.T) {
 				d := datagram(f, 7, 1400)
 				d.TrafficClass = 0xb8 | first
 				fragments := d.Fragments(1000)
-				d.TrafficClass = 0x28 | second // another DSCP: the first's counts
+				d.TrafficClass = 0x28 | second // another DSCP: that of the first fragment counts
 				fragments[1] = d.Fragments(1000)[1]
 				got, why := b.rebuild(fragments)
 				if want[first][second] == invalid {
@@ -223,12 +222,12 @@ func TestRebuiltECN(t *testing.T) {
 	})
 }
 
-// TestRebuiltBehindLLC has a first fragment behind LLC and another one that is
-// larger than 802.3 has room for.
+// TestRebuiltBehindLLC has a first fragment behind LLC, and another fragment that is longer
+// than an 802.3 frame allows.
 func TestRebuiltBehindLLC(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
-		large, room := 1480, 1472 // payload of a fragment, within 1,500 bytes and with LLC
+		large, room := 1480, 1472 // payload of a fragment of 1,500 bytes, without and with LLC
 		if f == familyIPv6 {
 			large, room = 1448, 1440
 		}
@@ -241,8 +240,8 @@ func TestRebuiltBehindLLC(t *testing.T) {
 	})
 }
 
-// TestRebuiltTakesTheFirst has fragments that differ in all that may differ:
-// what is rebuilt has the first one's TTL, tags and extension headers.
+// TestRebuiltTakesTheFirst has fragments that differ in all fields that may differ. The rebuilt
+// frames have the TTL, tags and extension headers of the first.
 func TestRebuiltTakesTheFirst(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)

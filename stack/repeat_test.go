@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// recorder writes down what a ledger is told of drops.
+// recorder records the drops that a ledger is told of.
 type recorder struct {
 	Ledger
 	drops *[]string
@@ -20,9 +20,8 @@ func (r recorder) Dropped(d *Datagram, why verdict.Reason) {
 	r.Ledger.Dropped(d, why)
 }
 
-// TestSameKeyRepeats drives tables with a key in common to evict, to time out
-// and to be closed with datagrams of many sources in waiting: each drops the
-// same, in the same order.
+// TestSameKeyRepeats makes tables evict, expire and be closed while they hold datagrams of many
+// sources. Tables with the same key drop the same datagrams in the same order.
 func TestSameKeyRepeats(t *testing.T) {
 	run := func(key *[16]byte) (drops []string) {
 		b := newBench(t, func(o *Options) {
@@ -36,7 +35,7 @@ func TestSameKeyRepeats(t *testing.T) {
 		b.table.Expire(epoch.Add(33 * time.Second))
 		b.table.Close()
 		if len(drops) != 4000 {
-			t.Fatalf("%d datagrams dropped, want all 4000", len(drops))
+			t.Fatalf("%d datagrams dropped, want 4000", len(drops))
 		}
 		return drops
 	}
@@ -46,16 +45,15 @@ func TestSameKeyRepeats(t *testing.T) {
 		t.Error("a table with the same key drops other datagrams, or in another order")
 	}
 	if slices.Equal(first, run(nil)) {
-		t.Error("without a key a table does the same as with one")
+		t.Error("a table without a key drops the same as one with a key")
 	}
 }
 
-// TestDeadlineIsTheEarliest has datagrams of both families and of several
-// shards in waiting.
+// TestDeadlineIsTheEarliest has incomplete datagrams of both families in several shards.
 func TestDeadlineIsTheEarliest(t *testing.T) {
 	b := newBench(t)
 	if d, waits := b.table.Deadline(); waits {
-		t.Fatalf("nothing waits, and its deadline is %v", d)
+		t.Fatalf("an empty table has the deadline %v", d)
 	}
 	expect := func(want time.Duration) {
 		t.Helper()

@@ -160,7 +160,7 @@ func (s *shard) restoreFrames(r *Saved, k key, take taker) (lost int, err error)
 // fragments, since callers cache the result of the hash.
 func (t *Table) SetHash(key [2]uint64) error {
 	if t.Usage().Datagrams > 0 {
-		return errors.New("a table where something waits keeps its hash")
+		return errors.New("a table with incomplete datagrams cannot change its hash")
 	}
 	t.hash = keyedHash{key[0], key[1]}
 	t.credits.hash = t.hash

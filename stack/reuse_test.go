@@ -6,15 +6,14 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestReusedIdentification has a sender come back to an identification after
-// more and more other datagrams, where the one before had lost a fragment or
-// was given up.
+// TestReusedIdentification has a sender reuse an identification after more and more other
+// datagrams. The earlier datagram with this identification lost a fragment or was discarded.
 func TestReusedIdentification(t *testing.T) {
-	const id = 1 << 16 // no other datagram's, in the 16 bits of IPv4 those of 0
+	const id = 1 << 16 // no other datagram has it; in the 16 bits of IPv4 it is 0
 	lost := func(b *bench, f family) {
 		b.put(datagram(f, id, 2000).Fragments(1000)[0])
 	}
-	givenUp := func(b *bench, f family) {
+	discarded := func(b *bench, f family) {
 		lost(b, f)
 		d := datagram(f, id, 2000)
 		b.put(d.Fragment(504, d.Payload[504:1504], true)) // overlaps
@@ -27,12 +26,12 @@ func TestReusedIdentification(t *testing.T) {
 		others int
 		passes bool
 	}{
-		{"lost, as soon as that", newBench, familyIPv4, lost, reuse - 1, false},
+		{"lost, reused too soon", newBench, familyIPv4, lost, reuse - 1, false},
 		{"lost", newBench, familyIPv4, lost, reuse, true},
-		{"given up, as soon as that", newBench, familyIPv4, givenUp, reuse - 1, false},
-		{"given up", newBench, familyIPv4, givenUp, reuse, true},
-		{"ipv6 has identifications enough", newBench, familyIPv6, givenUp, reuse, false},
-		{"what a validator let pass may still wait at the receiver", newValidatorBench, familyIPv4, givenUp, reuse, false},
+		{"discarded, reused too soon", newBench, familyIPv4, discarded, reuse - 1, false},
+		{"discarded", newBench, familyIPv4, discarded, reuse, true},
+		{"an ipv6 identification has 32 bits", newBench, familyIPv6, discarded, reuse, false},
+		{"the receiver may still hold fragments that a validator forwarded", newValidatorBench, familyIPv4, discarded, reuse, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -54,17 +53,17 @@ func TestReusedIdentification(t *testing.T) {
 			}
 			d, why := b.add(again[1], verdict.Inside)
 			if (d != nil) != tt.passes {
-				t.Fatalf("whole: %v, %v", d != nil, why)
+				t.Fatalf("complete: %v, %v", d != nil, why)
 			}
 			if !tt.passes {
 				return
 			}
 			if string(d.Frame(0)) != string(again[0]) || string(d.Frame(1)) != string(again[1]) {
-				t.Error("the datagram has other fragments than came last")
+				t.Error("the datagram does not consist of the newest fragments")
 			}
 			b.release(d)
 			if n := b.dropped[verdict.FragmentSuperseded]; n != waited {
-				t.Errorf("%d fragments superseded, of %d that waited", n, waited)
+				t.Errorf("%d fragments superseded, want the %d held", n, waited)
 			}
 		})
 	}

@@ -32,9 +32,9 @@ func (s *shedder) sheds(frame []byte, behind bool) bool {
 	return s.shedding.Sheds(&p, verdict.Inside, behind, s.now)
 }
 
-// stranger returns the fragments of a datagram whose source is another for each
-// number.
-func stranger(f family, number, fragments int) [][]byte {
+// unknown returns the fragments of a datagram from an unknown source. Each number has a source
+// of its own.
+func unknown(f family, number, fragments int) [][]byte {
 	d := datagram(f, 7, 800*fragments)
 	src := d.Src.AsSlice()
 	binary.BigEndian.PutUint16(src[1:], uint16(number))
@@ -42,8 +42,8 @@ func stranger(f family, number, fragments int) [][]byte {
 	return d.Fragments(800)
 }
 
-// TestShedsWholeDatagrams offers datagrams of sources without credit, in turns that
-// end in the midst of one.
+// TestShedsWholeDatagrams offers datagrams of sources without credit, in batches that end in
+// the middle of one.
 func TestShedsWholeDatagrams(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		s := newShedder(t)
@@ -51,7 +51,7 @@ func TestShedsWholeDatagrams(t *testing.T) {
 		shed := map[int]int{} // fragments by datagram
 		inTurn, taken := 0, 0
 		for number := range 100 {
-			for _, frame := range stranger(f, number, fragments) {
+			for _, frame := range unknown(f, number, fragments) {
 				if inTurn++; inTurn%123 == 0 {
 					s.shedding.Turn()
 				}
@@ -67,39 +67,39 @@ func TestShedsWholeDatagrams(t *testing.T) {
 				t.Errorf("%d of %d fragments of datagram %d are shed", n, fragments, number)
 			}
 		}
-		turns := 100 * fragments / 123 // and a part of one
+		turns := 100 * fragments / 123 // and an incomplete one
 		if taken < turns*maxUncredited || taken > (turns+1)*(maxUncredited+fragments) {
-			t.Errorf("%d fragments taken in, in %d turns", taken, turns)
+			t.Errorf("%d fragments accepted in %d turns", taken, turns)
 		}
 	})
 }
 
-// TestSheddingHasAnEnd catches up after a datagram was shed: the rest of it is shed
-// for a while, everything else is taken in.
+// TestSheddingHasAnEnd catches up after a datagram was shed. The rest of that datagram is shed
+// for a while, all else is accepted.
 func TestSheddingHasAnEnd(t *testing.T) {
 	s := newShedder(t)
 	for number := range maxUncredited {
-		s.sheds(stranger(familyIPv4, number, 1)[0], true)
+		s.sheds(unknown(familyIPv4, number, 1)[0], true)
 	}
-	frames := stranger(familyIPv4, 1000, 3)
+	frames := unknown(familyIPv4, 1000, 3)
 	if !s.sheds(frames[0], true) {
-		t.Fatal("it is not shed")
+		t.Fatal("a datagram of an unknown source is not shed")
 	}
 	s.shedding.Turn()
 	s.now = s.now.Add(decisionTime*time.Millisecond - 1)
 	if !s.sheds(frames[1], false) {
-		t.Error("the rest is taken in")
+		t.Error("the rest of the datagram is accepted")
 	}
-	if s.sheds(stranger(familyIPv4, 1001, 3)[0], false) {
-		t.Error("another is shed while nothing is behind")
+	if s.sheds(unknown(familyIPv4, 1001, 3)[0], false) {
+		t.Error("another datagram is shed while the caller is not behind")
 	}
 	s.now = s.now.Add(time.Millisecond)
 	if s.sheds(frames[2], false) {
-		t.Error("a decision holds for ever")
+		t.Error("the decision never ends")
 	}
 }
 
-// TestCreditLastsForTheDatagram has a source's credit end in the midst of a datagram.
+// TestCreditLastsForTheDatagram has a source's credit end in the middle of a datagram.
 func TestCreditLastsForTheDatagram(t *testing.T) {
 	s := newShedder(t)
 	d := datagram(familyIPv4, 1, 1600)
@@ -108,7 +108,7 @@ func TestCreditLastsForTheDatagram(t *testing.T) {
 	s.reassembler.Credit(whole)
 	s.release(whole)
 	for number := range maxUncredited {
-		s.sheds(stranger(familyIPv4, number, 1)[0], true)
+		s.sheds(unknown(familyIPv4, number, 1)[0], true)
 	}
 	long := datagram(familyIPv4, 2, 8*(creditEarned+maxUncredited)).Fragments(8)
 	for i, frame := range long {
@@ -117,11 +117,11 @@ func TestCreditLastsForTheDatagram(t *testing.T) {
 		}
 	}
 	if d.ID++; !s.sheds(d.Fragments(800)[0], true) {
-		t.Error("a datagram without credit is taken in")
+		t.Error("a datagram without credit is accepted")
 	}
 }
 
-// TestSheddingBoundsOneDatagram has a datagram go on for ever.
+// TestSheddingBoundsOneDatagram has a datagram that never ends.
 func TestSheddingBoundsOneDatagram(t *testing.T) {
 	s := newShedder(t)
 	d := packettest.UDP(netip.MustParseAddrPort("192.0.2.1:1"), netip.MustParseAddrPort("198.51.100.1:1"), packettest.Body(4000))
@@ -132,6 +132,6 @@ func TestSheddingBoundsOneDatagram(t *testing.T) {
 		}
 	}
 	if taken != 2*maxUncredited {
-		t.Errorf("%d fragments taken in, want %d", taken, 2*maxUncredited)
+		t.Errorf("%d fragments accepted, want %d", taken, 2*maxUncredited)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestMain fails where a test leaves a reference to one of gVisor's buffers.
-// Benchmarks run without that, for it costs more than what they measure.
+// TestMain fails if a test leaks a reference to one of gVisor's buffers. Benchmarks run without
+// the check, because it costs more than the code that they measure.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	if flag.Lookup("test.bench").Value.String() == "" {
@@ -27,10 +27,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// epoch is when the tests' clock begins.
+// epoch is the start of the tests' clock.
 var epoch = time.Unix(1_000_000_000, 0)
 
-// ledger keeps what the table reports.
+// ledger records the reports of the table.
 type ledger struct {
 	held     int
 	credited netip.Addr // the latest
@@ -49,8 +49,7 @@ func (l *ledger) Dropped(d *Datagram, why verdict.Reason) {
 	d.Release()
 }
 
-// bench is a table with its ledger, and the means to put frames in: that of a
-// reassembler or that of a validator.
+// bench is a table with its ledger, and the reassembler or validator that adds frames to it.
 type bench struct {
 	testing.TB
 	*ledger
@@ -89,22 +88,22 @@ func newEmptyBench(t testing.TB, change []func(*Options)) (*bench, Options) {
 	t.Cleanup(func() {
 		b.table.Close()
 		if u := b.table.Usage(); u != (Usage{}) {
-			t.Errorf("closed, the table still charges for %+v", u)
+			t.Errorf("after Close, the table charges for %+v", u)
 		}
 		if b.held != 0 {
-			t.Errorf("closed, the ledger still has %d frames waiting", b.held)
+			t.Errorf("after Close, the ledger has %d frames held", b.held)
 		}
 	})
 	return b, o
 }
 
-// engines are the two ways to treat fragments.
+// engines are the two ways to process fragments.
 var engines = []struct {
 	name string
 	new  func(t testing.TB, change ...func(*Options)) *bench
 }{{"reassembler", newBench}, {"validator", newValidatorBench}}
 
-// put puts a frame in, whatever becomes of it.
+// put adds a frame and ignores the outcome.
 func (b *bench) put(frame []byte) {
 	b.Helper()
 	if b.validator.Table != nil {
@@ -114,51 +113,51 @@ func (b *bench) put(frame []byte) {
 	}
 }
 
-// add puts a frame in that must decode.
+// add adds a frame, which must decode.
 func (b *bench) add(frame []byte, side verdict.Side) (*Datagram, verdict.Reason) {
 	b.Helper()
 	var p packet.Parsed
 	if why := p.Decode(frame); why != verdict.Passed || !p.Fragment.Present {
-		b.Fatalf("not a sound fragment: %v", why)
+		b.Fatalf("not a valid fragment: %v", why)
 	}
 	return b.reassembler.Add(frame, &p, side, b.now)
 }
 
-// mustWait puts a frame in that has to wait.
+// mustWait adds a frame, which the table must hold.
 func (b *bench) mustWait(frame []byte) {
 	b.Helper()
 	if d, why := b.add(frame, verdict.Inside); d != nil || why != verdict.Passed {
-		b.Fatalf("whole: %v, %v; want it to wait", d != nil, why)
+		b.Fatalf("complete: %v, %v; want the fragment held", d != nil, why)
 	}
 }
 
-// mustComplete puts a frame in that has to make its datagram whole, with the
-// frames given, and releases it.
+// mustComplete adds a frame, which must complete a datagram of the given frames, and releases
+// the datagram.
 func (b *bench) mustComplete(frame []byte, want [][]byte) {
 	b.Helper()
 	d, why := b.add(frame, verdict.Inside)
 	if d == nil {
-		b.Fatalf("not whole: %v", why)
+		b.Fatalf("not complete: %v", why)
 	}
 	defer b.release(d)
 	if d.Len() != len(want) {
-		b.Fatalf("whole in %d frames, want %d", d.Len(), len(want))
+		b.Fatalf("complete with %d frames, want %d", d.Len(), len(want))
 	}
 	for i := range want {
 		if string(d.Frame(i)) != string(want[i]) {
-			b.Fatalf("frame %d of %d is not what came", i, len(want))
+			b.Fatalf("frame %d of %d is not as it arrived", i, len(want))
 		}
 	}
 }
 
-// release does what a caller does with a datagram handed out.
+// release releases a datagram as a caller does.
 func (b *bench) release(d *Datagram) {
 	b.held -= d.Len()
 	d.Release()
 }
 
-// datagram returns a UDP datagram of the family with n bytes of payload, the
-// UDP header included.
+// datagram returns a UDP datagram of the family with n bytes of payload, including the UDP
+// header.
 func datagram(f family, id uint32, n int) packettest.Datagram {
 	src, dst := packettest.InsideIPv4, packettest.OutsideIPv4
 	if f == familyIPv6 {

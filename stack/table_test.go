@@ -25,26 +25,26 @@ func TestAnyOrderCompletes(t *testing.T) {
 			}
 			whole, _ := b.add(frames[order[4]], verdict.Inside)
 			if whole == nil {
-				t.Fatalf("order %v: not whole", order)
+				t.Fatalf("order %v: not complete", order)
 			}
 			if got := string(whole.Payload()); got != string(d.Payload[:1000]) {
-				t.Fatalf("order %v: the payload is not the datagram's", order)
+				t.Fatalf("order %v: wrong payload", order)
 			}
 			for i, frame := range frames {
 				if string(whole.Frame(i)) != string(frame) {
-					t.Fatalf("order %v: frame %d is not what came", order, i)
+					t.Fatalf("order %v: frame %d is not as it arrived", order, i)
 				}
 			}
 			b.release(whole)
 		})
 		if u := b.table.Usage(); u != (Usage{}) {
-			t.Errorf("all is out, and the table charges for %+v", u)
+			t.Errorf("after all datagrams, the table charges for %+v", u)
 		}
 	})
 }
 
-// TestPayloadReachesOverFragments has a transport header in three fragments of
-// 8 bytes: the payload to judge by is the reassembled one.
+// TestPayloadReachesOverFragments has a transport header in three fragments of 8 bytes. The
+// payload to judge by is the reassembled one.
 func TestPayloadReachesOverFragments(t *testing.T) {
 	b := newBench(t)
 	d := packettest.TCP(withPort(packettest.InsideIPv4, 1000), withPort(packettest.OutsideIPv4, 80), 2)
@@ -61,8 +61,8 @@ func TestPayloadReachesOverFragments(t *testing.T) {
 	}
 }
 
-// TestLargestDatagrams has those that just fit 65,535 bytes with their
-// headers, and one that is too long only with the first fragment's options.
+// TestLargestDatagrams has datagrams that are exactly 65,535 bytes long with their headers, and
+// one that is too long only because of the first fragment's options.
 func TestLargestDatagrams(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
@@ -89,9 +89,9 @@ func TestLargestDatagrams(t *testing.T) {
 	})
 }
 
-// TestDuplicateWithLongerHeaders sends a datagram of the greatest length, with
-// its first fragment a second time behind more options or extension headers than
-// the datagram has room for: it is a duplicate like any other.
+// TestDuplicateWithLongerHeaders sends a datagram of the maximum length, and its first fragment
+// a second time with more options or extension headers than the datagram has room for. It is a
+// duplicate like any other.
 func TestDuplicateWithLongerHeaders(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		size := 65535 - 20
@@ -127,9 +127,9 @@ func TestDuplicateWithLongerHeaders(t *testing.T) {
 	})
 }
 
-// TestMisbehaviour sends fragments of one datagram, [from, to) of 4,000 bytes,
-// and expects a reason for each. After one that poisons, the fragments that
-// would have made the datagram whole must not.
+// TestMisbehaviour sends fragments of one datagram, [from, to) of 4,000 bytes, and expects a
+// reason for each. After a fragment that poisons the key, the fragments that would have
+// completed the datagram must not complete it.
 func TestMisbehaviour(t *testing.T) {
 	type step struct {
 		from, to int
@@ -145,7 +145,7 @@ func TestMisbehaviour(t *testing.T) {
 	}{
 		{"identical duplicate", []step{{from: 0, to: 800, want: ok}, {from: 0, to: 800, want: verdict.FragmentDuplicate}}, false},
 		{"identical last", []step{{from: 3200, to: 4000, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentDuplicate}}, false},
-		{"same range, other bytes", []step{{from: 800, to: 1600}, {from: 800, to: 1600, other: true, want: verdict.FragmentConflict}}, true},
+		{"same range, different bytes", []step{{from: 800, to: 1600}, {from: 800, to: 1600, other: true, want: verdict.FragmentConflict}}, true},
 		{"same range, last or not", []step{{from: 800, to: 1600}, {from: 800, to: 1600, last: true, want: verdict.FragmentConflictingEnd}}, true},
 		{"covers the end of another", []step{{from: 0, to: 800}, {from: 792, to: 1600, want: verdict.FragmentOverlap}}, true},
 		{"covers the beginning of another", []step{{from: 800, to: 1600}, {from: 0, to: 808, want: verdict.FragmentOverlap}}, true},
@@ -157,7 +157,7 @@ func TestMisbehaviour(t *testing.T) {
 		{"two ends, the second later", []step{{from: 1600, to: 2400, last: true}, {from: 3200, to: 4000, last: true, want: verdict.FragmentConflictingEnd}}, true},
 		{"two ends, the second earlier", []step{{from: 3200, to: 4000, last: true}, {from: 1600, to: 2400, last: true, want: verdict.FragmentConflictingEnd}}, true},
 		{"beyond the end", []step{{from: 1600, to: 2400, last: true}, {from: 2400, to: 3200, want: verdict.FragmentBeyondEnd}}, true},
-		{"an end before what is there", []step{{from: 2400, to: 3200}, {from: 1600, to: 2400, last: true, want: verdict.FragmentBeyondEnd}}, true},
+		{"an end before a fragment that is held", []step{{from: 2400, to: 3200}, {from: 1600, to: 2400, last: true, want: verdict.FragmentBeyondEnd}}, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -171,7 +171,7 @@ func TestMisbehaviour(t *testing.T) {
 						payload[7] ^= 1
 					}
 					if whole, why := b.add(d.Fragment(s.from, payload, !s.last), verdict.Inside); whole != nil || why != s.want {
-						t.Fatalf("step %d: whole: %v, %v; want %v", i, whole != nil, why, s.want)
+						t.Fatalf("step %d: complete: %v, %v; want %v", i, whole != nil, why, s.want)
 					}
 					if s.want == ok {
 						waiting++
@@ -179,17 +179,17 @@ func TestMisbehaviour(t *testing.T) {
 				}
 				if !tt.poisoned {
 					if b.held != waiting {
-						t.Errorf("%d fragments wait, want %d", b.held, waiting)
+						t.Errorf("%d fragments held, want %d", b.held, waiting)
 					}
 					return
 				}
 				last := tt.steps[len(tt.steps)-1].want
 				if b.held != 0 || b.dropped[last] != waiting {
-					t.Errorf("%d wait, dropped: %v; want all %d dropped for %v", b.held, b.dropped, waiting, last)
+					t.Errorf("%d held, dropped: %v; want all %d dropped for %v", b.held, b.dropped, waiting, last)
 				}
 				for _, frame := range d.Fragments(800) {
 					if whole, why := b.add(frame, verdict.Inside); whole != nil || why != verdict.FragmentPoisoned {
-						t.Fatalf("afterwards: whole: %v, %v", whole != nil, why)
+						t.Fatalf("afterwards: complete: %v, %v", whole != nil, why)
 					}
 				}
 				b.now = b.now.Add(time.Minute)
@@ -201,8 +201,8 @@ func TestMisbehaviour(t *testing.T) {
 	}
 }
 
-// TestNothingMixes puts the two halves of a datagram in as fragments of
-// datagrams that differ in one part of the key.
+// TestNothingMixes sends the two halves of a datagram as fragments of datagrams that differ in
+// one part of the key.
 func TestNothingMixes(t *testing.T) {
 	base := func(f family) packettest.Datagram { return datagram(f, 5, 1600) }
 	tests := []struct {
@@ -232,7 +232,7 @@ func TestNothingMixes(t *testing.T) {
 					tt.change(&d)
 				}
 				if whole, why := b.add(d.Fragments(800)[1], tt.side); whole != nil || why != verdict.Passed {
-					t.Errorf("whole: %v, %v", whole != nil, why)
+					t.Errorf("complete: %v, %v", whole != nil, why)
 				}
 			})
 		})
@@ -272,8 +272,8 @@ func TestNothingMixes(t *testing.T) {
 	})
 }
 
-// TestDeadlines lets time pass between the fragments of a datagram. Later
-// fragments do not prolong it.
+// TestDeadlines lets time pass between the fragments of a datagram. Later fragments do not
+// extend the deadline.
 func TestDeadlines(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		timeout := 30 * time.Second
@@ -293,15 +293,15 @@ func TestDeadlines(t *testing.T) {
 		b.now = start.Add(timeout / 2)
 		b.mustWait(frames[1])
 		b.now = start.Add(timeout)
-		b.mustWait(frames[2]) // begins anew
+		b.mustWait(frames[2]) // begins a new datagram
 		if b.held != 1 || b.dropped[verdict.FragmentTimeout] != 2 {
-			t.Errorf("%d wait, dropped: %v", b.held, b.dropped)
+			t.Errorf("%d held, dropped: %v", b.held, b.dropped)
 		}
 
 		b.now = b.now.Add(timeout)
-		b.table.Expire(b.now) // as a timer does, without traffic
+		b.table.Expire(b.now) // called by a timer, without traffic
 		if b.held != 0 || b.dropped[verdict.FragmentTimeout] != 3 || b.table.Usage() != (Usage{}) {
-			t.Errorf("%d wait, dropped: %v, %+v", b.held, b.dropped, b.table.Usage())
+			t.Errorf("%d held, dropped: %v, %+v", b.held, b.dropped, b.table.Usage())
 		}
 	})
 }
@@ -327,8 +327,8 @@ func TestTooManyFragments(t *testing.T) {
 	})
 }
 
-// TestSmallestFragments cuts the largest datagram into as many fragments as
-// there can be, and sends them backwards.
+// TestSmallestFragments cuts the largest datagram into the maximum number of fragments, and
+// sends them backwards.
 func TestSmallestFragments(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)

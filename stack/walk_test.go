@@ -14,7 +14,7 @@ import (
 // unhurried does not pause.
 func unhurried(int) error { return nil }
 
-// waiting returns copies of all that waits.
+// waiting returns copies of all incomplete datagrams.
 func (b *bench) waiting() (all []Waiting) {
 	b.Helper()
 	if err := b.table.Walk(unhurried, func(w *Waiting) error {
@@ -28,7 +28,7 @@ func (b *bench) waiting() (all []Waiting) {
 	return all
 }
 
-// TestWaiting looks at what waits of a datagram.
+// TestWaiting checks the description of one incomplete datagram.
 func TestWaiting(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		d := datagram(f, 7, 4008)
@@ -56,7 +56,7 @@ func TestWaiting(t *testing.T) {
 				second := first
 				second.Fragments, second.Bytes, second.Received = 3, 3000, []Range{{0, 1000}, {2000, 4000}}
 				if e.name == "validator" {
-					second.Judged = true // its frame went on
+					second.Judged = true // its frame was forwarded
 				} else {
 					second.HasFirst, second.Protocol, second.ProtocolKnown = true, packet.ProtocolUDP, true
 				}
@@ -74,13 +74,13 @@ func TestWaiting(t *testing.T) {
 	})
 }
 
-// expect compares the one datagram that waits, but for its memory and its first
-// fragment, of which the ports are compared.
+// expect compares the only incomplete datagram, except for its memory. Of its first fragment it
+// compares the ports.
 func (b *bench) expect(want Waiting) {
 	b.Helper()
 	all := b.waiting()
 	if len(all) != 1 {
-		b.Fatalf("%d wait", len(all))
+		b.Fatalf("%d incomplete datagrams", len(all))
 	}
 	got := all[0]
 	if got.Memory <= 0 || got.HasFirst && (got.First.SrcPort != 1000 || got.First.DstPort != 53) {
@@ -92,7 +92,7 @@ func (b *bench) expect(want Waiting) {
 	}
 }
 
-// TestWaitingLength has the last fragment come.
+// TestWaitingLength sends the last fragment.
 func TestWaitingLength(t *testing.T) {
 	b := newBench(t)
 	frames := datagram(familyIPv4, 7, 2500).Fragments(1000)
@@ -102,7 +102,7 @@ func TestWaitingLength(t *testing.T) {
 	}
 }
 
-// TestWaitingRanges has more ranges come than are copied.
+// TestWaitingRanges sends more ranges than Walk copies.
 func TestWaitingRanges(t *testing.T) {
 	for _, e := range engines {
 		t.Run(e.name, func(t *testing.T) {
@@ -119,8 +119,8 @@ func TestWaitingRanges(t *testing.T) {
 	}
 }
 
-// TestWalk visits what waits while datagrams come, become whole, and make room for
-// others: no lock is held, or the test would not end.
+// TestWalk walks over incomplete datagrams while others arrive, become complete, and evict one
+// another. The walk holds no lock, otherwise the test would not end.
 func TestWalk(t *testing.T) {
 	const datagrams = 1000
 	b := newBench(t)
@@ -131,13 +131,13 @@ func TestWalk(t *testing.T) {
 	seen := make(map[uint32]int)
 	err := b.table.Walk(func(n int) error {
 		if n > maxHeld {
-			t.Errorf("%d datagrams are looked at with a lock held", n)
+			t.Errorf("%d datagrams visited under one lock", n)
 		}
 		return nil
 	}, func(w *Waiting) error {
 		id := int(w.Identification)
 		seen[w.Identification]++
-		if later := id + maxHeld; id%2 == 0 && later < datagrams { // the walk may be about to go on with it
+		if later := id + maxHeld; id%2 == 0 && later < datagrams { // the walk may be about to continue with it
 			b.mustComplete(frames(later)[1], frames(later))
 		}
 		b.mustWait(frames(datagrams + id)[0])
@@ -152,11 +152,11 @@ func TestWalk(t *testing.T) {
 		}
 	}
 	if len(seen) > datagrams {
-		t.Errorf("%d were seen, of which some came later", len(seen))
+		t.Errorf("%d visited, some of which arrived later", len(seen))
 	}
 	for _, s := range b.table.shards {
 		if len(s.cursors) != 0 {
-			t.Error("a cursor is left")
+			t.Error("a cursor remains")
 		}
 	}
 	enough := errors.New("enough")
@@ -169,8 +169,8 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// TestHold has few datagrams with many fragments, of which no more than some are looked
-// at while a part of the table is locked.
+// TestHold has few datagrams with many fragments. The walk visits only a limited number of
+// fragments while it locks a part of the table.
 func TestHold(t *testing.T) {
 	b := newBench(t)
 	for id := range uint32(10) {
@@ -184,6 +184,6 @@ func TestHold(t *testing.T) {
 	}())
 	c := &cursor{next: s.deadlines[familyIPv4].first}
 	if n := s.copyFrom(c, s.number, make([]Waiting, maxHeld)); n != 2 {
-		t.Errorf("%d datagrams of 599 fragments are looked at, want 2", n)
+		t.Errorf("%d datagrams of 599 fragments visited, want 2", n)
 	}
 }

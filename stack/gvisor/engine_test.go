@@ -10,7 +10,7 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// TestMain fails where a test leaves a reference to one of gVisor's buffers.
+// TestMain fails if a test leaks a reference to one of gVisor's buffers.
 func TestMain(m *testing.M) {
 	flag.Parse()
 	refs.SetLeakMode(refs.LeaksPanic)
@@ -19,13 +19,13 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// span is a fragment's range, in bytes.
+// span is a fragment's range in bytes.
 type span struct {
 	start, length int
 	last          bool
 }
 
-// spans returns fragments with these ranges of one body, for the test's time.
+// spans returns fragments of body with these ranges. The test's cleanup releases them.
 func spans(t *testing.T, body []byte, list ...span) []Fragment {
 	var fragments []Fragment
 	for _, s := range list {
@@ -44,10 +44,10 @@ func spans(t *testing.T, body []byte, list ...span) []Fragment {
 	return fragments
 }
 
-// TestEngineHasTheLastWord gives gVisor fragments that the table would never
-// take for whole. It must refuse each, and hold nothing that meets the next
-// datagram.
-func TestEngineHasTheLastWord(t *testing.T) {
+// TestEngineRefusesIncompleteDatagrams passes fragments to gVisor that the table would never
+// consider complete. The engine must refuse each list, and keep nothing that could mix with the
+// next datagram.
+func TestEngineRefusesIncompleteDatagrams(t *testing.T) {
 	const size = 6000
 	body := packettest.Body(size)
 	sound := []span{{0, 2000, false}, {2000, 2000, false}, {4000, 2000, true}}
@@ -59,7 +59,7 @@ func TestEngineHasTheLastWord(t *testing.T) {
 		{"without the middle", []span{sound[0], sound[2]}},
 		{"without the last", sound[:2]},
 		{"overlap", []span{sound[0], {1992, 2008, false}, sound[2]}},
-		{"whole before the last", []span{sound[0], {2000, 2000, true}, sound[2]}},
+		{"complete before the last", []span{sound[0], {2000, 2000, true}, sound[2]}},
 		{"small ones without the middle", []span{{0, 8, false}, {8, 8, false}, {24, 8, false}, {32, 8, true}}},
 	}
 	for _, tt := range tests {
@@ -68,22 +68,22 @@ func TestEngineHasTheLastWord(t *testing.T) {
 			defer e.Close()
 			if whole, ok := e.Reassemble(spans(t, body, tt.list...)); ok {
 				whole.Release()
-				t.Error("whole")
+				t.Error("complete")
 			}
 			whole, ok := e.Reassemble(spans(t, body, sound...))
 			if !ok {
-				t.Fatal("the next datagram is not whole")
+				t.Fatal("the next datagram is not complete")
 			}
 			defer whole.Release()
 			if got := string(whole.Beginning(whole.Size())); got != string(body) {
-				t.Error("the next datagram has other bytes")
+				t.Error("the next datagram has wrong bytes")
 			}
 		})
 	}
 }
 
-// TestPiecesAreFew counts what goes into gVisor: each piece costs it as many
-// steps as there are pieces.
+// TestPiecesAreFew counts the pieces that a datagram is passed to gVisor in. For each piece,
+// gVisor takes as many steps as there are pieces.
 func TestPiecesAreFew(t *testing.T) {
 	body := packettest.Body(1 << 16)
 	tests := []struct {
@@ -94,10 +94,10 @@ func TestPiecesAreFew(t *testing.T) {
 		{"two of 8 bytes", 8, 16, 2},
 		{"three of 8 bytes", 8, 24, 2},
 		{"8,190 of 8 bytes", 8, 65520, 5},
-		{"just so that two are not copied together", 520, 65000, 5},
+		{"of 520 bytes, 31 to a piece", 520, 65000, 5},
 		{"of an MTU of 576", 552, 65136, 6},
 		{"of Ethernet", 1480, 65120, 5},
-		{"just so that two don't fit a piece", 8200, 65600 - 8200, 7},
+		{"just too long for two to fit a piece", 8200, 65600 - 8200, 7},
 		{"larger than a piece", 20000, 60000, 3},
 	}
 	for _, tt := range tests {
@@ -116,7 +116,7 @@ func TestPiecesAreFew(t *testing.T) {
 					t.Fatalf("piece %d: %d bytes of %d fragments", pieces, len(payload), n)
 				}
 				if string(payload) != string(body[at:][:len(payload)]) {
-					t.Fatalf("piece %d has other bytes", pieces)
+					t.Fatalf("piece %d has wrong bytes", pieces)
 				}
 				piece.Release()
 				at, fragments = at+n*tt.length, fragments[n:]
@@ -129,8 +129,8 @@ func TestPiecesAreFew(t *testing.T) {
 	}
 }
 
-// TestFramesKeepTheirBytes has memory used again, in sizes around each power of
-// two, while other frames are still in use.
+// TestFramesKeepTheirBytes reuses memory, in sizes around each power of two, while other frames
+// are still in use.
 func TestFramesKeepTheirBytes(t *testing.T) {
 	var kept []Frame
 	var want [][]byte
@@ -143,7 +143,7 @@ func TestFramesKeepTheirBytes(t *testing.T) {
 	}
 	for i, f := range kept {
 		if string(f.Bytes()) != string(want[i]) {
-			t.Errorf("frame %d of %d bytes has other bytes", i, len(want[i]))
+			t.Errorf("frame %d of %d bytes has wrong bytes", i, len(want[i]))
 		}
 		f.Release()
 	}

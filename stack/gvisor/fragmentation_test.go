@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestFragmentationIsAsDeclared compares what is declared of gVisor's package with its
-// source, of the version in go.mod.
+// TestFragmentationIsAsDeclared compares the declarations of fragmentation.go with gVisor's
+// source, in the version of go.mod.
 func TestFragmentationIsAsDeclared(t *testing.T) {
 	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", "gvisor.dev/gvisor/pkg/tcpip/network/internal/fragmentation").Output()
 	if err != nil {
@@ -31,9 +31,9 @@ func TestFragmentationIsAsDeclared(t *testing.T) {
 	}
 }
 
-// declarations returns the types and functions of a file by name, methods behind the type
-// of their receiver, which counts as a parameter. The names of parameters are left out,
-// and types are in lower case.
+// declarations returns the types and functions of a file by name. Methods have the type of
+// their receiver before their name, and it counts as a parameter. The names of parameters are
+// left out, and types are in lower case.
 func declarations(t *testing.T, path string) map[string]string {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)

@@ -12,15 +12,14 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Rebuild makes frames anew out of a whole and its fragments, and appends them to
-// frames: one packet where it fits mtu, in bytes, which every fragment that came
-// did, and otherwise fragments that are no larger than the largest that came, and
-// fit mtu behind the first one's link layer. The link layer, the header and the
-// IPv6 unfragmentable part are those of the first fragment; the payload is what
-// gVisor put together.
+// Rebuild makes new frames from a Whole and its fragments, and appends them to frames. If the
+// datagram fits mtu (in bytes, behind the first fragment's link layer), the result is one
+// packet. Otherwise it is fragments that fit mtu and are no larger than the largest fragment
+// that arrived. The link layer, the IP header and the IPv6 unfragmentable part are those of the
+// first fragment. The payload is the one that gVisor reassembled.
 //
-// The reason is [verdict.FragmentECN] where the fragments can't have been of one
-// datagram's making.
+// The reason is [verdict.FragmentECN] if the ECN bits of the fragments contradict one another
+// (RFC 3168 §5.3).
 func (w Whole) Rebuild(frames []Frame, fragments []Fragment, mtu int) ([]Frame, verdict.Reason) {
 	t, why := templateOf(fragments)
 	if why != verdict.Passed {
@@ -39,14 +38,14 @@ func (w Whole) Rebuild(frames []Frame, fragments []Fragment, mtu int) ([]Frame, 
 	return frames, verdict.Passed
 }
 
-// template is what the frames of a rebuilt datagram have in common.
+// template has what the frames of a rebuilt datagram have in common.
 type template struct {
 	first   []byte // the first fragment's frame, up to its payload
 	parsed  packet.Parsed
 	largest int   // bytes of the largest fragment's packet
-	room    int   // bytes of payload in each frame but the last
-	ecn     uint8 // of the whole
-	df      bool  // IPv4: routers may not fragment what is fragmented again
+	room    int   // bytes of payload in each frame except the last
+	ecn     uint8 // of the datagram
+	df      bool  // IPv4: fragments that are sent again keep DF
 }
 
 const (
@@ -56,8 +55,7 @@ const (
 	flagDF  = header.IPv4FlagDontFragment << 13
 )
 
-// templateOf looks at all fragments: how large they are, what they say of
-// congestion, and whether they may be fragmented.
+// templateOf determines from all fragments the size of the largest, the ECN bits and DF.
 func templateOf(fragments []Fragment) (template, verdict.Reason) {
 	var t template
 	first := fragments[0].Frame.Bytes()
@@ -74,9 +72,9 @@ func templateOf(fragments []Fragment) (template, verdict.Reason) {
 		capable = capable || ecn != 0
 		incapable = incapable || ecn == 0
 		ce = ce || ecn == ecnCE
-		// As Linux has it (net/ipv4/ip_fragment.c, max_df_size): DF counts if the
-		// largest fragment had it, so that no small one makes a whole path of
-		// larger ones unusable.
+		// As in Linux (net/ipv4/ip_fragment.c, max_df_size), DF counts only if the largest
+		// fragment had it. Otherwise a small fragment with DF could block a path that the
+		// larger ones may use.
 		df := kind == packet.IPv4 && binary.BigEndian.Uint16(b[6:])&flagDF != 0
 		switch {
 		case size > t.largest:
@@ -103,8 +101,8 @@ func trafficClass(b []byte, kind packet.Kind) uint8 {
 	return b[0]<<4 | b[1]>>4
 }
 
-// network returns the length in bytes of a packet with the first fragment's
-// headers and length bytes of payload, as a fragment or not.
+// network returns the length in bytes of a packet with the first fragment's headers and length
+// bytes of payload. Without fragment, the IPv6 fragment header is not counted.
 func (t *template) network(length int, fragment bool) int {
 	n := len(t.first) - t.parsed.Network + length
 	if t.parsed.Kind == packet.IPv6 && !fragment {
@@ -113,8 +111,8 @@ func (t *template) network(length int, fragment bool) int {
 	return n
 }
 
-// frame makes the frame with the payload from offset at on: as much as there
-// is, up to t.room bytes.
+// frame makes the frame with the payload from offset at: all that is left, but at most t.room
+// bytes.
 func (t *template) frame(payload *buffer.Buffer, at int) Frame {
 	end := int(payload.Size())
 	length := min(t.room, end-at)
@@ -135,9 +133,8 @@ func (t *template) frame(payload *buffer.Buffer, at int) Frame {
 	return f
 }
 
-// ipv4 returns the IPv4 header. What goes out whole may be fragmented again
-// by a router, since nobody has tried whether it fits the path; what is
-// fragmented again keeps DF.
+// ipv4 returns the IPv4 header. A rebuilt whole packet does not have DF, so that routers may
+// fragment it: it may not fit the rest of the path. Fragments keep DF.
 func (t *template) ipv4(at, length int, more bool) []byte {
 	b := append(header.IPv4{}, t.first[t.parsed.Network:]...)
 	if at > 0 {
@@ -159,8 +156,8 @@ func (t *template) ipv4(at, length int, more bool) []byte {
 	return b
 }
 
-// copiedOptions returns a header with those of its options alone that every
-// fragment has to have (RFC 791 §3.1, the copied flag).
+// copiedOptions returns a header with only those options that every fragment must have (RFC 791
+// §3.1, the copied flag).
 func copiedOptions(b header.IPv4) header.IPv4 {
 	const (
 		end, noOperation = 0, 1
@@ -170,7 +167,7 @@ func copiedOptions(b header.IPv4) header.IPv4 {
 	for options := b[header.IPv4MinimumSize:]; len(options) > 0 && options[0] != end; {
 		n := 1
 		if options[0] != noOperation {
-			n = int(options[1]) // which decoding found to fit
+			n = int(options[1]) // Decode has checked that it fits
 		}
 		if options[0]&copied != 0 {
 			out = append(out, options[:n]...)
@@ -183,8 +180,8 @@ func copiedOptions(b header.IPv4) header.IPv4 {
 	return out
 }
 
-// ipv6 returns the IPv6 header and the unfragmentable part, with a fragment
-// header where the packet is a part of the datagram.
+// ipv6 returns the IPv6 header and the unfragmentable part, with a fragment header if the
+// packet is only a part of the datagram.
 func (t *template) ipv6(at, length int, more bool) []byte {
 	f := &t.parsed.Fragment
 	b := append([]byte{}, t.first[t.parsed.Network:]...)
