@@ -16,15 +16,15 @@ import (
 	"fragwall/stack"
 )
 
-// ErrFormat is wrapped where a stream can't be taken over: it is of another format, of
-// another boot of the system, or no stream at all.
+// ErrFormat is wrapped by the error for a stream that cannot be restored: it has another
+// format, is of another boot of the system, or is not a stream of [Bump.Save].
 var ErrFormat = errors.New("saved state is not readable")
 
-// Restore takes over what another process saved. It is called before [Bump.Run], on the
-// same wire again for what was saved later. Counters go on from those that were saved,
-// and flows and fragments by the time that has passed. Each flow is judged again by the
-// policy of this wire, as on a reload. On an error no flow is taken over, but what else
-// there was in the stream ([Rest]) may be.
+// Restore reads the state that another process saved. Call it before [Bump.Run], and call it
+// again on the same wire for each stream saved later. Counters continue from the saved values.
+// The deadlines of flows and fragments account for the time that has passed. The policy of this
+// wire judges each flow again, as on a reload. On an error no flow is restored, but other state
+// ([Rest]) of the stream may be.
 func (b *Bump) Restore(from io.Reader) error {
 	r := &restoring{Bump: b, chunks: newChunkReader(from), rules: b.policy.Load().RestoreRules()}
 	err := r.run()
@@ -37,16 +37,16 @@ func (b *Bump) Restore(from io.Reader) error {
 	return fmt.Errorf("restore: %w", err)
 }
 
-// restoring is what goes on while a stream is read.
+// restoring is the state while a stream is read.
 type restoring struct {
 	*Bump
 	chunks *chunkReader
 	saved  time.Time     // when the stream was written, on this wire's clock
-	flows  *flow.Restore // nil where they are not taken over
+	flows  *flow.Restore // nil if flows are not restored
 	buffer []flow.Saved
 	rules  func([]filter.SavedRule, time.Duration)
-	mode   bool // datagrams are taken over
-	// sameKeys: the writer's policy and this wire's tell flows apart by the same keys.
+	mode   bool // datagrams are restored
+	// sameKeys says that the writer's policy and this wire's make the same keys of flows.
 	sameKeys bool
 }
 
@@ -75,7 +75,7 @@ func (r *restoring) run() error {
 	return nil
 }
 
-// begin has the clocks and the hash of flows go on.
+// begin sets the clocks and the hash of flow keys to those of the stream.
 func (r *restoring) begin(h *streamHeader) error {
 	gap := r.boot() - h.Time
 	switch {
@@ -101,14 +101,14 @@ func (r *restoring) begin(h *streamHeader) error {
 	if h.AllFlows {
 		flows.Clear()
 	}
-	if !r.sameKeys || h.Secret == ([2]uint64{}) { // it had no flow table
+	if !r.sameKeys || h.Secret == ([2]uint64{}) { // the writer had no flow table
 		return nil
 	}
 	r.flows = flows.NewRestore()
 	return flows.SetSecret(h.Secret)
 }
 
-// setStarted sets where the policy's clock begins.
+// setStarted sets the start of the policy's clock.
 func (b *Bump) setStarted(at time.Time) {
 	b.started = at
 	for side := range b.sides {
@@ -119,7 +119,7 @@ func (b *Bump) setStarted(at time.Time) {
 	}
 }
 
-// take takes over a chunk.
+// take restores the state of a chunk.
 func (r *restoring) take(c *chunk) error {
 	if r.fastPath != nil && r.sameKeys && len(c.Fast) > 0 {
 		r.fastPath.Expect(c.Fast)
@@ -167,13 +167,13 @@ func (r *restoring) takeRest(rest *savedRest) error {
 		}
 	}
 	r.mode = rest.Mode == r.Bump.mode
-	if r.table == nil || rest.Hash == ([2]uint64{}) { // it had no table
+	if r.table == nil || rest.Hash == ([2]uint64{}) { // the writer had no table
 		return nil
 	}
 	return r.table.SetHash(rest.Hash)
 }
 
-// takeSide takes over the counters of a side.
+// takeSide restores the counters of a side.
 func (r *restoring) takeSide(side verdict.Side, saved *savedSide) error {
 	s := Snapshot{
 		Forwarded: saved.Forwarded, ReceivedBytes: saved.ReceivedBytes, ForwardedBytes: saved.ForwardedBytes,
@@ -190,8 +190,8 @@ func (r *restoring) takeSide(side verdict.Side, saved *savedSide) error {
 	return nil
 }
 
-// takeDatagram takes over a datagram on the table. In another mode its fragments are
-// dropped, as at the end of the wire.
+// takeDatagram restores an incomplete datagram. If the modes differ, it drops the fragments, as
+// at the end of the wire.
 func (r *restoring) takeDatagram(d *stack.Saved) (err error) {
 	lost, why := len(d.Frames), verdict.FragmentShutdown
 	if m, ok := r.fragments.(restorer); ok && r.mode {
@@ -205,7 +205,7 @@ func (r *restoring) takeDatagram(d *stack.Saved) (err error) {
 	return err
 }
 
-// block has the fast path leave a datagram to the lanes.
+// block makes the fast path leave a datagram to the lanes.
 func (r *restoring) block(k *stack.SavedKey) {
 	if r.fastPath != nil && k.Side < verdict.Sides {
 		var p packet.Parsed
@@ -214,7 +214,7 @@ func (r *restoring) block(k *stack.SavedKey) {
 	}
 }
 
-// restorer is a mode in which fragments wait.
+// restorer is a mode that keeps incomplete datagrams.
 type restorer interface {
 	Restore(d *stack.Saved, saved, now time.Time) (lost int, err error)
 }
@@ -224,7 +224,7 @@ var (
 	_ restorer = (*validation)(nil)
 )
 
-// chunkReader reads a stream.
+// chunkReader reads a stream of chunks.
 type chunkReader struct {
 	from    io.Reader
 	chunk   bytes.Buffer
@@ -233,7 +233,7 @@ type chunkReader struct {
 
 func newChunkReader(from io.Reader) *chunkReader {
 	r := &chunkReader{from: from}
-	r.decoder = gob.NewDecoder(&r.chunk) // a bytes.Buffer is not read ahead
+	r.decoder = gob.NewDecoder(&r.chunk) // does not read ahead, because bytes.Buffer is an io.ByteReader
 	return r
 }
 

@@ -20,66 +20,66 @@ import (
 	"fragwall/stack"
 )
 
-// Format is the version of what [Bump.Save] writes. A reader of the same format reads
-// what a writer of another version of the program wrote, which may know more fields or
-// fewer; it changes where a field, or a number in one, means something else.
+// Format is the version of the stream that [Bump.Save] writes. A reader accepts streams of its
+// own format from other versions of the program, which may have more fields or fewer. Increase
+// Format when the meaning of a field, or of a number in one, changes.
 const Format = 1
 
-// Parts says what of a wire is saved.
+// Parts selects the state of a wire that is saved.
 type Parts uint8
 
 const (
-	// AllFlows is every flow. From then on the wire takes note of what changes, until
-	// [Bump.Release].
+	// AllFlows selects every flow. From then on the wire records changes, until [Bump.Release].
 	AllFlows Parts = 1 << iota
-	// ChangedFlows are those that changed or ended since flows were saved last.
+	// ChangedFlows selects the flows that changed or ended since flows were last saved.
 	ChangedFlows
-	// Rest is all else: counters, the fill of limits, fragments in waiting, datagrams
-	// that were given up, and credits of sources. The wire has to be held.
+	// Rest selects all other state: counters, the fill of limits, incomplete datagrams,
+	// poisoned keys, and credits of sources. The wire must be held.
 	Rest
-	// Unwatched says that flows may go on without the wire until they are restored.
+	// Unwatched says that flows may continue without the wire until they are restored.
 	Unwatched
 )
 
-// A stream is chunks, each behind its length in 4 bytes, the most significant first, of
-// one stream of package encoding/gob. The first has a header, the last says that it is.
+// A stream is a sequence of chunks. Each chunk is preceded by its length in 4 bytes,
+// big-endian. The chunks together are one stream of package encoding/gob. The first chunk has a
+// header, and the final one has Last set.
 
-// maxChunk is how long a chunk may be, in bytes: it bounds what a reader allocates.
+// maxChunk is the maximum length of a chunk in bytes. It bounds what a reader allocates.
 const maxChunk = 1 << 18
 
 // chunk is a part of a stream.
 type chunk struct {
 	Header    *streamHeader
-	Gone      []flow.Key // before Flows
-	FlowSize  int        // of one of
-	Flows     []byte     // as [flow.AppendSaved] writes them
+	Gone      []flow.Key // applied before Flows
+	FlowSize  int        // of one flow in Flows, in bytes
+	Flows     []byte     // as [flow.AppendSaved] encodes them
 	Fast      []flow.Key // of flows that the fast path knows
-	Rest      *savedRest // before the following
+	Rest      *savedRest // precedes the following
 	Rules     []filter.SavedRule
 	Credits   []stack.SavedCredit
 	Datagrams []stack.Saved
 	Last      bool
 }
 
-// streamHeader says what is common to all of a stream.
+// streamHeader describes the whole stream.
 type streamHeader struct {
 	Format   int
-	Boot     string        // the system's boot
-	Time     time.Duration // on the clock of that boot
+	Boot     string        // ID of the system's boot
+	Time     time.Duration // since that boot
 	Elapsed  time.Duration // at the same time, on the policy's clock
-	AllFlows bool          // there are no flows but those of this stream
-	AnyVLANs bool          // flows are the same in any VLAN
-	Secret   [2]uint64     // of the hash that flows are found by; zero without a flow table
+	AllFlows bool          // the stream replaces all flows restored before
+	AnyVLANs bool          // the policy does not tell flows apart by VLAN
+	Secret   [2]uint64     // of the hash of flow keys; zero without a flow table
 }
 
-// savedRest is [Rest] without what there may be much of.
+// savedRest is the part of [Rest] that has a fixed size.
 type savedRest struct {
-	Sides [verdict.Sides]savedSide // by where frames came in
-	Mode  packet.Mode              // of fragments
-	Hash  [2]uint64                // by which sources share credits, and the table of fragments; zero without one
+	Sides [verdict.Sides]savedSide // by ingress side
+	Mode  packet.Mode              // mode of fragments
+	Hash  [2]uint64                // secret of the hash of sources and of the table of fragments; zero without a table
 }
 
-// savedSide is the counters of a side, without what waits.
+// savedSide is the counters of a side, without its incomplete datagrams.
 type savedSide struct {
 	Forwarded                     uint64
 	Dropped                       []uint64 // by reason
@@ -88,10 +88,10 @@ type savedSide struct {
 	Reassembled, Answered         uint64
 	Latency                       []uint64 // by bucket
 	LatencySum                    time.Duration
-	Replies                       time.Duration // when the limit of replies is there again, on the policy's clock
+	Replies                       time.Duration // when the limit on replies is full again, on the policy's clock
 }
 
-// Save writes parts of what the wire knows, for [Bump.Restore] of another process.
+// Save writes the selected parts of the wire's state, for [Bump.Restore] in another process.
 func (b *Bump) Save(to io.Writer, p Parts) error {
 	w := newChunkWriter(to)
 	h := streamHeader{Format: Format, Boot: b.bootID, Time: b.boot(), Elapsed: b.Elapsed()}
@@ -100,7 +100,7 @@ func (b *Bump) Save(to io.Writer, p Parts) error {
 	h.AnyVLANs = policy.AnyVLANs()
 	if flows != nil {
 		h.Secret = flows.Secret()
-		if p&ChangedFlows != 0 && !flows.Saving() { // they are of another table than those that were saved
+		if p&ChangedFlows != 0 && !flows.Saving() { // the flows saved before are of another table
 			p |= AllFlows
 		}
 	}
@@ -149,7 +149,7 @@ func (b *Bump) saveFlows(w *chunkWriter, flows *flow.Table, p Parts) error {
 	return nil
 }
 
-// chunkLength is how many entries a chunk has of those that are small.
+// chunkLength is the number of entries in a chunk, for small entries.
 const chunkLength = 256
 
 // saveRest writes [Rest].
@@ -182,8 +182,8 @@ func (b *Bump) saveRest(w *chunkWriter, policy *filter.Table) error {
 	})
 }
 
-// saveSide returns the counters of a side. What a lane shed goes on to be counted by the
-// device ([tun.Lane]).
+// saveSide returns the counters of a side. It leaves out the fragments that a lane shed,
+// because the device continues to count them ([tun.Lane]).
 func (b *Bump) saveSide(side verdict.Side) savedSide {
 	s := b.Counters(side)
 	s.Dropped[verdict.FragmentShed] -= b.Shed(side)
@@ -194,7 +194,7 @@ func (b *Bump) saveSide(side verdict.Side) savedSide {
 	}
 }
 
-// chunkWriter writes a stream.
+// chunkWriter writes a stream of chunks.
 type chunkWriter struct {
 	to      io.Writer
 	buffer  bytes.Buffer
@@ -224,14 +224,14 @@ func (w *chunkWriter) write(c *chunk) error {
 	return nil
 }
 
-// sinceBoot is the time since the system was booted, suspended or not.
+// sinceBoot returns the time since the system booted, including time suspended.
 func sinceBoot() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) // never fails
 	return time.Duration(t.Nano())
 }
 
-// readBootID returns what names the system's boot; "" where that can't be read.
+// readBootID returns the ID of the system's boot, or "" if it cannot be read.
 func readBootID() string {
 	b, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	return strings.TrimSpace(string(b))
