@@ -7,10 +7,10 @@ import (
 	"net/netip"
 )
 
-// The control socket carries flows in a form that costs the box little to make: all
-// fields of each, one after the other, most significant byte first.
+// Flows are sent over the control socket in a binary encoding that is cheap for the box: the
+// fields of each flow in order, without names. Integers are varints or big-endian.
 
-// coder goes through the fields of a record in one order, to write or to read them.
+// coder visits the fields of a record in order, to write or to read them.
 type coder interface {
 	number(*uint64)
 	seconds(*float64)
@@ -23,7 +23,7 @@ type coder interface {
 	list(*[]uint16)
 }
 
-// code goes through all fields of a flow.
+// code visits all fields of a flow.
 func (r *Flow) code(c coder) {
 	c.text(&r.From)
 	c.list(&r.VLANs)
@@ -51,10 +51,10 @@ func (r *Flow) code(c coder) {
 	c.flag(&r.FastPath)
 }
 
-// batchSize is how long a batch of flows gets, in bytes, before it is sent.
+// batchSize is the size in bytes at which a batch of flows is sent.
 const batchSize = 32 << 10
 
-// Batch collects flows, and sends them many at a time.
+// Batch collects flows and sends many at once.
 type Batch struct {
 	Send    func([]byte) error
 	encoder encoder
@@ -69,7 +69,7 @@ func (b *Batch) Add(f *Flow) error {
 	return b.Flush()
 }
 
-// Flush sends what was not sent yet.
+// Flush sends what is left.
 func (b *Batch) Flush() (err error) {
 	if len(b.encoder.b) > 0 {
 		err = b.Send(b.encoder.b)
@@ -78,16 +78,16 @@ func (b *Batch) Flush() (err error) {
 	return err
 }
 
-// Reader reads batches.
+// Reader decodes batches.
 type Reader struct {
 	decoder decoder
 	flow    Flow
 }
 
-// errBatch is of what no [Batch] sends.
+// errBatch is the error for a batch that cannot be decoded.
 var errBatch = errors.New("not an answer from this version of fragwall")
 
-// Read calls yield with each flow of a batch, which is valid until it returns.
+// Read calls yield with each flow of a batch. The flow is valid until yield returns.
 func (r *Reader) Read(batch []byte, yield func(*Flow) error) error {
 	d := &r.decoder
 	for d.b = batch; len(d.b) > 0; {

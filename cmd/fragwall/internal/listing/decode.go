@@ -6,15 +6,16 @@ import (
 	"net/netip"
 )
 
-// decoder takes fields from a batch. broken is set where it holds something else, and
-// then nothing is left of the batch.
+// decoder reads fields from a batch. If the batch is malformed, broken is set and the rest of
+// the batch is discarded.
 type decoder struct {
 	b      []byte
 	broken bool
-	texts  map[string]string // those that were read before: many flows have the same
+	texts  map[string]string // texts decoded before, because many flows share them
 }
 
-// take takes n bytes. Of a batch that has not so many it returns as many zeros.
+// take returns the next n bytes. If fewer are left, it sets broken and returns at most 256
+// zeros.
 func (d *decoder) take(n int) []byte {
 	if n > len(d.b) {
 		d.b, d.broken = nil, true
@@ -39,7 +40,7 @@ func (d *decoder) integer(n *int) {
 	d.skip(size)
 }
 
-// skip takes the bytes of a number, of which there are none where it is broken.
+// skip drops the bytes of a varint. A size of 0 or less means that the varint is malformed.
 func (d *decoder) skip(size int) {
 	if size <= 0 {
 		d.b, d.broken = nil, true
@@ -58,7 +59,7 @@ func (d *decoder) address(a *netip.Addr) {
 	d.broken = d.broken || !ok
 }
 
-// maxTexts bounds how many texts are kept.
+// maxTexts is the maximum number of cached texts.
 const maxTexts = 10_000
 
 func (d *decoder) text(s *string) {

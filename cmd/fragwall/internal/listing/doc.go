@@ -5,13 +5,13 @@
 //	                                                      │
 //	command ◄── Table, JSON ◄── Batch ◄── control socket ◄┘
 //
-// A lister copies the tables of the datapath a few entries at a time, and locks a part of them for
-// microseconds. All clients of a [Lister] together read at most [pace] entries per second. So a
-// listing costs the wire little, whatever a client asks for, and nothing while a client does not
+// A [Lister] copies the tables of the datapath a few entries at a time, and locks a part of a table
+// for microseconds. All clients of a Lister together read at most [pace] entries per second. So a
+// listing costs the wire little, whatever a client requests, and nothing while a client does not
 // read.
 //
-// Any number of goroutines may use a [Lister]; only one may use a [Table].
+// Any number of goroutines may use a Lister. Only one may use a [Table].
 //
 // Of fragwall's packages, it imports selector and terminal (below cmd/fragwall/internal), filter,
-// filter/flow, packet, packet/verdict, rules and wire.
+// filter/flow, packet, packet/verdict, rules, stack and wire.
 package listing

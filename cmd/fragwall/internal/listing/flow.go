@@ -11,47 +11,47 @@ import (
 	"fragwall/rules"
 )
 
-// Flow is a flow that the policy accepted. Source and destination are those of its
-// first datagram; what follows in that direction is the original one, the other is the
-// reply, as in conntrack(8).
+// Flow is a flow that the policy accepted. Source and destination are those of its first
+// datagram. Datagrams in that direction are the original ones, the others are replies, as in
+// conntrack(8).
 type Flow struct {
-	From     string     `json:"from"` // the side that it was begun from
+	From     string     `json:"from"` // side of the originator
 	VLANs    []uint16   `json:"vlans,omitempty"`
 	Protocol string     `json:"protocol"`
 	Src      netip.Addr `json:"src"`
 	SrcPort  *uint16    `json:"sport,omitempty"`
 	Dst      netip.Addr `json:"dst"`
 	DstPort  *uint16    `json:"dport,omitempty"`
-	ICMPType *uint8     `json:"icmp_type,omitempty"` // of the query
+	ICMPType *uint8     `json:"icmp_type,omitempty"` // type of the query
 	ICMPCode *uint8     `json:"icmp_code,omitempty"`
 	ICMPID   *uint16    `json:"icmp_id,omitempty"`
 
-	// State is that of a TCP connection or an SCTP association; of other protocols,
+	// State is the state of a TCP connection or an SCTP association. For other protocols it is
 	// UNREPLIED, SEEN_REPLY or ASSURED.
 	State   string `json:"state"`
-	Replied bool   `json:"replied"` // the other side has sent, too
+	Replied bool   `json:"replied"` // whether the responder has sent
 	Assured bool   `json:"assured"`
-	// Denied is set where the policy in force does not accept what an earlier one did:
-	// nothing passes until the origin's own datagram is accepted.
+	// Denied is set if the policy in force does not accept what an earlier policy accepted.
+	// Nothing passes until it accepts a datagram of the originator.
 	Denied bool `json:"denied,omitempty"`
 
 	Age     float64 `json:"age_seconds"`
 	Idle    float64 `json:"idle_seconds"`
-	Expires float64 `json:"expires_seconds"` // if nothing more comes
+	Expires float64 `json:"expires_seconds"` // if no further datagram arrives
 
 	OriginalPackets uint64 `json:"original_packets"`
 	OriginalBytes   uint64 `json:"original_bytes"`
 	ReplyPackets    uint64 `json:"reply_packets"`
 	ReplyBytes      uint64 `json:"reply_bytes"`
 
-	Rule string `json:"rule,omitempty"` // none where the default decides
+	Rule string `json:"rule,omitempty"` // "" if the default decided
 	Line int    `json:"line,omitempty"`
-	// FastPath is set while the kernel forwards the flow by itself.
+	// FastPath is set while the kernel forwards the flow.
 	FastPath bool `json:"fast_path"`
 }
 
-// Names of the states of flows whose protocol has none, as conntrack(8) has them for
-// --status.
+// Names of flow states for protocols without states of their own, as in the --status option of
+// conntrack(8).
 const (
 	stateUnreplied = "UNREPLIED"
 	stateReplied   = "SEEN_REPLY"
@@ -71,7 +71,8 @@ func stateOf(f *flow.Flow) string {
 	return stateUnreplied
 }
 
-// FlowOf returns the record of a flow, of which f is a copy, that a table judges by.
+// FlowOf returns the record of a flow. f is a copy of the flow, and table the one that judges
+// it.
 func FlowOf(f *flow.Flow, table *filter.Table, now time.Duration) (r Flow) {
 	var p packet.Parsed
 	f.First(&p)
@@ -79,7 +80,7 @@ func FlowOf(f *flow.Flow, table *filter.Table, now time.Duration) (r Flow) {
 	return r
 }
 
-// set fills in all that is known of a flow: p is its first datagram.
+// set sets all fields. p is the first datagram of the flow.
 func (r *Flow) set(f *flow.Flow, p *packet.Parsed, table *filter.Table, now time.Duration) {
 	original, reply := f.Sent(f.Origin), f.Sent(f.Origin.Other())
 	*r = Flow{
@@ -103,7 +104,8 @@ func (r *Flow) set(f *flow.Flow, p *packet.Parsed, table *filter.Table, now time
 	}
 }
 
-// tupleOf returns what a selector sees of a flow, whose first datagram is put into p.
+// tupleOf returns the fields of a flow that a selector matches. It decodes the first datagram
+// into p.
 func tupleOf(f *flow.Flow, p *packet.Parsed) selector.Tuple {
 	f.First(p)
 	t := selector.TupleOf(p, f.Origin)
@@ -111,7 +113,7 @@ func tupleOf(f *flow.Flow, p *packet.Parsed) selector.Tuple {
 	return t
 }
 
-// vlanIDs returns the identifiers of a frame's VLANs, the outermost first.
+// vlanIDs returns the VLAN IDs of a frame, outermost first.
 func vlanIDs(p *packet.Parsed) (ids []uint16) {
 	if p.TagCount == 0 {
 		return nil
@@ -123,11 +125,10 @@ func vlanIDs(p *packet.Parsed) (ids []uint16) {
 	return ids
 }
 
-// seconds returns a duration in seconds, to the millisecond.
+// seconds returns a duration in seconds, rounded down to milliseconds.
 func seconds(d time.Duration) float64 { return float64(d.Milliseconds()) / 1000 }
 
-// numbers are all numbers of 16 bits, so that a field that may be missing points to its
-// value, and takes no memory of its own.
+// numbers are all 16-bit numbers. An optional field points into it, which avoids an allocation.
 var numbers = func() (all [1 << 16]uint16) {
 	for i := range all {
 		all[i] = uint16(i)

@@ -18,53 +18,51 @@ import (
 )
 
 const (
-	// pace is how many entries are looked at in a second, for all clients together: a
-	// million in less than two seconds.
+	// pace is the maximum number of entries read per second, for all clients together. A
+	// million entries take less than two seconds.
 	pace = 750_000
-	// paceBurst are looked at without a pause after one that was longer than it should
-	// be.
+	// paceBurst is the maximum number of entries read without a pause, after a longer pause
+	// than necessary.
 	paceBurst = 32 << 10
-	// paceStep is after how many entries there may be a pause.
+	// paceStep is the number of entries between two waits for the limiter.
 	paceStep = 4 << 10
 )
 
-// Lister lists what a wire knows.
+// Lister lists the flows and incomplete datagrams of a wire.
 type Lister struct {
 	bump *wire.Bump
 	pace *rate.Limiter
 }
 
-// New returns a lister of a wire. There should be one, since each has a pace of its
-// own.
+// New returns a lister of a wire. Use one per wire, because each lister has its own pace.
 func New(b *wire.Bump) *Lister { return &Lister{b, rate.NewLimiter(pace, paceBurst)} }
 
-// Order is by what flows are sorted, the greatest first.
+// Order is a sort order of flows, greatest first.
 type Order string
 
-// The orders of flows.
+// Sort orders of flows.
 const (
-	ByBytes   Order = "bytes"   // of both directions
-	ByPackets Order = "packets" // likewise
+	ByBytes   Order = "bytes"   // both directions together
+	ByPackets Order = "packets" // both directions together
 	ByAge     Order = "age"
 	ByIdle    Order = "idle"
 )
 
-// Orders are all of them.
+// Orders are all sort orders.
 var Orders = []Order{ByBytes, ByPackets, ByAge, ByIdle}
 
-// Query says which entries are wanted. The zero value stands for all of them, in no
-// order.
+// Query selects entries. The zero value selects all of them, in no order.
 type Query struct {
 	Selector selector.Selector `json:"selector,omitempty"`
 	Sort     Order             `json:"sort,omitempty"`
-	Limit    int               `json:"limit,omitempty"` // entries; 0: all of them
+	Limit    int               `json:"limit,omitempty"` // maximum number of entries; 0 for all
 }
 
-// maxSorted is the largest limit that a lister sorts by, which bounds its memory: who
-// wants more in order gets all of them, and has to sort.
+// maxSorted is the largest limit up to which a lister sorts, which bounds its memory. For more
+// entries, it lists all of them unsorted, and the client sorts.
 const maxSorted = 10_000
 
-// Check says what is wrong with a query, by the names of the flags.
+// Check returns an error if the query is invalid. The error names the flags.
 func (q *Query) Check() error {
 	switch {
 	case q.Sort != "" && !slices.Contains(Orders, q.Sort):
@@ -76,11 +74,12 @@ func (q *Query) Check() error {
 	return err
 }
 
-// Unsorted reports whether a lister lists all that a query selects, in no order, for who
-// asks to sort ([Query.Sorted]).
+// Unsorted reports whether a lister lists all selected entries unsorted, although the query has
+// an order. The client sorts them ([Query.Sorted]).
 func (q *Query) Unsorted() bool { return q.Sort != "" && (q.Limit == 0 || q.Limit > maxSorted) }
 
-// pauses returns what has a walk keep the pace, until ctx is done.
+// pauses returns a function that a walk calls with the number of entries that it has read. It
+// waits to keep the pace, and fails once ctx is done.
 func (l *Lister) pauses(ctx context.Context) flow.Pause {
 	looked := 0
 	return func(n int) error {
@@ -93,14 +92,14 @@ func (l *Lister) pauses(ctx context.Context) flow.Pause {
 	}
 }
 
-// Stateful reports whether there are flows at all.
+// Stateful reports whether the policy in force tracks flows.
 func (l *Lister) Stateful() bool { return l.bump.Policy().Policy().Stateful }
 
-// errEnough ends a walk that has all that is wanted.
+// errEnough ends a walk at the limit of the query.
 var errEnough = errors.New("enough")
 
-// Flows calls yield with each flow that a query wants, which is valid until it returns,
-// until there is an error. They are in the query's order unless it is [Query.Unsorted].
+// Flows calls yield with each selected flow until it returns an error. The flow is valid until
+// yield returns. Flows come in the order of the query unless it is [Query.Unsorted].
 func (l *Lister) Flows(ctx context.Context, q Query, yield func(*Flow) error) error {
 	if q.Sort != "" && !q.Unsorted() {
 		flows, _, err := l.TopFlows(ctx, q)
@@ -129,8 +128,8 @@ func (l *Lister) Flows(ctx context.Context, q Query, yield func(*Flow) error) er
 	return err
 }
 
-// TopFlows returns the first flows of a query's order, as many as its limit, and how
-// many match.
+// TopFlows returns the first flows in the order of the query, up to its limit, and the number
+// of flows that match.
 func (l *Lister) TopFlows(ctx context.Context, q Query) (flows []Flow, matched int, err error) {
 	t := top[Flow]{limit: min(q.Limit, maxSorted)}
 	err = l.eachFlow(ctx, q, func(e *entry) error {
@@ -143,14 +142,14 @@ func (l *Lister) TopFlows(ctx context.Context, q Query) (flows []Flow, matched i
 	return t.sorted(), matched, err
 }
 
-// CountFlows returns how many flows a query selects.
+// CountFlows returns the number of selected flows.
 func (l *Lister) CountFlows(ctx context.Context, q Query) (n int, err error) {
 	err = l.eachFlow(ctx, q, func(*entry) error { n++; return nil })
 	return n, err
 }
 
-// DeleteFlows ends the flows that a query selects, and returns how many, also where it
-// fails: what comes of them afterwards is judged as if there had been none.
+// DeleteFlows deletes the selected flows and returns how many, also with an error. The rules
+// judge their next datagrams as if there had been no flow.
 func (l *Lister) DeleteFlows(ctx context.Context, q Query) (n int, err error) {
 	matches, err := q.Selector.Filter()
 	if err != nil {
@@ -163,17 +162,17 @@ func (l *Lister) DeleteFlows(ctx context.Context, q Query) (n int, err error) {
 	})
 }
 
-// entry is a flow in a walk: a copy, that is valid during the visit.
+// entry is a flow during a walk. It is a copy, valid during the visit.
 type entry struct {
 	flow  *flow.Flow
-	first packet.Parsed // its first datagram
+	first packet.Parsed // first datagram of the flow
 	table *filter.Table
 	now   time.Duration
 }
 
 func (e *entry) record(r *Flow) { r.set(e.flow, &e.first, e.table, e.now) }
 
-// weight returns by how much a flow comes before others.
+// weight returns the value that an order sorts by.
 func (e *entry) weight(by Order) uint64 {
 	a, b := e.flow.Sent(verdict.Inside), e.flow.Sent(verdict.Outside)
 	switch by {
@@ -189,7 +188,7 @@ func (e *entry) weight(by Order) uint64 {
 	return 0
 }
 
-// eachFlow calls visit with each flow that a query selects.
+// eachFlow calls visit with each selected flow.
 func (l *Lister) eachFlow(ctx context.Context, q Query, visit func(*entry) error) error {
 	matches, err := q.Selector.Filter()
 	if err != nil {

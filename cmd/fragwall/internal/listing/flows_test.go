@@ -24,7 +24,7 @@ import (
 	"fragwall/wire"
 )
 
-// box is a wire that judges, but has no devices.
+// box is a wire without devices.
 type box struct {
 	testing.TB
 	*Lister
@@ -39,7 +39,7 @@ func newBox(t testing.TB, p *filter.Policy) *box {
 	return b
 }
 
-// stateful accepts what the inside begins, by one rule for DNS and by one for all else.
+// stateful accepts what the inside originates: DNS by one rule, and everything else by another.
 func stateful() *filter.Policy {
 	inside := verdict.Inside
 	return &filter.Policy{Stateful: true, Rules: []filter.Rule{
@@ -48,7 +48,7 @@ func stateful() *filter.Policy {
 	}}
 }
 
-// pass has the policy judge a datagram of a size in bytes.
+// pass expects the policy to accept a datagram with size bytes of payload.
 func (b *box) pass(from verdict.Side, protocol uint8, src, dst string, size int) {
 	b.Helper()
 	source, destination := netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst)
@@ -75,7 +75,7 @@ func (b *box) flows(q Query) (flows []Flow) {
 	return flows
 }
 
-// TestFlowRecord lists a flow of each kind.
+// TestFlowRecord lists one flow of each kind.
 func TestFlowRecord(t *testing.T) {
 	b := newBox(t, stateful())
 	b.pass(verdict.Inside, packet.ProtocolUDP, "10.0.0.1:40000", "192.0.2.53:53", 40)
@@ -113,7 +113,7 @@ func encode(t testing.TB, value any) string {
 	return string(text)
 }
 
-// several begins flows of different sizes and ages.
+// several returns a box with n flows of different sizes and ages.
 func several(t testing.TB, n int) *box {
 	b := newBox(t, stateful())
 	for i := range n {
@@ -174,13 +174,13 @@ func TestFlowOrder(t *testing.T) {
 	}
 }
 
-// TestPace has a walk wait for its turn, which a client that is gone does not.
+// TestPace checks that a walk waits for the limiter, and ends when the client disconnects.
 func TestPace(t *testing.T) {
 	b := several(t, 1000)
 	b.pace.SetLimit(1e-9)
 	b.pace.SetBurst(paceStep)
 	if !b.pace.AllowN(time.Now(), paceStep) {
-		t.Fatal("nothing was left")
+		t.Fatal("the limiter has too few tokens")
 	}
 	ctx, gone := context.WithCancel(t.Context())
 	gone()
@@ -188,7 +188,7 @@ func TestPace(t *testing.T) {
 		t.Errorf("%d flows", n)
 	}
 	if b.pace.Tokens() >= 1 {
-		t.Errorf("%v are left", b.pace.Tokens())
+		t.Errorf("%v tokens are left, want less than 1", b.pace.Tokens())
 	}
 }
 
@@ -212,7 +212,7 @@ func TestQueryMistakes(t *testing.T) {
 	_, deleteErr := b.DeleteFlows(t.Context(), q)
 	for _, err := range []error{topErr, deleteErr, b.Flows(t.Context(), q, nil)} {
 		if err == nil {
-			t.Error("a selector that is none was taken")
+			t.Error("an invalid selector was accepted")
 		}
 	}
 	stop := errors.New("stop")
@@ -224,7 +224,7 @@ func TestQueryMistakes(t *testing.T) {
 	}
 }
 
-// anyFlow draws a record, each field of which may have any value.
+// anyFlow draws a record with arbitrary field values.
 func anyFlow(t *rapid.T) (f Flow) {
 	r := reflect.ValueOf(&f).Elem()
 	for i := range r.NumField() {
@@ -255,7 +255,7 @@ func anyFlow(t *rapid.T) (f Flow) {
 	return f
 }
 
-// TestBatch sends flows and reads them.
+// TestBatch checks that decoded flows are equal to the encoded ones.
 func TestBatch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		flows := rapid.SliceOfN(rapid.Custom(anyFlow), 1, 20).Draw(t, "flows")
@@ -275,7 +275,7 @@ func TestBatch(t *testing.T) {
 	})
 }
 
-// TestAppendJSON compares with the standard library.
+// TestAppendJSON compares AppendJSON with the standard library.
 func TestAppendJSON(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := anyFlow(t)
@@ -302,7 +302,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// TestFlowTable writes more rows than are collected.
+// TestFlowTable checks the table, also with more rows than are collected.
 func TestFlowTable(t *testing.T) {
 	flow := Flow{
 		From: "inside", Protocol: "tcp", Src: netip.MustParseAddr("10.0.0.1"), SrcPort: number16(40000), Dst: netip.MustParseAddr("2001:db8::1"), DstPort: number16(443),
@@ -338,7 +338,8 @@ icmp   outside  192.0.2.1       10.0.0.1,type=8,id=29299  10,20  UNREPLIED,DENIE
 	}
 }
 
-// cpuTime returns what this process has used, which other processes do not lengthen.
+// cpuTime returns the CPU time that this process has used. Unlike elapsed time, it does not
+// depend on other processes.
 func cpuTime(b *testing.B) time.Duration {
 	var used unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
@@ -347,7 +348,7 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// BenchmarkFlows lists a million flows as the command does, but for the socket.
+// BenchmarkFlows lists a million flows as the command does, without the socket.
 func BenchmarkFlows(b *testing.B) {
 	box := newBox(b, stateful())
 	frame := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("192.0.2.1:53"), packettest.Body(8)).Frame()

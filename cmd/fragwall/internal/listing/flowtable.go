@@ -11,10 +11,10 @@ import (
 // FlowTable writes flows as a table.
 type FlowTable struct {
 	*Table
-	rules map[string]string // names as they may be printed
+	rules map[string]string // printable rule names, by name
 }
 
-// NewFlowTable returns an empty one.
+// NewFlowTable returns an empty table.
 func NewFlowTable(to io.Writer) FlowTable {
 	return FlowTable{rules: make(map[string]string), Table: newTable(to, []column{
 		{"PROTO", false}, {"FROM", false}, {"SOURCE", false}, {"DESTINATION", false}, {"VLAN", false}, {"STATE", false},
@@ -24,7 +24,7 @@ func NewFlowTable(to io.Writer) FlowTable {
 	})}
 }
 
-// Add writes a row, with those before or later.
+// Add adds a row. It may be written later, by [Table.Flush].
 func (t FlowTable) Add(f *Flow) error {
 	t.text(f.Protocol)
 	t.text(f.From)
@@ -49,7 +49,7 @@ func (t FlowTable) Add(f *Flow) error {
 	return t.endRow()
 }
 
-// yes writes whether something is so.
+// yes writes "yes" or "no".
 func (t *Table) yes(is bool) {
 	if is {
 		t.text("yes")
@@ -58,7 +58,7 @@ func (t *Table) yes(is bool) {
 	t.text("no")
 }
 
-// host writes an address, with its port where there is one.
+// host writes an address, with its port if there is one.
 func (t *Table) host(a netip.Addr, port *uint16) {
 	if port == nil {
 		t.cells = a.AppendTo(t.cells)
@@ -68,8 +68,8 @@ func (t *Table) host(a netip.Addr, port *uint16) {
 	t.cell()
 }
 
-// destination writes where a flow goes to: of ICMP with the type and the identifier of
-// the query, which are what ports are to others.
+// destination writes the destination of a flow. For ICMP queries it includes type and
+// identifier, which identify the flow as ports do.
 func (t *Table) destination(f *Flow) {
 	if f.ICMPType == nil || f.ICMPID == nil {
 		t.host(f.Dst, f.DstPort)
@@ -91,8 +91,8 @@ func (t *Table) vlans(ids []uint16) {
 	t.cell()
 }
 
-// StateText returns a flow's state, with what conntrack(8) shows beside it: UNREPLIED or
-// ASSURED; and DENIED.
+// StateText returns the state of a flow, with the flags that conntrack(8) shows beside it,
+// UNREPLIED or ASSURED, and DENIED.
 func (r *Flow) StateText() string {
 	text, mark := r.State, ""
 	switch {

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// AppendJSON appends what [json.Marshal] makes of a flow, in a third of the time: a list
-// may have a million of them.
+// AppendJSON appends the same text as [json.Marshal], in a third of the time. A list may have a
+// million flows.
 func (r *Flow) AppendJSON(b []byte) []byte {
 	w := jsonWriter{b: append(b, '{')}
 	r.code(&w)
@@ -19,11 +19,11 @@ func (r *Flow) AppendJSON(b []byte) []byte {
 
 // jsonField is a field of [Flow].
 type jsonField struct {
-	name string // in quotes, with a colon
-	omit bool   // where it is empty
+	name string // quoted, with a colon
+	omit bool   // whether to omit it if it is empty
 }
 
-// flowFields are the fields in their order, which is that of [Flow.code].
+// flowFields are the fields in the order of [Flow.code].
 var flowFields = func() (fields []jsonField) {
 	t := reflect.TypeFor[Flow]()
 	for i := range t.NumField() {
@@ -33,13 +33,13 @@ var flowFields = func() (fields []jsonField) {
 	return fields
 }()
 
-// jsonWriter appends fields (coder).
+// jsonWriter is a coder that appends fields as JSON.
 type jsonWriter struct {
 	b    []byte
-	next int // of flowFields
+	next int // index into flowFields
 }
 
-// begin appends the name of the next field, unless it is to be left out.
+// begin appends the name of the next field. It reports false if the field is omitted.
 func (w *jsonWriter) begin(empty bool) bool {
 	f := &flowFields[w.next]
 	w.next++
@@ -82,7 +82,7 @@ func (w *jsonWriter) text(s *string) {
 	}
 }
 
-// quote appends a text, which rarely has what JSON spells in another way.
+// quote appends a string. Strings that need escaping are rare.
 func (w *jsonWriter) quote(s string) {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
@@ -93,7 +93,7 @@ func (w *jsonWriter) quote(s string) {
 	w.b = append(append(append(w.b, '"'), s...), '"')
 }
 
-// marshal appends a value that JSON can have.
+// marshal appends a value by [json.Marshal].
 func (w *jsonWriter) marshal(value any) {
 	text, _ := json.Marshal(value)
 	w.b = append(w.b, text...)

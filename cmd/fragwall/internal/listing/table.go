@@ -7,26 +7,26 @@ import (
 	"unicode/utf8"
 )
 
-// tableRows is how many rows are collected before they are written: the columns are
-// as wide as the widest cell until then.
+// tableRows is the number of rows that are collected before they are written. Each column is as
+// wide as its widest cell so far.
 const tableRows = 512
 
-// column is one of a table.
+// column is a column of a table.
 type column struct {
 	head  string
-	right bool // numbers
+	right bool // align to the right, for numbers
 }
 
-// Table writes rows of cells under one another, any number of them.
+// Table writes any number of rows in aligned columns.
 type Table struct {
 	to      io.Writer
 	columns []column
 	widths  []int
-	cells   []byte // of the rows that were collected, one after the other
-	ends    []int  // of each cell
-	runes   []int  // of each cell
+	cells   []byte // contents of the collected cells
+	ends    []int  // end of each cell in cells
+	runes   []int  // width of each cell
 	line    []byte
-	begun   bool // the head was written
+	begun   bool // whether the header was written
 }
 
 func newTable(to io.Writer, columns []column) *Table {
@@ -37,14 +37,14 @@ func newTable(to io.Writer, columns []column) *Table {
 	return t
 }
 
-// cell ends a cell, of what was appended to cells.
+// cell ends a cell, which consists of what was appended to cells.
 func (t *Table) cell() {
 	column, begin := len(t.ends)%len(t.columns), 0
 	if n := len(t.ends); n > 0 {
 		begin = t.ends[n-1]
 	}
 	if len(t.cells) == begin {
-		t.cells = append(t.cells, '-') // there is nothing to say
+		t.cells = append(t.cells, '-') // empty cell
 	}
 	t.ends = append(t.ends, len(t.cells))
 	n := utf8.RuneCount(t.cells[begin:])
@@ -67,7 +67,7 @@ func (t *Table) duration(seconds float64) {
 	t.cell()
 }
 
-// endRow ends a row.
+// endRow ends a row, and writes the collected rows if there are enough.
 func (t *Table) endRow() error {
 	if len(t.ends) < tableRows*len(t.columns) {
 		return nil
@@ -75,7 +75,7 @@ func (t *Table) endRow() error {
 	return t.Flush()
 }
 
-// Flush writes what was collected, below the head of the table.
+// Flush writes the collected rows and, at the first call, the header.
 func (t *Table) Flush() error {
 	t.line = t.line[:0]
 	if !t.begun {
@@ -94,7 +94,7 @@ func (t *Table) Flush() error {
 	return err
 }
 
-// pad appends a cell of a column, of so many runes, to the lines.
+// pad appends a cell of a column to the lines. runes is the width of the cell.
 func (t *Table) pad(column int, cell []byte, runes int) {
 	blanks := t.widths[column] - runes
 	last := column == len(t.columns)-1
@@ -121,13 +121,13 @@ func (t *Table) blanks(n int) {
 	t.line = append(t.line, someBlanks[:n]...)
 }
 
-// Duration returns a time in seconds as tables show it.
+// Duration returns a time in seconds in the format of the tables.
 func Duration(seconds float64) string {
 	return string(appendDuration(nil, time.Duration(seconds*float64(time.Second))))
 }
 
-// appendDuration appends a duration by its two largest units, or by tenths of a second
-// where it is short.
+// appendDuration appends a duration in its two largest units, or in tenths of a second if it is
+// shorter than 10 s.
 func appendDuration(b []byte, d time.Duration) []byte {
 	if d < 10*time.Second {
 		return append(strconv.AppendFloat(b, d.Seconds(), 'f', 1, 64), 's')

@@ -6,14 +6,14 @@ import (
 	"slices"
 )
 
-// top keeps the records of the greatest weights.
+// top keeps the records with the greatest weights.
 type top[T any] struct {
 	limit  int
 	ranked ranked[T]
 }
 
-// place returns where a record of a weight is to be put, in place of the lightest one
-// where there are enough; nil where it is none of the heaviest.
+// place returns where to store a record with a weight, or nil if it is not among the greatest.
+// At the limit, it replaces the record with the least weight.
 func (t *top[T]) place(weight uint64) *T {
 	if len(t.ranked) < t.limit {
 		r := new(T)
@@ -29,7 +29,7 @@ func (t *top[T]) place(weight uint64) *T {
 	return r
 }
 
-// sorted returns the records, the heaviest first.
+// sorted returns the records, greatest weight first.
 func (t *top[T]) sorted() []T {
 	slices.SortFunc(t.ranked, func(a, b weighed[T]) int { return cmp.Compare(b.weight, a.weight) })
 	records := make([]T, len(t.ranked))
@@ -44,16 +44,16 @@ type weighed[T any] struct {
 	record *T
 }
 
-// ranked is a heap, the lightest on top (container/heap).
+// ranked is a heap with the least weight on top (container/heap).
 type ranked[T any] []weighed[T]
 
 func (h ranked[T]) Len() int           { return len(h) }
 func (h ranked[T]) Less(i, j int) bool { return h[i].weight < h[j].weight }
 func (h ranked[T]) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
 func (h *ranked[T]) Push(x any)        { *h = append(*h, x.(weighed[T])) }
-func (h *ranked[T]) Pop() any          { panic("nothing is taken out") }
+func (h *ranked[T]) Pop() any          { panic("unused") }
 
-// Sorted puts flows in the query's order, and returns as many as it wants.
+// Sorted sorts flows in the order of the query, and returns at most its limit.
 func (q *Query) Sorted(flows []Flow) []Flow {
 	slices.SortFunc(flows, func(a, b Flow) int { return cmp.Compare(b.weight(q.Sort), a.weight(q.Sort)) })
 	if q.Limit > 0 && q.Limit < len(flows) {
@@ -62,7 +62,7 @@ func (q *Query) Sorted(flows []Flow) []Flow {
 	return flows
 }
 
-// weight returns by how much a flow comes before others.
+// weight returns the value that an order sorts by.
 func (r *Flow) weight(by Order) float64 {
 	switch by {
 	case ByBytes:

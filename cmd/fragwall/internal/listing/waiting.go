@@ -15,51 +15,51 @@ import (
 	"fragwall/stack"
 )
 
-// Waiting is a datagram of which fragments are still to come, or that was given up.
+// Waiting is an incomplete datagram, or a discarded one.
 type Waiting struct {
 	From           string     `json:"from"`
 	VLANs          []uint16   `json:"vlans,omitempty"`
-	Protocol       string     `json:"protocol,omitempty"` // not of IPv6 before the first fragment came
+	Protocol       string     `json:"protocol,omitempty"` // "" for IPv6 before the first fragment arrives
 	Src            netip.Addr `json:"src"`
-	SrcPort        *uint16    `json:"sport,omitempty"` // where the first fragment waits, as all of the transport header
+	SrcPort        *uint16    `json:"sport,omitempty"` // only while the first fragment is held, as all transport fields
 	Dst            netip.Addr `json:"dst"`
 	DstPort        *uint16    `json:"dport,omitempty"`
 	ICMPType       *uint8     `json:"icmp_type,omitempty"`
 	ICMPCode       *uint8     `json:"icmp_code,omitempty"`
 	Identification uint32     `json:"identification"`
 
-	Fragments int      `json:"fragments"`          // that came
-	Received  []string `json:"received,omitempty"` // which bytes of the payload, as "0-1447"
-	Missing   []string `json:"missing,omitempty"`  // likewise; "4344-" where the end is not known
-	// ReceivedBytes is how much of the payload came, and Length how long it is, where
-	// that is known.
+	Fragments int      `json:"fragments"`          // number of fragments that arrived
+	Received  []string `json:"received,omitempty"` // ranges of received payload bytes, such as "0-1447"
+	Missing   []string `json:"missing,omitempty"`  // ranges of missing payload bytes; "4344-" if the end is not known
+	// ReceivedBytes is the number of payload bytes received. Length is the length of the
+	// payload, or 0 if it is not known.
 	ReceivedBytes int     `json:"received_bytes"`
 	Length        int     `json:"length_bytes,omitempty"`
 	Memory        int     `json:"memory_bytes"`
 	Age           float64 `json:"age_seconds"`
 	Expires       float64 `json:"expires_seconds"`
 
-	// Poisoned is set where the datagram was given up, and Verdict where the first
-	// fragment was judged and the others follow. Reason is why nothing passes.
+	// Poisoned is set if the datagram was discarded. Verdict is set if the first fragment was
+	// judged and the others follow. Reason is the reason for which no fragment passes.
 	Poisoned bool   `json:"poisoned"`
 	Verdict  string `json:"verdict,omitempty"`
 	Reason   string `json:"reason,omitempty"`
 }
 
-// Source is what a prefix, whose hosts count as one sender, has in waiting.
+// Source is the sum of the incomplete datagrams of one source.
 type Source struct {
 	From      string `json:"from"`
-	Src       string `json:"src"` // the prefix
+	Src       string `json:"src"` // prefix
 	Datagrams int    `json:"datagrams"`
-	Poisoned  int    `json:"poisoned_datagrams"` // of them
-	Fragments int    `json:"fragments"`          // that came of them
+	Poisoned  int    `json:"poisoned_datagrams"` // how many of them are poisoned
+	Fragments int    `json:"fragments"`          // received fragments of these datagrams
 	Memory    int    `json:"memory_bytes"`
 }
 
 // more stands for further ranges.
 const more = "and more"
 
-// ranges returns which bytes of the payload came, and which did not.
+// ranges returns the ranges of received and of missing payload bytes.
 func ranges(w *stack.Waiting) (received, missing []string) {
 	at := 0
 	for _, r := range w.Received {
@@ -80,7 +80,7 @@ func ranges(w *stack.Waiting) (received, missing []string) {
 	return received, missing
 }
 
-// newWaiting returns the record of a datagram.
+// newWaiting returns the record of an incomplete datagram.
 func newWaiting(w *stack.Waiting, now time.Time) *Waiting {
 	r := &Waiting{
 		From: w.From.String(), Src: w.Src, Dst: w.Dst, Identification: w.Identification,
@@ -116,7 +116,7 @@ func newWaiting(w *stack.Waiting, now time.Time) *Waiting {
 	return r
 }
 
-// tupleOfWaiting returns what a selector sees of a datagram that waits.
+// tupleOfWaiting returns the fields of an incomplete datagram that a selector matches.
 func tupleOfWaiting(w *stack.Waiting) selector.Tuple {
 	t := selector.Tuple{From: w.From, VLAN: w.VLANs.ID(), Protocol: w.Protocol, HasProtocol: w.ProtocolKnown, Src: w.Src, Dst: w.Dst}
 	if w.HasFirst && w.First.Transport == packet.Ports {
@@ -125,7 +125,7 @@ func tupleOfWaiting(w *stack.Waiting) selector.Tuple {
 	return t
 }
 
-// eachWaiting calls visit with each datagram that a query selects.
+// eachWaiting calls visit with each selected datagram.
 func (l *Lister) eachWaiting(ctx context.Context, q Query, visit func(*stack.Waiting) error) error {
 	matches, err := q.Selector.Filter()
 	if err != nil {
@@ -139,8 +139,8 @@ func (l *Lister) eachWaiting(ctx context.Context, q Query, visit func(*stack.Wai
 	})
 }
 
-// Waiting calls yield with each datagram that a query selects, until there is an error:
-// the oldest ones first where the query has a limit, otherwise in no order
+// Waiting calls yield with each selected datagram until it returns an error. If the query has a
+// limit of at most maxSorted, the oldest come first, otherwise they are in no order
 // ([OldestFirst]).
 func (l *Lister) Waiting(ctx context.Context, q Query, yield func(*Waiting) error) error {
 	if q.Limit == 0 || q.Limit > maxSorted {
@@ -165,7 +165,7 @@ func (l *Lister) Waiting(ctx context.Context, q Query, yield func(*Waiting) erro
 	return nil
 }
 
-// OldestFirst puts datagrams in order, and returns as many as the limit, 0 for all.
+// OldestFirst sorts datagrams by age, and returns at most limit of them; 0 for all.
 func OldestFirst(all []Waiting, limit int) []Waiting {
 	slices.SortStableFunc(all, func(a, b Waiting) int { return cmp.Compare(b.Age, a.Age) })
 	if limit > 0 && limit < len(all) {
@@ -174,7 +174,7 @@ func OldestFirst(all []Waiting, limit int) []Waiting {
 	return all
 }
 
-// Sources returns what a query selects by who sent it, who holds most memory first.
+// Sources returns the sources of the selected datagrams, most memory first.
 func (l *Lister) Sources(ctx context.Context, q Query) ([]Source, error) {
 	type key struct {
 		from verdict.Side

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// WaitingTable writes datagrams in waiting as a table.
+// WaitingTable writes incomplete datagrams as a table.
 type WaitingTable struct{ *Table }
 
-// NewWaitingTable returns an empty one.
+// NewWaitingTable returns an empty table.
 func NewWaitingTable(to io.Writer) WaitingTable {
 	return WaitingTable{newTable(to, []column{
 		{"PROTO", false}, {"FROM", false}, {"SOURCE", false}, {"DESTINATION", false}, {"VLAN", false}, {"ID", true},
@@ -17,7 +17,7 @@ func NewWaitingTable(to io.Writer) WaitingTable {
 	})}
 }
 
-// Add writes a row, with those before or later.
+// Add adds a row. It may be written later, by [Table.Flush].
 func (t WaitingTable) Add(w *Waiting) error {
 	t.text(w.Protocol)
 	t.text(w.From)
@@ -35,7 +35,7 @@ func (t WaitingTable) Add(w *Waiting) error {
 	return t.endRow()
 }
 
-// state says in a word what becomes of the fragments that come.
+// state returns what happens to further fragments of the datagram.
 func (w *Waiting) state() string {
 	switch {
 	case w.Poisoned:
@@ -48,7 +48,7 @@ func (w *Waiting) state() string {
 	return "waiting"
 }
 
-// rangesInTable is how many ranges a cell has.
+// rangesInTable is the maximum number of ranges in a cell.
 const rangesInTable = 3
 
 func ranged(ranges []string) string {
@@ -58,17 +58,17 @@ func ranged(ranges []string) string {
 	return strings.Join(ranges, ",")
 }
 
-// SourceTable writes what sources have in waiting as a table.
+// SourceTable writes sources as a table.
 type SourceTable struct{ *Table }
 
-// NewSourceTable returns an empty one.
+// NewSourceTable returns an empty table.
 func NewSourceTable(to io.Writer) SourceTable {
 	return SourceTable{newTable(to, []column{
 		{"FROM", false}, {"SOURCE", false}, {"DATAGRAMS", true}, {"POISONED", true}, {"FRAGMENTS", true}, {"MEMORY", true},
 	})}
 }
 
-// Add writes a row, with those before or later.
+// Add adds a row. It may be written later, by [Table.Flush].
 func (t SourceTable) Add(s *Source) error {
 	t.text(s.From)
 	t.text(s.Src)

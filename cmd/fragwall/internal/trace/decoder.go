@@ -8,43 +8,43 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Decision is a decision as a client gets it.
+// Decision is a decision as a client receives it.
 type Decision struct {
 	Time    time.Time
 	From    verdict.Side
-	Comment string // the verdict, the reason and the rule
-	Record  []byte // as JSON; empty where it was not asked for
+	Comment string // verdict, reason and rule
+	Record  []byte // JSON; empty if the request did not ask for it
 }
 
-// Frame is one of the frames of a decision.
+// Frame is one frame of a decision.
 type Frame struct {
-	Data   []byte // as much as was asked for
+	Data   []byte // the captured bytes
 	Length int    // on the wire, in bytes
 }
 
-// Sink takes what a client gets. What it is called with is valid until it returns. An
-// error ends the reading.
+// Sink receives the decoded stream. Arguments are valid until the method returns. An error ends
+// the decoding.
 type Sink interface {
-	// Decision takes a decision, whose frames follow.
+	// Decision receives a decision. Its frames follow.
 	Decision(*Decision) error
-	// Frame takes a frame of the last decision.
+	// Frame receives a frame of the last decision.
 	Frame(*Frame) error
-	// Flush is called when no more is there for now.
+	// Flush is called at the end of each record of the stream.
 	Flush() error
 }
 
-// Decoder reads what [Hub.Serve] sends.
+// Decoder decodes what [Hub.Serve] sends.
 type Decoder struct {
 	Sink   Sink
-	Missed uint64   // frames, so far
-	Shed   uint64   // fragments, so far, that the devices refused
-	last   Decision // that was read
+	Missed uint64   // frames so far
+	Shed   uint64   // fragments so far that the devices shed
+	last   Decision // last decoded decision
 }
 
-// errMalformed is of a stream that another version may have sent.
+// errMalformed is the error for a stream that this version cannot decode.
 var errMalformed = errors.New("cannot read the instance's answer: are the versions different?")
 
-// Decode takes a record of the stream.
+// Decode decodes one record of the stream.
 func (d *Decoder) Decode(items []byte) error {
 	r := reader{items: items}
 	for len(r.items) > 0 && !r.short {
@@ -82,13 +82,13 @@ func (d *Decoder) Decode(items []byte) error {
 	return d.Sink.Flush()
 }
 
-// reader reads the parts of items.
+// reader reads the fields of items.
 type reader struct {
 	items []byte
-	short bool // they ended too early
+	short bool // the items ended within a field
 }
 
-// take returns the next n bytes; zeros where there are not as many.
+// take returns the next n bytes. If fewer are left, it sets short and returns at most 8 zeros.
 func (r *reader) take(n int) []byte {
 	if r.short = r.short || n > len(r.items); r.short {
 		return make([]byte, min(n, 8))
@@ -98,7 +98,7 @@ func (r *reader) take(n int) []byte {
 	return b
 }
 
-// text returns the next text, in front of which its length is.
+// text returns the next text. Its length (4 bytes) comes first.
 func (r *reader) text() []byte {
 	n := int(binary.BigEndian.Uint32(r.take(4)))
 	if r.short {

@@ -1,18 +1,19 @@
-// Package trace shows the frames of a running instance as it decides on them.
+// Package trace captures the frames of a running instance with the decisions on them.
 //
-//	wire ──► Hub ──► ring ──► Hub.Serve ──► control socket ──► Decoder ──► Printer
-//	          │                                                             pcapng
-//	          └─► the other observer                                        JSON
+//	wire ──► Hub ──► ring ──► Hub.Serve ──► control socket ──► Decoder ──► Output
+//	          │
+//	          └─► the next observer
 //
-// Without clients, the other observer is the wire's only one, and a [Hub] costs nothing. While there
-// are clients, the Hub observes: the goroutines of the wire call it, and it copies what a [Request]
-// asks for into a ring of that client. The ring is bounded and allocated in advance. The Hub takes no
-// lock and does not wait: if the ring is full, the frames are counted as missed. [Hub.Serve] runs on
-// the goroutine of the client, and only this goroutine waits for the client. At the other end, a
-// [Decoder] reads the stream and calls a [Sink] on the goroutine of the command.
+// Without clients, the next observer observes the wire directly, and a [Hub] costs nothing. While
+// there are clients, the Hub observes the wire: the goroutines of the wire call it, and it copies
+// the frames that match the [Request] of a client into the client's ring. The ring has a fixed size
+// and is allocated in advance. The Hub takes no lock and does not block: if the ring is full, the
+// frames are counted as missed. [Hub.Serve] runs on the goroutine of the client, and only this
+// goroutine waits for the client. In the command, a [Decoder] decodes the stream and calls a [Sink],
+// such as [Output], on the same goroutine.
 //
-// The wire does not see what a fast path forwards or drops. While there are clients, the Hub makes
-// the flows that may match go through the wire.
+// The wire does not see what the fast path forwards or drops. While there are clients, the Hub
+// keeps flows that may match out of the fast path.
 //
 // The package imports control for the stream, record, frametext, selector, exit, wire, filter,
 // filter/flow, packet and packet/verdict, and tun/capture for its output.

@@ -36,7 +36,7 @@ var (
 	server = netip.MustParseAddrPort("192.0.2.1:5300")
 )
 
-// noted is another observer: it counts questions, and is told of matches.
+// noted is the next observer. It counts calls of Wants and Decided, and wants logged decisions.
 type noted struct{ asked, told atomic.Int64 }
 
 func (n *noted) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) wire.Reporter {
@@ -47,7 +47,7 @@ func (n *noted) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) wire.
 }
 func (n *noted) Decided(*wire.Decision) { n.told.Add(1) }
 
-// policy accepts one port, with a log, and denies another.
+// policy accepts one port and logs it, and denies another.
 func policy() *filter.Policy {
 	port := func(n uint16) filter.Set[uint16] { return filter.NewSet(filter.Range[uint16]{Lo: n, Hi: n}) }
 	return &filter.Policy{Rules: []filter.Rule{
@@ -56,12 +56,12 @@ func policy() *filter.Policy {
 	}}
 }
 
-// limits are those of the fragments that wait.
+// limits are the limits of incomplete datagrams.
 func limits() stack.Options {
 	return stack.Options{Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 64, TimeoutIPv4: time.Second, TimeoutIPv6: time.Second}
 }
 
-// newStepper returns a wire that another observer observes, and a hub.
+// newStepper returns a wire with an observer, and a hub between them.
 func newStepper(t testing.TB, other *noted) (*wire.Stepper, *Hub) {
 	t.Helper()
 	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
@@ -70,7 +70,8 @@ func newStepper(t testing.TB, other *noted) (*wire.Stepper, *Hub) {
 	return s, NewHub(s.Bump, other, func(func(*flow.Key) bool) {})
 }
 
-// traffic sends frames of each kind, and lets a minute go by for those that wait.
+// traffic forwards frames of each kind. The last one is a minute later, so that the incomplete
+// datagrams have expired.
 func traffic(s *wire.Stepper, began time.Time) {
 	udp := func(port uint16, id uint32, size int) packettest.Datagram {
 		d := packettest.UDP(client, netip.AddrPortFrom(server.Addr(), port), packettest.Body(size))
@@ -91,7 +92,7 @@ func traffic(s *wire.Stepper, began time.Time) {
 	s.Forward(verdict.Inside, tun.Frame{Data: udp(5303, 0, 1).Frame()}, began.Add(time.Minute))
 }
 
-// Lines about the traffic, without the time.
+// lines are the lines that a capture prints for traffic, without the time.
 var lines = []string{
 	`inside IP 10.0.0.1.40000 > 192.0.2.1.5300: UDP, length 10 [accept: rule "service", line 7]`,
 	`inside IP 10.0.0.1.40000 > 192.0.2.1.5301: UDP, length 10 [reject: policy_rule: rule "no", line 9]`,
@@ -106,7 +107,7 @@ var lines = []string{
 	`inside IP 10.0.0.1.40000 > 192.0.2.1.5303: UDP, length 1 [drop: policy_default]`,
 }
 
-// serve serves a hub by a control socket.
+// serve serves the captures of a hub on a control socket.
 func serve(t *testing.T, h *Hub) control.Instance {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
@@ -131,8 +132,7 @@ func serve(t *testing.T, h *Hub) control.Instance {
 	return control.Instance{Socket: path}
 }
 
-// captured returns what a client gets of the traffic, up to the most that its output
-// has.
+// captured returns the output of a capture of traffic. It ends at the limit of o.
 func captured(t *testing.T, r Request, o *Output) (text string) {
 	t.Helper()
 	other := &noted{}
@@ -157,12 +157,12 @@ func captured(t *testing.T, r Request, o *Output) (text string) {
 		t.Fatalf("%v, %d missed\n%s", err, d.Missed, &b)
 	}
 	if n := other.asked.Load(); n == 0 || other.told.Load() != 2 {
-		t.Errorf("the other observer was asked of %d decisions and told of %d", n, other.told.Load())
+		t.Errorf("the next observer was asked about %d decisions, and received %d; want 2", n, other.told.Load())
 	}
 	return b.String()
 }
 
-// TestText has requests select of the traffic.
+// TestText checks which frames of the traffic each request selects.
 func TestText(t *testing.T) {
 	at := func(indexes ...int) (want []string) {
 		for _, i := range indexes {
@@ -208,7 +208,7 @@ func sorted(s []string) []string {
 	return s
 }
 
-// TestRecords has each decision once, as record has it.
+// TestRecords checks that each decision is sent once.
 func TestRecords(t *testing.T) {
 	text := captured(t, Request{Records: true}, &Output{Most: 8})
 	var reasons []string
@@ -225,7 +225,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// TestRefused has requests that are wrong.
+// TestRefused checks the errors of invalid requests.
 func TestRefused(t *testing.T) {
 	_, h := newStepper(t, &noted{})
 	instance := serve(t, h)
@@ -244,9 +244,9 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// TestNobodyLooks has the other observer alone observe before and after somebody
-// looks, and flows go by the fast path.
-func TestNobodyLooks(t *testing.T) {
+// TestObserveOnlyForClients checks that, without clients, the next observer observes the wire alone and
+// no flow is kept from the fast path.
+func TestObserveOnlyForClients(t *testing.T) {
 	var observers []wire.Observer
 	var watched func(*flow.Key) bool
 	h := &Hub{
@@ -273,17 +273,17 @@ func TestNobodyLooks(t *testing.T) {
 		}
 		return &k
 	}
-	one := looks(selector.Selector{"sport": "53"}) // as of answers
+	one := looks(selector.Selector{"sport": "53"}) // matches the replies of the flow
 	two := looks(selector.Selector{"dport": "54", "src": "10.0.0.0/8", "vlan": "none"})
 	if !watched(key(53)) || !watched(key(54)) || watched(key(55)) {
 		t.Errorf("watched: %v, %v, %v", watched(key(53)), watched(key(54)), watched(key(55)))
 	}
 	h.remove(one)
 	if watched(key(53)) || !watched(key(54)) {
-		t.Error("what nobody looks at is still watched")
+		t.Error("a flow without a client is still watched")
 	}
 	if h.remove(two); watched != nil {
-		t.Error("nobody looks, and flows are watched")
+		t.Error("flows are watched without a client")
 	}
 	looks(selector.Selector{"vlan": "10"})
 	other := *key(53)
@@ -296,8 +296,8 @@ func TestNobodyLooks(t *testing.T) {
 	}
 }
 
-// TestShed says what the devices refused since a client began to look, to whom it
-// matters.
+// TestShed checks that a client receives the number of fragments shed since its capture began,
+// if its request may match them.
 func TestShed(t *testing.T) {
 	for _, tt := range []struct {
 		request Request
@@ -334,8 +334,8 @@ func TestShed(t *testing.T) {
 	}
 }
 
-// TestDecodeBoundsFrames decodes frames whose length on the wire is less than what was captured
-// of them, or more than any frame has.
+// TestDecodeBoundsFrames checks that a frame is malformed if its length on the wire is less
+// than the number of captured bytes, or more than MaxSnapLength.
 func TestDecodeBoundsFrames(t *testing.T) {
 	for _, length := range []uint32{1, MaxSnapLength + 1, math.MaxUint32} {
 		items := binary.BigEndian.AppendUint32([]byte{itemFrame}, length)
@@ -347,7 +347,7 @@ func TestDecodeBoundsFrames(t *testing.T) {
 	}
 }
 
-// FuzzDecode decodes arbitrary items, which may end anywhere.
+// FuzzDecode decodes arbitrary items.
 func FuzzDecode(f *testing.F) {
 	w := writer{ring: newRing(0), records: true, encoder: record.NewEncoder(), shed: func() uint64 { return 9 }}
 	w.appendMissed()
@@ -366,11 +366,11 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// BenchmarkDrops has the wire drop small packets: while nobody looks, while a client
-// takes them, and while one does not.
+// BenchmarkDrops measures the drop of a small packet without a client, with a client that
+// reads, and with one that does not.
 func BenchmarkDrops(b *testing.B) {
 	frame := packettest.UDP(client, netip.AddrPortFrom(server.Addr(), 9), packettest.Body(22)).Frame()
-	for _, name := range []string{"nobody", "taken", "not taken"} {
+	for _, name := range []string{"no client", "taken", "not taken"} {
 		b.Run(name, func(b *testing.B) {
 			s, h := newStepper(b, &noted{})
 			m, err := (&Request{Dropped: true}).matcher()
@@ -378,7 +378,7 @@ func BenchmarkDrops(b *testing.B) {
 				b.Fatal(err)
 			}
 			one := &session{m, newRing(256)}
-			if name != "nobody" {
+			if name != "no client" {
 				h.add(one)
 			}
 			for b.Loop() {

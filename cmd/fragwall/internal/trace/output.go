@@ -9,31 +9,31 @@ import (
 	"fragwall/tun/capture"
 )
 
-// ErrEnough is the end of an [Output] that has got as much as was asked for.
+// ErrEnough reports that an [Output] has reached its limit.
 var ErrEnough = errors.New("captured as many as requested")
 
-// Output writes what is captured, in one or more forms.
+// Output writes captured frames in one or more formats.
 type Output struct {
-	Text    io.Writer       // a line for each frame; nil for none
-	Records io.Writer       // JSON, a line for each decision; nil for none
-	Capture *capture.Writer // of interfaces by side, with comments; nil for none
-	File    io.Closer       // that is closed with the output; nil for none
-	// Most is after how many frames, or decisions where frames are in no form,
-	// it ends; 0 for no end.
+	Text    io.Writer       // one line per frame; nil for none
+	Records io.Writer       // one JSON object per line and decision; nil for none
+	Capture *capture.Writer // its interfaces are the sides, and its comments the verdicts; nil for none
+	File    io.Closer       // closed with the output; nil for none
+	// Most is the number of frames after which the output ends, or of decisions if no format
+	// has frames; 0 means no limit.
 	Most     int
-	Captured int // of these
+	Captured int // number of frames or decisions so far
 
 	last   Decision
 	line   []byte
-	padded []byte // a frame with zeros in place of what was not captured
+	padded []byte // a frame with zeros for the bytes that were not captured
 }
 
 var _ Sink = (*Output)(nil)
 
-// Interfaces are the names of the interfaces of Capture.
+// Interfaces returns the interface names of Capture, by side.
 func Interfaces() []string { return []string{verdict.Inside.String(), verdict.Outside.String()} }
 
-// Decision writes the record.
+// Decision implements [Sink]. It writes the record.
 func (o *Output) Decision(d *Decision) error {
 	o.last = *d
 	if o.Records == nil {
@@ -48,7 +48,7 @@ func (o *Output) Decision(d *Decision) error {
 	return nil
 }
 
-// count counts one, and ends the output with the last.
+// count counts one frame or decision, and returns ErrEnough at the limit.
 func (o *Output) count() error {
 	if o.Captured++; o.Captured == o.Most {
 		return ErrEnough
@@ -56,7 +56,7 @@ func (o *Output) count() error {
 	return nil
 }
 
-// Frame writes the frame.
+// Frame implements [Sink]. It writes the frame.
 func (o *Output) Frame(f *Frame) error {
 	if o.Capture != nil {
 		err := o.Capture.Write(capture.Frame{Data: f.Data, Length: f.Length, Time: o.last.Time, Interface: int(o.last.From)}, o.last.Comment)
@@ -72,13 +72,13 @@ func (o *Output) Frame(f *Frame) error {
 	return o.count()
 }
 
-// textTime is the time of a frame, as tcpdump has it.
+// textTime is the time format of tcpdump.
 const textTime = "15:04:05.000000"
 
-// writeText writes a line about a frame.
+// writeText writes one line for a frame.
 func (o *Output) writeText(f *Frame) error {
 	frame := f.Data
-	if f.Length > len(frame) { // so that it is as long as its headers say
+	if f.Length > len(frame) { // the headers give the full length
 		o.padded = append(append(o.padded[:0], frame...), make([]byte, f.Length-len(frame))...)
 		frame = o.padded
 	}
@@ -91,7 +91,7 @@ func (o *Output) writeText(f *Frame) error {
 	return err
 }
 
-// Flush writes what is buffered.
+// Flush writes buffered output.
 func (o *Output) Flush() error {
 	var errs []error
 	for _, w := range []io.Writer{o.Text, o.Records} {
@@ -105,7 +105,7 @@ func (o *Output) Flush() error {
 	return errors.Join(errs...)
 }
 
-// Close writes what is buffered, and closes the file.
+// Close writes buffered output and closes the file.
 func (o *Output) Close() error {
 	err := o.Flush()
 	if o.File != nil {

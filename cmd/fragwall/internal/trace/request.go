@@ -12,28 +12,28 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Request says which decisions a client wants, and what of them. It is sent as JSON.
+// Request says which decisions a client wants, and which parts of them. It is sent as JSON.
 type Request struct {
-	Selector  selector.Selector `json:"selector,omitempty"` // of what was decided on
+	Selector  selector.Selector `json:"selector,omitempty"` // of the packet
 	Forwarded bool              `json:"forwarded,omitempty"`
-	Dropped   bool              `json:"dropped,omitempty"` // neither: all
-	Reasons   []string          `json:"reasons,omitempty"` // of drops; none: any
-	Rule      string            `json:"rule,omitempty"`    // that decided; "" for any
-	// SnapLength is how many bytes of each frame are wanted; 0: no frames.
+	Dropped   bool              `json:"dropped,omitempty"` // without Forwarded and Dropped: all decisions
+	Reasons   []string          `json:"reasons,omitempty"` // for drops; none: any
+	Rule      string            `json:"rule,omitempty"`    // the rule that decided; "" for any
+	// SnapLength is the maximum number of bytes per frame; 0 means no frames.
 	SnapLength int  `json:"snap_length,omitempty"`
-	Records    bool `json:"records,omitempty"` // JSON of the decisions is wanted
+	Records    bool `json:"records,omitempty"` // whether to send the decisions as JSON
 }
 
-// wantsShed reports whether what the devices refuse may be among what is wanted: nothing
-// is known of it but that it was dropped.
+// wantsShed reports whether the request may match fragments that a device sheds. Of these, only
+// the side and the reason are known.
 func (r *Request) wantsShed() bool {
 	return !r.Forwarded && r.Rule == "" && (len(r.Reasons) == 0 || slices.Contains(r.Reasons, verdict.FragmentShed.String()))
 }
 
-// MaxSnapLength is the most that a frame has, in bytes.
+// MaxSnapLength is the maximum length of a frame in bytes.
 const MaxSnapLength = 262144
 
-// ReasonNames returns the names of the reasons of drops.
+// ReasonNames returns the names of all drop reasons.
 func ReasonNames() []string {
 	var names []string
 	for reason := verdict.Passed + 1; int(reason) < verdict.Reasons; reason++ {
@@ -42,15 +42,15 @@ func ReasonNames() []string {
 	return names
 }
 
-// matcher matches the decisions of a request.
+// matcher matches decisions against a request.
 type matcher struct {
 	filter   *selector.Filter
-	accepted bool                  // decisions by which frames passed
-	reasons  [verdict.Reasons]bool // of the others
+	accepted bool                  // whether accepted packets match
+	reasons  [verdict.Reasons]bool // drop reasons that match
 	rule     string                // "" for any
 }
 
-// matcher returns what matches the request, or what is wrong with it.
+// matcher returns the matcher of the request, or an error if the request is invalid.
 func (r *Request) matcher() (*matcher, error) {
 	f, err := r.Selector.Filter()
 	if err != nil {
@@ -77,13 +77,13 @@ func (r *Request) matcher() (*matcher, error) {
 	return m, nil
 }
 
-// Check finds what is wrong with the request.
+// Check returns an error if the request is invalid.
 func (r *Request) Check() error {
 	_, err := r.matcher()
 	return err
 }
 
-// near says which names have a wrong one in them, if any has.
+// near returns a hint about an unknown name: the names that contain it, or all names.
 func near(wrong string, names []string) string {
 	with := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return wrong == "" || !strings.Contains(name, wrong) })
 	if len(with) == 0 {
@@ -92,7 +92,7 @@ func near(wrong string, names []string) string {
 	return "; did you mean " + strings.Join(with, " or ") + "?"
 }
 
-// decided reports whether a verdict matches, which a table gave; nil where none did.
+// decided reports whether a verdict matches. t is the table that decided, or nil if none did.
 func (m *matcher) decided(t *filter.Table, v filter.Verdict) bool {
 	switch {
 	case v.Action == verdict.Accept && !m.accepted, v.Action != verdict.Accept && !m.reasons[v.Reason]:
@@ -103,13 +103,13 @@ func (m *matcher) decided(t *filter.Table, v filter.Verdict) bool {
 	return t != nil && v.Rule != 0 && t.Rule(v.Rule).Name == m.rule
 }
 
-// may reports whether a packet matches if it came in by the right side.
+// may reports whether a packet matches when its side is not known.
 func (m *matcher) may(p *packet.Parsed) bool {
 	return m.packet(p, verdict.Inside) || m.packet(p, verdict.Outside)
 }
 
-// flow reports whether packets of a flow may match. A key without VLANs does not say
-// that they are in none: flows may be the same in any.
+// flow reports whether packets of a flow may match. A key without VLANs may stand for packets
+// in any VLAN.
 func (m *matcher) flow(k *flow.Key) bool {
 	f := m.filter
 	if k.VLANs == 0 {
@@ -127,7 +127,7 @@ func (m *matcher) flow(k *flow.Key) bool {
 	return false
 }
 
-// packet reports whether a packet matches that came in by a side.
+// packet reports whether a packet that arrived on a side matches.
 func (m *matcher) packet(p *packet.Parsed, from verdict.Side) bool {
 	t := selector.TupleOf(p, from)
 	return m.filter.Matches(&t)

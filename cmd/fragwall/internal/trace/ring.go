@@ -9,42 +9,41 @@ import (
 )
 
 const (
-	// ringSlots is how many slots a ring has, a power of two: as many as the
-	// fragments that a datagram may have.
+	// ringSlots is the number of slots in a ring, a power of two. It is the maximum number of
+	// fragments of a datagram, so that a datagram fits.
 	ringSlots = 8192
-	// maxChunk is how many bytes of a frame are in a slot at most; a longer one
-	// takes several.
+	// maxChunk is the maximum number of bytes per slot. A longer frame takes several slots.
 	maxChunk = 2048
 )
 
-// ring holds decisions between the goroutines of the wire, any of which may offer
-// one at any time, and the one goroutine that takes them out. A decision takes
-// consecutive slots: a goroutine reserves them by moving tail, fills them, and then
-// publishes each by its turn. Nobody waits for anybody: who finds too few free slots
-// counts the frames as missed.
+// ring passes decisions from the goroutines of the wire, which may all offer at the same time,
+// to one reader. A decision takes consecutive slots. A writer reserves them by moving tail,
+// fills them, and publishes each by storing its turn. No caller blocks: if too few slots are
+// free, offer counts the frames as missed.
 type ring struct {
-	snap, chunk int // bytes of each frame, and of what a slot has
+	snap, chunk int // bytes kept per frame, and per slot
 	slots       []slot
 
 	tail   atomic.Uint64 // where the next reservation begins
-	_      [56]byte      // the reader's cache line is another one
-	head   atomic.Uint64 // where the reader is
-	missed atomic.Uint64 // frames
+	_      [56]byte      // puts the reader's fields on another cache line
+	head   atomic.Uint64 // position of the reader
+	missed atomic.Uint64 // number of frames
 }
 
-// slot has a frame, or a part of it. Of a decision without frames there is one slot.
+// slot holds a frame or a part of it. A decision without frames takes one slot.
 type slot struct {
-	turn atomic.Uint64 // position of the slot in what was ever reserved, plus 1, once it is filled
+	turn atomic.Uint64 // position of the slot, counted since the ring was made, plus 1; stored once the slot is filled
 
-	first  bool // of a decision, which record and frames are of
-	frames int  // that are in the ring
+	first  bool // whether it is the first slot of a decision; record and frames are set only there
+	frames int  // number of frames that follow in the ring
 	record record.Decision
 
-	length, captured int    // of a frame, on the wire and in the ring, in its first slot
-	data             []byte // room for the frame's bytes, or its next ones
+	length, captured int    // of the frame: on the wire, and in the ring
+	data             []byte // bytes of the frame, or of this part
 }
 
-// newRing returns a ring for so many bytes of each frame; 0 for decisions alone.
+// newRing returns a ring that keeps at most snap bytes per frame; 0 for decisions without
+// frames.
 func newRing(snap int) *ring {
 	r := &ring{snap: snap, chunk: min(snap, maxChunk), slots: make([]slot, ringSlots)}
 	room := make([]byte, ringSlots*r.chunk)
@@ -54,10 +53,10 @@ func newRing(snap int) *ring {
 	return r
 }
 
-// kept returns how many bytes of a frame the ring keeps.
+// kept returns the number of bytes that the ring keeps of a frame.
 func (r *ring) kept(frame []byte) int { return min(len(frame), r.snap) }
 
-// slotsOf returns how many slots so many bytes of a frame take.
+// slotsOf returns the number of slots for a number of captured bytes.
 func (r *ring) slotsOf(captured int) int {
 	if captured <= r.chunk {
 		return 1
@@ -65,8 +64,7 @@ func (r *ring) slotsOf(captured int) int {
 	return (captured + r.chunk - 1) / r.chunk
 }
 
-// offer puts a decision into the ring, where there is room. Any goroutine may call
-// it.
+// offer puts a decision into the ring if there is room. It is safe for concurrent use.
 func (r *ring) offer(d *wire.Decision, at time.Time) {
 	frames, need := d.Frames(), 0
 	for i := range frames {
@@ -92,7 +90,7 @@ func (r *ring) offer(d *wire.Decision, at time.Time) {
 	}
 }
 
-// put fills the slots of a frame, and returns the position behind them.
+// put fills the slots of a frame, and returns the position after them.
 func (r *ring) put(position uint64, frame []byte, first bool) uint64 {
 	left := frame[:r.kept(frame)]
 	for part := range r.slotsOf(len(left)) {
@@ -106,7 +104,7 @@ func (r *ring) put(position uint64, frame []byte, first bool) uint64 {
 	return position
 }
 
-// reserve reserves so many slots.
+// reserve reserves need consecutive slots.
 func (r *ring) reserve(need int) (position uint64, ok bool) {
 	for {
 		position = r.tail.Load()
@@ -121,7 +119,7 @@ func (r *ring) reserve(need int) (position uint64, ok bool) {
 
 func (r *ring) at(position uint64) *slot { return &r.slots[position%ringSlots] }
 
-// next returns the slot that the reader is at; nil where it is not filled yet.
+// next returns the slot at the reader's position, or nil if it is not filled yet.
 func (r *ring) next() *slot {
 	head := r.head.Load()
 	if s := r.at(head); s.turn.Load() == head+1 {
@@ -130,5 +128,5 @@ func (r *ring) next() *slot {
 	return nil
 }
 
-// release gives the slot that the reader is at back.
+// release frees the slot at the reader's position.
 func (r *ring) release() { r.head.Add(1) }

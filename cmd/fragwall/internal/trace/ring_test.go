@@ -20,14 +20,14 @@ import (
 	"fragwall/wire"
 )
 
-// asked calls itself for each decision.
+// asked is an observer that wants every decision and calls itself with it.
 type asked func(*wire.Decision)
 
 func (a asked) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return a }
 func (a asked) Decided(d *wire.Decision)                                          { a(d) }
 
-// decided calls f with the decision on each datagram, which was cut into fragments
-// of so many bytes where that is not 0.
+// decided calls f with the decisions on datagrams. If fragment is not 0, the datagrams are cut
+// into fragments of that many bytes.
 func decided(t testing.TB, fragment int, f func(*wire.Decision), datagrams ...packettest.Datagram) {
 	t.Helper()
 	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 65535}
@@ -44,8 +44,8 @@ func decided(t testing.TB, fragment int, f func(*wire.Decision), datagrams ...pa
 	}
 }
 
-// offered is the n-th datagram that a writer offers. From its source port and its
-// length it can be made again.
+// offered returns the n-th datagram that a writer offers. The source port is the writer, and
+// the payload length is n, so that a reader can tell which datagram it is.
 func offered(writer, n int) packettest.Datagram {
 	d := packettest.UDP(netip.AddrPortFrom(client.Addr(), uint16(writer)), server, packettest.Body(n))
 	d.ID = uint32(n)
@@ -53,12 +53,12 @@ func offered(writer, n int) packettest.Datagram {
 }
 
 const (
-	ringSnap     = 5000 // three slots at most
-	ringFragment = 1480 // bytes, by writers of an odd number
+	ringSnap     = 5000 // bytes; at most three slots
+	ringFragment = 1480 // bytes; only odd writers fragment
 )
 
-// checker is the sink of what writers offer: it holds the frames of each decision
-// against the datagram that they are of.
+// checker is a sink that compares the frames of each decision with the datagram that was
+// offered.
 type checker struct {
 	t      *testing.T
 	frames [][]byte // of the last decision
@@ -78,13 +78,13 @@ func (c *checker) Frame(f *Frame) error {
 
 func (*checker) Flush() error { return nil }
 
-// check checks the frames of the last decision.
+// check compares the frames of the last decision.
 func (c *checker) check() {
 	if len(c.frames) == 0 {
 		return
 	}
 	var p packet.Parsed
-	p.Decode(append(bytes.Clone(c.frames[0]), make([]byte, 10000)...)) // it may be cut
+	p.Decode(append(bytes.Clone(c.frames[0]), make([]byte, 10000)...)) // pad: the frame may be cut at ringSnap
 	d := offered(int(p.SrcPort), int(binary.BigEndian.Uint16(c.frames[0][p.Upper+4:]))-packet.SizeUDP)
 	want := [][]byte{d.Frame()}
 	if p.SrcPort%2 == 1 {
@@ -94,13 +94,13 @@ func (c *checker) check() {
 		want[i] = want[i][:min(len(want[i]), ringSnap)]
 	}
 	if !slices.EqualFunc(c.frames, want, bytes.Equal) {
-		c.t.Errorf("%d frames came otherwise than they were offered", len(c.frames))
+		c.t.Errorf("%d frames differ from those offered", len(c.frames))
 	}
 	c.frames = c.frames[:0]
 }
 
-// TestRingOfMany has goroutines offer decisions of different sizes at the same time,
-// more than a reader takes.
+// TestRingOfMany offers decisions of different sizes from several goroutines at the same time,
+// faster than the reader takes them.
 func TestRingOfMany(t *testing.T) {
 	const writers, each = 4, 3000
 	r := newRing(ringSnap)
@@ -145,13 +145,13 @@ func TestRingOfMany(t *testing.T) {
 	}
 	sink.check()
 	if missed := r.missed.Load(); int64(sink.count)+int64(missed) != frames.Load() || sink.count == 0 {
-		t.Errorf("%d frames came and %d were missed of %d", sink.count, missed, frames.Load())
+		t.Errorf("read %d frames and missed %d, of %d", sink.count, missed, frames.Load())
 	}
 }
 
-// TestFullRing has nobody take anything out.
+// TestFullRing fills a ring without a reader.
 func TestFullRing(t *testing.T) {
-	d := packettest.UDP(client, server, packettest.Body(4000)) // two slots a frame
+	d := packettest.UDP(client, server, packettest.Body(4000)) // two slots per frame
 	r := newRing(MaxSnapLength)
 	decided(t, 0, func(decision *wire.Decision) {
 		for range ringSlots {
@@ -163,7 +163,8 @@ func TestFullRing(t *testing.T) {
 	}
 }
 
-// TestOfferAllocatesNothing for a whole packet, taken or missed.
+// TestOfferAllocatesNothing checks that offering a whole packet allocates nothing, whether it
+// is taken or missed.
 func TestOfferAllocatesNothing(t *testing.T) {
 	r := newRing(MaxSnapLength)
 	decided(t, 0, func(d *wire.Decision) {

@@ -12,33 +12,33 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// A record of the stream is a sequence of items. Each begins with its kind; numbers
-// have the most significant byte first.
+// A record of the stream is a sequence of items. Each item begins with its kind. Numbers are
+// big-endian.
 const (
-	// itemDecision: time in nanoseconds since 1970 (8 bytes), side (1), what was
-	// decided and why (4 bytes of length, text), record as JSON (4 bytes of length,
-	// text; none where it was not asked for).
+	// itemDecision: time in nanoseconds since 1970 (8 bytes), side (1), verdict and reason (4
+	// bytes of length, text), JSON record (4 bytes of length, text; empty if the request did
+	// not ask for it).
 	itemDecision = 1
-	// itemFrame: length on the wire (4 bytes), and what was captured of it (4 bytes
-	// of length, frame). It belongs to the decision in front of it.
+	// itemFrame: length on the wire (4 bytes), captured bytes (4 bytes of length, data). It
+	// belongs to the decision before it.
 	itemFrame = 2
-	// itemMissed: frames that were missed since the beginning (8 bytes).
+	// itemMissed: number of missed frames since the capture began (8 bytes).
 	itemMissed = 3
-	// itemShed: fragments that the devices refused since the beginning (8 bytes),
-	// before the wire could tell anybody of them.
+	// itemShed: number of fragments since the capture began (8 bytes) that the devices shed
+	// before the wire could observe them.
 	itemShed = 4
 )
 
 const (
-	// pollEvery is how long a decision may wait in the ring before a client gets
-	// it.
+	// pollEvery is the maximum time that a decision stays in the ring while the client keeps
+	// up.
 	pollEvery = 10 * time.Millisecond
-	// batchBytes is after how many bytes items are sent. With the longest item they
-	// are less than control.MaxRecord.
+	// batchBytes is the number of bytes after which items are sent. Together with the longest
+	// item, a batch is shorter than control.MaxRecord.
 	batchBytes = 256 << 10
 )
 
-// Serve sends a client what it asks for until ctx is done or the client is gone.
+// Serve sends a client what it requested until ctx is done or the client disconnects.
 func (h *Hub) Serve(ctx context.Context, request *Request, to *control.Stream) error {
 	m, err := request.matcher()
 	if err != nil {
@@ -55,7 +55,7 @@ func (h *Hub) Serve(ctx context.Context, request *Request, to *control.Stream) e
 		before := h.allShed()
 		w.shed = func() uint64 { return h.allShed() - before }
 	}
-	w.appendMissed() // the first item says that it has begun
+	w.appendMissed() // the first item tells the client that the capture has begun
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
@@ -70,10 +70,10 @@ func (h *Hub) Serve(ctx context.Context, request *Request, to *control.Stream) e
 	}
 }
 
-// allShed returns how many fragments the devices of both sides refused.
+// allShed returns the number of fragments that the devices of both sides have shed.
 func (h *Hub) allShed() uint64 { return h.shed(verdict.Inside) + h.shed(verdict.Outside) }
 
-// checkRule refuses the name of a rule that there is not.
+// checkRule rejects the name of a rule that does not exist.
 func (h *Hub) checkRule(name string) error {
 	rules := h.policy().Policy().Rules
 	for i := range rules {
@@ -87,22 +87,22 @@ func (h *Hub) checkRule(name string) error {
 	return exit.Usagef("--rule: the policy in force has no rule %q", name)
 }
 
-// writer sends what is in a ring.
+// writer sends the contents of a ring.
 type writer struct {
 	ring    *ring
-	records bool // with the decisions' records as JSON
+	records bool // whether to send decisions as JSON
 	encoder *record.Encoder
 	to      *control.Stream
 
-	shed func() uint64 // fragments, since the beginning
+	shed func() uint64 // number of fragments since the capture began
 
 	items     []byte // not sent yet
-	missed    uint64 // as the client knows it
-	knownShed uint64 // as the client knows it
-	left      int    // bytes of the last frame that are still in the ring
+	missed    uint64 // last value sent
+	knownShed uint64 // last value sent
+	left      int    // bytes of the last frame that have not left the ring
 }
 
-// drain sends all that is in the ring.
+// drain sends everything that is in the ring.
 func (w *writer) drain() error {
 	for s := w.ring.next(); s != nil; s = w.ring.next() {
 		w.append(s)
@@ -114,7 +114,7 @@ func (w *writer) drain() error {
 		}
 	}
 	if w.left > 0 {
-		return nil // the rest of the frame is on its way
+		return nil // the writer has not filled the rest yet
 	}
 	w.appendCounts()
 	if len(w.items) == 0 {
@@ -123,7 +123,7 @@ func (w *writer) drain() error {
 	return errors.Join(w.send(), w.to.Flush())
 }
 
-// appendCounts adds how many frames the client does not get, if there are more.
+// appendCounts appends the counts of missed and shed frames that have changed.
 func (w *writer) appendCounts() {
 	if w.ring.missed.Load() != w.missed {
 		w.appendMissed()
@@ -134,7 +134,7 @@ func (w *writer) appendCounts() {
 	}
 }
 
-// send sends the items, and how many frames the client does not get so far.
+// send sends the items, with the current counts.
 func (w *writer) send() error {
 	w.appendCounts()
 	err := w.to.Send(w.items)
@@ -142,7 +142,7 @@ func (w *writer) send() error {
 	return err
 }
 
-// append adds what a slot has.
+// append appends the contents of a slot.
 func (w *writer) append(s *slot) {
 	if s.first {
 		w.appendDecision(&s.record)
