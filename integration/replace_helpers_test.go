@@ -27,16 +27,15 @@ var fullHandover = flag.Float64("handover", 0, "test hand-overs 20 and 200 times
 // scale is the size of the tests of hand-overs.
 type scale struct {
 	load    meter.Load
-	times   int           // hand-overs in a row
-	moments int           // at which a process is killed
-	stopped time.Duration // from a stop to the next start
+	times   int // hand-overs in a row
+	moments int // at which a process is killed
 }
 
 func handoverScale() scale {
 	if *fullHandover > 0 {
-		return scale{meter.Full.Share(*fullHandover), 20, 200, 5 * time.Second}
+		return scale{meter.Full.Share(*fullHandover), 20, 200}
 	}
-	return scale{meter.Load{Small: 1000, Fragmented: 50, Stream: 1_000_000}, 3, 8, 500 * time.Millisecond}
+	return scale{meter.Load{Small: 1000, Fragmented: 50, Stream: 1_000_000}, 3, 8}
 }
 
 // newMiddle makes a network whose middle no longer changes by itself, and returns the middle's
