@@ -26,8 +26,8 @@ func BenchmarkWholePacket(b *testing.B) {
 	}
 }
 
-// BenchmarkRules forwards packets of 64 flows, each by a rule of its own, from
-// decoding to writing, with more and more rules.
+// BenchmarkRules forwards packets of 64 flows, each by its own rule, from decoding to writing,
+// with an increasing number of rules.
 func BenchmarkRules(b *testing.B) {
 	for _, n := range []int{10, 1000, 100_000} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) {
@@ -55,8 +55,8 @@ func BenchmarkRules(b *testing.B) {
 	}
 }
 
-// BenchmarkFragments has datagrams of 8,000 bytes in 6 fragments pass, from
-// decoding to writing, in every mode that lets them. Its unit is a datagram.
+// BenchmarkFragments forwards datagrams of 8,000 bytes in 6 fragments, from decoding to
+// writing, in every mode that accepts them. The unit is a datagram.
 func BenchmarkFragments(b *testing.B) {
 	for _, c := range []struct {
 		mode packet.Mode

@@ -16,8 +16,8 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestStopDropsWhatWaits stops the wire with a fragment in the table.
-func TestStopDropsWhatWaits(t *testing.T) {
+// TestStopDropsIncompleteDatagrams stops the wire with a fragment in the table.
+func TestStopDropsIncompleteDatagrams(t *testing.T) {
 	var b *testWire
 	run(t, acceptAll(), func(running *testWire) {
 		b = running
@@ -28,7 +28,7 @@ func TestStopDropsWhatWaits(t *testing.T) {
 	}
 }
 
-// TestLaneFailureEndsAll has one lane fail while another waits.
+// TestLaneFailureEndsAll has one lane fail while another blocks in Read.
 func TestLaneFailureEndsAll(t *testing.T) {
 	broken := &script{end: errors.New("read tap \"x\": device removed")}
 	waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))
@@ -39,7 +39,7 @@ func TestLaneFailureEndsAll(t *testing.T) {
 	}
 }
 
-// panics is set for the process of which one direction panics.
+// panics is set in the environment of the process in which one direction panics.
 const panics = "FRAGWALL_TEST_PANICS"
 
 type panicking struct{ tun.Lane }
@@ -48,8 +48,8 @@ func (panicking) Read() ([]tun.Frame, error) { panic("broken lane") }
 
 func (panicking) Close() error { return nil }
 
-// TestPanicEndsTheProcess has a mistake in one direction take the other along:
-// half a wire looks like a whole one to those on it.
+// TestPanicEndsTheProcess has one direction panic. The process must end: hosts cannot tell a
+// wire that forwards in only one direction from a working one.
 func TestPanicEndsTheProcess(t *testing.T) {
 	if os.Getenv(panics) != "" {
 		waits := tuntest.NewPort("outside").Lane(tuntest.NewPort("inside"))

@@ -42,13 +42,13 @@ func TestWholePacketsAllocateNothing(t *testing.T) {
 		}
 		d.flush()
 	}
-	forward() // the batch's slices grow once
+	forward() // grows the slices of the batch
 	if n := testing.AllocsPerRun(100, forward); n != 0 {
 		t.Errorf("%v allocations for 64 packets", n)
 	}
 }
 
-// TestStateful lets a reply pass, in fragments, until its time is up.
+// TestStateful forwards a reply in fragments, until the flow expires.
 func TestStateful(t *testing.T) {
 	inside := verdict.Inside
 	policy := &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: verdict.Accept, From: &inside}}}
@@ -63,7 +63,7 @@ func TestStateful(t *testing.T) {
 		b.expect(verdict.Inside, reply...)
 		time.Sleep(10 * time.Minute)
 		if n := b.Policy().Flows(); n != 0 {
-			t.Errorf("%d flows, 10 minutes later", n)
+			t.Errorf("%d flows after 10 minutes", n)
 		}
 		b.send(verdict.Outside, reply...)
 		b.expect(verdict.Inside)
@@ -86,9 +86,8 @@ func TestExceedsMTU(t *testing.T) {
 	})
 }
 
-// TestTrailers sends packets of exactly the MTU with bytes behind them, as a
-// frame check sequence or a switch's timestamp. They stay as long as the egress
-// side takes so long a frame.
+// TestTrailers sends packets of exactly the MTU with bytes after them, such as a frame check
+// sequence or a switch's timestamp. The bytes stay if the egress side accepts so long a frame.
 func TestTrailers(t *testing.T) {
 	single := []packet.Tag{{TPID: 0x8100, TCI: 10}}
 	double := []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 11}}
@@ -131,8 +130,8 @@ func TestTrailers(t *testing.T) {
 	}
 }
 
-// TestNoLength sends frames larger than the MTU whose IP length field is 0, as a
-// host leaves it that has its NIC cut packets into segments.
+// TestNoLength sends frames larger than the MTU with an IP length field of 0. A host sends
+// these if its NIC cuts packets into segments.
 func TestNoLength(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		zero := func(d packettest.Datagram, at int) []byte {
@@ -151,7 +150,7 @@ func TestNoLength(t *testing.T) {
 	})
 }
 
-// TestShedByLanes counts what lanes shed before anybody could read it.
+// TestShedByLanes counts frames that a lane shed before they were read.
 func TestShedByLanes(t *testing.T) {
 	b, _ := scripted(&script{shed: 7})
 	if s := b.Counters(verdict.Inside); s.Dropped[verdict.FragmentShed] != 7 || s.Received() != 7 {

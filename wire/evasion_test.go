@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write the generated documents")
 
-// columns are the ways to treat fragments, in the order of the table.
+// columns are the ways to process fragments, in the order of the table.
 var columns = []struct {
 	Config
 	title string
@@ -35,13 +35,13 @@ var columns = []struct {
 	{Config{Mode: packet.ModeFirstDropRest}, "`first-drop-rest`"},
 }
 
-// outcome is what became of a case.
+// outcome is the result of a case.
 type outcome struct {
 	out     []evasion.Frame
 	dropped map[verdict.Reason]uint64
 }
 
-// catalogue returns the policy that the cases are meant for.
+// catalogue returns the policy for which the cases are written.
 func catalogue(t testing.TB) *filter.Policy {
 	t.Helper()
 	c, err := rules.Parse("policy", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"+evasion.Policy))
@@ -51,8 +51,8 @@ func catalogue(t testing.TB) *filter.Policy {
 	return c.Policy
 }
 
-// play sends frames through a wire, waits until nothing waits any more, and
-// checks that every frame is accounted for.
+// play sends frames through a wire, lets time pass until no fragment is held, and checks that
+// every frame is counted.
 func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 	t.Helper()
 	o := outcome{dropped: map[verdict.Reason]uint64{}}
@@ -83,21 +83,21 @@ func play(t *testing.T, c Config, frames []evasion.Frame) outcome {
 				}
 			}
 			if s.Waiting != 0 {
-				b.Errorf("%d frames wait forever", s.Waiting)
+				b.Errorf("%d frames held after all deadlines", s.Waiting)
 			}
 		}
 		if received != uint64(len(frames)) {
-			b.Errorf("%d frames counted of %d", received, len(frames))
+			b.Errorf("%d of %d frames counted", received, len(frames))
 		}
 		if u := b.Usage(); u.Bytes != 0 || u.Datagrams != 0 {
-			b.Errorf("all is over, and the table charges for %+v", u)
+			b.Errorf("after all deadlines, the table charges for %+v", u)
 		}
 	})
 	return o
 }
 
-// verdict says in a few words what an outcome means to the hosts behind the
-// filter, the worst that may happen to any of them first.
+// verdict describes what an outcome means for the hosts on the egress side. The worst result
+// for any of them comes first.
 func (o *outcome) verdict(policy *filter.Policy, c *evasion.Case, in []evasion.Frame) string {
 	byHost := []map[string][]string{}
 	fewest := 1 << 30
@@ -140,8 +140,8 @@ func (o *outcome) verdict(policy *filter.Policy, c *evasion.Case, in []evasion.F
 	return "blocked" + why
 }
 
-// disagree reports whether two hosts put different datagrams together from the
-// same fragments: of each some that the other has not.
+// disagree reports whether two hosts reassembled different datagrams from the same fragments:
+// each has some that the other lacks.
 func disagree(a, b map[string][]string) bool {
 	lacks := func(x, y []string) bool {
 		return slices.ContainsFunc(x, func(d string) bool { return !slices.Contains(y, d) })
@@ -154,7 +154,7 @@ func disagree(a, b map[string][]string) bool {
 	return false
 }
 
-// reasons lists why frames were dropped, but for those that follow from
+// reasons lists the reasons for which frames were dropped, except for those that follow from
 // others.
 func (o *outcome) reasons() string {
 	var names []string
@@ -169,9 +169,9 @@ func (o *outcome) reasons() string {
 	return ": " + strings.Join(names, ", ")
 }
 
-// TestEvasion runs the catalogue in every mode, and keeps the table in the
-// documentation true. In the modes that are to be trusted, nothing allowed is
-// lost and nothing else gets through.
+// TestEvasion runs the catalogue in every mode, and compares the table in the documentation
+// with the results. In the modes that protect hosts, all allowed datagrams arrive and no other
+// ones do.
 func TestEvasion(t *testing.T) {
 	policy := catalogue(t)
 	var table strings.Builder
@@ -208,7 +208,7 @@ func TestEvasion(t *testing.T) {
 	golden(t, "../docs/evasion.md", preface+table.String())
 }
 
-// row runs a case of one family in every mode and returns its cells.
+// row runs a case of one family in every mode and returns the cells of its row.
 func row(t *testing.T, policy *filter.Policy, c *evasion.Case, frames []evasion.Frame) string {
 	var cells strings.Builder
 	var original outcome
@@ -222,21 +222,21 @@ func row(t *testing.T, policy *filter.Policy, c *evasion.Case, frames []evasion.
 		}
 		if column.Emit == packet.EmitWhole {
 			if got, want := o.payloads(), original.payloads(); !slices.Equal(got, want) {
-				t.Errorf("rebuilt, %d datagrams arrive, or others than the %d that came", len(got), len(want))
+				t.Errorf("rebuilt: %d datagrams arrived, or other ones than the original %d", len(got), len(want))
 			}
 			continue
 		}
 		original = o
 		for _, f := range o.out {
 			if !slices.ContainsFunc(frames, func(in evasion.Frame) bool { return bytes.Equal(in.Data, f.Data) }) {
-				t.Errorf("%s: a frame left that did not come", column.title)
+				t.Errorf("%s: a frame left that had not arrived", column.title)
 			}
 		}
 	}
 	return cells.String()
 }
 
-// payloads returns what a host gets above its IP layer.
+// payloads returns what a host receives above its IP layer.
 func (o *outcome) payloads() (all []string) {
 	for _, d := range evasion.Hosts()[0].Receive(o.out) {
 		var p packet.Parsed
@@ -246,8 +246,7 @@ func (o *outcome) payloads() (all []string) {
 	return all
 }
 
-// golden compares a generated document with the file; with -update, it writes
-// it.
+// golden compares a generated document with the file. With -update, it writes the file.
 func golden(t *testing.T, path, got string) {
 	t.Helper()
 	if *update {

@@ -38,12 +38,13 @@ func TestModeFirstDropRest(t *testing.T) {
 	})
 }
 
-// overload is batches of a lane that is behind: fragments that never complete,
-// from a network each, then an honest datagram's, then a whole packet.
+// overload returns one batch of a lane that is behind: first fragments of incomplete datagrams,
+// each from a network of its own; then the fragments of an honest datagram; then a whole
+// packet.
 const (
 	overloadFlood   = 500
 	overloadBatches = 5
-	overloadTaken   = 48 // of the flood's, in a batch
+	overloadTaken   = 48 // fragments of the flood, per batch
 )
 
 func overload() (batch []tun.Frame) {
@@ -63,10 +64,9 @@ func overload() (batch []tun.Frame) {
 	return batch
 }
 
-// TestShedding has a lane that stays behind. From when that is certain, the
-// second batch on, fragments of unknown sources are shed but for a few; the
-// honest source, which had a datagram accepted before, loses none, and neither
-// do whole packets.
+// TestShedding has a lane that stays behind. From the second batch on, when that is certain,
+// all but a few fragments of unknown sources are shed. The honest source, which had a datagram
+// accepted before, loses none, and no whole packet is lost.
 func TestShedding(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -78,10 +78,10 @@ func TestShedding(t *testing.T) {
 			if want := uint64((overloadBatches - 1) * (overloadFlood - overloadTaken)); c.Dropped[verdict.FragmentShed] != want {
 				t.Errorf("%d fragments shed, want %d", c.Dropped[verdict.FragmentShed], want)
 			}
-			const honest = 3 // frames a batch
+			const honest = 3 // frames per batch
 			passed := overloadBatches * honest
 			if mode == packet.ModeValidate {
-				// First fragments go on at once; later ones with the same range are
+				// First fragments are forwarded at once. Later ones with the same range are
 				// duplicates.
 				passed += overloadFlood
 			}
@@ -103,7 +103,7 @@ func TestNothingIsShedInTime(t *testing.T) {
 	}
 }
 
-// TestLanesKnowWhoHasCredit tells lanes of the sources whose datagrams were accepted.
+// TestLanesKnowWhoHasCredit tells lanes which sources had datagrams accepted.
 func TestLanesKnowWhoHasCredit(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		for name, f := range families {

@@ -18,7 +18,7 @@ import (
 	"fragwall/tun"
 )
 
-// keeper is a lane that keeps what it is given.
+// keeper is a lane that keeps the frames that it is to write.
 type keeper struct {
 	script
 	frames []evasion.Frame
@@ -33,8 +33,8 @@ func (k *keeper) Write(frames []tun.Frame) (refused int, err error) {
 	return 0, nil
 }
 
-// scriptOf writes frames down as a fuzz target reads them: for each the side
-// and the seconds before it, its length, and its bytes.
+// scriptOf encodes frames for a fuzz target. Each frame has its side and the seconds before it,
+// its length, and its bytes.
 func scriptOf(mode byte, frames []evasion.Frame) []byte {
 	b := []byte{mode}
 	at := time.Duration(0)
@@ -47,8 +47,8 @@ func scriptOf(mode byte, frames []evasion.Frame) []byte {
 	return b
 }
 
-// framesOf reads a script. It makes the checksums of IPv4 headers right, which
-// else would keep a fuzzer from getting any further.
+// framesOf decodes a script. It corrects the checksums of IPv4 headers, since the wire drops frames
+// with wrong ones, and a fuzzer cannot find the right ones.
 func framesOf(b []byte) (frames []evasion.Frame) {
 	at := time.Duration(0)
 	for len(b) >= 3 {
@@ -67,16 +67,16 @@ func framesOf(b []byte) (frames []evasion.Frame) {
 	return frames
 }
 
-// fuzzModes are the ways to treat fragments, by the first byte of a script.
+// fuzzModes are the ways to process fragments, by the first byte of a script.
 var fuzzModes = []Config{
 	{Mode: packet.ModeReassemble}, {Mode: packet.ModeReassemble, Emit: packet.EmitWhole}, {Mode: packet.ModeValidate},
 	{Mode: packet.ModeDrop}, {Mode: packet.ModeFirstAcceptRest}, {Mode: packet.ModeFirstDropRest},
 }
 
-// FuzzFrameToOutput sends any frames through a wire, from both sides and over
-// time: each is counted once, each that leaves is one that came (or, rebuilt,
-// fits the MTU), and no host puts anything together from what leaves that the
-// policy denies, whatever it does with overlaps.
+// FuzzFrameToOutput sends any frames through a wire, from both sides and over time. Each frame
+// is counted once. Each frame that leaves is one that arrived or, rebuilt, fits the MTU. No
+// host can reassemble a datagram that the policy denies from the frames that left, however it
+// handles overlaps.
 func FuzzFrameToOutput(f *testing.F) {
 	for i, c := range evasion.Cases() {
 		for _, frames := range c.Frames {
@@ -86,7 +86,7 @@ func FuzzFrameToOutput(f *testing.F) {
 		}
 	}
 	full := packettest.UDP(client4, server4, packettest.Body(1472)).Frame()
-	for mode := range fuzzModes { // with as long a trailer as stays, and a longer one
+	for mode := range fuzzModes { // with the longest trailer that is kept, and a longer one
 		f.Add(scriptOf(byte(mode), []evasion.Frame{{Data: append(full[:len(full):len(full)], make([]byte, 4)...)}, {Data: append(full[:len(full):len(full)], make([]byte, 5)...)}}))
 	}
 	policy := catalogue(f)
@@ -102,7 +102,7 @@ func FuzzFrameToOutput(f *testing.F) {
 				return in.From == o.From && leavesAs(in.Data, o.Data)
 			}); {
 			case c.Emit == packet.EmitOriginal && !came:
-				t.Fatalf("%v: a frame left that did not come", c.Mode)
+				t.Fatalf("%v: a frame left that had not arrived", c.Mode)
 			case c.Emit == packet.EmitWhole:
 				var p packet.Parsed
 				if why := p.Decode(o.Data); why != verdict.Passed || !came && len(o.Data)-p.Network > 1500 {
@@ -116,16 +116,15 @@ func FuzzFrameToOutput(f *testing.F) {
 	})
 }
 
-// leavesAs reports whether a frame left as it came, or without the trailer that
-// made it longer than an interface of the MTU takes.
+// leavesAs reports whether a frame left as it arrived, or without the trailer that made it
+// longer than an interface with the MTU accepts.
 func leavesAs(in, out []byte) bool {
 	var p packet.Parsed
 	const longest = 1500 + ethernetHeader + vlanTag
 	return bytes.Equal(in, out) || len(in) > longest && bytes.HasPrefix(in, out) && p.Decode(out) == verdict.Passed && p.End == len(out)
 }
 
-// forward sends frames through a wire without devices, and returns what
-// leaves.
+// forward sends frames through a wire without devices, and returns the frames that leave.
 func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Frame) []evasion.Frame {
 	t.Helper()
 	k := &keeper{}
@@ -144,7 +143,7 @@ func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Fra
 	if b.table != nil {
 		b.table.Close()
 		if u := b.Usage(); u.Bytes != 0 || u.Datagrams != 0 {
-			t.Fatalf("closed, the table charges for %+v", u)
+			t.Fatalf("after Close, the table charges for %+v", u)
 		}
 	}
 	var received uint64
@@ -156,14 +155,14 @@ func forward(t *testing.T, c Config, policy *filter.Policy, frames []evasion.Fra
 		received += s.Received()
 	}
 	if received != uint64(len(frames)) {
-		t.Fatalf("%d frames counted of %d", received, len(frames))
+		t.Fatalf("%d of %d frames counted", received, len(frames))
 	}
 	return k.frames
 }
 
-// mustBeAllowed has hosts put together what leaves. They are strict: to one
-// that takes overlaps in IPv6, and still has a part of an older datagram, a
-// longer header chain can look as if it ended in that.
+// mustBeAllowed has hosts reassemble the frames that left. The hosts are strict. In a host that
+// accepts overlaps in IPv6 and still holds a part of an older datagram, a longer header chain
+// can seem to end in that part.
 func mustBeAllowed(t *testing.T, policy *filter.Policy, out []evasion.Frame) {
 	t.Helper()
 	for _, host := range evasion.Hosts() {
@@ -175,7 +174,7 @@ func mustBeAllowed(t *testing.T, policy *filter.Policy, out []evasion.Frame) {
 			var p packet.Parsed
 			p.Decode(d.Frame)
 			if v := judged(policy, &p); v.Action != verdict.Accept {
-				t.Fatalf("%s puts together what the policy denies, %v: % x", host.Name, v, d.Frame[:min(len(d.Frame), 100)])
+				t.Fatalf("%s reassembles a datagram that the policy denies, %v: % x", host.Name, v, d.Frame[:min(len(d.Frame), 100)])
 			}
 		}
 	}

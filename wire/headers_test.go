@@ -10,7 +10,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestPriorityTags has answers in other tags than the question's.
+// TestPriorityTags has replies with other tags than the requests.
 func TestPriorityTags(t *testing.T) {
 	const q, ad = 0x8100, 0x88a8
 	for _, tt := range []struct {
@@ -20,10 +20,10 @@ func TestPriorityTags(t *testing.T) {
 	}{
 		{"untagged", []packet.Tag{{TPID: q, TCI: 0xe000}}, nil, false, true},
 		{"with a priority", nil, []packet.Tag{{TPID: ad, TCI: 0x2000}}, false, true},
-		{"in the VLAN behind a priority", []packet.Tag{{TPID: q, TCI: 0}, {TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 10}}, false, true},
+		{"in the VLAN inside a priority tag", []packet.Tag{{TPID: q, TCI: 0}, {TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 10}}, false, true},
 		{"untagged to a VLAN", []packet.Tag{{TPID: q, TCI: 10}}, nil, false, false},
-		{"to a VLAN behind a priority", []packet.Tag{{TPID: q, TCI: 0}, {TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 0}}, false, false},
-		{"in another VLAN, where that makes no difference", []packet.Tag{{TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 20}}, true, true},
+		{"to a VLAN inside a priority tag", []packet.Tag{{TPID: q, TCI: 0}, {TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 0}}, false, false},
+		{"in another VLAN, with any_vlans", []packet.Tag{{TPID: q, TCI: 10}}, []packet.Tag{{TPID: q, TCI: 20}}, true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inside := verdict.Inside
@@ -45,8 +45,8 @@ func TestPriorityTags(t *testing.T) {
 	}
 }
 
-// TestSourceRoute drops what has a source route, in whole packets and in
-// fragments, unless the policy accepts it.
+// TestSourceRoute drops whole packets and fragments with a source route, unless the policy
+// accepts these.
 func TestSourceRoute(t *testing.T) {
 	options := packettest.UDP(client4, server4, packettest.Body(2000))
 	options.Options = []byte{131, 7, 4, 192, 0, 2, 9, 0}
@@ -78,7 +78,7 @@ func TestSourceRoute(t *testing.T) {
 	}
 }
 
-// TestLLC has what LLC carries judged as what it is.
+// TestLLC checks that an IP packet in LLC is judged as an IP packet.
 func TestLLC(t *testing.T) {
 	policy := onlyPort53()
 	policy.NonIP, policy.ARP = verdict.Accept, verdict.Drop
@@ -103,6 +103,6 @@ func TestLLC(t *testing.T) {
 		padded := packettest.UDP(client4, server4, packettest.Body(100)).Frame()[14:]
 		full := ethernet.Ethernet(0x0800, append(padded, make([]byte, 1492-len(padded))...))
 		b.send(verdict.Inside, append(full[:len(full):len(full)], make([]byte, 40)...))
-		b.expect(verdict.Outside, full) // with the padding that its length counts
+		b.expect(verdict.Outside, full) // with the padding, which its length includes
 	})
 }

@@ -32,7 +32,7 @@ var (
 
 var families = map[string]struct{ client, server netip.AddrPort }{"ipv4": {client4, server4}, "ipv6": {client6, server6}}
 
-// onlyPort53 accepts what goes to port 53, or comes from there.
+// onlyPort53 accepts datagrams to or from port 53.
 func onlyPort53() *filter.Policy {
 	port := filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})
 	return &filter.Policy{ARP: verdict.Accept, Rules: []filter.Rule{
@@ -45,16 +45,16 @@ func acceptAll() *filter.Policy {
 	return &filter.Policy{Default: verdict.Accept, ARP: verdict.Accept, NeighborDiscovery: verdict.Accept, NonIP: verdict.Accept}
 }
 
-// limits are those of the configuration's defaults.
+// limits returns the defaults of the configuration.
 func limits() stack.Options {
 	return stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: 60 * time.Second,
 		Memory: 64 << 20, MaxFragments: 8192, MaxDatagrams: 65536}
 }
 
-// tables are the policies of tests that judge by themselves.
+// tables are the policies of tests that judge datagrams themselves.
 var tables sync.Map
 
-// judged returns the verdict on what comes from the inside.
+// judged returns the verdict on a datagram from the inside.
 func judged(policy *filter.Policy, p *packet.Parsed) filter.Verdict {
 	table, known := tables.Load(policy)
 	if !known {
@@ -79,14 +79,14 @@ type testWire struct {
 	ports [verdict.Sides]*tuntest.Port
 }
 
-// run starts a wire that puts datagrams together.
+// run starts a wire in reassembly mode.
 func run(t *testing.T, policy *filter.Policy, test func(b *testWire)) {
 	t.Helper()
 	runConfig(t, Config{Policy: policy, Mode: packet.ModeReassemble}, test)
 }
 
-// runConfig starts a wire and stops it at the end of the test, inside its
-// bubble. Of the configuration it sets the sides, and the limits.
+// runConfig starts a wire, and stops it at the end of the test, inside the bubble of the test.
+// It sets the sides and the limits of the configuration.
 func runConfig(t *testing.T, c Config, test func(b *testWire)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -100,18 +100,18 @@ func runConfig(t *testing.T, c Config, test func(b *testWire)) {
 		test(b)
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("the wire ended with %v", err)
+			t.Errorf("the wire ended with error %v", err)
 		}
 		for side := range verdict.Side(verdict.Sides) {
 			if n := b.Counters(side).Waiting; n != 0 {
-				t.Errorf("stopped, %d frames from %v still wait", n, side)
+				t.Errorf("after the end, %d frames from %v are held", n, side)
 			}
 		}
 	})
 }
 
-// inEachFamily runs a test with an allowed and a denied datagram of 4,000
-// bytes in three fragments.
+// inEachFamily runs a test with an allowed and a denied datagram of 4,000 bytes in three
+// fragments.
 func inEachFamily(t *testing.T, c Config, test func(b *testWire, allowed, denied [][]byte)) {
 	for name, f := range families {
 		t.Run(name, func(t *testing.T) {
@@ -126,18 +126,18 @@ func inEachFamily(t *testing.T, c Config, test func(b *testWire, allowed, denied
 	}
 }
 
-// memorySides are those of a wire between two devices in memory.
+// memorySides returns the sides of a wire between two devices in memory.
 func memorySides(ports [verdict.Sides]*tuntest.Port) [verdict.Sides]SideConfig {
 	return sides(ports[0].Lane(ports[1]), ports[1].Lane(ports[0]))
 }
 
-// send puts frames in by a side and waits until the wire has dealt with them.
+// send injects frames on a side and waits until the wire has processed them.
 func (b *testWire) send(from verdict.Side, frames ...[]byte) {
 	b.ports[from].Inject(frames...)
 	synctest.Wait()
 }
 
-// expect takes all that left for a side, and compares.
+// expect takes all frames that left for a side, and compares them.
 func (b *testWire) expect(to verdict.Side, want ...[]byte) {
 	b.Helper()
 	gone, cancel := context.WithCancel(b.Context())
@@ -150,9 +150,9 @@ func (b *testWire) expect(to verdict.Side, want ...[]byte) {
 		case err != nil:
 			b.Fatalf("%d frames left for %v, want %d", i, to, len(want))
 		case i >= len(want):
-			b.Fatalf("a frame too many left for %v: % x", to, got.Data)
+			b.Fatalf("one frame too many left for %v: % x", to, got.Data)
 		case string(got.Data) != string(want[i]):
-			b.Fatalf("frame %d for %v is not what came:\n% x\n% x", i, to, got.Data, want[i])
+			b.Fatalf("frame %d for %v is not as it arrived:\n% x\n% x", i, to, got.Data, want[i])
 		}
 	}
 }
@@ -172,7 +172,7 @@ func (b *testWire) counted(from verdict.Side, received, forwarded, waiting uint6
 	}
 }
 
-// sides are those of a wire with one lane from each side, which may be nil.
+// sides returns the sides of a wire with one lane each, which may be nil.
 func sides(inside, outside tun.Lane) [verdict.Sides]SideConfig {
 	e := [verdict.Sides]SideConfig{{MTU: 1500}, {MTU: 1500}}
 	for side, l := range [verdict.Sides]tun.Lane{inside, outside} {
@@ -183,8 +183,8 @@ func sides(inside, outside tun.Lane) [verdict.Sides]SideConfig {
 	return e
 }
 
-// script is a lane that delivers one batch again and again, counts what it is
-// given, and refuses every refuseEach-th frame.
+// script is a lane that delivers one batch repeatedly, counts the frames that it is to write,
+// and refuses every refuseEach-th of them.
 type script struct {
 	batch      []tun.Frame
 	left       int // batches
@@ -229,7 +229,7 @@ func (s *script) Write(frames []tun.Frame) (refused int, err error) {
 	return refused, err
 }
 
-// scripted returns the direction over a script.
+// scripted returns the direction that reads from a script.
 func scripted(s *script) (*Bump, *direction) {
 	b := New(Config{Sides: sides(s, nil), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
 	return b, b.sides[verdict.Inside].directions[0]

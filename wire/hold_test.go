@@ -16,7 +16,7 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestHold holds a wire: what comes meanwhile waits, and leaves afterwards.
+// TestHold holds a wire. Frames that arrive meanwhile are forwarded after the release.
 func TestHold(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		frame := packettest.UDP(client4, server4, packettest.Body(20)).Frame()
@@ -36,7 +36,7 @@ func TestHold(t *testing.T) {
 	})
 }
 
-// TestHeldWireEnds ends a wire that is held: it wakes, and drops nothing of what waits.
+// TestHeldWireEnds ends a wire that is held. It ends, and drops no incomplete datagram.
 func TestHeldWireEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
@@ -54,12 +54,13 @@ func TestHeldWireEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if s := b.Counters(verdict.Inside); s.Waiting != 1 || s.Received() != 1 {
-			t.Errorf("%d frames wait of %d", s.Waiting, s.Received())
+			t.Errorf("%d of %d frames held", s.Waiting, s.Received())
 		}
 	})
 }
 
-// TestHoldInVain asks to hold a wire of which a lane is not read: it goes on.
+// TestHoldInVain asks to hold a wire when one of its lanes is not being read. The wire
+// continues.
 func TestHoldInVain(t *testing.T) {
 	b := New(Config{Policy: acceptAll(), Sides: sides(&script{}, nil), Fragments: limits()})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -76,8 +77,8 @@ func fragmentsOf(id uint32) [][]byte {
 	return d.Fragments(1448)
 }
 
-// TestHandOver has a second wire go on at the ports of a first one that is held, in the
-// midst of a datagram and of a flow.
+// TestHandOver has a second wire take over the ports of a first one that is held, in the middle
+// of a datagram and of a flow.
 func TestHandOver(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -138,12 +139,12 @@ func handOver(t *testing.T, mode packet.Mode) {
 	second.counted(verdict.Inside, 4, 4, 0, nil)
 	second.counted(verdict.Outside, 1, 1, 0, nil)
 	if n := second.Policy().Count(0); n.Datagrams != 3 {
-		t.Errorf("the rule has counted %d datagrams, want 3", n.Datagrams)
+		t.Errorf("the rule counted %d datagrams, want 3", n.Datagrams)
 	}
 }
 
-// TestRestoreInTime restores flows and fragments after a time in which some end: they do
-// as if the wire had gone on.
+// TestRestoreInTime restores flows and fragments after a pause in which some expire. They
+// expire as if the wire had not been replaced.
 func TestRestoreInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		policy := acceptAll()
@@ -170,18 +171,17 @@ func TestRestoreInTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := after.Policy().Flows(); n != 1 {
-			t.Errorf("%d flows, want the later one", n)
+			t.Errorf("%d flows, want only the later one", n)
 		}
 		after.expire(time.Now())
 		s := after.Counters(verdict.Inside)
 		if s.Waiting != 1 || s.Dropped[verdict.FragmentTimeout] != 1 || s.Received() != 4 {
-			t.Errorf("%d fragments wait, %d timed out, of %d frames", s.Waiting, s.Dropped[verdict.FragmentTimeout], s.Received())
+			t.Errorf("%d fragments held, %d expired, of %d frames", s.Waiting, s.Dropped[verdict.FragmentTimeout], s.Received())
 		}
 	})
 }
 
-// TestRestoreInAnotherMode counts as dropped the fragments that waited, as at the end of a
-// wire.
+// TestRestoreInAnotherMode counts the restored fragments as dropped, as at the end of a wire.
 func TestRestoreInAnotherMode(t *testing.T) {
 	b, d := scripted(&script{})
 	d.take(&tun.Frame{Data: fragmentsOf(1)[0]})

@@ -23,6 +23,6 @@ func TestLatencyBuckets(t *testing.T) {
 		}
 	}
 	if q := (&LatencySnapshot{}).Quantile(0.5); q != 0 {
-		t.Errorf("of nothing: %v", q)
+		t.Errorf("without measurements: %v", q)
 	}
 }

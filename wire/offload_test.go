@@ -11,8 +11,7 @@ import (
 	"fragwall/tun"
 )
 
-// segments returns a frame that stands for TCP or UDP packets with 1,000
-// bytes each.
+// segments returns a frame that stands for TCP or UDP packets of 1,000 bytes each.
 func segments(d packettest.Datagram, gso uint8) tun.Frame {
 	if d.Protocol == packet.ProtocolTCP {
 		d.Payload = append(d.Payload, packettest.Body(10000)...)
@@ -47,7 +46,7 @@ func TestCheckOffload(t *testing.T) {
 		name   string
 		frame  tun.Frame
 		change func(*tun.Offload)
-		length int // of the longest packet, or unsound
+		length int // of the longest packet in bytes, or unsound
 	}{
 		{"tcp over ipv4", tcp4, nil, 20 + 20 + 1000},
 		{"tcp over ipv6", tcp6, nil, 40 + 20 + 1000},
@@ -55,9 +54,9 @@ func TestCheckOffload(t *testing.T) {
 		{"udp over ipv4", udp4, nil, 20 + 8 + 1000},
 		{"udp over ipv6", udp6, nil, 40 + 8 + 1000},
 		{"fewer bytes than a segment", udp4, func(o *tun.Offload) { o.SegmentSize = 9000 }, 20 + 8 + 5000},
-		{"checksum alone", udp4, func(o *tun.Offload) { o.GSO = tun.GSONone }, 20 + 8 + 5000},
+		{"only a checksum", udp4, func(o *tun.Offload) { o.GSO = tun.GSONone }, 20 + 8 + 5000},
 		{"checksum done", tcp4, func(o *tun.Offload) { o.Flags, o.ChecksumStart, o.ChecksumOffset = tun.DataValid, 0, 0 }, 20 + 20 + 1000},
-		{"whatever the header length", tcp4, func(o *tun.Offload) { o.HeaderLength = 65535 }, 20 + 20 + 1000},
+		{"any header length", tcp4, func(o *tun.Offload) { o.HeaderLength = 65535 }, 20 + 20 + 1000},
 		{"inside a tunnel over udp", udp4, func(o *tun.Offload) { o.GSO = tun.GSONone; o.ChecksumStart += 36; o.ChecksumOffset = tcpChecksum }, 20 + 8 + 5000},
 		{"inside a tunnel", gre, func(o *tun.Offload) { o.ChecksumStart += 24 }, 20 + 64},
 		{"icmpv6", icmp, func(o *tun.Offload) { o.ChecksumOffset = 2 }, 40 + 64},
@@ -78,7 +77,7 @@ func TestCheckOffload(t *testing.T) {
 		{"icmp in segments", icmp, func(o *tun.Offload) { o.GSO = tun.GSOUDP }, unsound},
 		{"arp in segments", arp, func(o *tun.Offload) { o.GSO = tun.GSOTCPv4 }, unsound},
 		{"fragment in segments", fragment, func(o *tun.Offload) { o.GSO, o.SegmentSize = tun.GSOUDP, 100 }, unsound},
-		{"segments of nothing", tcp4, func(o *tun.Offload) { o.SegmentSize = 0 }, unsound},
+		{"segments of 0 bytes", tcp4, func(o *tun.Offload) { o.SegmentSize = 0 }, unsound},
 		{"checksum in the ports", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 2 }, unsound},
 		{"checksum in the udp length", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 4 }, unsound},
 		{"checksum in the sequence number", tcp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 4 }, unsound},
@@ -87,13 +86,13 @@ func TestCheckOffload(t *testing.T) {
 		{"checksum in the first fragment's ports", first, func(o *tun.Offload) { o.ChecksumOffset = 2 }, unsound},
 		{"checksum in the icmp type", icmp, func(o *tun.Offload) { o.ChecksumOffset = 0 }, unsound},
 		{"checksum in the addresses", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart = tun.GSONone, 26 }, unsound},
-		{"checksum from the ip header on", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart, o.ChecksumOffset = tun.GSONone, 14, 26 }, unsound},
+		{"checksum starts at the ip header", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart, o.ChecksumOffset = tun.GSONone, 14, 26 }, unsound},
 		{"checksum beyond the packet", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumOffset = tun.GSONone, 5007 }, unsound},
 		{"checksum beyond all", udp4, func(o *tun.Offload) { o.GSO, o.ChecksumStart, o.ChecksumOffset = tun.GSONone, 65535, 65535 }, unsound},
 		{"checksum in the tags", arp, func(o *tun.Offload) { o.ChecksumStart = 6 }, unsound},
 		{"checksum in the fragment's header", fragment, func(o *tun.Offload) { o.ChecksumStart = 33 }, unsound},
-		{"segments from elsewhere", tcp4, func(o *tun.Offload) { o.ChecksumStart += 4 }, unsound},
-		{"segments with the checksum elsewhere", tcp4, func(o *tun.Offload) { o.ChecksumOffset = 14 }, unsound},
+		{"segments with another checksum start", tcp4, func(o *tun.Offload) { o.ChecksumStart += 4 }, unsound},
+		{"segments with another checksum offset", tcp4, func(o *tun.Offload) { o.ChecksumOffset = 14 }, unsound},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,8 +118,8 @@ func TestCheckOffload(t *testing.T) {
 	})
 }
 
-// checkLength compares what checkOffload finds; a negative length stands for
-// an unsound Offload.
+// checkLength compares the result of checkOffload. A negative length stands for an unsound
+// Offload.
 func checkLength(t *testing.T, f tun.Frame, want int) {
 	t.Helper()
 	var p packet.Parsed
@@ -136,8 +135,8 @@ func checkLength(t *testing.T, f tun.Frame, want int) {
 	}
 }
 
-// TestOffloadPassesUntouched sends segments that fit the egress MTU, segments
-// that don't, and an Offload that lies.
+// TestOffloadPassesUntouched sends segments that fit the egress MTU, segments that do not, and
+// an Offload that contradicts the packet.
 func TestOffloadPassesUntouched(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		fits := segments(packettest.TCP(client4, server4, 16), tun.GSOTCPv4)
@@ -158,8 +157,8 @@ func TestOffloadPassesUntouched(t *testing.T) {
 	})
 }
 
-// TestFragmentsLeaveWithChecksum sends fragments of which one has its checksum
-// left for the NIC, which the table does not remember.
+// TestFragmentsLeaveWithChecksum sends fragments one of which has its checksum left to the NIC.
+// The table does not store offload metadata.
 func TestFragmentsLeaveWithChecksum(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)

@@ -37,9 +37,8 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 	}
 }
 
-// TestPortsOverFragments has the ports of an IPv4 datagram in its first
-// fragment and the rest of the TCP header in others, so that only the
-// reassembled header says it all.
+// TestPortsOverFragments has the ports of an IPv4 datagram in its first fragment and the rest
+// of the TCP header in others. Only the reassembled header is complete.
 func TestPortsOverFragments(t *testing.T) {
 	run(t, onlyPort53(), func(b *testWire) {
 		frames := packettest.TCP(client4, server4, 2).Fragments(8)
@@ -48,7 +47,7 @@ func TestPortsOverFragments(t *testing.T) {
 	})
 }
 
-// TestSidesNeverMix sends the halves of a datagram by different sides.
+// TestSidesNeverMix sends the halves of a datagram from different sides.
 func TestSidesNeverMix(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)
@@ -63,7 +62,7 @@ func TestSidesNeverMix(t *testing.T) {
 	})
 }
 
-// TestTimersRunWithoutTraffic lets the time of a datagram pass in silence.
+// TestTimersRunWithoutTraffic reaches the deadline of a datagram without traffic.
 func TestTimersRunWithoutTraffic(t *testing.T) {
 	run(t, acceptAll(), func(b *testWire) {
 		b.send(verdict.Inside, packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1448)[0])
@@ -79,8 +78,8 @@ func TestTimersRunWithoutTraffic(t *testing.T) {
 	})
 }
 
-// TestEmitWhole has datagrams leave in one piece, and in larger ones than they
-// came in.
+// TestEmitWhole has datagrams leave as a whole packet, and in larger fragments than they
+// arrived in.
 func TestEmitWhole(t *testing.T) {
 	for name, f := range families {
 		t.Run(name, func(t *testing.T) {
@@ -114,8 +113,7 @@ func TestEmitWhole(t *testing.T) {
 	}
 }
 
-// TestRefusedRebuiltFrames has a device refuse all, of which there is less than
-// came in.
+// TestRefusedRebuiltFrames has a device refuse all frames, which are fewer than arrived.
 func TestRefusedRebuiltFrames(t *testing.T) {
 	b, d := scripted(&script{refuseEach: 1})
 	defer b.table.Close()

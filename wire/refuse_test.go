@@ -14,8 +14,8 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestReject has replies leave by the side that the rejected came in by, to whole
-// packets and to datagrams in fragments, which are counted as dropped.
+// TestReject checks that replies to rejected whole packets and to rejected datagrams in
+// fragments leave from the ingress side, and that the frames count as dropped.
 func TestReject(t *testing.T) {
 	policy := &filter.Policy{Default: verdict.Reject}
 	run(t, policy, func(b *testWire) {
@@ -33,7 +33,7 @@ func TestReject(t *testing.T) {
 	})
 }
 
-// TestRepliesAreLimited rejects more than are answered in a second.
+// TestRepliesAreLimited rejects more datagrams than are answered per second.
 func TestRepliesAreLimited(t *testing.T) {
 	run(t, &filter.Policy{Default: verdict.Reject}, func(b *testWire) {
 		frame := packettest.UDP(client4, server4, nil).Frame()
@@ -46,13 +46,13 @@ func TestRepliesAreLimited(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		b.send(verdict.Inside, frame)
 		if n := b.Counters(verdict.Inside).Answered; n <= uint64(replyRate.Count) {
-			t.Errorf("%d answered a while later", n)
+			t.Errorf("%d answered later", n)
 		}
 	})
 }
 
-// TestRejectedFrameIsReportedAsItCame has a frame rejected whose checksum was left
-// for the NIC: the reply quotes the right one, and the observer sees the frame.
+// TestRejectedFrameIsReportedAsItCame rejects a frame whose checksum was left to the NIC. The
+// reply quotes the right checksum, and the observer sees the frame as it arrived.
 func TestRejectedFrameIsReportedAsItCame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		frame := packettest.UDP(client4, server4, packettest.Body(100)).Frame()

@@ -19,9 +19,8 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// halves is a policy of two rules, the first for source ports below a bound
-// and the second for the rest: each of these policies accepts everything, but
-// parts of two together would not.
+// halves returns a policy of two rules, the first for source ports below a bound and the second
+// for the others. Each of these policies accepts all datagrams, but a mixture of two would not.
 func halves(bound uint16) *filter.Policy {
 	below := filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: bound - 1})
 	rules := []filter.Rule{
@@ -34,7 +33,7 @@ func halves(bound uint16) *filter.Policy {
 	return &filter.Policy{Rules: rules, Stateful: bound%3 == 0}
 }
 
-// reloadDuring reloads, with a pause between, until the load is over.
+// reloadDuring reloads with pauses until the load ends.
 func reloadDuring(t *testing.T, b *Bump, load *errgroup.Group, reloads *atomic.Int64, pause time.Duration) {
 	t.Helper()
 	done := make(chan error, 1)
@@ -53,7 +52,7 @@ func reloadDuring(t *testing.T, b *Bump, load *errgroup.Group, reloads *atomic.I
 	}
 }
 
-// ruleCount returns how many datagrams the rules in force decided on.
+// ruleCount returns the number of datagrams that the current rules decided on.
 func ruleCount(b *Bump) (n uint64) {
 	table := b.Policy()
 	for i := range table.Policy().Rules {
@@ -62,8 +61,8 @@ func ruleCount(b *Bump) (n uint64) {
 	return n
 }
 
-// TestReloadUnderLoad reloads all the time while whole packets and fragments
-// go both ways: all arrive, in order, and are counted by a rule once.
+// TestReloadUnderLoad reloads repeatedly while whole packets and fragments flow in both
+// directions. All arrive in order, and one rule counts each of them once.
 func TestReloadUnderLoad(t *testing.T) {
 	ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 	b := New(Config{Sides: memorySides(ports), Policy: halves(1), Mode: packet.ModeReassemble, Fragments: limits()})
@@ -104,7 +103,7 @@ func TestReloadUnderLoad(t *testing.T) {
 						return err
 					}
 					if string(got.Data) != string(want) {
-						t.Errorf("from %v, batch %d: frame %d is not what came", from, n, i)
+						t.Errorf("from %v, batch %d: frame %d is not as it arrived", from, n, i)
 					}
 				}
 			}
@@ -119,8 +118,8 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// TestPolicyOfTheMoment replaces the policy between a datagram's fragments: in
-// reassembly the last one's counts, in validation that of the first.
+// TestPolicyOfTheMoment replaces the policy between the fragments of a datagram. In reassembly,
+// the policy at the last fragment applies; in validation, the policy at the first.
 func TestPolicyOfTheMoment(t *testing.T) {
 	for mode, passes := range map[packet.Mode]bool{packet.ModeReassemble: false, packet.ModeValidate: true} {
 		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *testWire, allowed, _ [][]byte) {
@@ -136,8 +135,8 @@ func TestPolicyOfTheMoment(t *testing.T) {
 	}
 }
 
-// TestReloadAwaitsVerdicts reloads while a lane judges a batch: Reload returns once
-// that is over, before the batch was written.
+// TestReloadAwaitsVerdicts reloads while a lane judges a batch. Reload returns after the
+// verdicts, before the batch was written.
 func TestReloadAwaitsVerdicts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		lane := &script{batch: []tun.Frame{{Data: packettest.UDP(client4, server4, nil).Frame()}}}
@@ -151,7 +150,7 @@ func TestReloadAwaitsVerdicts(t *testing.T) {
 		time.Sleep(time.Second)
 		select {
 		case <-done:
-			t.Error("it returned while the old policy was in use")
+			t.Error("Reload returned while the old policy was in use")
 		default:
 		}
 		d.flush()

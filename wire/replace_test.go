@@ -11,7 +11,7 @@ import (
 	"fragwall/packet"
 )
 
-// copyFlows saves the flows of the wire behind the fast path, which goes on.
+// copyFlows saves the flows of the wire behind the fast path, which continues.
 func (w *twin) copyFlows() {
 	w.Helper()
 	w.behind.advance(w.at)
@@ -21,8 +21,8 @@ func (w *twin) copyFlows() {
 	}
 }
 
-// replace has another wire go on in the place of the one behind the fast path, by what
-// that saved. To the other wire it is a reload.
+// replace has a new wire take over from the one behind the fast path. For the other wire it is
+// a reload.
 func (w *twin) replace() {
 	w.Helper()
 	w.path.now = w.at
@@ -50,10 +50,9 @@ func (w *twin) replace() {
 	w.alone.Reload(policy)
 }
 
-// TestReplaceChangesNothing sends random traffic, with reloads and time that passes, and
-// cuts it at random moments, at which another wire goes on with what the one before
-// saved: what leaves, what is counted, and what is known of flows and fragments is as
-// if there had been one wire.
+// TestReplaceChangesNothing sends random traffic, with reloads and pauses. At random moments, a
+// new wire takes over from the one before. The frames that leave, the counters, and the flows
+// and fragments are the same as with one wire.
 func TestReplaceChangesNothing(t *testing.T) {
 	replaced, waited := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -75,7 +74,7 @@ func TestReplaceChangesNothing(t *testing.T) {
 			replaced++
 			w.compare()
 			if u, want := w.behind.Usage(), w.alone.Usage(); u != want {
-				t.Fatalf("after a replacement there are %+v, want %+v", u, want)
+				t.Fatalf("after a replacement: %+v, want %+v", u, want)
 			}
 		}
 		for range 60 {
@@ -86,8 +85,8 @@ func TestReplaceChangesNothing(t *testing.T) {
 		w.alone.advance(w.at)
 		w.compare()
 	})
-	t.Logf("%d replacements, at which %d datagrams waited", replaced, waited)
+	t.Logf("%d replacements, with %d incomplete datagrams", replaced, waited)
 	if waited == 0 {
-		t.Error("nothing waited at any replacement")
+		t.Error("no replacement had incomplete datagrams")
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// transcript is an observer, and a lane that delivers one batch: it notes what
-// is written and what is reported.
+// transcript is an observer, and a lane that delivers one batch. It records what is written and
+// what is reported.
 type transcript struct {
 	script
 	lines []string
@@ -35,8 +35,8 @@ func (s *transcript) Decided(d *Decision) {
 	s.lines = append(s.lines, fmt.Sprintf("%v of %d frames to %d", d.Verdict.Action, d.Frames(), d.Parsed().DstPort))
 }
 
-// TestReportsFollowTheWrite has a batch of which all kinds of decisions are
-// reported: once all of it is written, in the order in which they were made.
+// TestReportsFollowTheWrite has a batch with decisions of all kinds. They are reported after
+// all frames of the batch are written, in the order in which they were made.
 func TestReportsFollowTheWrite(t *testing.T) {
 	to := func(port uint16) packettest.Datagram {
 		d := packettest.UDP(client4, server4, packettest.Body(2000))
@@ -56,7 +56,7 @@ func TestReportsFollowTheWrite(t *testing.T) {
 			for _, f := range [][]byte{denied[0], waits[1], accepted[0], denied[1], accepted[1], waits[1]} {
 				s.batch = append(s.batch, tun.Frame{Data: f})
 			}
-			if mode == packet.ModeValidate { // one waits for the first
+			if mode == packet.ModeValidate { // one is held until the first arrives
 				s.batch[2], s.batch[4] = s.batch[4], s.batch[2]
 			}
 			s.left, s.end = 1, tun.ErrClosed
@@ -70,8 +70,8 @@ func TestReportsFollowTheWrite(t *testing.T) {
 	}
 }
 
-// TestEvictionIsReportedInOrder has a fragment evict another one between two
-// whole packets of its batch.
+// TestEvictionIsReportedInOrder has a fragment evict another one between two whole packets of
+// its batch.
 func TestEvictionIsReportedInOrder(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		s := &transcript{script: script{left: 1, end: tun.ErrClosed}}
@@ -92,13 +92,13 @@ func TestEvictionIsReportedInOrder(t *testing.T) {
 			t.Errorf("%v: %q\nwant %q", mode, s.lines, want)
 		}
 		if waiting := b.Counters(verdict.Inside).Waiting; waiting != 0 {
-			t.Errorf("%v: %d frames wait", mode, waiting)
+			t.Errorf("%v: %d frames held", mode, waiting)
 		}
 	}
 }
 
-// TestReportedFramesAreLent compares the frames that are reported with those
-// that came in, which the lane overwrites as soon as it reads again.
+// TestReportedFramesAreLent compares the reported frames with those that arrived, which the
+// lane overwrites at its next read.
 func TestReportedFramesAreLent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var came, reported [][]byte
@@ -121,7 +121,7 @@ func TestReportedFramesAreLent(t *testing.T) {
 		synctest.Wait()
 		for i := range came {
 			if len(reported) != len(came) || string(reported[i]) != string(came[i]) {
-				t.Fatalf("%d frames reported of %d; frame %d is not what came", len(reported), len(came), i)
+				t.Fatalf("%d of %d frames reported; frame %d is not as it arrived", len(reported), len(came), i)
 			}
 		}
 		b.closeLanes()
@@ -129,7 +129,7 @@ func TestReportedFramesAreLent(t *testing.T) {
 	})
 }
 
-// logObserver observes what rules with log decide on.
+// logObserver observes the decisions of rules with log.
 type logObserver struct{ lines []string }
 
 func (o *logObserver) Wants(_ *filter.Table, v filter.Verdict, _ *packet.Parsed) Reporter {
@@ -167,7 +167,7 @@ func TestUnwantedIsNotReported(t *testing.T) {
 	})
 }
 
-// TestObserverOfARunningWire has the directions and the timer report to it.
+// TestObserverOfARunningWire has an observer of both directions and of the timer.
 func TestObserverOfARunningWire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var frames atomic.Int64
@@ -190,7 +190,7 @@ func TestObserverOfARunningWire(t *testing.T) {
 	})
 }
 
-// TestObserve changes who observes while frames flow and fragments wait.
+// TestObserve replaces the observer while frames flow and fragments are held.
 func TestObserve(t *testing.T) {
 	began := time.Unix(1, 0)
 	s := NewStepper(Config{Sides: sides(&script{}, &script{}), Policy: acceptAll(), Mode: packet.ModeReassemble, Fragments: limits()})
@@ -215,7 +215,7 @@ func TestObserve(t *testing.T) {
 	}
 }
 
-// TestObservedPacketsAllocateNothing has an observer look at every packet.
+// TestObservedPacketsAllocateNothing has an observer that is asked about every packet.
 func TestObservedPacketsAllocateNothing(t *testing.T) {
 	b, d := scripted(&script{})
 	defer b.table.Close()
@@ -228,8 +228,8 @@ func TestObservedPacketsAllocateNothing(t *testing.T) {
 		d.take(&frame)
 		d.flush()
 	}
-	forward() // the batch's slices grow once
+	forward() // grows the slices of the batch
 	if n := testing.AllocsPerRun(100, forward); n != 0 || seen == 0 {
-		t.Errorf("%v allocations a packet", n)
+		t.Errorf("%v allocations per packet", n)
 	}
 }

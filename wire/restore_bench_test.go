@@ -12,11 +12,10 @@ import (
 	"fragwall/tun"
 )
 
-// manyFlows are as many as a table has.
+// manyFlows is the number of flows in a full table.
 const manyFlows = 1_000_000
 
-// withFlows returns a wire that knows TCP connections, and what has a segment of one of
-// them come.
+// withFlows returns a wire with TCP flows, and a function that sends a segment of the i-th.
 func withFlows(b *testing.B, flows int) (bump *Bump, touch func(i int)) {
 	b.Helper()
 	bump = flowWire()
@@ -39,7 +38,7 @@ func flowWire() *Bump {
 	return New(Config{Policy: policy, Sides: sides(&script{}, &script{})})
 }
 
-// BenchmarkSaveFlows saves and restores a million flows. Its unit is all of them.
+// BenchmarkSaveFlows saves and restores a million flows. The unit is all of them.
 func BenchmarkSaveFlows(b *testing.B) {
 	bump, _ := withFlows(b, manyFlows)
 	var saved bytes.Buffer
@@ -65,8 +64,8 @@ func BenchmarkSaveFlows(b *testing.B) {
 	})
 }
 
-// BenchmarkSaveChangedFlows saves and restores 10,000 flows of a million, as is done while
-// a wire is held. Its unit is all of the 10,000.
+// BenchmarkSaveChangedFlows saves and restores 10,000 flows of a million, as a hand-over does
+// while the wire is held. The unit is all of the 10,000.
 func BenchmarkSaveChangedFlows(b *testing.B) {
 	bump, touch := withFlows(b, manyFlows)
 	var all, changed bytes.Buffer

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun"
 )
 
-// saved returns what a wire saves after random traffic.
+// saved returns the saved state of a wire after random traffic.
 func saved(tb testing.TB, seed uint64, mode packet.Mode) []byte {
 	tb.Helper()
 	g := &traffic{Rand: rand.New(rand.NewPCG(seed, 23)), mode: mode, stateful: true}
@@ -35,7 +35,7 @@ func newStepper(g *traffic) *Stepper {
 	return NewStepper(Config{Policy: policy, Mode: g.mode, Sides: sides(&script{}, &script{}), Fragments: limits()})
 }
 
-// TestRestoreRefuses gives a wire what it can't take over.
+// TestRestoreRefuses gives a wire streams that it cannot restore.
 func TestRestoreRefuses(t *testing.T) {
 	whole := saved(t, 1, packet.ModeReassemble)
 	stream := func(h streamHeader) []byte {
@@ -68,8 +68,8 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
-// FuzzRestore gives a wire what nobody saved. It is refused, or the wire works: what it
-// took over is judged, expires, and does not exceed the limits.
+// FuzzRestore gives a wire any stream. The wire refuses it, or it works with the restored
+// state: that is judged, expires, and does not exceed the limits.
 func FuzzRestore(f *testing.F) {
 	for i, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		for seed := range uint64(4) {
@@ -102,8 +102,8 @@ func FuzzRestore(f *testing.F) {
 	})
 }
 
-// TestRestoreKeepsSecrets: a wire with tables takes over from one without. It keeps the
-// secrets of its hashes: those of the other are none.
+// TestRestoreKeepsSecrets has a wire with tables take over from one without. The new wire keeps
+// the secrets of its hashes, since the other has none.
 func TestRestoreKeepsSecrets(t *testing.T) {
 	var b bytes.Buffer
 	old := NewStepper(Config{Policy: acceptAll(), Mode: packet.ModeDrop, Sides: sides(&script{}, &script{})})
@@ -124,13 +124,13 @@ func TestRestoreKeepsSecrets(t *testing.T) {
 	}
 }
 
-// TestRestoreExpects has a fast path expect the flows that the other's knew, where both
-// policies tell flows apart alike.
+// TestRestoreExpects checks that a fast path expects the flows that the fast path of the old
+// wire knew, if both policies make the same keys of flows.
 func TestRestoreExpects(t *testing.T) {
 	for _, c := range []struct {
 		parts    Parts
 		stateful bool
-		anyVLANs bool // of who takes over
+		anyVLANs bool // of the new wire
 		want     int
 	}{
 		{AllFlows, true, false, 1},
@@ -152,7 +152,7 @@ func TestRestoreExpects(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := len(path[1].expected); n != c.want {
-			t.Errorf("%+v: %d are expected", c, n)
+			t.Errorf("%+v: %d expected", c, n)
 		}
 	}
 }

@@ -19,12 +19,12 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// steps drives a stepper and writes down all that it does.
+// steps drives a stepper and records all that it does.
 type steps struct {
 	*testing.T
 	*Stepper
 	log    []string
-	frames [verdict.Sides][][]byte // that left, by the side they left for
+	frames [verdict.Sides][][]byte // that left, by egress side
 }
 
 func newSteps(t *testing.T, c Config) *steps {
@@ -36,7 +36,7 @@ func newSteps(t *testing.T, c Config) *steps {
 	return s
 }
 
-// lane returns one that writes down what leaves for a side, and when.
+// lane returns a lane that records the frames that leave for a side, and when.
 func (s *steps) lane(to verdict.Side) tun.Lane {
 	return tuntest.Sink(func(frames []tun.Frame) (refused int, err error) {
 		for _, f := range frames {
@@ -47,7 +47,7 @@ func (s *steps) lane(to verdict.Side) tun.Lane {
 	})
 }
 
-// began is when the cases begin.
+// began is the time at which the cases begin.
 var began = time.Unix(1_700_000_000, 0)
 
 func (s *steps) note(format string, args ...any) {
@@ -68,7 +68,7 @@ func (s *steps) Decided(d *Decision) {
 	s.note("from %v: %v%s, %d fragments, %d frames, %d bytes%s", d.From, decided(d), judged, d.Fragments, d.Frames(), d.Bytes(), ports)
 }
 
-// decided writes a verdict: the action and what decided it.
+// decided returns the action of a decision and what made it.
 func decided(d *Decision) string {
 	rule := d.Rule()
 	switch {
@@ -88,7 +88,7 @@ func (s *steps) play(arrivals ...packettest.Arrival) {
 	}
 }
 
-// expect compares what was written down since the last time.
+// expect compares the records since the last call.
 func (s *steps) expect(want ...string) {
 	s.Helper()
 	if !slices.Equal(s.log, want) {
@@ -136,8 +136,8 @@ func TestStepperReportsEveryDecision(t *testing.T) {
 	}
 }
 
-// TestStepperDropsAtTheDeadline has datagrams of many networks, and so of many
-// shards, and of both families time out while nothing comes.
+// TestStepperDropsAtTheDeadline has datagrams of both families from many networks, and so in
+// many shards, expire without traffic.
 func TestStepperDropsAtTheDeadline(t *testing.T) {
 	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
 	var want []string
@@ -156,8 +156,8 @@ func TestStepperDropsAtTheDeadline(t *testing.T) {
 		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000")...)
 }
 
-// TestStepperTimeNeverRunsBackwards has an old frame come late: it shows its
-// own time, and what waits is none the younger for it.
+// TestStepperTimeNeverRunsBackwards has a frame with an older timestamp than the one before.
+// The decision shows its own timestamp, but deadlines do not move.
 func TestStepperTimeNeverRunsBackwards(t *testing.T) {
 	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
 	frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1000)
@@ -193,8 +193,8 @@ func TestStepperWithoutTable(t *testing.T) {
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 594 bytes")
 }
 
-// TestStepperDoesAsTheWire sends the catalogue through a wire that runs and
-// through a stepper, in every mode: the same leaves, and the same is dropped.
+// TestStepperDoesAsTheWire sends the catalogue through a running wire and through a stepper, in
+// every mode. The same frames leave, and the same are dropped.
 func TestStepperDoesAsTheWire(t *testing.T) {
 	policy := catalogue(t)
 	for _, c := range evasion.Cases() {

@@ -11,13 +11,13 @@ import (
 
 func TestModeValidate(t *testing.T) {
 	inEachFamily(t, Config{Policy: onlyPort53(), Mode: packet.ModeValidate}, func(b *testWire, allowed, denied [][]byte) {
-		// In order, each fragment goes on at once.
+		// In order, each fragment is forwarded at once.
 		for _, frame := range allowed {
 			b.send(verdict.Inside, frame)
 			b.expect(verdict.Outside, frame)
 		}
 		b.counted(verdict.Inside, 3, 3, 0, nil)
-		// Ahead of the first they wait.
+		// Before the first arrives, the others are held.
 		b.send(verdict.Inside, allowed[2], denied[1], allowed[1])
 		b.expect(verdict.Outside)
 		b.counted(verdict.Inside, 6, 3, 3, nil)
@@ -27,8 +27,7 @@ func TestModeValidate(t *testing.T) {
 	})
 }
 
-// TestValidateTimersRun lets the time of a fragment pass whose first does not
-// come.
+// TestValidateTimersRun reaches the deadline of a fragment whose first does not arrive.
 func TestValidateTimersRun(t *testing.T) {
 	inEachFamily(t, Config{Policy: acceptAll(), Mode: packet.ModeValidate}, func(b *testWire, allowed, _ [][]byte) {
 		b.send(verdict.Inside, allowed[1])
