@@ -17,24 +17,24 @@ import (
 // shape is a kind of policy, with any number of rules.
 type shape struct {
 	name string
-	rule func(g *rand.Rand, i, n int) filter.Rule // number i of n
+	rule func(g *rand.Rand, i, n int) filter.Rule // rule i of n
 }
 
 // shapes are kinds of policies that exist in practice.
 var shapes = []shape{
-	// hosts: each rule is for a service on one host and one client network.
+	// Each rule is for a service on one host and one client network.
 	{"hosts", func(g *rand.Rand, i, _ int) filter.Rule {
 		return filter.Rule{Protocols: one[uint8](17), Src: network(g, 24), Dst: host(g), DstPorts: one(uint16(g.IntN(1000)))}
 	}},
-	// blocklist: networks of both families, and nothing else.
+	// Networks of both families only.
 	{"blocklist", func(g *rand.Rand, i, _ int) filter.Rule {
 		if i%2 == 0 {
 			return filter.Rule{Src: network(g, 16+g.IntN(17))}
 		}
 		return filter.Rule{Src: network6(g, 32+g.IntN(33))}
 	}},
-	// mixed: everything that a site has: nested networks, address ranges, port ranges,
-	// lists, both families, and a few rules for everyone.
+	// What a site has: nested networks, address ranges, port ranges, lists, both families, and
+	// a few rules for all hosts.
 	{"mixed", func(g *rand.Rand, i, _ int) filter.Rule {
 		r := filter.Rule{Protocols: one[uint8](6 + uint8(g.IntN(2))*11)}
 		if i%5 == 4 {
@@ -77,8 +77,8 @@ func network6(g *rand.Rand, bits int) filter.AddrSet {
 	return filter.NewAddrSet(filter.PrefixRange(netip.PrefixFrom(a, bits)))
 }
 
-// policy returns a policy with n rules, and packets of 1,024 flows in random order. They
-// match rules everywhere in the policy, and many match none.
+// policy returns a policy with n rules, and packets of 1,024 flows in random order. The packets
+// match rules throughout the policy, and many match none.
 func (s shape) policy(n int) (*filter.Policy, []packet.Parsed) {
 	g := rand.New(rand.NewPCG(1, uint64(n)))
 	p := &filter.Policy{Rules: make([]filter.Rule, n)}
@@ -117,8 +117,7 @@ func (s shape) policy(n int) (*filter.Policy, []packet.Parsed) {
 	return p, packets
 }
 
-// BenchmarkLookup shows that the cost of a verdict does not depend on the number of
-// rules.
+// BenchmarkLookup shows that the cost of a verdict does not depend on the number of rules.
 func BenchmarkLookup(b *testing.B) {
 	for _, s := range shapes {
 		for _, n := range []int{10, 1000, 100_000} {
@@ -135,8 +134,8 @@ func benchmarkLookup(b *testing.B, s shape, n int) {
 	benchmarkTrace(b, packets, func(p *packet.Parsed) { d.Parsed = p; table.Judge(&d, stopped) })
 }
 
-// benchmarkTrace looks packets up one after the other. As on a wire, they use the same
-// few bytes of memory, and leave the caches to the table.
+// benchmarkTrace looks up packets one after the other. As on a wire, they reuse the same few
+// bytes of memory, so the caches remain available to the table.
 func benchmarkTrace(b *testing.B, packets []packet.Parsed, find func(*packet.Parsed)) {
 	type flow struct {
 		src, dst         netip.Addr
@@ -160,8 +159,7 @@ func benchmarkTrace(b *testing.B, packets []packet.Parsed, find func(*packet.Par
 	}
 }
 
-// BenchmarkAddressIndex compares data structures for the lookup of addresses, with
-// 100,000 hosts.
+// BenchmarkAddressIndex compares data structures for address lookup with 100,000 hosts.
 func BenchmarkAddressIndex(b *testing.B) {
 	g := rand.New(rand.NewPCG(1, 1))
 	var ranges []filter.Range[netip.Addr]

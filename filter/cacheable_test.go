@@ -10,7 +10,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestCacheableByRules lets stateless policies decide on a UDP datagram from inside.
+// TestCacheableByRules has stateless policies decide on a UDP datagram from inside.
 func TestCacheableByRules(t *testing.T) {
 	everything := filter.Rule{Name: "everything", Action: verdict.Accept}
 	limited := filter.Rule{Name: "limited", Action: verdict.Accept, Limit: filter.Rate{Count: 1, Per: time.Hour}}
@@ -23,18 +23,18 @@ func TestCacheableByRules(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		rules  []filter.Rule
-		other  verdict.Action // by default
+		other  verdict.Action // default action
 		want   bool
-		judged int // how often before
+		judged int // datagrams judged before
 	}{
 		{name: "accepted by a rule", rules: []filter.Rule{everything}, want: true},
 		{name: "dropped by a rule", rules: with(everything, func(r *filter.Rule) { r.Action = verdict.Drop }), want: true},
 		{name: "rejected by a rule", rules: with(everything, func(r *filter.Rule) { r.Action = verdict.Reject })},
-		{name: "an event for each", rules: with(everything, func(r *filter.Rule) { r.Log = true })},
+		{name: "a rule with log", rules: with(everything, func(r *filter.Rule) { r.Log = true })},
 		{name: "within a limit", rules: []filter.Rule{limited}},
 		{name: "beyond a limit", rules: []filter.Rule{limited, everything}, judged: 1},
 		{name: "beyond a limit, by default", rules: []filter.Rule{limited}, judged: 1},
-		{name: "a limit on something else", rules: []filter.Rule{elsewhere, everything}, want: true},
+		{name: "a limit on other datagrams", rules: []filter.Rule{elsewhere, everything}, want: true},
 		{name: "accepted by default", other: verdict.Accept, want: true},
 		{name: "dropped by default", want: true},
 		{name: "rejected by default", other: verdict.Reject},
@@ -92,7 +92,7 @@ func TestCacheableFlows(t *testing.T) {
 		expect("its answer", verdict.Outside, echo(f, verdict.Outside, true, 7), true)
 		expect("a malformed one", verdict.Inside, func() []byte {
 			d := packettest.UDP(f.in, f.out, nil)
-			d.Payload[5] = 200 // longer than it is
+			d.Payload[5] = 200 // longer than the datagram
 			return d.Frame()
 		}(), false)
 
@@ -107,7 +107,7 @@ func TestCacheableFlows(t *testing.T) {
 	})
 }
 
-// TestCacheableFlowsByRules has datagrams of flows on which rules decide again.
+// TestCacheableFlowsByRules has datagrams of known flows that the rules decide on again.
 func TestCacheableFlowsByRules(t *testing.T) {
 	f := families[0]
 	view := func(w *wire, from verdict.Side, fragmented bool) filter.Verdict {
@@ -136,12 +136,12 @@ func TestCacheableFlowsByRules(t *testing.T) {
 		{"the flow's rule has a limit", []filter.Rule{limited}, false, verdict.Inside, false, false},
 		{"the other side is not limited", []filter.Rule{limited}, false, verdict.Outside, false, true},
 		{"fragments, by the rules", []filter.Rule{out}, false, verdict.Inside, true, true},
-		{"fragments, by rules that tell VLANs apart", []filter.Rule{out}, true, verdict.Inside, true, false},
+		{"fragments, by rules with VLANs", []filter.Rule{out}, true, verdict.Inside, true, false},
 		{"fragments that are denied", []filter.Rule{noFragments, out}, false, verdict.Inside, true, false},
 		{"fragments of the other side, by no rule", []filter.Rule{out}, false, verdict.Outside, true, true},
 		{"fragments of the other side, denied", []filter.Rule{noFragments, out}, false, verdict.Outside, true, false},
 		{"fragments of the other side, within a limit", []filter.Rule{someFragments, out, noFragments}, false, verdict.Outside, true, false},
-		{"whole ones beside that", []filter.Rule{noFragments, out}, false, verdict.Outside, false, true},
+		{"whole packets, if fragments are denied", []filter.Rule{noFragments, out}, false, verdict.Outside, false, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWire(t, &filter.Policy{Stateful: true, AnyVLANs: tt.anyVLANs, Rules: tt.rules})

@@ -15,31 +15,30 @@ import (
 	"fragwall/filter"
 )
 
-// hostile are artificial kinds of policies, whose rules overlap in as many ways as
-// possible.
+// hostile are artificial kinds of policies whose rules overlap as much as possible.
 var hostile = []shape{
-	// ranges: random ranges in every field that has ranges.
+	// Random ranges in every field that has ranges.
 	{"ranges", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: span4(g), Dst: span4(g), DstPorts: spanPorts(g)}
 	}},
 	{"ranges6", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: span6(g), Dst: span6(g), SrcPorts: spanPorts(g)}
 	}},
-	// crossing: half of the rules are narrow in the fields in which the others are wide.
+	// Half of the rules are narrow in the fields in which the others are wide.
 	{"crossing", func(g *rand.Rand, i, _ int) filter.Rule {
 		if i%2 == 0 {
 			return filter.Rule{Src: host(g), Dst: span4(g)}
 		}
 		return filter.Rule{Src: span4(g), Dst: host(g)}
 	}},
-	// onion: the networks and ports of each rule contain those of all earlier rules.
+	// The networks and ports of each rule contain those of all earlier rules.
 	{"onion", func(g *rand.Rand, i, n int) filter.Rule {
 		at := uint32(n-i) << 12
 		around := filter.NewAddrSet(filter.Range[netip.Addr]{Lo: address4(at), Hi: address4(^at)})
 		lo := uint16((n - i) * 32000 / n)
 		return filter.Rule{Src: around, Dst: around, DstPorts: filter.NewSet(filter.Range[uint16]{Lo: lo, Hi: ^lo})}
 	}},
-	// lists: scattered hosts and ports, on both sides.
+	// Scattered hosts and ports, as source and as destination.
 	{"lists", func(g *rand.Rand, _, _ int) filter.Rule {
 		var src, dst filter.AddrSet
 		var ports filter.Set[uint16]
@@ -48,7 +47,7 @@ var hostile = []shape{
 		}
 		return filter.Rule{Src: filter.NewAddrSet(src...), Dst: filter.NewAddrSet(dst...), DstPorts: filter.NewSet(ports...)}
 	}},
-	// holes: everything except something.
+	// All addresses except one, and a random port.
 	{"holes", func(g *rand.Rand, _, _ int) filter.Rule {
 		return filter.Rule{Src: host(g).Complement(), Dst: host(g).Complement(), DstPorts: one(uint16(g.Uint32()))}
 	}},
@@ -80,7 +79,7 @@ func spanPorts(g *rand.Rand) filter.Set[uint16] {
 type compiled struct {
 	table      *filter.Table
 	took       time.Duration // of all CPUs
-	kept, peak uint64        // bytes of the heap, beyond what was there before
+	kept, peak uint64        // bytes of heap in addition to those before
 }
 
 func measureCompile(t testing.TB, p *filter.Policy) compiled {
@@ -112,8 +111,8 @@ func measureCompile(t testing.TB, p *filter.Policy) compiled {
 	return c
 }
 
-// cpuTime returns the CPU time of the process, including the garbage collector, because
-// other processes may be busy.
+// cpuTime returns the CPU time of the process, including the garbage collector. Wall-clock time
+// would depend on the load of the system.
 func cpuTime(t testing.TB) time.Duration {
 	var u syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {

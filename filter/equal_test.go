@@ -28,7 +28,7 @@ func TestSameRules(t *testing.T) {
 	a, b := rule(), rule()
 	b.Name, b.Line = "b", 2
 	if !a.SameAs(&b) {
-		t.Error("two rules of other names differ")
+		t.Error("two rules that differ only in their names are not equal")
 	}
 	for i := range reflect.TypeFor[filter.Rule]().NumField() {
 		name := reflect.TypeFor[filter.Rule]().Field(i).Name
@@ -43,14 +43,14 @@ func TestSameRules(t *testing.T) {
 		}
 		field.Set(reflect.ValueOf(other))
 		if a.SameAs(&changed) || changed.SameAs(&a) {
-			t.Errorf("another %s makes no difference", name)
+			t.Errorf("rules with different %s are equal", name)
 		}
 		field.SetZero()
 		if a.SameAs(&changed) {
-			t.Errorf("without %s there is no difference", name)
+			t.Errorf("a rule without %s is equal", name)
 		}
 	}
 	if x, y := (filter.Rule{Src: filter.AddrSet{}}), (filter.Rule{}); x.SameAs(&y) {
-		t.Error("an empty set is like all addresses")
+		t.Error("an empty set is equal to all addresses")
 	}
 }

@@ -37,10 +37,10 @@ func received(from verdict.Side, src, dst string) *packet.View {
 	return &packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 }
 
-// clock is the time that stateful policies and limits go by.
+// clock returns the time for stateful policies and limits.
 func clock() time.Duration { return 0 }
 
-// A policy without state. The default of the zero Policy is to drop.
+// This policy has no state. The default of the zero Policy is to drop.
 func Example() {
 	table := filter.Compile(query(false), nil)
 	for _, d := range []*packet.View{
@@ -78,8 +78,8 @@ func Example_stateful() {
 	// flows: 1
 }
 
-// A reload compiles the new policy with the old table. Rules of the same name keep their
-// counters, and flows that the new policy accepts go on.
+// A reload compiles the new policy with the old table. Rules with the same name keep their
+// counters, and flows that the new policy accepts continue.
 func ExampleCompile_reload() {
 	table := filter.Compile(query(true), nil)
 	table.Judge(received(verdict.Inside, "10.0.0.1:40000", "192.0.2.53:53"), clock)

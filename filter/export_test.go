@@ -6,8 +6,8 @@ import (
 	"fragwall/filter/flow"
 )
 
-// IndexOf returns a test by the address index of whether an address is in a
-// set: class 0 is that of the address 0.0.0.0, which is in none here.
+// IndexOf returns a function that reports, by the address index, whether an address is in a
+// set. Class 0 is that of the address 0.0.0.0, which must not be in the set.
 func IndexOf(s AddrSet) func(netip.Addr) bool {
 	n := &interner[point]{domain: addressDomain}
 	n.add(points(s))

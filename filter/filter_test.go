@@ -39,13 +39,13 @@ func decode(t testing.TB, frame []byte) *packet.Parsed {
 	t.Helper()
 	p := new(packet.Parsed)
 	if why := p.Decode(frame); why != verdict.Passed {
-		t.Fatalf("not a frame to judge: %v", why)
+		t.Fatalf("the frame does not decode: %v", why)
 	}
 	return p
 }
 
-// TestRuleFields changes one field at a time of a rule that matches a UDP datagram, so
-// that it no longer matches.
+// TestRuleFields adds one field at a time to a rule, with a value that matches the datagram and
+// one that does not.
 func TestRuleFields(t *testing.T) {
 	d := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:1000"), netip.MustParseAddrPort("192.0.2.1:53"), nil)
 	d.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 0xe00a}, {TPID: 0x8100, TCI: 20}}
@@ -78,21 +78,21 @@ func TestRuleFields(t *testing.T) {
 		{"another source port", udp, filter.Rule{SrcPorts: one[uint16](53)}, false},
 		{"destination port", udp, filter.Rule{DstPorts: one[uint16](53)}, true},
 		{"another destination port", udp, filter.Rule{DstPorts: one[uint16](1000)}, false},
-		{"ports of a protocol without", echo, filter.Rule{DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}, false},
+		{"ports of a protocol without ports", echo, filter.Rule{DstPorts: filter.NewSet(filter.Range[uint16]{Lo: 0, Hi: 65535})}, false},
 		{"outermost vlan", udp, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, true},
 		{"inner vlan", udp, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](20)}}, false},
 		{"untagged", udp, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
 		{"untagged, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, true},
 		{"a vlan, without a tag", echo, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, false},
 		{"untagged, with a priority tag", priority, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, true},
-		{"untagged, behind a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
-		{"vlan behind a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, true},
-		{"arrived whole", udp, filter.Rule{Fragmented: yes(false)}, true},
+		{"untagged, with a vlan inside a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{Untagged: true, IDs: filter.NewSet[uint16]()}}, false},
+		{"vlan inside a priority tag", behind, filter.Rule{VLANs: &filter.VLANs{IDs: one[uint16](10)}}, true},
+		{"whole packet", udp, filter.Rule{Fragmented: yes(false)}, true},
 		{"arrived in fragments", udp, filter.Rule{Fragmented: yes(true)}, false},
 		{"icmp type and code", echo, filter.Rule{ICMPTypes: one[uint8](8), ICMPCodes: one[uint8](3)}, true},
 		{"another icmp type", echo, filter.Rule{ICMPTypes: one[uint8](0)}, false},
 		{"another icmp code", echo, filter.Rule{ICMPCodes: one[uint8](0)}, false},
-		{"icmp type of a protocol without", udp, filter.Rule{ICMPTypes: filter.NewSet(filter.Range[uint8]{Lo: 0, Hi: 255})}, false},
+		{"icmp type of another protocol", udp, filter.Rule{ICMPTypes: filter.NewSet(filter.Range[uint8]{Lo: 0, Hi: 255})}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestFirstMatchWins(t *testing.T) {
 	}
 }
 
-// TestBeforeTheRules has frames that no rule decides, and a rule that would decide
+// TestBeforeTheRules has frames that are decided before the rules, and a rule that would decide
 // otherwise.
 func TestBeforeTheRules(t *testing.T) {
 	icmpv6 := func(kind, hopLimit uint8) []byte {
@@ -137,7 +137,7 @@ func TestBeforeTheRules(t *testing.T) {
 		{"lldp", packettest.Datagram{}.Ethernet(0x88cc, make([]byte, 28)), verdict.PolicyNonIP},
 		{"router solicitation", icmpv6(133, 255), verdict.PolicyNeighborDiscovery},
 		{"redirect", icmpv6(137, 255), verdict.PolicyNeighborDiscovery},
-		{"redirect from afar", icmpv6(137, 254), verdict.PolicyDefault},
+		{"redirect from another link", icmpv6(137, 254), verdict.PolicyDefault},
 		{"mld report", icmpv6(143, 255), verdict.PolicyDefault},
 		{"echo", icmpv6(128, 255), verdict.PolicyDefault},
 	}

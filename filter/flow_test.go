@@ -89,15 +89,15 @@ func datagramOf(f family, from verdict.Side, protocol uint8, payload []byte) []b
 
 func TestUDPFlow(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
-		w.block(verdict.Outside, udp(f.out, f.in)) // nothing was asked
+		w.block(verdict.Outside, udp(f.out, f.in)) // no request
 		w.pass(verdict.Inside, udp(f.in, f.out))
 		w.block(verdict.Inside.Other(), udp(netip.AddrPortFrom(f.out.Addr(), 54), f.in))
 		w.block(verdict.Outside, udp(f.out, netip.AddrPortFrom(f.in.Addr(), 40001)))
 		w.now += 30 * time.Second
 		w.pass(verdict.Outside, udp(f.out, f.in))
-		w.now += 30 * time.Second // the first answer does not make a stream
+		w.now += 30 * time.Second // the first reply does not make the flow a stream
 		w.pass(verdict.Outside, udp(f.out, f.in))
-		w.now += 120 * time.Second // both ways for more than two seconds do
+		w.now += 120 * time.Second // traffic both ways for more than two seconds does
 		w.pass(verdict.Outside, udp(f.out, f.in))
 		w.now += 120*time.Second + 1
 		w.block(verdict.Outside, udp(f.out, f.in))
@@ -169,16 +169,16 @@ func TestRelatedErrors(t *testing.T) {
 		if f.icmp == 58 {
 			size = 40 + 8
 		}
-		w.pass(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size])) // as little as there must be
+		w.pass(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size])) // the minimum
 		w.block(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), unreachable, quote[:size-5]))
-		w.block(verdict.Outside, icmpError(f, router[f.name], f.out.Addr(), unreachable, quote)) // to another one
+		w.block(verdict.Outside, icmpError(f, router[f.name], f.out.Addr(), unreachable, quote)) // to another host
 		w.block(verdict.Inside.Other(), icmpError(f, router[f.name], f.in.Addr(), unreachable, udp(f.in, netip.AddrPortFrom(f.out.Addr(), 9))[14:]))
-		w.block(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), 200, quote)) // no error
+		w.block(verdict.Outside, icmpError(f, router[f.name], f.in.Addr(), 200, quote)) // not an error type
 
 		w.pass(verdict.Outside, udp(f.out, f.in))
 		w.table = compile(w, &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "in", Action: verdict.Accept, From: side(verdict.Outside)}}})
 		w.pass(verdict.Outside, udp(f.out, f.in))
-		w.pass(verdict.Inside, icmpError(f, f.in.Addr(), f.out.Addr(), unreachable, udp(f.out, f.in)[14:])) // about what came in
+		w.pass(verdict.Inside, icmpError(f, f.in.Addr(), f.out.Addr(), unreachable, udp(f.out, f.in)[14:])) // about a packet from outside
 	})
 }
 
@@ -188,7 +188,7 @@ func TestErrorAboutFragments(t *testing.T) {
 	bothFamilies(t, func(w *wire, f family) {
 		w.pass(verdict.Inside, udp(f.in, f.out))
 		body := packettest.Body(3000)
-		binary.BigEndian.PutUint16(body[1440-8:], f.in.Port()) // where ports would be in a first one
+		binary.BigEndian.PutUint16(body[1440-8:], f.in.Port()) // where a first fragment has ports
 		binary.BigEndian.PutUint16(body[1440-6:], f.out.Port())
 		fragments := packettest.UDP(f.in, f.out, body).Fragments(1440)
 		tooBig := map[uint8]uint8{1: 3, 58: 2}[f.icmp]
@@ -207,7 +207,7 @@ func TestEchoError(t *testing.T) {
 	})
 }
 
-// TestFlowsAndRules has rules that depend on more than a flow's key.
+// TestFlowsAndRules has rules that match more than the key of a flow.
 func TestFlowsAndRules(t *testing.T) {
 	f := families[0]
 	t.Run("limit", func(t *testing.T) {
@@ -227,7 +227,7 @@ func TestFlowsAndRules(t *testing.T) {
 		d := w.view(verdict.Inside, udp(f.in, f.out))
 		d.Fragmented = true
 		if v := w.table.Judge(d, w.clock); v.Action == verdict.Accept {
-			t.Error("a flow lets pass what its rule does not")
+			t.Error("a flow accepts datagrams that its rule does not")
 		}
 	})
 	t.Run("fragmented answers", func(t *testing.T) {
@@ -256,7 +256,7 @@ func TestFlowsAndRules(t *testing.T) {
 		w.table = compile(t, accepts)
 		w.pass(verdict.Inside, udp(f.in, f.out))
 		if v := w.table.Judge(d, w.clock); !v.Has(filter.OfFlow) || w.table.Count(0).Datagrams != 2 {
-			t.Errorf("fragments that a rule in front accepts: %v, %+v", v, w.table.Count(0))
+			t.Errorf("fragments that an earlier rule accepts: %v, %+v", v, w.table.Count(0))
 		}
 
 		p.Rules[1].Action = verdict.Accept
@@ -302,12 +302,12 @@ func TestReloadJudgesFlowsAgain(t *testing.T) {
 			only80 := fromInside()
 			only80.Rules[0].Protocols, only80.Rules[0].DstPorts = one[uint8](17), one[uint16](80)
 			reload(only80)
-			w.block(verdict.Outside, udp(f.out, f.in)) // its flow would not begin any more
+			w.block(verdict.Outside, udp(f.out, f.in)) // the new policy would not accept the flow
 			w.pass(verdict.Outside, udp(other, f.in))
 			w.block(verdict.Outside, echo(f, verdict.Outside, true, 7))
 
 			reload(fromInside())
-			w.block(verdict.Outside, udp(f.out, f.in)) // what was given up does not come back
+			w.block(verdict.Outside, udp(f.out, f.in)) // a removed flow does not return
 			w.pass(verdict.Outside, udp(other, f.in))
 			if n := w.table.Count(0); n.Datagrams != 5 {
 				t.Errorf("%d counted through two reloads, want 5", n.Datagrams)

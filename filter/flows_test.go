@@ -28,7 +28,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 		d.From = from
 		return w.table.Judge(d, w.clock).Has(filter.OfFlow)
 	}
-	host := func(i int) { // 20 flows each of 250 prefixes
+	host := func(i int) { // 20 flows from each of 250 prefixes
 		d.Src, d.Dst = netip.AddrFrom4([4]byte{10, byte(i / 20 / 256), byte(i / 20), 1}), netip.AddrFrom4([4]byte{192, 0, 2, 1})
 		d.SrcPort, d.DstPort = uint16(i), 443
 	}
@@ -49,7 +49,7 @@ func TestScanDoesNotEvict(t *testing.T) {
 		host(i)
 		d.Src, d.Dst, d.SrcPort, d.DstPort = d.Dst, d.Src, d.DstPort, d.SrcPort
 		if !judge(verdict.Outside) {
-			t.Fatalf("flow %d gave way to the scan", i)
+			t.Fatalf("the scan evicted flow %d", i)
 		}
 	}
 }
@@ -94,8 +94,8 @@ func TestKnownFlowAllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkKnownFlow looks up flows in turn, out of all known flows: the cost of a
-// lookup, and of cache misses.
+// BenchmarkKnownFlow looks up some flows in turn, out of all known flows. It shows the cost of
+// a lookup and of cache misses.
 func BenchmarkKnownFlow(b *testing.B) {
 	for _, n := range []struct{ live, known int }{{1, 1}, {1024, 1024}, {1024, 100_000}, {4096, 100_000}} {
 		b.Run(fmt.Sprintf("%d-of-%d", n.live, n.known), func(b *testing.B) {

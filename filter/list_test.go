@@ -28,8 +28,8 @@ func (w *wire) many(n int) {
 	}
 }
 
-// TestWalkFlows visits each flow once, while other flows begin and end. It would block if
-// a lock were held.
+// TestWalkFlows visits each flow once, while other flows begin and end. The test would block if
+// the walk held a lock.
 func TestWalkFlows(t *testing.T) {
 	w := newWire(t, fromInside())
 	const flows = 50_000
@@ -39,7 +39,7 @@ func TestWalkFlows(t *testing.T) {
 	looked := 0
 	pause := func(n int) error {
 		if looked += n; n > flow.MaxHold {
-			t.Fatalf("%d flows are looked at with a lock held", n)
+			t.Fatalf("%d flows visited under one lock", n)
 		}
 		return nil
 	}
@@ -56,7 +56,7 @@ func TestWalkFlows(t *testing.T) {
 		return nil
 	})
 	if err != nil || len(seen) != flows || looked < flows {
-		t.Errorf("%d flows of %d looked at, %v", len(seen), looked, err)
+		t.Errorf("%d of %d flows visited, %v", len(seen), looked, err)
 	}
 	for source, n := range seen {
 		if n != 1 {
@@ -72,7 +72,7 @@ func TestWalkFlows(t *testing.T) {
 	}
 	w.now += time.Hour
 	if err := w.table.WalkFlows(w.clock, unhurried, func(*flow.Flow, time.Duration) error { return enough }); err != nil {
-		t.Error("a flow whose time is up was visited")
+		t.Error("an expired flow was visited")
 	}
 }
 
@@ -120,7 +120,7 @@ func TestFlowFacts(t *testing.T) {
 	}
 	w.block(verdict.Outside, packettest.UDP(families[0].out, netip.AddrPortFrom(families[0].in.Addr(), 1), nil).Frame())
 	if f := w.only(); f.Sent(verdict.Outside).Packets != 2 {
-		t.Errorf("what is no part of the flow was counted: %+v", f)
+		t.Errorf("a datagram that is not of the flow was counted: %+v", f)
 	}
 	rule, denied := w.table.RuleOf(&f)
 	if rule == nil || rule.Name != "out" || denied {
@@ -161,7 +161,7 @@ func nameOf(r *filter.Rule) string {
 	return r.Name
 }
 
-// TestDeleteFlows deletes some flows, whose next datagrams are judged by the rules.
+// TestDeleteFlows deletes some flows. The rules judge the next datagrams of these.
 func TestDeleteFlows(t *testing.T) {
 	w := newWire(t, fromInside())
 	const flows = 5000
@@ -188,7 +188,7 @@ func TestDeleteFlows(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 	if n, err := w.table.DeleteFlows(w.clock, unhurried, func(f *flow.Flow, now time.Duration) bool { return odd(f, now) && f.Age(now) == 0 }); n != 1 || err != nil {
-		t.Errorf("%d flows began anew, %v", n, err)
+		t.Errorf("%d flows began again, %v", n, err)
 	}
 	enough := errors.New("enough")
 	if n, err := w.table.DeleteFlows(w.clock, func(int) error { return enough }, nil); n != 0 || !errors.Is(err, enough) {
@@ -231,8 +231,7 @@ func BenchmarkWalkFlows(b *testing.B) {
 	}
 }
 
-// slots is a fast path that forwards nothing, and records the slots that it has to
-// release.
+// slots is a fast path that forwards nothing. It records the slots that it has to release.
 type slots struct{ released []uint32 }
 
 func (s *slots) Begin(uint32, *flow.Progress)          {}
@@ -250,10 +249,10 @@ func TestFastFlow(t *testing.T) {
 	w.pass(verdict.Inside, question)
 	var k flow.Key
 	if f := w.only(); f.Fast() || !k.SetFast(w.view(verdict.Inside, question), false) || !w.table.Attach(&k, 7, w.now) {
-		t.Fatal("the flow can't be offloaded")
+		t.Fatal("the flow cannot be offloaded")
 	}
 	if f := w.only(); !f.Fast() {
-		t.Error("it has no slot")
+		t.Error("the flow has no slot")
 	}
 	n, err := w.table.DeleteFlows(w.clock, unhurried, func(f *flow.Flow, _ time.Duration) bool { return f.Fast() })
 	if n != 1 || err != nil || len(fast.released) != 1 || fast.released[0] != 7 {

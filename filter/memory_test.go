@@ -13,18 +13,18 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The memory of the race detector would count, too.
+// The race detector is excluded because its own memory would count too.
 
-// TestCompileStaysSmall compiles many rules of each kind, and compares some verdicts with
-// the oracle.
+// TestCompileStaysSmall compiles many rules of each kind, and compares some verdicts with those
+// of the oracle.
 func TestCompileStaysSmall(t *testing.T) {
 	small := func(s shape, n int, most uint64) {
 		t.Run(s.name, func(t *testing.T) {
 			p, packets := s.policy(n)
 			c := measureCompile(t, p)
-			t.Logf("%v, %d MiB at most, %d MiB kept", c.took, c.peak>>20, c.kept>>20)
+			t.Logf("%v, peak %d MiB, kept %d MiB", c.took, c.peak>>20, c.kept>>20)
 			if c.peak > most {
-				t.Errorf("%d MiB at most, want %d", c.peak>>20, most>>20)
+				t.Errorf("peak %d MiB, want at most %d", c.peak>>20, most>>20)
 			}
 			for i := range packets[:20] {
 				got, want := c.table.Judge(&packet.View{Parsed: &packets[i]}, stopped), oracle(p, &packets[i], verdict.Inside)
@@ -38,12 +38,11 @@ func TestCompileStaysSmall(t *testing.T) {
 		small(s, 100_000, 300<<20)
 	}
 	for _, s := range hostile {
-		small(s, 20_000, 100<<20) // of lists, a quarter of a million values
+		small(s, 20_000, 100<<20) // lists with 250,000 values in total
 	}
 }
 
-// TestFlowMemory fills the table with flows from different sources, which needs most
-// memory.
+// TestFlowMemory fills the table with flows from different sources, which take the most memory.
 func TestFlowMemory(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -61,7 +60,7 @@ func TestFlowMemory(t *testing.T) {
 		t.Errorf("%d flows", n)
 	}
 	bytes := after.HeapAlloc - before.HeapAlloc
-	t.Logf("%d bytes a flow", bytes/flows)
+	t.Logf("%d bytes per flow", bytes/flows)
 	if bytes > 272*flows {
 		t.Errorf("%d MiB", bytes>>20)
 	}
@@ -71,6 +70,6 @@ func TestFlowMemory(t *testing.T) {
 		w.table.Expire(w.clock, 10)
 	}
 	if n := w.table.Flows(); n != 0 {
-		t.Errorf("%d flows, an hour later", n)
+		t.Errorf("%d flows after an hour", n)
 	}
 }

@@ -13,16 +13,16 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// underRace is set with the race detector, which makes tests slower.
+// underRace is set under the race detector, which makes tests slower.
 var underRace bool
 
-// oracle judges by the rules one after the other, field by field. It is slow and obvious.
-// The compiled table must agree with it.
+// oracle judges by the rules one after the other, field by field. It is slow and obvious. The
+// compiled table must agree with it.
 func oracle(p *filter.Policy, d *packet.Parsed, from verdict.Side) filter.Verdict {
 	for i := range p.Rules {
 		r, number := &p.Rules[i], verdict.Rule(i+1)
 		switch matched, truncated := matches(r, d, from); {
-		case truncated: // and so not cacheable
+		case truncated: // not cacheable
 			return filter.Verdict{Generation: 1, Reason: verdict.TransportTruncated, Rule: number, Flags: flags(r.Log, false)}
 		case !matched:
 			continue
@@ -267,12 +267,12 @@ func (g *generator) packet(rules []filter.Rule) packet.Parsed {
 	return d
 }
 
-// TestLimit takes one second's worth at once, and then what time adds.
+// TestLimit takes the datagrams of one second at once, and then those that time adds.
 func TestLimit(t *testing.T) {
 	tests := []struct {
 		rate  filter.Rate
 		burst int
-		later time.Duration // after which one more matches, but not before
+		later time.Duration // time after which one more matches, not earlier
 	}{
 		{filter.Rate{Count: 100, Per: time.Second}, 100, 10 * time.Millisecond},
 		{filter.Rate{Count: 3, Per: time.Second}, 3, 333333334},
@@ -284,7 +284,7 @@ func TestLimit(t *testing.T) {
 		Kind: packet.IPv4, Src: netip.MustParseAddr("10.0.0.1"), Dst: netip.MustParseAddr("10.0.0.2")}}
 	for _, tt := range tests {
 		t.Run(tt.rate.String(), func(t *testing.T) {
-			now := -time.Hour // a clock may begin anywhere
+			now := -time.Hour // a clock may start at any value
 			table := compile(t, &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: verdict.Accept, Limit: tt.rate}, {Name: "rest"}}})
 			matches := func() int {
 				for n := 0; ; n++ {
@@ -304,11 +304,11 @@ func TestLimit(t *testing.T) {
 			}{{0, tt.burst}, {tt.later - 1, 0}, {1, 1}, {100 * time.Hour, tt.burst}} {
 				now += step.after
 				if n := matches(); n != step.want {
-					t.Errorf("%v later: %d match, want %d", step.after, n, step.want)
+					t.Errorf("after %v: %d match, want %d", step.after, n, step.want)
 				}
 			}
 			if n := table.Count(1); n.Datagrams != 4 || n.Bytes != 80 {
-				t.Errorf("the rule behind: %+v", n)
+				t.Errorf("the next rule: %+v", n)
 			}
 			if n := table.Count(0); n.OverLimit != 4 {
 				t.Errorf("the rule with the limit: %+v", n)

@@ -53,7 +53,7 @@ func TestOutlook(t *testing.T) {
 				came := w.view(s.from, s.frame)
 				came.Parsed.Fragmented = s.fragmented
 				if got := w.table.Judge(came, w.clock); !same(first.Verdict, got) || !same(again.Verdict, got) {
-					t.Errorf("step %d: %v and %v were foreseen, %v came", i, first.Verdict, again.Verdict, got)
+					t.Errorf("step %d: the outlook was %v and %v, the verdict %v", i, first.Verdict, again.Verdict, got)
 				}
 				if known := first.Flow != nil; known != (name != "stateless" && i > 1) {
 					t.Errorf("step %d: flow %v", i, first.Flow)

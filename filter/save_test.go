@@ -8,8 +8,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLimitsGoOn uses a limit up, and then reloads, or has another process take over: what
-// is used up stays so where the limit is the same.
+// TestLimitsGoOn uses up a limit. Then it reloads, or has another process take over. If the
+// limit is the same, it stays used up.
 func TestLimitsGoOn(t *testing.T) {
 	policy := func(limit int) *filter.Policy {
 		return &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: verdict.Accept, Limit: filter.Rate{Count: limit, Per: time.Hour}}}}

@@ -25,7 +25,7 @@ func TestSetAgainstList(t *testing.T) {
 		}
 		for i := 1; i < len(s); i++ {
 			if int(s[i].Lo) <= int(s[i-1].Hi)+1 {
-				t.Fatalf("%v: ranges %d and %d meet", s, i-1, i)
+				t.Fatalf("%v: ranges %d and %d are not disjoint", s, i-1, i)
 			}
 		}
 	})
@@ -67,11 +67,11 @@ func drawPrefix(t *rapid.T) netip.Prefix {
 
 func TestNilAndEmptySets(t *testing.T) {
 	if !filter.Set[uint8](nil).Contains(7) || filter.NewSet[uint8]().Contains(7) {
-		t.Error("the nil set stands for every value, the empty one for none")
+		t.Error("the nil set must match every value, the empty one none")
 	}
 	a := netip.MustParseAddr("::1")
 	if !filter.AddrSet(nil).Contains(a) || filter.NewAddrSet().Contains(a) {
-		t.Error("the nil set stands for every address, the empty one for none")
+		t.Error("the nil set must match every address, the empty one none")
 	}
 }
 
@@ -85,6 +85,6 @@ func TestSetMemory(t *testing.T) {
 		t.Errorf("%d ranges of %d", len(set), cap(set))
 	}
 	if set := filter.NewSet(ports[1:1]...); set == nil || len(set) != 0 {
-		t.Errorf("no ranges are %v", set)
+		t.Errorf("no ranges give %v", set)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Other data structures that find the first rule, small but complete: to compare the tree
-// with, and as further oracles.
+// Other data structures that find the first matching rule, small but complete. The tree is
+// compared with them, and they serve as further oracles.
 
-// bitVectors has, for each field and each interval in which the rules' sets do not
-// change, a bit vector of the rules that match. The first bit that is set in the vectors
-// of all fields is the first rule.
+// bitVectors has, for each field and each interval in which the sets of the rules do not
+// change, a bit vector of the rules that match. The first bit that is set in the vectors of all
+// fields is the first matching rule.
 type bitVectors struct {
 	policy   *filter.Policy
 	src, dst vectors[netip.Addr]
@@ -34,7 +34,7 @@ type vectors[T any] struct {
 	rules   [][]uint64 // by interval
 }
 
-// newVectors makes the vectors of the rules' sets; all is every value.
+// newVectors makes the vectors of the rules' sets. all is the range of every value.
 func newVectors[T any](sets [][]filter.Range[T], all []filter.Range[T], compare func(a, b T) int, next func(T) T) vectors[T] {
 	v := vectors[T]{compare: compare}
 	for _, r := range all {
@@ -116,16 +116,16 @@ func (b *bitVectors) first(d *packet.Parsed) int {
 	return -1
 }
 
-// tupleSpace has a hash table for each combination of prefix lengths, and of whether
-// protocol and destination port are single values. Ranges are divided into prefixes, and
-// the other fields of a rule are compared.
+// tupleSpace has a hash table for each combination of prefix lengths, and of whether protocol
+// and destination port are single values. It divides ranges into prefixes, and compares the
+// other fields of a rule one by one.
 type tupleSpace struct {
 	policy *filter.Policy
 	tuples []*tuple // by their first rule
 }
 
 type tuple struct {
-	src, dst       int // prefix length; -1 for any, IPv6 from 256 on
+	src, dst       int // prefix length; -1 for any; plus 256 for IPv6
 	port, protocol bool
 	rules          map[tupleKey][]int32
 	first          int32
@@ -188,7 +188,7 @@ func prefixesOf(s filter.AddrSet) []netip.Prefix {
 	var all []netip.Prefix
 	for _, r := range s {
 		for at := r.Lo; at.IsValid() && at.Compare(r.Hi) <= 0; {
-			n := at.BitLen() // the largest prefix that begins here and ends in time
+			n := at.BitLen() // the largest prefix that begins here and does not exceed the range
 			for n > 0 {
 				larger := netip.PrefixFrom(at, n-1)
 				if larger.Masked().Addr() != at || r.Hi.Less(filter.PrefixRange(larger).Hi) {
@@ -265,7 +265,7 @@ func TestShapesAgree(t *testing.T) {
 				want = slices.IndexFunc(p.Rules, func(r filter.Rule) bool { return r.Name == table.Rule(v.Rule).Name })
 			}
 			if a, b := vectors.first(&d), tuples.first(&d); a != want || b != want {
-				t.Fatalf("seed %d: %+v: the tree says %d, bit vectors %d, tuples %d", seed, d, want, a, b)
+				t.Fatalf("seed %d: %+v: the tree finds %d, bit vectors %d, tuples %d", seed, d, want, a, b)
 			}
 		}
 	}

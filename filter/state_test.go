@@ -32,17 +32,17 @@ func TestServerOpensNothing(t *testing.T) {
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+2, 0))
 		}},
-		{"kept alive by made-up acknowledgements", func() {
+		{"kept alive by forged acknowledgements", func() {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+2, 0))
 			for range 10 {
 				h.now += 30 * time.Second
 				h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, 0x12345678, 0))
-				h.pass(verdict.Inside, h.tcp(verdict.Inside, rst, 0x12345678, 0, 0)) // the host's answer
+				h.pass(verdict.Inside, h.tcp(verdict.Inside, rst, 0x12345678, 0, 0)) // the host's reply
 			}
 			if n := h.table.Flows(); n != 0 {
-				t.Errorf("%d flows are left after five minutes without a segment of the connection", n)
+				t.Errorf("%d flows remain after five minutes without a segment of the connection", n)
 			}
 		}},
 	}
@@ -64,13 +64,13 @@ func TestBlindResets(t *testing.T) {
 	}
 	h.now += time.Hour
 	h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
-	h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+1, 0, 0)) // exact
+	h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+1, 0, 0)) // the exact sequence number
 	h.now += 11 * time.Second
 	h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 }
 
-// TestPortsAreUsedAgain opens a connection again while the previous one is closing, and
-// then pauses for longer than that would have existed.
+// TestPortsAreUsedAgain opens a connection again while the previous one with the same ports is
+// closing. Then it pauses for longer than the timeout of the closing one.
 func TestPortsAreUsedAgain(t *testing.T) {
 	for _, closed := range []struct {
 		name string
@@ -136,7 +136,7 @@ func TestDeniedStaysDenied(t *testing.T) {
 				}
 			}
 			reload(policy())
-			h.block(verdict.Inside, ours) // the origin has not sent yet
+			h.block(verdict.Inside, ours) // the originator has not sent yet
 			h.pass(verdict.Outside, theirs)
 			h.pass(verdict.Inside, ours)
 		})
@@ -162,8 +162,8 @@ func TestFragmentsLeaveFlowDenied(t *testing.T) {
 	w.block(verdict.Outside, udp(f.out, f.in))
 }
 
-// TestOlderTableDeniesNothing has a lane that judges by the previous table after another
-// lane has begun a flow by the new one.
+// TestOlderTableDeniesNothing has a lane judge by the previous table after another lane has
+// begun a flow by the new one.
 func TestOlderTableDeniesNothing(t *testing.T) {
 	f := families[0]
 	none := fromInside()
@@ -178,7 +178,7 @@ func TestOlderTableDeniesNothing(t *testing.T) {
 	w.pass(verdict.Outside, udp(f.out, f.in))
 }
 
-// TestFlowVLANs has an answer with another tag than its question.
+// TestFlowVLANs has a reply with another tag than its request.
 func TestFlowVLANs(t *testing.T) {
 	f := families[0]
 	tagged := func(w *wire, from verdict.Side, frame []byte, id uint16) *packet.View {
@@ -195,19 +195,19 @@ func TestFlowVLANs(t *testing.T) {
 		w.table.Judge(tagged(w, verdict.Inside, udp(f.in, f.out), 5), w.clock)
 		for _, id := range []uint16{0, 6} {
 			if got := w.table.Judge(tagged(w, verdict.Outside, udp(f.out, f.in), id), w.clock).Action == verdict.Accept; got != any {
-				t.Errorf("any %v: an answer in VLAN %d passes: %v", any, id, got)
+				t.Errorf("any %v: a reply in VLAN %d passes: %v", any, id, got)
 			}
 		}
 		other := *p
 		other.AnyVLANs = !any
 		w.table = filter.Compile(&other, w.table)
 		if n := w.table.Flows(); n != 0 {
-			t.Errorf("%d flows after another meaning of VLANs", n)
+			t.Errorf("%d flows after flow_vlans changed", n)
 		}
 	}
 }
 
-// TestWrongChecksum sends packets that their receiver ignores.
+// TestWrongChecksum sends packets with a wrong checksum, which their receiver ignores.
 func TestWrongChecksum(t *testing.T) {
 	f := families[0]
 	w := newWire(t, fromInside())
@@ -246,7 +246,7 @@ func sctp(f family, from verdict.Side, tag uint32, kind uint8, contents ...byte)
 
 // TestSCTP opens an association, with foreign packets in between, and closes it.
 func TestSCTP(t *testing.T) {
-	const ours, theirs = 0x01020304, 0x0a0b0c0d // the tags that each side asks for
+	const ours, theirs = 0x01020304, 0x0a0b0c0d // the tags that each side chose
 	init := func(tag uint32) []byte { return append(binary.BigEndian.AppendUint32(nil, tag), make([]byte, 12)...) }
 	bothFamilies(t, func(w *wire, f family) {
 		in := func(tag uint32, kind uint8, contents ...byte) []byte {
@@ -255,15 +255,15 @@ func TestSCTP(t *testing.T) {
 		out := func(tag uint32, kind uint8, contents ...byte) []byte {
 			return sctp(f, verdict.Outside, tag, kind, contents...)
 		}
-		w.pass(verdict.Inside, in(theirs, 0, 1, 2, 3, 4)) // DATA of nothing begins nothing
+		w.pass(verdict.Inside, in(theirs, 0, 1, 2, 3, 4)) // DATA without an association begins no flow
 		w.block(verdict.Outside, out(ours, 3, 1, 2, 3, 4))
 		w.pass(verdict.Inside, in(0, 1, init(ours)...))
-		w.block(verdict.Outside, out(theirs, 2, init(theirs)...)) // not the tag that was asked for
+		w.block(verdict.Outside, out(theirs, 2, init(theirs)...)) // not the tag that the inside chose
 		w.pass(verdict.Outside, out(ours, 2, init(theirs)...))
 		w.pass(verdict.Inside, in(theirs, 10, 1, 2, 3, 4))
 		w.pass(verdict.Outside, out(ours, 11))
 		w.block(verdict.Outside, out(ours+1, 0, 1, 2, 3, 4))
-		w.block(verdict.Outside, out(ours+1, 6)) // an ABORT of one who guesses
+		w.block(verdict.Outside, out(ours+1, 6)) // an ABORT with a guessed tag
 		w.now += 200 * time.Second
 		w.pass(verdict.Outside, out(ours, 0, 1, 2, 3, 4))
 		w.pass(verdict.Inside, in(theirs, 7, 1, 2, 3, 4))
@@ -281,7 +281,7 @@ func FuzzFlows(f *testing.F) {
 	f.Add([]byte{0, 6, 20, 0x10, 0x02, 1, 6, 20, 0x12, 0x12})
 	f.Add([]byte{0, 132, 32, 1, 0, 1, 132, 32, 2, 0, 0, 17, 8, 0, 8})
 	policy := fromInside()
-	policy.Stateful = false // the table of flows is a small one, which is quick to make
+	policy.Stateful = false // avoids the large flow table, which is slow to allocate
 	f.Fuzz(func(t *testing.T, script []byte) {
 		w := newWire(t, policy)
 		filter.LimitFlows(w.table, 1024)
@@ -302,7 +302,7 @@ func FuzzFlows(f *testing.F) {
 			}
 			v := &packet.View{Parsed: p, From: from, Body: body, BodyLength: length, Verified: true}
 			if got := w.table.Judge(v, w.clock); got.Action == verdict.Accept && from == verdict.Outside && !began {
-				t.Fatalf("%v passes before the inside sent anything", p)
+				t.Fatalf("%v passes before the inside has sent a datagram", p)
 			}
 			began = began || from == verdict.Inside
 			w.now += time.Duration(script[4]) * time.Second

@@ -38,7 +38,7 @@ const (
 	inISN, outISN      = 0xfffffff0, 1000 // the sequence numbers of the inside wrap
 )
 
-// loosen lets a policy accept connections without their SYN.
+// loosen makes a policy accept connections without their SYN.
 func (h *hosts) loosen() {
 	p := fromInside()
 	p.LooseTCP = true
@@ -69,12 +69,12 @@ func TestTCPFlow(t *testing.T) {
 		name string
 		run  func(h *hosts)
 	}{
-		{"nobody asked", func(h *hosts) {
+		{"segments without a connection", func(h *hosts) {
 			for _, flags := range []uint8{syn, syn | ack, ack, rst, fin | ack, 0} {
 				h.block(verdict.Outside, h.tcp(verdict.Outside, flags, outISN, inISN+1, 0))
 			}
 		}},
-		{"syn without an answer", func(h *hosts) {
+		{"syn without a reply", func(h *hosts) {
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
 			h.now += 120*time.Second + 1
 			h.block(verdict.Outside, h.tcp(verdict.Outside, syn|ack, outISN, inISN+1, 0))
@@ -94,7 +94,7 @@ func TestTCPFlow(t *testing.T) {
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))
 			h.alive(5 * day)
 		}},
-		{"taken up in its midst", func(h *hosts) {
+		{"picked up in the middle", func(h *hosts) {
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, 77, 88, 10))
 			h.block(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
 			h.loosen()
@@ -103,33 +103,33 @@ func TestTCPFlow(t *testing.T) {
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
 			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, 99, 0, 0))
 		}},
-		{"taken up, unanswered", func(h *hosts) {
+		{"picked up, no reply", func(h *hosts) {
 			h.loosen()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, 77, 88, 10))
 			h.now += 300*time.Second + 1
 			h.block(verdict.Outside, h.tcp(verdict.Outside, ack, 88, 87, 10))
 		}},
-		{"one side done", func(h *hosts) {
+		{"one side closed", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.alive(120 * time.Second)
 		}},
-		{"one side done, as the other knows", func(h *hosts) {
+		{"one side closed, acknowledged", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+7, 0))
-			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+7, 100)) // it goes on
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+7, 100)) // the other side still sends
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+7, outISN+101, 0))
 			h.alive(60 * time.Second)
 		}},
-		{"both done, and one does not know", func(h *hosts) {
+		{"both closed, last ACK missing", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
 			h.now += 30*time.Second + 1
 			h.block(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
 		}},
-		{"both done at once", func(h *hosts) {
+		{"both closed at once", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 0))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+1, 0))
@@ -137,12 +137,12 @@ func TestTCPFlow(t *testing.T) {
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+2, inISN+2, 0))
 			h.alive(120 * time.Second)
 		}},
-		{"both done, and again", func(h *hosts) {
+		{"both closed, opened again", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, fin|ack, inISN+1, outISN+1, 5))
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1, inISN+7, 0))
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+7, outISN+2, 0))
-			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, outISN+9, 0, 0)) // a new one from the wrong side
+			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, outISN+9, 0, 0)) // a new connection from the wrong side
 			h.open()
 			h.alive(5 * day)
 		}},
@@ -156,20 +156,20 @@ func TestTCPFlow(t *testing.T) {
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+1, 0))
 			h.block(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+1, 0))
 		}},
-		{"refused by one who guesses", func(h *hosts) {
+		{"refused by a blind attacker", func(h *hosts) {
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, inISN, 0, 0))
 			h.block(verdict.Outside, h.tcp(verdict.Outside, rst|ack, 0, inISN+3, 0))
 			h.now += 20 * time.Second
 			h.open()
 			h.alive(5 * day)
 		}},
-		{"reset by one who guesses", func(h *hosts) {
+		{"reset by a blind attacker", func(h *hosts) {
 			h.open()
 			h.block(verdict.Outside, h.tcp(verdict.Outside, rst, outISN, 0, 0))
 			h.block(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+400_000, 0, 0))
 			h.alive(5 * day)
 		}},
-		{"fin by one who guesses", func(h *hosts) {
+		{"fin by a blind attacker", func(h *hosts) {
 			h.open()
 			h.block(verdict.Outside, h.tcp(verdict.Outside, fin|ack, outISN+1<<30, inISN+1, 0))
 			h.alive(5 * day)
@@ -177,13 +177,13 @@ func TestTCPFlow(t *testing.T) {
 		{"reset within a scaled window", func(h *hosts) {
 			h.open()
 			h.pass(verdict.Inside, h.tcp(verdict.Inside, ack, inISN+1, outISN+1, 0))   // 1000 << 7 bytes
-			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+100_000, 0, 0)) // the host challenges it
+			h.pass(verdict.Outside, h.tcp(verdict.Outside, rst, outISN+100_000, 0, 0)) // the host replies with a challenge ACK
 			h.alive(5 * day)
 		}},
 		{"syn on a live connection", func(h *hosts) {
 			h.open()
 			h.block(verdict.Outside, h.tcp(verdict.Outside, syn, 5, 0, 0))
-			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, 5, 0, 0)) // the host challenges it
+			h.pass(verdict.Inside, h.tcp(verdict.Inside, syn, 5, 0, 0)) // the host replies with a challenge ACK
 			h.pass(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 			h.alive(5 * day)
 		}},

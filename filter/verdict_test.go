@@ -9,8 +9,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestVerdictHoldsNumbers keeps a verdict across a reload. Its numbers belong to the
-// table that made it, and it has that table's generation.
+// TestVerdictHoldsNumbers keeps a verdict across a reload. Its rule numbers refer to the table
+// that made it, and it has that table's generation.
 func TestVerdictHoldsNumbers(t *testing.T) {
 	d := &packet.View{Parsed: decode(t, udp(families[0].in, families[0].out))}
 	old := compile(t, &filter.Policy{Rules: []filter.Rule{{Name: "a", Action: verdict.Accept, Log: true}}})

@@ -114,7 +114,7 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// TestMemoryRandom does the same with combinations of shapes.
+// TestMemoryRandom does the same for combinations of shapes.
 func TestMemoryRandom(t *testing.T) {
 	names := make([]string, 0, len(shapes))
 	for name := range shapes {
@@ -132,7 +132,7 @@ func TestMemoryRandom(t *testing.T) {
 	})
 }
 
-// TestBounds has texts at their bounds, and one beyond.
+// TestBounds has texts at each bound, and one beyond it.
 func TestBounds(t *testing.T) {
 	const rule = "[[rule]]\nname = \"%d\"\naction = \"drop\"\n"
 	ports := "protocol = \"udp\"\ndst_port = [\n" + strings.Repeat("1,\n", rules.MaxInRule-10)

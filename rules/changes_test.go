@@ -35,7 +35,7 @@ name = "third"
 action = "accept"
 `
 
-// TestChanges changes a configuration in each way.
+// TestChanges changes each part of a configuration.
 func TestChanges(t *testing.T) {
 	many := changing
 	for i := range 12 {

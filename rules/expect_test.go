@@ -34,7 +34,7 @@ func TestBadExpectations(t *testing.T) {
 	}
 }
 
-// TestExpectations reads each field.
+// TestExpectations reads each field of an expectation.
 func TestExpectations(t *testing.T) {
 	const text = "\ufeff" + `
 [[expect]]

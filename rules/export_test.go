@@ -4,13 +4,13 @@ import (
 	"maps"
 )
 
-// Contract is every key of the configuration, by table, and Top the keys outside tables.
+// Contract has every key of the configuration, by table. Top has the keys outside tables.
 var (
 	Contract = contract
 	Top      = top
 )
 
-// The bounds of a text.
+// The bounds on a text.
 const (
 	MaxText     = maxText
 	MaxDepth    = maxDepth

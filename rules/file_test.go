@@ -13,7 +13,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestReadWithin reads regular files, also through links, and nothing else.
+// TestReadWithin reads regular files, directly and through links, and refuses all others.
 func TestReadWithin(t *testing.T) {
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
@@ -25,7 +25,7 @@ func TestReadWithin(t *testing.T) {
 	}
 	must(os.WriteFile(in("file"), []byte("text"), 0o600))
 	must(os.WriteFile(in("empty"), nil, 0o600))
-	must(os.Mkdir(in("..2026"), 0o700)) // as Kubernetes mounts a ConfigMap
+	must(os.Mkdir(in("..2026"), 0o700)) // a name that Kubernetes uses to mount a ConfigMap
 	must(os.WriteFile(in("..2026/mounted"), []byte("text"), 0o600))
 	must(os.Symlink("..2026", in("..data")))
 	must(os.Symlink("..data/mounted", in("mounted")))

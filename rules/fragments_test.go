@@ -27,17 +27,17 @@ func TestModes(t *testing.T) {
 			}
 			told := strings.Join(notes, "\n")
 			if got, want := strings.Contains(told, "x.toml:6: note: fragments.mode: "), mode == packet.ModeFirstAcceptRest; got != want {
-				t.Errorf("%v: a warning: %v; want %v:\n%s", mode, got, want, told)
+				t.Errorf("%v: warning: %v; want %v:\n%s", mode, got, want, told)
 			}
 			if got, want := strings.Contains(told, "x.toml:7: note: fragments.emit: "), emit == packet.EmitWhole && mode != packet.ModeReassemble; got != want {
-				t.Errorf("%v, %v: a note: %v; want %v:\n%s", mode, emit, got, want, told)
+				t.Errorf("%v, %v: note: %v; want %v:\n%s", mode, emit, got, want, told)
 			}
 		}
 	}
 }
 
-// TestFragmentsOfNoMode has notes on rules about fragments in modes in which no fragment
-// reaches a rule.
+// TestFragmentsOfNoMode checks the notes on rules about fragments in modes in which rules never
+// see fragments.
 func TestFragmentsOfNoMode(t *testing.T) {
 	for mode := range packet.Mode(packet.Modes) {
 		c := parse(t, fmt.Sprintf("[fragments]\nmode = %q\n[[rule]]\nname = \"a\"\naction = \"drop\"\nfragmented = true\n"+
@@ -54,7 +54,7 @@ func TestFragmentsOfNoMode(t *testing.T) {
 	}
 }
 
-// TestStandardMode has a file without fragment keys.
+// TestStandardMode parses a file without fragment keys.
 func TestStandardMode(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"))
 	if err != nil {

@@ -15,7 +15,7 @@ var update = flag.Bool("update", false, "write the golden files")
 
 // TestBadFiles compares the mistakes of each file in testdata/bad with the expected text.
 func TestBadFiles(t *testing.T) {
-	t.Chdir("testdata/bad") // where the files of sets are
+	t.Chdir("testdata/bad") // the set files are there
 	files, err := filepath.Glob("*.toml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no files: %v", err)
@@ -36,8 +36,7 @@ func TestBadFiles(t *testing.T) {
 	}
 }
 
-// compare fails unless the golden file has the text got. With -update, it writes the
-// file.
+// compare fails unless got is the text of the golden file. With -update, it writes the file.
 func compare(t *testing.T, golden, got string) {
 	t.Helper()
 	if *update {

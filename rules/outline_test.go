@@ -13,8 +13,8 @@ import (
 	"fragwall/rules"
 )
 
-// TestDecodePieces has texts in which rules and other tables conflict. The pieces must
-// give the same result as the whole.
+// TestDecodePieces decodes texts in which rules and other tables conflict. Decoding the pieces
+// must give the same result as decoding the whole.
 func TestDecodePieces(t *testing.T) {
 	const rule = "[[rule]]\nname = \"a\"\n"
 	for _, text := range []string{
@@ -48,13 +48,13 @@ func comparePieces(t interface {
 		switch {
 		case m == nil:
 			return "no mistake"
-		case strings.Contains(m.Text, `'\n'`): // where the decoder is not sure whose line end it is
+		case strings.Contains(m.Text, `'\n'`): // the decoder attributes the line end differently
 			return m.Text
 		}
 		return fmt.Sprint(m.Line, ": ", m.Text)
 	}
 	if of := `"rule.`; mistake != nil && (strings.HasPrefix(mistake.Text, of) || wanted != nil && strings.HasPrefix(wanted.Text, of)) {
-		return // it is found with the rule's other keys, behind all that is wrong with the frame
+		return // the pieces report it with the other keys of the rule, after the mistakes outside rules
 	}
 	if show(mistake) != show(wanted) {
 		t.Errorf("%.300q:\ngot  %s\nwant %s", text, show(mistake), show(wanted))

@@ -71,8 +71,8 @@ func parse(t *testing.T, text string) *rules.Config {
 	return c
 }
 
-// TestDefaults compares a file with only two TAPs with the reference, whose values are
-// the defaults.
+// TestDefaults compares a file with only two TAPs with the reference configuration, whose
+// values are the defaults.
 func TestDefaults(t *testing.T) {
 	c := parse(t, "")
 	reference, err := rules.Load("testdata/reference.toml")
@@ -98,7 +98,7 @@ func TestDefaults(t *testing.T) {
 func TestPolicy(t *testing.T) {
 	c := parse(t, "[policy]\ndefault = \"reject\"\nstateful = true\narp = \"drop\"\nneighbor_discovery = \"drop\"\nsource_route = \"accept\"")
 	if want := (filter.Policy{Default: verdict.Reject, SourceRoute: verdict.Accept, Stateful: true}); !reflect.DeepEqual(*c.Policy, want) {
-		t.Errorf("%+v, want %+v: there is nobody to tell of a frame that is not IP", *c.Policy, want)
+		t.Errorf("%+v, want %+v: a frame that is not IP cannot be rejected", *c.Policy, want)
 	}
 	if c := parse(t, "[policy]\ndefault = \"accept\""); c.Policy.NonIP != verdict.Accept {
 		t.Error("non_ip does not follow default")
@@ -120,7 +120,7 @@ func TestFlows(t *testing.T) {
 	}
 }
 
-// TestOperate reads the keys about the log, the status server and the end.
+// TestOperate reads the keys of the log, of the status server, and on_exit.
 func TestOperate(t *testing.T) {
 	c := parse(t, "[log]\nformat = \"json\"\nlevel = \"warn\"\ndrops = \"all\"\n[status]\nlisten = \"[::]:80\"\ntoken_file = \"/t\"\n")
 	if want := (rules.Log{Format: "json", Level: slog.LevelWarn, Drops: rules.All}); c.Log != want {
@@ -228,20 +228,20 @@ func TestRuleFields(t *testing.T) {
 	}
 }
 
-// TestShadows has rules that never decide, and some that only seem so.
+// TestShadows has rules that never decide, and some that only appear not to.
 func TestShadows(t *testing.T) {
 	text := ""
 	for i, fields := range []string{
 		`dst = "10.0.0.0/8"`,  // r0
-		`dst = "10.1.0.0/16"`, // r1, by r0
+		`dst = "10.1.0.0/16"`, // r1, shadowed by r0
 		"dst = [\"10.2.0.1\", \"11.0.0.1\"]",
 		"limit = \"1/s\"\nsrc = \"192.0.2.0/24\"",
-		`src = "192.0.2.1"`, // r4, by r3 up to its rate
+		`src = "192.0.2.1"`, // r4, shadowed by r3 up to its rate
 		"protocol = \"udp\"\ndst_port = \"1-100\"",
 		"protocol = \"udp\"\ndst_port = \"50-101\"",
-		"protocol = \"udp\"\ndst_port = \"50-60\"\nvlan = 5", // r7, by r5
+		"protocol = \"udp\"\ndst_port = \"50-60\"\nvlan = 5", // r7, shadowed by r5
 		``,
-		`vlan = "none"`, // r9, by r8
+		`vlan = "none"`, // r9, shadowed by r8
 	} {
 		text += fmt.Sprintf("[[rule]]\nname = \"r%d\"\naction = \"drop\"\n%s\n", i, fields)
 	}
@@ -265,8 +265,7 @@ func TestShadows(t *testing.T) {
 	}
 }
 
-// TestNeighborDiscoveryNote has rules that come too late to decide on neighbour
-// discovery.
+// TestNeighborDiscoveryNote has rules that come too late to decide on neighbor discovery.
 func TestNeighborDiscoveryNote(t *testing.T) {
 	for types, noted := range map[string]bool{
 		`"nd-router-advert"`: true, `[133, "136-137"]`: true, `["nd-redirect", "echo-request"]`: false, `"!nd-redirect"`: false, `"132-133"`: false,
@@ -378,6 +377,6 @@ func TestDevicesByDefault(t *testing.T) {
 		t.Errorf("fixed %q", fixed)
 	}
 	if _, err := rules.Parse("x.toml", []byte("on_link_down = \"drop\"\n[inside]\ntap = \"a\"\n[outside]\ntap = \"c\"\n")); err == nil {
-		t.Error("another word is accepted")
+		t.Error("an unknown word is accepted")
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"fragwall/rules"
 )
 
-// TestRemarks has policies that cannot work, and ones that can, with the expected notes.
+// TestRemarks checks the notes on policies that cannot work, and on ones that can.
 func TestRemarks(t *testing.T) {
 	rule := func(fields ...string) string {
 		text := ""

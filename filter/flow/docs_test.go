@@ -23,7 +23,7 @@ func TestStateDocs(t *testing.T) {
 		before, rest, found := strings.Cut(got, "<!-- "+name+" -->\n")
 		_, behind, closed := strings.Cut(rest, "<!-- /"+name+" -->")
 		if !found || !closed {
-			t.Fatalf("%s has no place for the table of %s", stateDocs, name)
+			t.Fatalf("%s has no markers for the table of %s", stateDocs, name)
 		}
 		got = before + "<!-- " + name + " -->\n" + table + "<!-- /" + name + " -->" + behind
 	}

@@ -8,11 +8,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// offload is a fast path that forwards what a test says. Each flow has a slot of its
-// own.
+// offload is a fast path that forwards as a test requests. Each flow has its own slot.
 type offload struct {
 	slots    map[uint32]*Progress
-	told     map[uint32]Progress // by Store
+	told     map[uint32]Progress // progress passed to Store
 	released map[uint32]bool
 	forgot   []Key
 }
@@ -39,7 +38,7 @@ func (o *offload) Release(slot uint32, p *Progress) {
 
 func (o *offload) Forget(k *Key) { o.forgot = append(o.forgot, *k) }
 
-// forward has the fast path forward a datagram of 100 bytes.
+// forward makes the fast path forward a datagram of 100 bytes.
 func (o *offload) forward(slot uint32, from verdict.Side, now time.Duration) {
 	w := &o.slots[slot].Ways[from]
 	w.Datagrams++
@@ -61,8 +60,8 @@ func (e *exchanges) attach(slot uint32, number uint32, port uint16, protocol uin
 	return k.SetFast(v, false) && e.table.Attach(&k, 0, slot, e.now)
 }
 
-// TestSequenceNumbersGoOn has the fast path forward more of a connection than
-// sequence numbers can tell apart, and then the hosts close it.
+// TestSequenceNumbersGoOn has the fast path forward more bytes of a connection than there are
+// sequence numbers. Then the hosts close it.
 func TestSequenceNumbersGoOn(t *testing.T) {
 	e, o := offloaded(t, 0)
 	client := host(1, 1)
@@ -81,7 +80,7 @@ func TestSequenceNumbersGoOn(t *testing.T) {
 		t.Error("the FIN does not belong to the flow")
 	}
 	if !o.released[1] {
-		t.Error("the fast path may go on behind a FIN")
+		t.Error("the fast path may continue after a FIN")
 	}
 	if !e.tcp(verdict.Outside, client, flagAck, client1.End, 202) {
 		t.Error("the ACK of the FIN does not belong to the flow")
@@ -91,8 +90,7 @@ func TestSequenceNumbersGoOn(t *testing.T) {
 	}
 }
 
-// TestFastFlowIsNotIdle has a table look through its flows, and list them, while the
-// fast path goes on forwarding.
+// TestFastFlowIsNotIdle has a table expire and list its flows while the fast path forwards.
 func TestFastFlowIsNotIdle(t *testing.T) {
 	e, o := offloaded(t, 0)
 	e.udp(verdict.Outside, host(1, 1), 9)
@@ -119,13 +117,13 @@ func TestFastFlowIsNotIdle(t *testing.T) {
 	e.now += 21 * time.Second
 	e.table.Expire(e.now, 1)
 	if n := e.table.Len(); n != 0 || !o.released[1] {
-		t.Errorf("%d flows are left, released: %v", n, o.released[1])
+		t.Errorf("%d flows remain, released: %v", n, o.released[1])
 	}
 }
 
-// TestFastFlowDoesNotGiveWay fills a table with flows of one datagram each, beside one
-// that looks as idle and that the fast path forwards for.
-func TestFastFlowDoesNotGiveWay(t *testing.T) {
+// TestFastFlowIsNotEvicted fills a table with flows of one datagram each. One other flow
+// appears to be just as idle, but the fast path forwards its datagrams.
+func TestFastFlowIsNotEvicted(t *testing.T) {
 	const limit = shards * 64
 	e, o := offloaded(t, limit)
 	e.udp(verdict.Outside, host(1, 1), 9)
@@ -136,11 +134,11 @@ func TestFastFlowDoesNotGiveWay(t *testing.T) {
 		e.udp(verdict.Outside, host(1000+i, 1), 9)
 	}
 	if o.released[1] {
-		t.Error("it gave way")
+		t.Error("the flow was evicted")
 	}
 }
 
-// TestSlotIsTakenAway has the fast path need a slot for something else.
+// TestSlotIsTakenAway has the fast path reuse a slot.
 func TestSlotIsTakenAway(t *testing.T) {
 	e, o := offloaded(t, 0)
 	e.udp(verdict.Outside, host(1, 1), 9)
@@ -148,16 +146,16 @@ func TestSlotIsTakenAway(t *testing.T) {
 	o.forward(1, verdict.Outside, e.now)
 	var k Key
 	k.SetFast(view(verdict.Outside, host(1, 1), 9, packet.ProtocolUDP, emptyUDP), false)
-	e.table.Detach(&k, 2) // is not its own
+	e.table.Detach(&k, 2) // another slot
 	if o.released[1] {
-		t.Error("released by another slot")
+		t.Error("released for another slot")
 	}
 	e.table.Detach(&k, 1)
 	if !o.released[1] || !e.table.Known(&k, e.now) {
 		t.Errorf("released: %v, known: %v", o.released[1], e.table.Known(&k, e.now))
 	}
 	e.attach(3, 1, 9, packet.ProtocolUDP)
-	e.attach(4, 1, 9, packet.ProtocolUDP) // in the place of it
+	e.attach(4, 1, 9, packet.ProtocolUDP) // replaces the slot
 	if !o.released[3] || o.released[4] {
 		t.Errorf("released: %v", o.released)
 	}
@@ -168,7 +166,7 @@ func TestSlotIsTakenAway(t *testing.T) {
 	}
 }
 
-// TestBeginningIsToldOf has flows begin: the fast path forgets that it drops them.
+// TestBeginningIsToldOf begins flows. The fast path must forget that it drops their datagrams.
 func TestBeginningIsToldOf(t *testing.T) {
 	for _, anyVLANs := range []bool{false, true} {
 		o := newOffload()

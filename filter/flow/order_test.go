@@ -40,8 +40,8 @@ func (e *exchanges) udp(from verdict.Side, client netip.Addr, port uint16) bool 
 	return e.see(view(from, client, port, packet.ProtocolUDP, emptyUDP))
 }
 
-// see shows the table a datagram, which begins a flow where it may and comes from
-// outside, and reports whether it belongs to one.
+// see passes a datagram to the table, and reports whether it belongs to a flow. If it comes
+// from outside, it may begin one.
 func (e *exchanges) see(v *packet.View) bool {
 	var a Access
 	if e.table.Open(&a, v, e.now) == Unrelated {
@@ -57,7 +57,7 @@ func (e *exchanges) see(v *packet.View) bool {
 	return false
 }
 
-// tcp shows the table a segment of a client from outside or of the server, whose
+// tcp passes a segment to the table, from a client outside or from the server. Their sequence
 // numbers begin at 100 and 200.
 func (e *exchanges) tcp(from verdict.Side, client netip.Addr, flags uint8, seq, ack uint32) bool {
 	b := make([]byte, tcpHeader)
@@ -74,16 +74,15 @@ func (e *exchanges) connect(client netip.Addr) {
 	e.tcp(verdict.Outside, client, flagAck, 101, 201)
 }
 
-// alive reports whether the server's next segment would pass.
+// alive reports whether the next segment of the server would pass.
 func (e *exchanges) alive(client netip.Addr) bool {
 	return e.tcp(verdict.Inside, client, flagAck, 201, 101)
 }
 
 const smallTable = shards * 256
 
-// TestFloodsSpareOpenFlows has hosts of one network exchange something and fall
-// silent, and then made-up sources send as much as would fill the table many
-// times.
+// TestFloodsSpareOpenFlows has hosts of one network exchange datagrams and then stop. Then
+// spoofed sources send enough to fill the table many times.
 func TestFloodsSpareOpenFlows(t *testing.T) {
 	const honest = 200
 	floods := []struct {
@@ -117,11 +116,11 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 			for i := range uint32(10 * smallTable) {
 				flood.send(e, host(1000+i, 1))
 				e.now += time.Microsecond
-				if i%1000 == 0 { // what is new is answered while the flood goes on
+				if i%1000 == 0 { // a new flow gets its reply during the flood
 					client := host(2, byte(i))
 					e.udp(verdict.Outside, client, uint16(i/256))
 					if !e.udp(verdict.Inside, client, uint16(i/256)) {
-						t.Fatalf("after %d: a new flow is gone before its answer", i)
+						t.Fatalf("after %d: a new flow was evicted before its reply", i)
 					}
 				}
 			}
@@ -130,18 +129,18 @@ func TestFloodsSpareOpenFlows(t *testing.T) {
 			}
 			for i := range byte(honest) {
 				if !e.udp(verdict.Inside, host(0, i), 1) {
-					t.Fatalf("idle UDP flow %d gave way", i)
+					t.Fatalf("idle UDP flow %d was evicted", i)
 				}
 				if !e.alive(host(1, i)) {
-					t.Fatalf("idle connection %d gave way", i)
+					t.Fatalf("idle connection %d was evicted", i)
 				}
 			}
 		})
 	}
 }
 
-// TestFloodsSpareDeniedFlows denies open flows, goes on sending in them, and has
-// made-up sources flood the table: it must not forget what was denied.
+// TestFloodsSpareDeniedFlows denies open flows, whose hosts continue to send, and floods the
+// table from spoofed sources. The table must not forget that the flows are denied.
 func TestFloodsSpareDeniedFlows(t *testing.T) {
 	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
 	udp, tcp := host(0, 1), host(0, 2)
@@ -153,7 +152,7 @@ func TestFloodsSpareDeniedFlows(t *testing.T) {
 		e.table.Open(&a, view(verdict.Outside, client, 7, protocol, emptyUDP), e.now)
 		defer a.Close()
 		if a.Flow() == nil {
-			t.Fatalf("the flow of protocol %d gave way", protocol)
+			t.Fatalf("the flow of protocol %d was evicted", protocol)
 		}
 		then(&a)
 	}
@@ -170,15 +169,15 @@ func TestFloodsSpareDeniedFlows(t *testing.T) {
 	}
 	stillDenied := func(a *Access) {
 		if !a.Flow().Denied {
-			t.Error("the flow is not denied any more")
+			t.Error("the flow is not denied")
 		}
 	}
 	known(udp, packet.ProtocolUDP, stillDenied)
 	known(tcp, packet.ProtocolTCP, stillDenied)
 }
 
-// TestOneSourcePaysForItself has one network open more connections than there is
-// room for, before and after others.
+// TestOneSourcePaysForItself has one network open more connections than fit the table, before
+// and after other networks do.
 func TestOneSourcePaysForItself(t *testing.T) {
 	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
 	many := func(i int) netip.Addr {
@@ -209,12 +208,12 @@ func TestOneSourcePaysForItself(t *testing.T) {
 	}
 	for i := range byte(200) {
 		if !e.alive(host(uint32(i), 1)) {
-			t.Fatalf("connection %d gave way to a network that holds nearly all", i)
+			t.Fatalf("connection %d was evicted for a network that has nearly all flows", i)
 		}
 	}
 }
 
-// TestOrderHolds does random things to a small table and checks its lists.
+// TestOrderHolds does random operations on a small table and checks its lists.
 func TestOrderHolds(t *testing.T) {
 	g := rand.New(rand.NewPCG(1, 2))
 	e := &exchanges{TB: t, table: New(Options{Limit: shards * 16})}
@@ -255,14 +254,14 @@ func TestOrderHolds(t *testing.T) {
 	e.now += 6 * 24 * time.Hour
 	e.table.Expire(e.now, 1)
 	if n := e.table.Len(); n != 0 {
-		t.Errorf("%d flows are left after all timeouts", n)
+		t.Errorf("%d flows remain after all timeouts", n)
 	}
 	for i := range e.table.shards {
 		e.table.shards[i].check(t)
 	}
 }
 
-// check compares everything that a shard keeps about its flows with the flows.
+// check compares all that a shard records about its flows with the flows.
 func (s *shard) check(t *testing.T) {
 	t.Helper()
 	type group struct {
@@ -284,7 +283,7 @@ func (s *shard) check(t *testing.T) {
 		n, before := 0, uint32(none)
 		for i := s.class[c].oldest; i != none; i = s.flows[i].neighbors[ofClass].newer {
 			if s.flows[i].neighbors[ofClass].older != before || s.flows[i].class != class(c) {
-				t.Fatalf("class %d is no list at flow %d", c, i)
+				t.Fatalf("class %d: broken list at flow %d", c, i)
 			}
 			before = i
 			n++
@@ -306,7 +305,7 @@ func (s *shard) check(t *testing.T) {
 		n := uint32(0)
 		for j := f.oldest; j != none; j = s.flows[j].neighbors[ofSource].newer {
 			if s.flows[j].source != uint32(i) {
-				t.Fatalf("flow %d in the list of source %d is of %d", j, i, s.flows[j].source)
+				t.Fatalf("flow %d in the list of source %d has source %d", j, i, s.flows[j].source)
 			}
 			n++
 		}

@@ -5,9 +5,9 @@ import (
 	"unsafe"
 )
 
-// TestSavedFormat holds what programs of different versions hand to one another: where
-// fields are, and the numbers of states, timeouts, classes, kinds and flags. To change one
-// of them is to change wire.Format. Fields may be added behind the others.
+// TestSavedFormat checks the format in which programs of different versions exchange flows: the
+// offsets of fields, and the numbers of states, timeouts, classes, kinds and flags. If one of
+// them changes, increase wire.Format. New fields may follow the others.
 func TestSavedFormat(t *testing.T) {
 	var s Saved
 	for got, want := range map[uintptr]uintptr{
@@ -15,7 +15,7 @@ func TestSavedFormat(t *testing.T) {
 		unsafe.Offsetof(s.TCP): 104, unsafe.Offsetof(s.TCP.Last): 40, unsafe.Offsetof(s.SCTP): 164, unsafe.Sizeof(s): 176,
 	} {
 		if got != want {
-			t.Errorf("a field is at %d, not at %d", got, want)
+			t.Errorf("a field is at %d, want %d", got, want)
 		}
 	}
 	for got, want := range map[uint8]uint8{
@@ -26,19 +26,19 @@ func TestSavedFormat(t *testing.T) {
 		uint8(unacknowledged): 23, uint8(stream): 24, uint8(greStream): 25, uint8(timeouts): 26,
 	} {
 		if got != want {
-			t.Errorf("a state or a timeout has number %d, not %d", got, want)
+			t.Errorf("a state or a timeout has number %d, want %d", got, want)
 		}
 	}
 	if retransmitted != timeout(states) {
 		t.Errorf("retransmitted has number %d", retransmitted)
 	}
 	if unanswered != 0 || answered != 1 || handshaken != 2 || classes != 3 {
-		t.Error("a class has another number")
+		t.Error("a class has changed its number")
 	}
 	if kindNone != 0 || kindSyn != 1 || kindSynAck != 2 || kindFin != 3 || kindAck != 4 || kindRst != 5 || kinds != 6 {
-		t.Error("a kind of segment has another number")
+		t.Error("a kind of segment has changed its number")
 	}
 	if scales != 1 || sackPermitted != 2 || closing != 4 || unacked != 8 || acked != 16 || lengthUnknown != 32 || liberal != 64 || challenge != 1 || simultaneous != 2 {
-		t.Error("a flag has another number")
+		t.Error("a flag has changed its number")
 	}
 }
