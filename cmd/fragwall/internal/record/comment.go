@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Why returns the reason of a drop, with the rule that decided, on one line.
+// Why returns the reason for a drop and the rule that decided, on one line.
 func (r *Decision) Why() string {
 	switch {
 	case r.Rule == "":
@@ -16,12 +16,11 @@ func (r *Decision) Why() string {
 	return fmt.Sprintf("%s: rule %q, line %d", r.Reason, r.Rule, r.Line)
 }
 
-// maxComment is the length of the longest comment in bytes: as much as an option
-// of a pcapng may have (draft-ietf-opsawg-pcapng §3.5).
+// maxComment is the maximum length of a comment in bytes, that of an option in a pcapng
+// (draft-ietf-opsawg-pcapng, section 3.5).
 const maxComment = 65535
 
-// Comment returns the verdict, the reason and the rule, and what of the datagram is
-// missing, on one line.
+// Comment returns the verdict, the reason, the rule and the missing bytes, on one line.
 func (r *Decision) Comment() string {
 	text := r.Verdict
 	if why := r.Why(); why != "" {

@@ -12,21 +12,20 @@ import (
 	"fragwall/wire"
 )
 
-// Decision is one decision as users see it: what was decided on, what became of it,
-// and why. A field that does not apply, or that could not be read, is left out of
-// the JSON.
+// Decision is a decision as users see it: the datagram, the verdict and the reason. The JSON
+// omits fields that do not apply or could not be read.
 type Decision struct {
 	Time time.Time `json:"time"` // of the decision
-	From string    `json:"from"` // the side that the frames came in by
+	From string    `json:"from"` // ingress side
 
 	Verdict   string `json:"verdict"`              // "accept", "drop" or "reject"
-	Reason    string `json:"reason,omitempty"`     // why it did not pass
-	Rule      string `json:"rule,omitempty"`       // that decided
-	Line      int    `json:"line,omitempty"`       // of the rule in its file
-	OverLimit string `json:"over_limit,omitempty"` // the first rule that matched but for its limit
+	Reason    string `json:"reason,omitempty"`     // for a drop or reject
+	Rule      string `json:"rule,omitempty"`       // rule that decided
+	Line      int    `json:"line,omitempty"`       // line of the rule in its file
+	OverLimit string `json:"over_limit,omitempty"` // first rule that matched except for its limit
 
-	VLANs     []uint16         `json:"vlans,omitempty"`     // identifiers, outermost first
-	EtherType string           `json:"ethertype,omitempty"` // of what is neither IP nor ARP
+	VLANs     []uint16         `json:"vlans,omitempty"`     // VLAN IDs, outermost first
+	EtherType string           `json:"ethertype,omitempty"` // if it is neither IP nor ARP
 	Protocol  string           `json:"protocol,omitempty"`
 	Src       netip.Addr       `json:"src,omitzero"`
 	SrcPort   Optional[uint16] `json:"sport,omitzero"`
@@ -35,22 +34,22 @@ type Decision struct {
 	ICMPType  Optional[uint8]  `json:"icmp_type,omitzero"`
 	ICMPCode  Optional[uint8]  `json:"icmp_code,omitzero"`
 
-	Fragments int `json:"fragments"` // 0: a whole packet
-	// Identification is that of fragments; Offset, in bytes, and MoreFragments
-	// are of one that was decided on by itself.
+	Fragments int `json:"fragments"` // 0 for a whole packet
+	// Identification is set for fragments. Offset, in bytes, and MoreFragments are set for a
+	// fragment that was decided on by itself.
 	Identification Optional[uint32] `json:"identification,omitzero"`
 	Offset         Optional[int]    `json:"offset,omitzero"`
 	MoreFragments  Optional[bool]   `json:"more_fragments,omitzero"`
-	// Missing is which bytes of an incomplete datagram did not come, such as
-	// "1448-2895", or "2896-" where its end is not known.
+	// Missing are the byte ranges of an incomplete datagram that did not arrive, such as
+	// "1448-2895", or "2896-" if the end is not known.
 	Missing []string `json:"missing,omitempty"`
-	Bytes   int      `json:"bytes"` // of all frames
-	// Length is that of a packet which exceeds MTU, that of the other side.
+	Bytes   int      `json:"bytes"` // length of all frames together
+	// Length is the length of a packet that exceeds the MTU of the egress side, in bytes.
 	Length int `json:"length,omitempty"`
 	MTU    int `json:"mtu,omitempty"`
 }
 
-// Of returns the record of a decision that was made at a time.
+// Of returns the record of a decision. at is the time of the decision.
 func Of(d *wire.Decision, at time.Time) Decision {
 	r := Decision{
 		Time: at, From: d.From.String(), Verdict: d.Verdict.Action.String(),
@@ -70,7 +69,7 @@ func Of(d *wire.Decision, at time.Time) Decision {
 	return r
 }
 
-// setPacket sets what was read of the packet.
+// setPacket sets the fields that were decoded from the packet.
 func (r *Decision) setPacket(p *packet.Parsed) {
 	vlans := p.VLANs()
 	for _, vlan := range vlans[:vlans.Len()] {
@@ -81,7 +80,7 @@ func (r *Decision) setPacket(p *packet.Parsed) {
 		r.Protocol = "arp"
 	case p.Kind == packet.NonIP && p.Network > 0:
 		r.EtherType = fmt.Sprintf("%#04x", p.EtherType)
-	case p.Upper > 0: // an IPv6 fragment other than the first does not say
+	case p.Upper > 0: // an IPv6 fragment other than the first does not contain it
 		r.Protocol = rules.ProtocolName(p.Protocol)
 	}
 	r.Src, r.Dst = p.Src, p.Dst
@@ -93,11 +92,10 @@ func (r *Decision) setPacket(p *packet.Parsed) {
 	}
 }
 
-// mostMissing is how many ranges of missing bytes a record has.
+// mostMissing is the maximum number of missing ranges in a record.
 const mostMissing = 16
 
-// setFragment sets what fragments say of themselves, and what of their datagram is
-// missing.
+// setFragment sets the fields about fragments, and the missing ranges.
 func (r *Decision) setFragment(d *wire.Decision) {
 	f := d.Fragment()
 	if !f.Present {
@@ -125,11 +123,11 @@ func (r *Decision) setFragment(d *wire.Decision) {
 	}
 }
 
-// Field is called with the name of a field and its value.
+// Field receives the name and the value of a field.
 type Field func(name string, value slog.Value)
 
-// Each calls field for the fields that apply, in their order, except for the time,
-// which every record of a log has by itself. The values are lent for the call.
+// Each calls field for each field that applies, in order, except for the time, which every log
+// record has anyway. Values are valid until field returns.
 func (r *Decision) Each(field Field) {
 	field("from", slog.StringValue(r.From))
 	field("verdict", slog.StringValue(r.Verdict))
@@ -174,7 +172,7 @@ func (f Field) positive(name string, value int) {
 	}
 }
 
-// address takes a pointer, as a value in an interface would be allocated.
+// address takes a pointer, because an [netip.Addr] in an interface would be allocated.
 func (f Field) address(name string, value *netip.Addr) {
 	if value.IsValid() {
 		f(name, slog.AnyValue(value))

@@ -6,7 +6,7 @@
 //	                              └── Event
 //
 // Only [Decision.Each] and [Event.Each] define the names, order and presence of the fields.
-// docs/json.md documents them and promises to keep them. A record refers to nothing in the decision
+// docs/json.md documents them and promises their stability. A record does not refer to the decision
 // that it was made from. Making one for a whole packet allocates nothing. The package keeps no
 // state.
 //

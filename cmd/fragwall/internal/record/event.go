@@ -2,24 +2,24 @@ package record
 
 import "log/slog"
 
-// Event is what is logged of a decision, or of the link of a side's device.
+// Event is a logged event: a decision, or a change of a device's link.
 type Event struct {
-	Kind string `json:"kind"` // "drop", "match" of a rule with log = true, or "link"
+	Kind string `json:"kind"` // "drop", "match" (of a rule with log = true), or "link"
 	Decision
-	// Background is the protocol of what every host sends by itself to all others
-	// on its link, such as "mld" or "mdns".
+	// Background is the protocol of traffic that hosts send to their link by themselves, such
+	// as "mld" or "mdns".
 	Background string `json:"background,omitempty"`
-	// Device and Link are of an event of kind "link", which has no other fields but
-	// the time and the side: a NIC, or a TAP where the side has none, and "up" or
+	// Device and Link are set for the kind "link", which has no other fields except the time
+	// and the side. Device is the NIC, or the TAP if the side has no NIC. Link is "up" or
 	// "down".
 	Device string `json:"device,omitempty"`
 	Link   string `json:"link,omitempty"`
-	// Suppressed is how many of the same kind, reason, rule and background there
-	// were since the last that was logged.
+	// Suppressed is the number of events with the same kind, reason, rule and background since
+	// the last one that was logged.
 	Suppressed uint64 `json:"suppressed,omitempty"`
 }
 
-// Each calls field for the fields that apply, in their order, except for the time.
+// Each calls field for each field that applies, in order, except for the time.
 func (e *Event) Each(field Field) {
 	if e.Link != "" {
 		field("from", slog.StringValue(e.From))

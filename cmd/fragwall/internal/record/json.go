@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// timeFormat is RFC 3339 with nanoseconds, always nine digits of them.
+// timeFormat is RFC 3339 with nine digits of nanoseconds.
 const timeFormat = "2006-01-02T15:04:05.000000000Z07:00"
 
-// Record is what an [Encoder] takes: a pointer to a [Decision] or an [Event].
+// Record is a record that an [Encoder] encodes: a pointer to a [Decision] or an [Event].
 type Record interface {
 	when() time.Time
 	Each(Field)
@@ -19,7 +19,7 @@ type Record interface {
 
 func (r *Decision) when() time.Time { return r.Time }
 
-// Encoder encodes records one by one, without an allocation for each.
+// Encoder encodes records without an allocation for each.
 type Encoder struct {
 	object []byte
 	append Field
@@ -35,7 +35,7 @@ func NewEncoder() *Encoder {
 	return e
 }
 
-// Encode returns a record as a JSON object, which is lent until the next call.
+// Encode returns a record as a JSON object, valid until the next call.
 func (e *Encoder) Encode(r Record) []byte {
 	e.object = append(e.object[:0], `{"time":"`...)
 	e.object = append(r.when().UTC().AppendFormat(e.object, timeFormat), '"')
@@ -44,10 +44,10 @@ func (e *Encoder) Encode(r Record) []byte {
 	return e.object
 }
 
-// MarshalJSON returns the record as a JSON object.
+// MarshalJSON implements [json.Marshaler].
 func (r Decision) MarshalJSON() ([]byte, error) { return NewEncoder().Encode(&r), nil }
 
-// MarshalJSON returns the record as a JSON object.
+// MarshalJSON implements [json.Marshaler].
 func (e Event) MarshalJSON() ([]byte, error) { return NewEncoder().Encode(&e), nil }
 
 var (
@@ -57,7 +57,7 @@ var (
 	_ Record         = (*Event)(nil)
 )
 
-// appendValue appends a value of one of the kinds that records have.
+// appendValue appends a value of a kind that records use.
 func appendValue(b []byte, v slog.Value) []byte {
 	switch v.Kind() {
 	case slog.KindString:
@@ -72,37 +72,37 @@ func appendValue(b []byte, v slog.Value) []byte {
 	if address, ok := v.Any().(*netip.Addr); ok {
 		return append(address.AppendTo(append(b, '"')), '"')
 	}
-	list, _ := json.Marshal(v.Any()) // numbers or strings always can be
+	list, _ := json.Marshal(v.Any()) // does not fail for slices of numbers or strings
 	return append(b, list...)
 }
 
-// appendText appends a string, most of which have nothing to escape.
+// appendText appends a string. Most strings need no escaping.
 func appendText(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(s) // a string always can be
+			quoted, _ := json.Marshal(s) // does not fail for strings
 			return append(b, quoted...)
 		}
 	}
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// Optional is a value that a record may lack.
+// Optional is a value that may be absent.
 type Optional[T any] struct {
 	Value T
 	Set   bool
 }
 
-// Some returns a value that is there.
+// Some returns a value that is set.
 func Some[T any](v T) Optional[T] { return Optional[T]{v, true} }
 
-// UnmarshalJSON sets the value.
+// UnmarshalJSON implements [json.Unmarshaler].
 func (o *Optional[T]) UnmarshalJSON(b []byte) error {
 	o.Set = true
 	return json.Unmarshal(b, &o.Value)
 }
 
-// MarshalJSON returns the value; it is null where it is not there.
+// MarshalJSON implements [json.Marshaler]. An absent value is null.
 func (o Optional[T]) MarshalJSON() ([]byte, error) {
 	if !o.Set {
 		return []byte("null"), nil

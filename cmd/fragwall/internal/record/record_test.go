@@ -21,10 +21,10 @@ import (
 	"fragwall/wire"
 )
 
-// text draws names with all that JSON has to escape, as valid UTF-8.
+// text draws valid UTF-8 with characters that JSON escapes.
 var text = rapid.StringOf(rapid.RuneFrom([]rune("a \"\\\x00\n\u2028ü日<&")))
 
-// optional draws a value that may be there.
+// optional draws a value that may be absent.
 func optional[T any](of *rapid.Generator[T]) *rapid.Generator[Optional[T]] {
 	return rapid.Custom(func(t *rapid.T) (o Optional[T]) {
 		if rapid.Bool().Draw(t, "set") {
@@ -34,13 +34,13 @@ func optional[T any](of *rapid.Generator[T]) *rapid.Generator[Optional[T]] {
 	})
 }
 
-// address draws an address, or none.
+// address draws an address, or an invalid one.
 var address = rapid.Custom(func(t *rapid.T) netip.Addr {
 	a, _ := netip.AddrFromSlice(rapid.SliceOfN(rapid.Byte(), 16, 16).Draw(t, "bytes")[:rapid.SampledFrom([]int{0, 4, 16}).Draw(t, "size")])
 	return a
 })
 
-// anyDecision draws a record, not of a real decision.
+// anyDecision draws a record with arbitrary field values.
 var anyDecision = rapid.Custom(func(t *rapid.T) Decision {
 	amount := rapid.IntRange(0, 1<<20)
 	return Decision{
@@ -54,7 +54,7 @@ var anyDecision = rapid.Custom(func(t *rapid.T) Decision {
 	}
 })
 
-// TestRoundTrip has the JSON of a record decode to the record.
+// TestRoundTrip checks that the JSON of a record decodes to the same record.
 func TestRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		e := Event{Kind: text.Draw(t, "kind"), Decision: anyDecision.Draw(t, "decision"), Background: text.Draw(t, "background"), Suppressed: rapid.Uint64().Draw(t, "suppressed")}
@@ -73,12 +73,12 @@ func roundTrip[T any](t *rapid.T, record T) {
 	d := json.NewDecoder(bytes.NewReader(line))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&again); err != nil || !reflect.DeepEqual(again, record) {
-		t.Fatalf("%v\n%s\ncame back as\n%+v\nwant\n%+v", err, line, again, record)
+		t.Fatalf("%v\n%s\nwas decoded as\n%+v\nwant\n%+v", err, line, again, record)
 	}
 }
 
-// TestOrder has all fields of a decision in the order of the type, and none apart
-// from those that always apply in an empty one.
+// TestOrder checks that the fields of a decision are encoded in the order of the struct, and
+// that an empty decision has only those that always apply.
 func TestOrder(t *testing.T) {
 	full := Decision{
 		Time: time.Unix(0, 1), From: "inside", Verdict: "drop", Reason: "r", Rule: "r", Line: 1, OverLimit: "o", VLANs: []uint16{1}, EtherType: "e", Protocol: "p",
@@ -105,7 +105,7 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// keys returns the names of an object's fields, in their order.
+// keys returns the field names of an object in order.
 func keys(t *testing.T, object []byte) (names []string) {
 	t.Helper()
 	d := json.NewDecoder(bytes.NewReader(object))
@@ -131,13 +131,13 @@ func keys(t *testing.T, object []byte) (names []string) {
 	}
 }
 
-// asked calls itself for each decision.
+// asked is an observer that wants every decision and calls itself with it.
 type asked func(*wire.Decision)
 
 func (a asked) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return a }
 func (a asked) Decided(d *wire.Decision)                                          { a(d) }
 
-// TestAllocations has a record of a whole packet, and its JSON, cost none.
+// TestAllocations checks that the record of a whole packet, and its JSON, allocate nothing.
 func TestAllocations(t *testing.T) {
 	src, dst := netip.MustParseAddrPort("192.0.2.1:1234"), netip.MustParseAddrPort("198.51.100.1:53")
 	frame := packettest.UDP(src, dst, nil).Frame()
@@ -162,7 +162,7 @@ func TestAllocations(t *testing.T) {
 	}
 }
 
-// TestInvalidText has a name that is not UTF-8 come out as JSON has it.
+// TestInvalidText checks that a name that is not UTF-8 is encoded with replacement characters.
 func TestInvalidText(t *testing.T) {
 	d := Decision{Rule: "\xff"}
 	if line := NewEncoder().Encode(&d); !json.Valid(line) || !strings.Contains(string(line), `"rule":"\ufffd"`) {

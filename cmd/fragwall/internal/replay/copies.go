@@ -8,22 +8,22 @@ import (
 	"fragwall/tun/capture"
 )
 
-// copies recognises a capture of both NICs of a box, which has each frame that
-// the box passed twice: as it came in by one, and as it left by the other.
+// copies detects a capture of both NICs of a box. Such a capture has each forwarded frame
+// twice: once as it arrived and once as it left.
 type copies struct {
 	seed   maphash.Seed
-	latest [copiesKept]uint64 // the keys in the order of their frames
-	next   int                // in latest
-	came   map[uint64]arrival // by the hash of the frame
+	latest [copiesKept]uint64 // keys of the latest frames, a ring buffer
+	next   int                // index into latest
+	came   map[uint64]arrival // key: hash of the frame
 }
 
-// arrival is when and where a frame came in.
+// arrival is the side and time of a frame.
 type arrival struct {
 	side verdict.Side
 	at   time.Time
 }
 
-// A copy comes within a second, and so many frames, of what it is a copy of.
+// A copy comes at most copyAfter and copiesKept frames after the original.
 const (
 	copiesKept = 4096
 	copyAfter  = time.Second
@@ -33,8 +33,8 @@ func newCopies() *copies {
 	return &copies{seed: maphash.MakeSeed(), came: make(map[uint64]arrival, copiesKept)}
 }
 
-// isCopy reports whether a frame that came in by a side came in by the other
-// shortly before. Each frame has one copy at most.
+// isCopy reports whether the same frame was on the other side shortly before. Each frame has at
+// most one copy.
 func (c *copies) isCopy(f capture.Frame, from verdict.Side) bool {
 	key := maphash.Bytes(c.seed, f.Data)
 	if before, ok := c.came[key]; ok && before.side != from {

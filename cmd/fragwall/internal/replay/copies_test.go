@@ -8,10 +8,11 @@ import (
 	"fragwall/tun/capture"
 )
 
-// began is when the captures of the tests begin.
+// began is the time of the first frame in the captures of the tests.
 var began = time.Date(2026, 3, 1, 12, 0, 0, 123456789, time.UTC)
 
-// TestCopies has frames again by the other side, soon and late, and by the same.
+// TestCopies checks frames that appear again on the other side, soon and late, and on the same
+// side.
 func TestCopies(t *testing.T) {
 	c := newCopies()
 	frame := func(i byte, after time.Duration) capture.Frame {
@@ -25,7 +26,7 @@ func TestCopies(t *testing.T) {
 		{frame(1, 0), verdict.Inside, false},
 		{frame(1, 0), verdict.Inside, false},
 		{frame(1, time.Second), verdict.Outside, true},
-		{frame(1, time.Second), verdict.Outside, false}, // the copy of nothing more
+		{frame(1, time.Second), verdict.Outside, false}, // the original already has a copy
 		{frame(2, 0), verdict.Outside, false},
 		{frame(2, 1001*time.Millisecond), verdict.Inside, false},
 	} {
@@ -37,6 +38,6 @@ func TestCopies(t *testing.T) {
 		c.isCopy(capture.Frame{Data: []byte{byte(i), byte(i >> 8)}, Time: began}, verdict.Inside)
 	}
 	if len(c.came) > copiesKept {
-		t.Errorf("%d frames are kept", len(c.came))
+		t.Errorf("%d frames are kept, want at most 4096", len(c.came))
 	}
 }

@@ -4,12 +4,12 @@
 //	                            │
 //	                            └─ decisions ──► verdicts, dropped frames, summary
 //
-// The input is [Options], the configuration and the capture. The output is captures, verdicts as
-// JSON, and a summary. Everything runs on the goroutine that calls [Run]; the wire calls back on it.
-// No output is opened before the input is known to be a capture, and no output may be one of the
-// input files.
+// The inputs are [Options], the configuration and the capture. The outputs are captures, verdicts as
+// JSON, and a summary. Everything runs on the goroutine that calls [Run], also the callbacks of the
+// wire. No output is opened before the input is known to be a capture, and no output may be one of
+// the input files.
 //
-// The package imports wire, tun and tun/capture, packet/checksum, filter, packet, packet/verdict and
-// rules for their vocabulary, and of the command's packages datapath, exit, record, report and
-// terminal. It needs no privileges and no devices.
+// The package imports wire, tun, tun/capture, packet, packet/checksum, packet/verdict, filter and
+// rules, and of the command's packages datapath, exit, record, report and terminal. It needs no
+// privileges and no devices.
 package replay

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/capture"
 )
 
-// files are what a replay reads and writes.
+// files are the inputs and outputs of a replay.
 type files struct {
 	in          *inputFile
 	reader      *capture.Reader
@@ -22,30 +22,30 @@ type files struct {
 	stdout      io.Writer
 	stderr      io.Writer
 	stdoutTaken bool
-	read        []readFile // by name
+	read        []readFile // files that no output may be
 }
 
-// inputFile is the capture, as far as it was read.
+// inputFile is the capture that is read.
 type inputFile struct {
 	io.Reader
-	io.Closer // nil where it is not ours to close
+	io.Closer // nil for stdin
 	ctx       context.Context
 	name      string
-	info      fs.FileInfo // nil where it is no file
-	read      int64       // bytes
+	info      fs.FileInfo // nil if it is not a file
+	read      int64       // bytes so far
 }
 
-// Read reads the capture, until the context is done.
+// Read reads the capture until the context is done.
 func (i *inputFile) Read(b []byte) (int, error) {
 	if err := i.ctx.Err(); err != nil {
-		return 0, err // a compressed capture may hold a lot without a frame
+		return 0, err // a long compressed capture may contain no frames
 	}
 	n, err := i.Reader.Read(b)
 	i.read += int64(n)
 	return n, plain(err)
 }
 
-// failure says what kept the capture from being read to its end.
+// failure returns the error for a capture that was not read to its end.
 func (i *inputFile) failure(err error, frames int) error {
 	if i.ctx.Err() != nil {
 		return fmt.Errorf("read %q: interrupted after %d frames", i.name, frames)
@@ -53,7 +53,7 @@ func (i *inputFile) failure(err error, frames int) error {
 	return fmt.Errorf("read %q: %w", i.name, err)
 }
 
-// size returns how many bytes there are to read; 0 where nobody knows.
+// size returns the size of the input in bytes, or 0 if it is not a regular file.
 func (i *inputFile) size() int64 {
 	if i.info == nil || !i.info.Mode().IsRegular() {
 		return 0
@@ -61,8 +61,8 @@ func (i *inputFile) size() int64 {
 	return i.info.Size()
 }
 
-// plain takes from an error what [os] says of the operation and the path: the
-// callers say it their way.
+// plain removes the operation and the path that package os adds to an error. The callers add
+// their own.
 func plain(err error) error {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -71,7 +71,8 @@ func plain(err error) error {
 	return err
 }
 
-// openFiles opens the capture and, once it is known to be one, the outputs.
+// openFiles opens the capture and then the outputs. It opens no output if the input is not a
+// capture.
 func openFiles(ctx context.Context, config *rules.Config, o *Options) (f *files, err error) {
 	f = &files{stdout: o.Stdout, stderr: o.Stderr, stdoutTaken: o.JSON}
 	defer func() {
@@ -107,7 +108,7 @@ func openFiles(ctx context.Context, config *rules.Config, o *Options) (f *files,
 	return f, f.begin(o.Application, o.bothSides())
 }
 
-// begin begins the captures that are written.
+// begin truncates the outputs and writes their headers.
 func (f *files) begin(application string, bothSides bool) (err error) {
 	if err := errors.Join(f.out.empty(), f.dropped.empty()); err != nil {
 		return err
@@ -147,7 +148,7 @@ func openInput(ctx context.Context, o *Options) (*inputFile, error) {
 	return in, nil
 }
 
-// flush writes what is still buffered.
+// flush writes buffered output.
 func (f *files) flush() error {
 	err := f.out.Flush()
 	if f.dropped != nil {
@@ -156,13 +157,13 @@ func (f *files) flush() error {
 	return err
 }
 
-// close closes what was opened by name.
+// close closes the files that openFiles opened.
 func (f *files) close() error {
 	f.closeInput()
 	return errors.Join(f.out.close(), f.dropped.close())
 }
 
-// discard closes what was opened by name where there is nothing to write.
+// discard closes the files that openFiles opened, and removes the outputs that it created.
 func (f *files) discard() error {
 	f.closeInput()
 	return errors.Join(f.out.discard(), f.dropped.discard())
@@ -170,6 +171,6 @@ func (f *files) discard() error {
 
 func (f *files) closeInput() {
 	if f.in != nil && f.in.Closer != nil {
-		_ = f.in.Close() // it was only read
+		_ = f.in.Close() // only read, so nothing is lost
 	}
 }

@@ -9,26 +9,26 @@ import (
 	"fragwall/tun"
 )
 
-// A host captures what it sends before its NIC has completed it. What the NIC is
-// to do shows in the frame: a length or checksum of 0 in the IP header, and TCP
-// or UDP packets that are longer than any on the wire, which the NIC cuts into
-// segments (checksum and segmentation offload).
+// A capture on a host has the frames that it sends as they were before its NIC completed them.
+// The frames then have a length or checksum of 0 in the IP header, or hold TCP or UDP packets
+// that are longer than the MTU, which the NIC cuts into segments (checksum and segmentation
+// offload).
 
-// leftToNIC reports whether an IP length or header checksum is 0 where no
-// packet on the wire has it so.
+// leftToNIC reports whether the IP length or the header checksum is 0 because the sender left
+// it to its NIC.
 func leftToNIC(frame []byte) bool {
 	var p packet.Parsed
 	p.Decode(frame)
 	return noLength(frame, &p) || noChecksum(frame, &p)
 }
 
-// noLength reports whether the length was left to the NIC. An IPv6 packet other
-// than of TCP or UDP may well have none: a jumbogram, or one without a payload.
+// noLength reports whether the length was left to the NIC. An IPv6 packet other than TCP or UDP
+// may be valid with a length of 0: a jumbogram (RFC 2675), or a packet without payload.
 func noLength(frame []byte, p *packet.Parsed) bool {
 	if !p.NoLength || p.Kind == packet.IPv4 {
 		return p.NoLength
 	}
-	next := frame[p.Network+6] // the Next Header field (RFC 8200 §3)
+	next := frame[p.Network+6] // Next Header (RFC 8200, section 3)
 	return next == packet.ProtocolTCP || next == packet.ProtocolUDP
 }
 
@@ -38,16 +38,16 @@ func noChecksum(frame []byte, p *packet.Parsed) bool {
 	return ip != nil && ip.zeroChecksum() && !ip.valid()
 }
 
-// ipv4 is an IPv4 header, options included.
+// ipv4 is an IPv4 header with its options.
 type ipv4 []byte
 
-// ipv4Checksum is where the header has its checksum, in bytes (RFC 791 §3.1).
+// ipv4Checksum is the offset of the checksum in the header (RFC 791, section 3.1).
 const ipv4Checksum = 10
 
 func (h ipv4) zeroChecksum() bool { return binary.BigEndian.Uint16(h[ipv4Checksum:]) == 0 }
 func (h ipv4) valid() bool        { return checksum.Sum(h, 0) == checksum.Valid }
 
-// ipv4Header returns the IPv4 header of a frame; nil where it has none.
+// ipv4Header returns the IPv4 header of a frame, or nil if it has none.
 func ipv4Header(frame []byte, p *packet.Parsed) ipv4 {
 	if p.Kind != packet.IPv4 || len(frame)-p.Network < packet.SizeIPv4 {
 		return nil
@@ -60,9 +60,8 @@ func ipv4Header(frame []byte, p *packet.Parsed) ipv4 {
 	return ip[:size:size]
 }
 
-// complete does for a frame what its sender left to its NIC, in place, and
-// returns it as such a NIC's driver gets it: as one that stands for packets of
-// the MTU at most.
+// complete fills in what the sender left to its NIC, in place. It returns a frame as the driver
+// of a NIC receives it: a packet longer than the MTU is marked for segmentation.
 func complete(data []byte, mtu int) tun.Frame {
 	f := tun.Frame{Data: data}
 	var p packet.Parsed
@@ -94,14 +93,13 @@ func fill(data []byte, p *packet.Parsed) {
 	}
 }
 
-// segment marks a packet of TCP or UDP as one that is to be cut into segments
-// that fit the MTU.
+// segment marks a TCP or UDP packet for segmentation into packets that fit the MTU.
 func segment(f *tun.Frame, p *packet.Parsed, mtu int) {
 	upper := f.Data[p.Upper:p.End]
 	headers := p.Upper - p.Network
 	switch {
 	case p.Protocol == packet.ProtocolTCP && len(upper) >= packet.SizeTCP:
-		headers += int(upper[12]>>4) * 4 // the data offset (RFC 9293 §3.1)
+		headers += int(upper[12]>>4) * 4 // data offset (RFC 9293, section 3.1)
 		f.Offload.GSO = tun.GSOTCPv4
 		if p.Kind == packet.IPv6 {
 			f.Offload.GSO = tun.GSOTCPv6

@@ -10,25 +10,25 @@ import (
 	"fragwall/rules"
 )
 
-// StdStream is the name that stands for stdin and stdout.
+// StdStream is the file name that means stdin or stdout.
 const StdStream = "-"
 
-// Unmapped is the interface of a side that has none.
+// Unmapped means that no interface is mapped to a side.
 const Unmapped = -1
 
-// Options say what to replay, and where to.
+// Options are the inputs and outputs of a replay.
 type Options struct {
 	ConfigFile string
 	Input      string
 	Output     string
 	Dropped    string // "" for none
 	JSON       bool
-	Offloads   bool   // what is missing in a frame was left to its sender's NIC
-	From       string // the side that all frames came in by; "" where interfaces are mapped
-	// Interfaces of a pcapng, by the side that they were on; [Unmapped] for none.
+	Offloads   bool   // whether the sender left lengths, checksums and segmentation to its NIC
+	From       string // ingress side of all frames; "" if interfaces are mapped
+	// Interfaces are the interface numbers in a pcapng, by side; [Unmapped] for none.
 	Interfaces [verdict.Sides]int
 
-	Application    string // that the captures say they were written by
+	Application    string // name of the application in the captures that are written
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
@@ -36,7 +36,7 @@ type Options struct {
 // InterfaceFlag returns the name of the flag that maps an interface to a side.
 func InterfaceFlag(side verdict.Side) string { return side.String() + "-interface" }
 
-// Check finds what is wrong with the options by themselves.
+// Check returns an error if the options contradict each other or are incomplete.
 func (o *Options) Check() error {
 	toStdout := 0
 	for _, taken := range []bool{o.Output == StdStream, o.Dropped == StdStream, o.JSON} {
@@ -69,7 +69,7 @@ func (o *Options) Check() error {
 // mapped reports whether interfaces are mapped to sides.
 func (o *Options) mapped() bool { return o.From == "" }
 
-// mappedSides returns the sides that an interface is mapped to.
+// mappedSides returns the sides that have an interface.
 func (o *Options) mappedSides() (sides []verdict.Side) {
 	for side, number := range o.Interfaces {
 		if number != Unmapped {
@@ -79,7 +79,7 @@ func (o *Options) mappedSides() (sides []verdict.Side) {
 	return sides
 }
 
-// sides returns the sides that frames come in by: one or both.
+// sides returns the ingress sides: one or both.
 func (o *Options) sides() []verdict.Side {
 	switch o.From {
 	case verdict.Inside.String():
@@ -90,11 +90,11 @@ func (o *Options) sides() []verdict.Side {
 	return o.mappedSides()
 }
 
-// bothSides reports whether frames come in by both sides.
+// bothSides reports whether frames arrive on both sides.
 func (o *Options) bothSides() bool { return len(o.mappedSides()) == verdict.Sides }
 
-// Run replays the capture, and prints the summary also where the capture can't
-// be read to its end. The options have to pass [Options.Check].
+// Run replays the capture and prints the summary, also if the capture cannot be read to its
+// end. The options must have passed [Options.Check].
 func Run(ctx context.Context, config *rules.Config, o *Options) (err error) {
 	files, err := openFiles(ctx, config, o)
 	if err != nil {

@@ -19,11 +19,11 @@ type outputFile struct {
 	*capture.Writer
 	name string
 	to   io.Writer
-	file *os.File // nil where it is not ours to close
-	made bool     // it was not there before
+	file *os.File // nil for stdout
+	made bool     // whether create created the file
 }
 
-// Write writes to the file, and says which one an error is of.
+// Write writes to the file. Errors name the file.
 func (o *outputFile) Write(b []byte) (int, error) {
 	n, err := o.to.Write(b)
 	if err != nil {
@@ -32,14 +32,14 @@ func (o *outputFile) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// readFile is a file that nothing may be written to.
+// readFile is a file that no output may be.
 type readFile struct {
 	what string
 	info fs.FileInfo
 }
 
-// note takes note of all files that no output may replace: the capture, the
-// configuration, and the files that it names.
+// note collects the files that no output may overwrite: the capture, the configuration, and the
+// files that it names.
 func (f *files) note(path string, config *rules.Config) {
 	if f.in.info != nil {
 		f.read = append(f.read, readFile{"the input", f.in.info})
@@ -58,8 +58,8 @@ func (f *files) note(path string, config *rules.Config) {
 	}
 }
 
-// isRead returns which of the files that are read a file is, whatever the name
-// it was opened by; "" for none.
+// isRead returns which of the files that are read info is, or "" if it is none of them. The
+// file name does not matter.
 func (f *files) isRead(info fs.FileInfo) string {
 	for _, r := range f.read {
 		if sameFile(info, r.info) {
@@ -69,13 +69,12 @@ func (f *files) isRead(info fs.FileInfo) string {
 	return ""
 }
 
-// sameFile reports whether two are one file or pipe. Devices may be used twice.
+// sameFile reports whether both are the same file or pipe. A device may be used twice.
 func sameFile(a, b fs.FileInfo) bool {
 	return a != nil && b != nil && (a.Mode().IsRegular() || a.Mode()&fs.ModeNamedPipe != 0) && os.SameFile(a, b)
 }
 
-// infoOf returns what is known of the file behind a stream; nil where there is
-// none.
+// infoOf returns information about the file behind a stream, or nil if it is not a file.
 func infoOf(stream any) fs.FileInfo {
 	if f, ok := stream.(*os.File); ok {
 		if info, err := f.Stat(); err == nil {
@@ -85,8 +84,8 @@ func infoOf(stream any) fs.FileInfo {
 	return nil
 }
 
-// checkStreams refuses to print into a file that is read. Where that is stderr,
-// it says so on stdout.
+// checkStreams fails if stdout or stderr is a file that is read. If stderr is one, the message
+// goes to stdout.
 func (f *files) checkStreams() error {
 	const text = "%s is %s; redirect it elsewhere"
 	ofStdout := f.isRead(infoOf(f.stdout))
@@ -103,9 +102,9 @@ func (f *files) checkStreams() error {
 	return nil
 }
 
-// create opens an output, and makes sure that it is none of the files that are
-// read, no other output, and not where messages go. The name does not tell: links,
-// mounts and /proc lead to a file by many.
+// create opens an output. It fails if the output is a file that is read, another output, or the
+// file that messages go to. It compares files, not names, because links, mounts and /proc give
+// a file several names.
 func (f *files) create(name string) (*outputFile, error) {
 	if name == StdStream {
 		return f.takeStdout("stdout")
@@ -129,7 +128,7 @@ func (f *files) create(name string) (*outputFile, error) {
 	if sameFile(info, infoOf(f.stderr)) {
 		return nil, errors.Join(exit.Usagef("output %q is also stderr; write to another file", name), o.discard())
 	}
-	if sameFile(info, infoOf(f.stdout)) { // as /dev/stdout is
+	if sameFile(info, infoOf(f.stdout)) { // such as /dev/stdout
 		if err := file.Close(); err != nil {
 			return nil, fmt.Errorf("close %q: %w", name, plain(err))
 		}
@@ -138,7 +137,7 @@ func (f *files) create(name string) (*outputFile, error) {
 	return o, nil
 }
 
-// errStdoutTaken is what two outputs for stdout are.
+// errStdoutTaken is the error for two outputs on stdout.
 var errStdoutTaken = errors.New("only one of -o, --dropped and --json can use stdout")
 
 // takeStdout returns stdout as an output.
@@ -153,7 +152,7 @@ func (f *files) takeStdout(name string) (*outputFile, error) {
 	return &outputFile{name: name, to: f.stdout}, nil
 }
 
-// empty takes out of an output what was in it.
+// empty truncates an output.
 func (o *outputFile) empty() error {
 	if o == nil || o.file == nil {
 		return nil
@@ -179,14 +178,15 @@ func (o *outputFile) close() error {
 	return nil
 }
 
-// discard closes an output that nothing was written to, and removes the file that
-// was made for it.
+// discard closes an output that nothing was written to, and removes the file if create created
+// it.
 func (o *outputFile) discard() error {
 	if o == nil || o.file == nil {
 		return nil
 	}
 	if o.made {
-		// By its own name, where the output was given by a link that dangled.
+		// The name of the file itself: the output may have been named by a dangling symbolic
+		// link.
 		if name, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", o.file.Fd())); err == nil {
 			_ = unix.Unlink(name)
 		}

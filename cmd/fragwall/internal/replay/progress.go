@@ -9,21 +9,21 @@ import (
 	"fragwall/cmd/fragwall/internal/terminal"
 )
 
-// progress shows on a terminal how far a long replay has come. Elsewhere, and
-// where verdicts go to a terminal too, it shows nothing.
+// progress shows the progress of a long replay on a terminal. It shows nothing if stderr is not
+// a terminal, or if verdicts go to a terminal too.
 type progress struct {
-	w     io.Writer // nil where it shows nothing
+	w     io.Writer // nil to show nothing
 	in    *inputFile
 	now   func() time.Time
 	began time.Time
-	next  time.Time // to show it at
+	next  time.Time // time of the next update
 	shown bool
 }
 
 const (
-	progressAfter = time.Second // shorter replays show none
+	progressAfter = time.Second // shorter replays show no progress
 	progressPause = 200 * time.Millisecond
-	progressWidth = 30 // of the bar, in characters
+	progressWidth = 30 // width of the bar in characters
 )
 
 func newProgress(w io.Writer, files *files) *progress {
@@ -39,10 +39,10 @@ func (p *progress) start(w io.Writer) {
 	p.next = p.began.Add(progressAfter)
 }
 
-// clearLine returns to the beginning of the line and empties it (ECMA-48).
+// clearLine moves to the beginning of the line and clears it (ECMA-48).
 const clearLine = "\r\x1b[K"
 
-// update shows how many frames were read.
+// update shows the number of frames read.
 func (p *progress) update(frames int) {
 	if p.w == nil {
 		return
@@ -64,7 +64,7 @@ func (p *progress) update(frames int) {
 	fmt.Fprint(p.w, clearLine+text)
 }
 
-// end takes away what is shown.
+// end clears the line.
 func (p *progress) end() {
 	if p.shown {
 		fmt.Fprint(p.w, clearLine)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// sized is what a file of so many bytes says of itself.
+// sized is the fs.FileInfo of a regular file with a size.
 type sized struct {
 	fs.FileInfo
 	bytes int64
@@ -38,7 +38,7 @@ func TestProgress(t *testing.T) {
 			t.Errorf("%q, want %q", w.String(), want)
 		}
 	}
-	step(999*time.Millisecond, 10, 100, "") // short replays show nothing
+	step(999*time.Millisecond, 10, 100, "") // too early
 	step(time.Millisecond, 2000, 250, clearLine+"[#######                       ]  25 %, 2000 frames, 2000 a second, 3s left")
 	step(progressPause-1, 2100, 260, "")
 	step(time.Second, 8000, 1000, clearLine+"[##############################] 100 %, 8000 frames, 3636 a second, 0s left")
@@ -54,12 +54,12 @@ func TestProgress(t *testing.T) {
 	}
 	p, w = show(in)
 	if p.end(); w.String() != "" {
-		t.Errorf("nothing was shown, and %q takes it away", w.String())
+		t.Errorf("nothing was shown, but end wrote %q", w.String())
 	}
 }
 
-// TestProgressIsForTerminals: what is piped on or kept stays clean, and so do
-// verdicts on the same terminal.
+// TestProgressIsForTerminals checks that progress is shown only if stderr is a terminal and
+// verdicts do not go to a terminal.
 func TestProgressIsForTerminals(t *testing.T) {
 	file, err := os.Create(t.TempDir() + "/stderr")
 	if err != nil {

@@ -20,21 +20,21 @@ import (
 	"fragwall/wire"
 )
 
-// replay is one run of a capture through the wire. It belongs to one
-// goroutine, which the wire calls back.
+// replay is one run of a capture through the wire. It belongs to one goroutine, on which the
+// wire also calls it back.
 type replay struct {
 	options  *Options
 	files    *files
-	sides    []verdict.Side // that frames come in by: one or both
-	both     bool           // frames come in by both sides
+	sides    []verdict.Side // ingress sides: one or both
+	both     bool           // frames arrive on both sides
 	stepper  *wire.Stepper
-	verdicts *verdictWriter // nil where nobody wants them
+	verdicts *verdictWriter // nil if verdicts are not requested
 	summary  *summary
 
-	mtus     [verdict.Sides]int // by the side that frames come in by
-	copies   *copies            // nil where frames come in by one side
-	length   int                // of the current frame on the wire
-	writeErr error              // the first of any output
+	mtus     [verdict.Sides]int // by ingress side
+	copies   *copies            // nil if frames arrive on one side only
+	length   int                // length of the current frame on the wire
+	writeErr error              // first error of any output
 }
 
 func newReplay(o *Options, config *rules.Config, f *files) *replay {
@@ -57,12 +57,12 @@ func newReplay(o *Options, config *rules.Config, f *files) *replay {
 	return r
 }
 
-// progressEvery is how many frames go by between looks at the context and the
-// terminal.
+// progressEvery is the number of frames between two checks of the context and updates of the
+// progress.
 const progressEvery = 1024
 
-// run replays the capture to its end, or to the first error, which is the
-// input's.
+// run replays the capture to its end or to the first error. It returns the error of the input.
+// The first error of an output is in writeErr.
 func (r *replay) run(progress *progress) error {
 	err := r.read(progress)
 	progress.end()
@@ -99,7 +99,7 @@ func (r *replay) read(progress *progress) error {
 func (r *replay) take(f capture.Frame) {
 	r.summary.directions[f.Direction]++
 	if r.options.mapped() && f.Direction == capture.Outbound {
-		return // it did not come in, it left
+		return // the frame left the capturing host
 	}
 	r.summary.arrive(f)
 	r.length = f.Length
@@ -117,7 +117,7 @@ func (r *replay) take(f capture.Frame) {
 	r.stepper.Forward(from, frame, f.Time)
 }
 
-// side returns the side that the frames of an interface came in by.
+// side returns the ingress side of an interface's frames.
 func (r *replay) side(number int) verdict.Side {
 	if r.both && number == r.options.Interfaces[verdict.Outside] {
 		return verdict.Outside
@@ -125,7 +125,7 @@ func (r *replay) side(number int) verdict.Side {
 	return r.sides[0]
 }
 
-// checkMapping finds interfaces that the capture turned out not to have.
+// checkMapping returns an error if the capture lacks a mapped interface.
 func (r *replay) checkMapping() error {
 	for side, number := range r.options.Interfaces {
 		if n := r.files.reader.Interfaces(); number >= n {
@@ -143,10 +143,11 @@ func (r *replay) keep(err error) {
 	}
 }
 
-// Wants asks for every decision.
+// Wants implements [wire.Observer]. It asks for every decision.
 func (r *replay) Wants(*filter.Table, filter.Verdict, *packet.Parsed) wire.Reporter { return r }
 
-// Decided counts a decision and writes it where it is asked for.
+// Decided implements [wire.Reporter]. It counts the decision, and writes it if that was
+// requested.
 func (r *replay) Decided(d *wire.Decision) {
 	at := r.stepper.At()
 	r.summary.decide(d)
@@ -176,35 +177,35 @@ func (r *replay) Decided(d *wire.Decision) {
 var _ wire.Observer = (*replay)(nil)
 var _ tun.Lane = (*lane)(nil)
 
-// lane takes what leaves by a side.
+// lane receives the frames that leave on a side.
 type lane struct {
 	*replay
 	to verdict.Side
 }
 
-// Name names the lane in errors.
+// Name implements [tun.Lane].
 func (l *lane) Name() string { return "to " + l.to.String() }
 
-// Read has nothing to read: the stepper has its frames from the capture.
+// Read implements [tun.Lane]. The stepper does not read: its frames come from the capture.
 func (l *lane) Read() ([]tun.Frame, error) { return nil, tun.ErrClosed }
 
-// Behind is false: a capture waits as long as it takes.
+// Behind implements [tun.Lane]. It is always false: a replay has no time limit.
 func (*lane) Behind() bool { return false }
 
 func (*lane) Shed() uint64 { return 0 }
 
 func (*lane) Credit(netip.Addr) {}
 
-// Reply sends nothing: in a replay, to reject is to drop.
+// Reply implements [tun.Lane]. It sends nothing: a replay only drops rejected datagrams.
 func (l *lane) Reply(tun.Frame) error { return nil }
 
-// Hold has nothing to hold.
+// Hold implements [tun.Lane].
 func (l *lane) Hold() error { return nil }
 
-// Close has nothing to close.
+// Close implements [tun.Lane].
 func (l *lane) Close() error { return nil }
 
-// Write writes what is forwarded to the output.
+// Write implements [tun.Lane]. It writes forwarded frames to the output.
 func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	for _, f := range frames {
 		left := capture.Frame{Data: f.Data, Length: len(f.Data), Time: l.stepper.At()}
@@ -221,11 +222,11 @@ func (l *lane) Write(frames []tun.Frame) (refused int, err error) {
 	return 0, nil
 }
 
-// verdictWriter writes decisions as JSON, one a line.
+// verdictWriter writes decisions as JSON, one per line.
 type verdictWriter struct {
 	*bufio.Writer
 	encoder *record.Encoder
-	record  record.Decision // a field, so that none is allocated
+	record  record.Decision // a field, to avoid an allocation per decision
 }
 
 func newVerdictWriter(w io.Writer) *verdictWriter {

@@ -17,29 +17,29 @@ import (
 	"fragwall/wire"
 )
 
-// summary counts what a replay did, beside what the wire counts.
+// summary counts what the wire does not count itself.
 type summary struct {
 	name    string
 	config  *rules.Config
 	stepper *wire.Stepper
-	sides   []verdict.Side // that frames come in by
+	sides   []verdict.Side // ingress sides
 
 	first, latest time.Time
 	frames        uint64
-	backwards     uint64    // frames before the time of one before them
+	backwards     uint64    // frames with an earlier timestamp than a frame before them
 	skipped       uint64    // frames of other interfaces
 	directions    [3]uint64 // frames, by capture.Direction
-	mapped        bool      // interfaces are, so that outbound frames did not come in
-	copies        uint64    // frames that came in by the other side shortly before
-	wrapped       uint64    // frames whose time does not fit the output
-	leftToNIC     uint64    // frames that are dropped for what was left to a NIC
+	mapped        bool      // interfaces are mapped, so outbound frames are skipped
+	copies        uint64    // frames that were on the other side shortly before
+	wrapped       uint64    // frames whose time exceeds the range of the output format
+	leftToNIC     uint64    // frames dropped because of a field that the sender left to its NIC
 	bytes         [verdict.Sides]ways
 	datagrams     [verdict.Sides]ways
 	rules         map[*filter.Rule]*matches
-	none          matches // judged without a rule
+	none          matches // judged without a rule that matched
 }
 
-// ways counts what came in by one side, by the two ways that it can go.
+// ways counts what arrived on one side, by verdict.
 type ways struct{ accepted, dropped uint64 }
 
 func (w *ways) add(action verdict.Action, n int) {
@@ -50,7 +50,7 @@ func (w *ways) add(action verdict.Action, n int) {
 	}
 }
 
-// matches counts what a rule decided on.
+// matches counts what one rule decided on.
 type matches struct{ datagrams, frames, bytes uint64 }
 
 func newSummary(name string, sides []verdict.Side, config *rules.Config, stepper *wire.Stepper) *summary {
@@ -88,7 +88,7 @@ func (s *summary) decide(d *wire.Decision) {
 	m.bytes += uint64(bytes)
 }
 
-// write prints the summary.
+// write writes the summary.
 func (s *summary) write(w io.Writer) error {
 	t := &table{}
 	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
@@ -106,8 +106,8 @@ func (s *summary) write(w io.Writer) error {
 	return err
 }
 
-// writeNotes says what is peculiar about the capture, and may make the verdicts
-// other than the box's.
+// writeNotes describes properties of the capture that may make verdicts differ from those of a
+// running box.
 func (s *summary) writeNotes(t *table) {
 	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
 	switch {
@@ -180,8 +180,7 @@ func (s *summary) writeDatagrams(t *table) {
 	row("  dropped", func(w ways) uint64 { return w.dropped })
 }
 
-// writeRules lists the rules that decided on anything, in the order of the
-// file.
+// writeRules lists the rules that decided on any datagram, in the order of the file.
 func (s *summary) writeRules(t *table) {
 	t.head("rule", "action", "datagrams", "frames", "bytes")
 	inOrder := slices.SortedFunc(maps.Keys(s.rules), func(a, b *filter.Rule) int { return cmp.Compare(a.Line, b.Line) })
@@ -196,14 +195,14 @@ func (s *summary) writeRules(t *table) {
 	}
 }
 
-// table is the text of a table.
+// table is the text of the summary.
 type table struct{ text []byte }
 
 func (t *table) line(format string, args ...any) {
 	t.text = fmt.Appendf(t.text, format+"\n", args...)
 }
 
-// Widths of a table's columns in characters.
+// Column widths in characters.
 const (
 	labelWidth = 32
 	valueWidth = 14

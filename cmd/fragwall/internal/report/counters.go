@@ -8,8 +8,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// WriteCounters writes what became of the frames of both sides, and the rules that
-// decided on any datagram.
+// WriteCounters writes the counters of both sides, and of the rules that decided on any
+// datagram.
 func (r *Report) WriteCounters(w io.Writer) error {
 	var text []byte
 	for side := range verdict.Side(verdict.Sides) {
@@ -34,7 +34,7 @@ func (r *Report) WriteCounters(w io.Writer) error {
 	return err
 }
 
-// LogCounters logs the same as records.
+// LogCounters logs the same counters.
 func (r *Report) LogCounters(log *slog.Logger) {
 	for side := range verdict.Side(verdict.Sides) {
 		s := r.Sides[side.String()]

@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestCounters has the counters as text, in the order of the reasons, and as
-// records of a log.
+// TestCounters checks the counters as text, in the order of the reasons, and as log records.
 func TestCounters(t *testing.T) {
 	_, now := exampleReport()
 	in := now.Sides["inside"]

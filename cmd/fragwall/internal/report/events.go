@@ -13,11 +13,10 @@ import (
 	"fragwall/cmd/fragwall/internal/terminal"
 )
 
-// shownEvents is how many of the last events stand below the tables; --json has
-// all.
+// shownEvents is the maximum number of events below the tables. --json shows all of them.
 const shownEvents = 10
 
-// writeEvents writes the last events, newest first.
+// writeEvents writes the latest events, newest first.
 func writeEvents(to io.Writer, r *Report) {
 	if len(r.Events) == 0 {
 		return
@@ -71,8 +70,7 @@ func describeEvent(e *record.Event) string {
 	return text
 }
 
-// describeFragment says what fragments say of themselves, and what of their
-// datagram is missing.
+// describeFragment describes the fragment fields and the missing ranges.
 func describeFragment(e *record.Event) (text string) {
 	if e.Identification.Set {
 		text += fmt.Sprintf(", id %#x", e.Identification.Value)
@@ -89,9 +87,9 @@ func describeFragment(e *record.Event) (text string) {
 	return text
 }
 
-// endpoint returns an address with its port, where it has one.
+// endpoint returns an address, with its port if it has one.
 func endpoint(address netip.Addr, port record.Optional[uint16]) string {
-	text := terminal.Printable(address.String()) // a zone may be any text
+	text := terminal.Printable(address.String()) // a zone may contain any characters
 	if !port.Set {
 		return text
 	}

@@ -19,50 +19,51 @@ const (
 	FastPathOff = "off"
 )
 
-// Off is why the fast path is off.
+// Off is the reason for which the fast path is off.
 type Off string
 
-// The reasons.
+// Reasons for which the fast path is off.
 const (
 	OffConfiguration Off = "configuration" // fast_path = "off"
 	OffNoNIC         Off = "no_nic"        // a side of the wire has no NIC
 	OffBridge        Off = "bridge"        // a NIC is joined by a bridge
-	OffKernel        Off = "kernel"        // it lacks what the programs need
+	OffKernel        Off = "kernel"        // the kernel lacks a feature that the programs need
 	OffRights        Off = "rights"        // the process may not load programs
 	OffError         Off = "error"         // anything else
 )
 
-// FastPath is what the kernel decides in place of the process, by eBPF.
+// FastPath is the state of the fast path and its counters.
 type FastPath struct {
 	State string `json:"state"` // [FastPathOn] or [FastPathOff]
-	// Reason and Error say why it is off. Error has the details, where there are any.
+	// Reason is why the fast path is off. Error has details, if there are any.
 	Reason Off    `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
 
-	Entries      int `json:"entries"` // flows that the kernel has verdicts on
+	Entries      int `json:"entries"` // flows that the kernel has a verdict on
 	EntriesLimit int `json:"entries_limit"`
-	// Sides is "inside" and "outside", by where frames came in.
+	// Sides are "inside" and "outside", by ingress side.
 	Sides map[string]FastPathSide `json:"sides"`
-	// MapErrors is how often the kernel refused to add or remove an entry.
+	// MapErrors is the number of entries that the kernel refused to add or remove.
 	MapErrors uint64 `json:"map_errors"`
 }
 
-// FastPathSide is what the kernel did with frames that came in by a side. The same
-// frames are counted in [Side].
+// FastPathSide are the counters of the frames that arrived on a side and that the fast path
+// handled. [Side] counts the same frames.
 type FastPathSide struct {
 	Forwarded      uint64 `json:"forwarded_frames"`
 	ForwardedBytes uint64 `json:"forwarded_bytes"`
 	Dropped        uint64 `json:"dropped_frames"`
 	DroppedBytes   uint64 `json:"dropped_bytes"`
-	// PassedUp is how many frames the programs left to the process, by why; those
-	// reasons with any.
+	// PassedUp is the number of frames passed up to the process, by reason. Reasons without
+	// frames are omitted.
 	PassedUp map[string]uint64 `json:"passed_up_frames"`
-	// Ring is how many of these, all fragments, reached the process by a ring.
+	// Ring is the number of these frames, all of them fragments, that reached the process
+	// through a ring.
 	Ring uint64 `json:"ring_frames"`
 }
 
-// OfFastPath reports what the kernel did so far, and how many fragments of each side
-// reached the process by a ring; it is on.
+// OfFastPath returns the report of a fast path that is on. rings is the number of fragments
+// that reached the process through a ring, by ingress side.
 func OfFastPath(stats *fastpath.Stats, rings [verdict.Sides]uint64) FastPath {
 	f := FastPath{State: FastPathOn, Entries: stats.Entries, EntriesLimit: stats.Limit, Sides: make(map[string]FastPathSide, verdict.Sides), MapErrors: stats.MapErrors}
 	for side := range verdict.Side(verdict.Sides) {
@@ -78,8 +79,8 @@ func OfFastPath(stats *fastpath.Stats, rings [verdict.Sides]uint64) FastPath {
 	return f
 }
 
-// TurnedOff is the same of a fast path that is off, for a reason. Of the error, which
-// may be nil, it has the details.
+// TurnedOff returns the report of the same fast path after it was turned off. err has details,
+// and may be nil.
 func (f FastPath) TurnedOff(reason Off, err error) FastPath {
 	f.State, f.Reason, f.Entries, f.EntriesLimit = FastPathOff, reason, 0, 0
 	if err != nil {
@@ -88,8 +89,7 @@ func (f FastPath) TurnedOff(reason Off, err error) FastPath {
 	return f
 }
 
-// write writes whether the fast path is on, what it has, and why frames did not take
-// it.
+// write writes the state of the fast path, its entries, and why frames were passed up.
 func (f *FastPath) write(to io.Writer) {
 	fmt.Fprintf(to, "fast path: %s", terminal.Printable(f.State))
 	if f.State != FastPathOn {
@@ -126,7 +126,7 @@ func (f *FastPath) write(to io.Writer) {
 	}
 }
 
-// fastPath writes how much of both sides' frames the kernel decided on.
+// fastPath writes the rows for the frames that the fast path forwarded or dropped.
 func (t *table) fastPath(r *Report) {
 	count := func(name, unit string, of func(FastPathSide) uint64) {
 		t.both(name, func(side string) []string {

@@ -14,7 +14,7 @@ import (
 	"fragwall/wire"
 )
 
-// Source is what a report of a running box is read from.
+// Source is the state from which the report of a running box is read.
 type Source struct {
 	Build   Build
 	Devices [verdict.Sides]string // by side
@@ -23,28 +23,28 @@ type Source struct {
 	Bump    *wire.Bump
 	Events  *events.Recorder
 	Started time.Time
-	Ready   func() bool // frames flow
-	// Links says how the devices of both sides are.
+	Ready   func() bool // whether frames flow
+	// Links returns the state of both sides' devices.
 	Links func() [verdict.Sides]Link
-	// Missed is how many frames of each side the kernel dropped before the box
-	// read them; of a side whose device is gone it says nothing.
+	// Missed returns the number of frames that the kernel dropped before the box read them, by
+	// side. It omits a side whose device is gone.
 	Missed func() map[verdict.Side]uint64
-	// FastPath says what the kernel does in place of the process.
+	// FastPath returns the state of the fast path.
 	FastPath func() FastPath
-	// Policy says how the policy in force got there.
+	// Policy returns the state of the policy in force.
 	Policy func() Policy
 }
 
-// Link is how a side's device is.
+// Link is the state of a side's device.
 type Link struct {
-	NIC    string // as it is called now; "" where there is none
-	Joined bool   // the NIC is in the wire
-	Up     bool   // frames can pass at the device
-	MTU    int    // bytes
-	Speed  uint64 // bit/s; 0: it is not known
+	NIC    string // current name; "" if there is none
+	Joined bool   // whether the NIC is joined to its TAP
+	Up     bool   // whether the device can pass frames
+	MTU    int    // in bytes
+	Speed  uint64 // in bit/s; 0 if not known
 }
 
-// WithoutLink returns the names of the sides that have no link.
+// WithoutLink returns the names of the sides whose link is down.
 func (s *Source) WithoutLink() (sides []string) {
 	for side, link := range s.Links() {
 		if !link.Up {
@@ -54,7 +54,7 @@ func (s *Source) WithoutLink() (sides []string) {
 	return sides
 }
 
-// Report reads everything.
+// Report returns the report of the box.
 func (s *Source) Report(now time.Time) *Report {
 	r := Of(s.Bump)
 	r.Build, r.Time, r.Started, r.UptimeSeconds, r.Ready = s.Build, now, s.Started, now.Sub(s.Started).Seconds(), s.Ready()
@@ -78,8 +78,8 @@ func (s *Source) Report(now time.Time) *Report {
 	return r
 }
 
-// Of reports what the wire knows of itself: both sides' frames, the fragments in
-// waiting, the flows and the rules.
+// Of returns the report of a wire alone: the frames of both sides, the incomplete datagrams,
+// the flows and the rules.
 func Of(b *wire.Bump) *Report {
 	r := &Report{Sides: make(map[string]Side, verdict.Sides)}
 	for side := range verdict.Side(verdict.Sides) {
@@ -117,8 +117,7 @@ func linkState(up bool) string {
 	return LinkDown
 }
 
-// sideOf reports what became of the frames that came in by a side, from one
-// snapshot of its counters.
+// sideOf returns the counters of the frames that arrived on a side, from one snapshot.
 func sideOf(b *wire.Bump, side verdict.Side) Side {
 	c := b.Counters(side)
 	latency := b.Latency(side).Snapshot()
@@ -137,8 +136,8 @@ func sideOf(b *wire.Bump, side verdict.Side) Side {
 	return r
 }
 
-// Alive takes each lock of the datapath once: a box in which one is never given
-// back does not answer before ctx is done.
+// Alive takes each lock of the datapath once. It fails if a lock is not released before ctx is
+// done.
 func (s *Source) Alive(ctx context.Context) error {
 	done := make(chan struct{})
 	go func() {

@@ -15,8 +15,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// WriteTables writes the report as tables; with the one before it, which may be
-// nil, rates too.
+// WriteTables writes the report as tables. before is an earlier report, for rates, or nil.
 func (r *Report) WriteTables(to io.Writer, before *Report) {
 	fmt.Fprintf(to, "fragwall %s, %s, up %s, policy %d since %s, default %s", terminal.Printable(r.Version), stateOf(r),
 		time.Duration(r.UptimeSeconds*float64(time.Second)).Truncate(time.Second), r.Policy.Generation,
@@ -42,13 +41,13 @@ func (r *Report) WriteTables(to io.Writer, before *Report) {
 	writeEvents(to, r)
 }
 
-// WriteRule writes the table of one of the report's rules; with the report before
-// it, which may be nil, rates too.
+// WriteRule writes the table of one rule of the report. before is an earlier report, for rates,
+// or nil.
 func (r *Report) WriteRule(to io.Writer, rule *Rule, before *Report) {
 	writeRules(to, r, before, []Rule{*rule})
 }
 
-// stateOf says in a word or two whether frames flow.
+// stateOf returns a short text that says whether frames flow.
 func stateOf(r *Report) string {
 	state := "not ready"
 	if r.Ready {
@@ -67,18 +66,16 @@ func stateOf(r *Report) string {
 	return state
 }
 
-// table is a table that is being written: names at the left, and numbers
-// under one another.
+// table is a table in the making. Names are on the left, numbers in aligned columns.
 type table struct {
 	w       *tabwriter.Writer
-	names   int // how wide they are
+	names   int // width of the names
 	rates   bool
-	before  *Report // what rates are since; empty where there are none
-	seconds float64 // since then
+	before  *Report // earlier report for rates; empty if there is none
+	seconds float64 // time since the earlier report
 }
 
-// sideNames is how wide the names in the table of both sides are: as the
-// longest reason.
+// sideNames is the width of the names in the table of both sides: that of the longest reason.
 const sideNames = 29
 
 func newTable(to io.Writer, names int, r, before *Report) *table {
@@ -89,14 +86,14 @@ func newTable(to io.Writer, names int, r, before *Report) *table {
 	return t
 }
 
-func (t *table) flush() { _ = t.w.Flush() } // what it writes to reports the error
+func (t *table) flush() { _ = t.w.Flush() } // the underlying writer reports the error
 
-// row writes a name and what it counts.
+// row writes a name and its cells.
 func (t *table) row(name string, cells ...string) {
 	fmt.Fprintf(t.w, "%-*s\t%s\t\n", t.names, name, strings.Join(cells, "\t"))
 }
 
-// cells returns a number and, where rates are shown, its rate.
+// cells returns a number and, if rates are shown, its rate.
 func (t *table) cells(now, before uint64, unit string) []string {
 	cell := []string{grouped(now)}
 	if unit == "B" {
@@ -116,7 +113,7 @@ func (t *table) cells(now, before uint64, unit string) []string {
 	return cell
 }
 
-// lone returns a cell that has no rate.
+// lone returns a cell without a rate.
 func (t *table) lone(cell string) []string {
 	if t.rates {
 		return []string{cell, ""}
@@ -124,12 +121,12 @@ func (t *table) lone(cell string) []string {
 	return []string{cell}
 }
 
-// both writes a row with the cells of each side.
+// both writes a row with the cells of both sides.
 func (t *table) both(name string, of func(side string) []string) {
 	t.row(name, append(of(verdict.Inside.String()), of(verdict.Outside.String())...)...)
 }
 
-// sides writes what became of the frames of both.
+// sides writes the counters of both sides.
 func (t *table) sides(r *Report) {
 	t.both("", func(side string) []string { return t.lone("FROM " + strings.ToUpper(side)) })
 	count := func(name, unit string, of func(Side) uint64) {
@@ -158,7 +155,7 @@ func (t *table) sides(r *Report) {
 	count("dropped frames", "", func(s Side) uint64 { return s.DroppedFrames })
 }
 
-// links writes how the devices of both are.
+// links writes the state of both sides' devices.
 func (t *table) links(r *Report) {
 	t.both("link", func(side string) []string {
 		s := r.Sides[side]
@@ -173,7 +170,7 @@ func (t *table) links(r *Report) {
 	t.both("mtu", func(side string) []string { return t.lone(fmt.Sprint(r.Sides[side].MTU)) })
 }
 
-// latency writes how long batches took.
+// latency writes the quantiles of the processing time.
 func (t *table) latency(r *Report) {
 	for _, q := range []struct {
 		name string
@@ -192,7 +189,7 @@ func (t *table) latency(r *Report) {
 	}
 }
 
-// drops writes those reasons that any frame was dropped for.
+// drops writes the reasons with at least one dropped frame.
 func (t *table) drops(r *Report) {
 	reasons := make(map[string]bool)
 	for _, s := range r.Sides {
@@ -207,7 +204,7 @@ func (t *table) drops(r *Report) {
 	}
 }
 
-// waiting writes what is held, against its limits.
+// waiting writes the incomplete datagrams and the flows, with their limits.
 func (t *table) waiting(to io.Writer, r *Report) {
 	f := r.Fragments
 	fmt.Fprintf(to, "\nfragments (%s): %s of %s incomplete datagrams, %.1f of %.1f MiB memory\n", f.Mode,
@@ -217,7 +214,7 @@ func (t *table) waiting(to io.Writer, r *Report) {
 	}
 }
 
-// writeRules writes what each of some rules of a report decided on.
+// writeRules writes the table of some rules of a report.
 func writeRules(to io.Writer, r, before *Report, rules []Rule) {
 	longest := len("RULE")
 	for _, rule := range rules {
@@ -228,7 +225,7 @@ func writeRules(to io.Writer, r, before *Report, rules []Rule) {
 	t.flush()
 }
 
-// rules writes a row for each rule.
+// rules writes one row per rule.
 func (t *table) rules(rules []Rule) {
 	head := []string{"ACTION", "DATAGRAMS"}
 	if t.rates {
@@ -254,7 +251,7 @@ func (t *table) rules(rules []Rule) {
 	}
 }
 
-// overLimit returns the cell of a rule's limit, "-" where it has none.
+// overLimit returns the cell for a rule's limit, "-" if it has none.
 func overLimit(rule *Rule) string {
 	if rule.OverLimit == nil {
 		return "-"
@@ -262,7 +259,7 @@ func overLimit(rule *Rule) string {
 	return grouped(*rule.OverLimit)
 }
 
-// grouped returns a number with its thousands set apart.
+// grouped returns a number with thousands separators.
 func grouped(n uint64) string {
 	text := strconv.FormatUint(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {
@@ -271,11 +268,11 @@ func grouped(n uint64) string {
 	return text
 }
 
-// mebibyte is the unit of memory, as in the configuration.
+// mebibyte is the unit of memory in the configuration.
 const mebibyte = 1 << 20
 
-// scaled returns a number with at most four digits and a decimal prefix, with
-// a space before the unit that is to follow.
+// scaled returns a number with at most four digits and a decimal prefix, separated by a space.
+// The unit follows directly.
 func scaled(n float64) string {
 	for _, prefix := range []string{"", "k", "M", "G", "T"} {
 		if n < 9999.5 {

@@ -13,7 +13,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// exampleReport is a report, and one of two seconds later.
+// exampleReport returns a report, and one of two seconds later.
 func exampleReport() (before, now *Report) {
 	gone, limited := false, uint64(12)
 	of := func(seconds uint64) *Report {
@@ -43,7 +43,7 @@ func exampleReport() (before, now *Report) {
 	return of(0), of(2)
 }
 
-// exampleEvents are events of each kind, newest first.
+// exampleEvents returns events of each kind, newest first.
 func exampleEvents() []record.Event {
 	src, dst := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	port, zero := record.Some[uint16](53), record.Some[uint8](0)
@@ -76,7 +76,8 @@ func TestTables(t *testing.T) {
 	}
 }
 
-// TestFastPathOff has a table without the rows of the fast path, and the reason.
+// TestFastPathOff checks that the table shows the reason, and no rows for the fast path, when
+// it is off.
 func TestFastPathOff(t *testing.T) {
 	_, now := exampleReport()
 	now.FastPath = OfFastPath(&fastpath.Stats{}, [verdict.Sides]uint64{}).TurnedOff(OffRights, errors.New("load \x1b[2J: operation not permitted"))
