@@ -19,10 +19,10 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// BenchmarkDatagrams measures the CPU time for the fragments of a UDP datagram over IPv4, from
-// the lane's Write to the far end of a NIC: each fragment separately, and all in one piece; one
-// datagram at a time, and 16. It is the time of the lane's thread plus that of the TAP's NAPI
-// thread.
+// BenchmarkDatagrams measures the CPU time for the fragments of a UDP datagram over IPv4, from the
+// lane's Write to the far end of a NIC: each fragment written separately, and all as one frame;
+// one datagram at a time, and 16. It reports the time of the lane's thread and that of the TAP's
+// NAPI thread.
 func BenchmarkDatagrams(b *testing.B) {
 	for _, size := range []int{1600, 3000, 8000, 65000} {
 		for _, joined := range []bool{false, true} {
@@ -48,7 +48,7 @@ func benchmarkDatagrams(b *testing.B, size, batch int, joined bool) {
 	l.enter()
 	var thread, napi time.Duration
 	for n := -batch; n < b.N; n += batch {
-		if n >= 0 && thread == 0 { // the first fills caches
+		if n >= 0 && thread == 0 { // the first batch warms up caches
 			thread, napi = -threadTime(b), -napiTime(b)
 		}
 		if refused, err := l.Write(frames); refused > 0 {
@@ -61,7 +61,7 @@ func benchmarkDatagrams(b *testing.B, size, batch int, joined bool) {
 	b.ReportMetric(0, "ns/op") // not reported
 }
 
-// openToNIC returns a lane whose frames leave by a NIC. Nobody receives at its far end.
+// openToNIC returns a lane whose frames leave through a NIC. The far end drops them.
 func openToNIC(b *testing.B, joined bool) *lane {
 	b.Helper()
 	space := lanetest.Namespace(b)

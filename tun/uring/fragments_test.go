@@ -105,8 +105,8 @@ func (r *collecting) read(between func(l tun.Lane)) (frames <-chan received, wai
 	}
 }
 
-// mixture returns frames of a sender: whole packets, fragments of many sizes, with and without
-// tags, and frames that are not IP, between some addresses. All frames differ.
+// mixture returns n frames of a sender: whole packets, fragments of many sizes, with and without
+// tags, and frames that are not IP, between several addresses. All frames differ.
 func mixture(random *rand.Rand, sender, n int) (frames [][]byte) {
 	for i := 0; len(frames) < n; i++ {
 		host := byte(random.IntN(4))
@@ -131,7 +131,7 @@ func mixture(random *rand.Rand, sender, n int) (frames [][]byte) {
 	return frames[:n]
 }
 
-// sent is the place of a frame in the sequence of its sender.
+// sent is the position of a frame in the sequence of its sender.
 type sent struct{ sender, number int }
 
 // TestFragmentsKeepOrder has senders on several CPUs send tens of thousands of whole packets and
@@ -151,7 +151,7 @@ func TestFragmentsKeepOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := openCollecting(t, test.open, test.Config)
-			var taken atomic.Int64 // how many frames the lanes have read
+			var taken atomic.Int64 // frames that the lanes have read
 			got, wait := r.read(func(l tun.Lane) {
 				switch rand.IntN(50) {
 				case 0:
@@ -173,10 +173,10 @@ func TestFragmentsKeepOrder(t *testing.T) {
 				}
 			}
 			if len(places) != senders*frames {
-				t.Fatalf("%d frames differ", len(places))
+				t.Fatalf("%d distinct frames, want %d", len(places), senders*frames)
 			}
 			var group sync.WaitGroup
-			var outside atomic.Int64 // how many were sent
+			var outside atomic.Int64 // frames that were sent
 			for sender := range all {
 				group.Go(func() {
 					pin(t, sender%runtime.NumCPU())
@@ -192,22 +192,22 @@ func TestFragmentsKeepOrder(t *testing.T) {
 					}
 				})
 			}
-			last := map[[2]int]int{} // of a lane and a sender
+			last := map[[2]int]int{} // the last number, by lane and sender
 			for n := range senders * frames {
 				select {
 				case f := <-got:
 					taken.Add(1)
 					at, found := places[string(f.frame.Data)]
 					if !found {
-						t.Fatalf("frame %d is none that was sent: % .60x", n, f.frame.Data)
+						t.Fatalf("frame %d was not sent: % .60x", n, f.frame.Data)
 					}
 					key := [2]int{f.lane, at.sender}
 					if before, any := last[key]; any && before >= at.number {
-						t.Fatalf("lane %d: frame %d of sender %d comes after %d", f.lane, at.number, at.sender, before)
+						t.Fatalf("lane %d: frame %d of sender %d arrived after %d", f.lane, at.number, at.sender, before)
 					}
 					last[key] = at.number
 				case <-time.After(lanetest.Timeout):
-					t.Fatalf("%d of %d frames came", n, senders*frames)
+					t.Fatalf("%d of %d frames arrived", n, senders*frames)
 				}
 			}
 			group.Wait()
@@ -215,7 +215,7 @@ func TestFragmentsKeepOrder(t *testing.T) {
 				t.Error(err)
 			}
 			if queued := r.queued(); queued < whole || queued == senders*frames {
-				t.Errorf("%d frames went through the queues, of which %d are whole packets", queued, whole)
+				t.Errorf("%d frames went through the queues; %d are whole packets", queued, whole)
 			} else {
 				t.Logf("%d of %d fragments went through rings", senders*frames-queued, senders*frames-whole)
 			}
@@ -228,8 +228,8 @@ func isFragment(frame []byte) bool {
 	return p.Decode(frame) == verdict.Passed && p.Fragment.Present
 }
 
-// pin binds the goroutine to one CPU permanently, so that what it sends stays in order. The
-// thread ends with the goroutine.
+// pin binds the goroutine to one CPU permanently, so that the frames it sends stay in order. Its
+// thread ends with it.
 func pin(t *testing.T, cpu int) {
 	runtime.LockOSThread()
 	var set unix.CPUSet
@@ -264,7 +264,7 @@ func TestFragmentsAreTheSame(t *testing.T) {
 	for _, offload := range []bool{false, true} {
 		t.Run(fmt.Sprintf("offload=%v", offload), func(t *testing.T) {
 			r := openCollecting(t, Open, tun.Config{MTU: 9000, Queues: 1, Fragments: 64, Offload: offload})
-			busy := make(chan struct{}) // the lane is busy, and so awake
+			busy := make(chan struct{}) // keeps the lane busy, and so awake
 			got, wait := r.read(func(tun.Lane) { <-busy })
 			next := func() tun.Frame {
 				t.Helper()
@@ -272,7 +272,7 @@ func TestFragmentsAreTheSame(t *testing.T) {
 				case f := <-got:
 					return f.frame
 				case <-time.After(lanetest.Timeout):
-					t.Fatal("no frame came")
+					t.Fatal("no frame arrived")
 					panic("unreachable")
 				}
 			}
@@ -314,8 +314,8 @@ func TestFragmentsAreTheSame(t *testing.T) {
 }
 
 // TestOverloadedRingKeepsDatagramsWhole sends more fragments than the ring and the queue hold,
-// interlaced, while the lane is busy with something else. The large ring holds
-// all fragments that are not refused, the small one almost none.
+// those of 20 datagrams interleaved, while the lane does not read. The large ring holds all
+// fragments that are not refused, the small one only a few.
 func TestOverloadedRingKeepsDatagramsWhole(t *testing.T) {
 	const together, fragments, datagrams = 20, 3, 200 * 20
 	for _, records := range []int{8192, 256} {
@@ -358,16 +358,16 @@ func TestOverloadedRingKeepsDatagramsWhole(t *testing.T) {
 					came[p.Fragment.ID]++
 					at := int(p.Fragment.ID)/together*fragments + p.Fragment.Offset/1400
 					if at < last {
-						t.Errorf("batch %d comes after %d", at, last)
+						t.Errorf("batch %d arrived after %d", at, last)
 					}
 					last = at
 				case <-time.After(lanetest.Timeout):
-					t.Fatalf("%d datagrams came", len(came))
+					t.Fatalf("%d datagrams arrived", len(came))
 				}
 			}
 			for id, n := range came {
-				if n != fragments && slowest < 200*time.Millisecond { // how long a decision is valid
-					t.Errorf("%d of %d fragments of datagram %d came", n, fragments, id)
+				if n != fragments && slowest < 200*time.Millisecond { // less than the time that a decision is valid
+					t.Errorf("%d of %d fragments of datagram %d arrived", n, fragments, id)
 				}
 			}
 			if queued := r.queued(); cmp.Compare(queued, 2) > 0 != (records == 256) {

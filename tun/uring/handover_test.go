@@ -24,8 +24,8 @@ func openAgain(c tun.Config) (*Port, error) {
 	return second, errors.Join(err, first.Close())
 }
 
-// handOver returns the port that another process makes of what one exports, which stays
-// open.
+// handOver exports a port and returns the port that another process would make of it. The first
+// port stays open.
 func handOver(first *Port, c tun.Config) (*Port, error) {
 	from, err := first.Export()
 	if err != nil {
@@ -41,8 +41,9 @@ func handOver(first *Port, c tun.Config) (*Port, error) {
 	return Import(c, from)
 }
 
-// TestRingChangesHands hands a port over while its lane is held. The lane is closed while
-// the other one has fragments in the ring, or goes on after the other one was closed.
+// TestRingChangesHands hands a port over while its lane is held. Then either the first lane is
+// closed while the second one has fragments in the ring, or the second one is closed and the
+// first one continues.
 func TestRingChangesHands(t *testing.T) {
 	for name, goesOn := range map[string]bool{"for good": false, "and back": true} {
 		t.Run(name, func(t *testing.T) { testRingChangesHands(t, goesOn) })
@@ -80,7 +81,7 @@ func testRingChangesHands(t *testing.T, goesOn bool) {
 			}
 		}
 	}
-	wake := [][]byte{lanetest.Number(1, 60)} // while the lane sleeps
+	wake := [][]byte{lanetest.Number(1, 60)} // wakes the lane
 	read(wake, fragments(3))
 	if err := old.Hold(); err != nil {
 		t.Fatal(err)
@@ -97,16 +98,16 @@ func testRingChangesHands(t *testing.T, goesOn bool) {
 			select {
 			case other := <-got:
 				if !bytes.Equal(other.frame.Data, f) {
-					t.Fatalf("frame %d of %d is another one", i, len(frames))
+					t.Fatalf("frame %d of %d differs", i, len(frames))
 				}
 			case <-time.After(lanetest.Timeout):
-				t.Fatalf("%d of %d frames came", i, len(frames))
+				t.Fatalf("%d of %d frames arrived", i, len(frames))
 			}
 		}
 	}
 	send(wake...)
 	expect(wake)
-	for range 2 { // each Read gives back what the one before lent
+	for range 2 { // each Read frees the records of the one before
 		taken := fragments(5)
 		send(taken...)
 		busy <- struct{}{}
@@ -137,7 +138,7 @@ func testRingChangesHands(t *testing.T, goesOn bool) {
 	}
 }
 
-// handOver returns the rig with the port that another process goes on with.
+// handOver returns a rig whose first port is the one that another process took over.
 func (r *collecting) handOver(t *testing.T, c tun.Config) *collecting {
 	t.Helper()
 	var port *Port

@@ -15,11 +15,11 @@ const (
 	setupNoSQArray    = 1 << 16 // IORING_SETUP_NO_SQARRAY, Linux 6.6
 )
 
-// featureSingleMmap of io_uring_params.features: both queues are in one
-// mapping (IORING_FEAT_SINGLE_MMAP, Linux 5.4).
+// featureSingleMmap is a flag of io_uring_params.features: both queues are in one mapping
+// (IORING_FEAT_SINGLE_MMAP, Linux 5.4).
 const featureSingleMmap = 1 << 0
 
-// Offsets by which to map a ring's descriptor.
+// Offsets for mmap(2) of a ring's descriptor.
 const (
 	offsetQueues = 0          // IORING_OFF_SQ_RING
 	offsetSQEs   = 0x10000000 // IORING_OFF_SQES
@@ -41,7 +41,7 @@ const (
 	registerBufferRing  = 22 // IORING_REGISTER_PBUF_RING, Linux 5.19
 )
 
-// What a restriction is about.
+// The kinds of a restriction.
 const (
 	restrictRegister = 0 // IORING_RESTRICTION_REGISTER_OP
 	restrictOp       = 1 // IORING_RESTRICTION_SQE_OP
@@ -72,7 +72,7 @@ const (
 // Flags of io_uring_cqe.flags.
 const (
 	cqeBuffer      = 1 << 0 // IORING_CQE_F_BUFFER: the high 16 bits are a buffer's number
-	cqeMore        = 1 << 1 // IORING_CQE_F_MORE: the operation goes on
+	cqeMore        = 1 << 1 // IORING_CQE_F_MORE: the operation continues
 	cqeBufferShift = 16     // IORING_CQE_BUFFER_SHIFT
 )
 
@@ -118,7 +118,7 @@ type cqe struct {
 	flags    uint32
 }
 
-// err returns what a completion failed for.
+// err returns the error of a completion, or nil.
 func (c *cqe) err() error {
 	if c.result < 0 {
 		return unix.Errno(-c.result)
@@ -135,8 +135,8 @@ type enterArgument struct {
 // timespec is struct __kernel_timespec.
 type timespec struct{ seconds, nanoseconds int64 }
 
-// buffer is struct io_uring_buf, an entry of a ring of provided buffers. The
-// ring's tail stands in place of the first one's resv.
+// buffer is struct io_uring_buf, an entry of a ring of provided buffers. In the first entry, the
+// field resv holds the ring's tail.
 type buffer struct {
 	addr   uint64
 	length uint32
@@ -153,7 +153,7 @@ type bufferRegistration struct {
 	_           [3]uint64
 }
 
-// restriction is struct io_uring_restriction: something that stays allowed.
+// restriction is struct io_uring_restriction: an operation or a flag that stays allowed.
 type restriction struct {
 	about uint16
 	what  uint8
@@ -161,8 +161,7 @@ type restriction struct {
 	_     [3]uint32
 }
 
-// probe is struct io_uring_probe, with room for operations up to the last
-// that is used here.
+// probe is struct io_uring_probe, with room for the operations up to the last that is used here.
 type probe struct {
 	lastOp, opsLen uint8
 	_              uint16

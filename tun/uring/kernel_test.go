@@ -2,7 +2,7 @@ package uring
 
 import "unsafe"
 
-// The kernel's structures have their sizes.
+// The structures have the sizes of the kernel's: otherwise this does not compile.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(sqe{})-64]
 	_ = [1]struct{}{}[unsafe.Sizeof(cqe{})-16]

@@ -59,21 +59,21 @@ type lane struct {
 	backlog tap.Backlog
 	queue   tap.Queue
 
-	fragments tap.Ring // those that do not use the queue
-	entered   bool     // the kernel has worked since the last Read
+	fragments tap.Ring // of the fragments that bypass the queue
+	entered   bool     // io_uring_enter was called since the last Read
 
-	lent, ready batch // returned by Read, and read in the meantime
+	lent, ready batch // returned by Read, and received since
 	reading     bool  // the multishot read is active
 	cancelling  bool  // its cancellation is submitted
-	readErr     error // that ended it
-	polling     bool  // for the gate's eventfd
+	readErr     error // the error that ended it
+	polling     bool  // a poll of the gate's eventfd is active
 
-	writing  int // frames whose writes are not completed
-	refused  int
-	writeErr error // the first one's
+	writing  int   // frames whose writes are not completed
+	refused  int   // frames that the device refused in this Write
+	writeErr error // of the first of these
 
-	// Of what is being written in several parts, by the first frame's place; the vectors
-	// of n frames have at least 1 and at most n parts beside the header.
+	// The headers and parts of frames that are written from several parts, by the index of the
+	// frame, or of the first fragment. n fragments need 1+n vectors: the header and n parts.
 	headers [maxWrites][ufo.HeaderSize]byte
 	vectors [2 * maxWrites]vector
 
@@ -82,22 +82,22 @@ type lane struct {
 
 var _ tun.Lane = (*lane)(nil)
 
-// batch is frames, and the buffers that hold them.
+// batch is a list of frames and of the buffers that hold them.
 type batch struct {
 	frames []tun.Frame
 	ids    []uint16
 }
 
-// vector is struct iovec, by address.
+// vector is struct iovec, with the address as a number.
 type vector struct{ base, length uint64 }
 
 const (
-	// smallBuffers is how many frames a lane holds at a time, and largeBuffers how
-	// many where a frame may be large. Memory that no frame comes into is never
-	// touched.
+	// smallBuffers is the number of buffers of a lane, and largeBuffers their number if frames
+	// may be longer than largeFrame bytes. The kernel allocates the memory of a buffer when the
+	// first frame arrives in it.
 	smallBuffers = 1024
 	largeBuffers = 256
-	largeFrame   = 4096 // bytes
+	largeFrame   = 4096
 
 	// maxSubmissions has room for maxWrites and the other submissions: the read, the poll of
 	// the eventfd, the cancellation.
@@ -267,7 +267,7 @@ func (l *lane) submit(frames int) *sqe {
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opWrite, sqeFixedFile, fileOut
 	s.off, s.userData = ^uint64(0), ofWrite|uint64(frames)<<ofBits
-	s.opFlags = unix.RWF_NOWAIT // otherwise frames that find no room would later overtake one another
+	s.opFlags = unix.RWF_NOWAIT // otherwise frames for which there is no room would be reordered
 	return s
 }
 
@@ -348,9 +348,9 @@ func (l *lane) leave(err error) error {
 	return err
 }
 
-// free gives all back. The kernel keeps registered files for a while after a
-// ring is closed, so that they go first; memory that it may still write to
-// stays.
+// free releases the lane's resources. It unregisters the files first, because the kernel keeps
+// registered files open for a while after the ring is closed. If the kernel may still write to the
+// pool, free leaves the pool's memory mapped.
 func (l *lane) free() error {
 	errs := []error{l.ring.register(unregisterFiles, nil, 0), l.ring.close()}
 	if !l.stuck {

@@ -12,21 +12,21 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestLanes has frames pass by rings.
+// TestLanes runs the tests of all lanes and of lanes between TAPs.
 func TestLanes(t *testing.T) {
 	lanetest.TestLanes(t, lanetest.OnPorts(Open))
 	lanetest.TestTAPLanes(t, lanetest.OnPorts(Open))
 }
 
-// TestRemovalMissed removes a device, and has the ring that reads it not hear
-// of that.
+// TestRemovalMissed removes a device while a lane misses the wake-up for it. The lane must still
+// find out.
 func TestRemovalMissed(t *testing.T) {
 	r := lanetest.Open(t, Open, tun.Config{MTU: 1500, Queues: 1})
 	lanes, err := r.To.Lanes(r.To)
 	if err != nil {
 		t.Fatal(err)
 	}
-	quiet := lanes[0].(*lane)
+	quiet := lanes[0].(*lane) // its multishot read is on the other device
 	quiet.In = r.Lanes[0].(*lane).In
 	lanetest.Do(t, r.Space, func() error {
 		link, err := netlink.LinkByName(lanetest.From)

@@ -19,11 +19,11 @@ type pool struct {
 	tail   uint16
 }
 
-// newPool returns a pool of count buffers, a power of two, of at least size
-// bytes. It holds none until [pool.give].
+// newPool returns a pool of count buffers, a power of two, of at least size bytes each. The kernel
+// may use none of them until [pool.give].
 func newPool(count, size int) (*pool, error) {
-	// An odd number of cache lines: with a power of two the beginnings of all
-	// frames, which are what is read, would fall into the same few cache sets.
+	// An odd number of cache lines. With a power of two, the headers of all frames would share
+	// a few cache sets.
 	const line = 64
 	p := &pool{size: ((size+line-1)/line | 1) * line}
 	var err error

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/tap"
 )
 
-// Read lends what the multishot read has brought, and the fragments of the ring.
+// Read returns the frames that the multishot read delivered, and the fragments in the ring.
 func (l *lane) Read() ([]tun.Frame, error) {
 	if !l.gate.Entered() {
 		l.enter()
@@ -31,12 +31,12 @@ func (l *lane) Read() ([]tun.Frame, error) {
 		case l.gate.Closing():
 			return nil, tap.Failure("read", l.From, l.leave(tun.ErrClosed))
 		case l.lend():
-			l.arm() // goes out with the writes
+			l.arm() // submitted together with the writes
 			return l.lent.frames, nil
 		case l.readErr != nil:
 			return nil, tap.Failure("read", l.From, l.leave(l.readErr))
 		case l.gate.Held() && !l.reading && !l.polling && l.fragments.Sleep():
-			l.fragments.Leave() // another process may go on with it
+			l.fragments.Leave() // another process may take over the ring
 			return nil, tap.Failure("read", l.From, l.gate.Rest())
 		}
 		l.poll()
@@ -47,8 +47,9 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	}
 }
 
-// giveBack gives back what is lent. Where fragments alone come, and nothing of them was
-// written, it has the kernel bring the frames of the queue.
+// giveBack returns the lent buffers and records. If fragments wait in the ring and nothing has
+// called io_uring_enter since the last Read, giveBack does, so that the kernel delivers the frames
+// of the queue, too.
 func (l *lane) giveBack() {
 	l.pool.give(l.lent.ids)
 	l.fragments.Free()
@@ -61,9 +62,9 @@ func (l *lane) giveBack() {
 	l.entered = false
 }
 
-// lend lends what is there, in the order in which it came, and reports whether there was
-// anything. The fragments are looked at after the frames of the queue were reaped: what
-// came before one of these is there.
+// lend lends the available frames in the order of their arrival, and reports whether there are
+// any. It checks the ring after reap took the frames of the queue: so the fragments that arrived
+// before one of these frames are in the ring.
 func (l *lane) lend() bool {
 	switch {
 	case l.fragments.Waiting():
@@ -75,7 +76,7 @@ func (l *lane) lend() bool {
 	return len(l.lent.frames) > 0
 }
 
-// merge lends frames of the queue, and in front of each the fragments that came before it.
+// merge lends the frames of the queue, and before each of them the fragments that arrived earlier.
 func (l *lane) merge() {
 	queued, most := l.queue.Taken(), len(l.pool.free)
 	all, n := false, 0
@@ -91,14 +92,14 @@ func (l *lane) merge() {
 }
 
 const (
-	// longestWait is how long a lane waits until it looks whether its device is there.
+	// longestWait is the interval at which an idle lane checks that its device exists.
 	longestWait = time.Second
-	// lateFrame is how long a fragment waits for frames of the queue that were counted
-	// before it, until it is taken that the kernel lost them.
+	// lateFrame is how long a fragment waits for frames of the queue that were counted before
+	// it. After that, the lane assumes that the kernel lost these frames.
 	lateFrame = time.Millisecond
 )
 
-// wait waits until there may be something to lend.
+// wait waits until there may be frames to lend.
 func (l *lane) wait() error {
 	in, timeout := l.queue.In(), longestWait
 	if !l.fragments.Sleep() {
@@ -117,9 +118,9 @@ func (l *lane) wait() error {
 	return err
 }
 
-// look asks whether the device that the lane reads is still there. The kernel
-// wakes the read shortly before a device is gone: one that is quick finds it
-// there, and nobody wakes it again (drivers/net/tun.c, tun_detach_all).
+// look checks that the device that the lane reads still exists. The kernel wakes the read shortly
+// before it removes the device, and only once: a fast read still finds the device, and then waits
+// forever (drivers/net/tun.c, tun_detach_all).
 func (l *lane) look() {
 	in := [...]unix.PollFd{{Fd: int32(l.In)}}
 	if n, err := unix.Poll(in[:], 0); n > 0 && err == nil {
@@ -127,16 +128,16 @@ func (l *lane) look() {
 	}
 }
 
-// Behind reports whether at least half as many frames were there as there are buffers.
+// Behind reports whether the last Read returned frames for at least half of the buffers.
 func (l *lane) Behind() bool { return len(l.lent.frames) >= len(l.pool.free)/2 }
 
-// Shed returns what the filter of the TAP refused.
+// Shed returns the number of frames that the programs of the TAP refused.
 func (l *lane) Shed() uint64 { return l.queue.Shed() }
 
-// Credit tells the filter of the TAP.
+// Credit adds to the credit of a source in the TAP's filter.
 func (l *lane) Credit(src netip.Addr) { l.queue.Credit(src) }
 
-// poll has the ring poll the gate's eventfd, where it does not.
+// poll submits a poll of the gate's eventfd, unless one is active or the lane is held.
 func (l *lane) poll() {
 	if l.polling || l.gate.Held() {
 		return
@@ -146,11 +147,11 @@ func (l *lane) poll() {
 	l.polling = true
 }
 
-// arm submits the multishot read where it does not go on, or cancels it where the lane
-// is held. The kernel ends it when the pool is empty.
+// arm submits the multishot read if it is not active: the kernel ends it when the pool is empty.
+// If the lane is held, arm cancels the read.
 func (l *lane) arm() {
 	if l.gate.Held() {
-		// Fragments may have to wait for what is in the queue.
+		// Fragments in the ring may wait for frames in the queue, so read on until the ring is empty.
 		if l.fragments.Sleep() {
 			l.cancel()
 			return
@@ -161,11 +162,11 @@ func (l *lane) arm() {
 	}
 	s := l.ring.next()
 	s.opcode, s.flags, s.fd = opReadMultishot, sqeFixedFile|sqeBufferSelect, fileIn
-	s.off, s.userData = ^uint64(0), ofRead // no position, as of a stream
+	s.off, s.userData = ^uint64(0), ofRead // no file position
 	l.reading, l.cancelling = true, false
 }
 
-// cancel submits the end of the multishot read.
+// cancel submits the cancellation of the multishot read.
 func (l *lane) cancel() {
 	if !l.reading || l.cancelling {
 		return
@@ -175,7 +176,7 @@ func (l *lane) cancel() {
 	l.cancelling = true
 }
 
-// received takes in a frame, or the end of the read.
+// received processes a completion of the multishot read: a frame, or the end of the read.
 func (l *lane) received(c *cqe) {
 	l.reading = c.flags&cqeMore != 0
 	if err := c.err(); err != nil {
@@ -191,7 +192,7 @@ func (l *lane) received(c *cqe) {
 		return
 	}
 	id, n := uint16(c.flags>>cqeBufferShift), int(c.result)
-	var f tun.Frame // of nothing, where not even its header is there
+	var f tun.Frame // empty if the bytes are fewer than the header
 	if n >= l.Header {
 		f = l.Lend(l.pool.data(id, n))
 	}

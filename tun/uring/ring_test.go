@@ -10,8 +10,8 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestRingRestricted makes an enabled ring do what a lane does not need: the kernel must refuse
-// it before it checks anything else.
+// TestRingRestricted submits operations to an enabled ring that a lane does not need. The kernel
+// must refuse each before it checks anything else.
 func TestRingRestricted(t *testing.T) {
 	r, err := newRing(8, 16)
 	if err != nil {
@@ -28,7 +28,7 @@ func TestRingRestricted(t *testing.T) {
 		}
 	}
 	done := make(chan struct{})
-	go func() { // the ring belongs to this goroutine's thread, which is not used again
+	go func() { // the ring belongs to the thread of this goroutine
 		defer close(done)
 		if err := r.register(registerEnableRings, nil, 0); err != nil {
 			t.Error(err)
