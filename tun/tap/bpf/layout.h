@@ -1,64 +1,68 @@
-/* What the programs share with the lanes, which map it. The Go types are made of these
- * (bpf2go -type). */
+/* The data that the programs share with the lanes, which map it into their memory. bpf2go -type
+ * generates the Go types from these. */
 
 #define CACHE_LINE 64
-#define RECORD_FRAME 1576 /* bytes; a record is of an odd number of cache lines, so that not all begin in the same cache sets */
+/* In bytes. A record has an odd number of cache lines, so that the records begin in different
+ * cache sets. */
+#define RECORD_FRAME 1576
 
-/* queue.in has two numbers, each of 32 bits and without an end, in one word: so each frame
- * that goes the one way has its place among those that go the other. */
+/* queue.in holds two 32-bit counters, which wrap, in one word: the number of frames that entered
+ * the queue, and the number of records of the ring that were reserved. One atomic change of the
+ * word orders each frame relative to those on the other path. */
 enum queue_in {
-	QUEUED_SHIFT = 32, /* of the number of frames in the high half */
+	QUEUED_SHIFT = 32, /* of the number of frames, in the high half */
 };
 
 enum record_length {
-	/* The lane fell asleep: the frame goes into the queue. No frame is as short. */
+	/* The record holds no frame: the lane fell asleep, and the frame went into the queue. No
+	 * frame is as short as this. */
 	SKIPPED = 1,
 };
 
 enum shed_constants {
-	/* How many frames a queue holds while nobody reads, with its ring and with those
-	 * that the lane has read and not reported so far. */
+	/* The maximum number of frames in a queue while the lane does not read, including those in
+	 * its ring and those that the lane has read and not yet reported. */
 	QUEUE_LENGTH = 5120,
-	/* How many there may be until no further datagram is let in of a source without
-	 * credit, but for one in so many newcomers. */
+	/* Above this number of frames, new datagrams of sources without credit are refused, except
+	 * for one in 1 << NEWCOMER_BITS, the newcomers. */
 	SHED_MARK = QUEUE_LENGTH - 2048,
 	NEWCOMER_BITS = 4,
-	/* Above this, whole packets and datagrams with credit are refused as well: up to
-	 * QUEUE_LENGTH there is room for the rest of the datagrams that were let in. */
+	/* Above this number, whole packets and new datagrams with credit are refused, too. The room
+	 * up to QUEUE_LENGTH is for the other fragments of admitted datagrams. */
 	OPEN_MARK = QUEUE_LENGTH - 512,
-	/* Up to this, there is nothing to do but to count, unless a datagram was refused
-	 * lately. What is let in is not remembered. */
+	/* Up to this number, frames are only counted, and admissions are not recorded, unless a
+	 * datagram was refused recently. */
 	QUIET_MARK = QUEUE_LENGTH / 5,
-	/* Binary logarithm of how many places for decisions there are. Of the datagrams whose
-	 * hashes share a place, the last two are remembered that were let in and the last two
-	 * that were refused. With one of each, two of 50 datagrams that come at the same time
-	 * would share a place once in 50 times, and one of both would be cut; with two, it
-	 * takes three of them, once in 200,000 times. */
+	/* Binary logarithm of the number of places for decisions. Each place holds the last two
+	 * admissions and the last two refusals of the datagrams whose hashes share it. Suppose that
+	 * 50 datagrams arrive at the same time. With one decision of each kind per place, two of
+	 * them would share a place in 1 of 50 cases, and one of the two would lose fragments. With
+	 * two decisions of each kind, this takes three datagrams at a place: 1 of 200,000 cases. */
 	DECISION_BITS = 16,
-	/* Binary logarithm of how many credits there are. Sources whose hashes share a place
-	 * share one. */
+	/* Binary logarithm of the number of credits. Sources whose hashes share a place share a
+	 * credit. */
 	CREDIT_BITS = 16,
-	/* Binary logarithm of the unit of time in ns, about 1 ms. */
+	/* Binary logarithm of the unit of time in ns: about 1 ms. */
 	TIME_SHIFT = 20,
-	/* Binary logarithm of after how much time other datagrams are the newcomers. */
+	/* Binary logarithm of the time, in this unit, after which other datagrams are newcomers. */
 	NEWCOMER_SHIFT = 8,
 };
 
-/* Of a queue of the TAP and its ring. */
+/* The state of a queue of the TAP and its ring. */
 struct queue {
-	/* Written by the programs: */
-	__u64 in; /* number of frames that went into the queue, and of records of the ring that were taken */
-	__u64 shed; /* fragments that were refused in front of the queue */
-	__u64 collect_shed; /* and in front of the ring */
-	__u64 last_refusal; /* when a datagram was refused for the last time; 0 where none that was still counts */
+	/* Written by the programs. */
+	__u64 in; /* frames that entered the queue, and records that were reserved; see queue_in */
+	__u64 shed; /* fragments that were refused before the queue */
+	__u64 collect_shed; /* fragments that were refused before the ring */
+	__u64 last_refusal; /* time of the last refusal of a datagram; 0 if it is no longer valid */
 
-	/* Written by the lane: */
-	__u32 taken __attribute__((aligned(CACHE_LINE))); /* number of frames that it took out of the queue */
-	__u32 freed; /* and of records that it freed */
-	__u32 awake; /* it looks at the ring before it sleeps */
+	/* Written by the lane. */
+	__u32 taken __attribute__((aligned(CACHE_LINE))); /* frames taken from the queue */
+	__u32 freed; /* records that were freed */
+	__u32 awake; /* 1 if the lane checks the ring before it sleeps */
 	__u32 unused;
-	__u64 collected; /* frames that it took out of the ring */
-	/* Never written: it is here so that the constants get names in Go. */
+	__u64 collected; /* frames taken from the ring */
+	/* Never written: this makes bpf2go generate Go names for the constants. */
 	struct {
 		enum queue_in queue_in;
 		enum record_length record_length;
@@ -66,18 +70,17 @@ struct queue {
 	} constants;
 } __attribute__((aligned(CACHE_LINE)));
 
-/* A fragment in a ring. The lane puts the length back to 0. */
+/* A fragment in a ring. */
 struct record {
-	__u32 length; /* of the frame in bytes; 0 where the record is not written yet, or SKIPPED */
-	__u32 queued; /* number of frames that had gone into the queue before it */
+	__u32 length; /* of the frame in bytes; SKIPPED; or 0 while the record is free or being written */
+	__u32 queued; /* number of frames that entered the queue before this fragment */
 	__u8 unused[6];
-	__u8 header[10]; /* virtio-net header, of zeros */
+	__u8 header[10]; /* virtio-net header, all zeros */
 	__u8 frame[RECORD_FRAME];
 };
 
-/* Decisions on datagrams whose hashes share a place: of each kind the last one and the one
- * before it. A decision is the high half of the datagram's hash and, in the low half, the
- * time. */
+/* Decisions on the datagrams whose hashes share a place: the last two of each kind. The high half
+ * of a decision is the high half of the datagram's hash; the low half is the time. */
 struct decisions {
 	__u64 admitted[2];
 	__u64 refused[2];

@@ -1,10 +1,10 @@
-/* What a frame is, as far as the programs need it. */
+/* Decodes frames, as far as the programs need it. */
 
-/* A loop that the verifier sees without a jump backwards. */
+/* Unrolls a loop, so that the verifier sees no backward jump. */
 #define UNROLLED _Pragma("clang loop unroll(full)")
 
 #define ETH_HEADER 14
-#define ETHERTYPE 12 /* where it stands */
+#define ETHERTYPE 12 /* its offset */
 #define VLAN_TAG 4
 #define MAX_TAGS 2
 #define IPV4_HEADER 20
@@ -22,17 +22,17 @@
 #define PROTOCOL_FRAGMENT 44
 
 /* Set before the programs are loaded. */
-const volatile __u64 hash_key; /* makes hashes unpredictable, so that nobody chooses what shares a place */
+const volatile __u64 hash_key; /* makes hashes unpredictable, so that a sender cannot choose places */
 const volatile __u32 queue_count;
 const volatile __u32 ring_records; /* of each queue; a power of 2 */
-const volatile __u32 decision_time; /* how long a decision holds, in units of TIME_SHIFT */
+const volatile __u32 decision_time; /* how long a decision is valid, in units of 1 << TIME_SHIFT ns */
 
-/* Headers of a frame, from Ethernet on and without tags. The two bytes in front align the
- * IP header. */
+/* Headers of a frame: the Ethernet header without tags, and the following headers. The first two
+ * bytes are unused; they align the IP header. */
 struct headers {
 	__u8 bytes[2 + HEADERS];
-	__u16 type; /* EtherType: of IPv4 or IPv6, or 0 where neither is there, to the end of its header */
-	__u16 more; /* how many bytes are there behind an IPv6 header: FRAGMENT_HEADER or 0 */
+	__u16 type; /* EtherType of IPv4 or IPv6; 0 if the frame has no whole header of either */
+	__u16 more; /* bytes that were loaded after an IPv6 header: FRAGMENT_HEADER or 0 */
 } __attribute__((aligned(8)));
 
 #define IP(h) ((h)->bytes + 2 + ETH_HEADER)
@@ -42,8 +42,8 @@ static __always_inline __u16 load16(const void *p)
 	return bpf_ntohs(*(const __be16 *)p);
 }
 
-/* mix has each bit change about half of the high bits (after the finalizer of SplitMix64,
- * G. L. Steele et al., 2014): mixed in Go. */
+/* mix is a hash in which each bit affects about half of the high bits (the finalizer of
+ * SplitMix64, G. L. Steele et al., 2014, without its last step). It is the same as mixed in Go. */
 static __always_inline __u64 mix(__u64 h)
 {
 	h = (h ^ h >> 30) * 0xbf58476d1ce4e5b9ULL;
@@ -55,8 +55,8 @@ static __always_inline int load(struct __sk_buff *skb, struct headers *h, __u32 
 	return bpf_skb_load_bytes(skb, at, h->bytes + 2, bytes) == 0;
 }
 
-/* load_ip loads the headers of a frame, and steps over up to two tags in it. A tag that
- * the kernel keeps beside the frame is not in the way. */
+/* load_ip loads the headers of a frame, and skips up to two tags in it. The frame does not contain
+ * the tag that the kernel keeps in its metadata. */
 static __always_inline void load_ip(struct __sk_buff *skb, struct headers *h)
 {
 	__u32 at = 0;
@@ -97,10 +97,10 @@ static __always_inline __u64 hash_address(const __u8 *address, int words)
 	return h;
 }
 
-/* queue_number is the same for all packets between two addresses, in both directions,
- * whatever their ports, fragments and VLAN tags. What is not IP, is IP behind an LLC header
- * or ends before its addresses gets 0. Each address has a hash of its own, and the sum of
- * both is symmetric. */
+/* queue_number returns the same number for all packets between two addresses, in both directions,
+ * with any ports, fragment offsets and VLAN tags. Each address is hashed separately, so that the
+ * sum of both is symmetric. For frames that are not IP, have an LLC header or end before the
+ * addresses, it returns 0. */
 static __always_inline __u32 queue_number(const struct headers *h)
 {
 	if (h->type == ETHERTYPE_IPV4)
@@ -110,7 +110,7 @@ static __always_inline __u32 queue_number(const struct headers *h)
 	return 0;
 }
 
-/* A fragment, as far as its datagram and its source are concerned. */
+/* The datagram and the source of a fragment. */
 struct fragment {
 	__u64 hash; /* of the datagram's key (RFC 791 §3.2, RFC 8200 §4.5) */
 	__u64 prefix; /* of the source: an IPv4 /24 or an IPv6 /56 */
@@ -119,8 +119,8 @@ struct fragment {
 #define PREFIX4 bpf_htonl(0xffffff00)
 #define PREFIX6 bpf_cpu_to_be64(0xffffffffffffff00ULL)
 
-/* read_fragment reports whether a frame is a fragment. An IPv6 fragment behind other
- * extension headers, where hardly anybody has one, is treated like a whole packet. */
+/* read_fragment reports whether a frame is a fragment. An IPv6 fragment header after other
+ * extension headers is rare: such a frame is treated like a whole packet. */
 static __always_inline int read_fragment(const struct headers *h, struct fragment *f)
 {
 	if (h->type == ETHERTYPE_IPV4) {

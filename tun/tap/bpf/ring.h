@@ -1,16 +1,16 @@
-/* The rings, one for each queue of the TAP: a fragment is copied into memory that the lane
- * has mapped, instead of a system call that reads it from the queue. Whatever is no
- * fragment goes into the queue. So does a fragment while the lane sleeps, which a frame in
- * the queue wakes, and where there is no room in the ring.
+/* The rings, one per queue of the TAP. A program copies a fragment into memory that the lane has
+ * mapped, so that the lane needs no system call to read it from the queue. All other frames go
+ * into the queue. A fragment also goes into the queue if the ring is full, or if the lane sleeps,
+ * because a frame in the queue wakes the lane.
  *
- * Both ways share the count in queue.in: the lane takes in frames of the queue and
- * records of the ring in the order in which they were counted. */
+ * Both paths count in queue.in. The lane reads the frames of the queue and the records of the ring
+ * in the order in which they were counted. */
 
-#define RETRIES 4 /* of a change that another CPU was faster with */
+#define RETRIES 4 /* of a compare-and-swap that another CPU won */
 
 SHARED_ARRAY(records, 1, struct record); /* ring_records for each queue */
 
-/* reserve takes a place in the ring. It reports false where there is none. */
+/* reserve reserves a record of the ring. It returns 0 if there is none. */
 static __always_inline int reserve(struct queue *q, __u64 *in)
 {
 	UNROLLED
@@ -28,8 +28,8 @@ static __always_inline int reserve(struct queue *q, __u64 *in)
 	return 0;
 }
 
-/* copy_frame copies a frame, with a tag that the kernel keeps beside it, as user space
- * gets it from the queue. It returns the length, or 0. */
+/* copy_frame copies a frame, including the tag that the kernel keeps in its metadata, as user space
+ * reads it from the queue. It returns the length in bytes, or 0 if it cannot copy the frame. */
 static __always_inline __u32 copy_frame(struct __sk_buff *skb, __u8 *to)
 {
 	const __u32 addresses = ETHERTYPE;
@@ -54,8 +54,8 @@ static __always_inline int is_awake(const struct queue *q)
 	return *(const volatile __u32 *)&q->awake;
 }
 
-/* is_plain reports whether a frame is all that there is to it: nothing is left for a NIC
- * to do, which a ring would not say, and it fits a record. */
+/* is_plain reports whether a frame fits a record, and needs no segmentation or checksum by a NIC:
+ * a record's virtio-net header cannot request these. */
 static __always_inline int is_plain(struct __sk_buff *skb)
 {
 	return !skb->gso_size && skb->len <= RECORD_FRAME - VLAN_TAG && !is_partial(skb);
@@ -68,8 +68,8 @@ static __always_inline struct record *record_at(__u32 queue, __u32 number)
 	return bpf_map_lookup_elem(&records, &place);
 }
 
-/* put decides on a frame that came in by the NIC: a fragment goes into the ring, or is
- * shed; all else goes on to the TAP. */
+/* put handles a frame that arrived on the NIC: it puts a fragment into the ring or sheds it, and
+ * lets all other frames continue to the TAP. */
 static __always_inline int put(struct __sk_buff *skb)
 {
 	struct fragment f;
@@ -98,9 +98,9 @@ static __always_inline int put(struct __sk_buff *skb)
 		return TCX_NEXT;
 	r = record_at(queue, in);
 	if (!r)
-		return TCX_NEXT; /* there is one */
+		return TCX_NEXT; /* never happens */
 	r->queued = in >> QUEUED_SHIFT;
-	/* A lane that fell asleep before the place was taken does not know of it. */
+	/* If the lane fell asleep before the reservation, it does not know of this record. */
 	length = is_awake(q) ? copy_frame(skb, r->frame) : 0;
 	__sync_lock_test_and_set(&r->length, length ? length : SKIPPED);
 	return length ? TCX_DROP : TCX_NEXT;

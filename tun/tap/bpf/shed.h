@@ -1,11 +1,11 @@
-/* By itself the kernel drops each frame that finds a queue full: of an overload of
- * fragments a part of each datagram, and what is left of it is read in vain. These shed
- * whole datagrams instead, before they cost the lane anything: while a queue and its ring
- * hold more than a mark, they refuse the fragment with which a datagram begins, and then
- * the others of that datagram. Sources with credit, of which datagrams were accepted, have
- * a higher mark, so that a flood of others leaves room for them. It is the mark of whole
- * packets, too, so that a flood of these costs datagrams no more than it costs whole
- * packets. */
+/* By default the kernel drops each frame that arrives while the queue is full. Under an overload
+ * of fragments, every datagram then loses some, and the lane reads the others in vain. These
+ * functions shed whole datagrams instead, before they cost the lane anything: while a queue and
+ * its ring hold more frames than a mark, they refuse the first fragment of a datagram that
+ * arrives, and then all others of it. Sources with credit, which have sent accepted datagrams,
+ * have a higher mark, so that a flood of other sources leaves room for them. The higher mark also
+ * applies to whole packets, so that a flood of whole packets costs datagrams no more than it
+ * costs whole packets. */
 
 #define SHARED_ARRAY(name, entries, of)            \
 	struct {                                   \
@@ -26,11 +26,11 @@ struct {
 	__type(value, struct decisions);
 } decisions SEC(".maps");
 
-/* What becomes of a frame. */
+/* The verdict on a frame. */
 enum fate {
 	PASS,
-	SHED, /* it is refused with its datagram */
-	FULL, /* there is no room */
+	SHED, /* refused with its datagram */
+	FULL, /* refused because there is no room */
 };
 
 static __always_inline struct queue *queue_at(__u32 number)
@@ -38,7 +38,7 @@ static __always_inline struct queue *queue_at(__u32 number)
 	return bpf_map_lookup_elem(&queues, &number);
 }
 
-/* backlog returns how many frames are in the queue and its ring, with one more. */
+/* backlog returns the number of frames in the queue and its ring, plus one for a new frame. */
 static __always_inline __s32 backlog(const struct queue *q)
 {
 	__u64 in = *(volatile __u64 *)&q->in;
@@ -46,7 +46,7 @@ static __always_inline __s32 backlog(const struct queue *q)
 	return (__u32)(in >> QUEUED_SHIFT) - q->taken + (__u32)in - q->freed + 1;
 }
 
-/* holds reports whether one of two decisions is on the datagram and still holds. */
+/* holds reports whether one of two decisions applies to the datagram and is still valid. */
 static __always_inline int holds(const __u64 *two, __u64 decision)
 {
 	UNROLLED
@@ -62,7 +62,7 @@ static __always_inline void note(__u64 *two, __u64 decision)
 	two[0] = decision;
 }
 
-/* admits decides on a datagram that begins. */
+/* admits decides on a datagram of which this is the first fragment to arrive. */
 static __always_inline int admits(const struct fragment *f, __s32 waiting, __u64 decision)
 {
 	__u32 place = mix(hash_key + f->prefix) >> (64 - CREDIT_BITS);
@@ -79,7 +79,7 @@ static __always_inline int admits(const struct fragment *f, __s32 waiting, __u64
 		__sync_fetch_and_add(credit, -1);
 		return 1;
 	}
-	/* A newcomer: of the hash and the time, for the same outcome with each fragment. */
+	/* A newcomer is chosen by hash and time, so that all its fragments have the same result. */
 	return mix(decision >> NEWCOMER_SHIFT) >> (64 - NEWCOMER_BITS) == 0;
 }
 
@@ -105,14 +105,14 @@ static __always_inline enum fate judge_fragment(struct queue *q, const struct fr
 	return SHED;
 }
 
-/* is_quiet reports whether a frame passes whatever it is. */
+/* is_quiet reports whether every frame passes, of whatever kind. */
 static __always_inline int is_quiet(const struct queue *q, __s32 waiting)
 {
 	return waiting <= QUIET_MARK && !q->last_refusal;
 }
 
-/* judge decides on a frame. What it can't read is treated like a whole packet: it is for
- * the lane to judge. */
+/* judge decides on a frame. A frame that it cannot decode is treated like a whole packet, because
+ * the lane decides on it. */
 static __always_inline enum fate judge(struct __sk_buff *skb, struct queue *q)
 {
 	__s32 waiting = backlog(q);

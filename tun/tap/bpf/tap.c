@@ -1,12 +1,12 @@
-/* The programs of a TAP: which queue a frame goes to, what is shed in an overload, and
- * fragments that reach the lane by a ring in memory instead of the TAP's queue.
+/* The programs of a TAP. They select the queue of a frame, shed frames in an overload, and copy
+ * fragments into a ring in memory, by which they reach the lane instead of through the queue.
  *
  *     NIC ──► collect ── fragment ──► ring ──────────┐
  *                │                                   ▼
  *                └── all else ──► steer ──► shed ──► queue ──► lane
  *
- * steer and shed run in the TAP (TUNSETSTEERINGEBPF, TUNSETFILTEREBPF), collect at the
- * ingress of the NIC (TCX), behind the fast path's program. */
+ * steer and shed run in the TAP (TUNSETSTEERINGEBPF, TUNSETFILTEREBPF). collect runs at the
+ * ingress of the NIC (TCX), after the program of the fast path. */
 
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
@@ -23,8 +23,8 @@
 #include "shed.h"
 #include "ring.h"
 
-/* steer returns a number of 16 bits, of which the kernel takes the remainder by the
- * count of queues. */
+/* steer returns a 16-bit number. The kernel divides it by the number of queues, and the remainder
+ * is the queue. */
 SEC("socket")
 int steer(struct __sk_buff *skb)
 {
@@ -34,7 +34,7 @@ int steer(struct __sk_buff *skb)
 	return queue_number(&h);
 }
 
-/* What a filter of a TAP returns: how much of the frame goes into the queue. */
+/* The result of a TAP's filter is the number of bytes of the frame that enter the queue. */
 #define ALL 0x7fffffff
 
 SEC("socket")
