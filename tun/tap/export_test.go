@@ -67,12 +67,13 @@ func TestImport(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		second, err := Import(tun.Config{Name: c.Name, MTU: 9000, Offload: true, Fragments: 600}, from) // its MTU was changed
+		// The MTU in the configuration changed in the meantime.
+		second, err := Import(tun.Config{Name: c.Name, MTU: 9000, Offload: true, Fragments: 600}, from)
 		if err != nil {
 			return err
 		}
 		next := second.queue(1)
-		q.Take(3) // the first TAP's lane continues for a while
+		q.Take(3) // by the lane of the first TAP
 		next.Take(2)
 		if err := first.Close(); err != nil {
 			return err
@@ -93,7 +94,7 @@ func TestImport(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := netlink.LinkByName(c.Name); err == nil {
-			t.Error("it stays")
+			t.Error("the device still exists")
 		}
 		return nil
 	})

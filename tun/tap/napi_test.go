@@ -11,10 +11,11 @@ import (
 	"fragwall/tun/internal/lanetest"
 )
 
-// TestNAPIThreads checks what a TAP gets: as root, in any namespace.
+// TestNAPIThreads checks that a TAP with offload has NAPI threads in any network namespace, if the
+// process is root.
 func TestNAPIThreads(t *testing.T) {
 	space := lanetest.Namespace(t)
-	var denied error // only root can see another namespace's sysfs
+	var denied error // only root can mount the sysfs of the namespace
 	for _, offload := range []bool{false, true} {
 		lanetest.Do(t, space, func() error {
 			tap, err := Open(tun.Config{Name: "fw", MTU: 1500, Queues: 2, Offload: offload})
@@ -56,7 +57,7 @@ func TestWaitsOnce(t *testing.T) {
 		}
 	}
 	if d := time.Since(begun); d < stalled || d > 50*stalled {
-		t.Errorf("it waited for %v", d)
+		t.Errorf("waited for %v", d)
 	}
 }
 
@@ -75,6 +76,6 @@ func TestSharedQueue(t *testing.T) {
 		room += l.(*lane).backlog.share
 	}
 	if one := r.Lanes[0].(*lane).backlog.share; len(lanes) != 2 || room != one {
-		t.Errorf("%d lanes may write %d bytes, one %d", len(lanes), room, one)
+		t.Errorf("%d lanes may write %d bytes, one may write %d", len(lanes), room, one)
 	}
 }

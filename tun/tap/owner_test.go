@@ -46,9 +46,9 @@ func everyID() bool {
 	return err == nil && strings.Fields(string(ids))[2] == "4294967295"
 }
 
-// TestQueuesAreReserved attaches a queue to a TAP from a process of the same user without
-// CAP_NET_ADMIN. In a user namespace the TAP keeps its user, and only the number of queues
-// prevents this.
+// TestQueuesAreReserved tries to attach a queue to a TAP as the same user without CAP_NET_ADMIN.
+// The kernel must refuse it. In a user namespace the TAP keeps its user, so the kernel refuses it
+// only if the TAP has a single queue.
 func TestQueuesAreReserved(t *testing.T) {
 	refusals := map[int]error{1: unix.EPERM, 2: unix.EPERM}
 	if !everyID() {
@@ -82,8 +82,8 @@ func TestQueuesAreReserved(t *testing.T) {
 	}
 }
 
-// TestReserveFindsForeignQueue attaches a queue from another process before the TAP is
-// reserved.
+// TestReserveFindsForeignQueue checks that reserve finds a queue that another process attached
+// before.
 func TestReserveFindsForeignQueue(t *testing.T) {
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
 		tap, err := openUnsteered(tun.Config{Name: "fw", MTU: 1500, Queues: 2})

@@ -10,9 +10,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// hashKey makes the queues and places of addresses and datagrams unpredictable, so that nobody
-// can choose which ones share a queue or place. All TAPs have the same key, so that packets
-// between two addresses use the same queue of each.
+// hashKey makes the queues and places of addresses and datagrams unpredictable, so that a sender
+// cannot choose those that share a queue or place. All TAPs have the same key, so that packets
+// between two addresses use the same queue of each TAP.
 var hashKey = rand.Uint64()
 
 // load loads programs (bpf/tap.c) and maps into a structure with fields for them.
@@ -41,7 +41,7 @@ func (t *TAP) load(objects any) error {
 }
 
 // probe returns an error that says what is missing if the kernel accepts no program at all. The
-// error of loading several programs would only say which of them the kernel does not accept.
+// error of [ebpf.CollectionSpec.LoadAndAssign] would only name the program that failed.
 func probe() error {
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.SocketFilter, Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},

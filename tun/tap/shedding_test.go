@@ -118,8 +118,8 @@ func (s *flooded) fill(d packettest.Datagram, frames int) (next uint32) {
 	return next
 }
 
-// TestSheddingKeepsDatagramsWhole sends twice what a queue holds while nobody reads. The
-// datagrams are interlaced, so that fragments of all of them arrive until the end.
+// TestSheddingKeepsDatagramsWhole sends twice as many fragments as a queue holds, and does not
+// read. The fragments of 20 datagrams at a time are interleaved.
 func TestSheddingKeepsDatagramsWhole(t *testing.T) {
 	for name, d := range map[string]packettest.Datagram{
 		"IPv4":       packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000)),
@@ -143,12 +143,12 @@ func TestSheddingKeepsDatagramsWhole(t *testing.T) {
 			fragments, _ := s.read(all)
 			for id, n := range fragments {
 				if n != 3 {
-					t.Errorf("%d of 3 fragments of datagram %d are there", n, id)
+					t.Errorf("%d of 3 fragments of datagram %d are in the queue", n, id)
 				}
 			}
-			// Each refused datagram may have been one of the newcomers.
+			// One in 16 of the datagrams above the mark is a newcomer, on average.
 			if n, most := 3*len(fragments), shedMark+3*together+2*(2*queueLength-shedMark)/newcomers; n < shedMark || n > most {
-				t.Errorf("%d fragments are there, where the mark is %d", n, shedMark)
+				t.Errorf("%d fragments are in the queue; the mark is %d", n, shedMark)
 			}
 			if got := s.Shed(); got != uint64(sent-3*len(fragments)) {
 				t.Errorf("%d shed, want %d", got, sent-3*len(fragments))
@@ -165,13 +165,14 @@ func tagged(d packettest.Datagram) packettest.Datagram {
 	return d
 }
 
-// TestSheddingEnds empties a queue: refused datagrams stay refused, and new ones pass.
+// TestSheddingEnds empties a queue. A datagram that was refused stays refused for a while, and new
+// ones pass.
 func TestSheddingEnds(t *testing.T) {
 	s := openFlooded(t, decisionTime)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	next := s.fill(d, shedMark+1)
 	var refused [][]byte
-	for before := s.Shed(); s.Shed() == before; { // a newcomer may be let in
+	for before := s.Shed(); s.Shed() == before; { // a newcomer may be admitted
 		next++
 		d.ID = next
 		refused = d.Fragments(1400)
@@ -180,23 +181,23 @@ func TestSheddingEnds(t *testing.T) {
 	d.ID++
 	other := d.Fragments(1400)
 	if fragments, _ := s.read(all); fragments[next] != 0 {
-		t.Fatal("no datagram is refused")
+		t.Fatal("no datagram was refused")
 	}
 	s.send(refused[1], other[0], other[1], refused[2], other[2])
 	if fragments, _ := s.read(all); fragments[next] != 0 || fragments[next+1] != 3 {
-		t.Errorf("%d fragments of the datagram refused before, %d of the next", fragments[next], fragments[next+1])
+		t.Errorf("%d fragments of the refused datagram, %d of the next", fragments[next], fragments[next+1])
 	}
 	// After a while the identification may belong to another datagram.
 	for deadline, before := time.Now().Add(lanetest.Timeout), s.In(); s.In() == before; s.send(refused[0]) {
 		if time.Now().After(deadline) {
-			t.Fatal("the datagram is refused for ever")
+			t.Fatal("the datagram is refused permanently")
 		}
 	}
 }
 
-// TestWholePacketsAreNotShed fills a queue up to the fragments' mark with fragments, and then
-// up to the whole packets' mark with whole packets: all of these are in the queue, and the rest
-// is missed.
+// TestWholePacketsAreNotShed fills a queue with fragments up to their mark, and then with more
+// whole packets than fit below the mark of whole packets. The queue must hold whole packets up to
+// that mark, and the rest must count as missed.
 func TestWholePacketsAreNotShed(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -208,14 +209,14 @@ func TestWholePacketsAreNotShed(t *testing.T) {
 		s.send(whole)
 	}
 	if _, n := s.read(all); n != openMark-waiting {
-		t.Errorf("%d packets are there, want %d", n, openMark-waiting)
+		t.Errorf("%d packets are in the queue, want %d", n, openMark-waiting)
 	}
 	if missed := s.missed(); missed != beyond {
 		t.Errorf("%d missed, want %d", missed, beyond)
 	}
-	// What was missed does not count as backlog.
+	// Missed frames do not count as backlog.
 	if int(s.In()) != openMark {
-		t.Errorf("%d frames count as in, want %d", s.In(), openMark)
+		t.Errorf("%d frames entered the queue, want %d", s.In(), openMark)
 	}
 }
 
@@ -225,7 +226,7 @@ func TestOddFramesPassTheFilter(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark+1)
-	s.read(100) // leaves room, not below the mark
+	s.read(100) // makes room in the kernel's queue; the next line keeps the count above the mark
 	s.own.Taken -= 100
 	whole := d.Frame()
 	v6 := packettest.UDP(lanetest.Client6, lanetest.Server6, packettest.Body(4000)).Fragments(1400)[1]
@@ -237,19 +238,19 @@ func TestOddFramesPassTheFilter(t *testing.T) {
 	}
 }
 
-// TestEmptyQueueHasNoBacklog lets a lane find a queue empty although its count includes frames
-// that nobody can take out.
+// TestEmptyQueueHasNoBacklog makes the count of a queue include frames that are not in it. When a
+// lane finds the queue empty, Empty must correct the count.
 func TestEmptyQueueHasNoBacklog(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
 	s.fill(d, shedMark+1)
 	b := make([]byte, 1<<16)
-	for { // without telling the filter
+	for { // without Take
 		if _, err := unix.Read(s.queues[0], b); err != nil {
 			break
 		}
 	}
-	const datagrams = 20 // some of which may be newcomers
+	const datagrams = 20 // a few may be newcomers
 	send := func(first uint32) int {
 		for d.ID = first; d.ID < first+datagrams; d.ID++ {
 			s.send(d.Fragments(1400)...)
@@ -262,12 +263,12 @@ func TestEmptyQueueHasNoBacklog(t *testing.T) {
 	}
 	s.Empty(s.In())
 	if n := send(1<<15 + datagrams); n != datagrams {
-		t.Errorf("%d of %d datagrams came in", n, datagrams)
+		t.Errorf("%d of %d datagrams were admitted", n, datagrams)
 	}
 }
 
-// TestCreditedSourcesComeIn keeps the queue as long as in a flood. Datagrams of a network that
-// has credit enter as long as the credit lasts, and those of other networks do not.
+// TestCreditedSourcesComeIn fills the queue to the mark. Datagrams of a source with credit are
+// admitted until the credit is used up. Those of other sources are refused.
 func TestCreditedSourcesComeIn(t *testing.T) {
 	const server4, server6 = "198.51.100.1:1", "[2001:db8::1]:1"
 	for name, c := range map[string]struct{ honest, neighbour, other, server string }{
@@ -286,7 +287,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 				s.send(d.Fragments(1400)...)
 				return s.In()-before == 3
 			}
-			// mostRefused expects that almost only newcomers, one in 16, enter.
+			// mostRefused expects that only newcomers are admitted, one in 16 on average.
 			mostRefused := func(src string) {
 				t.Helper()
 				const tries = 64
@@ -297,7 +298,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 					}
 				}
 				if n > tries/3 {
-					t.Errorf("%d of %d datagrams from %s come in without credit", n, tries, src)
+					t.Errorf("%d of %d datagrams from %s were admitted without credit", n, tries, src)
 				}
 			}
 			mostRefused(c.honest)
@@ -305,7 +306,7 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 			mostRefused(c.other)
 			for i := range creditEarned {
 				if src := []string{c.honest, c.neighbour}[i%2]; !passes(src) {
-					t.Errorf("datagram %d, from %s, does not come in", i, src)
+					t.Errorf("datagram %d, from %s, was refused", i, src)
 				}
 			}
 			mostRefused(c.honest)
@@ -323,7 +324,8 @@ func TestCreditedSourcesComeIn(t *testing.T) {
 	}
 }
 
-// TestCreditHasAMark lets a source with credit overload the queue.
+// TestCreditHasAMark overloads the queue from a source with credit. Its datagrams are refused from
+// the higher mark on.
 func TestCreditHasAMark(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -332,13 +334,13 @@ func TestCreditHasAMark(t *testing.T) {
 		s.send(d.Fragments(1400)...)
 	}
 	if n := int(s.In()); n < openMark || n >= openMark+3 {
-		t.Errorf("%d fragments are there, where the mark is %d", n, openMark)
+		t.Errorf("%d fragments are in the queue; the mark is %d", n, openMark)
 	}
 }
 
-// TestWholePacketsLeaveRoomForDatagrams sends more whole packets than are read. Datagrams of a
-// source with credit lose in the same proportion as the whole packets, and a new source keeps a
-// chance.
+// TestWholePacketsLeaveRoomForDatagrams sends more whole packets than the reader takes. The share
+// of datagrams that are admitted must be at least half the share of whole packets for a source
+// with credit, and 1/64 of it for a source without.
 func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 	const rounds, packets, read = 1500, 20, 16 // in each round
 	whole := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(64)).Frame()
@@ -364,7 +366,7 @@ func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 				case n == 3:
 					datagrams++
 				case n != 0:
-					t.Fatalf("%d of 3 fragments came in", n)
+					t.Fatalf("%d of 3 fragments were admitted", n)
 				}
 				for range packets {
 					through += passes(whole)
@@ -377,14 +379,14 @@ func TestWholePacketsLeaveRoomForDatagrams(t *testing.T) {
 				least /= 2 * newcomers
 			}
 			if got := float64(datagrams) / rounds; got < least {
-				t.Errorf("of datagrams %.3f came in, of whole packets %.3f", got, share)
+				t.Errorf("admitted: %.3f of the datagrams, %.3f of the whole packets", got, share)
 			}
 		})
 	}
 }
 
-// TestRefusalsKeepAdmissions has many datagrams refused between the fragments of some that were
-// admitted.
+// TestRefusalsKeepAdmissions admits the first fragments of some datagrams, then refuses many other
+// datagrams. The other fragments of the admitted datagrams must still pass.
 func TestRefusalsKeepAdmissions(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -409,17 +411,17 @@ func TestRefusalsKeepAdmissions(t *testing.T) {
 		s.send(first)
 	}
 	if n := s.Shed() - before; n != others {
-		t.Fatalf("%d of %d datagrams are refused", n, others)
+		t.Fatalf("%d of %d datagrams were refused", n, others)
 	}
 	in := s.In()
 	s.send(rest...)
 	if n := s.In() - in; n != uint32(len(rest)) {
-		t.Errorf("%d of %d fragments came in of the datagrams that were let in", n, len(rest))
+		t.Errorf("%d of %d fragments of admitted datagrams passed", n, len(rest))
 	}
 }
 
-// TestDecisionsShareAPlace sends pairs of datagrams whose hashes share a place for decisions:
-// both stay whole, and both stay refused.
+// TestDecisionsShareAPlace sends pairs of datagrams whose hashes share a place for decisions. If
+// both were admitted, both stay whole. If both were refused, both stay refused.
 func TestDecisionsShareAPlace(t *testing.T) {
 	s := openFlooded(t, forever)
 	d := packettest.UDP(lanetest.Client4, lanetest.Server4, packettest.Body(4000))
@@ -441,7 +443,7 @@ func TestDecisionsShareAPlace(t *testing.T) {
 	in := s.In()
 	s.send(rest...)
 	if n := s.In() - in; n != uint32(len(rest)) {
-		t.Errorf("%d of %d fragments came in of the datagrams that were let in", n, len(rest))
+		t.Errorf("%d of %d fragments of admitted datagrams passed", n, len(rest))
 	}
 
 	first, rest = both(pairs[1])
@@ -450,12 +452,12 @@ func TestDecisionsShareAPlace(t *testing.T) {
 	in = s.In()
 	s.send(rest...)
 	if n := s.In() - in; n != 0 {
-		t.Errorf("%d of %d fragments came in of the datagrams that were refused", n, len(rest))
+		t.Errorf("%d of %d fragments of refused datagrams passed", n, len(rest))
 	}
 }
 
-// pairsAtAPlace returns two pairs of identifications, from the given one on, of IPv4 datagrams
-// between the test's addresses whose hashes share a place.
+// pairsAtAPlace returns two pairs of identifications, starting at from. The hashes of the IPv4
+// datagrams of a pair, between the test's addresses, share a place.
 func pairsAtAPlace(from uint32) (pairs [2][2]uint32) {
 	src, dst := lanetest.Client4.Addr().As4(), lanetest.Server4.Addr().As4()
 	seen, n := map[uint64]uint32{}, 0

@@ -38,8 +38,8 @@ func openSteered(t *testing.T) *steered {
 	return s
 }
 
-// noSteering returns why a TAP has one queue instead of the configured number; nil if it has
-// all.
+// noSteering returns the error because of which a TAP has one queue instead of the configured
+// number, or nil if it has all queues.
 func noSteering(t *TAP) error {
 	for _, f := range t.fallbacks {
 		if errors.Is(f.Err, errNoSteering) {
@@ -139,20 +139,20 @@ func TestSteeringOfOthers(t *testing.T) {
 	whole := d.Frame()
 	d.Tags = []packet.Tag{{TPID: 0x8100}, {TPID: 0x8100}, {TPID: 0x8100}}
 	for name, f := range map[string][]byte{
-		"not IP":             lanetest.Number(1, 60),
-		"802.3 length":       d.Ethernet(100, make([]byte, 100)),
-		"three tags":         d.Frame(),
-		"IPv4 that is short": whole[:14+19],
-		"IPv6 that is short": packettest.UDP(lanetest.Client6, lanetest.Server6, nil).Frame()[:14+39],
-		"a tag cut off":      whole[:12:12],
+		"not IP":       lanetest.Number(1, 60),
+		"802.3 length": d.Ethernet(100, make([]byte, 100)),
+		"three tags":   d.Frame(),
+		"short IPv4":   whole[:14+19],
+		"short IPv6":   packettest.UDP(lanetest.Client6, lanetest.Server6, nil).Frame()[:14+39],
+		"cut-off tag":  whole[:12:12],
 	} {
 		if f = append(f, make([]byte, max(0, 14-len(f)))...); s.queueOf(t, f) != 0 {
-			t.Errorf("%s: not by the first queue", name)
+			t.Errorf("%s: not in the first queue", name)
 		}
 	}
 }
 
-// TestOneQueueWithoutSteering denies eBPF, as containers do.
+// TestOneQueueWithoutSteering denies bpf(2), as container runtimes do.
 func TestOneQueueWithoutSteering(t *testing.T) {
 	for errno, want := range map[unix.Errno]string{
 		unix.EPERM:  "load eBPF: operation not permitted: CAP_BPF is missing, or a seccomp profile denies bpf(2)",
@@ -176,7 +176,7 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 						t.Errorf("rings %v, %v", tap.rings, tap.fallbacks)
 					}
 					if len(tap.queues) != 1 || tap.config.Queues != 1 {
-						t.Errorf("it has %d queues", len(tap.queues))
+						t.Errorf("%d queues", len(tap.queues))
 					}
 					return tap.Close()
 				})
@@ -189,10 +189,10 @@ func TestOneQueueWithoutSteering(t *testing.T) {
 	}
 }
 
-// TestBPFIsEnough opens a TAP with CAP_BPF, but without the capabilities that include it or
-// allow programs more.
+// TestBPFIsEnough opens a TAP with CAP_BPF, but without CAP_SYS_ADMIN, which includes it, and
+// without CAP_PERFMON, which lifts restrictions on programs.
 func TestBPFIsEnough(t *testing.T) {
-	openFlooded(t, forever) // needs it
+	openFlooded(t, forever) // skips the test if there is no eBPF
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
 		if err := dropCapabilities(unix.CAP_SYS_ADMIN, unix.CAP_PERFMON); err != nil {
 			return err
@@ -208,9 +208,9 @@ func TestBPFIsEnough(t *testing.T) {
 	})
 }
 
-// BenchmarkQueues measures the kernel's CPU time for a frame that arrives on a TAP and stays in
-// the queue, and for one that leaves by it and that nobody receives: with a choice of four
-// queues by addresses, by the kernel's hash, and without a choice.
+// BenchmarkQueues measures the kernel's CPU time for a frame that enters the queue of a TAP, and
+// for a frame that is written to the TAP and then dropped: with four queues, selected by addresses
+// or by the kernel's hash, and with one queue.
 func BenchmarkQueues(b *testing.B) {
 	for _, c := range []struct {
 		name   string
@@ -255,8 +255,8 @@ func BenchmarkQueues(b *testing.B) {
 	}
 }
 
-// timeThread reports the CPU time of an operation, which does not depend on other processes.
-// Every between operations it calls cleanUp, whose time does not count.
+// timeThread reports the thread's CPU time per operation, which does not include other processes.
+// After every 1,000 operations it calls cleanUp, whose time is not included.
 func timeThread(b *testing.B, operate func() error, cleanUp func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -271,7 +271,7 @@ func timeThread(b *testing.B, operate func() error, cleanUp func()) {
 		}
 		return threadTime(b) - begun
 	}
-	run(between) // fills caches
+	run(between) // warms up caches
 	var took time.Duration
 	for done := 0; done < b.N; done += between {
 		took += run(min(between, b.N-done))

@@ -32,11 +32,10 @@ type TAP struct {
 
 var _ tun.Port = (*TAP)(nil)
 
-// queueLength is the maximum number of frames in each queue of a TAP while nobody reads,
-// including those in its ring and those that a lane has read and not yet reported. It is 25 ms
-// of a flood of 200,000 frames a second: enough that no frame is lost while the scheduler or
-// the garbage collector delays the reader, and not more, because a queue that is never empty
-// adds latency.
+// queueLength is the maximum number of frames in each queue of a TAP while the lane does not read,
+// including those in its ring and those that the lane has read and not yet reported. It is 25 ms
+// of a flood of 200,000 frames per second. That is enough to lose no frame while the scheduler or
+// the garbage collector delays the lane. A longer queue would add latency under a flood.
 const queueLength = int(programShedConstantsQUEUE_LENGTH)
 
 // Open makes a TAP device and brings it up. Its error wraps [netdev.ErrExists] if there is a

@@ -16,7 +16,7 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// TestTAPLives checks a device while it is open, and afterwards.
+// TestTAPLives checks a device while it is open, and that it is removed afterwards.
 func TestTAPLives(t *testing.T) {
 	for _, c := range []tun.Config{
 		{Name: "fw-in", MTU: 1400, Queues: 1},
@@ -37,19 +37,19 @@ func TestTAPLives(t *testing.T) {
 				t.Errorf("%+v: %+v", c, link)
 			}
 			if owner := link.(*netlink.Tuntap).Owner; owner != unusedID && everyID() {
-				t.Errorf("user %d owns it", owner)
+				t.Errorf("its owner is user %d", owner)
 			}
 			if n := link.Attrs().TxQLen; n != queueLength {
 				t.Errorf("its queue holds %d frames", n)
 			}
 			if off, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + c.Name + "/disable_ipv6"); err == nil && string(off) != "1\n" {
-				t.Errorf("it speaks IPv6")
+				t.Errorf("IPv6 is enabled")
 			}
 			if err := errors.Join(tap.Close(), tap.Close()); err != nil {
 				t.Error(err)
 			}
 			if _, err := netlink.LinkByName(c.Name); !netdev.Gone(err) {
-				t.Errorf("%+v is still there: %v", c, err)
+				t.Errorf("%+v still exists: %v", c, err)
 			}
 			return nil
 		})
@@ -99,11 +99,11 @@ func TestOpenTAPFails(t *testing.T) {
 						t.Errorf("got %v, want %s", err, tt.want)
 					}
 					if _, err := netlink.LinkByName("fw"); !netdev.Gone(err) {
-						t.Errorf("the device is there: %v", err)
+						t.Errorf("the device exists: %v", err)
 					}
 					return nil
 				})
-				// water leaves a descriptor open if the kernel denies the device.
+				// water does not close its descriptor if the kernel denies the device.
 				if n := lanetest.Descriptors(t); n != before && (offload || tt.name != "no right") {
 					t.Errorf("%d descriptors, %d before", n, before)
 				}
@@ -120,7 +120,7 @@ func addVeth(name, peer string) error {
 
 func dropNetAdmin() error { return dropCapabilities(unix.CAP_NET_ADMIN) }
 
-// dropCapabilities takes capabilities from the calling thread.
+// dropCapabilities removes capabilities from the calling thread.
 func dropCapabilities(list ...int) error {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
@@ -139,7 +139,8 @@ func TestLanes(t *testing.T) {
 	lanetest.TestTAPLanes(t, lanetest.OnPorts(Open))
 }
 
-// TestUnlikePorts tries to make lanes between a TAP with offload and ports that differ from it.
+// TestUnlikePorts tries to make lanes from a TAP with offload to a TAP without, and to another kind
+// of port.
 func TestUnlikePorts(t *testing.T) {
 	from := &TAP{config: tun.Config{Name: "a", Offload: true}}
 	for want, to := range map[string]tun.Port{
