@@ -172,7 +172,7 @@ inject: {enabled: true, imagePullSecret: registry, rules: common, tokenSecret: "
 	if err := os.WriteFile(values, []byte("inject: {enabled: true}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := renderFor(t, "v1.35.4-gke.1", values); err == nil || !strings.Contains(err.Error(), "it takes Kubernetes 1.36") {
+	if _, err := renderFor(t, "v1.35.4-gke.1", values); err == nil || !strings.Contains(err.Error(), "needs Kubernetes 1.36") {
 		t.Errorf("an older Kubernetes: %v", err)
 	}
 }

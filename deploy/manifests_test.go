@@ -152,7 +152,7 @@ func TestChart(t *testing.T) {
 			t.Errorf("wrong values: %v, want %q", err, want)
 		}
 	}
-	if _, err := render(t); err == nil || !strings.Contains(err.Error(), "the workload is missing") {
+	if _, err := render(t); err == nil || !strings.Contains(err.Error(), "no workload given") {
 		t.Errorf("a chart without a workload: %v", err)
 	}
 }

@@ -114,9 +114,9 @@ func TestEphemeralContainers(t *testing.T) {
 			}
 			continue
 		}
-		refused(t, "admin", debug(admin), "no container may add the capabilities NET_ADMIN")
-		refused(t, "privileged", debug(privileged), "no container may be privileged: privileged")
-		refused(t, "target", debug(target), "no ephemeral container may have the processes of fragwall")
+		refused(t, "admin", debug(admin), "no container but fragwall may add the capabilities NET_ADMIN")
+		refused(t, "privileged", debug(privileged), "no container but fragwall may be privileged: privileged")
+		refused(t, "target", debug(target), "no ephemeral container may share the processes of fragwall")
 		refused(t, "mount", debug(mount), "no other container may mount the volumes fragwall-rules")
 		for _, e := range []corev1.EphemeralContainer{with("first", nil), with("second", &corev1.SecurityContext{RunAsUser: new(int64)})} {
 			if err := debug(e); err != nil {
@@ -247,24 +247,24 @@ func TestParameters(t *testing.T) {
 	c.setParameters(t, "default", nil)
 	for parameter, wrong := range map[string]string{
 		"image=":                     "image: the image of fragwall is missing",
-		"imagePullPolicy=Sometimes":  "imagePullPolicy: none of",
-		"imagePullSecret=A B":        "imagePullSecret: not the name of an object",
-		"nic=eth0/1":                 "nic: not the name of an interface",
-		"nic=eth0:1":                 "nic: not the name of an interface",
-		"nic=.":                      "nic: not the name of an interface",
+		"imagePullPolicy=Sometimes":  "imagePullPolicy: want Always",
+		"imagePullSecret=A B":        "imagePullSecret: want the name of an object",
+		"nic=eth0/1":                 "nic: want the name of an interface",
+		"nic=eth0:1":                 "nic: want the name of an interface",
+		"nic=.":                      "nic: want the name of an interface",
 		"rules=":                     "rules: the name of the ConfigMap is missing",
-		"tokenSecret=../x":           "tokenSecret: not the name of an object",
-		"fastPath=on":                "fastPath: neither true nor false",
-		"tunResource=tun":            "tunResource: not the name of a device plugin's resource",
-		"tunResource=squat.ai/a tun": "tunResource: not the name of a device plugin's resource",
-		"cpuRequest=much":            "cpuRequest: no quantity",
-		"cpuRequest=-1":              "cpuRequest: no quantity",
-		"memoryLimit=1 GB":           "memoryLimit: no quantity",
+		"tokenSecret=../x":           "tokenSecret: want the name of an object",
+		"fastPath=on":                "fastPath: want true or false",
+		"tunResource=tun":            "tunResource: want the name of a device plugin's resource",
+		"tunResource=squat.ai/a tun": "tunResource: want the name of a device plugin's resource",
+		"cpuRequest=much":            "cpuRequest: want a quantity",
+		"cpuRequest=-1":              "cpuRequest: want a quantity",
+		"memoryLimit=1 GB":           "memoryLimit: want a quantity",
 		"memoryLimit=100Mi":          "memory: the request is greater than the limit",
 		"cpuLimit=1m":                "cpu: the request is greater than the limit",
-		"failurePolicy=closed":       "failurePolicy: neither",
-		"workloadRights=drop":        "workloadRights: none of",
-		"nics=eth0":                  "unknown: nics; known are image",
+		"failurePolicy=closed":       "failurePolicy: want Fail",
+		"workloadRights=drop":        "workloadRights: want refuse",
+		"nics=eth0":                  "unknown: nics; want image",
 	} {
 		m, err := c.CoreV1().ConfigMaps("fragwall-system").Get(t.Context(), "fragwall-inject", metav1.GetOptions{})
 		if err != nil {

@@ -7,8 +7,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end }}
 
-{{/* The init container that is a sidecar. First of all: what starts after it is
-protected from its first packet on. */}}
+{{/* The first init container, a sidecar: the traffic of all other containers is filtered
+from the first packet. */}}
 {{- define "fragwall.sidecar" -}}
 name: fragwall
 image: {{ include "fragwall.image" . | quote }}
