@@ -63,12 +63,12 @@ func TestExampleVerdicts(t *testing.T) {
 	const in, out = verdict.Inside, verdict.Outside
 	for example, cases := range map[string][]exampleCase{
 		"resolver": {
-			{out, datagram("198.51.100.9:40000", "192.0.2.53:53", 40), "questions of clients"},
-			{in, datagram("192.0.2.53:53", "198.51.100.9:40000", 3800), "questions of clients"},
-			{out, datagram("[2001:db8:100::9]:40000", "[2001:db8:53::53]:53", 40), "questions of clients"},
-			{in, datagram("[2001:db8:53::53]:53", "[2001:db8:100::9]:40000", 3800), "questions of clients"},
-			{in, datagram("192.0.2.53:30000", "203.0.113.1:53", 40), "questions of the resolver"},
-			{out, datagram("203.0.113.1:53", "192.0.2.53:30000", 3800), "questions of the resolver"},
+			{out, datagram("198.51.100.9:40000", "192.0.2.53:53", 40), "client queries"},
+			{in, datagram("192.0.2.53:53", "198.51.100.9:40000", 3800), "client queries"},
+			{out, datagram("[2001:db8:100::9]:40000", "[2001:db8:53::53]:53", 40), "client queries"},
+			{in, datagram("[2001:db8:53::53]:53", "[2001:db8:100::9]:40000", 3800), "client queries"},
+			{in, datagram("192.0.2.53:30000", "203.0.113.1:53", 40), "resolver queries"},
+			{out, datagram("203.0.113.1:53", "192.0.2.53:30000", 3800), "resolver queries"},
 			{out, datagram("203.0.113.1:5353", "192.0.2.53:30000", 3800), "policy_default"},
 			{out, datagram("203.0.113.9:40000", "192.0.2.53:53", 40), "policy_default"},
 			{out, datagram("203.0.113.1:53", "192.0.2.53:30001", 3800), "policy_default"},
@@ -100,7 +100,7 @@ func TestExampleVerdicts(t *testing.T) {
 			{out, datagram("203.0.113.9:50000", "192.0.2.27:27015", 2400), "policy_rule"},
 			{out, datagram("203.0.113.9:50001", "192.0.2.27:27015", 2400), "policy_rule"},
 			{out, datagram("203.0.113.9:53", "192.0.2.27:40000", 2400), "policy_default"},
-			{in, datagram("192.0.2.27:40000", "203.0.113.9:53", 40), "of the server's own accord"},
+			{in, datagram("192.0.2.27:40000", "203.0.113.9:53", 40), "server requests"},
 			{out, datagram("203.0.113.9:53", "192.0.2.27:40000", 2400), "flow"},
 		},
 		"sidecar": {

@@ -12,17 +12,16 @@ import (
 	"github.com/yuin/goldmark/ast"
 )
 
-// TestCommands has every command of every document be run somewhere, or be in
-// commands.toml with the reason why it is not:
+// TestCommands checks that every command in the documents is run somewhere, or that commands.toml
+// gives the reason why not:
 //
-//   - a target of make: by .ci/run, on its own or below another target;
-//   - go test: the tests that it names exist, and CI runs them;
-//   - fragwall: tests give this subcommand each of the flags;
-//   - anything else: where commands.toml says so.
+//   - make: .ci/run makes the target, directly or through another target.
+//   - go test: tests match the command. CI runs all tests.
+//   - fragwall: a test or script runs the subcommand, and gives it each of the flags.
+//   - All other commands: the file that commands.toml names runs the command.
 //
-// Commands are the lines of blocks of sh, those lines of blocks of console that
-// have a prompt, and code within a line that begins with the name of a program and
-// goes on.
+// A command is a line of an sh block, a line with a prompt in a console block, or a code span that
+// begins with the name of a program and has arguments.
 func TestCommands(t *testing.T) {
 	r := readRegistry(t)
 	where := readSources(t)
@@ -47,20 +46,21 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// registry is commands.toml.
+// registry is the content of commands.toml.
 type registry struct {
 	Command []*entry
 }
 
-// entry says where the commands are run that have the words of Like in this order
-// and begin with the first of them, or why none is run.
+// entry applies to commands that begin with the first word of Like and contain the other ones in
+// this order. Either Run is the file that runs them, or Reason is the reason why nothing does.
 type entry struct {
 	Like, Run, Reason string
 
-	words []string
-	used  bool
+	words []string // of Like
+	used  bool     // the entry applies to a command
 }
 
+// readRegistry reads commands.toml.
 func readRegistry(t *testing.T) *registry {
 	t.Helper()
 	var r registry
@@ -88,7 +88,7 @@ func (r *registry) programs() []string {
 	return all
 }
 
-// check returns why a command cannot be said to be run.
+// check returns an error if nothing is known to run a command and commands.toml gives no reason.
 func (r *registry) check(c command, where *sources) error {
 	for _, e := range r.Command {
 		if c.words[0] != e.words[0] || !inOrder(e.words, c.words) {
@@ -96,7 +96,7 @@ func (r *registry) check(c command, where *sources) error {
 		}
 		e.used = true
 		if e.Run != "" && !where.file(e.Run, e.words) {
-			return fmt.Errorf("commands.toml has it run by %s, where %q is not", e.Run, e.Like)
+			return fmt.Errorf("commands.toml says that %s runs it, but %q is not there", e.Run, e.Like)
 		}
 		return nil
 	}
@@ -108,10 +108,10 @@ func (r *registry) check(c command, where *sources) error {
 	case "fragwall":
 		return where.calls(c.words[1:])
 	}
-	return fmt.Errorf("commands.toml has no entry like it")
+	return fmt.Errorf("commands.toml has no entry for it")
 }
 
-// inOrder returns whether all words are among others, in their order.
+// inOrder reports whether others contains all words in this order.
 func inOrder(words, others []string) bool {
 	for _, o := range others {
 		if len(words) > 0 && words[0] == o {
@@ -121,19 +121,19 @@ func inOrder(words, others []string) bool {
 	return len(words) == 0
 }
 
-// command is one of a document: a program with its arguments.
+// command is a command in a document.
 type command struct {
-	at    string // file and line
-	words []string
+	at    string   // file and line
+	words []string // program and arguments
 }
 
-// languages are what a block of code may say that it is.
+// languages lists the allowed languages of code blocks.
 var languages = []string{"console", "go", "json", "mermaid", "pcap", "sh", "text", "toml", "yaml"}
 
-// prompt begins a line of a console that a user types.
+// prompt matches the prompt before a command in a console block.
 var prompt = regexp.MustCompile(`^[$#] `)
 
-// commands returns the commands of a document.
+// commands returns the commands of a document. programs lists the names of programs in code spans.
 func (d *document) commands(programs []string) (all []command, err error) {
 	each(d, func(b *ast.FencedCodeBlock, line int) {
 		script, language := d.block(b), string(b.Language(d.source))
@@ -143,7 +143,7 @@ func (d *document) commands(programs []string) (all []command, err error) {
 			script = typed(script)
 		default:
 			if !slices.Contains(languages, language) {
-				err = fmt.Errorf("%s: the block's language is %q: give it one of %q", position(d.name, line), language, languages)
+				err = fmt.Errorf("%s: the language of the code block is %q: use one of %q", position(d.name, line), language, languages)
 			}
 			return
 		}
@@ -168,7 +168,8 @@ func (d *document) commands(programs []string) (all []command, err error) {
 	return all, err
 }
 
-// typed returns the lines that follow a prompt, and those that continue them.
+// typed returns the lines of a console block that have a prompt, without it, and their continuation
+// lines.
 func typed(console string) string {
 	var b strings.Builder
 	continued := false
@@ -184,11 +185,12 @@ func typed(console string) string {
 	return b.String()
 }
 
+// position returns NAME:LINE.
 func position(name string, line int) string {
 	return fmt.Sprintf("%s:%d", name, line)
 }
 
-// TestTyped has what a console shows and what a block holds.
+// TestTyped extracts the commands of code spans, of a console block with output, and of an sh block.
 func TestTyped(t *testing.T) {
 	d := parse("x.md", []byte("Run `make\ntest` or `make`.\n\n```console\n# ip link\nlo: up\n$ sudo bin/fragwall check \\\n    -c 'a b' | grep x\n```\n\n```sh\nA=1 go test ./... # all\n```\n"))
 	got, err := d.commands([]string{"make"})

@@ -16,11 +16,11 @@ import (
 	"github.com/yuin/goldmark/text"
 )
 
-// root is the directory of the repository, as seen from this package.
+// root is the root of the repository, relative to this package.
 const root = "../.."
 
-// files returns the paths below the root of all files but those that were built,
-// test data, and what belongs to git.
+// files returns the paths, relative to the root, of all files except build output, test data, and
+// .git.
 func files(t *testing.T) []string {
 	t.Helper()
 	var all []string
@@ -41,7 +41,7 @@ func files(t *testing.T) []string {
 	return all
 }
 
-// contents returns what is in a file below the root.
+// contents returns the content of a file, given its path relative to the root.
 func contents(t *testing.T, name string) []byte {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, name))
@@ -53,7 +53,7 @@ func contents(t *testing.T, name string) []byte {
 
 // document is a Markdown file.
 type document struct {
-	name   string // path below the root
+	name   string // path relative to the root
 	source []byte
 	tree   ast.Node
 }
@@ -68,18 +68,18 @@ func documents(t *testing.T) []*document {
 		}
 	}
 	if len(all) < 10 {
-		t.Fatalf("%d documents", len(all))
+		t.Fatalf("only %d documents found", len(all))
 	}
 	return all
 }
 
+// parse parses the source of a document.
 func parse(name string, source []byte) *document {
 	markdown := goldmark.New(goldmark.WithExtensions(extension.GFM))
 	return &document{name: name, source: source, tree: markdown.Parser().Parse(text.NewReader(source))}
 }
 
-// each calls f with every node of a type, and with the line of the file where the
-// node begins.
+// each calls f with every node of type T, and with the number of the line where the node begins.
 func each[T ast.Node](d *document, f func(node T, line int)) {
 	line := 1
 	_ = ast.Walk(d.tree, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -96,7 +96,7 @@ func each[T ast.Node](d *document, f func(node T, line int)) {
 	})
 }
 
-// begin returns the offset of a node, where the parser keeps one.
+// begin returns the offset of a node in the source, or false if the parser does not store it.
 func begin(n ast.Node) (int, bool) {
 	switch n := n.(type) {
 	case *ast.Text:
@@ -112,7 +112,7 @@ func begin(n ast.Node) (int, bool) {
 	return 0, false
 }
 
-// written returns the text below a node, code included.
+// written returns the text of a node and its descendants, including code spans.
 func (d *document) written(n ast.Node) string {
 	var b strings.Builder
 	_ = ast.Walk(n, func(n ast.Node, entering bool) (ast.WalkStatus, error) {
@@ -127,7 +127,7 @@ func (d *document) written(n ast.Node) string {
 	return b.String()
 }
 
-// block returns the lines of a block of code.
+// block returns the lines of a code block.
 func (d *document) block(n ast.Node) string {
 	return string(n.Lines().Value(d.source))
 }

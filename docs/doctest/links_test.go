@@ -14,8 +14,8 @@ import (
 	"github.com/yuin/goldmark/ast"
 )
 
-// TestLinks follows every link of every document to a file of the repository and, in
-// Markdown, to a heading. It does not fetch what is elsewhere.
+// TestLinks checks that the target of every link in the documents exists: a file of the repository
+// and, in Markdown, a heading. It does not fetch external targets.
 func TestLinks(t *testing.T) {
 	all := documents(t)
 	anchors := map[string]map[string]bool{}
@@ -31,10 +31,10 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// mention is the path of a document, as comments and messages give it.
+// mention matches the path of a document in a comment or message.
 var mention = regexp.MustCompile(`\bdocs/[\w-]+\.md(?:#[\w-]+)?`)
 
-// TestMentions follows every path of a document in another file.
+// TestMentions checks that every document exists whose path another file contains.
 func TestMentions(t *testing.T) {
 	anchors := map[string]map[string]bool{}
 	for _, d := range documents(t) {
@@ -57,7 +57,7 @@ func TestMentions(t *testing.T) {
 	}
 }
 
-// follow returns why a target cannot be reached from a document.
+// follow returns an error if the target of a link in the document from does not exist.
 func follow(anchors map[string]map[string]bool, from, target string) error {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -67,11 +67,11 @@ func follow(anchors map[string]map[string]bool, from, target string) error {
 	case u.Scheme == "https" && u.Host != "":
 		return nil
 	case u.Scheme != "":
-		return fmt.Errorf("the scheme %s is not allowed", u.Scheme)
+		return fmt.Errorf("the scheme %s is not allowed: use https", u.Scheme)
 	}
 	file := from
 	if path.IsAbs(u.Path) {
-		return fmt.Errorf("it is not relative")
+		return fmt.Errorf("the path is not relative")
 	}
 	if u.Path != "" {
 		file = path.Join(path.Dir(from), u.Path)
@@ -85,7 +85,7 @@ func follow(anchors map[string]map[string]bool, from, target string) error {
 	return nil
 }
 
-// links calls f with the target of every link and picture.
+// links calls f with the target of every link and image.
 func (d *document) links(f func(target string, line int)) {
 	each(d, func(l *ast.Link, line int) { f(string(l.Destination), line) })
 	each(d, func(i *ast.Image, line int) { f(string(i.Destination), line) })
@@ -97,16 +97,15 @@ func (d *document) links(f func(target string, line int)) {
 	})
 }
 
-// attributes calls f with the value of each attribute in HTML that has one of the
-// names.
+// attributes calls f with the values of HTML attributes. names is a regular expression.
 func attributes(html, names string, f func(value string)) {
 	for _, m := range regexp.MustCompile(`\s(?:`+names+`)="([^"]*)"`).FindAllStringSubmatch(html, -1) {
 		f(m[1])
 	}
 }
 
-// anchors returns the fragments that a link to the document can have: one for each
-// heading, made as GitHub makes it, and those set in HTML.
+// anchors returns the valid fragments of links to the document: one per heading, made as GitHub
+// makes it, and the attributes id and name in HTML.
 func (d *document) anchors() map[string]bool {
 	all := map[string]bool{}
 	each(d, func(h *ast.Heading, _ int) {
@@ -124,8 +123,8 @@ func (d *document) anchors() map[string]bool {
 	return all
 }
 
-// slug returns the fragment of a heading: letters in lower case, digits, underscores
-// and hyphens stay, a space becomes a hyphen, and everything else is left out.
+// slug returns the fragment of a heading. It converts letters to lower case, keeps digits,
+// underscores and hyphens, replaces a space by a hyphen, and removes other characters.
 func slug(heading string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -143,15 +142,15 @@ func TestSlug(t *testing.T) {
 	got := d.anchors()
 	for _, want := range []string{"the-fast_path-key-when-why", "two--words", "again", "again-1", "here"} {
 		if !got[want] {
-			t.Errorf("no %s in %v", want, got)
+			t.Errorf("anchor %s is missing in %v", want, got)
 		}
 	}
 	if len(got) != 5 {
-		t.Errorf("%v", got)
+		t.Errorf("got %d anchors, want 5: %v", len(got), got)
 	}
 }
 
-// TestFollow has links that lead nowhere.
+// TestFollow follows links whose targets exist or do not exist.
 func TestFollow(t *testing.T) {
 	anchors := map[string]map[string]bool{"docs/rules.md": {"order": true}}
 	for target, good := range map[string]bool{

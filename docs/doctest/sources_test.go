@@ -15,8 +15,8 @@ import (
 	"mvdan.cc/sh/v3/syntax"
 )
 
-// shell returns the commands of a script: its programs without their directory, and
-// without what only gives them rights or an environment.
+// shell returns the commands of a shell script. It removes the directory of the program, a preceding
+// sudo, and assignments.
 func shell(at, script string) (all []command, err error) {
 	tree, err := syntax.NewParser(syntax.Variant(syntax.LangBash)).Parse(strings.NewReader(script), "")
 	if err != nil {
@@ -43,7 +43,7 @@ func shell(at, script string) (all []command, err error) {
 	return all, nil
 }
 
-// literal returns a word without its quotes. What is expanded has no text.
+// literal returns a word without quotes and without expansions.
 func literal(w *syntax.Word) string {
 	var b strings.Builder
 	syntax.Walk(w, func(n syntax.Node) bool {
@@ -58,20 +58,20 @@ func literal(w *syntax.Word) string {
 	return b.String()
 }
 
-// sources is where commands are run: the Go code of tests, scripts, and the Makefile.
+// sources holds the files that run commands: Go files, scripts, YAML files and the Makefile.
 type sources struct {
-	texts     map[string]string      // by path
+	texts     map[string]string      // content of the files other than Go files, by path
 	functions map[string][]*function // by directory
-	targets   map[string][]string    // by target of the Makefile: the targets that it makes
-	ci        []string               // the targets that .ci/run makes
+	targets   map[string][]string    // by Makefile target: the targets that it makes
+	ci        []string               // targets that .ci/run makes
 }
 
-// function is a declaration in a Go file, not always that of a function.
+// function is a top-level declaration in a Go file.
 type function struct {
-	name    string
+	name    string // empty if the declaration is not a function
 	file    string
-	strings []string // the words of the strings in it
-	calls   []string // the functions of its package that it calls
+	strings []string // words in its string literals
+	calls   []string // functions of its package that it calls
 }
 
 var (
@@ -79,6 +79,7 @@ var (
 	submake = regexp.MustCompile(`^\t@?\$\(MAKE\) ([a-z0-9-]+)`)
 )
 
+// readSources reads the files of the repository.
 func readSources(t *testing.T) *sources {
 	t.Helper()
 	s := &sources{texts: map[string]string{}, functions: map[string][]*function{}, targets: map[string][]string{}}
@@ -153,8 +154,8 @@ func (s *sources) readGo(t *testing.T, name string) {
 	}
 }
 
-// runs returns whether a function, with the functions of tests that it calls, has all
-// words.
+// runs reports whether the strings of a function, and of functions in test files that it calls,
+// contain all words.
 func (s *sources) runs(f *function, words []string) bool {
 	of := slices.Clip(f.strings)
 	for _, other := range s.functions[path.Dir(f.file)] {
@@ -165,7 +166,7 @@ func (s *sources) runs(f *function, words []string) bool {
 	return hasAll(of, words)
 }
 
-// file returns whether a function or a line of a file has all words.
+// file reports whether a function or a line of a file contains all words.
 func (s *sources) file(name string, words []string) bool {
 	for _, f := range s.functions[path.Dir(name)] {
 		if f.file == name && s.runs(f, words) {
@@ -180,6 +181,7 @@ func (s *sources) file(name string, words []string) bool {
 	return false
 }
 
+// hasAll reports whether of contains all words.
 func hasAll(of, words []string) bool {
 	for _, w := range words {
 		if !slices.Contains(of, w) {
@@ -189,7 +191,8 @@ func hasAll(of, words []string) bool {
 	return true
 }
 
-// makes returns an error if .ci/run makes none of the targets.
+// makes returns an error if .ci/run does not make one of the targets. words are the arguments of
+// make.
 func (s *sources) makes(words []string) error {
 	for _, w := range words {
 		if strings.Contains(w, "=") {
@@ -205,11 +208,11 @@ func (s *sources) makes(words []string) error {
 	return nil
 }
 
-// goes returns an error if a "go test" names no test, or if it is not one: CI runs
-// all tests.
+// goes returns an error unless words, the arguments of go, are a "go test" that matches tests. CI
+// runs all tests.
 func (s *sources) goes(words []string) error {
 	if len(words) == 0 || words[0] != "test" {
-		return fmt.Errorf("commands.toml has no entry like it")
+		return fmt.Errorf("commands.toml has no entry for it")
 	}
 	var packages []string
 	pattern := ""
@@ -218,7 +221,7 @@ func (s *sources) goes(words []string) error {
 		case strings.HasPrefix(w, "./"):
 			packages = append(packages, path.Clean(w))
 		case w == "-bench", w == "-fuzz":
-			return fmt.Errorf("CI does not run benchmarks: commands.toml has no entry like it")
+			return fmt.Errorf("CI does not run benchmarks, and commands.toml has no entry for it")
 		case w == "-run" && i+1 < len(words):
 			pattern, _, _ = strings.Cut(words[i+1], "/")
 		}
@@ -238,11 +241,11 @@ func (s *sources) goes(words []string) error {
 			}
 		}
 	}
-	return fmt.Errorf("no test of %q is like %q", packages, pattern)
+	return fmt.Errorf("no test in %q matches %q", packages, pattern)
 }
 
-// calls returns an error if there is a flag in a command of fragwall that no test and
-// no script gives its subcommand.
+// calls returns an error if no test or script gives the subcommand of fragwall each of the flags.
+// words are the arguments of fragwall.
 func (s *sources) calls(words []string) error {
 	if err := s.called(words[0]); err != nil {
 		return err
@@ -259,13 +262,12 @@ func (s *sources) calls(words []string) error {
 	return nil
 }
 
-// isTest returns whether "go test" runs a function.
+// isTest reports whether "go test" runs a function.
 func isTest(f *function) bool {
 	return strings.HasSuffix(f.file, "_test.go") && (strings.HasPrefix(f.name, "Test") || strings.HasPrefix(f.name, "Example") || strings.HasPrefix(f.name, "Fuzz"))
 }
 
-// called returns an error if there is no test and no line of a script that has all
-// words.
+// called returns an error if no test and no line of a script contains all words.
 func (s *sources) called(words ...string) error {
 	for dir, functions := range s.functions {
 		if dir != "docs/doctest" && slices.ContainsFunc(functions, func(f *function) bool { return isTest(f) && s.runs(f, words) }) {
@@ -277,5 +279,5 @@ func (s *sources) called(words ...string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("no test has %q", words)
+	return fmt.Errorf("no test or script contains %q", words)
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/yuin/goldmark/ast"
 )
 
-// TestSpelling looks up the words of all documents, outside code, in hunspell's
-// dictionary of British English and in words.txt.
+// TestSpelling checks the words of all documents, except code, against hunspell's dictionary of
+// British English and words.txt.
 func TestSpelling(t *testing.T) {
 	requireHunspell(t)
-	lines := map[string]string{} // by word: where it was seen first
+	lines := map[string]string{} // by word: position of its first occurrence
 	for _, d := range documents(t) {
 		each(d, func(n *ast.Text, line int) {
 			if n.Parent().Kind() == ast.KindCodeSpan {
@@ -40,15 +40,15 @@ func TestSpelling(t *testing.T) {
 	}
 }
 
-// TestWords has the word list sorted, so that two changes of it seldom conflict.
+// TestWords checks that the word list is sorted, so that two changes to it seldom conflict.
 func TestWords(t *testing.T) {
 	list := strings.Fields(string(contents(t, wordList)))
 	if sorted := slices.Compact(slices.Sorted(slices.Values(list))); !slices.Equal(list, sorted) {
-		t.Errorf("sort it: LC_ALL=C sort -u -o %[1]s %[1]s", wordList)
+		t.Errorf("the word list is not sorted: run LC_ALL=C sort -u -o %[1]s %[1]s", wordList)
 	}
 }
 
-// TestMisspelt has words that are in neither.
+// TestMisspelt checks a text with words that neither the dictionary nor the word list contains.
 func TestMisspelt(t *testing.T) {
 	requireHunspell(t)
 	found := map[string]string{}
@@ -62,8 +62,8 @@ func TestMisspelt(t *testing.T) {
 
 const wordList = "docs/doctest/words.txt"
 
-// requireHunspell skips the test where hunspell or its dictionary is missing, and fails
-// it in CI.
+// requireHunspell skips the test if hunspell or its dictionary is missing. In CI the test fails
+// instead.
 func requireHunspell(t *testing.T) {
 	t.Helper()
 	if err := exec.Command("hunspell", "-l", "-d", "en_GB").Run(); err != nil {
@@ -74,7 +74,7 @@ func requireHunspell(t *testing.T) {
 	}
 }
 
-// misspelt returns those of the words that hunspell does not know.
+// misspelt returns the words that are neither in hunspell's dictionary nor in the word list, sorted.
 func misspelt(t *testing.T, words map[string]string) []string {
 	t.Helper()
 	var in strings.Builder
@@ -97,13 +97,12 @@ func misspelt(t *testing.T, words map[string]string) []string {
 }
 
 var (
-	name  = regexp.MustCompile(`\S*[./][\pL\pN_]\S*`) // of a file or a host
+	name  = regexp.MustCompile(`\S*[./][\pL\pN_]\S*`) // file or host name
 	token = regexp.MustCompile(`[\pL\pN_]{3,}(?:['’]\pL+)?`)
 )
 
-// words returns the words of a text without the ending of the genitive. It leaves out
-// names: what has a digit, an underscore, or a capital after its first letter. Words of
-// one or two letters do not count.
+// words returns the words of a text, without a final 's. It leaves out words of one or two letters
+// and identifiers: words with a digit, an underscore, or a capital after the first letter.
 func words(text string) []string {
 	var all []string
 	for _, w := range token.FindAllString(name.ReplaceAllString(text, " "), -1) {
