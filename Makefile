@@ -1,5 +1,5 @@
-# Targets to build, test and measure fragwall. They need Go. A target installs
-# whatever else it needs (Debian packages, as root).
+# Targets to build, test and measure fragwall. They need Go. If run as root on Debian, the
+# targets install the packages that tests need.
 
 GO      ?= go
 FUZZTIME ?= 100000x
@@ -13,7 +13,7 @@ HANDOVER ?= 1
 PREFIX  ?= /usr/local
 
 VERSION := $(shell sed -n 's/^const version = "\(.*\)"/\1/p' cmd/fragwall/version.go)
-# The time stamp of everything in a package: the time of the last commit.
+# The time stamp of all files in packages and images: the time of the last commit.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 ARCHITECTURES := amd64 arm64
@@ -26,53 +26,52 @@ IMAGE  ?= fragwall:$(VERSION)
 
 all: build
 
-help: ## this list
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## the program, bin/fragwall
+build: ## build the program, bin/fragwall
 	$(GO) build -o $(BIN) ./cmd/fragwall
 
-# Two hosts, the box between them, an exchange that one rule accepts, and one that
-# another rule denies.
-demo: build ## show the main job between two hosts in namespaces (root)
+# Two hosts with the box between them. One rule accepts an exchange between the hosts, and
+# another rule denies one.
+demo: build ## show reassembly and filtering between two hosts in namespaces (root)
 	./$(BIN) demo
 
-test: unit integration ## unit and integration tests
+test: unit integration ## run unit and integration tests
 
-# These tests need no rights.
-unit: install-readers ## unit tests; no rights needed
+unit: install-readers ## run unit tests; no root needed
 	$(GO) test $$($(GO) list ./... | grep -v /integration)
 
-# Real kernels at both ends, in network namespaces that the tests create.
-integration: install-tools install-nft ## integration tests in network namespaces (root)
+# The hosts are real kernels, in network namespaces that the tests create.
+integration: install-tools install-nft ## run integration tests in network namespaces (root)
 	$(GO) test -count=1 ./integration/...
 	FAST_PATH=off $(GO) test -count=1 -run '^Test($(SLOW_PATH))$$' ./integration
 
-# Tests that also run without the fast path, so that every frame uses the process.
+# Tests that also run without the fast path, so that the process handles every frame.
 SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar|Replace
 
-race: install-readers ## unit tests with the race detector
+race: install-readers ## run unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
 
-# The statements of COVERED that no unit test runs, as FILE:LINES, and the share that
-# is run. Statements that only integration tests run count as not run.
+# Prints the statements of COVERED that no unit test runs, as FILE:LINES, and the share of
+# statements that are run. Statements that only integration tests run count as not run.
 COVERED = $$($(GO) list ./... | grep -v /integration)
-cover: install-readers ## statements that no unit test runs
+cover: install-readers ## list statements that no unit test runs
 	@mkdir -p build
 	$(GO) test -coverprofile=build/cover.out -coverpkg=./... $(COVERED)
 	@awk 'NR > 1 { runs[$$1] += $$3 } END { for (b in runs) if (!runs[b]) { sub(/\.[0-9]+,/, "-", b); sub(/\.[0-9]+$$/, "", b); print b } }' build/cover.out | sort -V
 	@$(GO) tool cover -func=build/cover.out | tail -1
 
-lint: ## gofmt, vet, staticcheck, go.mod
+lint: ## run gofmt, vet and staticcheck, and check go.mod
 	@out=$$(gofmt -l .); test -z "$$out" || { echo "not gofmt-clean:"; echo "$$out"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 	$(GO) mod tidy -diff
 
-# Every fuzz target for FUZZTIME: a number of inputs, or a time. Before Go 1.27 the end
-# of a time may be reported as a failure (golang/go#75804) without an input.
-fuzz: ## every fuzz target for FUZZTIME
+# FUZZTIME is a number of inputs, or a duration. Go before 1.27 may report the end of the
+# duration as a failure without an input (golang/go#75804).
+fuzz: ## run every fuzz target for FUZZTIME
 	@for pkg in $$($(GO) list ./...); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "$$pkg $$target"; \
@@ -80,26 +79,25 @@ fuzz: ## every fuzz target for FUZZTIME
 	  done; \
 	done
 
-# The same, for 20 minutes each.
-fuzz-long: ## every fuzz target for 20 minutes
+fuzz-long: ## run every fuzz target for 20 minutes
 	$(MAKE) fuzz FUZZTIME=20m
 
 # Honest traffic under floods, through fragwall and through the kernel's bridge: see
-# docs/attack.md. ATTACK has the arguments of the program, such as -quick or -help.
-attack: build install-nft ## honest traffic under floods (root)
+# docs/attack.md. ATTACK holds the arguments of the program, such as -quick or -help.
+attack: build install-nft ## measure honest traffic under floods (root)
 	$(GO) build -o bin/attack ./integration/attack
 	./bin/attack -fragwall $(BIN) $(ATTACK)
 
-# Every Go benchmark, COUNT times for BENCHTIME, summarized by benchstat. BASE=FILE
-# compares with the bin/bench.txt of an earlier run.
-bench: ## every Go benchmark; BASE=FILE compares
+# Runs every benchmark COUNT times for BENCHTIME; benchstat summarizes the results. BASE=FILE
+# compares them with the bin/bench.txt of an earlier run.
+bench: ## run every Go benchmark; BASE=FILE compares
 	@mkdir -p bin
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -count $(COUNT) ./... | tee bin/bench.txt
 	$(GO) tool -modfile=tools/go.mod benchstat $(BASE) bin/bench.txt
 
-# Throughput and latency of the box and of the kernel's bridge between two hosts, for
+# Throughput and latency of the box and of the kernel's bridge between two hosts, in
 # ROUNDS rounds of about three minutes. BENCHFLAGS=-update=FILE also writes the tables
-# to a file. Needs root.
+# to a file.
 bench-wire: install-bench ## compare with the kernel's bridge (root)
 	$(GO) run ./integration/bench -rounds $(ROUNDS) $(BENCHFLAGS)
 
@@ -108,13 +106,13 @@ install-bench:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables, iperf3, ethtool and iputils-ping"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables iperf3 ethtool iputils-ping; }
 
-# Whole packets, fragments and attacks for SOAKTIME: nothing may grow, all counters must
-# agree, and every drop must have a reason.
-soak: install-tools install-nft ## mixed traffic for SOAKTIME (root)
+# Whole packets, fragments and attacks for SOAKTIME. The test checks that memory does not grow,
+# that the counters are consistent, and that every drop has a reason.
+soak: install-tools install-nft ## run mixed traffic for SOAKTIME (root)
 	$(GO) test -count=1 -timeout 0 -run '^TestSoak$$' -v ./integration -soak $(SOAKTIME)
 
-# The program with its manual pages, completions and unit, below DESTDIR.
-install: share ## the program with manual pages, completions and unit, to PREFIX
+# DESTDIR is prepended to all paths.
+install: share ## install the program, manual pages, completions and unit to PREFIX
 	install -D -m 755 $(BIN) $(DESTDIR)$(PREFIX)/bin/fragwall
 	install -D -m 644 build/share/fragwall.8.gz $(DESTDIR)$(PREFIX)/share/man/man8/fragwall.8.gz
 	install -D -m 644 build/share/fragwall.toml.5.gz $(DESTDIR)$(PREFIX)/share/man/man5/fragwall.toml.5.gz
@@ -124,7 +122,7 @@ install: share ## the program with manual pages, completions and unit, to PREFIX
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
 	sed 's,@PREFIX@,$(PREFIX),' deploy/systemd/fragwall.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/fragwall.service
 
-# What the integration tests need besides Go, as package:command.
+# Programs that the integration tests use, as package:command.
 install-tools:
 	@for tool in iputils-ping:ping iproute2:ip tcpdump:tcpdump tshark:tshark chromium:chromium; do \
 	  command -v $${tool#*:} >/dev/null && continue; \
@@ -132,7 +130,7 @@ install-tools:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 
-# What the unit tests compare captures, network devices and spelling with.
+# Programs that the unit tests use, as package:command or package:file.
 install-readers:
 	@for tool in tcpdump:tcpdump wireshark-common:editcap iproute2:ip hunspell:hunspell hunspell-en-gb:/usr/share/hunspell/en_GB.dic; do \
 	  command -v $${tool#*:} >/dev/null || test -e $${tool#*:} && continue; \
@@ -140,17 +138,16 @@ install-readers:
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $${tool%:*} || exit 1; \
 	done
 
-# The eBPF programs, after a change of their source.
-bpf: install-clang ## compile the kernel's programs (fastpath/bpf, tun/tap/bpf)
+# Run this after a change to the source of the eBPF programs.
+bpf: install-clang ## compile the eBPF programs (fastpath/bpf, tun/tap/bpf)
 	$(GO) generate ./fastpath ./tun/tap
 
-# Clang, with which test-bpf checks that the programs match their source.
 install-clang:
 	@test "$$(command -v clang llvm-strip | wc -l)" = 2 && test -e /usr/include/bpf/bpf_helpers.h || { \
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install clang, llvm and libbpf-dev"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq clang llvm libbpf-dev; }
 
-test-bpf: bpf ## check that the kernel's programs match their source
+test-bpf: bpf ## check that the eBPF programs match their source
 	git diff --exit-code -- fastpath tun/tap
 
 install-nft:
@@ -158,35 +155,34 @@ install-nft:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install nftables and conntrack"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq nftables conntrack; }
 
-# The same source gives the same binary, wherever it is built.
+# The build is reproducible: the binary depends only on the source and on the Go version.
 build/linux-%/fragwall: FORCE
 	CGO_ENABLED=0 GOOS=linux GOARCH=$* $(GO) build -trimpath -buildvcs=false -ldflags '-s -w -buildid=' -o $@ ./cmd/fragwall
 
 FORCE:
 
-# The image: the binary alone, built without a registry. PODMAN=docker builds it with
-# Docker, which has no flags for a reproducible image.
+# The image contains only the binary and licences, and needs no registry. PODMAN=docker builds
+# it with Docker, which has no flags for a reproducible image.
 IMAGEFLAGS := $(if $(filter podman,$(notdir $(PODMAN))),--isolation chroot --timestamp $(SOURCE_DATE_EPOCH))
-image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## the container image, by podman or PODMAN=docker
+image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## build the container image, with podman or PODMAN=docker
 	rm -rf build/image
 	install -D -t build/image $<
 	install -m 644 -t build/image LICENSE build/share/NOTICES
 	$(PODMAN) build $(IMAGEFLAGS) --file deploy/Containerfile --tag $(IMAGE) build/image
 
-# The image as a sidecar, in namespaces. Needs root, iproute2, and Debian's podman and
-# crun.
-test-image: image ## the image as a sidecar (root)
+# Needs root, iproute2, and Debian's podman and crun.
+test-image: image ## test the image as a sidecar (root)
 	deploy/test/image.sh $(IMAGE)
 
-# For each architecture a static binary, its bill of materials and packages for
-# Debian, RPM and Alpine, and the checksums of all.
-dist: $(STATIC) share build/share/NOTICES ## static binaries, packages for Debian, RPM and Alpine, checksums
+# For each architecture: a static binary, its bill of materials (SBOM), and packages for
+# Debian, RPM and Alpine. SHA256SUMS has the checksums of all files.
+dist: $(STATIC) share build/share/NOTICES ## build static binaries, packages for Debian, RPM and Alpine, checksums
 	rm -rf dist
 	mkdir -p dist
 	sed 's,@PREFIX@,/usr,' deploy/systemd/fragwall.service >build/share/fragwall.service
 	gzip -9n <deploy/debian/changelog >build/share/changelog.gz
 	install -D -t build/share/alpine deploy/alpine/*
-	touch -d @$(SOURCE_DATE_EPOCH) build/share/alpine/* # nfpm keeps their times
+	touch -d @$(SOURCE_DATE_EPOCH) build/share/alpine/* # nfpm copies their time stamps
 	set -e; for arch in $(ARCHITECTURES); do \
 	  binary=fragwall-$(VERSION)-linux-$$arch; \
 	  cp build/linux-$$arch/fragwall dist/$$binary; \
@@ -200,7 +196,7 @@ dist: $(STATIC) share build/share/NOTICES ## static binaries, packages for Debia
 	cd dist && ls | LC_ALL=C sort | xargs sha256sum >../build/SHA256SUMS
 	cp build/SHA256SUMS dist/
 
-# The licences of linked modules require that their texts are distributed, too.
+# The licences of the linked modules require that their texts are distributed with the binary.
 build/share/NOTICES: FORCE
 	mkdir -p $(@D)
 	{ printf 'Go\n\n' && cat "$$($(GO) env GOROOT)/LICENSE" && \
@@ -211,8 +207,7 @@ build/share/NOTICES: FORCE
 	    cat $${texts:?no licence of $$module} || exit; \
 	  done; } >$@
 
-# The manual pages and completions.
-share: build ## manual pages and completions
+share: build ## build manual pages and completions
 	mkdir -p build/share
 	$(GO) run -C tools ./manpage $(CURDIR)/$(BIN) | gzip -9n >build/share/fragwall.8.gz
 	$(GO) run -C tools ./manpage -config $(CURDIR)/rules/testdata/reference.toml $(CURDIR)/examples/*.toml | gzip -9n >build/share/fragwall.toml.5.gz
@@ -220,18 +215,18 @@ share: build ## manual pages and completions
 	./$(BIN) completion zsh >build/share/_fragwall
 	./$(BIN) completion fish >build/share/fragwall.fish
 
-# The result of "make dist": read by lintian, run, and installed, upgraded and removed
-# in throw-away roots. Needs root, debootstrap, lintian, rpm, busybox-static, and
-# qemu-user-static for the binaries of other architectures.
+# Checks the result of "make dist" with lintian, runs the binaries, and installs, upgrades and
+# removes the packages in throw-away roots. Needs root, debootstrap, lintian, rpm,
+# busybox-static, and qemu-user-static for the binaries of other architectures.
 test-package: dist ## install, upgrade and remove the packages (root)
 	deploy/test/package.sh dist
 	deploy/test/rpm.sh dist
 	deploy/test/apk.sh dist
 
-# The unit tests as an arm64 machine runs them. The others need what the emulator lacks:
-# io_uring, BPF, devices, and the right to run their own binary again.
+# The unit tests under an arm64 emulator. Packages that are not in EMULATED need features that
+# the emulator lacks: io_uring, BPF, devices, or running their own binary again.
 EMULATED ?= ./packet/... ./filter/... ./rules ./stack/... ./tun/capture ./tun/ufo ./wire $$($(GO) list ./cmd/fragwall/internal/... | grep -vE "/(confine|sidecar)")
-test-arm64: install-emulator ## unit tests on an emulated arm64
+test-arm64: install-emulator ## run unit tests on an emulated arm64
 	GOARCH=arm64 CGO_ENABLED=0 $(GO) test -exec qemu-aarch64-static -timeout 60m -skip '^TestPanicEndsTheProcess$$' $(EMULATED)
 
 install-emulator:
@@ -239,25 +234,25 @@ install-emulator:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install qemu-user-static"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq qemu-user-static; }
 
-# "make dist" and "make image" twice, from two clones: the results must be identical.
-# Needs root and podman, and takes a few minutes.
+# Runs "make dist" and "make image" in two clones and compares the results. Needs root and
+# podman, and takes a few minutes.
 test-reproducible: ## build twice and compare (root)
 	deploy/test/reproducible.sh
 
-# The package's unit under systemd in a throw-away root, restarted twenty times under so
-# much of the full load (integration/meter) as HANDOVER says. Needs root, debootstrap and
-# iproute2.
-test-systemd: dist ## the unit under systemd (root)
+# Runs the package's unit under systemd in a throw-away root, and restarts it twenty times
+# under load. HANDOVER is the load as a share of the full load (integration/meter). Needs root,
+# debootstrap and iproute2.
+test-systemd: dist ## test the unit under systemd (root)
 	$(GO) build -o bin/handover ./integration/handover
 	deploy/test/systemd.sh dist/fragwall_$(VERSION)*_$(shell $(GO) env GOARCH).deb bin/handover $(HANDOVER)
 
-# Hand-overs from one process to the next, as often as docs/upgrade.md says, and under
-# so much of the load there as HANDOVER says; make integration has a few under little.
-handover: install-tools install-nft ## hand-overs under load, kills at 200 moments (root)
+# The hand-overs that docs/upgrade.md describes. HANDOVER is the load as a share of the full
+# load described there. "make integration" runs a few hand-overs under low load.
+handover: install-tools install-nft ## test hand-overs under load, and kills at 200 moments (root)
 	$(GO) test -count=1 -timeout 0 -run '^TestReplace' -v ./integration -handover $(HANDOVER)
 	FAST_PATH=off $(GO) test -count=1 -timeout 0 -run '^TestReplace$$' -v ./integration -handover $(HANDOVER)
 
-# The manifests, rendered and read as the Kubernetes API reads them, and the alerts.
+# Decodes the rendered manifests as the Kubernetes API does.
 test-deploy: install-promtool ## render and check the manifests; test the alerts
 	cd deploy && $(GO) vet ./... && $(GO) test ./...
 	promtool test rules deploy/prometheus/fragwall.test.yml
@@ -267,15 +262,15 @@ install-promtool:
 	  test "$$(id -u)" = 0 && command -v apt-get >/dev/null || { echo "install prometheus, which has promtool"; exit 1; }; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends prometheus; }
 
-# The injection into pods, by a Kubernetes API server without nodes, on loopback, and
-# one of these pods by podman. Needs root, iproute2, and podman and crun as Debian has
-# them; the first time it builds Kubernetes, in about 10 minutes.
-test-cluster: image ## the injection into pods, by an API server (root)
+# Tests the injection into pods with a Kubernetes API server without nodes, on loopback, and
+# runs one of these pods with podman. Needs root, iproute2, and Debian's podman and crun. The
+# first run builds Kubernetes, which takes about 10 minutes.
+test-cluster: image ## test the injection into pods with an API server (root)
 	mkdir -p build/cluster
 	cd deploy/cluster && $(GO) build -o ../../build/cluster/etcd go.etcd.io/etcd/server/v3
 	cd deploy/cluster && $(GO) build -o ../../build/cluster/ -ldflags '-X k8s.io/component-base/version.gitVersion=v1.37.0' \
 	  k8s.io/kubernetes/cmd/kube-apiserver k8s.io/kubernetes/cmd/kube-controller-manager k8s.io/kubernetes/cmd/kubectl
 	cd deploy/cluster && $(GO) vet . && CGO_ENABLED=0 $(GO) test -count=1 . -image $(IMAGE)
 
-clean: ## remove what was built
+clean: ## remove build output
 	rm -rf bin build dist
