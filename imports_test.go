@@ -1,4 +1,4 @@
-// Package fragwall has no code: its test holds which package may import what.
+// Package fragwall has no code. Its test checks which package may import which.
 package fragwall
 
 import (
@@ -16,8 +16,8 @@ import (
 
 const module = "fragwall"
 
-// allowed says which of our packages a package imports: these and no others. Every
-// package is here but those that may import any.
+// allowed lists, for each package, exactly the packages of this module that it imports.
+// Packages that may import any are not in the list.
 var allowed = map[string][]string{
 	"packet/verdict":  {},
 	"packet/checksum": {},
@@ -77,15 +77,15 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/trace":     {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/frametext", "cmd/fragwall/internal/record", "cmd/fragwall/internal/selector", "filter", "filter/flow", "packet", "packet/verdict", "tun/capture", "wire"},
 }
 
-// unrestricted may import any of our packages, as testCode and what is below it may:
-// the command line, and this package, which has no code.
+// unrestricted may import any package of this module: the command line, and this package, which
+// has no code. The packages of testCode and below may too.
 var unrestricted = []string{".", "cmd/fragwall"}
 
-// testCode is what the program must not link, with what is below it.
+// testCode lists packages that the program must not link, including those below them.
 var testCode = []string{"docs/doctest", "integration", "packet/packettest", "tun/internal/lanetest", "tun/tuntest", "cmd/fragwall/internal/box/boxtest", "cmd/fragwall/internal/golden", "testing"}
 
-// importers says which packages but testCode, and those below them, may import a
-// module of others.
+// importers lists, for each module of others, the packages that may import it, including those
+// below them. The packages of testCode may too.
 var importers = map[string][]string{
 	"gvisor.dev/gvisor":              {"stack/gvisor"},
 	"github.com/vishvananda/netlink": {"tun"},
@@ -95,8 +95,8 @@ var importers = map[string][]string{
 	"github.com/BurntSushi/toml":     {"rules"},
 }
 
-// unreachable says what a package must not import, not even by another package:
-// packages of ours, with those below them, and modules of others.
+// unreachable lists what a package must not import, directly or indirectly: packages of this
+// module, including those below them, and modules of others.
 var unreachable = map[string][]string{
 	"wire":         {"cmd", "fastpath", "tun/netdev", "github.com/vishvananda/netlink", "github.com/songgao/water", "github.com/cilium/ebpf"},
 	"tun":          {"github.com/vishvananda/netlink", "github.com/songgao/water", "github.com/cilium/ebpf"},
@@ -104,8 +104,8 @@ var unreachable = map[string][]string{
 	"cmd/fragwall": testCode,
 }
 
-// TestImports holds the rules above. It reads the files itself, so that a cached
-// result is of the files as they are.
+// TestImports checks the lists above. It reads the files itself, so that the test cache notices
+// changed files.
 func TestImports(t *testing.T) {
 	imports := read(t)
 	var broken []string
@@ -150,8 +150,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// within returns whether a path is that of a package in a tree, its root
-// included; contains is the other way round.
+// within returns a function that reports whether a path is root or below it. contains does the
+// reverse.
 func within(root string) func(string) bool {
 	return func(name string) bool { return name == root || strings.HasPrefix(name, root+"/") }
 }
@@ -160,8 +160,8 @@ func contains(name string) func(string) bool {
 	return func(root string) bool { return within(root)(name) }
 }
 
-// read returns what each of our packages imports, tests left out: others by their
-// path in the module where they are ours.
+// read returns the imports of each package of this module, without its tests. It names packages
+// of this module by their path in the module.
 func read(t *testing.T) map[string][]string {
 	imports := map[string][]string{}
 	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
@@ -196,14 +196,14 @@ func read(t *testing.T) map[string][]string {
 	return imports
 }
 
-// isModule returns whether a directory is another module's.
+// isModule reports whether a directory is another module.
 func isModule(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "go.mod"))
 	return err == nil
 }
 
-// reachable returns what a package imports, by itself or by packages of ours, and
-// the package itself.
+// reachable returns a package and all that it imports, directly or through packages of this
+// module.
 func reachable(imports map[string][]string, name string) []string {
 	found := []string{name}
 	for i := 0; i < len(found); i++ {

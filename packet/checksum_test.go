@@ -43,20 +43,20 @@ func TestChecksumValid(t *testing.T) {
 			}
 			v := &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 			if !v.ChecksumValid() {
-				t.Fatal("right, and not taken")
+				t.Fatal("a right checksum is refused")
 			}
 			for i := range v.Body {
 				if tt.name[:3] == "udp" && (i == 4 || i == 5) {
-					continue // its length, see below
+					continue // the UDP length, see below
 				}
 				for bit := range 8 {
 					v.Body[i] ^= 1 << bit
 					if v.ChecksumValid() {
-						t.Errorf("byte %d, bit %d: taken", i, bit)
+						t.Errorf("byte %d, bit %d: accepted", i, bit)
 					}
 					v.Verified = true
 					if !v.ChecksumValid() {
-						t.Error("found right by the NIC, and not taken")
+						t.Error("a checksum that the NIC validated is refused")
 					}
 					v.Verified = false
 					v.Body[i] ^= 1 << bit
@@ -72,19 +72,19 @@ func TestChecksumValid(t *testing.T) {
 	p.Decode(frame)
 	v := &packet.View{Parsed: &p, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 	if !v.ChecksumValid() {
-		t.Error("bytes behind a UDP datagram count")
+		t.Error("bytes after a UDP datagram count")
 	}
 	v.Body[6], v.Body[7] = 0, 0
 	if !v.ChecksumValid() {
-		t.Error("no checksum")
+		t.Error("a UDP datagram without a checksum is refused")
 	}
 	if v.Body = v.Body[:len(v.Body)-1]; !v.ChecksumValid() {
-		t.Error("not all at hand")
+		t.Error("a partial payload is refused")
 	}
 }
 
-// crc32c returns the checksum of an SCTP packet bit by bit (RFC 9260 appendix A),
-// both in hexadecimal.
+// crc32c returns the checksum of an SCTP packet, computed bit by bit (RFC 9260 appendix A).
+// Both are in hexadecimal.
 func crc32c(text string) string {
 	b, _ := hex.DecodeString(text)
 	crc := ^uint32(0)

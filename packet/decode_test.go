@@ -35,17 +35,17 @@ func TestWholePacket(t *testing.T) {
 			frame := d.Frame()
 			var p packet.Parsed
 			if why := p.Decode(append(frame, 0, 0, 0)); why != verdict.Passed {
-				t.Fatalf("tags %v: dropped for %v", tags, why)
+				t.Fatalf("tags %v: dropped: %v", tags, why)
 			}
 			if p.Src != src.Addr() || p.Dst != dst.Addr() || p.Protocol != packet.ProtocolUDP ||
 				p.Transport != packet.Ports || p.SrcPort != src.Port() || p.DstPort != dst.Port() {
 				t.Errorf("5-tuple: %+v", p)
 			}
 			if p.End != len(frame) {
-				t.Errorf("the packet ends at %d, want %d: padding is no part of it", p.End, len(frame))
+				t.Errorf("the packet ends at %d, want %d: padding does not belong to it", p.End, len(frame))
 			}
 			if p.Fragment.Present || p.Fragmented {
-				t.Errorf("a whole packet is no fragment: %+v", p)
+				t.Errorf("a whole packet is not a fragment: %+v", p)
 			}
 			if int(p.TagCount) != len(tags) {
 				t.Fatalf("%d tags, want %d", p.TagCount, len(tags))
@@ -66,7 +66,7 @@ func TestFragments(t *testing.T) {
 		var p packet.Parsed
 		for i, frame := range d.Fragments(1000) {
 			if why := p.Decode(frame); why != verdict.Passed {
-				t.Fatalf("fragment %d: dropped for %v", i, why)
+				t.Fatalf("fragment %d: dropped: %v", i, why)
 			}
 			want := packet.Fragment{
 				Present: true, More: i < 2, ID: 77, Offset: i * 1000,
@@ -79,7 +79,7 @@ func TestFragments(t *testing.T) {
 				t.Errorf("fragment %d: %+v, want %+v", i, p.Fragment, want)
 			}
 			if got := frame[p.Fragment.Payload:p.End]; string(got) != string(d.Payload[i*1000:min(i*1000+1000, 2008)]) {
-				t.Errorf("fragment %d: the payload is not where it says", i)
+				t.Errorf("fragment %d: wrong payload offset", i)
 			}
 			if hasPorts := p.Transport == packet.Ports; hasPorts != (i == 0) {
 				t.Errorf("fragment %d: transport %v", i, p.Transport)
@@ -92,7 +92,7 @@ func TestAtomicFragmentIsWhole(t *testing.T) {
 	d := packettest.UDP(in6, out6, packettest.Body(10))
 	var p packet.Parsed
 	if why := p.Decode(d.Fragment(0, d.Payload, false)); why != verdict.Passed {
-		t.Fatalf("dropped for %v", why)
+		t.Fatalf("dropped: %v", why)
 	}
 	if p.Fragment.Present || p.Fragmented || p.Transport != packet.Ports {
 		t.Errorf("%+v", p)
@@ -116,7 +116,7 @@ func TestExtensionChain(t *testing.T) {
 	)
 	var p packet.Parsed
 	if why := p.Decode(d.Frame()); why != verdict.Passed {
-		t.Fatalf("dropped for %v", why)
+		t.Fatalf("dropped: %v", why)
 	}
 	if p.Protocol != packet.ProtocolUDP || p.DstPort != 53 {
 		t.Errorf("%+v", p)
@@ -125,7 +125,7 @@ func TestExtensionChain(t *testing.T) {
 	d.Protocol = packet.ProtocolESP
 	d.FirstBefore, d.Before = destination, []byte{packet.ProtocolESP, 0, 1, 4, 0, 0, 0, 0}
 	if why := p.Decode(d.Frame()); why != verdict.Passed || p.Protocol != packet.ProtocolESP || p.Transport != packet.NoFields {
-		t.Errorf("ESP ends the chain: %v, %+v", why, p)
+		t.Errorf("ESP must end the chain: %v, %+v", why, p)
 	}
 }
 
@@ -164,17 +164,17 @@ func TestDrops(t *testing.T) {
 		{"version 6 in an IPv4 frame", alter(udp4.Frame(), 14, 0x65), verdict.IPv4Header},
 		{"IHL 4", alter(udp4.Frame(), 14, 0x44), verdict.IPv4Header},
 		{"header cut off", udp4.Frame()[:14+19], verdict.IPv4Header},
-		{"IHL says more than there is", alter(udp4.Frame()[:14+20], 14, 0x46), verdict.IPv4Header},
-		{"total length under the header", alter(udp4.Frame(), 16, 0, 19), verdict.IPv4Length},
-		{"total length over the frame", alter(udp4.Frame(), 16, 0xff, 0xff), verdict.IPv4Length},
+		{"IHL beyond the frame", alter(udp4.Frame()[:14+20], 14, 0x46), verdict.IPv4Header},
+		{"total length less than the header", alter(udp4.Frame(), 16, 0, 19), verdict.IPv4Length},
+		{"total length beyond the frame", alter(udp4.Frame(), 16, 0xff, 0xff), verdict.IPv4Length},
 		{"option without a length", options(1, 1, 1, 7), verdict.IPv4Options},
 		{"option of one byte", options(7, 1, 0, 0), verdict.IPv4Options},
-		{"option of more than there is", options(1, 0x94, 4, 0), verdict.IPv4Options},
+		{"option longer than the header", options(1, 0x94, 4, 0), verdict.IPv4Options},
 		{"checksum", alter(udp4.Frame(), 24, 1, 2), verdict.IPv4Checksum},
 
 		{"version 4 in an IPv6 frame", alter(udp6.Frame(), 14, 0x45), verdict.IPv6Header},
 		{"IPv6 header cut off", udp6.Frame()[:14+39], verdict.IPv6Header},
-		{"payload length over the frame", alter(udp6.Frame(), 18, 0xff, 0xff), verdict.IPv6Length},
+		{"payload length beyond the frame", alter(udp6.Frame(), 18, 0xff, 0xff), verdict.IPv6Length},
 		{"jumbogram", alter(chain(0, 17, 0, 0xc2, 4, 0, 1, 0, 0).Frame(), 18, 0, 0), verdict.IPv6Chain},
 		{"option header longer than the packet", chain(60, 17, 255, 0, 0, 0, 0, 0, 0).Frame(), verdict.IPv6Chain},
 		{"chain ends in a header's first byte", cutIPv6(chain(60, 17, 0, 0, 0, 0, 0, 0, 0).Frame(), 1), verdict.IPv6Chain},
@@ -223,14 +223,14 @@ func TestKindsAndTransport(t *testing.T) {
 		{"802.3", packettest.Datagram{}.Ethernet(38, make([]byte, 46)), packet.NonIP, packet.NoFields},
 		{"echo", icmp(in4.Addr(), out4.Addr(), 1, 8, 0, 0, 0), packet.IPv4, packet.ICMP},
 		{"echo6", icmp(in6.Addr(), out6.Addr(), 58, 128, 0, 0, 0), packet.IPv6, packet.ICMP},
-		{"icmpv6 over ipv4 is none", icmp(in4.Addr(), out4.Addr(), 58, 128, 0, 0, 0), packet.IPv4, packet.NoFields},
-		{"icmp over ipv6 is none", icmp(in6.Addr(), out6.Addr(), 1, 8, 0, 0, 0), packet.IPv6, packet.NoFields},
+		{"icmpv6 over ipv4", icmp(in4.Addr(), out4.Addr(), 58, 128, 0, 0, 0), packet.IPv4, packet.NoFields},
+		{"icmp over ipv6", icmp(in6.Addr(), out6.Addr(), 1, 8, 0, 0, 0), packet.IPv6, packet.NoFields},
 		{"one byte of icmp", icmp(in4.Addr(), out4.Addr(), 1, 8), packet.IPv4, packet.Truncated},
 		{"three bytes of udp", icmp(in4.Addr(), out4.Addr(), 17, 8, 1, 2), packet.IPv4, packet.Truncated},
 		{"gre", icmp(in4.Addr(), out4.Addr(), 47, 8, 1, 2), packet.IPv4, packet.NoFields},
 		{"ah in ipv4", icmp(in4.Addr(), out4.Addr(), 51, 17, 4), packet.IPv4, packet.NoFields},
 		{"sctp", icmp(in6.Addr(), out6.Addr(), 132, make([]byte, 12)...), packet.IPv6, packet.Ports},
-		{"nothing next", icmp(in6.Addr(), out6.Addr(), 59), packet.IPv6, packet.NoFields},
+		{"no next header", icmp(in6.Addr(), out6.Addr(), 59), packet.IPv6, packet.NoFields},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -243,7 +243,7 @@ func TestKindsAndTransport(t *testing.T) {
 }
 
 // TestCompleteReadsHeaderOverFragments has a first fragment with ports, and a reassembled
-// payload with others: the payload counts. In IPv4 a transport header may extend over
+// payload with other ports. The payload counts. In IPv4 a transport header may extend over
 // several fragments.
 func TestCompleteReadsHeaderOverFragments(t *testing.T) {
 	d := packettest.UDP(in4, out4, packettest.Body(16))
@@ -262,7 +262,7 @@ func TestReasonsHaveNames(t *testing.T) {
 	for r := range verdict.Reason(verdict.Reasons) {
 		name := r.String()
 		if name == "" || seen[name] {
-			t.Errorf("reason %d: name %q is empty or taken", r, name)
+			t.Errorf("reason %d: name %q is empty or not unique", r, name)
 		}
 		seen[name] = true
 	}
@@ -317,8 +317,8 @@ func endsInChain() []byte {
 	return d.Fragment(0, d.After[:8], true)
 }
 
-// TestNextHeaderOfFragmentHeader has extension headers before the fragment header: the
-// last of them has the field that announces it.
+// TestNextHeaderOfFragmentHeader has extension headers before the fragment header. The Next
+// Header field of the last of these announces the fragment header.
 func TestNextHeaderOfFragmentHeader(t *testing.T) {
 	d := packettest.UDP(in6, out6, packettest.Body(64))
 	d.FirstBefore = 0
@@ -335,8 +335,8 @@ func TestNextHeaderOfFragmentHeader(t *testing.T) {
 	}
 }
 
-// TestHoldsTransport cuts IPv4 first fragments inside their transport header, and right
-// after it.
+// TestHoldsTransport cuts IPv4 first fragments inside their transport header, and right after
+// it.
 func TestHoldsTransport(t *testing.T) {
 	for protocol, size := range map[uint8]int{
 		packet.ProtocolTCP: 24, packet.ProtocolSCTP: 16, packet.ProtocolDCCP: 16,

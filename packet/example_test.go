@@ -10,8 +10,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// A frame in VLAN 10 with a UDP datagram. The caller keeps the Parsed and uses it again for
-// the next frame.
+// This frame in VLAN 10 has a UDP datagram. The caller keeps the Parsed and reuses it for the
+// next frame.
 func ExampleParsed_Decode() {
 	frame, err := hex.DecodeString("" +
 		"020000000002" + "020000000001" + // Ethernet: destination, source
@@ -30,7 +30,7 @@ func ExampleParsed_Decode() {
 	fmt.Println(p.Protocol == packet.ProtocolUDP, p.Src, p.SrcPort, p.Dst, p.DstPort, "VLAN", p.VLANs().ID())
 	fmt.Printf("payload %q\n", frame[p.Upper+8:p.End])
 
-	frame[24]++ // the TTL, which the header's checksum covers
+	frame[24]++ // the TTL, which the header checksum covers
 	fmt.Println("drop:", p.Decode(frame))
 	// Output:
 	// true 10.0.0.1 40000 192.0.2.1 53 VLAN 10

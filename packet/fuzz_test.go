@@ -26,7 +26,7 @@ func seeds() [][]byte {
 	return append(frames, udp6.Fragments(24)...)
 }
 
-// check checks what callers rely on after [packet.Parsed.Decode].
+// check checks the properties that callers rely on after [packet.Parsed.Decode].
 func check(t *testing.T, frame []byte) {
 	var p packet.Parsed
 	if p.Decode(frame) != verdict.Passed {
@@ -61,8 +61,8 @@ func FuzzDecode(f *testing.F) {
 	f.Fuzz(check)
 }
 
-// TestHostileFrames cuts every seed at every length, and sets every header byte to
-// extreme values.
+// TestHostileFrames cuts every seed at every length, and sets every header byte to extreme
+// values.
 func TestHostileFrames(t *testing.T) {
 	for _, frame := range seeds() {
 		for n := range frame {

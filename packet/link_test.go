@@ -11,14 +11,14 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLLC has frames with an 802.3 length before the given bytes. "IPv4" at the end
-// stands for a datagram, "pad" for padding.
+// TestLLC has frames with an 802.3 length before the given bytes. "IPv4" at the end stands for
+// a datagram, "pad" for padding.
 func TestLLC(t *testing.T) {
 	ip := packettest.UDP(in4, out4, packettest.Body(20)).Frame()[14:]
 	const ipv4 = "IPv4"
 	for _, tt := range []struct {
 		name, contents string
-		length         int // 0: right
+		length         int // 0: the right one
 		kind           packet.Kind
 		why            verdict.Reason
 		tags           int
@@ -32,7 +32,7 @@ func TestLLC(t *testing.T) {
 		{"VLAN tag", "aaaa03 000000 8100 000a 0800" + ipv4, 0, packet.IPv4, verdict.Passed, 1},
 		{"three VLAN tags", "aaaa03 000000 8100 000a 8100 000b 8100 000c 0800" + ipv4, 0, packet.NonIP, verdict.VLANTooDeep, 2},
 		{"tag cut off", "aaaa03 000000 8100 000a" + "pad", 10, packet.NonIP, verdict.EthernetTruncated, 0},
-		{"IPv6 of no header", "aaaa03 000000 86dd", 0, packet.IPv6, verdict.IPv6Header, 0},
+		{"IPv6 without a header", "aaaa03 000000 86dd", 0, packet.IPv6, verdict.IPv6Header, 0},
 		{"IPX", "aaaa03 000000 8137 ffff", 0, packet.NonIP, verdict.Passed, 0},
 		{"length of 0", "aaaa03 000000 0800" + ipv4, -1, packet.NonIP, verdict.LLCHeader, 0},
 		{"length without SNAP", "aaaa03 000000 0800" + ipv4, 7, packet.NonIP, verdict.LLCHeader, 0},
@@ -44,7 +44,7 @@ func TestLLC(t *testing.T) {
 		{"spanning tree of Cisco", "aaaa03 00000c 010b 0000" + "pad", 50, packet.NonIP, verdict.Passed, 0},
 		{"EtherType of another organization", "aaaa03 00000c 0800" + ipv4, 0, packet.NonIP, verdict.Passed, 0},
 		{"IPX without LLC", "ffff" + ipv4, 0, packet.NonIP, verdict.Passed, 0},
-		{"information of a connection", "aaaa00 00 000000 0800" + ipv4, 0, packet.NonIP, verdict.Passed, 0},
+		{"information frame of a connection", "aaaa00 00 000000 0800" + ipv4, 0, packet.NonIP, verdict.Passed, 0},
 		{"XID", "aaaaaf 000000 0800" + ipv4, 0, packet.NonIP, verdict.Passed, 0},
 		{"SNAP cut off", "aaaa03 000000", 0, packet.NonIP, verdict.Passed, 0},
 		{"nothing", "", 0, packet.NonIP, verdict.Passed, 0},
@@ -59,9 +59,9 @@ func TestLLC(t *testing.T) {
 		}
 		for _, outer := range [][]packet.Tag{nil, {{TPID: 0x88a8, TCI: 5}}} {
 			if len(outer)+tt.tags > 2 && tt.why == verdict.VLANTooDeep {
-				continue // one sooner
+				continue // fails at an outer tag
 			}
-			t.Run(fmt.Sprintf("%s, behind %d tags", tt.name, len(outer)), func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s, inside %d tags", tt.name, len(outer)), func(t *testing.T) {
 				frame := packettest.Datagram{Tags: outer}.Ethernet(uint16(length), contents)
 				var p packet.Parsed
 				why := p.Decode(frame)

@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestSourceRoute has packets and fragments, some of which tell routers a way.
+// TestSourceRoute has packets and fragments, some of them with a source route.
 func TestSourceRoute(t *testing.T) {
 	const loose, strict, recordRoute = 131, 137, 7
 	for name, tt := range map[string]struct {
@@ -51,7 +51,7 @@ func TestSourceRoute(t *testing.T) {
 	}
 }
 
-// routed decodes a datagram whole, and its first and last fragments.
+// routed decodes a datagram as a whole packet, and its first and last fragments.
 func routed(t *testing.T, name string, d packettest.Datagram, first, rest bool) {
 	t.Helper()
 	inFragments := d

@@ -6,7 +6,7 @@ import (
 	"fragwall/packet"
 )
 
-// TestVLANs distinguishes frames of one VLAN from those of others.
+// TestVLANs checks which frames are in the same VLAN.
 func TestVLANs(t *testing.T) {
 	const q, ad = 0x8100, 0x88a8
 	for _, tt := range []struct {
@@ -20,10 +20,10 @@ func TestVLANs(t *testing.T) {
 		{"priority", []packet.Tag{{q, 0xf000}}, packet.VLANs{}, 0, 0},
 		{"two priorities", []packet.Tag{{q, 0}, {ad, 0xe000}}, packet.VLANs{}, 0, 0},
 		{"VLAN with a priority", []packet.Tag{{q, 0xf00a}}, packet.VLANs{{q, 10}}, 10, 1},
-		{"behind a priority tag", []packet.Tag{{q, 0}, {q, 10}}, packet.VLANs{{q, 10}}, 10, 1},
+		{"inside a priority tag", []packet.Tag{{q, 0}, {q, 10}}, packet.VLANs{{q, 10}}, 10, 1},
 		{"with a priority tag inside", []packet.Tag{{q, 10}, {q, 0xe000}}, packet.VLANs{{q, 10}}, 10, 1},
-		{"of a provider", []packet.Tag{{ad, 10}}, packet.VLANs{{ad, 10}}, 10, 1},
-		{"in another", []packet.Tag{{ad, 0x300a}, {q, 0xb014}}, packet.VLANs{{ad, 10}, {q, 20}}, 10, 2},
+		{"provider VLAN", []packet.Tag{{ad, 10}}, packet.VLANs{{ad, 10}}, 10, 1},
+		{"VLAN inside a provider VLAN", []packet.Tag{{ad, 0x300a}, {q, 0xb014}}, packet.VLANs{{ad, 10}, {q, 20}}, 10, 2},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			p := packet.Parsed{TagCount: uint8(len(tt.tags))}

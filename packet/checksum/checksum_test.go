@@ -12,7 +12,7 @@ import (
 	"fragwall/packet/checksum"
 )
 
-// TestSum compares with gVisor's sum at every length and alignment.
+// TestSum compares Sum with gVisor's checksum at every length and alignment.
 func TestSum(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	random := make([]byte, 400)
@@ -69,7 +69,7 @@ func TestPut(t *testing.T) {
 	}
 }
 
-// BenchmarkSum compares with gVisor's, by the sizes of headers, addresses and
+// BenchmarkSum compares Sum with gVisor's checksum, at the sizes of headers, addresses and
 // packets.
 func BenchmarkSum(b *testing.B) {
 	for _, tt := range []struct {

@@ -33,12 +33,12 @@ func alter(frame []byte, at int, with ...byte) []byte {
 	return frame
 }
 
-// answer returns the reply to what was decoded from a frame, nil where there is none.
+// answer returns the reply to a decoded frame, or nil if there is none.
 func answer(frame []byte, p *packet.Parsed, mtu int) []byte {
 	return reject.Append(nil, frame, &packet.View{Parsed: p, Body: frame[min(p.Upper, p.End):p.End], BodyLength: p.End - p.Upper}, mtu)
 }
 
-// replyTo returns the reply to a whole packet, nil where there is none.
+// replyTo returns the reply to a whole packet, or nil if there is none.
 func replyTo(t *testing.T, frame []byte, mtu int) []byte {
 	t.Helper()
 	var p packet.Parsed
@@ -52,7 +52,7 @@ func replyTo(t *testing.T, frame []byte, mtu int) []byte {
 	return reply
 }
 
-// sound fails unless a reply's lengths and checksums are right.
+// sound fails unless the lengths and checksums of a reply are right.
 func sound(t *testing.T, reply []byte) {
 	t.Helper()
 	var p packet.Parsed
@@ -69,7 +69,7 @@ func sound(t *testing.T, reply []byte) {
 	}
 }
 
-// tcpSegment is a segment with numbers of its own.
+// tcpSegment returns a segment with the given sequence numbers.
 func tcpSegment(src, dst netip.AddrPort, flags header.TCPFlags, seq, ack uint32, data int) packettest.Datagram {
 	d := packettest.TCP(src, dst, flags)
 	h := header.TCP(d.Payload)
@@ -162,7 +162,7 @@ func TestRejectTCP(t *testing.T) {
 	})
 }
 
-// TestRejectQuotesNoMoreThanFits has a datagram that is longer than an error.
+// TestRejectQuotesNoMoreThanFits rejects a datagram that is longer than an error may be.
 func TestRejectQuotesNoMoreThanFits(t *testing.T) {
 	long := packettest.Body(1400)
 	for _, tt := range []struct {
@@ -187,8 +187,8 @@ func TestRejectQuotesNoMoreThanFits(t *testing.T) {
 	}
 }
 
-// TestRejectTellsNobody has what must not be answered.
-func TestRejectTellsNobody(t *testing.T) {
+// TestNoReply has packets that must not be answered (RFC 1122 §3.2.2, RFC 4443 §2.4).
+func TestNoReply(t *testing.T) {
 	at := func(s string) netip.Addr { return netip.MustParseAddr(s) }
 	udp := func(src, dst string) []byte {
 		return packettest.UDP(netip.AddrPortFrom(at(src), 1), netip.AddrPortFrom(at(dst), 2), nil).Frame()
@@ -205,31 +205,31 @@ func TestRejectTellsNobody(t *testing.T) {
 	shortHeader := packettest.TCP(in4, out4, header.TCPFlagSyn)
 	shortHeader.Payload[12] = 0x40
 	tests := map[string][]byte{
-		"IPv4 group":               udp("10.0.0.1", "224.0.0.1"),
-		"IPv6 group":               udp("2001:db8::1", "ff02::1"),
-		"IPv4 broadcast":           udp("10.0.0.1", "255.255.255.255"),
-		"reserved source":          udp("250.0.0.1", "10.0.0.1"),
-		"unspecified IPv4 source":  udp("0.0.0.0", "10.0.0.1"),
-		"unspecified IPv6 source":  udp("::", "2001:db8::1"),
-		"group as source":          udp("ff02::1", "2001:db8::1"),
-		"loopback source":          udp("127.0.0.1", "10.0.0.1"),
-		"to an Ethernet group":     alter(udp("10.0.0.1", "10.0.0.2"), 0, 0x01),
-		"to everyone on the link":  alter(udp("10.0.0.1", "10.0.0.2"), 0, 255, 255, 255, 255, 255, 255),
-		"from an Ethernet group":   alter(udp("10.0.0.1", "10.0.0.2"), 6, 0x03),
-		"later fragment":           fragments[1],
-		"later fragment of IPv6":   fragments6[1],
-		"unreachable":              icmp(in4, out4, 1, 3),
-		"redirect":                 icmp(in4, out4, 1, 5),
-		"time exceeded":            icmp(in4, out4, 1, 11),
-		"packet too big":           icmp(in6, out6, 58, 2),
-		"unknown error of IPv6":    icmp(in6, out6, 58, 127),
-		"redirect of IPv6":         icmp(in6, out6, 58, 137),
-		"RST":                      packettest.TCP(in4, out4, header.TCPFlagRst).Frame(),
-		"RST ACK of IPv6":          packettest.TCP(in6, out6, header.TCPFlagRst|header.TCPFlagAck).Frame(),
-		"half a TCP header":        halfHeader.Frame(),
-		"a TCP header that is not": longHeader.Frame(),
-		"a TCP header too short":   shortHeader.Frame(),
-		"arp":                      packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)),
+		"IPv4 group":              udp("10.0.0.1", "224.0.0.1"),
+		"IPv6 group":              udp("2001:db8::1", "ff02::1"),
+		"IPv4 broadcast":          udp("10.0.0.1", "255.255.255.255"),
+		"reserved source":         udp("250.0.0.1", "10.0.0.1"),
+		"unspecified IPv4 source": udp("0.0.0.0", "10.0.0.1"),
+		"unspecified IPv6 source": udp("::", "2001:db8::1"),
+		"group as source":         udp("ff02::1", "2001:db8::1"),
+		"loopback source":         udp("127.0.0.1", "10.0.0.1"),
+		"to an Ethernet group":    alter(udp("10.0.0.1", "10.0.0.2"), 0, 0x01),
+		"to Ethernet broadcast":   alter(udp("10.0.0.1", "10.0.0.2"), 0, 255, 255, 255, 255, 255, 255),
+		"from an Ethernet group":  alter(udp("10.0.0.1", "10.0.0.2"), 6, 0x03),
+		"later fragment":          fragments[1],
+		"later fragment of IPv6":  fragments6[1],
+		"unreachable":             icmp(in4, out4, 1, 3),
+		"redirect":                icmp(in4, out4, 1, 5),
+		"time exceeded":           icmp(in4, out4, 1, 11),
+		"packet too big":          icmp(in6, out6, 58, 2),
+		"unknown error of IPv6":   icmp(in6, out6, 58, 127),
+		"redirect of IPv6":        icmp(in6, out6, 58, 137),
+		"RST":                     packettest.TCP(in4, out4, header.TCPFlagRst).Frame(),
+		"RST ACK of IPv6":         packettest.TCP(in6, out6, header.TCPFlagRst|header.TCPFlagAck).Frame(),
+		"half a TCP header":       halfHeader.Frame(),
+		"TCP header too long":     longHeader.Frame(),
+		"TCP header too short":    shortHeader.Frame(),
+		"arp":                     packettest.Datagram{}.Ethernet(0x0806, make([]byte, 28)),
 	}
 	for name, frame := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -249,7 +249,7 @@ func TestRejectTellsNobody(t *testing.T) {
 	}
 }
 
-// FuzzReject answers what decodes, soundly or not at all.
+// FuzzReject answers any frame that decodes. Each reply is valid, or there is none.
 func FuzzReject(f *testing.F) {
 	udp4, udp6 := packettest.UDP(in4, out4, packettest.Body(40)), packettest.UDP(in6, out6, packettest.Body(40))
 	udp6.Tags, udp6.LLC = []packet.Tag{{TPID: 0x88a8, TCI: 1}, {TPID: 0x8100, TCI: 2}}, packettest.SNAP

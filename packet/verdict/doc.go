@@ -4,7 +4,7 @@
 //
 // The numbers are a format: eBPF programs share them through maps. A number never changes
 // its meaning and is never reused; a new value gets the next free number. TestNumbers
-// holds them.
+// checks them.
 //
 // The package has no state.
 package verdict

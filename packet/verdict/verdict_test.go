@@ -2,8 +2,8 @@ package verdict
 
 import "testing"
 
-// TestNumbers holds the numbers and the names: both are formats, of maps that
-// are shared with the kernel and of counters and events.
+// TestNumbers checks the numbers and the names. Both are formats: the numbers of maps that are
+// shared with the kernel, the names of counters and events.
 func TestNumbers(t *testing.T) {
 	for _, tt := range []struct {
 		side   Side

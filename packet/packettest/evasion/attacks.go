@@ -5,8 +5,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// overlaps are datagrams with some bytes that arrive twice with different contents. Hosts
-// disagree on which of them count.
+// overlaps are datagrams some of whose bytes arrive twice with different contents. Hosts disagree
+// on which of them count.
 func overlaps() []entry {
 	// second sends a fragment with other contents after the one with bytes 800 to 1,600,
 	// and before the last one.
@@ -28,7 +28,7 @@ func overlaps() []entry {
 			}},
 		{name: "end of another", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1200, 1600)},
-		{name: "end of another, and on", reference: "Ptacek and Newsham 1998",
+		{name: "end of another and beyond", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1200, 2000)},
 		{name: "same range", reference: "Ptacek and Newsham 1998",
 			reassemble: "blocked: fragment_conflict", validate: "blocked: fragment_duplicate", write: second(800, 1600)},
@@ -40,7 +40,7 @@ func overlaps() []entry {
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(1000, 1400)},
 		{name: "around another", reference: "Novak 2005",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: second(640, 1760)},
-		{name: "nothing first, the data later", reference: "fragrouter frag-7",
+		{name: "wrong data first, then the data", reference: "fragrouter frag-7",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
 				d := s.allowed()
 				s.send(cut(d, 0, 800), cut(other(d, 800, 2000), 800, 2000), cut(d, 800, 1600), cut(d, 1600, 2400))
@@ -73,7 +73,7 @@ func six(s *script) [][]byte {
 	return [][]byte{mark('1', 0, 3), mark('2', 4, 6), mark('3', 6, 9), mark('4', 1, 5), mark('5', 6, 9), mark('6', 9, 12)}
 }
 
-// rewriting makes a filter judge one header and a host read another.
+// rewriting has fragments that make a filter judge one header and a host read another.
 func rewriting() []entry {
 	return []entry{
 		{name: "second first fragment to a denied port", reference: "RFC 1858 §4",
@@ -110,7 +110,7 @@ func rewriting() []entry {
 				s.attack(cut(denied, 0, 800))
 				s.send(cut(allowed, 0, 800))
 			}},
-		{name: "denied first fragment behind the whole datagram", reference: "RFC 1858 §4",
+		{name: "denied first fragment after the whole datagram", reference: "RFC 1858 §4",
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", delivers: 1, write: func(s *script) {
 				s.send(s.allowed().Fragments(800)...)
 				s.attack(s.denied().Fragments(800)...)
@@ -124,7 +124,7 @@ func rewriting() []entry {
 				d := s.tcp(AllowedPort, 2400)
 				s.send(cut(d, 0, 24), cut(other(d, 8, 24), 8, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
 			}},
-		{name: "fragment at offset 8 ahead of the first", reference: "RFC 3128",
+		{name: "fragment at offset 8 before the first", reference: "RFC 3128",
 			reassemble: "blocked: fragment_overlap", validate: "blocked: fragment_overlap", write: func(s *script) {
 				d := s.tcp(AllowedPort, 2400)
 				s.send(cut(other(d, 8, 24), 8, 24), cut(d, 0, 24), cut(d, 24, 1400), cut(d, 1400, 2400))
@@ -158,7 +158,7 @@ func rewriting() []entry {
 	}
 }
 
-// lengths are fragments that disagree on how long the datagram is.
+// lengths are fragments that disagree on the length of the datagram.
 func lengths() []entry {
 	return []entry{
 		{name: "two ends, the second later", reference: "Ptacek and Newsham 1998",
@@ -209,7 +209,7 @@ func lengths() []entry {
 				s.send(d.Fragments(1440)[1:]...)
 				s.send(cut(first, 0, 1440))
 			}},
-		{name: "M flag with a length that is no multiple of 8", reference: "RFC 8200 §4.5",
+		{name: "M flag with a length that is not a multiple of 8", reference: "RFC 8200 §4.5",
 			reassemble: "blocked: fragment_unaligned, fragment_timeout", validate: "blocked: fragment_unaligned", write: func(s *script) {
 				d := s.allowed()
 				s.send(cut(d, 0, 800))
@@ -235,8 +235,8 @@ func lengths() []entry {
 	}
 }
 
-// identification sends fragments with one identification at other times and in other
-// places.
+// identification has fragments with one identification at different times, in different VLANs
+// or from different sides.
 func identification() []entry {
 	split := func(first, rest []packet.Tag) func(s *script) {
 		return func(s *script) {
@@ -310,7 +310,7 @@ func identification() []entry {
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split([]packet.Tag{tag(0x8100, 10)}, []packet.Tag{tag(0x8100, 20)})},
 		{name: "first untagged, rest in a VLAN", reference: "IEEE 802.1Q",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split(nil, []packet.Tag{tag(0x8100, 10)})},
-		{name: "first and rest under swapped tags", reference: "IEEE 802.1ad",
+		{name: "first and rest with swapped tags", reference: "IEEE 802.1ad",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: split(
 				[]packet.Tag{tag(0x88a8, 10), tag(0x8100, 20)}, []packet.Tag{tag(0x8100, 20), tag(0x88a8, 10)})},
 		{name: "first and rest from two sides", reference: "RFC 791 §3.2",

@@ -68,7 +68,7 @@ func chains() []entry {
 				}
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "hop-by-hop header behind the fragment header", reference: "RFC 8200 §4.1",
+		{name: "hop-by-hop header after the fragment header", reference: "RFC 8200 §4.1",
 			reassemble: "blocked: ipv6_chain, fragment_timeout", validate: "blocked: ipv6_chain, fragment_timeout", write: func(s *script) {
 				d := s.allowed()
 				d.FirstAfter, d.After = 0, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
@@ -84,7 +84,7 @@ func chains() []entry {
 				d := s.advertisement()
 				s.attack(d.Fragment(0, d.Payload, false))
 			}},
-		{name: "router advertisement behind options, in fragments", reference: "RFC 6980; RFC 7113",
+		{name: "router advertisement after options, in fragments", reference: "RFC 6980; RFC 7113",
 			reassemble: "blocked: fragmented_neighbor_discovery, fragment_timeout", validate: "blocked: fragmented_neighbor_discovery, fragment_timeout", write: func(s *script) {
 				d := s.advertisement()
 				d.FirstAfter, d.After = 60, []byte{packet.ProtocolICMPv6, 0, 1, 4, 0, 0, 0, 0}

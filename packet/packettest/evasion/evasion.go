@@ -61,12 +61,12 @@ type Frame struct {
 	At   time.Duration // since the case began
 	From verdict.Side
 	Data []byte
-	// Hostile frames must not pass: they belong to a denied datagram, or to none that an
-	// honest host sends.
+	// Hostile frames must not pass: they belong to a denied datagram, or to one that no honest
+	// host sends.
 	Hostile bool
 }
 
-// Case is one thing that is done to fragments.
+// Case is one kind of fragment traffic.
 type Case struct {
 	Name      string
 	Reference string // RFC, paper, tool or advisory
@@ -75,9 +75,9 @@ type Case struct {
 	// host behind the filter must get them.
 	Delivers int
 	Frames   [Families][]Frame // nil if the case is only for the other family
-	// Reassemble, Whole and Validate are the expected results in mode reassemble, in
-	// reassemble with emit "whole", and in validate: what the [Host] models make of the
-	// frames that pass, and the reasons for which the others are dropped.
+	// Reassemble, Whole and Validate are the expected results in mode reassemble, in reassemble
+	// with emit "whole", and in validate. A result says what the [Host] models reassemble from
+	// the frames that pass, and the reasons for which the others are dropped.
 	Reassemble, Whole, Validate string
 }
 
@@ -104,14 +104,14 @@ type script struct {
 	frames []Frame
 }
 
-// send lets frames arrive, all at once.
+// send adds frames that arrive at the same time.
 func (s *script) send(frames ...[]byte) {
 	for _, data := range frames {
 		s.frames = append(s.frames, Frame{At: s.at, From: s.from, Data: data})
 	}
 }
 
-// attack lets hostile frames arrive, all at once.
+// attack adds hostile frames that arrive at the same time.
 func (s *script) attack(frames ...[]byte) {
 	n := len(s.frames)
 	s.send(frames...)
@@ -125,8 +125,8 @@ func (s *script) expire() {
 	s.at += [Families]time.Duration{TimeoutIPv4, TimeoutIPv6}[s.Family] + time.Second
 }
 
-// udp returns a datagram to a port, with n bytes of payload including its header. Each
-// mark gives other bytes.
+// udp returns a datagram to a port, with n bytes of payload including its header. Each mark
+// gives different bytes.
 func (s *script) udp(port uint16, n int, mark byte) packettest.Datagram {
 	src, dst := s.hosts()
 	body := packettest.Body(n - 8)
@@ -156,12 +156,12 @@ func (s *script) hosts() (src, dst netip.Addr) {
 	return pair[s.from], pair[s.from.Other()]
 }
 
-// allowed and denied return datagrams of 2,400 bytes to either port.
+// allowed and denied return datagrams of 2,400 bytes to the two ports.
 func (s *script) allowed() packettest.Datagram { return s.udp(AllowedPort, 2400, 0) }
 func (s *script) denied() packettest.Datagram  { return s.udp(DeniedPort, 2400, 0x55) }
 
-// cut returns a range of a datagram's bytes as a fragment: the last one, if it reaches
-// the end.
+// cut returns a range of a datagram's bytes as a fragment. It is the last fragment if it
+// reaches the end.
 func cut(d packettest.Datagram, from, to int) []byte {
 	whole := d.Fragmentable()
 	return d.Fragment(from, whole[from:to], to < len(whole))

@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// honest is what hosts and networks do to fragments without bad intent.
+// honest returns the traffic of hosts and networks without bad intent.
 func honest() []entry {
 	return []entry{
 		{name: "in order", reference: "RFC 791, RFC 8200", delivers: 1, write: func(s *script) {
@@ -29,7 +29,7 @@ func honest() []entry {
 		}},
 		{name: "each twice, backwards", reference: "fragrouter frag-5", delivers: 1, write: func(s *script) {
 			for _, frame := range backwards(s.allowed().Fragments(800)) {
-				if len(s.frames) < 4 { // a duplicate behind the whole datagram begins another
+				if len(s.frames) < 4 { // a duplicate after the whole datagram would begin another
 					s.send(frame)
 				}
 				s.send(frame)
@@ -80,7 +80,7 @@ func honest() []entry {
 			b.Tags = []packet.Tag{priority, a.Tags[0]}
 			s.send(a.Fragments(800)[2], b.Fragments(800)[0], a.Fragments(800)[1])
 		}},
-		{name: "in LLC, and in part", reference: "RFC 1042", delivers: 2, write: func(s *script) {
+		{name: "in LLC, and some fragments in LLC", reference: "RFC 1042", delivers: 2, write: func(s *script) {
 			a, b := s.allowed(), s.allowed()
 			a.LLC = packettest.SNAP
 			s.send(backwards(a.Fragments(800))...)
@@ -101,7 +101,7 @@ func honest() []entry {
 			s.send(s.allowed().Fragments(800)...)
 			s.send(s.udp(AllowedPort, 2400, 0xff).Fragments(800)...)
 		}},
-		{name: "to a group, ESP, options or headers before", reference: "RFC 791, RFC 8200 §4.5", delivers: 1, write: func(s *script) {
+		{name: "multicast ESP with options or extension headers", reference: "RFC 791, RFC 8200 §4.5", delivers: 1, write: func(s *script) {
 			d := s.udp(AllowedPort, 2400, 0)
 			d.Protocol = packet.ProtocolESP
 			d.Dst = [Families]netip.Addr{IPv4: netip.MustParseAddr("239.1.2.3"), IPv6: netip.MustParseAddr("ff0e::1:2")}[s.Family]
@@ -118,12 +118,12 @@ func honest() []entry {
 		{name: "TCP segment in fragments", reference: "RFC 9293", delivers: 1, write: func(s *script) {
 			s.send(backwards(s.tcp(AllowedPort, 2400).Fragments(800))...)
 		}},
-		{name: "atomic fragment beside fragments of its identification", reference: "RFC 6946", delivers: 2, only: onlyIPv6, write: func(s *script) {
+		{name: "atomic fragment among fragments with its identification", reference: "RFC 6946", delivers: 2, only: onlyIPv6, write: func(s *script) {
 			frames := s.allowed().Fragments(800)
 			atomic := s.udp(AllowedPort, 400, 0xff)
 			s.send(frames[0], frames[2], atomic.Fragment(0, atomic.Payload, false), frames[1])
 		}},
-		{name: "options headers behind the fragment header", reference: "RFC 8200 §4.5", delivers: 1, only: onlyIPv6, write: func(s *script) {
+		{name: "options header after the fragment header", reference: "RFC 8200 §4.5", delivers: 1, only: onlyIPv6, write: func(s *script) {
 			d := s.allowed()
 			d.FirstAfter, d.After = 60, []byte{packet.ProtocolUDP, 0, 1, 4, 0, 0, 0, 0}
 			s.send(backwards(d.Fragments(800))...)
@@ -137,7 +137,7 @@ func honest() []entry {
 	}
 }
 
-// denied are datagrams without any trick to the denied port.
+// denied are datagrams to the denied port, sent without any trick.
 func denied() []entry {
 	return []entry{
 		{name: "denied, in order", reference: "RFC 1858 §1",
@@ -148,7 +148,7 @@ func denied() []entry {
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				s.attack(backwards(s.denied().Fragments(800))...)
 			}},
-		{name: "denied, behind three priority tags", reference: "CVE-2021-27853",
+		{name: "denied, inside three priority tags", reference: "CVE-2021-27853",
 			reassemble: "blocked: vlan_too_deep", validate: "blocked: vlan_too_deep", write: func(s *script) {
 				d := s.denied()
 				d.Tags = []packet.Tag{{TPID: 0x8100}, {TPID: 0x8100}, {TPID: 0x8100}}
@@ -160,7 +160,7 @@ func denied() []entry {
 				d.LLC = packettest.SNAP
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "denied, in LLC of a wrong length", reference: "CVE-2021-27861",
+		{name: "denied, in LLC with a wrong length", reference: "CVE-2021-27861",
 			reassemble: "blocked: llc_header", validate: "blocked: llc_header", write: func(s *script) {
 				d := s.denied()
 				d.LLC = packettest.SNAP
@@ -169,14 +169,14 @@ func denied() []entry {
 					s.attack(frame)
 				}
 			}},
-		{name: "denied, tagged behind LLC and in a priority tag", reference: "CVE-2021-27854",
+		{name: "denied, VLAN tag inside LLC, in a priority tag", reference: "CVE-2021-27854",
 			reassemble: "blocked: policy_default", validate: "blocked: policy_default", write: func(s *script) {
 				d := s.denied()
 				d.Tags = []packet.Tag{{TPID: 0x8100}}
 				d.LLC = append(slices.Clip(packettest.SNAP), 0x81, 0, 0, 0)
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "all fragments but the first", reference: "RFC 1858 §1",
+		{name: "all fragments except the first", reference: "RFC 1858 §1",
 			reassemble: "blocked: fragment_timeout", validate: "blocked: fragment_timeout", write: func(s *script) {
 				s.attack(s.denied().Fragments(800)[1:]...)
 			}},

@@ -12,13 +12,13 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Overlap decides whose bytes count if fragments overlap: it reports whether those of a
-// new fragment replace those of an old one, given where both begin.
+// Overlap decides which bytes count if fragments overlap. It reports whether the bytes of a new
+// fragment replace those of an old one, given the offsets of both.
 type Overlap func(old, new int) bool
 
-// Overlap policies of operating systems (Shankar and Paxson, "Active Mapping", 2003,
-// §3.3; Novak, "Target-Based Fragmentation Reassembly", 2005). A host that refuses
-// overlaps (RFC 5722) needs no model: it never reassembles what these disagree on.
+// Overlap policies of operating systems (Shankar and Paxson, "Active Mapping", 2003, §3.3;
+// Novak, "Target-Based Fragmentation Reassembly", 2005). A host that refuses overlaps (RFC
+// 5722) needs no model: it never reassembles a datagram on which these disagree.
 var overlapModels = []struct {
 	name    string
 	overlap Overlap
@@ -57,7 +57,7 @@ func Hosts() []Host {
 
 // Delivered is a datagram that a host reassembled.
 type Delivered struct {
-	Key   string // what fragments of one datagram have in common
+	Key   string // fields that all fragments of the datagram share
 	Frame []byte // the datagram in one frame, to be decoded and judged
 }
 
@@ -94,8 +94,8 @@ func (h Host) Receive(frames []Frame) []Delivered {
 	return delivered
 }
 
-// keyOf returns the key by which a host assigns fragments to datagrams. The side and the
-// VLANs say which host, or which of its interfaces.
+// keyOf returns the key by which a host assigns fragments to datagrams. The side and the VLANs
+// identify the host, or its interface.
 func keyOf(f Frame, p *packet.Parsed) string {
 	b := []byte{byte(f.From)}
 	for _, tag := range p.VLANs() {
@@ -116,7 +116,7 @@ type assembly struct {
 	began   time.Duration
 	first   []byte // the frame with the first fragment
 	payload []byte
-	owner   []int // for each byte, where the fragment that it is from began; -1: none
+	owner   []int // for each byte, the offset of the fragment that it is from; -1: none
 	end     int   // 0: unknown
 	refused bool
 }

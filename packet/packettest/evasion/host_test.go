@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestOverlapModels reassembles the six fragments by each model. The expected results are
-// those that Novak's paper prints.
+// TestOverlapModels reassembles the six fragments by each model. The expected results are those
+// in Novak's paper.
 func TestOverlapModels(t *testing.T) {
 	want := map[string]string{
 		"first":     "11422333666",

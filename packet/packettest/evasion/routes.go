@@ -2,8 +2,8 @@ package evasion
 
 import "fragwall/packet"
 
-// sourceRoutes are datagrams with a source route in all or some of their fragments, so
-// that the destination address alone does not say where they go.
+// sourceRoutes are datagrams with a source route in all or some of their fragments. The
+// destination address of such a datagram is not where it finally goes.
 func sourceRoutes() []entry {
 	const all, timeout = "blocked: policy_source_route", "blocked: fragment_timeout, policy_source_route"
 	loose := []byte{131, 7, 4, 192, 0, 2, 99, 0}
@@ -15,7 +15,7 @@ func sourceRoutes() []entry {
 				d.Options = loose
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "strict source route, used up", reference: "RFC 7126 §4.4", only: onlyIPv4,
+		{name: "strict source route, completed", reference: "RFC 7126 §4.4", only: onlyIPv4,
 			reassemble: all, validate: all, write: func(s *script) {
 				d := s.allowed()
 				d.Options = []byte{1, 137, 7, 8, 192, 0, 2, 99}
@@ -41,7 +41,7 @@ func sourceRoutes() []entry {
 				d.FirstBefore, d.Before = 43, routing
 				s.attack(d.Fragments(800)...)
 			}},
-		{name: "routing header behind the fragment header", reference: "RFC 5095", only: onlyIPv6,
+		{name: "routing header after the fragment header", reference: "RFC 5095", only: onlyIPv6,
 			reassemble: timeout, validate: timeout, write: func(s *script) {
 				d := s.allowed()
 				d.FirstAfter, d.After = 43, append([]byte{packet.ProtocolUDP}, routing[1:]...)

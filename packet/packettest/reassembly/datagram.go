@@ -14,15 +14,14 @@ type Fragment struct {
 	Start, End int
 	More       bool // the M flag
 	Data       []byte
-	Headers    int // bytes before the payload that count towards 65,535
+	Headers    int // bytes before the payload that count toward 65,535
 }
 
-// Datagram is the fragments of a datagram, in the order in which they arrived.
+// Datagram is the fragments of a datagram, in the order of their arrival.
 type Datagram struct{ Fragments []Fragment }
 
-// Objection returns why a fragment cannot belong to the datagram, given the fragments
-// that are there, or [verdict.Passed] if it can. Without contents, fragments with the
-// same range count as equal.
+// Objection returns why a fragment cannot belong to the datagram with its present fragments, or
+// [verdict.Passed] if it can. Without contents, fragments with the same range count as equal.
 func (d *Datagram) Objection(n Fragment, contents bool) verdict.Reason {
 	reached, headers := n.End, 0
 	for _, f := range append(d.Fragments, n) {
