@@ -51,8 +51,8 @@ func (b *Bucket) Take(now time.Duration) bool {
 // Full returns when the bucket is full again, on its clock.
 func (b *Bucket) Full() time.Duration { return time.Duration(b.full.Load()) }
 
-// Restore has the bucket go on with what is left in another one of the same rate, by when
-// that is full again. No bucket is emptier than empty.
+// Restore continues with the fill of another bucket of the same rate, given the time when that
+// one is full again. An implausibly late time counts as an empty bucket.
 func (b *Bucket) Restore(full, now time.Duration) {
 	b.full.Store(min(int64(full), int64(now)+b.depth+b.interval))
 }

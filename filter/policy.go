@@ -29,7 +29,7 @@ type Policy struct {
 	// LooseTCP accepts segments of connections whose beginning fragwall did not see.
 	LooseTCP bool
 	// Secret is the key of the hash in the flow table. nil means a random key, which is
-	// required if anybody may send.
+	// required if untrusted hosts may send.
 	Secret *[2]uint64
 }
 

@@ -7,16 +7,16 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// SavedRule is what a rule has counted, and how far its limit is used up, as another
-// process can take it over.
+// SavedRule is the counters of a rule and the fill of its limit, in the form in which another
+// process can take them over.
 type SavedRule struct {
 	Name   string
-	Counts [verdict.Sides]Count // by the side that datagrams came in by
-	Limit  Rate                 // the zero Rate where there is none
-	Full   time.Duration        // when the whole limit is there again, on the policy's clock
+	Counts [verdict.Sides]Count // by ingress side
+	Limit  Rate                 // the zero Rate if there is none
+	Full   time.Duration        // when the limit is full again, on the policy's clock
 }
 
-// SaveRules returns what the rules have counted.
+// SaveRules returns the counters and limits of all rules.
 func (t *Table) SaveRules() []SavedRule {
 	rules := make([]SavedRule, len(t.policy.Rules))
 	for i := range rules {
@@ -32,8 +32,8 @@ func (t *Table) SaveRules() []SavedRule {
 	return rules
 }
 
-// RestoreRules returns what has rules go on, by their names, with what those of another
-// process counted, and with the limits that are the same.
+// RestoreRules returns a function that adds the counters of another process's rules to the
+// rules with the same names. It also restores the fill of limits that are equal.
 func (t *Table) RestoreRules() (restore func(rules []SavedRule, now time.Duration)) {
 	index := make(map[string]int, len(t.policy.Rules))
 	for i := range t.policy.Rules {
@@ -64,5 +64,5 @@ func (c *Counter) addCount(n Count) {
 	c.overLimit.Add(n.OverLimit)
 }
 
-// FlowTable returns the table's flows; nil where it tracks none. They outlive the table.
+// FlowTable returns the table's flows, which outlive the table, or nil if it tracks none.
 func (t *Table) FlowTable() *flow.Table { return t.flows }

@@ -170,8 +170,8 @@ func (t *Table) Flows() int {
 	return t.flows.Len()
 }
 
-// Expire removes expired flows from one of so many shares of the table, another one each
-// time.
+// Expire removes expired flows from one part of the table, another one on each call. shares is
+// the number of parts.
 func (t *Table) Expire(now Clock, shares int) {
 	if t.flows != nil {
 		t.flows.Expire(now(), shares)

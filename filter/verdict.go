@@ -33,7 +33,7 @@ const (
 // Has reports whether a flag is set.
 func (v Verdict) Has(f Flags) bool { return v.Flags&f != 0 }
 
-// where returns the flag if on is set.
+// where returns the flag if on is set, otherwise 0.
 func (f Flags) where(on bool) Flags {
 	if on {
 		return f

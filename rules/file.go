@@ -86,7 +86,7 @@ func readRegular(name string, most int64) (string, error) {
 	return text.String(), nil
 }
 
-// sizeError is the error for a file that is too large.
+// sizeError returns the error for a file that is too large.
 type sizeError struct {
 	name string
 	most int64

@@ -10,9 +10,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Remarks returns notes, by line, that need the whole policy: on rules that never decide,
-// or only beyond the limit of another rule, and on accepted questions whose answers are
-// not accepted.
+// Remarks returns notes, by line, that need the whole policy: on rules that never decide, or
+// only beyond the limit of another rule, and on accepted requests whose replies are not
+// accepted.
 func (c *Config) Remarks() []Note {
 	table := filter.Compile(c.Policy, nil)
 	answers := c.answers(table)
@@ -38,8 +38,8 @@ func (c *Config) remark(r *filter.Rule, format string, args ...any) Note {
 	return Note{File: c.File, Line: r.Line, Text: fmt.Sprintf("rule %q "+format, append([]any{r.Name}, args...)...)}
 }
 
-// answers returns a note on the first rule of a stateless policy that accepts a question
-// but not its answer, and on the number of further ones. It returns nil if there is none.
+// answers returns a note on the first rule of a stateless policy that accepts a request but not
+// its reply, and on the number of further ones. It returns nil if there is none.
 func (c *Config) answers(table *filter.Table) *Note {
 	if c.Policy.Stateful {
 		return nil
@@ -79,7 +79,7 @@ func (c *Config) answers(table *filter.Table) *Note {
 	return note
 }
 
-// answered are the protocols that always have answers, and those of ICMP, whose echo
+// answered are the protocols whose requests always have replies, and those of ICMP, whose echo
 // requests have.
 var answered = []uint8{packet.ProtocolTCP, packet.ProtocolUDP, packet.ProtocolSCTP, packet.ProtocolDCCP, packet.ProtocolICMP, packet.ProtocolICMPv6}
 
@@ -92,11 +92,11 @@ const (
 // ephemeral is a client's port.
 const ephemeral = 49152
 
-// questionOf returns a datagram that the rule would accept and that expects an answer. It
-// reports whether there is one.
+// questionOf returns a datagram that the rule accepts and that expects a reply. It reports
+// whether there is one.
 func questionOf(r *filter.Rule) (*packet.View, bool) {
 	if r.Action != verdict.Accept || r.SrcPorts != nil && r.DstPorts == nil {
-		return nil, false // a rule with only source ports is for answers
+		return nil, false // a rule with only source ports is for replies
 	}
 	p := &packet.Parsed{HopLimit: 64}
 	v := &packet.View{Parsed: p}
@@ -146,8 +146,7 @@ func hostOf(set filter.AddrSet, v6 bool, number byte) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// asks fills in the transport header of a question, and reports whether the rule allows
-// one.
+// asks fills in the transport header of a request, and reports whether the rule allows one.
 func asks(p *packet.Parsed, r *filter.Rule) bool {
 	if p.Protocol != packet.ProtocolICMP && p.Protocol != packet.ProtocolICMPv6 {
 		p.Transport = packet.Ports
@@ -169,7 +168,7 @@ func portOf(set filter.Set[uint16], usual uint16) uint16 {
 	return set[0].Lo
 }
 
-// answerTo returns the answer to a question, as one packet.
+// answerTo returns the reply to a request, as one packet.
 func answerTo(question *packet.View) *packet.View {
 	p := *question.Parsed
 	p.Src, p.Dst, p.SrcPort, p.DstPort = p.Dst, p.Src, p.DstPort, p.SrcPort

@@ -48,7 +48,7 @@ func (r *rest) begin(directions int) (resting <-chan struct{}) {
 	return r.resting
 }
 
-// end makes them continue. It returns false if the wire was not held.
+// end makes the directions continue. It returns false if the wire was not held.
 func (r *rest) end() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()

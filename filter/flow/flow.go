@@ -92,9 +92,8 @@ func (f *Flow) expires() time.Duration { return f.seen + durations[f.timeout] }
 func (f *Flow) expired(now time.Duration) bool { return now > f.expires() }
 
 // begin makes a flow from a datagram that the policy accepts. It returns false if the datagram
-// cannot begin one: it answers something that nobody asked for; it belongs to a connection
-// whose beginning was not seen; it is sent to a group, which does not reply as such; or it is
-// malformed.
+// cannot begin one: it is a reply without a request; it belongs to a connection whose beginning
+// was not seen; it is sent to a group, which does not reply as such; or it is malformed.
 func (f *Flow) begin(v *packet.View, loose bool) bool {
 	f.Origin, f.Fragmented = v.From, v.Fragmented
 	if v.Dst.IsMulticast() || !wellFormed(v) {

@@ -47,8 +47,8 @@ func (k *Key) is(other *Key, anyVLANs bool) bool {
 	return k.Ports == other.Ports && k.Inside == other.Inside && k.Outside == other.Outside && (anyVLANs || k.VLANs == other.VLANs)
 }
 
-// hash is a keyed hash, so that nobody without the secret can choose addresses that fall into
-// one shard or chain.
+// hash is a keyed hash. A sender that does not know the secret cannot choose addresses that
+// fall into one shard or chain.
 func (k *Key) hash(secret [2]uint64, anyVLANs bool) uint64 {
 	vlans := k.VLANs
 	if anyVLANs {
