@@ -1,6 +1,6 @@
-/* Stage 1: what a frame is. Only what packet.Decode takes, and of that the common
- * shapes: no or one VLAN tag, an IPv4 header without options or an IPv6 header, and
- * right behind it TCP, UDP, an ICMP echo, or an IPv6 fragment header. */
+/* Stage 1: decode a frame. It accepts a subset of what packet.Decode accepts, the
+ * common shapes: at most one VLAN tag, and an IPv4 header without options or an IPv6
+ * header, directly followed by TCP, UDP, an ICMP echo or an IPv6 fragment header. */
 
 #define ETH_HEADER 14
 #define VLAN_TAG 4
@@ -58,28 +58,28 @@
 #define TCP_URG 0x20
 
 struct frame {
-	struct flow_key key; /* without ports where there are none: a fragment but the first */
-	__u64 vlans; /* as in the key, also where that has none */
-	__u32 bytes; /* of the frame, with a tag that the kernel keeps beside it */
-	__u32 end; /* where the frame ends, without such a tag */
+	struct flow_key key; /* without ports in a fragment other than the first */
+	__u64 vlans; /* as in the key; set even if the key has none */
+	__u32 bytes; /* of the frame, including a tag that the kernel stores outside it */
+	__u32 end; /* end of the frame, without such a tag */
 	__u32 network; /* where the IP header begins */
 	__u32 upper; /* where the transport header begins, or the fragment's payload */
 	__u32 length; /* of the IP packet */
 	__u32 id; /* of a fragment */
 	__u32 offset; /* of a fragment's payload */
 	__u32 seq, ack; /* TCP */
-	__u16 checksum; /* of the transport header, as it stands there */
+	__u16 checksum; /* of the transport header, in network byte order */
 	__u16 window; /* TCP, not scaled */
 	__u16 udp_length;
-	__u16 segment; /* size of the segments that are still to be made, or 0 */
+	__u16 segment; /* size of the segments that the frame stands for, or 0 */
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 tcp_header; /* length */
 	__u8 tagged;
 	__u8 ipv6;
 	__u8 fragment, more;
-	__u8 fragments; /* an IPv4 datagram that the kernel is to cut into these */
-	__u8 hidden; /* it may hold a fragment of any datagram, for all that is known here */
+	__u8 fragments; /* an IPv4 datagram that the kernel will fragment */
+	__u8 hidden; /* may hold a fragment of an unknown datagram */
 };
 
 static __always_inline __u16 load16(const void *p)
@@ -102,7 +102,7 @@ static __always_inline __u32 body(const struct frame *f)
 	return f->network + f->length - f->upper;
 }
 
-/* set_addresses puts the addresses of a frame from a side in the order of the key. */
+/* set_addresses stores the addresses of a frame from a side in the order of the key. */
 static __always_inline void set_addresses(struct frame *f, enum side from, __u64 src0, __u64 src1, __u64 dst0, __u64 dst1)
 {
 	if (from == INSIDE) {
@@ -119,8 +119,8 @@ static __always_inline void set_ports(struct frame *f, __u16 inside, __u16 outsi
 	f->key.ports = (__u64)inside << 32 | (__u64)outside << 16 | f->protocol << 8 | f->ipv6;
 }
 
-/* set_echo makes the key of an ICMP echo: its identifier, its code, and which side
- * sent the request (filter/flow, query.ports). */
+/* set_echo makes the key of an ICMP echo from its identifier, its
+ * code, and the side that sent the request (filter/flow, query.ports). */
 static __always_inline enum reason set_echo(struct frame *f, enum side from, const __u8 *h)
 {
 	__u8 request = f->ipv6 ? ECHO_REQUEST_V6 : ECHO_REQUEST;
@@ -133,9 +133,9 @@ static __always_inline enum reason set_echo(struct frame *f, enum side from, con
 	return NONE;
 }
 
-/* read_upper reads the transport header of a whole packet or of a first fragment. The
- * barriers keep clang from reading the same field of several headers by one instruction
- * at several offsets, which is not allowed without CAP_PERFMON. */
+/* read_upper reads the transport header of a whole packet or of a first fragment.
+ * The barriers keep clang from merging the reads of a field of several headers into
+ * one instruction with a variable offset, which is not allowed without CAP_PERFMON. */
 static __always_inline enum reason read_upper(struct __sk_buff *skb, struct frame *f, enum side from)
 {
 	__u8 h[TCP_HEADER] __attribute__((aligned(8))) = {};
@@ -172,7 +172,7 @@ static __always_inline enum reason read_upper(struct __sk_buff *skb, struct fram
 	return NONE;
 }
 
-/* sound_fragment is packet's checkFragment; headers are those that count. */
+/* sound_fragment is packet's checkFragment. headers is the length of the headers that count. */
 static __always_inline enum reason sound_fragment(const struct frame *f, __u32 headers)
 {
 	__u32 length = body(f);
@@ -250,7 +250,7 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 	return sound_fragment(f, 0);
 }
 
-/* set_vlan takes note of a tag. One of identifier 0 carries a priority alone. */
+/* set_vlan records a tag. A tag with identifier 0 is only a priority tag. */
 static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
 {
 	f->tagged = VLAN_TAG;
@@ -258,8 +258,8 @@ static __always_inline void set_vlan(struct frame *f, __u16 tpid, __u16 tci)
 		f->vlans = (__u64)tpid << 48 | (__u64)(tci & VID_MASK) << 32;
 }
 
-/* is_encapsulation reports whether an LLC header is one behind which IPv4 or IPv6
- * follows, or another header that hides them (packet's encapsulation). */
+/* is_encapsulation reports whether an LLC header is followed by IPv4 or
+ * IPv6, or by another header that may hide one (packet's encapsulation). */
 static __always_inline int is_encapsulation(const __u8 *h)
 {
 	__u32 oui = (__u32)h[3] << 16 | h[4] << 8 | h[5];
@@ -274,9 +274,9 @@ static __always_inline int is_encapsulation(const __u8 *h)
 	return type == ETHERTYPE_IPV4 || type == ETHERTYPE_IPV6 || type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD;
 }
 
-/* is_hidden reports whether a frame that is not IP by its EtherType may hold a fragment
- * of a datagram of which others are forwarded: behind LLC, or behind a second tag, where
- * one of both is for priority alone. Of two VLANs no fragment is forwarded. */
+/* is_hidden reports whether a frame whose EtherType is not IP may hold a fragment
+ * of a datagram that the fast path forwards: after LLC, or after two tags one of
+ * which is a priority tag. Fragments in two VLANs are never forwarded. */
 static __always_inline int is_hidden(const struct frame *f, __u16 type, const __u8 *h)
 {
 	if (type < MIN_ETHERTYPE)
@@ -286,9 +286,9 @@ static __always_inline int is_hidden(const struct frame *f, __u16 type, const __
 	return !f->vlans || !(load16(h) & VID_MASK);
 }
 
-/* load_headers loads the beginning of a frame from an offset on; what the frame has not
- * is 0. A copy, since a program without CAP_PERFMON may read the frame itself at
- * constant offsets alone. */
+/* load_headers copies the beginning of a frame, starting at an offset.
+ * Bytes beyond the frame are 0. It makes a copy because a program without
+ * CAP_PERFMON may read the frame itself only at constant offsets. */
 static __always_inline int load_headers(struct __sk_buff *skb, __u32 offset, __u8 *headers)
 {
 	__u32 n = skb->len - offset;
@@ -303,8 +303,8 @@ static __always_inline int load_headers(struct __sk_buff *skb, __u32 offset, __u
 	return bpf_skb_load_bytes(skb, offset, headers, n) == 0;
 }
 
-/* read_frame decodes a frame that came in by a side. It returns NONE, or why the
- * frame is none for the fast path. */
+/* read_frame decodes a frame that arrived on a side. It returns
+ * NONE, or the reason why the fast path does not handle the frame. */
 static __always_inline enum reason read_frame(struct __sk_buff *skb, struct frame *f, enum side from)
 {
 	__u8 headers[LONGEST_HEADERS + 6] __attribute__((aligned(8))) = {};
@@ -341,8 +341,8 @@ static __always_inline enum reason read_frame(struct __sk_buff *skb, struct fram
 	return read_upper(skb, f, from);
 }
 
-/* fits_egress reports whether wire would pass the frame on as it is: the packet, or
- * each segment, is no longer than the egress MTU, and so is the frame with a trailer. */
+/* fits_egress reports whether the wire would forward the frame unchanged: the packet
+ * or each segment fits the egress MTU, and so does the frame with its trailer. */
 static __always_inline int fits_egress(const struct frame *f, __u32 mtu)
 {
 	__u32 longest = mtu + ETH_HEADER + VLAN_TAG + f->tagged;
@@ -362,7 +362,7 @@ static __always_inline int fits_egress(const struct frame *f, __u32 mtu)
 	return packet <= mtu;
 }
 
-/* segments is how many packets a frame stands for. */
+/* segments returns the number of packets that a frame stands for. */
 static __always_inline __u32 segments(const struct frame *f)
 {
 	__u32 payload = body(f) - f->tcp_header;

@@ -1,15 +1,15 @@
 /* The maps. User space sets the numbers of entries. */
 
-/* A function with a stack of its own: without CAP_PERFMON a pointer that was spilled
- * must not be overwritten in part, as clang does in long functions. */
+/* APART gives a function its own stack frame: without CAP_PERFMON, a spilled
+ * pointer must not be partly overwritten, which clang does in long functions. */
 #define APART static __attribute__((noinline))
 
-#define ORDERS 32768 /* of whole packets */
-#define PAIRS 4096 /* of fragments; they follow those */
-#define RETRIES 4 /* of a change that another CPU was faster with */
+#define ORDERS 32768 /* for whole packets */
+#define PAIRS 4096 /* for fragments; they follow those for whole packets */
+#define RETRIES 4 /* of a change that another CPU made first */
 
-/* A loop that the verifier sees without a jump backwards: without CAP_PERFMON it also
- * follows what the CPU may guess wrongly, and there a loop would have no end. */
+/* UNROLLED unrolls a loop, so that the verifier sees no backward jump: without
+ * CAP_PERFMON it also follows speculative execution, in which a loop would never end. */
 #define UNROLLED _Pragma("clang loop unroll(full)")
 
 struct {
@@ -36,7 +36,7 @@ SHARED_ARRAY(passed, COUNTS, __u64); /* COUNTS for each CPU */
 SHARED_ARRAY(common, 1, struct shared);
 SHARED_ARRAY(orders, ORDERS + PAIRS, struct order); /* by order_of() */
 
-/* Room to compute a checksum. */
+/* Memory to compute a checksum. */
 #define CHUNK 512
 
 struct {
@@ -46,7 +46,7 @@ struct {
 	__type(value, __u8[CHUNK]);
 } scratch SEC(".maps");
 
-/* In skb->tc_index: user space did not send the frame. */
+/* Value of skb->tc_index in frames that user space did not send. */
 #define FORWARDED 0xf4a9
 
 static __always_inline const struct config *configuration(void)
@@ -71,7 +71,7 @@ static __always_inline struct totals *totals_here(void)
 	return bpf_map_lookup_elem(&cpu_totals, &cpu);
 }
 
-/* up counts a frame that goes on to user space. */
+/* up counts a frame that is passed up to user space. */
 static __always_inline int up(enum side from, enum reason why)
 {
 	__u32 i = bpf_get_smp_processor_id() * COUNTS + from * COUNTS_SIDE + why;
@@ -82,7 +82,7 @@ static __always_inline int up(enum side from, enum reason why)
 	return TCX_NEXT;
 }
 
-/* hash is that of fastpath.hash: keyed, so that nobody chooses what shares a slot. */
+/* hash is fastpath.hash. It is keyed, so that no sender can choose which keys collide. */
 static __always_inline __u64 mix(__u64 h, __u64 word)
 {
 	h = (h ^ word) * 0x9e3779b97f4a7c15ULL;
@@ -101,7 +101,7 @@ static __always_inline __u32 hash(const struct config *c, const struct flow_key 
 	return mix(h, c->secret[1]) >> 32;
 }
 
-/* forward sends a frame on to the other side. */
+/* forward sends a frame out of the other side. */
 static __always_inline int forward(struct __sk_buff *skb, const struct config *c, enum side from)
 {
 	if (c->redirect[!from] & BPF_F_INGRESS)

@@ -1,7 +1,7 @@
-/* is_partial reports whether a checksum is left for a NIC (CHECKSUM_PARTIAL), which a
- * program can't read. It is what is neither CHECKSUM_COMPLETE, which alone can be
- * updated, nor CHECKSUM_NONE, which alone BPF_CSUM_LEVEL_INC changes to
- * CHECKSUM_UNNECESSARY, which it is known not to be. */
+/* is_partial reports whether a checksum is left to the NIC (CHECKSUM_PARTIAL), which
+ * a program cannot read directly. Only a CHECKSUM_COMPLETE can be updated, and
+ * BPF_CSUM_LEVEL_INC changes only CHECKSUM_NONE to CHECKSUM_UNNECESSARY. If neither
+ * succeeds, the checksum is partial: the caller has excluded CHECKSUM_UNNECESSARY. */
 static __always_inline int is_partial(struct __sk_buff *skb)
 {
 	if (bpf_csum_update(skb, 0) >= 0)

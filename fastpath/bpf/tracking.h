@@ -1,6 +1,6 @@
-/* Stage 3, where the policy tracks flows: whether a host would take the datagram, and
- * of TCP, whether the segment is the connection's next (filter/flow: wellFormed,
- * readSegment, fits, note). */
+/* Stage 3, if the policy tracks flows: checks whether a host would
+ * accept the datagram and, for TCP, whether the segment fits the
+ * connection (filter/flow: wellFormed, readSegment, fits, note). */
 
 #define MIN_ACK_WINDOW 66000
 #define MAX_RETRANSMITS 3
@@ -11,14 +11,14 @@
 #define NOP_NOP_TIMESTAMP 0x0101080a /* of 10 bytes (RFC 7323, appendix A) */
 #define TIMESTAMP_LAYOUT 12
 
-/* sum is what a checksum has come to: partial is less than 0 where it failed. */
+/* sum is the state of a checksum computation. partial is negative on failure. */
 struct sum {
 	struct __sk_buff *skb;
 	__u32 at, left;
 	__s64 partial;
 };
 
-/* sum_chunk adds the next CHUNK bytes, or less, in whole words. */
+/* sum_chunk adds the next CHUNK bytes, or all that are left, in words of 4 bytes. */
 static long sum_chunk(__u32 index, struct sum *s)
 {
 	__u32 first = 0, n = s->left < CHUNK ? s->left : CHUNK;
@@ -37,7 +37,7 @@ static long sum_chunk(__u32 index, struct sum *s)
 	return s->partial < 0;
 }
 
-/* sum_body adds up the transport header and all behind it, up to length bytes. */
+/* sum_body adds the transport header and the data after it, length bytes in total. */
 static __always_inline int sum_body(struct __sk_buff *skb, const struct frame *f, __u32 length, __u64 *sum)
 {
 	struct sum s = {.skb = skb, .at = f->upper, .left = length & ~3U};
@@ -53,14 +53,14 @@ static __always_inline int sum_body(struct __sk_buff *skb, const struct frame *f
 	return s.partial >= 0;
 }
 
-/* add_wide adds 8 bytes of an address, as the Internet checksum does: in host order,
- * swapped as a whole at the end. */
+/* add_wide adds 8 bytes of an address to an Internet checksum, in
+ * host byte order. The caller swaps the bytes of the final sum. */
 static __always_inline __u64 add_wide(__u64 sum, __u64 bytes)
 {
 	return sum + (bytes >> 32) + (bytes & 0xffffffff);
 }
 
-/* pseudo_header returns the sum of the pseudo-header, as it stands in a frame. */
+/* pseudo_header returns the sum of the pseudo-header, in network byte order. */
 static __always_inline __u16 pseudo_header(const struct frame *f, __u32 length)
 {
 	__u64 sum = (__u64)length + f->protocol;
@@ -76,8 +76,8 @@ static __always_inline __u16 pseudo_header(const struct frame *f, __u32 length)
 	return bpf_htons(fold(sum));
 }
 
-/* right_checksum reports whether the checksum of the transport header is right, or
- * was or will be dealt with by a NIC. */
+/* right_checksum reports whether the checksum of the transport
+ * header is right, or was verified or will be completed by a NIC. */
 static __always_inline int right_checksum(struct __sk_buff *skb, const struct frame *f)
 {
 	__u32 length = f->protocol == PROTOCOL_UDP ? f->udp_length : body(f);
@@ -93,7 +93,7 @@ static __always_inline int right_checksum(struct __sk_buff *skb, const struct fr
 	return sum_body(skb, f, length, &sum) && fold(sum + pseudo) == 0xffff;
 }
 
-/* well_formed reports whether a host would take a whole packet. */
+/* well_formed reports whether a host would accept a whole packet. */
 APART int well_formed(struct __sk_buff *skb, const struct frame *f)
 {
 	if (f->protocol == PROTOCOL_UDP && (f->udp_length < UDP_HEADER || f->udp_length > body(f)))
@@ -111,7 +111,7 @@ static __always_inline int before(__u32 a, __u32 b)
 	return after(b, a);
 }
 
-/* advance brings a sequence number on, whatever other CPUs do. */
+/* advance raises a sequence number, even if other CPUs change it at the same time. */
 static __always_inline void advance(__u32 *number, __u32 to)
 {
 	UNROLLED
@@ -124,7 +124,7 @@ static __always_inline void advance(__u32 *number, __u32 to)
 }
 
 /* highest_ack finds the highest number that a segment acknowledges, selectively or
- * not, in the layouts of options that hosts send. It reports false of any other. */
+ * not, in the option layouts that hosts send. It returns false for any other layout. */
 static __always_inline int highest_ack(struct __sk_buff *skb, const struct frame *f, __u32 *highest)
 {
 	__u8 options[MAX_TCP_OPTIONS + 4] = {};
@@ -162,7 +162,7 @@ static __always_inline int highest_ack(struct __sk_buff *skb, const struct frame
 	return 1;
 }
 
-/* What a segment's numbers are. */
+/* How the numbers of a segment fit the connection. */
 enum fit { OUT, BEYOND, CURRENT };
 
 static __always_inline enum fit fits(const struct frame *f, const struct way *sender, const struct way *receiver, __u32 end, __u32 sack)
@@ -209,7 +209,7 @@ static __always_inline void note(const struct frame *f, struct slot *s, enum sid
 	note_last(f, s, sender, from, end);
 }
 
-/* note_sender takes note of who sent a segment that passes without any other effect. */
+/* note_sender records the sender of a segment that passes without any other effect. */
 static __always_inline void note_sender(struct slot *s, enum side from)
 {
 	struct way *sender = &s->ways[from], *other = &s->ways[!from];
@@ -222,9 +222,9 @@ static __always_inline void note_sender(struct slot *s, enum side from)
 	s->last_from = from;
 }
 
-/* track judges a TCP segment by the connection. It returns NONE where the segment
- * passes, after it took note of it. What changes the numbers of the other direction,
- * too, is for user space. */
+/* track judges a TCP segment by the connection. It returns NONE if the
+ * segment passes, after recording its numbers. Segments that also change
+ * the numbers of the other direction are passed up to user space. */
 APART enum reason track(struct __sk_buff *skb, const struct frame *f, struct slot *s, enum side from)
 {
 	struct way *sender = &s->ways[from], *receiver = &s->ways[!from];
