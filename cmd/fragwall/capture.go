@@ -157,18 +157,26 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	case f.file == "":
 		output.Text = lines
 	}
-	decoder := trace.Decoder{Sink: output}
+	var missed, shed uint64
 	begun := false
-	err = f.instance.Follow(ctx, control.RequestCapture, f.request, func(items []byte) error {
-		if !begun { // the file is created or truncated only once an instance has answered
-			begun = true
-			if err := f.open(output, stdout); err != nil {
-				return err
+	for {
+		decoder := trace.Decoder{Sink: output}
+		err = f.instance.Follow(ctx, control.RequestCapture, f.request, func(items []byte) error {
+			if !begun { // the file is created or truncated only once an instance has answered
+				begun = true
+				if err := f.open(output, stdout); err != nil {
+					return err
+				}
+				fmt.Fprintln(stderr, f.begin())
 			}
-			fmt.Fprintln(stderr, f.begin())
+			return decoder.Decode(items)
+		})
+		missed, shed = missed+decoder.Missed, shed+decoder.Shed
+		if !begun || !errors.Is(err, control.ErrReplaced) {
+			break
 		}
-		return decoder.Decode(items)
-	})
+		fmt.Fprintln(stderr, "another process took over from the instance; the capture continues with it, without the frames in between")
+	}
 	if !begun {
 		if ctx.Err() != nil {
 			return nil
@@ -180,10 +188,10 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 	if f.request.SnapLength == 0 {
 		what = "decision"
 	}
-	if decoder.Shed > 0 {
-		fmt.Fprintf(stderr, "%s shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", count(int(decoder.Shed), "fragment"))
+	if shed > 0 {
+		fmt.Fprintf(stderr, "%s shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", count(int(shed), "fragment"))
 	}
-	fmt.Fprintf(stderr, "%s captured, %s missed\n", count(output.Captured, what), count(int(decoder.Missed), "frame"))
+	fmt.Fprintf(stderr, "%s captured, %s missed\n", count(output.Captured, what), count(int(missed), "frame"))
 	return err
 }
 

@@ -36,7 +36,7 @@ func startFlows(t testing.TB, p *filter.Policy) (b *wire.Bump, log *bytes.Buffer
 		}
 	}
 	serveStreams(t, "s.sock", control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: "/x.toml"} }},
-		inspect.Streams(inspect.Box{Lister: listing.New(b), Bump: b, Config: func() *rules.Config { return &rules.Config{File: "/x.toml", Policy: p} }, Log: slog.New(slog.NewTextHandler(log, nil))}))
+		inspect.Streams(inspect.Box{Lister: listing.New(b), Bump: b, Config: func() *rules.Config { return &rules.Config{File: "/x.toml", Policy: p} }, Log: slog.New(slog.NewTextHandler(log, nil)), Change: func(change func() error) error { return change() }}))
 	return b, log
 }
 

@@ -34,7 +34,7 @@ func startWaiting(t *testing.T, mode packet.Mode) *wire.Stepper {
 		Fragments: stack.Options{TimeoutIPv4: 30 * time.Second, TimeoutIPv6: time.Minute, Memory: 1 << 20, MaxFragments: 100, MaxDatagrams: 100},
 	})
 	serveStreams(t, "s.sock", control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: "/x.toml"} }},
-		inspect.Streams(inspect.Box{Lister: listing.New(s.Bump), Bump: s.Bump, Log: slog.New(slog.DiscardHandler)}))
+		inspect.Streams(inspect.Box{Lister: listing.New(s.Bump), Bump: s.Bump, Log: slog.New(slog.DiscardHandler), Change: func(change func() error) error { return change() }}))
 	t.Cleanup(s.Close)
 	return s
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/terminal"
 )
@@ -60,7 +61,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 		switch {
 		case ctx.Err() != nil:
 			return nil // ended by a signal
-		case err != nil:
+		case err != nil && (first || !errors.Is(err, control.ErrReplaced)): // else the next answer is the other process's
 			return err
 		}
 		select {

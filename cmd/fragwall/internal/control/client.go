@@ -20,6 +20,7 @@ const (
 	statusTimeout = 5 * time.Second
 	reloadTimeout = time.Minute
 	maxReport     = 256 << 20 // bytes: enough for 100,000 rules with long names
+	maxTries      = 5         // of a request, if one process after another is replaced
 )
 
 // Instance identifies the instance to ask: the one with a socket, the one with a configuration
@@ -27,13 +28,27 @@ const (
 type Instance struct{ Socket, File string }
 
 // Reload tells an instance to read its rules again. An error means that the request could not
-// be made.
+// be made. If another process takes over from the instance, that one is told.
 func (i Instance) Reload() (o Outcome, err error) {
-	path, err := i.choose()
-	if err == nil {
-		err = ask(path, RequestReload, reloadTimeout, &o)
-	}
+	err = again(func() (bool, error) {
+		o = Outcome{}
+		path, err := i.choose()
+		if err == nil {
+			err = ask(path, RequestReload, reloadTimeout, &o)
+		}
+		return o.Replaced, err
+	})
 	return o, err
+}
+
+// again repeats a request while it is to be repeated, since another process took over from the
+// one that was asked, a few times at most.
+func again(request func() (repeat bool, err error)) error {
+	for tries := 1; ; tries++ {
+		if repeat, err := request(); !repeat || tries == maxTries {
+			return err
+		}
+	}
 }
 
 // Listens reports whether an instance listens on a socket, or may do so: only a request to it

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"fragwall/cmd/fragwall/internal/exit"
 )
 
 const (
@@ -22,6 +24,7 @@ const (
 	maxClients     = 16               // at the same time
 	requestTimeout = 5 * time.Second  // for a request
 	answerTimeout  = 10 * time.Second // for the client to take the answer
+	leaveTimeout   = 2 * time.Second  // for clients of a socket that now belongs to another process
 	// A client that sends requests in a loop is limited to this many per second, after the
 	// first maxClients: each request costs a connection and a goroutine.
 	maxRate = 100
@@ -55,7 +58,28 @@ type Service struct {
 type Outcome struct {
 	Code int    // exit code for the client
 	Text string // lines for people
+	// Replaced means that another process took over, and that this one did nothing: the client
+	// must ask again.
+	Replaced bool `json:",omitempty"`
 }
+
+// ErrReplaced is the error of a request to an instance from which another process took over.
+var ErrReplaced = errors.New("another process took over from the instance; try again")
+
+// errStopping is the error of a request to an instance that ends.
+var errStopping = errors.New("fragwall is stopping")
+
+// failure returns the outcome for an error.
+func failure(err error) Outcome {
+	o := Outcome{Code: exit.Failed, Text: err.Error(), Replaced: errors.Is(err, ErrReplaced)}
+	if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
+		o.Code = exit.Usage
+	}
+	return o
+}
+
+// Replaced returns the outcome of a request to an instance from which another process took over.
+func Replaced() Outcome { return failure(ErrReplaced) }
 
 // Listener is the control socket of an instance.
 type Listener struct {
@@ -72,10 +96,21 @@ func (l *Listener) Path() string { return l.path }
 func (l *Listener) Leave() { l.left.Store(true) }
 
 // Serve answers requests until ctx is done, several clients concurrently: one that is silent,
-// or whose reload takes long, does not delay others. Then it removes the socket, unless
-// [Listener.Leave] was called.
+// or whose reload takes long, does not delay others. Then it removes the socket.
+//
+// After [Listener.Leave] the socket stays, and clients that have connected get their answers for
+// a short time after ctx is done.
 func (l *Listener) Serve(ctx context.Context, service Service) {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	answering, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer end(nil)
+	stop := context.AfterFunc(ctx, func() {
+		_ = l.Close()
+		if l.left.Load() {
+			time.AfterFunc(leaveTimeout, func() { end(ErrReplaced) })
+		} else {
+			end(errStopping)
+		}
+	})
 	defer stop()
 	defer func() {
 		if !l.left.Load() {
@@ -99,7 +134,7 @@ func (l *Listener) Serve(ctx context.Context, service Service) {
 		}
 		clients.Go(func() {
 			defer func() { <-places }()
-			s.answer(ctx, c)
+			s.answer(answering, c)
 		})
 	}
 }

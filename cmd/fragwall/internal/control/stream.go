@@ -110,7 +110,7 @@ func stream(ctx context.Context, c net.Conn, argument json.RawMessage, handle fu
 	s := newStream(watched, c)
 	err := handle(watched, argument, s)
 	if ctx.Err() != nil {
-		err = errors.New("fragwall is stopping")
+		err = context.Cause(ctx)
 	}
 	s.end(err)
 	_ = c.Close()
@@ -125,10 +125,7 @@ func newStream(ctx context.Context, c net.Conn) *Stream {
 func (s *Stream) end(err error) {
 	var o Outcome
 	if err != nil {
-		o = Outcome{Code: exit.Failed, Text: err.Error()}
-		if usage := (*exit.UsageError)(nil); errors.As(err, &usage) {
-			o.Code = exit.Usage
-		}
+		o = failure(err)
 	}
 	_, _ = s.w.Write([]byte{0, 0, 0, 0})
 	_ = json.NewEncoder(s.w).Encode(o)
@@ -137,8 +134,20 @@ func (s *Stream) end(err error) {
 
 // Follow requests a stream from an instance, and calls each with every record, which is valid
 // until each returns. It ends with the stream, with the first error of each, or once ctx is
-// done. The argument is sent as JSON; nil means none.
+// done. The argument is sent as JSON; nil means none. If another process takes over from the
+// instance, Follow asks that one, or, if there were records before, fails with [ErrReplaced].
 func (i Instance) Follow(ctx context.Context, request string, argument any, each func(record []byte) error) error {
+	begun := false
+	return again(func() (bool, error) {
+		err := i.followOnce(ctx, request, argument, func(record []byte) error {
+			begun = true
+			return each(record)
+		})
+		return !begun && errors.Is(err, ErrReplaced), err
+	})
+}
+
+func (i Instance) followOnce(ctx context.Context, request string, argument any, each func(record []byte) error) error {
 	path, err := i.choose()
 	if err != nil {
 		return err
@@ -210,6 +219,9 @@ func follow(r *bufio.Reader, each func(record []byte) error) error {
 		return nil
 	case exit.Usage:
 		return &exit.UsageError{Err: errors.New(o.Text)}
+	}
+	if o.Replaced {
+		return ErrReplaced
 	}
 	return errors.New(o.Text)
 }

@@ -85,7 +85,17 @@ func (d *Daemon) listenForStatus(address string) (err error) {
 	if d.statusSocket == nil {
 		d.statusSocket, err = net.Listen("tcp", address)
 	}
+	if err == nil {
+		d.statusSocket = d.pausable(d.statusSocket)
+	}
 	return err
+}
+
+// pausable returns a listener that pauses when another process takes over.
+func (d *Daemon) pausable(l net.Listener) net.Listener {
+	p := newPausable(l)
+	d.listeners = append(d.listeners, p)
+	return p
 }
 
 // watchConfig reloads when the configuration, or a set's file, changes.
@@ -111,10 +121,13 @@ func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 		return
 	}
 	l := d.socket
+	l.Listener = d.pausable(l.Listener)
 	d.controlAt = l.Path()
 	source := d.source()
-	streams := inspect.Streams(inspect.Box{Lister: lister, Bump: d.box.Bump, Config: d.reloader.inForce, Log: d.log})
-	streams[control.RequestCapture] = d.capture
+	streams := inspect.Streams(inspect.Box{Lister: lister, Bump: d.box.Bump, Config: d.reloader.inForce, Log: d.log, Change: d.change})
+	streams[control.RequestCapture] = func(client context.Context, argument json.RawMessage, to *control.Stream) error {
+		return d.capture(ctx, client, argument, to)
+	}
 	d.helpers.Go(func() {
 		l.Serve(ctx, control.Service{
 			Handlers: control.Handlers{
@@ -128,13 +141,20 @@ func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	})
 }
 
-// capture shows a client the frames that it asks for.
-func (d *Daemon) capture(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
+// capture shows a client the frames that it asks for, until the client or ctx is done.
+func (d *Daemon) capture(ctx, client context.Context, argument json.RawMessage, to *control.Stream) error {
 	var request trace.Request
 	if err := json.Unmarshal(argument, &request); err != nil {
 		return exit.Usagef("capture: %w", err)
 	}
-	return d.hub.Serve(ctx, &request, to)
+	client, end := context.WithCancel(client)
+	defer end()
+	defer context.AfterFunc(ctx, end)()
+	err := d.hub.Serve(client, &request, to)
+	if ctx.Err() != nil && d.replaced.Load() {
+		return control.ErrReplaced
+	}
+	return err
 }
 
 // listen opens the control socket, unless it was taken over.
@@ -158,10 +178,29 @@ func (d *Daemon) socketPath() (string, error) {
 }
 
 // reload reads the rules again, and reports that to the service manager.
-func (d *Daemon) reload() control.Outcome {
-	d.notify.reloading()
-	defer d.notify.send(systemd.SdNotifyReady)
-	return d.reloader.reload()
+func (d *Daemon) reload() (o control.Outcome) {
+	err := d.change(func() error {
+		d.notify.reloading()
+		defer d.notify.send(systemd.SdNotifyReady)
+		o = d.reloader.reload()
+		return nil
+	})
+	if err != nil {
+		d.log.Warn("not reloaded", "error", err)
+		return control.Replaced()
+	}
+	return o
+}
+
+// change runs what changes the box: not while the wire is held, and not once the box is another
+// process's.
+func (d *Daemon) change(change func() error) error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	if d.replaced.Load() {
+		return control.ErrReplaced
+	}
+	return change()
 }
 
 // answer prints the counters at SIGUSR1 and reloads at SIGHUP until ctx is
@@ -174,7 +213,7 @@ func (d *Daemon) answer(ctx context.Context) {
 		case <-d.Counters:
 			d.printCounters()
 		case <-ctx.Done():
-			d.forwarding.Store(false)
+			d.notReady()
 			d.notify.send(systemd.SdNotifyStopping)
 			if cause := context.Cause(ctx); cause != context.Canceled { // else the wire failed, and the error says why
 				d.always().Info("stopping", "cause", cause)

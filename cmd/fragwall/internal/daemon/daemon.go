@@ -112,12 +112,14 @@ type Daemon struct {
 	helpers sync.WaitGroup // all that serve starts
 
 	socket       *control.Listener             // nil where there is none
+	listeners    []*pausable                   // of both sockets
 	statusSocket net.Listener                  // nil where there is none
 	status       atomic.Pointer[status.Server] // likewise
 	past         []history.Point               // of the process that this one took over from
 	replaceable  bool                          // by another process
 	handing      sync.Mutex                    // held while another process takes over, and once none may any more
 	replaced     atomic.Bool                   // one did
+	changing     sync.Mutex                    // held while something changes the box, and while the wire is held
 	quit         context.CancelCauseFunc
 }
 
@@ -191,13 +193,14 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- d.box.Run(forwarding) }()
+	d.forwarding.Store(taken != nil) // as it has without a break
 	taken.running()
 
 	about, err := a.Attach(d.box)
 	if err == nil {
 		d.box.AttachFastPath()
 		finish = d.runEvents()
-		err = d.serve(ctx, devices, a, about, ended)
+		err = d.serve(ctx, devices, a, about, ended, taken)
 	}
 	err = errors.Join(err, d.box.CloseFastPath(), a.Detach())
 	stop()
@@ -206,14 +209,14 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 
 // serve starts what controls and watches the box, and ends it once ctx is done or
 // the wire has ended.
-func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment, about []any, ended chan error) (err error) {
+func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment, about []any, ended chan error, taken *taker) (err error) {
 	ctx, d.quit = context.WithCancelCause(ctx)
 	defer d.handing.Lock() // whoever takes over has or has not by then
 	limitMemory(d.box, d.config.Fragments.Memory)
 	d.helpers.Go(func() { d.answer(ctx) })
 	lister := listing.New(d.box.Bump) // of all clients, so that they share its pace
-	d.openSocket(ctx, lister)
 	d.openStatus(ctx, lister)
+	d.openSocket(ctx, lister) // last: another process may take over from then on
 	if d.WatchConfig {
 		d.watchConfig(ctx)
 	}
@@ -225,16 +228,30 @@ func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment,
 	d.helpers.Go(func() { w.Run(ctx) })
 	d.confine(a.Needs())
 	d.ready(append(about, "policy", d.config.Summary()))
+	if taken != nil && taken.held.Reload {
+		d.helpers.Go(func() { d.reload() })
+	}
 	select {
 	case <-ctx.Done():
 	case err = <-ended:
 		ended <- nil
 	}
-	d.forwarding.Store(false)
+	d.notReady()
 	d.quit(nil)
-	within(logTimeout, d.helpers.Wait)
+	timeout := logTimeout
+	if d.replaced.Load() {
+		timeout += partingTimeout
+	}
+	within(timeout, d.helpers.Wait)
 	return err
 }
+
+// partingTimeout is how long clients that asked before another process took over may take to
+// read their answers.
+const partingTimeout = 2 * time.Second
+
+// notReady says that no frames flow any more, unless another process forwards them.
+func (d *Daemon) notReady() { d.forwarding.Store(d.replaced.Load()) }
 
 // runEvents starts what writes events. finish writes the last ones and the counters,
 // as far as the log takes them in time.

@@ -126,6 +126,7 @@ func (s *steps) passes() {
 // started is a daemon that was started in the directory of the test.
 type started struct {
 	*steps
+	daemon           *Daemon // of a started network
 	reload, counters chan os.Signal
 	stop             func()
 	ended            chan error

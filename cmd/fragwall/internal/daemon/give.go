@@ -38,6 +38,7 @@ type request struct {
 	Devices   [verdict.Sides]rules.Interface `json:"devices"`
 	Socket    string                         `json:"socket"` // path of its control socket
 	Status    string                         `json:"status"` // address of its status server
+	Read      time.Duration                  `json:"read"`   // when it read its configuration, by CLOCK_MONOTONIC
 }
 
 // offer is what it gets to prepare itself. Descriptors come in this order: of the
@@ -61,6 +62,9 @@ type held struct {
 	// Reloads and Failures are how many reloads succeeded, and did not.
 	Reloads  int `json:"reloads"`
 	Failures int `json:"failures"`
+	// Reload means that the process was told to reload after the other one had read its
+	// configuration, which may be the old one.
+	Reload bool `json:"reload"`
 }
 
 // handOver answers a process that asks to take over, and has the daemon end where it
@@ -77,10 +81,20 @@ func (d *Daemon) handOver(ctx context.Context, argument json.RawMessage, c *net.
 		g.refused = errors.New("another take-over is in progress")
 	}
 	if err := takeover.Give(ctx, c, argument, g); err != nil {
+		if locked {
+			d.setLeaving(false)
+		}
 		d.log.Warn("take-over by another process failed; this process continues", "version", g.version, "error", err)
 		return
 	}
 	d.quit(errReplaced)
+}
+
+// setLeaving says whether another process is taking over.
+func (d *Daemon) setLeaving(leaving bool) {
+	if s := d.status.Load(); s != nil {
+		s.SetLeaving(leaving)
+	}
 }
 
 // errReplaced is why a process ends from which another one took over.
@@ -92,9 +106,10 @@ type giver struct {
 	user    int   // of the other process; -1 where that is not known
 	refused error // nil where nothing is in the way
 	version string
-	own     []int     // descriptors that were made for the offer
-	leaves  []func()  // has the sockets stay that were offered
-	since   time.Time // when the wire was held; zero before
+	read    time.Duration // see [request]
+	own     []int         // descriptors that were made for the offer
+	leaves  []func()      // has the sockets stay that were offered
+	since   time.Time     // when the wire was held; zero before
 }
 
 var _ takeover.Giver = (*giver)(nil)
@@ -106,13 +121,14 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	if err := json.Unmarshal(argument, &r); err != nil {
 		return nil, nil, fmt.Errorf("not a take-over request: %w", err)
 	}
-	g.version = r.Version
+	g.version, g.read = r.Version, r.Read
 	if g.refused == nil {
 		g.refused = g.check(&r)
 	}
 	if g.refused != nil {
 		return nil, nil, g.refused
 	}
+	d.setLeaving(true)
 	o := offer{Version: d.Build.Version, Process: os.Getpid()}
 	var err error
 	if o.Ports, err = d.box.Export(); err != nil {
@@ -193,15 +209,25 @@ func (g *giver) Offered() {
 // Copy writes all flows.
 func (g *giver) Copy(w io.Writer) error { return g.daemon.box.Save(w, wire.AllFlows) }
 
-// Hold takes the fast path away, and has the wire stand still.
+// Hold takes the fast path away, and has the wire stand still. From here on, clients that connect
+// wait: their answers must not be older than those of the other process.
 func (g *giver) Hold(ctx context.Context) (any, error) {
 	d := g.daemon
+	d.changing.Lock()
+	if err := ctx.Err(); err != nil {
+		d.changing.Unlock()
+		return nil, err
+	}
+	for _, l := range d.listeners {
+		l.pause()
+	}
 	h := held{Ends: d.box.Suspend()}
 	g.since = time.Now()
 	h.Since = monotonic()
 	err := d.box.Hold(ctx)
 	h.Started, h.Events = d.started, d.events.Save()
 	h.Reloads, h.Failures = d.reloader.counts()
+	h.Reload = d.reloader.reloadedSince(g.read)
 	return h, err
 }
 
@@ -215,6 +241,10 @@ func (g *giver) Release() {
 	b.Release()
 	if !g.since.IsZero() {
 		b.Resume()
+		for _, l := range g.daemon.listeners {
+			l.resume()
+		}
+		g.daemon.changing.Unlock()
 		g.daemon.log.Info("the wire continues", "paused", time.Since(g.since))
 	}
 }
@@ -226,6 +256,7 @@ func (g *giver) Leave() {
 	}
 	g.daemon.replaced.Store(true)
 	g.daemon.box.Leave()
+	g.daemon.changing.Unlock()
 }
 
 // monotonic returns the time that all processes have in common.

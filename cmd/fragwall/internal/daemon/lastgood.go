@@ -24,6 +24,7 @@ type Startup struct {
 	texts  *lastgood.Copy // to keep once it runs; nil where nothing is kept
 	broken error          // the mistakes of the file, where the kept configuration took its place
 	keeper *keeper        // nil where nothing is kept
+	read   time.Duration  // when it began to read the configuration, by CLOCK_MONOTONIC
 }
 
 // keeper keeps the last configuration that ran, as --last-good says. A nil one
@@ -40,7 +41,12 @@ type keeper struct {
 // is kept of it in the directory lastGood; "" keeps none. It prints what is wrong
 // where there is neither.
 func Load(stderr io.Writer, path, lastGood string) (*Startup, error) {
-	return openKeeper(lastGood).start(stderr, path)
+	read := monotonic()
+	s, err := openKeeper(lastGood).start(stderr, path)
+	if err == nil {
+		s.read = read
+	}
+	return s, err
 }
 
 // NewStartup returns what an instance starts with that has its configuration.

@@ -33,8 +33,9 @@ type reloader struct {
 	before   int // reloads of the processes that it goes on from
 	reloads  int
 	failures int
-	lastGood bool   // what runs was kept by an earlier instance: the file was broken
-	mistake  string // the first of the last load that failed; "" where none has since
+	read     time.Duration // when the last reload began, by CLOCK_MONOTONIC; 0 before the first
+	lastGood bool          // what runs was kept by an earlier instance: the file was broken
+	mistake  string        // the first of the last load that failed; "" where none has since
 }
 
 // policy reports how the policy in force got there.
@@ -57,6 +58,13 @@ func (r *reloader) counts() (reloads, failures int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.before + r.reloads, r.failures
+}
+
+// reloadedSince reports whether a reload began after a time by CLOCK_MONOTONIC.
+func (r *reloader) reloadedSince(t time.Duration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.read > t
 }
 
 // goOn continues the counts of another process.
@@ -94,6 +102,9 @@ func (r *reloader) file() control.Outcome {
 func (r *reloader) reload() control.Outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	r.mu.Lock()
+	r.read = monotonic()
+	r.mu.Unlock()
 	next, texts, err := r.keeper.load(r.path)
 	if errors.Is(err, fs.ErrPermission) {
 		err = fmt.Errorf("%w\n%s: a running instance reads only files in the directories that it used at the start, and only files that its user may read without capabilities; move the file there, or restart", err, r.path)

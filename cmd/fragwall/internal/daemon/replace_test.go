@@ -44,14 +44,25 @@ func newNetwork(t *testing.T) *network {
 // start starts a daemon, as run does.
 func (n *network) start(config, version string, replace bool) *started {
 	n.t.Helper()
+	return n.run(n.load(config, version), version, replace)
+}
+
+// load reads a configuration for a daemon of a version.
+func (n *network) load(config, version string) *Startup {
+	n.t.Helper()
 	write(n.t, version+".toml", config)
-	s := &started{
-		steps:  &steps{t: n.t, kernel: n.Kernel, output: &output{changed: make(chan struct{})}},
-		reload: make(chan os.Signal), counters: make(chan os.Signal), ended: make(chan error, 1),
-	}
 	startup, err := Load(io.Discard, version+".toml", "")
 	if err != nil {
 		n.t.Fatal(err)
+	}
+	return startup
+}
+
+// run starts a daemon that has read its configuration.
+func (n *network) run(startup *Startup, version string, replace bool) *started {
+	s := &started{
+		steps:  &steps{t: n.t, kernel: n.Kernel, output: &output{changed: make(chan struct{})}},
+		reload: make(chan os.Signal), counters: make(chan os.Signal), ended: make(chan error, 1),
 	}
 	d := New(Options{
 		Startup: startup, Stderr: s.output, Build: report.Build{Version: version}, Kernel: n.Box(), Socket: "x.sock", Replace: replace,
@@ -59,6 +70,7 @@ func (n *network) start(config, version string, replace bool) *started {
 	})
 	var ctx context.Context
 	ctx, s.stop = context.WithCancel(n.t.Context())
+	s.daemon = d
 	go func() { s.ended <- d.Run(ctx, startup.Config(), Configured{startup.Config()}) }()
 	return s
 }
@@ -215,7 +227,7 @@ func TestReplaceRefused(t *testing.T) {
 // on. Meanwhile a third one is refused.
 func TestReplaceBroken(t *testing.T) {
 	n := newNetwork(t)
-	first := n.start(replaceable(""), "1.0.0", false)
+	first := n.start(replaceable(freeAddress(t)), "1.0.0", false)
 	first.output.await(t, "ready")
 	namespace, err := networkNamespace()
 	if err != nil {
@@ -239,6 +251,19 @@ func TestReplaceBroken(t *testing.T) {
 		text := fmt.Sprintf(`{"kind":%q}`, said)
 		if _, err := fmt.Fprintf(begun, "m\x00\x00\x00%c%s", len(text), text); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for text := ""; !strings.Contains(text, `"held"`); { // the state of before comes first
+		b := make([]byte, 1<<16)
+		n, err := begun.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string(b[:n])
+	}
+	for _, l := range first.daemon.listeners {
+		if !l.isPaused() {
+			t.Errorf("%v: clients are accepted while the wire is held", l.Addr())
 		}
 	}
 	if err := begun.Close(); err != nil {

@@ -56,7 +56,7 @@ func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) 
 	c, err := control.Instance{Socket: path}.Exchange(control.RequestReplace, request{
 		Format: handedOver, Version: d.Build.Version, Namespace: namespace,
 		Devices: [verdict.Sides]rules.Interface{verdict.Inside: setup.Config.Inside, verdict.Outside: setup.Config.Outside},
-		Socket:  absolute(path), Status: d.config.Status.Listen,
+		Socket:  absolute(path), Status: d.config.Status.Listen, Read: d.Startup.read,
 	})
 	if err != nil {
 		return nil, err

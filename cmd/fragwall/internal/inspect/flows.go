@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -47,6 +48,8 @@ type Box struct {
 	Bump   *wire.Bump
 	Config func() *rules.Config // in force
 	Log    *slog.Logger
+	// Change runs what changes the box, or fails if nothing may change it any more.
+	Change func(change func() error) error
 }
 
 // Streams answer requests about a box.
@@ -112,7 +115,14 @@ func (s *server) deleteFlows(ctx context.Context, argument json.RawMessage, to *
 		s.Log.Warn("flow deletion refused", append(by, "error", err)...)
 		return err
 	}
-	n, err := s.DeleteFlows(ctx, d.Query)
+	n := 0
+	err = s.Change(func() (err error) {
+		n, err = s.DeleteFlows(ctx, d.Query)
+		return err
+	})
+	if errors.Is(err, control.ErrReplaced) {
+		return err
+	}
 	s.Log.Info("flows deleted", append([]any{"flows", n}, by...)...)
 	if err != nil {
 		return fmt.Errorf("%d flows deleted, then: %w", n, err)

@@ -58,6 +58,7 @@ func serve(t *testing.T, stateful bool) *ends {
 	serving.Go(func() {
 		l.Serve(ctx, control.Service{Handlers: control.Handlers{control.RequestFile: func() any { return control.Outcome{Text: config.File} }}, Streams: Streams(Box{
 			Lister: listing.New(e.box.Bump), Bump: e.box.Bump, Config: func() *rules.Config { return config }, Log: slog.New(slog.NewTextHandler(e.log, nil)),
+			Change: func(change func() error) error { return change() },
 		})})
 	})
 	e.stop = sync.OnceFunc(func() {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,15 @@ import (
 type pipes struct {
 	clients chan net.Conn
 	closed  chan struct{}
+	close   func()
 	net.Listener
 }
 
-func newPipes() pipes { return pipes{clients: make(chan net.Conn), closed: make(chan struct{})} }
+func newPipes() pipes {
+	p := pipes{clients: make(chan net.Conn), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
+	return p
+}
 
 func (p pipes) Accept() (net.Conn, error) {
 	select {
@@ -29,7 +35,7 @@ func (p pipes) Accept() (net.Conn, error) {
 	}
 }
 
-func (p pipes) Close() error { close(p.closed); return nil }
+func (p pipes) Close() error { p.close(); return nil }
 
 // TestCrowd has more clients than may be connected at once: whoever is connected
 // longest makes room for the next, though all were served and might ask again.
@@ -83,6 +89,61 @@ func TestCrowd(t *testing.T) {
 		}
 		cancel()
 		<-ended
+	})
+}
+
+// TestLeaving has another process take over: clients that have connected are answered, for the last
+// time on their connections. If a client stays silent, the end waits no longer than leaveTimeout.
+func TestLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		source, _ := newSource(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		l, s := newPipes(), NewServer(source, nil, "")
+		ended := make(chan error, 1)
+		go func() { ended <- s.Serve(ctx, l) }()
+		connect := func() net.Conn {
+			near, far := net.Pipe()
+			l.clients <- near
+			synctest.Wait()
+			return far
+		}
+		ask := func(c net.Conn) (last bool) {
+			t.Helper()
+			if _, err := io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			response, err := http.ReadResponse(bufio.NewReader(c), nil)
+			if err == nil {
+				_, err = io.Copy(io.Discard, response.Body)
+			}
+			if err != nil || response.StatusCode != http.StatusOK {
+				t.Fatalf("%+v, %v", response, err)
+			}
+			return response.Close
+		}
+		before, during, after, silent := connect(), connect(), connect(), connect()
+		if ask(before) {
+			t.Error("the connection ends before another process takes over")
+		}
+		s.SetLeaving(true)
+		for _, c := range []net.Conn{before, during} {
+			if !ask(c) {
+				t.Error("the connection does not end with an answer while another process takes over")
+			}
+		}
+		begun := time.Now()
+		cancel()
+		time.Sleep(leaveTimeout / 2)
+		if !ask(after) {
+			t.Error("the connection does not end after another process took over")
+		}
+		<-ended
+		if took := time.Since(begun); took != leaveTimeout {
+			t.Errorf("the end took %v, want %v", took, leaveTimeout)
+		}
+		if _, err := silent.Read(make([]byte, 1)); err != io.EOF {
+			t.Errorf("the client is still connected: %v", err)
+		}
 	})
 }
 

@@ -5,13 +5,13 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,6 +39,9 @@ const (
 	// take milliseconds; who is slow, or connected and asked for nothing, must
 	// not keep the program from its last words.
 	shutdownTimeout = 200 * time.Millisecond
+	// leaveTimeout is the same for a process from which another one took over: nothing
+	// waits for its end.
+	leaveTimeout = 2 * time.Second
 )
 
 // Server answers by HTTP.
@@ -49,6 +52,9 @@ type Server struct {
 	lister  *listing.Lister
 	listing chan struct{} // holds one while a list is made
 	http    http.Server
+	leaving atomic.Bool // another process is taking over, or has
+
+	unanswered unanswered
 }
 
 // NewServer returns a server for a source, and for what lister lists. Where token is
@@ -63,6 +69,7 @@ func NewServer(source *report.Source, lister *listing.Lister, token string) *Ser
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		ConnState:         s.unanswered.note,
 	}
 	return s
 }
@@ -73,6 +80,11 @@ func (s *Server) Past() []history.Point { return s.history.Since(time.Time{}) }
 // Restore has the history go on from that of another process.
 func (s *Server) Restore(past []history.Point) { s.history.Restore(past) }
 
+// SetLeaving says whether another process is taking over, or has done so. Meanwhile, each answer is
+// the last one on its connection: the client opens the next one to that process. What clients
+// have requested by the end of [Server.Serve] is still answered.
+func (s *Server) SetLeaving(leaving bool) { s.leaving.Store(leaving) }
+
 // Serve answers who connects to l, and keeps the history, until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var keeping sync.WaitGroup
@@ -82,23 +94,23 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	keeping.Go(func() {
 		s.history.Run(open, func(now time.Time) history.Sample { return history.Read(s.source, now) })
 	})
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		shutdown, cancel := context.WithTimeout(context.Background(), shutdownTimeout)
-		defer cancel()
-		if s.http.Shutdown(shutdown) != nil {
-			_ = s.http.Close()
-		}
-	})
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	err := s.http.Serve(&bounded{Listener: l, most: maxConnections})
-	if !stop() {
-		<-stopped
+	if stop() {
+		return fmt.Errorf("status server: %w", err)
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
+	timeout := shutdownTimeout
+	if s.leaving.Load() {
+		timeout = leaveTimeout
 	}
-	return fmt.Errorf("status server: %w", err)
+	begun := time.Now()
+	s.unanswered.wait(timeout)
+	shutdown, cancel := context.WithTimeout(context.Background(), timeout-time.Since(begun))
+	defer cancel()
+	if s.http.Shutdown(shutdown) != nil {
+		_ = s.http.Close()
+	}
+	return nil
 }
 
 // handler returns what answers each path.
@@ -131,6 +143,9 @@ func (s *Server) protected(next http.Handler) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
+		if s.leaving.Load() {
+			h.Set("Connection", "close")
+		}
 		if s.token == "" && !literal(r.Host) {
 			http.Error(w, "use an IP address or localhost", http.StatusForbidden)
 			return
