@@ -12,37 +12,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls are the system calls that anything may be done with: what they work on
-// was opened before, or is opened by those that Landlock watches over. Those
-// that change a file's mode are not among them: Landlock does not watch them.
+// calls are the system calls that are allowed with any arguments. They work on files that are
+// already open, or that Landlock allows to open. Calls that change the mode of a file are not
+// among them, because Landlock does not restrict them.
 var calls = []string{
-	// the datapath, and who asks about it
+	// the datapath, and its clients
 	"read", "write", "readv", "writev", "pread64", "pwrite64", "close", "io_uring_enter",
 	"epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "pipe2", "poll", "ppoll",
-	"accept", "accept4", "bind", "getsockname", "getpeername", "getsockopt", "setsockopt", "shutdown", "recvfrom", // bind: of netlink
+	"accept", "accept4", "bind", "getsockname", "getpeername", "getsockopt", "setsockopt", "shutdown", "recvfrom", // bind: for netlink
 	// memory, threads, time and signals, for Go's runtime and the C library
 	"munmap", "mremap", "madvise", "mincore", "brk", "futex", "sched_yield", "sched_getaffinity",
 	"exit", "exit_group", "getpid", "gettid", "set_robust_list", "rseq", "membarrier", "restart_syscall",
 	"nanosleep", "clock_nanosleep", "clock_gettime", "gettimeofday", "timer_create", "timer_settime", "timer_delete", "setitimer",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigtimedwait", "sigaltstack", "getrandom", "uname",
 	"getuid", "geteuid", "getgid", "getegid", "getrlimit", "getrusage", "sysinfo",
-	// files: rules and sets, sockets that go, what a sidecar keeps; of arm64's
-	// fstatat the name is newfstatat on amd64
+	// files: rules and sets, removal of sockets, state of a sidecar; fstatat of arm64 is called
+	// newfstatat on amd64
 	"openat", "fstat", "fstatat", "newfstatat", "statx", "lseek", "getdents64", "readlinkat", "faccessat", "faccessat2", "getcwd",
 	"unlinkat", "renameat", "renameat2", "fsync", "inotify_add_watch", "inotify_rm_watch",
 }
 
-// Operations of io_uring_register that a ring needs which is there already
-// (include/uapi/linux/io_uring.h).
+// Operations of io_uring_register that an existing ring needs (include/uapi/linux/io_uring.h).
 const (
 	ringUnregisterFiles = 3
 	ringEnable          = 12
 )
 
-// conditions are of a call's arguments, and have all to hold.
+// conditions are conditions on the arguments of a call. All of them must hold.
 type conditions []condition
 
-// condition is of one argument.
+// condition is a condition on one argument.
 type condition struct {
 	argument uint32
 	test     test
@@ -53,11 +52,11 @@ type test int
 
 const (
 	equals test = iota
-	has         // one of the value's bits, of which there are 32
-	hasNot      // any of them
+	has         // at least one of the bits in value, which has 32
+	hasNot      // none of the bits in value
 )
 
-// argument allows a call where one of its arguments is one of some values.
+// argument allows a call if an argument has one of the given values.
 func argument(number uint32, values ...uint64) (allowed []conditions) {
 	for _, v := range values {
 		allowed = append(allowed, conditions{{number, equals, v}})
@@ -65,54 +64,54 @@ func argument(number uint32, values ...uint64) (allowed []conditions) {
 	return allowed
 }
 
-// conditional returns the system calls that few things may be done with: where
-// one of the conditions of each holds.
+// conditional returns the system calls that are allowed only with certain arguments. One of the
+// conditions of a call must hold.
 func (p Plan) conditional() map[string][]conditions {
-	self := argument(0, uint64(os.Getpid())) // others of the user are out of reach
+	self := argument(0, uint64(os.Getpid())) // not to other processes of the user
 	limited := map[string][]conditions{
-		// For teardown, to watch links, and for ethtool.
+		// For teardown, link monitoring and ethtool.
 		"socket": {
 			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_ROUTE}},
 			{{0, equals, unix.AF_NETLINK}, {2, equals, unix.NETLINK_GENERIC}},
 		},
-		// By MSG_FASTOPEN, sending connects.
+		// No flags: with MSG_FASTOPEN, a send connects.
 		"sendto":  argument(3, 0),
-		"sendmsg": argument(2, 0), // descriptors go by it to a process that takes over
-		// For a process that takes over, by which it knows whether this one lives.
+		"sendmsg": argument(2, 0), // also passes descriptors to a process that takes over
+		// For a process that takes over: it monitors this process by the descriptor.
 		"pidfd_open": argument(0, uint64(os.Getpid())),
-		// Set-up and teardown of a TAP, and a NIC's offloads; not what puts
-		// input into a terminal, nor who is to get signals.
+		// Setup and teardown of a TAP, and offloads of a NIC. Requests that insert terminal
+		// input or redirect signals are not allowed.
 		"ioctl": argument(1, unix.TUNSETIFF, unix.TUNSETOWNER, unix.TUNSETGROUP, unix.TUNSETPERSIST,
 			unix.TUNSETOFFLOAD, unix.TUNSETSNDBUF, unix.TUNSETCARRIER, unix.SIOCETHTOOL),
 		"fcntl":     argument(1, unix.F_GETFD, unix.F_SETFD, unix.F_GETFL, unix.F_SETFL, unix.F_DUPFD_CLOEXEC),
 		"tgkill":    self,
-		"kill":      self, // when the runtime crashes
+		"kill":      self, // used by the runtime when it crashes
 		"prlimit64": argument(0, 0),
-		"prctl":     argument(0, unix.PR_SET_VMA, unix.PR_SET_NAME), // the runtime names its memory
+		"prctl":     argument(0, unix.PR_SET_VMA, unix.PR_SET_NAME), // the runtime names its memory areas
 		"clone":     {{{0, has, unix.CLONE_THREAD}}},
-		// All the code there is to be is there.
+		// No further code may be mapped.
 		"mmap":              {{{2, hasNot, unix.PROT_EXEC}}},
 		"mprotect":          {{{2, hasNot, unix.PROT_EXEC}}},
 		"io_uring_register": argument(1, ringUnregisterFiles, ringEnable),
 	}
 	if p.FastPath {
-		// Of programs and maps that are loaded. LINK_CREATE attaches a program to a
-		// NIC that came back, for which the kernel wants no capability.
+		// Operations on loaded programs and maps. LINK_CREATE attaches a program to a NIC that
+		// reappeared. The kernel requires no capability for it.
 		limited["bpf"] = argument(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM,
 			unix.BPF_MAP_LOOKUP_BATCH, unix.BPF_MAP_UPDATE_BATCH, unix.BPF_MAP_DELETE_BATCH, unix.BPF_LINK_CREATE)
 	}
 	return limited
 }
 
-// Offsets in struct seccomp_data (seccomp(2)), of whose arguments the low word
-// comes first on all machines that this runs on.
+// Offsets in struct seccomp_data (seccomp(2)). The low word of an argument comes first, because
+// all supported machines are little-endian.
 const (
 	offsetNumber    = 0
 	offsetMachine   = 4
 	offsetArguments = 16
 )
 
-// filterCalls leaves all threads those system calls.
+// filterCalls restricts all threads to the allowed system calls.
 func (p Plan) filterCalls() error {
 	instructions, err := p.filter()
 	if err != nil {
@@ -137,9 +136,9 @@ func (p Plan) filterCalls() error {
 	return nil
 }
 
-// filter returns the program that the kernel runs for each system call. Calls
-// that are not allowed fail with EPERM, and clone3, whose flags a filter can't
-// see, with ENOSYS, on which the C library takes clone.
+// filter returns the program that the kernel runs for each system call. Calls that are not
+// allowed fail with EPERM. clone3 fails with ENOSYS, because a filter cannot read its flags;
+// the C library then uses clone.
 func (p Plan) filter() ([]bpf.Instruction, error) {
 	machine, err := arch.GetInfo(runtime.GOARCH)
 	if err != nil {
@@ -152,10 +151,10 @@ func (p Plan) filter() ([]bpf.Instruction, error) {
 		denied,
 		bpf.LoadAbsolute{Off: offsetNumber, Size: 4},
 	}
-	// on has a block decide on a call. The block always does, so that what comes
-	// behind it still has the number loaded.
+	// on appends a block that decides on one call. The block always decides, so the call number
+	// stays loaded for the next one.
 	on := func(name string, block ...bpf.Instruction) {
-		if number, ok := machine.SyscallNames[name]; ok { // some are of other machines
+		if number, ok := machine.SyscallNames[name]; ok { // some names exist only on other machines
 			program = append(program, bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(number), SkipFalse: uint8(len(block))})
 			program = append(program, block...)
 		}
@@ -180,11 +179,11 @@ func failWith(errno unix.Errno) bpf.RetConstant {
 	return bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(errno)}
 }
 
-// instructions allow the call where the conditions hold, and go on behind
-// themselves where not.
+// instructions returns a block that allows the call if the conditions hold, and otherwise
+// continues after the block.
 func (c conditions) instructions() []bpf.Instruction {
 	block := []bpf.Instruction{allowed}
-	for _, one := range slices.Backward(c) { // so that what to skip is known
+	for _, one := range slices.Backward(c) { // last first, because a jump needs the length of what it skips
 		away := uint8(len(block))
 		low := bpf.LoadAbsolute{Off: offsetArguments + 8*one.argument, Size: 4}
 		high := bpf.LoadAbsolute{Off: low.Off + 4, Size: 4}

@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// run runs a filter over struct seccomp_data. The machine loads big-endian
-// words, which the kernel does not: each is put as the machine wants it, where
-// the kernel has it.
+// run runs a filter on struct seccomp_data. The VM loads big-endian words, unlike the kernel.
+// So each word is stored in big-endian order, at the kernel's offset.
 func run(t *testing.T, vm *bpf.VM, machine arch.AuditArch, number int, arguments [6]uint64) uint32 {
 	t.Helper()
 	var data [64]byte
@@ -41,8 +40,8 @@ func (c conditions) hold(arguments [6]uint64) bool {
 	return true
 }
 
-// TestNames has each name in the lists be of a system call, on all machines but
-// those that have none of it.
+// TestNames checks that each name in the lists is a system call on all machines, except for
+// those that a machine lacks.
 func TestNames(t *testing.T) {
 	missing := map[string][]string{
 		"amd64": {"fstatat"},
@@ -62,13 +61,13 @@ func TestNames(t *testing.T) {
 		}
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
-			t.Errorf("%s has no %q, want no %q", machine, got, want)
+			t.Errorf("%s lacks %q, want %q", machine, got, want)
 		}
 	}
 }
 
-// TestFilter runs the filter for each system call there is, with arguments of
-// which some are allowed, and looks each up in the lists.
+// TestFilter runs the filter for every system call with many arguments, and compares the result
+// with the lists.
 func TestFilter(t *testing.T) {
 	for _, plan := range []Plan{{}, {FastPath: true}} {
 		testFilter(t, plan)

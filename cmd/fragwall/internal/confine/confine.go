@@ -13,25 +13,26 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/psx"
 )
 
-// Plan is what remains to a process beside what every box needs. Directories that are
-// not there are left out.
+// Plan is what a process may access in addition to what every box needs. Paths that do not
+// exist are ignored.
 type Plan struct {
-	Read   []string // directories beneath which files may be read
-	Remove []string // directories beneath which files may be removed
-	Keep   []string // directories beneath which files may be made, changed and removed
-	// Devices may be opened and set up, as TAPs are made by /dev/net/tun.
+	Read   []string // directories whose files may be read
+	Remove []string // directories whose files may be removed
+	Keep   []string // directories whose files may be created, changed and removed
+	// Devices may be opened and configured, such as /dev/net/tun for TAPs.
 	Devices []string
-	// FastPath says that programs and maps of the fast path are loaded: the process
-	// keeps the operations on them, and the right to attach them.
+	// FastPath says that the fast path is loaded. The process may still use its maps and attach
+	// its programs.
 	FastPath bool
 }
 
-// kernelSettings is where teardown sets back what the set-up changed.
+// kernelSettings is the directory with the sysctls that teardown restores.
 const kernelSettings = "/proc/sys/net"
 
-// Apply takes away what the plan does not need, for good.
+// Apply drops all rights that the plan does not need, permanently. A right that cannot be
+// dropped is logged as a warning.
 func Apply(p Plan, log *slog.Logger) {
-	_, _ = time.Now().Zone() // reads /etc/localtime, which is out of reach from now on
+	_, _ = time.Now().Zone() // loads /etc/localtime, which cannot be read afterwards
 	for _, step := range []struct {
 		what string
 		take func() error
@@ -47,14 +48,13 @@ func Apply(p Plan, log *slog.Logger) {
 	}
 }
 
-// capabilities that teardown needs.
+// kept are the capabilities that teardown needs.
 const kept = 1 << unix.CAP_NET_ADMIN
 
-// dropCapabilities drops all capabilities of all threads but those kept, where
-// the process has them. None is inheritable then, and so none is ambient. The
-// bounding set stays: under no_new_privs no program gets anything of it, and
-// to take forty capabilities from it, one by one from each thread, keeps a busy
-// machine from getting ready for half a second.
+// dropCapabilities drops all capabilities of all threads except kept, which stays if the
+// process has it. The inheritable set becomes empty, and with it the ambient set. The bounding
+// set stays: with no_new_privs no program gains a capability from it, and dropping forty
+// capabilities from it on each thread would delay readiness by half a second on a busy machine.
 func dropCapabilities() error {
 	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var have [2]unix.CapUserData
@@ -62,7 +62,7 @@ func dropCapabilities() error {
 		return fmt.Errorf("read capabilities: %w", err)
 	}
 	want := [2]unix.CapUserData{{Effective: have[0].Effective & kept, Permitted: have[0].Permitted & kept}}
-	header.Pid = 0 // each thread's own
+	header.Pid = 0 // the calling thread
 	err := onAll(unix.SYS_CAPSET, uintptr(unsafe.Pointer(&header)), uintptr(unsafe.Pointer(&want[0])))
 	if err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
@@ -80,7 +80,7 @@ func onAll(call, first, second uintptr) error {
 	return nil
 }
 
-// What may be done beneath the directories of a plan.
+// Access rights for the directories of a plan.
 const (
 	reading   = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSReadDir)
 	removing  = landlock.AccessFSSet(ll.AccessFSRemoveFile | ll.AccessFSRemoveDir)
@@ -89,8 +89,8 @@ const (
 	operating = landlock.AccessFSSet(ll.AccessFSReadFile | ll.AccessFSWriteFile | ll.AccessFSIoctlDev)
 )
 
-// restrictFiles leaves the process the files of the plan. Signals are left
-// alone: the runtime sends them from thread to thread.
+// restrictFiles restricts the process to the files of the plan, and forbids TCP. It does not
+// restrict signals, because the runtime sends them between threads.
 func (p Plan) restrictFiles() error {
 	if _, err := ll.LandlockGetABIVersion(); err != nil {
 		return fmt.Errorf("the kernel has no Landlock: %w", err)
@@ -109,7 +109,7 @@ func (p Plan) restrictFiles() error {
 	return kernel.RestrictNet()
 }
 
-// existing returns those of the paths that are there.
+// existing returns the paths that exist.
 func existing(paths ...string) []string {
 	var there []string
 	for _, path := range paths {

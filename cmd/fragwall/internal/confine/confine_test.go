@@ -21,7 +21,7 @@ import (
 	"fragwall/cmd/fragwall/internal/confine"
 )
 
-// confined is set for the process that confines itself, and names a directory.
+// confined is set in the process that confines itself. Its value is a directory.
 const confined = "FRAGWALL_TEST_CONFINED"
 
 func TestMain(m *testing.M) {
@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestConfined runs this binary as a process that confines itself, and tries
-// what it must not be able to do any more, and what it must.
+// TestConfined runs the test binary as a process that confines itself, and tries operations
+// that must fail and operations that must succeed.
 func TestConfined(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"rules", "socket", "state", "elsewhere"} {
@@ -57,7 +57,7 @@ func TestConfined(t *testing.T) {
 
 // tryEverything confines the process and returns its exit code.
 func tryEverything(dir string) int {
-	// Threads that are there before, as those of the runtime.
+	// Threads that exist before Apply, as those of the runtime do.
 	var started, wait sync.WaitGroup
 	release := make(chan struct{})
 	failures := make(chan error, 1000)
@@ -97,7 +97,7 @@ func tryEverything(dir string) int {
 	return code
 }
 
-// try tries what a thread may not, and may.
+// try tries what any thread may and may not do.
 func try(dir string, failures chan<- error) {
 	denied := func(what string, err error) {
 		if !errors.Is(err, fs.ErrPermission) {
@@ -143,7 +143,7 @@ func try(dir string, failures chan<- error) {
 	_, err = unix.FcntlInt(0, unix.F_SETOWN, os.Getppid())
 	denied("have another get signals", err)
 	key := byte('x')
-	for _, request := range []uintptr{unix.TIOCSTI, unix.TIOCSTI | 1<<32} { // of which the kernel takes 32 bits
+	for _, request := range []uintptr{unix.TIOCSTI, unix.TIOCSTI | 1<<32} { // the kernel uses only 32 bits
 		_, _, errno := unix.Syscall(unix.SYS_IOCTL, 0, request, uintptr(unsafe.Pointer(&key)))
 		denied("type into the terminal", errno)
 	}
@@ -166,7 +166,7 @@ func try(dir string, failures chan<- error) {
 		denied(fmt.Sprintf("bpf command %d", command), bpf(command))
 	}
 	for _, command := range []uintptr{unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_LINK_CREATE} {
-		if err := bpf(command); !errors.Is(err, unix.EBADF) { // of the map, or the program
+		if err := bpf(command); !errors.Is(err, unix.EBADF) { // the error for the map or program
 			failures <- fmt.Errorf("bpf command %d: %w", command, err)
 		}
 	}
@@ -185,9 +185,9 @@ func try(dir string, failures chan<- error) {
 	}
 }
 
-// bpf has the kernel do a command of bpf(2), with descriptors that are none.
+// bpf calls a command of bpf(2) with invalid descriptors.
 func bpf(command uintptr) error {
-	attributes := [32]int32{-1} // union bpf_attr: of a map, or a program
+	attributes := [32]int32{-1} // union bpf_attr: descriptor of a map or a program
 	if command == unix.BPF_LINK_CREATE {
 		attributes[2] = unix.BPF_TCX_INGRESS
 	}
@@ -195,7 +195,7 @@ func bpf(command uintptr) error {
 	return errno
 }
 
-// once tries what can be done once.
+// once tries what can be done only once.
 func once(dir string, l net.Listener, failures chan<- error) {
 	if err := os.Remove(filepath.Join(dir, "socket", "file")); err != nil {
 		failures <- err
@@ -204,7 +204,7 @@ func once(dir string, l net.Listener, failures chan<- error) {
 		failures <- err
 	}
 	if tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0); err == nil {
-		var nothing [unix.IFNAMSIZ + 24]byte // struct ifreq: no kind of device
+		var nothing [unix.IFNAMSIZ + 24]byte // struct ifreq with no device type
 		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, tun.Fd(), unix.TUNSETIFF, uintptr(unsafe.Pointer(&nothing))); errno != unix.EINVAL {
 			failures <- fmt.Errorf("ioctl of tun: %w", errno)
 		}
@@ -218,7 +218,7 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	if raw, err := l.(*net.TCPListener).SyscallConn(); err != nil {
 		failures <- err
 	} else if err := raw.Control(func(fd uintptr) {
-		// Shut down, it could be a client's.
+		// After a shutdown, the kernel would allow the socket to connect.
 		_ = unix.Shutdown(int(fd), unix.SHUT_RDWR)
 		to := &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}}
 		if err := unix.Sendto(int(fd), []byte("x"), unix.MSG_FASTOPEN, to); !errors.Is(err, fs.ErrPermission) {
@@ -227,7 +227,7 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	}); err != nil {
 		failures <- err
 	}
-	// Threads that come later.
+	// Threads that are created after Apply.
 	done := make(chan struct{})
 	for range 8 {
 		go func() {
@@ -241,7 +241,7 @@ func once(dir string, l net.Listener, failures chan<- error) {
 	}
 }
 
-// replace puts a file in the place of another, for good.
+// replace replaces a file durably.
 func replace(path string) error {
 	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -251,7 +251,7 @@ func replace(path string) error {
 	return errors.Join(err, f.Sync(), f.Close(), os.Rename(path+".new", path))
 }
 
-// statuses looks at what the kernel says of each thread that there was.
+// statuses checks that /proc/self/status cannot be read, and that the process has no capabilities.
 func statuses(failures chan<- error) {
 	_, err := os.ReadFile("/proc/self/status")
 	if !errors.Is(err, fs.ErrPermission) {

@@ -1,5 +1,5 @@
-// Package confine drops the rights of the process, once it is set up, that it does not need to
-// forward, to answer requests, and to remove what it made:
+// Package confine drops rights of the process once it is set up. The process keeps those that it
+// needs to forward, to answer requests, and to remove what it made:
 //
 //  1. capabilities: all except CAP_NET_ADMIN, which it needs for the devices (capabilities(7))
 //  2. no_new_privs: no program that it executes can regain rights (prctl(2))
@@ -10,7 +10,7 @@
 //     and of bpf(2) only what the fast path does with its existing maps and programs (seccomp(2))
 //
 // Each applies to all threads, and to those that they start. If the kernel lacks one, the others
-// still apply, and a log message says so.
+// still apply, and a log message names the missing one.
 //
-// The package imports nothing of fragwall's.
+// The package imports no other package of fragwall.
 package confine

@@ -6,8 +6,8 @@ import (
 	"fragwall/packet"
 )
 
-// background is what hosts send by themselves all the time, to everybody on
-// their link.
+// background is a protocol that hosts use on their link by themselves, towards all other hosts.
+// Its packets are less worth logging.
 type background uint8
 
 const (
@@ -41,17 +41,17 @@ const (
 	protocolIGMP  = 2
 	protocolUDP   = 17
 	etherTypeLLDP = 0x88cc
-	lengthField   = 0x0600 // an EtherType below it is an IEEE 802.3 length, before an LLC header
+	lengthField   = 0x0600 // an EtherType below it is an IEEE 802.3 length before an LLC header
 )
 
-// groupPorts are the UDP ports of protocols that ask everybody on the link:
-// RFC 6762 §3, RFC 4795 §2.5, UPnP Device Architecture §1.1, WS-Discovery §2.4,
-// RFC 2131 §4.1, RFC 8415 §7.2.
+// groupPorts are the UDP ports of protocols that query a whole link: RFC 6762, section 3; RFC
+// 4795, section 2.5; UPnP Device Architecture, section 1.1; WS-Discovery, section 2.4; RFC
+// 2131, section 4.1; RFC 8415, section 7.2.
 var groupPorts = map[uint16]background{5353: mdns, 5355: llmnr, 1900: ssdp, 3702: wsDiscovery, 67: dhcp, 547: dhcp}
 
 var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
-// backgroundOf returns what kind of background a packet is; nil is of none.
+// backgroundOf returns the background protocol of a packet. p may be nil.
 func backgroundOf(p *packet.Parsed) background {
 	switch {
 	case p == nil || p.Fragmented:
@@ -70,6 +70,6 @@ func backgroundOf(p *packet.Parsed) background {
 	return foreground
 }
 
-// isMLD reports whether an ICMPv6 type is of multicast listener discovery (RFC
-// 2710, RFC 9777).
+// isMLD reports whether an ICMPv6 type belongs to multicast listener discovery (RFC 2710, RFC
+// 9777).
 func isMLD(icmp uint8) bool { return icmp >= 130 && icmp <= 132 || icmp == 143 }

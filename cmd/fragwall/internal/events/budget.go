@@ -12,28 +12,28 @@ import (
 )
 
 const (
-	// slots is how many budgets there are of a kind: one for each reason, and for
-	// some hundreds of rules. What finds none free shares one.
+	// slots is the number of budgets per kind of event: enough for each reason and some
+	// hundreds of rules. Subjects that find no free slot share one budget.
 	slots  = 512
-	probes = 8 // slots in which a subject may be
-	// busySubjects is how many subjects get the whole rate at the same time. More
-	// share what these may take, and get one event each at least.
+	probes = 8 // number of slots that a subject may be in
+	// busySubjects is the number of subjects that get the full rate at the same time. If more
+	// are busy, they share the rate of this number, and each gets at least one event.
 	busySubjects = 10
-	// idlePeriods is after how many periods without an event a slot is free again.
+	// idlePeriods is the number of periods without an event after which a slot becomes free.
 	idlePeriods = 60
 )
 
-// subject is what has a budget of its own, so that many events of one do not
-// hide few of another.
+// subject is what has a budget of its own, so that many events of one subject do not hide those
+// of another.
 type subject struct {
 	reason     verdict.Reason
-	rule       string // that decided, or whose limit was exceeded
+	rule       string // rule that decided, or whose limit was exceeded
 	background background
 }
 
 var seed = maphash.MakeSeed()
 
-// subjectOf returns the subject of a table's verdict on what was decoded.
+// subjectOf returns the subject of a verdict of table t on packet p.
 func subjectOf(t *filter.Table, v filter.Verdict, p *packet.Parsed) subject {
 	s := subject{reason: v.Reason, background: backgroundOf(p)}
 	switch {
@@ -45,25 +45,26 @@ func subjectOf(t *filter.Table, v filter.Verdict, p *packet.Parsed) subject {
 	return s
 }
 
-// slot returns the first slot in which a subject may be.
+// slot returns the first slot that the subject may be in.
 func (s *subject) slot() uint64 {
 	n := uint64(s.reason)<<8 | uint64(s.background)
 	if s.rule != "" {
 		n ^= maphash.String(seed, s.rule)
 	}
-	return n * 0x9e3779b97f4a7c15 >> 32 // the golden ratio: near numbers come apart
+	return n * 0x9e3779b97f4a7c15 >> 32 // the golden ratio: spreads similar numbers
 }
 
-// budget is how many events of a subject may still be logged in this period.
+// budget is the number of events of a subject that may still be logged in this period.
 type budget struct {
-	subject    atomic.Pointer[subject] // nil where the slot is free
+	subject    atomic.Pointer[subject] // nil if the slot is free
 	left       atomic.Int64
-	suppressed atomic.Uint64 // since the start, of all subjects that the slot had
-	reported   atomic.Uint64 // of those; the goroutine that writes sets it
-	idle       int           // periods; of the goroutine that renews
+	suppressed atomic.Uint64 // since the start, for all subjects of the slot
+	reported   atomic.Uint64 // reported part of suppressed; only the writing goroutine sets it
+	idle       int           // periods; only the renewing goroutine uses it
 }
 
-// take takes one from the budget, or counts one as suppressed.
+// take takes one event from the budget. If there is none left, it counts the event as
+// suppressed and reports false.
 func (b *budget) take() bool {
 	if b.left.Load() > 0 && b.left.Add(-1) >= 0 {
 		return true
@@ -72,12 +73,12 @@ func (b *budget) take() bool {
 	return false
 }
 
-// budgets are those of one kind of events.
+// budgets are the budgets of one kind of event.
 type budgets struct {
 	slots   [slots]budget
 	others  budget // of subjects without a slot
 	rate    atomic.Pointer[filter.Rate]
-	portion atomic.Int64  // of each subject, a period
+	portion atomic.Int64  // events per subject and period
 	renewed chan struct{} // the rate was changed
 }
 
@@ -88,7 +89,7 @@ func newBudgets(rate filter.Rate) *budgets {
 	return b
 }
 
-// set changes the rate. It holds for what is left of the period.
+// set changes the rate, which applies to the rest of the period at once.
 func (b *budgets) set(rate filter.Rate) {
 	if old := b.rate.Swap(&rate); old != nil && *old == rate {
 		return
@@ -101,8 +102,8 @@ func (b *budgets) set(rate filter.Rate) {
 	}
 }
 
-// full returns what a subject has in each period. Of background, one event is
-// enough to say that it is there.
+// full returns the budget of a subject per period. For background, one event per period
+// suffices.
 func (b *budgets) full(s *subject) int64 {
 	portion := b.portion.Load()
 	if s.background != foreground && portion != int64(rules.All.Count) {
@@ -121,8 +122,8 @@ func (b *budgets) each(f func(*budget, *subject)) {
 	f(&b.others, b.others.subject.Load())
 }
 
-// of returns the budget of a subject. Two goroutines that come at the same time
-// with a new one may get a budget each.
+// of returns the budget of a subject. If two goroutines ask for a new subject at the same time,
+// each may get its own budget.
 func (b *budgets) of(s subject) *budget {
 	first := s.slot()
 	var free *budget
@@ -141,13 +142,14 @@ func (b *budgets) of(s subject) *budget {
 	return free
 }
 
-// give gives a free budget to a subject, unless another one has it since.
+// give gives a free budget to a subject. It reports false if the budget was given to another
+// subject in the meantime.
 func (b *budgets) give(free *budget, s subject) bool {
 	free.left.Store(b.full(&s))
 	return free.subject.CompareAndSwap(nil, &s)
 }
 
-// suppressed returns how many events were.
+// suppressed returns the number of suppressed events.
 func (b *budgets) suppressed() uint64 {
 	n := b.others.suppressed.Load()
 	for i := range b.slots {
@@ -156,9 +158,8 @@ func (b *budgets) suppressed() uint64 {
 	return n
 }
 
-// renew begins a period: it fills the budgets, and calls count for each that had
-// no event in the last one and has suppressed events to report, as at the end of
-// a flood.
+// renew begins a period. It fills the budgets, and calls count for each budget that had no
+// event in the last period but has unreported suppressed events, as after a flood.
 func (b *budgets) renew(rate filter.Rate, count func(*budget, *subject)) {
 	busy := 0
 	idle := func(one *budget, s *subject) bool { return one.left.Load() == b.full(s) }
@@ -187,7 +188,7 @@ func (b *budgets) renew(rate filter.Rate, count func(*budget, *subject)) {
 	})
 }
 
-// run renews the budgets once in each of the rate's periods, until done.
+// run renews the budgets once per period of the rate, until done is closed.
 func (b *budgets) run(done <-chan struct{}, count func(*budget, *subject)) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()

@@ -8,9 +8,9 @@
 // counter: the budget of the decision's subject for the current period. If the budget allows it, the
 // decision becomes a [record.Event] in a queue after its batch was written. The wire never waits for
 // the log: if the queue or the disk of the log is full, the event counts as suppressed.
-// [Recorder.Run] is the one goroutine that writes to the log. One more goroutine per kind of event
+// [Recorder.Run] is the only goroutine that writes to the log. One more goroutine per kind of event
 // renews the budgets.
 //
 // The package imports record for the events, and wire, filter, packet, packet/verdict and rules for
-// their vocabulary.
+// their types.
 package events

@@ -14,7 +14,7 @@ func newEvent(kind kind, back background, d *wire.Decision, at time.Time) record
 	return record.Event{Kind: kindNames[kind], Decision: record.Of(d, at), Background: backgroundNames[back]}
 }
 
-// logEvent writes an event as a record of its time. That a side has no link is a warning.
+// logEvent logs an event with the time of the event. A link that goes down is a warning.
 func logEvent(e *record.Event, to slog.Handler) error {
 	level := slog.LevelInfo
 	if e.Link == "down" {
@@ -28,8 +28,8 @@ func logEvent(e *record.Event, to slog.Handler) error {
 	return to.Handle(context.Background(), r)
 }
 
-// logCount writes how many events of the same kind, reason, rule and background
-// were suppressed.
+// logCount logs the number of suppressed events with the same kind, reason, rule and
+// background.
 func logCount(e *record.Event, to slog.Handler) error {
 	r := slog.NewRecord(time.Now(), slog.LevelInfo, "suppressed", 0)
 	r.AddAttrs(slog.String("kind", e.Kind))

@@ -16,21 +16,21 @@ import (
 	"fragwall/wire"
 )
 
-// MatchRate limits the events of each rule with log = true: more than a person
-// reads, less than a disk notices.
+// MatchRate is the maximum rate of logged events per rule with log = true. It is more than a
+// person can read and less than a disk notices.
 var MatchRate = filter.Rate{Count: 10, Per: time.Second}
 
 const (
-	// queueLength is how many events may wait for the log.
+	// queueLength is the maximum number of events that wait for the log.
 	queueLength = 1024
-	// lastTimeout is how long those that wait at the end may take: the log gets
-	// a second then, which has to do for the counters, too.
+	// lastTimeout is the maximum time for writing the queued events at the end. The log has one
+	// second at the end, which must suffice for the counters as well.
 	lastTimeout = 500 * time.Millisecond
-	// Kept is how many of the last events are kept.
+	// Kept is the number of latest events that are kept.
 	Kept = 200
 )
 
-// kind is what events are limited by.
+// kind is a kind of event. Each kind has its own rate.
 type kind int
 
 const (
@@ -42,41 +42,41 @@ const (
 
 var kindNames = [kinds]string{drop: "drop", match: "match"}
 
-// Recorder logs some of the decisions that it observes.
+// Recorder is an observer that logs some of the decisions.
 type Recorder struct {
 	log     slog.Handler
 	budgets [kinds]*budgets
 	queue   chan queued
 
-	links          budget        // of links, which has no limit
-	logged, failed atomic.Uint64 // of all kinds, those of a process before included
+	links          budget        // for link events, which are not limited
+	logged, failed atomic.Uint64 // of all kinds, including those of a process that this one took over from
 
 	mu sync.Mutex
 	// mu guards:
-	last []record.Event // oldest first, up to Kept
+	last []record.Event // oldest first, at most Kept
 }
 
 var _ wire.Observer = (*Recorder)(nil)
 
-// queued is an event on its way to the log, or only a count of suppressed ones.
+// queued is an event, or only a count of suppressed events, that waits for the log.
 type queued struct {
-	event      record.Event // of a count only what the subject says
+	event      record.Event // for a count, only the subject
 	count      bool
 	budget     *budget
-	suppressed uint64 // by the budget, before it
+	suppressed uint64 // by the budget before this event
 }
 
-// NewRecorder returns a recorder that logs drops at a rate, see [rules.Log].
+// NewRecorder returns a recorder that logs drops at a limited rate, see [rules.Log].
 func NewRecorder(log slog.Handler, drops filter.Rate) *Recorder {
 	r := &Recorder{log: log, queue: make(chan queued, queueLength)}
 	r.budgets[match], r.budgets[drop] = newBudgets(MatchRate), newBudgets(drops)
 	return r
 }
 
-// SetDrops changes the rate of events of drops.
+// SetDrops changes the rate of drop events.
 func (r *Recorder) SetDrops(rate filter.Rate) { r.budgets[drop].set(rate) }
 
-// kindOf returns what kind of event a verdict makes.
+// kindOf returns the kind of event for a verdict.
 func kindOf(v filter.Verdict) kind {
 	switch {
 	case v.Has(filter.Logged):
@@ -87,11 +87,11 @@ func kindOf(v filter.Verdict) kind {
 	return none
 }
 
-// Wants asks for as many decisions as the budgets allow.
+// Wants implements [wire.Observer]. It asks for as many decisions as the budgets allow.
 func (r *Recorder) Wants(t *filter.Table, v filter.Verdict, p *packet.Parsed) wire.Reporter {
 	k := kindOf(v)
 	if k == none || r.budgets[k].rate.Load().Count == 0 {
-		return nil // and nothing is suppressed that nobody asked for
+		return nil // events that were not requested do not count as suppressed
 	}
 	s := subjectOf(t, v, p)
 	b := r.budgets[k].of(s)
@@ -101,16 +101,16 @@ func (r *Recorder) Wants(t *filter.Table, v filter.Verdict, p *packet.Parsed) wi
 	return &sample{r, k, s.background, b, b.suppressed.Load()}
 }
 
-// sample is a decision that there is budget for.
+// sample is a decision that the budget allows to log.
 type sample struct {
 	recorder   *Recorder
 	kind       kind
 	background background
 	budget     *budget
-	suppressed uint64 // by the budget, before it
+	suppressed uint64 // by the budget before this event
 }
 
-// Decided puts the event into the queue.
+// Decided implements [wire.Reporter]. It puts the event into the queue.
 func (s *sample) Decided(d *wire.Decision) {
 	e := newEvent(s.kind, s.background, d, time.Now())
 	select {
@@ -120,7 +120,7 @@ func (s *sample) Decided(d *wire.Decision) {
 	}
 }
 
-// Link logs that the link of a side's device went down or came up.
+// Link logs that the link of a side's device went up or down.
 func (r *Recorder) Link(side, device string, up bool, at time.Time) {
 	e := record.Event{Kind: "link", Decision: record.Decision{Time: at, From: side}, Device: device, Link: "down"}
 	if up {
@@ -129,8 +129,8 @@ func (r *Recorder) Link(side, device string, up bool, at time.Time) {
 	r.enqueue(queued{event: e, budget: &r.links})
 }
 
-// Run writes events until ctx is done, and then those that still wait. Where the
-// log is too slow for these, the rest counts as suppressed.
+// Run writes events until ctx is done, and then the queued ones. If the log is too slow for
+// these, the rest counts as suppressed.
 func (r *Recorder) Run(ctx context.Context) {
 	var renewing sync.WaitGroup
 	for k := drop; k < kinds; k++ {
@@ -157,7 +157,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// counter returns what gives the count of a budget's suppressed events to write.
+// counter returns a function that passes the count of a budget's suppressed events to write.
 func (r *Recorder) counter(k kind, write func(queued)) func(*budget, *subject) {
 	return func(b *budget, s *subject) {
 		e := record.Event{Kind: kindNames[k], Background: backgroundNames[s.background]}
@@ -169,7 +169,7 @@ func (r *Recorder) counter(k kind, write func(queued)) func(*budget, *subject) {
 	}
 }
 
-// enqueue has an event written, unless the log is slow.
+// enqueue queues an event, unless the queue is full.
 func (r *Recorder) enqueue(q queued) {
 	select {
 	case r.queue <- q:
@@ -177,16 +177,16 @@ func (r *Recorder) enqueue(q queued) {
 	}
 }
 
-// write logs an event, or a count alone. The status has an event also where the
-// log does not take it, as where its disk is full.
+// write logs an event, or only a count. The status shows the event also if the log fails, for
+// example because its disk is full.
 func (r *Recorder) write(q queued) {
-	if reported := q.budget.reported.Load(); q.suppressed > reported { // two may have come out of turn
+	if reported := q.budget.reported.Load(); q.suppressed > reported { // events may be queued out of order
 		q.event.Suppressed = q.suppressed - reported
 		q.budget.reported.Store(q.suppressed)
 	}
 	if q.count {
 		if q.event.Suppressed > 0 && r.log.Enabled(context.Background(), slog.LevelInfo) {
-			_ = logCount(&q.event, r.log) // the status has the count, too
+			_ = logCount(&q.event, r.log) // the status has the count as well
 		}
 		return
 	}
@@ -203,17 +203,17 @@ func (r *Recorder) write(q queued) {
 	r.failed.Add(1)
 }
 
-// Last returns the last events, newest first.
+// Last returns the latest events, newest first.
 func (r *Recorder) Last() []record.Event {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := append([]record.Event{}, r.last...) // never nil, which JSON tells from none
+	last := append([]record.Event{}, r.last...) // never nil, which JSON would encode as null
 	slices.Reverse(last)
 	return last
 }
 
-// Counts returns how many events were logged, and how many were not: there were
-// too many, or the log did not take them.
+// Counts returns the number of events that were logged, and the number that were not, because
+// there were too many or the log failed.
 func (r *Recorder) Counts() (logged, suppressed uint64) {
 	suppressed = r.failed.Load()
 	for k := drop; k < kinds; k++ {
@@ -222,22 +222,22 @@ func (r *Recorder) Counts() (logged, suppressed uint64) {
 	return r.logged.Load(), suppressed
 }
 
-// Saved is what a recorder has done, for the one of another process.
+// Saved is the state of a recorder, for the recorder of another process.
 type Saved struct {
 	Logged     uint64         `json:"logged"`
 	Suppressed uint64         `json:"suppressed"`
 	Last       []record.Event `json:"last"` // newest first
 }
 
-// Save returns what the recorder has done.
+// Save returns the state of the recorder.
 func (r *Recorder) Save() Saved {
 	s := Saved{Last: r.Last()}
 	s.Logged, s.Suppressed = r.Counts()
 	return s
 }
 
-// Restore has the recorder go on from what another one has done. It has recorded nothing
-// so far.
+// Restore continues from the state of another recorder. Call it before the recorder has
+// recorded anything.
 func (r *Recorder) Restore(s Saved) {
 	r.logged.Store(s.Logged)
 	r.failed.Store(s.Suppressed)
@@ -247,7 +247,7 @@ func (r *Recorder) Restore(s Saved) {
 	slices.Reverse(r.last)
 }
 
-// NewHandler returns a handler for records in the format of a configuration.
+// NewHandler returns a handler for log records. format is "json", or otherwise text.
 func NewHandler(w io.Writer, format string, level slog.Leveler) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if format == "json" {

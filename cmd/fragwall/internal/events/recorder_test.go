@@ -35,7 +35,7 @@ var (
 	server6 = netip.MustParseAddrPort("[2001:db8::2]:53")
 )
 
-// watched returns a wire whose decisions a recorder observes.
+// watched returns a wire that the recorder observes.
 func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	t.Helper()
 	end := wire.SideConfig{Lanes: []tun.Lane{tuntest.Discard}, MTU: 1500}
@@ -44,7 +44,7 @@ func watched(t testing.TB, r *Recorder, p *filter.Policy) *wire.Stepper {
 	return s
 }
 
-// send has frames come in by the inside.
+// send forwards frames from the inside.
 func send(s *wire.Stepper, frames ...[]byte) {
 	for _, f := range frames {
 		s.Forward(verdict.Inside, tun.Frame{Data: f}, time.Unix(1, 0))
@@ -53,10 +53,10 @@ func send(s *wire.Stepper, frames ...[]byte) {
 
 var tenASecond = filter.Rate{Count: 10, Per: time.Second}
 
-// denied is a datagram that an empty policy drops.
+// denied returns a frame that an empty policy drops.
 func denied() []byte { return packettest.UDP(client, server, nil).Frame() }
 
-// TestLimit has more drops than may be logged.
+// TestLimit checks the number of logged and suppressed drops at several rates.
 func TestLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -96,15 +96,15 @@ func TestLimit(t *testing.T) {
 		pass(time.Minute)
 		step(1, 513, 17)
 		if n := len(r.Last()); n != Kept {
-			t.Errorf("%d kept", n)
+			t.Errorf("%d events kept, want 200", n)
 		}
 		cancel()
 		<-ended
 	})
 }
 
-// TestSuppressedAreLogged has the log say how many were suppressed where no other
-// event comes that could: once after a flood, and at the end.
+// TestSuppressedAreLogged checks that the number of suppressed events is logged even if no
+// further event follows: once after a flood, and at the end.
 func TestSuppressedAreLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -137,8 +137,9 @@ func TestSuppressedAreLogged(t *testing.T) {
 	})
 }
 
-// TestSuppressedOfABatch has the decisions of a batch reported after all of them
-// were asked about: what was suppressed meanwhile came after the events.
+// TestSuppressedOfABatch checks events whose whole batch is asked about before the first
+// decision is reported. Events that were suppressed in the meantime do not count as before
+// them.
 func TestSuppressedOfABatch(t *testing.T) {
 	r := NewRecorder(slog.DiscardHandler, tenASecond)
 	var reporters []wire.Reporter
@@ -158,13 +159,12 @@ func TestSuppressedOfABatch(t *testing.T) {
 	}
 	for i, e := range r.Last() {
 		if e.Suppressed != 0 {
-			t.Errorf("event %d says that %d were suppressed before it", i, e.Suppressed)
+			t.Errorf("event %d has %d suppressed events before it", i, e.Suppressed)
 		}
 	}
 }
 
-// TestSlowLog has a log that does not take anything, which the wire must not
-// notice.
+// TestSlowLog checks that a log that accepts nothing does not block the wire.
 func TestSlowLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &stuckLog{free: make(chan struct{})}
@@ -174,7 +174,7 @@ func TestSlowLog(t *testing.T) {
 		go func() { r.Run(ctx); close(ended) }()
 		s := watched(t, r, &filter.Policy{})
 		send(s, denied())
-		synctest.Wait() // one is being written
+		synctest.Wait() // one event is being written
 		for range queueLength + 7 {
 			send(s, denied())
 		}
@@ -190,7 +190,7 @@ func TestSlowLog(t *testing.T) {
 	})
 }
 
-// stuckLog takes nothing until it is free, and then fails.
+// stuckLog blocks until free is closed, and then fails.
 type stuckLog struct {
 	slog.Handler
 	free chan struct{}
@@ -203,7 +203,7 @@ func (l *stuckLog) Handle(context.Context, slog.Record) error {
 	return errors.New("no space left on device")
 }
 
-// slowLog takes a while for each line.
+// slowLog needs some time for each line.
 type slowLog struct{ bytes.Buffer }
 
 func (l *slowLog) Write(b []byte) (int, error) {
@@ -211,7 +211,8 @@ func (l *slowLog) Write(b []byte) (int, error) {
 	return l.Buffer.Write(b)
 }
 
-// TestSlowEnd has more events wait at the end than a slow log takes in time.
+// TestSlowEnd checks that Run ends in time, although more events are queued than a slow log can
+// take.
 func TestSlowEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log slowLog
@@ -237,7 +238,7 @@ func TestSlowEnd(t *testing.T) {
 	})
 }
 
-// TestEvents compares what is logged of decisions of each kind.
+// TestEvents checks the logged fields for each kind of decision.
 func TestEvents(t *testing.T) {
 	tagged := packettest.UDP(client, server, []byte("x"))
 	tagged.Tags = []packet.Tag{{TPID: 0x88a8, TCI: 10}, {TPID: 0x8100, TCI: 20}}
@@ -276,8 +277,8 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// checkSame expects the same fields in the log as in what /api/status has of the
-// event, beside those that every record of the log has.
+// checkSame checks that the log and /api/status have the same fields of an event, apart from
+// those that every log record has.
 func checkSame(t *testing.T, line []byte, last []record.Event) {
 	t.Helper()
 	var logged map[string]any
@@ -300,7 +301,7 @@ func checkSame(t *testing.T, line []byte, last []record.Event) {
 	}
 }
 
-// TestBudgets has a flood of one kind hide nothing of another.
+// TestBudgets checks that a flood of one subject does not hide the events of others.
 func TestBudgets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRecorder(slog.DiscardHandler, tenASecond)
@@ -340,8 +341,7 @@ func TestBudgets(t *testing.T) {
 	})
 }
 
-// TestBudgetsAreBounded has more rules with events than there are budgets, which
-// share what a few may take.
+// TestBudgetsAreBounded checks that more rules than there are budgets share the rate of a few.
 func TestBudgetsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := NewRecorder(slog.DiscardHandler, tenASecond)
@@ -367,7 +367,7 @@ func TestBudgetsAreBounded(t *testing.T) {
 			return after - before
 		}
 		if n := flood(); n > 10*(slots+1) {
-			t.Errorf("%d logged", n)
+			t.Errorf("%d logged, want at most one budget per slot", n)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -381,11 +381,11 @@ func TestBudgetsAreBounded(t *testing.T) {
 		synctest.Wait()
 		after, _ := r.Counts()
 		if after-before != 2 {
-			t.Errorf("%d logged when all were idle again", after-before)
+			t.Errorf("%d logged after all subjects were idle", after-before)
 		}
 		used := 0
 		r.budgets[drop].each(func(*budget, *subject) { used++ })
-		if used != 2 { // and the one of all others
+		if used != 2 { // that of the last event, and the shared one
 			t.Errorf("%d budgets in use", used)
 		}
 		cancel()
@@ -393,7 +393,7 @@ func TestBudgetsAreBounded(t *testing.T) {
 	})
 }
 
-// TestTimeoutSaysWhatIsMissing has datagrams wait in vain.
+// TestTimeoutSaysWhatIsMissing checks the missing ranges of datagrams that expire.
 func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 	for _, mode := range []packet.Mode{packet.ModeReassemble, packet.ModeValidate} {
 		for name, tt := range map[string]struct {
@@ -406,7 +406,7 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 			"the beginning": {[]int{4, 3}, `"fragments":2,"identification":7,"missing":["0-2999"],`},
 		} {
 			if mode == packet.ModeValidate && slices.Contains(tt.send, 0) {
-				continue // what follows the first does not wait
+				continue // fragments after the first one are not held
 			}
 			t.Run(mode.String()+" "+name, func(t *testing.T) {
 				var log bytes.Buffer
@@ -433,7 +433,7 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestUnwantedAllocateNothing has decisions beyond the budget.
+// TestUnwantedAllocateNothing checks that a decision beyond the budget allocates nothing.
 func TestUnwantedAllocateNothing(t *testing.T) {
 	r := NewRecorder(slog.DiscardHandler, filter.Rate{Count: 1, Per: time.Hour})
 	s := watched(t, r, &filter.Policy{})

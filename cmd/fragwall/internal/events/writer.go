@@ -8,30 +8,28 @@ import (
 	"time"
 )
 
-// ErrStuck is of a log that takes nothing, as a pipe that is full and that
-// nobody reads.
+// ErrStuck reports a log that accepts nothing, such as a full pipe without a reader.
 var ErrStuck = errors.New("the log does not accept records")
 
-// Writer writes to a log, and waits for it no longer than a timeout, so that a
-// stuck log does not stop who writes to it. What it does not take meanwhile is
-// lost, except for the line that it is stuck at.
+// Writer writes to a log with a timeout, so that a stuck log does not block the caller. What
+// the log does not accept in the meantime is lost, except for the line that it is stuck at.
 type Writer struct {
 	timeout time.Duration
 	lines   chan line
 
 	mu sync.Mutex
 	// mu guards:
-	stuck <-chan error // gets the outcome of what the log is stuck at; nil where it is not
+	stuck <-chan error // receives the result of the write that the log is stuck at; nil if it is not stuck
 }
 
-// line is one Write.
+// line is the text of one Write.
 type line struct {
 	text  []byte
-	taken chan<- error // has room
+	taken chan<- error // buffered
 }
 
-// NewWriter returns a writer to a log. Its goroutine lives as long as the process:
-// while the log is stuck it can't be stopped.
+// NewWriter returns a writer to a log. Its goroutine lives as long as the process, because a
+// write to a stuck log cannot be interrupted.
 func NewWriter(log io.Writer, timeout time.Duration) *Writer {
 	w := &Writer{timeout: timeout, lines: make(chan line, 1)}
 	go func() {
@@ -45,7 +43,7 @@ func NewWriter(log io.Writer, timeout time.Duration) *Writer {
 
 var _ io.Writer = (*Writer)(nil)
 
-// Write writes to the log. Its error is the log's own, or [ErrStuck].
+// Write implements [io.Writer]. It returns the error of the log, or [ErrStuck].
 func (w *Writer) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -58,7 +56,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 		}
 	}
 	taken := make(chan error, 1)
-	w.lines <- line{slices.Clone(b), taken} // has room: all before was taken
+	w.lines <- line{slices.Clone(b), taken} // does not block: the previous line was taken
 	timeout := time.NewTimer(w.timeout)
 	defer timeout.Stop()
 	select {

@@ -9,9 +9,9 @@ import (
 	"fragwall/cmd/fragwall/internal/events"
 )
 
-// TestWriter has a log that is stuck for a while.
+// TestWriter checks the writer while its log is stuck and afterwards.
 func TestWriter(t *testing.T) {
-	r, log := io.Pipe() // which takes what somebody reads
+	r, log := io.Pipe() // a write blocks until it is read
 	w := events.NewWriter(log, time.Millisecond)
 	for range 3 {
 		if n, err := w.Write([]byte("stuck\n")); n != 0 || !errors.Is(err, events.ErrStuck) {
@@ -33,8 +33,8 @@ func TestWriter(t *testing.T) {
 	if got := <-lines; got != "stuck\n" {
 		t.Errorf("%q", got)
 	}
-	// Of all that was said, the log takes what it was stuck at, and what comes
-	// when it is no more.
+	// The log gets the line that it was stuck at, and then only lines written after it was free
+	// again.
 	go func() {
 		for {
 			if _, err := w.Write([]byte("again\n")); err == nil {
@@ -50,7 +50,7 @@ func TestWriter(t *testing.T) {
 	}
 }
 
-// TestWriterFails passes on why a log does not take a line.
+// TestWriterFails checks that Write returns the error of the log.
 func TestWriterFails(t *testing.T) {
 	r, log := io.Pipe()
 	full := errors.New("full")

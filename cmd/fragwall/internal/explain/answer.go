@@ -13,8 +13,8 @@ import (
 	"fragwall/rules"
 )
 
-// Answer is what a policy decides on a datagram, and what decides. A field that does
-// not apply is left out.
+// Answer is the decision of a policy on a datagram, and the rule or key that decides. Fields
+// that do not apply are omitted.
 type Answer struct {
 	From        string   `json:"from"`
 	VLANs       []uint16 `json:"vlans,omitempty"` // outermost first
@@ -29,26 +29,26 @@ type Answer struct {
 	SourceRoute bool     `json:"source_route"`
 
 	Verdict string `json:"verdict"`          // "accept", "drop" or "reject"
-	Reason  string `json:"reason,omitempty"` // of a drop or a reject
-	File    string `json:"file"`             // of the configuration
-	Rule    string `json:"rule,omitempty"`   // that decides
-	Line    int    `json:"line,omitempty"`   // of the rule
-	Limit   string `json:"limit,omitempty"`  // of the rule
-	// Key is the key of the configuration that decides where no rule does; without
-	// it and a rule, RFC 6980 decides.
+	Reason  string `json:"reason,omitempty"` // for a drop or reject
+	File    string `json:"file"`             // configuration file
+	Rule    string `json:"rule,omitempty"`   // rule that decides
+	Line    int    `json:"line,omitempty"`   // line of the rule
+	Limit   string `json:"limit,omitempty"`  // limit of the rule
+	// Key is the configuration key that decides if no rule does. If both are "", RFC 6980
+	// decides.
 	Key   string   `json:"key,omitempty"`
 	Near  []Near   `json:"near,omitempty"`
-	Notes []string `json:"notes,omitempty"` // for people: what else would change the verdict
+	Notes []string `json:"notes,omitempty"` // text for users: what else could change the verdict
 }
 
-// Near is a rule in front of what decides, of which all matches but one field.
+// Near is a rule before the one that decides, of which all fields but one match.
 type Near struct {
 	Rule  string `json:"rule"`
 	Line  int    `json:"line"`
-	Field string `json:"field"` // its key
+	Field string `json:"field"` // key of the field that does not match
 }
 
-// Keys of the configuration that decide.
+// Keys of the configuration that can decide.
 const (
 	keySourceRoute       = "policy.source_route"
 	keyMode              = "fragments.mode"
@@ -56,7 +56,7 @@ const (
 	keyDefault           = "policy.default"
 )
 
-// newAnswer returns an answer about a datagram, without what is decided.
+// newAnswer returns an answer about a datagram without the decision.
 func newAnswer(d *packet.View) Answer {
 	a := Answer{
 		From: d.From.String(), Protocol: rules.ProtocolName(d.Protocol), Src: d.Src.String(), Dst: d.Dst.String(),
@@ -74,7 +74,7 @@ func newAnswer(d *packet.View) Answer {
 	return a
 }
 
-// decide sets what is decided, and the key that decides.
+// decide sets the verdict, the reason and the key that decides.
 func (a *Answer) decide(action verdict.Action, why verdict.Reason, key string) {
 	a.Verdict, a.Key = action.String(), key
 	if why != verdict.Passed {
@@ -82,7 +82,7 @@ func (a *Answer) decide(action verdict.Action, why verdict.Reason, key string) {
 	}
 }
 
-// By says what decides, with its place in the file.
+// By returns what decides, and where it is in the file.
 func (a *Answer) By() string {
 	switch {
 	case a.Rule != "":
@@ -93,7 +93,7 @@ func (a *Answer) By() string {
 	return "RFC 6980"
 }
 
-// Datagram returns the datagram's 5-tuple and tags, for people.
+// Datagram returns the 5-tuple and the properties of the datagram as text.
 func (a *Answer) Datagram() string {
 	var text strings.Builder
 	src, dst := a.Src, a.Dst
@@ -120,13 +120,13 @@ func hostPort(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }
 
-// Write writes the answer for people.
+// Write writes the answer as text.
 func (a *Answer) Write(w io.Writer) error {
 	_, err := io.WriteString(w, a.text(a.because()))
 	return err
 }
 
-// because is the sentence about what decides.
+// because returns the sentence about what decides.
 func (a *Answer) because() string {
 	return fmt.Sprintf(cmp.Or(map[string]string{
 		keyDefault: "no rule matches, so %s decides",
@@ -135,7 +135,7 @@ func (a *Answer) because() string {
 	}[a.Key], "%s decides, before any rule"), a.By())
 }
 
-// text returns the answer for people, with a sentence about what decides.
+// text returns the answer as text. because is the sentence about what decides.
 func (a *Answer) text(because string) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "from %s: %s\n%s: %s\n", a.From, a.Datagram(), a.Verdict, because)
@@ -151,7 +151,7 @@ func (a *Answer) text(because string) string {
 	return text.String()
 }
 
-// withoutKey is the sentence about what decides, where that is no key.
+// withoutKey returns the format of the sentence if no key decides.
 func (a *Answer) withoutKey() string {
 	if a.Rule != "" {
 		return "%s is the first that matches"

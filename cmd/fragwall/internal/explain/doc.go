@@ -4,8 +4,8 @@
 //	rules.Expectation ────────────────────┘              └─────► Unmet
 //	                        AskLive ──► LiveAnswer
 //
-// The input is the configuration and a datagram, as described by the flags of "explain" or by an
-// expectation. A [Policy] assumes that no limit is reached and that no flow exists. [AskLive] reads
+// The inputs are the configuration and a datagram, which the flags of "explain" or an expectation
+// describe. A [Policy] assumes that no limit is reached and that no flow exists. [AskLive] reads
 // the limits and flows of a running box, and its fast path, and changes none of them. The package
 // keeps no state between policies.
 //

@@ -8,24 +8,24 @@ import (
 	"fragwall/rules"
 )
 
-// Result is an expectation and what the policy decides.
+// Result is an expectation and the decision of the policy.
 type Result struct {
 	ExpectFile string   `json:"expect_file"`
-	ExpectLine int      `json:"expect_line"` // of its header
+	ExpectLine int      `json:"expect_line"` // line of the [[expect]] header
 	Name       string   `json:"name,omitempty"`
 	Met        bool     `json:"met"`
 	Expected   Expected `json:"expected"`
 	Answer
-	hint string // why the rule that is expected does not decide, if there is more to say
+	hint string // why the expected rule does not decide; "" if not known
 }
 
-// Expected is what an expectation wants the policy to decide.
+// Expected is the expected decision.
 type Expected struct {
 	Verdict string  `json:"verdict"`
-	Rule    *string `json:"rule,omitempty"` // "": that no rule decides
+	Rule    *string `json:"rule,omitempty"` // "" means that no rule decides
 }
 
-// Expect compares an expectation of a file with what the policy decides.
+// Expect compares an expectation from a file with the decision of the policy.
 func (p *Policy) Expect(file string, e *rules.Expectation) Result {
 	r := Result{ExpectFile: file, ExpectLine: e.Line, Name: e.Name, Answer: p.Ask(e.Datagram)}
 	r.Expected.Verdict, r.Expected.Rule = e.Verdict.String(), e.Rule
@@ -36,7 +36,7 @@ func (p *Policy) Expect(file string, e *rules.Expectation) Result {
 	return r
 }
 
-// hint says why a rule does not decide: it is not there, or a field does not match.
+// hint returns why a rule does not decide: it does not exist, or one field does not match.
 func (p *Policy) hint(rule string, near []Near) string {
 	if !slices.ContainsFunc(p.config.Policy.Rules, func(r filter.Rule) bool { return r.Name == rule }) {
 		return fmt.Sprintf("; there is no rule %q", rule)
@@ -49,7 +49,7 @@ func (p *Policy) hint(rule string, near []Near) string {
 	return ""
 }
 
-// Unmet says on one line what was expected and what decides.
+// Unmet returns one line about what was expected and what decides.
 func (r *Result) Unmet() string {
 	name := ""
 	if r.Name != "" {

@@ -16,46 +16,44 @@ import (
 	"fragwall/wire"
 )
 
-// LiveAnswer is what a running box decides on a datagram, if it came now.
+// LiveAnswer is the decision of a running box on a datagram that would arrive now.
 type LiveAnswer struct {
 	Answer
-	Generation uint32 `json:"generation"` // of the policy in force
-	// Limits are those of the rules that match, up to the one that decides.
+	Generation uint32 `json:"generation"` // generation of the policy in force
+	// Limits are the limits of the rules that match, up to the rule that decides.
 	Limits []Limit `json:"limits,omitempty"`
-	// Flow is the one that the datagram belongs to. Passes is set where that is why it
-	// is accepted.
+	// Flow is the flow that the datagram belongs to. Passes is set if the datagram is accepted
+	// because of that flow.
 	Flow   *listing.Flow `json:"flow,omitempty"`
 	Passes bool          `json:"passes_by_flow"`
-	// FastPath is what the kernel does by itself with the datagrams of this flow and
-	// direction; nil where it has no entry for them.
+	// FastPath is the fast path entry for this flow and direction, or nil if there is none.
 	FastPath *FastPath `json:"fast_path_entry,omitempty"`
 
 	hasFastPath bool
 }
 
-// FastPath is what the kernel does with the datagrams of one direction of a flow, in
-// place of the process.
+// FastPath is the fast path entry for one direction of a flow.
 type FastPath struct {
 	Verdict   string  `json:"verdict"`                // "accept" or "drop"
-	Reason    string  `json:"reason,omitempty"`       // of a drop
-	Rule      string  `json:"rule,omitempty"`         // that decided
-	Line      int     `json:"line,omitempty"`         // of the rule
-	Whole     bool    `json:"whole"`                  // it does so with whole packets
-	Fragments bool    `json:"fragments"`              // it does so with fragments
-	Frames    uint64  `json:"frames"`                 // that it has done so with
-	Bytes     uint64  `json:"bytes"`                  // of these
-	Idle      float64 `json:"idle_seconds,omitempty"` // since the last of them
+	Reason    string  `json:"reason,omitempty"`       // for a drop
+	Rule      string  `json:"rule,omitempty"`         // rule that decided
+	Line      int     `json:"line,omitempty"`         // line of the rule
+	Whole     bool    `json:"whole"`                  // applies to whole packets
+	Fragments bool    `json:"fragments"`              // applies to fragments
+	Frames    uint64  `json:"frames"`                 // frames that the entry applied to
+	Bytes     uint64  `json:"bytes"`                  // length of these frames
+	Idle      float64 `json:"idle_seconds,omitempty"` // since the last of these frames
 }
 
-// Limit is what is left of a rule's limit.
+// Limit is the remaining part of a rule's limit.
 type Limit struct {
 	Rule  string `json:"rule"`
 	Line  int    `json:"line"`
 	Limit string `json:"limit"`
-	Left  int    `json:"left_datagrams"` // that the rule matches at once
+	Left  int    `json:"left_datagrams"` // datagrams that may match now without waiting
 }
 
-// AskLive returns what a running box decides, by the configuration in force.
+// AskLive returns the decision of a running box. config is the configuration in force.
 func AskLive(config *rules.Config, box *wire.Bump, d *packet.View) LiveAnswer {
 	table, now := box.Policy(), box.Elapsed()
 	own := *config
@@ -74,7 +72,7 @@ func AskLive(config *rules.Config, box *wire.Bump, d *packet.View) LiveAnswer {
 		a.FastPath = fastPathOf(&e, table, now)
 	}
 	if a.Passes {
-		a.Limit, a.Near = "", nil // no rule is asked
+		a.Limit, a.Near = "", nil // the rules are not consulted
 	}
 	a.noteFlow(d, table.Stateful())
 	return a
@@ -95,7 +93,8 @@ func fastPathOf(e *wire.FastEntry, table *filter.Table, now time.Duration) *Fast
 	return f
 }
 
-// noteFlow says more on a datagram of which no flow is known.
+// noteFlow adds a note if the datagram belongs to no known flow, or if its flow or entry cannot
+// be looked up.
 func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
 	unknown, note := slices.Index(a.Notes, unlessFlow), ""
 	switch {
@@ -116,7 +115,7 @@ func (a *LiveAnswer) noteFlow(d *packet.View, stateful bool) {
 	a.Notes = append(a.Notes, note)
 }
 
-// Write writes the answer for people.
+// Write writes the answer as text.
 func (a *LiveAnswer) Write(w io.Writer) error {
 	because := a.because()
 	switch {
@@ -137,7 +136,7 @@ func (a *LiveAnswer) Write(w io.Writer) error {
 	return err
 }
 
-// flow is what is known of the flow.
+// flow returns the line about the flow.
 func (a *LiveAnswer) flow() string {
 	f := a.Flow
 	text := fmt.Sprintf("  flow: %s, started from %s %s ago, idle for %s, expires in %s, %d packets and %d in reply\n", f.StateText(), f.From,
@@ -148,7 +147,7 @@ func (a *LiveAnswer) flow() string {
 	return text
 }
 
-// fastPath is what the fast path does.
+// fastPath returns the line about the fast path entry, or "" if there is none.
 func (a *LiveAnswer) fastPath() string {
 	f := a.FastPath
 	if f == nil {

@@ -17,7 +17,7 @@ import (
 	"fragwall/wire"
 )
 
-// fastPath has one entry.
+// fastPath is a fast path with one entry.
 type fastPath struct {
 	*boxtest.FastPath
 	key   flow.Key
@@ -32,7 +32,7 @@ func (f *fastPath) Entry(k *flow.Key, from verdict.Side) (e wire.FastEntry, know
 	return f.entry, true
 }
 
-// live is a box with a clock of the test's.
+// live is a box with a test clock.
 type live struct {
 	testing.TB
 	*wire.Bump
@@ -47,7 +47,7 @@ func newLive(t *testing.T, text string, f wire.FastPath) *live {
 	return l
 }
 
-// judge has the box judge a datagram.
+// judge judges a datagram and updates the flows.
 func (l *live) judge(from verdict.Side, src, dst string) {
 	l.Helper()
 	frame := packettest.UDP(netip.MustParseAddrPort(src), netip.MustParseAddrPort(dst), nil).Frame()
@@ -77,7 +77,7 @@ func hold(t *testing.T, text string, parts ...string) {
 	}
 }
 
-// TestAskLive asks about flows and limits, of which it changes nothing.
+// TestAskLive asks about flows and limits, and checks that asking does not change them.
 func TestAskLive(t *testing.T) {
 	l := newLive(t, "policy.stateful = true\n"+three, nil)
 	l.judge(verdict.Inside, "10.0.0.1:40000", "192.0.2.1:53")
@@ -107,8 +107,8 @@ func TestAskLive(t *testing.T) {
 	hold(t, text, "drop: it belongs to a flow that policy.default (fw.toml) denies since a reload", "flow: ")
 }
 
-// TestAskLiveNotes says whether a flow was looked for: that flows of ICMP queries are not looked up, where one may
-// be known.
+// TestAskLiveNotes checks the notes about flows, in particular that the flow of an ICMP query
+// is not looked up.
 func TestAskLiveNotes(t *testing.T) {
 	const note = "its flow is not looked up, because the ICMP identifier is not given; see \"fragwall flows --proto icmp\""
 	for _, tt := range []struct {
@@ -132,8 +132,8 @@ func TestAskLiveNotes(t *testing.T) {
 	}
 }
 
-// TestAskLiveOfFastPath shows the entry of the direction that is asked about, of a
-// policy with and without state.
+// TestAskLiveOfFastPath checks that the answer has the entry for the direction in question,
+// with a stateful and a stateless policy.
 func TestAskLiveOfFastPath(t *testing.T) {
 	for _, state := range []string{"", "policy.stateful = true\n"} {
 		f := &fastPath{FastPath: &boxtest.FastPath{}, from: verdict.Inside}

@@ -10,7 +10,7 @@ import (
 	"fragwall/rules"
 )
 
-// Policy answers questions by a configuration. Any number of goroutines may use it.
+// Policy answers questions according to a configuration. It is safe for concurrent use.
 type Policy struct {
 	config *rules.Config
 	table  *filter.Table
@@ -21,14 +21,14 @@ func NewPolicy(config *rules.Config) *Policy {
 	return &Policy{config: config, table: filter.Compile(config.Policy, nil)}
 }
 
-// Ask returns what the policy decides on a datagram. Limits count as not reached.
+// Ask returns the decision of the policy on a datagram. Limits count as not reached.
 func (p *Policy) Ask(d *packet.View) Answer {
 	a, _ := p.ask(d, func() time.Duration { return 0 })
 	return a
 }
 
-// ask returns what the policy decides at a moment and, where rules or flows have a part
-// in that, which.
+// ask returns the decision of the policy at a time. The outlook is empty if neither rules nor
+// flows take part in the decision.
 func (p *Policy) ask(d *packet.View, now filter.Clock) (Answer, filter.Outlook) {
 	o := p.table.Outlook(d, now)
 	a := newAnswer(d)
@@ -49,7 +49,7 @@ func (p *Policy) ask(d *packet.View, now filter.Clock) (Answer, filter.Outlook) 
 	return a, filter.Outlook{}
 }
 
-// byRules answers by the rules, the default, and the flow that there may be.
+// byRules sets the decision of the rules, the default, or the flow of the datagram.
 func (p *Policy) byRules(a *Answer, d *packet.View, o *filter.Outlook) {
 	v := o.Verdict
 	if rule := p.table.Rule(v.Rule); rule == nil {
@@ -73,5 +73,5 @@ func (p *Policy) byRules(a *Answer, d *packet.View, o *filter.Outlook) {
 	}
 }
 
-// unlessFlow is a note on a datagram of which no flow is known.
+// unlessFlow is a note about a datagram that belongs to no known flow.
 const unlessFlow = "unless it belongs to a flow that was accepted (policy.stateful)"

@@ -11,7 +11,7 @@ import (
 	"fragwall/rules"
 )
 
-// config reads a configuration that begins with the devices.
+// config returns a configuration that consists of the devices and text.
 func config(t *testing.T, text string) *rules.Config {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "fw.toml")
@@ -26,7 +26,7 @@ func config(t *testing.T, text string) *rules.Config {
 	return c
 }
 
-// datagram returns the one that a question is about: "key=value" for each of its keys.
+// datagram returns the datagram of a question. fields are "key=value" pairs.
 func datagram(t *testing.T, fields string) *packet.View {
 	t.Helper()
 	d, err := question(fields).Datagram(nil)
@@ -50,7 +50,7 @@ func question(fields string) rules.Question {
 	return q
 }
 
-// three lets DNS out, with a limit, and pings.
+// three are three rules: DNS with a limit, no web, and ping.
 const three = `[[rule]]
 name = "dns"
 action = "accept"
@@ -70,7 +70,7 @@ protocol = "icmp"
 icmp_type = "echo-request"
 `
 
-// TestAsk holds what decides, where it stands, and what is said of it.
+// TestAsk checks what decides, its line, and the text of the answer.
 func TestAsk(t *testing.T) {
 	tests := []struct {
 		name, config, question     string
@@ -116,7 +116,7 @@ func TestAsk(t *testing.T) {
 	}
 }
 
-// TestExpect holds what is said of an expectation that is not met.
+// TestExpect checks the message about an expectation that is not met.
 func TestExpect(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "expect.toml")
 	const common = "[[expect]]\nfrom = \"inside\"\nprotocol = \"udp\"\nsrc = \"10.0.0.1\"\ndst = \"192.0.2.1\"\n"

@@ -12,7 +12,7 @@ import (
 	"fragwall/rules"
 )
 
-// Append appends the description of a frame.
+// Append appends the description of a frame to b.
 func Append(b, frame []byte) []byte {
 	var p packet.Parsed
 	why := p.Decode(frame)
@@ -39,8 +39,8 @@ func Append(b, frame []byte) []byte {
 	return appendPacket(b, &p, frame[:p.End])
 }
 
-// AppendFragment appends the identification, length and offset of a fragment, in bytes,
-// with + where it is not the last; nothing for another frame.
+// AppendFragment appends the identification, the length and the offset of a fragment in bytes,
+// with "+" unless it is the last. It appends nothing for other frames.
 func AppendFragment(b, frame []byte) []byte {
 	var p packet.Parsed
 	p.Decode(frame)
@@ -55,7 +55,7 @@ func AppendFragment(b, frame []byte) []byte {
 	return append(b, ')')
 }
 
-// appendHosts appends the two addresses, where they could be read.
+// appendHosts appends both addresses, if they could be decoded.
 func appendHosts(b []byte, p *packet.Parsed) []byte {
 	if !p.Src.IsValid() {
 		return b
@@ -63,7 +63,7 @@ func appendHosts(b []byte, p *packet.Parsed) []byte {
 	return append(p.Dst.AppendTo(append(p.Src.AppendTo(b), " > "...)), ": "...)
 }
 
-// appendEndpoints appends the two addresses with their ports.
+// appendEndpoints appends both addresses with their ports.
 func appendEndpoints(b []byte, p *packet.Parsed) []byte {
 	endpoint := func(a netip.Addr, port uint16) {
 		b = strconv.AppendUint(append(a.AppendTo(b), '.'), uint64(port), 10)
@@ -74,7 +74,7 @@ func appendEndpoints(b []byte, p *packet.Parsed) []byte {
 	return append(b, ": "...)
 }
 
-// appendPacket appends the description of an IP packet, which the frame ends with.
+// appendPacket appends the description of an IP packet. The frame must end with the packet.
 func appendPacket(b []byte, p *packet.Parsed, frame []byte) []byte {
 	f := &p.Fragment
 	payload := len(frame) - f.Payload
@@ -106,7 +106,7 @@ func appendPacket(b []byte, p *packet.Parsed, frame []byte) []byte {
 	return fmt.Appendf(b, "%s, length %d", rules.ProtocolName(p.Protocol), len(upper))
 }
 
-// appendUDP appends what a UDP header says (RFC 768).
+// appendUDP appends the description of a UDP header (RFC 768).
 func appendUDP(b, upper []byte, fragment bool) []byte {
 	length, here := int(binary.BigEndian.Uint16(upper[4:]))-packet.SizeUDP, len(upper)-packet.SizeUDP
 	switch {
@@ -118,14 +118,14 @@ func appendUDP(b, upper []byte, fragment bool) []byte {
 	return fmt.Appendf(b, "UDP, length %d", length)
 }
 
-// Operations of ARP (RFC 826).
+// ARP packets (RFC 826).
 const (
-	sizeARP    = 28 // for IPv4 over Ethernet
+	sizeARP    = 28 // size for IPv4 over Ethernet
 	arpRequest = 1
 	arpReply   = 2
 )
 
-// appendARP appends what an ARP packet says (RFC 826).
+// appendARP appends the description of an ARP packet (RFC 826).
 func appendARP(b, arp []byte) []byte {
 	if len(arp) < sizeARP || arp[4] != packet.SizeMAC || arp[5] != 4 {
 		return fmt.Appendf(b, "ARP, length %d", len(arp))

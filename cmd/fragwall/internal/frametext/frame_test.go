@@ -35,7 +35,7 @@ func segment(src, dst netip.AddrPort, flags header.TCPFlags, options, data []byt
 	return d
 }
 
-// icmp returns a message of ICMP or ICMPv6 from the server.
+// icmp returns an ICMP or ICMPv6 message from the server.
 func icmp(dst netip.AddrPort, message ...byte) packettest.Datagram {
 	if dst.Addr().Is4() {
 		return packettest.Datagram{Src: server4.Addr(), Dst: dst.Addr(), Protocol: packet.ProtocolICMP, Payload: message}
@@ -43,13 +43,13 @@ func icmp(dst netip.AddrPort, message ...byte) packettest.Datagram {
 	return packettest.Datagram{Src: server6.Addr(), Dst: dst.Addr(), Protocol: packet.ProtocolICMPv6, Payload: message}
 }
 
-// about returns an ICMP error about a datagram.
+// about returns an ICMP error that quotes a datagram.
 func about(d packettest.Datagram, kind, code byte, rest uint32) packettest.Datagram {
 	message := binary.BigEndian.AppendUint32([]byte{kind, code, 0, 0}, rest)
 	return icmp(netip.AddrPortFrom(d.Src, 0), append(message, d.Frame()[packet.SizeEthernet:]...)...)
 }
 
-// frames are what the description is held against tcpdump's of.
+// frames returns the frames whose descriptions are compared with tcpdump's.
 func frames() [][]byte {
 	udp4, udp6 := packettest.UDP(client4, server4, packettest.Body(22)), packettest.UDP(client6, server6, packettest.Body(22))
 	cut := packettest.UDP(client4, server4, packettest.Body(22))
@@ -92,7 +92,7 @@ func frames() [][]byte {
 	return all
 }
 
-// TestAgainstTcpdump compares the descriptions of frames with tcpdump's.
+// TestAgainstTcpdump compares the descriptions of frames with the output of tcpdump.
 func TestAgainstTcpdump(t *testing.T) {
 	if _, err := exec.LookPath("tcpdump"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -124,14 +124,14 @@ func TestAgainstTcpdump(t *testing.T) {
 		t.Fatalf("%d lines of %d frames", len(want), len(frames()))
 	}
 	for i, f := range frames() {
-		got := strings.TrimPrefix(string(Append(nil, f)), "vlan 10, ") // which tcpdump shows with -e
+		got := strings.TrimPrefix(string(Append(nil, f)), "vlan 10, ") // tcpdump shows it only with -e
 		if want := strings.ReplaceAll(want[i], ",  ", ", "); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
 }
 
-// FuzzAppend describes anything.
+// FuzzAppend describes arbitrary frames.
 func FuzzAppend(f *testing.F) {
 	for _, frame := range frames() {
 		f.Add(frame)

@@ -12,7 +12,7 @@ import (
 // sizeICMP is the size of an ICMP header in bytes (RFC 792).
 const sizeICMP = 8
 
-// Types and codes of ICMP messages that are described by name (IANA, "ICMP Type
+// Types and codes of ICMP messages that have a name in the description (IANA, "ICMP Type
 // Numbers" and "ICMPv6 Parameters").
 const (
 	echoReply    = 0
@@ -34,7 +34,7 @@ const (
 	neighborAdvertisement  = 136
 )
 
-// appendICMP appends what a message of ICMP or ICMPv6 says.
+// appendICMP appends the description of an ICMP or ICMPv6 message.
 func appendICMP(b []byte, p *packet.Parsed, upper []byte) []byte {
 	text := ""
 	if p.Kind == packet.IPv4 {
@@ -51,7 +51,7 @@ func echoText(what string, upper []byte) string {
 	return fmt.Sprintf("echo %s, id %d, seq %d", what, binary.BigEndian.Uint16(upper[4:]), binary.BigEndian.Uint16(upper[6:]))
 }
 
-// icmpText describes a message of ICMP (RFC 792).
+// icmpText describes an ICMP message (RFC 792).
 func icmpText(upper []byte) string {
 	dst, protocol, port := quoted(upper[sizeICMP:])
 	code := upper[1]
@@ -90,7 +90,7 @@ func icmpText(upper []byte) string {
 	return fmt.Sprintf("%s unreachable - #%d", dst, code)
 }
 
-// icmp6Text describes a message of ICMPv6 (RFC 4443, RFC 4861).
+// icmp6Text describes an ICMPv6 message (RFC 4443, RFC 4861).
 func icmp6Text(upper []byte) string {
 	dst, protocol, port := quoted(upper[sizeICMP:])
 	target := func() netip.Addr {
@@ -123,8 +123,8 @@ func icmp6Text(upper []byte) string {
 	}
 }
 
-// quoted reads the packet that a message is about: its destination, protocol and
-// destination port. The address is not valid where the packet can't be read.
+// quoted decodes the packet that an error message quotes: its destination, protocol and
+// destination port. The address is invalid if the packet cannot be decoded.
 func quoted(b []byte) (dst netip.Addr, protocol uint8, port uint16) {
 	size := 0
 	switch {

@@ -8,7 +8,8 @@ import (
 	"github.com/gopacket/gopacket/layers"
 )
 
-// tcpFlags are the letters of a TCP header's flags, in their order (RFC 9293 §3.1).
+// tcpFlags are the letters for the flags of a TCP header, lowest bit first (RFC 9293, section
+// 3.1).
 const tcpFlags = "FSRP.UEW"
 
 const (
@@ -20,7 +21,8 @@ const (
 	flagURG
 )
 
-// appendTCP appends what a TCP header says, which is there but for its options.
+// appendTCP appends the description of a TCP header. upper must contain at least the header
+// without options.
 func appendTCP(b, upper []byte) []byte {
 	flags := upper[13]
 	b = append(b, "Flags ["...)
@@ -62,7 +64,7 @@ func appendTCP(b, upper []byte) []byte {
 	return fmt.Appendf(b, ", length %d", len(tcp.Payload))
 }
 
-// appendOption appends a TCP option (RFC 9293 §3.2, RFC 7323, RFC 2018).
+// appendOption appends a TCP option (RFC 9293, section 3.2, RFC 7323, RFC 2018).
 func appendOption(b []byte, o *layers.TCPOption) []byte {
 	data := o.OptionData
 	switch {

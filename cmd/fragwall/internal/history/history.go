@@ -11,22 +11,22 @@ import (
 )
 
 const (
-	// Resolution is the time that a point is of.
+	// Resolution is the length of the interval that a point covers.
 	Resolution = 5 * time.Second
-	// Kept is how many points there are: an hour's.
+	// Kept is the maximum number of points: one hour.
 	Kept = int(time.Hour / Resolution)
-	// every is the time between samples: what the lowest and highest rates of a
-	// point are of.
+	// every is the time between samples. The minimum and maximum rates of a point are per
+	// sample interval.
 	every = time.Second
 )
 
-// Sample is the counters at a moment.
+// Sample is the counters at one time.
 type Sample struct {
 	Time      time.Time
 	Sides     [verdict.Sides]wire.Snapshot
 	Missed    map[verdict.Side]uint64 // frames
-	Datagrams int                     // in waiting
-	Bytes     int64                   // of memory, in waiting
+	Datagrams int                     // incomplete
+	Bytes     int64                   // memory of incomplete datagrams
 	Flows     int
 }
 
@@ -40,17 +40,17 @@ func Read(s *report.Source, now time.Time) Sample {
 	return sample
 }
 
-// History is the points of the last hour, the oldest first.
+// History is the points of the last hour.
 type History struct {
 	mu sync.Mutex
 	// mu guards:
-	points []point // a ring, once it is full
+	points []point // a ring buffer once it has Kept points
 	oldest int     // index of the oldest point
-	last   *Sample // before the next one
-	open   *point  // that samples are still added to
+	last   *Sample // previous sample
+	open   *point  // point that samples are still added to
 }
 
-// Run adds what read returns each second, until ctx is done.
+// Run adds a sample from read each second, until ctx is done.
 func (h *History) Run(ctx context.Context, read func(now time.Time) Sample) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -63,13 +63,13 @@ func (h *History) Run(ctx context.Context, read func(now time.Time) Sample) {
 	}
 }
 
-// add counts what there was between the sample before and this one.
+// add adds the difference between the previous sample and this one to the open point.
 func (h *History) add(s Sample) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	before := h.last
 	h.last = &s
-	if before == nil || !s.Time.After(before.Time) { // the first, or the clock was set back
+	if before == nil || !s.Time.After(before.Time) { // the first sample, or the clock was set back
 		h.open = nil
 		return
 	}
@@ -89,7 +89,7 @@ func (h *History) add(s Sample) {
 	h.open = nil
 }
 
-// Since returns the points that ended after a moment, the oldest first.
+// Since returns the points that ended after a time, oldest first.
 func (h *History) Since(moment time.Time) []Point {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -102,7 +102,7 @@ func (h *History) Since(moment time.Time) []Point {
 	return points
 }
 
-// Restore goes on from points of another process, the oldest first.
+// Restore replaces the points by those of another process, oldest first.
 func (h *History) Restore(points []Point) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,10 +11,10 @@ import (
 	"fragwall/wire"
 )
 
-// traffic is a box of which each second brings known numbers.
+// traffic is a box with a known number of frames per second.
 type traffic struct {
 	began time.Time
-	burst int // the second in which ten times as much comes
+	burst int // the second with ten times as many
 }
 
 func (b traffic) read(now time.Time) Sample {
@@ -32,7 +32,7 @@ func (b traffic) read(now time.Time) Sample {
 	return s
 }
 
-// TestHistory adds up seconds to points of five.
+// TestHistory checks that samples are added up to points of five seconds.
 func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, ctx := &History{}, t.Context()
@@ -47,7 +47,7 @@ func TestHistory(t *testing.T) {
 			t.Fatalf("%d points after 14 s", len(points))
 		}
 		for i, want := range []struct {
-			times uint64 // what came, in seconds' worth
+			times uint64 // number of seconds' worth of frames
 			max   float64
 		}{{5, 1000}, {14, 10000}} {
 			p := points[i]
@@ -68,7 +68,7 @@ func TestHistory(t *testing.T) {
 	})
 }
 
-// TestBound keeps an hour, and no more.
+// TestBound checks that at most an hour is kept.
 func TestBound(t *testing.T) {
 	h, began := &History{}, time.Unix(1000, 0)
 	sample := func(n int) Sample {
@@ -93,8 +93,8 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestGap has the process not run for a while, the clock set back, and a device's
-// counters begin anew.
+// TestGap checks a pause of the process, a clock that is set back, and a device counter that is
+// reset.
 func TestGap(t *testing.T) {
 	h, began := &History{}, time.Unix(1000, 0)
 	at := func(s int, bytes, missed uint64) Sample {
@@ -104,7 +104,7 @@ func TestGap(t *testing.T) {
 		}
 	}
 	h.add(at(0, 0, 50))
-	h.add(at(60, 6000, 10)) // a minute later
+	h.add(at(60, 6000, 10)) // one minute later
 	h.add(at(30, 7000, 20)) // half a minute earlier
 	h.add(at(35, 8000, 30))
 	points := h.Since(time.Time{})
@@ -119,7 +119,7 @@ func TestGap(t *testing.T) {
 	}
 }
 
-// BenchmarkSince makes the answer of a full history.
+// BenchmarkSince encodes a full history.
 func BenchmarkSince(b *testing.B) {
 	h := &History{}
 	for n := range 3700 {
@@ -136,7 +136,7 @@ func BenchmarkSince(b *testing.B) {
 	}
 }
 
-// TestRestore hands the points of one process to another, which goes on with them.
+// TestRestore checks that a second history continues with the points of the first.
 func TestRestore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		keep := func(h *History, d time.Duration, began time.Time) []Point {
@@ -158,7 +158,7 @@ func TestRestore(t *testing.T) {
 			t.Fatal(err)
 		}
 		var after History
-		after.Restore(append(points, points...)) // as of another version that keeps more
+		after.Restore(append(points, points...)) // as from a version that keeps more
 		after.Restore(points)
 		if got, err := json.Marshal(after.Since(time.Time{})); err != nil || string(got) != string(text) {
 			t.Errorf("%v: %d bytes of points, want these %d:\n%.500s\n%.500s", err, len(got), len(text), got, text)

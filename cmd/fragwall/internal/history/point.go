@@ -6,30 +6,29 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Point is what there was in one span of time. Its JSON is one of the points of
-// /api/history.
+// Point is the counters of one interval. Its JSON is a point of /api/history.
 type Point struct {
-	Time         time.Time       `json:"time"` // of its end
+	Time         time.Time       `json:"time"` // end of the interval
 	Seconds      float64         `json:"seconds"`
-	Sides        map[string]Side `json:"sides"` // by where frames came in
+	Sides        map[string]Side `json:"sides"` // by ingress side
 	MaxDatagrams int             `json:"max_waiting_datagrams"`
 	MaxBytes     int64           `json:"max_waiting_bytes"`
 	MaxFlows     int             `json:"max_flows"`
 }
 
-// Side is what became of the frames that came in by a side.
+// Side is the counters of the frames that arrived on a side.
 type Side struct {
 	Received       uint64 `json:"received_frames"`
 	Forwarded      uint64 `json:"forwarded_frames"`
 	ForwardedBytes uint64 `json:"forwarded_bytes"`
-	// MinRate and MaxRate are the lowest and the highest second's.
+	// MinRate and MaxRate are the rates of the second with the fewest and with the most bytes.
 	MinRate float64           `json:"min_forwarded_bytes_per_second"`
 	MaxRate float64           `json:"max_forwarded_bytes_per_second"`
-	Dropped map[string]uint64 `json:"dropped"` // frames by reason; those with any
+	Dropped map[string]uint64 `json:"dropped"` // frames by reason; reasons without frames are omitted
 	Missed  uint64            `json:"missed_frames"`
 }
 
-// point is a Point of a fixed size.
+// point is a Point in a form of fixed size.
 type point struct {
 	end       time.Time
 	span      time.Duration
@@ -45,7 +44,7 @@ type side struct {
 	dropped                                     [verdict.Reasons]uint64
 }
 
-// add adds what there was between two samples.
+// add adds the difference between two samples.
 func (p *point) add(before, now *Sample) {
 	span := now.Time.Sub(before.Time)
 	for i := range p.sides {
@@ -71,8 +70,8 @@ func (p *point) add(before, now *Sample) {
 	p.datagrams, p.bytes, p.flows = max(p.datagrams, now.Datagrams), max(p.bytes, now.Bytes), max(p.flows, now.Flows)
 }
 
-// grown is by how much a counter has grown, 0 where it began anew, as those of a
-// device do with the device.
+// grown returns the increase of a counter, or 0 if the counter was reset, as happens when a
+// device is recreated.
 func grown(before, now uint64) uint64 {
 	if now < before {
 		return 0
@@ -102,7 +101,7 @@ func (p *point) point() Point {
 	return r
 }
 
-// restore returns the point that a Point was made of.
+// restore returns the point from which the Point was made.
 func (r *Point) restore() point {
 	p := point{end: r.Time, span: time.Duration(r.Seconds * float64(time.Second)), datagrams: r.MaxDatagrams, bytes: r.MaxBytes, flows: r.MaxFlows}
 	for i := range p.sides {

@@ -7,5 +7,6 @@
 //
 // Any number of goroutines may use both ends.
 //
-// Of fragwall's packages, it imports control, exit and listing, below cmd/fragwall/internal.
+// Of fragwall's packages, it imports control, exit, explain and listing (below
+// cmd/fragwall/internal), rules and wire.
 package inspect

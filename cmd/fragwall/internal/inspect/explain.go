@@ -10,7 +10,8 @@ import (
 	"fragwall/rules"
 )
 
-// requestExplain has a [rules.Question] as its argument, and an [explain.LiveAnswer].
+// requestExplain has a [rules.Question] as its argument and an [explain.LiveAnswer] as its
+// answer.
 const requestExplain = "explain"
 
 func (s *server) explain(_ context.Context, argument json.RawMessage, to *control.Stream) error {
@@ -25,7 +26,7 @@ func (s *server) explain(_ context.Context, argument json.RawMessage, to *contro
 	return to.SendJSON(explain.AskLive(s.Config(), s.Bump, d))
 }
 
-// Explain returns what an instance would decide on a datagram.
+// Explain returns the decision of an instance on the datagram of a question.
 func (c Client) Explain(ctx context.Context, q rules.Question) (a explain.LiveAnswer, err error) {
 	err = c.ask(ctx, requestExplain, q, &a)
 	return a, err

@@ -14,45 +14,45 @@ import (
 	"fragwall/wire"
 )
 
-// Requests, of which each has a [listing.Query] as its argument.
+// Requests with a [listing.Query] as their argument. The comment names the answer.
 const (
-	requestFlows       = "flows"        // [About], and batches of flows
+	requestFlows       = "flows"        // [About], then batches of flows
 	requestCountFlows  = "count-flows"  // [Counted]
 	requestDeleteFlows = "delete-flows" // [Deleted]
 )
 
-// About is what there is to list.
+// About describes the list that follows.
 type About struct {
-	Stateful bool // else there are no flows
+	Stateful bool // whether the policy tracks flows
 }
 
-// Counted is how many flows a query selects.
+// Counted is the number of flows that a query selects.
 type Counted struct {
 	Flows int `json:"flows"`
 }
 
-// Deleted is how many flows were ended.
+// Deleted is the number of deleted flows.
 type Deleted struct {
 	Flows int `json:"deleted"`
 }
 
-// deletion is what is to be deleted.
+// deletion is the argument of requestDeleteFlows.
 type deletion struct {
 	listing.Query
-	All bool `json:"all,omitempty"` // the query selects all flows on purpose
+	All bool `json:"all,omitempty"` // required if the query selects all flows
 }
 
-// Box is what requests are answered about.
+// Box is the instance that requests are about.
 type Box struct {
 	*listing.Lister
 	Bump   *wire.Bump
-	Config func() *rules.Config // in force
+	Config func() *rules.Config // configuration in force
 	Log    *slog.Logger
 	// Change runs what changes the box, or fails if nothing may change it any more.
 	Change func(change func() error) error
 }
 
-// Streams answer requests about a box.
+// Streams returns the handlers for requests about a box.
 func Streams(b Box) control.Streams {
 	s := &server{b}
 	return control.Streams{
@@ -64,7 +64,7 @@ func Streams(b Box) control.Streams {
 
 type server struct{ Box }
 
-// readQuery reads the argument of a request into to, of which q is the query.
+// readQuery decodes the argument of a request into to. q is the query within to.
 func readQuery(argument json.RawMessage, to any, q *listing.Query) error {
 	err := json.Unmarshal(argument, to)
 	if err == nil {
@@ -130,11 +130,11 @@ func (s *server) deleteFlows(ctx context.Context, argument json.RawMessage, to *
 	return to.SendJSON(Deleted{n})
 }
 
-// Client asks an instance.
+// Client sends requests to an instance.
 type Client struct{ control.Instance }
 
-// Flows calls each with the flows that a query selects, in its order. A flow is valid
-// until each returns.
+// Flows calls each with each flow that a query selects, in the order of the query. A flow is
+// valid until each returns.
 func (c Client) Flows(ctx context.Context, q listing.Query, each func(*listing.Flow) error) (about About, err error) {
 	var all []listing.Flow
 	keep := each
@@ -161,20 +161,20 @@ func (c Client) Flows(ctx context.Context, q listing.Query, each func(*listing.F
 	return about, nil
 }
 
-// CountFlows returns how many flows a query selects.
+// CountFlows returns the number of flows that a query selects.
 func (c Client) CountFlows(ctx context.Context, q listing.Query) (n Counted, err error) {
 	err = c.ask(ctx, requestCountFlows, q, &n)
 	return n, err
 }
 
-// DeleteFlows ends the flows that a query selects: one that selects all of them only with
-// all set.
+// DeleteFlows deletes the flows that a query selects. A query without a selector is refused
+// unless all is set.
 func (c Client) DeleteFlows(ctx context.Context, q listing.Query, all bool) (n Deleted, err error) {
 	err = c.ask(ctx, requestDeleteFlows, deletion{q, all}, &n)
 	return n, err
 }
 
-// ask decodes the one record of an answer.
+// ask decodes an answer of one record.
 func (c Client) ask(ctx context.Context, request string, argument, answer any) error {
 	return c.Follow(ctx, request, argument, func(record []byte) error { return json.Unmarshal(record, answer) })
 }

@@ -29,16 +29,16 @@ import (
 	"fragwall/wire"
 )
 
-// ends are both ends of a control socket: a client, and a box behind it.
+// ends are the two ends of a control socket: a client and a box.
 type ends struct {
 	Client
 	box  *wire.Stepper
-	log  *bytes.Buffer // to be read when nothing is asked
-	stop func()        // it returns when nothing writes the log any more
+	log  *bytes.Buffer // may be read while no request runs
+	stop func()        // returns once nothing writes to the log
 	now  time.Time
 }
 
-// serve serves a box with a policy that accepts what the inside begins.
+// serve serves a box with a policy that accepts flows from the inside.
 func serve(t *testing.T, stateful bool) *ends {
 	t.Helper()
 	policy := &filter.Policy{Stateful: stateful, Rules: []filter.Rule{{Name: "out", Line: 3, Action: verdict.Accept, From: new(verdict.Side)}}}
@@ -69,24 +69,24 @@ func serve(t *testing.T, stateful bool) *ends {
 	return e
 }
 
-// nowhere takes all frames.
+// nowhere returns a lane that discards all frames.
 func nowhere() []tun.Lane {
 	return []tun.Lane{tuntest.Sink(func([]tun.Frame) (int, error) { return 0, nil })}
 }
 
-// send has a frame come in by the inside.
+// send forwards a frame from the inside.
 func (e *ends) send(frame []byte) {
 	e.box.Forward(verdict.Inside, tun.Frame{Data: frame}, e.now)
 }
 
-// begin begins flows to these ports, one of each.
+// begin begins one flow to each port.
 func (e *ends) begin(ports ...uint16) {
 	for _, port := range ports {
 		e.send(packettest.UDP(netip.MustParseAddrPort("10.0.0.1:40000"), netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), nil).Frame())
 	}
 }
 
-// wait sends the first fragments of as many datagrams.
+// wait sends the first fragments of a number of datagrams.
 func (e *ends) wait(datagrams int) {
 	for i := range datagrams {
 		d := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("192.0.2.1:53"), packettest.Body(2000))
@@ -136,7 +136,8 @@ func TestFlowsOfStatelessPolicy(t *testing.T) {
 	}
 }
 
-// TestDeleteFlows ends only what is asked for, and logs who asked.
+// TestDeleteFlows checks that only the selected flows are deleted, and that the log names the
+// user.
 func TestDeleteFlows(t *testing.T) {
 	e := serve(t, true)
 	e.begin(53, 54, 55)
@@ -190,8 +191,8 @@ func TestExplain(t *testing.T) {
 	}
 }
 
-// TestWrongRequests are those that this client does not send: the server holds them
-// against the same rules.
+// TestWrongRequests sends requests that the client would refuse. The server must refuse them as
+// well.
 func TestWrongRequests(t *testing.T) {
 	e := serve(t, true)
 	e.begin(53)

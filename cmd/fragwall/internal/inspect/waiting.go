@@ -8,10 +8,10 @@ import (
 	"fragwall/cmd/fragwall/internal/listing"
 )
 
-// Requests, of which each has a [listing.Query] as its argument.
+// Requests with a [listing.Query] as their argument. The comment names the answer.
 const (
-	requestWaiting = "waiting" // [listing.Waiting], each a record
-	requestSources = "sources" // [listing.Source], likewise
+	requestWaiting = "waiting" // records of [listing.Waiting]
+	requestSources = "sources" // records of [listing.Source]
 )
 
 func (s *server) waiting(ctx context.Context, argument json.RawMessage, to *control.Stream) error {
@@ -39,13 +39,14 @@ func (s *server) sources(ctx context.Context, argument json.RawMessage, to *cont
 	return nil
 }
 
-// Waiting returns the datagrams in waiting that a query selects, the oldest first.
+// Waiting returns the incomplete datagrams that a query selects, oldest first.
 func (c Client) Waiting(ctx context.Context, q listing.Query) ([]listing.Waiting, error) {
 	all, err := collect[listing.Waiting](ctx, c, requestWaiting, q)
 	return listing.OldestFirst(all, q.Limit), err
 }
 
-// Sources returns what a query selects by who sent it, who holds most first.
+// Sources returns the sources of the incomplete datagrams that a query selects, most memory
+// first.
 func (c Client) Sources(ctx context.Context, q listing.Query) ([]listing.Source, error) {
 	return collect[listing.Source](ctx, c, requestSources, q)
 }
