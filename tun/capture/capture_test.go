@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// frame returns the i-th of the frames that the tests write.
+// frame returns the i-th frame of the tests.
 func frame(i int) Frame {
 	return Frame{
 		Data:   bytes.Repeat([]byte{byte(i)}, 60+i),
@@ -22,8 +22,8 @@ func frame(i int) Frame {
 	}
 }
 
-// pcapFile writes a pcap by hand, so that the reader is not held against the
-// writer alone.
+// pcapFile returns a pcap made without the writer, so that the tests do not compare the reader
+// with the writer only.
 func pcapFile(order binary.AppendByteOrder, magic, linkType uint32, frames ...Frame) []byte {
 	b := order.AppendUint32(nil, magic)
 	b = order.AppendUint16(b, 2) // version 2.4
@@ -55,7 +55,7 @@ func block(kind uint32, body []byte) []byte {
 	return binary.LittleEndian.AppendUint32(b, size)
 }
 
-// section begins a pcapng with interfaces of these link types.
+// section returns the beginning of a pcapng: a section header, and interfaces with link types.
 func section(linkTypes ...uint16) []byte {
 	header := binary.LittleEndian.AppendUint32(nil, 0x1a2b3c4d)
 	header = append(header, 1, 0, 0, 0)
@@ -166,7 +166,7 @@ func TestFormats(t *testing.T) {
 	}
 }
 
-// TestUnusual reads what is rare in captures, and yet right.
+// TestUnusual reads captures that are rare but valid.
 func TestUnusual(t *testing.T) {
 	longer := frame(0)
 	longer.Length = 50 // less than what was captured
@@ -175,7 +175,7 @@ func TestUnusual(t *testing.T) {
 	old := func(minor byte) []byte {
 		b := pcapFile(binary.LittleEndian, magicMicroseconds, 1, swapped)
 		b[6] = minor
-		if minor < 3 { // the lengths the other way round
+		if minor < 3 { // the two lengths are swapped
 			binary.LittleEndian.PutUint32(b[32:], 90)
 			binary.LittleEndian.PutUint32(b[36:], 61)
 		}
@@ -188,22 +188,22 @@ func TestUnusual(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"more captured than there was": {pcapFile(binary.LittleEndian, magicMicroseconds, 1, longer), plain},
-		"version 2.0":                  {old(0), "0: 61 of 90 bytes, 21.123456000"},
-		"version 2.1":                  {old(1), "0: 61 of 90 bytes, 21.123456000"},
-		"version 2.3":                  {old(3), "0: 61 of 90 bytes, 21.123456000"},
-		"pcap with an FCS":             {pcapFile(binary.LittleEndian, magicMicroseconds, 2<<28|fcsPresent|1, frame(0)), "0: 56 of 56 bytes, 20.123456000"},
-		"pcapng 1.2":                   {append(later, enhanced(frame(0))...), plain},
-		"obsolete block":               {append(section(1), obsolete(frame(0))...), plain},
-		"FCS in bits":                  {slices.Concat(section(), described(optionFCSLength, 32), enhanced(frame(0))), "0: 56 of 56 bytes, 20.123456000"},
-		"FCS in bytes":                 {slices.Concat(section(), described(optionFCSLength, 4), enhanced(frame(0))), "0: 56 of 56 bytes, 20.123456000"},
-		"FCS of one frame":             {append(section(1), flagged(frame(0), 4<<5)...), "0: 56 of 56 bytes, 20.123456000"},
-		"FCS that was not captured":    {slices.Concat(section(), described(optionFCSLength, 32), cutBy(frame(0), 3)), "0: 56 of 56 bytes, 20.123456000"},
-		"more than the FCS missing":    {slices.Concat(section(), described(optionFCSLength, 32), cutBy(frame(0), 5)), "0: 55 of 56 bytes, 20.123456000"},
-		"inbound":                      {append(section(1), flagged(frame(0), 1)...), plain + ", inbound"},
-		"outbound":                     {append(section(1), flagged(frame(0), 2)...), plain + ", outbound"},
-		"binary resolution":            {slices.Concat(section(), described(optionResolution, 0x80|20), enhanced(at5())), "0: 60 of 60 bytes, 05.500000000"},
-		"offset":                       {slices.Concat(section(), described(optionTimeOffset, 1, 0, 0, 0, 0, 0, 0, 0), enhanced(frame(0))), "0: 60 of 60 bytes, 21.123456000"},
+		"captured length over length": {pcapFile(binary.LittleEndian, magicMicroseconds, 1, longer), plain},
+		"version 2.0":                 {old(0), "0: 61 of 90 bytes, 21.123456000"},
+		"version 2.1":                 {old(1), "0: 61 of 90 bytes, 21.123456000"},
+		"version 2.3":                 {old(3), "0: 61 of 90 bytes, 21.123456000"},
+		"pcap with an FCS":            {pcapFile(binary.LittleEndian, magicMicroseconds, 2<<28|fcsPresent|1, frame(0)), "0: 56 of 56 bytes, 20.123456000"},
+		"pcapng 1.2":                  {append(later, enhanced(frame(0))...), plain},
+		"obsolete block":              {append(section(1), obsolete(frame(0))...), plain},
+		"FCS in bits":                 {slices.Concat(section(), described(optionFCSLength, 32), enhanced(frame(0))), "0: 56 of 56 bytes, 20.123456000"},
+		"FCS in bytes":                {slices.Concat(section(), described(optionFCSLength, 4), enhanced(frame(0))), "0: 56 of 56 bytes, 20.123456000"},
+		"FCS of one frame":            {append(section(1), flagged(frame(0), 4<<5)...), "0: 56 of 56 bytes, 20.123456000"},
+		"FCS that was not captured":   {slices.Concat(section(), described(optionFCSLength, 32), cutBy(frame(0), 3)), "0: 56 of 56 bytes, 20.123456000"},
+		"more than the FCS missing":   {slices.Concat(section(), described(optionFCSLength, 32), cutBy(frame(0), 5)), "0: 55 of 56 bytes, 20.123456000"},
+		"inbound":                     {append(section(1), flagged(frame(0), 1)...), plain + ", inbound"},
+		"outbound":                    {append(section(1), flagged(frame(0), 2)...), plain + ", outbound"},
+		"binary resolution":           {slices.Concat(section(), described(optionResolution, 0x80|20), enhanced(at5())), "0: 60 of 60 bytes, 05.500000000"},
+		"offset":                      {slices.Concat(section(), described(optionTimeOffset, 1, 0, 0, 0, 0, 0, 0, 0), enhanced(frame(0))), "0: 60 of 60 bytes, 21.123456000"},
 	} {
 		_, frames, err := read(c.data)
 		if err != nil || len(frames) != 1 || frames[0] != c.want {
@@ -212,7 +212,7 @@ func TestUnusual(t *testing.T) {
 	}
 }
 
-// cutBy returns the block of a frame of which the snap length cut some bytes.
+// cutBy returns the block of a frame from which the snap length cut n bytes.
 func cutBy(f Frame, n int) []byte {
 	f.Data = f.Data[:len(f.Data)-n]
 	return enhanced(f)
@@ -225,8 +225,8 @@ func at5() Frame {
 	return f
 }
 
-// TestInterfaces reads some of a pcapng's interfaces, of which another is not
-// Ethernet, over two sections.
+// TestInterfaces reads some interfaces of a pcapng with two sections. An interface that it does not
+// read is not Ethernet.
 func TestInterfaces(t *testing.T) {
 	data := section(1, 113, 1)
 	for i := range 3 {
@@ -239,7 +239,7 @@ func TestInterfaces(t *testing.T) {
 	r, frames, err := read(data, 0, 2)
 	want := []string{
 		"0: 60 of 60 bytes, 20.123456000", "2: 62 of 62 bytes, 22.123456000",
-		"0: 63 of 63 bytes, 23.123456000", "0: 64 of 64 bytes, 23.123456000", // the time of the one before
+		"0: 63 of 63 bytes, 23.123456000", "0: 64 of 64 bytes, 23.123456000", // the time of the previous frame
 	}
 	if err != nil || strings.Join(frames, "\n") != strings.Join(want, "\n") {
 		t.Fatalf("%q, %v", frames, err)
@@ -303,7 +303,7 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestWritten reads what the writers wrote.
+// TestWritten reads what the writers write.
 func TestWritten(t *testing.T) {
 	for name, c := range map[string]struct {
 		begin func(w io.Writer) (*Writer, error)
@@ -327,12 +327,12 @@ func TestWritten(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, frames, err)
 		}
 		if strings.Contains(file.String(), "why") != (name == "pcapng") {
-			t.Errorf("%s: the comment", name)
+			t.Errorf("%s: wrong about the comment", name)
 		}
 	}
 }
 
-// fullDevice takes some bytes and no more.
+// fullDevice is a writer that fails after a number of bytes.
 type fullDevice struct{ room int }
 
 var errFull = errors.New("no space left")

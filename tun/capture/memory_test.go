@@ -10,8 +10,7 @@ import (
 	"testing"
 )
 
-// TestBoundedMemory reads captures of many interfaces, of long blocks and of many
-// options.
+// TestBoundedMemory reads captures with many interfaces, long blocks and many options.
 func TestBoundedMemory(t *testing.T) {
 	interfaces := bytes.Repeat(described(optionResolution, 9), 5_000_000/10)
 	comments := bytes.Repeat(option(1, make([]byte, 60)...), 100_000)
@@ -19,7 +18,7 @@ func TestBoundedMemory(t *testing.T) {
 	commented := block(blockEnhanced, append(slices.Clone(frame[blockHead:len(frame)-blockTail]), comments...))
 	for name, c := range map[string]struct {
 		parts [][]byte
-		want  string // of an error
+		want  string // the error
 	}{
 		"interfaces": {[][]byte{section(), interfaces}, "unsupported: more than 65536 interfaces, after 0 frames"},
 		"sections":   {[][]byte{bytes.Repeat(section(1, 1, 1), 100_000)}, "EOF"},
@@ -48,11 +47,11 @@ func TestBoundedMemory(t *testing.T) {
 	}
 }
 
-// maxMemory is the most in bytes that reading a capture may allocate: its
-// buffers, what gzip takes, the longest block, and the interfaces of a section.
+// maxMemory is the maximum number of bytes that reading a capture may allocate: for the buffers,
+// gzip, the longest block, and the interfaces of a section.
 const maxMemory = 4*bufferSize + 2*maxBlock + 10*maxInterfaces*32
 
-// allocated returns how many bytes f allocates in all.
+// allocated returns the number of bytes that f allocates, including those that are freed.
 func allocated(f func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -61,8 +60,8 @@ func allocated(f func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// FuzzReader reads anything: it comes to an end, what it returns can be written
-// again, and the memory for it has a bound.
+// FuzzReader reads arbitrary bytes. Reading must end, with bounded memory, and the writer must
+// accept the frames.
 func FuzzReader(f *testing.F) {
 	f.Add(pcapFile(binary.LittleEndian, magicMicroseconds, 1, frame(0), frame(1)))
 	f.Add(pcapFile(binary.BigEndian, magicNanoseconds, 1, frame(0)))
@@ -96,7 +95,7 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// TestReadAllocates reads frame after frame without allocating.
+// TestReadAllocates checks that Read does not allocate.
 func TestReadAllocates(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"pcap":   pcapFile(binary.LittleEndian, magicMicroseconds, 1, slices.Repeat([]Frame{frame(1)}, 200)...),
@@ -111,7 +110,7 @@ func TestReadAllocates(t *testing.T) {
 				t.Fatal(err)
 			}
 		}); n > 0 {
-			t.Errorf("%s: %v allocations a frame", name, n)
+			t.Errorf("%s: %v allocations per frame", name, n)
 		}
 	}
 }

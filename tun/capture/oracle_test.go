@@ -16,26 +16,26 @@ import (
 	"time"
 )
 
-// mutants is how many captures TestMutants makes.
+// mutants is the number of captures that TestMutants reads.
 const mutants = 3000
 
-// others are the programs that the reader is held against. Both read a capture
-// from stdin and write what they read as a pcap in nanoseconds to stdout.
+// others are the programs with which the reader is compared. Both read a capture from stdin and
+// write its frames to stdout as a pcap with nanoseconds.
 var others = [][]string{
 	{"tcpdump", "--time-stamp-precision=nano", "-r", "-", "-w", "-"}, // libpcap
 	{"editcap", "-F", "nsecpcap", "-", "-"},                          // Wireshark's wiretap
 }
 
-// record is one frame of a capture, as far as it is compared.
+// record is the part of a captured frame that is compared.
 type record struct {
 	seconds, nanoseconds uint32
 	captured, length     uint32
-	begin                uint32 // of the data
+	begin                uint32 // the first bytes of the data
 }
 
-// TestMutants reads captures with random mistakes in them. Where tcpdump and
-// Wireshark read the same frames, so does the reader; where they differ, it
-// agrees with one of them. It may stop earlier at what it says is unsupported.
+// TestMutants reads captures with random mistakes. The reader must return the same frames as
+// tcpdump or as Wireshark. It may end earlier with an error that says that something is
+// unsupported.
 func TestMutants(t *testing.T) {
 	for _, program := range others {
 		if _, err := exec.LookPath(program[0]); err != nil {
@@ -67,7 +67,7 @@ func TestMutants(t *testing.T) {
 	workers.Wait()
 }
 
-// oracleSeeds are captures without mistakes.
+// oracleSeeds returns captures without mistakes.
 func oracleSeeds(t *testing.T) [][]byte {
 	t.Helper()
 	seeds := [][]byte{
@@ -100,7 +100,7 @@ func testCaptures(t testing.TB) (all [][]byte) {
 	return all
 }
 
-// mutate puts some mistakes into a capture.
+// mutate makes one to three random changes in a capture.
 func mutate(random *rand.Rand, data []byte) []byte {
 	for range 1 + random.IntN(3) {
 		at := random.IntN(len(data))
@@ -118,7 +118,7 @@ func mutate(random *rand.Rand, data []byte) []byte {
 			data = slices.Delete(data, at, min(len(data), at+4))
 		case 4:
 			data = slices.Insert(data, at, make([]byte, 1+random.IntN(8))...)
-		case 5: // a part again
+		case 5: // repeat the end
 			data = append(data, data[at:]...)
 		default:
 			numbers := []uint32{0, 1, 4, 12, 28, 60, 61, 64, 65535, 65536, 262144, 262145, 1 << 24, 1<<24 + 4, 1<<31 - 1, 1 << 31, ^uint32(0)}
@@ -144,12 +144,12 @@ func compareReaders(t *testing.T, i int, data []byte) {
 	for j, program := range others {
 		c := exec.Command(program[0], program[1:]...)
 		c.Stdin = bytes.NewReader(data)
-		out, _ := c.Output() // on an error they write what came before it
+		out, _ := c.Output() // after an error, the output has the frames before it
 		theirs[j] = parsePcap(out)
 		if unsupported {
 			theirs[j] = theirs[j][:min(len(theirs[j]), len(ours))]
 		}
-		// They refuse a file of several link types before its first frame.
+		// Both refuse a file with several link types before its first frame.
 		if sameRecords(ours, theirs[j]) || errors.Is(err, ErrLinkType) && len(theirs[j]) == 0 {
 			return
 		}
@@ -158,7 +158,7 @@ func compareReaders(t *testing.T, i int, data []byte) {
 		i, len(ours), err, others[0][0], len(theirs[0]), others[1][0], len(theirs[1]), ours, theirs[0], theirs[1], data)
 }
 
-// readAll returns the frames as a pcap would have them.
+// readAll returns the frames of a capture, in the form of a pcap.
 func readAll(data []byte) (all []record, err error) {
 	r, err := NewReader(bytes.NewReader(data))
 	if err != nil {
@@ -176,7 +176,7 @@ func readAll(data []byte) (all []record, err error) {
 	}
 }
 
-// parsePcap returns the frames of what the others write.
+// parsePcap returns the frames of a pcap that another program wrote.
 func parsePcap(b []byte) (all []record) {
 	for b = b[min(len(b), 24):]; len(b) >= 16; {
 		u := func(i int) uint32 { return binary.NativeEndian.Uint32(b[i:]) }
@@ -190,8 +190,8 @@ func parsePcap(b []byte) (all []record) {
 	return all
 }
 
-// sameRecords compares our frames with others', which leave a frame check sequence
-// in its frame.
+// sameRecords compares the reader's frames with those of another program, which include a frame
+// check sequence.
 func sameRecords(a, b []record) bool {
 	return slices.EqualFunc(a, b, func(a, b record) bool {
 		fcs := max(b.length, b.captured) - max(a.length, a.captured)
@@ -199,8 +199,8 @@ func sameRecords(a, b []record) bool {
 	})
 }
 
-// sameTime compares times. A frame without one has 0 with the others, which
-// moreover turn a fraction of more than a second into nanoseconds in 32 bits.
+// sameTime compares times. For a frame without a time, the other programs write 0. They convert a
+// fraction of more than a second to nanoseconds in 32 bits, which overflow.
 func sameTime(a, b record) bool {
 	whole := func(r record) time.Duration {
 		return time.Duration(r.seconds)*time.Second + time.Duration(r.nanoseconds)
@@ -208,7 +208,7 @@ func sameTime(a, b record) bool {
 	return (whole(a)-whole(b))%(1<<32) == 0 || whole(a) == 0 || whole(b) == 0
 }
 
-// begin stands for a frame's data: those that differ begin differently.
+// begin returns the first 4 bytes of a frame. They differ between the frames of the tests.
 func begin(data []byte) uint32 {
 	var b [4]byte
 	copy(b[:], data)

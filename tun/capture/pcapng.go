@@ -229,7 +229,7 @@ func fcsBytes(value byte) uint8 {
 	return 0
 }
 
-// options calls f for each option.
+// options calls f for each option in b.
 func (p *pcapng) options(b []byte, f func(code uint16, value []byte) error) error {
 	for len(b) >= 4 {
 		code, length := p.order.Uint16(b), int(p.order.Uint16(b[2:]))
@@ -324,7 +324,7 @@ func (p *pcapng) simple(body []byte, wanted func(int) bool) (Frame, error) {
 	return f, i.check(0)
 }
 
-// on returns the interface with a number.
+// on returns the interface with a number in the current section.
 func (p *pcapng) on(number uint32) (*iface, error) {
 	if uint64(number) >= uint64(len(p.section)) {
 		return nil, fmt.Errorf("%w: a frame of interface %d where %d are described", ErrBroken, number, len(p.section))
@@ -343,7 +343,7 @@ func split(b []byte, captured uint32) (data, rest []byte, err error) {
 	return b[:captured], b[min(len(b), int(captured+3)&^3):], nil
 }
 
-// check refuses what is not Ethernet.
+// check returns an error if the interface is not Ethernet.
 func (i *iface) check(number uint32) error {
 	if err := checkLinkType(i.linkType); err != nil {
 		return fmt.Errorf("interface %d: %w", number, err)
@@ -351,7 +351,7 @@ func (i *iface) check(number uint32) error {
 	return nil
 }
 
-// time returns the time of a number of units.
+// time converts a number of units since 1970 to a time.
 func (i *iface) time(units uint64) (time.Time, error) {
 	seconds, rest := units/i.units, units%i.units
 	// rest*1e9/i.units, in 128 bits

@@ -151,7 +151,7 @@ func (r *Reader) readAhead() error {
 	switch {
 	case err == nil:
 		r.ahead = &first
-	case !errors.Is(err, io.EOF): // the next read will meet the end again
+	case !errors.Is(err, io.EOF): // the next read returns io.EOF again
 		return err
 	}
 	return nil
@@ -234,7 +234,7 @@ func at(seconds, nanoseconds int64) (time.Time, error) {
 	return time.Unix(seconds, nanoseconds).UTC(), nil
 }
 
-// full reads all of b. An earlier end of the file is an error.
+// full fills b. If the file ends before, the error is [io.ErrUnexpectedEOF].
 func full(r io.Reader, b []byte) error {
 	_, err := io.ReadFull(r, b)
 	if errors.Is(err, io.EOF) {

@@ -24,6 +24,6 @@ func TestAddressLivesOn(t *testing.T) {
 		t.Errorf("alive %v, %s; want %s", alive, got, want)
 	}
 	if _, alive := addressFor(m, 7, 3600); alive {
-		t.Error("it outlives its lifetime")
+		t.Error("the address is valid after its lifetime")
 	}
 }

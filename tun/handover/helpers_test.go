@@ -18,8 +18,8 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// fake is a kernel in memory: two devices, and what they have. It adds the subnet's route
-// together with an IPv4 address, and removes it together with the address.
+// fake is a kernel in memory: two devices, and their addresses, routes and neighbours. It adds the
+// subnet's route together with an IPv4 address, and removes it together with the address.
 type fake struct {
 	t       *testing.T
 	devices []*netlink.Dummy
@@ -29,9 +29,9 @@ type fake struct {
 	advertisements [][]byte // frames received
 	learns         *message // the NIC's route that a device learns from each; nil: none
 
-	changes int    // made so far, failed ones included
+	changes int    // changes so far, including failed ones
 	failAt  int    // the number of the change that fails; 0: none
-	failed  string // the change that failed, which fails again
+	failed  string // the change that failed; it fails again
 	after   int    // changes after the failure, except other routes that are added with it
 	// check is called after each change.
 	check func()
@@ -165,7 +165,7 @@ func (f *fake) send(operation, flags int, m message) error {
 		m.kind--
 		return f.remove(m)
 	}
-	return nil // of a link
+	return nil // a link
 }
 
 func (f *fake) make(flags int, m message) error {
@@ -231,7 +231,7 @@ func (a advertised) Write(frame []byte) (int, error) {
 	return len(frame), a.make(0, m)
 }
 
-// has returns what a device has, sorted.
+// has returns the addresses, routes and neighbours of a device, sorted.
 func (f *fake) has(index int) (list []string) {
 	s := &State{Index: index}
 	if err := s.readDevice(f, index); err != nil {

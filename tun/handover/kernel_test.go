@@ -119,7 +119,7 @@ func TestKernelHandsOver(t *testing.T) {
 			return err
 		}
 		if !s.Moved() {
-			t.Error("it did not move")
+			t.Error("Moved is false after Move")
 		}
 		same("moved", kernelTAP)
 		if name, err := s.Device(); name != kernelNIC || err != nil {

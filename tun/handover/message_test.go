@@ -26,12 +26,12 @@ func TestMessageSurvivesText(t *testing.T) {
 func TestMalformedText(t *testing.T) {
 	for _, text := range []string{"", "AA==", "!", "FAAC", "EAAA"} {
 		if err := new(message).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("%q is taken for a message", text)
+			t.Errorf("%q is accepted as a message", text)
 		}
 	}
 }
 
-// FuzzMessage has any bytes taken for a message of any kind.
+// FuzzMessage parses arbitrary bytes as a message of any kind.
 func FuzzMessage(f *testing.F) {
 	for kind, text := range map[uint16]string{unix.RTM_NEWADDR: slaac, unix.RTM_NEWROUTE: shared} {
 		f.Add(kind, parse(f, kind, text).body())

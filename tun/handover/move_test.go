@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// nicObjects returns what the NIC has at first.
+// nicObjects returns the addresses, routes and neighbours that the NIC has at first.
 func nicObjects() []message {
 	return []message{
 		address(nicIndex, "192.0.2.5/24"),
@@ -69,12 +69,12 @@ func TestMove(t *testing.T) {
 		t.Errorf("the TAP has\n%s\nwant\n%s", lines(got), lines(had))
 	}
 	if left := f.has(nicIndex); len(left) > 0 {
-		t.Errorf("the NIC has still\n%s", lines(left))
+		t.Errorf("the NIC still has\n%s", lines(left))
 	}
 }
 
-// TestMoveFails makes each change fail in turn: nothing is changed after it, and the NIC gets
-// back what it had.
+// TestMoveFails makes each change fail in turn. Move must change nothing after the failure, and
+// Return must restore the NIC.
 func TestMoveFails(t *testing.T) {
 	for n := 1; ; n++ {
 		f := newFake(t, nicObjects()...)

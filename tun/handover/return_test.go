@@ -63,8 +63,8 @@ func TestReturnWhatTAPHas(t *testing.T) {
 	}
 }
 
-// TestReturnFails makes each change fail in turn: nothing is changed after it, and another try
-// succeeds, also without the TAP.
+// TestReturnFails makes each change fail in turn. Return must change nothing after the failure, and
+// a second Return must succeed, also without the TAP.
 func TestReturnFails(t *testing.T) {
 	for n := 1; ; n++ {
 		f, s := changed(t)
@@ -105,12 +105,12 @@ func TestReturnStopsBeforeDetach(t *testing.T) {
 			break
 		}
 		if detached >= n {
-			t.Errorf("change %d failed, and the NIC was detached", n)
+			t.Errorf("change %d failed, but the NIC was detached", n)
 		}
 	}
 }
 
-// TestReturnByIndex finds the NIC under any name, and one that was replaced.
+// TestReturnByIndex checks that Return finds a NIC that was renamed, and one that was replaced.
 func TestReturnByIndex(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(nic *netlink.Dummy)
@@ -144,7 +144,7 @@ func TestReturnByIndex(t *testing.T) {
 	}
 }
 
-// TestAdopt moves to the TAP what the NIC was given in the meantime.
+// TestAdopt moves to the TAP what was added to the NIC after the move.
 func TestAdopt(t *testing.T) {
 	f := newFake(t, nicObjects()...)
 	s := read(t, f)
@@ -170,7 +170,7 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("adopted %q, %v", adopted, err)
 	}
 	if left := f.has(nicIndex); len(left) > 0 {
-		t.Errorf("the NIC has still\n%s", lines(left))
+		t.Errorf("the NIC still has\n%s", lines(left))
 	}
 	for _, g := range given {
 		if !slices.Contains(f.has(tapIndex), g) {

@@ -31,7 +31,7 @@ func TestRouteLeadsElsewhere(t *testing.T) {
 		}
 	}
 	if uses, err := usesDevice(parse(t, unix.RTM_NEWROUTE, shared), 1); !uses || err != nil {
-		t.Errorf("the second next hop does not count: %v", err)
+		t.Errorf("the second next hop is ignored: %v", err)
 	}
 }
 
@@ -40,9 +40,9 @@ func TestRouteKeyIgnoresTime(t *testing.T) {
 	later := parse(t, unix.RTM_NEWROUTE, strings.Replace(learntDefault, "20bf0200", "10000000", 1))
 	other := parse(t, unix.RTM_NEWROUTE, strings.Replace(learntDefault, "00040000", "01040000", 1))
 	if routeKey(now) != routeKey(later) {
-		t.Error("with time it becomes another route")
+		t.Error("the key changes with the lifetime")
 	}
 	if routeKey(now) == routeKey(other) {
-		t.Error("a route of another metric is the same")
+		t.Error("a route with another metric has the same key")
 	}
 }

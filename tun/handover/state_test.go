@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// withLinks is a fake with additional devices.
+// withLinks is a [fake] with additional devices.
 type withLinks struct {
 	*fake
 	more []netlink.Link

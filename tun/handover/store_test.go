@@ -16,7 +16,7 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if state, err := s.Load(); state != nil || err != nil {
-		t.Errorf("before anything is kept: %v, %v", state, err)
+		t.Errorf("before the first Save: %v, %v", state, err)
 	}
 	namespace, err := CurrentNamespace()
 	if err != nil {
@@ -42,7 +42,7 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if state, err := s.Load(); state != nil || err != nil {
-		t.Errorf("of another namespace: %v, %v", state, err)
+		t.Errorf("in another namespace: %v, %v", state, err)
 	}
 
 	aside, err := s.SetAside()
@@ -50,7 +50,7 @@ func TestStore(t *testing.T) {
 		t.Errorf("set aside as %q: %v", aside, err)
 	}
 	if _, err := s.SetAside(); err == nil {
-		t.Error("it is set aside twice")
+		t.Error("a second SetAside succeeds")
 	}
 	if err := os.Remove(aside); err != nil {
 		t.Error(err)
@@ -60,7 +60,7 @@ func TestStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Load(); err == nil {
-		t.Error("half a file is a state")
+		t.Error("half a file is accepted as a state")
 	}
 	for range 2 {
 		if err := s.Remove(); err != nil {

@@ -19,7 +19,7 @@ ip addr del 192.0.2.9 peer 192.0.2.10/32 dev eth0`
 	}
 }
 
-// TestPlan plans a move of each kind of object.
+// TestPlan plans a move with each kind of object.
 func TestPlan(t *testing.T) {
 	proxy := neighbor(nicIndex, "192.0.2.8", "00:00:00:00:00:00", 0)
 	proxy.header[ndmFlags] = unix.NTF_PROXY

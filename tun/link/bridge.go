@@ -162,7 +162,7 @@ func (j *Junction) addBridge(c Config, before nicState) (netlink.Link, error) {
 	attributes := netlink.NewLinkAttrs()
 	attributes.Name = c.Bridge
 	attributes.MTU = c.MTU
-	attributes.HardwareAddr = ownMAC() // or it would be that of a port
+	attributes.HardwareAddr = ownMAC() // otherwise the kernel uses the MAC of a port
 	attributes.Group = before.mark()
 	no, forward := false, groupForward
 	bridge := &netlink.Bridge{LinkAttrs: attributes, MulticastSnooping: &no, GroupFwdMask: &forward}

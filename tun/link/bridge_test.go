@@ -13,8 +13,8 @@ import (
 	"fragwall/tun/tap"
 )
 
-// TestBridgeCarriesState expects the former state of the NIC in a bridge from its first moment on: the
-// process may be killed then.
+// TestBridgeCarriesState checks that a bridge stores the former state of the NIC as soon as it
+// exists, because the process may be killed then.
 func TestBridgeCarriesState(t *testing.T) {
 	lanetest.Do(t, network(t).Middle, func() error {
 		changes, done := make(chan netlink.LinkUpdate), make(chan struct{})
@@ -23,7 +23,7 @@ func TestBridgeCarriesState(t *testing.T) {
 		}
 		defer func() {
 			close(done)
-			for range changes { // what it is about to say
+			for range changes { // the subscription may still send
 			}
 		}()
 		return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: "fw-br", MTU: 1400}, func() error {
@@ -32,17 +32,17 @@ func TestBridgeCarriesState(t *testing.T) {
 					continue
 				}
 				if before, ours := bridgeState(u.Link); !ours || before.mtu != 1500 {
-					t.Errorf("the new bridge says %+v, %t", before, ours)
+					t.Errorf("the new bridge has the state %+v, %t", before, ours)
 				}
 				return nil
 			}
-			return errors.New("the kernel sends no more")
+			return errors.New("the subscription ended")
 		})
 	})
 }
 
-// TestBridgeTakesOver has a killed process's bridge stay until the NIC is in the
-// next one, of the same name or of another: the process may be killed then.
+// TestBridgeTakesOver checks that the bridge of a killed process exists until the NIC is in the
+// next bridge, which has the same name or another one. The process may be killed at any time.
 func TestBridgeTakesOver(t *testing.T) {
 	for _, name := range []string{"fw-br", "fw-other"} {
 		t.Run(name, func(t *testing.T) {
@@ -61,7 +61,7 @@ func TestBridgeTakesOver(t *testing.T) {
 				}
 				defer func() {
 					close(done)
-					for range changes { // what it is about to say
+					for range changes { // the subscription may still send
 					}
 				}()
 				return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: name, MTU: 1400}, func() error {
@@ -73,20 +73,20 @@ func TestBridgeTakesOver(t *testing.T) {
 							taken = true
 						case u.Header.Type == unix.RTM_DELLINK && u.Attrs().Index == left.master && u.IfInfomsg.Family == unix.AF_UNSPEC:
 							if !taken {
-								t.Error("the bridge that the nic is in goes first")
+								t.Error("the bridge was removed while the nic was in it")
 							}
 							return nil
 						}
 					}
-					return errors.New("the kernel sends no more")
+					return errors.New("the subscription ended")
 				})
 			})
 		})
 	}
 }
 
-// TestRenamedBridgeGoes has a process be killed after the NIC left the renamed
-// bridge of one that was killed before.
+// TestRenamedBridgeGoes checks that an empty renamed bridge is removed: a process was killed after
+// the NIC left the renamed bridge of an earlier killed process.
 func TestRenamedBridgeGoes(t *testing.T) {
 	for method, bridge := range methods {
 		t.Run(method, func(t *testing.T) {

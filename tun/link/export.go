@@ -9,7 +9,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// step is one thing to undo when a wire is taken apart.
+// step is one step of undoing a join.
 type step struct {
 	Kind   stepKind `json:"kind"`
 	Device int      `json:"device,omitempty"` // its index
@@ -20,14 +20,14 @@ type step struct {
 type stepKind string
 
 const (
-	stepRedirects stepKind = "redirects" // the redirects of a device end
-	stepBridge    stepKind = "bridge"    // it is removed
-	stepPort      stepKind = "port"      // a device leaves the bridge
-	stepRestore   stepKind = "restore"   // the NIC is restored
-	stepSysctl    stepKind = "sysctl"    // it is restored
+	stepRedirects stepKind = "redirects" // remove the redirects of a device
+	stepBridge    stepKind = "bridge"    // remove the bridge
+	stepPort      stepKind = "port"      // remove a device from the bridge
+	stepRestore   stepKind = "restore"   // restore the NIC
+	stepSysctl    stepKind = "sysctl"    // restore a sysctl
 )
 
-// later adds a step to what Close does.
+// later adds a step to those that Close runs.
 func (j *Junction) later(s step) {
 	j.steps = append(j.steps, s)
 	j.undo.push(func() error { return j.undoStep(s) })

@@ -10,9 +10,8 @@ import (
 	"fragwall/tun/tap"
 )
 
-// TestImport has another process go on with what was joined, of each method and state
-// of the NIC: it finds the wire intact, repairs a redirect, frees the NIC, and leaves
-// all as it was.
+// TestImport hands a junction to another process, for each method and state of the NIC. That
+// process finds the wire intact, repairs a redirect, detaches the NIC, and restores the state.
 func TestImport(t *testing.T) {
 	eachJoin(t, func(bridge string) error { return handOver(t, bridge) })
 }
@@ -60,7 +59,8 @@ func handOver(t *testing.T, bridge string) error {
 	return errors.Join(j.Close(), j.Close(), tap.Close())
 }
 
-// TestImportOther refuses what says nothing of how the wire ends, or more than is known.
+// TestImportOther checks that Import refuses a junction without the steps to undo it, or with
+// unknown ones.
 func TestImportOther(t *testing.T) {
 	whole := Exported{NIC: 1, TAP: 2, Before: nicState{up: true}.mark(), Steps: []step{{Kind: stepRestore, Device: 1}}}
 	if _, err := Import(whole); err != nil {
@@ -75,7 +75,7 @@ func TestImportOther(t *testing.T) {
 		e := whole
 		change(&e)
 		if _, err := Import(e); err == nil {
-			t.Errorf("%s: taken over", name)
+			t.Errorf("%s: imported", name)
 		}
 	}
 }

@@ -19,10 +19,10 @@ import (
 	"fragwall/tun/tap"
 )
 
-// methods are the ways to join, by the bridge's name that asks for each.
+// methods are the ways to join, with the value of [Config.Bridge] for each.
 var methods = map[string]string{"redirect": "", "bridge": "fw-br"}
 
-// network is two hosts and the middle between them; see [namespace].
+// network returns two hosts and the middle between them.
 func network(t *testing.T) *lab.Network {
 	t.Helper()
 	n, err := lab.New()
@@ -31,8 +31,7 @@ func network(t *testing.T) *lab.Network {
 	return n
 }
 
-// state describes all that joining may change in the calling thread's
-// namespace.
+// state describes everything that joining may change in the calling thread's namespace.
 func state() (map[string]string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -57,7 +56,7 @@ func state() (map[string]string, error) {
 	return s, nil
 }
 
-// unchangedBy fails where f leaves another state than it found.
+// unchangedBy fails the test if f changes the state.
 func unchangedBy(t *testing.T, f func() error) error {
 	t.Helper()
 	before, err := state()
@@ -102,7 +101,7 @@ func joined(c Config, f func() error) error {
 	return errors.Join(j.Close(), j.Close(), tap.Close())
 }
 
-// nicStates are those that a NIC may be in when it is joined.
+// nicStates are states that a NIC may have before it is joined.
 var nicStates = map[string]func(nic netlink.Link) error{
 	"as made":     func(netlink.Link) error { return nil },
 	"down":        netlink.LinkSetDown,
@@ -113,8 +112,8 @@ var nicStates = map[string]func(nic netlink.Link) error{
 	},
 }
 
-// keepBridgesFromNetfilter has the namespace be as a killed process leaves it
-// that joined by a bridge.
+// keepBridgesFromNetfilter sets the sysctls as a killed process leaves them that joined by a
+// bridge.
 func keepBridgesFromNetfilter() error {
 	return lab.Sysctl(map[string]string{
 		"net/bridge/bridge-nf-call-iptables":  "0",
@@ -165,8 +164,8 @@ func addClassifier() error {
 	return netdev.AddClassifier(nic.Attrs().Index)
 }
 
-// joinToOther joins the NIC to a TAP that stays. The devices go with the
-// test's namespace.
+// joinToOther joins the NIC to a TAP that stays open. The devices are removed with the test's
+// namespace.
 func joinToOther() error { return join("") }
 
 func bridgeToOther() error { return join("other-br") }

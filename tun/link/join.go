@@ -42,7 +42,7 @@ type Junction struct {
 //
 // A redirect, by traffic control, lets every Ethernet frame pass. A bridge drops MAC
 // pause frames and frames that exceed its MTU. It is for kernels without the filter that
-// the redirect needs, and for NICs with a clsact qdisc of somebody else.
+// the redirect needs, and for NICs that have a clsact qdisc of another program.
 //
 // On an error nothing is changed. [Junction.Close] removes what Join made, and restores
 // what it changed, including what a killed instance changed on the NIC.
@@ -113,8 +113,8 @@ func (j *Junction) SetMTU(mtu int) error {
 	return netdev.DisableIPv6ByIndex(j.master)
 }
 
-// Intact reports whether the TAP and the NIC are still joined: somebody may have removed
-// what joins them. The NIC must exist.
+// Intact reports whether the TAP and the NIC are still joined: another program may have removed
+// the redirects or the bridge. The NIC must exist.
 func (j *Junction) Intact() (bool, error) {
 	for _, way := range [][2]int{{j.NIC, j.tap}, {j.tap, j.NIC}} {
 		link, err := netlink.LinkByIndex(way[0])

@@ -48,8 +48,8 @@ func eachJoin(t *testing.T, f func(bridge string) error) {
 	}
 }
 
-// TestKilledProcessIsUndone leaves a NIC as a killed process does, joins it
-// again by each method, and expects the state from before the first time.
+// TestKilledProcessIsUndone leaves a NIC as a killed process does and joins it again, by each
+// method. Close must restore the state before the first join.
 func TestKilledProcessIsUndone(t *testing.T) {
 	for first, firstBridge := range methods {
 		for second, secondBridge := range methods {
@@ -83,13 +83,13 @@ func TestKilledProcessIsUndone(t *testing.T) {
 	}
 }
 
-// TestRelease puts back what a killed process left, as it was at several
-// moments, and does nothing where there is nothing left.
+// TestRelease restores a NIC of a process that was killed while the NIC was joined, or while the
+// process took the wire apart. A second Release must do nothing.
 func TestRelease(t *testing.T) {
 	for method, bridge := range methods {
 		for name, until := range map[string]func(nic netlink.Link) error{
 			"joined": func(netlink.Link) error { return nil },
-			"parting": func(nic netlink.Link) error { // the bridge is yet to go
+			"parting": func(nic netlink.Link) error { // the bridge is not removed yet
 				if bridge == "" {
 					return nil
 				}
@@ -99,7 +99,7 @@ func TestRelease(t *testing.T) {
 			t.Run(method+"/"+name, func(t *testing.T) {
 				lanetest.Do(t, network(t).Middle, func() error {
 					nic, err := netlink.LinkByName(lab.InsideNIC)
-					if err == nil && bridge != "" { // somebody else's classifier is no matter
+					if err == nil && bridge != "" { // another program's classifier must stay
 						err = netdev.AddClassifier(nic.Attrs().Index)
 					}
 					if err := errors.Join(err, keepBridgesFromNetfilter()); err != nil {
@@ -115,7 +115,7 @@ func TestRelease(t *testing.T) {
 							return err
 						}
 						if err := Release(lab.InsideNIC, bridge); err == nil {
-							t.Error("it takes the NIC from a process that lives")
+							t.Error("Release took the NIC from a running instance")
 						}
 						return errors.Join(until(nic), tap.Close(), Release(lab.InsideNIC, bridge), Release(lab.InsideNIC, bridge))
 					})
@@ -130,7 +130,7 @@ func TestJoinFails(t *testing.T) {
 		name    string
 		prepare func() error
 		change  func(*Config)
-		want    string // of both methods, or of the one in only
+		want    string // the error of both methods, or only of the method in only
 		only    string
 	}{
 		{"no nic", nil, func(c *Config) { c.NIC = "none" }, `join "none" to "fw-in": nic "none": no such interface`, ""},

@@ -21,7 +21,7 @@ import (
 	"fragwall/tun/tap"
 )
 
-// TestNICVanishes removes the NIC under a junction.
+// TestNICVanishes removes the NIC of a junction. Close must succeed.
 func TestNICVanishes(t *testing.T) {
 	for method, bridge := range methods {
 		t.Run(method, func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestNICVanishes(t *testing.T) {
 	}
 }
 
-// TestNICMoves has a NIC of a junction be in another namespace for a while,
-// which takes all from it that joins it.
+// TestNICMoves moves the NIC of a junction to another namespace and back, by which the kernel
+// removes what joins it. Close must succeed.
 func TestNICMoves(t *testing.T) {
 	for method, bridge := range methods {
 		t.Run(method, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestNICMoves(t *testing.T) {
 			}
 			lanetest.Do(t, n.Middle, func() error {
 				return joined(Config{TAP: "fw-in", NIC: lab.InsideNIC, Bridge: bridge, MTU: 1500}, func() error {
-					elsewhere, err := lab.NewNamespace("elsewhere") // where nobody has its index
+					elsewhere, err := lab.NewNamespace("elsewhere") // no device there has its index
 					if err != nil {
 						return err
 					}
@@ -74,9 +74,8 @@ func TestNICMoves(t *testing.T) {
 	}
 }
 
-// TestJoinedWireIsTransparent sends frames from host to host over two joined
-// TAPs: they must arrive as they left, whatever they are and whoever they are
-// for.
+// TestJoinedWireIsTransparent sends frames from host to host through two joined TAPs. Frames of
+// every type, to every MAC, must arrive unchanged.
 func TestJoinedWireIsTransparent(t *testing.T) {
 	header := func(dst, rest string) []byte {
 		b, err := hex.DecodeString(strings.ReplaceAll(dst+"0200000000aa"+rest, " ", ""))
@@ -86,7 +85,7 @@ func TestJoinedWireIsTransparent(t *testing.T) {
 		return append(b, bytes.Repeat([]byte{0x5a}, 60)...)
 	}
 	frames := map[string][]byte{
-		"to anyone":              header("ffffffffffff", "88b5"),
+		"broadcast":              header("ffffffffffff", "88b5"),
 		"to an unknown mac":      header("0200000000bb", "88b5"),
 		"to a group":             header("33330000abcd", "88b5"),
 		"ieee 802.3":             header("0200000000bb", "0040 aaaa03"),
@@ -110,7 +109,7 @@ func TestJoinedWireIsTransparent(t *testing.T) {
 				stop := wireThrough(t, n, bridge, offload)
 				sender, receiver := hostTap(t, n.Hosts[verdict.Inside].Namespace), hostTap(t, n.Hosts[verdict.Outside].Namespace)
 				expected := maps.Clone(frames)
-				if method == "redirect" { // no bridge forwards it
+				if method == "redirect" { // a bridge does not forward it
 					expected["mac pause"] = header("0180c2000001", "8808 0001 ffff")
 				}
 				for name, f := range expected {
@@ -118,7 +117,7 @@ func TestJoinedWireIsTransparent(t *testing.T) {
 						t.Fatalf("%s: %v", name, err)
 					}
 					got, err := receiver.Receive(time.Now().Add(lanetest.Timeout))
-					for err == nil && !bytes.Equal(got[6:12], f[6:12]) { // what the host itself has to say
+					for err == nil && !bytes.Equal(got[6:12], f[6:12]) { // a frame of the host itself
 						got, err = receiver.Receive(time.Now().Add(lanetest.Timeout))
 					}
 					if err != nil || !bytes.Equal(got, f) {
@@ -143,8 +142,7 @@ func hostTap(t *testing.T, n *lab.Namespace) *lab.Tap {
 	return tap
 }
 
-// wireThrough joins the middle's NICs to TAPs, and forwards from inside to
-// outside.
+// wireThrough joins the NICs of the middle to TAPs, and forwards frames from inside to outside.
 func wireThrough(t *testing.T, n *lab.Network, bridge string, offload bool) (stop func() error) {
 	t.Helper()
 	c := tun.Config{MTU: 1500, Queues: 2, Offload: offload}
@@ -171,8 +169,8 @@ func wireThrough(t *testing.T, n *lab.Network, bridge string, offload bool) (sto
 	return r.Forward(lanetest.Unchanged)
 }
 
-// TestMTUTooSmallForIPv6 has the kernel take IPv6 from the NIC and give it back: it
-// stays as quiet as before.
+// TestMTUTooSmallForIPv6 sets an MTU at which the kernel removes IPv6 from the NIC, and then one
+// at which it adds IPv6 again. IPv6 must stay disabled.
 func TestMTUTooSmallForIPv6(t *testing.T) {
 	for method, bridge := range methods {
 		for _, addressed := range []bool{false, true} {
@@ -197,7 +195,7 @@ func TestMTUTooSmallForIPv6(t *testing.T) {
 						silent = nil
 						mode, err := os.ReadFile("/proc/sys/net/ipv6/conf/" + lab.InsideNIC + "/addr_gen_mode")
 						if err != nil || strings.TrimSpace(string(mode)) != "1" {
-							t.Errorf("the nic makes addresses: mode %q, %v", mode, err)
+							t.Errorf("the nic generates addresses: mode %q, %v", mode, err)
 						}
 					}
 					if bridge != "" {

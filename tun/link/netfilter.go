@@ -20,11 +20,10 @@ func (j *Junction) setSysctl(name, value string) error {
 	return err
 }
 
-// bypassNetfilter keeps bridged frames out of the IP layer's netfilter, which
-// the br_netfilter module sends them to, and where connection tracking would
-// put fragments together before they get here. The switch is the whole
-// namespace's: where other bridges live there, it is theirs too, and turning it
-// off would disarm their rules.
+// bypassNetfilter stops the br_netfilter module from passing bridged frames to the IP layer's
+// netfilter, where connection tracking would reassemble fragments before they reach the TAP. The
+// sysctls apply to the whole namespace. If it has other bridges, bypassNetfilter returns an error
+// instead, because their rules might depend on the sysctls.
 func (j *Junction) bypassNetfilter() error {
 	for _, family := range []string{"iptables", "ip6tables", "arptables"} {
 		name := "net/bridge/bridge-nf-call-" + family
@@ -50,8 +49,7 @@ func (j *Junction) bypassNetfilter() error {
 	return nil
 }
 
-// foreignBridge returns the name of a bridge that is not fragwall's, if there
-// is one.
+// foreignBridge returns the name of a bridge that fragwall did not make, or "".
 func foreignBridge() (string, error) {
 	links, err := netlink.LinkList()
 	if err != nil {

@@ -13,18 +13,18 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// nicState is what joining changes of a NIC.
+// nicState is the part of a NIC's state that joining changes.
 type nicState struct {
 	mtu         int // bytes; 0: joining does not change it
 	up          bool
 	promiscuous bool
-	ipv6        bool // the NIC speaks it
-	lro         bool // segments are merged on receipt, for good
+	ipv6        bool // IPv6 is enabled
+	lro         bool // large receive offload is on
 }
 
-// A nicState fits into the 32 bits of a mark, which what joins the NIC carries
-// besides, and which so outlives a killed process: a byte that says whose it
-// is, a bit each, and the MTU. One more bit marks a bypass.
+// A nicState is stored in a mark of 32 bits: in the filter of a redirect or in the group of a
+// bridge, so that it outlives a killed process. The mark has a byte that identifies fragwall, one
+// bit for each flag, and the MTU. One more bit marks a bypass.
 const (
 	markMagic       = 0xf7 << 24
 	markMagicMask   = 0xff << 24
@@ -32,7 +32,7 @@ const (
 	markPromiscuous = 1 << 21
 	markIPv6        = 1 << 22
 	markLRO         = 1 << 23
-	markBypass      = 1 << 19 // not of the state: joined to another NIC on purpose
+	markBypass      = 1 << 19 // not part of the state: a [Bypass] made the redirect
 	markMTUMask     = 1<<19 - 1
 )
 
@@ -47,7 +47,7 @@ func (s nicState) mark() uint32 {
 	return m
 }
 
-// stateOf reads a mark. It reports false for what is none.
+// stateOf reads a mark. It reports false if the number is not a mark of fragwall.
 func stateOf(mark uint32) (nicState, bool) {
 	return nicState{
 		mtu:         int(mark & markMTUMask),
@@ -58,8 +58,8 @@ func stateOf(mark uint32) (nicState, bool) {
 	}, mark&markMagicMask == markMagic
 }
 
-// findJoined returns the NIC. Where a killed fragwall left it joined, it returns
-// the state from before, and what ends that; or else no end.
+// findJoined returns the NIC. If a killed instance or a [Bypass] left the NIC joined, it also
+// returns the former state and a function that ends the join; otherwise end is nil.
 func findJoined(name string) (nic netlink.Link, before nicState, end func() error, err error) {
 	nic, err = netlink.LinkByName(name)
 	if err != nil {
@@ -75,10 +75,9 @@ func findJoined(name string) (nic netlink.Link, before nicState, end func() erro
 	return nic, before, end, err
 }
 
-// adoptNIC returns the NIC, if it may be joined to a TAP, and its state. Where
-// a killed fragwall left it joined, the state is the one from before, and end
-// ends that; until something else carries the state it has to stay. One that is addressed may have addresses; its state leaves IPv6 out, and
-// says that it is up.
+// adoptNIC returns the NIC and its state, if it may be joined to a TAP. If a killed instance left
+// the NIC joined, state is the former state, and end ends that join. Call end only after the state
+// is stored elsewhere. Only an addressed NIC may have addresses. Its state omits IPv6 and is up.
 func adoptNIC(name string, addressed bool) (nic netlink.Link, state nicState, end func() error, err error) {
 	refuse := func(format string, args ...any) (netlink.Link, nicState, func() error, error) {
 		return nil, nicState{}, nil, fmt.Errorf("nic %q "+format, append([]any{name}, args...)...)
@@ -104,11 +103,12 @@ func adoptNIC(name string, addressed bool) (nic netlink.Link, state nicState, en
 		state, err = readState(nic)
 	}
 	state.ipv6 = state.ipv6 && !addressed
-	state.up = state.up || addressed // its addresses and routes come back
+	state.up = state.up || addressed // it gets its addresses and routes back
 	return nic, state, end, err
 }
 
-// globalAddresses returns those that are not every interface's.
+// globalAddresses returns the NIC's addresses except IPv6 link-local ones, which every interface
+// has.
 func globalAddresses(nic netlink.Link) ([]string, error) {
 	addresses, err := netlink.AddrList(nic, netlink.FAMILY_ALL)
 	var global []string
@@ -139,8 +139,8 @@ func readState(nic netlink.Link) (nicState, error) {
 	}, nil
 }
 
-// prepareNIC makes a NIC a part of the wire: it takes frames for anyone as
-// they came, and says nothing itself.
+// prepareNIC prepares a NIC for the wire: it receives frames to all MACs, unmerged, and the kernel
+// sends no frames of its own through it.
 func prepareNIC(nic netlink.Link, c Config) error {
 	name := nic.Attrs().Name
 	if c.MTU != 0 && nic.Attrs().MTU != c.MTU {
@@ -148,7 +148,7 @@ func prepareNIC(nic netlink.Link, c Config) error {
 			return fmt.Errorf("nic %q: set mtu %d: %w", name, c.MTU, err)
 		}
 	}
-	if !c.Addressed { // else who takes the addresses away does it
+	if !c.Addressed { // otherwise the caller disables IPv6 when it removes the addresses
 		if err := silenceNIC(nic, false); err != nil {
 			return err
 		}
@@ -165,8 +165,8 @@ func prepareNIC(nic netlink.Link, c Config) error {
 	return nil
 }
 
-// silenceNIC turns a NIC's IPv6 off; of one that is addressed, it only keeps the
-// kernel from making addresses.
+// silenceNIC disables IPv6 on a NIC. If the NIC is addressed, it only stops the kernel from
+// generating IPv6 addresses.
 func silenceNIC(nic netlink.Link, addressed bool) error {
 	name := nic.Attrs().Name
 	var err error
@@ -181,9 +181,9 @@ func silenceNIC(nic netlink.Link, addressed bool) error {
 	return nil
 }
 
-// restore sets a NIC back, whatever it is called by now; its MTU where that is
-// still the one that joining set, or where that is not known, 0. A NIC that is
-// gone is no error.
+// restore restores a NIC, whatever its current name. set is the MTU that joining set, in bytes, or
+// 0 if it is unknown: a different MTU was set later, so restore keeps it. It is not an error if
+// the NIC is gone.
 func (s nicState) restore(nic netlink.Link, set int) error {
 	nic, err := netlink.LinkByIndex(nic.Attrs().Index)
 	if err != nil {
@@ -221,8 +221,8 @@ func (s nicState) restore(nic netlink.Link, set int) error {
 	return nil
 }
 
-// NICMTU returns the MTU in bytes that a NIC has of its own: where a killed
-// fragwall left it joined, the one from before.
+// NICMTU returns the MTU of a NIC in bytes. If a killed instance left the NIC joined, it returns
+// the former MTU.
 func NICMTU(name string) (int, error) {
 	nic, before, _, err := findJoined(name)
 	switch {
@@ -231,5 +231,5 @@ func NICMTU(name string) (int, error) {
 	case err == nil && before.mtu != 0:
 		return before.mtu, nil
 	}
-	return nic.Attrs().MTU, nil // also of one that a running fragwall has
+	return nic.Attrs().MTU, nil // also if a running instance has the NIC
 }

@@ -11,15 +11,15 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// redirect sends what comes in by the NIC out by the TAP, and the other way:
-// a filter on the ingress of each, before any bridge, firewall or protocol
-// sees the frame (tc-mirred(8)). The NIC's filter carries its former state.
+// redirect makes the frames that arrive on the NIC leave through the TAP, and the reverse, by a
+// filter on the ingress of each, before any bridge, firewall or protocol sees the frame
+// (tc-mirred(8)). The NIC's filter stores the NIC's former state.
 func (j *Junction) redirect(nic, tap netlink.Link, before nicState) error {
 	for _, way := range []struct {
 		from, to netlink.Link
 		mark     uint32
 	}{{tap, nic, 0}, {nic, tap, before.mark()}} {
-		j.kept = len(j.undo) // of the last: the NIC's
+		j.kept = len(j.undo) // at the end: the steps before the NIC's redirect
 		if err := j.redirectTo(way.from, way.to, way.mark); err != nil {
 			return fmt.Errorf("redirect %q to %q: %w", way.from.Attrs().Name, way.to.Attrs().Name, err)
 		}
@@ -40,7 +40,7 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 	if err := addRedirect(from, r); err != nil {
 		return err
 	}
-	for _, r := range left { // which carried the NIC's former state until now
+	for _, r := range left { // these stored the NIC's former state until now
 		if err := r.Remove(); err != nil {
 			return fmt.Errorf("remove the filter that a killed fragwall left: %w", err)
 		}
@@ -48,7 +48,7 @@ func (j *Junction) redirectTo(from, to netlink.Link, mark uint32) error {
 	return nil
 }
 
-// addRedirect makes a redirect of a device that has a classifier.
+// addRedirect adds a redirect to a device that has a classifier.
 func addRedirect(from netlink.Link, r netdev.Redirect) error {
 	var err error
 	if r.Priority, err = netdev.UnusedPriority(from); err != nil {
@@ -60,11 +60,11 @@ func addRedirect(from netlink.Link, r netdev.Redirect) error {
 	return nil
 }
 
-// Redirected reports whether it is a redirect that makes the wire.
+// Redirected reports whether redirects, and not a bridge, join the devices.
 func (j *Junction) Redirected() bool { return j.master == 0 }
 
-// Repair makes again what somebody removed of a redirect. The NIC stays up, and what
-// others have in its classifier by now stays.
+// Repair adds the redirects that were removed, for instance by another program. The NIC stays up,
+// and filters of other programs stay in its classifier.
 func (j *Junction) Repair() error {
 	for _, r := range j.redirects {
 		from, err := netlink.LinkByIndex(r.From)
@@ -88,7 +88,7 @@ func (j *Junction) Repair() error {
 	return nil
 }
 
-// redirectsOf returns the redirects of a device that are the junction's.
+// redirectsOf returns the redirects of a device that belong to the junction.
 func (j *Junction) redirectsOf(index int) []netdev.Redirect {
 	from := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
 	all, err := netdev.Redirects(from)
@@ -97,12 +97,12 @@ func (j *Junction) redirectsOf(index int) []netdev.Redirect {
 	}
 	return slices.DeleteFunc(all, func(r netdev.Redirect) bool {
 		return !slices.ContainsFunc(j.redirects, func(own netdev.Redirect) bool {
-			return r.Mark == own.Mark && (r.To == own.To || r.To == 0) // 0: that is gone
+			return r.Mark == own.Mark && (r.To == own.To || r.To == 0) // 0: the target is gone
 		})
 	})
 }
 
-// leftRedirects returns those of a killed fragwall.
+// leftRedirects returns the redirects of a device that fragwall made.
 func leftRedirects(from netlink.Link) []netdev.Redirect {
 	all, err := netdev.Redirects(from)
 	if err != nil {
@@ -114,9 +114,8 @@ func leftRedirects(from netlink.Link) []netdev.Redirect {
 	})
 }
 
-// endRedirects removes redirects of a device, and its classifier where nobody else
-// has a filter there. The kernel takes both away from a NIC that goes to another
-// namespace, and says then that the numbers are wrong.
+// endRedirects removes redirects of a device, and its classifier if that has no other filters.
+// When a NIC moves to another namespace, the kernel removes both, and then answers EINVAL.
 func endRedirects(device netlink.Link, list []netdev.Redirect) error {
 	for _, r := range list {
 		if err := r.Remove(); err != nil && !netdev.Gone(err) && !errors.Is(err, unix.EINVAL) {
@@ -129,7 +128,7 @@ func endRedirects(device netlink.Link, list []netdev.Redirect) error {
 	return netdev.RemoveClassifier(device.Attrs().Index)
 }
 
-// explainRedirect adds what an operator can do.
+// explainRedirect adds to an error what an operator can do.
 func explainRedirect(err error) error {
 	switch {
 	case errors.Is(err, unix.EEXIST):
@@ -140,23 +139,22 @@ func explainRedirect(err error) error {
 	return err
 }
 
-// redirects reports whether what comes in by a device is redirected to the one
-// of an index.
+// redirects reports whether a device has a redirect to the device with an index.
 func redirects(from netlink.Link, to int) (bool, error) {
 	all, err := netdev.Redirects(from)
 	return slices.ContainsFunc(all, func(r netdev.Redirect) bool { return r.To == to }), err
 }
 
-// redirected returns the state of a NIC from before a killed fragwall's redirect,
-// or a bypass, that it was left with, and what ends that. There is no end where
-// there is no redirect of fragwall's.
+// redirected returns the former state of a NIC that has a redirect of a killed instance or of a
+// bypass, and a function that removes that redirect. The function is nil if there is none. If a
+// running instance has the NIC, redirected returns an error.
 func redirected(nic netlink.Link) (before nicState, end func() error, err error) {
 	left := leftRedirects(nic)
 	if len(left) == 0 {
 		return nicState{}, nil, nil
 	}
 	r := left[0]
-	// The kernel forgets the target when the TAP goes, with its process.
+	// The target is 0 if the TAP was removed, because its process ended.
 	if target, err := netlink.LinkByIndex(r.To); r.To != 0 && err == nil && r.Mark&markBypass == 0 {
 		return nicState{}, nil, fmt.Errorf("nic %q is already joined to %q by another fragwall", nic.Attrs().Name, target.Attrs().Name)
 	}

@@ -16,10 +16,10 @@ import (
 	"fragwall/tun/tap"
 )
 
-// otherPriority is that of the filters of another program.
+// otherPriority is the priority of another program's filters.
 const otherPriority = 77
 
-// addOtherFilters puts another program's filters into a NIC's classifier.
+// addOtherFilters adds filters of another program to a NIC's classifier.
 func addOtherFilters(nic netlink.Link) (err error) {
 	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
 		err = errors.Join(err, netlink.FilterAdd(&netlink.U32{
@@ -31,7 +31,7 @@ func addOtherFilters(nic netlink.Link) (err error) {
 	return err
 }
 
-// otherFilters returns at how many hooks another program's filters are.
+// otherFilters returns the number of hooks with filters of another program.
 func otherFilters(nic netlink.Link) (n int) {
 	for _, hook := range []uint32{netlink.HANDLE_MIN_INGRESS, netlink.HANDLE_MIN_EGRESS} {
 		list, err := netlink.FilterList(nic, hook)
@@ -42,9 +42,8 @@ func otherFilters(nic netlink.Link) (n int) {
 	return n
 }
 
-// TestFiltersOfOthersStay has another program put filters into the classifier that
-// a redirect made, and somebody remove the redirect: it is made again, and neither
-// that nor its end removes the filters of the other program.
+// TestFiltersOfOthersStay adds another program's filters to the classifier of a redirect, and
+// removes the redirect. Neither its repair nor its end may remove the other filters.
 func TestFiltersOfOthersStay(t *testing.T) {
 	ends := map[string]func(*tap.TAP, *Junction) error{
 		"closed": func(_ *tap.TAP, j *Junction) error { return j.Close() },
@@ -72,15 +71,15 @@ func TestFiltersOfOthersStay(t *testing.T) {
 					err = errors.Join(err, r.Remove())
 				}
 				if whole, _ := j.Intact(); whole {
-					t.Error("the redirect is still there")
+					t.Error("the redirect still exists")
 				}
 				err = errors.Join(err, j.Repair())
 				if whole, _ := j.Intact(); !whole || otherFilters(nic) != 2 {
-					t.Errorf("made again: %t, with filters of others at %d hooks", whole, otherFilters(nic))
+					t.Errorf("repaired: %t, other filters at %d hooks", whole, otherFilters(nic))
 				}
 				err = errors.Join(err, end(tap, j))
 				if others := otherFilters(nic); others != 2 || len(leftRedirects(nic)) != 0 {
-					t.Errorf("left: %+v, filters of others at %d hooks", leftRedirects(nic), others)
+					t.Errorf("left: %+v, other filters at %d hooks", leftRedirects(nic), others)
 				}
 				return err
 			})
@@ -88,8 +87,8 @@ func TestFiltersOfOthersStay(t *testing.T) {
 	}
 }
 
-// TestRedirectRepaired removes a classifier of either end: the NIC stays up while the
-// redirect is made again.
+// TestRedirectRepaired removes the classifier of either device, and checks that Repair adds the
+// redirect again.
 func TestRedirectRepaired(t *testing.T) {
 	lanetest.Do(t, network(t).Middle, func() error {
 		return unchangedBy(t, func() error {
@@ -108,13 +107,13 @@ func TestRedirectRepaired(t *testing.T) {
 					return err
 				}
 				if whole, _ := j.Intact(); whole {
-					t.Errorf("%s: the redirect is still there", device.Attrs().Name)
+					t.Errorf("%s: the redirect still exists", device.Attrs().Name)
 				}
 				if err := j.Repair(); err != nil {
 					return err
 				}
 				if whole, _ := j.Intact(); !whole {
-					t.Errorf("%s: the redirect is not made again", device.Attrs().Name)
+					t.Errorf("%s: the redirect is not repaired", device.Attrs().Name)
 				}
 			}
 			return errors.Join(j.Close(), tap.Close())

@@ -56,7 +56,7 @@ func TestRedirect(t *testing.T) {
 			return err
 		}
 		if err := netdev.RemoveClassifier(from); !errors.Is(err, unix.EINVAL) {
-			t.Errorf("a classifier is removed twice: %v", err)
+			t.Errorf("second removal of a classifier: %v", err)
 		}
 		expect(false)
 		return nil

@@ -12,7 +12,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// addVeth makes two devices that are joined, and returns their indices.
+// addVeth makes a veth pair, and returns the indices of both ends.
 func addVeth(name, peer string) (index, peerIndex int, err error) {
 	veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: 1500}, PeerName: peer}
 	if err := netlink.LinkAdd(veth); err != nil {
@@ -61,7 +61,7 @@ func TestLink(t *testing.T) {
 	})
 }
 
-// TestMissingLink asks for a device that is not there.
+// TestMissingLink reads a device that does not exist.
 func TestMissingLink(t *testing.T) {
 	if _, err := netdev.ReadLink(1 << 30); !errors.Is(err, netdev.ErrMissing) {
 		t.Error(err)
@@ -82,10 +82,10 @@ func TestMissingLink(t *testing.T) {
 func TestMissing(t *testing.T) {
 	for _, err := range []error{unix.ENODEV, unix.ENOENT, netlink.LinkNotFoundError{}, fmt.Errorf("set: %w", unix.ENODEV)} {
 		if !netdev.Gone(err) || netdev.Missing(err) != netdev.ErrMissing {
-			t.Errorf("%v is no missing link", err)
+			t.Errorf("%v is not recognized as a missing link", err)
 		}
 	}
 	if netdev.Gone(unix.EPERM) || netdev.Missing(unix.EPERM) != unix.EPERM || netdev.Missing(nil) != nil {
-		t.Error("what is not about a missing link is taken for one")
+		t.Error("another error is taken for a missing link")
 	}
 }

@@ -33,7 +33,7 @@ func TestSettings(t *testing.T) {
 	})
 }
 
-// TestOffloads asks a driver without large receive offload, which is no error.
+// TestOffloads uses a driver without large receive offload, which is not an error.
 func TestOffloads(t *testing.T) {
 	lanetest.Do(t, lanetest.Namespace(t), func() error {
 		if _, _, err := addVeth("a", "b"); err != nil {
@@ -46,7 +46,7 @@ func TestOffloads(t *testing.T) {
 			t.Error(err)
 		}
 		if _, err := netdev.LRO("not-there"); err == nil || !netdev.Gone(err) {
-			t.Errorf("a device that is not there: %v", err)
+			t.Errorf("a device that does not exist: %v", err)
 		}
 		return nil
 	})
