@@ -7,8 +7,7 @@ import (
 	"fragwall/wire"
 )
 
-// Config returns what the wire is to do by a configuration. Its lanes and its
-// observer are the caller's to add.
+// Config returns the configuration of the wire. The caller adds the lanes and the observer.
 func Config(c *rules.Config) wire.Config {
 	return wire.Config{
 		Sides:     [verdict.Sides]wire.SideConfig{verdict.Inside: {MTU: mtu(c.Inside)}, verdict.Outside: {MTU: mtu(c.Outside)}},
@@ -19,8 +18,8 @@ func Config(c *rules.Config) wire.Config {
 	}
 }
 
-// mtu returns the MTU of a side in bytes; without devices, as in a replay, the
-// standard one stands for a NIC's own.
+// mtu returns the MTU of a side in bytes. If the configuration does not set it and there is no
+// device, as in a replay, it is [rules.StandardMTU].
 func mtu(i rules.Interface) int {
 	if i.MTU == 0 {
 		return rules.StandardMTU
@@ -28,7 +27,7 @@ func mtu(i rules.Interface) int {
 	return i.MTU
 }
 
-// Limits returns the limits of fragments in waiting.
+// Limits returns the limits of incomplete datagrams.
 func Limits(f *rules.Fragments) stack.Options {
 	return stack.Options{
 		TimeoutIPv4:  f.TimeoutIPv4,

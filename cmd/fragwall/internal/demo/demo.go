@@ -18,9 +18,9 @@ import (
 //go:embed demo.toml
 var configuration []byte
 
-// Run shows the main job, and prints of each exchange whether it went as the policy
-// says. Without the right to make namespaces, it runs the program again in a user
-// namespace, and returns the code that this exited with.
+// Run runs the demonstration. It prints for each exchange whether the result is what the policy
+// says. Without the right to create namespaces, it runs the program again in a user namespace
+// and returns its exit code.
 func Run(ctx context.Context, w io.Writer) (code int, err error) {
 	rerun, code, err := lab.Enter(ctx)
 	switch {
@@ -32,8 +32,7 @@ func Run(ctx context.Context, w io.Writer) (code int, err error) {
 	return 0, demonstrate(ctx, w)
 }
 
-// demonstrate makes the hosts and the box, and prints of each exchange whether
-// it went as the policy says.
+// demonstrate creates the hosts and the box, and runs the exchanges.
 func demonstrate(ctx context.Context, w io.Writer) error {
 	config, err := rules.Parse("demo.toml", configuration)
 	if err != nil {
@@ -72,7 +71,7 @@ func demonstrate(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// forward makes the box, hands it over, and forwards until ctx is done.
+// forward creates the box, sends it to running, and forwards until ctx is done.
 func forward(ctx context.Context, config *rules.Config, running chan<- *box.Box) (err error) {
 	b, err := box.Open(&box.Linux, box.Setup{Config: config, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -83,7 +82,7 @@ func forward(ctx context.Context, config *rules.Config, running chan<- *box.Box)
 	return b.Run(ctx)
 }
 
-// intro prints who is there, and what they may do.
+// intro prints the hosts and the rules.
 func intro(w io.Writer, n *lab.Network, c *rules.Config) {
 	in, out := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
 	fmt.Fprintf(w, `
@@ -99,7 +98,7 @@ Rules (the first that matches decides, otherwise %s):
 	fmt.Fprintln(w)
 }
 
-// printStep prints how a step ended.
+// printStep prints the result of a step.
 func printStep(w io.Writer, what, detail string, err error) {
 	result := "ok    "
 	if err != nil {

@@ -13,15 +13,15 @@ const (
 	ethernetLength = 14
 	ipv4Length     = 20
 	ipv6Length     = 40
-	fragmentLength = 8 // of IPv6's fragment header
+	fragmentLength = 8 // fragment header of IPv6
 	udpLength      = 8
 )
 
-// hopLimit is what hosts send with (RFC 1700).
+// hopLimit is the hop limit that hosts send with, the default of RFC 1700.
 const hopLimit = 64
 
-// fragmentsOf returns the frames of a UDP datagram, cut into fragments of size bytes
-// of payload, a multiple of 8. Their MAC addresses are still to be set.
+// fragmentsOf returns the frames of a UDP datagram in fragments of size bytes of payload, a
+// multiple of 8. The caller sets the MAC addresses.
 func fragmentsOf(from, to netip.AddrPort, id uint32, body []byte, size int) (frames [][]byte) {
 	datagram := make([]byte, udpLength, udpLength+len(body))
 	binary.BigEndian.PutUint16(datagram[0:], from.Port())
@@ -41,7 +41,7 @@ func fragmentsOf(from, to netip.AddrPort, id uint32, body []byte, size int) (fra
 	return frames
 }
 
-// ipv4Fragment returns a fragment with a header without options (RFC 791 §3.1).
+// ipv4Fragment returns a fragment without IP options (RFC 791, section 3.1).
 func ipv4Fragment(from, to netip.Addr, id uint32, offset int, more bool, payload []byte) []byte {
 	frame := make([]byte, ethernetLength+ipv4Length, ethernetLength+ipv4Length+len(payload))
 	binary.BigEndian.PutUint16(frame[12:], 0x0800)
@@ -61,8 +61,8 @@ func ipv4Fragment(from, to netip.Addr, id uint32, offset int, more bool, payload
 	return append(frame, payload...)
 }
 
-// ipv6Fragment returns a fragment whose one extension header is that of the fragment
-// (RFC 8200 §4.5).
+// ipv6Fragment returns a fragment whose only extension header is the fragment header (RFC 8200,
+// section 4.5).
 func ipv6Fragment(from, to netip.Addr, id uint32, offset int, more bool, payload []byte) []byte {
 	const headers = ethernetLength + ipv6Length + fragmentLength
 	frame := make([]byte, headers, headers+len(payload))
@@ -70,7 +70,7 @@ func ipv6Fragment(from, to netip.Addr, id uint32, offset int, more bool, payload
 	h := frame[ethernetLength:]
 	h[0] = 6 << 4
 	binary.BigEndian.PutUint16(h[4:], uint16(fragmentLength+len(payload)))
-	h[6], h[7] = 44, hopLimit // the fragment header is next
+	h[6], h[7] = 44, hopLimit // 44: fragment header
 	copy(h[8:], from.AsSlice())
 	copy(h[24:], to.AsSlice())
 	f := h[ipv6Length:]
@@ -84,7 +84,7 @@ func ipv6Fragment(from, to netip.Addr, id uint32, offset int, more bool, payload
 	return append(frame, payload...)
 }
 
-// body returns n bytes that differ from place to place.
+// body returns n bytes that vary with their position.
 func body(n int) []byte {
 	b := make([]byte, n)
 	for i := range b {

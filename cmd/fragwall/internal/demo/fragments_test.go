@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// TestFragments compares with the fragments that the tests of the datapath use.
+// TestFragments compares the fragments with those of package packettest.
 func TestFragments(t *testing.T) {
 	for _, hosts := range [][2]string{{"10.0.0.1:1234", "10.0.0.2:53"}, {"[2001:db8::1]:1234", "[2001:db8::2]:53"}} {
 		from, to := netip.MustParseAddrPort(hosts[0]), netip.MustParseAddrPort(hosts[1])
@@ -19,7 +19,7 @@ func TestFragments(t *testing.T) {
 			t.Fatalf("%d fragments, want %d", len(got), len(want))
 		}
 		for i := range got {
-			if !bytes.Equal(got[i][12:], want[i][12:]) { // behind the MAC addresses
+			if !bytes.Equal(got[i][12:], want[i][12:]) { // after the MAC addresses
 				t.Errorf("fragment %d is\n%x\nwant\n%x", i, got[i], want[i])
 			}
 		}

@@ -19,37 +19,37 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Ports of the demo's policy.
+// Ports in the policy of the demonstration.
 const (
 	servicePort   = 5300
 	forbiddenPort = 5999
 	webPort       = 8080
 )
 
-// stepTimeout is how long a step waits for what should come at once.
+// stepTimeout is the time limit for a reply that should arrive at once.
 const stepTimeout = 5 * time.Second
 
-// requestSize is the UDP payload of requests in bytes: with the headers, three
-// fragments on Ethernet in either family.
+// requestSize is the UDP payload of a request in bytes. With headers, it takes three fragments
+// on Ethernet, in IPv4 and in IPv6.
 const (
 	requestSize      = 4000
 	requestFragments = 3
 )
 
-// demo is the running box, its hosts, and where the results are printed.
+// demo is the running box, its hosts and the output.
 type demo struct {
 	network *lab.Network
 	box     *box.Box
 	out     io.Writer
 }
 
-// step is one claim, and how to see whether it holds.
+// step is a claim and the function that checks it.
 type step struct {
 	claim string
 	try   func(ipv6 bool) (detail string, err error)
 }
 
-// run tries each claim and prints the counters.
+// run checks each claim and prints the counters.
 func (d *demo) run() error {
 	steps := []step{
 		{"a fragmented request to port 5300 passes, and so does the reply", d.accepted},
@@ -80,8 +80,7 @@ func (d *demo) run() error {
 	return nil
 }
 
-// accepted has a client's request, larger than the MTU, answered with a reply
-// of the same size.
+// accepted sends a request larger than the MTU and a reply of the same size.
 func (d *demo) accepted(ipv6 bool) (string, error) {
 	client, server, err := d.sockets(ipv6, servicePort)
 	if err != nil {
@@ -108,8 +107,8 @@ func (d *demo) accepted(ipv6 bool) (string, error) {
 		len(request), requestFragments, len(reply)), nil
 }
 
-// denied sends what the policy drops, waits until the box says that it did,
-// and looks at each frame that reached the other host since.
+// denied sends a request that the policy drops, and waits until the box has dropped it. It then
+// checks that none of its fragments has reached the other host.
 func (d *demo) denied(ipv6 bool) (string, error) {
 	client, server, err := d.sockets(ipv6, forbiddenPort)
 	if err != nil {
@@ -139,7 +138,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 		}
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := d.accepted(ipv6); err != nil { // comes after all that leaked
+	if _, err := d.accepted(ipv6); err != nil { // arrives after any leaked fragment
 		return "", err
 	}
 	leaked, err := countFragments(tap, addrPort(client), requestFragments)
@@ -152,8 +151,8 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 	return fmt.Sprintf("rule \"forbidden\" dropped %d fragments; none reached the outside host", requestFragments), nil
 }
 
-// countFragments counts the fragments that a tap saw besides those of the datagram
-// that was allowed, which are the last.
+// countFragments returns the number of fragments that a tap received from an address, minus the
+// allowed ones of the datagram that passed, which arrive last.
 func countFragments(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error) {
 	n := 0
 	for {
@@ -174,7 +173,7 @@ func countFragments(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error)
 	}
 }
 
-// reversed sends the fragments of a datagram last one first.
+// reversed sends the fragments of a datagram in reverse order.
 func (d *demo) reversed(ipv6 bool) (string, error) {
 	client, server, err := d.sockets(ipv6, servicePort)
 	if err != nil {
@@ -200,7 +199,7 @@ func (d *demo) reversed(ipv6 bool) (string, error) {
 	return fmt.Sprintf("%d fragments, the one with the ports last, arrived as one datagram of %d bytes", len(frames), len(request)), nil
 }
 
-// transfer sends bytes by TCP and compares what arrived.
+// transfer sends data over TCP and compares it with what arrives.
 func (d *demo) transfer(ipv6 bool) (string, error) {
 	inside, outside := d.network.Hosts[verdict.Inside], d.network.Hosts[verdict.Outside]
 	listener, err := outside.ListenTCP(ipv6, webPort)
@@ -237,7 +236,7 @@ func (d *demo) transfer(ipv6 bool) (string, error) {
 	return fmt.Sprintf("%d MiB in %s, checksums match", len(content)>>20, time.Since(start).Round(time.Millisecond)), nil
 }
 
-// receive takes one connection and compares the checksum of what it carries.
+// receive accepts one connection and compares the checksum of the received data.
 func receive(l *net.TCPListener, deadline time.Time, want [sha256.Size]byte) error {
 	c, err := l.Accept()
 	if err != nil {
@@ -257,7 +256,7 @@ func receive(l *net.TCPListener, deadline time.Time, want [sha256.Size]byte) err
 	return nil
 }
 
-// sockets opens a client's socket inside and a server's outside.
+// sockets opens a client socket inside and a server socket outside.
 func (d *demo) sockets(ipv6 bool, port uint16) (client, server *net.UDPConn, err error) {
 	if client, err = d.network.Hosts[verdict.Inside].ListenUDP(ipv6, 0); err != nil {
 		return nil, nil, err
@@ -268,7 +267,7 @@ func (d *demo) sockets(ipv6 bool, port uint16) (client, server *net.UDPConn, err
 	return client, server, nil
 }
 
-// expect waits for one datagram.
+// expect waits for one datagram and compares it.
 func expect(c *net.UDPConn, want []byte) error {
 	if err := c.SetReadDeadline(time.Now().Add(stepTimeout)); err != nil {
 		return err

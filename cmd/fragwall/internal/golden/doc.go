@@ -1,4 +1,4 @@
 // Package golden compares the output of tests with files in testdata.
 //
-// Only tests import it. It imports nothing of fragwall's.
+// Only tests import it. It imports no other package of fragwall.
 package golden

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// Update is set where the golden files are to be written anew.
+// Update is set to rewrite the golden files.
 var Update = flag.Bool("update", false, "update the golden files")
 
-// Compare compares a text with a file of testdata.
+// Compare compares a text with a file in testdata, or writes the file if Update is set.
 func Compare(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", filepath.FromSlash(name))

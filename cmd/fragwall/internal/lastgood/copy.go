@@ -7,19 +7,20 @@ import (
 	"time"
 )
 
-// Reader returns the text of a file of at most so many bytes, within a time.
+// Reader returns the text of a file. It fails if the file has more than most bytes, or if
+// reading takes longer than within.
 type Reader = func(name string, most int64, within time.Duration) (string, error)
 
 // Copy is the texts of a configuration and of the files that it names.
 type Copy struct {
 	Config string    // absolute path of the configuration
-	Kept   time.Time // when it was kept; zero for one that was not
+	Kept   time.Time // when it was saved; zero if it was not
 
-	names []string // absolute paths in the order in which they were read
+	names []string // absolute paths in reading order
 	texts map[string]string
 }
 
-// NewCopy returns a copy of a configuration that is yet to be read.
+// NewCopy returns an empty copy for a configuration.
 func NewCopy(config string) (*Copy, error) {
 	config, err := filepath.Abs(config)
 	if err != nil {
@@ -28,7 +29,7 @@ func NewCopy(config string) (*Copy, error) {
 	return &Copy{Config: config, texts: make(map[string]string)}, nil
 }
 
-// Record returns a reader that keeps what read returns.
+// Record returns a reader that adds what read returns to the copy.
 func (c *Copy) Record(read Reader) Reader {
 	return func(name string, most int64, within time.Duration) (string, error) {
 		text, err := read(name, most, within)
@@ -39,7 +40,7 @@ func (c *Copy) Record(read Reader) Reader {
 	}
 }
 
-// Add adds a file, or another text of one.
+// Add adds a file, or replaces its text.
 func (c *Copy) Add(name, text string) error {
 	path, err := filepath.Abs(name)
 	if err != nil {
@@ -52,7 +53,7 @@ func (c *Copy) Add(name, text string) error {
 	return nil
 }
 
-// Read is a [Reader] of the copy.
+// Read is a [Reader] that reads from the copy.
 func (c *Copy) Read(name string, most int64, _ time.Duration) (string, error) {
 	path, err := filepath.Abs(name)
 	text, known := c.texts[path]

@@ -8,7 +8,7 @@
 //
 // A [Copy] holds the texts of the configuration and of all files that it names, exactly as they were
 // read. A [Store] is a directory with one tar archive per configuration file. An archive is replaced
-// atomically: after a crash at any moment, either the old one or the new one is there. Only one
+// atomically: after a crash at any time, either the old one or the new one exists. Only one
 // goroutine at a time may use a Store.
 //
 // The package imports private.

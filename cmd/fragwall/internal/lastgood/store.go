@@ -15,15 +15,15 @@ import (
 
 const (
 	fileMode = 0o600
-	// maxArchive is how large an archive may be in bytes.
+	// maxArchive is the maximum size of an archive in bytes.
 	maxArchive = 2 << 30
 )
 
 // Store is a directory that only this user can write to.
 type Store struct{ dir *private.Directory }
 
-// Open opens a directory, which it makes where it is missing. One that others
-// could write to, or replace, is refused.
+// Open opens a directory, and creates it if it does not exist. It fails if other users could
+// write to the directory or replace it.
 func Open(dir string) (*Store, error) {
 	d, err := private.Open(dir)
 	if err != nil {
@@ -38,14 +38,14 @@ func Open(dir string) (*Store, error) {
 // Close closes the directory.
 func (s *Store) Close() error { return s.dir.Close() }
 
-// archiveName returns the name of the archive of a configuration: it tells people
-// which, and no two have the same.
+// archiveName returns the name of the archive of a configuration. It contains the base name for
+// users and a hash of the path, so that it is unique.
 func archiveName(config string) string {
 	base := filepath.Base(config)
 	return fmt.Sprintf("%.100s-%.16x.tar", base, sha256.Sum256([]byte(config)))
 }
 
-// Save keeps a copy in place of the one before.
+// Save saves a copy. It replaces the previous one.
 func (s *Store) Save(c *Copy, now time.Time) error {
 	return s.dir.Replace(archiveName(c.Config), func(to io.Writer) error { return c.write(to, now) })
 }
@@ -68,11 +68,11 @@ func (c *Copy) write(to io.Writer, now time.Time) error {
 	return errors.Join(add(sumsName, c.sums()), w.Close())
 }
 
-// sumsName is the last entry of an archive: the sums of all others, as
-// sha256sum(1) writes them. A disk may return other bytes than it was given.
+// sumsName is the last entry of an archive. It has the checksums of all other entries in the
+// format of sha256sum(1), to detect corruption on disk.
 const sumsName = "SHA256SUMS"
 
-// sums returns the sums of all files.
+// sums returns the checksums of all files.
 func (c *Copy) sums() string {
 	var b strings.Builder
 	for _, path := range c.names {
@@ -81,8 +81,8 @@ func (c *Copy) sums() string {
 	return b.String()
 }
 
-// Load returns the copy that was kept of a configuration. Where there is none,
-// the error is [fs.ErrNotExist].
+// Load returns the saved copy of a configuration. If there is none, the error wraps
+// [fs.ErrNotExist].
 func (s *Store) Load(config string) (*Copy, error) {
 	c, err := NewCopy(config)
 	if err != nil {

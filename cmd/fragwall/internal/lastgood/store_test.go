@@ -18,8 +18,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// newCopy returns a copy of a configuration that names a file, and the
-// configuration's path.
+// newCopy returns a copy of a configuration that names a file, and the path of the
+// configuration.
 func newCopy(t *testing.T, config, text string) *Copy {
 	t.Helper()
 	c, err := NewCopy(config)
@@ -44,13 +44,13 @@ func open(t *testing.T, dir string) *Store {
 	return s
 }
 
-// TestKept saves copies of two configurations, one of them twice, and loads them
-// by another store.
+// TestKept saves copies of two configurations, one of them twice, and loads them with another
+// store.
 func TestKept(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "kept")
 	s := open(t, dir)
 	if _, err := s.Load("/etc/a.toml"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("before anything was kept: %v", err)
+		t.Errorf("before the first save: %v", err)
 	}
 	for _, c := range []*Copy{newCopy(t, "/etc/a.toml", "old, and much longer "), newCopy(t, "/other/a.toml", "other "), newCopy(t, "/etc/a.toml", "new ")} {
 		must(t, s.Save(c, time.Unix(1_700_000_000, 5)))
@@ -64,13 +64,13 @@ func TestKept(t *testing.T) {
 			}
 		}
 		if _, err := c.Read("/sets/missing.txt", 100, 0); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("of what was missing: %v", err)
+			t.Errorf("a missing file: %v", err)
 		}
 		if _, err := c.Read(config, 3, 0); err == nil || !strings.Contains(err.Error(), "want at most 3") {
 			t.Errorf("%v", err)
 		}
 		if !c.Kept.Equal(time.Unix(1_700_000_000, 0)) {
-			t.Errorf("kept at %v", c.Kept)
+			t.Errorf("saved at %v", c.Kept)
 		}
 	}
 	entries, err := os.ReadDir(dir)
@@ -88,7 +88,8 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// TestUntrusted refuses what others could have written.
+// TestUntrusted checks that directories and archives that other users could have written, and
+// damaged archives, are refused.
 func TestUntrusted(t *testing.T) {
 	for name, tt := range map[string]struct {
 		prepare func(t *testing.T, dir, archive string)
@@ -130,14 +131,14 @@ func TestUntrusted(t *testing.T) {
 	}
 }
 
-// TestSaveFails leaves the copy from before.
+// TestSaveFails checks that a failed save leaves the previous copy.
 func TestSaveFails(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "kept")
 	s := open(t, dir)
 	must(t, s.Save(newCopy(t, "/etc/a.toml", "old "), time.Now()))
 	must(t, os.MkdirAll(filepath.Join(dir, archiveName("/etc/a.toml")+".new", "in the way"), 0o700))
 	if err := s.Save(newCopy(t, "/etc/a.toml", "new "), time.Now()); err == nil {
-		t.Error("saved where there is something in the way")
+		t.Error("saved, although a directory is in the way")
 	}
 	c, err := s.Load("/etc/a.toml")
 	must(t, err)

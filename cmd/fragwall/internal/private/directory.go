@@ -15,18 +15,18 @@ import (
 const (
 	directoryMode = 0o700
 	fileMode      = 0o600
-	writable      = 0o022 // by others than the owner
+	writable      = 0o022 // by other users
 )
 
 // Directory is a directory that only this user can write to.
 type Directory struct {
 	path string
-	root *os.Root // so that later the name may lead elsewhere
-	self *os.File // the directory, to be synchronised
+	root *os.Root // the path may refer to another directory later
+	self *os.File // for fsync
 }
 
-// Open opens a directory, which it makes if it does not exist. One that others can write
-// to is refused.
+// Open opens a directory, and creates it if it does not exist. It fails if other users can
+// write to the directory.
 func Open(path string) (*Directory, error) {
 	if err := os.MkdirAll(path, directoryMode); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func Open(path string) (*Directory, error) {
 	return d, nil
 }
 
-// Path returns the path by which the directory was opened.
+// Path returns the path with which the directory was opened.
 func (d *Directory) Path() string { return d.path }
 
 // Close closes the directory.
@@ -56,7 +56,7 @@ func (d *Directory) Close() error {
 	return d.root.Close()
 }
 
-// trust checks that nobody else can write to the directory.
+// trust checks that no other user can write to the directory.
 func (d *Directory) trust() error {
 	info, err := d.self.Stat()
 	if err != nil {
@@ -68,7 +68,7 @@ func (d *Directory) trust() error {
 	return nil
 }
 
-// TrustPath checks that nobody else can put another directory in the place of this one.
+// TrustPath checks that no other user can replace the directory by another one.
 func (d *Directory) TrustPath() error {
 	if link, err := os.Lstat(d.path); err == nil && link.Mode()&fs.ModeSymlink != 0 {
 		if owner := link.Sys().(*syscall.Stat_t).Uid; owner != 0 && int(owner) != os.Geteuid() {
@@ -89,8 +89,7 @@ func (d *Directory) TrustPath() error {
 	return err
 }
 
-// own checks that a file belongs to this user, and that only this user can write
-// to it.
+// own checks that a file belongs to this user, and that no other user can write to it.
 func own(info fs.FileInfo) error {
 	owner := info.Sys().(*syscall.Stat_t).Uid
 	if int(owner) != os.Geteuid() {
@@ -102,7 +101,7 @@ func own(info fs.FileInfo) error {
 	return nil
 }
 
-// Replace writes a file in place of the one before.
+// Replace writes a file and replaces the previous one atomically.
 func (d *Directory) Replace(name string, write func(io.Writer) error) error {
 	fresh := name + ".new"
 	if err := d.Remove(fresh); err != nil {
@@ -122,8 +121,8 @@ func (d *Directory) Replace(name string, write func(io.Writer) error) error {
 	return d.self.Sync()
 }
 
-// Read opens a file. One that is not regular, or that others could write to, is refused. If
-// there is none, the error is [fs.ErrNotExist].
+// Read opens a file. It fails if the file is not regular, or if other users could write to it.
+// If the file does not exist, the error wraps [fs.ErrNotExist].
 func (d *Directory) Read(name string) (*os.File, error) {
 	f, err := d.root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -144,7 +143,7 @@ func (d *Directory) Read(name string) (*os.File, error) {
 	return f, nil
 }
 
-// Remove removes a file, if it exists.
+// Remove removes a file if it exists.
 func (d *Directory) Remove(name string) error {
 	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

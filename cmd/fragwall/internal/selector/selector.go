@@ -15,11 +15,11 @@ import (
 	"fragwall/rules"
 )
 
-// Selector is the texts of the flags that were given, by the flags' names. It selects
-// what matches all of them; an empty one selects everything.
+// Selector holds the text of each flag that was given, by flag name. It selects what matches
+// all of them. An empty Selector selects everything.
 type Selector map[string]string
 
-// field is a flag and what its text means.
+// field is a flag and the meaning of its text.
 type field struct {
 	name  string
 	usage string
@@ -50,22 +50,22 @@ var fields = []field{
 	}},
 }
 
-// number sets what a text says on a scale of numbers.
+// number parses a text by a parser of numbers.
 func number(text string, scale func(string) (uint16, error), to **uint16) error {
 	n, err := scale(text)
 	*to = &n
 	return err
 }
 
-// hosts sets the addresses that a text says.
+// hosts parses a text with addresses.
 func hosts(text string, to **filter.Range[netip.Addr]) error {
 	r, err := rules.ParseAddresses(text)
 	*to = &r
 	return err
 }
 
-// Flags adds the flags to a command. The selector is filled in when the command line is
-// parsed, which fails for a text that [Selector.Filter] does not take.
+// Flags adds the flags to a command. Parsing the command line fills the returned selector, and
+// fails for a text that [Selector.Filter] would reject.
 func Flags(c *cobra.Command) Selector {
 	s := Selector{}
 	for _, f := range fields {
@@ -74,25 +74,25 @@ func Flags(c *cobra.Command) Selector {
 	return s
 }
 
-// value is the text of a flag (pflag.Value).
+// value is the value of a flag (pflag.Value).
 type value struct {
 	in    Selector
 	field field
 }
 
-// String returns the text, "" where the flag was not given.
+// String returns the text, or "" if the flag was not given.
 func (v *value) String() string { return v.in[v.field.name] }
 
-// Type is what a usage line shows where the flag's usage names nothing.
+// Type returns the placeholder in the usage if the usage text names none.
 func (v *value) Type() string { return "text" }
 
-// Set sets the text, or says what is wrong with it.
+// Set sets the text. It returns an error if the text is invalid.
 func (v *value) Set(text string) error {
 	v.in[v.field.name] = text
 	return v.field.set(new(Filter), text)
 }
 
-// String returns the selector as the command line has it, in one order.
+// String returns the selector as flags on a command line, in a fixed order.
 func (s Selector) String() string {
 	var words []string
 	for _, f := range fields {
@@ -103,7 +103,7 @@ func (s Selector) String() string {
 	return strings.Join(words, " ")
 }
 
-// Filter returns what matches the selector. The error names the flag.
+// Filter returns the filter of the selector. Errors name the flag.
 func (s Selector) Filter() (*Filter, error) {
 	f := new(Filter)
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -118,7 +118,7 @@ func (s Selector) Filter() (*Filter, error) {
 	return f, nil
 }
 
-// Filter matches what a selector selects. A nil field matches anything.
+// Filter matches the tuples that a selector selects. A nil field matches anything.
 type Filter struct {
 	protocol               *uint16
 	host, src, dst         *filter.Range[netip.Addr]
@@ -127,36 +127,36 @@ type Filter struct {
 	from                   *verdict.Side
 }
 
-// InAnyVLAN returns the filter without what it asks of the VLAN.
+// InAnyVLAN returns the filter without its condition on the VLAN.
 func (f *Filter) InAnyVLAN() *Filter {
 	without := *f
 	without.vlan = nil
 	return &without
 }
 
-// Tuple is what a filter looks at. Of what the packet does not have, no filter
-// matches any value.
+// Tuple has the fields that a filter matches. A condition on a field that the packet does not
+// have never matches.
 type Tuple struct {
-	From             verdict.Side // that it came in by
-	VLAN             uint16       // the outermost identifier, 0 for none
+	From             verdict.Side // ingress side
+	VLAN             uint16       // outermost VLAN ID, 0 for none
 	Protocol         uint8
-	HasProtocol      bool // it is IP, and says its upper-layer protocol
+	HasProtocol      bool // whether the packet is IP and its upper-layer protocol is known
 	Src, Dst         netip.Addr
 	HasPorts         bool
 	SrcPort, DstPort uint16
 }
 
-// TupleOf returns the tuple of a packet that came in by a side.
+// TupleOf returns the tuple of a packet that arrived on a side.
 func TupleOf(p *packet.Parsed, from verdict.Side) Tuple {
 	return Tuple{
 		From: from, VLAN: p.VLANs().ID(),
-		Protocol: p.Protocol, HasProtocol: p.Upper > 0, // an IPv6 fragment other than the first does not say
+		Protocol: p.Protocol, HasProtocol: p.Upper > 0, // not known for an IPv6 fragment other than the first
 		Src: p.Src, Dst: p.Dst,
 		HasPorts: p.Transport == packet.Ports, SrcPort: p.SrcPort, DstPort: p.DstPort,
 	}
 }
 
-// Matches reports whether all that was given matches.
+// Matches reports whether all conditions of the filter match.
 func (f *Filter) Matches(t *Tuple) bool {
 	switch {
 	case f.from != nil && *f.from != t.From,
@@ -175,7 +175,7 @@ func (f *Filter) Matches(t *Tuple) bool {
 		(f.dstPort == nil || *f.dstPort == t.DstPort)
 }
 
-// contains reports whether an address, which may be none, is in a range.
+// contains reports whether an address is in a range. An invalid address is in none.
 func contains(r *filter.Range[netip.Addr], a netip.Addr) bool {
 	return r.Lo.BitLen() == a.BitLen() && r.Lo.Compare(a) <= 0 && a.Compare(r.Hi) <= 0
 }

@@ -20,13 +20,13 @@ func parse(line string) (Selector, error) {
 	return s, c.ParseFlags(strings.Fields(line))
 }
 
-// TestMatches has flags select a datagram, and what is like it.
+// TestMatches checks which tuples the flags select.
 func TestMatches(t *testing.T) {
 	address := netip.MustParseAddr
 	dns := Tuple{VLAN: 10, Protocol: 17, HasProtocol: true, Src: address("10.0.0.1"), Dst: address("192.0.2.53"), HasPorts: true, SrcPort: 40000, DstPort: 53}
 	ping := Tuple{From: verdict.Outside, Protocol: 1, HasProtocol: true, Src: address("192.0.2.53"), Dst: address("10.0.0.1")}
 	six := Tuple{Protocol: 6, HasProtocol: true, Src: address("2001:db8::1"), Dst: address("2001:db8:1::53"), HasPorts: true, SrcPort: 53, DstPort: 40000}
-	fragment := Tuple{Src: address("2001:db8::1"), Dst: address("2001:db8:1::53")} // not the first: no protocol is known
+	fragment := Tuple{Src: address("2001:db8::1"), Dst: address("2001:db8:1::53")} // not the first fragment, so the protocol is not known
 	arp := Tuple{}
 	for _, tt := range []struct {
 		line string
@@ -123,7 +123,7 @@ func TestText(t *testing.T) {
 	}
 }
 
-// TestTupleOf reads the tuple of frames.
+// TestTupleOf checks the tuples of frames.
 func TestTupleOf(t *testing.T) {
 	d := packettest.UDP(netip.MustParseAddrPort("10.0.0.1:40000"), netip.MustParseAddrPort("192.0.2.53:53"), packettest.Body(3000))
 	p := parsed(t, d.Frame())

@@ -1,4 +1,4 @@
 // Package terminal detects the properties of the terminal that the command writes to.
 //
-// The package imports nothing of fragwall's.
+// The package imports no other package of fragwall.
 package terminal

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Is reports whether what is written to w is shown on a terminal.
+// Is reports whether w is a terminal.
 func Is(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -21,7 +21,7 @@ func Is(w io.Writer) bool {
 	return err == nil
 }
 
-// Size returns the size of the terminal, zero where it is not known.
+// Size returns the size of the terminal, or zero if it is not known.
 func Size(w io.Writer) unix.Winsize {
 	if f, ok := w.(*os.File); ok {
 		if size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ); err == nil {
@@ -31,8 +31,8 @@ func Size(w io.Writer) unix.Winsize {
 	return unix.Winsize{}
 }
 
-// Fit cuts a text to the size of a terminal, which would scroll otherwise, and
-// says how many lines are left out. A size that is not known cuts nothing.
+// Fit cuts a text to the size of a terminal, so that it does not scroll, and appends the number
+// of omitted lines. It cuts nothing if the size is not known.
 func Fit(text string, size unix.Winsize) string {
 	rows, columns := int(size.Row), int(size.Col)
 	if rows < 2 || columns == 0 {
@@ -50,8 +50,8 @@ func Fit(text string, size unix.Winsize) string {
 	return strings.Join(lines, "\n") + "\n"
 }
 
-// Printable returns a text of another host's as a terminal may have it: as it is,
-// or quoted where it holds what can't be printed.
+// Printable returns a text from an untrusted source in a form that is safe to print: unchanged
+// if all characters are printable, otherwise quoted.
 func Printable(s string) string {
 	if q := strconv.QuoteToGraphic(s); q != `"`+s+`"` {
 		return q
@@ -59,8 +59,8 @@ func Printable(s string) string {
 	return s
 }
 
-// PrintableLines returns a text of lines with all else that can't be printed escaped,
-// such as the sequences that control a terminal.
+// PrintableLines returns a text with all characters escaped that are not printable, except for
+// newlines. This includes terminal control sequences.
 func PrintableLines(text string) string {
 	var b strings.Builder
 	for _, r := range text {

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestFit cuts what is larger than the window.
+// TestFit checks texts that are larger and smaller than the terminal.
 func TestFit(t *testing.T) {
 	const text = "one\ntwo €\nthree\nfour\n"
 	for _, c := range []struct {

@@ -13,7 +13,7 @@ import (
 	"fragwall/wire"
 )
 
-// FastPath is a fast path that forwards nothing, and notes what it is told.
+// FastPath is a fast path that forwards nothing and records the calls.
 type FastPath struct {
 	Options fastpath.Options
 	kernel  *Kernel
@@ -26,11 +26,11 @@ type FastPath struct {
 	closed  bool
 }
 
-// FastSide is what a fast path was told of a side.
+// FastSide is what a fast path was told about a side.
 type FastSide struct {
 	Attached bool
-	NIC, TAP int // indices
-	MTU      int // bytes
+	NIC, TAP int // interface indices
+	MTU      int // in bytes
 	Egress   bool
 }
 
@@ -44,35 +44,35 @@ func (k *Kernel) openFastPath(o fastpath.Options) (box.FastPath, error) {
 	return k.fastPath, nil
 }
 
-// FastPath returns the one that was opened last; nil where none was.
+// FastPath returns the fast path that was opened last, or nil.
 func (k *Kernel) FastPath() *FastPath {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.fastPath
 }
 
-// Side returns what the fast path was told of a side.
+// Side returns what the fast path was told about a side.
 func (f *FastPath) Side(side verdict.Side) FastSide {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.sides[side]
 }
 
-// Drops returns what becomes of frames that are dropped.
+// Drops returns the current setting for dropped frames.
 func (f *FastPath) Drops() fastpath.Drops {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.drops
 }
 
-// Watch notes what is watched.
+// Watch implements [box.FastPath].
 func (f *FastPath) Watch(match func(*flow.Key) bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.watched = match
 }
 
-// Watched returns what is watched; nil for nothing.
+// Watched returns the function of the last call of Watch, or nil.
 func (f *FastPath) Watched() func(*flow.Key) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -86,7 +86,7 @@ func (f *FastPath) Closed() bool {
 	return f.closed
 }
 
-// Attach notes the devices.
+// Attach implements [box.FastPath].
 func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	if err := f.kernel.failure("attach"); err != nil {
 		return err
@@ -98,7 +98,7 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	return nil
 }
 
-// Detach forgets the devices.
+// Detach implements [box.FastPath].
 func (f *FastPath) Detach(side verdict.Side) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -106,28 +106,28 @@ func (f *FastPath) Detach(side verdict.Side) {
 	s.Attached, s.NIC, s.TAP = false, 0, 0
 }
 
-// SetMTU notes the MTU.
+// SetMTU implements [box.FastPath].
 func (f *FastPath) SetMTU(side verdict.Side, bytes int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sides[side].MTU = bytes
 }
 
-// SetEgress notes the state of the link.
+// SetEgress implements [box.FastPath].
 func (f *FastPath) SetEgress(side verdict.Side, up bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.sides[side].Egress = up
 }
 
-// SetDrops notes what becomes of frames that are dropped.
+// SetDrops implements [box.FastPath].
 func (f *FastPath) SetDrops(d fastpath.Drops) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.drops = d
 }
 
-// Of what the wire asks, it does nothing.
+// The calls of the wire have no effect.
 
 func (f *FastPath) Begin(uint32, *flow.Progress)   {}
 func (f *FastPath) Load(uint32, *flow.Progress)    {}
@@ -146,25 +146,25 @@ func (f *FastPath) Block(*packet.Parsed, verdict.Side) {}
 
 func (f *FastPath) Yield(func(*packet.Parsed, verdict.Side, wire.Beginning)) {}
 
-// Counts is of no frames.
+// Counts implements [wire.FastPath]. It returns no frames.
 func (f *FastPath) Counts(verdict.Side) (none wire.FastCounts) { return none }
 
-// Entry knows of no flows.
+// Entry implements [wire.FastPath]. It knows no flows.
 func (f *FastPath) Entry(*flow.Key, verdict.Side) (none wire.FastEntry, known bool) {
 	return none, false
 }
 
-// Passed knows of no fragments.
+// Passed implements [wire.FastPath]. It knows no fragments.
 func (f *FastPath) Passed(*packet.Parsed, verdict.Side) (none wire.Beginning, passed bool) {
 	return none, false
 }
 
-// Stats says that 7 frames from the inside were forwarded.
+// Stats implements [box.FastPath]. It reports 7 frames forwarded from the inside.
 func (f *FastPath) Stats() fastpath.Stats {
 	return fastpath.Stats{Sides: [verdict.Sides]fastpath.SideStats{verdict.Inside: {Forwarded: 7}}, Limit: f.Options.Entries}
 }
 
-// Close notes that the fast path was closed.
+// Close implements [box.FastPath].
 func (f *FastPath) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()

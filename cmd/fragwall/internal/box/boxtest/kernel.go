@@ -24,9 +24,9 @@ type Kernel struct {
 	// mu guards:
 	devices   map[int]*netdev.Link // by index
 	ports     map[string]*Port
-	junctions map[string]*Junction // the latest of a NIC, by its name
+	junctions map[string]*Junction // last junction of each NIC, by its name
 	bypassed  []link.NIC
-	fastPath  *FastPath // the latest
+	fastPath  *FastPath // the one opened last
 	failures  map[string]error
 }
 
@@ -38,7 +38,7 @@ func New() *Kernel {
 	}
 }
 
-// Box returns the kernel as a box takes it.
+// Box returns the kernel in the form that a box uses.
 func (k *Kernel) Box() *box.Kernel {
 	return &box.Kernel{
 		OpenPort: k.openPort, ImportPort: k.importPort, ImportJunction: k.importJunction, Vacant: func(string) error { return k.failure("vacant") }, NICMTU: k.nicMTU, Join: k.join,
@@ -47,8 +47,8 @@ func (k *Kernel) Box() *box.Kernel {
 	}
 }
 
-// Fail has an operation, which is named as the function but in lower case, fail
-// with an error, or work again with nil.
+// Fail makes an operation fail with an error, or work again if err is nil. operation is the
+// name of the function with a lower-case initial.
 func (k *Kernel) Fail(operation string, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -70,7 +70,7 @@ func (k *Kernel) AddNIC(name string, mtu int) int {
 	return index
 }
 
-// add adds a device under the next index. The caller holds mu.
+// add adds a device with the next index. The caller holds mu.
 func (k *Kernel) add(l netdev.Link) int {
 	l.Index = 1
 	for index := range k.devices {
@@ -80,7 +80,7 @@ func (k *Kernel) add(l netdev.Link) int {
 	return l.Index
 }
 
-// Change changes a device, and says so to whoever follows.
+// Change changes a device and notifies followers.
 func (k *Kernel) Change(index int, change func(*netdev.Link)) {
 	k.mu.Lock()
 	change(k.devices[index])
@@ -88,7 +88,7 @@ func (k *Kernel) Change(index int, change func(*netdev.Link)) {
 	k.notify(index)
 }
 
-// Remove removes a device, and says so.
+// Remove removes a device and notifies followers.
 func (k *Kernel) Remove(index int) {
 	k.mu.Lock()
 	delete(k.devices, index)
@@ -103,47 +103,47 @@ func (k *Kernel) notify(index int) {
 	k.messages <- syscall.NetlinkMessage{Data: data}
 }
 
-// Link returns how a device is.
+// Link returns the state of a device.
 func (k *Kernel) Link(index int) netdev.Link {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return *k.devices[index]
 }
 
-// Port returns the port of a name; nil where none was opened.
+// Port returns the port with a name, or nil if none was opened.
 func (k *Kernel) Port(name string) *Port {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.ports[name]
 }
 
-// Junction returns what a NIC was joined by last; nil where it was not.
+// Junction returns the last junction of a NIC, or nil.
 func (k *Kernel) Junction(nic string) *Junction {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.junctions[nic]
 }
 
-// Bypassed returns the NICs that were joined to one another.
+// Bypassed returns the NICs that were joined to each other.
 func (k *Kernel) Bypassed() []link.NIC {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.bypassed
 }
 
-// Port is a port with an index, which can fail.
+// Port is a port with an interface index. It can be made to fail.
 type Port struct {
 	*tuntest.Port
-	Config tun.Config // that it was opened with
+	Config tun.Config // configuration that it was opened with
 	index  int
 	failed atomic.Bool
 	lanes  []tun.Lane
 }
 
-// Index is the device's.
+// Index returns the interface index.
 func (p *Port) Index() int { return p.index }
 
-// Lanes returns the one lane to another Port.
+// Lanes returns the only lane to another Port.
 func (p *Port) Lanes(to tun.Port) (lanes []tun.Lane, err error) {
 	p.lanes, err = p.Port.Lanes(to.(*Port).Port)
 	for _, l := range p.lanes {
@@ -152,21 +152,21 @@ func (p *Port) Lanes(to tun.Port) (lanes []tun.Lane, err error) {
 	return lanes, err
 }
 
-// Fail has every Read from the port fail from now on.
+// Fail makes every later Read from the port fail.
 func (p *Port) Fail() {
 	p.failed.Store(true)
 	for _, l := range p.lanes {
-		_ = l.Close() // which wakes the Read
+		_ = l.Close() // wakes the Read
 	}
 }
 
-// lane is a lane of a port that can fail.
+// lane is a lane of a Port.
 type lane struct {
 	tun.Lane
 	from *Port
 }
 
-// Read fails where the port did.
+// Read fails once the port has failed.
 func (l *lane) Read() ([]tun.Frame, error) {
 	frames, err := l.Lane.Read()
 	if l.from.failed.Load() {
@@ -175,7 +175,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	return frames, err
 }
 
-// Fallbacks says that there is no io_uring.
+// Fallbacks implements [tun.Port]. It reports that io_uring is not used.
 func (p *Port) Fallbacks() []tun.Fallback {
 	return []tun.Fallback{{Level: slog.LevelInfo, Message: "a system call each", Err: fmt.Errorf("port %q: in memory", p.Name())}}
 }
@@ -191,7 +191,7 @@ func (k *Kernel) openPort(c tun.Config) (tun.Port, error) {
 	return p, nil
 }
 
-// importPort returns the port of a name once more: frames go on to pass by it.
+// importPort returns the existing port with a name in a new Port. Frames keep passing.
 func (k *Kernel) importPort(c tun.Config, _ tun.Exported) (tun.Port, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -212,7 +212,7 @@ func (k *Kernel) nicMTU(name string) (int, error) {
 type Junction struct {
 	kernel *Kernel
 	link.Config
-	port int // its index
+	port int // interface index of the port
 
 	// the kernel's mu guards:
 	broken, closed, detached bool
@@ -233,7 +233,7 @@ func (k *Kernel) join(c link.Config) (box.Junction, int, error) {
 	return j, l.Index, nil
 }
 
-// Break has somebody remove the junction.
+// Break simulates that another process removes the junction.
 func (j *Junction) Break() { j.set(&j.broken, true) }
 
 // Closed reports whether the junction was closed.
@@ -249,23 +249,23 @@ func (j *Junction) set(what *bool, to bool) {
 	*what = to
 }
 
-// Devices has the port alone.
+// Devices implements [box.Junction]. It returns the port.
 func (j *Junction) Devices() []int { return []int{j.port} }
 
-// Intact reports whether nobody broke it.
+// Intact implements [box.Junction].
 func (j *Junction) Intact() (bool, error) {
 	j.kernel.mu.Lock()
 	defer j.kernel.mu.Unlock()
 	return !j.broken, nil
 }
 
-// Redirected reports whether there is no bridge.
+// Redirected implements [box.Junction]. It reports whether no bridge is used.
 func (j *Junction) Redirected() bool { return j.Bridge == "" }
 
-// Repair makes it intact.
+// Repair implements [box.Junction]. It undoes Break.
 func (j *Junction) Repair() error { j.set(&j.broken, false); return j.kernel.failure("repair") }
 
-// SetMTU notes the MTU.
+// SetMTU implements [box.Junction].
 func (j *Junction) SetMTU(mtu int) error {
 	j.kernel.mu.Lock()
 	defer j.kernel.mu.Unlock()
@@ -273,7 +273,7 @@ func (j *Junction) SetMTU(mtu int) error {
 	return j.kernel.failures["setMTU"]
 }
 
-// Export returns what it is of.
+// Export implements [box.Junction].
 func (j *Junction) Export() link.Exported {
 	l, _ := j.kernel.findLink(j.NIC)
 	return link.Exported{NIC: l.Index, TAP: j.port, Addressed: j.Addressed, MTU: j.MTU}
@@ -294,10 +294,10 @@ func (k *Kernel) importJunction(e link.Exported) (box.Junction, error) {
 	return j, nil
 }
 
-// Detach notes that the NIC is free.
+// Detach implements [box.Junction].
 func (j *Junction) Detach() error { j.set(&j.detached, true); return nil }
 
-// Close notes that all is undone.
+// Close implements [box.Junction].
 func (j *Junction) Close() error { j.set(&j.closed, true); return nil }
 
 func (k *Kernel) bypass(a, b link.NIC) error {
