@@ -19,13 +19,13 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// fromInside lets only the inside begin flows.
+// fromInside returns a policy that lets only the inside begin flows.
 func fromInside() *filter.Policy {
 	inside := verdict.Inside
 	return &filter.Policy{Stateful: true, Rules: []filter.Rule{{Name: "out", Action: verdict.Accept, From: &inside}}}
 }
 
-// tcp sends the next segment of a connection, by the fast path or not.
+// tcp sends the next segment of a connection, and checks whether the fast path handles it.
 func (w *twin) tcp(c *connection, from verdict.Side, flags byte, body int, fast bool) {
 	w.Helper()
 	before := w.fast
@@ -35,7 +35,7 @@ func (w *twin) tcp(c *connection, from verdict.Side, flags byte, body int, fast 
 	}
 }
 
-// udp sends a datagram between two hosts, by the fast path or not.
+// udp sends a datagram between two hosts, and checks whether the fast path handles it.
 func (w *twin) udp(from verdict.Side, fast bool) {
 	w.Helper()
 	src, dst := client4, server4
@@ -64,7 +64,7 @@ func (w *twin) expectStates(want ...string) {
 	}
 }
 
-// after lets time pass, and has the tables look through their flows.
+// after lets time pass, and expires flows in both tables.
 func (w *twin) after(d time.Duration) {
 	w.at = w.at.Add(d)
 	w.path.now = w.at
@@ -74,7 +74,7 @@ func (w *twin) after(d time.Duration) {
 	}
 }
 
-// opened has a connection opened, and thousands of segments sent by the fast path.
+// opened opens a connection, and sends thousands of its segments through the fast path.
 func opened(t *testing.T) (*twin, *connection) {
 	w := newTwin(t, fromInside(), packet.ModeReassemble)
 	c := &connection{origin: verdict.Inside, port: 1}
@@ -91,8 +91,8 @@ func opened(t *testing.T) (*twin, *connection) {
 	return w, c
 }
 
-// TestFastConnectionEndsByFIN has hosts close a connection that the fast path has
-// forwarded: the table takes it, and the flow leaves in its time.
+// TestFastConnectionEndsByFIN has hosts close a connection that the fast path has forwarded.
+// The table accepts the segments, and the flow expires as usual.
 func TestFastConnectionEndsByFIN(t *testing.T) {
 	w, c := opened(t)
 	w.tcp(c, verdict.Inside, fin|ack, 0, false)
@@ -105,7 +105,7 @@ func TestFastConnectionEndsByFIN(t *testing.T) {
 	w.expectStates()
 }
 
-// TestFastConnectionEndsByRST has a host reset one.
+// TestFastConnectionEndsByRST has a host reset such a connection.
 func TestFastConnectionEndsByRST(t *testing.T) {
 	w, c := opened(t)
 	w.tcp(c, verdict.Outside, rst, 0, false)
@@ -115,8 +115,8 @@ func TestFastConnectionEndsByRST(t *testing.T) {
 	w.expectStates()
 }
 
-// TestFastFlowsStayAlive lets time pass in which all datagrams of a flow go by the
-// fast path, of a connection as well.
+// TestFastFlowsStayAlive lets time pass while all datagrams of flows, one of them a connection,
+// take the fast path.
 func TestFastFlowsStayAlive(t *testing.T) {
 	w, c := opened(t)
 	w.udp(verdict.Inside, false)
@@ -128,23 +128,23 @@ func TestFastFlowsStayAlive(t *testing.T) {
 		w.udp(verdict.Outside, true)
 	}
 	w.expectStates("ESTABLISHED", "REPLIED")
-	w.after(119 * time.Second) // it is a stream by now
+	w.after(119 * time.Second) // it is a stream now
 	w.udp(verdict.Outside, false)
-	w.tcp(c, verdict.Inside, ack, 100, false) // idle for long, but not over
+	w.tcp(c, verdict.Inside, ack, 100, false) // idle for long, but not expired
 	w.after(121 * time.Second)
-	w.udp(verdict.Outside, false) // over: denied
+	w.udp(verdict.Outside, false) // expired: denied
 	w.expectStates("ESTABLISHED")
 }
 
-// TestReloadReachesFastFlows denies a flow that the fast path forwards: nothing of it
-// passes once the policy is in force, and accepted again, it goes on.
+// TestReloadReachesFastFlows denies a flow that the fast path forwards. Once the policy is in
+// force, no datagram of it passes. Accepted again, the flow continues.
 func TestReloadReachesFastFlows(t *testing.T) {
 	w, c := opened(t)
 	w.udp(verdict.Inside, false)
 	w.udp(verdict.Inside, false)
 	w.udp(verdict.Inside, true)
 	w.reload(&filter.Policy{Stateful: true})
-	hosts := *c // which know nothing of what is dropped
+	hosts := *c // the hosts do not learn of the drops
 	w.tcp(c, verdict.Inside, ack, 100, false)
 	w.tcp(c, verdict.Outside, ack, 100, false)
 	w.udp(verdict.Inside, false)
@@ -160,9 +160,9 @@ func TestReloadReachesFastFlows(t *testing.T) {
 	w.compare()
 }
 
-// TestFastDropsGiveWay has the outside be dropped by the fast path until the inside
-// begins the flow.
-func TestFastDropsGiveWay(t *testing.T) {
+// TestFastDropsEnd has the fast path drop datagrams from outside until the inside begins the
+// flow.
+func TestFastDropsEnd(t *testing.T) {
 	w := newTwin(t, fromInside(), packet.ModeReassemble)
 	w.udp(verdict.Outside, false)
 	w.udp(verdict.Outside, true)
@@ -207,8 +207,9 @@ func (f *front) Read() ([]tun.Frame, error) {
 	}
 }
 
-// TestReloadUnderFastLoad reloads all the time while datagrams of some flows go both
-// ways, most of them by the fast path: all arrive, and are counted by a rule once.
+// TestReloadUnderFastLoad reloads repeatedly while datagrams of some flows pass in both
+// directions, most of them through the fast path. All arrive, and one rule counts each of them
+// once.
 func TestReloadUnderFastLoad(t *testing.T) {
 	ports := [verdict.Sides]*tuntest.Port{tuntest.NewPort("inside"), tuntest.NewPort("outside")}
 	path := newMemoryPath(packet.ModeReassemble)
@@ -260,7 +261,7 @@ func TestReloadUnderFastLoad(t *testing.T) {
 		forwarded += c.Forwarded
 	}
 	if counted != uint64(sent.Load()) || forwarded != counted {
-		t.Errorf("the rules counted %d of %d datagrams, and %d were forwarded", counted, sent.Load(), forwarded)
+		t.Errorf("the rules counted %d of %d datagrams, %d were forwarded", counted, sent.Load(), forwarded)
 	}
 	t.Logf("%d of %d by the fast path, %d reloads", fast.Load(), sent.Load(), reloads.Load())
 }

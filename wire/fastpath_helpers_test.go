@@ -14,13 +14,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// memoryPath is a fast path in memory: it does slowly what a kernel would do in
-// front of the lanes. It learns from the first lesson on, and gives each slot out
-// once.
+// memoryPath is a fast path in memory. It does slowly what a kernel would do in front of the
+// lanes. It learns from the first lesson on, and assigns each slot only once.
 type memoryPath struct {
 	mode     packet.Mode
 	timeouts [2]time.Duration // of datagrams in IPv4 and IPv6
-	now      time.Time        // of the frame that came last
+	now      time.Time        // of the last frame
 	started  time.Time
 
 	mu sync.Mutex
@@ -34,12 +33,12 @@ type memoryPath struct {
 	last       uint32 // slot
 	counts     [verdict.Sides]FastCounts
 	datagrams  map[pathDatagram]*pathProgress
-	handed     int // beginnings that the validator took over
-	forgotten  int // drops of keys of which a flow began
+	handed     int // beginnings handed over to the validator
+	forgotten  int // drops of keys whose flow began
 	expected   []flow.Key
 }
 
-// pathEntry is what is known of a key.
+// pathEntry is what is known about a key.
 type pathEntry struct {
 	slot     uint32
 	ways     [verdict.Sides]pathWay
@@ -47,13 +46,13 @@ type pathEntry struct {
 	stopped  bool
 }
 
-// pathWay is what becomes of what has a key and comes in by a side.
+// pathWay is the verdict on datagrams with a key that arrive on a side.
 type pathWay struct {
 	generation       uint32
-	whole, fragments bool // the verdict is of whole datagrams, or of first fragments
+	whole, fragments bool // the verdict is on whole packets, or on first fragments
 	verdict          filter.Verdict
 	counter          *filter.Counter
-	datagrams, bytes uint64 // that the counter doesn't know of yet
+	datagrams, bytes uint64 // not yet added to the counter
 }
 
 type pathDatagram struct {
@@ -65,7 +64,7 @@ type pathDatagram struct {
 	side     verdict.Side
 }
 
-// pathProgress is how far the fragments of a datagram were forwarded.
+// pathProgress is the part of a datagram's fragments that was forwarded.
 type pathProgress struct {
 	Beginning
 	last         time.Time
@@ -242,7 +241,7 @@ func (m *memoryPath) Forget(k *flow.Key) {
 	}
 }
 
-// evict takes away what is known of some keys, as a full map does.
+// evict removes the entries of some keys, as a full map does.
 func (m *memoryPath) evict(t *filter.Table, chosen func() bool) {
 	m.mu.Lock()
 	slots := map[uint32]flow.Key{}
@@ -260,8 +259,8 @@ func (m *memoryPath) evict(t *filter.Table, chosen func() bool) {
 	}
 }
 
-// pass says whether a frame is dealt with before it comes to a lane, and whether it
-// is forwarded then. Frames have no offload metadata.
+// pass reports whether a frame is handled before it reaches a lane, and whether it is then
+// forwarded. Frames have no offload metadata.
 func (m *memoryPath) pass(from verdict.Side, frame []byte, mtu int) (forwarded, done bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -279,8 +278,8 @@ func (m *memoryPath) pass(from verdict.Side, frame []byte, mtu int) (forwarded, 
 	return m.carryOut(from, e, w, frame, &p), true
 }
 
-// find returns the entry of a packet that starts with its transport header, and what
-// becomes of it; nil where nothing is known.
+// find returns the entry of a packet that starts with its transport header, and its verdict;
+// nil if nothing is known.
 func (m *memoryPath) find(from verdict.Side, p *packet.Parsed, frame []byte) (*pathEntry, *pathWay) {
 	v := packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 	var k flow.Key
@@ -294,7 +293,7 @@ func (m *memoryPath) find(from verdict.Side, p *packet.Parsed, frame []byte) (*p
 	return e, &e.ways[from]
 }
 
-// carryOut counts a datagram by its verdict, and reports whether that accepts it.
+// carryOut counts a datagram by its verdict, and reports whether the verdict accepts it.
 func (m *memoryPath) carryOut(from verdict.Side, e *pathEntry, w *pathWay, frame []byte, p *packet.Parsed) bool {
 	bytes := uint64(p.End - p.Network)
 	w.datagrams++
@@ -317,8 +316,8 @@ func (m *memoryPath) forward(from verdict.Side, frame []byte) {
 	m.counts[from].ForwardedBytes += uint64(len(frame))
 }
 
-// fits reports whether a host would take a datagram of a flow by its transport
-// header, and notes the numbers of a TCP segment that it would.
+// fits reports whether a host would accept a datagram of a flow by its transport header, and
+// records the numbers of a TCP segment that it would accept.
 func (m *memoryPath) fits(from verdict.Side, e *pathEntry, p *packet.Parsed, frame []byte) bool {
 	v := packet.View{Parsed: p, From: from, Body: frame[p.Upper:p.End], BodyLength: p.End - p.Upper}
 	seen := max(e.progress.Ways[0].Seen, e.progress.Ways[1].Seen)
@@ -338,8 +337,8 @@ func (m *memoryPath) fits(from verdict.Side, e *pathEntry, p *packet.Parsed, fra
 	return true
 }
 
-// noteSegment notes a segment with ACK, and perhaps PSH, ECE and CWR, if it is in
-// the window (tcp_in_window in net/netfilter/nf_conntrack_proto_tcp.c).
+// noteSegment records a segment with ACK, and perhaps PSH, ECE and CWR, if it is in the window
+// (tcp_in_window in net/netfilter/nf_conntrack_proto_tcp.c).
 func noteSegment(p *flow.Progress, from verdict.Side, b []byte) bool {
 	sender, receiver := &p.Ways[from], &p.Ways[from.Other()]
 	header := int(b[12]>>4) * 4
@@ -354,7 +353,7 @@ func noteSegment(p *flow.Progress, from verdict.Side, b []byte) bool {
 		int32(ack-(receiver.End-floor-1)) <= 0
 	switch beyond := int32(seq-sender.MaxEnd) > 0; {
 	case !misfit && int32(end-sender.MaxEnd) > 0 && (!beyond || end-sender.MaxEnd+1 <= receiver.MaxWin):
-		return false // it changes more than numbers of one direction
+		return false // it changes more than the numbers of one direction
 	case misfit || beyond:
 		if sender.Liberal {
 			p.Last.From = from
@@ -378,7 +377,7 @@ func noteSegment(p *flow.Progress, from verdict.Side, b []byte) bool {
 	return true
 }
 
-// later returns the further one of two sequence numbers.
+// later returns the later of two sequence numbers.
 func later(a, b uint32) uint32 {
 	if int32(b-a) > 0 {
 		return b
@@ -386,9 +385,9 @@ func later(a, b uint32) uint32 {
 	return a
 }
 
-// passFragment does with fragments what [memoryPath.pass] does with whole packets.
-// In validation, those of a datagram are forwarded as long as they come in order and
-// have the length of the first.
+// passFragment does for fragments what [memoryPath.pass] does for whole packets. In validation,
+// it forwards the fragments of a datagram as long as they arrive in order and are as long as
+// the first.
 func (m *memoryPath) passFragment(from verdict.Side, frame []byte, p *packet.Parsed) (forwarded, done bool) {
 	switch m.mode {
 	case packet.ModeDrop:

@@ -21,16 +21,16 @@ import (
 	"fragwall/tun/tuntest"
 )
 
-// twin is a wire behind a fast path, and one without, that get the same frames.
+// twin is a wire behind a fast path, and one without, that receive the same frames.
 type twin struct {
 	tester
 	path   *memoryPath
 	behind *Stepper // the fast path
 	alone  *Stepper
-	out    [2][]string // that left of each wire
+	out    [2][]string // frames that left each wire
 	at     time.Time
-	fast   int           // frames that the fast path has dealt with
-	copied *bytes.Buffer // of the flows of behind, before it is replaced; nil where they were not saved
+	fast   int           // frames that the fast path has handled
+	copied *bytes.Buffer // saved flows of behind, before it is replaced; nil if they were not saved
 }
 
 // tester is a test, or a case of a property.
@@ -56,7 +56,7 @@ func (w *twin) stepper(i int, policy *filter.Policy, path FastPath) *Stepper {
 	return s
 }
 
-// lane returns one that keeps what one of the wires sends to a side.
+// lane returns a lane that records the frames that one of the wires sends to a side.
 func (w *twin) lane(i int, to verdict.Side) tun.Lane {
 	return tuntest.Sink(func(frames []tun.Frame) (refused int, err error) {
 		for _, f := range frames {
@@ -66,7 +66,7 @@ func (w *twin) lane(i int, to verdict.Side) tun.Lane {
 	})
 }
 
-// send has a frame come in by a side of both wires, and compares what leaves.
+// send has a frame arrive on a side of both wires, and compares the frames that leave.
 func (w *twin) send(from verdict.Side, frame []byte) {
 	w.Helper()
 	w.path.now = w.at
@@ -109,7 +109,7 @@ func (w *twin) compare() {
 	}
 }
 
-// without returns those of a that are not in b.
+// without returns the elements of a that are not in b.
 func without(a, b []string) []string {
 	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
 }
@@ -138,9 +138,8 @@ func flowsOf(fatalf func(string, ...any), s *Stepper) (flows []string) {
 	return flows
 }
 
-// TestFastPathChangesNothing sends random traffic, with reloads, evictions, and time
-// that passes: what leaves, what is counted, and what is known of flows is as if
-// there were no fast path.
+// TestFastPathChangesNothing sends random traffic, with reloads, evictions and pauses. The
+// frames that leave, the counters and the flows are the same as without a fast path.
 func TestFastPathChangesNothing(t *testing.T) {
 	frames, rounds := 3000, 40
 	if testing.Short() {
@@ -160,26 +159,26 @@ func TestFastPathChangesNothing(t *testing.T) {
 		})
 	}
 	if fast < frames*rounds/4 || handed == 0 || forgotten == 0 {
-		t.Errorf("of %d frames, the fast path has dealt with %d; %d beginnings were taken over, and %d drops forgotten",
+		t.Errorf("of %d frames, the fast path has handled %d; %d beginnings handed over, %d drops forgotten",
 			frames*rounds, fast, handed, forgotten)
 	}
-	t.Logf("%d frames by the fast path", fast)
+	t.Logf("%d frames took the fast path", fast)
 }
 
-// traffic makes random policies and what a few hosts send.
+// traffic makes random policies, and the traffic of a few hosts.
 type traffic struct {
 	*rand.Rand
 	mode        packet.Mode
 	stateful    bool
 	connections [6]connection
 	id          uint32
-	pending     [][]byte // fragments that are still to come
+	pending     [][]byte // fragments not yet sent
 	pendingFrom verdict.Side
 }
 
 func (g *traffic) chance(percent int) bool { return g.IntN(100) < percent }
 
-// policy draws one whose rules mostly accept.
+// policy draws a policy whose rules mostly accept.
 func (g *traffic) policy() *filter.Policy {
 	p := &filter.Policy{
 		Stateful: g.stateful, Default: verdict.Action(g.IntN(3)), AnyVLANs: g.chance(25), LooseTCP: g.chance(30),
@@ -213,7 +212,7 @@ func (g *traffic) policy() *filter.Policy {
 	return p
 }
 
-// step has something happen.
+// step performs one random step.
 func (g *traffic) step(w *twin) {
 	switch n := g.IntN(1000); {
 	case n < 500:
@@ -240,7 +239,7 @@ func (g *traffic) step(w *twin) {
 	w.send(from, frame)
 }
 
-// frame returns what comes next, and by which side.
+// frame returns the next frame, and its ingress side.
 func (g *traffic) frame() (verdict.Side, []byte) {
 	if len(g.pending) > 0 && g.chance(70) {
 		at := 0
@@ -248,7 +247,7 @@ func (g *traffic) frame() (verdict.Side, []byte) {
 			at = g.IntN(len(g.pending))
 		}
 		frame := g.pending[at]
-		if !g.chance(5) { // else it comes again
+		if !g.chance(5) { // otherwise it is sent again
 			g.pending = slices.Delete(slices.Clone(g.pending), at, at+1)
 		}
 		return g.pendingFrom, frame
@@ -286,7 +285,7 @@ func (g *traffic) frame() (verdict.Side, []byte) {
 	return from, d.Frame()
 }
 
-// fragment has the fragments of a datagram come next.
+// fragment makes the fragments of a datagram the next frames.
 func (g *traffic) fragment(d *packettest.Datagram, from verdict.Side) {
 	if g.id++; g.chance(10) {
 		g.id -= uint32(g.IntN(3))

@@ -20,8 +20,8 @@ const (
 	urg
 )
 
-// connection is a TCP connection between two hosts, as each of them sees it: what it
-// sends next, and what it has got.
+// connection is a TCP connection between two hosts, as each of them sees it: the next number
+// that it sends, and the numbers that it has received.
 type connection struct {
 	ends   [verdict.Sides]struct{ next, got uint32 }
 	origin verdict.Side
@@ -32,8 +32,8 @@ type connection struct {
 	from   verdict.Side // of last
 }
 
-// frame returns the next segment, and by which side it comes: mostly one that the
-// connection's hosts would send.
+// frame returns the next segment, and its ingress side. Mostly it is one that the hosts of the
+// connection would send.
 func (c *connection) frame(g *traffic) (verdict.Side, []byte) {
 	if c.opened == 0 || g.chance(1) {
 		*c = connection{origin: verdict.Side(g.IntN(2)), v6: g.chance(40), port: uint16(g.IntN(4))}
@@ -78,7 +78,7 @@ func (c *connection) frame(g *traffic) (verdict.Side, []byte) {
 	got := c.ends[from.Other()].got
 	frame := c.next(from, flags, body, g.window(), g.options(flags))
 	if g.chance(5) && c.opened > 4 {
-		c.ends[from.Other()].got = got // it was lost behind the wire
+		c.ends[from.Other()].got = got // it was lost after the wire
 	}
 	if g.chance(1) {
 		frame[len(frame)-1] ^= 1
@@ -87,7 +87,7 @@ func (c *connection) frame(g *traffic) (verdict.Side, []byte) {
 	return from, frame
 }
 
-// next returns the next segment of a side, which the other one gets.
+// next returns the next segment of a side, which the other side receives.
 func (c *connection) next(from verdict.Side, flags byte, body int, window uint16, options []byte) []byte {
 	frame := c.segment(from, flags, c.ends[from].next, c.ends[from].got, body, window, options)
 	c.ends[from].next += uint32(body)
@@ -98,7 +98,7 @@ func (c *connection) next(from verdict.Side, flags byte, body int, window uint16
 	return frame
 }
 
-// window draws one that is mostly open.
+// window draws a window that is mostly open.
 func (g *traffic) window() uint16 {
 	if g.chance(3) {
 		return uint16(g.IntN(3))
@@ -106,7 +106,7 @@ func (g *traffic) window() uint16 {
 	return uint16(20000 + g.IntN(40000))
 }
 
-// options draws those of a SYN.
+// options draws the options of a SYN.
 func (g *traffic) options(flags byte) (options []byte) {
 	if flags&syn != 0 && g.chance(80) {
 		options = []byte{3, 3, byte(g.IntN(9)), 1} // window scale
@@ -141,7 +141,7 @@ func (c *connection) odd(g *traffic, from verdict.Side) []byte {
 	return c.segment(from, flags, seq, got, g.IntN(20), g.window(), nil)
 }
 
-// segment makes any segment.
+// segment makes a segment with any values.
 func (c *connection) segment(from verdict.Side, flags byte, seq, got uint32, body int, window uint16, options []byte) []byte {
 	in, out := client4.Addr(), server4.Addr()
 	if c.v6 {
