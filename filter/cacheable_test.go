@@ -83,7 +83,7 @@ func TestCacheableFlows(t *testing.T) {
 		table := filter.Compile(&filter.Policy{Stateful: true, Rules: []filter.Rule{
 			{Name: "out", Action: verdict.Accept, From: side(verdict.Inside)}}}, nil)
 		w.table = table
-		expect("an answer that nobody asked for", verdict.Outside, udp(f.out, f.in), true)
+		expect("a reply without a request", verdict.Outside, udp(f.out, f.in), true)
 		expect("the first of a flow", verdict.Inside, udp(f.in, f.out), false)
 		expect("the second", verdict.Inside, udp(f.in, f.out), true)
 		expect("the first answer", verdict.Outside, udp(f.out, f.in), true)

@@ -33,12 +33,12 @@ func TestSourceRoute(t *testing.T) {
 		before, after []byte
 		first, rest   bool
 	}{
-		"none left":                    {before: []byte{udp, 0, 0, 0, 0, 0, 0, 0}},
-		"type 0":                       {before: append([]byte{udp, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...), first: true, rest: true},
-		"type 2, of mobility":          {before: append([]byte{udp, 2, 2, 1, 0, 0, 0, 0}, make([]byte, 16)...), first: true, rest: true},
-		"a type that nobody knows":     {before: []byte{udp, 0, 99, 255, 0, 0, 0, 0}, first: true, rest: true},
-		"behind the fragment header":   {after: []byte{udp, 0, 4, 1, 0, 0, 0, 0}, first: true},
-		"none left, behind the header": {after: []byte{udp, 0, 4, 0, 1, 1, 1, 1}},
+		"none left":                   {before: []byte{udp, 0, 0, 0, 0, 0, 0, 0}},
+		"type 0":                      {before: append([]byte{udp, 2, 0, 1, 0, 0, 0, 0}, make([]byte, 16)...), first: true, rest: true},
+		"type 2, of mobility":         {before: append([]byte{udp, 2, 2, 1, 0, 0, 0, 0}, make([]byte, 16)...), first: true, rest: true},
+		"an unknown type":             {before: []byte{udp, 0, 99, 255, 0, 0, 0, 0}, first: true, rest: true},
+		"after the fragment header":   {after: []byte{udp, 0, 4, 1, 0, 0, 0, 0}, first: true},
+		"none left, after the header": {after: []byte{udp, 0, 4, 0, 1, 1, 1, 1}},
 	} {
 		d := packettest.UDP(in6, out6, packettest.Body(64))
 		if d.Before = tt.before; d.Before != nil {
