@@ -131,7 +131,7 @@ func (s *scanner) entry(table *place) {
 	s.bounds.path = outer
 }
 
-// dotted reads a key and moves behind it.
+// dotted reads a key and moves past it.
 func (s *scanner) dotted() []string {
 	names := make([]string, 0, 2)
 	for {

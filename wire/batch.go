@@ -10,7 +10,7 @@ import (
 
 // batch is the state that a direction keeps from one Read of its lane to the next.
 type batch struct {
-	bytes  int           // of the frames that came in
+	bytes  int           // of the frames that arrived
 	timed  bool          // time is set
 	time   time.Time     // when the batch arrived
 	policy *filter.Table // the policy that judges the batch; nil until one is needed

@@ -15,7 +15,7 @@ type ingress struct {
 	egressMTU  *mtu                          // of the other side
 	policy     *atomic.Pointer[filter.Table] // of both sides
 	watch      *watch                        // of both sides
-	fastPath   FastPath                      // nil where there is none
+	fastPath   FastPath                      // nil if there is none
 	now        func() time.Time
 	started    time.Time                // zero of the policy's clock
 	replies    *filter.Bucket           // limits the replies to rejected datagrams

@@ -8,7 +8,7 @@ import (
 )
 
 // Stepper is a bump that its caller drives frame by frame, at times that the caller sets,
-// instead of [Bump.Run]: for captures and tests. It starts no goroutine, and repeats the same
+// instead of [Bump.Run]: for captures and tests. It starts no goroutine, and gives the same
 // results on every run. Each side has one lane, of which only Write is used.
 type Stepper struct {
 	*Bump
