@@ -8,9 +8,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLimitsGoOn uses up a limit. Then it reloads, or has another process take over. If the
+// TestLimitsSurviveReload uses up a limit. Then it reloads, or has another process take over. If the
 // limit is the same, it stays used up.
-func TestLimitsGoOn(t *testing.T) {
+func TestLimitsSurviveReload(t *testing.T) {
 	policy := func(limit int) *filter.Policy {
 		return &filter.Policy{Rules: []filter.Rule{{Name: "some", Action: verdict.Accept, Limit: filter.Rate{Count: limit, Per: time.Hour}}}}
 	}

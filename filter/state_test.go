@@ -69,9 +69,9 @@ func TestBlindResets(t *testing.T) {
 	h.block(verdict.Outside, h.tcp(verdict.Outside, ack, outISN+1, inISN+1, 0))
 }
 
-// TestPortsAreUsedAgain opens a connection again while the previous one with the same ports is
+// TestPortsAreReused opens a connection again while the previous one with the same ports is
 // closing. Then it pauses for longer than the timeout of the closing one.
-func TestPortsAreUsedAgain(t *testing.T) {
+func TestPortsAreReused(t *testing.T) {
 	for _, closed := range []struct {
 		name string
 		by   func(h *hosts)

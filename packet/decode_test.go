@@ -242,10 +242,10 @@ func TestKindsAndTransport(t *testing.T) {
 	}
 }
 
-// TestCompleteReadsHeaderOverFragments has a first fragment with ports, and a reassembled
+// TestCompleteReadsHeaderAcrossFragments has a first fragment with ports, and a reassembled
 // payload with other ports. The payload counts. In IPv4 a transport header may extend over
 // several fragments.
-func TestCompleteReadsHeaderOverFragments(t *testing.T) {
+func TestCompleteReadsHeaderAcrossFragments(t *testing.T) {
 	d := packettest.UDP(in4, out4, packettest.Body(16))
 	var p packet.Parsed
 	if why := p.Decode(d.Fragment(0, d.Payload[:8], true)); why != verdict.Passed {

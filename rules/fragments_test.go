@@ -36,9 +36,9 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// TestFragmentsOfNoMode checks the notes on rules about fragments in modes in which rules never
+// TestUnusedFragmentRules checks the notes on rules about fragments in modes in which rules never
 // see fragments.
-func TestFragmentsOfNoMode(t *testing.T) {
+func TestUnusedFragmentRules(t *testing.T) {
 	for mode := range packet.Mode(packet.Modes) {
 		c := parse(t, fmt.Sprintf("[fragments]\nmode = %q\n[[rule]]\nname = \"a\"\naction = \"drop\"\nfragmented = true\n"+
 			"[[rule]]\nname = \"b\"\naction = \"drop\"\nfragmented = false\n", mode))
@@ -54,8 +54,8 @@ func TestFragmentsOfNoMode(t *testing.T) {
 	}
 }
 
-// TestStandardMode parses a file without fragment keys.
-func TestStandardMode(t *testing.T) {
+// TestDefaultMode parses a file without fragment keys.
+func TestDefaultMode(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"))
 	if err != nil {
 		t.Fatal(err)

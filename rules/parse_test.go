@@ -363,8 +363,8 @@ func TestFixed(t *testing.T) {
 	}
 }
 
-// TestDevicesByDefault checks the defaults: the NIC's MTU, held links, and the fast path.
-func TestDevicesByDefault(t *testing.T) {
+// TestDeviceDefaults checks the defaults: the NIC's MTU, held links, and the fast path.
+func TestDeviceDefaults(t *testing.T) {
 	c, err := rules.Parse("x.toml", []byte("[inside]\ntap = \"a\"\nnic = \"b\"\n[outside]\ntap = \"c\"\n"))
 	if err != nil || c.Inside.MTU != 0 || c.Outside.MTU != rules.StandardMTU || c.OnLinkDown != rules.LinkHold || c.FastPath != rules.FastPathAuto {
 		t.Fatalf("%+v, %v", c, err)

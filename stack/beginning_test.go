@@ -10,10 +10,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestValidatorGoesOnFromBeginning plays scripts whose datagrams begin as those of honest hosts
+// TestValidatorContinuesFromBeginning plays scripts whose datagrams begin as those of honest hosts
 // do, and continue at random. With a fast path in front of the validator that forwards the
 // beginnings, each fragment gets the same verdict as without.
-func TestValidatorGoesOnFromBeginning(t *testing.T) {
+func TestValidatorContinuesFromBeginning(t *testing.T) {
 	forwarded, handed := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
 		script := []byte{rapid.ByteRange(0, 3).Draw(t, "header")}

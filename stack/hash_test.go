@@ -17,9 +17,9 @@ func TestSpreadIsSipHash(t *testing.T) {
 	}
 }
 
-// TestSourcesHaveWordsOfTheirOwn changes each part of a source that identifies it, and the host
+// TestSourcesHaveDistinctWords changes each part of a source that identifies it, and the host
 // bits, which do not.
-func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
+func TestSourcesHaveDistinctWords(t *testing.T) {
 	word := func(addr string, side verdict.Side) source {
 		p := packet.Parsed{Kind: packet.IPv6, Src: netip.MustParseAddr(addr)}
 		if p.Src.Is4() {
@@ -45,8 +45,8 @@ func TestSourcesHaveWordsOfTheirOwn(t *testing.T) {
 	}
 }
 
-// TestKeyedHashHasKeysOfItsOwn checks that two tables without a given key use different keys.
-func TestKeyedHashHasKeysOfItsOwn(t *testing.T) {
+// TestKeyedHashesHaveDistinctKeys checks that two tables without a given key use different keys.
+func TestKeyedHashesHaveDistinctKeys(t *testing.T) {
 	if one, other := newKeyedHash(nil), newKeyedHash(nil); one == other {
 		t.Error("two hashes have the same key")
 	}

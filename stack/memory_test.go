@@ -64,9 +64,9 @@ func TestPoisonedKeysAreBounded(t *testing.T) {
 	}
 }
 
-// TestPoisonedDatagramsKeepNoRoom poisons datagrams of many fragments. The memory of their
+// TestPoisonedDatagramsFreeMemory poisons datagrams of many fragments. The memory of their
 // fragments must be freed.
-func TestPoisonedDatagramsKeepNoRoom(t *testing.T) {
+func TestPoisonedDatagramsFreeMemory(t *testing.T) {
 	b := newBench(t)
 	before := heapInUse()
 	for i := range uint32(200) {

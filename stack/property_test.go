@@ -48,9 +48,9 @@ func arrivals(t *rapid.T, frames [][]byte) [][]byte {
 // payload returns all bytes that the engine reassembled.
 func (d *Datagram) payload() []byte { return d.whole.Beginning(d.whole.Size()) }
 
-// TestAnyCutComesOutEqual cuts a datagram anywhere, and sends the fragments in any order with
+// TestAnyFragmentationIsReassembled cuts a datagram anywhere, and sends the fragments in any order with
 // identical duplicates. The result is the fragments that arrived, and the datagram's bytes.
-func TestAnyCutComesOutEqual(t *testing.T) {
+func TestAnyFragmentationIsReassembled(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b, v := newBench(t), newValidatorBench(t)
 		rapid.Check(t, func(t *rapid.T) {

@@ -240,9 +240,9 @@ func TestRebuiltBehindLLC(t *testing.T) {
 	})
 }
 
-// TestRebuiltTakesTheFirst has fragments that differ in all fields that may differ. The rebuilt
+// TestRebuiltHasHeadersOfFirst has fragments that differ in all fields that may differ. The rebuilt
 // frames have the TTL, tags and extension headers of the first.
-func TestRebuiltTakesTheFirst(t *testing.T) {
+func TestRebuiltHasHeadersOfFirst(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newBench(t)
 		d := datagram(f, 7, 2000)

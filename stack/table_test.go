@@ -43,9 +43,9 @@ func TestAnyOrderCompletes(t *testing.T) {
 	})
 }
 
-// TestPayloadReachesOverFragments has a transport header in three fragments of 8 bytes. The
+// TestPayloadSpansFragments has a transport header in three fragments of 8 bytes. The
 // payload to judge by is the reassembled one.
-func TestPayloadReachesOverFragments(t *testing.T) {
+func TestPayloadSpansFragments(t *testing.T) {
 	b := newBench(t)
 	d := packettest.TCP(withPort(packettest.InsideIPv4, 1000), withPort(packettest.OutsideIPv4, 80), 2)
 	frames := d.Fragments(8)
@@ -127,10 +127,10 @@ func TestDuplicateWithLongerHeaders(t *testing.T) {
 	})
 }
 
-// TestMisbehaviour sends fragments of one datagram, [from, to) of 4,000 bytes, and expects a
+// TestContradictions sends fragments of one datagram, [from, to) of 4,000 bytes, and expects a
 // reason for each. After a fragment that poisons the key, the fragments that would have
 // completed the datagram must not complete it.
-func TestMisbehaviour(t *testing.T) {
+func TestContradictions(t *testing.T) {
 	type step struct {
 		from, to int
 		last     bool // without the M flag

@@ -179,9 +179,9 @@ func TestTinyFirst(t *testing.T) {
 	}
 }
 
-// TestIdentificationIsFreeAgain sends two datagrams with one identification, the second after
+// TestIdentificationIsReusable sends two datagrams with one identification, the second after
 // all of the first has been forwarded.
-func TestIdentificationIsFreeAgain(t *testing.T) {
+func TestIdentificationIsReusable(t *testing.T) {
 	b := newValidatorBench(t)
 	frames := datagram(familyIPv4, 1, 2400).Fragments(800)
 	for _, judge := range []judge{accept, deny, accept} {
@@ -197,8 +197,8 @@ func TestIdentificationIsFreeAgain(t *testing.T) {
 	}
 }
 
-// TestUndecidedExpire reaches the deadline of fragments whose first never arrived.
-func TestUndecidedExpire(t *testing.T) {
+// TestUnjudgedFragmentsExpire reaches the deadline of fragments whose first never arrived.
+func TestUnjudgedFragmentsExpire(t *testing.T) {
 	bothFamilies(t, func(t *testing.T, f family) {
 		b := newValidatorBench(t)
 		frames := datagram(f, 1, 2400).Fragments(800)

@@ -59,9 +59,9 @@ func TestHeldWireEnds(t *testing.T) {
 	})
 }
 
-// TestHoldInVain asks to hold a wire when one of its lanes is not being read. The wire
+// TestHoldFails asks to hold a wire when one of its lanes is not being read. The wire
 // continues.
-func TestHoldInVain(t *testing.T) {
+func TestHoldFails(t *testing.T) {
 	b := New(Config{Policy: acceptAll(), Sides: sides(&script{}, nil), Fragments: limits()})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

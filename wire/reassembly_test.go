@@ -37,9 +37,9 @@ func TestFragmentsAreJudgedAsOne(t *testing.T) {
 	}
 }
 
-// TestPortsOverFragments has the ports of an IPv4 datagram in its first fragment and the rest
+// TestHeaderSpansFragments has the ports of an IPv4 datagram in its first fragment and the rest
 // of the TCP header in others. Only the reassembled header is complete.
-func TestPortsOverFragments(t *testing.T) {
+func TestHeaderSpansFragments(t *testing.T) {
 	run(t, onlyPort53(), func(b *testWire) {
 		frames := packettest.TCP(client4, server4, 2).Fragments(8)
 		b.send(verdict.Inside, frames...)

@@ -51,9 +51,9 @@ func TestRepliesAreLimited(t *testing.T) {
 	})
 }
 
-// TestRejectedFrameIsReportedAsItCame rejects a frame whose checksum was left to the NIC. The
+// TestRejectedFrameIsReportedAsItArrived rejects a frame whose checksum was left to the NIC. The
 // reply quotes the right checksum, and the observer sees the frame as it arrived.
-func TestRejectedFrameIsReportedAsItCame(t *testing.T) {
+func TestRejectedFrameIsReportedAsItArrived(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		frame := packettest.UDP(client4, server4, packettest.Body(100)).Frame()
 		left := tun.Frame{Data: slices.Clone(frame), Offload: tun.Offload{Flags: tun.NeedsChecksum, ChecksumStart: 34, ChecksumOffset: udpChecksum}}

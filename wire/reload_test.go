@@ -118,9 +118,9 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
-// TestPolicyOfTheMoment replaces the policy between the fragments of a datagram. In reassembly,
+// TestCurrentPolicyApplies replaces the policy between the fragments of a datagram. In reassembly,
 // the policy at the last fragment applies; in validation, the policy at the first.
-func TestPolicyOfTheMoment(t *testing.T) {
+func TestCurrentPolicyApplies(t *testing.T) {
 	for mode, passes := range map[packet.Mode]bool{packet.ModeReassemble: false, packet.ModeValidate: true} {
 		inEachFamily(t, Config{Policy: acceptAll(), Mode: mode}, func(b *testWire, allowed, _ [][]byte) {
 			b.send(verdict.Inside, allowed[0], allowed[1])

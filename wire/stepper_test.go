@@ -156,9 +156,9 @@ func TestStepperDropsAtTheDeadline(t *testing.T) {
 		"1h0m0s from outside: accept by policy judged, 0 fragments, 1 frames, 42 bytes 53>40000")...)
 }
 
-// TestStepperTimeNeverRunsBackwards has a frame with an older timestamp than the one before.
+// TestStepperClockNeverRunsBackwards has a frame with an older timestamp than the one before.
 // The decision shows its own timestamp, but deadlines do not move.
-func TestStepperTimeNeverRunsBackwards(t *testing.T) {
+func TestStepperClockNeverRunsBackwards(t *testing.T) {
 	s := newSteps(t, Config{Policy: acceptAll(), Mode: packet.ModeReassemble})
 	frames := packettest.UDP(client4, server4, packettest.Body(2000)).Fragments(1000)
 	s.play(packettest.Arrivals(10*time.Second, verdict.Inside, packettest.UDP(client4, server4, nil).Frame())...)
@@ -193,9 +193,9 @@ func TestStepperWithoutTable(t *testing.T) {
 		"0s from inside: drop: fragment_mode, 1 fragments, 1 frames, 594 bytes")
 }
 
-// TestStepperDoesAsTheWire sends the catalogue through a running wire and through a stepper, in
+// TestStepperMatchesWire sends the catalogue through a running wire and through a stepper, in
 // every mode. The same frames leave, and the same are dropped.
-func TestStepperDoesAsTheWire(t *testing.T) {
+func TestStepperMatchesWire(t *testing.T) {
 	policy := catalogue(t)
 	for _, c := range evasion.Cases() {
 		for family, frames := range c.Frames {

@@ -60,9 +60,9 @@ func (e *exchanges) attach(slot uint32, number uint32, port uint16, protocol uin
 	return k.SetFast(v, false) && e.table.Attach(&k, 0, slot, e.now)
 }
 
-// TestSequenceNumbersGoOn has the fast path forward more bytes of a connection than there are
+// TestSequenceNumbersWrapInFastPath has the fast path forward more bytes of a connection than there are
 // sequence numbers. Then the hosts close it.
-func TestSequenceNumbersGoOn(t *testing.T) {
+func TestSequenceNumbersWrapInFastPath(t *testing.T) {
 	e, o := offloaded(t, 0)
 	client := host(1, 1)
 	e.connect(client)
@@ -138,8 +138,8 @@ func TestFastFlowIsNotEvicted(t *testing.T) {
 	}
 }
 
-// TestSlotIsTakenAway has the fast path reuse a slot.
-func TestSlotIsTakenAway(t *testing.T) {
+// TestSlotIsReused has the fast path reuse a slot.
+func TestSlotIsReused(t *testing.T) {
 	e, o := offloaded(t, 0)
 	e.udp(verdict.Outside, host(1, 1), 9)
 	e.attach(1, 1, 9, packet.ProtocolUDP)
@@ -166,8 +166,8 @@ func TestSlotIsTakenAway(t *testing.T) {
 	}
 }
 
-// TestBeginningIsToldOf begins flows. The fast path must forget that it drops their datagrams.
-func TestBeginningIsToldOf(t *testing.T) {
+// TestBeginForgetsDrops begins flows. The fast path must forget that it drops their datagrams.
+func TestBeginForgetsDrops(t *testing.T) {
 	for _, anyVLANs := range []bool{false, true} {
 		o := newOffload()
 		e := &exchanges{TB: t, table: New(Options{AnyVLANs: anyVLANs})}

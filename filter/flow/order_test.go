@@ -176,9 +176,9 @@ func TestFloodsSpareDeniedFlows(t *testing.T) {
 	known(tcp, packet.ProtocolTCP, stillDenied)
 }
 
-// TestOneSourcePaysForItself has one network open more connections than fit the table, before
+// TestSourceEvictsItsOwnFlows has one network open more connections than fit the table, before
 // and after other networks do.
-func TestOneSourcePaysForItself(t *testing.T) {
+func TestSourceEvictsItsOwnFlows(t *testing.T) {
 	e := &exchanges{TB: t, table: New(Options{Limit: smallTable})}
 	many := func(i int) netip.Addr {
 		return netip.AddrFrom4([4]byte{203, 0, 113, byte(i)})
@@ -213,8 +213,8 @@ func TestOneSourcePaysForItself(t *testing.T) {
 	}
 }
 
-// TestOrderHolds does random operations on a small table and checks its lists.
-func TestOrderHolds(t *testing.T) {
+// TestOrderIsConsistent does random operations on a small table and checks its lists.
+func TestOrderIsConsistent(t *testing.T) {
 	g := rand.New(rand.NewPCG(1, 2))
 	e := &exchanges{TB: t, table: New(Options{Limit: shards * 16})}
 	for step := range 200_000 {

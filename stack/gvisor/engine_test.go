@@ -82,9 +82,9 @@ func TestEngineRefusesIncompleteDatagrams(t *testing.T) {
 	}
 }
 
-// TestPiecesAreFew counts the pieces that a datagram is passed to gVisor in. For each piece,
+// TestNumberOfPieces counts the pieces that a datagram is passed to gVisor in. For each piece,
 // gVisor takes as many steps as there are pieces.
-func TestPiecesAreFew(t *testing.T) {
+func TestNumberOfPieces(t *testing.T) {
 	body := packettest.Body(1 << 16)
 	tests := []struct {
 		name        string
