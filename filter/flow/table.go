@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -219,11 +220,7 @@ func (s *shard) init(o *Options) {
 
 // empty returns a list of n numbers that are all none.
 func empty(n int) []uint32 {
-	list := make([]uint32, n)
-	for i := range list {
-		list[i] = none
-	}
-	return list
+	return slices.Repeat([]uint32{none}, n)
 }
 
 // extend makes room for one more entry in a list of at most limit. It doubles the capacity, but
