@@ -18,14 +18,14 @@ import (
 	"fragwall/tun/lab"
 )
 
-// taps are the TAP devices of the tests' configurations.
+// taps holds the names of the TAP devices in the tests' configurations.
 var taps = [verdict.Sides]string{verdict.Inside: "fw-in", verdict.Outside: "fw-out"}
 
-// pathKey begins every configuration. With FAST_PATH=off in the environment, the tests
+// pathKey begins every configuration. If the environment variable FAST_PATH is off, the tests
 // run without the fast path.
 var pathKey = map[bool]string{true: "fast_path = \"off\"\n"}[os.Getenv("FAST_PATH") == "off"]
 
-// devices begins the tests' configurations.
+// devices begins the configurations of tests with two NICs.
 var devices = pathKey + `
 [inside]
 tap = "fw-in"
@@ -35,8 +35,7 @@ tap = "fw-out"
 nic = "nic-out"
 `
 
-// bridgeOutside, after devices, joins the outside by a bridge, while the inside uses a
-// redirect.
+// bridgeOutside follows devices, and joins the outside by a bridge. The inside uses a redirect.
 const bridgeOutside = "join = \"bridge\"\n"
 
 const acceptAll = `
@@ -44,7 +43,7 @@ const acceptAll = `
 default = "accept"
 `
 
-// newNetwork makes two hosts, and a middle that sends nothing by itself.
+// newNetwork makes two hosts, and a middle namespace whose NICs send nothing on their own.
 func newNetwork(t *testing.T) *lab.Network {
 	t.Helper()
 	n, err := lab.New()
@@ -53,7 +52,7 @@ func newNetwork(t *testing.T) *lab.Network {
 	}
 	t.Cleanup(n.Close)
 	for _, h := range n.Hosts {
-		must(t, h.Do(func() error { // all that comes may wait
+		must(t, h.Do(func() error { // memory for all fragments that the tests send
 			return lab.Sysctl(map[string]string{
 				"net/ipv4/ipfrag_high_thresh":  "67108864",
 				"net/ipv6/ip6frag_high_thresh": "67108864",
@@ -63,7 +62,7 @@ func newNetwork(t *testing.T) *lab.Network {
 	must(t, n.Middle.Do(func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err == nil {
-			err = netlink.LinkSetUp(lo) // where the status is to be had
+			err = netlink.LinkSetUp(lo) // the status listens there
 		}
 		if err != nil {
 			return err
@@ -76,7 +75,7 @@ func newNetwork(t *testing.T) *lab.Network {
 	return n
 }
 
-// mute prevents the hosts' kernels from sending anything unasked.
+// mute prevents the hosts' kernels from sending packets on their own.
 func mute(t *testing.T, n *lab.Network) {
 	t.Helper()
 	for _, h := range n.Hosts {
@@ -90,18 +89,17 @@ func mute(t *testing.T, n *lab.Network) {
 type box struct {
 	*lab.Network
 	*process
-	file string // its configuration
+	file string // path of the configuration
 }
 
-// start runs the program with a configuration that begins with devices. At the end of the
-// test it checks what must always hold.
+// start runs the program with a configuration of devices and rest. When the test ends, it stops the
+// program and makes the checks that the package comment lists.
 func start(t *testing.T, n *lab.Network, rest string) *box {
 	t.Helper()
 	return startWith(t, n, nil, devices+rest)
 }
 
-// startWith is start with a whole configuration, and a function to call before the
-// launch.
+// startWith does what start does, with a complete configuration and a prepare function for launch.
 func startWith(t *testing.T, n *lab.Network, prepare func() error, config string) *box {
 	t.Helper()
 	before := describe(t, n.Middle)
@@ -111,10 +109,10 @@ func startWith(t *testing.T, n *lab.Network, prepare func() error, config string
 	b.ready(t)
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the program said:\n%s", b.stderr.String())
+			t.Logf("output of the program:\n%s", b.stderr.String())
 		}
 		if b.hasEnded() {
-			return // as the test wanted
+			return // the test ended the program
 		}
 		b.settle(t)
 		b.stop(t)
@@ -124,7 +122,7 @@ func startWith(t *testing.T, n *lab.Network, prepare func() error, config string
 	return b
 }
 
-// stop stops the program as an operator does.
+// stop stops the program with SIGTERM, and checks its exit code and its last counters.
 func (b *box) stop(t *testing.T) {
 	t.Helper()
 	mark := len(b.stderr.String())
@@ -135,7 +133,7 @@ func (b *box) stop(t *testing.T) {
 	last := parseCounters(t, b.stderr.String()[mark:])
 	for side, c := range last {
 		if c.waiting != 0 || c.received != c.sum() {
-			t.Errorf("at the end, from %v: %+v", verdict.Side(side), c)
+			t.Errorf("last counters, from %v: frames are waiting or the sum is wrong: %+v", verdict.Side(side), c)
 		}
 	}
 }
@@ -148,15 +146,15 @@ func configure(t *testing.T, text string) (path string) {
 	return path
 }
 
-// watch opens packet sockets that look for frames that the other host did not send, which
-// are the box's own. The test calls the returned function at its end.
+// watch opens a packet socket on each host. The returned function fails the test if a host has
+// received a frame that does not have the other host's source address. The test calls it at its end.
 func watch(t *testing.T, n *lab.Network) (none func()) {
 	t.Helper()
 	var sockets [verdict.Sides]*lab.Tap
 	for side, h := range n.Hosts {
 		sockets[side] = tap(t, h)
 		must(t, sockets[side].Ignore(n.Hosts[verdict.Side(side).Other()].MAC))
-		_, err := sockets[side].Drain() // of what came before it ignored that
+		_, err := sockets[side].Drain() // remove frames that arrived before Ignore
 		must(t, err)
 	}
 	return func() {
@@ -165,7 +163,7 @@ func watch(t *testing.T, n *lab.Network) (none func()) {
 			frames, err := s.Drain()
 			must(t, err)
 			for _, f := range frames {
-				t.Errorf("the %v host got a frame that nobody sent: % x", verdict.Side(side), f)
+				t.Errorf("the %v host received a frame that the other host did not send: % x", verdict.Side(side), f)
 			}
 		}
 	}
@@ -186,6 +184,7 @@ type counters struct {
 	dropped                                   map[string]int
 }
 
+// sum returns the number of frames that are forwarded, waiting or dropped.
 func (c counters) sum() int {
 	n := c.forwarded + c.waiting
 	for _, dropped := range c.dropped {
@@ -200,14 +199,14 @@ var (
 	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
 )
 
-// countersLine is the record with a side's counters in a log in JSON.
+// countersLine is the JSON log record with the counters of a side.
 type countersLine struct {
 	Msg, From                                 string
 	Received, Forwarded, Waiting, Reassembled int
 	Dropped                                   map[string]int
 }
 
-// parseCounters reads the counters that the program prints at its end, as text or as log
+// parseCounters parses the counters that the program prints before it exits, as text or as JSON log
 // records.
 func parseCounters(t *testing.T, text string) (sides [verdict.Sides]counters) {
 	t.Helper()
@@ -233,11 +232,11 @@ func parseCounters(t *testing.T, text string) (sides [verdict.Sides]counters) {
 		} else if m := dropLine.FindStringSubmatch(line); m != nil && side != nil {
 			side.dropped[m[2]] = number(m[1])
 		} else if !otherLine.MatchString(line) {
-			t.Errorf("line %q among the counters", line)
+			t.Errorf("unexpected line %q in the counters", line)
 		}
 	}
 	if seen != verdict.Sides {
-		t.Fatalf("no counters of both sides:\n%s", text)
+		t.Fatalf("counters of %d sides, want %d:\n%s", seen, verdict.Sides, text)
 	}
 	return sides
 }
@@ -249,7 +248,7 @@ func sideNamed(name string) verdict.Side {
 	return verdict.Inside
 }
 
-// counters requests the counters from the program.
+// counters requests the counters from the running program.
 func (b *box) counters(t *testing.T) (sides [verdict.Sides]counters) {
 	t.Helper()
 	var report struct {
@@ -268,37 +267,38 @@ func (b *box) counters(t *testing.T) (sides [verdict.Sides]counters) {
 	return sides
 }
 
-// awaitCounters waits until a side's counters have the expected values.
+// awaitCounters waits until as returns true for a side's counters.
 func (b *box) awaitCounters(t *testing.T, from verdict.Side, as func(counters) bool) counters {
 	t.Helper()
 	var c counters
 	eventually(t, func() error {
 		if c = b.counters(t)[from]; !as(c) {
-			return fmt.Errorf("from %v: %+v", from, c)
+			return fmt.Errorf("counters from %v: %+v", from, c)
 		}
 		return nil
 	})
 	return c
 }
 
-// settle waits until the program has counted exactly what the kernel passed to it.
+// settle waits until the program has counted all frames that the kernel passed to it.
 func (b *box) settle(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {
 		for side, c := range b.counters(t) {
 			read, refused := b.given(t, verdict.Side(side))
-			most := read + refused + c.dropped["fragment_shed"] // which the TAP does not count where a ring refuses
+			most := read + refused + c.dropped["fragment_shed"] // the TAP does not count frames that a full ring refuses
 			if c.received < read || c.received > most || c.received != c.sum() {
-				return fmt.Errorf("from %v: %+v, while the kernel gave %d, and refused %d", verdict.Side(side), c, read, refused)
+				return fmt.Errorf("from %v: %+v, but the kernel passed %d frames and refused %d", verdict.Side(side), c, read, refused)
 			}
 		}
 		return nil
 	})
 }
 
-// given returns the number of frames that arrived on a side, by the kernel's counts of
-// those passed to the program, of those that the fast path handled or passed by a ring,
-// and of those refused: shed frames count as received, missed frames do not.
+// given returns the number of frames that arrived on a side, according to the kernel: frames are
+// those that the TAP passed to the program, and those that the fast path forwarded, dropped or
+// passed by a ring. refused are those that the TAP refused. The program counts refused frames as
+// received if they are shed, but not if they are missed.
 func (b *box) given(t *testing.T, from verdict.Side) (frames, refused int) {
 	t.Helper()
 	fast := b.fastPath(t).Sides[from.String()]
@@ -313,7 +313,8 @@ func (b *box) given(t *testing.T, from verdict.Side) (frames, refused int) {
 	return frames, refused
 }
 
-// describe lists everything in a namespace that the program might change.
+// describe lists the configuration of a namespace that the program may change: links, addresses and
+// sysctls.
 func describe(t *testing.T, ns *lab.Namespace) (text string) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -342,7 +343,7 @@ func describe(t *testing.T, ns *lab.Namespace) (text string) {
 	return text
 }
 
-// setting returns a network sysctl of the calling thread's namespace.
+// setting returns a network sysctl of the calling thread's namespace, or "" if it does not exist.
 func setting(name string) string {
 	value, err := os.ReadFile("/proc/sys/net/" + name)
 	if err != nil {
@@ -351,8 +352,8 @@ func setting(name string) string {
 	return fmt.Sprintf(" %s %s", name, strings.TrimSpace(string(value)))
 }
 
-// sameAs waits until a namespace is as before: the kernel may take a moment to restore a
-// link-local address.
+// sameAs waits until the description of a namespace is the same as before. The kernel may take some
+// time to restore a link-local address.
 func sameAs(t *testing.T, ns *lab.Namespace, before string) {
 	t.Helper()
 	eventually(t, func() error {

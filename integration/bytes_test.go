@@ -12,7 +12,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBytesOfFrames sends frames of every kind both ways, and expects exactly these.
+// TestBytesOfFrames sends frames of every kind in both directions. They must arrive unchanged.
 func TestBytesOfFrames(t *testing.T) {
 	w := startMute(t, acceptAll)
 	frames := append(etherTypes(), groupAddresses()...)
@@ -29,7 +29,7 @@ func TestBytesOfFrames(t *testing.T) {
 	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == len(frames) && c.forwarded == len(frames) })
 }
 
-// etherTypes are frames without IP: known and unknown EtherTypes, and 802.3 lengths.
+// etherTypes returns frames without IP, with known and unknown EtherTypes and with 802.3 lengths.
 func etherTypes() (frames [][]byte) {
 	for _, etherType := range []uint16{
 		0x0806, // ARP
@@ -47,13 +47,13 @@ func etherTypes() (frames [][]byte) {
 		0x22f0, // AVTP
 		0xffff, // reserved
 		0x0003, // 802.3 length of the LLC header alone
-		0x0026, // 802.3 length, padding behind
-		0x05dc, // the largest 802.3 length
-		0x05ff, // neither length nor type
+		0x0026, // 802.3 length, with padding after most contents
+		0x05dc, // largest 802.3 length
+		0x05ff, // neither a length nor a type
 	} {
 		for _, size := range []int{0, 3, 28, 46, 1500} {
 			if etherType == 0x8864 && size < 8 {
-				continue // less than its header, which the kernel's br_netfilter drops
+				continue // shorter than the PPPoE header; the kernel's br_netfilter drops such frames
 			}
 			frames = append(frames, packettest.Datagram{}.Ethernet(etherType, packettest.Body(size)))
 		}
@@ -63,8 +63,8 @@ func etherTypes() (frames [][]byte) {
 	return append(frames, broadcast)
 }
 
-// groupAddresses are frames to the link-local groups that bridges do not forward, and to
-// other protocol groups.
+// groupAddresses returns frames to the link-local groups that bridges do not forward, and to the
+// group addresses of other protocols.
 func groupAddresses() (frames [][]byte) {
 	add := func(group string, etherType uint16) {
 		f := packettest.Datagram{}.Ethernet(etherType, packettest.Body(46))
@@ -84,14 +84,14 @@ func groupAddresses() (frames [][]byte) {
 	return frames
 }
 
-// packets are IP packets with all kinds of tags: short ones with padding, and ones as
-// long as the MTU permits.
+// packets returns IP packets with all kinds of tags and with LLC: short packets with padding, and
+// packets as long as the MTU permits.
 func packets() (frames [][]byte) {
 	const q, ad = 0x8100, 0x88a8
 	for _, f := range families {
 		for _, tags := range [][]packet.Tag{
 			nil,
-			{{TPID: q, TCI: 0xe000}}, // a priority only
+			{{TPID: q, TCI: 0xe000}}, // only a priority
 			{{TPID: q, TCI: 0xf00a}}, // priority 7, drop eligible, VLAN 10
 			{{TPID: ad, TCI: 0x1fff}},
 			{{TPID: ad, TCI: 0x300a}, {TPID: q, TCI: 0xb00b}},
@@ -104,7 +104,7 @@ func packets() (frames [][]byte) {
 				d.Tags = tags
 				frame := d.Frame()
 				frames = append(frames, frame)
-				if len(frame) < 60 { // the padding is part of the frame, whatever is in it
+				if len(frame) < 60 { // the box must not change padding
 					frames = append(frames, append(d.Frame(), packettest.Body(60-len(frame))...))
 				}
 			}
@@ -124,7 +124,7 @@ func packets() (frames [][]byte) {
 	return frames
 }
 
-// mtuPayload is the UDP payload of the largest whole packet.
+// mtuPayload returns the UDP payload length of the largest whole packet.
 func mtuPayload(ipv6 bool) int {
 	if ipv6 {
 		return lab.MTU - 40 - 8
@@ -132,8 +132,8 @@ func mtuPayload(ipv6 bool) int {
 	return lab.MTU - 20 - 8
 }
 
-// TestFullSizeBehindTags sends packets of exactly the MTU with tags of every kind. The
-// kernel does not let a packet socket send such long frames.
+// TestFullSizeBehindTags sends packets of exactly the MTU with tags of every kind. It uses a trunk,
+// because the kernel does not allow a packet socket to send such long frames.
 func TestFullSizeBehindTags(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {
@@ -160,9 +160,9 @@ func TestFullSizeBehindTags(t *testing.T) {
 	}
 }
 
-// TestTrailers sends packets of exactly the MTU, followed by at most the length of a
-// frame check sequence, which is as much as an interface of the kernel accepts. A host's
-// own MTU is raised, so that it can send such frames.
+// TestTrailers sends packets of exactly the MTU, followed by a trailer of up to 4 bytes, the length of
+// a frame check sequence. The kernel's interfaces accept no longer trailer. The test raises the MTU of
+// the sending host, so that the host can send such frames.
 func TestTrailers(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for side, h := range w.Hosts {

@@ -17,7 +17,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// capturePolicy accepts one port, and a rule denies another one.
+// capturePolicy accepts one port, and drops another one by a rule.
 const capturePolicy = onePort + `
 [[rule]]
 name = "no shells"
@@ -30,8 +30,9 @@ timeout_ipv4 = "1s"
 drops = "off"
 `
 
-// captureTraffic sends a frame that passes, one that a rule drops, a datagram in three
-// fragments, one with an overlap, and one with a missing fragment.
+// captureTraffic sends a frame that passes, a frame that a rule drops, and the fragments of three
+// datagrams: a complete one, one with an overlap, and an incomplete one. It returns the number of
+// frames.
 func captureTraffic(t *testing.T, w *wires) (frames int) {
 	t.Helper()
 	f := families[0]
@@ -51,14 +52,14 @@ func captureTraffic(t *testing.T, w *wires) (frames int) {
 	return len(all)
 }
 
-// captureComments are the expected comments on that traffic.
+// captureComments lists the expected comments on the frames of captureTraffic.
 var captureComments = []string{
 	`accept: rule "service", line 11`, `drop: policy_rule: rule "no shells", line 17`,
 	`accept: rule "service", line 11`, `accept: rule "service", line 11`, `accept: rule "service", line 11`,
 	"drop: fragment_overlap", "drop: fragment_overlap", "drop: fragment_timeout, missing bytes 0-1479 2960-",
 }
 
-// capturing starts a capture, and waits until it has begun.
+// capturing starts `fragwall capture`, and waits until the capture has begun.
 func capturing(t *testing.T, w *wires, arguments ...string) *process {
 	t.Helper()
 	p := launch(t, w.Middle, nil, append([]string{"capture", "-c", w.file}, arguments...)...)
@@ -68,7 +69,7 @@ func capturing(t *testing.T, w *wires, arguments ...string) *process {
 
 var captureEnd = regexp.MustCompile(`(\d+) (frames?|decisions?) captured, (\d+) frames? missed\n$`)
 
-// captureCounts returns the counts that a capture prints at its end.
+// captureCounts waits until a capture ends, and returns the counts that it prints.
 func captureCounts(t *testing.T, p *process) (captured, missed int) {
 	t.Helper()
 	if code := p.wait(t); code != 0 {
@@ -83,7 +84,7 @@ func captureCounts(t *testing.T, p *process) (captured, missed int) {
 	return captured, missed
 }
 
-// TestCapture captures real traffic in each form, and reads the pcapng with tshark.
+// TestCapture captures traffic in each output format, and compares it with tshark and tcpdump.
 func TestCapture(t *testing.T) {
 	w := startMute(t, capturePolicy)
 	file := filepath.Join(t.TempDir(), "out.pcapng")
@@ -110,7 +111,7 @@ func TestCapture(t *testing.T) {
 	}
 	for _, p := range []*process{text, toFile} {
 		if captured, missed := captureCounts(t, p); captured != frames || missed != 0 {
-			t.Errorf("%d captured, %d missed; %d were sent", captured, missed, frames)
+			t.Errorf("%d captured, %d missed; want %d captured, 0 missed", captured, missed, frames)
 		}
 	}
 	comments := regexp.MustCompile(`(?m) \[(.*)\]$`).FindAllStringSubmatch(text.stdout.String(), -1)
@@ -119,7 +120,7 @@ func TestCapture(t *testing.T) {
 		got = append(got, m[1])
 	}
 	if !slices.Equal(got, captureComments) {
-		t.Errorf("%q, want %q\n%s", got, captureComments, text.stdout.String())
+		t.Errorf("comments %q, want %q\n%s", got, captureComments, text.stdout.String())
 	}
 	checkPcapng(t, file)
 	checkCaptured(t, text.stdout.String(), file)
@@ -129,15 +130,15 @@ func TestCapture(t *testing.T) {
 		var d struct{ Verdict, From string }
 		must(t, json.Unmarshal([]byte(line), &d))
 		if decisions++; d.From != "inside" || d.Verdict == "" {
-			t.Error(line)
+			t.Errorf("unexpected record: %s", line)
 		}
 	}
 	if captured, _ := captureCounts(t, records); captured != 6 || decisions != 6 {
-		t.Errorf("%d decisions, %d said", decisions, captured)
+		t.Errorf("%d decisions printed, %d counted; want 6", decisions, captured)
 	}
 }
 
-// checkPcapng expects the frames of the traffic in a file, with their comments.
+// checkPcapng checks that a file contains the frames of captureTraffic with their comments.
 func checkPcapng(t *testing.T, file string) {
 	t.Helper()
 	output, err := exec.Command("tshark", "-r", file, "-T", "fields", "-e", "frame.interface_name", "-e", "frame.len", "-e", "frame.comment").Output()
@@ -151,22 +152,23 @@ func checkPcapng(t *testing.T, file string) {
 	}
 }
 
-// checkCaptured compares the lines about frames with tcpdump's.
+// checkCaptured compares the lines of `fragwall capture` with those of tcpdump.
 func checkCaptured(t *testing.T, lines, file string) {
 	t.Helper()
 	output, err := exec.Command("tcpdump", "-n", "-S", "-t", "-r", file).Output()
 	must(t, err)
 	ours := regexp.MustCompile(`(?m)^\S+ inside (.*?)( \(frag .*\))? \[.*\]$`).ReplaceAllString(lines, "$1")
 	if ours != string(output) {
-		t.Errorf("capture says\n%s\ntcpdump says\n%s", ours, output)
+		t.Errorf("capture prints\n%s\ntcpdump prints\n%s", ours, output)
 	}
 }
 
-// TestCaptureCostsNothing has clients that stop reading or disconnect while frames flow.
+// TestCaptureCostsNothing checks that no frame is lost while one capture does not read and another one
+// disconnects.
 func TestCaptureCostsNothing(t *testing.T) {
 	const frames = 30_000
 	w := startMute(t, acceptAll)
-	const enough = 8192 // more than what was sent to the client that stopped reading
+	const enough = 8192 // more frames than the stopped client has received before it continues
 	stopped, killed := capturing(t, w, "-w", "-", "-c", strconv.Itoa(enough)), capturing(t, w)
 	stopped.signal(t, syscall.SIGSTOP)
 	frame := packettest.UDP(families[0].src, families[0].dst, packettest.Body(1400)).Frame()
@@ -188,8 +190,8 @@ func TestCaptureCostsNothing(t *testing.T) {
 	}
 }
 
-// TestCaptureOfTheFastPath captures a flow that the kernel could forward, and that it
-// forwards again after the capture.
+// TestCaptureOfTheFastPath captures a flow of the fast path. During the capture its frames use the
+// process, and after it the fast path again.
 func TestCaptureOfTheFastPath(t *testing.T) {
 	w := startMute(t, acceptAll)
 	w.needFastPath(t)
@@ -197,11 +199,11 @@ func TestCaptureOfTheFastPath(t *testing.T) {
 	taken := func() int { return int(w.fastPath(t).Sides["inside"].Forwarded) }
 	untilFast := func() {
 		t.Helper()
-		eventually(t, func() error { // the kernel knows a flow after a while
+		eventually(t, func() error { // the fast path takes a flow only after some time
 			before := taken()
 			w.send(t, verdict.Inside, frame)
 			if taken() == before {
-				return fmt.Errorf("the kernel forwards nothing: %+v", w.fastPath(t))
+				return fmt.Errorf("the fast path forwards nothing: %+v", w.fastPath(t))
 			}
 			return nil
 		})
@@ -209,7 +211,7 @@ func TestCaptureOfTheFastPath(t *testing.T) {
 	untilFast()
 	const frames = 100
 	other := capturing(t, w, "--dport", "9", "-c", "1")
-	untilFast() // nobody looks at this flow
+	untilFast() // the capture's filter does not match this flow
 	p := capturing(t, w, "--dport", "5300", "-c", strconv.Itoa(frames))
 	w.send(t, verdict.Inside, slices.Repeat([][]byte{frame}, frames)...)
 	if captured, missed := captureCounts(t, p); captured != frames || missed != 0 {
@@ -220,7 +222,7 @@ func TestCaptureOfTheFastPath(t *testing.T) {
 	captureCounts(t, other)
 }
 
-// TestCaptureOfNothing has mistakes in the command line, and no instance.
+// TestCaptureOfNothing runs captures with invalid arguments, and one without a running instance.
 func TestCaptureOfNothing(t *testing.T) {
 	w := startMute(t, onePort)
 	for want, arguments := range map[string][]string{
@@ -242,6 +244,6 @@ func TestCaptureOfNothing(t *testing.T) {
 		t.Errorf("exit code %d: %s", code, p.stderr.String())
 	}
 	if found, _ := filepath.Glob(file); found != nil {
-		t.Error("the file was made though nothing was captured")
+		t.Error("capture created the file although there is no instance")
 	}
 }

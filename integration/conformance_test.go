@@ -10,13 +10,13 @@ import (
 
 var update = flag.Bool("update", false, "write the documents that tests generate")
 
-// conformance is every intended difference between the box and a Linux receiver.
+// conformance lists the intended differences between the box and a Linux receiver.
 var conformance = []struct{ name, box, kernel, source string }{
 	{
 		ruleOverlap,
 		"A fragment that overlaps a part of another one discards the datagram: no fragment of it passes until its deadline.",
 		"Discards what it has, and starts again with the next fragment. A fragment inside the received range counts as a duplicate.",
-		"RFC 5722 §4, RFC 8200 §4.5; IPv4 alike",
+		"RFC 5722 §4, RFC 8200 §4.5; the box treats IPv4 in the same way",
 	}, {
 		ruleConflict,
 		"`reassemble`: the same range with other bytes discards the datagram. `validate`: only the first fragment of a range passes.",
@@ -26,7 +26,7 @@ var conformance = []struct{ name, box, kernel, source string }{
 		ruleEnd,
 		"Two fragments with different ends discard the datagram.",
 		"Discards what it has, and starts again with the next fragment.",
-		"RFC 5722 §4 in spirit: the source did not send both",
+		"the purpose of RFC 5722 §4: an honest source does not send both",
 	}, {
 		ruleBeyond,
 		"Data beyond the end that the last fragment sets discards the datagram.",
@@ -35,8 +35,8 @@ var conformance = []struct{ name, box, kernel, source string }{
 	}, {
 		ruleEmpty,
 		"A fragment without payload is dropped alone.",
-		"Discards the datagram that the fragment claims to belong to.",
-		"RFC 8200 §4.5 has no such fragments; if it discarded the datagram, an attacker could use it to do so",
+		"Discards the datagram with the fragment's identification.",
+		"RFC 8200 §4.5 does not define such fragments; if they discarded the datagram, an attacker could use them for that",
 	}, {
 		ruleUnaligned,
 		"A fragment that is not the last, with a length that is not a multiple of 8, is dropped alone.",
@@ -70,15 +70,15 @@ func TestConformanceDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Where fragwall differs from Linux
 
-` + "`make integration`" + ` sends random sequences of fragments of both families to a Linux host
-and to another one behind the box, and compares what their sockets receive. The
-sequences are valid datagrams that are fragmented at random, reordered, duplicated
-and mutated in many ways. The host behind the box must receive exactly what the
-design promises, in ` + "`reassemble`, with either `emit`, and in `validate`" + `. If a host
-without the box receives something else, one of these rules must explain it. So the
-host reassembles what the policy judged.
+` + "`make integration`" + ` sends random sequences of IPv4 and IPv6 fragments to a Linux host and
+to another one behind the box, and compares what their sockets receive. The sequences
+are valid datagrams that are fragmented at random, reordered, duplicated and mutated
+in many ways. The host behind the box must receive exactly the datagrams that a model
+of the box predicts, in ` + "`reassemble`, with either `emit`, and in `validate`" + `. If the
+host without the box receives something else, one of these rules must explain it. This
+shows that the host reassembles the same datagram that the policy judged.
 
-More sequences, or others:
+To compare other sequences, or more:
 
 ` + "```sh\ngo test -v -run TestKernelAgrees ./integration -sequences 1000000 -seed 7 -timeout 2h\n```" + `
 
@@ -89,16 +89,16 @@ More sequences, or others:
 		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.box, r.kernel, r.source)
 	}
 	b.WriteString(`
-What Linux drops as well is not in the table: a wrong IPv4 header checksum, an
-IPv6 first fragment without its whole header chain (RFC 7112), identical
-duplicates, and ECN that contradicts itself (RFC 3168 §5.3), which the box
-leaves to the receiver unless it builds the datagram anew.
+The table does not list what Linux drops, too: packets with a wrong IPv4 header checksum,
+IPv6 first fragments without their whole header chain (RFC 7112), identical duplicates,
+and datagrams whose fragments have contradictory ECN (RFC 3168 §5.3). The box forwards
+datagrams with contradictory ECN to the receiver, unless it sends them as one packet.
 `)
 	compareDocument(t, "../docs/conformance.md", b.String())
 }
 
-// compareDocument fails unless a document equals the text that a test generates. With
-// -update, it writes the document.
+// compareDocument fails the test if a document differs from the generated text. With -update, it
+// writes the document.
 func compareDocument(t *testing.T, path, want string) {
 	t.Helper()
 	if *update {

@@ -14,20 +14,20 @@ import (
 type flowRule struct {
 	name                   string
 	box, conntrack, reason string
-	// lasting is set if the two then have different states, so that the rest of the
-	// exchange cannot be compared.
+	// lasting is set if fragwall and the kernel have different states afterwards, so that the test
+	// cannot compare the rest of the exchange.
 	lasting bool
 	applies func(p *played, i int) bool
 }
 
-// flowRules are all intended differences. The first that applies explains a step.
+// flowRules lists all intended differences. The first rule that applies explains a step.
 var flowRules = []flowRule{
 	{
 		name: "reset",
-		box: "A RST that does not acknowledge the SYN, or on an open or half-closed connection does not have exactly the expected number, does not " +
-			"change the flow. It passes if it is in the window, and always on a half-closed connection.",
-		conntrack: "Closes an unanswered or half-closed connection, keeps an open one for 10 s, and stores the number.",
-		reason:    "RFC 9293 §3.10.7.3, RFC 5961 §3.2: the host drops it or answers with an ACK, and continues. Otherwise a few hundred blind RSTs close any idle connection.",
+		box: "These RSTs do not change the flow: before the answer, one that does not acknowledge the SYN; on an open or half-closed connection, " +
+			"one without exactly the expected sequence number. They pass if they are in the window, and always on a half-closed connection.",
+		conntrack: "Closes an unanswered or half-closed connection, keeps an open one for 10 s, and stores the sequence number.",
+		reason:    "RFC 9293 §3.10.7.3, RFC 5961 §3.2: the host drops the RST or answers with an ACK, and continues. Otherwise a few hundred blind RSTs could close any idle connection.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			return p.resetByAnotherNumber(i) && !p.box[i].passed ||
@@ -36,17 +36,17 @@ var flowRules = []flowRule{
 	}, {
 		name:      "handshake",
 		box:       "An invalid segment changes no state.",
-		conntrack: "Stores the numbers of the responder's first segment even if it is invalid, and compares the correct SYN/ACK with them.",
-		reason:    "A blind SYN/ACK must not break a connection that is about to open.",
+		conntrack: "Stores the sequence numbers of the responder's first segment even if it is invalid, and checks the correct SYN/ACK against them.",
+		reason:    "A blind SYN/ACK must not break a connection that is being opened.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			return p.earlier(i, p.strayAnswer)
 		},
 	}, {
 		name:      "pick-up",
-		box:       "If a new connection on the same ports replaces one that was picked up in the middle, the numbers of the new one are checked.",
-		conntrack: "Checks the numbers of neither.",
-		reason:    "The box saw the handshake and knows the numbers.",
+		box:       "If a new connection on the same ports replaces one that was picked up midstream, the sequence numbers of the new one are checked.",
+		conntrack: "Checks the sequence numbers of neither connection.",
+		reason:    "The box saw the handshake and knows the sequence numbers.",
 		lasting:   true,
 		applies: func(p *played, i int) bool {
 			answered := p.earlier(i, func(j int) bool {
@@ -56,7 +56,7 @@ var flowRules = []flowRule{
 		},
 	}, {
 		name:      "dccp",
-		box:       "A flow has the ports of both hosts.",
+		box:       "The ports of both hosts identify a flow.",
 		conntrack: "Does not know DCCP: all DCCP between two hosts is one flow.",
 		reason:    "Rules match the ports.",
 		applies: func(p *played, i int) bool {
@@ -74,14 +74,14 @@ var flowRules = []flowRule{
 		name:      "outward",
 		box:       "A packet that the rules accept passes, even if it is invalid for its flow. It does not start, change or end a flow.",
 		conntrack: "Drops it if `ct state invalid drop` comes first.",
-		reason:    "The rules decide which hosts may send what.",
+		reason:    "The rules decide which traffic is allowed.",
 		applies: func(p *played, i int) bool {
 			return p.Steps[i].From == verdict.Inside && p.box[i].passed && !p.box[i].flow
 		},
 	},
 }
 
-// earlier reports whether a condition holds for one of the first n steps.
+// earlier reports whether such returns true for one of the first n steps.
 func (p *played) earlier(n int, such func(j int) bool) bool {
 	for j := range n {
 		if such(j) {
@@ -97,14 +97,14 @@ func (p *played) isReset(i int) bool {
 	return ok && strings.Contains(flags, "R")
 }
 
-// isTCP reports whether a step is a TCP segment between the two ports.
+// isTCP reports whether a step is a TCP segment between the hosts and ports of the connection.
 func (p *played) isTCP(i int) bool {
 	what := p.Steps[i].What
 	return strings.HasPrefix(p.Kind, "tcp") && !strings.HasPrefix(what, "icmp") && !strings.HasPrefix(what, "from")
 }
 
-// resetByAnotherNumber reports whether a step is a RST with the ports of a connection
-// that the receiver would not accept.
+// resetByAnotherNumber reports whether a step is a RST that passes conntrack but that the receiver
+// would not accept, because it has another sequence or acknowledgment number.
 func (p *played) resetByAnotherNumber(i int) bool {
 	if !p.isReset(i) || !p.kernel[i].Verdict.Passes() {
 		return false
@@ -119,16 +119,16 @@ func (p *played) resetByAnotherNumber(i int) bool {
 	return false
 }
 
-// pickedUp reports whether the kernel accepted a connection without its SYN before a
-// step. Then the host's expected number is uncertain.
+// pickedUp reports whether the kernel picked up a connection without its SYN before a step. In that
+// case, the sequence number that the host expects is not known.
 func (p *played) pickedUp(i int) bool {
 	return p.earlier(i, func(j int) bool {
 		return p.kernel[j].Verdict == conntrack.New && p.kernel[j].Before == "" && p.isTCP(j) && !p.Steps[j].Synchronizes()
 	})
 }
 
-// strayAnswer reports whether a step is a segment of the responder that does not answer
-// the SYN, although the kernel accepts its numbers.
+// strayAnswer reports whether a step is a segment of the responder that does not answer the SYN, but
+// whose sequence numbers the kernel stores.
 func (p *played) strayAnswer(i int) bool {
 	if p.Steps[i].From != verdict.Outside || !p.isTCP(i) {
 		return false
@@ -144,8 +144,8 @@ func (p *played) strayAnswer(i int) bool {
 	return false
 }
 
-// answered reports whether the kernel has accepted a SYN of the responder since the
-// originator's last SYN that began a connection.
+// answered reports whether the kernel has accepted a SYN of the responder since the last SYN of the
+// originator that began a connection.
 func (p *played) answered(i int) (answered bool) {
 	for j := range i {
 		switch {
@@ -158,7 +158,7 @@ func (p *played) answered(i int) (answered bool) {
 	return answered
 }
 
-// sent returns the number after the last SYN of a side before a step.
+// sent returns the sequence number after the last SYN that a side sent before a step.
 func (p *played) sent(i int, from verdict.Side) (number uint32) {
 	for j := range i {
 		if s := &p.Steps[j]; s.From == from && p.isTCP(j) && s.Synchronizes() && p.box[j].passed {
@@ -168,8 +168,8 @@ func (p *played) sent(i int, from verdict.Side) (number uint32) {
 	return number
 }
 
-// exact reports whether a RST has the number that its receiver expects: the highest that
-// it has acknowledged.
+// exact reports whether a RST has the sequence number that its receiver expects, which is the highest
+// number that the receiver has acknowledged.
 func (p *played) exact(i int) bool {
 	var expected uint32
 	known := false
@@ -194,8 +194,7 @@ func (p *played) explain(i int) *flowRule {
 	return nil
 }
 
-// TestStateDocument compares the table of differences in docs/state.md with the
-// rules.
+// TestStateDocument compares the table of differences in docs/state.md with flowRules.
 func TestStateDocument(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| rule | fragwall | connection tracking | why |\n|---|---|---|---|\n")

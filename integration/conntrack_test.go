@@ -25,9 +25,9 @@ import (
 	"fragwall/wire"
 )
 
-var exchanges = flag.Int("exchanges", 20000, "how many exchanges to compare with the kernel's connection tracking")
+var exchanges = flag.Int("exchanges", 20000, "number of exchanges to compare with the kernel's connection tracking")
 
-// conntrackPolicy is the kernel's ruleset in the syntax of fragwall.
+// conntrackPolicy is the ruleset of [conntrack.Kernel] as a configuration of fragwall.
 var conntrackPolicy = devices + `
 [policy]
 default = "drop"
@@ -42,14 +42,14 @@ from = "inside"
 // judged is fragwall's verdict on a step.
 type judged struct {
 	passed bool
-	flow   bool // for the flow it belongs to
+	flow   bool // because it belongs to a flow
 }
 
-// playback is fragwall's wire, which is driven step by step.
+// playback is fragwall's wire, which processes one step at a time.
 type playback struct {
 	stepper *wire.Stepper
 	now     time.Time
-	step    *judged // under way
+	step    *judged // verdict on the current step
 }
 
 // playbackBegins is the time of the first exchange.
@@ -67,7 +67,7 @@ func newPlayback(t *testing.T, policy string) *playback {
 	return p
 }
 
-// play passes an exchange to fragwall.
+// play passes an exchange to fragwall, and returns the verdict on each step.
 func (p *playback) play(e *conntrack.Exchange) []judged {
 	all := make([]judged, len(e.Steps))
 	for i := range e.Steps {
@@ -78,7 +78,7 @@ func (p *playback) play(e *conntrack.Exchange) []judged {
 	return all
 }
 
-// tick returns the time of a step. Exchanges follow one another.
+// tick advances the time by the pause before a step and 1 ms, and returns it.
 func (p *playback) tick(step *conntrack.Step) time.Time {
 	p.now = p.now.Add(time.Millisecond + step.After())
 	return p.now
@@ -100,12 +100,12 @@ type comparison struct {
 	kernel  *conntrack.Kernel
 	policy  string
 	reached map[string]int // packets, by the state of their connection and the kernel's verdict
-	differ  map[string]int // packets, by the rule that says why
-	close   int            // exchanges that hung on a moment
-	failed  map[string]int // exchanges that no rule explains, by what is wrong
+	differ  map[string]int // packets with different verdicts, by the rule that explains them
+	close   int            // exchanges with a pause too close to a timeout
+	failed  map[string]int // exchanges with a difference that no rule explains, by its description
 }
 
-// TestConntrackAgrees plays random exchanges to nftables with connection tracking and to
+// TestConntrackAgrees passes random exchanges to nftables with connection tracking and to
 // fragwall, and compares which packets pass.
 func TestConntrackAgrees(t *testing.T) {
 	t.Run("strict", func(t *testing.T) { compareWithConntrack(t, "strict", false) })
@@ -129,7 +129,7 @@ func compareWithConntrack(t *testing.T, tcp string, loose bool) {
 	c.report()
 }
 
-// together is the number of exchanges that run at once.
+// together is the number of exchanges that run concurrently.
 const together = 4000
 
 // batch compares n exchanges, starting with number first.
@@ -153,14 +153,14 @@ func (c *comparison) batch(first, n int) {
 // shown is the number of failed exchanges that are printed per reason.
 const shown = 2
 
-// played is an exchange with the results of its steps.
+// played is an exchange with the verdicts on its steps.
 type played struct {
 	*conntrack.Exchange
 	kernel []conntrack.Observation
 	box    []judged
 }
 
-// play plays exchanges to both.
+// play passes exchanges to the kernel and to fragwall.
 func (c *comparison) play(all []conntrack.Exchange) []played {
 	observations, err := c.kernel.Run(all, 0)
 	must(c.T, err)
@@ -172,15 +172,15 @@ func (c *comparison) play(all []conntrack.Exchange) []played {
 	return results
 }
 
-// difference is a step that no rule explains; step is -1 if there is none.
+// difference is a difference that no rule explains.
 type difference struct {
-	step int
-	what string
+	step int    // -1 if there is none
+	what string // description; see wrong
 	kind string // see kind
 }
 
-// firstUnexplained returns the first step with an unexplained difference. It does not
-// look beyond a lasting difference.
+// firstUnexplained returns the first unexplained difference. It ignores the steps after an explained
+// difference that is lasting.
 func (p *played) firstUnexplained() difference {
 	for i := range p.Steps {
 		if p.kernel[i].Close {
@@ -200,7 +200,7 @@ func (p *played) firstUnexplained() difference {
 	return difference{step: -1}
 }
 
-// wrong describes the difference in a step.
+// wrong describes the difference in a step. Differences of the same kind have the same description.
 func (p *played) wrong(i int) string {
 	before, theirs := p.kernel[i].Before, p.kernel[i].Verdict
 	if before == "" {
@@ -211,12 +211,12 @@ func (p *played) wrong(i int) string {
 		way = "inward"
 	}
 	if p.box[i].passed {
-		return fmt.Sprintf("%s passes in %s that conntrack calls %v", way, before, theirs)
+		return fmt.Sprintf("%s packet passes in state %q, but conntrack's verdict is %v", way, before, theirs)
 	}
-	return fmt.Sprintf("%s %s is lost in %s that conntrack calls %v", way, p.kind(i), before, theirs)
+	return fmt.Sprintf("%s %s packet is dropped in state %q, but conntrack's verdict is %v", way, p.kind(i), before, theirs)
 }
 
-// kind tells whether a step is honest, in an honest exchange or beside forged packets.
+// kind returns whether a step is forged, honest, or honest after forged steps.
 func (p *played) kind(i int) string {
 	switch {
 	case !p.Steps[i].Honest:
@@ -227,7 +227,7 @@ func (p *played) kind(i int) string {
 	return "honest"
 }
 
-// count counts the compared steps, up to a difference.
+// count counts the compared steps, up to the difference d or a lasting one.
 func (p *played) count(c *comparison, d difference) {
 	for i := range p.Steps {
 		o := p.kernel[i]
@@ -253,7 +253,8 @@ func (p *played) count(c *comparison, d difference) {
 	}
 }
 
-// shrink returns the smallest part of an exchange with the same difference.
+// shrink removes steps and pauses from an exchange as long as the difference stays, and returns the
+// result.
 func (c *comparison) shrink(n int, d difference) *played {
 	var part conntrack.Candidate
 	for i := range d.step + 1 {
@@ -307,8 +308,7 @@ func (p *played) String() string {
 	return b.String()
 }
 
-// replay plays the first n exchanges to the replay command, and compares with the packets
-// that passed the wire.
+// replay passes the first n exchanges to `fragwall replay`. The same packets must pass as in the wire.
 func (c *comparison) replay(n int) {
 	dir := c.TempDir()
 	in, out := filepath.Join(dir, "in.pcapng"), filepath.Join(dir, "out.pcapng")
@@ -318,7 +318,7 @@ func (c *comparison) replay(n int) {
 	writer, err := capture.NewPcapng(file, "oracle", "inside", "outside")
 	must(c.T, err)
 	box, clock := newPlayback(c.T, c.policy), &playback{now: playbackBegins}
-	passed := map[string]bool{} // whether each frame did
+	passed := map[string]bool{} // by frame
 	for i := range n {
 		e := conntrack.Generate(*seed, i, conntrack.Slot(i))
 		for s, judged := range box.play(&e) {
@@ -344,19 +344,19 @@ func (c *comparison) replay(n int) {
 		}
 		must(c.T, err)
 		if !passed[string(frame.Data)] {
-			c.Fatalf("replay lets a frame through that the wire does not, or twice: % x", frame.Data)
+			c.Fatalf("replay forwards a frame that the wire drops, or forwards it twice: % x", frame.Data)
 		}
 		delete(passed, string(frame.Data))
 	}
 	for frame, did := range passed {
 		if did {
-			c.Fatalf("replay does not let a frame through that the wire does: % x", frame)
+			c.Fatalf("replay drops a frame that the wire forwards: % x", frame)
 		}
 	}
 }
 
-// wanted are the states that enough exchanges must reach, each with the verdicts that
-// packets must have had there.
+// wanted lists the states that the exchanges must reach if there are enough of them, with the verdicts
+// that must occur in each.
 var wanted = []struct {
 	prefix   string
 	states   []string
@@ -383,10 +383,11 @@ var wanted = []struct {
 	},
 }
 
-// enough is the number of exchanges that reaches all wanted states, whatever the seed.
+// enough is the number of exchanges that reach all wanted states with any seed.
 const enough = 10000
 
-// report prints the states reached, and fails if there are too few.
+// report prints the reached states, the explained differences and the unexplained ones. It fails the
+// test if a wanted state is missing.
 func (c *comparison) report() {
 	for _, w := range wanted {
 		for _, state := range w.states {
@@ -398,7 +399,7 @@ func (c *comparison) report() {
 			}
 		}
 	}
-	c.Logf("%d exchanges, %d of them too close to a timeout to call; packets by state and verdict:", *exchanges, c.close)
+	c.Logf("%d exchanges, %d of them with a pause too close to a timeout; packets by state and verdict:", *exchanges, c.close)
 	for _, key := range slices.Sorted(maps.Keys(c.reached)) {
 		c.Logf("%8d  %s", c.reached[key], key)
 	}

@@ -20,19 +20,19 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments. Some are like
-// those that the kernel makes of a datagram that the box passes in one piece (package
-// tun/ufo), and some are slightly different. All fragments of a datagram must leave when
-// its last one has arrived, in the order of their offsets, byte for byte, and the
-// counters must count each.
+// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments. The kernel can make some of
+// the fragments itself from one large packet (package tun/ufo); others are slightly different, so that
+// the box must write each fragment. When the last fragment of a datagram has arrived, all its
+// fragments must leave, unchanged and in the order of their offsets. The counters must count each
+// fragment.
 func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		config    string
-		off       []uint32 // offloads of the NICs, by the command that sets each
-		bridges   bool     // each NIC is a bridge with the NIC as its port
-		validates bool     // fragments leave as they come
-		inPieces  bool     // the kernel gets each fragment by itself
+		off       []uint32 // offloads of the NICs to turn off, as ethtool commands
+		bridges   bool     // the NICs are bridges with the lab's NICs as ports
+		validates bool     // fragments leave when they arrive
+		inPieces  bool     // the box writes each fragment separately
 	}{
 		{name: "by a redirect", config: oneQueue + acceptAll},
 		{name: "by a bridge", config: oneQueue + bridgeOutside + acceptAll},
@@ -66,11 +66,11 @@ func TestFragmentsLeaveAsTheyCame(t *testing.T) {
 	}
 }
 
-// oneQueue begins configurations in which all frames keep their order, whatever their
-// flows.
+// oneQueue begins configurations with one queue and without the fast path, in which all frames keep
+// their order, even between flows.
 var oneQueue = "fast_path = \"off\"\n" + strings.ReplaceAll(strings.TrimPrefix(devices, pathKey), "nic =", "queues = 1\nnic =")
 
-// nics are the NICs to which the TAPs are joined.
+// nics holds the names of the NICs to which the TAPs are joined.
 var nics = [verdict.Sides]string{verdict.Inside: lab.InsideNIC, verdict.Outside: lab.OutsideNIC}
 
 // bridgeNICs begins configurations of a box whose NICs are bridges.
@@ -78,7 +78,7 @@ var bridgeNICs = strings.NewReplacer(lab.InsideNIC, bridgePrefix+lab.InsideNIC, 
 
 const bridgePrefix = "br-"
 
-// addBridge makes a bridge with a NIC as its port.
+// addBridge makes a bridge with a NIC as its only port.
 func addBridge(nic string) error {
 	port, err := netlink.LinkByName(nic)
 	if err != nil {
@@ -91,14 +91,14 @@ func addBridge(nic string) error {
 		return err
 	}
 	return errors.Join(
-		noNetfilter(), // which cuts trailers off
+		noNetfilter(), // netfilter would remove trailers
 		lab.Sysctl(map[string]string{"net/ipv6/conf/" + bridgePrefix + nic + "/disable_ipv6": "1"}),
 		netlink.LinkSetMaster(port, bridge),
 		netlink.LinkSetUp(bridge),
 	)
 }
 
-// turnOff turns off offloads of a NIC that have an ioctl with struct ethtool_value.
+// turnOff turns off offloads of a NIC. commands are ethtool commands that take a struct ethtool_value.
 func turnOff(nic string, commands []uint32) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -120,24 +120,24 @@ func turnOff(nic string, commands []uint32) error {
 	return nil
 }
 
-// fragmenter is the traffic from one host to another: frames with random datagrams.
+// fragmenter sends random datagrams from one host to another.
 type fragmenter struct {
 	r        *rand.Rand
 	from, to *lab.Host
-	inOrder  bool // fragments come in the order of their offsets, and leave as they come
-	id       uint32
-	frames   int // sent
-	bytes    int
+	inOrder  bool   // send fragments in the order of their offsets; each leaves when it arrives
+	id       uint32 // last identification
+	frames   int    // sent
+	bytes    int    // sent
 }
 
 func newFragmenter(seed uint64, from, to *lab.Host) *fragmenter {
 	return &fragmenter{r: rand.New(rand.NewPCG(seed, 20)), from: from, to: to}
 }
 
-// send sends some datagrams with interleaved fragments, and expects what must arrive.
+// send sends up to 20 datagrams with interleaved fragments, and checks the frames that arrive.
 func (s *fragmenter) send(t *testing.T, w *wires, from verdict.Side) {
 	t.Helper()
-	var waiting, arrived [][][]byte // of each datagram what is still to be sent, and all in order
+	var waiting, arrived [][][]byte // by datagram: the fragments not sent yet, and all in order of offset
 	for range 1 + s.r.IntN(20) {
 		fragments := s.datagram()
 		arrived = append(arrived, slices.Clone(fragments))
@@ -149,7 +149,7 @@ func (s *fragmenter) send(t *testing.T, w *wires, from verdict.Side) {
 	var want [][]byte
 	left := len(waiting)
 	for left > 0 {
-		i := s.r.IntN(min(len(waiting), 3)) // of the datagrams that are being sent
+		i := s.r.IntN(min(len(waiting), 3)) // send at most three datagrams at once
 		n := len(waiting[i])
 		if s.r.IntN(3) == 0 {
 			n = 1 + s.r.IntN(n)
@@ -173,8 +173,8 @@ func (s *fragmenter) send(t *testing.T, w *wires, from verdict.Side) {
 	expectFrames(t, w.sockets[from.Other()], want...)
 }
 
-// datagram returns a random datagram as frames: its fragments in the order of their
-// offsets, or one whole packet.
+// datagram returns the frames of a random datagram: fragments in the order of their offsets, or one
+// whole packet.
 func (s *fragmenter) datagram() [][]byte {
 	r, f := s.r, families[0]
 	if r.IntN(4) == 0 {
@@ -195,7 +195,7 @@ func (s *fragmenter) datagram() [][]byte {
 	case 0:
 		copy(udp[6:], "\x00\x00") // no checksum
 	case 1:
-		udp[6]++ // a wrong one
+		udp[6]++ // wrong checksum
 	case 2:
 		d.Protocol = 253
 	case 3:
@@ -208,29 +208,29 @@ func (s *fragmenter) datagram() [][]byte {
 	return fragments
 }
 
-// cut makes fragments of at most an MTU, most of them of one size.
+// cut fragments a datagram. Most datagrams are cut into fragments of one size.
 func (s *fragmenter) cut(d packettest.Datagram) (fragments [][]byte) {
-	const longest = 1344 // bytes: with a fragment header and two tags less than any MTU here
+	const longest = 1344 // bytes of payload; with all headers and two tags less than the smallest MTU
 	r, whole := s.r, d.Fragmentable()
 	if len(whole) <= 8 || len(whole) <= longest && r.IntN(2) == 0 {
 		return [][]byte{d.Frame()}
 	}
 	if r.IntN(4) > 0 {
 		size := 8 * (1 + r.IntN(min((len(whole)-1)/8, longest/8)))
-		size = max(size, (len(whole)/200+7)&^7) // not thousands of them
+		size = max(size, (len(whole)/200+7)&^7) // at most about 200 fragments
 		fragments = d.Fragments(size)
 	} else {
 		for at := 0; at < len(whole); {
 			end := min(at+8*(1+r.IntN(longest/8)), len(whole))
 			if at == 0 {
-				end = min(end, (len(whole)-1)&^7) // or it would be no fragment
+				end = min(end, (len(whole)-1)&^7) // otherwise it would be a whole packet
 			}
 			fragments = append(fragments, d.Fragment(at, whole[at:end], end < len(whole)))
 			at = end
 		}
 	}
 	switch i := r.IntN(len(fragments)); {
-	case r.IntN(12) == 0: // a trailer
+	case r.IntN(12) == 0: // add a trailer
 		fragments[i] = append(fragments[i], packettest.Body(1+r.IntN(4))...)
 	case r.IntN(12) == 0 && d.Src.Is4(): // another TTL
 		network := 14 + 4*len(d.Tags)
@@ -241,8 +241,8 @@ func (s *fragmenter) cut(d packettest.Datagram) (fragments [][]byte) {
 	return fragments
 }
 
-// count compares the counters with what was sent, and with the form in which the TAP
-// received it.
+// count compares the counters with the number of frames and bytes sent, and checks how many frames
+// the box wrote to the TAP.
 func (s *fragmenter) count(t *testing.T, w *wires, from verdict.Side, inPieces bool) {
 	t.Helper()
 	var report struct {
@@ -259,7 +259,7 @@ func (s *fragmenter) count(t *testing.T, w *wires, from verdict.Side, inPieces b
 	must(t, json.Unmarshal([]byte(fetch(t, w.ns, "/api/status")), &report))
 	c := report.Sides[from.String()]
 	if c.Sent != s.frames || c.ReceivedBytes != s.bytes || c.ForwardedBytes != s.bytes || c.SentBytes != s.bytes {
-		t.Errorf("from %v: %+v, while %d frames of %d bytes were sent", from, c, s.frames, s.bytes)
+		t.Errorf("from %v: %+v, but %d frames of %d bytes were sent", from, c, s.frames, s.bytes)
 	}
 	must(t, w.Middle.Do(func() error {
 		link, err := netlink.LinkByName(taps[from.Other()])
@@ -267,7 +267,7 @@ func (s *fragmenter) count(t *testing.T, w *wires, from verdict.Side, inPieces b
 			return err
 		}
 		if taken := int(link.Attrs().Statistics.RxPackets); (taken == s.frames) != inPieces {
-			t.Errorf("from %v: the kernel was given %d frames for %d", from, taken, s.frames)
+			t.Errorf("from %v: the box wrote %d frames to the TAP for %d frames; separately: want %v", from, taken, s.frames, inPieces)
 		}
 		return nil
 	}))

@@ -26,7 +26,7 @@ func TestDemo(t *testing.T) {
 		"from inside  received ", "from outside received ",
 	} {
 		if !strings.Contains(shown, want) {
-			t.Errorf("no line %q", want)
+			t.Errorf("the output has no %q:\n%s", want, shown)
 		}
 	}
 	if strings.Contains(shown, "FAILED") || p.stderr.String() != "" {
@@ -35,7 +35,7 @@ func TestDemo(t *testing.T) {
 	clean()
 }
 
-// TestDemoInterrupted interrupts it in the middle of its output.
+// TestDemoInterrupted interrupts the demo in the middle of its output.
 func TestDemoInterrupted(t *testing.T) {
 	p, clean := startDemo(t)
 	p.stdout.await(t, p, 0, "ok ")
@@ -44,13 +44,13 @@ func TestDemoInterrupted(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if said := p.stderr.String(); said != "fragwall: demo: interrupted\n" {
-		t.Errorf("said %q", said)
+		t.Errorf("stderr %q", said)
 	}
 	clean()
 }
 
-// startDemo runs the demo in a namespace, and returns a function that looks for
-// leftovers.
+// startDemo starts the demo in a namespace. The returned function checks that the demo left no devices
+// and no processes.
 func startDemo(t *testing.T) (p *process, clean func()) {
 	t.Helper()
 	ns, err := lab.NewNamespace("demo")
@@ -67,7 +67,7 @@ func startDemo(t *testing.T) (p *process, clean func()) {
 	}
 }
 
-// TestVersion requests the information for bug reports.
+// TestVersion checks the version information that bug reports need.
 func TestVersion(t *testing.T) {
 	ns, err := lab.NewNamespace("version")
 	must(t, err)
@@ -78,6 +78,6 @@ func TestVersion(t *testing.T) {
 	}
 	want := regexp.MustCompile(`^fragwall \d+\.\d+\.\d+\ngo go1\..+\ngvisor v0\.0\.0-\d{14}-[0-9a-f]{12}\n$`)
 	if said := p.stdout.String(); !want.MatchString(said) {
-		t.Errorf("said:\n%s", said)
+		t.Errorf("stdout:\n%s", said)
 	}
 }

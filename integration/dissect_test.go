@@ -22,11 +22,11 @@ import (
 	"fragwall/packet/verdict"
 )
 
-var dissections = flag.Int("dissections", 10000, "how many frames to compare with tshark")
+var dissections = flag.Int("dissections", 10000, "number of frames to compare with tshark")
 
-// TestTsharkAgrees decodes random frames, and compares with tshark: the contents behind
-// tags and LLC, the VLANs, the addresses, and source routes. A rule must explain each
-// difference.
+// TestTsharkAgrees decodes random frames, and compares the results with those of tshark: the protocol
+// after tags and LLC, the VLANs, the source address, and whether there is a source route. A rule must
+// explain each difference.
 func TestTsharkAgrees(t *testing.T) {
 	r := rand.New(rand.NewPCG(*seed, 0))
 	var frames [][]byte
@@ -53,24 +53,23 @@ func TestTsharkAgrees(t *testing.T) {
 	}
 }
 
-// disagreement returns the rule that explains why tshark reads a frame differently, or
-// "".
+// disagreement returns the rule that explains why tshark decodes a frame differently, or "".
 func disagreement(frame []byte, p *packet.Parsed) string {
 	llc := llcOf(frame)
 	switch {
 	case llc != nil && (llc[0]&1 != 0 || llc[1]&1 != 0 || llc[2] != 3):
-		return "LLC with the group, response or poll bit is read like any other"
+		return "fragwall ignores the group, response and poll bits of LLC"
 	case p.Kind == packet.NonIP && llc != nil && llc[2]&1 == 0:
-		return "numbered information of LLC is of a connection"
+		return "fragwall decodes no packet in numbered LLC frames, which belong to connections"
 	case p.LLC >= 18 && binary.BigEndian.Uint16(frame[p.LLC-6:]) == 0x88a8:
-		return "tshark reads no 802.3 length behind a service tag"
+		return "tshark reads no 802.3 length after a service tag"
 	case p.Kind == packet.IPv4 && oddOptions(frame[p.Network+20:p.Upper]):
-		return "tshark reads no further behind an option of a length that is not its own"
+		return "tshark stops after an IPv4 option whose length its type does not permit"
 	}
 	return ""
 }
 
-// oddOptions reports whether an option has a length that its type does not permit.
+// oddOptions reports whether an IPv4 option has a length that its type does not permit.
 func oddOptions(b []byte) bool {
 	for len(b) > 0 && b[0] != 0 {
 		if b[0] == 1 {
@@ -96,7 +95,7 @@ func oddOptions(b []byte) bool {
 	return false
 }
 
-// llcOf returns the LLC header, nil if there is none.
+// llcOf returns the frame from its LLC header on, or nil if it has none.
 func llcOf(frame []byte) []byte {
 	b := frame[12:]
 	for len(b) >= 4 && (binary.BigEndian.Uint16(b) == 0x8100 || binary.BigEndian.Uint16(b) == 0x88a8) {
@@ -108,7 +107,7 @@ func llcOf(frame []byte) []byte {
 	return b[2:]
 }
 
-// found describes the decoded frame.
+// found describes a decoded frame.
 func found(p *packet.Parsed) string {
 	kind := [...]string{packet.NonIP: "other", packet.ARP: "arp", packet.IPv4: "ip", packet.IPv6: "ipv6"}[p.Kind]
 	var ids []string
@@ -122,7 +121,7 @@ func found(p *packet.Parsed) string {
 	return fmt.Sprintf("%s vlans %s from %s, source route %v", kind, strings.Join(ids, ","), p.Src, p.SourceRoute)
 }
 
-// dissect returns tshark's results, in the form of found.
+// dissect returns tshark's results in the format of found.
 func dissect(t *testing.T, frames [][]byte) (all []string) {
 	var capture bytes.Buffer
 	w := pcapgo.NewWriter(&capture)
@@ -158,7 +157,7 @@ func dissect(t *testing.T, frames [][]byte) (all []string) {
 var dissectedFields = []string{"frame.protocols", "vlan.id", "ieee8021ad.id", "ieee8021ad.svid", "ieee8021ad.cvid",
 	"ip.src", "ipv6.src", "ip.opt.type", "ipv6.routing.segleft"}
 
-// dissected describes the values of tshark's fields for a frame.
+// dissected converts the values of tshark's fields for a frame to the format of found.
 func dissected(values map[string][]string) string {
 	var ids []string
 	take := func(field string) {
@@ -174,7 +173,7 @@ func dissected(values map[string][]string) string {
 		switch layer {
 		case "vlan":
 			take("vlan.id")
-		case "ieee8021ad": // two tags at once where another of the kind follows
+		case "ieee8021ad": // one layer for two tags if another service tag follows
 			take("ieee8021ad.id")
 			take("ieee8021ad.svid")
 			take("ieee8021ad.cvid")
@@ -194,8 +193,7 @@ func dissected(values map[string][]string) string {
 	return fmt.Sprintf("other vlans %s", strings.Join(ids, ","))
 }
 
-// randomFrame returns a frame that an honest host may send, or one with an error in its
-// link layer or its headers.
+// randomFrame returns a valid frame, or one with an error in its link layer or its headers.
 func randomFrame(r *rand.Rand) []byte {
 	f := families[r.IntN(2)]
 	d := packettest.UDP(f.src, f.dst, packettest.Body(r.IntN(64)))
@@ -241,7 +239,7 @@ func randomTags(r *rand.Rand, n int) (tags []packet.Tag) {
 	return tags
 }
 
-// randomLLC returns the bytes between an 802.3 length and the packet.
+// randomLLC returns a random LLC header, with SNAP in most cases.
 func randomLLC(r *rand.Rand, etherType uint16) []byte {
 	saps := [][]byte{{0xaa, 0xaa}, {0xaa, 0xaa}, {0xaa, 0xaa}, {0xaa, 0xab}, {0x06, 0x06}, {0x42, 0x42}, {0xe0, 0xe0}, {0xff, 0xff}}
 	b := slices.Clone(saps[r.IntN(len(saps))])
@@ -274,7 +272,7 @@ func randomOptions(r *rand.Rand) (options []byte) {
 		}
 		options = append(options, option...)
 		if r.IntN(3) == 0 {
-			options = append(options, byte(r.IntN(2))) // no operation, or the end
+			options = append(options, byte(r.IntN(2))) // no operation, or end of options
 		}
 	}
 	for len(options)%4 != 0 {

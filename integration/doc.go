@@ -5,10 +5,9 @@
 //
 // Each test has its own hosts, devices and process. When a test ends, its cleanup
 // ([testing.T.Cleanup]) checks that the process exits with 0, that its counters agree with the
-// kernel's, that nothing is left behind, and that no host saw a frame that the other did not
-// send.
+// kernel's, that the configuration of the namespace is as before, and that no host received a frame
+// that the other host did not send.
 //
-// The tests use the program's command line, configuration and output. They import nothing of it
-// except the vocabulary of packet. They need ping, and the right to make namespaces and to open
-// /dev/net/tun.
+// Most tests use only the program's command line, configuration and output, and the types of package
+// packet. They need ping, ip, nft and conntrack, the right to make namespaces, and /dev/net/tun.
 package integration

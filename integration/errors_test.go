@@ -14,12 +14,12 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestRunErrors has obstacles to the start of the program. It must print one line about
-// each, and leave everything unchanged.
+// TestRunErrors starts the program in conditions in which it cannot run. It must print one line that
+// says why, exit with 1, and leave the namespace unchanged.
 func TestRunErrors(t *testing.T) {
 	for _, test := range []struct {
 		name     string
-		obstruct func() error // in the middle
+		obstruct func() error // in the middle namespace
 		prepare  func() error // on the thread that starts the program
 		want     []string
 	}{
@@ -63,7 +63,7 @@ func TestRunErrors(t *testing.T) {
 		{"no driver", nil, func() error {
 			return hideTUN(nil)
 		}, []string{`"fw-in"`, "/dev/net/tun", "no such file"}},
-		{"driver not for this user", nil, func() error {
+		{"driver not accessible", nil, func() error {
 			return errors.Join(
 				hideTUN(func(dir string) error { return os.WriteFile(filepath.Join(dir, "tun"), nil, 0) }),
 				without(unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH))
@@ -82,11 +82,11 @@ func TestRunErrors(t *testing.T) {
 			}
 			said := p.stderr.String()
 			if strings.Count(said, "\n") != 1 || !strings.HasPrefix(said, "fragwall: ") {
-				t.Errorf("said:\n%s", said)
+				t.Errorf("stderr is not one line that begins with \"fragwall: \":\n%s", said)
 			}
 			for _, want := range test.want {
 				if !strings.Contains(said, want) {
-					t.Errorf("said:\n%swithout %q", said, want)
+					t.Errorf("stderr does not contain %q:\n%s", want, said)
 				}
 			}
 			sameAs(t, n.Middle, before)
@@ -95,7 +95,7 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
-// TestTwoAtOnce starts the program while it is running.
+// TestTwoAtOnce starts the program while an instance uses the same devices.
 func TestTwoAtOnce(t *testing.T) {
 	b := start(t, newNetwork(t), bridgeOutside+acceptAll)
 	for _, test := range []struct{ configuration, want string }{
@@ -109,14 +109,15 @@ func TestTwoAtOnce(t *testing.T) {
 			t.Errorf("exit code %d", code)
 		}
 		if said := p.stderr.String(); !strings.Contains(said, test.want) {
-			t.Errorf("said:\n%swithout %s", said, test.want)
+			t.Errorf("stderr does not contain %s:\n%s", test.want, said)
 		}
 		sameAs(t, b.Middle, before)
 	}
 	exchange(t, b.Hosts[0], b.Hosts[1], false, []int{4000})
 }
 
-// TestConfigurationErrors checks that nothing is created if the file is invalid.
+// TestConfigurationErrors checks the errors about invalid arguments and configurations, and that the
+// program then creates nothing.
 func TestConfigurationErrors(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -137,13 +138,13 @@ func TestConfigurationErrors(t *testing.T) {
 			t.Errorf("%v: exit code %d", test.arguments, code)
 		}
 		if said := p.stderr.String(); !strings.Contains(said, test.want) {
-			t.Errorf("%v said:\n%swithout %q", test.arguments, said, test.want)
+			t.Errorf("%v: stderr does not contain %q:\n%s", test.arguments, test.want, said)
 		}
 	}
 	sameAs(t, n.Middle, before)
 }
 
-// named returns the attributes of a device to be made.
+// named returns link attributes with a name.
 func named(name string) netlink.LinkAttrs {
 	a := netlink.NewLinkAttrs()
 	a.Name = name
@@ -180,8 +181,8 @@ func without(capabilities ...uintptr) error {
 	return nil
 }
 
-// hideTUN hides /dev/net from processes that the calling thread starts. fill creates its
-// replacement.
+// hideTUN hides /dev/net from processes that the calling thread starts, with an empty file system. If
+// fill is not nil, it is called with the mount point.
 func hideTUN(fill func(dir string) error) error {
 	const dir = "/dev/net"
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {

@@ -16,12 +16,12 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBypass stops the box as planned, which leaves a wire that the next instance takes
-// over.
+// TestBypass stops a box with on_exit = "bypass". Then the NICs are connected without fragwall, until
+// the next instance starts.
 func TestBypass(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
-	bypass := configure(t, "on_exit = \"bypass\"\n"+devices) // which drops all
+	bypass := configure(t, "on_exit = \"bypass\"\n"+devices) // drops all datagrams
 	for range 2 {
 		b := &box{Network: n}
 		b.process = launch(t, n.Middle, nil, "run", "-c", bypass)
@@ -46,7 +46,7 @@ func TestBypass(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestNICRemovedAndBack removes a NIC, and puts another one with its name in its place.
+// TestNICRemovedAndBack removes a NIC, and adds another one with the same name.
 func TestNICRemovedAndBack(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, b *box){
 		"seen": func(t *testing.T, b *box) {
@@ -54,7 +54,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
-		// Under another name than when it was joined.
+		// The NIC is renamed before it is removed.
 		"renamed": func(t *testing.T, b *box) {
 			setLink(t, b.Network, lab.OutsideNIC, netlink.LinkSetDown)
 			setLink(t, b.Network, lab.OutsideNIC, func(l netlink.Link) error { return netlink.LinkSetName(l, "nic-old") })
@@ -63,7 +63,7 @@ func TestNICRemovedAndBack(t *testing.T) {
 			b.stderr.await(t, b.process, 0, "nic removed")
 			must(t, b.Replug(verdict.Outside))
 		},
-		// With more changes than the kernel queues for a slow listener.
+		// There are more changes than the kernel queues for a slow listener.
 		"unseen": func(t *testing.T, b *box) {
 			b.signal(t, syscall.SIGSTOP)
 			for i := range 1000 {
@@ -98,8 +98,8 @@ func TestNICRemovedAndBack(t *testing.T) {
 	}
 }
 
-// TestCrash makes the runtime crash, as after a panic or a watchdog timeout. The service
-// manager must not mistake it for a regular exit.
+// TestCrash makes the Go runtime crash, as after a panic or a watchdog timeout. The process must end by
+// a signal, so that the service manager does not treat the crash as a regular exit.
 func TestCrash(t *testing.T) {
 	n := newNetwork(t)
 	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))
@@ -109,12 +109,11 @@ func TestCrash(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if said := p.stderr.String(); !strings.Contains(said, "SIGABRT") || !strings.Contains(said, "goroutine ") {
-		t.Errorf("said:\n%s", said)
+		t.Errorf("stderr has no SIGABRT or no goroutines:\n%s", said)
 	}
 }
 
-// TestLogDiskFull has a log on a full disk. The wire must continue, and the box must end
-// normally.
+// TestLogDiskFull writes the log to a full disk. The box must forward frames and exit normally.
 func TestLogDiskFull(t *testing.T) {
 	n := newNetwork(t)
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
@@ -123,7 +122,7 @@ func TestLogDiskFull(t *testing.T) {
 	withLog(t, n, full)
 }
 
-// TestLogNobodyReads has a log whose reader has died.
+// TestLogNobodyReads writes the log to a pipe whose reader has closed it.
 func TestLogNobodyReads(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
@@ -132,18 +131,19 @@ func TestLogNobodyReads(t *testing.T) {
 	withLog(t, newNetwork(t), w)
 }
 
-// TestLogStuck has a log whose reader does not read.
+// TestLogStuck writes the log to a pipe whose reader does not read.
 func TestLogStuck(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()
 	defer w.Close()
-	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096) // some lines
+	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, 4096) // holds only some lines
 	must(t, err)
 	withLog(t, newNetwork(t), w)
 }
 
-// withLog checks the wire with a log that fails.
+// withLog checks that the box forwards, reloads and exits normally while writes to the log fail or
+// block.
 func withLog(t *testing.T, n *lab.Network, log *os.File) {
 	t.Helper()
 	config := configure(t, devices+onePort+"[log]\ndrops = \"all\"\n")

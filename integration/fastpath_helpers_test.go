@@ -22,7 +22,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fastPath is the fast path in the status.
+// fastPath is the part of the status that describes the fast path.
 type fastPath struct {
 	State, Reason, Error string
 	Entries              int
@@ -45,8 +45,9 @@ func (p *process) fastPath(t *testing.T) fastPath {
 	return report.FastPath
 }
 
-// needFastPath requires a fast path. If the kernel has none, or in a user namespace,
-// where it is not permitted, the test is skipped, except in CI.
+// needFastPath fails the test if the fast path is off. If the kernel does not support it, if the
+// configuration turns it off, or in a user namespace, where it is not permitted, the test is skipped,
+// except in CI.
 func (p *process) needFastPath(t *testing.T) {
 	t.Helper()
 	users, err := os.ReadFile("/proc/self/uid_map") // user_namespaces(7)
@@ -55,14 +56,14 @@ func (p *process) needFastPath(t *testing.T) {
 	switch f := p.fastPath(t); {
 	case f.State == "on":
 	case os.Getenv("CI") == "" && (!all || f.Reason == "kernel" || f.Reason == "configuration"):
-		t.Skipf("no fast path: %+v", f)
+		t.Skipf("the fast path is off: %+v", f)
 	default:
-		t.Fatalf("no fast path: %+v", f)
+		t.Fatalf("the fast path is off: %+v", f)
 	}
 }
 
-// talkUDP opens a UDP flow between two hosts. The returned function sends a datagram each
-// way, repeatedly, each when the previous one has arrived.
+// talkUDP opens a UDP flow between two hosts. The returned function sends 300 datagrams of size bytes
+// each way, one at a time: it sends the next one when the previous one has arrived.
 func talkUDP(t *testing.T, a, b *lab.Host, ipv6 bool, size int) (talk func()) {
 	t.Helper()
 	one, other := listen(t, a, ipv6, 0), listen(t, b, ipv6, 0)
@@ -82,7 +83,7 @@ func talkUDP(t *testing.T, a, b *lab.Host, ipv6 bool, size int) (talk func()) {
 	}
 }
 
-// connect opens a TCP connection from one host to another.
+// connect opens a TCP connection from one host to another, and returns both ends.
 func connect(t *testing.T, client, server *lab.Host, ipv6 bool) (one, other *net.TCPConn) {
 	t.Helper()
 	listener, err := server.ListenTCP(ipv6, 0)
@@ -99,7 +100,7 @@ func connect(t *testing.T, client, server *lab.Host, ipv6 bool) (one, other *net
 	return c.(*net.TCPConn), other
 }
 
-// talkTCP sends much data over a connection, each way.
+// talkTCP sends 32 MiB over a connection in each direction, one after the other.
 func talkTCP(t *testing.T, one, other *net.TCPConn) {
 	t.Helper()
 	const volume = 32 << 20 // bytes
@@ -116,12 +117,12 @@ func talkTCP(t *testing.T, one, other *net.TCPConn) {
 		_, err := io.ReadFull(way[1], got)
 		must(t, errors.Join(err, g.Wait()))
 		if !bytes.Equal(got, body) {
-			t.Fatal("other bytes arrived than were sent")
+			t.Fatal("the bytes that arrived differ from those sent")
 		}
 	}
 }
 
-// echoes sends many echo requests from a host to another, a few milliseconds apart.
+// echoes sends 700 echo requests from a host to an address, 2 ms apart. All must be answered.
 func echoes(t *testing.T, from *lab.Host, to netip.Addr) {
 	t.Helper()
 	must(t, from.Do(func() error {
@@ -133,8 +134,8 @@ func echoes(t *testing.T, from *lab.Host, to netip.Addr) {
 	}))
 }
 
-// takes lets hosts talk until the fast path handles at least a share of the frames from
-// each side, which takes less than a second.
+// takes repeats talk until the fast path forwards at least a share of its frames from each side. This
+// normally takes less than a second.
 func (b *box) takes(t *testing.T, share float64, talk func()) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)
@@ -152,13 +153,13 @@ func (b *box) takes(t *testing.T, share float64, talk func()) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("less than %v of the frames took the fast path: before %+v, %+v; then %+v, %+v", share, before, fast, now, nowFast)
+			t.Fatalf("the fast path forwarded less than %v of the frames: before %+v, %+v; after %+v, %+v", share, before, fast, now, nowFast)
 		}
 	}
 }
 
-// nicFrames returns the number of frames and bytes that a NIC has received, by its
-// driver's counters.
+// nicFrames returns the number of frames and bytes that a NIC has received, according to the counters
+// of its driver.
 func nicFrames(t *testing.T, ns *lab.Namespace, nic string) (frames, bytes uint64) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -171,8 +172,7 @@ func nicFrames(t *testing.T, ns *lab.Namespace, nic string) (frames, bytes uint6
 	return frames, bytes
 }
 
-// streamUDP sends datagrams at a constant rate until it is stopped, and returns their
-// number.
+// streamUDP sends a datagram per gap until stop is called. stop returns the number of datagrams sent.
 func streamUDP(from *lab.Host, to netip.AddrPort, size int, gap time.Duration) (stop func() (int, error), err error) {
 	c, err := from.ListenUDP(to.Addr().Is6(), 0)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// stateful accepts flows from the inside.
+// stateful accepts new flows from the inside only.
 const stateful = `
 [policy]
 stateful = true
@@ -29,11 +29,10 @@ action = "accept"
 from = "inside"
 `
 
-// most is the share of frames that must use the fast path if all can.
+// most is the minimum share of frames that must use the fast path if all frames can use it.
 const most = 0.9
 
-// TestFastPathTakesFrames checks that most frames of each suitable kind of traffic use
-// the fast path.
+// TestFastPathTakesFrames checks that most frames of UDP, TCP and echo flows use the fast path.
 func TestFastPathTakesFrames(t *testing.T) {
 	for name, rest := range map[string]string{"stateless": acceptAll, "stateful": stateful} {
 		t.Run(name, func(t *testing.T) {
@@ -44,13 +43,14 @@ func TestFastPathTakesFrames(t *testing.T) {
 				b.takes(t, most, talkUDP(t, inside, outside, ipv6, 100))
 				one, other := connect(t, inside, outside, ipv6)
 				b.takes(t, most, func() { talkTCP(t, one, other) })
-				b.takes(t, 0.5, func() { echoes(t, inside, outside.Addr(ipv6)) }) // each time another flow
+				b.takes(t, 0.5, func() { echoes(t, inside, outside.Addr(ipv6)) }) // each ping is a new flow
 			})
 		})
 	}
 }
 
-// TestFastPathInVLAN checks that frames with one tag use it, and frames with two do not.
+// TestFastPathInVLAN checks that frames with one tag use the fast path, and frames with two tags do
+// not.
 func TestFastPathInVLAN(t *testing.T) {
 	b := start(t, newNetwork(t), stateful)
 	b.needFastPath(t)
@@ -74,13 +74,12 @@ func TestFastPathInVLAN(t *testing.T) {
 		before := b.fastPath(t).Sides["inside"]
 		talk()
 		if now := b.fastPath(t).Sides["inside"]; now.Forwarded != before.Forwarded || now.PassedUp["not_ip"] < before.PassedUp["not_ip"]+300 {
-			t.Errorf("behind two tags: before %+v, then %+v", before, now)
+			t.Errorf("frames with two tags: before %+v, after %+v", before, now)
 		}
 	}
 }
 
-// TestFastPathFragments checks that it forwards fragments in order in validate, and drops
-// them in drop.
+// TestFastPathFragments checks that most fragments use the fast path in mode validate.
 func TestFastPathFragments(t *testing.T) {
 	b := start(t, newNetwork(t), "[fragments]\nmode = \"validate\"\n"+acceptAll)
 	b.needFastPath(t)
@@ -89,7 +88,8 @@ func TestFastPathFragments(t *testing.T) {
 	})
 }
 
-// TestFastPathOffIsTold checks that the log says once why there is none.
+// TestFastPathOffIsTold checks that the log, the status and the metrics say why the fast path is off,
+// and the log only once.
 func TestFastPathOffIsTold(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  string
@@ -106,23 +106,23 @@ func TestFastPathOffIsTold(t *testing.T) {
 			b := &box{Network: n, process: launch(t, n.Middle, c.prepare, "run", "-c", configure(t, c.config+acceptAll))}
 			b.ready(t)
 			if f := b.fastPath(t); f.State != "off" || f.Reason != c.want {
-				t.Errorf("%+v", f)
+				t.Errorf("status %+v, want off because of %s", f, c.want)
 			}
 			said := b.stderr.String()
 			if strings.Count(said, "the fast path is off") != 1 || !strings.Contains(said, "reason="+c.want) {
-				t.Error(said)
+				t.Errorf("the log does not say once why the fast path is off:\n%s", said)
 			}
 			if line := `fragwall_fastpath_info{reason="` + c.want + `",state="off"} 1`; !strings.Contains(fetch(t, n.Middle, "/metrics"), line) {
-				t.Errorf("no %s", line)
+				t.Errorf("the metrics have no %s", line)
 			}
 			b.stop(t)
 		})
 	}
 }
 
-// TestFastPathCountsAgree runs two flows both ways and a third, denied one, while the
-// policy is reloaded ten times per second. The counters of the program must equal those
-// of the NICs of the middle and of the hosts, in frames and bytes.
+// TestFastPathCountsAgree sends an accepted flow from each side and a denied one, while the policy is
+// reloaded repeatedly. The program's numbers of frames must equal those of the NICs of the middle and
+// of the hosts.
 func TestFastPathCountsAgree(t *testing.T) {
 	for name, rest := range map[string]string{
 		"stateless": onePort + "[log]\ndrops = \"1/s\"\n",
@@ -134,10 +134,10 @@ func TestFastPathCountsAgree(t *testing.T) {
 			b := start(t, n, rest)
 			b.needFastPath(t)
 			inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
-			var servers [verdict.Sides]*net.UDPConn // by the side that is asked from
+			var servers [verdict.Sides]*net.UDPConn // by the side of their clients
 			for from := range servers {
 				servers[from] = listen(t, b.Hosts[verdict.Side(from).Other()], false, 5300)
-				c := listen(t, b.Hosts[from], false, 0) // so that they know each other's MAC
+				c := listen(t, b.Hosts[from], false, 0) // resolves the MAC addresses
 				_, err := c.WriteToUDPAddrPort([]byte("x"), address(servers[from]))
 				must(t, err)
 				arrive(t, servers[from], []byte("x"))
@@ -162,7 +162,7 @@ func TestFastPathCountsAgree(t *testing.T) {
 				mark := len(b.stderr.String())
 				b.signal(t, syscall.SIGHUP)
 				b.stderr.await(t, b.process, mark, "msg=reloaded")
-				time.Sleep(100 * time.Millisecond) // of traffic, which needs no event
+				time.Sleep(100 * time.Millisecond) // lets traffic flow between reloads
 			}
 			var sent []int
 			for _, stop := range stops {
@@ -176,25 +176,25 @@ func TestFastPathCountsAgree(t *testing.T) {
 				nic, _ := nicFrames(t, b.Middle, []string{lab.InsideNIC, lab.OutsideNIC}[side])
 				host, _ := nicFrames(t, b.Hosts[side.Other()].Namespace, b.Hosts[side.Other()].NIC)
 				if got, want := now[side].received-before[side].received, int(nic-nics[side]); got != want {
-					t.Errorf("from %v: received %d, the NIC %d", side, got, want)
+					t.Errorf("from %v: the box received %d frames, its NIC %d", side, got, want)
 				}
 				if got, want := now[side].forwarded-before[side].forwarded, int(host-hosts[side.Other()]); got != want {
-					t.Errorf("from %v: forwarded %d, the host got %d", side, got, want)
+					t.Errorf("from %v: the box forwarded %d frames, the host received %d", side, got, want)
 				}
 				if fast.Sides[side.String()].Forwarded == 0 {
-					t.Errorf("from %v: nothing took the fast path: %+v", side, fast)
+					t.Errorf("from %v: no frame used the fast path: %+v", side, fast)
 				}
 			}
 			denied := now[verdict.Inside].dropped["policy_default"] - before[verdict.Inside].dropped["policy_default"]
 			if denied != sent[2] || fast.Sides["inside"].Dropped == 0 {
-				t.Errorf("dropped %d of %d, by the fast path %d", denied, sent[2], fast.Sides["inside"].Dropped)
+				t.Errorf("dropped %d of %d denied frames, %d of them in the fast path", denied, sent[2], fast.Sides["inside"].Dropped)
 			}
 		})
 	}
 }
 
-// TestFastPathEndsOfConnections ends connections by FIN and by RST after many segments
-// that no lane saw. These must still belong to the flow.
+// TestFastPathEndsOfConnections ends connections by FIN and by RST after many segments that only the
+// fast path processed. The FIN and the RST must still belong to the flow.
 func TestFastPathEndsOfConnections(t *testing.T) {
 	b := start(t, newNetwork(t), stateful)
 	b.needFastPath(t)
@@ -204,7 +204,7 @@ func TestFastPathEndsOfConnections(t *testing.T) {
 			client, server := connect(t, inside, outside, false)
 			b.takes(t, most, func() { talkTCP(t, client, server) })
 
-			// Its state is correct, although no lane saw its last segments.
+			// The flow's state is correct although no lane processed its last segments.
 			port := server.LocalAddr().(*net.TCPAddr).Port
 			p := launch(t, b.Middle, nil, "flows", "-c", b.file, "--json", "--port", fmt.Sprint(port))
 			if code := p.wait(t); code != 0 || strings.Count(p.stdout.String(), "\n") != 1 || !strings.Contains(p.stdout.String(), `"state":"ESTABLISHED"`) {
@@ -221,15 +221,15 @@ func TestFastPathEndsOfConnections(t *testing.T) {
 			must(t, server.Close())
 			for side, c := range b.counters(t) {
 				if c.dropped["flow_invalid"] > 0 {
-					t.Errorf("from %v: %+v", verdict.Side(side), c)
+					t.Errorf("from %v: segments were dropped as flow_invalid: %+v", verdict.Side(side), c)
 				}
 			}
 		})
 	}
 }
 
-// TestFastPathNICBack removes a NIC and adds it again, when the process may no longer
-// load programs. The fast path must follow.
+// TestFastPathNICBack removes a NIC and adds another one with its name. By then the process has dropped
+// the right to load programs. The fast path must work with the new NIC.
 func TestFastPathNICBack(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, process: launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))}
@@ -243,13 +243,12 @@ func TestFastPathNICBack(t *testing.T) {
 		b.stderr.await(t, b.process, mark, "nic removed")
 		must(t, n.Replug(verdict.Outside))
 		b.stderr.await(t, b.process, mark, "returned and is joined again")
-		ip(t, inside.Namespace, "neigh flush dev "+inside.NIC) // the other has another MAC now
+		ip(t, inside.Namespace, "neigh flush dev "+inside.NIC) // the outside host has a new MAC address
 	}
 	b.stop(t)
 }
 
-// TestFastPathKilled kills the program while frames use the fast path. Nothing may pass
-// from then on.
+// TestFastPathKilled kills the program while frames use the fast path. After that, no frame may pass.
 func TestFastPathKilled(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, process: launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))}
@@ -263,7 +262,7 @@ func TestFastPathKilled(t *testing.T) {
 	fast := b.fastPath(t)
 	eventually(t, func() error {
 		if took := b.fastPath(t).Sides["inside"].Forwarded; took < fast.Sides["inside"].Forwarded+1000 {
-			return fmt.Errorf("%d frames took the fast path", took)
+			return fmt.Errorf("only %d frames used the fast path", took)
 		}
 		return nil
 	})
@@ -273,7 +272,7 @@ func TestFastPathKilled(t *testing.T) {
 	passed, _ := nicFrames(t, outside.Namespace, outside.NIC)
 	eventually(t, func() error {
 		if now, _ := nicFrames(t, n.Middle, lab.InsideNIC); now < arrived+1000 {
-			return fmt.Errorf("%d frames came since", now-arrived)
+			return fmt.Errorf("only %d frames arrived since", now-arrived)
 		}
 		return nil
 	})
@@ -284,8 +283,8 @@ func TestFastPathKilled(t *testing.T) {
 	must(t, err)
 }
 
-// TestFastPathOfSidecar checks that a pod's traffic uses the fast path if the sidecar may
-// load programs, and the process otherwise.
+// TestFastPathOfSidecar checks that a pod's traffic uses the fast path if the sidecar may load eBPF
+// programs. Otherwise the traffic must use the process.
 func TestFastPathOfSidecar(t *testing.T) {
 	for name, c := range map[string]struct {
 		capabilities []uintptr

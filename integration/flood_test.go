@@ -13,19 +13,18 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestFloodStaysInMemory floods the box with twice the number of incomplete datagrams
-// that it may hold, and checks the memory of the process: at most 1.5 times `memory` plus
-// the constant in docs/attack.md.
+// TestFloodStaysInMemory floods the box with more incomplete datagrams than it may hold, and checks
+// the resident memory of the process: at most 1.5 times `memory` plus a constant.
 func TestFloodStaysInMemory(t *testing.T) {
 	const (
 		memory   = 32 << 20
 		constant = 64 << 20
-		ring     = 13 << 20 // of the side: memory of the kernel's that the process has mapped
+		ring     = 13 << 20 // the side's ring: kernel memory that the process has mapped
 		frames   = 50_000
 	)
 	limit := memory*3/2 + constant + ring
 	if buildFlags[len(buildFlags)-1] == "-race" {
-		limit *= 8 // what the race detector takes beside
+		limit *= 8 // the race detector needs more memory
 	}
 	for _, mode := range []string{"reassemble", "validate"} {
 		for _, f := range families {
@@ -35,16 +34,16 @@ func TestFloodStaysInMemory(t *testing.T) {
 				for i := range frames {
 					flood.ID = uint32(i)
 					src := flood.Src.AsSlice()
-					binary.BigEndian.PutUint16(src[1:], uint16(i)) // another network each
+					binary.BigEndian.PutUint16(src[1:], uint16(i)) // each datagram from another network
 					flood.Src, _ = netip.AddrFromSlice(src)
 					w.send(t, verdict.Inside, flood.Fragment(1400, flood.Payload[1400:2800], true))
-					if i%2000 == 1999 { // no faster than the box reads
+					if i%2000 == 1999 { // do not send faster than the box reads
 						w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received > i })
 					}
 				}
 				c := w.counters(t)[verdict.Inside]
 				if c.dropped["fragment_evicted"] == 0 {
-					t.Errorf("nothing gave way: %+v", c)
+					t.Errorf("no datagram was evicted: %+v", c)
 				}
 				if got := resident(t, w.Pid); got > limit {
 					t.Errorf("%d MiB resident, limit %d", got>>20, limit>>20)
@@ -54,7 +53,7 @@ func TestFloodStaysInMemory(t *testing.T) {
 	}
 }
 
-// resident returns the bytes of a process's resident set (proc(5), VmRSS).
+// resident returns the resident set size of a process in bytes (VmRSS in /proc/pid/status, proc(5)).
 func resident(t *testing.T, pid int) int {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

@@ -19,7 +19,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// outward lets only the inside open flows.
+// outward accepts new flows from the inside only.
 const outward = `
 [policy]
 default = "drop"
@@ -30,8 +30,8 @@ action = "accept"
 from = "inside"
 `
 
-// listed is a flow in a list: its state with UNREPLIED or ASSURED, and the packets and bytes
-// that passed.
+// listed is a flow in a list: its state, with UNREPLIED or ASSURED, and the number of packets and bytes
+// in each direction.
 type listed struct {
 	state                string
 	packets, bytes       uint64
@@ -83,7 +83,7 @@ func kernelFlows(ns *lab.Namespace) (flows map[string]listed, err error) {
 	return flows, nil
 }
 
-// boxFlows returns the flows that the program lists, in the same form.
+// boxFlows returns the flows that the program lists, in the format of kernelFlows.
 func (b *box) boxFlows(t *testing.T) map[string]listed {
 	t.Helper()
 	p := launch(t, b.Middle, nil, "flows", "-c", b.file, "--json")
@@ -105,7 +105,7 @@ func (b *box) boxFlows(t *testing.T) map[string]listed {
 		}
 		must(t, json.Unmarshal([]byte(line), &f))
 		if f.Rule != "out" {
-			t.Errorf("by rule %q: %s", f.Rule, line)
+			t.Errorf("flow of rule %q, want \"out\": %s", f.Rule, line)
 		}
 		ports := ""
 		if f.ID != nil {
@@ -113,7 +113,7 @@ func (b *box) boxFlows(t *testing.T) map[string]listed {
 		} else {
 			ports = fmt.Sprintf("%d>%d", *f.SrcPort, *f.DstPort)
 		}
-		// conntrack shows a state only for TCP, and has no word for flows with answers.
+		// conntrack shows a state only for TCP, and no word for flows with replies that are not assured.
 		state := ""
 		if f.Protocol == "tcp" {
 			state = f.State
@@ -130,7 +130,7 @@ func (b *box) boxFlows(t *testing.T) map[string]listed {
 	return flows
 }
 
-// tracks makes a host's kernel track and count everything that it sends.
+// tracks makes a host's kernel track and count the flows that the host begins.
 func tracks(t *testing.T, h *lab.Host) {
 	t.Helper()
 	must(t, h.Do(func() error {
@@ -168,25 +168,25 @@ func TestFlowsAgree(t *testing.T) {
 				f.packets, f.bytes = k.packets, k.bytes // the kernel does not count a retransmitted SYN
 			}
 			if !known || f != k {
-				return fmt.Errorf("%s is %+v, in the kernel %+v; all: %v", key, f, k, box)
+				return fmt.Errorf("flow %s is %+v, but %+v in the kernel; all flows: %v", key, f, k, box)
 			}
 			states[k.state]++
 		}
 		if len(kernel) != len(box) || len(box) < want {
-			return fmt.Errorf("%d flows, in the kernel %d; want %d or more: %v, %v", len(box), len(kernel), want, box, kernel)
+			return fmt.Errorf("%d flows, %d in the kernel; want at least %d: %v, %v", len(box), len(kernel), want, box, kernel)
 		}
 		for _, state := range []string{"ESTABLISHED,ASSURED", "TIME_WAIT,ASSURED", "CLOSE_WAIT,ASSURED", "SYN_SENT,UNREPLIED", "UNREPLIED", ""} {
 			if states[state] < 2 {
-				return fmt.Errorf("%d flows are %q", states[state], state)
+				return fmt.Errorf("%d flows are in state %q, want at least 2", states[state], state)
 			}
 		}
 		return nil
 	})
 }
 
-// converse makes the inside host open TCP connections, of which one stays open, one is
-// half-closed, one is closed, and one meets no host; send UDP, with and without an answer; and
-// ping. It returns the number of flows.
+// converse makes the inside host open four TCP connections: one stays open, one is half-closed, one is
+// closed, and one is never answered. The host also sends UDP, with and without a reply, and pings. It
+// returns the number of flows.
 func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 	t.Helper()
 	l, err := outside.ListenTCP(ipv6, 0)
@@ -216,7 +216,7 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 		}
 	}
 	nobody := netip.AddrPortFrom(outside.Addr(ipv6), 9)
-	must(t, outside.Do(func() error { // the outside host must not answer there, not even with a RST
+	must(t, outside.Do(func() error { // the outside host must not answer on this port, not even with a RST
 		out, err := exec.Command("nft", "add table inet t; add chain inet t i { type filter hook input priority 0; }; add rule inet t i th dport 9 drop").CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("nft: %w: %s", err, out)
@@ -244,7 +244,7 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 		if answered {
 			_, from, err := server.ReadFromUDPAddrPort(make([]byte, 200))
 			must(t, err)
-			size := 3000 // in fragments; for IPv6 the box also counts the fragment header
+			size := 3000 // in fragments, but not for IPv6: the box also counts the bytes of fragment headers
 			if ipv6 {
 				size = 1000
 			}
@@ -258,8 +258,8 @@ func converse(t *testing.T, inside, outside *lab.Host, ipv6 bool) (flows int) {
 	return 7
 }
 
-// TestFlowsEnd deletes the flow of a UDP exchange. After that, answers do not pass until there
-// is another request.
+// TestFlowsEnd deletes the flow of a UDP exchange. After that, replies do not pass until there is
+// another request.
 func TestFlowsEnd(t *testing.T) {
 	w := startMute(t, outward)
 	f := families[0]
@@ -284,8 +284,9 @@ func TestFlowsEnd(t *testing.T) {
 
 var controlSocket = regexp.MustCompile(`socket=(\S+)`)
 
-// TestClientsCostNothing has clients of the control socket that do not read, request in a loop,
-// or disconnect at once, while frames pass: each frame must arrive before the next one is sent.
+// TestClientsCostNothing checks that all frames pass while clients of the control socket do not read,
+// send requests in a loop, or disconnect at once. The test waits for the arrival of each batch before
+// it sends the next one.
 func TestClientsCostNothing(t *testing.T) {
 	w := startMute(t, outward)
 	f := families[0]
@@ -302,7 +303,7 @@ func TestClientsCostNothing(t *testing.T) {
 		sent += len(some)
 		for range some {
 			if _, err := w.sockets[verdict.Outside].Receive(time.Now().Add(waitTimeout)); err != nil {
-				t.Fatalf("of %d frames, not all passed: %v", sent, err)
+				t.Fatalf("not all of %d frames passed: %v", sent, err)
 			}
 		}
 	}
@@ -321,7 +322,7 @@ func TestClientsCostNothing(t *testing.T) {
 		return c
 	}
 	for range 4 {
-		defer connect("flows {}").Close() // and does not read
+		defer connect("flows {}").Close() // does not read
 	}
 	ended, done := make(chan struct{}), make(chan struct{})
 	defer func() { close(done); <-ended }()
@@ -335,7 +336,7 @@ func TestClientsCostNothing(t *testing.T) {
 				for _, request := range []string{"flows {}", `flows {"sort":"bytes","limit":10}`, "waiting {}", "count-flows {}", "file"} {
 					c := connect(request)
 					_, _ = c.Read(make([]byte, 100))
-					_ = c.Close() // and disconnects
+					_ = c.Close()
 				}
 			}
 		}
@@ -348,12 +349,12 @@ func TestClientsCostNothing(t *testing.T) {
 		t.Errorf("exit code %d: %s%s", code, p.stdout.String(), p.stderr.String())
 	}
 	if c := w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == sent }); c.forwarded != sent {
-		t.Errorf("%d were sent: %+v", sent, c)
+		t.Errorf("%d frames were sent, but %+v", sent, c)
 	}
 	w.settle(t)
 }
 
-// TestWaitingList reads the incomplete datagrams of a running box, confined as it is.
+// TestWaitingList lists the incomplete datagrams of a running box, and asks it to explain a verdict.
 func TestWaitingList(t *testing.T) {
 	w := startMute(t, acceptAll)
 	f := families[0]

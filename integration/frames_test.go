@@ -15,8 +15,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// expectFrames reads the next frames of a packet socket, and compares them. The hosts must be
-// mute.
+// expectFrames checks that the next frames of a packet socket equal want. The hosts must be mute.
 func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
 	t.Helper()
 	for i, w := range want {
@@ -25,13 +24,13 @@ func expectFrames(t *testing.T, s *lab.Tap, want ...[]byte) {
 			t.Fatalf("frame %d of %d, % x: %v", i, len(want), w[:min(len(w), 64)], err)
 		}
 		if !bytes.Equal(got, w) {
-			t.Fatalf("frame %d of %d is\n% x\n, want\n% x", i, len(want), got, w)
+			t.Fatalf("frame %d of %d is\n% x\nwant\n% x", i, len(want), got, w)
 		}
 	}
 }
 
-// families have the addresses of packettest's hosts, which no host has, so that no kernel
-// answers.
+// families lists the address families, with source and destination addresses that no host has, so that
+// no kernel answers.
 var families = []struct {
 	name     string
 	ipv6     bool
@@ -41,7 +40,7 @@ var families = []struct {
 	{"IPv6", true, netip.AddrPortFrom(packettest.InsideIPv6.Next().Next().Next(), 40000), netip.AddrPortFrom(packettest.OutsideIPv6, 5300)},
 }
 
-// wires is a box between hosts, at the level of frames.
+// wires is a box between hosts, with a packet socket on each host.
 type wires struct {
 	*box
 	sockets [verdict.Sides]*lab.Tap
@@ -60,17 +59,18 @@ func startMute(t *testing.T, rest string) *wires {
 	return w
 }
 
-// send makes a side's host send frames, addressed to the other side's host.
+// send sends frames from a side's host to the MAC address of the other host.
 func (w *wires) send(t *testing.T, from verdict.Side, frames ...[]byte) {
 	t.Helper()
 	must(t, w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frames...)...))
 }
 
-// markers numbers the frames of nothingPassed.
+// markers is the number of frames that nothingPassed has sent.
 var markers uint16
 
-// nothingPassed sends a frame after everything that was sent before, and expects it to be the
-// next to arrive. It is the first of its flow, so that no fast path lets it overtake others.
+// nothingPassed checks that none of the frames sent before has passed: it sends another frame, which
+// must be the next to arrive. The frame begins a new flow, so that it cannot overtake others in the
+// fast path.
 func (w *wires) nothingPassed(t *testing.T, from verdict.Side) {
 	t.Helper()
 	markers++
@@ -115,8 +115,8 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestFragmentsOfMany interlaces datagrams that must not be mixed: of one sender, of both
-// sides, and of VLANs.
+// TestFragmentsOfMany interleaves fragments of datagrams that must not be mixed: of one sender, of both
+// sides, and of different VLANs.
 func TestFragmentsOfMany(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {
@@ -139,7 +139,7 @@ func TestFragmentsOfMany(t *testing.T) {
 			expectFrames(t, w.sockets[verdict.Outside], a...)
 			expectFrames(t, w.sockets[verdict.Inside], b...)
 		})
-		t.Run(f.name+" sides don't mix", func(t *testing.T) {
+		t.Run(f.name+" sides do not mix", func(t *testing.T) {
 			a, b := datagram(2000, 4), datagram(2000, 4)
 			w.send(t, verdict.Inside, a[0])
 			w.send(t, verdict.Outside, b[1])
@@ -152,7 +152,7 @@ func TestFragmentsOfMany(t *testing.T) {
 			expectFrames(t, w.sockets[verdict.Outside], a...)
 			expectFrames(t, w.sockets[verdict.Inside], b...)
 		})
-		t.Run(f.name+" VLANs don't mix", func(t *testing.T) {
+		t.Run(f.name+" VLANs do not mix", func(t *testing.T) {
 			ten, twenty := packet.Tag{TPID: 0x8100, TCI: 10}, packet.Tag{TPID: 0x8100, TCI: 20}
 			service := packet.Tag{TPID: 0x88a8, TCI: 10}
 			all := [][][]byte{
@@ -172,8 +172,8 @@ func TestFragmentsOfMany(t *testing.T) {
 	}
 }
 
-// TestAtomicFragments sends whole packets with a fragment header (RFC 6946) and the same
-// identification.
+// TestAtomicFragments sends atomic fragments (RFC 6946) with the same identification. Each must pass at
+// once, in modes reassemble and drop.
 func TestAtomicFragments(t *testing.T) {
 	for _, mode := range []string{"reassemble", "drop"} {
 		t.Run(mode, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestMulticast checks that a member of a group receives what is sent to it, and that the other
-// side receives its membership reports.
+// TestMulticast checks that a member of a multicast group receives the datagrams sent to the group, and
+// that the other side receives the member's reports.
 func TestMulticast(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	for _, test := range []struct {
@@ -89,7 +89,7 @@ func control(c syscall.Conn, f func(fd int) error) error {
 	return errors.Join(raw.Control(func(fd uintptr) { failure = f(int(fd)) }), failure)
 }
 
-// awaitFrame waits for a frame that matches, among others.
+// awaitFrame waits for a frame for which as returns true, and ignores others.
 func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)
@@ -103,7 +103,7 @@ func awaitFrame(t *testing.T, s *lab.Tap, as func(p *packet.Parsed) bool) {
 	}
 }
 
-// TestBroadcast sends to all hosts of the subnet.
+// TestBroadcast sends datagrams to the broadcast addresses from both sides.
 func TestBroadcast(t *testing.T) {
 	b := start(t, newNetwork(t), acceptAll)
 	for from := range verdict.Side(verdict.Sides) {
@@ -128,7 +128,7 @@ func TestBroadcast(t *testing.T) {
 	}
 }
 
-// bindTo makes a socket use the host's interface where no route selects it.
+// bindTo binds a socket to the host's interface, for destinations without a route.
 func bindTo(h *lab.Host, c *net.UDPConn) error {
 	return control(c, func(fd int) error {
 		return unix.SetsockoptString(fd, unix.SOL_SOCKET, unix.SO_BINDTODEVICE, h.NIC)

@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// TestTwoInstances runs two instances in one namespace. The second one finds the address of the
-// status server in use. The test queries each while the other is stopped or was killed.
+// TestTwoInstances runs several instances in one namespace. The second one cannot open its status
+// server, because the first one uses the address. The test sends commands to one instance while the
+// other one is stopped or has been killed.
 func TestTwoInstances(t *testing.T) {
 	n := newNetwork(t)
 	mute(t, n)
@@ -20,10 +21,10 @@ func TestTwoInstances(t *testing.T) {
 	second := launch(t, n.Middle, nil, "run", "-c", file)
 	ready := second.stderr.await(t, second, 0, `\bready\b.*\n`)
 	if !strings.Contains(ready, `status="none: listen tcp `+standardStatus+`: bind: address already in use"`) {
-		t.Errorf("the second instance says:\n%s", ready)
+		t.Errorf("the log of the second instance:\n%s", ready)
 	}
 	if !strings.Contains(first.stderr.String(), "status="+standardStatus+" ") {
-		t.Errorf("the first instance says:\n%s", first.stderr.String())
+		t.Errorf("the log of the first instance:\n%s", first.stderr.String())
 	}
 	run := func(code int, arguments ...string) string {
 		t.Helper()
@@ -51,13 +52,13 @@ func TestTwoInstances(t *testing.T) {
 
 	third := launch(t, n.Middle, nil, "run", "-c", configure(t, "[inside]\ntap = \"third-in\"\n[outside]\ntap = \"third-out\"\n[status]\nlisten = \"\"\n"), "--socket", socket)
 	if ready := third.stderr.await(t, third, 0, `\bready\b.*\n`); !strings.Contains(ready, "status=off socket="+socket+"\n") {
-		t.Errorf("the third instance says:\n%s", ready)
+		t.Errorf("the log of the third instance:\n%s", ready)
 	}
 	run(0, "status", "--socket", socket)
 	third.signal(t, syscall.SIGTERM)
 	third.wait(t)
 	if said := third.stderr.String(); !strings.Contains(said, `msg=stopping cause="terminated signal received"`) {
-		t.Errorf("the third instance says:\n%s", said)
+		t.Errorf("the log of the third instance:\n%s", said)
 	}
 
 	left := defaultSocket(t, "second-in")
@@ -65,12 +66,11 @@ func TestTwoInstances(t *testing.T) {
 	second.wait(t)
 	run(1, "status", "-c", file)
 	if _, err := os.Lstat(left); !os.IsNotExist(err) {
-		t.Errorf("the socket of a killed instance is still there: %v", err)
+		t.Errorf("the socket of the killed instance still exists: %v", err)
 	}
 }
 
-// defaultSocket returns the control socket of the instance in the test's network
-// with a TAP.
+// defaultSocket returns the path of the control socket of the instance with a TAP.
 func defaultSocket(t *testing.T, tap string) string {
 	t.Helper()
 	found, err := filepath.Glob("/run/fragwall/" + tap + "+*.sock")

@@ -14,13 +14,12 @@ import (
 	"fragwall/tun/lab"
 )
 
-// program is the program under test.
 var (
-	program    string
+	program    string // path of the binary under test
 	buildFlags = []string{"build"}
 )
 
-// waitTimeout is how long a test waits for what should happen at once.
+// waitTimeout is the time limit for events that normally happen at once.
 const waitTimeout = 20 * time.Second
 
 func TestMain(m *testing.M) {
@@ -31,15 +30,15 @@ func TestMain(m *testing.M) {
 		code, err = runTests(m)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "integration tests can't run here:", err)
+		fmt.Fprintln(os.Stderr, "integration tests cannot run here:", err)
 		if code = 0; os.Getenv("CI") != "" {
-			code = 1 // in CI they must not be skipped
+			code = 1 // CI must not skip the tests
 		}
 	}
 	os.Exit(code)
 }
 
-// runTests builds the program and runs the tests. Its error says what is missing to run them.
+// runTests builds the program and runs the tests. It returns an error if a requirement is missing.
 func runTests(m *testing.M) (code int, err error) {
 	tun, err := os.OpenFile("/dev/net/tun", os.O_RDWR, 0)
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// The rules for intended differences between the box and the kernel, by name.
-// [conformance] explains each.
+// Names of the rules for intended differences between the box and the kernel. [conformance] describes
+// each rule.
 const (
 	ruleOverlap   = "overlap"
 	ruleConflict  = "other bytes"
@@ -24,12 +24,12 @@ const (
 	ruleTiny      = "tiny first"
 )
 
-// model is a slow and simple model of the box.
+// model is a slow and simple model of the box with the policy oraclePolicy.
 type model struct {
 	mode      packet.Mode // reassemble or validate
 	waiting   map[modelKey]*modelDatagram
-	delivered [][]byte        // in the order of completion
-	rules     map[string]bool // that decided
+	delivered [][]byte        // protocol and payload, in the order of completion
+	rules     map[string]bool // names of the rules that applied
 }
 
 type modelKey struct {
@@ -39,11 +39,12 @@ type modelKey struct {
 
 type modelDatagram struct {
 	reassembly.Datagram
-	pieces   []piece // in the order in which they came
+	pieces   []piece // in the order in which they arrived
 	poisoned bool
 }
 
-// run returns the datagrams that a receiver behind the box must get from a sequence.
+// run passes a sequence to a new model. A receiver behind the box must get the datagrams that the
+// model delivers.
 func run(mode packet.Mode, s sequence) *model {
 	m := &model{mode: mode, waiting: map[modelKey]*modelDatagram{}, rules: map[string]bool{}}
 	for i := range s.pieces {
@@ -52,7 +53,7 @@ func run(mode packet.Mode, s sequence) *model {
 	return m
 }
 
-// arrive processes a piece.
+// arrive processes a piece that arrives at the box.
 func (m *model) arrive(p piece) {
 	if why, faulty := p.fault(); faulty {
 		if why != sameAsKernel {
@@ -77,7 +78,7 @@ func (m *model) arrive(p piece) {
 		return
 	}
 	n := p.fragment()
-	objection := d.Objection(n, m.mode == packet.ModeReassemble) // validate doesn't compare
+	objection := d.Objection(n, m.mode == packet.ModeReassemble) // validate does not compare bytes
 	if objection == verdict.FragmentDuplicate {
 		return
 	}
@@ -99,7 +100,7 @@ func (m *model) arrive(p piece) {
 	}
 }
 
-// objections are the rules for contradictions between a piece and earlier ones.
+// objections maps contradictions between a piece and earlier ones to rules.
 var objections = map[verdict.Reason]string{
 	verdict.FragmentConflictingEnd: ruleEnd,
 	verdict.FragmentBeyondEnd:      ruleBeyond,
@@ -108,7 +109,7 @@ var objections = map[verdict.Reason]string{
 	verdict.FragmentTooLong:        ruleTooLong,
 }
 
-// headers returns the number of bytes before a piece that count towards 65,535.
+// headers returns the number of header bytes that count towards the limit of 65,535.
 func (p *piece) headers() int {
 	if p.Src.Is6() {
 		return len(p.Before)
@@ -116,16 +117,15 @@ func (p *piece) headers() int {
 	return 20 + len(p.Options)
 }
 
-// fragment returns the piece in the form of the model of a datagram.
+// fragment converts the piece to a fragment of package reassembly.
 func (p *piece) fragment() reassembly.Fragment {
 	return reassembly.Fragment{Start: p.offset, End: p.end(), More: p.more, Data: p.data, Headers: p.headers()}
 }
 
-// sameAsKernel is for faults for which the kernel drops a piece, too.
+// sameAsKernel marks faults because of which the kernel, too, drops a piece.
 const sameAsKernel = ""
 
-// fault reports whether a piece is malformed by itself, and the rule by which the box
-// drops it.
+// fault reports whether the box drops a piece regardless of other pieces, and returns the rule.
 func (p *piece) fault() (why string, faulty bool) {
 	switch {
 	case p.corrupt, p.Src.Is6() && p.offset == 0 && !p.more && len(p.data) < len(p.After):
@@ -144,7 +144,7 @@ func (p *piece) fault() (why string, faulty bool) {
 	return "", false
 }
 
-// upperLayer returns the protocol at the end of a first fragment's chain.
+// upperLayer returns the protocol at the end of a first fragment's header chain.
 func (p *piece) upperLayer() uint8 {
 	if len(p.After) > 0 {
 		return p.data[0]
@@ -152,12 +152,12 @@ func (p *piece) upperLayer() uint8 {
 	return p.Protocol
 }
 
+// leastHeader returns the minimum length of a protocol's header.
 func leastHeader(protocol uint8) int {
 	return map[uint8]int{packet.ProtocolUDP: 8, packet.ProtocolTCP: 20, 253: 1}[protocol]
 }
 
-// deliver lets the policy judge a whole datagram, and passes it to the receiver's IP
-// layer.
+// deliver applies the policy to a complete datagram, and passes it to the receiver's IP layer.
 func (m *model) deliver(pieces []piece) {
 	var whole []byte
 	var ecn uint8
@@ -176,8 +176,8 @@ func (m *model) deliver(pieces []piece) {
 		m.rules[ruleDenied] = true
 		return
 	}
-	// net/ipv4/inet_fragment.c, ip_frag_ecn_table: some fragments are ECN-capable and
-	// others are not. The receiver drops the datagram, behind the box or not.
+	// If some fragments are ECN-capable and others are not, the receiver drops the datagram,
+	// whether it is behind the box or not (net/ipv4/inet_fragment.c, ip_frag_ecn_table).
 	if ecn&1 != 0 && ecn != 1 {
 		return
 	}

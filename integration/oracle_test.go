@@ -24,8 +24,8 @@ import (
 )
 
 var (
-	sequences = flag.Int("sequences", 20000, "how many sequences of fragments to compare with the kernel")
-	seed      = flag.Uint64("seed", 1, "what the sequences are made from")
+	sequences = flag.Int("sequences", 20000, "number of fragment sequences to compare with the kernel")
+	seed      = flag.Uint64("seed", 1, "seed of the random sequences and exchanges")
 )
 
 const oraclePolicy = `
@@ -43,18 +43,18 @@ protocol = ["udp", "tcp"]
 dst_port = 666
 `
 
-// receiver is a Linux host with the packets that its raw sockets received.
+// receiver is a Linux host that receives the sequences on raw sockets.
 type receiver struct {
 	network *lab.Network
 	tap     *lab.Tap // of the sender
 	sockets []*net.IPConn
 
 	mu sync.Mutex
-	// mu guards what follows.
-	got map[netip.Addr][][]byte // by source: the protocol and the payload
+	// mu guards the fields below.
+	got map[netip.Addr][][]byte // received packets by source: protocol and payload
 }
 
-// newReceiver opens the sockets, with room for everything.
+// newReceiver opens the sockets, and raises the host's kernel limits for fragments.
 func newReceiver(t *testing.T, network *lab.Network) *receiver {
 	r := &receiver{network: network, got: map[netip.Addr][][]byte{}}
 	sender, host := network.Hosts[verdict.Inside], network.Hosts[verdict.Outside]
@@ -88,7 +88,7 @@ func newReceiver(t *testing.T, network *lab.Network) *receiver {
 	return r
 }
 
-// routeBack routes answers to all sources to the host that plays them.
+// routeBack adds routes to all sources through the sender.
 func routeBack(sender *lab.Host) error {
 	link, err := netlink.LinkByName(lab.HostNIC)
 	if err != nil {
@@ -108,6 +108,7 @@ func routeBack(sender *lab.Host) error {
 	return nil
 }
 
+// read stores the packets that a socket receives.
 func (r *receiver) read(c *net.IPConn, protocol uint8) {
 	b := make([]byte, 1<<16)
 	for {
@@ -122,14 +123,14 @@ func (r *receiver) read(c *net.IPConn, protocol uint8) {
 	}
 }
 
-// from returns the packets from a source, in any order.
+// from returns the packets from a source, sorted by content.
 func (r *receiver) from(src netip.Addr) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return sorted(r.got[src])
 }
 
-// forget frees memory: each source is used once.
+// forget deletes the packets from a source, which is not used again.
 func (r *receiver) forget(src netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -145,21 +146,22 @@ func (r *receiver) waitFor(t *testing.T, source int) {
 		case n == len(r.sockets):
 			return
 		case time.Now().After(deadline):
-			t.Fatalf("%d of %d last packets arrived", n, len(r.sockets))
+			t.Fatalf("%d of %d packets arrived that mark the end", n, len(r.sockets))
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
 }
 
-// TestKernelAgrees sends random sequences of fragments to a Linux host, and to another
-// one behind the box. It compares what their sockets receive with the model of the box,
-// and with one another. A rule must explain each difference.
+// TestKernelAgrees sends random sequences of fragments to a Linux host, and to another one behind the
+// box. The sockets behind the box must receive what the model of the box predicts. A rule must explain
+// each difference between the sockets of the two hosts.
 func TestKernelAgrees(t *testing.T) {
 	t.Run("reassemble", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitOriginal) })
 	t.Run("reassemble, whole", func(t *testing.T) { compareWithKernel(t, packet.ModeReassemble, packet.EmitWhole) })
 	t.Run("validate", func(t *testing.T) { compareWithKernel(t, packet.ModeValidate, packet.EmitOriginal) })
 }
 
+// compareWithKernel runs the comparison in a fragment mode.
 func compareWithKernel(t *testing.T, mode packet.Mode, emit packet.Emit) {
 	direct, err := lab.NewDirect()
 	must(t, err)
@@ -175,14 +177,14 @@ func compareWithKernel(t *testing.T, mode packet.Mode, emit packet.Emit) {
 	for n := 0; n < *sequences && !t.Failed(); n += batch {
 		o.batch(n, min(batch, *sequences-n))
 	}
-	t.Logf("%d sequences (%d sent again), %d datagrams behind the box; where the kernel alone got something else:", *sequences, o.again, o.delivered)
+	t.Logf("%d sequences (%d sent again), %d datagrams behind the box; sequences that differ without the box, by rule:", *sequences, o.again, o.delivered)
 	for _, why := range slices.Sorted(maps.Keys(o.differ)) {
 		t.Logf("%6d  %s", o.differ[why], why)
 	}
 }
 
-// onOneCPU keeps the test on one CPU, because the frames of a sender that moves to
-// another CPU may be reordered.
+// onOneCPU binds the calling goroutine to one CPU until the test ends. If a sender moved to another
+// CPU, its frames could be reordered.
 func onOneCPU(t *testing.T) {
 	runtime.LockOSThread()
 	t.Cleanup(runtime.UnlockOSThread)
@@ -198,8 +200,8 @@ func onOneCPU(t *testing.T) {
 	t.Cleanup(func() { must(t, unix.SchedSetaffinity(0, &before)) })
 }
 
-// batch is the number of sequences sent at once. Their frames fit into the queue of a TAP
-// (500 by default), because nothing slows the senders down.
+// batch is the number of sequences sent at once. Their frames fit into the queue of a TAP (500 frames
+// by default), because the sender does not wait.
 const batch = 24
 
 // oracle compares two receivers.
@@ -207,17 +209,17 @@ type oracle struct {
 	*testing.T
 	mode        packet.Mode
 	kernel, box *receiver
-	sources     int // used so far
-	delivered   int
-	differ      map[string]int // by the rules that say why
-	again       int            // sequences that had to be sent again
+	sources     int            // number of sources used so far
+	delivered   int            // number of datagrams behind the box
+	differ      map[string]int // number of different results, by the rules that explain them
+	again       int            // number of sequences that were sent again
 }
 
-// tries is how often a sequence is sent before the test fails. On a busy machine a frame
-// may be lost in a full backlog, but an error of the box occurs every time.
+// tries is the number of times that a sequence is sent again before the test fails. On a busy machine
+// a full backlog may lose a frame, but an error of the box occurs every time.
 const tries = 4
 
-// batch sends sequences, starting with number first, a few at a time.
+// batch sends n sequences, starting with number first, and sends failed ones again.
 func (o *oracle) batch(first, n int) {
 	var numbers []int
 	for i := range n {
@@ -239,14 +241,14 @@ func (o *oracle) batch(first, n int) {
 	}
 }
 
-// failure is a sequence with an unexpected result.
+// failure is an unexpected result of a sequence.
 type failure struct {
 	number int
 	why    error
 }
 
-// send sends sequences to both receivers, each from a new source, followed by whole
-// packets that mark the end. It returns the sequences with unexpected results.
+// send sends sequences to both receivers, each from a new source, and then whole packets that mark
+// the end. It returns the failures.
 func (o *oracle) send(numbers []int) []failure {
 	address := func(ipv6 bool) netip.Addr { return o.box.network.Hosts[verdict.Outside].Addr(ipv6) }
 	var all []sequence
@@ -273,8 +275,8 @@ func (o *oracle) send(numbers []int) []failure {
 	return failures
 }
 
-// last returns the packets that mark the end, from the latest source: one per socket,
-// because each has its own reader.
+// last returns the packets that mark the end, from the latest source. There is one per socket,
+// because each socket has its own reader.
 func (o *oracle) last() (frames [][]byte) {
 	for _, protocol := range protocols {
 		for _, ipv6 := range []bool{false, true} {
@@ -286,7 +288,7 @@ func (o *oracle) last() (frames [][]byte) {
 	return frames
 }
 
-// interleave mixes the frames of neighbouring sequences, but keeps the order within each.
+// interleave mixes the frames of groups of four sequences. The order within a sequence stays.
 func interleave(r *rand.Rand, all []sequence) [][]byte {
 	const together = 4
 	var frames [][]byte
@@ -308,7 +310,7 @@ func interleave(r *rand.Rand, all []sequence) [][]byte {
 	return frames
 }
 
-// compare checks the result of a sequence.
+// compare compares the results of a sequence with the model and with each other.
 func (o *oracle) compare(s *sequence) error {
 	m := run(o.mode, *s)
 	got, alone, want := o.box.from(s.src), o.kernel.from(s.src), sorted(m.delivered)
@@ -316,9 +318,9 @@ func (o *oracle) compare(s *sequence) error {
 	o.kernel.forget(s.src)
 	switch {
 	case !slices.Equal(got, want):
-		return fmt.Errorf("behind the box %d datagrams, want %d:\n%s", len(got), len(want), s)
+		return fmt.Errorf("behind the box: got %d datagrams, want %d:\n%s", len(got), len(want), s)
 	case !slices.Equal(got, alone) && len(m.rules) == 0:
-		return fmt.Errorf("behind the box %d datagrams, without it %d, and no rule says why:\n%s", len(got), len(alone), s)
+		return fmt.Errorf("got %d datagrams behind the box and %d without it, and no rule explains the difference:\n%s", len(got), len(alone), s)
 	}
 	o.delivered += len(got)
 	if !slices.Equal(got, alone) {
@@ -327,6 +329,7 @@ func (o *oracle) compare(s *sequence) error {
 	return nil
 }
 
+// sorted returns the payloads as strings, sorted.
 func sorted(payloads [][]byte) []string {
 	var s []string
 	for _, p := range payloads {

@@ -20,14 +20,15 @@ import (
 	"fragwall/tun/lab"
 )
 
-// pod is a namespace with a workload, like that of a container, and a peer to talk to.
+// pod is a network namespace with a workload, as a container has it, and a peer of the workload.
 type pod struct {
 	workload, peer *lab.Host
-	// lend renews the pod's address for some seconds, nil if the address is permanent.
+	// lend extends the lifetime of the pod's IPv6 address to valid seconds. It is nil if the
+	// kernel does not manage the lifetime.
 	lend func(valid uint32)
 }
 
-// podShapes are ways to connect a pod.
+// podShapes lists ways to connect a pod to the network.
 var podShapes = []struct {
 	name string
 	make func(t *testing.T) *pod
@@ -35,10 +36,10 @@ var podShapes = []struct {
 	{"routed veth, as Calico", routedPod},
 	{"bridge, as Flannel", bridgedPod},
 	{"SLAAC and DHCP", leasedPod},
-	{"SLAAC by a program", managedPod},
+	{"SLAAC in a program", managedPod},
 }
 
-// routedPod has a host address, and a gateway that is declared to be on the link.
+// routedPod has host addresses (/32 and /128) and reaches its gateway by a route of scope link.
 func routedPod(t *testing.T) *pod {
 	p := newPod(t, "10.1.1.5", "2001:db8:1::5", "10.9.9.9", "2001:db8:9::9")
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "cali0"))
@@ -65,7 +66,8 @@ func routedPod(t *testing.T) *pod {
 	return p.settle(t)
 }
 
-// bridgedPod shares a subnet with its peer, and has routes of every kind.
+// bridgedPod is in the same subnet as its peer. It has addresses, routes, rules and neighbours of
+// many kinds.
 func bridgedPod(t *testing.T) *pod {
 	p := newPod(t, "10.244.1.5", "fd00:244:1::5", "10.244.1.6", "fd00:244:1::6")
 	node, err := lab.NewNamespace("node")
@@ -117,8 +119,8 @@ func bridgedPod(t *testing.T) *pod {
 	return p.settle(t)
 }
 
-// leasedPod has addresses with a lifetime: from router advertisements, and as a DHCP
-// client sets them. It reaches its IPv6 peer through that router.
+// leasedPod has addresses with a lifetime: an IPv6 address from router advertisements, and an IPv4
+// address as a DHCP client sets it. It reaches the IPv6 address of its peer through the router.
 func leasedPod(t *testing.T) *pod {
 	p := newPod(t, "192.0.2.5", "", "192.0.2.1", "2001:db8:9::9")
 	must(t, lab.Cable(p.workload.Namespace, "eth0", p.peer.Namespace, "eth0"))
@@ -139,7 +141,7 @@ func leasedPod(t *testing.T) *pod {
 	p.lend = func(valid uint32) {
 		must(t, router.Send(packettest.RouterAdvertisement(mac, netip.MustParsePrefix("2001:db8:3::/64"), valid, valid/2)))
 	}
-	eventually(t, func() error { // the first may come before the pod listens
+	eventually(t, func() error { // the pod may not listen yet when the first advertisement arrives
 		p.lend(3600)
 		for _, a := range addresses(t, p.workload.Namespace, "eth0") {
 			if a.Is6() && !a.IsLinkLocalUnicast() {
@@ -147,13 +149,13 @@ func leasedPod(t *testing.T) *pod {
 				return nil
 			}
 		}
-		return fmt.Errorf("no address from the router")
+		return fmt.Errorf("the pod has no address from the router")
 	})
 	return p.settle(t)
 }
 
-// managedPod has a program that processes router advertisements instead of the kernel,
-// like systemd-networkd.
+// managedPod is configured as if a program such as systemd-networkd, instead of the kernel, processed
+// router advertisements.
 func managedPod(t *testing.T) *pod {
 	p := leasedPod(t)
 	must(t, p.workload.Do(func() error {
@@ -166,6 +168,7 @@ func managedPod(t *testing.T) *pod {
 	return p.settle(t)
 }
 
+// newPod makes the namespaces of the workload and of its peer, which are not connected yet.
 func newPod(t *testing.T, workload4, workload6, peer4, peer6 string) *pod {
 	t.Helper()
 	host := func(name, ipv4, ipv6 string) *lab.Host {
@@ -179,7 +182,7 @@ func newPod(t *testing.T, workload4, workload6, peer4, peer6 string) *pod {
 		return h
 	}
 	p := &pod{workload: host("workload", workload4, workload6), peer: host("peer", peer4, peer6)}
-	must(t, p.workload.Do(func() error { // strict reverse path filtering, as many hosts have it
+	must(t, p.workload.Do(func() error { // strict reverse path filtering, as on many hosts
 		return lab.Sysctl(map[string]string{"net/ipv4/conf/default/rp_filter": "1"})
 	}))
 	return p
@@ -190,7 +193,7 @@ func (p *pod) settle(t *testing.T) *pod {
 	t.Helper()
 	eventually(t, func() error {
 		if text := ip(t, p.workload.Namespace, "addr"); strings.Contains(text, "tentative") {
-			return fmt.Errorf("addresses still on trial:\n%s", text)
+			return fmt.Errorf("addresses are still tentative:\n%s", text)
 		}
 		return nil
 	})
@@ -201,8 +204,8 @@ func (p *pod) settle(t *testing.T) *pod {
 	return p
 }
 
-// ip runs commands of ip(8) in a namespace, one per line, and returns their output: first
-// of those without -6, then of those with it.
+// ip runs ip(8) commands, one per line, in a namespace. It returns their output: first that of
+// commands without -6, then that of commands with -6.
 func ip(t *testing.T, ns *lab.Namespace, commands string, options ...string) string {
 	t.Helper()
 	var batch, batch6 []string
@@ -217,6 +220,7 @@ func ip(t *testing.T, ns *lab.Namespace, commands string, options ...string) str
 	return ipBatch(t, ns, batch, options) + ipBatch(t, ns, batch6, append(options, "-6"))
 }
 
+// ipBatch runs ip(8) commands as one batch, and returns their output.
 func ipBatch(t *testing.T, ns *lab.Namespace, commands, options []string) string {
 	t.Helper()
 	var out []byte
@@ -233,6 +237,7 @@ func ipBatch(t *testing.T, ns *lab.Namespace, commands, options []string) string
 	return string(out)
 }
 
+// addresses returns the addresses of a NIC.
 func addresses(t *testing.T, ns *lab.Namespace, nic string) (list []netip.Addr) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -262,16 +267,15 @@ func hardwareAddress(t *testing.T, ns *lab.Namespace, nic string) (mac net.Hardw
 	return mac
 }
 
-// pinging is a ping every 10 ms.
+// pinging is a running ping(8) that sends an echo request every 10 ms.
 type pinging struct {
 	*exec.Cmd
 	said  record
 	ended chan struct{}
-	first int // number of the first echo that counts as lost without an answer
+	first int // sequence number of the first request that lost checks
 }
 
-// startPings starts pings from a host to another, and returns when the first replies have
-// arrived.
+// startPings starts ping(8) on a host, and returns when the first replies have arrived.
 func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 	t.Helper()
 	p := &pinging{Cmd: exec.Command("ping", "-n", "-i", "0.01", to.String()), ended: make(chan struct{})}
@@ -279,11 +283,11 @@ func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 	started := make(chan error, 1)
 	go func() {
 		defer close(p.ended)
-		_ = from.Do(func() error { // whose namespace it is in
+		_ = from.Do(func() error { // start ping in the host's namespace
 			err := p.Start()
 			started <- err
 			if err == nil {
-				_ = p.Wait() // fails where one is lost
+				_ = p.Wait() // fails if a reply is missing
 			}
 			return nil
 		})
@@ -295,11 +299,11 @@ func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 }
 
 func (p *pinging) stop() {
-	_ = p.Process.Signal(os.Interrupt) // it may have ended
+	_ = p.Process.Signal(os.Interrupt) // fails if ping has ended
 	<-p.ended
 }
 
-// answered returns the numbers of the echo requests that were answered.
+// answered returns the sequence numbers of the echo requests that were answered.
 func (p *pinging) answered() map[int]bool {
 	numbers := make(map[int]bool)
 	for _, m := range echoNumber.FindAllStringSubmatch(p.said.String(), -1) {
@@ -311,28 +315,28 @@ func (p *pinging) answered() map[int]bool {
 
 var echoNumber = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
 
-// goesOn waits for more replies.
+// goesOn waits for ten more replies.
 func (p *pinging) goesOn(t *testing.T) {
 	t.Helper()
 	before := len(p.answered())
 	eventually(t, func() error {
 		if n := len(p.answered()); n < before+10 {
-			return fmt.Errorf("%d answers, then %d:\n%s", before, n, p.said.String())
+			return fmt.Errorf("%d replies before, %d now:\n%s", before, n, p.said.String())
 		}
 		return nil
 	})
 }
 
-// latest returns the number of the latest answered request.
+// latest returns the sequence number of the latest answered request.
 func (p *pinging) latest() int {
 	return slices.Max(slices.Collect(maps.Keys(p.answered())))
 }
 
-// count begins to count lost replies.
+// count makes lost ignore all requests so far.
 func (p *pinging) count() { p.first = p.latest() + 1 }
 
-// lost returns the requests without a reply when later ones had one: replies may be late,
-// but keep their order.
+// lost returns the sequence numbers of the requests without a reply although a later request has one.
+// Replies may be late, but they keep their order.
 func (p *pinging) lost(t *testing.T) (numbers []int) {
 	t.Helper()
 	p.goesOn(t)

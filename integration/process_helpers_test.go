@@ -14,23 +14,24 @@ import (
 	"fragwall/tun/lab"
 )
 
-// process is the running program.
+// process is a process of the program.
 type process struct {
 	*os.Process
-	ns             *lab.Namespace // that it runs in
+	ns             *lab.Namespace // in which it runs
 	stdout, stderr record
 	ended          chan struct{} // closed when code is set
 	code           int
 }
 
-// launch starts the program in a namespace, on a thread that prepare, if it is not nil,
-// may change. If the tests die, so does the program.
+// launch starts the program in a namespace. If prepare is not nil, it runs before on the thread that
+// starts the program, and may change the thread's attributes. The kernel kills the program if the
+// tests die.
 func launch(t *testing.T, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
 	return launchBinary(t, program, ns, prepare, arguments...)
 }
 
-// launchBinary is launch for another binary.
+// launchBinary does what launch does, with another binary.
 func launchBinary(t *testing.T, binary string, ns *lab.Namespace, prepare func() error, arguments ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
@@ -40,7 +41,7 @@ func launchBinary(t *testing.T, binary string, ns *lab.Namespace, prepare func()
 	return p
 }
 
-// launchInto starts the program with a file for its standard error.
+// launchInto starts the program with a file as its standard error.
 func launchInto(t *testing.T, ns *lab.Namespace, stderr *os.File, arguments ...string) *process {
 	t.Helper()
 	p := &process{ended: make(chan struct{})}
@@ -50,14 +51,14 @@ func launchInto(t *testing.T, ns *lab.Namespace, stderr *os.File, arguments ...s
 	return p
 }
 
-// begin starts a command; see launch.
+// begin starts a command, as launch does.
 func (p *process) begin(t *testing.T, ns *lab.Namespace, prepare func() error, c *exec.Cmd) {
 	t.Helper()
 	p.ns = ns
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started := make(chan error, 1)
 	go func() {
-		_ = ns.Do(func() error { // whose thread has to outlive the process
+		_ = ns.Do(func() error { // the thread must outlive the process, because of Pdeathsig
 			if prepare != nil {
 				if err := prepare(); err != nil {
 					started <- fmt.Errorf("prepare: %w", err)
@@ -95,34 +96,34 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// wait returns the exit code; -1 for a signal.
+// wait waits until the process ends. It returns the exit code, or -1 if a signal ended the process.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.ended:
 		return p.code
 	case <-time.After(waitTimeout):
-		t.Fatalf("the program has not ended; it said:\n%s", p.stderr.String())
+		t.Fatalf("the program has not ended; its output:\n%s", p.stderr.String())
 		return 0
 	}
 }
 
-// signal sends a signal to a process that should be there.
+// signal sends a signal. The test fails if the process has ended.
 func (p *process) signal(t *testing.T, s syscall.Signal) {
 	t.Helper()
 	if err := p.Signal(s); err != nil {
-		t.Fatalf("%v: %v; the program said:\n%s", s, err, p.stderr.String())
+		t.Fatalf("send %v: %v; output of the program:\n%s", s, err, p.stderr.String())
 	}
 }
 
-// record stores the output of a process, by Write.
+// record stores the output of a process.
 type record struct {
 	mu      sync.Mutex
 	text    strings.Builder
-	changed chan struct{} // closed at the next change; nil where nobody waits
+	changed chan struct{} // closed at the next change; nil if no goroutine waits
 }
 
-// Write stores b, and wakes those who wait for a change.
+// Write stores b, and wakes the goroutines that wait in await.
 func (r *record) Write(b []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -139,14 +140,14 @@ func (r *record) String() string {
 	return r.text.String()
 }
 
-// ready waits until frames flow.
+// ready waits until the program says that it is ready.
 func (p *process) ready(t *testing.T) {
 	t.Helper()
 	p.stderr.await(t, p, 0, `\bready\b`)
 }
 
-// await waits until the text after its first from bytes matches a regular expression, and
-// returns the match.
+// await waits until the output without its first from bytes matches a regular expression, and
+// returns that output.
 func (r *record) await(t *testing.T, p *process, from int, expression string) string {
 	t.Helper()
 	want := regexp.MustCompile(expression)
@@ -168,14 +169,14 @@ func (r *record) await(t *testing.T, p *process, from int, expression string) st
 			if text := r.String()[from:]; want.MatchString(text) {
 				return text
 			}
-			t.Fatalf("the program ended with %d before it said %q:\n%s%s", p.code, expression, p.stdout.String(), p.stderr.String())
+			t.Fatalf("the program ended with %d before its output matched %q:\n%s%s", p.code, expression, p.stdout.String(), p.stderr.String())
 		case <-deadline:
-			t.Fatalf("the program has not said %q:\n%s%s", expression, p.stdout.String(), p.stderr.String())
+			t.Fatalf("the output of the program does not match %q:\n%s%s", expression, p.stdout.String(), p.stderr.String())
 		}
 	}
 }
 
-// eventually repeats try until it succeeds, for conditions without an event.
+// eventually repeats try until it returns nil. It is for conditions that cause no event.
 func eventually(t *testing.T, try func() error) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)

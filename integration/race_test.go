@@ -2,5 +2,5 @@
 
 package integration_test
 
-// The binary is built with the race detector if the tests are.
+// If the tests are built with the race detector, the binary is too.
 func init() { buildFlags = append(buildFlags, "-race") }

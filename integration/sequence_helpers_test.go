@@ -13,31 +13,30 @@ import (
 	"fragwall/packet/packettest"
 )
 
-// deniedPort is the destination port that the policy under trial drops.
+// deniedPort is the destination port that oraclePolicy drops.
 const deniedPort = 666
 
-// sequence is what one source sends: pieces of one or more datagrams, in the
-// order of sending. No two sequences have a source in common.
+// sequence is a sequence of fragments of one or more datagrams, in the order in which one source
+// sends them. Each sequence has its own source.
 type sequence struct {
 	number int
 	src    netip.Addr
 	pieces []piece
 }
 
-// piece is a fragment, or a packet that claims to be one.
+// piece is a packet with a fragment's fields. It may be malformed.
 type piece struct {
 	packettest.Datagram
-	offset int
-	data   []byte
-	more   bool
-	tos    uint8 // IPv4 TOS or IPv6 traffic class: ECN in the low bits
-	ttl    uint8
-	// corrupt breaks the IPv4 header checksum; padding follows the packet.
-	corrupt bool
-	padding int
+	offset  int // in bytes
+	data    []byte
+	more    bool
+	tos     uint8 // IPv4 TOS or IPv6 traffic class; the low two bits are ECN
+	ttl     uint8
+	corrupt bool // the IPv4 header checksum is wrong
+	padding int  // bytes after the packet
 }
 
-// frame returns the piece on Ethernet.
+// frame returns the piece as an Ethernet frame.
 func (p *piece) frame() []byte {
 	p.TTL = p.ttl
 	f := p.Fragment(p.offset, p.data, p.more)
@@ -57,14 +56,14 @@ func (p *piece) frame() []byte {
 	return append(f, make([]byte, p.padding)...)
 }
 
-// end is the offset of the byte after the piece's last.
+// end returns the offset of the first byte after the piece.
 func (p *piece) end() int { return p.offset + len(p.data) }
 
-// protocols that sequences carry: two whose header the box reads, and one that
-// it knows nothing about (RFC 3692).
+// protocols lists the upper-layer protocols of sequences: two whose header the box reads, and one
+// that it does not know (RFC 3692).
 var protocols = []uint8{packet.ProtocolUDP, packet.ProtocolTCP, 253}
 
-// newSequence returns the n-th sequence of a seed, as another source sends it.
+// newSequence returns the n-th sequence of a seed, sent by the source with the number source.
 func newSequence(seed uint64, n, source int, receiver func(ipv6 bool) netip.Addr) sequence {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
 	ipv6 := n%2 == 1
@@ -87,8 +86,8 @@ func newSequence(seed uint64, n, source int, receiver func(ipv6 bool) netip.Addr
 	return s
 }
 
-// sourceOf returns the address of the n-th source, in a network that both
-// receivers have a route to.
+// sourceOf returns the address of the n-th source, in a network to which both receivers have a
+// route.
 func sourceOf(n int, ipv6 bool) netip.Addr {
 	if ipv6 {
 		b := [16]byte{0x20, 0x01, 0x0d, 0xb8, 0xff, 0xff}
@@ -116,8 +115,7 @@ func randomPayload(r *rand.Rand, protocol uint8) []byte {
 	return b
 }
 
-// withExtensionHeaders puts destination options before or behind the fragment
-// header.
+// withExtensionHeaders inserts destination options before or after the fragment header.
 func withExtensionHeaders(r *rand.Rand, d *packettest.Datagram) {
 	const destination, fragment = 60, 44
 	options := []byte{0, 0, 1, 4, 0, 0, 0, 0} // PadN
@@ -130,11 +128,11 @@ func withExtensionHeaders(r *rand.Rand, d *packettest.Datagram) {
 	d.After[0] = d.Protocol
 }
 
-// cut returns a datagram in pieces of random sizes, in order.
+// cut splits a datagram into pieces of random sizes, in order.
 func cut(r *rand.Rand, d packettest.Datagram) []piece {
 	whole := d.Fragmentable()
 	largest := []int{2, 8, 64, 174}[r.IntN(4)]
-	largest = max(largest, len(whole)/8/24) // not too many
+	largest = max(largest, len(whole)/8/24) // at most about 50 pieces
 	var pieces []piece
 	for at := 0; at < len(whole); {
 		n := min(8*(1+r.IntN(min(largest, 174))), len(whole)-at)
@@ -144,20 +142,20 @@ func cut(r *rand.Rand, d packettest.Datagram) []piece {
 	return pieces
 }
 
-// mutations are what may befall a sequence on the way, or be done to it on
-// purpose.
+// mutations lists changes to a sequence, by the network or by an attacker.
 var mutations = []func(r *rand.Rand, pieces *[]piece){
 	lose, duplicate, duplicate, overlap, overlapSameBytes, otherBytes, otherEnd, beyondEnd, unaligned, empty,
 	tooLong, otherPort, otherProtocol, corrupted, congestion, otherTTL, padded, reuse, atomic, withOptions, withPriorities,
 }
 
-// anyOf returns a copy of one of the pieces, which is put in somewhere by insert.
+// anyOf returns a copy of a random piece.
 func anyOf(r *rand.Rand, pieces []piece) piece {
 	p := pieces[r.IntN(len(pieces))]
 	p.data = slices.Clone(p.data)
 	return p
 }
 
+// insert inserts a piece at a random position.
 func insert(r *rand.Rand, pieces *[]piece, p piece) {
 	*pieces = slices.Insert(*pieces, r.IntN(len(*pieces)+1), p)
 }
@@ -171,7 +169,7 @@ func lose(r *rand.Rand, pieces *[]piece) {
 
 func duplicate(r *rand.Rand, pieces *[]piece) { insert(r, pieces, anyOf(r, *pieces)) }
 
-// overlap puts in a piece that covers parts of others, or more than one.
+// overlap inserts a piece that may cover parts of other pieces, or several pieces.
 func overlap(r *rand.Rand, pieces *[]piece) {
 	p := anyOf(r, *pieces)
 	if p.more = true; p.offset > 0 && r.IntN(2) == 0 {
@@ -184,7 +182,7 @@ func overlap(r *rand.Rand, pieces *[]piece) {
 	insert(r, pieces, p)
 }
 
-// overlapSameBytes puts in a piece that agrees with those it overlaps.
+// overlapSameBytes inserts a piece that has the same bytes as those that it overlaps.
 func overlapSameBytes(r *rand.Rand, pieces *[]piece) {
 	p := anyOf(r, *pieces)
 	whole := p.Fragmentable()
@@ -194,7 +192,7 @@ func overlapSameBytes(r *rand.Rand, pieces *[]piece) {
 	insert(r, pieces, p)
 }
 
-// otherBytes puts in the same range with other bytes.
+// otherBytes inserts a piece with the range of another piece, but with other bytes.
 func otherBytes(r *rand.Rand, pieces *[]piece) {
 	p := anyOf(r, *pieces)
 	from := 0
@@ -207,7 +205,7 @@ func otherBytes(r *rand.Rand, pieces *[]piece) {
 	insert(r, pieces, p)
 }
 
-// otherPort puts in a second first fragment that asks for another port.
+// otherPort inserts a second first fragment, with another destination port.
 func otherPort(r *rand.Rand, pieces *[]piece) {
 	for _, p := range *pieces {
 		if p.offset == 0 && len(p.data) >= len(p.After)+4 {
@@ -224,7 +222,7 @@ func otherPort(r *rand.Rand, pieces *[]piece) {
 	}
 }
 
-// otherEnd puts in a second last fragment, of another length.
+// otherEnd inserts another last fragment, mostly with another end.
 func otherEnd(r *rand.Rand, pieces *[]piece) {
 	p := anyOf(r, *pieces)
 	p.more = false
@@ -262,7 +260,7 @@ func tooLong(r *rand.Rand, pieces *[]piece) {
 	insert(r, pieces, p)
 }
 
-// otherProtocol changes what a piece says of the upper layer.
+// otherProtocol changes the upper-layer protocol of a piece.
 func otherProtocol(r *rand.Rand, pieces *[]piece) {
 	p := &(*pieces)[r.IntN(len(*pieces))]
 	p.Protocol = protocols[r.IntN(len(protocols))]
@@ -276,7 +274,7 @@ func corrupted(r *rand.Rand, pieces *[]piece) {
 	}
 }
 
-// congestion sets random ECN bits.
+// congestion sets the ECN bits of all pieces to a random value, and those of some to another one.
 func congestion(r *rand.Rand, pieces *[]piece) {
 	base := uint8(r.IntN(4))
 	for i := range *pieces {
@@ -294,14 +292,14 @@ func padded(r *rand.Rand, pieces *[]piece) {
 	(*pieces)[r.IntN(len(*pieces))].padding = r.IntN(20)
 }
 
-// reuse sends another datagram with the same identification, at once.
+// reuse appends the fragments of another datagram with the same identification.
 func reuse(r *rand.Rand, pieces *[]piece) {
 	d := anyOf(r, *pieces).Datagram
 	d.Payload = randomPayload(r, d.Protocol)
 	*pieces = append(*pieces, cut(r, d)...)
 }
 
-// atomic puts in a whole IPv6 packet with a fragment header.
+// atomic inserts an atomic IPv6 fragment (RFC 6946): a whole packet with a fragment header.
 func atomic(r *rand.Rand, pieces *[]piece) {
 	p := anyOf(r, *pieces)
 	if whole := p.Fragmentable(); p.Src.Is6() && len(whole) <= 1400 {
@@ -310,16 +308,16 @@ func atomic(r *rand.Rand, pieces *[]piece) {
 	}
 }
 
-// withOptions gives some IPv4 pieces options.
+// withOptions adds options to some IPv4 pieces.
 func withOptions(r *rand.Rand, pieces *[]piece) {
 	for i := range *pieces {
 		if p := &(*pieces)[i]; p.Src.Is4() && r.IntN(2) == 0 {
-			p.Options = []byte{1, 1, 1, 0} // no operation, three times, and the end
+			p.Options = []byte{1, 1, 1, 0} // three times no operation, then end of options
 		}
 	}
 }
 
-// withPriorities puts some pieces behind priority tags, which change nothing else
+// withPriorities adds priority tags to some pieces. They have VLAN 0, so they do not change the VLAN
 // (IEEE 802.1Q §6.9).
 func withPriorities(r *rand.Rand, pieces *[]piece) {
 	for i := range *pieces {
