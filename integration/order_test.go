@@ -67,9 +67,21 @@ func TestOrder(t *testing.T) {
 					if load.busy {
 						defer spin()()
 					}
-					inOrder(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], load.gap)
+					inOrder(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], fragmentMixes, load.gap)
 				})
 			}
+		})
+	}
+}
+
+// TestOrderWithOptions is [TestOrder] with packets that the fast path does not forward, because
+// they have IPv4 options or an IPv6 extension header, among others of their flows.
+func TestOrderWithOptions(t *testing.T) {
+	n := newNetwork(t)
+	startWith(t, n, nil, fourQueues)
+	for _, gap := range []time.Duration{time.Millisecond, 500 * time.Microsecond, 300 * time.Microsecond, 100 * time.Microsecond} {
+		t.Run(gap.String(), func(t *testing.T) {
+			inOrder(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], optionMixes, gap)
 		})
 	}
 }
@@ -93,7 +105,7 @@ func TestOrderInVLANs(t *testing.T) {
 				must(t, err)
 				hosts[side] = h
 			}
-			inOrder(t, hosts[verdict.Inside], hosts[verdict.Outside], 500*time.Microsecond)
+			inOrder(t, hosts[verdict.Inside], hosts[verdict.Outside], fragmentMixes, 500*time.Microsecond)
 		})
 	}
 }
@@ -104,7 +116,7 @@ func TestOrderInSidecar(t *testing.T) {
 	p := routedPod(t)
 	b := p.startSidecar(t, strings.ReplaceAll(sidecarRules, "tap =", "queues = 4\ntap ="), t.TempDir())
 	p.workload.NIC, p.peer.NIC = "fw-in", "cali0"
-	inOrder(t, p.workload, p.peer, 100*time.Microsecond)
+	inOrder(t, p.workload, p.peer, fragmentMixes, 100*time.Microsecond)
 	b.end(t)
 }
 
@@ -164,8 +176,14 @@ func spin() (stop func()) {
 	}
 }
 
-// mixes are the sizes that senders use in turn, in bytes.
-var mixes = [][]int{{500, 3000}, {1000, 1000, 5000}}
+// mixes are sizes that senders use in turn, in bytes. Negative ones are of packets with IPv4
+// options or an IPv6 extension header.
+type mixes [][]int
+
+var (
+	fragmentMixes = mixes{{500, 3000}, {1000, 1000, 5000}}
+	optionMixes   = mixes{{300, -300}, {300, 300, 300, -300}}
+)
 
 const (
 	flowsPerMix = 8
@@ -177,18 +195,19 @@ const (
 type stream struct {
 	from, to *lab.Host
 	ipv6     bool
+	mixes    mixes
 	senders  []*net.UDPConn
 	arrived  *net.IPConn // as the receiver's IP layer puts them together
 	frames   *lab.Tap    // as they come in by its interface
 }
 
 // inOrder sends in both directions and both families, and checks what arrives.
-func inOrder(t *testing.T, a, b *lab.Host, gap time.Duration) {
+func inOrder(t *testing.T, a, b *lab.Host, m mixes, gap time.Duration) {
 	t.Helper()
 	var streams []*stream
 	for _, ipv6 := range []bool{false, true} {
 		exchange(t, a, b, ipv6, []int{1}) // so that they know each other's MAC
-		streams = append(streams, newStream(t, a, b, ipv6), newStream(t, b, a, ipv6))
+		streams = append(streams, newStream(t, a, b, m, ipv6), newStream(t, b, a, m, ipv6))
 	}
 	var all errgroup.Group
 	for _, s := range streams {
@@ -201,14 +220,14 @@ func inOrder(t *testing.T, a, b *lab.Host, gap time.Duration) {
 	}
 }
 
-func newStream(t *testing.T, from, to *lab.Host, ipv6 bool) *stream {
+func newStream(t *testing.T, from, to *lab.Host, m mixes, ipv6 bool) *stream {
 	t.Helper()
-	s := &stream{from: from, to: to, ipv6: ipv6, frames: tap(t, to)}
+	s := &stream{from: from, to: to, ipv6: ipv6, mixes: m, frames: tap(t, to)}
 	var err error
 	s.arrived, err = to.ListenIP(ipv6, packet.ProtocolUDP)
 	must(t, err)
 	t.Cleanup(func() { _ = s.arrived.Close() })
-	for i := range len(mixes) * flowsPerMix {
+	for i := range len(m) * flowsPerMix {
 		listen(t, to, ipv6, firstPort+uint16(i)) // or the kernel would answer
 		s.senders = append(s.senders, listen(t, from, ipv6, 0))
 	}
@@ -221,18 +240,37 @@ func (s *stream) send(gap time.Duration) error {
 	next := time.Now()
 	for i := range perSender {
 		flow := i % len(turns)
-		mix := mixes[flow%len(mixes)]
-		body := make([]byte, mix[int(turns[flow])%len(mix)])
+		mix := s.mixes[flow%len(s.mixes)]
+		size, options := mix[int(turns[flow])%len(mix)], []byte(nil)
+		if size < 0 {
+			size, options = -size, padding(s.ipv6)
+		}
+		body := make([]byte, size)
 		binary.BigEndian.PutUint32(body, turns[flow])
 		turns[flow]++
 		to := netip.AddrPortFrom(s.to.Addr(s.ipv6), firstPort+uint16(flow))
-		if _, err := s.senders[flow].WriteToUDPAddrPort(body, to); err != nil {
+		if _, _, err := s.senders[flow].WriteMsgUDPAddrPort(body, options, to); err != nil {
 			return err
 		}
 		next = next.Add(gap)
 		time.Sleep(time.Until(next))
 	}
 	return nil
+}
+
+// padding returns the control message that gives a datagram options that only fill space
+// (ip(7), IP_RETOPTS; RFC 3542 §9.3, IPV6_DSTOPTS).
+func padding(ipv6 bool) []byte {
+	level, kind, options := unix.SOL_IP, unix.IP_RETOPTS, []byte{1, 1, 1, 1}
+	if ipv6 {
+		level, kind, options = unix.SOL_IPV6, unix.IPV6_DSTOPTS, []byte{0, 0, 1, 4, 0, 0, 0, 0}
+	}
+	message := make([]byte, unix.CmsgSpace(len(options)))
+	binary.NativeEndian.PutUint64(message, uint64(unix.CmsgLen(len(options))))
+	binary.NativeEndian.PutUint32(message[8:], uint32(level))
+	binary.NativeEndian.PutUint32(message[12:], uint32(kind))
+	copy(message[unix.CmsgLen(0):], options)
+	return message
 }
 
 // order records the numbers that arrive.

@@ -82,6 +82,19 @@ static __always_inline int ready(const struct config *c, enum side from)
 	return (c->flags & need) == need && c->egress[!from];
 }
 
+/* is_counted reports whether a frame is counted: its flow is known, or at least its addresses. */
+static __always_inline int is_counted(const struct frame *f, enum reason why)
+{
+	return why == NONE || f->udp_segments || by_pair(f);
+}
+
+/* is_known reports whether a frame is counted also if other flows share its count: it has an
+ * entry, or is counted by its addresses. */
+static __always_inline int is_known(const struct frame *f)
+{
+	return by_pair(f) || bpf_map_lookup_elem(&flows, &f->key);
+}
+
 /* take decides on a frame that came in by a side. What goes up is counted also where
  * nothing is forwarded, so that order is known once something may be again. */
 static __always_inline int take(struct __sk_buff *skb, enum side from)
@@ -95,13 +108,15 @@ static __always_inline int take(struct __sk_buff *skb, enum side from)
 	if (!c)
 		return TCX_NEXT;
 	why = read_frame(skb, &f, from);
-	if (why != NONE) {
-		if (c->flags & VALIDATE)
-			note_fragment(skb, c, &f, from);
+	f.fragments = 0; /* only user space marks these */
+	if (why != NONE && c->flags & VALIDATE)
+		note_fragment(skb, c, &f, from);
+	if (!is_counted(&f, why))
 		return up(from, why);
-	}
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
+	if (why != NONE)
+		return rise(c, &f, from, why, is_known(&f));
 	if (f.fragment)
 		return take_fragment(skb, c, &f, from, ready(c, from));
 	number = bpf_map_lookup_elem(&flows, &f.key);
@@ -135,11 +150,12 @@ static __always_inline int leave(struct __sk_buff *skb, enum side from)
 		return TCX_NEXT;
 	why = read_frame(skb, &f, from);
 	f.fragments &= why == SEGMENTS;
-	if (why != NONE && !f.fragments)
+	f.udp_segments &= !f.fragments;
+	if (!is_counted(&f, why))
 		return TCX_NEXT;
 	if (!(c->flags & ANY_VLANS))
 		f.key.vlans = f.vlans;
-	o = order_of(c, &f, from, f.fragment || f.fragments || bpf_map_lookup_elem(&flows, &f.key), 0);
+	o = order_of(c, &f, from, is_known(&f), 0);
 	if (o)
 		count_done(&f, o);
 	return TCX_NEXT;

@@ -242,19 +242,8 @@ static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
 		__u8 h[FRAGMENT_HEADER];
 
-		switch (next) {
-		case PROTOCOL_FRAGMENT:
-		case PROTOCOL_HOP_BY_HOP:
-		case PROTOCOL_ROUTING:
-		case PROTOCOL_AH:
-		case PROTOCOL_DESTINATION:
-		case PROTOCOL_MOBILITY:
-		case PROTOCOL_HIP:
-		case PROTOCOL_SHIM6:
-			break;
-		default:
+		if (next != PROTOCOL_FRAGMENT && !is_extension(next))
 			return;
-		}
 		if (bpf_skb_load_bytes(skb, at, h, sizeof(h)))
 			return;
 		if (next == PROTOCOL_FRAGMENT && load16(h + 2) & (IPV6_OFFSET | IPV6_MORE)) {

@@ -71,6 +71,7 @@ struct frame {
 	__u16 checksum; /* of the transport header, in network byte order */
 	__u16 window; /* TCP, not scaled */
 	__u16 udp_length;
+	__u8 udp_segments; /* it stands for several UDP datagrams */
 	__u16 segment; /* size of the segments that the frame stands for, or 0 */
 	__u8 protocol;
 	__u8 tcp_flags;
@@ -79,6 +80,7 @@ struct frame {
 	__u8 ipv6;
 	__u8 fragment, more;
 	__u8 fragments; /* an IPv4 datagram that the kernel will fragment */
+	__u8 portless; /* IP options or extension headers are before the ports, which are not read */
 	__u8 hidden; /* may hold a fragment of an unknown datagram */
 };
 
@@ -111,6 +113,24 @@ static __always_inline void set_addresses(struct frame *f, enum side from, __u64
 	} else {
 		f->key.inside[0] = dst0, f->key.inside[1] = dst1;
 		f->key.outside[0] = src0, f->key.outside[1] = src1;
+	}
+}
+
+/* is_extension reports whether a protocol is an IPv6 extension header other than the fragment
+ * header. */
+static __always_inline int is_extension(__u8 protocol)
+{
+	switch (protocol) {
+	case PROTOCOL_HOP_BY_HOP:
+	case PROTOCOL_ROUTING:
+	case PROTOCOL_AH:
+	case PROTOCOL_DESTINATION:
+	case PROTOCOL_MOBILITY:
+	case PROTOCOL_HIP:
+	case PROTOCOL_SHIM6:
+		return 1;
+	default:
+		return 0;
 	}
 }
 
@@ -157,10 +177,9 @@ static __always_inline enum reason read_upper(struct __sk_buff *skb, struct fram
 		f->checksum = *(const __u16 *)(h + 16);
 		barrier();
 	} else if (f->protocol == PROTOCOL_UDP) {
-		if (f->segment)
-			return SEGMENTS;
 		f->udp_length = load16(h + 4);
 		f->checksum = *(const __u16 *)(h + 6);
+		f->udp_segments = !!f->segment;
 		barrier();
 	} else if (f->protocol == (f->ipv6 ? PROTOCOL_ICMPV6 : PROTOCOL_ICMP)) {
 		return set_echo(f, from, h);
@@ -169,7 +188,7 @@ static __always_inline enum reason read_upper(struct __sk_buff *skb, struct fram
 	}
 	src = load16(h), dst = load16(h + 2);
 	set_ports(f, from == INSIDE ? src : dst, from == INSIDE ? dst : src);
-	return NONE;
+	return f->segment && f->protocol == PROTOCOL_UDP ? SEGMENTS : NONE;
 }
 
 /* sound_fragment is packet's checkFragment. headers is the length of the headers that count. */
@@ -204,8 +223,10 @@ static __always_inline enum reason read_ipv4(struct frame *f, enum side from, co
 	f->fragment = !!(field & (IPV4_MORE | IPV4_OFFSET));
 	f->fragments = f->segment && field & IPV4_RESERVED; /* tun/ufo's mark */
 	f->id = load16(h + 4);
-	if (h[0] != IPV4_IHL5)
+	if (h[0] != IPV4_IHL5) {
+		f->portless = 1;
 		return HEADER;
+	}
 	f->length = load16(h + 2);
 	f->upper = f->network + IPV4_HEADER;
 	if (f->length < IPV4_HEADER || f->network + f->length > f->end)
@@ -234,6 +255,7 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 		return HEADER;
 	f->protocol = h[6];
 	set_addresses(f, from, load64(h + 8), load64(h + 16), load64(h + 24), load64(h + 32));
+	f->portless = is_extension(f->protocol);
 	if (f->protocol != PROTOCOL_FRAGMENT)
 		return NONE;
 	h += IPV6_HEADER;
@@ -244,8 +266,10 @@ static __always_inline enum reason read_ipv6(struct frame *f, enum side from, co
 	field = load16(h + 2);
 	f->offset = field & IPV6_OFFSET, f->more = field & IPV6_MORE;
 	f->id = load32(h + 4);
-	if (!f->offset && !f->more) /* a whole packet (RFC 6946) */
+	if (!f->offset && !f->more) { /* a whole packet (RFC 6946) */
+		f->portless = 1;
 		return HEADER;
+	}
 	f->fragment = 1;
 	return sound_fragment(f, 0);
 }
@@ -365,9 +389,9 @@ static __always_inline int fits_egress(const struct frame *f, __u32 mtu)
 /* segments returns the number of packets that a frame stands for. */
 static __always_inline __u32 segments(const struct frame *f)
 {
-	__u32 payload = body(f) - f->tcp_header;
+	__u32 header = f->udp_segments ? UDP_HEADER : f->tcp_header;
 
-	if (!f->segment || body(f) <= f->tcp_header)
+	if (!f->segment || f->portless || body(f) <= header)
 		return 1;
-	return (payload + f->segment - 1) / f->segment;
+	return (body(f) - header + f->segment - 1) / f->segment;
 }

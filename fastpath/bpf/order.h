@@ -26,13 +26,20 @@ static __always_inline void datagram_key(const struct frame *f, enum side from, 
 	k->vlans = f->vlans;
 }
 
-/* order_hash returns the hash of what a frame is counted with: its flow from a side, or
- * the fragments between its addresses. */
+/* by_pair reports whether a frame is counted by its addresses, because the ports of its flow are
+ * not known. */
+static __always_inline int by_pair(const struct frame *f)
+{
+	return f->fragment || f->fragments || f->portless;
+}
+
+/* order_hash returns the hash of what a frame is counted with: its flow from a side, or the
+ * frames without ports between its addresses. */
 APART __u32 order_hash(const struct config *c, const struct frame *f, enum side from)
 {
 	struct flow_key k = f->key;
 
-	if (f->fragment || f->fragments) {
+	if (by_pair(f)) {
 		k.ports = (f->ipv6 ? 0 : f->protocol << 8) | from << 1 | f->ipv6;
 		k.vlans = 0;
 	} else {
@@ -46,7 +53,7 @@ APART __u32 order_hash(const struct config *c, const struct frame *f, enum side 
 static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from, int known, int begins)
 {
 	__u32 flow = order_hash(c, f, from);
-	__u32 i = f->fragment || f->fragments ? ORDERS + flow % PAIRS : flow % ORDERS;
+	__u32 i = by_pair(f) ? ORDERS + flow % PAIRS : flow % ORDERS;
 	struct order *o = bpf_map_lookup_elem(&orders, &i);
 
 	if (!o || known)
