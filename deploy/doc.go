@@ -1,4 +1,4 @@
-// Package deploy holds what fragwall is packaged and deployed by. It is a
-// module of its own, so that only its tests need Kubernetes' modules: they
-// render the manifests and read them strictly, as the API server does.
+// Package deploy contains the packaging and the manifests of fragwall, and their tests. The tests
+// render the manifests and decode them strictly, as the API server does. The package is a separate
+// module, so that only these tests need the modules of Kubernetes.
 package deploy

@@ -22,8 +22,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// built returns the objects of a kustomization by kind and name, in the namespace of
-// a release of the chart.
+// built returns the objects of a kustomization, by kind and name, in the namespace of a release of
+// the chart.
 func built(t *testing.T, path string) map[string]runtime.Object {
 	t.Helper()
 	resources, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), path)
@@ -37,7 +37,7 @@ func built(t *testing.T, path string) map[string]runtime.Object {
 	return byName(t, strings.ReplaceAll(string(manifests), "fragwall-system", "default"))
 }
 
-// byName reads manifests strictly.
+// byName decodes manifests strictly, and returns the objects by kind and name.
 func byName(t *testing.T, manifests string) map[string]runtime.Object {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -60,17 +60,17 @@ func byName(t *testing.T, manifests string) map[string]runtime.Object {
 		if err != nil {
 			t.Fatal(err)
 		}
-		m.SetLabels(nil) // those of a release
+		m.SetLabels(nil) // the labels of the release
 		name := o.GetObjectKind().GroupVersionKind().Kind + " " + m.GetNamespace() + "/" + m.GetName()
 		if objects[name] != nil {
-			t.Errorf("%s twice", name)
+			t.Errorf("%s is there twice", name)
 		}
 		objects[name] = o
 	}
 	return objects
 }
 
-// rendered returns the objects of the chart with values, in a namespace.
+// rendered returns the objects of the chart with values, by kind and name.
 func rendered(t *testing.T, values string) map[string]runtime.Object {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "values.yaml")
@@ -84,7 +84,8 @@ func rendered(t *testing.T, values string) map[string]runtime.Object {
 	return byName(t, manifests)
 }
 
-// TestAgree has the chart install what the kustomizations do, parameters included.
+// TestAgree checks that the chart installs the same objects as the kustomizations, including the
+// parameters.
 func TestAgree(t *testing.T) {
 	for path, values := range map[string]string{
 		"kustomize/inject":  "inject: {enabled: true}\n",
@@ -93,11 +94,11 @@ func TestAgree(t *testing.T) {
 		want, got := built(t, path), rendered(t, values)
 		delete(want, "Namespace /default")
 		if len(want) == 0 {
-			t.Errorf("%s: nothing", path)
+			t.Errorf("%s: no objects", path)
 		}
 		for name, o := range want {
 			if !reflect.DeepEqual(got[name], o) {
-				t.Errorf("%s: the chart has another than %s", name, path)
+				t.Errorf("%s: the chart and %s differ", name, path)
 			}
 		}
 		for name := range got {
@@ -108,8 +109,8 @@ func TestAgree(t *testing.T) {
 	}
 }
 
-// TestMonitorLabels has the operator's objects carry the labels by which it selects
-// them.
+// TestMonitorLabels checks that the objects for the Prometheus operator have the labels by which
+// it selects them.
 func TestMonitorLabels(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "values.yaml")
 	values := "inject: {enabled: true}\npodMonitor: {enabled: true, labels: {release: a}}\nprometheusRule: {enabled: true, labels: {release: b}}\n"
@@ -133,7 +134,7 @@ func TestMonitorLabels(t *testing.T) {
 	}
 }
 
-// TestPrometheusRule has the operator get the alerts that promtool tests.
+// TestPrometheusRule checks that the PrometheusRule has the alerts that promtool tests.
 func TestPrometheusRule(t *testing.T) {
 	text, err := os.ReadFile("prometheus/fragwall.rules.yml")
 	if err != nil {
@@ -145,11 +146,11 @@ func TestPrometheusRule(t *testing.T) {
 	}
 	got := built(t, "kustomize/monitor")["PrometheusRule default/fragwall"].(*monitoringv1.PrometheusRule)
 	if len(want.Groups) == 0 || !reflect.DeepEqual(got.Spec, want) {
-		t.Errorf("helm/fragwall/monitor/prometheusrule.yaml has other alerts than prometheus/fragwall.rules.yml")
+		t.Errorf("the alerts of helm/fragwall/monitor/prometheusrule.yaml and prometheus/fragwall.rules.yml differ")
 	}
 }
 
-// TestChartInject has the values of the chart become parameters.
+// TestChartInject checks that the chart passes its values to the parameters.
 func TestChartInject(t *testing.T) {
 	m, _ := rendered(t, `
 image: {repository: registry.example/fragwall, tag: "9", pullPolicy: Always}
@@ -177,14 +178,15 @@ inject: {enabled: true, imagePullSecret: registry, rules: common, tokenSecret: "
 	}
 }
 
-// TestPolicies has variables of one name mean the same in all policies, which can't
-// share them, and CEL's parameters be those that the policy of the parameters knows.
+// TestPolicies checks that variables with the same name have the same expression in all policies,
+// because policies cannot share variables. It also checks that the policy for the parameters knows
+// all of them.
 func TestPolicies(t *testing.T) {
 	expressions := map[string]string{}
 	add := func(policy, name, expression string) {
 		expression = strings.Join(strings.Fields(expression), " ")
 		if other, ok := expressions[name]; ok && other != expression {
-			t.Errorf("%s: variable %s is %s elsewhere", policy, name, other)
+			t.Errorf("%s: variable %s has another expression elsewhere: %s", policy, name, other)
 		}
 		expressions[name] = expression
 	}
@@ -197,7 +199,7 @@ func TestPolicies(t *testing.T) {
 			}
 		case *admissionregistrationv1.ValidatingAdmissionPolicy:
 			if o.Name != "fragwall-inject" {
-				continue // of another object, or of the pod before
+				continue // about another object, or about an update
 			}
 			for _, v := range o.Spec.Variables {
 				add(name, v.Name, v.Expression)
@@ -212,13 +214,13 @@ func TestPolicies(t *testing.T) {
 		if !slices.ContainsFunc(known, func(v admissionregistrationv1.Variable) bool {
 			return v.Name == "known" && strings.Contains(v.Expression, `"`+key+`"`)
 		}) {
-			t.Errorf("parameter %s is not among those that are known", key)
+			t.Errorf("the policy does not know parameter %s", key)
 		}
 	}
 }
 
-// TestSidecarsAgree has the container that a pod is injected with, as an API server
-// stored it, be that of the component, apart from where its rules come from.
+// TestSidecarsAgree checks that the injected container, as an API server stored it, equals the
+// container of the component, apart from the image and the ports.
 func TestSidecarsAgree(t *testing.T) {
 	text, err := os.ReadFile("cluster/testdata/default/bare.golden")
 	if err != nil {
@@ -242,7 +244,7 @@ func TestSidecarsAgree(t *testing.T) {
 		want := d.Spec.Template.Spec.InitContainers[0]
 		injected.Image, injected.Ports = want.Image, want.Ports
 		if !reflect.DeepEqual(injected, want) {
-			t.Errorf("injected is\n%+v\nand not\n%+v", injected, want)
+			t.Errorf("injected\n%+v\nwant\n%+v", injected, want)
 		}
 	}
 }

@@ -38,8 +38,8 @@ import (
 
 const chartPath = "helm/fragwall"
 
-// decode reads manifests as the API server does: unknown and repeated fields are
-// errors, and so is whatever its validation finds after its defaults.
+// decode decodes manifests as the API server does: unknown and repeated fields are errors, as are
+// the errors of its validation.
 func decode(t *testing.T, manifests string) (objects []runtime.Object) {
 	t.Helper()
 	decoder := serializer.NewCodecFactory(legacyscheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
@@ -59,7 +59,7 @@ func decode(t *testing.T, manifests string) (objects []runtime.Object) {
 	return objects
 }
 
-// validate does to a new object what the API server does.
+// validate sets the defaults of a new object and validates it, as the API server does.
 func validate(o runtime.Object) error {
 	o = o.DeepCopyObject()
 	legacyscheme.Scheme.Default(o)
@@ -85,8 +85,8 @@ func validate(o runtime.Object) error {
 	return fmt.Errorf("no validation of %T", internal)
 }
 
-// render returns what the chart makes of values for a Kubernetes that has all that
-// it can use.
+// render returns the manifests of the chart, with the values in files, for a version of Kubernetes
+// that supports all features of the chart.
 func render(t *testing.T, files ...string) (string, error) {
 	t.Helper()
 	return renderFor(t, "v1.36.0", files...)
@@ -153,7 +153,7 @@ func TestChart(t *testing.T) {
 		}
 	}
 	if _, err := render(t); err == nil || !strings.Contains(err.Error(), "no workload given") {
-		t.Errorf("a chart without a workload: %v", err)
+		t.Errorf("without a workload: %v", err)
 	}
 }
 
@@ -183,8 +183,8 @@ func TestKustomize(t *testing.T) {
 	checkSidecar(t, decode(t, string(manifests)), hostDevice)
 }
 
-// TestKustomizeKinds has the component find workloads of each kind, and come
-// before the init containers that they have, also with the fast path's.
+// TestKustomizeKinds checks that the components apply to each kind of workload, and that the
+// sidecar is before the workload's own init containers.
 func TestKustomizeKinds(t *testing.T) {
 	const workload = `
 apiVersion: apps/v1
@@ -231,8 +231,8 @@ spec:
 	}
 }
 
-// TestCopies keeps the copy of the example's rules true: kustomize reads no
-// files from elsewhere.
+// TestCopies checks that the copy of the example's rules equals the original. The copy exists
+// because kustomize reads no files outside its directory.
 func TestCopies(t *testing.T) {
 	kept, err := os.ReadFile("kustomize/dns/fragwall.toml")
 	if err != nil {
@@ -244,15 +244,15 @@ func TestCopies(t *testing.T) {
 	}
 }
 
-// option is what a sidecar has beside what each has.
+// option is a feature that only some sidecars have.
 type option int
 
 const (
-	hostDevice option = 1 << iota // /dev/net/tun by hostPath
-	fastPath                      // the right to load eBPF programs
+	hostDevice option = 1 << iota // /dev/net/tun is mounted by hostPath
+	fastPath                      // CAP_BPF
 )
 
-// capabilities returns those of a sidecar.
+// capabilities returns the capabilities of a sidecar with these options.
 func (o option) capabilities() (names []string) {
 	if names = []string{"NET_ADMIN"}; o&fastPath != 0 {
 		names = append(names, "BPF")
@@ -260,7 +260,7 @@ func (o option) capabilities() (names []string) {
 	return names
 }
 
-// checkSidecar looks for what a sidecar needs in a workload.
+// checkSidecar checks that a workload has a complete sidecar.
 func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 	t.Helper()
 	var pod corev1.PodSpec
@@ -282,7 +282,7 @@ func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 	}
 	c := pod.InitContainers[0]
 	if c.RestartPolicy == nil || *c.RestartPolicy != corev1.ContainerRestartPolicyAlways {
-		t.Error("it is no sidecar")
+		t.Error("the container is not a sidecar")
 	}
 	s := c.SecurityContext
 	var added []string
@@ -311,7 +311,7 @@ func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 		t.Errorf("rules from %v, of %v", v, configMaps)
 	}
 	if mounted["/run"].EmptyDir == nil {
-		t.Error("the state does not outlive the container")
+		t.Error("no volume for the state, which must outlive the container")
 	}
 	for name, probe := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe} {
 		if probe == nil || !slices.Equal(probe.Exec.Command, []string{"/usr/bin/fragwall", "status", "-c", "/etc/fragwall/fragwall.toml"}) {
@@ -324,9 +324,8 @@ func checkSidecar(t *testing.T, objects []runtime.Object, options option) {
 	checkSecurity(t, &pod, options)
 }
 
-// checkSecurity looks at what of the pod the Pod Security Standards keep out of
-// the level "baseline": the sidecar's rights and device, as the documentation has
-// it.
+// checkSecurity checks which settings of the pod the level "baseline" of the Pod Security Standards
+// does not allow: only the capabilities and the device of the sidecar, as the documentation says.
 func checkSecurity(t *testing.T, pod *corev1.PodSpec, options option) {
 	t.Helper()
 	evaluator, err := policy.NewEvaluator(policy.DefaultChecks(), nil)
@@ -347,12 +346,12 @@ func checkSecurity(t *testing.T, pod *corev1.PodSpec, options option) {
 		want = append(want, `hostPath volumes: volume "dev-net-tun"`)
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("not of level baseline: %q, want %q", got, want)
+		t.Errorf("not allowed by level baseline: %q, want %q", got, want)
 	}
 }
 
-// TestCompose reads the Compose file as Docker Compose does, and looks for the
-// files that it names.
+// TestCompose reads the Compose file as Docker Compose does, and checks that the files it names
+// exist.
 func TestCompose(t *testing.T) {
 	options, err := cli.NewProjectOptions([]string{"compose/compose.yaml"}, cli.WithName("dns"))
 	if err != nil {
@@ -364,7 +363,7 @@ func TestCompose(t *testing.T) {
 	}
 	s := project.Services["fragwall"]
 	if !slices.Equal(s.CapAdd, []string{"NET_ADMIN"}) || !slices.Equal(s.CapDrop, []string{"ALL"}) || s.Privileged || !s.ReadOnly {
-		t.Errorf("it is no sidecar with one right: %+v", s)
+		t.Errorf("not a sidecar with one capability: %+v", s)
 	}
 	dns := project.Services["dns"]
 	if dns.NetworkMode != "service:fragwall" || dns.DependsOn["fragwall"].Condition != types.ServiceConditionHealthy {

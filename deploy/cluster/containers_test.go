@@ -17,8 +17,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestContainers runs the containers of a pod as the API server stored it, by podman
-// in a namespace of its own, and sends fragments to it.
+// TestContainers runs the containers of a pod, as the API server stored it, by podman in separate
+// namespaces, and sends fragments to it.
 func TestContainers(t *testing.T) {
 	if *image == "" {
 		t.Skip("no -image")
@@ -61,7 +61,7 @@ func TestContainers(t *testing.T) {
 	}
 }
 
-// TestContainersInside is the part of TestContainers that has the namespaces.
+// TestContainersInside is the part of TestContainers that runs in the namespaces.
 func TestContainersInside(t *testing.T) {
 	if part() != partInside {
 		t.Skip("a part of TestContainers")
@@ -98,7 +98,7 @@ func TestContainersInside(t *testing.T) {
 		t.Helper()
 		metrics, err := peer(partScrape, "192.0.2.2:9477")
 		if err != nil || !strings.Contains(metrics, "\nfragwall_config_last_reload_successful "+want+"\n") {
-			t.Errorf("metrics, %v, want that the file was loaded to be %s: %s", err, want, metrics)
+			t.Errorf("metrics: %v; want fragwall_config_last_reload_successful %s: %s", err, want, metrics)
 		}
 	}
 	until(t, "first answer", func() error { return ask(echoPort, 100) })
@@ -118,7 +118,7 @@ func TestContainersInside(t *testing.T) {
 
 	loaded("1")
 
-	// New rules arrive as the kubelet brings them, and without a new pod.
+	// New rules, written as the kubelet does, apply without a new pod.
 	n.rules("changed.toml")
 	until(t, "reload", func() error {
 		if s := n.status(sidecar.Name); s.Policy.Generation != 2 {
@@ -127,10 +127,10 @@ func TestContainersInside(t *testing.T) {
 		return nil
 	})
 	if err := ask(otherPort, 4000); err != nil {
-		t.Errorf("by the new rules: %v", err)
+		t.Errorf("with the new rules: %v", err)
 	}
 	if err := ask(echoPort, 4000); err == nil {
-		t.Error("by the new rules, what only the old ones accept was answered")
+		t.Error("with the new rules, a question that only the old ones accept was answered")
 	}
 	n.rules("broken.toml")
 	until(t, "broken rules", func() error {
@@ -140,17 +140,17 @@ func TestContainersInside(t *testing.T) {
 		return nil
 	})
 	if err := ask(otherPort, 4000); err != nil {
-		t.Errorf("beside broken rules: %v", err)
+		t.Errorf("after broken rules: %v", err)
 	}
 	loaded("0")
 }
 
-// node stands for a kubelet with a container runtime, and for a network.
+// node runs containers as a kubelet with a container runtime does, and has a network.
 type node struct {
 	*testing.T
-	dir  string // holds the volumes, and the workload's root file system
-	self string // the test's own program
-	runs int    // of rules
+	dir  string // has the volumes and the workload's root file system
+	self string // path of the test binary
+	runs int    // calls of rules
 }
 
 // newNode makes the namespaces pod and peer, with a cable between them.
@@ -188,7 +188,7 @@ mkdir "$1/root" "$1/rules" && cp "$2" "$1/root/test"
 
 func containerName(name string) string { return "fragwall-cluster-" + name }
 
-// command runs a program that has to succeed, and returns what it says.
+// command runs a program, which must succeed, and returns its output.
 func (n *node) command(name string, arguments ...string) string {
 	n.Helper()
 	said, err := exec.Command(name, arguments...).CombinedOutput() //nolint:noctx // cleaning up comes after the test's context
@@ -203,8 +203,8 @@ func (n *node) podman(arguments ...string) string {
 	return n.command("podman", arguments...)
 }
 
-// rules puts a file of testdata where the volume of the rules is, as the kubelet
-// does: by another target of a symbolic link.
+// rules replaces the contents of the rules' volume with a file of testdata, as the kubelet does: it
+// changes the target of a symbolic link.
 func (n *node) rules(file string) {
 	n.Helper()
 	text, err := os.ReadFile(filepath.Join("testdata/containers", file))
@@ -230,8 +230,8 @@ func (n *node) rules(file string) {
 	}
 }
 
-// run starts a container as the kubelet does. It waits for the startup probe of a
-// sidecar, and for the end of another init container.
+// run starts a container as the kubelet does. It waits until the startup probe of a sidecar
+// succeeds, and until another init container ends.
 func (n *node) run(p *corev1.Pod, c *corev1.Container) {
 	n.Helper()
 	name := containerName(c.Name)
@@ -284,7 +284,7 @@ func (n *node) run(p *corev1.Pod, c *corev1.Container) {
 	}
 }
 
-// pipeline runs the step that docs/kubernetes.md has a pipeline run on rules.
+// pipeline checks rules with the command that docs/kubernetes.md recommends for a pipeline.
 func (n *node) pipeline() {
 	n.Helper()
 	dir, err := filepath.Abs("testdata/containers")
@@ -307,7 +307,7 @@ func (n *node) pipeline() {
 	}
 }
 
-// mounts are the arguments for the volumes of a container.
+// mounts returns podman's arguments for the volumes of a container.
 func (n *node) mounts(p *corev1.Pod, c *corev1.Container) (arguments []string) {
 	n.Helper()
 	for _, m := range c.VolumeMounts {
@@ -327,14 +327,14 @@ func (n *node) mounts(p *corev1.Pod, c *corev1.Container) (arguments []string) {
 		case v.HostPath != nil && v.HostPath.Path == "/dev/net/tun":
 			arguments = append(arguments, "--device", filepath.Join(n.dir, "tun")+":"+m.MountPath)
 		default:
-			n.Fatalf("no test of volume %v", v)
+			n.Fatalf("unknown kind of volume: %v", v)
 		}
 	}
 	return arguments
 }
 
-// capabilities are those that containerd gives a container: some to each, what is
-// added, and not what is dropped.
+// capabilities returns the capabilities that containerd gives a container: its defaults and the
+// added ones, without the dropped ones.
 func capabilities(s *corev1.SecurityContext) []string {
 	names := []string{
 		"AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW",
@@ -349,7 +349,7 @@ func capabilities(s *corev1.SecurityContext) []string {
 	return slices.DeleteFunc(names, func(name string) bool { return slices.Contains(s.Capabilities.Drop, corev1.Capability(name)) })
 }
 
-// status is a part of what "fragwall status --json" says.
+// status is a part of the output of "fragwall status --json".
 type status struct {
 	Sides map[string]struct {
 		Reassembled int `json:"reassembled_datagrams"`

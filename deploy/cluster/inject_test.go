@@ -21,7 +21,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// settings are what the directories of testdata change of the parameters.
+// settings are the changes of the parameters for each directory of testdata.
 var settings = map[string]map[string]string{
 	"default": nil,
 	"remove":  {"workloadRights": "remove"},
@@ -32,15 +32,15 @@ var settings = map[string]map[string]string{
 		"rules": "common", "tokenSecret": "", "fastPath": "true", "tunResource": "squat.ai/tun",
 		"cpuRequest": "1", "cpuLimit": "2", "memoryRequest": "", "memoryLimit": "1Gi",
 	},
-	"least": { // nothing but the image
+	"least": { // only the image
 		"imagePullPolicy": "-", "imagePullSecret": "-", "nic": "-", "rules": "-", "tokenSecret": "-", "fastPath": "-",
 		"tunResource": "-", "cpuRequest": "-", "cpuLimit": "-", "memoryRequest": "-", "memoryLimit": "-",
 		"failurePolicy": "-", "workloadRights": "-",
 	},
 }
 
-// TestStored has the API server store the pods of each YAML file of testdata, or
-// refuse them, and compares with the golden file beside it.
+// TestStored sends the objects of each YAML file of testdata to the API server, and compares the
+// pods that it stores, the refusals and the warnings with the golden file.
 func TestStored(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -71,8 +71,8 @@ func TestStored(t *testing.T) {
 	}
 }
 
-// TestManyContainers has a large pod stay within the budget that the server has for
-// the expressions of a policy.
+// TestManyContainers checks that a large pod does not exceed the server's cost limit for the
+// expressions of a policy.
 func TestManyContainers(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -102,8 +102,7 @@ func TestManyContainers(t *testing.T) {
 	}
 }
 
-// inject puts the manifests into force, and makes the namespaces of the tests, where
-// an earlier test has not.
+// inject applies the manifests, and makes the namespaces of the tests unless they exist.
 func (c *cluster) inject(t *testing.T) {
 	t.Helper()
 	if said, err := c.kubectl(t, "", "apply", "-k", "../kustomize/inject"); err != nil {
@@ -124,10 +123,10 @@ func (c *cluster) inject(t *testing.T) {
 	}
 }
 
-// errNotYet is what until tries again after.
+// errNotYet is an error of functions that until calls again.
 var errNotYet = errors.New("not yet")
 
-// until tries again until f succeeds.
+// until calls f until it succeeds, for up to a minute.
 func until(t *testing.T, what string, f func() error) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(50 * time.Millisecond) {
@@ -141,9 +140,9 @@ func until(t *testing.T, what string, f func() error) {
 	}
 }
 
-// setParameters changes the parameters from what they are by default, of which "-"
-// is removed, and returns once both policies go by them. Their image tells, which
-// has the name of the setting.
+// setParameters sets the parameters to their defaults with changes; the value "-" removes a
+// parameter. It returns when both policies use them. The image, which contains the name of the
+// setting, shows this.
 func (c *cluster) setParameters(t *testing.T, name string, changes map[string]string) {
 	t.Helper()
 	data := parameters(t)
@@ -167,7 +166,7 @@ func (c *cluster) setParameters(t *testing.T, name string, changes map[string]st
 	c.warnings.taken()
 }
 
-// wait returns once both policies go by the parameters data.
+// wait waits until both policies use the parameters in data.
 func (c *cluster) wait(t *testing.T, data map[string]string) {
 	t.Helper()
 	dry := metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}
@@ -189,14 +188,13 @@ func (c *cluster) wait(t *testing.T, data map[string]string) {
 		}
 		p.Spec.InitContainers[0].Image = "other"
 		if _, err := c.CoreV1().Pods("must").Create(t.Context(), p, dry); err == nil {
-			return fmt.Errorf("no policy refuses another sidecar than that which is required")
+			return fmt.Errorf("no policy refuses a sidecar that differs from the required one")
 		}
 		return nil
 	})
 }
 
-// sidecar returns a pod's spec with a sidecar of its own that is like the one that
-// is injected.
+// sidecar returns the spec of a pod that already has a sidecar like the injected one.
 func sidecar(parameters map[string]string, image string) corev1.PodSpec {
 	always := corev1.ContainerRestartPolicyAlways
 	nic := parameters["nic"]
@@ -215,7 +213,7 @@ func sidecar(parameters map[string]string, image string) corev1.PodSpec {
 	return s
 }
 
-// parameters returns those of the manifest.
+// parameters returns the parameters of the manifest.
 func parameters(t *testing.T) map[string]string {
 	t.Helper()
 	text, err := os.ReadFile("../kustomize/inject/parameters.properties")
@@ -231,7 +229,7 @@ func parameters(t *testing.T) map[string]string {
 	return data
 }
 
-// pod returns one with a container.
+// pod returns a pod with one container.
 func pod(namespace string, labels map[string]string) *corev1.Pod {
 	return &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{GenerateName: "pod-", Namespace: namespace, Labels: labels},
@@ -239,8 +237,8 @@ func pod(namespace string, labels map[string]string) *corev1.Pod {
 	}
 }
 
-// stored creates what file describes, and returns the pods that came of it, or why
-// there are none, and what the server warned of.
+// stored creates the objects in file, and returns the stored pods, the reasons of refusals and the
+// server's warnings.
 func (c *cluster) stored(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -267,7 +265,7 @@ func (c *cluster) stored(t *testing.T, file string) string {
 	return said.String()
 }
 
-// create has o made, and returns its pod.
+// create creates o and returns its pod.
 func (c *cluster) create(t *testing.T, o runtime.Object) (*corev1.Pod, error) {
 	t.Helper()
 	ctx, options := t.Context(), metav1.CreateOptions{}
@@ -288,7 +286,7 @@ func (c *cluster) create(t *testing.T, o runtime.Object) (*corev1.Pod, error) {
 	case *batchv1.CronJob:
 		of, err = c.BatchV1().CronJobs(o.Namespace).Create(ctx, o, options)
 	default:
-		t.Fatalf("no test of %T", o)
+		t.Fatalf("unknown kind of object: %T", o)
 	}
 	if err != nil {
 		return nil, err
@@ -296,42 +294,42 @@ func (c *cluster) create(t *testing.T, o runtime.Object) (*corev1.Pod, error) {
 	return c.podOf(t, of)
 }
 
-// createPod also tries it without storing it, which has to come out the same.
+// createPod creates a pod. Before, it makes a dry run, which must have the same result.
 func (c *cluster) createPod(t *testing.T, p *corev1.Pod) (*corev1.Pod, error) {
 	t.Helper()
 	dry, dryErr := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
 	c.warnings.taken()
 	stored, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, metav1.CreateOptions{})
 	if fmt.Sprint(err) != fmt.Sprint(dryErr) {
-		t.Errorf("a dry run says %v, and not %v", dryErr, err)
+		t.Errorf("the dry run returns %v, want %v", dryErr, err)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if a, b := normal(t, dry), normal(t, stored); a != b {
-		t.Errorf("a dry run gives\n%s\nand not\n%s", a, b)
+		t.Errorf("the dry run returns\n%s\nwant\n%s", a, b)
 	}
 	return stored, nil
 }
 
-// node makes the one that a DaemonSet needs for a pod.
+// node creates a node, because a DaemonSet makes one pod per node.
 func (c *cluster) node(t *testing.T) {
 	t.Helper()
 	n, err := c.CoreV1().Nodes().Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node"}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Spec.Taints = nil // that it is not ready
+	n.Spec.Taints = nil // removes the taint of a node that is not ready
 	if _, err := c.CoreV1().Nodes().Update(t.Context(), n, metav1.UpdateOptions{}); err != nil {
 		t.Fatal(err)
 	}
 }
 
-// generated is the name of a pod that a controller made.
+// generated matches the name of a pod that a controller made.
 var generated = regexp.MustCompile(`(pods "\S+-)[a-z0-9]{5}"`)
 
-// podOf returns the pod that a controller made for o, labelled app with o's name, or
-// why it could not.
+// podOf returns the pod that a controller made for o, or the error of making it. The pod's label
+// app has the name of o.
 func (c *cluster) podOf(t *testing.T, o metav1.Object) (p *corev1.Pod, refused error) {
 	t.Helper()
 	until(t, "pod of "+o.GetName(), func() error {
@@ -353,12 +351,12 @@ func (c *cluster) podOf(t *testing.T, o metav1.Object) (p *corev1.Pod, refused e
 				return nil
 			}
 		}
-		return fmt.Errorf("there is none")
+		return fmt.Errorf("no pod and no event")
 	})
 	return p, refused
 }
 
-// normal returns a stored pod without what differs from one run to the next.
+// normal returns a stored pod as YAML, without the values that differ between runs.
 func normal(t *testing.T, p *corev1.Pod) string {
 	t.Helper()
 	p = p.DeepCopy()

@@ -12,23 +12,23 @@ import (
 	"time"
 )
 
-// partVariable has the test's program be a part of a test: in a container it is all
-// that there is.
+// partVariable names the part of a test that the test binary runs instead of the tests. In a
+// container, the test binary is the only program.
 const partVariable = "FRAGWALL_TEST_PART"
 
 const (
-	partInside  = "inside"  // the tests in the namespaces
-	partPause   = "pause"   // holds the pod's network
-	partEcho    = "echo"    // answers what it gets by UDP
-	partAttempt = "attempt" // looks for a way round the sidecar
-	partAsk     = "ask"     // asks the server, and fails where it does not answer
-	partScrape  = "scrape"  // prints the sidecar's metrics, as Prometheus asks for them
+	partInside  = "inside"  // runs TestContainersInside in the namespaces
+	partPause   = "pause"   // keeps the pod's network namespace
+	partEcho    = "echo"    // answers UDP datagrams with the same contents
+	partAttempt = "attempt" // tries to bypass the sidecar
+	partAsk     = "ask"     // sends a datagram to the server; fails if there is no answer
+	partScrape  = "scrape"  // prints the sidecar's metrics, requested as Prometheus does
 )
 
-// token is that of the sidecar's status server.
+// token is the token of the sidecar's status server.
 const token = "a-token-of-tests"
 
-// Ports of the server, of which the rules accept one.
+// Ports of the server. The rules accept one of them.
 const (
 	echoPort  = 5300
 	otherPort = 5301
@@ -36,8 +36,8 @@ const (
 
 func part() string { return os.Getenv(partVariable) }
 
-// play is a part other than that of the tests, and returns whether it was one, and
-// how it went.
+// play runs the part that the environment names, except partInside. It reports whether there was
+// one, and returns its error.
 func play() (played bool, err error) {
 	switch part() {
 	case partPause:
@@ -56,7 +56,7 @@ func play() (played bool, err error) {
 	return false, nil
 }
 
-// echo sends back what comes.
+// echo sends each datagram back.
 func echo() error {
 	failed := make(chan error, 2)
 	for _, port := range []int{echoPort, otherPort} {
@@ -79,7 +79,7 @@ func echo() error {
 	return <-failed
 }
 
-// ask sends a datagram, and waits for it to come back.
+// ask sends a datagram and waits for the same datagram as the answer.
 func ask() error {
 	var port, size int
 	if _, err := fmt.Sscan(os.Getenv("ARGUMENT"), &port, &size); err != nil {
@@ -100,7 +100,7 @@ func ask() error {
 	answer := make([]byte, 1<<16)
 	n, err := s.Read(answer)
 	if err == nil && !bytes.Equal(answer[:n], question) {
-		err = errors.New("another answer than the question")
+		err = errors.New("the answer differs from the question")
 	}
 	return err
 }
@@ -124,7 +124,7 @@ func scrape() error {
 	return err
 }
 
-// attempt succeeds where each way round the sidecar is shut.
+// attempt returns an error if the container can bypass the sidecar.
 func attempt() error {
 	if _, err := net.InterfaceByName("fw-in"); err != nil {
 		return fmt.Errorf("the sidecar does not run before this container: %w", err)

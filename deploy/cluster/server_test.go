@@ -30,7 +30,7 @@ var (
 	update   = flag.Bool("update", false, "write the golden files")
 )
 
-// cluster is a control plane without nodes, on loopback.
+// cluster is a control plane without nodes, on the loopback interface.
 type cluster struct {
 	*kubernetes.Clientset
 	kubeconfig string
@@ -48,8 +48,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// shared is the control plane of the tests; nil where TestContainers runs itself
-// again inside namespaces.
+// shared is the control plane of all tests. It is nil in the process that TestContainers runs
+// inside namespaces.
 var shared *cluster
 
 func run(m *testing.M) int {
@@ -73,8 +73,7 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// program runs one of the binaries until ctx is done, with its output in a file of
-// dir.
+// program runs one of the binaries until ctx is done, and writes its output to a file in dir.
 func program(ctx context.Context, running *sync.WaitGroup, dir, name string, arguments ...string) (exited <-chan struct{}, err error) {
 	log, err := os.Create(filepath.Join(dir, name+".log"))
 	if err != nil {
@@ -95,28 +94,28 @@ func program(ctx context.Context, running *sync.WaitGroup, dir, name string, arg
 	}
 	done := make(chan struct{})
 	running.Go(func() {
-		_ = command.Wait() // of what is stopped
+		_ = command.Wait() // the program was stopped
 		log.Close()
 		close(done)
 	})
 	return done, nil
 }
 
-// ports returns n free ones on loopback.
+// ports returns n free TCP ports of the loopback interface.
 func ports(n int) (free []int, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // once all are known
+		defer l.Close() // after all ports are chosen, so that they differ
 		free = append(free, l.Addr().(*net.TCPAddr).Port)
 	}
 	return free, nil
 }
 
-// start runs etcd, the API server and the controllers that make pods, and returns
-// when the server is ready.
+// start runs etcd, the API server and the controllers that make pods. It returns when the server is
+// ready.
 func start(ctx context.Context, running *sync.WaitGroup, dir string) (*cluster, error) {
 	port, err := ports(3)
 	if err != nil {
@@ -154,7 +153,7 @@ func start(ctx context.Context, running *sync.WaitGroup, dir string) (*cluster, 
 	c := &cluster{kubeconfig: filepath.Join(dir, "kubeconfig")}
 	address := fmt.Sprintf("https://127.0.0.1:%d", port[2])
 	config := &rest.Config{Host: address, BearerToken: token, WarningHandler: &c.warnings, QPS: -1}
-	config.CAFile = filepath.Join(dir, "certificates", "apiserver.crt") // it signs itself
+	config.CAFile = filepath.Join(dir, "certificates", "apiserver.crt") // it is self-signed
 	access := api.NewConfig()
 	access.Clusters["c"] = &api.Cluster{Server: address, CertificateAuthority: config.CAFile}
 	access.AuthInfos["admin"] = &api.AuthInfo{Token: token}
@@ -174,7 +173,7 @@ func start(ctx context.Context, running *sync.WaitGroup, dir string) (*cluster, 
 	return c, err
 }
 
-// ready returns once the server says that it is.
+// ready waits until the server is ready.
 func (c *cluster) ready(ctx context.Context, dir string, config *rest.Config, exited <-chan struct{}) error {
 	for deadline := time.Now().Add(2 * time.Minute); ; {
 		select {
@@ -183,7 +182,7 @@ func (c *cluster) ready(ctx context.Context, dir string, config *rest.Config, ex
 			return fmt.Errorf("kube-apiserver has ended:\n%s", log)
 		case <-time.After(100 * time.Millisecond):
 		}
-		client, err := kubernetes.NewForConfig(config) // reads the certificate, once it is there
+		client, err := kubernetes.NewForConfig(config) // fails until the certificate exists
 		if err == nil {
 			_, err = client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		}
@@ -197,7 +196,7 @@ func (c *cluster) ready(ctx context.Context, dir string, config *rest.Config, ex
 	}
 }
 
-// kubectl runs it, and returns what it says.
+// kubectl runs kubectl and returns its output.
 func (c *cluster) kubectl(t *testing.T, stdin string, arguments ...string) (string, error) {
 	t.Helper()
 	command := exec.CommandContext(t.Context(), filepath.Join(*binaries, "kubectl"), append([]string{"--kubeconfig", c.kubeconfig}, arguments...)...)
@@ -206,7 +205,7 @@ func (c *cluster) kubectl(t *testing.T, stdin string, arguments ...string) (stri
 	return string(said), err
 }
 
-// warnings collects what the server warns of.
+// warnings collects the server's warnings.
 type warnings struct {
 	mu   sync.Mutex
 	text []string
@@ -220,7 +219,7 @@ func (w *warnings) HandleWarningHeader(code int, _, text string) {
 	}
 }
 
-// taken returns those since the last call.
+// taken returns the warnings since the last call.
 func (w *warnings) taken() (text []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -19,7 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// refused reports where err is not a refusal that says why.
+// refused fails the test unless err is a refusal that contains why.
 func refused(t *testing.T, what string, err error, why string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {
@@ -27,8 +27,8 @@ func refused(t *testing.T, what string, err error, why string) {
 	}
 }
 
-// TestPodUpdate has no pod lose the label by which it is known, get it later, or
-// get another image in place of fragwall's.
+// TestPodUpdate checks that an update cannot remove, change or add the label of a pod, and cannot
+// replace the image of fragwall.
 func TestPodUpdate(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -52,7 +52,8 @@ func TestPodUpdate(t *testing.T) {
 	if err := patch(guarded, `{"metadata":{"labels":{"other":"x"}},"spec":{"containers":[{"name":"web","image":"new"}]}}`); err != nil {
 		t.Errorf("something else changed: %v", err)
 	}
-	// The picture of a static pod is left alone, as no node runs it. It stays one.
+	// The mirror of a static pod is not injected, because no node runs it. It cannot become
+	// another kind of pod.
 	mirror := pod("must", nil)
 	mirror.Annotations = map[string]string{corev1.MirrorPodAnnotationKey: "x"}
 	mirror.Spec.NodeName = "node"
@@ -73,7 +74,7 @@ func TestPodUpdate(t *testing.T) {
 	}
 }
 
-// TestEphemeralContainers debugs a pod with and without what gets round fragwall.
+// TestEphemeralContainers adds ephemeral containers with and without rights that bypass fragwall.
 func TestEphemeralContainers(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -135,7 +136,8 @@ func TestEphemeralContainers(t *testing.T) {
 	}
 }
 
-// TestEphemeralContainersLater debugs pods that could not be created any more.
+// TestEphemeralContainersLater adds ephemeral containers to pods that exist, but that could not be
+// created now.
 func TestEphemeralContainersLater(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -167,18 +169,18 @@ func TestEphemeralContainersLater(t *testing.T) {
 			return nil
 		})
 		if err := debug(before); err != nil {
-			t.Errorf("a pod from before the label %s: %v", label, err)
+			t.Errorf("a pod that is older than the label %s: %v", label, err)
 		}
 	}
 	old := create("must")
 	c.setParameters(t, "next", nil)
 	if err := debug(old); err != nil {
-		t.Errorf("a pod with the image from before: %v", err)
+		t.Errorf("a pod with the previous image: %v", err)
 	}
 }
 
-// TestReinvocation has a webhook, as that of a mesh, put a container of its own in
-// front afterwards.
+// TestReinvocation uses a webhook, like that of a service mesh, that inserts its own container
+// before the sidecar. The policy must run again and move the sidecar to the front.
 func TestReinvocation(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -195,7 +197,7 @@ func TestReinvocation(t *testing.T) {
 			Patch: []byte(`[{"op":"add","path":"/spec/initContainers/0","value":{"name":"mesh","image":"mesh"}}]`),
 		}
 		review.Request = nil
-		_ = json.NewEncoder(w).Encode(review) // the server says so if it can't be read
+		_ = json.NewEncoder(w).Encode(review) // the server reports an answer that it cannot read
 	}))
 	defer mesh.Close()
 	none, hooks := admissionregistrationv1.SideEffectClassNone, c.AdmissionregistrationV1().MutatingWebhookConfigurations()
@@ -231,16 +233,17 @@ func TestReinvocation(t *testing.T) {
 			return errNotYet
 		}
 		if p.Spec.InitContainers[0].Name != "fragwall" {
-			t.Errorf("%s is in front", p.Spec.InitContainers[0].Name)
+			t.Errorf("%s is the first init container", p.Spec.InitContainers[0].Name)
 		}
 		if s := p.Spec.InitContainers[1].SecurityContext; s == nil || len(s.Capabilities.Drop) != 5 {
-			t.Errorf("the rights of the container that came afterwards: %v", s)
+			t.Errorf("the inserted container has the rights %v", s)
 		}
 		return nil
 	})
 }
 
-// TestParameters has the server refuse wrong ones, and pods while there are none.
+// TestParameters checks that the server refuses wrong parameters, and refuses pods while there are
+// no parameters.
 func TestParameters(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -288,8 +291,8 @@ func TestParameters(t *testing.T) {
 	})
 	for name, p := range map[string]*corev1.Pod{
 		"other namespace":  pod("plain", nil),
-		"namespace not to": pod("off", nil),
-		"pod not to":       pod("all", map[string]string{"fragwall.dev/inject": "false"}),
+		"namespace, false": pod("off", nil),
+		"pod, false":       pod("all", map[string]string{"fragwall.dev/inject": "false"}),
 	} {
 		if _, err := c.CoreV1().Pods(p.Namespace).Create(t.Context(), p, dry); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -297,8 +300,8 @@ func TestParameters(t *testing.T) {
 	}
 }
 
-// TestExample goes through docs/kubernetes.md: installs with other parameters by an
-// overlay, applies the example, asks what a pod would become, and removes all.
+// TestExample follows docs/kubernetes.md: it installs with changed parameters by an overlay, shows
+// an injected pod by a dry run, applies the example, and removes everything.
 func TestExample(t *testing.T) {
 	c := shared
 	c.inject(t)
@@ -334,7 +337,7 @@ configMapGenerator:
 		t.Errorf("parameters %v, %v, want %v", m.Data, err, data)
 	}
 	if probe := run("run", "probe", "--dry-run=server", "-o", "yaml", "--image=x", "--labels=fragwall.dev/inject=true"); !strings.Contains(probe, "image: registry.example/fragwall:9") {
-		t.Errorf("a pod would become %s", probe)
+		t.Errorf("the dry run returns %s", probe)
 	}
 
 	run("apply", "-k", "../kustomize/inject-example")

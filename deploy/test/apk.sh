@@ -1,8 +1,8 @@
 #!/bin/sh
-# Test the Alpine package of a directory that "make dist" made, as far as it can be
-# without apk: its checksums are right, and its files, its scripts and its service work
-# with OpenRC in a throw-away root. As root, with debootstrap and iproute2; in namespaces
-# of its own. Argument: the directory.
+# Test the Alpine package in a directory that "make dist" made, as far as possible
+# without apk: its checksums are correct, and its files, scripts and service work with
+# OpenRC in a throw-away root. Run as root, with debootstrap and iproute2. It makes its
+# own namespaces. Argument: the directory.
 set -eu
 
 cd "$1"
@@ -18,7 +18,7 @@ if [ "${2:-}" != inside ]; then
 fi
 root=$3
 
-# .PKGINFO has the checksum of the last member of the archive, which are the files.
+# .PKGINFO has the checksum of the last gzip member of the archive, which has the files.
 tar --warning=no-unknown-keyword -xzf "$package" -C "$root" .PKGINFO .post-upgrade .pre-deinstall
 value() { sed -n "s/^$1 = //p" "$root/.PKGINFO"; }
 test "$(value pkgname) $(value arch)" = "fragwall $(uname -m)"
@@ -61,7 +61,7 @@ chroot "$root" fragwall check -c /etc/fragwall/fragwall.toml
 chroot "$root" rc-update add fragwall default
 service checkconfig
 
-# The package's configuration passes nothing.
+# The package's configuration accepts nothing.
 cat >"$root/etc/fragwall/fragwall.toml" <<-TOML
 	[inside]
 	tap = "fw-in"
@@ -81,7 +81,7 @@ sed -i 's/accept/drop/' "$root/etc/fragwall/fragwall.toml"
 service reload
 if ip netns exec inside ping -q -c 1 -W 1 192.0.2.2; then exit 1; fi
 
-# After a crash it runs again within a second.
+# After a crash, the service restarts within a second.
 sed -i 's/drop/accept/' "$root/etc/fragwall/fragwall.toml"
 pkill -KILL -x fragwall
 tries=100
@@ -90,7 +90,7 @@ until ip netns exec inside ping -q -c 1 -W 1 192.0.2.2 >/dev/null; do
 	[ $tries != 0 ]
 done
 
-# An upgrade restarts it, but not with a wrong configuration.
+# An upgrade restarts the service, but not if the configuration is wrong.
 mkdir "$root/lib/apk" "$root/lib/apk/exec"
 cp "$root/.post-upgrade" "$root/.pre-deinstall" "$root/lib/apk/exec"
 was=$(pgrep -x fragwall)
@@ -102,7 +102,7 @@ echo nonsense >>"$root/etc/fragwall/fragwall.toml"
 chroot "$root" /lib/apk/exec/.post-upgrade 99.0.0 0.1.0 2>&1 | grep 'fragwall was not restarted: correct'
 test "$was" = "$(pgrep -x fragwall)"
 
-# With a broken configuration it starts with the last good one.
+# With a broken configuration, the service starts with the last good one.
 service restart
 ip netns exec inside ping -q -c 1 -W 5 192.0.2.2
 

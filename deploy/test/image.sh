@@ -1,9 +1,9 @@
 #!/bin/sh
-# Run the image as a sidecar in a namespace like that of a pod: once as podman runs
-# it, as a user of its own, and once as Kubernetes and Docker do, as root with one
-# capability. The workload's pings pass, traffic that no rule accepts does not, the
-# manifests' probe succeeds, and everything is restored. As root, with podman; in
-# namespaces of its own.
+# Run the image as a sidecar in a network namespace like that of a pod: as podman runs
+# it, as a separate user, and as Kubernetes and Docker do, as root with one capability.
+# The workload's pings pass, traffic that no rule accepts does not, the manifests' probe
+# succeeds, and everything is restored. Run as root, with podman. It makes its own
+# namespaces.
 set -eu
 
 image=$1
@@ -52,7 +52,7 @@ mount --bind / "$dir/web" # a root with programs that a container can run
 mknod -m 666 "$dir/tun" c 10 200 # as udev creates it
 
 # as_user ARGUMENT...: run the image by podman with these arguments, and expect the
-# state $fast of the fast path.
+# fast path to be in state $fast.
 fast='off (rights)'
 as_user() {
 	echo "podman run $*"

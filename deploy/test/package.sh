@@ -1,7 +1,7 @@
 #!/bin/sh
 # Test a directory that "make dist" made: the checksums are correct, the binaries
 # run, lintian finds nothing, and the Debian package can be installed, upgraded,
-# removed and purged in a throw-away root, and leaves nothing. As root, with
+# removed and purged in a throw-away root, and leaves nothing. Run as root, with
 # debootstrap, lintian, and qemu-user-static for foreign binaries. The packages of the
 # root come from the machine's own apt sources.
 set -eu
@@ -29,7 +29,7 @@ mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | he
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 debootstrap --variant=minbase "$release" "$root" "$mirror" >/dev/null
 
-# This records what the package requests of systemd.
+# A systemctl that records the package's requests.
 mkdir "$root/run/systemd" "$root/run/systemd/system"
 cat >"$root/usr/bin/systemctl" <<'SH'
 #!/bin/sh
@@ -46,7 +46,7 @@ list >"$root.before"
 package=$(ls fragwall_*_"$(dpkg --print-architecture)".deb)
 cp "$package" "$root/fragwall.deb"
 chroot "$root" dpkg --install /fragwall.deb
-asked daemon-reload 'try-restart fragwall.service' # nothing starts by itself
+asked daemon-reload 'try-restart fragwall.service' # the installation starts nothing
 chroot "$root" fragwall version
 chroot "$root" fragwall check -c /etc/fragwall/fragwall.toml
 for example in "$root"/usr/share/doc/fragwall/examples/*.toml; do

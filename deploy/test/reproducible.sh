@@ -1,7 +1,7 @@
 #!/bin/sh
 # Build all release files twice, in two clones of the last commit that differ in
-# path, build cache, umask, time zone and language, and compare.
-# As root, with podman.
+# path, build cache, umask, time zone and language, and compare them. Run as root, with
+# podman.
 set -eu
 
 root=$(mktemp -d)
@@ -13,7 +13,7 @@ build() (
 	cd "$root/$1"
 	umask "$2"
 	export TZ="$3" LC_ALL="$4" GOCACHE="$root/$1.cache"
-	# A store of its own, so that no layer is shared.
+	# A separate store, so that no layer is shared.
 	podman="podman --root $root/$1.store --runroot $root/$1.run"
 	make --silent dist image PODMAN="$podman" IMAGE=fragwall
 	$podman image inspect --format '{{.Digest}}' fragwall >dist/image
@@ -24,4 +24,4 @@ build here 022 UTC C
 build another/place 077 Asia/Kathmandu C.UTF-8
 diff -r "$root/here/dist" "$root/another/place/dist"
 cat "$root/here/dist/SHA256SUMS"
-echo "image $(cat "$root/here/dist/image"): the same twice"
+echo "image $(cat "$root/here/dist/image"): both are the same"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Test the RPM of a directory that "make dist" made: it can be installed, upgraded and
-# erased in a throw-away root, with and without systemd, after which only a changed
-# configuration is left. As root, with rpm and busybox-static. Argument: the directory.
+# Test the RPM in a directory that "make dist" made: it can be installed, upgraded and
+# erased in a throw-away root, with and without systemd, and leaves only a changed
+# configuration. Run as root, with rpm and busybox-static. Argument: the directory.
 set -eu
 
 cd "$1"
@@ -26,7 +26,7 @@ mkdir -p "$root/bin" "$root/dev" "$root/etc" "$root/run" "$root/tmp"
 cp /bin/busybox "$root/bin/busybox"
 chroot "$root" /bin/busybox --install -s /bin
 mknod -m 666 "$root/dev/null" c 1 3
-# This records what the package requests of systemd.
+# A systemctl that records the package's requests.
 cat >"$root/bin/systemctl" <<'SH'
 #!/bin/sh
 echo "$*" >>/run/asked
@@ -50,7 +50,7 @@ list | diff "$root.before" -
 
 mkdir -p "$root/run/systemd/system"
 rpm --root "$root" --install "$package"
-asked daemon-reload # nothing starts by itself
+asked daemon-reload # the installation starts nothing
 rpm --root "$root" --verify fragwall
 chroot "$root" fragwall check -c /etc/fragwall/fragwall.toml
 for example in "$root"/usr/share/doc/fragwall/examples/*.toml; do

@@ -1,13 +1,14 @@
 #!/bin/sh
-# Boot systemd in a throw-away root with the Debian package installed, and run
-# the unit between two hosts: start, reload, restart, crash, a watchdog timeout, a
-# wrong configuration with and without a last good one, a NIC that comes late,
-# stop, and restarts under traffic of which nothing may be lost. As root, with
-# debootstrap and iproute2; in namespaces of its own.
+# Boot systemd in a throw-away root with the Debian package installed, and run the unit
+# between two hosts: start, reload, restart, crash, a watchdog timeout, a wrong
+# configuration with and without a last good one, a NIC that appears late, stop, and
+# restarts under traffic, of which nothing may be lost. Run as root, with debootstrap
+# and iproute2. It makes its own namespaces.
 #
 #	systemd.sh PACKAGE HANDOVER SHARE
 #
-# HANDOVER is the program integration/handover, SHARE how much of its load it sends.
+# HANDOVER is the program integration/handover. SHARE is the part of its load that it
+# sends.
 set -eu
 
 package=$1
@@ -62,12 +63,13 @@ unshare --mount --pid --fork --kill-child sh -c 'mount -t proc none "$1/proc"; e
 manager=$!
 trap 'status=$?; [ $status = 0 ] || systemctl status --no-pager --lines 50 fragwall || :; kill -KILL $manager; wait $manager || :; exit $status' EXIT
 
-# await TRIES COMMAND tries ten times a second.
+# await TRIES COMMAND: run COMMAND up to TRIES times, ten times a second, until it
+# succeeds.
 await() {
 	tries=$1
 	shift
 	until "$@"; do
-		[ "$tries" -gt 0 ] || { echo "not so: $*" >&2; exit 1; }
+		[ "$tries" -gt 0 ] || { echo "did not succeed: $*" >&2; exit 1; }
 		tries=$((tries - 1))
 		sleep 0.1
 	done
@@ -76,7 +78,7 @@ fails() { ! "$@"; }
 is() { [ "$(systemctl show --property "$1" --value fragwall)" = "$2" ]; }
 systemctl() { booted systemctl "$@"; }
 booted() { nsenter --target "$(tr -d ' ' <"/proc/$manager/task/$manager/children")" --mount --pid --root --wd "$@" </dev/null; }
-# active: it has said that it is ready, and its watchdog runs.
+# active: the process has reported that it is ready.
 active() { is ActiveState active; }
 passes() { ip netns exec inside ping -q -c 1 -W 1 -s 4000 192.0.2.2 >/dev/null; }
 links() { ip -d link; tc qdisc; }
@@ -85,7 +87,7 @@ await 300 systemctl is-system-running --quiet
 booted systemd-analyze verify --man=no fragwall.service
 booted systemd-analyze security --no-pager fragwall.service | tail -n 1
 config=$root/etc/fragwall/fragwall.toml
-cp "$config" "$root/none.toml" # in which nothing passes
+cp "$config" "$root/none.toml" # accepts nothing
 printf '[[rule]]\nname = "pings"\naction = "accept"\nprotocol = "icmp"\n' >>"$config"
 cp "$config" "$root/pings.toml"
 links >"$root/before"
@@ -105,8 +107,8 @@ active
 passes
 cp "$root/pings.toml" "$config"
 
-# Restarts while fragmented pings come 100 times a second: none is lost, the process is
-# another one each time, and no standby stays.
+# Restarts while 100 fragmented pings are sent per second: none is lost, the process
+# is a new one each time, and no standby remains.
 ip netns exec inside ping -q -i 0.01 -c 1000 -s 4000 192.0.2.2 >"$root/pings" &
 pings=$!
 for _ in 1 2 3; do
@@ -124,7 +126,7 @@ systemctl kill --signal KILL fragwall
 await 50 is NRestarts 1
 await 300 active
 passes
-systemctl kill --signal ABRT fragwall # as a panic ends
+systemctl kill --signal ABRT fragwall # like a panic
 await 50 is NRestarts 2
 await 300 active
 passes
@@ -139,7 +141,8 @@ systemctl stop fragwall
 fails passes
 links | diff "$root/before" -
 
-# With a broken configuration the last that ran takes its place, in which pings pass.
+# With a broken configuration, the unit starts with the last good one, which accepts
+# pings.
 echo 'nonsense' >>"$config"
 systemctl start fragwall
 passes
@@ -165,12 +168,12 @@ systemctl reset-failed fragwall
 
 ip link set eth1 name late
 fails systemctl start fragwall
-await 100 is NRestarts 7 # and no end
+await 100 is NRestarts 7 # it does not give up
 ip link set late name eth1
 await 50 passes
 systemctl stop fragwall
 
-# Restarts under numbered traffic, of flows that only the box knows to be answers.
+# Restarts under numbered traffic. The answers pass only because the box knows the flows.
 {
 	sed '/^\[\[rule\]\]/,$d' "$root/none.toml"
 	printf '[policy]\nstateful = true\n[[rule]]\nname = "out"\naction = "accept"\nfrom = "inside"\n'
@@ -181,7 +184,7 @@ traffic=$!
 await 300 grep -q ready "$root/traffic"
 for _ in $(seq 20); do
 	systemctl restart fragwall
-	sleep 0.5 # while flows return to the fast path
+	sleep 0.5 # flows return to the fast path
 done
 kill -TERM $traffic
 wait $traffic || { cat "$root/traffic"; exit 1; }

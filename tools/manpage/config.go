@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// writeConfig writes fragwall.toml(5): the reference, table by table, and the
+// writeConfig writes fragwall.toml(5): the reference configuration, table by table, and the
 // examples.
 func writeConfig(w io.Writer, reference string, examples []string) error {
 	text, err := os.ReadFile(reference)
@@ -21,13 +21,13 @@ func writeConfig(w io.Writer, reference string, examples []string) error {
 		section{"DESCRIPTION", `
 The configuration of
 .BR fragwall (8)
-is a file in TOML: the two sides of the wire, what happens to fragments, sets of
-addresses, and rules, of which the first that matches decides. Every key has a
-default that works, apart from the TAPs of the two sides and the name and action
-of a rule. A key that is not here, or a value of a wrong type, is a mistake;
+is a file in TOML. It has the two sides of the wire, the handling of fragments, sets
+of addresses, and rules. The first rule that matches decides. Every key has a default,
+except the TAPs of the two sides, and the name and action of a rule. An unknown key or
+a value of the wrong type is a mistake.
 .B fragwall check
-tells the first 20 mistakes of a file, each with its line.`},
-		section{"KEYS", "Every key, with its default, or an example where there is none."},
+prints the first 20 mistakes of a file, each with its line.`},
+		section{"KEYS", "Every key, with its default, or with an example if it has no default."},
 	)
 	for _, part := range tables(string(text)) {
 		fmt.Fprintf(w, ".SS %s\n%s", escape(part.title), verbatim(part.text))
@@ -48,12 +48,12 @@ tells the first 20 mistakes of a file, each with its line.`},
 	return nil
 }
 
-// tables parts the reference before the comments of each table's header; of
-// several rules, the first begins the part of all.
+// tables splits the reference configuration into its tables. Comments directly before a table's
+// header belong to the table. Consecutive tables with the same header, such as rules, are one part.
 func tables(reference string) []section {
 	var parts []section
 	part := section{title: "Top level"}
-	var comments strings.Builder // that may belong to the next header
+	var comments strings.Builder // may belong to the next header
 	for line := range strings.Lines(reference) {
 		title, _, _ := strings.Cut(line, " ")
 		switch title = strings.TrimSpace(title); {

@@ -1,6 +1,5 @@
-// Manpage writes fragwall's manual pages: fragwall(8) from what the program says
-// of itself, the help of each of its commands, and fragwall.toml(5) from the
-// reference configuration.
+// Manpage writes fragwall's manual pages: fragwall(8) from the help texts of the program and its
+// commands, and fragwall.toml(5) from the reference configuration and the examples.
 package main
 
 import (
@@ -32,10 +31,10 @@ func main() {
 	}
 }
 
-// section is a part of a page that is as it stands.
+// section is a titled part of a page. The text is roff, except in the result of tables.
 type section struct{ title, text string }
 
-// write writes sections.
+// write writes sections with their headings.
 func write(w io.Writer, sections ...section) {
 	for _, s := range sections {
 		fmt.Fprintf(w, ".SH %s\n", s.title)
@@ -45,12 +44,12 @@ func write(w io.Writer, sections ...section) {
 	}
 }
 
-// verbatim returns a text as roff that keeps its lines.
+// verbatim returns roff that shows text with its line breaks.
 func verbatim(text string) string {
 	return fmt.Sprintf(".PP\n.nf\n%s\n.fi\n", escape(strings.Trim(text, "\n")))
 }
 
-// escape keeps roff from taking text for requests.
+// escape escapes text, so that roff does not interpret it as requests.
 func escape(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// writeProgram writes fragwall(8).
+// writeProgram writes fragwall(8), from the help texts of a binary.
 func writeProgram(w io.Writer, binary string) error {
 	help, err := helpOf(binary)
 	if err != nil {
@@ -30,8 +30,8 @@ func writeProgram(w io.Writer, binary string) error {
 		fmt.Fprintf(w, ".SS %s\n%s\n%s", command, escape(about), verbatim(usage))
 	}
 	write(w, section{"EXIT STATUS", `
-0: done. 1: failed while running, or an expectation is not met. 2: wrong usage or
-wrong configuration.`},
+0: success. 1: an error while running, or an expectation that is not met. 2: wrong
+usage, or a wrong configuration.`},
 		section{"FILES", `
 .TP
 .I /etc/fragwall/fragwall.toml
@@ -46,7 +46,7 @@ Control sockets of running instances, and the state of sidecars' NICs.`},
 	return nil
 }
 
-// examples are what administrators do most.
+// examples are the most common uses, as roff.
 var examples = example("Check a configuration:", "fragwall check -c /etc/fragwall/fragwall.toml") +
 	example("Ask which rule decides on a DNS query:",
 		"fragwall explain -c /etc/fragwall/fragwall.toml --from inside --proto udp \\\n    --src 10.0.0.7 --dst 10.0.0.2 --dport 53") +
@@ -55,10 +55,10 @@ var examples = example("Check a configuration:", "fragwall check -c /etc/fragwal
 	example("Try the rules on a capture:",
 		"fragwall replay -c /etc/fragwall/fragwall.toml --from outside \\\n    -o passed.pcap --dropped dropped.pcapng in.pcap")
 
-// example returns what an example does, and its commands.
+// example returns the description of an example and its commands, as roff.
 func example(about, command string) string { return ".PP\n" + about + "\n" + verbatim(command) }
 
-// helpOf runs a command of the program with --help.
+// helpOf returns the output of the binary, or of one of its commands, with --help.
 func helpOf(binary string, command ...string) (string, error) {
 	out, err := exec.Command(binary, append(command, "--help")...).Output()
 	if err != nil {
@@ -67,7 +67,7 @@ func helpOf(binary string, command ...string) (string, error) {
 	return strings.TrimSpace(string(out)), nil
 }
 
-// commands reads the list of commands in the help of the whole.
+// commands returns the names of the commands that the binary's help lists.
 func commands(help string) (names []string) {
 	_, list, _ := strings.Cut(help, "Available Commands:\n")
 	for line := range strings.Lines(list) {
