@@ -25,18 +25,13 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	if f.isClosed() {
 		return fmt.Errorf("attach the fast path of the %s: the fast path is closed", side)
 	}
-	in, out := f.objects.FromInside, f.objects.ToInside
-	if side == verdict.Outside {
-		in, out = f.objects.FromOutside, f.objects.ToOutside
+	programs := f.programs(side)
+	hooks := [len(programs)]link.TCXOptions{
+		{Interface: tap, Program: programs[0], Attach: ebpf.AttachTCXIngress},
+		{Interface: nic, Program: programs[1], Attach: ebpf.AttachTCXIngress},
 	}
-	hooks := []link.TCXOptions{
-		{Interface: tap, Program: out, Attach: ebpf.AttachTCXIngress},
-		{Interface: nic, Program: in, Attach: ebpf.AttachTCXIngress},
-	}
-	egress, redirect := nic, uint32(0)
 	if nic == 0 {
-		hooks[1] = link.TCXOptions{Interface: tap, Program: in, Attach: ebpf.AttachTCXEgress}
-		egress, redirect = tap, unix.BPF_F_INGRESS
+		hooks[1].Interface, hooks[1].Attach = tap, ebpf.AttachTCXEgress
 	}
 	for _, hook := range hooks {
 		l, err := link.AttachTCX(hook)
@@ -46,11 +41,30 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 		}
 		f.links[side] = append(f.links[side], l)
 	}
+	f.setDevices(side, nic, tap)
+	f.claimOrders()
+	f.unsettleOrders()
+	return nil
+}
+
+// programs returns the programs of a side in the order of its links: at the TAP, and at the NIC.
+func (f *FastPath) programs(side verdict.Side) [2]*ebpf.Program {
+	if side == verdict.Outside {
+		return [...]*ebpf.Program{f.objects.ToOutside, f.objects.FromOutside}
+	}
+	return [...]*ebpf.Program{f.objects.ToInside, f.objects.FromInside}
+}
+
+// setDevices makes the programs send frames for a side out of its NIC, or into its TAP.
+func (f *FastPath) setDevices(side verdict.Side, nic, tap int) {
+	egress, redirect := nic, uint32(0)
+	if nic == 0 {
+		egress, redirect = tap, unix.BPF_F_INGRESS
+	}
 	c := f.memory.config
 	atomic.StoreUint32(&c.Redirect[side], redirect)
 	atomic.StoreUint32(&c.Egress[side], uint32(egress))
 	f.memory.setFlag(egressUp(side), true)
-	return nil
 }
 
 // Detach detaches the programs of a side. Frames from and to that side then go through the TAP.
@@ -62,6 +76,10 @@ func (f *FastPath) Detach(side verdict.Side) {
 
 func (f *FastPath) detach(side verdict.Side) {
 	atomic.StoreUint32(&f.memory.config.Egress[side], 0)
+	f.closeLinks(side)
+}
+
+func (f *FastPath) closeLinks(side verdict.Side) {
 	for _, l := range f.links[side] {
 		_ = l.Close() // already closed if the device is gone
 	}

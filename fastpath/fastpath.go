@@ -43,6 +43,7 @@ type FastPath struct {
 	// for each, during which lanes must not wait: they only need mu, which is taken after it.
 	attaching sync.Mutex
 	links     [verdict.Sides][]link.Link // guarded by attaching
+	inherited *inherited                 // from another process; nil if nothing was. Not changed
 
 	mu sync.Mutex // taken after the lock of a part of the flow table, and not held while calling it
 	// mu guards:
@@ -77,11 +78,7 @@ func Open(o Options) (*FastPath, error) {
 	spec.Maps[programMapCpuTotals].MaxEntries = uint32(cpus)
 	spec.Maps[programMapPassed].MaxEntries = uint32(cpus * countsOfCPU)
 	f := &FastPath{options: o}
-	if err := spec.LoadAndAssign(&f.objects, nil); err != nil {
-		return nil, explain(err)
-	}
-	if f.memory, err = share(&f.objects.programMaps); err != nil {
-		_ = f.objects.Close()
+	if err := f.load(spec); err != nil {
 		return nil, err
 	}
 	f.configure()
@@ -89,12 +86,40 @@ func Open(o Options) (*FastPath, error) {
 	return f, nil
 }
 
+// load loads the programs, with the maps of another process if there are any, and maps the memory.
+func (f *FastPath) load(spec *ebpf.CollectionSpec) (err error) {
+	if f.inherited, err = inherit(f.options.From, spec); err != nil {
+		return err
+	}
+	var o ebpf.CollectionOptions
+	if in := f.inherited; in != nil {
+		defer in.closeMaps()
+		f.links, f.orders.lent, o.MapReplacements = in.links, true, in.maps
+	}
+	if err = spec.LoadAndAssign(&f.objects, &o); err == nil {
+		f.memory, err = share(&f.objects.programMaps)
+	} else {
+		err = explain(err)
+	}
+	if err != nil {
+		_ = f.objects.Close()
+		for side := range verdict.Side(verdict.Sides) {
+			f.closeLinks(side)
+		}
+	}
+	return err
+}
+
 // configure fills in the configuration of the programs.
 func (f *FastPath) configure() {
 	c := f.memory.config
-	var secret [16]byte
-	_, _ = rand.Read(secret[:]) // never fails
-	c.Secret = [2]uint64{binary.NativeEndian.Uint64(secret[:]), binary.NativeEndian.Uint64(secret[8:])}
+	if in := f.inherited; in != nil {
+		c.Secret = in.Secret
+	} else {
+		var secret [16]byte
+		_, _ = rand.Read(secret[:]) // never fails
+		c.Secret = [2]uint64{binary.NativeEndian.Uint64(secret[:]), binary.NativeEndian.Uint64(secret[8:])}
+	}
 	c.Timeout = [2]uint64{uint64(f.options.TimeoutIPv4), uint64(f.options.TimeoutIPv6)}
 	c.FragmentMask = uint32(len(f.memory.fragments) - 1)
 	c.MaxFragments = uint32(f.options.MaxFragments)
@@ -159,6 +184,9 @@ func (f *FastPath) SetPolicy(t *filter.Table) {
 		f.retireAll() // keys and ways now mean something else
 		m.setFlag(programConfigFlagSTATEFUL, t.Stateful())
 		m.setFlag(programConfigFlagANY_VLANS, t.AnyVLANs())
+	}
+	if anyVLANs != t.AnyVLANs() {
+		f.unsettleOrders() // the hash now selects others
 	}
 	grace()
 }

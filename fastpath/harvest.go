@@ -110,7 +110,7 @@ func (f *FastPath) Stats() Stats {
 			of.Dropped += n
 		}
 		for cpu := range f.memory.totals {
-			counts := f.memory.passed[cpu*countsOfCPU+int(side)*countsOfCPU/verdict.Sides:]
+			counts := f.memory.passedBy(cpu, side)
 			for why := range of.Passed {
 				of.Passed[why] += atomic.LoadUint64(&counts[why])
 			}

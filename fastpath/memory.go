@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fragwall/packet/verdict"
 	"fragwall/tun/shared"
 )
 
@@ -63,6 +64,15 @@ func (m *memory) setFlag(flag programConfigFlag, on bool) {
 	} else {
 		atomic.AndUint32(&m.config.Flags, ^uint32(flag))
 	}
+}
+
+func (m *memory) hasFlag(flag programConfigFlag) bool {
+	return atomic.LoadUint32(&m.config.Flags)&uint32(flag) != 0
+}
+
+// passedBy returns a CPU's counts of the frames that were passed up, by [Reason].
+func (m *memory) passedBy(cpu int, side verdict.Side) []uint64 {
+	return m.passed[cpu*countsOfCPU+int(side)*countsOfCPU/verdict.Sides:][:Reasons]
 }
 
 // monotonic returns the time on the clock of the programs, in nanoseconds.

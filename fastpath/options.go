@@ -24,6 +24,9 @@ type Options struct {
 	TimeoutIPv4, TimeoutIPv6 time.Duration
 	MaxFragments             int // of one datagram
 	Drops                    Drops
+	// From is the fast path of the process that this one takes over from; nil if there is none.
+	// Its descriptors stay the caller's.
+	From *Exported
 }
 
 // complete sets the defaults.

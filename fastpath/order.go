@@ -13,6 +13,8 @@ import (
 // may never be as much.
 type orders struct {
 	unsettled []uint32 // slots
+	// lent is set while the orders count the entries of another process, see claimOrders.
+	lent bool
 }
 
 // settling is since when an order was found to have frames on their way at each
@@ -57,15 +59,70 @@ func (f *FastPath) own(slot uint32, on bool) {
 	if !on {
 		n = ^uint32(0)
 	}
+	if f.orders.lent {
+		return
+	}
 	s := &f.memory.slots[slot]
 	for side, index := range s.Order {
 		o := &f.memory.orders[index]
-		switch entries := atomic.AddUint32(&o.Entries, n); {
-		case on && entries > 1:
+		entries := atomic.AddUint32(&o.Entries, n)
+		if on && entries > 1 {
 			atomic.StoreUint64(&s.Ways[side].Held, monotonic()+drain)
-		case !on && entries == 0: // what is on its way counts still when the flow is unknown
+		}
+		if on || entries == 0 { // what is on its way still counts when the flow is unknown
 			atomic.StoreUint32(&o.Flow, f.memory.orderHash(&e.key, verdict.Side(side)))
 		}
+	}
+}
+
+// lendOrders leaves the orders to another process.
+func (f *FastPath) lendOrders() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.orders.lent = true
+}
+
+// claimOrders makes orders that were lent those of this process's entries. The lanes have not
+// started, or have been held: what went up in the meantime is still on its way, however long ago
+// that was, and also where it was assumed that nothing is.
+func (f *FastPath) claimOrders() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.orders.lent {
+		return
+	}
+	f.orders.lent = false
+	entries := make([]uint32, len(f.memory.orders))
+	for _, slot := range f.used {
+		if f.entries.all[slot].ordered {
+			for _, index := range f.memory.slots[slot].Order {
+				entries[index]++
+			}
+		}
+	}
+	now := monotonic()
+	for i, n := range entries {
+		o := &f.memory.orders[i]
+		atomic.StoreUint32(&o.Entries, n)
+		atomic.StoreUint64(&o.Forced, 0)
+		if atomic.LoadUint32(&o.Up) != atomic.LoadUint32(&o.Done) {
+			atomic.StoreUint64(&o.LastUp, now)
+		}
+	}
+}
+
+// unsettleOrders begins all orders anew, because frames that they did not count may be on their way:
+// for as long as that may be so, nothing is in order.
+func (f *FastPath) unsettleOrders() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.orders.lent {
+		return
+	}
+	atomic.StoreUint64(&f.memory.config.Uncounted, monotonic()+drain)
+	for i := range f.memory.orders {
+		o := &f.memory.orders[i]
+		atomic.StoreUint32(&o.Done, atomic.LoadUint32(&o.Up))
 	}
 }
 

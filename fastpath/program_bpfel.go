@@ -24,6 +24,7 @@ type programConfig struct {
 	Mtu          [2]uint32
 	Egress       [2]uint32
 	Redirect     [2]uint32
+	Uncounted    uint64
 }
 
 type programConfigFlag uint32

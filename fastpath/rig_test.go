@@ -152,7 +152,13 @@ func limits() stack.Options {
 
 func newRig(t testing.TB, policy *filter.Policy, mode packet.Mode) *rig {
 	t.Helper()
-	r := &rig{TB: t, FastPath: open(t, Options{Mode: mode, Drops: DropSilently}), ways: map[fate]int{}}
+	return newRigFrom(t, policy, mode, nil)
+}
+
+// newRigFrom returns a rig whose fast path is opened on that of another process.
+func newRigFrom(t testing.TB, policy *filter.Policy, mode packet.Mode, from *Exported) *rig {
+	t.Helper()
+	r := &rig{TB: t, FastPath: open(t, Options{Mode: mode, Drops: DropSilently, From: from}), ways: map[fate]int{}}
 	config := func(index int) wire.Config {
 		c := wire.Config{Policy: policy, Mode: mode, Fragments: limits()}
 		for side := range verdict.Side(verdict.Sides) {

@@ -68,7 +68,7 @@ func (r *rest) held() bool {
 
 // Hold stops the lanes between two frames. Frames that they took from their devices have left,
 // were dropped, or are held in the table; all others stay in the queues of the devices. A fast
-// path must be detached before. Until [Bump.Release], nothing expires, and reloads wait. If
+// path must pass up all frames by then. Until [Bump.Release], nothing expires, and reloads wait. If
 // [Bump.Run] ends while the wire is held, it drops no held fragments. If ctx is done before all
 // lanes pause, the wire continues, and Hold returns the cause.
 func (b *Bump) Hold(ctx context.Context) error {

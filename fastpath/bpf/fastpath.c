@@ -55,7 +55,7 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 	struct way *w = &s->ways[from];
 	enum reason why;
 
-	if (!in_order(s, from, now))
+	if (!in_order(c, s, from, now))
 		return rise(c, f, from, ORDER, 1);
 	if (is_idle(s, now))
 		return rise(c, f, from, UNKNOWN_FLOW, 1);

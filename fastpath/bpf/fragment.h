@@ -57,7 +57,7 @@ static __always_inline struct slot *accepting(const struct config *c, struct fra
 		return 0;
 	if (c->flags & STATEFUL && f->protocol == PROTOCOL_UDP && f->udp_length < UDP_HEADER)
 		return 0;
-	if (!fits_egress(f, c->mtu[!from]) || !in_order(s, from, now) || is_idle(s, now))
+	if (!fits_egress(f, c->mtu[!from]) || !in_order(c, s, from, now) || is_idle(s, now))
 		return 0;
 	*number = *found;
 	return s;

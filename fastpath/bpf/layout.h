@@ -35,6 +35,7 @@ struct config {
 	__u32 mtu[SIDES]; /* of the side that a frame leaves by */
 	__u32 egress[SIDES]; /* index of the interface that frames leave by; 0: none */
 	__u32 redirect[SIDES]; /* flags of bpf_redirect: BPF_F_INGRESS for a pod's own TAP */
+	__u64 uncounted; /* until then frames that were not counted may be in the queue of a TAP */
 };
 
 /* A flow, the same for both directions: flow.Key. Numbers are the host's. */
@@ -60,7 +61,7 @@ enum way_flag {
 struct order {
 	__u32 up, done; /* how many went up, and how many left user space */
 	__u32 entries; /* how many entries have it */
-	__u32 flow; /* hash of the flow without an entry that it counts, while no entry has it */
+	__u32 flow; /* hash of the flow that it counts, while no entry has it */
 	__u64 last_up, last_done;
 	__u64 forced; /* until then nothing counts as on its way */
 };

@@ -96,12 +96,12 @@ static __always_inline int idle(struct order *o, __u64 now)
 /* in_order reports whether nothing of a flow is on its way through user space. Of whole
  * packets, the one that left last may still be on its way to the NIC: to wait for that,
  * too, would keep a flow that waits for each answer from ever being forwarded here. */
-static __always_inline int in_order(struct slot *s, enum side from, __u64 now)
+static __always_inline int in_order(const struct config *c, struct slot *s, enum side from, __u64 now)
 {
 	struct order *fragments = bpf_map_lookup_elem(&orders, &s->pair[from]);
 	struct order *packets = bpf_map_lookup_elem(&orders, &s->order[from]);
 
-	if (now < s->ways[from].held)
+	if (now < s->ways[from].held || now < c->uncounted)
 		return 0;
 	if (!fragments || !packets || !idle(packets, now))
 		return 0;

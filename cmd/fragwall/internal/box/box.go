@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"fragwall/cmd/fragwall/internal/datapath"
+	"fragwall/fastpath"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
@@ -41,6 +42,9 @@ type Setup struct {
 	// Sidecar says that the inside port is a device of the namespace itself, and
 	// that the outside NIC is joined later.
 	Sidecar bool
+	// FastPath is that of the process that the box is taken over from; nil if there is none. Its
+	// descriptors stay the caller's.
+	FastPath *fastpath.Exported
 }
 
 // Open makes the devices of both sides, and the lanes between them. On an error it

@@ -42,11 +42,12 @@ type Ends struct {
 	FastPath fastpath.Stats     `json:"fast_path"`
 }
 
-// Export returns the ports. Their descriptors stay the box's.
-func (b *Box) Export() (ports [verdict.Sides]Port, err error) {
+// Export returns the ports, whose descriptors stay the box's, and the fast path, whose descriptors
+// are the caller's; nil if it is off.
+func (b *Box) Export() (ports [verdict.Sides]Port, fast *fastpath.Exported, err error) {
 	for side, p := range b.ports {
 		if ports[side].Exported, err = p.Export(); err != nil {
-			return ports, fmt.Errorf("%s: %w", verdict.Side(side), err)
+			return ports, nil, fmt.Errorf("%s: %w", verdict.Side(side), err)
 		}
 		ports[side].MTU = b.MTU(verdict.Side(side))
 	}
@@ -57,7 +58,10 @@ func (b *Box) Export() (ports [verdict.Sides]Port, err error) {
 			ports[side].NIC = b.ends[side].nic
 		}
 	}
-	return ports, nil
+	if b.fast.on {
+		fast, err = b.fast.path.Export()
+	}
+	return ports, fast, err
 }
 
 // Import returns a box with the ports that another process has exported, which is a
@@ -84,19 +88,18 @@ func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 	if err != nil {
 		return nil, errors.Join(err, b.Close())
 	}
-	b.attachAhead(&ports)
+	for side := range ports {
+		b.fast.behind[side] = ports[side].NIC
+	}
 	return b, nil
 }
 
-// Suspend takes the fast path away, and returns what is joined to the ports. Nobody
+// Suspend makes the fast path pass up all frames, and returns what is joined to the ports. Nobody
 // changes or reads any of that until [Box.Resume] or [Box.Leave].
 func (b *Box) Suspend() Ends {
 	b.joining.Lock()
-	if b.fast.on && b.fast.attached {
-		b.fast.attached = false
-		for side := range verdict.Side(verdict.Sides) {
-			b.unattach(side)
-		}
+	if b.fast.on {
+		b.fast.path.Suspend()
 	}
 	ends := Ends{FastPath: b.fast.stats()}
 	for side := range b.ends {
@@ -112,10 +115,12 @@ func (b *Box) Suspend() Ends {
 	return ends
 }
 
-// Resume ends what Suspend began: the box goes on as before.
+// Resume ends what Suspend began: the box continues as before. The lanes must still be held.
 func (b *Box) Resume() {
+	if b.fast.on {
+		b.fast.path.Resume()
+	}
 	b.joining.Unlock()
-	b.AttachFastPath()
 }
 
 // Leave ends what Suspend began: the devices are another process's.
@@ -149,6 +154,9 @@ func (b *Box) Adopt(ends Ends) error {
 		}
 	}
 	b.left, b.fast.before = false, ends.FastPath
+	if b.fast.path != nil {
+		b.fast.path.ContinueCounts(&b.fast.before)
+	}
 	return nil
 }
 

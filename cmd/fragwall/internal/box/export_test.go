@@ -15,11 +15,11 @@ import (
 // handOver imports the box of a rig, which is suspended.
 func (r *rig) handOver(text string) (*box.Box, error) {
 	r.Helper()
-	ports, err := r.Export()
+	ports, fast, err := r.Export()
 	if err != nil {
 		r.Fatal(err)
 	}
-	next, err := box.Import(r.kernel.Box(), box.Setup{Config: parse(r.T, text), Log: slog.New(slog.NewTextHandler(&r.log, nil))}, ports)
+	next, err := box.Import(r.kernel.Box(), box.Setup{Config: parse(r.T, text), FastPath: fast, Log: slog.New(slog.NewTextHandler(&r.log, nil))}, ports)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +36,7 @@ func (r *rig) handOver(text string) (*box.Box, error) {
 	if err := next.Adopt(ends); err != nil {
 		return nil, errors.Join(err, next.Close())
 	}
+	next.ContinueFastPath()
 	return next, nil
 }
 
@@ -52,8 +53,9 @@ func TestHandOver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if first.Side(verdict.Inside).Attached {
-			t.Error("the fast path of before is attached")
+		second := r.kernel.FastPath()
+		if !first.Suspended() || !first.Side(verdict.Inside).Attached || second == first || !second.Side(verdict.Inside).Replaced || !second.Side(verdict.Outside).Egress {
+			t.Errorf("suspended %v; inside %+v, of the next %+v", first.Suspended(), first.Side(verdict.Inside), second.Side(verdict.Inside))
 		}
 		r.Leave()
 		if err := r.CloseAndBypass(parse(t, "on_exit = \"bypass\"\n"+twoNICs)); err != nil {
@@ -88,6 +90,7 @@ func TestHandOverFails(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			r := watched(t, twoNICs, nil)
 			r.AttachFastPath()
+			fast := r.kernel.FastPath()
 			r.kernel.Fail(operation, errors.New("no"))
 			next, err := r.handOver(twoNICs)
 			switch operation {
@@ -111,6 +114,9 @@ func TestHandOverFails(t *testing.T) {
 			r.kernel.Fail(operation, nil)
 			if r.kernel.Junction("nic-in").Closed() {
 				t.Error("the junction was closed")
+			}
+			if operation == "importJunction" && fast.Suspended() {
+				t.Error("the fast path is still suspended")
 			}
 			r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.Carrier = false })
 			r.link(verdict.Inside, true, false)

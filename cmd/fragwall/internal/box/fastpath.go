@@ -17,7 +17,12 @@ import (
 type FastPath interface {
 	wire.FastPath
 	Attach(side verdict.Side, nic, tap int) error
+	Continue(side verdict.Side, nic, tap int) error
 	Detach(side verdict.Side)
+	Export() (*fastpath.Exported, error)
+	Suspend()
+	Resume()
+	ContinueCounts(*fastpath.Stats)
 	SetMTU(side verdict.Side, bytes int)
 	SetEgress(side verdict.Side, up bool)
 	SetDrops(fastpath.Drops)
@@ -32,6 +37,7 @@ type fastState struct {
 	on       bool
 	attached bool               // to what is joined; what is joined later follows
 	hooked   [verdict.Sides]int // index of the NIC that its programs are in front of; 0: of none
+	behind   [verdict.Sides]int // index of the NIC that those of the process of before are in front of; 0: of none
 	off      report.Off         // why it is not on
 	err      error              // more on that; nil where there is nothing to say
 	before   fastpath.Stats     // of the process that the box was taken over from
@@ -87,7 +93,7 @@ func (b *Box) AttachFastPath() {
 func fastPathOptions(s *Setup, c *rules.Config) fastpath.Options {
 	o := fastpath.Options{
 		Mode: c.Fragments.Mode, TimeoutIPv4: c.Fragments.TimeoutIPv4, TimeoutIPv6: c.Fragments.TimeoutIPv6, MaxFragments: c.Fragments.MaxFragments,
-		Drops: drops(c.Log.Drops), Entries: fastpath.Entries,
+		Drops: drops(c.Log.Drops), Entries: fastpath.Entries, From: s.FastPath,
 	}
 	if s.Sidecar {
 		o.Entries = fastpath.SidecarEntries
@@ -184,13 +190,22 @@ func (b *Box) attach(side verdict.Side, nic int) bool {
 	return true
 }
 
-// attachAhead puts the programs behind those of the process that the box is taken over
-// from, which still forward. So they count what goes to that process and leaves it, and
-// know the order of flows from the beginning; they forward nothing, as they know no flow.
-func (b *Box) attachAhead(ports *[verdict.Sides]Port) {
+// ContinueFastPath replaces the programs of the process that the box was taken over from, unless
+// that process has put them in front of other NICs since. It is called between [Box.Adopt] and
+// [Box.Run], once the other process has stopped.
+func (b *Box) ContinueFastPath() {
+	b.joining.Lock()
+	defer b.joining.Unlock()
+	if !b.fast.on {
+		return
+	}
 	for side := range verdict.Side(verdict.Sides) {
-		if nic := ports[side].NIC; nic == 0 || !b.fast.on || !b.attach(side, nic) {
-			return
+		e, f := &b.ends[side], &b.fast
+		if e.joined && f.behind[side] == e.nic && f.path.Continue(side, e.nic, b.ports[side].Index()) == nil {
+			f.hooked[side] = e.nic
+			f.path.SetEgress(side, e.hasLink())
+		} else {
+			f.path.Detach(side)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"fragwall/cmd/fragwall/internal/events"
 	"fragwall/cmd/fragwall/internal/history"
 	"fragwall/cmd/fragwall/internal/takeover"
+	"fragwall/fastpath"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/wire"
@@ -42,7 +43,7 @@ type request struct {
 }
 
 // offer is what it gets to prepare itself. Descriptors come in this order: of the
-// process, of the ports, and of the sockets that it offers.
+// process, of the ports, of the sockets that it offers, and of the fast path.
 type offer struct {
 	Version string                  `json:"version"`
 	Process int                     `json:"process"`
@@ -50,7 +51,9 @@ type offer struct {
 	Files   [verdict.Sides]int      `json:"files"` // of a port
 	Socket  bool                    `json:"socket"`
 	Status  bool                    `json:"status"`
-	Past    []history.Point         `json:"past"` // the oldest first
+	// FastPath is null if it is off, or if the process is of a version that does not hand it over.
+	FastPath *fastpath.Exported `json:"fast_path"`
+	Past     []history.Point    `json:"past"` // the oldest first
 }
 
 // held is what it gets while the process stands still.
@@ -131,8 +134,11 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	d.setLeaving(true)
 	o := offer{Version: d.Build.Version, Process: os.Getpid()}
 	var err error
-	if o.Ports, err = d.box.Export(); err != nil {
+	if o.Ports, o.FastPath, err = d.box.Export(); err != nil {
 		return nil, nil, err
+	}
+	if o.FastPath != nil {
+		g.own = append(g.own, o.FastPath.Files...)
 	}
 	if s := d.status.Load(); s != nil {
 		o.Past = s.Past()
@@ -155,6 +161,9 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	if l := d.statusSocket; l != nil && r.Status == d.config.Status.Listen && err == nil {
 		o.Status = true
 		err = g.add(&files, l)
+	}
+	if o.FastPath != nil {
+		files = append(files, o.FastPath.Files...)
 	}
 	return o, files, err
 }
@@ -209,8 +218,8 @@ func (g *giver) Offered() {
 // Copy writes all flows.
 func (g *giver) Copy(w io.Writer) error { return g.daemon.box.Save(w, wire.AllFlows) }
 
-// Hold takes the fast path away, and has the wire stand still. From here on, clients that connect
-// wait: their answers must not be older than those of the other process.
+// Hold stops the fast path, and then the wire. From here on, clients that connect wait: their
+// answers must not be older than those of the other process.
 func (g *giver) Hold(ctx context.Context) (any, error) {
 	d := g.daemon
 	d.changing.Lock()
@@ -234,13 +243,16 @@ func (g *giver) Hold(ctx context.Context) (any, error) {
 // Save writes what Copy has not.
 func (g *giver) Save(w io.Writer) error { return g.daemon.box.Save(w, wire.ChangedFlows|wire.Rest) }
 
-// Release has the wire go on, and then, where they were held, the fast path and the watch
-// over the devices.
+// Release makes the process continue: first the fast path and the watch over the devices, if they
+// were stopped, and then the wire.
 func (g *giver) Release() {
 	b := g.daemon.box
-	b.Release()
-	if !g.since.IsZero() {
+	held := !g.since.IsZero()
+	if held {
 		b.Resume()
+	}
+	b.Release()
+	if held {
 		for _, l := range g.daemon.listeners {
 			l.resume()
 		}

@@ -65,6 +65,7 @@ func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) 
 	if t.taken, err = takeover.Take(ctx, c, t); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over from the instance at %q: %w", path, err), t.close())
 	}
+	d.box.ContinueFastPath()
 	return t, nil
 }
 
@@ -97,6 +98,9 @@ func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
 	ports := o.Ports
 	if err := t.takeSockets(&f); err != nil {
 		return errors.Join(err, closeAll(ports[verdict.Inside].Files), closeAll(ports[verdict.Outside].Files))
+	}
+	if t.setup.FastPath = o.FastPath; o.FastPath != nil {
+		o.FastPath.Files = f // what is left
 	}
 	b, err := box.Import(d.Kernel, t.setup, ports)
 	if err == nil {

@@ -65,10 +65,9 @@ func Give(ctx context.Context, c *net.UnixConn, request json.RawMessage, g Giver
 func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 	n.wait(limits.Step)
 	offer, files, err := g.Offer(request)
-	if err != nil {
-		return err
+	if err == nil {
+		err = n.send(message{Kind: kindOffer}, offer, files)
 	}
-	err = n.send(message{Kind: kindOffer}, offer, files)
 	g.Offered()
 	if err != nil {
 		return err

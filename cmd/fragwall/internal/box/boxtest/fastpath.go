@@ -1,6 +1,7 @@
 package boxtest
 
 import (
+	"errors"
 	"sync"
 	"time"
 
@@ -24,13 +25,16 @@ type FastPath struct {
 	drops   fastpath.Drops
 	watched func(*flow.Key) bool
 	closed  bool
+	// suspended is set from Suspend to Resume.
+	suspended bool
 }
 
 // FastSide is what a fast path was told about a side.
 type FastSide struct {
 	Attached bool
-	NIC, TAP int // interface indices
-	MTU      int // in bytes
+	Replaced bool // by Continue
+	NIC, TAP int  // interface indices
+	MTU      int  // in bytes
 	Egress   bool
 }
 
@@ -98,12 +102,48 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	return nil
 }
 
+// Continue implements [box.FastPath].
+func (f *FastPath) Continue(side verdict.Side, nic, tap int) error {
+	if err := errors.Join(f.kernel.failure("continue"), f.Attach(side, nic, tap)); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.sides[side].Replaced = true
+	return nil
+}
+
+// Export implements [box.FastPath], without descriptors.
+func (f *FastPath) Export() (*fastpath.Exported, error) { return &fastpath.Exported{}, nil }
+
+// Suspend implements [box.FastPath].
+func (f *FastPath) Suspend() { f.setSuspended(true) }
+
+// Resume implements [box.FastPath].
+func (f *FastPath) Resume() { f.setSuspended(false) }
+
+func (f *FastPath) setSuspended(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.suspended = on
+}
+
+// Suspended reports whether all frames are to be passed up.
+func (f *FastPath) Suspended() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.suspended
+}
+
+// ContinueCounts implements [box.FastPath].
+func (f *FastPath) ContinueCounts(*fastpath.Stats) {}
+
 // Detach implements [box.FastPath].
 func (f *FastPath) Detach(side verdict.Side) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	s := &f.sides[side]
-	s.Attached, s.NIC, s.TAP = false, 0, 0
+	s.Attached, s.Replaced, s.NIC, s.TAP = false, false, 0, 0
 }
 
 // SetMTU implements [box.FastPath].

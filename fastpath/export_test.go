@@ -1,0 +1,259 @@
+package fastpath
+
+import (
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"fragwall/filter"
+	"fragwall/packet"
+	"fragwall/packet/packettest"
+	"fragwall/packet/verdict"
+	"fragwall/tun/lab"
+)
+
+// loopback is the index of the loopback device of every namespace.
+const loopback = 1
+
+// attachIn attaches a fast path to the loopback device of a namespace, as both the NIC and the TAP
+// of each side.
+func attachIn(t *testing.T, ns *lab.Namespace, f *FastPath) {
+	t.Helper()
+	err := ns.Do(func() error {
+		for side := range verdict.Side(verdict.Sides) {
+			if err := f.Attach(side, loopback, loopback); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.memory.config.Uncounted = 0 // a while later
+}
+
+// attached returns the programs that are attached in a namespace, in the order in which they run.
+func attached(t *testing.T, ns *lab.Namespace) (programs []ebpf.ProgramID) {
+	t.Helper()
+	err := ns.Do(func() error {
+		result, err := link.QueryPrograms(link.QueryOptions{Target: loopback, Attach: ebpf.AttachTCXIngress})
+		if err != nil {
+			return err
+		}
+		for _, p := range result.Programs {
+			programs = append(programs, p.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return programs
+}
+
+// own returns the programs of a fast path in the order in which it attaches them.
+func own(t *testing.T, f *FastPath) (programs []ebpf.ProgramID) {
+	t.Helper()
+	for side := range verdict.Side(verdict.Sides) {
+		for _, p := range f.programs(side) {
+			info, err := p.Info()
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, _ := info.ID()
+			programs = append(programs, id)
+		}
+	}
+	return programs
+}
+
+// handOver exports the fast path of a queue, and returns a queue whose fast path was opened on it
+// and knows the same flows. The frames that wait are the same.
+func (q *queue) handOver(t *testing.T, policy *filter.Policy) *queue {
+	t.Helper()
+	e, err := q.Export()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	next := &queue{rig: newRigFrom(t, policy, packet.ModeReassemble, e), frames: q.frames}
+	next.Expect(q.Keys())
+	return next
+}
+
+// continueOn makes the programs of a fast path replace those of another process.
+func (q *queue) continueOn(t *testing.T) {
+	t.Helper()
+	for side := range verdict.Side(verdict.Sides) {
+		if err := q.Continue(side, loopback, loopback); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func passedOf(f *FastPath) (frames uint64) {
+	s := f.Stats()
+	for _, n := range s.Sides[verdict.Inside].Passed {
+		frames += n
+	}
+	return frames
+}
+
+// long makes the last frame of the order come so long ago that it would count as lost.
+func (q *queue) long() { atomic.StoreUint64(&q.order().LastUp, monotonic()-2*drain) }
+
+// TestHandOver hands a fast path over while frames wait: one set of programs is attached all the
+// time, each frame is counted once, and no frame overtakes those that wait. If the other process
+// fails after it has replaced the programs, the first one continues in the same way.
+func TestHandOver(t *testing.T) {
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	for _, fails := range []bool{false, true} {
+		ns, err := lab.NewNamespace("fastpath")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ns.Close()
+		q := newQueue(t, frame, 0)
+		expectAttached := func() {
+			t.Helper()
+			if got, want := attached(t, ns), own(t, q.FastPath); !slices.Equal(got, want) {
+				t.Fatalf("attached %v, want %v", got, want)
+			}
+		}
+		attachIn(t, ns, q.FastPath)
+		q.settle()
+		if way := q.come(frame); way != forwarded {
+			t.Fatal(way)
+		}
+		passed := passedOf(q.FastPath)
+		wait := func(n int) {
+			t.Helper()
+			for range n {
+				if way := q.come(frame); way != passedUp {
+					t.Fatalf("%v, with %d on their way: %+v", way, len(q.frames), *q.order())
+				}
+				passed++
+			}
+		}
+		leave := func() {
+			q.fast.Forward(verdict.Inside, frameOf(q.frames[0]), time.Now())
+			q.frames = q.frames[1:]
+		}
+
+		first := q
+		q.Suspend()
+		atomic.StoreUint64(&q.order().Forced, monotonic()+uint64(time.Hour))
+		wait(3)
+		next := q.handOver(t, onlyPort53())
+		q.Yield(nil)
+		wait(2)
+		expectAttached()
+		q.long()
+		next.frames, q = q.frames, next
+		q.continueOn(t)
+		expectAttached()
+		if fails {
+			first.frames, q = q.frames, first
+			q.long()
+			q.Resume()
+			expectAttached()
+			q.mu.Lock()
+			q.deleteRetired(monotonic())
+			q.mu.Unlock()
+		}
+		if way := run(q, q.in(verdict.Inside), frame, 0); way != passedUp {
+			t.Fatalf("%v after a hand-over that took long, with %d on their way", way, len(q.frames))
+		}
+		q.frames = append(q.frames, frame)
+		passed++
+		for len(q.frames) > 1 {
+			leave()
+		}
+		wait(1)
+		leave()
+		leave()
+		if way := q.come(frame); way != forwarded {
+			t.Errorf("fails %v: %v with none on their way: %+v", fails, way, *q.order())
+		}
+		if got := passedOf(q.FastPath); got != passed {
+			t.Errorf("fails %v: %d frames passed up, want %d", fails, got, passed)
+		}
+	}
+}
+
+// TestAttachHoldsOrder attaches the programs while frames wait that they did not count: until
+// those must have left, nothing is in order.
+func TestAttachHoldsOrder(t *testing.T) {
+	ns, err := lab.NewNamespace("fastpath")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	q := newQueue(t, frame, 0)
+	q.settle()
+	if way := q.come(frame); way != forwarded {
+		t.Fatal(way)
+	}
+	q.order().Up += 3 // frames that went up, and left or were lost while no program was attached
+	attachIn(t, ns, q.FastPath)
+	q.memory.config.Uncounted = monotonic() + uint64(time.Hour)
+	if way := q.come(frame); way != passedUp {
+		t.Errorf("%v with frames on their way that were not counted", way)
+	}
+	q.leave(false)
+	q.memory.config.Uncounted = 0
+	if way := q.come(frame); way != forwarded {
+		t.Errorf("%v a while later: %+v", way, *q.order())
+	}
+}
+
+// TestHandOverVLANs takes over from a process whose policy tells flows apart by VLAN, with a policy
+// that does not: other orders count the flows, so nothing is in order for a while.
+func TestHandOverVLANs(t *testing.T) {
+	ns, err := lab.NewNamespace("fastpath")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
+	attachIn(t, ns, q.FastPath)
+	for _, any := range []bool{false, true} {
+		policy := onlyPort53()
+		policy.Stateful, policy.AnyVLANs = true, any
+		next := q.handOver(t, policy)
+		next.continueOn(t)
+		if uncounted := next.memory.config.Uncounted != 0; uncounted != any {
+			t.Errorf("any VLANs %v: frames may not be counted: %v", any, uncounted)
+		}
+	}
+}
+
+// TestExportFormat opens a fast path on one of another format: it begins anew.
+func TestExportFormat(t *testing.T) {
+	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
+	before := passedOf(q.FastPath)
+	e, err := q.Export()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	e.Format++
+	next := open(t, Options{From: e})
+	if n := passedOf(next); n != 0 || before == 0 {
+		t.Errorf("%d frames were passed up, before %d", n, before)
+	}
+	if err := next.Continue(verdict.Inside, loopback, loopback); err == nil {
+		t.Error("the programs continue those of another format")
+	}
+	s := q.Stats()
+	next.ContinueCounts(&s)
+	if n, left := passedOf(next), s.Sides[verdict.Inside].Passed; n != before || left != [Reasons]uint64{} {
+		t.Errorf("%d frames were passed up, want %d; %v are left", n, before, left)
+	}
+}
