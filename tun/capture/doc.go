@@ -3,7 +3,7 @@
 //
 // The writers are gopacket's pcapgo. The readers are written here because captures are
 // untrusted input: pcapgo stores everything that a file describes, without a limit,
-// refuses versions and lengths that tcpdump reads, and knows neither a frame's direction
+// refuses versions and lengths that tcpdump reads, and reads neither a frame's direction
 // nor the length of its frame check sequence.
 //
 // A [Reader] takes a stream, compressed by gzip or not. It returns one frame at a time,

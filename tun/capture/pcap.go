@@ -19,15 +19,15 @@ type pcap struct {
 	data   []byte
 }
 
-// Fields beside the link type in a pcap's network field.
+// Parts of a pcap's network field.
 const (
 	linkTypeMask  = 0x03ffffff
 	fcsPresent    = 0x04000000
 	fcsLengthBits = 28 // the bits above it have the length, in units of 16 bits
 )
 
-// Since version 2.3, a record has the captured length and then the length on the wire;
-// before, the other way round. Version 2.3 had both orders.
+// Since version 2.3, a record has the captured length and then the length on the wire. Older
+// versions have the reverse order. Version 2.3 has both orders.
 const lengthsInOrder = 3
 
 // latestMinor is the latest version, 2.4.

@@ -57,8 +57,9 @@ const (
 // bufferSize is the number of bytes that are read or written at once.
 const bufferSize = 256 << 10
 
-// source reads one of the formats. Its errors are [io.EOF] after the last frame,
-// [io.ErrUnexpectedEOF] if the file ends inside something, or say what is wrong.
+// source reads one of the formats. Its errors are [io.EOF] after the last frame and
+// [io.ErrUnexpectedEOF] if the file ends inside a record, header or block. Other errors say what
+// is wrong.
 type source interface {
 	// next returns the next frame. It checks the link type only of interfaces that are
 	// wanted. For other interfaces it returns a frame without data.

@@ -113,7 +113,7 @@ func (s *Store) Save(state *State) (err error) {
 // draft is the name of the file until it is complete.
 func (s *Store) draft() string { return s.path + ".new" }
 
-// SetAside renames the file of a state whose NIC is gone for good, so that another state
+// SetAside renames the file of a state whose NIC will not return, so that another state
 // can be stored, and returns the new path.
 func (s *Store) SetAside() (path string, err error) {
 	path = s.path + ".orphaned"

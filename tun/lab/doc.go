@@ -4,8 +4,8 @@
 //	inside host ── veth ── middle ── veth ── outside host
 //	eth0                nic-in  nic-out              eth0
 //
-// The namespaces have no names and no files. They exist as long as this process has something
-// open in them, so that nothing is left however the process ends. [Namespace.Do] runs a
+// The namespaces have no names and no files. They exist while this process has descriptors of
+// them, so that nothing remains after the process ends, even if it is killed. [Namespace.Do] runs a
 // function on a thread in a namespace. A socket that it opens stays in that namespace,
 // whichever goroutine uses it.
 //

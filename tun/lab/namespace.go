@@ -43,7 +43,7 @@ func OpenNamespace(path string) (*Namespace, error) {
 	return &Namespace{name: path, file: file}, nil
 }
 
-// Do runs f on a thread of its own in the namespace, and returns its error. Processes
+// Do runs f on a new thread in the namespace, and returns its error. Processes
 // that f starts are in the namespace, too. Any number of calls may run at once. A call
 // that begins after Close fails.
 func (n *Namespace) Do(f func() error) error {

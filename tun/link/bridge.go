@@ -95,8 +95,8 @@ func freeName(name string, nic netlink.Link) error {
 	return nil
 }
 
-// leftoverName is the name of a bridge whose name is needed; the kernel chooses the
-// number.
+// leftoverName is the new name of a leftover bridge whose old name is needed. The kernel chooses
+// the number.
 const leftoverName = "fw-left%d"
 
 // removeRenamed removes renamed bridges that are empty, which a killed process could not
@@ -212,8 +212,8 @@ func enslave(port, bridge netlink.Link) *nl.NetlinkRequest {
 	return r
 }
 
-// disown returns the request that makes a bridge forward frames to a port's own MAC,
-// which it would otherwise keep: that MAC is now behind the TAP.
+// disown returns the request that makes a bridge forward frames to a port's own MAC. By default
+// the bridge delivers them to the box. The device that now has this MAC is behind the TAP.
 func disown(port netlink.Link) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(unix.RTM_DELNEIGH, unix.NLM_F_ACK)
 	r.AddData(&netlink.Ndmsg{Family: unix.AF_BRIDGE, Index: uint32(port.Attrs().Index), Flags: netlink.NTF_MASTER})

@@ -14,9 +14,8 @@ type NIC struct {
 }
 
 // Bypass joins two NICs without anything between them: the kernel redirects frames that
-// arrive at either to the other. It stays after the process ends. The next [Join] of a
-// NIC ends it for that NIC, and knows the NIC's former state. On an error nothing is
-// changed.
+// arrive at either to the other. It stays after the process ends, and stores the NICs' former
+// states. The next [Join] of a NIC ends it for that NIC. On an error nothing is changed.
 func Bypass(a, b NIC) error {
 	j := &Junction{}
 	if err := j.bypass(a, b); err != nil {

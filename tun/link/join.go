@@ -9,7 +9,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Config says what to join. The TAP and the NIC exist.
+// Config names the TAP and the NIC to join, which exist, and the method.
 type Config struct {
 	TAP, NIC string
 	// Bridge is the name of a bridge to join them by. It does not exist, or a killed
@@ -38,7 +38,7 @@ type Junction struct {
 }
 
 // Join joins a TAP and a NIC: whatever arrives at one leaves by the other, unfiltered and
-// without learning. The box neither sends frames of its own there nor keeps any.
+// without learning. The box itself neither sends nor receives frames there.
 //
 // A redirect, by traffic control, lets every Ethernet frame pass. A bridge drops MAC
 // pause frames and frames that exceed its MTU. It is for kernels without the filter that

@@ -121,8 +121,8 @@ func (m *sheddingMemory) close() error {
 	return errors.Join(m.queueMap.Close(), m.creditMap.Close())
 }
 
-// Queue is what a lane knows of the queue that it reads. The zero Queue belongs to a TAP
-// without a filter.
+// Queue is a lane's view of the queue that it reads. The zero Queue belongs to a TAP without a
+// filter.
 type Queue struct {
 	*sheddingMemory               // nil if the TAP has no filter
 	own             *programQueue // its element of the queues
@@ -168,8 +168,8 @@ func (q *Queue) In() uint32 {
 	return uint32(atomic.LoadUint64(&q.own.In) >> programQueueInQUEUED_SHIFT)
 }
 
-// Empty records that the queue was found empty, after in frames had entered it. Frames that the
-// kernel counted, but then could not put into the queue, must not count as backlog for ever.
+// Empty records that the queue was found empty, after in frames had entered it. Otherwise frames
+// that the kernel counted, but then could not put into the queue, would always count as backlog.
 func (q *Queue) Empty(in uint32) {
 	if q.own != nil && int32(in-q.own.Taken) > 0 {
 		atomic.StoreUint32(&q.own.Taken, in)

@@ -39,7 +39,7 @@ import (
 //	 ▼                          ▼ end of the read (device removed), a failed ring
 //	freed ◄──────────────── ending
 //	          all is         (cancels the read and the poll, and waits
-//	          cancelled       until the kernel has let go of both)
+//	          cancelled       until both have ended)
 //
 // A lane that is held stays in the state reading: the multishot read is cancelled, the frames
 // that it read are lent, and the Read after that returns [tun.ErrHeld]. The next Read arms the
