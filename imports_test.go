@@ -51,8 +51,8 @@ var allowed = map[string][]string{
 
 	"cmd/fragwall/internal/confine":  {},
 	"cmd/fragwall/internal/exit":     {},
-	"cmd/fragwall/internal/explain":  {"cmd/fragwall/internal/listing", "filter", "filter/flow", "packet", "packet/verdict", "rules", "wire"},
-	"cmd/fragwall/internal/inspect":  {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/explain", "cmd/fragwall/internal/listing", "rules", "wire"},
+	"cmd/fragwall/internal/explain":  {"cmd/fragwall/internal/listing", "cmd/fragwall/internal/terminal", "filter", "filter/flow", "packet", "packet/verdict", "rules", "wire"},
+	"cmd/fragwall/internal/inspect":  {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/explain", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/terminal", "rules", "wire"},
 	"cmd/fragwall/internal/lastgood": {"cmd/fragwall/internal/private"},
 	"cmd/fragwall/internal/private":  {},
 	"cmd/fragwall/internal/takeover": {},
@@ -71,7 +71,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/replay":   {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/record", "cmd/fragwall/internal/report", "cmd/fragwall/internal/terminal", "filter", "packet", "packet/checksum", "packet/verdict", "rules", "tun", "tun/capture", "wire"},
 	"cmd/fragwall/internal/daemon":   {"cmd/fragwall/internal/box", "cmd/fragwall/internal/confine", "cmd/fragwall/internal/control", "cmd/fragwall/internal/datapath", "cmd/fragwall/internal/events", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/history", "cmd/fragwall/internal/inspect", "cmd/fragwall/internal/lastgood", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/private", "cmd/fragwall/internal/report", "cmd/fragwall/internal/status", "cmd/fragwall/internal/takeover", "cmd/fragwall/internal/trace", "packet/verdict", "rules", "tun/handover", "wire"},
 	"cmd/fragwall/internal/sidecar":  {"cmd/fragwall/internal/box", "cmd/fragwall/internal/confine", "cmd/fragwall/internal/daemon", "packet/verdict", "rules", "tun/handover", "tun/link", "tun/netdev"},
-	"cmd/fragwall/internal/demo":     {"cmd/fragwall/internal/box", "cmd/fragwall/internal/report", "packet", "packet/checksum", "packet/verdict", "rules", "tun/lab"},
+	"cmd/fragwall/internal/demo":     {"cmd/fragwall/internal/box", "cmd/fragwall/internal/report", "cmd/fragwall/internal/terminal", "packet", "packet/checksum", "packet/verdict", "rules", "tun/lab"},
 
 	"cmd/fragwall/internal/frametext": {"packet", "packet/verdict", "rules"},
 	"cmd/fragwall/internal/trace":     {"cmd/fragwall/internal/control", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/frametext", "cmd/fragwall/internal/record", "cmd/fragwall/internal/selector", "filter", "filter/flow", "packet", "packet/verdict", "tun/capture", "wire"},

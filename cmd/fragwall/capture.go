@@ -189,9 +189,9 @@ func (f *captureFlags) run(ctx context.Context, stdout, stderr io.Writer) (err e
 		what = "decision"
 	}
 	if shed > 0 {
-		fmt.Fprintf(stderr, "%s shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", count(int(shed), "fragment"))
+		fmt.Fprintf(stderr, "%s shed by the TAPs and not captured (fragment_shed, regardless of FILTER)\n", terminal.Count(shed, "fragment"))
 	}
-	fmt.Fprintf(stderr, "%s captured, %s missed\n", count(output.Captured, what), count(int(missed), "frame"))
+	fmt.Fprintf(stderr, "%s captured, %s missed\n", terminal.Count(output.Captured, what), terminal.Count(missed, "frame"))
 	return err
 }
 

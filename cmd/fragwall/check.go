@@ -12,6 +12,7 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/explain"
 	"fragwall/cmd/fragwall/internal/status"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 )
 
@@ -99,7 +100,7 @@ func compare(c *cobra.Command, config *rules.Config, file string, expected []rul
 		}
 	}
 	if !asJSON && unmet == 0 {
-		fmt.Fprintf(out, "%s: %s met\n", file, count(len(expected), "expectation"))
+		fmt.Fprintf(out, "%s: %s met\n", file, terminal.Count(len(expected), "expectation"))
 	}
 	if err := out.Flush(); err != nil {
 		return err
@@ -108,14 +109,6 @@ func compare(c *cobra.Command, config *rules.Config, file string, expected []rul
 		return exit.Code(exit.Failed)
 	}
 	return nil
-}
-
-// count returns a number with its noun, as in "1 frame" and "2 frames".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // loadConfig reads the configuration and prints its mistakes.

@@ -30,7 +30,7 @@ func TestExplainLive(t *testing.T) {
 		args string
 		want []string
 	}{
-		{reply, []string{"accept: it belongs to a flow that rule \"out\" (/x.toml:9) accepted\n", "  flow: UNREPLIED, started from inside 0.", "1 packets and 0 in reply\n", "policy generation 1"}},
+		{reply, []string{"accept: it belongs to a flow that rule \"out\" (/x.toml:9) accepted\n", "  flow: UNREPLIED, started from inside 0.", "1 packet and 0 in reply\n", "policy generation 1"}},
 		{strings.Replace(reply, "53", "54", 1), []string{"drop: no rule matches, so policy.default (/x.toml) decides\n", "it belongs to no known flow"}},
 		{few, []string{"accept: rule \"few\" (/x.toml:3) is the first that matches\n", "up to 2/h", "limit of rule \"few\" (/x.toml:3): 2/h, 1 left now"}},
 	} {

@@ -14,6 +14,7 @@ import (
 	"fragwall/cmd/fragwall/internal/inspect"
 	"fragwall/cmd/fragwall/internal/listing"
 	"fragwall/cmd/fragwall/internal/selector"
+	"fragwall/cmd/fragwall/internal/terminal"
 )
 
 // flowsFlags are the flags of flows.
@@ -96,11 +97,7 @@ func (f *flowsFlags) end(c *cobra.Command) error {
 	if f.json {
 		return json.NewEncoder(c.OutOrStdout()).Encode(n)
 	}
-	plural := "s"
-	if n.Flows == 1 {
-		plural = ""
-	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%d flow%s deleted\n", n.Flows, plural)
+	_, err = fmt.Fprintf(c.OutOrStdout(), "%s deleted\n", terminal.Count(n.Flows, "flow"))
 	return err
 }
 

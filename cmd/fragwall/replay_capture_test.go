@@ -35,12 +35,12 @@ func TestReplayCaptures(t *testing.T) {
 		{"dup_first_longer_headers.pcap", "", "", "dropped 3 fragment_duplicate 1 fragment_shutdown 2"},
 		{"dup_first_longer_headers.pcap", "", `mode = "validate"`, "forwarded 2 dropped 1 fragment_duplicate 1"},
 		{"offload_on_sender.pcap", "", "", "dropped 3 ipv4_checksum 1 exceeds_mtu 2"},
-		{"offload_on_sender.pcap", "", "", "2 dropped frames have a checksum or length of 0"},
+		{"offload_on_sender.pcap", "", "", "2 frames dropped with a checksum or length of 0"},
 		{"offload_on_sender.pcap", "--offloads", "", "in 3 forwarded 3 dropped 0"},
 		{"caplen_over_len.pcap", "", "", "in 3 forwarded 3 dropped 0"},
 		{"pcap_version_2_1.pcap", "", "", "in 1 forwarded 1 dropped 0"},
 		{"time_2107.pcapng", "", "", "in 1 forwarded 1 dropped 0"},
-		{"time_2107.pcapng", "", "", "1 frames are later than 2106-02-07"},
+		{"time_2107.pcapng", "", "", "1 frame later than 2106-02-07"},
 		{"time_backwards.pcap", "", "", "in 3 forwarded 3 dropped 0"},
 		{"whole_counts.pcap", "", "", "in 2 forwarded 2 dropped 0 bytes from inside forwarded 116 dropped 0"},
 		{"whole_counts.pcap", "", `emit = "whole"`, "in 2 forwarded 2 sent as 1 dropped 0 bytes from inside forwarded 116 sent as 82 dropped 0"},
@@ -158,9 +158,9 @@ func TestReplayBothNICs(t *testing.T) {
 		args, want string
 	}{
 		{true, mapped, "both: 2 frames in 0.002000 s of capture 2 outbound frames skipped frames from inside from outside in 1 1 forwarded 1 1"},
-		{true, "--inside-interface 0", "both: 1 frames in 0.000000 s of capture 2 frames of other interfaces skipped 1 outbound frames skipped"},
-		{true, "--from inside", "both: 4 frames in 0.003000 s of capture 2 frames are marked as outbound and 2 as inbound, but all were replayed"},
-		{false, mapped, "both: 4 frames in 0.003000 s of capture 2 frames repeat a frame from the other side less than a second before"},
+		{true, "--inside-interface 0", "both: 1 frame in 0.000000 s of capture 2 frames of other interfaces skipped 1 outbound frame skipped"},
+		{true, "--from inside", "both: 4 frames in 0.003000 s of capture 2 frames marked as outbound and 2 as inbound, but all replayed"},
+		{false, mapped, "both: 4 frames in 0.003000 s of capture 2 frames from the other side repeated within a second"},
 	} {
 		writeBothNICs(t, "both", c.directions)
 		code, stdout, stderr := run(strings.Fields("replay -c policy.toml -o out both " + c.args)...)

@@ -146,8 +146,8 @@ func TestReplayRefuses(t *testing.T) {
 func TestReplayOfBrokenInput(t *testing.T) {
 	inDir(t)
 	code, stdout, stderr := run("replay", "-c", "policy.toml", "--from", "inside", "-o", "out", "truncated.pcap")
-	if code != 1 || stderr != "fragwall: read \"truncated.pcap\": the capture is truncated after 1 frames\n" ||
-		!strings.HasPrefix(stdout, "truncated.pcap: 1 frames in 0.000000 s of capture\n") {
+	if code != 1 || stderr != "fragwall: read \"truncated.pcap\": the capture is truncated after frame 1\n" ||
+		!strings.HasPrefix(stdout, "truncated.pcap: 1 frame in 0.000000 s of capture\n") {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
 	out, err := os.Open("out")
@@ -254,7 +254,7 @@ func TestReplayOverPipes(t *testing.T) {
 func TestReplayOneInterface(t *testing.T) {
 	inDir(t)
 	code, stdout, stderr := run("replay", "-c", "policy.toml", "--outside-interface", "1", "-o", "out", "both.pcapng")
-	if code != 0 || !strings.HasPrefix(stdout, "both.pcapng: 1 frames in 0.000000 s of capture\n1 frames of other interfaces skipped\n") ||
+	if code != 0 || !strings.HasPrefix(stdout, "both.pcapng: 1 frame in 0.000000 s of capture\n1 frame of other interfaces skipped\n") ||
 		!strings.Contains(stdout, "from outside\n") || strings.Contains(stdout, "from inside") {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}

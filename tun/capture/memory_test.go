@@ -20,7 +20,7 @@ func TestBoundedMemory(t *testing.T) {
 		parts [][]byte
 		want  string // the error
 	}{
-		"interfaces": {[][]byte{section(), interfaces}, "unsupported: more than 65536 interfaces, after 0 frames"},
+		"interfaces": {[][]byte{section(), interfaces}, "unsupported: more than 65536 interfaces, before the first frame"},
 		"sections":   {[][]byte{bytes.Repeat(section(1, 1, 1), 100_000)}, "EOF"},
 		"comments":   {[][]byte{section(1), commented, commented, commented}, "EOF"},
 		"names":      {[][]byte{section(1), bytes.Repeat(block(4, make([]byte, 1<<20)), 50)}, "EOF"},

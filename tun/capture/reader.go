@@ -163,13 +163,21 @@ func (r *Reader) explain(err error) error {
 	var corrupt flate.CorruptInputError
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("%w after %d frames", ErrTruncated, r.frames)
+		return fmt.Errorf("%w %s", ErrTruncated, r.position())
 	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.As(err, &corrupt):
 		return fmt.Errorf("%w: %w", ErrBroken, err)
 	case errors.Is(err, ErrBroken), errors.Is(err, ErrUnsupported):
-		return fmt.Errorf("%w, after %d frames", err, r.frames)
+		return fmt.Errorf("%w, %s", err, r.position())
 	}
 	return err
+}
+
+// position describes how far the capture was read.
+func (r *Reader) position() string {
+	if r.frames == 0 {
+		return "before the first frame"
+	}
+	return fmt.Sprintf("after frame %d", r.frames)
 }
 
 // Nanoseconds reports whether the times may be finer than microseconds.

@@ -65,7 +65,7 @@ func (s *State) read(k kernel) error {
 
 // Summary describes what is moved in a few words.
 func (s *State) Summary() string {
-	return fmt.Sprintf("%d addresses, %d routes, %d neighbours", len(s.Addresses), len(s.Routes), len(s.Neighbors))
+	return fmt.Sprintf("addresses: %d, routes: %d, neighbours: %d", len(s.Addresses), len(s.Routes), len(s.Neighbors))
 }
 
 // readDevice reads the state of a device.

@@ -57,7 +57,7 @@ func TestSuitable(t *testing.T) {
 
 func TestSummary(t *testing.T) {
 	s := read(t, newFake(t, append(nicObjects(), neighbor(nicIndex, "192.0.2.9", "02:00:00:00:00:bb", unix.NUD_PERMANENT))...))
-	if got, want := s.Summary(), "3 addresses, 6 routes, 3 neighbours"; got != want {
+	if got, want := s.Summary(), "addresses: 3, routes: 6, neighbours: 3"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -6,5 +6,5 @@
 // the exchanges on another goroutine.
 //
 // The package imports tun/lab for the hosts, packet, packet/checksum and packet/verdict to make
-// fragments, rules, and of the command's packages box and report.
+// fragments, rules, and of the command's packages box, report and terminal.
 package demo

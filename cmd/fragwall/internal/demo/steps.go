@@ -14,6 +14,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
 	"fragwall/tun/lab"
@@ -134,7 +135,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 			break
 		}
 		if time.Now().After(deadline) {
-			return "", fmt.Errorf("the rules dropped %d fragments, want %d", dropped, requestFragments)
+			return "", fmt.Errorf("the rules dropped %s, want %d", terminal.Count(dropped, "fragment"), requestFragments)
 		}
 		time.Sleep(time.Millisecond)
 	}
@@ -146,7 +147,7 @@ func (d *demo) denied(ipv6 bool) (string, error) {
 		return "", err
 	}
 	if leaked > 0 {
-		return "", fmt.Errorf("%d fragments reached the outside host", leaked)
+		return "", fmt.Errorf("%s reached the outside host", terminal.Count(leaked, "fragment"))
 	}
 	return fmt.Sprintf("rule \"forbidden\" dropped %d fragments; none reached the outside host", requestFragments), nil
 }
@@ -159,7 +160,7 @@ func countFragments(tap *lab.Tap, from netip.AddrPort, allowed int) (int, error)
 		frame, err := tap.Receive(time.Now().Add(100 * time.Millisecond))
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			if n < allowed {
-				return 0, fmt.Errorf("%d fragments reached the outside host, want %d", n, allowed)
+				return 0, fmt.Errorf("%s reached the outside host, want %d", terminal.Count(n, "fragment"), allowed)
 			}
 			return n - allowed, nil
 		}
@@ -278,7 +279,7 @@ func expect(c *net.UDPConn, want []byte) error {
 		return fmt.Errorf("did not arrive: %w", err)
 	}
 	if !bytes.Equal(b[:n], want) {
-		return fmt.Errorf("%d bytes arrived, which differ from the %d bytes sent", n, len(want))
+		return fmt.Errorf("%s arrived, which differ from the %d bytes sent", terminal.Count(n, "byte"), len(want))
 	}
 	return nil
 }

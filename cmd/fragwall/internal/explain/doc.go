@@ -9,6 +9,6 @@
 // the limits and flows of a running box, and its fast path, and changes none of them. The package
 // keeps no state between policies.
 //
-// Of fragwall's packages, it imports listing (below cmd/fragwall/internal), rules, filter,
+// Of fragwall's packages, it imports listing and terminal (below cmd/fragwall/internal), rules, filter,
 // filter/flow, packet, packet/verdict and wire.
 package explain

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"fragwall/cmd/fragwall/internal/listing"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/filter"
 	"fragwall/filter/flow"
 	"fragwall/packet"
@@ -139,8 +140,8 @@ func (a *LiveAnswer) Write(w io.Writer) error {
 // flow returns the line about the flow.
 func (a *LiveAnswer) flow() string {
 	f := a.Flow
-	text := fmt.Sprintf("  flow: %s, started from %s %s ago, idle for %s, expires in %s, %d packets and %d in reply\n", f.StateText(), f.From,
-		listing.Duration(f.Age), listing.Duration(f.Idle), listing.Duration(f.Expires), f.OriginalPackets, f.ReplyPackets)
+	text := fmt.Sprintf("  flow: %s, started from %s %s ago, idle for %s, expires in %s, %s and %d in reply\n", f.StateText(), f.From,
+		listing.Duration(f.Age), listing.Duration(f.Idle), listing.Duration(f.Expires), terminal.Count(f.OriginalPackets, "packet"), f.ReplyPackets)
 	if a.Passes && (f.Protocol == "tcp" || f.Protocol == "sctp") {
 		text += "  if it fits the state of the connection\n"
 	}
@@ -160,7 +161,7 @@ func (a *LiveAnswer) fastPath() string {
 	if f.Fragments {
 		of = append(of, "fragments")
 	}
-	text := fmt.Sprintf("  fast path: the kernel %ss its %s, %d frames so far", f.Verdict, strings.Join(of, " and "), f.Frames)
+	text := fmt.Sprintf("  fast path: the kernel %ss its %s, %s so far", f.Verdict, strings.Join(of, " and "), terminal.Count(f.Frames, "frame"))
 	if f.Frames > 0 {
 		text += fmt.Sprintf(", the last %s ago", listing.Duration(f.Idle))
 	}

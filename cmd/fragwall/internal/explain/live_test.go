@@ -88,7 +88,7 @@ func TestAskLive(t *testing.T) {
 		if !a.Passes || a.Rule != "dns" || a.Flow == nil || a.Flow.Idle != 2 || a.FastPath != nil || a.Limits != nil || a.Generation != 1 {
 			t.Errorf("%+v", a)
 		}
-		hold(t, text, "accept: it belongs to a flow that rule \"dns\" (fw.toml:4) accepted\n", "flow: UNREPLIED, started from inside 2.0s ago, idle for 2.0s, expires in 28s, 1 packets and 0 in reply", "policy generation 1")
+		hold(t, text, "accept: it belongs to a flow that rule \"dns\" (fw.toml:4) accepted\n", "flow: UNREPLIED, started from inside 2.0s ago, idle for 2.0s, expires in 28s, 1 packet and 0 in reply", "policy generation 1")
 	}
 	a, text := l.ask(t, "dst_port=53")
 	if want := []Limit{{"dns", 4, "10/s", 10}}; a.Passes || a.Flow != nil || !reflect.DeepEqual(a.Limits, want) {

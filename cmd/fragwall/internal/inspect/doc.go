@@ -7,6 +7,6 @@
 //
 // Any number of goroutines may use both ends.
 //
-// Of fragwall's packages, it imports control, exit, explain and listing (below
+// Of fragwall's packages, it imports control, exit, explain, listing and terminal (below
 // cmd/fragwall/internal), rules and wire.
 package inspect

@@ -10,6 +10,7 @@ import (
 	"fragwall/cmd/fragwall/internal/control"
 	"fragwall/cmd/fragwall/internal/exit"
 	"fragwall/cmd/fragwall/internal/listing"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/rules"
 	"fragwall/wire"
 )
@@ -125,7 +126,7 @@ func (s *server) deleteFlows(ctx context.Context, argument json.RawMessage, to *
 	}
 	s.Log.Info("flows deleted", append([]any{"flows", n}, by...)...)
 	if err != nil {
-		return fmt.Errorf("%d flows deleted, then: %w", n, err)
+		return fmt.Errorf("%s deleted, then: %w", terminal.Count(n, "flow"), err)
 	}
 	return to.SendJSON(Deleted{n})
 }

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
 	"fragwall/tun/capture"
@@ -48,7 +49,7 @@ func (i *inputFile) Read(b []byte) (int, error) {
 // failure returns the error for a capture that was not read to its end.
 func (i *inputFile) failure(err error, frames int) error {
 	if i.ctx.Err() != nil {
-		return fmt.Errorf("read %q: interrupted after %d frames", i.name, frames)
+		return fmt.Errorf("read %q: interrupted after %s", i.name, terminal.Count(frames, "frame"))
 	}
 	return fmt.Errorf("read %q: %w", i.name, err)
 }

@@ -53,7 +53,7 @@ func (p *progress) update(frames int) {
 	}
 	p.next, p.shown = now.Add(progressPause), true
 	elapsed := now.Sub(p.began).Seconds()
-	text := fmt.Sprintf("%d frames, %.0f a second", frames, float64(frames)/elapsed)
+	text := fmt.Sprintf("%s, %.0f a second", terminal.Count(frames, "frame"), float64(frames)/elapsed)
 	if size := p.in.size(); size > 0 && p.in.read > 0 {
 		done := min(float64(p.in.read)/float64(size), 1)
 		filled := int(done * progressWidth)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"fragwall/cmd/fragwall/internal/report"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -91,12 +92,12 @@ func (s *summary) decide(d *wire.Decision) {
 // write writes the summary.
 func (s *summary) write(w io.Writer) error {
 	t := &table{}
-	t.line("%s: %d frames in %.6f s of capture", s.name, s.frames, s.latest.Sub(s.first).Seconds())
+	t.line("%s: %s in %.6f s of capture", s.name, terminal.Count(s.frames, "frame"), s.latest.Sub(s.first).Seconds())
 	if s.backwards > 0 {
-		t.line("timestamps go backwards before %d frames", s.backwards)
+		t.line("timestamps go backwards before %s", terminal.Count(s.backwards, "frame"))
 	}
 	if s.skipped > 0 {
-		t.line("%d frames of other interfaces skipped", s.skipped)
+		t.line("%s of other interfaces skipped", terminal.Count(s.skipped, "frame"))
 	}
 	s.writeNotes(t)
 	s.writeFrames(t)
@@ -112,18 +113,18 @@ func (s *summary) writeNotes(t *table) {
 	in, out := s.directions[capture.Inbound], s.directions[capture.Outbound]
 	switch {
 	case out > 0 && s.mapped:
-		t.line("%d outbound frames skipped", out)
+		t.line("%s skipped", terminal.Count(out, "outbound frame"))
 	case out > 0 && in > 0:
-		t.line("%d frames are marked as outbound and %d as inbound, but all were replayed as arriving from one side; see \"Both directions in one capture\" in docs/replay.md", out, in)
+		t.line("%s marked as outbound and %d as inbound, but all replayed as arriving from one side; see \"Both directions in one capture\" in docs/replay.md", terminal.Count(out, "frame"), in)
 	}
 	if s.copies > 0 {
-		t.line("%d frames repeat a frame from the other side less than a second before, like the copy that a box forwards; see \"Both directions in one capture\" in docs/replay.md", s.copies)
+		t.line("%s from the other side repeated within a second, like the copies that a box forwards; see \"Both directions in one capture\" in docs/replay.md", terminal.Count(s.copies, "frame"))
 	}
 	if s.leftToNIC > 0 {
-		t.line("%d dropped frames have a checksum or length of 0, as in a capture on the sender with offloads; replay them with --offloads", s.leftToNIC)
+		t.line("%s dropped with a checksum or length of 0, as in a capture on the sender with offloads; replay the capture with --offloads", terminal.Count(s.leftToNIC, "frame"))
 	}
 	if s.wrapped > 0 {
-		t.line("%d frames are later than 2106-02-07, the limit of pcap: their timestamps in the output lack 2^32 seconds", s.wrapped)
+		t.line("%s later than 2106-02-07, the limit of pcap: the output timestamps lack 2^32 seconds", terminal.Count(s.wrapped, "frame"))
 	}
 }
 
@@ -191,7 +192,7 @@ func (s *summary) writeRules(t *table) {
 		t.rule("(none)", "", s.none)
 	}
 	if idle := len(s.config.Policy.Rules) - len(inOrder); idle > 0 {
-		t.line("  and %d rules that decided on nothing", idle)
+		t.line("  and %s that decided on nothing", terminal.Count(idle, "rule"))
 	}
 }
 

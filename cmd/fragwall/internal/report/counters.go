@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/packet/verdict"
 )
 
@@ -14,10 +15,10 @@ func (r *Report) WriteCounters(w io.Writer) error {
 	var text []byte
 	for side := range verdict.Side(verdict.Sides) {
 		s := r.Sides[side.String()]
-		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %d datagrams\n",
-			side, s.ReceivedFrames, s.Forwarded, s.Waiting, s.Reassembled)
+		text = fmt.Appendf(text, "from %-7s received %d, forwarded %d, waiting %d, reassembled %s\n",
+			side, s.ReceivedFrames, s.Forwarded, s.Waiting, terminal.Count(s.Reassembled, "datagram"))
 		if s.Answered > 0 {
-			text = fmt.Appendf(text, "             answered %d rejected datagrams\n", s.Answered)
+			text = fmt.Appendf(text, "             answered %s\n", terminal.Count(s.Answered, "rejected datagram"))
 		}
 		for reason := range verdict.Reason(verdict.Reasons) {
 			if n := s.Dropped[reason.String()]; n > 0 {
@@ -27,7 +28,7 @@ func (r *Report) WriteCounters(w io.Writer) error {
 	}
 	for _, rule := range r.Rules {
 		if rule.Datagrams > 0 {
-			text = fmt.Appendf(text, "rule %q %s: %d datagrams, %d bytes\n", rule.Name, rule.Action, rule.Datagrams, rule.Bytes)
+			text = fmt.Appendf(text, "rule %q %s: %s, %s\n", rule.Name, rule.Action, terminal.Count(rule.Datagrams, "datagram"), terminal.Count(rule.Bytes, "byte"))
 		}
 	}
 	_, err := w.Write(text)

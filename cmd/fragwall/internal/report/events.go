@@ -51,7 +51,7 @@ func describeEvent(e *record.Event) string {
 		text += fmt.Sprintf(", fragments: %d", e.Fragments)
 	}
 	text += describeFragment(e)
-	text += fmt.Sprintf(", %d bytes", e.Bytes)
+	text += ", " + terminal.Count(e.Bytes, "byte")
 	if e.Reason != "" {
 		text += ", " + terminal.Printable(e.Reason)
 	}

@@ -40,7 +40,7 @@ func Fit(text string, size unix.Winsize) string {
 	}
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if most := rows - 1; len(lines) > most {
-		lines = append(lines[:most-1], fmt.Sprintf("… %d lines more", len(lines)-most+1))
+		lines = append(lines[:most-1], "… "+Count(len(lines)-most+1, "more line"))
 	}
 	for i, line := range lines {
 		if runes := []rune(line); len(runes) > columns {
@@ -48,6 +48,14 @@ func Fit(text string, size unix.Winsize) string {
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// Count returns a number with its noun, such as "1 frame" or "2 frames".
+func Count[N int | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // Printable returns a text from an untrusted source in a form that is safe to print: unchanged

@@ -2,6 +2,7 @@ const $ = id => document.getElementById(id);
 const sides = ["inside", "outside"];
 
 const whole = new Intl.NumberFormat("en");
+function counted(n, noun) { return `${whole.format(n)} ${noun}${n === 1 ? "" : "s"}`; }
 function scaled(n, unit) {
   const prefixes = ["", "k", "M", "G", "T", "P"];
   let i = 0;

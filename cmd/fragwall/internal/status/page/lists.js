@@ -15,7 +15,7 @@ const lists = {
       ["State", e.state + (e.denied ? ", denied" : "") + (e.fast_path ? ", fast path" : "")], ["Age", seconds(e.age_seconds), "n"], ["Idle", seconds(e.idle_seconds), "n"],
       ["Expires in", seconds(e.expires_seconds), "n"], ["Packets out / back", `${whole.format(e.original_packets)} / ${whole.format(e.reply_packets)}`, "n"],
       ["Bytes out / back", `${scaled(e.original_bytes, "B")} / ${scaled(e.reply_bytes, "B")}`, "n"], ["Rule", e.rule || ""]],
-    about: (shown, of) => `${whole.format(shown)} of ${whole.format(of.matched)} flows`,
+    about: (shown, of) => `${whole.format(shown)} of ${counted(of.matched, "flow")}`,
   },
   waiting: {
     path: "api/waiting", records: "waiting",
@@ -24,13 +24,13 @@ const lists = {
       ["Received", (e.received || []).join(" "), "full"], ["Missing", (e.missing || []).join(" "), "full"],
       ["Memory", scaled(e.memory_bytes, "B"), "n"], ["Age", seconds(e.age_seconds), "n"], ["Time left", seconds(e.expires_seconds), "n"],
       ["State", e.poisoned ? ", discarded" : (e.reason ? ", " : "") + (e.verdict || "waiting"), "full", e.reason]],
-    about: shown => `${whole.format(shown)} datagrams, oldest first`,
+    about: shown => `${counted(shown, "datagram")}, oldest first`,
   },
   sources: {
     path: "api/sources", records: "sources",
     cells: e => [["Source", e.src], ["From", e.from], ["Datagrams", whole.format(e.datagrams), "n"], ["Fragments", whole.format(e.fragments), "n"],
       ["Discarded", whole.format(e.poisoned_datagrams), "n"], ["Memory", scaled(e.memory_bytes, "B"), "n"]],
-    about: shown => `${whole.format(shown)} sources`,
+    about: shown => counted(shown, "source"),
   },
 };
 

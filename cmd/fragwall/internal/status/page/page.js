@@ -24,7 +24,7 @@ function showSide(side, r, span) {
     [`latency p50 ${latency(s.latency_p50_seconds)}`, `p99 ${latency(s.latency_p99_seconds)}`] : [])]);
   const missing = rate("missed_frames");
   $(side + "-missed").className = missing ? "warning" : "facts";
-  text(side + "-missed", s.missed_frames ? `${whole.format(s.missed_frames)} frames missed, now ${scaled(missing, "/s")}: they arrived faster than fragwall read them` : "");
+  text(side + "-missed", s.missed_frames ? `${counted(s.missed_frames, "frame")} missed, now ${scaled(missing, "/s")}: they arrived faster than fragwall read them` : "");
   return bits;
 }
 
@@ -65,7 +65,7 @@ function showRules() {
   const found = words.length ? all.filter(x => hasAll(words, x.name + " " + x.action)) : all;
   $("rules-bar").hidden = all.length <= fewRules && !words.length;
   text("rules-about", all.length ? `The first that matches decides; if none matches: ${by}.` +
-    (words.length ? ` ${whole.format(found.length)} of ${whole.format(all.length)} rules contain all words.` : "") +
+    (words.length ? ` ${whole.format(found.length)} of ${counted(all.length, "rule")} with all words.` : "") +
     (found.length > mostRules ? ` The first ${whole.format(mostRules)} are shown; use the filter for others.` : "") :
     `There are no rules. The default decides: ${by}.`);
   rows("rules", found.slice(0, mostRules).map(x => {
@@ -100,7 +100,7 @@ function showEvents() {
   rows("event-rows", found);
   $("events-none").hidden = found.length > 0;
   text("events-none", all.length ? "No event contains all words." : "No events so far.");
-  const count = words.length ? `${found.length} of ${all.length} events` : `${all.length} events`;
+  const count = words.length ? `${found.length} of ${counted(all.length, "event")}` : counted(all.length, "event");
   text("events-about", `${count}, ${whole.format(shown.events_suppressed)} more suppressed` + (paused() ? `; paused at ${clock(shown.time)}` : ""));
   return count;
 }
