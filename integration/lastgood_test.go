@@ -12,8 +12,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestLastGood restarts a box whose configuration was broken after its start, including a set
-// whose file is gone, and corrects it.
+// TestLastGood restarts a box whose configuration is broken and whose set file is missing, and then
+// corrects the configuration.
 func TestLastGood(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -51,10 +51,10 @@ func TestLastGood(t *testing.T) {
 	}
 	p.signal(t, syscall.SIGKILL)
 	p.wait(t)
-	eventually(t, func() error { // the kernel may remove the TAPs later
+	eventually(t, func() error { // the kernel may remove the TAPs after a delay
 		return n.Middle.Do(func() error {
 			if _, err := net.InterfaceByName(taps[verdict.Inside]); err == nil {
-				return errors.New("the TAP is still there")
+				return errors.New("the TAP still exists")
 			}
 			return nil
 		})
@@ -84,7 +84,7 @@ func TestLastGood(t *testing.T) {
 	}
 	sameAs(t, n.Middle, before)
 
-	must(t, os.Remove(file)) // the whole file, and the copy that was kept
+	must(t, os.Remove(file)) // neither the file nor the stored copy exists
 	must(t, os.RemoveAll(dir))
 	p = launch(t, n.Middle, nil, "run", "-c", file, "--last-good", dir)
 	if code := p.wait(t); code != 2 || !strings.Contains(p.stderr.String(), "no last good configuration to start with") {

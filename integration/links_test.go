@@ -15,8 +15,9 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestKilledAndStartedAgain leaves a redirect and a bridge to the next process. That process
-// cannot know the former setting of bridge netfilter.
+// TestKilledAndStartedAgain kills a process that leaves a redirect and a bridge. The next process must
+// use them, and remove them when it ends. The sysctls of bridge netfilter are 0 from the beginning,
+// because the next process cannot know their former values.
 func TestKilledAndStartedAgain(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -26,7 +27,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	killed.signal(t, syscall.SIGKILL)
 	killed.wait(t)
 	if now := describe(t, n.Middle); !strings.Contains(now, "fw-out-br") || now == before {
-		t.Fatal("the kernel took all away itself")
+		t.Fatal("the killed process left no bridge")
 	}
 	b := &box{Network: n}
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, devices+bridgeOutside+acceptAll))
@@ -37,7 +38,7 @@ func TestKilledAndStartedAgain(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// setLink brings a device of the middle up or down.
+// setLink changes a device of the middle namespace.
 func setLink(t *testing.T, n *lab.Network, name string, set func(netlink.Link) error) {
 	t.Helper()
 	must(t, n.Middle.Do(func() error {
@@ -58,7 +59,7 @@ func TestLinksGoDownAndUp(t *testing.T) {
 			setLink(t, w.Network, device, netlink.LinkSetDown)
 			for from := range verdict.Side(verdict.Sides) {
 				frame := packettest.UDP(f.src, f.dst, packettest.Body(9)).Frame()
-				// Sending fails where the link is down.
+				// Sending fails if the link is down.
 				_ = w.sockets[from].Send(lab.Between(w.Hosts[from], w.Hosts[from.Other()], frame)...)
 			}
 			w.settle(t)
@@ -73,8 +74,7 @@ func TestLinksGoDownAndUp(t *testing.T) {
 	}
 }
 
-// awaitLink sends until something arrives, because the kernel checks the state of links with a
-// delay.
+// awaitLink sends frames until one arrives. The kernel updates the state of links with a delay.
 func (w *wires) awaitLink(t *testing.T, from verdict.Side) {
 	t.Helper()
 	eventually(t, func() error {
@@ -87,7 +87,7 @@ func (w *wires) awaitLink(t *testing.T, from verdict.Side) {
 	})
 }
 
-// TestNICRemoved removes a NIC while the program runs; the program continues.
+// TestNICRemoved removes a NIC while the program runs. The program must continue.
 func TestNICRemoved(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n}
@@ -106,7 +106,7 @@ func TestNICRemoved(t *testing.T) {
 	onlyNIC(t, n, lab.InsideNIC)
 }
 
-// TestTAPRemoved removes a TAP, without which the program cannot continue.
+// TestTAPRemoved removes a TAP. The program cannot continue without it, and must exit with 1.
 func TestTAPRemoved(t *testing.T) {
 	n := newNetwork(t)
 	before := describe(t, n.Middle)
@@ -118,12 +118,12 @@ func TestTAPRemoved(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	if said := p.stderr.String()[mark:]; !strings.Contains(said, `"fw-out"`) || !strings.Contains(said, "removed") {
-		t.Errorf("said:\n%s", said)
+		t.Errorf("stderr does not say that \"fw-out\" was removed:\n%s", said)
 	}
 	sameAs(t, n.Middle, before)
 }
 
-// onlyNIC expects one NIC and the loopback interface in the middle.
+// onlyNIC checks that the middle namespace has only the loopback interface and one NIC.
 func onlyNIC(t *testing.T, n *lab.Network, name string) {
 	t.Helper()
 	var names []string
@@ -135,18 +135,19 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 		return err
 	}))
 	if len(names) != 2 || names[0] != "lo" || names[1] != name {
-		t.Errorf("left: %q", names)
+		t.Errorf("links %q, want lo and %s", names, name)
 	}
 }
 
-// TestRunKilledAnywhere kills the program at moments spread over its start, while it takes over
-// what the previous one left: the state of the NICs is never lost.
+// TestRunKilledAnywhere kills the program at moments spread over its start, during which it also
+// repairs what the process before it left. The original state of the NICs must never be lost.
 func TestRunKilledAnywhere(t *testing.T) {
 	for _, join := range []string{"redirect", "bridge"} {
 		t.Run(join, func(t *testing.T) { killedAnywhere(t, join) })
 	}
 }
 
+// killedAnywhere runs TestRunKilledAnywhere for a value of the key join.
 func killedAnywhere(t *testing.T, join string) {
 	const moments = 12
 	n, err := lab.New()
@@ -165,7 +166,7 @@ func killedAnywhere(t *testing.T, join string) {
 	p.wait(t)
 	for i := range moments {
 		p = launch(t, n.Middle, nil, "run", "-c", path)
-		time.Sleep(starting * time.Duration(i+1) / moments) // the test is about this moment
+		time.Sleep(starting * time.Duration(i+1) / moments) // the moment of the kill is what the test varies
 		p.signal(t, syscall.SIGKILL)
 		p.wait(t)
 	}

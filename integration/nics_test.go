@@ -31,7 +31,7 @@ func mtuOf(t *testing.T, ns *lab.Namespace, device string) (mtu int) {
 	return mtu
 }
 
-// ownMTU has devices without an MTU in the configuration.
+// ownMTU begins configurations that set no MTU.
 var ownMTU = pathKey + `
 [inside]
 tap = "fw-in"
@@ -41,7 +41,7 @@ tap = "fw-out"
 nic = "nic-out"
 `
 
-// setMTUs sets the MTU of both cables, at both ends.
+// setMTUs sets the MTU of both cables, on both ends.
 func setMTUs(t *testing.T, n *lab.Network, mtu int) {
 	t.Helper()
 	ip(t, n.Middle, fmt.Sprintf("link set %s mtu %d\nlink set %s mtu %d", lab.InsideNIC, mtu, lab.OutsideNIC, mtu))
@@ -50,8 +50,8 @@ func setMTUs(t *testing.T, n *lab.Network, mtu int) {
 	}
 }
 
-// TestNICsKeepTheirMTU joins NICs with an MTU of 9000, which must not change, and follows
-// one whose MTU changes while frames flow.
+// TestNICsKeepTheirMTU joins NICs with an MTU of 9000, which must not change. Then the MTU of one NIC
+// changes at run time, and its TAP must follow.
 func TestNICsKeepTheirMTU(t *testing.T) {
 	for _, join := range []string{"", "join = \"bridge\"\n"} {
 		t.Run(join, func(t *testing.T) {
@@ -71,9 +71,9 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			whole := []int{8000, 8972}
 			exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], false, whole)
 
-			// The MTU of the outside shrinks below the minimum of IPv6. Longer packets
-			// are dropped, and the event has both lengths. When it grows, the kernel
-			// enables IPv6 again.
+			// The MTU of the outside becomes less than the minimum of IPv6. Longer packets
+			// are dropped, and the event has the packet length and the MTU. When the MTU
+			// is raised, the kernel enables IPv6 again, and the program must disable it.
 			running := describe(t, n.Middle)
 			mark := len(b.stderr.String())
 			ip(t, n.Middle, "link set "+lab.OutsideNIC+" mtu 1200")
@@ -95,7 +95,7 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 			b.stderr.await(t, b.process, mark, `mtu of a nic changed`)
 			eventually(t, func() error {
 				if now := describe(t, n.Middle); now != running {
-					return fmt.Errorf("while it runs, before:\n%s\nafter:\n%s", running, now)
+					return fmt.Errorf("while the program runs, before the changes:\n%s\nafter:\n%s", running, now)
 				}
 				return nil
 			})
@@ -106,8 +106,8 @@ func TestNICsKeepTheirMTU(t *testing.T) {
 	}
 }
 
-// TestMTURefused raises the MTU of a NIC above that with which the TAP was opened. The
-// log must say so once, however often the NIC changes.
+// TestMTURefused raises the MTU of a NIC above that with which the TAP was opened. The log must say
+// once that the TAP cannot follow, even if the NIC changes several times.
 func TestMTURefused(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n}
@@ -123,12 +123,12 @@ func TestMTURefused(t *testing.T) {
 	}
 	b.stop(t)
 	if times := strings.Count(b.stderr.String(), "cannot follow the mtu"); times != 1 {
-		t.Errorf("it is said %d times:\n%s", times, b.stderr.String())
+		t.Errorf("the log says %d times that the mtu cannot be followed, want once:\n%s", times, b.stderr.String())
 	}
 }
 
-// TestSidecarFollowsMTU lowers the MTU of the pod's link at run time. The workload must
-// send packets of the new size, and the NIC must keep the MTU at the end.
+// TestSidecarFollowsMTU lowers the MTU of the pod's link at run time. The workload must send packets
+// that fit into the new MTU, and the NIC must keep it after the sidecar has ended.
 func TestSidecarFollowsMTU(t *testing.T) {
 	p := bridgedPod(t)
 	b := p.startSidecar(t, sidecarRules, t.TempDir())
@@ -145,11 +145,11 @@ func TestSidecarFollowsMTU(t *testing.T) {
 	eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{1300, 1372, 4000}) })
 	b.end(t)
 	if mtu := mtuOf(t, p.workload.Namespace, "eth0"); mtu != 1400 {
-		t.Errorf("in the end the nic has an mtu of %d", mtu)
+		t.Errorf("after the sidecar has ended, the nic has an mtu of %d", mtu)
 	}
 }
 
-// side is a side's device in the status.
+// sideStatus is the part of the status that describes a side's NIC.
 type sideStatus struct {
 	NIC   string `json:"nic"`
 	Link  string `json:"link"`
@@ -185,8 +185,8 @@ func hasCarrier(t *testing.T, h *lab.Host) bool {
 	return strings.Contains(ip(t, h.Namespace, "link show dev "+h.NIC), "LOWER_UP")
 }
 
-// TestLinkDownIsTold takes down a host's end of the cable. Status, log and readiness must
-// report it, and the other side's link must stay up.
+// TestLinkDownIsTold takes down a host's end of a cable. Status, log and readiness must report it, and
+// the link of the other side must stay up.
 func TestLinkDownIsTold(t *testing.T) {
 	n := newNetwork(t)
 	ip(t, n.Middle, "link set lo up")
@@ -194,7 +194,7 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.process = launch(t, n.Middle, nil, "run", "-c", configure(t, ownMTU+acceptAll))
 	b.ready(t)
 	sides := awaitLinks(t, n.Middle, "up", "up", true)
-	if want := (sideStatus{lab.OutsideNIC, "up", lab.MTU, 10e9 / 8}); sides["outside"] != want { // what a veth says
+	if want := (sideStatus{lab.OutsideNIC, "up", lab.MTU, 10e9 / 8}); sides["outside"] != want { // a veth reports 10 Gbit/s
 		t.Errorf("the status says %+v, want %+v", sides["outside"], want)
 	}
 	outside := n.Hosts[verdict.Outside]
@@ -203,7 +203,7 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.stderr.await(t, b.process, mark, `level=WARN msg=link from=outside device=nic-out link=down`)
 	awaitLinks(t, n.Middle, "up", "down", false)
 	if !hasCarrier(t, n.Hosts[verdict.Inside]) {
-		t.Error("the inside lost its link too")
+		t.Error("the inside host has lost its link, too")
 	}
 	ip(t, outside.Namespace, "link set "+outside.NIC+" up")
 	b.stderr.await(t, b.process, mark, `level=INFO msg=link from=outside device=nic-out link=up`)
@@ -211,7 +211,8 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestDevicesDownAreTold takes down the devices that join the NICs.
+// TestDevicesDownAreTold takes down the TAPs and a bridge, one at a time. Status, log and readiness must
+// report each.
 func TestDevicesDownAreTold(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -234,8 +235,8 @@ func TestDevicesDownAreTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestLinkDownIsPropagated checks that the neighbour on the other side notices, also if
-// the program ends meanwhile.
+// TestLinkDownIsPropagated takes down the link of each host. With on_link_down = "propagate", the link
+// of the other host must go down, too. At the end the program stops while a link is down.
 func TestLinkDownIsPropagated(t *testing.T) {
 	n := newNetwork(t)
 	ip(t, n.Middle, "link set lo up")
@@ -248,14 +249,14 @@ func TestLinkDownIsPropagated(t *testing.T) {
 		ip(t, h.Namespace, "link set "+h.NIC+" down")
 		eventually(t, func() error {
 			if hasCarrier(t, other) {
-				return fmt.Errorf("the %v neighbour still has a link", side.Other())
+				return fmt.Errorf("the %v host still has a link", side.Other())
 			}
 			return nil
 		})
 		ip(t, h.Namespace, "link set "+h.NIC+" up")
 		eventually(t, func() error {
 			if !hasCarrier(t, h) || !hasCarrier(t, other) {
-				return errors.New("a neighbour has no link")
+				return errors.New("a host has no link")
 			}
 			return nil
 		})
@@ -268,7 +269,8 @@ func TestLinkDownIsPropagated(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestSidecarPropagatesLinkDown checks that the TAP of the workload loses its carrier.
+// TestSidecarPropagatesLinkDown checks that the TAP of the workload loses its carrier when the pod's
+// link goes down.
 func TestSidecarPropagatesLinkDown(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
@@ -277,7 +279,7 @@ func TestSidecarPropagatesLinkDown(t *testing.T) {
 		t.Helper()
 		eventually(t, func() error {
 			if text := ip(t, p.workload.Namespace, "link show dev fw-in"); strings.Contains(text, "LOWER_UP") != want {
-				return fmt.Errorf("want a carrier: %v\n%s", want, text)
+				return fmt.Errorf("want carrier %v:\n%s", want, text)
 			}
 			return nil
 		})
@@ -296,8 +298,8 @@ func TestSidecarPropagatesLinkDown(t *testing.T) {
 	}
 }
 
-// TestJoinIsRepaired removes what joins a NIC. The program must notice, log it, and join
-// the NIC again.
+// TestJoinIsRepaired removes the join of a NIC: a qdisc, a filter, a port or a bridge. The program must
+// detect and log this, and join the NIC again.
 func TestJoinIsRepaired(t *testing.T) {
 	for name, c := range map[string]struct{ join, remove string }{
 		"clsact of the nic": {"", "qdisc del dev nic-in clsact"},
@@ -343,7 +345,7 @@ func tc(t *testing.T, ns *lab.Namespace, command string) {
 	}))
 }
 
-// answers reports whether a host gets an echo reply from another one.
+// answers returns an error if a host gets no echo reply from another one.
 func answers(from, to *lab.Host) error {
 	return from.Do(func() error {
 		out, err := exec.Command("ping", "-n", "-c", "1", "-W", "1", to.IPv4.String()).CombinedOutput()
@@ -354,8 +356,9 @@ func answers(from, to *lab.Host) error {
 	})
 }
 
-// TestFewDescriptors expects an error before anything is created if the limit on open
-// files is too low, and a start with the minimum that the error names.
+// TestFewDescriptors starts the program with a limit of open files that is too low. The program must
+// print an error before it creates anything. With the minimum that the error contains, the program
+// must run.
 func TestFewDescriptors(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
@@ -374,7 +377,7 @@ func TestFewDescriptors(t *testing.T) {
 	sameAs(t, n.Middle, before)
 	need := regexp.MustCompile(`need (\d+)`).FindStringSubmatch(p.stderr.String())
 	if need == nil {
-		t.Fatalf("it does not say how many it needs:\n%s", p.stderr.String())
+		t.Fatalf("the error does not contain the number of files needed:\n%s", p.stderr.String())
 	}
 	b := &box{Network: n, process: limited(need[1])}
 	b.ready(t)
@@ -383,8 +386,8 @@ func TestFewDescriptors(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestReadOnlySysctls runs as in a container: settings that are already right need no
-// change, and for others the error says what to set.
+// TestReadOnlySysctls runs the program with read-only sysctls, as in a container. The program must run
+// if the sysctls have the right values. Otherwise the error must say which value to set.
 func TestReadOnlySysctls(t *testing.T) {
 	bridged := strings.Replace(sidecarRules, "[policy]", "nic = \"eth0\"\njoin = \"bridge\"\n[policy]", 1)
 	for _, filtered := range []bool{false, true} {

@@ -24,13 +24,13 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fourQueues gives both TAPs four queues, also on a machine with fewer CPUs.
+// fourQueues is a configuration with four queues per TAP, regardless of the number of CPUs.
 var fourQueues = strings.ReplaceAll(devices, "nic =", "queues = 4\nnic =") + acceptAll
 
-// TestOrder sends whole packets and fragmented datagrams over the same flows, in both
-// directions and both families at once. Those of a flow must arrive in the order in which
-// they were sent, and the fragments of a datagram one after the other. The kernel's
-// bridge is tested in the same way, to show that the hosts keep the order.
+// TestOrder sends whole packets and fragmented datagrams over the same flows, in both directions and
+// with both address families concurrently. The datagrams of a flow must arrive in the order in which
+// they were sent, and the fragments of a datagram one after the other. The test also runs with the
+// kernel's bridge, to show that the hosts keep the order.
 func TestOrder(t *testing.T) {
 	for _, between := range []struct {
 		name  string
@@ -42,7 +42,7 @@ func TestOrder(t *testing.T) {
 		{"box without the right to load eBPF", func(t *testing.T, n *lab.Network) {
 			b := startWith(t, n, func() error { return without(unix.CAP_BPF, unix.CAP_SYS_ADMIN) }, fourQueues)
 			if said := b.stderr.String(); strings.Count(said, "each tap has one queue") != 1 {
-				t.Errorf("said:\n%s", said)
+				t.Errorf("the log does not say once that each tap has one queue:\n%s", said)
 			}
 		}},
 		{"bridge", func(t *testing.T, n *lab.Network) {
@@ -56,12 +56,12 @@ func TestOrder(t *testing.T) {
 			for _, load := range []struct {
 				name string
 				gap  time.Duration // between the datagrams of a sender
-				busy bool          // other threads take all the CPU time that they get
+				busy bool          // other threads use all available CPU time
 			}{
-				{"2,000 a second", 500 * time.Microsecond, false},
-				{"10,000 a second", 100 * time.Microsecond, false},
+				{"2,000 per second", 500 * time.Microsecond, false},
+				{"10,000 per second", 100 * time.Microsecond, false},
 				{"at once", 0, false},
-				{"10,000 a second, busy", 100 * time.Microsecond, true},
+				{"10,000 per second, busy", 100 * time.Microsecond, true},
 			} {
 				t.Run(load.name, func(t *testing.T) {
 					if load.busy {
@@ -86,7 +86,7 @@ func TestOrderWithOptions(t *testing.T) {
 	}
 }
 
-// TestOrderInVLANs is [TestOrder] with one or two tags.
+// TestOrderInVLANs checks the order of frames with one tag and with two tags.
 func TestOrderInVLANs(t *testing.T) {
 	n := newNetwork(t)
 	startWith(t, n, nil, fourQueues)
@@ -110,8 +110,7 @@ func TestOrderInVLANs(t *testing.T) {
 	}
 }
 
-// TestOrderInSidecar is [TestOrder] in a pod, whose own IP layer sends through the
-// inside's TAP.
+// TestOrderInSidecar checks the order in a pod, whose own IP layer sends through the inside's TAP.
 func TestOrderInSidecar(t *testing.T) {
 	p := routedPod(t)
 	b := p.startSidecar(t, strings.ReplaceAll(sidecarRules, "tap =", "queues = 4\ntap ="), t.TempDir())
@@ -120,10 +119,10 @@ func TestOrderInSidecar(t *testing.T) {
 	b.end(t)
 }
 
-// TestOrderOfReusedIdentification sends IPv6 datagrams of one source with one
-// identification, each after the previous one is complete. They must not be interleaved,
-// because a receiver could mix them. Fragments after the first may have any Next Header
-// (RFC 8200 §4.5), by which the kernel would assign them to other flows.
+// TestOrderOfReusedIdentification sends IPv6 datagrams of one source with the same identification, each
+// after the previous one is complete. They must not be interleaved, because a receiver could mix them.
+// Fragments after the first may have any Next Header (RFC 8200 §4.5), so the kernel would assign them to
+// other flows.
 func TestOrderOfReusedIdentification(t *testing.T) {
 	n := newNetwork(t)
 	mute(t, n)
@@ -162,7 +161,7 @@ func spin() (stop func()) {
 	var spinning errgroup.Group
 	for range runtime.NumCPU() {
 		spinning.Go(func() error {
-			runtime.LockOSThread() // a thread each, which the kernel schedules
+			runtime.LockOSThread() // so that the kernel schedules one thread per goroutine
 			defer runtime.UnlockOSThread()
 			for ctx.Err() == nil {
 				continue
@@ -176,8 +175,8 @@ func spin() (stop func()) {
 	}
 }
 
-// mixes are sizes that senders use in turn, in bytes. Negative ones are of packets with IPv4
-// options or an IPv6 extension header.
+// mixes lists mixes of datagram sizes in bytes. A sender uses the sizes of one mix in turn. A negative
+// size means a packet with IPv4 options or an IPv6 extension header.
 type mixes [][]int
 
 var (
@@ -188,7 +187,7 @@ var (
 const (
 	flowsPerMix = 8
 	firstPort   = 20000
-	perSender   = 400 // datagrams; all their fragments fit into one queue of a TAP
+	perSender   = 400 // datagrams per stream; all their fragments fit into one queue of a TAP
 )
 
 // stream is the traffic from one host to another over many flows.
@@ -196,17 +195,18 @@ type stream struct {
 	from, to *lab.Host
 	ipv6     bool
 	mixes    mixes
-	senders  []*net.UDPConn
-	arrived  *net.IPConn // as the receiver's IP layer puts them together
-	frames   *lab.Tap    // as they come in by its interface
+	senders  []*net.UDPConn // one per flow
+	arrived  *net.IPConn    // receives the datagrams that the receiver's IP layer delivers
+	frames   *lab.Tap       // receives the frames that arrive at the receiver's interface
 }
 
-// inOrder sends in both directions and both families, and checks what arrives.
+// inOrder sends streams in both directions and with both address families, and checks the order of the
+// frames and datagrams that arrive.
 func inOrder(t *testing.T, a, b *lab.Host, m mixes, gap time.Duration) {
 	t.Helper()
 	var streams []*stream
 	for _, ipv6 := range []bool{false, true} {
-		exchange(t, a, b, ipv6, []int{1}) // so that they know each other's MAC
+		exchange(t, a, b, ipv6, []int{1}) // resolves the MAC addresses
 		streams = append(streams, newStream(t, a, b, m, ipv6), newStream(t, b, a, m, ipv6))
 	}
 	var all errgroup.Group
@@ -220,6 +220,7 @@ func inOrder(t *testing.T, a, b *lab.Host, m mixes, gap time.Duration) {
 	}
 }
 
+// newStream opens the sockets of a stream.
 func newStream(t *testing.T, from, to *lab.Host, m mixes, ipv6 bool) *stream {
 	t.Helper()
 	s := &stream{from: from, to: to, ipv6: ipv6, mixes: m, frames: tap(t, to)}
@@ -228,13 +229,14 @@ func newStream(t *testing.T, from, to *lab.Host, m mixes, ipv6 bool) *stream {
 	must(t, err)
 	t.Cleanup(func() { _ = s.arrived.Close() })
 	for i := range len(m) * flowsPerMix {
-		listen(t, to, ipv6, firstPort+uint16(i)) // or the kernel would answer
+		listen(t, to, ipv6, firstPort+uint16(i)) // prevents ICMP errors
 		s.senders = append(s.senders, listen(t, from, ipv6, 0))
 	}
 	return s
 }
 
-// send sends over all flows in turn. Each datagram begins with its number in its flow.
+// send sends one datagram per gap, over all flows in turn. Each datagram begins with its sequence number
+// within the flow.
 func (s *stream) send(gap time.Duration) error {
 	turns := make([]uint32, len(s.senders))
 	next := time.Now()
@@ -258,8 +260,8 @@ func (s *stream) send(gap time.Duration) error {
 	return nil
 }
 
-// padding returns the control message that gives a datagram options that only fill space
-// (ip(7), IP_RETOPTS; RFC 3542 §9.3, IPV6_DSTOPTS).
+// padding returns a control message that adds options without effect to a datagram: no operation in
+// IPv4 (ip(7), IP_RETOPTS), or PadN in a destination options header (RFC 3542 §9.3, IPV6_DSTOPTS).
 func padding(ipv6 bool) []byte {
 	level, kind, options := unix.SOL_IP, unix.IP_RETOPTS, []byte{1, 1, 1, 1}
 	if ipv6 {
@@ -273,17 +275,17 @@ func padding(ipv6 bool) []byte {
 	return message
 }
 
-// order records the numbers that arrive.
+// order checks the sequence numbers that arrive.
 type order struct {
-	what string
-	next map[[2]uint16]uint32 // by the flow's ports
-	seen int
-	late int
+	what string               // description for errors
+	next map[[2]uint16]uint32 // lowest number expected, by the ports of the flow
+	seen int                  // number of datagrams that arrived
+	late int                  // number of datagrams that arrived after later ones
 }
 
 func newOrder(what string) *order { return &order{what: what, next: map[[2]uint16]uint32{}} }
 
-// note records a UDP header, with the data that is available.
+// note records a datagram, given its UDP header and the beginning of its data.
 func (o *order) note(udp []byte) {
 	flow := [2]uint16{binary.BigEndian.Uint16(udp), binary.BigEndian.Uint16(udp[2:])}
 	number := binary.BigEndian.Uint32(udp[8:])
@@ -295,9 +297,10 @@ func (o *order) note(udp []byte) {
 	o.next[flow] = number + 1
 }
 
+// verdict returns an error if datagrams arrived out of order.
 func (o *order) verdict() error {
 	if o.late > 0 {
-		return fmt.Errorf("%s: %d of %d arrived behind later ones", o.what, o.late, o.seen)
+		return fmt.Errorf("%s: %d of %d arrived after later ones", o.what, o.late, o.seen)
 	}
 	return nil
 }
@@ -311,7 +314,7 @@ func (s *stream) ours(udp []byte) bool {
 	return len(udp) >= 12 && binary.BigEndian.Uint16(udp[2:])-firstPort < uint16(len(s.senders))
 }
 
-// expectDatagrams reads what the receiver's IP layer delivers.
+// expectDatagrams checks the order of the datagrams that the receiver's IP layer delivers.
 func (s *stream) expectDatagrams() error {
 	order := newOrder("datagrams " + s.String())
 	if err := s.arrived.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
@@ -321,7 +324,7 @@ func (s *stream) expectDatagrams() error {
 	for order.seen < perSender {
 		n, _, err := s.arrived.ReadFromIP(b)
 		if err != nil {
-			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
+			return fmt.Errorf("%s: %d of %d arrived: %w", order.what, order.seen, perSender, err)
 		}
 		if udp := b[:n]; s.ours(udp) {
 			order.note(udp)
@@ -330,9 +333,8 @@ func (s *stream) expectDatagrams() error {
 	return order.verdict()
 }
 
-// expectFrames reads the frames that arrive at the receiver's interface. The position of
-// a fragmented datagram is that of its first fragment, which the others must follow at
-// once.
+// expectFrames checks the order of the frames that arrive at the receiver's interface. The position of a
+// fragmented datagram is that of its first fragment. The other fragments must follow it directly.
 func (s *stream) expectFrames() error {
 	order := newOrder("frames " + s.String())
 	src, dst := s.from.Addr(s.ipv6), s.to.Addr(s.ipv6)
@@ -342,7 +344,7 @@ func (s *stream) expectFrames() error {
 	for order.seen < perSender || open.Present {
 		frame, err := s.frames.Receive(deadline)
 		if err != nil {
-			return fmt.Errorf("%s: %d of %d: %w", order.what, order.seen, perSender, err)
+			return fmt.Errorf("%s: %d of %d arrived: %w", order.what, order.seen, perSender, err)
 		}
 		if p.Decode(frame) != verdict.Passed || p.Src != src || p.Dst != dst {
 			continue
@@ -361,7 +363,7 @@ func (s *stream) expectFrames() error {
 	}
 	err := order.verdict()
 	if torn > 0 {
-		err = errors.Join(err, fmt.Errorf("%s: %d times another packet stands among a datagram's fragments", order.what, torn))
+		err = errors.Join(err, fmt.Errorf("%s: %d times another packet arrived between the fragments of a datagram", order.what, torn))
 	}
 	return err
 }

@@ -10,16 +10,16 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestOverloadCostsWholeDatagrams stops the box while more fragments of many datagrams
-// arrive than the queue of its TAP holds. Afterwards it must read only complete
-// datagrams, and all of them must arrive.
+// TestOverloadCostsWholeDatagrams stops the box while more fragments of many datagrams arrive than the
+// queue of its TAP holds. The kernel must shed whole datagrams, and the box must forward the others
+// completely.
 func TestOverloadCostsWholeDatagrams(t *testing.T) {
 	const (
 		together  = 50
 		datagrams = 100 * together
 		fragments = 3
-		// remembered is the minimum time for which the TAP's filter remembers its
-		// decision on a datagram. Slower datagrams may be cut.
+		// remembered is the minimum time for which the TAP's filter stores its decision on a
+		// datagram. If the fragments of a datagram are sent more slowly, only some may pass.
 		remembered = 250 * time.Millisecond
 	)
 	for _, mode := range []string{"reassemble", "validate"} {
@@ -50,7 +50,7 @@ func TestOverloadCostsWholeDatagrams(t *testing.T) {
 				shed := c.dropped["fragment_shed"]
 				whole := c.forwarded%fragments == 0 || slowest > remembered
 				if c.forwarded+shed != c.received || !whole || shed == 0 || c.forwarded < 3072 {
-					t.Errorf("%d forwarded, %d shed of %d fragments: %+v", c.forwarded, shed, c.received, c)
+					t.Errorf("of %d fragments %d were forwarded and %d shed: %+v", c.received, c.forwarded, shed, c)
 				}
 			})
 		}

@@ -28,11 +28,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// screenshots is the directory for pictures of the page, for people.
+// screenshots is the directory to which the tests write screenshots of the page; "" for none.
 var screenshots = os.Getenv("FRAGWALL_SCREENSHOTS")
 
-// reach makes the status server of a namespace reachable from this process, and returns
-// its address.
+// reach forwards a local port to the status server of a namespace, and returns the local address.
 func reach(t *testing.T, ns *lab.Namespace) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -65,16 +64,17 @@ func reach(t *testing.T, ns *lab.Namespace) (address string) {
 	return l.Addr().String()
 }
 
-// browser is a headless Chromium with a page, and the errors that it reported.
+// browser is a headless Chromium with one page.
 type browser struct {
 	ctx context.Context
 
 	mu sync.Mutex
-	// mu guards:
-	complaints []string
-	requests   []string
+	// mu guards the fields below.
+	complaints []string // exceptions and log entries of the page
+	requests   []string // URLs that the page requested
 }
 
+// openBrowser starts Chromium. Without Chromium, the test is skipped, except in CI.
 func openBrowser(t *testing.T) *browser {
 	t.Helper()
 	path, err := exec.LookPath("chromium")
@@ -90,7 +90,7 @@ func openBrowser(t *testing.T) *browser {
 	ctx, cancel = context.WithTimeout(ctx, 2*time.Minute)
 	t.Cleanup(cancel)
 	b := &browser{ctx: ctx}
-	b.do(t) // opens it
+	b.do(t) // starts the browser
 	must(t, chromedp.Listen(ctx, func(event any) {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -110,6 +110,7 @@ func openBrowser(t *testing.T) *browser {
 	return b
 }
 
+// do runs actions in the browser.
 func (b *browser) do(t *testing.T, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	must(t, chromedp.Do(b.ctx, steps...))
@@ -128,7 +129,7 @@ func (b *browser) until(t *testing.T, expression string) {
 	t.Helper()
 	eventually(t, func() error {
 		if !eval[bool](t, b, expression) {
-			return fmt.Errorf("%s is not true of\n%s", expression, eval[string](t, b, "document.body.innerText"))
+			return fmt.Errorf("%s is not true; the page shows\n%s", expression, eval[string](t, b, "document.body.innerText"))
 		}
 		return nil
 	})
@@ -145,7 +146,7 @@ func (b *browser) picture(t *testing.T, name string) {
 	must(t, os.WriteFile(filepath.Join(screenshots, name+".png"), png, 0o644))
 }
 
-// view sets the width of the page, and the light or dark scheme.
+// view sets the width of the window and the color scheme, and checks that the page fits.
 func (b *browser) view(t *testing.T, width int64, scheme string) {
 	t.Helper()
 	b.do(t, chromedp.EmulateViewport(width, 800))
@@ -155,19 +156,18 @@ func (b *browser) view(t *testing.T, width int64, scheme string) {
 	if eval[bool](t, b, "document.documentElement.scrollWidth > innerWidth") {
 		t.Errorf("at a width of %d the page is wider than the window", width)
 	}
-	// A cell is as high as the highest one in its row. Its text tells how many lines it
-	// has.
+	// The height of a cell is that of its row. The height of its text shows the number of lines.
 	if eval[bool](t, b, `[...document.querySelectorAll("td.n")].some(n => {
 		const text = document.createRange()
 		text.selectNodeContents(n)
 		return text.getBoundingClientRect().height > 2 * parseFloat(getComputedStyle(n).fontSize)
 	})`) {
-		t.Errorf("at a width of %d numbers take more than a line", width)
+		t.Errorf("at a width of %d numbers take more than one line", width)
 	}
 }
 
-// traffic sends traffic for the page until the end of the test: a fragmented datagram
-// that passes, and others that are dropped for several reasons.
+// traffic sends traffic for the page until the end of the test: fragmented datagrams that pass, and
+// others that are dropped for several reasons.
 func traffic(t *testing.T, w *wires) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
@@ -189,7 +189,7 @@ func traffic(t *testing.T, w *wires) {
 					all = append(all, overlapping[1])
 				}
 				if i%100 == uint32(j) {
-					all = append(all, frames(5300, 4*i+3)[0]) // waits
+					all = append(all, frames(5300, 4*i+3)[0]) // remains incomplete
 				}
 				if w.sockets[verdict.Inside].Send(lab.Between(w.Hosts[verdict.Inside], w.Hosts[verdict.Outside], all...)...) != nil {
 					return
@@ -197,7 +197,7 @@ func traffic(t *testing.T, w *wires) {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(10 * time.Millisecond): // the rate of what is shown
+			case <-time.After(10 * time.Millisecond): // limits the rate
 			}
 		}
 	})
@@ -216,7 +216,7 @@ dst_port = 5302
 log = true
 `
 
-// TestPage shows a box with traffic in a browser.
+// TestPage shows the status page of a box with traffic in a browser.
 func TestPage(t *testing.T) {
 	w := startMute(t, pagePolicy)
 	b := openBrowser(t)
@@ -248,7 +248,7 @@ func TestPage(t *testing.T) {
 	b.view(t, 1280, "dark")
 	contrast(t, b)
 	if dark := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`); dark == ground {
-		t.Errorf("as bright in the dark: %s", dark)
+		t.Errorf("the dark scheme has the background of the light one: %s", dark)
 	}
 	b.picture(t, "desktop-dark")
 	b.view(t, 360, "light")
@@ -265,16 +265,16 @@ func TestPage(t *testing.T) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, c := range b.complaints {
-		t.Errorf("the browser says: %s", c)
+		t.Errorf("the browser reports: %s", c)
 	}
 	for _, r := range b.requests {
 		if !strings.HasPrefix(r, base) && r != "data:," {
-			t.Errorf("the page asked for %s", r)
+			t.Errorf("the page requested %s", r)
 		}
 	}
 }
 
-// TestPageWithoutNIC checks that the page reports missing links.
+// TestPageWithoutNIC checks that the page reports a missing NIC.
 func TestPageWithoutNIC(t *testing.T) {
 	n := newNetwork(t)
 	p := launch(t, n.Middle, nil, "run", "-c", configure(t, devices))
@@ -288,7 +288,8 @@ func TestPageWithoutNIC(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageOfASilentBox stops, continues, ends and restarts the box.
+// TestPageOfASilentBox stops, continues, ends and restarts the box. The page must show when the box does
+// not answer.
 func TestPageOfASilentBox(t *testing.T) {
 	n := newNetwork(t)
 	file := configure(t, devices)
@@ -314,8 +315,8 @@ func TestPageOfASilentBox(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageWantsAToken checks that the page asks for the token, and requests nothing
-// without it.
+// TestPageWantsAToken checks that the page asks for the token, and shows nothing else before it has the
+// right one.
 func TestPageWantsAToken(t *testing.T) {
 	n := newNetwork(t)
 	token := filepath.Join(t.TempDir(), "token")
@@ -334,8 +335,8 @@ func TestPageWantsAToken(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageLists lists flows in the page, by keyboard, in a narrow window, and in the dark
-// scheme.
+// TestPageLists shows and filters the lists of flows, incomplete datagrams and sources by keyboard, in
+// narrow windows too, and in both color schemes.
 func TestPageLists(t *testing.T) {
 	token := filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
@@ -377,7 +378,7 @@ func TestPageLists(t *testing.T) {
 	w.stop(t)
 }
 
-// TestPageOfManyRules finds a rule that is too far down to be shown.
+// TestPageOfManyRules filters for a rule that the page does not show because there are too many.
 func TestPageOfManyRules(t *testing.T) {
 	n := newNetwork(t)
 	var policy strings.Builder

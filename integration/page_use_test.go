@@ -9,8 +9,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// undisturbed checks that the page announces no periodic updates to a screen reader, and
-// does not move elements that somebody reads.
+// undisturbed checks that the page does not announce periodic updates to a screen reader, and does not
+// replace elements at each update.
 func undisturbed(t *testing.T, b *browser) {
 	eval[bool](t, b, `(() => {
 		window.announced = [];
@@ -23,10 +23,10 @@ func undisturbed(t *testing.T, b *browser) {
 	})()`)
 	b.until(t, "reports >= 3")
 	if announced := eval[string](t, b, `announced.join("; ")`); announced != "" {
-		t.Errorf("announced: %s", announced)
+		t.Errorf("the page announced: %s", announced)
 	}
 	if !eval[bool](t, b, `row.isConnected`) {
-		t.Error("the rows are made anew each second")
+		t.Error("the page replaces the rows at each update")
 	}
 }
 
@@ -36,7 +36,7 @@ func keyboard(t *testing.T, b *browser) {
 	b.until(t, `document.querySelectorAll("#event-rows tr").length === 1`)
 	b.do(t, chromedp.KeyEvent(kb.Tab))
 	if focus := eval[string](t, b, "document.activeElement.id"); focus != "pause" {
-		t.Fatalf("Tab leads to %q", focus)
+		t.Fatalf("Tab moves the focus to %q, want pause", focus)
 	}
 	b.do(t, chromedp.KeyEvent(" "))
 	b.until(t, `document.querySelector("#pause").getAttribute("aria-pressed") === "true"`)
@@ -57,14 +57,14 @@ func screenReader(t *testing.T, b *browser) {
 		switch role {
 		case "button", "searchbox", "table", "image", "meter", "region", "heading", "link", "columnheader", "rowheader":
 			if n.Name == nil || strings.Trim(string(n.Name.Value), `"`) == "" {
-				t.Errorf("a %s without a name", role)
+				t.Errorf("an element of role %s has no name", role)
 			}
 			named[role]++
 		}
 	}
 	for role, least := range map[string]int{"button": 1, "searchbox": 1, "table": 3, "image": 3, "meter": 2, "region": 6, "heading": 7, "link": 1, "columnheader": 20} {
 		if named[role] < least {
-			t.Errorf("%d of role %s, want %d at least", named[role], role, least)
+			t.Errorf("%d elements of role %s, want at least %d", named[role], role, least)
 		}
 	}
 }
@@ -88,7 +88,7 @@ func meaning(t *testing.T, b *browser) {
 	b.until(t, shown)
 	b.do(t, chromedp.KeyEvent(kb.Escape))
 	b.until(t, hidden)
-	b.do(t, chromedp.KeyEvent("\r")) // as a click
+	b.do(t, chromedp.KeyEvent("\r")) // acts as a click
 	b.until(t, shown)
 	b.do(t, chromedp.KeyEvent("\r"))
 	b.until(t, hidden)
@@ -102,18 +102,18 @@ func meaning(t *testing.T, b *browser) {
 	eval[bool](t, b, first+`.dispatchEvent(new MouseEvent("mouseover", {bubbles: true}))`)
 	b.until(t, shown)
 	eval[bool](t, b, first+`.dispatchEvent(new MouseEvent("mouseout", {bubbles: true, relatedTarget: document.querySelector("#meaning")}))`)
-	b.until(t, shown) // who goes on to read it may
+	b.until(t, shown) // the pointer is on the explanation
 	eval[bool](t, b, first+`.dispatchEvent(new MouseEvent("mouseout", {bubbles: true, relatedTarget: document.body}))`)
 	b.until(t, hidden)
 }
 
-// pastShown reloads the page, which must show the history.
+// pastShown reloads the page, which must show the history at once, and selects other ranges.
 func pastShown(t *testing.T, b *browser, base string) {
 	b.until(t, `kept.some(p => p.inside > 0 && p.drops.policy_default > 0)`)
 	b.do(t, chromedp.Navigate(base))
 	b.until(t, `last !== null`)
 	if !eval[bool](t, b, `kept.length > 0 && document.querySelector("#inside-spark path.area") !== null && [...document.querySelectorAll("#drops path")].some(e => e.getAttribute("d"))`) {
-		t.Error("a page just opened does not show what was before")
+		t.Error("a page that was just opened does not show the history")
 	}
 	b.do(t, chromedp.Focus("[name=range][value='120']"))
 	for _, r := range []struct{ ago, seconds string }{{"15 minutes ago", "900"}, {"1 hour ago", "3600"}} {
@@ -123,8 +123,8 @@ func pastShown(t *testing.T, b *browser, base string) {
 	}
 }
 
-// contrast checks the contrast of all visible text by WCAG 2.2, level AA (success
-// criterion 1.4.3).
+// contrast checks that the contrast of all visible text meets WCAG 2.2, level AA (success criterion
+// 1.4.3).
 func contrast(t *testing.T, b *browser) {
 	t.Helper()
 	low := eval[string](t, b, `(() => {

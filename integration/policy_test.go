@@ -11,7 +11,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// onePort accepts one service only.
+// onePort accepts only UDP port 5300.
 const onePort = `
 [policy]
 default = "drop"
@@ -47,7 +47,7 @@ func TestDeniedPort(t *testing.T) {
 	}
 }
 
-// TestDeniedBetweenKernels uses real sockets with an open and a denied port.
+// TestDeniedBetweenKernels sends fragmented datagrams to sockets on an accepted and a denied port.
 func TestDeniedBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -72,7 +72,7 @@ func TestDeniedBetweenKernels(t *testing.T) {
 			}
 		}
 		if fragments != 3 {
-			t.Errorf("%d fragments passed, want the 3 of the open port", fragments)
+			t.Errorf("%d fragments passed, want the 3 to the accepted port", fragments)
 		}
 	})
 }
@@ -91,8 +91,8 @@ func TestModeDrop(t *testing.T) {
 	}
 }
 
-// TestTimeout waits until incomplete datagrams have expired. Their missing fragments are
-// then too late.
+// TestTimeout waits until incomplete datagrams have expired, and then sends the missing fragments, which
+// must be dropped.
 func TestTimeout(t *testing.T) {
 	w := startMute(t, "[fragments]\ntimeout_ipv4 = \"200ms\"\ntimeout_ipv6 = \"400ms\"\n"+acceptAll)
 	for _, f := range families {
@@ -108,7 +108,7 @@ func TestTimeout(t *testing.T) {
 	w.nothingPassed(t, verdict.Inside)
 }
 
-// TestHostile sends fragments that show a firewall another datagram than the host.
+// TestHostile sends fragments that a firewall could assemble differently from the host.
 func TestHostile(t *testing.T) {
 	w := startMute(t, onePort)
 	for i, f := range families {
@@ -126,7 +126,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestRulesSeeSidesAndTags has rules that distinguish sides, VLANs and whole packets.
+// TestRulesSeeSidesAndTags uses rules that distinguish sides, VLANs, and fragments from whole packets.
 func TestRulesSeeSidesAndTags(t *testing.T) {
 	w := startMute(t, `
 [[rule]]
@@ -165,7 +165,7 @@ fragmented = true
 	}
 }
 
-// TestStopWithFragmentsWaiting stops the program while fragments wait.
+// TestStopWithFragmentsWaiting stops the program while it holds fragments of incomplete datagrams.
 func TestStopWithFragmentsWaiting(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {
@@ -175,6 +175,6 @@ func TestStopWithFragmentsWaiting(t *testing.T) {
 	mark := len(w.stderr.String())
 	w.stop(t)
 	if c := parseCounters(t, w.stderr.String()[mark:])[verdict.Inside]; c.dropped["fragment_shutdown"] != 4 {
-		t.Errorf("%+v", c)
+		t.Errorf("last counters %+v, want 4 frames dropped as fragment_shutdown", c)
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// rejecting accepts flows from the inside and one port, and rejects everything else.
+// rejecting accepts new flows from the inside, except to one port, and rejects everything else.
 const rejecting = `
 [policy]
 default = "reject"
@@ -29,8 +29,8 @@ action = "accept"
 from = "inside"
 `
 
-// TestStatefulBetweenKernels uses connections, fragmented datagrams and pings from the
-// inside that no rule would accept from the outside.
+// TestStatefulBetweenKernels opens connections, sends fragmented datagrams, and pings from the inside.
+// A connection from the outside must be rejected.
 func TestStatefulBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -44,8 +44,8 @@ func TestStatefulBetweenKernels(t *testing.T) {
 	})
 }
 
-// TestRejectBetweenKernels checks that kernels accept the replies: a connection is
-// refused at once, and a socket gets an error for its datagram, whole or in fragments.
+// TestRejectBetweenKernels checks that the hosts' kernels accept the replies to rejected datagrams: a
+// connection is refused at once, and a UDP socket gets an error, for whole packets and for fragments.
 func TestRejectBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), rejecting)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -80,8 +80,8 @@ func TestRejectBetweenKernels(t *testing.T) {
 	})
 }
 
-// TestReloadBetweenKernels reloads the rules of a running box by signal, also from an
-// invalid file.
+// TestReloadBetweenKernels reloads the rules of a running box by SIGHUP, from valid files and from an
+// invalid one.
 func TestReloadBetweenKernels(t *testing.T) {
 	b := start(t, newNetwork(t), onePort)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// onlyOutward lets only the inside open flows.
+// onlyOutward accepts new flows from the inside only.
 const onlyOutward = `
 [policy]
 stateful = true
@@ -23,12 +23,12 @@ action = "accept"
 from = "inside"
 `
 
-// downFor is how long a box is stopped before it starts again.
+// downFor is the time between the stop of a box and its next start.
 const downFor = 5 * time.Second
 
-// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside opened
-// continue: an idle one, such as ssh, and a transfer in each direction. The outside cannot open
-// one.
+// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside opened must
+// continue: an idle one, such as ssh, and a transfer in each direction. The outside must not be able to
+// open connections.
 func TestFlowsOverAStop(t *testing.T) {
 	n, state := newNetwork(t), t.TempDir()
 	inside, outside := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
@@ -52,7 +52,7 @@ func TestFlowsOverAStop(t *testing.T) {
 	time.Sleep(downFor)
 	run()
 	if files, err := os.ReadDir(state); err != nil || len(files) > 0 {
-		t.Errorf("while the box runs, %d files of flows are there: %v", len(files), err)
+		t.Errorf("while the box runs, %d files with flows exist, want 0: %v", len(files), err)
 	}
 	for _, c := range idle {
 		c.answers(t)
@@ -64,7 +64,8 @@ func TestFlowsOverAStop(t *testing.T) {
 	b.stop(t)
 }
 
-// TestNoState stops a box that is configured to keep no state, and one that is killed.
+// TestNoState stops a box with --no-state, and kills another box. After the next start, their flows must
+// not exist.
 func TestNoState(t *testing.T) {
 	n := newNetwork(t)
 	for name, arguments := range map[string][]string{"stopped": {"--no-state"}, "killed": {"--state", t.TempDir()}} {
@@ -95,7 +96,7 @@ func (b *box) awaitDrop(t *testing.T, from verdict.Side, reason string) {
 	b.awaitCounters(t, from, func(c counters) bool { return c.dropped[reason] > 0 })
 }
 
-// connected is a TCP connection that has carried no data yet.
+// connected is an open TCP connection without data so far.
 type connected struct{ client, server net.Conn }
 
 // openTCP opens a connection from a host to another.
@@ -113,7 +114,7 @@ func openTCP(t *testing.T, from, to *lab.Host, ipv6 bool) *connected {
 	return &connected{client, server}
 }
 
-// answers makes the server send first: its data belongs to a flow, or does not pass.
+// answers sends data from the server to the client. The data passes only if it belongs to a flow.
 func (c *connected) answers(t *testing.T) {
 	t.Helper()
 	word := []byte("word")
@@ -122,7 +123,7 @@ func (c *connected) answers(t *testing.T) {
 	}
 	must(t, c.client.SetReadDeadline(time.Now().Add(waitTimeout)))
 	if n, err := c.client.Read(make([]byte, 100)); err != nil || n != len(word) {
-		t.Errorf("%d bytes arrived of %d: %v", n, len(word), err)
+		t.Errorf("%d of %d bytes arrived: %v", n, len(word), err)
 	}
 }
 
@@ -146,10 +147,11 @@ type transfer struct {
 	failed chan error
 
 	mu sync.Mutex
-	// mu guards:
+	// mu guards the fields below.
 	arrived int // bytes
 }
 
+// startTransfer starts to send 16 MiB per second.
 func startTransfer(from, to net.Conn) *transfer {
 	f := &transfer{failed: make(chan error, 2)}
 	go func() {
@@ -159,7 +161,7 @@ func startTransfer(from, to net.Conn) *transfer {
 				f.failed <- err
 				return
 			}
-			time.Sleep(time.Millisecond) // of 16 MiB a second
+			time.Sleep(time.Millisecond) // limits the rate
 		}
 	}()
 	go func() {
@@ -184,7 +186,7 @@ func (f *transfer) add(bytes int) int {
 	return f.arrived
 }
 
-// goesOn waits until more has arrived than was in transit.
+// goesOn waits until another 1 MiB has arrived, which is more than can have been in transit.
 func (f *transfer) goesOn(t *testing.T) {
 	t.Helper()
 	before := f.add(0)

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestLeastRights checks what the kernel permits each thread of the running program, and
-// lets it read rules from replaced files. The tests of package confine check what a
+// TestLeastRights checks the capabilities and the seccomp mode of each thread of the running program,
+// and that the program can still reload replaced files. The tests of package confine check what a
 // process with the same restrictions cannot do.
 func TestLeastRights(t *testing.T) {
 	b := start(t, newNetwork(t), "[sets]\nall = [\"0.0.0.0/0\"]\n[[rule]]\nname = \"r\"\naction = \"accept\"\nsrc = \"@all\"\n")
@@ -25,7 +25,7 @@ func TestLeastRights(t *testing.T) {
 	for _, thread := range threads {
 		status, err := os.ReadFile(thread)
 		if err != nil {
-			continue // it ended
+			continue // the thread has ended
 		}
 		for name, want := range map[string]string{
 			"CapEff": netAdmin, "CapPrm": netAdmin, "CapInh": "0000000000000000", "CapAmb": "0000000000000000", "NoNewPrivs": "1", "Seccomp": "2",
@@ -37,7 +37,7 @@ func TestLeastRights(t *testing.T) {
 		}
 	}
 
-	// As editors replace files.
+	// Replace the file, as editors do.
 	text, err := os.ReadFile(b.file)
 	must(t, err)
 	must(t, os.WriteFile(b.file+".new", append(text, "[[rule]]\nname = \"second\"\naction = \"accept\"\n"...), 0o600))
@@ -45,7 +45,7 @@ func TestLeastRights(t *testing.T) {
 	b.signal(t, unix.SIGHUP)
 	b.stderr.await(t, b.process, 0, `msg=reloaded .*policy="2 rules`)
 
-	// In places where nothing existed at the start.
+	// Use a set file in a directory that the configuration did not name at the start.
 	set := filepath.Join(t.TempDir(), "set.txt")
 	must(t, os.WriteFile(set, []byte("10.0.0.0/8\n"), 0o600))
 	must(t, os.WriteFile(b.file, fmt.Appendf(nil, "%s[sets]\nnew = { file = %q }\n", devices, set), 0o600))

@@ -13,10 +13,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6 extension
-// headers to a Linux host, with its defaults and with source routes accepted. The host
-// must accept no packet that the box would drop as malformed, and with its defaults none
-// that the box would drop for its source route.
+// TestKernelOnSourceRoutes sends packets with random IPv4 options and IPv6 extension headers to a Linux
+// host that does not accept source routes, and to one that does. Neither may accept a packet that the box
+// drops as malformed. The first one may not accept a packet that the box drops because of its source
+// route.
 func TestKernelOnSourceRoutes(t *testing.T) {
 	network, err := lab.NewDirect()
 	must(t, err)
@@ -44,7 +44,8 @@ func TestKernelOnSourceRoutes(t *testing.T) {
 	}
 }
 
-// routedBatch sends some packets, each from its own source, and counts the results.
+// routedBatch sends a batch of packets, each from its own source, checks which of them the host
+// receives, and counts the results.
 func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map[string]int) {
 	hosts := o.kernel.network.Hosts
 	first := o.sources + 1
@@ -70,8 +71,8 @@ func routedBatch(t *testing.T, o *oracle, r *rand.Rand, accepts bool, counts map
 		taken := len(o.kernel.from(src)) > 0
 		o.kernel.forget(src)
 		if taken && (why != verdict.Passed || p.SourceRoute && !accepts) {
-			t.Errorf("the kernel takes what the box drops (%v, source route %v):\n% x", why, p.SourceRoute, frame)
+			t.Errorf("the kernel accepts a packet that the box drops (%v, source route %v):\n% x", why, p.SourceRoute, frame)
 		}
-		counts[fmt.Sprintf("%v, source route %v, taken %v", why, p.SourceRoute, taken)]++
+		counts[fmt.Sprintf("%v, source route %v, accepted %v", why, p.SourceRoute, taken)]++
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// as returns the snapshot with a device under another name.
+// as returns a copy of the snapshot in which a device has another name.
 func (s namespaceState) as(name, other string) namespaceState {
 	renamed := make(namespaceState)
 	for subject, lines := range s {
@@ -27,8 +27,9 @@ func (s namespaceState) as(name, other string) namespaceState {
 	return renamed
 }
 
-// TestSidecarNICRenamed renames the NIC while the sidecar runs. The NIC is restored by its
-// index: at the end, and after a kill under either name.
+// TestSidecarNICRenamed renames the NIC while the sidecar runs, and after a sidecar was killed. The
+// program must find the NIC by its index and restore it. After a kill, --nic may be the old name or the
+// new one.
 func TestSidecarNICRenamed(t *testing.T) {
 	for _, join := range []string{"", "nic = \"eth0\"\njoin = \"bridge\"\n"} {
 		configuration := strings.Replace(sidecarRules, "[policy]", join+"[policy]", 1)
@@ -59,18 +60,19 @@ func TestSidecarNICRenamed(t *testing.T) {
 	}
 }
 
-// emptyState expects that no state is stored.
+// emptyState checks that the state directory is empty.
 func emptyState(t *testing.T, directory string) {
 	t.Helper()
 	left, err := os.ReadDir(directory)
 	must(t, err)
 	if len(left) > 0 {
-		t.Errorf("kept: %v", left)
+		t.Errorf("files in the state directory: %v", left)
 	}
 }
 
-// TestSidecarGivesBackWhatTheTAPHas changes the namespace while the sidecar runs, as when a
-// virtual address fails over: at the end the NIC has what the TAP had.
+// TestSidecarGivesBackWhatTheTAPHas changes the configuration of the TAP while the sidecar runs, as when
+// a virtual address fails over. After the sidecar has ended, the NIC must have the configuration that the
+// TAP had.
 func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 	for _, ending := range []string{"stopped", "killed"} {
 		t.Run(ending, func(t *testing.T) {
@@ -111,23 +113,23 @@ func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 				`"10.244.1.7"`: false, `"10.244.1.8"`: true, `"fd00:244:1::7"`: false, `"fd00:244:1::8"`: true, `"10.244.1.5"`: true,
 			} {
 				if strings.Contains(addr, address) != there {
-					t.Errorf("%s is there: %v\n%s", address, !there, addr)
+					t.Errorf("address %s exists: %v, want %v\n%s", address, !there, there, addr)
 				}
 			}
 			if text := ip(t, p.workload.Namespace, "route show table all\nneigh show"); strings.Contains(text, "tos 0x10") || strings.Contains(text, "10.244.1.99") {
-				t.Errorf("what was removed is back:\n%s", text)
+				t.Errorf("a removed route or neighbour was restored:\n%s", text)
 			}
 		})
 	}
 }
 
-// awaitKept waits until the stored state contains some words of ip(8).
+// awaitKept waits until the stored state contains words in the syntax of ip(8).
 func awaitKept(t *testing.T, directory string, words ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		files, err := filepath.Glob(filepath.Join(directory, "*.json"))
 		if err != nil || len(files) != 1 {
-			return fmt.Errorf("states %v, %v", files, err)
+			return fmt.Errorf("state files %v, %v", files, err)
 		}
 		text, err := os.ReadFile(files[0])
 		if err != nil {
@@ -140,7 +142,7 @@ func awaitKept(t *testing.T, directory string, words ...string) {
 		plan := strings.Join(state.Plan("fw-in", ""), "\n")
 		for _, w := range words {
 			if !strings.Contains(plan, w) {
-				return fmt.Errorf("no %s in\n%s", w, plan)
+				return fmt.Errorf("no %s in the state\n%s", w, plan)
 			}
 		}
 		return nil
@@ -158,8 +160,9 @@ func TestSidecarRestoresNothing(t *testing.T) {
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarKeepsWhatItCannotPutBack removes the NIC while the sidecar runs. The state stays,
-// and the next start, with another NIC of the same name, does not change it.
+// TestSidecarKeepsWhatItCannotPutBack removes the NIC while the sidecar runs, so that the sidecar cannot
+// restore it. The sidecar must store the state, and the next one, with another NIC of the same name, must
+// keep it as orphaned.
 func TestSidecarKeepsWhatItCannotPutBack(t *testing.T) {
 	p, state := bridgedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)
@@ -175,18 +178,18 @@ func TestSidecarKeepsWhatItCannotPutBack(t *testing.T) {
 	ip(t, p.workload.Namespace, "link add eth0 type veth peer name far0\nlink set eth0 up\naddr add 10.244.1.5/24 dev eth0")
 	b = p.startSidecar(t, sidecarRules, state)
 	if said := b.stderr.String(); !strings.Contains(said, "orphaned") {
-		t.Errorf("said\n%s", said)
+		t.Errorf("the log does not say that a state is orphaned:\n%s", said)
 	}
 	b.end(t)
 	files, err := filepath.Glob(filepath.Join(state, "*"))
 	must(t, err)
 	if len(files) != 1 || !strings.HasSuffix(files[0], ".orphaned") {
-		t.Errorf("kept: %v", files)
+		t.Errorf("files in the state directory: %v, want one .orphaned", files)
 	}
 }
 
-// TestRunNICRenamed renames a NIC while the program runs. The program restores all that it
-// changed on it.
+// TestRunNICRenamed renames the NICs while the program runs. At its end, the program must restore the
+// settings of both.
 func TestRunNICRenamed(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
@@ -202,8 +205,8 @@ func TestRunNICRenamed(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestSidecarAdopts gives the NIC an address and a route while the sidecar runs, as a program
-// does that does not know of the TAP.
+// TestSidecarAdopts adds an address and a route to the NIC while the sidecar runs, as a program does that
+// does not know the TAP. The sidecar must move them to the TAP.
 func TestSidecarAdopts(t *testing.T) {
 	p := bridgedPod(t)
 	b := p.startSidecar(t, sidecarRules, t.TempDir())
@@ -232,8 +235,8 @@ func TestSidecarAdopts(t *testing.T) {
 	}
 }
 
-// TestSidecarNICReplaced removes the pod's cable and makes a new one while the sidecar runs:
-// the new NIC is joined, and gets everything back at the end.
+// TestSidecarNICReplaced removes the pod's cable and adds a new one while the sidecar runs. The sidecar
+// must join the new NIC, and restore its configuration at the end.
 func TestSidecarNICReplaced(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)

@@ -19,14 +19,15 @@ import (
 	"fragwall/tun/lab"
 )
 
-// kill ends a sidecar as nothing can prepare for.
+// kill kills a sidecar with SIGKILL.
 func (b *box) kill(t *testing.T) {
 	t.Helper()
 	must(t, b.Kill())
 	b.wait(t)
 }
 
-// putBack runs the program only to put back what a killed one left.
+// putBack runs the program with --restore after another one was killed. Afterwards, no state and no TAP
+// must be left.
 func (p *pod) putBack(t *testing.T, state string) {
 	t.Helper()
 	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", state)
@@ -36,15 +37,15 @@ func (p *pod) putBack(t *testing.T, state string) {
 	left, err := filepath.Glob(filepath.Join(state, "*"))
 	must(t, err)
 	if len(left) > 0 {
-		t.Errorf("left in the directory of states: %v", left)
+		t.Errorf("files in the state directory: %v", left)
 	}
-	// The TAPs of a process that was killed go in the kernel's own time.
+	// The kernel removes the TAPs of a killed process after a delay.
 	eventually(t, func() error {
 		return p.workload.Do(func() error {
 			links, err := netlink.LinkList()
 			for _, l := range links {
 				if l.Type() == "tuntap" {
-					err = errors.Join(err, fmt.Errorf("%s is still there", l.Attrs().Name))
+					err = errors.Join(err, fmt.Errorf("%s still exists", l.Attrs().Name))
 				}
 			}
 			return err
@@ -52,8 +53,8 @@ func (p *pod) putBack(t *testing.T, state string) {
 	})
 }
 
-// TestSidecarKilled kills it. The pod is cut off, until the next one starts,
-// or is asked to put all back.
+// TestSidecarKilled kills sidecars. The pod has no network until the next sidecar starts, or until
+// --restore.
 func TestSidecarKilled(t *testing.T) {
 	for _, shape := range podShapes {
 		for _, join := range []string{"", "nic = \"eth0\"\njoin = \"bridge\"\n"} {
@@ -63,7 +64,7 @@ func TestSidecarKilled(t *testing.T) {
 				before := snapshot(t, p.workload.Namespace)
 				p.startSidecar(t, configuration, state).kill(t)
 				if left := addresses(t, p.workload.Namespace, "eth0"); len(left) > 0 {
-					t.Errorf("without its filter the nic has %v", left)
+					t.Errorf("after the kill the nic has addresses %v", left)
 				}
 
 				b := p.startSidecar(t, configuration, state)
@@ -75,15 +76,14 @@ func TestSidecarKilled(t *testing.T) {
 				p.startSidecar(t, configuration, state).kill(t)
 				p.putBack(t, state)
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
-				p.putBack(t, state) // there is nothing to do
+				p.putBack(t, state) // nothing is left to restore
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 			})
 		}
 	}
 }
 
-// TestSidecarKilledAnywhere kills it at moments that spread over its start and
-// over its end.
+// TestSidecarKilledAnywhere kills sidecars at moments spread over their start and their end.
 func TestSidecarKilledAnywhere(t *testing.T) {
 	const moments = 10
 	p, state := bridgedPod(t), t.TempDir()
@@ -96,7 +96,7 @@ func TestSidecarKilledAnywhere(t *testing.T) {
 	ending := time.Since(start)
 	for i := range moments {
 		b := &box{process: launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state)}
-		time.Sleep(starting * time.Duration(i+1) / moments) // it is the moment that matters
+		time.Sleep(starting * time.Duration(i+1) / moments) // the moment of the kill is what the test varies
 		b.kill(t)
 		p.putBack(t, state)
 		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
@@ -104,18 +104,17 @@ func TestSidecarKilledAnywhere(t *testing.T) {
 		b = p.startSidecar(t, sidecarRules, state)
 		b.signal(t, syscall.SIGTERM)
 		time.Sleep(ending * time.Duration(i) / moments)
-		_ = b.Kill() // it may have ended
+		_ = b.Kill() // fails if the process has ended
 		b.wait(t)
 		p.putBack(t, state)
 		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 		if t.Failed() {
-			t.Fatalf("at moment %d of %d", i, moments)
+			t.Fatalf("failed at moment %d of %d", i, moments)
 		}
 	}
 }
 
-// TestSidecarInContainer has no right but CAP_NET_ADMIN, and can't write
-// sysctls, as in a container.
+// TestSidecarInContainer runs sidecars with only CAP_NET_ADMIN and read-only sysctls, as in a container.
 func TestSidecarInContainer(t *testing.T) {
 	for _, shape := range podShapes {
 		t.Run(shape.name, func(t *testing.T) {
@@ -137,7 +136,7 @@ func TestSidecarInContainer(t *testing.T) {
 	}
 }
 
-// readOnlySysctls does to what the calling thread starts what a container's
+// readOnlySysctls makes sysctls read-only for processes that the calling thread starts, as a container
 // runtime does.
 func readOnlySysctls() error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
@@ -158,7 +157,7 @@ func readOnlySysctls() error {
 	return nil
 }
 
-// only leaves what the calling thread starts some capabilities.
+// only limits processes that the calling thread starts to some capabilities.
 func only(capabilities ...uintptr) error {
 	for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
 		if slices.Contains(capabilities, c) {
@@ -171,8 +170,8 @@ func only(capabilities ...uintptr) error {
 	return nil
 }
 
-// TestSidecarLifetimes has a router lend for longer while the sidecar runs, and
-// when it is gone.
+// TestSidecarLifetimes checks that a router's advertisements extend the lifetime of the pod's address:
+// on the TAP while a sidecar runs, and on the NIC after it has ended or was killed.
 func TestSidecarLifetimes(t *testing.T) {
 	p, state := leasedPod(t), t.TempDir()
 	renewed := func(device string, valid int) {
@@ -180,33 +179,32 @@ func TestSidecarLifetimes(t *testing.T) {
 		p.lend(uint32(valid))
 		eventually(t, func() error {
 			if left := lifetime(t, p.workload.Namespace, device); left <= valid-60 || left > valid {
-				return fmt.Errorf("%d s are left of %d", left, valid)
+				return fmt.Errorf("the lifetime is %d s, want about %d s", left, valid)
 			}
 			return nil
 		})
 	}
 	b := p.startSidecar(t, sidecarRules, state)
 	if left := lifetime(t, p.workload.Namespace, "fw-in"); left <= 3600-60 || left > 3600 {
-		t.Errorf("%d s are left of 3600", left)
+		t.Errorf("on the tap, the lifetime is %d s, want about 3600 s", left)
 	}
 	renewed("fw-in", 7200)
 	b.end(t)
 	if left := lifetime(t, p.workload.Namespace, "eth0"); left <= 7200-60 || left > 7200 {
-		t.Errorf("back at the nic, %d s are left of 7200", left)
+		t.Errorf("restored on the nic, the lifetime is %d s, want about 7200 s", left)
 	}
 	renewed("eth0", 9000)
 	p.startSidecar(t, sidecarRules, state).kill(t)
 	p.putBack(t, state)
 	if left := lifetime(t, p.workload.Namespace, "eth0"); left <= 9000-60 || left > 9000 {
-		t.Errorf("after the kill, %d s are left of 9000", left)
+		t.Errorf("after the kill, the lifetime is %d s, want about 9000 s", left)
 	}
 	renewed("eth0", 9900)
 }
 
-// TestSidecarMadeAddresses has addresses that the kernel makes of a secret (RFC
-// 7217), and temporary ones (RFC 8981). They come back, with no others beside
-// them; a router's advertisements renew the former at the TAP, and then at the
-// NIC.
+// TestSidecarMadeAddresses uses stable opaque addresses, which the kernel generates from a secret (RFC
+// 7217), and temporary addresses (RFC 8981). The NIC must get them back, and no other ones. A router's
+// advertisements must extend the lifetime of the stable ones on the TAP, and later on the NIC.
 func TestSidecarMadeAddresses(t *testing.T) {
 	p, state := leasedPod(t), t.TempDir()
 	must(t, p.workload.Do(func() error {
@@ -217,13 +215,13 @@ func TestSidecarMadeAddresses(t *testing.T) {
 	}))
 	p.lend(3600)
 	var before []netlink.Addr
-	var made net.IP // of the secret
+	var made net.IP // generated from the secret
 	eventually(t, func() error {
 		before = globals(t, p.workload.Namespace, "eth0")
 		kinds := 0
 		for _, a := range before {
 			if a.Flags&unix.IFA_F_TENTATIVE != 0 {
-				return fmt.Errorf("%v is on trial", a.IPNet)
+				return fmt.Errorf("%v is tentative", a.IPNet)
 			}
 			if a.Flags&unix.IFA_F_STABLE_PRIVACY != 0 {
 				made = a.IP
@@ -231,7 +229,7 @@ func TestSidecarMadeAddresses(t *testing.T) {
 			kinds |= a.Flags & (unix.IFA_F_STABLE_PRIVACY | unix.IFA_F_TEMPORARY)
 		}
 		if kinds != unix.IFA_F_STABLE_PRIVACY|unix.IFA_F_TEMPORARY {
-			return fmt.Errorf("only %v", before)
+			return fmt.Errorf("not both kinds of addresses: %v", before)
 		}
 		return nil
 	})
@@ -240,14 +238,14 @@ func TestSidecarMadeAddresses(t *testing.T) {
 		p.lend(uint32(valid))
 		eventually(t, func() error {
 			now := globals(t, p.workload.Namespace, device)
-			// Of temporary ones the kernel may make another.
+			// The kernel may generate another temporary address.
 			kept := slices.DeleteFunc(slices.Clone(now), func(a netlink.Addr) bool { return a.Flags&unix.IFA_F_TEMPORARY != 0 })
 			if !slices.Equal(hosts(kept), hosts(before)) {
 				return fmt.Errorf("%s has %v; want %v", device, hosts(kept), hosts(before))
 			}
 			for _, a := range now {
 				if a.IP.Equal(made) && (a.ValidLft <= valid-60 || a.ValidLft > valid) {
-					return fmt.Errorf("%d s are left of %d", a.ValidLft, valid)
+					return fmt.Errorf("the lifetime of %v is %d s, want about %d s", a.IP, a.ValidLft, valid)
 				}
 			}
 			return nil
@@ -269,7 +267,7 @@ func TestSidecarMadeAddresses(t *testing.T) {
 	renewed("eth0", 9000)
 }
 
-// globals are the global IPv6 addresses of a device.
+// globals returns the global IPv6 addresses of a device.
 func globals(t *testing.T, ns *lab.Namespace, device string) (list []netlink.Addr) {
 	t.Helper()
 	must(t, ns.Do(func() error {
@@ -283,7 +281,7 @@ func globals(t *testing.T, ns *lab.Namespace, device string) (list []netlink.Add
 	return slices.DeleteFunc(list, func(a netlink.Addr) bool { return a.Scope != unix.RT_SCOPE_UNIVERSE })
 }
 
-// hosts lists addresses, in order.
+// hosts returns addresses as sorted strings.
 func hosts(list []netlink.Addr) (texts []string) {
 	for _, a := range list {
 		texts = append(texts, a.IP.String())
@@ -292,7 +290,7 @@ func hosts(list []netlink.Addr) (texts []string) {
 	return texts
 }
 
-// lifetime is that of a device's global IPv6 address, in seconds.
+// lifetime returns the valid lifetime of a device's global IPv6 address in seconds.
 func lifetime(t *testing.T, ns *lab.Namespace, device string) (valid int) {
 	t.Helper()
 	for _, a := range globals(t, ns, device) {
@@ -301,7 +299,7 @@ func lifetime(t *testing.T, ns *lab.Namespace, device string) (valid int) {
 	return valid
 }
 
-// TestSidecarDryRun says what would be done, and does nothing.
+// TestSidecarDryRun checks that --dry-run prints the changes and does not make them.
 func TestSidecarDryRun(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
@@ -336,21 +334,21 @@ func TestSidecarDryRun(t *testing.T) {
 		t.Fatalf("exit code %d:\n%s", code, r.stderr.String())
 	}
 	if again, told := strings.CutPrefix(r.stdout.String(), "# restore eth0 from the state of a killed sidecar: "); !told || !strings.HasSuffix(again, said) {
-		t.Errorf("after a kill it says\n%s", r.stdout.String())
+		t.Errorf("output after a kill:\n%s", r.stdout.String())
 	}
 	p.putBack(t, state)
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarErrors has things in the way. It says what, in a line, and leaves
-// all as it was.
+// TestSidecarErrors starts sidecars in conditions in which they cannot run. They must print one line that
+// says why, and leave the namespace unchanged.
 func TestSidecarErrors(t *testing.T) {
 	for _, test := range []struct {
 		name, configuration, nic string
 		obstruct                 string // commands of ip(8)
 		code                     int
 		want                     string
-		state                    string // its directory, where it matters
+		state                    string // state directory; "" for a temporary one
 	}{
 		{"nic is missing", sidecarRules, "eth7", "", 1, `nic "eth7": no such interface`, ""},
 		{"loopback", sidecarRules, "lo", "", 1, `nic "lo": is the loopback interface`, ""},
@@ -363,7 +361,7 @@ func TestSidecarErrors(t *testing.T) {
 		{"in a bridge", sidecarRules, "veth9", "link add br9 type bridge\nlink add veth9 type veth peer name veth8\nlink set veth9 master br9", 1, "belongs to a bridge", ""},
 		{"next hop object", sidecarRules, "eth0", "nexthop add id 5 via 10.244.1.1 dev eth0\nroute add 192.0.2.0/26 nhid 5", 1, "ip nexthop", ""},
 		{"no addresses", sidecarRules, "eth0", "addr flush dev eth0", 1, `nic "eth0" has no addresses to move`, ""},
-		{"state can't be kept", sidecarRules, "eth0", "", 1, "choose with --state a writable directory", "/proc/none"},
+		{"state directory not writable", sidecarRules, "eth0", "", 1, "choose with --state a writable directory", "/proc/none"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			p := bridgedPod(t)
@@ -375,16 +373,16 @@ func TestSidecarErrors(t *testing.T) {
 			}
 			for _, dryRun := range []bool{false, true} {
 				if dryRun && test.state != "" {
-					continue // which writes nothing
+					continue // a dry run does not write the state
 				}
 				r := launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, test.configuration), "--nic", test.nic, "--state", state, fmt.Sprintf("--dry-run=%t", dryRun))
 				if code := r.wait(t); code != test.code {
 					t.Errorf("exit code %d", code)
 				}
 				said := r.stderr.String()
-				logged := strings.Count(said, " level=WARN ") // flows, too, are kept with the state
+				logged := strings.Count(said, " level=WARN ") // flows cannot be stored in the state directory either
 				if strings.Count(said, "\n") != 1+logged || !strings.Contains(said, test.want) {
-					t.Errorf("dry run %t: said:\n%swithout %q", dryRun, said, test.want)
+					t.Errorf("dry run %t: stderr is not one line with %q:\n%s", dryRun, test.want, said)
 				}
 			}
 			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
@@ -392,8 +390,8 @@ func TestSidecarErrors(t *testing.T) {
 	}
 }
 
-// TestTwoSidecars starts a second one, and one that finds the state of another
-// namespace.
+// TestTwoSidecars starts a second sidecar for the same NIC, which must be refused. Then it runs --restore
+// with a state from before a reboot, which must not be applied.
 func TestTwoSidecars(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)
@@ -413,7 +411,7 @@ func TestTwoSidecars(t *testing.T) {
 	kept, err := os.ReadFile(files[0])
 	must(t, err)
 	b.end(t)
-	// As after another boot of the system, with the same number.
+	// The state is from another boot of the system; the namespace's number is the same.
 	must(t, os.WriteFile(files[0], []byte(strings.Replace(string(kept), `"Boot": "`, `"Boot": "other-`, 1)), 0o600))
 	before := snapshot(t, p.workload.Namespace)
 	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", state)
@@ -423,8 +421,8 @@ func TestTwoSidecars(t *testing.T) {
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarCannotBePassedBy has a process without rights send by the NIC
-// itself, by a socket from before and by one from after.
+// TestSidecarCannotBePassedBy sends datagrams from the workload directly through the NIC, from sockets
+// that were bound to it before and after the sidecar started. They must not arrive.
 func TestSidecarCannotBePassedBy(t *testing.T) {
 	p := bridgedPod(t)
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
@@ -437,15 +435,15 @@ func TestSidecarCannotBePassedBy(t *testing.T) {
 		must(t, bindTo(p.workload, after))
 		wire := tap(t, p.peer)
 		for _, c := range []*net.UDPConn{before, after} {
-			_, _ = c.WriteToUDPAddrPort([]byte("around the filter"), address(forbidden)) // it may fail at once
+			_, _ = c.WriteToUDPAddrPort([]byte("around the filter"), address(forbidden)) // may fail
 		}
 		exchange(t, p.workload, p.peer, ipv6, []int{4000})
-		time.Sleep(100 * time.Millisecond) // nothing tells that nothing comes
+		time.Sleep(100 * time.Millisecond) // no event shows that no frame arrives
 		frames, err := wire.Drain()
 		must(t, err)
 		for _, f := range frames {
 			if bytes.Contains(f, []byte("around the filter")) {
-				t.Errorf("the peer got % x", f)
+				t.Errorf("a frame bypassed the filter: % x", f)
 			}
 		}
 	})

@@ -2,7 +2,7 @@ package integration_test
 
 import "testing"
 
-// sidecarStateful lets only the pod open flows.
+// sidecarStateful accepts new flows from the pod only.
 var sidecarStateful = pathKey + `
 [inside]
 tap = "fw-in"
@@ -16,9 +16,9 @@ action = "accept"
 from = "inside"
 `
 
-// TestSidecarRestart restarts a sidecar as a new image of its container does. Connections that
-// the pod opened continue: an idle one, and one that carries data in both directions all the
-// time, also while no sidecar runs. The outside cannot open one.
+// TestSidecarRestart restarts a sidecar, as an update of its container image does. Connections that the
+// pod opened must continue: idle ones, and ones with continuous data in both directions, even while no
+// sidecar runs. The outside must not be able to open connections.
 func TestSidecarRestart(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarStateful, state)

@@ -36,7 +36,7 @@ protocol = "udp"
 dst_port = 5999
 `
 
-// startSidecar runs the program in a pod, and waits until it forwards frames.
+// startSidecar starts a sidecar in a pod, and waits until it is ready.
 func (p *pod) startSidecar(t *testing.T, configuration, state string, arguments ...string) *box {
 	t.Helper()
 	path := configure(t, configuration)
@@ -46,7 +46,7 @@ func (p *pod) startSidecar(t *testing.T, configuration, state string, arguments 
 	return b
 }
 
-// end stops a sidecar as a container runtime does.
+// end stops a sidecar with SIGTERM, as a container runtime does.
 func (b *box) end(t *testing.T) {
 	t.Helper()
 	b.signal(t, syscall.SIGTERM)
@@ -55,25 +55,25 @@ func (b *box) end(t *testing.T) {
 	}
 }
 
-// losesFew expects that at most mostLost echoes of each ping are not answered.
+// losesFew checks that each ping lost at most mostLost replies.
 func losesFew(t *testing.T, pings []*pinging) {
 	t.Helper()
 	for i, ping := range pings {
 		if lost := ping.lost(t); len(lost) > mostLost {
-			t.Errorf("ping %d: lost %v", i, lost)
+			t.Errorf("ping %d lost the replies %v, want at most %d lost", i, lost, mostLost)
 		}
 	}
 }
 
-// Limits: pings without an answer when the sidecar starts and when it ends, and the time until
-// it forwards frames.
+// mostLost is the maximum number of lost ping replies when the sidecar starts, and when it ends. soonest
+// is the maximum time until the sidecar is ready.
 const (
 	mostLost = 1
 	soonest  = time.Second
 )
 
-// TestSidecar starts and ends a sidecar while a ping runs in each direction a hundred times a
-// second, and TCP connections are open.
+// TestSidecar starts and ends a sidecar while TCP connections are open and pings run in both directions,
+// with 100 requests per second.
 func TestSidecar(t *testing.T) {
 	for _, shape := range podShapes {
 		for _, join := range []string{"redirect", "bridge"} {
@@ -118,8 +118,8 @@ func TestSidecar(t *testing.T) {
 	}
 }
 
-// TestSidecarSettings checks that the TAP gets the NIC's sysctls, and that the NIC gets its own
-// back.
+// TestSidecarSettings checks that the TAP gets the sysctls of the NIC, and that they are restored on the
+// NIC.
 func TestSidecarSettings(t *testing.T) {
 	p := bridgedPod(t)
 	must(t, p.workload.Do(func() error {
@@ -167,7 +167,8 @@ func settings(t *testing.T, ns *lab.Namespace, device string) map[string]string 
 	return values
 }
 
-// denies sends a large datagram to the port that no rule allows, and then one that passes.
+// denies checks that a large datagram to the forbidden port is dropped, and that one to another port
+// passes.
 func (b *box) denies(t *testing.T, from, to *lab.Host, side verdict.Side, ipv6 bool) {
 	t.Helper()
 	client, forbidden := listen(t, from, ipv6, 0), listen(t, to, ipv6, 5999)
@@ -183,12 +184,12 @@ func (b *box) denies(t *testing.T, from, to *lab.Host, side verdict.Side, ipv6 b
 	}
 }
 
-// talk is a TCP connection that carries data in both directions all the time.
+// talk is a TCP connection with continuous data in both directions.
 type talk struct {
 	failed chan error
 
 	mu sync.Mutex
-	// mu guards:
+	// mu guards the fields below.
 	rounds int
 }
 
@@ -200,7 +201,7 @@ func (c *talk) add(n int) int {
 	return c.rounds
 }
 
-// talk opens connections of both families, to and from the pod.
+// talk opens connections to and from the pod, over IPv4 and IPv6.
 func (p *pod) talk(t *testing.T) (talks []*talk) {
 	t.Helper()
 	for _, ipv6 := range []bool{false, true} {
@@ -223,6 +224,7 @@ func (p *pod) talk(t *testing.T) (talks []*talk) {
 	return talks
 }
 
+// speak sends a word from one end and waits until it arrives at the other, in both directions in turn.
 func (c *talk) speak(client, server net.Conn) {
 	from := bufio.NewReader(server)
 	for n := 0; ; n++ {
@@ -233,17 +235,17 @@ func (c *talk) speak(client, server net.Conn) {
 		}
 		heard, err := from.ReadString('\n')
 		if err != nil || heard != word {
-			c.failed <- fmt.Errorf("heard %q: %w", heard, err)
+			c.failed <- fmt.Errorf("received %q: %w", heard, err)
 			return
 		}
 		c.add(1)
 		client, server = server, client
 		from = bufio.NewReader(server)
-		time.Sleep(time.Millisecond) // a slow exchange, not a flood
+		time.Sleep(time.Millisecond) // limits the rate
 	}
 }
 
-// goesOn waits for further rounds.
+// goesOn waits for ten more rounds.
 func (c *talk) goesOn(t *testing.T) {
 	t.Helper()
 	before := c.add(0)
@@ -254,17 +256,18 @@ func (c *talk) goesOn(t *testing.T) {
 		default:
 		}
 		if c.add(0) < before+10 {
-			return fmt.Errorf("nothing is said any more")
+			return fmt.Errorf("the connection transfers no data")
 		}
 		return nil
 	})
 }
 
-// namespaceState is what ip(8) shows of a namespace, one object per line, by subject.
+// namespaceState is the configuration of a namespace as ip(8) shows it, one JSON object per line, by
+// subject.
 type namespaceState map[string][]string
 
-// snapshot describes a namespace without what changes by itself: of a lifetime, only whether it
-// is limited; of a neighbour that was not added by hand, not its state.
+// snapshot describes a namespace without values that change by themselves. Of a lifetime, it contains
+// only whether the lifetime is limited. Of a dynamic neighbour, it does not contain the state.
 func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 	t.Helper()
 	s := make(namespaceState)
@@ -286,7 +289,7 @@ func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 	return s
 }
 
-// steady returns the constant part of an object; "" for a neighbour that is being resolved.
+// steady returns the constant part of an object, or "" for a neighbour that is not resolved.
 func steady(t *testing.T, o map[string]any) string {
 	t.Helper()
 	delete(o, "expires")
@@ -312,7 +315,7 @@ func steady(t *testing.T, o map[string]any) string {
 	return string(line)
 }
 
-// sameSnapshot compares two snapshots. Neighbours may have been learnt in between.
+// sameSnapshot compares two snapshots. It ignores new dynamic neighbours.
 func sameSnapshot(t *testing.T, before, after namespaceState) {
 	t.Helper()
 	after["neigh"] = slices.DeleteFunc(after["neigh"], func(n string) bool {
@@ -328,7 +331,8 @@ func sameSnapshot(t *testing.T, before, after namespaceState) {
 	}
 }
 
-// moved compares what the TAP has with what the NIC had.
+// moved checks that the TAP has the routes and neighbours that the NIC had, and that the NIC has no
+// addresses, routes or neighbours.
 func moved(t *testing.T, before, now namespaceState) {
 	t.Helper()
 	for _, subject := range []string{"route", "route6", "neigh", "proxy"} {

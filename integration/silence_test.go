@@ -11,9 +11,9 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBoxIsSilent listens for longer than a new IPv6 interface needs to detect duplicates of
-// its address, to solicit routers, and to report its groups twice (RFC 4861 §6.3.7, RFC 4862
-// §5.4, RFC 3810 §9.11: within a second each).
+// TestBoxIsSilent checks that a box sends no frames on its own. It listens for longer than a new IPv6
+// interface needs to detect duplicates of its address, to solicit routers, and to report its groups twice
+// (RFC 4861 §6.3.7, RFC 4862 §5.4, RFC 3810 §9.11: within a second each).
 func TestBoxIsSilent(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t)
@@ -27,7 +27,7 @@ func TestBoxIsSilent(t *testing.T) {
 	for side, s := range sockets {
 		frame, err := s.Receive(quiet)
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("the %v host got % x, %v", verdict.Side(side), frame, err)
+			t.Errorf("the %v host received % x, %v", verdict.Side(side), frame, err)
 		}
 	}
 	marker := lab.Between(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], packettest.Datagram{}.Ethernet(0x88b5, []byte("marker")))
@@ -35,8 +35,8 @@ func TestBoxIsSilent(t *testing.T) {
 	expectFrames(t, sockets[verdict.Outside], marker...)
 }
 
-// TestSettingsComeBack uses interfaces with IPv6 addresses and another MTU, and a kernel whose
-// netfilter filters bridges.
+// TestSettingsComeBack runs a box on NICs with IPv6 addresses and with an MTU that differs from the
+// configuration. The box must restore both when it ends.
 func TestSettingsComeBack(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
@@ -49,18 +49,18 @@ func TestSettingsComeBack(t *testing.T) {
 	expectNone := watch(t, n)
 	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {
 		if hasLinkLocal(t, n.Middle, nic) {
-			t.Errorf("%s speaks IPv6 still", nic)
+			t.Errorf("%s still has a link-local address", nic)
 		}
 	}
 	if now := describe(t, n.Middle); now == before {
-		t.Error("nothing changed")
+		t.Error("the box changed no settings, so the test shows nothing")
 	}
 	expectNone()
 	b.stop(t)
 	sameAs(t, n.Middle, before)
 }
 
-// awaitLinkLocal waits until the NICs have the addresses that must be restored.
+// awaitLinkLocal waits until the NICs have link-local addresses.
 func awaitLinkLocal(t *testing.T, n *lab.Network) {
 	t.Helper()
 	for _, nic := range []string{lab.InsideNIC, lab.OutsideNIC} {

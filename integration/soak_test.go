@@ -17,8 +17,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// soak is how long TestSoak runs.
-var soak = flag.Duration("soak", 20*time.Second, "how long to run the soak test")
+// soak is the duration of TestSoak.
+var soak = flag.Duration("soak", 20*time.Second, "duration of the soak test")
 
 // soakPolicy has little memory for fragments, so that it fills quickly.
 const soakPolicy = onePort + `
@@ -30,17 +30,18 @@ timeout_ipv6 = "2s"
 
 // vitals are the values that must not grow.
 type vitals struct {
-	memory      int // kB, resident
+	memory      int // resident, in KiB
 	goroutines  int
 	descriptors int
 }
 
-// most returns the larger of each value.
+// most returns the maximum of each value.
 func (v vitals) most(other vitals) vitals {
 	return vitals{max(v.memory, other.memory), max(v.goroutines, other.goroutines), max(v.descriptors, other.descriptors)}
 }
 
-// measure reads the vitals, and checks that the metrics add up.
+// measure reads the vitals. It also checks that the received frames equal the forwarded, dropped and
+// waiting ones.
 func (w *wires) measure(t *testing.T) vitals {
 	t.Helper()
 	metrics := fetch(t, w.Middle, "/metrics")
@@ -54,7 +55,7 @@ func (w *wires) measure(t *testing.T) vitals {
 		sums[m[2]] += n
 	}
 	if len(sums) != 2 || sums["inside"] != 0 || sums["outside"] != 0 {
-		t.Errorf("sums differ by %v", sums)
+		t.Errorf("received frames differ from the sum of the others by %v", sums)
 	}
 	of := func(path, expression string) int {
 		text := metrics
@@ -65,7 +66,7 @@ func (w *wires) measure(t *testing.T) vitals {
 		}
 		m := regexp.MustCompile(expression).FindStringSubmatch(text)
 		if m == nil {
-			t.Fatalf("no %s", expression)
+			t.Fatalf("nothing matches %s", expression)
 		}
 		n, err := strconv.Atoi(m[1])
 		must(t, err)
@@ -76,8 +77,8 @@ func (w *wires) measure(t *testing.T) vitals {
 	return vitals{memory: of("status", `VmRSS:\s+(\d+)`), goroutines: of("", `fragwall_goroutines (\d+)`), descriptors: len(open)}
 }
 
-// soakFrames returns one round of frames: whole datagrams and fragments that pass, others that
-// do not, fragments that never complete, and attacks.
+// soakFrames returns the frames of one round: whole packets and fragments that pass, others that are
+// denied, fragments of datagrams that never complete and, in some rounds, attacks.
 func soakFrames(round uint32) (frames [][]byte) {
 	for i, f := range families {
 		for j := range uint32(8) {
@@ -108,12 +109,12 @@ func soakFrames(round uint32) (frames [][]byte) {
 	return frames
 }
 
-// TestSoak runs a mixed load for a long time, and checks the values that must not grow.
+// TestSoak sends mixed traffic for a long time, and checks that the vitals do not grow.
 func TestSoak(t *testing.T) {
 	w := startMute(t, soakPolicy)
 	begun := time.Now()
 	warm, half := *soak/4, *soak/2
-	var first, last vitals // the largest of the second quarter, and of the second half
+	var first, last vitals // maximum in the second quarter, and in the second half
 	measured := time.Time{}
 	for round := uint32(0); time.Since(begun) < *soak; round++ {
 		frames := lab.Between(w.Hosts[verdict.Inside], w.Hosts[verdict.Outside], soakFrames(round)...)
@@ -137,11 +138,11 @@ func TestSoak(t *testing.T) {
 	w.measure(t)
 	t.Logf("before %v: %+v; later %+v; from inside %+v", half, first, last, w.counters(t)[verdict.Inside])
 	if last.goroutines > first.goroutines+2 || last.descriptors > first.descriptors+2 || last.memory > first.memory+first.memory/4 {
-		t.Errorf("grew from %+v to %+v", first, last)
+		t.Errorf("the process grew from %+v to %+v", first, last)
 	}
 	for reason := range w.counters(t)[verdict.Inside].dropped {
 		if reason == verdict.Passed.String() {
-			t.Error("drops without a reason")
+			t.Error("frames were dropped without a reason")
 		}
 	}
 }

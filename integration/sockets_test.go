@@ -39,7 +39,7 @@ func eachFamily(t *testing.T, test func(t *testing.T, ipv6 bool)) {
 	}
 }
 
-// listen opens a UDP socket on a host for the time of the test.
+// listen opens a UDP socket on a host until the test ends.
 func listen(t *testing.T, h *lab.Host, ipv6 bool, port uint16) *net.UDPConn {
 	t.Helper()
 	c, err := h.ListenUDP(ipv6, port)
@@ -50,7 +50,7 @@ func listen(t *testing.T, h *lab.Host, ipv6 bool, port uint16) *net.UDPConn {
 
 func address(c *net.UDPConn) netip.AddrPort { return c.LocalAddr().(*net.UDPAddr).AddrPort() }
 
-// arrive waits for a datagram and compares.
+// arrive waits for a datagram, and compares its payload.
 func arrive(t *testing.T, c *net.UDPConn, want []byte) {
 	t.Helper()
 	must(t, c.SetReadDeadline(time.Now().Add(waitTimeout)))
@@ -80,8 +80,8 @@ func exchange(t *testing.T, a, b *lab.Host, ipv6 bool, sizes []int) {
 	}
 }
 
-// sizes returns UDP payload sizes from 0 to the largest that the family carries, including
-// those around the limits where one more fragment is needed.
+// sizes returns UDP payload sizes from 0 to the maximum of the address family, including those around
+// the limits above which another fragment is needed.
 func sizes(ipv6 bool) []int {
 	fragment, largest := 1480, 65507 // IPv4 payload per fragment; RFC 768 and RFC 791
 	if ipv6 {
@@ -165,7 +165,7 @@ func bulk(t *testing.T, client, server *lab.Host, ipv6 bool, size int) {
 	must(t, g.Wait())
 }
 
-// bothWays sends one thing over a connection while it receives the other.
+// bothWays sends data over a connection while it receives and checks other data.
 func bothWays(c net.Conn, deadline time.Time, send, receive []byte) error {
 	defer c.Close()
 	if err := c.SetDeadline(deadline); err != nil {
@@ -231,7 +231,7 @@ func TestVLANs(t *testing.T) {
 	}
 }
 
-// openTrunk makes a host's interface a trunk for the time of the test.
+// openTrunk makes a host's interface a trunk until the test ends.
 func openTrunk(t *testing.T, h *lab.Host) *trunk.Trunk {
 	t.Helper()
 	trunk, err := trunk.Open(h)

@@ -20,10 +20,11 @@ import (
 // standardStatus is the default address of the status server.
 const standardStatus = "127.0.0.1:9477"
 
-// ask requests a path of the status server of the program in the middle.
+// ask requests a path from the status server in a namespace. It returns an error unless the status is
+// 200.
 func ask(ns *lab.Namespace, path string) (text string, err error) {
 	err = ns.Do(func() error {
-		c, err := net.Dial("tcp", standardStatus) // in the namespace of this thread
+		c, err := net.Dial("tcp", standardStatus) // connects in the namespace of this thread
 		if err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func ask(ns *lab.Namespace, path string) (text string, err error) {
 	return text, err
 }
 
-// fetch returns the response of the program in the middle.
+// fetch requests a path from the status server in a namespace. The test fails unless the status is 200.
 func fetch(t *testing.T, ns *lab.Namespace, path string) string {
 	t.Helper()
 	text, err := ask(ns, path)
@@ -54,7 +55,8 @@ func fetch(t *testing.T, ns *lab.Namespace, path string) string {
 	return text
 }
 
-// TestStatusOfARunningBox reads the status in each way from a box that has something to report.
+// TestStatusOfARunningBox reads the status of a box by HTTP, by SIGUSR1 and with `fragwall status`, and
+// checks the log in JSON.
 func TestStatusOfARunningBox(t *testing.T) {
 	b := startMute(t, onePort+"[log]\nformat = \"json\"\n")
 	n, f := b.Network, families[0]
@@ -71,7 +73,7 @@ func TestStatusOfARunningBox(t *testing.T) {
 		`fragwall_dropped_frames_total{reason="policy_default",side="inside"} 3`, `fragwall_reassembled_datagrams_total{side="inside"} 2`,
 	} {
 		if !strings.Contains(metrics, line+"\n") {
-			t.Errorf("no line %s in\n%s", line, metrics)
+			t.Errorf("the metrics have no line %s:\n%s", line, metrics)
 		}
 	}
 	fetch(t, n.Middle, "/healthz")
@@ -88,16 +90,16 @@ func TestStatusOfARunningBox(t *testing.T) {
 	mark := len(b.stderr.String())
 	b.signal(t, syscall.SIGUSR1)
 	if printed := parseCounters(t, b.stderr.await(t, b.process, mark, `"counters","from":"outside".*\n`)); printed[verdict.Inside].dropped["policy_default"] != 3 {
-		t.Errorf("printed %+v", printed)
+		t.Errorf("the counters after SIGUSR1 are %+v", printed)
 	}
 	p := launch(t, n.Middle, nil, "status")
 	if code := p.wait(t); code != 0 || !strings.Contains(p.stdout.String(), "policy_default") {
 		t.Errorf("status: %d\n%s%s", code, p.stdout.String(), p.stderr.String())
 	}
 
-	for line := range strings.Lines(b.stderr.String()) { // including the counters
+	for line := range strings.Lines(b.stderr.String()) { // includes the counters
 		if !json.Valid([]byte(line)) {
-			t.Errorf("no JSON: %s", line)
+			t.Errorf("log line is not JSON: %s", line)
 		}
 	}
 	event := b.stderr.await(t, b.process, 0, `"msg":"drop"`)
@@ -108,13 +110,13 @@ func TestStatusOfARunningBox(t *testing.T) {
 		var e map[string]any
 		must(t, json.Unmarshal([]byte(line), &e))
 		if e["from"] != "inside" || e["dport"] != 5301.0 || e["reason"] != "policy_default" || e["fragments"] != 3.0 || e["protocol"] != "udp" {
-			t.Errorf("%v", e)
+			t.Errorf("unexpected drop event %v", e)
 		}
 	}
 }
 
-// TestMissedFrames checks that a box that does not read for a while reports how many frames the
-// kernel dropped in that time.
+// TestMissedFrames stops a box for a while. Afterwards the box must report how many frames the kernel
+// dropped in that time.
 func TestMissedFrames(t *testing.T) {
 	const sent = 10_000 // more than the TAP's queue and the box's buffers hold
 	w := startMute(t, acceptAll)
