@@ -165,7 +165,7 @@ func newNode(t *testing.T) *node {
 mount -t tmpfs none "$1"
 mkdir -p /run/netns && mount -t tmpfs none /run/netns
 if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then # runtimes refuse the hybrid layout
-	umount --recursive --lazy /sys/fs/cgroup # of which a Go program has a file open
+	umount --recursive --lazy /sys/fs/cgroup # lazy, because a Go program has an open file there
 	mount -t cgroup2 none /sys/fs/cgroup
 fi
 for ns in pod peer; do ip netns add $ns; ip -n $ns link set lo up; done

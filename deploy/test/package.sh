@@ -66,7 +66,7 @@ chroot "$root" dpkg --install /fragwall.deb
 asked daemon-reload daemon-reload 'try-restart fragwall.service'
 grep -q '^# ours' "$root/etc/fragwall/fragwall.toml"
 
-printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # an administrator who wants no restart
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d" # the administrator forbids restarts
 chmod +x "$root/usr/sbin/policy-rc.d"
 chroot "$root" dpkg --install /fragwall.deb
 asked daemon-reload daemon-reload

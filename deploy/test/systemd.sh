@@ -2,8 +2,8 @@
 # Boot systemd in a throw-away root with the Debian package installed, and run the unit
 # between two hosts: start, reload, restart, crash, a watchdog timeout, a wrong
 # configuration with and without a last good one, a NIC that appears late, stop, and
-# restarts under traffic, of which nothing may be lost. Run as root, with debootstrap
-# and iproute2. It makes its own namespaces.
+# restarts under traffic, which must not lose a frame. Run as root, with debootstrap and
+# iproute2. It makes its own namespaces.
 #
 #	systemd.sh PACKAGE HANDOVER SHARE
 #

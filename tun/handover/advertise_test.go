@@ -25,7 +25,7 @@ func TestAdvertisement(t *testing.T) {
 }
 
 // TestAdvertisedRouteMoves checks that the TAP, and then the NIC again, learns a router's
-// default route, or that the route is added where the device does not learn it.
+// default route, or that the route is added if the device does not learn it.
 func TestAdvertisedRouteMoves(t *testing.T) {
 	learnt := parse(t, unix.RTM_NEWROUTE, learntDefault)
 	learnt.remove(unix.RTA_CACHEINFO) // no lifetime, which would depend on the time that the test takes

@@ -182,8 +182,8 @@ func silenceNIC(nic netlink.Link, addressed bool) error {
 }
 
 // restore restores a NIC, whatever its current name. set is the MTU that joining set, in bytes, or
-// 0 if it is unknown: a different MTU was set later, so restore keeps it. It is not an error if
-// the NIC is gone.
+// 0 if it is unknown. If the NIC now has a different MTU, that was set later, and restore keeps it.
+// It is not an error if the NIC is gone.
 func (s nicState) restore(nic netlink.Link, set int) error {
 	nic, err := netlink.LinkByIndex(nic.Attrs().Index)
 	if err != nil {

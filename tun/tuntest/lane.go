@@ -70,7 +70,7 @@ func (l *lane) Read() ([]tun.Frame, error) {
 	return l.frames, nil
 }
 
-// Behind returns false: injected frames wait because the test wants them to.
+// Behind returns false: a test may inject many frames at once.
 func (l *lane) Behind() bool { return false }
 
 // Shed returns 0: Inject waits for room.

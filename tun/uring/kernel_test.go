@@ -2,7 +2,7 @@ package uring
 
 import "unsafe"
 
-// The structures have the sizes of the kernel's: otherwise this does not compile.
+// This compiles only if the structures have the sizes of the kernel's.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(sqe{})-64]
 	_ = [1]struct{}{}[unsafe.Sizeof(cqe{})-16]
