@@ -57,9 +57,7 @@ func (r *Report) Retransmissions() (n uint32) {
 }
 
 // Faults lists what is wrong, and worse than in a run that the report is compared with;
-// nil is one in which nothing is wrong. Times are no faults, and neither are reordered
-// datagrams, which the report has: a flow that the fast path takes over may overtake the
-// frame that left user space last (fastpath/bpf/order.h).
+// nil is one in which nothing is wrong. Times are no faults.
 func (r *Report) Faults(than *Report) (faults []string) {
 	if than == nil {
 		than = &Report{}
@@ -71,6 +69,7 @@ func (r *Report) Faults(than *Report) (faults []string) {
 	}{
 		{"datagrams lost", now.Lost, before.Lost},
 		{"datagrams duplicated", now.Duplicated, before.Duplicated},
+		{"datagrams reordered", now.Reordered, before.Reordered},
 		{"datagrams corrupted", now.Corrupted, before.Corrupted},
 		{"tcp retransmissions", uint64(r.Retransmissions()), uint64(than.Retransmissions())},
 	} {
