@@ -29,33 +29,33 @@ type Box struct {
 	joining sync.Mutex
 	// joining guards:
 	ends   [verdict.Sides]end
-	closed bool // no NIC is to be joined any more
-	left   bool // the devices are another process's
+	closed bool // no further NIC may be joined
+	left   bool // another process owns the devices
 	fast   fastState
 }
 
-// Setup is what a box is made of.
+// Setup is the input of Open.
 type Setup struct {
 	Config   *rules.Config
 	Log      *slog.Logger
 	Observer wire.Observer // may be nil
-	// Sidecar says that the inside port is a device of the namespace itself, and
-	// that the outside NIC is joined later.
+	// Sidecar says that the inside port is a device of the namespace itself, and that the
+	// outside NIC is joined later.
 	Sidecar bool
-	// FastPath is that of the process that the box is taken over from; nil if there is none. Its
-	// descriptors stay the caller's.
+	// FastPath is the fast path of the process from which the box is taken over, or nil. The
+	// caller keeps the descriptors.
 	FastPath *fastpath.Exported
 }
 
-// Open makes the devices of both sides, and the lanes between them. On an error it
-// leaves nothing of what it made.
+// Open creates the devices of both sides and the lanes between them. On an error it removes
+// what it created.
 func Open(kernel *Kernel, s Setup) (*Box, error) {
 	c := s.Config
 	if err := checkDescriptors(queues(&s, c)); err != nil {
 		return nil, err
 	}
-	// The TAPs of a killed fragwall go in the kernel's own time. Until then what it
-	// left on the NICs looks like another's.
+	// The kernel removes the TAPs of a killed fragwall asynchronously. Until then, what that
+	// process left on the NICs looks like another program's.
 	for side := range verdict.Side(verdict.Sides) {
 		if err := kernel.Vacant(c.Side(side).TAP); err != nil {
 			return nil, fmt.Errorf("%s: %w", side, err)
@@ -80,7 +80,7 @@ func Open(kernel *Kernel, s Setup) (*Box, error) {
 	return b, nil
 }
 
-// makeWire makes the lanes between the ports, the fast path, and the wire of both.
+// makeWire creates the lanes between the ports, the fast path and the wire.
 func (b *Box) makeWire(s *Setup, c *rules.Config) error {
 	if err := b.connect(); err != nil {
 		return err
@@ -99,8 +99,8 @@ func (b *Box) makeWire(s *Setup, c *rules.Config) error {
 	return nil
 }
 
-// portConfigs returns what the ports are to be. A frame that is left to be cut into
-// segments needs a TAP that takes it.
+// portConfigs returns the configurations of the ports. Frames may be left unsegmented only if
+// the TAPs of both sides accept such frames.
 func portConfigs(s *Setup, c *rules.Config) (configs [verdict.Sides]tun.Config) {
 	for side := range verdict.Side(verdict.Sides) {
 		i := c.Side(side)
@@ -111,15 +111,16 @@ func portConfigs(s *Setup, c *rules.Config) (configs [verdict.Sides]tun.Config) 
 	return configs
 }
 
-// Fragments that can wait in memory for the lanes of a side, 1,600 bytes each; those of
-// a sidecar are charged to its pod.
+// Number of fragments that fit into the ring of a side, 1,600 bytes each. The memory of a
+// sidecar is charged to its pod.
 const (
 	ringFragments        = 8192
 	sidecarRingFragments = 1024
 )
 
-// ringSize returns how many fragments can wait in memory for the lanes of a side: where
-// there is to be a fast path, from a NIC, and all fragments go through the process.
+// ringSize returns the number of fragments that the ring of a side holds, or 0 for no ring. A
+// ring needs the fast path and a NIC on that side, and a fragment mode in which all fragments
+// go through the process.
 func ringSize(s *Setup, c *rules.Config, side verdict.Side) int {
 	switch {
 	case c.FastPath == rules.FastPathOff || c.Fragments.Mode != packet.ModeReassemble || c.Inside.Bridge != "" || c.Outside.Bridge != "":
@@ -144,7 +145,7 @@ func (b *Box) openSide(side verdict.Side, i rules.Interface, config tun.Config) 
 	return err
 }
 
-// queues returns how many queues both sides have together.
+// queues returns the number of queues of both sides together.
 func queues(s *Setup, c *rules.Config) (n int) {
 	for _, config := range portConfigs(s, c) {
 		n += config.QueueCount()
@@ -152,7 +153,7 @@ func queues(s *Setup, c *rules.Config) (n int) {
 	return n
 }
 
-// connect makes the lanes between the ports.
+// connect creates the lanes between the ports.
 func (b *Box) connect() (err error) {
 	for side := range verdict.Side(verdict.Sides) {
 		if b.lanes[side], err = b.ports[side].Lanes(b.ports[side.Other()]); err != nil {
@@ -162,7 +163,7 @@ func (b *Box) connect() (err error) {
 	return nil
 }
 
-// logFallbacks says once what the ports do without.
+// logFallbacks logs once which features the ports do without.
 func (b *Box) logFallbacks() {
 	var all []tun.Fallback
 	for _, p := range b.ports {
@@ -180,8 +181,8 @@ func (b *Box) logFallbacks() {
 	}
 }
 
-// Missed returns how many frames of each side the kernel dropped before the box
-// read them, as long as its devices are there.
+// Missed returns the number of frames that the kernel dropped before the box read them, by
+// side. It omits a side whose device is gone.
 func (b *Box) Missed() map[verdict.Side]uint64 {
 	missed := make(map[verdict.Side]uint64)
 	for side, p := range b.ports {
@@ -192,7 +193,7 @@ func (b *Box) Missed() map[verdict.Side]uint64 {
 	return missed
 }
 
-// Lanes returns how many lanes there are, of both directions.
+// Lanes returns the number of lanes of both directions.
 func (b *Box) Lanes() int { return len(b.lanes[verdict.Inside]) + len(b.lanes[verdict.Outside]) }
 
 func (b *Box) closeLanes() error {
@@ -206,8 +207,8 @@ func (b *Box) closeLanes() error {
 	return errors.Join(errs...)
 }
 
-// Close removes what Open made, in reverse order, and what Join did; where the box was
-// left, it closes what it has open, and changes nothing.
+// Close removes what Open and Join created, in reverse order. If the box was left to another
+// process, Close only closes descriptors and changes no device.
 func (b *Box) Close() error {
 	errs := []error{b.closeLanes(), b.Part(Junction.Close)}
 	for side := verdict.Sides - 1; side >= 0; side-- {

@@ -37,18 +37,18 @@ func parse(t *testing.T, text string) *rules.Config {
 	return c
 }
 
-// rig is a box that is watched, on a kernel in memory.
+// rig is a box with a watch on a kernel in memory.
 type rig struct {
 	*testing.T
 	*box.Box
 	kernel *boxtest.Kernel
-	nics   [verdict.Sides]int // their indices
+	nics   [verdict.Sides]int // interface indices
 	log    strings.Builder
 	events *events.Recorder
 }
 
-// watched opens a box and watches it until the end of the test, in a bubble of package
-// synctest. Where change is not nil, it changes the watch.
+// watched opens a box and watches it until the end of the test, in a synctest bubble. change
+// changes the watch; it may be nil.
 func watched(t *testing.T, text string, change func(*box.Watch)) *rig {
 	t.Helper()
 	r := &rig{T: t, kernel: boxtest.New(), events: events.NewRecorder(slog.DiscardHandler, filter.Rate{})}
@@ -76,7 +76,7 @@ func watched(t *testing.T, text string, change func(*box.Watch)) *rig {
 	return r
 }
 
-// link wants the state of a side's link.
+// link checks the state of a side's link.
 func (r *rig) link(side verdict.Side, joined, up bool) {
 	r.Helper()
 	synctest.Wait()
@@ -85,7 +85,7 @@ func (r *rig) link(side verdict.Side, joined, up bool) {
 	}
 }
 
-// logged wants a text in the log since the last call.
+// logged checks that the log since the last call contains a text.
 func (r *rig) logged(text string) {
 	r.Helper()
 	synctest.Wait()
@@ -95,8 +95,8 @@ func (r *rig) logged(text string) {
 	r.log.Reset()
 }
 
-// TestOpen makes the devices, forwards nothing yet, and removes them, with a bypass
-// where the configuration says so.
+// TestOpen checks that Open creates the devices, and that CloseAndBypass removes them and makes
+// a bypass if configured.
 func TestOpen(t *testing.T) {
 	for _, onExit := range []string{"block", "bypass"} {
 		k := boxtest.New()
@@ -110,7 +110,7 @@ func TestOpen(t *testing.T) {
 		}
 		for _, want := range []string{"inside has mtu 1500 and outside has mtu 9000", "a system call each"} {
 			if strings.Count(log.String(), want) != 1 {
-				t.Errorf("not once %q in\n%s", want, &log)
+				t.Errorf("want %q once in\n%s", want, &log)
 			}
 		}
 		if b.MTU(verdict.Outside) != 9000 || b.Lanes() != 2 || len(b.Missed()) != 2 {
@@ -120,7 +120,7 @@ func TestOpen(t *testing.T) {
 			t.Error(err)
 		}
 		if !k.Port("in").Closed() || !k.Port("out").Closed() || !k.Junction("nic-in").Closed() || !k.Junction("nic-out").Closed() {
-			t.Error("a device is left")
+			t.Error("a device was not closed")
 		}
 		if n := k.Bypassed(); (len(n) == 2) != (onExit == "bypass") || len(n) == 2 && (n[0].Name != "nic-in" || n[1].Name != "nic-out") {
 			t.Errorf("on_exit = %s: bypassed %v", onExit, n)
@@ -128,7 +128,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// TestJoined has each port know whether a NIC is joined to it, which is no bridge.
+// TestJoined checks that each port knows whether a NIC other than a bridge is joined to it.
 func TestJoined(t *testing.T) {
 	k := boxtest.New()
 	k.AddNIC("nic-in", 1500)
@@ -156,7 +156,7 @@ func TestJoined(t *testing.T) {
 	}
 }
 
-// TestOpenFails leaves nothing of what was made.
+// TestOpenFails checks that a failed Open leaves nothing behind.
 func TestOpenFails(t *testing.T) {
 	failed := errors.New("no more")
 	for _, operation := range []string{"vacant", "openPort", "join", "readLink"} {
@@ -168,7 +168,7 @@ func TestOpenFails(t *testing.T) {
 			t.Errorf("%s: %v", operation, err)
 		}
 		if p := k.Port("in"); p != nil && !p.Closed() {
-			t.Errorf("%s: the port is left", operation)
+			t.Errorf("%s: the port was not closed", operation)
 		}
 	}
 	if _, err := box.Open(boxtest.New().Box(), box.Setup{Config: parse(t, twoNICs), Log: slog.New(slog.DiscardHandler)}); !errors.Is(err, netdev.ErrMissing) {
@@ -188,7 +188,7 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
-// TestNICIsJoinedAgain removes a NIC, and brings it back with another MTU.
+// TestNICIsJoinedAgain removes a NIC and adds it again with another MTU.
 func TestNICIsJoinedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var back []netdev.Link
@@ -206,9 +206,9 @@ func TestNICIsJoinedAgain(t *testing.T) {
 		r.link(verdict.Outside, true, true)
 		r.logged("nic returned and is joined again")
 		if !old.Closed() || r.MTU(verdict.Outside) != 1400 || r.kernel.Port("out").MTU() != 1400 || len(back) != 1 || back[0].Name != "nic-out" {
-			t.Errorf("closed %v, mtu %d and %d, came back %v", old.Closed(), r.MTU(verdict.Outside), r.kernel.Port("out").MTU(), back)
+			t.Errorf("closed %v, mtu %d and %d, returned %v", old.Closed(), r.MTU(verdict.Outside), r.kernel.Port("out").MTU(), back)
 		}
-		r.kernel.Remove(index) // is none of ours
+		r.kernel.Remove(index) // an unrelated device
 		synctest.Wait()
 		if last := r.events.Last(); len(last) != 2 || last[0].Link != "up" || last[1].Link != "down" || last[0].Device != "nic-out" {
 			t.Errorf("%+v", last)
@@ -216,7 +216,7 @@ func TestNICIsJoinedAgain(t *testing.T) {
 	})
 }
 
-// TestJunctionIsRepaired has somebody remove a redirect, and a bridge.
+// TestJunctionIsRepaired removes a redirect and a bridge.
 func TestJunctionIsRepaired(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, strings.Replace(twoNICs, `"nic-out"`, "\"nic-out\"\njoin = \"bridge\"", 1), nil)
@@ -241,7 +241,7 @@ func TestJunctionIsRepaired(t *testing.T) {
 	})
 }
 
-// TestMTUIsFollowed changes the MTU of a NIC, which a sidecar has on both sides.
+// TestMTUIsFollowed changes the MTU of a NIC, with separate MTUs and with a shared one.
 func TestMTUIsFollowed(t *testing.T) {
 	for _, shared := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestMTUIsFollowed(t *testing.T) {
 	}
 }
 
-// TestLinkDownIsPropagated takes the link of a side, and gives it back late.
+// TestLinkDownIsPropagated takes the link of a side down and up again, with a delay.
 func TestLinkDownIsPropagated(t *testing.T) {
 	for _, inside := range []string{"nic-in", ""} {
 		synctest.Test(t, func(t *testing.T) {
@@ -293,10 +293,10 @@ func TestLinkDownIsPropagated(t *testing.T) {
 			if !up() {
 				t.Error("the inside is down")
 			}
-			time.Sleep(time.Minute) // of the bubble: nothing waits any more
+			time.Sleep(time.Minute) // simulated time; afterwards no timer runs
 			r.link(verdict.Inside, inside != "", true)
 			r.kernel.Change(r.nics[1], func(l *netdev.Link) { l.Carrier = false })
-			r.logged("link taken down") // and comes back when the box closes
+			r.logged("link taken down") // it comes up again when the box closes
 		})
 	}
 }

@@ -6,18 +6,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How many file descriptors a box needs, and some to spare: the runtime's, the
-// log, the control socket, the status server with clients, subscriptions to
-// netlink; and of each queue those of the TAP, of its ring, and of the threads
-// that open some for a moment.
+// File descriptors that a box needs, with a reserve: for the runtime, the log, the control
+// socket, the status server and its clients, and netlink subscriptions; and per queue for the
+// TAP, its ring, and threads that open a file for a moment.
 const (
 	descriptors         = 64
 	descriptorsPerQueue = 4
 )
 
-// checkDescriptors fails where the process may not open as many files as a box of
-// so many queues, both sides together, needs: the runtime ends the process where
-// it gets none, whatever is left behind then.
+// checkDescriptors fails if the limit of open files is too low for a box with this number of
+// queues on both sides together. Without the check, the runtime would end the process when it
+// runs out of descriptors, and leave the devices behind.
 func checkDescriptors(queues int) error {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {

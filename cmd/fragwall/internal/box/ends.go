@@ -12,31 +12,31 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// end is one side's devices, as the box knows them.
+// end is the state of one side's devices.
 type end struct {
 	config    rules.Interface
-	addressed bool        // the NIC has addresses, which are on their way to the inside
-	junction  Junction    // nil where no NIC was joined yet
-	nic       int         // its index, where it is joined
-	joined    bool        // the NIC is in the wire
-	link      netdev.Link // of the NIC, or of the TAP where there is none; the zero Link while it is gone
-	down      string      // what joins the NIC, a port or a bridge, and is down; "" where all is up
-	refused   int         // MTU of the NIC, in bytes, that could not be followed; 0: none
-	held      bool        // its link is kept down, since the other side has none
-	rising    bool        // it was held until a moment ago, and its link is on its way
+	addressed bool        // the NIC has addresses, which are being moved to the inside TAP
+	junction  Junction    // nil until a NIC is joined
+	nic       int         // interface index while it is joined
+	joined    bool        // the NIC is joined to the port
+	link      netdev.Link // state of the NIC, or of the TAP if there is no NIC; zero while it is gone
+	down      string      // name of a port or bridge between NIC and wire that is down; "" if all are up
+	refused   int         // last MTU of the NIC, in bytes, that could not be followed; 0: none
+	held      bool        // its link is kept down because the other side has none
+	rising    bool        // it is no longer held, but its link is not up yet
 	rise      *time.Timer // ends rising
 }
 
-// hasLink reports whether frames can pass at the end's device.
+// hasLink reports whether frames can pass the end's device.
 func (e *end) hasLink() bool {
 	if e.config.NIC == "" {
-		return e.link.Up // the carrier of a TAP is the box's to give
+		return e.link.Up // the box itself sets the carrier of a TAP
 	}
 	return e.joined && e.link.Carrier && e.down == ""
 }
 
-// WithMTUs returns a configuration in which each side has an MTU: the one that is
-// set, or the NIC's own.
+// WithMTUs returns a configuration with an MTU for each side: the configured one, or that of
+// the NIC.
 func (k *Kernel) WithMTUs(c *rules.Config) (*rules.Config, error) {
 	own := *c
 	for _, i := range []*rules.Interface{&own.Inside, &own.Outside} {
@@ -51,7 +51,7 @@ func (k *Kernel) WithMTUs(c *rules.Config) (*rules.Config, error) {
 	return &own, nil
 }
 
-// MTUsDiffer says what two sides of different MTUs mean; "" for one MTU.
+// MTUsDiffer returns the consequence of different MTUs, or "" if they are equal.
 func MTUsDiffer(inside, outside int) string {
 	if inside == outside {
 		return ""
@@ -59,8 +59,8 @@ func MTUsDiffer(inside, outside int) string {
 	return fmt.Sprintf("inside has mtu %d and outside has mtu %d: packets longer than the egress mtu are dropped (exceeds_mtu)", inside, outside)
 }
 
-// joinTo joins the NIC of a side to its TAP, where its NIC has a name and an MTU.
-// The caller holds joining.
+// joinTo joins the NIC of a side to its TAP. nic and mtu are its current name and MTU. The
+// caller holds joining.
 func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 	e := &b.ends[side]
 	e.joined = false
@@ -78,8 +78,8 @@ func (b *Box) joinTo(side verdict.Side, nic string, mtu int) error {
 	return nil
 }
 
-// Join makes a side's NIC a part of the wire. One that is addressed has addresses,
-// which are on their way to the inside.
+// Join joins the NIC of a side to its port. addressed says that the NIC has addresses, which
+// are being moved to the inside.
 func (b *Box) Join(side verdict.Side, i rules.Interface, addressed bool) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -87,7 +87,7 @@ func (b *Box) Join(side verdict.Side, i rules.Interface, addressed bool) error {
 	return b.joinTo(side, i.NIC, i.MTU)
 }
 
-// Links says how the devices of both sides are.
+// Links returns the state of both sides' devices.
 func (b *Box) Links() [verdict.Sides]report.Link {
 	var links [verdict.Sides]report.Link
 	b.joining.Lock()
@@ -96,14 +96,14 @@ func (b *Box) Links() [verdict.Sides]report.Link {
 		e := &b.ends[side]
 		links[side] = report.Link{NIC: e.config.NIC, Joined: e.joined, Up: e.hasLink(), MTU: b.MTU(verdict.Side(side)), Speed: e.link.Speed}
 		if e.config.NIC != "" && e.link.Name != "" {
-			links[side].NIC = e.link.Name // which may have changed
+			links[side].NIC = e.link.Name // the name may have changed
 		}
 	}
 	return links
 }
 
-// Part takes the NICs out of the wire, for good, by what ends a junction, or a
-// part of it. Links that were held come back.
+// Part permanently separates the NICs from the wire. finish ends a junction, or a part of it.
+// Links that were held are brought up.
 func (b *Box) Part(finish func(Junction) error) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -129,7 +129,7 @@ func (b *Box) Part(finish func(Junction) error) error {
 	return errors.Join(errs...)
 }
 
-// bypassEnds returns the ends of a bypass, by what the NICs are called now.
+// bypassEnds returns the ends of a bypass, with the current names of the NICs.
 func (b *Box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -142,15 +142,15 @@ func (b *Box) bypassEnds(c *rules.Config) (ends [verdict.Sides]link.NIC) {
 	return ends
 }
 
-// CloseAndBypass closes the box and, where on_exit says so and nothing failed, leaves
-// the two NICs joined to one another.
+// CloseAndBypass closes the box. If on_exit is bypass and nothing failed, it then joins the two
+// NICs to each other.
 func (b *Box) CloseAndBypass(c *rules.Config) error {
 	ends := b.bypassEnds(c)
 	if err := b.Close(); err != nil || c.OnExit != rules.ExitBypass || b.isLeft() {
 		return err
 	}
 	if ends[verdict.Inside].Name == "" || ends[verdict.Outside].Name == "" {
-		return nil // the configuration has a note on that
+		return nil // the configuration has a note about it
 	}
 	if err := b.kernel.Bypass(ends[verdict.Inside], ends[verdict.Outside]); err != nil {
 		return fmt.Errorf("bypass: %w", err)

@@ -11,39 +11,39 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Another process takes a box over in two steps. The ports stay what they are, and are
-// exported while the box forwards ([Box.Export], [Import]). What is joined to them may
-// change at any time, and is handed over while nothing is to change it ([Box.Suspend],
-// [Box.Adopt]), until the box is resumed or left.
+// Another process takes over a box in two steps. The ports do not change, so they are exported
+// while the box forwards ([Box.Export], [Import]). What is joined to them may change at any
+// time. It is handed over while nothing may change it ([Box.Suspend], [Box.Adopt]), until the
+// box is resumed or left.
 
-// Port is a port as another process can go on with it.
+// Port is a port in the form in which another process takes it over.
 type Port struct {
 	tun.Exported
-	MTU int `json:"mtu"`           // of the side, in bytes
-	NIC int `json:"nic,omitempty"` // index of the NIC that is joined to it; 0: none is
+	MTU int `json:"mtu"`           // MTU of the side, in bytes
+	NIC int `json:"nic,omitempty"` // interface index of the joined NIC; 0: none
 }
 
-// End is what is joined to a port, as another process can go on with it.
+// End is what is joined to a port, in the form in which another process takes it over.
 type End struct {
-	MTU       int            `json:"mtu"` // of the side, in bytes
+	MTU       int            `json:"mtu"` // MTU of the side, in bytes
 	Addressed bool           `json:"addressed,omitempty"`
-	Junction  *link.Exported `json:"junction,omitempty"` // null where no NIC was joined yet
-	NIC       int            `json:"nic,omitempty"`      // its index, where it is joined
+	Junction  *link.Exported `json:"junction,omitempty"` // null until a NIC is joined
+	NIC       int            `json:"nic,omitempty"`      // interface index while it is joined
 	Joined    bool           `json:"joined,omitempty"`
 	Held      bool           `json:"held,omitempty"`
 	Rising    bool           `json:"rising,omitempty"`
 	Refused   int            `json:"refused,omitempty"` // MTU in bytes
-	Link      netdev.Link    `json:"link"`              // of the NIC, or of the port if none is configured
+	Link      netdev.Link    `json:"link"`              // state of the NIC, or of the port if no NIC is configured
 }
 
-// Ends are those of both sides, and what the fast path between them has done.
+// Ends are the ends of both sides, and the counters of the fast path.
 type Ends struct {
 	Sides    [verdict.Sides]End `json:"sides"`
 	FastPath fastpath.Stats     `json:"fast_path"`
 }
 
-// Export returns the ports, whose descriptors stay the box's, and the fast path, whose descriptors
-// are the caller's; nil if it is off.
+// Export returns the ports and the fast path. The box keeps the descriptors of the ports. The
+// caller owns those of the fast path, which is nil if it is off.
 func (b *Box) Export() (ports [verdict.Sides]Port, fast *fastpath.Exported, err error) {
 	for side, p := range b.ports {
 		if ports[side].Exported, err = p.Export(); err != nil {
@@ -64,9 +64,9 @@ func (b *Box) Export() (ports [verdict.Sides]Port, fast *fastpath.Exported, err 
 	return ports, fast, err
 }
 
-// Import returns a box with the ports that another process has exported, which is a
-// box of the same devices. It owns the descriptors. Nothing is joined to the ports
-// until [Box.Adopt]; until then, to close the box changes no device.
+// Import returns a box with the ports that another process has exported. It owns their
+// descriptors. Until [Box.Adopt], nothing is joined to the ports, and closing the box changes
+// no device.
 func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 	c := *s.Config
 	c.Inside.MTU, c.Outside.MTU = ports[verdict.Inside].MTU, ports[verdict.Outside].MTU
@@ -94,8 +94,8 @@ func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 	return b, nil
 }
 
-// Suspend makes the fast path pass up all frames, and returns what is joined to the ports. Nobody
-// changes or reads any of that until [Box.Resume] or [Box.Leave].
+// Suspend makes the fast path pass up all frames, and returns what is joined to the ports.
+// Until [Box.Resume] or [Box.Leave], all calls that change or read this state block.
 func (b *Box) Suspend() Ends {
 	b.joining.Lock()
 	if b.fast.on {
@@ -115,7 +115,7 @@ func (b *Box) Suspend() Ends {
 	return ends
 }
 
-// Resume ends what Suspend began: the box continues as before. The lanes must still be held.
+// Resume ends Suspend: the box continues as before. The lanes must still be held.
 func (b *Box) Resume() {
 	if b.fast.on {
 		b.fast.path.Resume()
@@ -123,13 +123,13 @@ func (b *Box) Resume() {
 	b.joining.Unlock()
 }
 
-// Leave ends what Suspend began: the devices are another process's.
+// Leave ends Suspend: another process owns the devices.
 func (b *Box) Leave() {
 	b.closed, b.left = true, true
 	b.joining.Unlock()
 }
 
-// Disown undoes [Box.Adopt]: the devices are the other process's again.
+// Disown undoes [Box.Adopt]: the other process owns the devices again.
 func (b *Box) Disown() {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -142,9 +142,9 @@ func (b *Box) isLeft() bool {
 	return b.left
 }
 
-// Adopt makes what another process has joined to the ports the box's own. On an error the other
-// process still owns it. Adopt asks the kernel nothing, as the wire is held: a request to
-// rtnetlink(7) waits for those of all other processes.
+// Adopt takes over what another process has joined to the ports. On an error, the other process
+// still owns it. Adopt sends no requests to the kernel, because the wire is held meanwhile, and
+// a request to rtnetlink(7) waits for those of all other processes.
 func (b *Box) Adopt(ends Ends) error {
 	b.joining.Lock()
 	defer b.joining.Unlock()

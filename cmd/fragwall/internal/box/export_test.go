@@ -12,7 +12,7 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// handOver imports the box of a rig, which is suspended.
+// handOver suspends the box of a rig and returns a box that has taken over its devices.
 func (r *rig) handOver(text string) (*box.Box, error) {
 	r.Helper()
 	ports, fast, err := r.Export()
@@ -40,8 +40,8 @@ func (r *rig) handOver(text string) (*box.Box, error) {
 	return next, nil
 }
 
-// TestHandOver has another box go on with the devices of one that is left: it puts
-// nothing back, and the other does.
+// TestHandOver checks that a box that has taken over uses and finally removes the devices, and
+// that the box that left changes nothing.
 func TestHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, twoNICs+"queues = 1", nil)
@@ -69,14 +69,14 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("mtu %d, fast path %+v", mtu, r.kernel.FastPath().Side(verdict.Inside))
 		}
 		if n := next.FastPath().Sides["inside"].Forwarded; n != 7+7 {
-			t.Errorf("the fast path has forwarded %d frames, want those of before, too", n)
+			t.Errorf("the fast path has forwarded %d frames, want 14 with the previous ones", n)
 		}
 		if l := next.Links()[verdict.Inside]; !l.Joined || !l.Up || l.NIC != "nic-in" || !r.kernel.Port("in").Joined() {
 			t.Errorf("%+v, the port is joined %v", l, r.kernel.Port("in").Joined())
 		}
 		taken := r.kernel.Junction("nic-in")
 		if taken == of {
-			t.Fatal("no junction was taken over")
+			t.Fatal("the junction was not taken over")
 		}
 		if err := next.Close(); err != nil || !taken.Closed() {
 			t.Errorf("the junction is closed %v: %v", taken.Closed(), err)
@@ -84,7 +84,7 @@ func TestHandOver(t *testing.T) {
 	})
 }
 
-// TestHandOverFails has a box go on as before where another one can't.
+// TestHandOverFails checks that a box continues as before if another one fails to take over.
 func TestHandOverFails(t *testing.T) {
 	for _, operation := range []string{"importPort", "importJunction", "openFastPath"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -94,8 +94,8 @@ func TestHandOverFails(t *testing.T) {
 			r.kernel.Fail(operation, errors.New("no"))
 			next, err := r.handOver(twoNICs)
 			switch operation {
-			case "importPort": // before it was suspended
-			case "openFastPath": // without which the other does
+			case "importPort": // fails before the box is suspended
+			case "openFastPath": // the other box works without it
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -109,7 +109,7 @@ func TestHandOverFails(t *testing.T) {
 				r.Resume()
 			}
 			if operation != "openFastPath" && err == nil {
-				t.Errorf("%s failed, and the box was taken over", operation)
+				t.Errorf("%s failed, but the box was taken over", operation)
 			}
 			r.kernel.Fail(operation, nil)
 			if r.kernel.Junction("nic-in").Closed() {
@@ -124,8 +124,8 @@ func TestHandOverFails(t *testing.T) {
 	}
 }
 
-// TestHandOverHeld has a link that is held come up again where the other process finds
-// it held, and one that rises be waited for.
+// TestHandOverHeld checks that a link that is held is brought up by the box that has taken
+// over, not by the one that left.
 func TestHandOverHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, "on_link_down = \"propagate\"\n"+twoNICs, func(w *box.Watch) { w.Propagate = true })
@@ -146,7 +146,7 @@ func TestHandOverHeld(t *testing.T) {
 			t.Error(err)
 		}
 		if l := r.kernel.Link(r.nics[verdict.Outside]); !l.Up {
-			t.Error("a link stays down")
+			t.Error("the link stays down")
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"fragwall/wire"
 )
 
-// FastPath is what the box, and its wire, do with a [fastpath.FastPath].
+// FastPath is the part of [fastpath.FastPath] that a box and its wire use.
 type FastPath interface {
 	wire.FastPath
 	Attach(side verdict.Side, nic, tap int) error
@@ -31,19 +31,19 @@ type FastPath interface {
 	Close() error
 }
 
-// fastState is whether a box has a fast path.
+// fastState is the state of a box's fast path.
 type fastState struct {
-	path     FastPath // nil where none was opened; closed once it is off
+	path     FastPath // nil if none was opened; closed if it is off
 	on       bool
-	attached bool               // to what is joined; what is joined later follows
-	hooked   [verdict.Sides]int // index of the NIC that its programs are in front of; 0: of none
-	behind   [verdict.Sides]int // index of the NIC that those of the process of before are in front of; 0: of none
-	off      report.Off         // why it is not on
-	err      error              // more on that; nil where there is nothing to say
-	before   fastpath.Stats     // of the process that the box was taken over from
+	attached bool               // attached to the NICs that are joined; those joined later follow
+	hooked   [verdict.Sides]int // index of the NIC that its programs are attached to; 0: none
+	behind   [verdict.Sides]int // index of the NIC that the previous process's programs are attached to; 0: none
+	off      report.Off         // why it is off
+	err      error              // details; may be nil
+	before   fastpath.Stats     // counters of the process from which the box was taken over
 }
 
-// stats returns what became of the frames, also before the box was taken over.
+// stats returns the counters, including those before the box was taken over.
 func (f *fastState) stats() fastpath.Stats {
 	var s fastpath.Stats
 	if f.path != nil {
@@ -53,7 +53,7 @@ func (f *fastState) stats() fastpath.Stats {
 	return s
 }
 
-// openFastPath loads the fast path. Where there can be none, it logs why.
+// openFastPath loads the fast path. If that is impossible, it logs the reason.
 func (b *Box) openFastPath(s *Setup, c *rules.Config) {
 	f := &b.fast
 	switch {
@@ -76,8 +76,7 @@ func (b *Box) openFastPath(s *Setup, c *rules.Config) {
 	}
 }
 
-// AttachFastPath puts the fast path, where there is one, in front of the NICs that are
-// joined.
+// AttachFastPath attaches the fast path, if it is on, to the NICs that are joined.
 func (b *Box) AttachFastPath() {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -89,7 +88,7 @@ func (b *Box) AttachFastPath() {
 	}
 }
 
-// fastPathOptions returns what the fast path of a box is made by.
+// fastPathOptions returns the options of a box's fast path.
 func fastPathOptions(s *Setup, c *rules.Config) fastpath.Options {
 	o := fastpath.Options{
 		Mode: c.Fragments.Mode, TimeoutIPv4: c.Fragments.TimeoutIPv4, TimeoutIPv6: c.Fragments.TimeoutIPv6, MaxFragments: c.Fragments.MaxFragments,
@@ -101,8 +100,7 @@ func fastPathOptions(s *Setup, c *rules.Config) fastpath.Options {
 	return o
 }
 
-// drops returns what becomes of frames that are dropped, by how many events of them
-// are wanted.
+// drops returns how the fast path handles frames to drop, according to the rate of drop events.
 func drops(events filter.Rate) fastpath.Drops {
 	switch events {
 	case filter.Rate{}:
@@ -113,8 +111,7 @@ func drops(events filter.Rate) fastpath.Drops {
 	return fastpath.DropSampled
 }
 
-// turnOff ends the fast path for good, for a reason, or one that follows from the
-// error.
+// turnOff turns the fast path off permanently. If why is "", the reason follows from err.
 func (b *Box) turnOff(why report.Off, err error) {
 	if b.fast.path != nil {
 		b.stopCollecting(verdict.Inside, verdict.Outside)
@@ -136,8 +133,8 @@ func (b *Box) turnOff(why report.Off, err error) {
 	b.log.Info("the fast path is off: every frame goes through the process", about...)
 }
 
-// hook puts the fast path in front of a side whose NIC was joined; in a sidecar of
-// the namespace too. The caller holds joining.
+// hook attaches the fast path to a side whose NIC was joined, and in a sidecar also to the
+// inside port. The caller holds joining.
 func (b *Box) hook(side verdict.Side) {
 	if !b.fast.on || !b.fast.attached {
 		return
@@ -152,36 +149,37 @@ func (b *Box) hook(side verdict.Side) {
 			return
 		}
 		b.fast.path.SetEgress(side, e.hasLink())
-		// Behind the fast path, which counts the fragments that it leaves to the process.
+		// After the fast path's programs, which count the fragments that they pass up.
 		if err := b.ports[side].Collect(e.nic); err != nil {
 			b.log.Info("fragments go through the taps' queues, with a system call each", "error", err)
 		}
 	}
 }
 
-// unattach takes the programs from a side. The caller holds joining.
+// unattach detaches the programs from a side. The caller holds joining.
 func (b *Box) unattach(side verdict.Side) {
 	b.stopCollecting(side)
 	b.fast.path.Detach(side)
 	b.fast.hooked[side] = 0
 }
 
-// stopCollecting has the fragments that come in by a side go through its port.
+// stopCollecting makes the fragments that arrive on the given sides go through the queues of
+// the ports.
 func (b *Box) stopCollecting(sides ...verdict.Side) {
 	for _, side := range sides {
 		if p := b.ports[side]; p != nil {
-			_ = p.Collect(0) // which can't fail
+			_ = p.Collect(0) // cannot fail
 		}
 	}
 }
 
-// attach puts the programs in front of a NIC, where they are not yet, and reports
-// whether they are there.
+// attach attaches the programs to a NIC unless they are attached already. It reports whether
+// they are attached.
 func (b *Box) attach(side verdict.Side, nic int) bool {
 	if nic != 0 && b.fast.hooked[side] == nic {
 		return true
 	}
-	b.unattach(side) // from a NIC of before
+	b.unattach(side) // from a previous NIC
 	if err := b.fast.path.Attach(side, nic, b.ports[side].Index()); err != nil {
 		b.turnOff("", err)
 		return false
@@ -190,8 +188,8 @@ func (b *Box) attach(side verdict.Side, nic int) bool {
 	return true
 }
 
-// ContinueFastPath replaces the programs of the process that the box was taken over from, unless
-// that process has put them in front of other NICs since. It is called between [Box.Adopt] and
+// ContinueFastPath replaces the programs of the process from which the box was taken over,
+// unless that process has attached them to other NICs since. Call it between [Box.Adopt] and
 // [Box.Run], once the other process has stopped.
 func (b *Box) ContinueFastPath() {
 	b.joining.Lock()
@@ -210,7 +208,7 @@ func (b *Box) ContinueFastPath() {
 	}
 }
 
-// unhook takes the fast path from a side whose NIC is gone. The caller holds joining.
+// unhook detaches the fast path from a side whose NIC is gone. The caller holds joining.
 func (b *Box) unhook(side verdict.Side) {
 	if b.fast.on {
 		b.fast.path.SetEgress(side, false)
@@ -218,23 +216,23 @@ func (b *Box) unhook(side verdict.Side) {
 	}
 }
 
-// Watch has the frames of the flows that match take the way through the process, for
-// as long as it is set; nil stands for none.
+// Watch makes the frames of matching flows go through the process until the next call. nil
+// matches no flow.
 func (b *Box) Watch(match func(*flow.Key) bool) {
 	if b.fast.path != nil {
 		b.fast.path.Watch(match)
 	}
 }
 
-// CloseFastPath ends the fast path. It takes long enough, as the kernel waits for who
-// runs its programs, not to be left to when a NIC changes hands.
+// CloseFastPath turns off the fast path. Call it in advance when a NIC is handed over, because
+// the kernel waits for running programs, which takes time.
 func (b *Box) CloseFastPath() error {
 	b.joining.Lock()
 	defer b.joining.Unlock()
 	return b.closeFastPath()
 }
 
-// closeFastPath ends the fast path. The caller holds joining.
+// closeFastPath turns off the fast path. The caller holds joining.
 func (b *Box) closeFastPath() error {
 	if !b.fast.on {
 		return nil
@@ -244,7 +242,7 @@ func (b *Box) closeFastPath() error {
 	return b.fast.path.Close()
 }
 
-// FastPath says what the kernel does in place of the process.
+// FastPath returns the state and the counters of the fast path.
 func (b *Box) FastPath() report.FastPath {
 	b.joining.Lock()
 	defer b.joining.Unlock()
@@ -260,7 +258,7 @@ func (b *Box) FastPath() report.FastPath {
 	return r
 }
 
-// SetDropEvents says at what rate events of dropped frames are wanted.
+// SetDropEvents sets the rate of drop events that the log wants.
 func (b *Box) SetDropEvents(rate filter.Rate) {
 	b.joining.Lock()
 	defer b.joining.Unlock()

@@ -19,20 +19,20 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// TestFastPathIsAttached has the fast path in front of both NICs, made by the
-// configuration, and closed with the box.
+// TestFastPathIsAttached checks that the fast path has the configured options, is attached to
+// both NICs, and is closed with the box.
 func TestFastPathIsAttached(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, twoNICs+"[log]\ndrops = \"off\"\n[policy]\nstateful = true\n", nil)
 		f := r.kernel.FastPath()
 		if f == nil {
-			t.Fatal("none was opened")
+			t.Fatal("no fast path was opened")
 		}
 		if o := f.Options; o.Entries != fastpath.Entries || o.MaxFragments != 8192 || o.Drops != fastpath.DropSilently {
 			t.Errorf("%+v", o)
 		}
 		if f.Side(verdict.Inside).Attached {
-			t.Error("it is attached at once")
+			t.Error("the fast path is attached before AttachFastPath")
 		}
 		r.AttachFastPath()
 		for side := range verdict.Side(verdict.Sides) {
@@ -67,7 +67,7 @@ func TestFastPathIsAttached(t *testing.T) {
 	})
 }
 
-// TestRingSizes has room for fragments only where they come by a ring.
+// TestRingSizes checks the size of the ring in several configurations.
 func TestRingSizes(t *testing.T) {
 	for text, want := range map[string]int{
 		twoNICs: 8192,
@@ -79,14 +79,14 @@ func TestRingSizes(t *testing.T) {
 			r := watched(t, text, nil)
 			for _, port := range []string{"in", "out"} {
 				if got := r.kernel.Port(port).Config.Fragments; got != want {
-					t.Errorf("room for %d fragments, want %d, with\n%s", got, want, text)
+					t.Errorf("the ring has %d slots, want %d, with\n%s", got, want, text)
 				}
 			}
 		})
 	}
 }
 
-// TestFastPathOff says once why there is none.
+// TestFastPathOff checks that the reason for which the fast path is off is logged once.
 func TestFastPathOff(t *testing.T) {
 	for name, c := range map[string]struct {
 		text      string
@@ -120,7 +120,7 @@ func TestFastPathOff(t *testing.T) {
 				t.Errorf("log:\n%s", &log)
 			}
 			if f := k.FastPath(); f != nil && !f.Closed() {
-				t.Error("it is not closed")
+				t.Error("the fast path was not closed")
 			}
 			if err := b.Close(); err != nil {
 				t.Error(err)
@@ -129,7 +129,7 @@ func TestFastPathOff(t *testing.T) {
 	}
 }
 
-// TestFastPathFollowsNIC changes a NIC, removes it, and brings it back.
+// TestFastPathFollowsNIC changes a NIC, removes it, and adds it again.
 func TestFastPathFollowsNIC(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, twoNICs, nil)
@@ -173,8 +173,8 @@ func TestFastPathFollowsNIC(t *testing.T) {
 	})
 }
 
-// TestFastPathOfSidecar has the fast path in front of the NIC, and behind the
-// namespace's own device.
+// TestFastPathOfSidecar checks that the fast path is attached to the NIC and to the inside
+// port.
 func TestFastPathOfSidecar(t *testing.T) {
 	k := boxtest.New()
 	nic := k.AddNIC("nic-out", 1500)
@@ -185,7 +185,7 @@ func TestFastPathOfSidecar(t *testing.T) {
 	}
 	f := k.FastPath()
 	if in, out := k.Port("in").Config.Fragments, k.Port("out").Config.Fragments; in != 0 || out != 1024 {
-		t.Errorf("room for %d and %d fragments", in, out)
+		t.Errorf("rings of %d and %d slots", in, out)
 	}
 	if f.Options.Entries != fastpath.SidecarEntries || f.Side(verdict.Inside).Attached {
 		t.Errorf("%+v, %+v", f.Options, f.Side(verdict.Inside))

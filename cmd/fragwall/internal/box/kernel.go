@@ -12,33 +12,33 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Kernel is what a box has the kernel do about devices, in the network namespace of
-// the calling thread.
+// Kernel is the set of kernel operations on devices that a box uses. They apply to the network
+// namespace of the calling thread.
 type Kernel struct {
 	OpenPort func(tun.Config) (tun.Port, error)
-	// ImportPort and ImportJunction take over what another process has exported, and
-	// own the descriptors.
+	// ImportPort and ImportJunction take over what another process has exported. They own the
+	// descriptors.
 	ImportPort     func(tun.Config, tun.Exported) (tun.Port, error)
 	ImportJunction func(link.Exported) (Junction, error)
-	Vacant         func(name string) error // waits until the port of a killed fragwall is gone
+	Vacant         func(name string) error // waits until the kernel has removed the port of a killed fragwall
 	NICMTU         func(name string) (int, error)
-	Join           func(link.Config) (j Junction, nic int, err error) // nic is its index
+	Join           func(link.Config) (j Junction, nic int, err error) // nic is the interface index
 	Bypass         func(a, b link.NIC) error
 	ReadLink       func(index int) (netdev.Link, error)
 	FindLink       func(name string) (netdev.Link, error)
 	SetLink        func(index int, up bool) error
-	// OpenFastPath loads the programs of the fast path, and attaches none.
+	// OpenFastPath loads the programs of the fast path without attaching them.
 	OpenFastPath func(fastpath.Options) (FastPath, error)
-	// DisableIPv6 keeps the kernel from speaking IPv6 by a device.
+	// DisableIPv6 disables IPv6 of the host on a device.
 	DisableIPv6 func(index int) error
-	// Follow calls take with messages about links and classifiers until ctx is
-	// done, as [netdev.Follow] does.
+	// Follow calls take with messages about links and classifiers until ctx is done, as
+	// [netdev.Follow] does.
 	Follow func(ctx context.Context, log *slog.Logger, take func([]syscall.NetlinkMessage), groups ...uint)
 }
 
-// Junction is a NIC joined to a port; see [link.Junction].
+// Junction is a NIC that is joined to a port; see [link.Junction].
 type Junction interface {
-	Devices() []int // the indices of what is between the two
+	Devices() []int // interface indices of the devices between the two
 	Intact() (bool, error)
 	SetMTU(mtu int) error
 	Detach() error
@@ -50,7 +50,7 @@ type Junction interface {
 
 var _ Junction = (*link.Junction)(nil)
 
-// Linux is the kernel that runs.
+// Linux is the running kernel.
 var Linux = Kernel{
 	OpenPort:   device.Open,
 	ImportPort: device.Import,
@@ -73,7 +73,7 @@ var Linux = Kernel{
 	OpenFastPath: func(o fastpath.Options) (FastPath, error) {
 		f, err := fastpath.Open(o)
 		if err != nil {
-			return nil, err // a nil pointer would not be nil
+			return nil, err // a nil pointer in an interface is not nil
 		}
 		return f, nil
 	},

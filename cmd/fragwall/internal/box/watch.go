@@ -16,25 +16,24 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// Watch follows what happens to the devices of both sides: a NIC that is removed
-// and comes back is joined again, a junction is made again when somebody removes
-// it, the limits follow the NIC's MTU, and the change of a link is an event, and
-// propagated where the configuration says so.
+// Watch tracks the devices of both sides. It joins a removed NIC again when it returns, repairs
+// a junction that another program removed, follows the MTU of a NIC, records link changes as
+// events, and propagates them if configured.
 type Watch struct {
 	*Box
 	Events    *events.Recorder // may be nil
-	Propagate bool             // the loss of a link
-	// SharedMTU says that both sides have the outside NIC's MTU, as in a sidecar.
+	Propagate bool             // take a side's link down while the other side has none
+	// SharedMTU says that both sides use the outside NIC's MTU, as in a sidecar.
 	SharedMTU bool
-	// Rejoined is called after a NIC that came back was joined; it may be nil.
+	// Rejoined is called after a NIC that returned was joined. It may be nil.
 	Rejoined func(netdev.Link)
 }
 
-// riseTime is how long a NIC may take to have its link again after it was held:
-// what a slow autonegotiation takes (IEEE 802.3 clause 28).
+// riseTime is the maximum time that a NIC may need to get its link back after it was held: the
+// time of a slow autonegotiation (IEEE 802.3, clause 28).
 const riseTime = 10 * time.Second
 
-// Run follows the devices until ctx is done.
+// Run tracks the devices until ctx is done.
 func (w *Watch) Run(ctx context.Context) {
 	w.resumeRises()
 	w.kernel.Follow(ctx, w.log, func(messages []syscall.NetlinkMessage) {
@@ -44,9 +43,9 @@ func (w *Watch) Run(ctx context.Context) {
 	}, unix.RTNLGRP_LINK, unix.RTNLGRP_TC)
 }
 
-// concern reports whether messages may be about the devices of the box: of a
-// link, or of a classifier, whose headers have the device's index in the same
-// place (struct ifinfomsg, struct tcmsg).
+// concern reports whether messages may concern the devices of the box. Messages about links and
+// about classifiers have the interface index at the same offset (struct ifinfomsg, struct
+// tcmsg).
 func (w *Watch) concern(messages []syscall.NetlinkMessage) bool {
 	w.joining.Lock()
 	defer w.joining.Unlock()
@@ -66,7 +65,7 @@ func (w *Watch) concern(messages []syscall.NetlinkMessage) bool {
 	return false
 }
 
-// look finds out how all devices are by now, and does what follows from that.
+// look reads the state of all devices and reacts to changes.
 func (w *Watch) look() {
 	w.joining.Lock()
 	defer w.joining.Unlock()
@@ -98,8 +97,7 @@ func (w *Watch) look() {
 	}
 }
 
-// lookAtNIC finds out how the NIC of a side is, and joins it where it is not in
-// the wire.
+// lookAtNIC reads the state of a side's NIC. If the NIC is not joined, it tries to join it.
 func (w *Watch) lookAtNIC(side verdict.Side) {
 	e := &w.ends[side]
 	if e.joined {
@@ -123,7 +121,7 @@ func (w *Watch) lookAtNIC(side verdict.Side) {
 	w.rejoin(side)
 }
 
-// lookAtJunction finds out whether what joins the NIC of a side is up.
+// lookAtJunction checks whether the devices between NIC and wire are up.
 func (w *Watch) lookAtJunction(side verdict.Side) {
 	e := &w.ends[side]
 	e.down = ""
@@ -135,12 +133,12 @@ func (w *Watch) lookAtJunction(side verdict.Side) {
 	}
 }
 
-// repair joins a NIC again whose redirect or bridge somebody removed.
+// repair joins a NIC again if another program has removed its redirect or bridge.
 func (w *Watch) repair(side verdict.Side) {
 	e := &w.ends[side]
 	intact, err := e.junction.Intact()
 	if err != nil || intact {
-		return // what is gone is seen by itself
+		return // a missing device is detected elsewhere
 	}
 	w.log.Warn("another program removed the join of a nic to its tap; it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
 	if e.junction.Redirected() {
@@ -153,12 +151,12 @@ func (w *Watch) repair(side verdict.Side) {
 	}
 }
 
-// rejoin joins a NIC that came back.
+// rejoin joins a NIC that has returned.
 func (w *Watch) rejoin(side verdict.Side) {
 	e := &w.ends[side]
 	link, err := w.kernel.FindLink(e.config.NIC)
 	if err != nil {
-		return // it is not there yet
+		return // it has not returned yet
 	}
 	mtu := e.config.MTU
 	if mtu == 0 {
@@ -178,7 +176,7 @@ func (w *Watch) rejoin(side verdict.Side) {
 	}
 }
 
-// followMTU has the box take what the NIC takes.
+// followMTU adopts the MTU of a side's NIC.
 func (w *Watch) followMTU(side verdict.Side) {
 	e := &w.ends[side]
 	old, mtu := w.MTU(side), e.link.MTU
@@ -187,7 +185,7 @@ func (w *Watch) followMTU(side verdict.Side) {
 	}
 	e.refused = 0
 	err := errors.Join(e.junction.SetMTU(mtu), w.setMTU(side, mtu), w.kernel.DisableIPv6(w.ports[side].Index()))
-	if w.SharedMTU { // the inside's IPv6 is the namespace's
+	if w.SharedMTU { // the IPv6 of the inside port belongs to the namespace
 		err = errors.Join(err, w.setMTU(side.Other(), mtu))
 	}
 	if err != nil {
@@ -212,8 +210,8 @@ func (b *Box) setMTU(side verdict.Side, mtu int) error {
 	return nil
 }
 
-// record records that a side's link went down or came up, by the device that did, or
-// the one that was looked at before.
+// record records that a side's link went down or up. The device is the one whose state changed,
+// or else before, the last known one.
 func (w *Watch) record(side verdict.Side, before string) {
 	e := &w.ends[side]
 	device := cmp.Or(e.down, e.link.Name, before)
@@ -225,8 +223,8 @@ func (w *Watch) record(side verdict.Side, before string) {
 	}
 }
 
-// propagateLinks takes the link of a side down while the other side has lost its
-// own, and brings it up again.
+// propagateLinks takes the link of a side down while the other side has none, and brings it up
+// again afterwards.
 func (w *Watch) propagateLinks() {
 	for side := range verdict.Side(verdict.Sides) {
 		e, other := &w.ends[side], &w.ends[side.Other()]
@@ -247,14 +245,14 @@ func (w *Watch) propagateLinks() {
 	}
 }
 
-// beginRise waits for the link of a side that was held. The caller holds joining.
+// beginRise starts the timer for the link of a side that was held. The caller holds joining.
 func (w *Watch) beginRise(side verdict.Side) {
 	e := &w.ends[side]
 	e.rising = true
 	e.rise = time.AfterFunc(riseTime, func() { w.endRise(side) })
 }
 
-// resumeRises goes on to wait for links that the process before has held.
+// resumeRises starts the timers for links that the previous process has held.
 func (w *Watch) resumeRises() {
 	w.joining.Lock()
 	defer w.joining.Unlock()
@@ -265,7 +263,7 @@ func (w *Watch) resumeRises() {
 	}
 }
 
-// endRise gives up to wait for a link that was held.
+// endRise stops waiting for a link that was held.
 func (w *Watch) endRise(side verdict.Side) {
 	w.joining.Lock()
 	w.ends[side].rising = false
@@ -273,9 +271,9 @@ func (w *Watch) endRise(side verdict.Side) {
 	w.look()
 }
 
-// setLink brings the link of a side up or down, so that the neighbours notice. A
-// TAP loses its carrier: whoever it belongs to may have brought it up. The caller
-// holds joining.
+// setLink brings the link of a side up or down, so that the neighbours notice. For a TAP it sets
+// only the carrier: the user of the TAP may control its administrative state. The caller holds
+// joining.
 func (b *Box) setLink(side verdict.Side, up bool) error {
 	e := &b.ends[side]
 	if e.config.NIC == "" {

@@ -35,7 +35,7 @@ func parse(t *testing.T, text string) *rules.Config {
 	return c
 }
 
-// fake is a namespace in memory, and an attachment to it.
+// fake is a namespace in memory with an attachment.
 type fake struct {
 	*attachment
 	log    strings.Builder
@@ -45,7 +45,7 @@ type fake struct {
 	isMoved  bool
 	calls    []string
 	failures map[string]error
-	given    []string // what the NIC was given late
+	given    []string // what the NIC received late
 	messages chan []syscall.NetlinkMessage
 }
 
@@ -113,7 +113,7 @@ func (f *fake) namespace() *namespace {
 	}
 }
 
-// TestAttach moves in and out.
+// TestAttach checks Attach and Detach.
 func TestAttach(t *testing.T) {
 	f := newFake(t)
 	about, err := f.Attach(f.box)
@@ -136,12 +136,12 @@ func TestAttach(t *testing.T) {
 		t.Errorf("%q, want %q", f.calls, want)
 	}
 	if _, err := os.Stat(f.store.Path()); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the state is still kept: %v", err)
+		t.Errorf("the state file still exists: %v", err)
 	}
 }
 
-// TestAttachFails keeps the state of what could not be put back, and touches nothing
-// where it can't be kept.
+// TestAttachFails checks that the saved state remains if Detach fails, and that nothing is
+// moved back if Attach failed.
 func TestAttachFails(t *testing.T) {
 	failed := errors.New("no more")
 	f := newFake(t)
@@ -174,7 +174,8 @@ func address(index int) syscall.NetlinkMessage {
 	return m
 }
 
-// TestFollow moves what the NIC is given, and takes over a NIC that came back.
+// TestFollow checks that addresses that the NIC receives later are moved, and that a NIC that
+// returned is taken over.
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake(t)
@@ -185,14 +186,14 @@ func TestFollow(t *testing.T) {
 		f.calls = nil
 		var w box.Watch
 		if f.Adapt(&w); !w.SharedMTU {
-			t.Error("the sides have MTUs of their own")
+			t.Error("the sides do not share an MTU")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		var following sync.WaitGroup
 		following.Go(func() { f.Follow(ctx) })
 		expect := func(want ...string) {
 			t.Helper()
-			time.Sleep(10 * time.Second) // of the bubble
+			time.Sleep(10 * time.Second) // simulated time
 			synctest.Wait()
 			if !slices.Equal(f.calls, want) {
 				t.Errorf("%q, want %q", f.calls, want)
@@ -200,7 +201,7 @@ func TestFollow(t *testing.T) {
 			f.calls = nil
 		}
 		f.messages <- []syscall.NetlinkMessage{address(4711)}
-		expect("index") // another's address changes nothing
+		expect("index") // an address of an unrelated device changes nothing
 		f.given = []string{"10.0.0.2/24"}
 		f.messages <- []syscall.NetlinkMessage{address(f.state.Index)}
 		expect("adopt", "refresh")
@@ -224,7 +225,7 @@ func TestFollow(t *testing.T) {
 		expect("replace")
 		f.messages <- nil
 		synctest.Wait()
-		cancel() // while it waits
+		cancel() // during the delay
 		following.Wait()
 	})
 	f := newFake(t)
@@ -234,7 +235,7 @@ func TestFollow(t *testing.T) {
 	}
 }
 
-// TestFit refuses what a sidecar can't have.
+// TestFit checks which configurations a sidecar accepts.
 func TestFit(t *testing.T) {
 	for text, want := range map[string]string{
 		configuration: "",
@@ -249,7 +250,8 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestRestoreNothing has nothing to put back, and a NIC that another sidecar has.
+// TestRestoreNothing checks Restore without saved state, and at a NIC that another sidecar
+// uses.
 func TestRestoreNothing(t *testing.T) {
 	store, err := handover.NewStore(t.TempDir(), "none0")
 	if err != nil {

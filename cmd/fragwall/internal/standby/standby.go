@@ -16,10 +16,10 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// Limit is how long a standby waits for the next process of the service.
+// Limit is the maximum time that a standby waits for the next process of the service.
 const Limit = 30 * time.Second
 
-// readyTimeout is how long a standby may take to take over.
+// readyTimeout is the maximum time until a standby has taken over.
 const readyTimeout = 20 * time.Second
 
 // Manager is the part of systemd that a standby needs.
@@ -61,7 +61,7 @@ func Run(ctx context.Context, m Manager, unit string, c Command) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- process.Wait() }()
-	// Without a scope it ends with the unit, as the unit's process does.
+	// Without a scope, the standby ends with the unit, like the process of the unit.
 	detachErr := m.Detach(ctx, fmt.Sprintf("fragwall-standby-%d.scope", process.Process.Pid), process.Process.Pid)
 	return errors.Join(await(ctx, ready, ended), detachErr)
 }

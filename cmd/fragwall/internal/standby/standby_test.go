@@ -11,7 +11,7 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// as is the variable by which the test's program is a standby.
+// as is the environment variable that makes the test binary act as a standby.
 const as = "FRAGWALL_TEST_STANDBY"
 
 func TestMain(m *testing.M) {
@@ -35,12 +35,12 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// manager is a systemd that says what it is told to.
+// manager is a systemd with configurable answers.
 type manager struct {
 	restarts   bool
-	err        error // of Restarts
+	err        error // error of Restarts
 	detachErr  error
-	scope, pid string // of the process that was detached
+	scope, pid string // of the detached process
 }
 
 func (m *manager) Restarts(_ context.Context, unit string) (bool, error) {
@@ -60,7 +60,7 @@ func TestRun(t *testing.T) {
 	for _, tt := range []struct {
 		name, unit, as string
 		manager        manager
-		want           string // in the error; "" for none
+		want           string // error text; "" for none
 		started        bool
 	}{
 		{"restart", "x.service", "ready", manager{restarts: true}, "", true},
@@ -89,6 +89,6 @@ func TestRunEnds(t *testing.T) {
 	cancel()
 	err := Run(ctx, &manager{restarts: true}, "x.service", Command{Path: "/bin/sleep", Args: []string{"0.01"}})
 	if err == nil {
-		t.Error("a standby that says nothing is ready")
+		t.Error("Run succeeded, although the standby did not report that it is ready")
 	}
 }

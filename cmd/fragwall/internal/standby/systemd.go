@@ -14,7 +14,7 @@ type Systemd struct{}
 
 var _ Manager = Systemd{}
 
-// Restarts checks the type of the unit's job.
+// Restarts implements [Manager]. It checks the type of the unit's job.
 func (Systemd) Restarts(ctx context.Context, unit string) (bool, error) {
 	c, err := connect(ctx)
 	if err != nil {
@@ -33,7 +33,7 @@ func (Systemd) Restarts(ctx context.Context, unit string) (bool, error) {
 	return false, nil
 }
 
-// Detach asks systemd to make the scope.
+// Detach implements [Manager]. It asks systemd to create the scope.
 func (Systemd) Detach(ctx context.Context, scope string, pid int) error {
 	c, err := connect(ctx)
 	if err != nil {
