@@ -41,6 +41,7 @@ var documentedTypes = map[string]reflect.Type{
 	"Decision":     reflect.TypeFor[record.Decision](),
 	"Event":        reflect.TypeFor[record.Event](),
 	"Status":       reflect.TypeFor[report.Report](),
+	"Takeover":     reflect.TypeFor[report.Takeover](),
 	"Side":         reflect.TypeFor[report.Side](),
 	"Fragments":    reflect.TypeFor[report.Fragments](),
 	"Flows":        reflect.TypeFor[report.Flows](),
@@ -284,7 +285,7 @@ func statusOf(t *testing.T) []byte {
 	cancel()
 	recorder.Run(ended)
 	source := report.Source{
-		Build: report.Build{Version: version, Go: "go", GVisor: "v"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Bump: s.Bump, Events: recorder, Started: began,
+		Build: report.Build{Version: version, Go: "go", GVisor: "v"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Bump: s.Bump, Events: recorder, Started: began, Takeover: &report.Takeover{Count: 1, Time: began},
 		Ready: func() bool { return true },
 		Links: func() [verdict.Sides]report.Link {
 			l := report.Link{NIC: "eth1", Joined: true, Up: true, MTU: 1500, Speed: 1e9}

@@ -48,6 +48,7 @@ func (d *Daemon) source() *report.Source {
 		Bump:     d.box.Bump,
 		Events:   d.events,
 		Started:  d.started,
+		Takeover: d.takeover,
 		Ready:    d.forwarding.Load,
 		Links:    d.box.Links,
 		Missed:   d.box.Missed,

@@ -101,6 +101,7 @@ type Daemon struct {
 
 	reloader   *reloader
 	started    time.Time
+	takeover   *report.Takeover // by this process or one before; nil where none took over
 	forwarding atomic.Bool
 	statusAt   string // address of the status server; "none" and why, or "off"
 	controlAt  string // path of the control socket, or "none" and why

@@ -63,8 +63,9 @@ type held struct {
 	Started time.Time     `json:"started"` // when the first process was
 	Events  events.Saved  `json:"events"`
 	// Reloads and Failures are how many reloads succeeded, and did not.
-	Reloads  int `json:"reloads"`
-	Failures int `json:"failures"`
+	Reloads   int `json:"reloads"`
+	Failures  int `json:"failures"`
+	Takeovers int `json:"takeovers"` // so far
 	// Reload means that the process was told to reload after the other one had read its
 	// configuration, which may be the old one.
 	Reload bool `json:"reload"`
@@ -236,6 +237,9 @@ func (g *giver) Hold(ctx context.Context) (any, error) {
 	err := d.box.Hold(ctx)
 	h.Started, h.Events = d.started, d.events.Save()
 	h.Reloads, h.Failures = d.reloader.counts()
+	if d.takeover != nil {
+		h.Takeovers = d.takeover.Count
+	}
 	h.Reload = d.reloader.reloadedSince(g.read)
 	return h, err
 }

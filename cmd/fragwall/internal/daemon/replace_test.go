@@ -148,6 +148,13 @@ func TestReplace(t *testing.T) {
 			t.Errorf("the new instance began with\n%s", text)
 		}
 		n.runs(next, version, uint64(i+2))
+		ask, err := control.Instance{Socket: "x.sock"}.Reporter()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r, _, err := ask(t.Context()); err != nil || r.Takeover == nil || r.Takeover.Count != i+1 || r.Takeover.PauseSeconds <= 0 {
+			t.Errorf("%+v, %v; want %d take-overs", r, err, i+1)
+		}
 		answer, err := http.Get("http://" + parseConfig(t, config).Status.Listen + "/healthz")
 		if err != nil || answer.StatusCode != http.StatusOK {
 			t.Errorf("the status server: %v, %v", answer, err)

@@ -14,6 +14,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/box"
 	"fragwall/cmd/fragwall/internal/control"
+	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/cmd/fragwall/internal/takeover"
 	"fragwall/packet/verdict"
 	"fragwall/rules"
@@ -159,6 +160,7 @@ func (t *taker) running() {
 	}
 	paused := monotonic() - t.held.Since
 	t.taken.Running()
+	t.daemon.takeover = &report.Takeover{Count: t.held.Takeovers + 1, Time: time.Now(), PauseSeconds: paused.Seconds()}
 	t.daemon.always().Info("took over", "process", t.offer.Process, "version", t.offer.Version, "paused", paused.Round(time.Microsecond))
 }
 

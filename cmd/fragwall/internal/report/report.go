@@ -38,7 +38,8 @@ type Report struct {
 	Started       time.Time       `json:"started"`
 	UptimeSeconds float64         `json:"uptime_seconds"`
 	Ready         bool            `json:"ready"`
-	Sides         map[string]Side `json:"sides"` // "inside" and "outside", by ingress side
+	Takeover      *Takeover       `json:"takeover,omitempty"` // nil if no process took over since the start
+	Sides         map[string]Side `json:"sides"`              // "inside" and "outside", by ingress side
 	Fragments     Fragments       `json:"fragments"`
 	Flows         Flows           `json:"flows"`
 	FastPath      FastPath        `json:"fast_path"`
@@ -48,6 +49,14 @@ type Report struct {
 	// EventsSuppressed is the number of events above the rate limit.
 	EventsSuppressed uint64         `json:"events_suppressed"`
 	Events           []record.Event `json:"events"` // the latest events, newest first
+}
+
+// Takeover is about the processes that took over from one another since the start, and the last
+// time that one did.
+type Takeover struct {
+	Count        int       `json:"count"`
+	Time         time.Time `json:"time"`
+	PauseSeconds float64   `json:"pause_seconds"` // for which no process read frames
 }
 
 // Side is the state of a side's device, and the counters of the frames that arrived on that

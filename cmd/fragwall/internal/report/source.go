@@ -24,6 +24,8 @@ type Source struct {
 	Events  *events.Recorder
 	Started time.Time
 	Ready   func() bool // whether frames flow
+	// Takeover is about the last process that took over; nil if none did since the start.
+	Takeover *Takeover
 	// Links returns the state of both sides' devices.
 	Links func() [verdict.Sides]Link
 	// Missed returns the number of frames that the kernel dropped before the box read them, by
@@ -58,7 +60,7 @@ func (s *Source) WithoutLink() (sides []string) {
 func (s *Source) Report(now time.Time) *Report {
 	r := Of(s.Bump)
 	r.Build, r.Time, r.Started, r.UptimeSeconds, r.Ready = s.Build, now, s.Started, now.Sub(s.Started).Seconds(), s.Ready()
-	r.Policy, r.FastPath = s.Policy(), s.FastPath()
+	r.Takeover, r.Policy, r.FastPath = s.Takeover, s.Policy(), s.FastPath()
 	r.Fragments.Mode, r.Fragments.DatagramsLimit, r.Fragments.BytesLimit = s.Mode.String(), s.Limits.MaxDatagrams, s.Limits.Memory
 	links, missed := s.Links(), s.Missed()
 	for side, link := range links {

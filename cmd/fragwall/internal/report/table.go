@@ -23,6 +23,10 @@ func (r *Report) WriteTables(to io.Writer, before *Report) {
 	if r.Policy.Failures > 0 {
 		fmt.Fprintf(to, ", failed reloads: %d", r.Policy.Failures)
 	}
+	if t := r.Takeover; t != nil {
+		pause := time.Duration(t.PauseSeconds * float64(time.Second)).Round(100 * time.Microsecond)
+		fmt.Fprintf(to, "\ntake-overs: %d, last %s, pause %s", t.Count, t.Time.Local().Format(time.DateTime), pause)
+	}
 	if r.Policy.Mistake != "" {
 		fmt.Fprintf(to, "\nthe configuration file is broken: %s", terminal.Printable(r.Policy.Mistake))
 	}

@@ -31,6 +31,7 @@ func exampleReport() (before, now *Report) {
 				"inside":  {Forwarded: 1134567 + 90000*seconds, ForwardedBytes: 1 << 29, Dropped: 5, DroppedBytes: 300, PassedUp: map[string]uint64{"unknown_flow": 2000, "flags": 12}},
 				"outside": {Forwarded: 2, PassedUp: map[string]uint64{"unknown_flow": 1000, "no \x1b[2J": 12}},
 			}},
+			Takeover:     &Takeover{Count: 2, Time: time.Unix(0, 0), PauseSeconds: 0.00264},
 			Policy:       Policy{Generation: 2, Since: time.Unix(0, 0), Default: "drop", Stateful: true, Failures: 1},
 			EventsLogged: 2, EventsSuppressed: 1234,
 			Events: exampleEvents(),

@@ -63,6 +63,8 @@ var (
 	lastGood    = describe("policy_last_good", "1 if the last good configuration is in force because the configuration file was broken at the start, otherwise 0.")
 	reloads     = describe("reloads_total", "Reloads, by result.", "state")
 	lastReload  = describe("config_last_reload_successful", "1 if the last load of the configuration file succeeded, otherwise 0.")
+	takeovers   = describe("takeovers_total", "Processes that took over from the one before, since the first one started.")
+	pause       = describe("takeover_pause_seconds", "Time for which no process read frames when the last one took over; absent if none did.")
 	eventCount  = describe("events_total", "Events, logged or suppressed by the rate limit.", "state")
 )
 
@@ -101,6 +103,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.counter(reloads, uint64(r.Policy.Generation-1), "success")
 	m.counter(reloads, uint64(r.Policy.Failures), "failure")
 	m.gauge(lastReload, truth(r.Policy.Mistake == ""))
+	m.takeover(r.Takeover)
 	m.gauge(flows, float64(r.Flows.Known))
 	m.gauge(flowsLimit, float64(r.Flows.Limit))
 	m.fastPath(&r.FastPath)
@@ -124,6 +127,16 @@ func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
 
 func (m sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
 	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+// takeover makes the metrics of the processes that took over; t is nil if none did.
+func (m sink) takeover(t *report.Takeover) {
+	if t == nil {
+		t = &report.Takeover{}
+	} else {
+		m.gauge(pause, t.PauseSeconds)
+	}
+	m.counter(takeovers, uint64(t.Count))
 }
 
 // link makes the metrics of a side's device.

@@ -69,7 +69,8 @@ func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 	recorder.Run(ctx)
 	return &report.Source{
 		Build: report.Build{Version: "1.2.3", Go: "go1", GVisor: "v0"}, Devices: [verdict.Sides]string{"fw-in", "fw-out"}, Mode: packet.ModeReassemble, Limits: limits(),
-		Bump: s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
+		Takeover: &report.Takeover{Count: 2, Time: time.Unix(150, 0), PauseSeconds: 0.0026},
+		Bump:     s.Bump, Events: recorder, Started: time.Unix(100, 0), Ready: func() bool { return true },
 		Links: func() [verdict.Sides]report.Link {
 			return [verdict.Sides]report.Link{{Up: true, MTU: 1500}, {NIC: "eth0", Joined: true, Up: true, MTU: 1500, Speed: 10e9}}
 		},
@@ -142,6 +143,8 @@ func TestMetrics(t *testing.T) {
 		`fragwall_rule_over_limit_datagrams_total{rule="few"} 0`,
 		`fragwall_flows 0`,
 		`fragwall_policy_generation 3`,
+		`fragwall_takeovers_total 2`,
+		`fragwall_takeover_pause_seconds 0.0026`,
 		`fragwall_policy_time_seconds 200`,
 		`fragwall_reloads_total{state="success"} 2`,
 		`fragwall_reloads_total{state="failure"} 1`,

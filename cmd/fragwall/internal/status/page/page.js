@@ -116,7 +116,8 @@ function show(r) {
   $("mistake").hidden = !r.policy.mistake;
   text("mistake", r.policy.mistake ? `The configuration file is broken: ${r.policy.mistake}` : "");
   text("about", `version ${r.version} · up ${duration(r.uptime_seconds)} · policy ${r.policy.generation}, since ${new Date(r.policy.since).toLocaleString("en-GB")}` +
-    (r.policy.failed_reloads ? ` · ${r.policy.failed_reloads} failed reloads` : ""));
+    (r.policy.failed_reloads ? ` · ${r.policy.failed_reloads} failed reloads` : "") +
+    (r.takeover ? ` · ${r.takeover.count} take-over${r.takeover.count > 1 ? "s" : ""}, last pause ${(1000 * r.takeover.pause_seconds).toFixed(1)} ms` : ""));
   const waiting = r.fragments.waiting_datagrams;
   const point = {at: now, span, drops: {}, waiting, waitingLow: waiting, waitingHigh: waiting};
   for (const side of sides) {
