@@ -1,6 +1,9 @@
 package integration_test
 
-import "testing"
+import (
+	"path/filepath"
+	"testing"
+)
 
 // sidecarStateful accepts new flows from the pod only.
 var sidecarStateful = pathKey + `
@@ -47,4 +50,29 @@ func TestSidecarRestart(t *testing.T) {
 		refuses(t, p.peer, p.workload)
 	}
 	b.end(t)
+}
+
+// TestSidecarNoState restarts a sidecar with --no-state: it keeps no flows, and still restores the
+// NIC.
+func TestSidecarNoState(t *testing.T) {
+	p, state := routedPod(t), t.TempDir()
+	b := p.startSidecar(t, sidecarStateful, state)
+	idle := openTCP(t, p.workload, p.peer, false)
+	idle.answers(t)
+	b.end(t)
+	saved := func() []string {
+		t.Helper()
+		files, err := filepath.Glob(filepath.Join(state, "*.flows"))
+		must(t, err)
+		return files
+	}
+	if files := saved(); len(files) != 1 {
+		t.Errorf("%q, want the flows", files)
+	}
+	b = p.startSidecar(t, sidecarStateful, state, "--no-state")
+	openTCP(t, p.workload, p.peer, false).answers(t)
+	b.end(t)
+	if files := saved(); len(files) != 0 {
+		t.Errorf("flows were kept: %q", files)
+	}
 }

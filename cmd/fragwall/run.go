@@ -53,9 +53,8 @@ the directory.`,
 	c.Flags().BoolVar(&options.Standby, "standby", false, "take over for as long as the service restarts")
 	_ = c.Flags().MarkHidden("standby") // only the standby command sets it
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if !*noState {
-			options.State = stateOf(*state)
-		}
+		options.State = stateOf(*state)
+		options.State.Discard = *noState
 		s, err := daemon.Load(c.ErrOrStderr(), *path, *lastGood)
 		if err != nil {
 			return err

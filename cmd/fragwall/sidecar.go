@@ -32,6 +32,7 @@ Prints a line with the word "ready" on stderr once frames flow.`,
 	path := configFlag(c)
 	nic := c.Flags().String("nic", "", "`interface` that has the addresses (required)")
 	directory := c.Flags().String("state", stateDirectory, "`directory` for the state of the NIC and the flows; it must outlive the process, but not the namespace")
+	noState := c.Flags().Bool("no-state", false, "do not save flows at a stop, and do not read them at a start; the state of the NIC is always saved")
 	options := daemonFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "print what it would do, and exit")
 	restore := c.Flags().Bool("restore", false, "restore the NIC from the state of a killed sidecar, and exit")
@@ -67,7 +68,7 @@ Prints a line with the word "ready" on stderr once frames flow.`,
 		}
 		ctx, stop := signal.NotifyContext(c.Context(), syscall.SIGTERM, syscall.SIGINT)
 		defer stop()
-		options.State = daemon.State{Directory: *directory, Given: true}
+		options.State = daemon.State{Directory: *directory, Given: true, Discard: *noState}
 		s, err := daemon.NewStartup(*path, &loaded)
 		if err != nil {
 			return err

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 
@@ -25,6 +26,9 @@ type State struct {
 	// Given says that somebody asked for this directory: it is worth a warning if it
 	// can't be used.
 	Given bool
+	// Discard removes the flows of an earlier instance, and keeps none: they would be out of
+	// date at the next start.
+	Discard bool
 }
 
 // flowKeeper keeps the flows of a box over a stop and a start, in a file of a private
@@ -48,6 +52,11 @@ func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeep
 	if s.Directory == "" {
 		return nil
 	}
+	if s.Discard {
+		if _, err := os.Stat(s.Directory); err != nil {
+			return nil // there is nothing to discard
+		}
+	}
 	k := &flowKeeper{log: log}
 	namespace, err := handover.CurrentNamespace()
 	if err == nil {
@@ -63,6 +72,12 @@ func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeep
 		return nil
 	}
 	k.removeOld(time.Now())
+	if s.Discard {
+		if err := errors.Join(k.dir.Remove(k.name), k.dir.Close()); err != nil {
+			log.Warn("cannot remove the flows of an earlier instance", "directory", s.Directory, "file", k.name, "error", err)
+		}
+		return nil
+	}
 	return k
 }
 

@@ -194,3 +194,23 @@ func TestOldFlowsAreRemoved(t *testing.T) {
 		t.Errorf("there are %s", strings.Join(files, ", "))
 	}
 }
+
+// TestFlowsAreDiscarded runs a box that keeps no flows between two that do: the last one does not
+// know the flows of the first one.
+func TestFlowsAreDiscarded(t *testing.T) {
+	k := newKept(t)
+	k.begin()
+	if openFlowKeeper(State{Directory: k.dir, Given: true, Discard: true}, "in", "out", k.log) != nil {
+		t.Error("flows are kept")
+	}
+	if n := len(k.files()); n != 0 {
+		t.Errorf("%d files, want none", n)
+	}
+	missing := filepath.Join(k.dir, "missing")
+	if openFlowKeeper(State{Directory: missing, Discard: true}, "in", "out", k.log) != nil {
+		t.Error("flows are kept")
+	}
+	if _, err := os.Stat(missing); !os.IsNotExist(err) {
+		t.Errorf("the directory was made: %v", err)
+	}
+}
