@@ -153,15 +153,32 @@ func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
 	return d.box.Adopt(h.Ends)
 }
 
-// running says that the wire forwards.
-func (t *taker) running() {
+// begin returns an error if it is too late for the wire to forward. The box is closed then.
+func (t *taker) begin() error {
 	if t == nil {
-		return
+		return nil
+	}
+	if err := t.taken.Begin(); err != nil {
+		return errors.Join(err, t.close())
+	}
+	return nil
+}
+
+// running says that the wire forwards. On an error, so does that of the other process, and this one
+// must end.
+func (t *taker) running() error {
+	if t == nil {
+		return nil
 	}
 	paused := monotonic() - t.held.Since
-	t.taken.Running()
+	if err := t.taken.Running(); err != nil {
+		t.daemon.box.Disown()
+		t.daemon.replaced.Store(true) // the flows are the other's, too
+		return err
+	}
 	t.daemon.takeover = &report.Takeover{Count: t.held.Takeovers + 1, Time: time.Now(), PauseSeconds: paused.Seconds()}
 	t.daemon.always().Info("took over", "process", t.offer.Process, "version", t.offer.Version, "paused", paused.Round(time.Microsecond))
+	return nil
 }
 
 // close closes what was taken, and leaves the devices to the other process.

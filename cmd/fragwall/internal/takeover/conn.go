@@ -49,7 +49,11 @@ const (
 	chunkSize  = 64 << 10 // bytes of a state that are sent at once
 	// maxFiles is how many descriptors go at once (SCM_MAX_FD is 253).
 	maxFiles = 200
+	// maxAllFiles is how many descriptors a process accepts. A port has at most 256 queues.
+	maxAllFiles = 1024
 )
+
+var errTooManyFiles = fmt.Errorf("more than %d descriptors received", maxAllFiles)
 
 // conn sends and receives. It is no longer usable after an error.
 type conn struct {
@@ -57,7 +61,8 @@ type conn struct {
 	c     *net.UnixConn
 	r     *bufio.Reader
 	files []int         // received, and not taken
-	limit time.Duration // for each chunk of what is sent or received; 0: none
+	limit time.Duration // for each chunk of what is sent or received
+	until time.Time     // for all of them
 }
 
 func newConn(ctx context.Context, c *net.UnixConn) *conn {
@@ -82,20 +87,23 @@ func (r *receiver) Read(b []byte) (int, error) {
 			}
 		}
 	}
+	if len(r.files) > maxAllFiles {
+		err = errors.Join(err, errTooManyFiles)
+	}
 	if n <= 0 && err == nil {
 		err = io.EOF
 	}
 	return max(n, 0), err
 }
 
-// wait sets how long the next operations may take each.
-func (n *conn) wait(limit time.Duration) { n.limit = limit }
+// wait sets how long the next operations may take each, and all together.
+func (n *conn) wait(each, all time.Duration) { n.limit, n.until = each, time.Now().Add(all) }
 
 // arm sets the deadline of an operation.
 func (n *conn) arm() {
-	deadline := time.Time{}
-	if n.limit > 0 {
-		deadline = time.Now().Add(n.limit)
+	deadline := time.Now().Add(n.limit)
+	if n.until.Before(deadline) {
+		deadline = n.until
 	}
 	_ = n.c.SetDeadline(deadline)
 	if n.ctx.Err() != nil { // checked after the deadline was set, which the end of ctx shortens
@@ -113,7 +121,7 @@ func (n *conn) quit(err error) {
 		return
 	}
 	n.ctx = context.Background()
-	n.wait(limits.Step)
+	n.wait(limits.Step, limits.Step)
 	_ = n.send(message{Kind: kindKept, Error: err.Error()}, nil, nil)
 }
 
@@ -168,8 +176,8 @@ func (n *conn) next() (kind byte, length int, err error) {
 	return header[0], int(binary.BigEndian.Uint32(header[1:])), nil
 }
 
-// receive returns the next message, which is to be of one of some kinds. That
-// the other breaks off is an error.
+// receive returns the next message, which is to be of one of some kinds. That the other process
+// aborts is an error.
 func (n *conn) receive(kinds ...string) (m message, err error) {
 	kind, length, err := n.next()
 	for err == nil && kind == typeFiles {
@@ -214,7 +222,7 @@ func (s *said) Error() string { return s.reason }
 
 // take returns descriptors that came, as many as a message says.
 func (n *conn) take(m *message) ([]int, error) {
-	if len(n.files) < m.Files {
+	if m.Files < 0 || m.Files > len(n.files) {
 		return nil, fmt.Errorf("received %d descriptors, want %d", len(n.files), m.Files)
 	}
 	files := n.files[:m.Files:m.Files]

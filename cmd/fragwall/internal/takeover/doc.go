@@ -12,11 +12,13 @@
 //	                                ◄──────────  go: it does nothing from here on
 //	running                         ──────────►  it ends
 //
-// Either process can abort with "kept" and a reason. Up to "go", the old process then continues as
-// before. It does the same if the connection is closed or if it waits too long. After "go", the old
-// process continues only if the new one dies before it sends "running". If the new process finds the
-// connection closed, it continues only if it has the whole state and the old process is dead, which
-// it learns from the process's descriptor (pidfd). Otherwise it ends.
+// Either process can abort with "kept" and a reason. The old process then continues as before. It
+// does the same if the connection is closed, or if the time is up: [Limits] bound each step, and the
+// time from "hold" to "running", during which no frames are read. So that only one of the two runs,
+// the new process does not begin to run in the last part of that time. The old process closes the
+// connection when it gets "running". If the new process finds the connection closed before, it
+// continues only if it has the whole state and the old process is dead, which it learns from the
+// process's descriptor (pidfd). Otherwise it ends.
 //
 // A message consists of a kind, its length and JSON. State is a sequence of chunks. Descriptors are
 // sent with the offer (SCM_RIGHTS, unix(7)). The package does not interpret what is handed over, and

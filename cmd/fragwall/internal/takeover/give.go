@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"time"
 )
 
@@ -31,12 +32,17 @@ type Giver interface {
 // Limits are how long a process waits for the other.
 type Limits struct {
 	Prepare time.Duration // until the new one is prepared
-	Step    time.Duration // for anything else
+	Copy    time.Duration // for all that the old one sends while it goes on
+	Hold    time.Duration // from the hold until the new one runs
+	Begin   time.Duration // of Hold, how much remains at least when the new one begins to run
+	Step    time.Duration // for each chunk
 	Death   time.Duration // until the old one is dead that closed the connection
 }
 
 // limits are those of this program.
-var limits = Limits{Prepare: time.Minute, Step: 5 * time.Second, Death: 2 * time.Second}
+var limits = Limits{
+	Prepare: 20 * time.Second, Copy: time.Minute, Hold: 5 * time.Second, Begin: time.Second, Step: 5 * time.Second, Death: 2 * time.Second,
+}
 
 // errStopped is why a process that ends hands nothing over.
 var errStopped = errors.New("the running instance is stopping")
@@ -63,7 +69,7 @@ func Give(ctx context.Context, c *net.UnixConn, request json.RawMessage, g Giver
 
 // give is [Give] on a connection, which stop has ctx leave alone unless it is done.
 func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
-	n.wait(limits.Step)
+	n.wait(limits.Step, limits.Step)
 	offer, files, err := g.Offer(request)
 	if err == nil {
 		err = n.send(message{Kind: kindOffer}, offer, files)
@@ -72,21 +78,22 @@ func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 	if err != nil {
 		return err
 	}
-	n.wait(limits.Prepare)
+	n.wait(limits.Prepare, limits.Prepare)
 	if _, err := n.receive(kindCopy); err != nil {
 		return gone(err)
 	}
-	n.wait(limits.Step)
 	if err := hand(n, stop, g); err != nil {
 		g.Release()
 		return gone(err)
 	}
+	n.close() // tells the other process that this one does not go on
 	g.Leave()
 	return nil
 }
 
 // hand is the part of [Give] from the first state on.
 func hand(n *conn, stop func() bool, g Giver) error {
+	n.wait(limits.Step, limits.Copy)
 	if err := n.sendState(g.Copy); err != nil {
 		return err
 	}
@@ -94,7 +101,8 @@ func hand(n *conn, stop func() bool, g Giver) error {
 		return err
 	}
 	// The process stands still from here on.
-	bounded, cancel := context.WithTimeout(n.ctx, limits.Step)
+	n.wait(limits.Step, limits.Hold)
+	bounded, cancel := context.WithDeadline(n.ctx, n.until)
 	defer cancel()
 	held, err := g.Hold(bounded)
 	if err != nil {
@@ -117,7 +125,6 @@ func hand(n *conn, stop func() bool, g Giver) error {
 	if err := n.send(message{Kind: kindGo}, nil, nil); err != nil {
 		return err
 	}
-	n.wait(0)
 	_, err = n.receive(kindRunning)
 	return err
 }
@@ -126,6 +133,9 @@ func hand(n *conn, stop func() bool, g Giver) error {
 func gone(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the new process ended: %w", err)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("the new process took too long: %w", err)
 	}
 	return err
 }

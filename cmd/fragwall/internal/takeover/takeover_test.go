@@ -210,7 +210,13 @@ func (r *trial) run(t *testing.T, killed bool) (given, taken error) {
 		_ = r.next.Close()
 	}
 	if taken == nil {
-		runs.Running()
+		err := runs.Begin()
+		if err == nil {
+			err = runs.Running()
+		}
+		if (err != nil) != killed {
+			t.Errorf("the new process began to run with %v", err)
+		}
 	}
 	given = <-giving
 	// Both connections, and what the giver had open.
@@ -357,7 +363,9 @@ func TestKilledWithAll(t *testing.T) {
 			t.Errorf("alive %v: %v", alive, taken)
 		}
 		if runs != nil {
-			runs.Running()
+			if err := errors.Join(runs.Begin(), runs.Running()); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
@@ -381,7 +389,7 @@ func TestStopped(t *testing.T) {
 // TestSilence has either process say nothing for too long.
 func TestSilence(t *testing.T) {
 	defer func(l Limits) { limits = l }(limits)
-	limits = Limits{Prepare: 10 * time.Millisecond, Step: 10 * time.Millisecond}
+	limits.Prepare, limits.Step = 10*time.Millisecond, 10*time.Millisecond
 	r := newTrial(t, true)
 	if err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver); !errors.Is(err, os.ErrDeadlineExceeded) || r.giver.was() != "offer" {
 		t.Errorf("%v, and the old process did %q", err, r.giver.was())
@@ -403,6 +411,7 @@ func TestNonsense(t *testing.T) {
 		"state":          {typeChunk, 0, 0, 0, 1, 'x'},
 		"no descriptors": append([]byte{typeMessage, 0, 0, 0, 26}, `{"kind":"offer","files":9}`...),
 		"no process":     append([]byte{typeMessage, 0, 0, 0, 16}, `{"kind":"offer"}`...),
+		"fewer than 0":   append([]byte{typeMessage, 0, 0, 0, 27}, `{"kind":"offer","files":-1}`...),
 	} {
 		r := newTrial(t, true)
 		r.giver.Offered()

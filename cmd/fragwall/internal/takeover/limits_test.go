@@ -1,0 +1,143 @@
+package takeover
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// setLimits changes the limits until the end of a test.
+func setLimits(t *testing.T, l Limits) {
+	t.Helper()
+	old := limits
+	t.Cleanup(func() { limits = old })
+	limits = l
+}
+
+// TestHang has the new process stop at each step of the protocol, with the connection open: the old
+// one goes on.
+func TestHang(t *testing.T) {
+	const short = 300 * time.Millisecond
+	for i, want := range []string{"offer", "offer copy release", "offer copy hold save release", "offer copy hold save release"} {
+		setLimits(t, Limits{Prepare: short, Copy: short, Hold: short, Step: time.Minute})
+		r := newTrial(t, true)
+		r.giver.size = 1000 // fits into the buffer of the socket
+		said := make(chan error, 1)
+		go func() {
+			n := newConn(t.Context(), r.next)
+			n.wait(time.Minute, time.Minute)
+			for _, kind := range []string{kindCopy, kindHold, kindTake}[:i] {
+				if err := n.send(message{Kind: kind}, nil, nil); err != nil {
+					said <- err
+					return
+				}
+			}
+			said <- nil
+		}()
+		if err := <-said; err != nil {
+			t.Fatal(err)
+		}
+		err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "the new process took too long") || r.giver.was() != want {
+			t.Errorf("after %d messages: %v, and the old process did %q, want %q", i, err, r.giver.was(), want)
+		}
+	}
+}
+
+// TestDrip has the new process read the rest of the state so slowly that each chunk is in time, and
+// all of them are not.
+func TestDrip(t *testing.T) {
+	setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 200 * time.Millisecond, Step: time.Minute})
+	r := newTrial(t, true)
+	r.giver.size = 4 << 20
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		n := newConn(t.Context(), r.next)
+		n.wait(time.Minute, time.Minute)
+		if err := n.send(message{Kind: kindCopy}, nil, nil); err != nil {
+			return
+		}
+		if _, err := n.receive(kindOffer); err != nil {
+			t.Error(err)
+		}
+		if err := n.receiveState(func(io.Reader) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if err := n.send(message{Kind: kindHold}, nil, nil); err != nil {
+			t.Error(err)
+		}
+		for b := make([]byte, 1<<10); ; time.Sleep(10 * time.Millisecond) { // the test is about slowness
+			if _, err := n.r.Read(b); err != nil {
+				return
+			}
+		}
+	}()
+	if err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if was := r.giver.was(); was != "offer copy hold release" {
+		t.Errorf("the old process did %q", was)
+	}
+	_ = r.next.Close()
+	<-read
+}
+
+// TestLate has the new process be ready too late: it does not run. If it notices that only once it
+// runs, it is told.
+func TestLate(t *testing.T) {
+	for _, begun := range []bool{false, true} {
+		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 2 * time.Second, Begin: 2 * time.Second, Step: time.Minute})
+		r := newTrial(t, true)
+		giving := make(chan error, 1)
+		go func() { giving <- Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver) }()
+		runs, err := Take(t.Context(), r.next, r.taker)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if begun {
+			err = <-giving
+			if late := runs.Running(); !errors.Is(late, errLate) {
+				t.Errorf("it runs, with %v", late)
+			}
+		} else {
+			if late := runs.Begin(); !errors.Is(late, errLate) {
+				t.Errorf("it begins, with %v", late)
+			}
+			err = <-giving
+		}
+		if err == nil || !strings.HasSuffix(r.giver.was(), "save release") {
+			t.Errorf("%v, and the old process did %q", err, r.giver.was())
+		}
+	}
+}
+
+// TestManyFiles sends more descriptors than any process has to hand over: all are closed.
+func TestManyFiles(t *testing.T) {
+	r := newTrial(t, true)
+	r.giver.Offered()
+	before := descriptors(t)
+	files := make([]int, maxFiles)
+	for i := range files {
+		files[i] = int(os.Stdin.Fd())
+	}
+	go func() {
+		n := newConn(t.Context(), r.old)
+		n.wait(time.Minute, time.Minute)
+		for range maxAllFiles/maxFiles + 2 {
+			if n.put(typeFiles, nil, files) != nil {
+				return
+			}
+		}
+	}()
+	if _, err := Take(t.Context(), r.next, r.taker); !errors.Is(err, errTooManyFiles) {
+		t.Error(err)
+	}
+	if after := descriptors(t); after != before-1 {
+		t.Errorf("%d descriptors, want %d", after, before-1)
+	}
+}
