@@ -46,6 +46,9 @@ const flowsSuffix = ".flows"
 // flow in it lives, as none does without a datagram for longer (tcp_established).
 const flowsKept = 5 * 24 * time.Hour
 
+// maxFlowsFile is the size of a file in bytes above which it is not read. A full table takes 184 MB.
+const maxFlowsFile = 1 << 30
+
 // openFlowKeeper returns the keeper of the wire between two ports in the network namespace
 // of the calling thread.
 func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeeper {
@@ -123,8 +126,11 @@ func readFlows(f io.ReadSeeker, b *box.Box) error {
 		return err
 	}
 	stream := size - sha256.Size
-	if stream < 0 {
+	switch {
+	case stream < 0:
 		return errors.New("damaged: too short")
+	case size > maxFlowsFile:
+		return errors.New("damaged: too long")
 	}
 	sum, want := sha256.New(), make([]byte, sha256.Size)
 	if _, err := f.Seek(0, io.SeekStart); err != nil {

@@ -139,8 +139,10 @@ func TestFlowsAreLost(t *testing.T) {
 		}
 	}
 	for name, damage := range map[string]func(*kept, string){
-		"damaged":               change(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }),
-		"too short":             change(func(b []byte) []byte { return b[:20] }),
+		"damaged":   change(func(b []byte) []byte { b[len(b)/2] ^= 1; return b }),
+		"too short": change(func(b []byte) []byte { return b[:20] }),
+		"too long":  func(k *kept, file string) { _ = os.Truncate(file, 1<<40) },
+
 		"wrong checksum":        change(func(b []byte) []byte { return b[:len(b)-1] }),
 		"other users can write": func(k *kept, file string) { _ = os.Chmod(file, 0o666) },
 		"not a regular file":    func(k *kept, file string) { _ = os.Remove(file); _ = os.Mkdir(file, 0o700) },
