@@ -65,7 +65,7 @@ var allowed = map[string][]string{
 	"cmd/fragwall/internal/events":   {"cmd/fragwall/internal/record", "filter", "packet", "packet/verdict", "rules", "wire"},
 	"cmd/fragwall/internal/report":   {"cmd/fragwall/internal/events", "cmd/fragwall/internal/record", "cmd/fragwall/internal/terminal", "fastpath", "filter", "filter/flow", "packet", "packet/verdict", "stack", "wire"},
 	"cmd/fragwall/internal/history":  {"cmd/fragwall/internal/report", "packet/verdict", "wire"},
-	"cmd/fragwall/internal/status":   {"cmd/fragwall/internal/exit", "cmd/fragwall/internal/history", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/report", "cmd/fragwall/internal/selector", "fastpath", "packet/verdict", "rules", "wire"},
+	"cmd/fragwall/internal/status":   {"cmd/fragwall/internal/exit", "cmd/fragwall/internal/history", "cmd/fragwall/internal/listing", "cmd/fragwall/internal/report", "cmd/fragwall/internal/selector", "cmd/fragwall/internal/terminal", "fastpath", "packet/verdict", "rules", "wire"},
 	"cmd/fragwall/internal/control":  {"cmd/fragwall/internal/exit", "cmd/fragwall/internal/report"},
 	"cmd/fragwall/internal/box":      {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/events", "cmd/fragwall/internal/report", "fastpath", "filter", "filter/flow", "packet", "packet/verdict", "rules", "tun", "tun/device", "tun/link", "tun/netdev", "wire"},
 	"cmd/fragwall/internal/replay":   {"cmd/fragwall/internal/datapath", "cmd/fragwall/internal/exit", "cmd/fragwall/internal/record", "cmd/fragwall/internal/report", "cmd/fragwall/internal/terminal", "filter", "packet", "packet/checksum", "packet/verdict", "rules", "tun", "tun/capture", "wire"},

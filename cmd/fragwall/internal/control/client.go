@@ -41,8 +41,8 @@ func (i Instance) Reload() (o Outcome, err error) {
 	return o, err
 }
 
-// again repeats a request while it is to be repeated, since another process took over from the
-// one that was asked, a few times at most.
+// again repeats a request, up to maxTries times, while another process takes over from the
+// instance that was asked.
 func again(request func() (repeat bool, err error)) error {
 	for tries := 1; ; tries++ {
 		if repeat, err := request(); !repeat || tries == maxTries {
@@ -51,8 +51,8 @@ func again(request func() (repeat bool, err error)) error {
 	}
 }
 
-// Listens reports whether an instance listens on a socket, or may do so: only a request to it
-// shows.
+// Listens reports whether an instance listens on a socket, or might do so: only a request can
+// tell.
 func Listens(path string) bool {
 	err := dial(path)
 	return !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ECONNREFUSED)

@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// TestLeft has another process take over a socket: clients that have connected still get their
-// answers, and the socket stays.
+// TestLeft checks a socket that another process takes over: clients that have connected still
+// get their answers, and the socket stays.
 func TestLeft(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := Listen(path)
@@ -43,21 +43,21 @@ func TestLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if _, err := askFile(path); err != nil { // accepted after the one before
+	if _, err := askFile(path); err != nil { // this client was accepted after the previous one
 		t.Fatal(err)
 	}
 	l.Leave()
 	stop()
 	close(list)
 	if err := <-answer; err != nil {
-		t.Errorf("a stream that had begun: %v", err)
+		t.Errorf("the stream that had begun: %v", err)
 	}
 	var o Outcome
 	if _, err := io.WriteString(c, RequestFile+"\n"); err != nil {
 		t.Fatal(err)
 	}
 	if err := json.NewDecoder(c).Decode(&o); err != nil || o.Text != "/x.toml" {
-		t.Errorf("a client that asks late: %+v, %v", o, err)
+		t.Errorf("the client that asked late: %+v, %v", o, err)
 	}
 	serving.Wait()
 	if _, err := os.Lstat(path); err != nil {
@@ -65,8 +65,8 @@ func TestLeft(t *testing.T) {
 	}
 }
 
-// TestReplaced has an instance say that another process took over: the client asks again, unless
-// it has got records.
+// TestReplaced checks that a client asks again if another process took over from the instance,
+// unless it has received records.
 func TestReplaced(t *testing.T) {
 	asked := 0
 	instance, _ := streaming(t, Streams{
@@ -95,7 +95,7 @@ func TestReplaced(t *testing.T) {
 	}
 }
 
-// TestReloadReplaced is TestReplaced for a reload.
+// TestReloadReplaced checks that a client repeats a reload if another process took over.
 func TestReloadReplaced(t *testing.T) {
 	handlers, reloads := newInstance(t)
 	answer := handlers[RequestReload]

@@ -24,7 +24,7 @@ const (
 var rootDirectory = "/run/fragwall" // a variable for tests
 
 // Directories returns the default directories of sockets. For root this is rootDirectory. For
-// other users it is the first of these that belongs to them or that they can make:
+// other users it is the first of these that belongs to them or that they can create:
 // XDG_RUNTIME_DIR, rootDirectory, and the directory for temporary files, which is missing in
 // fragwall's container image.
 func Directories() []string {
@@ -38,7 +38,7 @@ func Directories() []string {
 	return dirs
 }
 
-// defaultDirectory returns the default directory of an instance that starts. It makes the
+// defaultDirectory returns the default directory of an instance that starts. It creates the
 // directory if it is missing.
 func defaultDirectory() (string, error) {
 	var errs []error
@@ -72,7 +72,7 @@ func Path(insideTAP, outsideTAP string) (string, error) {
 	return filepath.Join(dir, name), err
 }
 
-// Listen opens a socket. It replaces one that nobody listens on any more.
+// Listen opens a socket. It replaces a socket on which no process listens any more.
 func Listen(path string) (*Listener, error) {
 	dir := filepath.Dir(path)
 	if isDefault(dir) {
@@ -96,8 +96,8 @@ func Listen(path string) (*Listener, error) {
 			return nil, fmt.Errorf("remove old socket: %w", err)
 		}
 	}
-	// It is bound under a temporary name, so that at no moment others may open it under its
-	// final name.
+	// The socket is bound under a temporary name, so that other users can never open it under
+	// its final name before its mode is set.
 	private, err := os.MkdirTemp(dir, newPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("socket %q: %w", path, err)
@@ -131,7 +131,8 @@ func newListener(l net.Listener, path string) *Listener {
 	return &Listener{Listener: l, path: path, pace: rate.NewLimiter(maxRate, maxClients)}
 }
 
-// ownDirectory makes a directory for this user only, or checks that it is one.
+// ownDirectory creates a directory for this user only, or checks that an existing one is
+// accessible to this user only.
 func ownDirectory(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("directory for sockets: %w", err)
@@ -139,8 +140,8 @@ func ownDirectory(dir string) error {
 	return checkDirectory(dir)
 }
 
-// checkDirectory checks that a directory for sockets is accessible to this user only: in any
-// other, someone else may have put their own socket.
+// checkDirectory checks that a directory for sockets is accessible to this user only. In any
+// other directory, another user could have created the socket.
 func checkDirectory(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil {
@@ -153,8 +154,8 @@ func checkDirectory(dir string) error {
 	return nil
 }
 
-// dial reports whether somebody listens on a socket. It fails with ECONNREFUSED if the process
-// that did has ended.
+// dial connects to a socket. It fails with ECONNREFUSED if the process that listened on it has
+// ended.
 func dial(path string) error {
 	c, err := net.DialTimeout("unix", path, fileTimeout)
 	if err == nil {
@@ -196,8 +197,8 @@ func clearDirectory(dir string) error {
 	return removeDead(dir)
 }
 
-// removeDead removes sockets that refuse connections, and directories in which one was being
-// made. The directory must be locked.
+// removeDead removes sockets that refuse connections, and directories in which a socket was
+// being created. The directory must be locked.
 func removeDead(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

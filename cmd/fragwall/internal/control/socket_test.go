@@ -27,7 +27,7 @@ func serveStreams(t *testing.T, path string, handlers Handlers, streams Streams)
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("%v, %v: others may open the socket", info, err)
+		t.Errorf("%v, %v: want mode 0600", info, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var serving sync.WaitGroup
@@ -36,14 +36,14 @@ func serveStreams(t *testing.T, path string, handlers Handlers, streams Streams)
 		cancel()
 		serving.Wait()
 		if _, err := os.Lstat(path); !os.IsNotExist(err) {
-			t.Errorf("the socket is left: %v", err)
+			t.Errorf("the socket still exists: %v", err)
 		}
 	})
 	return l
 }
 
-// newInstance answers as one that runs with x.toml, and counts the reloads that it
-// was asked for.
+// newInstance returns the handlers of an instance that runs with x.toml, and its number of
+// reloads.
 func newInstance(t *testing.T) (handlers Handlers, reloads *int) {
 	t.Chdir(t.TempDir())
 	file, err := filepath.Abs("x.toml")
@@ -57,7 +57,7 @@ func newInstance(t *testing.T) (handlers Handlers, reloads *int) {
 	}, reloads
 }
 
-// expectError wants an error with a text in it, of wrong usage or not.
+// expectError checks that an error contains texts, and whether it is a usage error.
 func expectError(t *testing.T, err error, usage bool, texts ...string) {
 	t.Helper()
 	if err == nil {
@@ -74,7 +74,8 @@ func expectError(t *testing.T, err error, usage bool, texts ...string) {
 	}
 }
 
-// TestDefaultSocket finds the one instance there is, or is told which.
+// TestDefaultSocket checks that a client finds the only instance, and that it lists them if
+// there are several.
 func TestDefaultSocket(t *testing.T) {
 	handlers, reloads := newInstance(t)
 	runtime := t.TempDir()
@@ -104,10 +105,10 @@ func TestDefaultSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := (Instance{}).Reload(); err != nil || *reloads != 3 {
-		t.Errorf("the socket of one who was killed counts: %v", err)
+		t.Errorf("the socket of a killed instance counts: %v", err)
 	}
 	if _, err := os.Lstat(killed); !os.IsNotExist(err) {
-		t.Errorf("the socket of one who was killed is still there: %v", err)
+		t.Errorf("the socket of a killed instance still exists: %v", err)
 	}
 	if _, err := os.Lstat(file); err != nil {
 		t.Error(err)
@@ -120,7 +121,7 @@ func TestDefaultSocket(t *testing.T) {
 	}
 }
 
-// killedSocket leaves a socket as an instance does that is killed.
+// killedSocket leaves a socket as a killed instance does.
 func killedSocket(t *testing.T, path string) string {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
@@ -132,7 +133,7 @@ func killedSocket(t *testing.T, path string) string {
 	return path
 }
 
-// TestOldSocket starts where instances were killed.
+// TestOldSocket checks that an instance starts although killed instances have left sockets.
 func TestOldSocket(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", dir)
@@ -158,12 +159,12 @@ func TestOldSocket(t *testing.T) {
 	}
 	for _, left := range []string{other, begun} {
 		if _, err := os.Lstat(left); !os.IsNotExist(err) {
-			t.Errorf("%s is still there: %v", left, err)
+			t.Errorf("%s still exists: %v", left, err)
 		}
 	}
 }
 
-// stoppedSocket listens and never answers, as a stopped instance does.
+// stoppedSocket listens but never answers, as a stopped instance does.
 func stoppedSocket(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.Listen("unix", path)
@@ -173,7 +174,7 @@ func stoppedSocket(t *testing.T, path string) {
 	t.Cleanup(func() { l.Close() })
 }
 
-// TestStoppedInstances has instances that don't answer beside one that does.
+// TestStoppedInstances checks the client's choice if some instances do not answer.
 func TestStoppedInstances(t *testing.T) {
 	handlers, reloads := newInstance(t)
 	dir := t.TempDir()
@@ -205,7 +206,7 @@ func TestStoppedInstances(t *testing.T) {
 	expectError(t, err, false, "no answer")
 }
 
-// TestSlowReload asks an instance for more while it reloads.
+// TestSlowReload sends another request while an instance reloads.
 func TestSlowReload(t *testing.T) {
 	t.Chdir(t.TempDir())
 	began, end := make(chan struct{}), make(chan struct{})
@@ -227,8 +228,8 @@ func TestSlowReload(t *testing.T) {
 	reloading.Wait()
 }
 
-// TestReloadDistrustsDirectory asks for a reload where the default directory
-// belongs to others, too.
+// TestReloadDistrustsDirectory checks that a client does not use a default directory that other
+// users can access.
 func TestReloadDistrustsDirectory(t *testing.T) {
 	runtime := t.TempDir()
 	t.Setenv("XDG_RUNTIME_DIR", runtime)
@@ -255,7 +256,8 @@ func TestReloadDistrustsDirectory(t *testing.T) {
 	}
 }
 
-// TestDirectoryOfRoot asks, as another user, for what only root may be asked for.
+// TestDirectoryOfRoot checks the errors for a user other than root whose instance may be
+// root's.
 func TestDirectoryOfRoot(t *testing.T) {
 	defer func(old string) { rootDirectory = old }(rootDirectory)
 	rootDirectory = filepath.Join(t.TempDir(), "root")

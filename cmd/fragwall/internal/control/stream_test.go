@@ -16,7 +16,7 @@ import (
 	"fragwall/cmd/fragwall/internal/exit"
 )
 
-// streaming serves streams, beside the file that the instance runs with.
+// streaming serves streams and the name of the configuration file.
 func streaming(t *testing.T, streams Streams) (Instance, *Listener) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s.sock")
@@ -78,14 +78,14 @@ func TestStream(t *testing.T) {
 	}
 }
 
-// TestStreamClientStops ends the reading from the client's side.
+// TestStreamClientStops checks that a handler ends when its client stops reading.
 func TestStreamClientStops(t *testing.T) {
 	ended := make(chan error, 1)
 	instance, _ := streaming(t, Streams{
 		"silent": func(ctx context.Context, _ json.RawMessage, to *Stream) error {
 			_ = to.Send([]byte("begun"))
 			_ = to.Flush()
-			<-ctx.Done() // nothing more is sent
+			<-ctx.Done() // sends nothing more
 			ended <- ctx.Err()
 			return nil
 		},
@@ -104,7 +104,7 @@ func TestStreamClientStops(t *testing.T) {
 			t.Errorf("%s: %v", request, err)
 		}
 		if err := <-ended; err == nil {
-			t.Errorf("%s: the handler went on", request)
+			t.Errorf("%s: the handler did not fail", request)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -114,10 +114,10 @@ func TestStreamClientStops(t *testing.T) {
 	<-ended
 }
 
-// TestStreamUnread has a client that never reads.
+// TestStreamUnread checks that a stream ends if its client never reads.
 func TestStreamUnread(t *testing.T) {
 	old := streamTimeout
-	t.Cleanup(func() { streamTimeout = old }) // after the instance has ended
+	t.Cleanup(func() { streamTimeout = old }) // runs after the instance has ended
 	streamTimeout = 10 * time.Millisecond
 	ended := make(chan error, 1)
 	instance, _ := streaming(t, Streams{"endless": func(_ context.Context, _ json.RawMessage, to *Stream) error {
@@ -141,7 +141,7 @@ func TestStreamUnread(t *testing.T) {
 	}
 }
 
-// TestStreamPlaces has more clients than there are places for streams.
+// TestStreamPlaces checks the limit on clients with streams.
 func TestStreamPlaces(t *testing.T) {
 	begun := make(chan struct{})
 	instance, _ := streaming(t, Streams{"wait": func(ctx context.Context, _ json.RawMessage, _ *Stream) error {
@@ -164,7 +164,7 @@ func TestStreamPlaces(t *testing.T) {
 	clients.Wait()
 }
 
-// TestStreamStops stops the instance while a client reads, and while another does not.
+// TestStreamStops stops the instance while one client reads and another does not.
 func TestStreamStops(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := Listen(path)
@@ -208,7 +208,7 @@ func TestStreamStops(t *testing.T) {
 	serving.Wait()
 }
 
-// TestPace has each request take one of those that a client in a loop is served.
+// TestPace checks that requests use up the rate limit.
 func TestPace(t *testing.T) {
 	instance, l := streaming(t, nil)
 	if l.pace.Limit() != maxRate {
@@ -221,6 +221,6 @@ func TestPace(t *testing.T) {
 		}
 	}
 	if left := l.pace.Tokens(); left > maxClients/2 {
-		t.Errorf("%v requests are left", left)
+		t.Errorf("%v requests are left, want at most 8", left)
 	}
 }

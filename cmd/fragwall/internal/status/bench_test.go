@@ -11,8 +11,7 @@ import (
 	"fragwall/tun"
 )
 
-// BenchmarkForwarding forwards whole packets, first undisturbed and then with a
-// scrape each second.
+// BenchmarkForwarding forwards whole packets, without scrapes and with one scrape per second.
 func BenchmarkForwarding(b *testing.B) {
 	for _, scraped := range []bool{false, true, false, true} {
 		b.Run(map[bool]string{false: "undisturbed", true: "scraped"}[scraped], func(b *testing.B) {

@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// bounded is a listener that has so many connections open at most: for one
-// more, the oldest is closed. If newcomers waited instead, clients that connect
-// and stay would keep out everybody, health checks among them.
+// bounded is a listener with a maximum number of open connections. For each further one, it
+// closes the oldest. If new clients waited instead, clients that stay connected would block all
+// others, including health checks.
 type bounded struct {
 	net.Listener
 	most int
@@ -20,13 +20,13 @@ type bounded struct {
 
 var _ net.Listener = (*bounded)(nil)
 
-// connection is one of a bounded listener.
+// connection is a connection of a bounded listener.
 type connection struct {
 	net.Conn
 	of *bounded
 }
 
-// Accept closes the oldest connection where there are too many.
+// Accept closes the oldest connection if there are too many.
 func (b *bounded) Accept() (net.Conn, error) {
 	accepted, err := b.Listener.Accept()
 	if err != nil {
@@ -36,14 +36,14 @@ func (b *bounded) Accept() (net.Conn, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.open) == b.most {
-		_ = b.open[0].Conn.Close() // its own Close follows
+		_ = b.open[0].Conn.Close() // its own Close is called later
 		b.open = slices.Delete(b.open, 0, 1)
 	}
 	b.open = append(b.open, c)
 	return c, nil
 }
 
-// Close closes the connection, and makes room for another.
+// Close closes the connection and makes room for another one.
 func (c *connection) Close() error {
 	c.of.mu.Lock()
 	defer c.of.mu.Unlock()

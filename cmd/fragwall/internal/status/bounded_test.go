@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// pipes is a listener to which clients connect by a channel.
+// pipes is a listener that accepts connections from a channel.
 type pipes struct {
 	clients chan net.Conn
 	closed  chan struct{}
@@ -37,8 +37,8 @@ func (p pipes) Accept() (net.Conn, error) {
 
 func (p pipes) Close() error { p.close(); return nil }
 
-// TestCrowd has more clients than may be connected at once: whoever is connected
-// longest makes room for the next, though all were served and might ask again.
+// TestCrowd connects more clients than the limit: the oldest connection is closed for each new
+// one, even if all clients are active.
 func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, _ := newSource(t)
@@ -79,12 +79,12 @@ func TestCrowd(t *testing.T) {
 				t.Errorf("client %d of %d is served again: %v", i, len(crowd), got)
 			}
 		}
-		_ = crowd[5].Close() // who goes makes room, too
+		_ = crowd[5].Close() // a client that disconnects also makes room
 		synctest.Wait()
 		crowd = append(crowd, connect())
 		for _, i := range []int{2, len(crowd) - 1} {
 			if !served(crowd[i]) {
-				t.Errorf("client %d is not served after another went", i)
+				t.Errorf("client %d is not served after another one disconnected", i)
 			}
 		}
 		cancel()
@@ -92,8 +92,9 @@ func TestCrowd(t *testing.T) {
 	})
 }
 
-// TestLeaving has another process take over: clients that have connected are answered, for the last
-// time on their connections. If a client stays silent, the end waits no longer than leaveTimeout.
+// TestLeaving checks that, when another process takes over, connected clients are answered, for
+// the last time on their connections, and that a silent client delays the end by at most
+// leaveTimeout.
 func TestLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, _ := newSource(t)
@@ -147,7 +148,7 @@ func TestLeaving(t *testing.T) {
 	})
 }
 
-// TestSilentClient ends the server while a client is connected that never asked.
+// TestSilentClient ends the server while a client is connected that sent no request.
 func TestSilentClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, _ := newSource(t)

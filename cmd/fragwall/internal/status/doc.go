@@ -10,10 +10,10 @@
 // responds, /readyz whether frames flow.
 //
 // On addresses other than loopback, clients need a token for everything except the page itself,
-// which is the same for everyone, and the two health checks. Lists name hosts, so clients need a
-// token for them on loopback, too. The server is read-only.
+// which contains no data, and the two health checks. Lists contain addresses of hosts, so clients
+// need a token for them on loopback, too. The server is read-only.
 //
-// The package imports report, history, listing with selector, and exit, wire, fastpath and
-// packet/verdict for the names of metrics, and rules for the reader of the token. It knows neither
-// devices nor files.
+// The package imports report, history, listing, selector, exit and terminal; wire, fastpath and
+// packet/verdict for the names of metrics; and rules for the reader of the token. It accesses no
+// devices, and no files except that of the token.
 package status

@@ -12,30 +12,29 @@ import (
 )
 
 const (
-	standardListed = 100  // entries of an answer
-	maxListed      = 1000 // likewise, where the client asks for more
+	standardListed = 100  // default number of entries in an answer
+	maxListed      = 1000 // maximum number of entries in an answer
 	listingTimeout = 20 * time.Second
 )
 
 // FlowList is the answer of /api/flows.
 type FlowList struct {
-	Flows   []listing.Flow `json:"flows"`   // the first ones of the order
-	Matched int            `json:"matched"` // flows, these included
+	Flows   []listing.Flow `json:"flows"`   // the first ones in the order
+	Matched int            `json:"matched"` // number of flows that match, including those not listed
 }
 
 // WaitingList is the answer of /api/waiting.
 type WaitingList struct {
-	Waiting []listing.Waiting `json:"waiting"` // the oldest first
+	Waiting []listing.Waiting `json:"waiting"` // oldest first
 }
 
 // SourceList is the answer of /api/sources.
 type SourceList struct {
-	Sources []listing.Source `json:"sources"` // the heaviest first
+	Sources []listing.Source `json:"sources"` // most memory first
 }
 
-// listed answers with a list. Lists name hosts: they are only for clients with a
-// token, since any user of the machine reaches a server on loopback. There is one at
-// a time.
+// listed answers with a list. Lists contain addresses, so clients always need a token: any user
+// of the machine can reach a server on loopback. Only one list is made at a time.
 func (s *Server) listed(list func(context.Context, listing.Query) (any, error)) http.Handler {
 	return s.guarded(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.token == "" {
@@ -66,8 +65,7 @@ func (s *Server) listed(list func(context.Context, listing.Query) (any, error)) 
 	}))
 }
 
-// query returns what a request asks for: its parameters are those of the selector,
-// sort and n.
+// query returns the query of a request. Its parameters are those of the selector, sort and n.
 func query(r *http.Request) (q listing.Query, err error) {
 	q = listing.Query{Selector: selector.Selector{}, Limit: standardListed}
 	for key, values := range r.URL.Query() {

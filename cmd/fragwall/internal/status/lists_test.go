@@ -16,8 +16,7 @@ import (
 
 const listToken = "0123456789abcdef"
 
-// newListServer returns a server of a box with two flows, of which the first had an
-// answer.
+// newListServer returns the server of a box with two flows. The first flow has seen a reply.
 func newListServer(t *testing.T, token string) *Server {
 	t.Helper()
 	source, s := newSource(t)
@@ -38,7 +37,7 @@ func newListServer(t *testing.T, token string) *Server {
 
 func withToken(r *http.Request) { r.Header.Set("Authorization", "Bearer "+listToken) }
 
-// TestFlowList lists flows in an order, those that are selected.
+// TestFlowList checks the order and the selection of flows.
 func TestFlowList(t *testing.T) {
 	h := newListServer(t, listToken).handler()
 	for _, tt := range []struct {
@@ -71,8 +70,8 @@ func TestFlowList(t *testing.T) {
 	}
 }
 
-// TestListErrors has lists only with a token, with parameters that there are, and one
-// at a time.
+// TestListErrors checks that a list requires a token and valid parameters, and that only one
+// list is made at a time.
 func TestListErrors(t *testing.T) {
 	s := newListServer(t, listToken)
 	h := s.handler()
@@ -87,7 +86,7 @@ func TestListErrors(t *testing.T) {
 		t.Errorf("without the token: %d", w.Code)
 	}
 	if w := get(newListServer(t, "").handler(), "/api/flows", withToken); w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "status.token_file") {
-		t.Errorf("where there is no token: %d: %s", w.Code, w.Body)
+		t.Errorf("on a server without a token: %d: %s", w.Code, w.Body)
 	}
 	s.listing <- struct{}{}
 	if w := get(h, "/api/flows", withToken); w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
@@ -95,11 +94,11 @@ func TestListErrors(t *testing.T) {
 	}
 	<-s.listing
 	if w := get(h, "/api/flows", withToken); w.Code != http.StatusOK {
-		t.Errorf("after it: %d", w.Code)
+		t.Errorf("after that list: %d", w.Code)
 	}
 }
 
-// TestWaitingList lists what waits, and who sent it.
+// TestWaitingList checks the lists of incomplete datagrams and of sources.
 func TestWaitingList(t *testing.T) {
 	h := newListServer(t, listToken).handler()
 	var waiting WaitingList
@@ -120,7 +119,7 @@ func TestWaitingList(t *testing.T) {
 	}
 	for _, path := range []string{"/api/waiting", "/api/sources"} {
 		if w := get(newListServer(t, "").handler(), path); w.Code != http.StatusForbidden {
-			t.Errorf("%s where there is no token: %d", path, w.Code)
+			t.Errorf("%s on a server without a token: %d", path, w.Code)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write meanings.json from docs/operations.md")
 
-// meaning is what the documentation says of a reason.
+// meaning is the documentation of a reason.
 type meaning struct {
 	Means string `json:"means"`
 	Do    string `json:"do"`
@@ -25,8 +25,7 @@ var (
 	quoted    = regexp.MustCompile("`([^`]*)`")
 )
 
-// plain returns a text of a table without its markup. A link to another page of
-// the documentation is named.
+// plain removes the markup from a table cell. It names the file of a link to another document.
 func plain(text string) string {
 	text = link.ReplaceAllStringFunc(text, func(m string) string {
 		parts := link.FindStringSubmatch(m)
@@ -39,7 +38,7 @@ func plain(text string) string {
 	return quoted.ReplaceAllString(text, "$1")
 }
 
-// documented returns what docs/operations.md says of each reason.
+// documented returns the documentation of each reason in docs/operations.md.
 func documented(t *testing.T) map[string]meaning {
 	t.Helper()
 	text, err := os.ReadFile("../../../../docs/operations.md")
@@ -55,7 +54,7 @@ func documented(t *testing.T) map[string]meaning {
 	return all
 }
 
-// TestMeanings has the page say of each reason what the documentation says.
+// TestMeanings checks that the page shows the meanings that docs/operations.md documents.
 func TestMeanings(t *testing.T) {
 	want := documented(t)
 	for reason := verdict.Passed + 1; int(reason) < verdict.Reasons; reason++ {
@@ -66,7 +65,7 @@ func TestMeanings(t *testing.T) {
 	if len(want) != verdict.Reasons-1 {
 		t.Errorf("docs/operations.md has %d reasons, want %d", len(want), verdict.Reasons-1)
 	}
-	text, err := json.MarshalIndent(want, "", "  ") // escapes what would end the script
+	text, err := json.MarshalIndent(want, "", "  ") // escapes characters that would end the script
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +74,6 @@ func TestMeanings(t *testing.T) {
 			t.Fatal(err)
 		}
 	} else if meanings != string(text)+"\n" {
-		t.Error("meanings.json does not say what docs/operations.md says; run go test ./cmd/fragwall/internal/status -run Meanings -update")
+		t.Error("meanings.json differs from docs/operations.md; run go test ./cmd/fragwall/internal/status -run Meanings -update")
 	}
 }

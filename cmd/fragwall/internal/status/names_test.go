@@ -15,7 +15,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// names are those of all metrics.
+// names returns the names of all metrics.
 func names(t *testing.T) map[string]bool {
 	t.Helper()
 	source, _ := newSource(t)
@@ -37,8 +37,8 @@ var (
 	reasonName = regexp.MustCompile(`reason="([a-z0-9_]+)"`)
 )
 
-// TestNamesElsewhere has the dashboard, the alerts and the documentation use
-// only names that there are, and the documentation all of them.
+// TestNamesElsewhere checks that the dashboard, the alerts and the documentation use only
+// existing names, and that the documentation has all of them.
 func TestNamesElsewhere(t *testing.T) {
 	known := names(t)
 	const root = "../../../.."
@@ -53,12 +53,12 @@ func TestNamesElsewhere(t *testing.T) {
 		}
 		for _, name := range metricName.FindAllString(string(text), -1) {
 			if !known[name] && !known[strings.TrimSuffix(name, "_bucket")] {
-				t.Errorf("%s: no metric %s", file, name)
+				t.Errorf("%s: metric %s does not exist", file, name)
 			}
 		}
 		for _, m := range reasonName.FindAllStringSubmatch(string(text), -1) {
 			if !reasons[m[1]] {
-				t.Errorf("%s: no reason %s", file, m[1])
+				t.Errorf("%s: reason %s does not exist", file, m[1])
 			}
 		}
 		if file != "docs/operations.md" {
@@ -66,19 +66,19 @@ func TestNamesElsewhere(t *testing.T) {
 		}
 		for name := range known {
 			if !strings.Contains(string(text), "`"+name) {
-				t.Errorf("%s: nothing on %s", file, name)
+				t.Errorf("%s: metric %s is not documented", file, name)
 			}
 		}
 		for reason := range reasons {
 			if !strings.Contains(string(text), "`"+reason+"`") {
-				t.Errorf("%s: nothing on reason %s", file, reason)
+				t.Errorf("%s: reason %s is not documented", file, reason)
 			}
 		}
 	}
 }
 
-// TestFastPathReasons has docs/fastpath.md tell why frames go through the process, and
-// why the fast path is off, with all reasons and no others.
+// TestFastPathReasons checks that docs/fastpath.md documents all reasons for which frames are
+// passed up and for which the fast path is off, and no others.
 func TestFastPathReasons(t *testing.T) {
 	text, err := os.ReadFile("../../../../docs/fastpath.md")
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 //go:embed page
 var parts embed.FS
 
-// meanings say of each reason what it means and what to do, as JSON. They are those
-// of docs/operations.md: a test compares them, and writes them with -update.
+// meanings maps each reason to its meaning and a suggested action, as JSON. The texts are those
+// of docs/operations.md. A test compares them, and rewrites them with -update.
 //
 //go:embed meanings.json
 var meanings string
@@ -24,21 +24,21 @@ var (
 	style  = part("page.css")
 	script = "\n\"use strict\";\nconst meanings = " + strings.TrimSpace(meanings) + ";\n" +
 		part("format.js") + part("meanings.js") + part("charts.js") + part("lists.js") + part("page.js")
-	// page is the status page, whole: it asks for nothing but what this server answers.
+	// page is the complete status page. It loads nothing from other servers.
 	page = strings.NewReplacer("<style></style>", "<style>"+style+"</style>", "<script></script>", "<script>"+script+"</script>").Replace(part("page.html"))
 )
 
-// part returns the text of a part of the page.
+// part returns the text of one part of the page.
 func part(name string) string {
 	text, err := parts.ReadFile("page/" + name)
 	if err != nil {
-		panic(err) // it was not built into the program
+		panic(err) // not embedded in the program
 	}
 	return string(text)
 }
 
-// pagePolicy lets the page run its own script and style, known by their hashes,
-// and ask this server (Content Security Policy Level 3, §2.3.1).
+// pagePolicy allows only the page's own script and style, identified by their hashes, and
+// requests to this server (Content Security Policy Level 3, section 2.3.1).
 var pagePolicy = "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" +
 	"; style-src " + hashOf(style) + "; script-src " + hashOf(script)
 

@@ -22,44 +22,43 @@ import (
 	"fragwall/cmd/fragwall/internal/report"
 )
 
-// Limits of what a client may take.
+// Limits on clients.
 const (
 	readTimeout  = 5 * time.Second
 	writeTimeout = 30 * time.Second
 	idleTimeout  = 2 * time.Minute
 	maxHeader    = 16 << 10 // bytes
-	maxScrapes   = 4        // at once
-	// maxConnections are open at once, of whoever has the token or not: what
-	// they take is taken from the wire.
+	maxScrapes   = 4        // at the same time
+	// maxConnections is the maximum number of open connections, with or without a token. Their
+	// resources are not available to the wire.
 	maxConnections = 128
-	// healthTimeout is how long the datapath may take to answer: its locks
-	// are held for microseconds.
+	// healthTimeout is the time limit for the datapath to respond. Its locks are normally held
+	// for microseconds.
 	healthTimeout = time.Second
-	// shutdownTimeout is how long answers that were begun may still take. They
-	// take milliseconds; who is slow, or connected and asked for nothing, must
-	// not keep the program from its last words.
+	// shutdownTimeout is the time limit for answers in progress at the end. An answer normally
+	// takes milliseconds. A slow or silent client must not delay the last log messages of the
+	// process.
 	shutdownTimeout = 200 * time.Millisecond
-	// leaveTimeout is the same for a process from which another one took over: nothing
+	// leaveTimeout is the time limit for a process from which another one took over: no process
 	// waits for its end.
 	leaveTimeout = 2 * time.Second
 )
 
-// Server answers by HTTP.
+// Server is the status server.
 type Server struct {
 	source  *report.Source
 	history history.History
-	token   string // "" where clients need none
+	token   string // "" if clients need none
 	lister  *listing.Lister
-	listing chan struct{} // holds one while a list is made
+	listing chan struct{} // holds a value while a list is made
 	http    http.Server
-	leaving atomic.Bool // another process is taking over, or has
+	leaving atomic.Bool // another process is taking over, or has taken over
 
 	unanswered unanswered
 }
 
-// NewServer returns a server for a source, and for what lister lists. Where token is
-// not "", clients have to show it to get anything about the box; where it is, they get
-// no list.
+// NewServer returns a server for a source and a lister. If token is not "", clients need it for
+// everything about the box. If it is "", lists are not available.
 func NewServer(source *report.Source, lister *listing.Lister, token string) *Server {
 	s := &Server{source: source, token: token, lister: lister, listing: make(chan struct{}, 1)}
 	s.http = http.Server{
@@ -74,21 +73,21 @@ func NewServer(source *report.Source, lister *listing.Lister, token string) *Ser
 	return s
 }
 
-// Past returns the points of the last hour, the oldest first.
+// Past returns the points of the last hour, oldest first.
 func (s *Server) Past() []history.Point { return s.history.Since(time.Time{}) }
 
-// Restore has the history go on from that of another process.
+// Restore replaces the history by that of another process.
 func (s *Server) Restore(past []history.Point) { s.history.Restore(past) }
 
-// SetLeaving says whether another process is taking over, or has done so. Meanwhile, each answer is
-// the last one on its connection: the client opens the next one to that process. What clients
-// have requested by the end of [Server.Serve] is still answered.
+// SetLeaving says whether another process is taking over, or has done so. Meanwhile, the server
+// closes each connection after its answer, so that the client connects to that process.
+// Requests that arrive before the end of [Server.Serve] are still answered.
 func (s *Server) SetLeaving(leaving bool) { s.leaving.Store(leaving) }
 
-// Serve answers who connects to l, and keeps the history, until ctx is done.
+// Serve answers clients that connect to l, and records the history, until ctx is done.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	var keeping sync.WaitGroup
-	defer keeping.Wait() // the box may be gone afterwards
+	defer keeping.Wait() // the box may be closed afterwards
 	open, end := context.WithCancel(ctx)
 	defer end()
 	keeping.Go(func() {
@@ -113,7 +112,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// handler returns what answers each path.
+// handler returns the handler of all paths.
 func (s *Server) handler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collector{s.source})
@@ -132,9 +131,9 @@ func (s *Server) handler() http.Handler {
 	return s.protected(paths)
 }
 
-// protected keeps web pages of others from what is to be had here: none may
-// show it, take it for something else, or reach it by a name of its own that it
-// has point to this machine (DNS rebinding).
+// protected protects against web pages of other origins: they cannot embed an answer, interpret
+// it as another type, or reach the server by a name of their own that resolves to this machine
+// (DNS rebinding).
 func (s *Server) protected(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -154,7 +153,7 @@ func (s *Server) protected(next http.Handler) http.Handler {
 	})
 }
 
-// literal reports whether a Host header is an address, or localhost.
+// literal reports whether a Host header is an address or localhost.
 func literal(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
@@ -164,12 +163,12 @@ func literal(host string) bool {
 	return err == nil || strings.EqualFold(host, "localhost")
 }
 
-// guarded asks for the token, if there is one.
+// guarded requires the token, if there is one.
 func (s *Server) guarded(next http.Handler) http.Handler {
 	if s.token == "" {
 		return next
 	}
-	want := sha256.Sum256([]byte(s.token)) // so that the length does not show either
+	want := sha256.Sum256([]byte(s.token)) // hides the length of the token from timing
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 		got := sha256.Sum256([]byte(strings.TrimSpace(token)))
@@ -182,7 +181,7 @@ func (s *Server) guarded(next http.Handler) http.Handler {
 	})
 }
 
-// health says whether the datapath still answers.
+// health reports whether the datapath responds.
 func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
@@ -193,7 +192,7 @@ func (s *Server) health(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readiness says whether frames flow, and can pass at both sides.
+// readiness reports whether frames flow and both sides have a link.
 func (s *Server) readiness(w http.ResponseWriter, _ *http.Request) {
 	if !s.source.Ready() {
 		http.Error(w, "not ready", http.StatusServiceUnavailable)
@@ -210,7 +209,7 @@ func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	answer(w, s.source.Report(time.Now()))
 }
 
-// past is the history of the last hour, or since a moment of it.
+// past answers with the history of the last hour, or since a time.
 func (s *Server) past(w http.ResponseWriter, r *http.Request) {
 	var since time.Time
 	if text := r.URL.Query().Get("since"); text != "" {
@@ -225,12 +224,12 @@ func (s *Server) past(w http.ResponseWriter, r *http.Request) {
 
 // History is the answer of /api/history.
 type History struct {
-	Started    time.Time       `json:"started"` // of the instance, as in /api/status
+	Started    time.Time       `json:"started"` // start of the instance, as in /api/status
 	Resolution float64         `json:"resolution_seconds"`
-	Points     []history.Point `json:"points"` // the oldest first
+	Points     []history.Point `json:"points"` // oldest first
 }
 
-// answer answers with one JSON object.
+// answer writes a value as JSON.
 func answer(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v)

@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// unanswered are the connections whose client waits for an answer, or has not sent its first
-// request yet. [http.Server.Shutdown] closes a connection without an answer if it reads the request
-// after its start.
+// unanswered is the set of connections whose client waits for an answer, or has not sent its
+// first request yet. [http.Server.Shutdown] closes a connection without an answer if it reads
+// the request after Shutdown was called.
 type unanswered struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
-	none  chan struct{} // closed when there are none; nil if nobody waits for that
+	none  chan struct{} // closed when the set is empty; nil if no goroutine waits for that
 }
 
-// note follows the states of a server's connections.
+// note records the state of a connection. It is the server's ConnState.
 func (u *unanswered) note(c net.Conn, state http.ConnState) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -35,7 +35,7 @@ func (u *unanswered) note(c net.Conn, state http.ConnState) {
 	}
 }
 
-// wait waits until there are none, or until a timeout. Only one goroutine may wait.
+// wait waits until the set is empty, or until a timeout. Only one goroutine may wait.
 func (u *unanswered) wait(timeout time.Duration) {
 	u.mu.Lock()
 	if len(u.conns) == 0 {

@@ -1,17 +1,17 @@
-// The charts show the last two minutes, quarter of an hour or hour: what the box
-// kept, and behind it what this page saw.
+// The charts show the last 2 minutes, 15 minutes or hour: first the history of the
+// box, then the reports that this page has received.
 
-const wide = 120, high = 100; // the size of a chart, in units of its own
+const wide = 120, high = 100; // size of a chart in its own units
 const colors = 8;
 const ranges = {120: "2 minutes ago", 900: "15 minutes ago", 3600: "1 hour ago"};
 let range = 120; // s
-let kept = []; // what the box kept, in points of 5 s
-let keptUntil = ""; // the end of the last of them, as the box says it
-let seen = []; // of each report: see pointOf
+let kept = []; // history of the box, in points of 5 s
+let keptUntil = ""; // end of the last point, as the box sent it
+let seen = []; // one point per report, see pointOf
 
-// pointOf is a span of time in a chart: its end and length in s, of each side the
-// bit/s with the lowest and the highest second's, the frames a second dropped by
-// reason, and the incomplete datagrams.
+// pointOf returns an interval of a chart: its end and length in seconds, for each side
+// the rate in bit/s with those of the lowest and the highest second, the dropped frames
+// per second by reason, and the incomplete datagrams.
 function pointOf(p) {
   const of = {at: Date.parse(p.time) / 1000, span: p.seconds, drops: {}, waiting: p.max_waiting_datagrams};
   for (const side of sides) {
@@ -25,7 +25,7 @@ function pointOf(p) {
   return of;
 }
 
-// addKept adds what the box kept since it was asked the last time.
+// addKept adds the points of the history since the last request.
 function addKept(points) {
   if (!points.length) return;
   keptUntil = points[points.length - 1].time;
@@ -33,14 +33,14 @@ function addKept(points) {
   kept = kept.filter(p => p.at > kept[kept.length - 1].at - 3700);
 }
 
-// clearCharts drops all points, which are of another instance.
+// clearCharts removes all points when the page shows another instance.
 function clearCharts() {
   seen = [];
   kept = [];
   keptUntil = "";
 }
 
-// merged puts points together that one column of the chart is of.
+// merged combines the points of one column of the chart.
 function merged(points) {
   if (points.length === 1) return points[0];
   const of = {at: points[points.length - 1].at, span: points.reduce((n, p) => n + p.span, 0), drops: {}};
@@ -54,7 +54,7 @@ function merged(points) {
   return of;
 }
 
-// columns are the points of the range, each of one column.
+// columns returns the points of the selected range, one per column.
 function columns(now) {
   const first = seen.length ? seen[0].at - seen[0].span : Infinity;
   const points = [...kept.filter(p => p.at <= first), ...seen].filter(p => p.at <= now && p.at > now - range);
@@ -69,7 +69,7 @@ function columns(now) {
 
 const x = (at, now) => wide * (1 - (now - at) / range);
 
-// runs are points without a time between them of which nothing is known.
+// runs splits points into sequences without gaps.
 function runs(points) {
   const all = [];
   for (const p of points) {
@@ -80,7 +80,7 @@ function runs(points) {
   return all;
 }
 
-// showLine draws one value over time: its mean, and from its lowest to its highest.
+// showLine draws one value over time: its mean, and a band from minimum to maximum.
 function showLine(id, points, now, key, unit) {
   const top = Math.max(...points.map(p => p[key + "High"]), 0);
   const y = value => (high - 2 - 94 * value / Math.max(1, top)).toFixed(2);
@@ -97,8 +97,7 @@ function showLine(id, points, now, key, unit) {
   text(id + "-top", top > 0 ? "peak " + scaled(top, unit) : "nothing in this time");
 }
 
-// showDrops draws the drops of each column, one reason upon the other, and lists all
-// reasons.
+// showDrops draws the drops of each column, stacked by reason, and lists all reasons.
 function showDrops(r, points, now) {
   const reasons = ranking(r), latest = seen.length ? seen[seen.length - 1].drops : {};
   const color = reason => Math.min(reasons.indexOf(reason), colors - 1);

@@ -9,7 +9,7 @@ function scaled(n, unit) {
   while (n >= 999.5 && i < prefixes.length - 1) { n /= 1000; i++; }
   return (i === 0 || n >= 100 ? n.toFixed(0) : n.toFixed(1)) + " " + prefixes[i] + unit;
 }
-const mebibytes = n => (n / (1 << 20)).toFixed(1); // as memory stands in the configuration
+const mebibytes = n => (n / (1 << 20)).toFixed(1); // the unit of memory in the configuration
 function duration(s) {
   const d = Math.floor(s / 86400), h = Math.floor(s / 3600) % 24, m = Math.floor(s / 60) % 60;
   if (d) return `${d} d ${h} h`;
@@ -28,14 +28,14 @@ function perSecond(now, before, span) { return span > 0 && now >= before ? (now 
 function wordsOf(id) { return $(id).value.toLowerCase().split(/\s+/).filter(Boolean); }
 function hasAll(words, line) { line = line.toLowerCase(); return words.every(w => line.includes(w)); }
 
-// facts gives a list these items.
+// facts sets the items of a list.
 function facts(id, list) {
   const e = $(id);
   while (e.children.length > list.length) e.lastElementChild.remove();
   list.forEach((fact, i) => put(e.children[i] || e.appendChild(document.createElement("li")), fact));
 }
 
-// fill gives a cell its text; before it, the button of a reason where there is one.
+// fill sets the text of a cell, after the button of a reason if there is one.
 function fill(e, value, reason) {
   if (!reason) return put(e, value);
   if (!e.querySelector("button.why")) {
@@ -50,9 +50,9 @@ function fill(e, value, reason) {
   put(rest, value);
 }
 
-// rows gives a table these rows of [heading, value, class, reason], the first of
-// each its name. What stays as it was is not touched: who selects it, or has it
-// read out, is not disturbed.
+// rows sets the rows of a table. Each cell is [heading, value, class, reason], and the
+// first cell names the row. Unchanged cells are not touched, so that selections and
+// screen readers are not disturbed.
 function rows(id, lists) {
   const body = $(id);
   body.parentElement.tHead.hidden = !lists.length;

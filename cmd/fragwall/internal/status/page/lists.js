@@ -1,5 +1,6 @@
-// Flows, incomplete datagrams and their sources, as the search and the choice say.
-// They are requested while the list is open, if the instance requires a token.
+// Lists of flows, incomplete datagrams and their sources, according to the search and
+// the selected kind. They are requested while the list is open, if the instance
+// requires a token.
 
 const listEvery = 5000, typing = 300;
 let listTimer = 0;
@@ -34,8 +35,8 @@ const lists = {
   },
 };
 
-// selected turns the words of a search into what the box selects by: "key=value", a
-// side, a port, an address or a prefix, or a protocol.
+// selected converts the words of a search to a selector of the box. A word is
+// "key=value", a side, a port, an address or prefix, or a protocol.
 function selected(words) {
   const of = {};
   for (const word of words) {
@@ -77,7 +78,7 @@ async function runList() {
   const query = new URLSearchParams({...selected(wordsOf("list-words")), ...(sort ? {sort} : {})});
   try {
     const answer = await ask(`${lists[kind].path}?${query}`);
-    if ($("list-kind").value.split(":")[0] !== kind || $("list-words").value !== words) return; // another list is wanted by now
+    if ($("list-kind").value.split(":")[0] !== kind || $("list-words").value !== words) return; // the user has selected another list
     if (answer.ok) showList(kind, await answer.json());
     else if (answer.status !== 401) text("list-about", (await answer.text()).trim());
   } catch (e) {

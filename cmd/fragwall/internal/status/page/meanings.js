@@ -1,7 +1,7 @@
-// The meaning of a reason, and what to do, stand beside its button while the mouse
-// or the focus is on it, and after a click until the next one or Escape.
+// The page shows the meaning of a reason and a suggested action next to its button
+// while the mouse or the focus is on it, and after a click until the next one or Escape.
 
-let explained = null; // the button whose reason is explained
+let explained = null; // button whose reason is explained
 let pinned = false; // by a click
 
 function showMeaning(button) {
@@ -25,8 +25,8 @@ function hideMeaning() {
   $("meaning").hidden = true;
 }
 
-// placeMeaning puts the explanation below its button, or above it where there is more room,
-// within the window.
+// placeMeaning places the explanation within the window, below its button, or above it
+// if there is more room.
 function placeMeaning() {
   if (!explained) return;
   const b = explained.getBoundingClientRect(), box = $("meaning"), gap = 4;
@@ -38,7 +38,7 @@ function placeMeaning() {
   box.style.left = Math.max(gap, Math.min(b.left, document.documentElement.clientWidth - m.width - gap)) + "px";
 }
 
-// followMeaning keeps the explanation with its button after the rows were shown anew.
+// followMeaning moves the explanation to its button after the rows were updated.
 function followMeaning() {
   if (!explained) return;
   if (!explained.isConnected || !explained.getClientRects().length) hideMeaning();
