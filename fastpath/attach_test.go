@@ -8,7 +8,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// slowLink is a link that the kernel takes a grace period to detach.
+// slowLink is a link whose detaching takes a grace period.
 type slowLink struct {
 	link.Link
 	meanwhile func()
@@ -19,8 +19,8 @@ func (l slowLink) Close() error {
 	return nil
 }
 
-// TestDetachBlocksNoLane detaches programs: during the kernel's grace periods, the lanes can use
-// what mu guards.
+// TestDetachBlocksNoLane detaches programs. During the kernel's grace periods, the lanes can
+// use the fields that mu guards.
 func TestDetachBlocksNoLane(t *testing.T) {
 	detached := 0
 	f := &FastPath{memory: &memory{config: new(programConfig)}}

@@ -9,54 +9,53 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// entries are the flows that the programs know. The kernel's map has the keys, with
-// the numbers of slots; all else of a flow is in its slot. An entry that is not
-// wanted any more is stopped at once: its slot says so, and what is of the flow goes
-// up. Its key is deleted later, and the slot rests until no program can have found it
-// by that key.
+// entries are the flows that the programs know. The kernel's map has the keys and the slot
+// numbers; everything else about a flow is in its slot. An entry that is not needed is stopped
+// at once: its slot says so, and frames of the flow are passed up. Its key is deleted later.
+// Then the slot rests until no program can still use a reference to it.
 type entries struct {
-	index map[flow.Key]uint32 // slots of the keys that the kernel has, or is about to
-	all   []entry             // by slot; 0 is none
-	limit int                 // of entries
+	index map[flow.Key]uint32 // slots of the keys that the kernel has or is about to get
+	all   []entry             // by slot; 0 is unused
+	limit int                 // on entries
 	used  []uint32            // slots that are not free
 	free  []uint32
-	// retired are stopped entries whose key is to be deleted; resting are those
-	// whose key is.
+	// retired are stopped entries whose keys must be deleted. resting are those whose keys were
+	// deleted.
 	retired []uint32
 	resting []resting
-	hand    int // where the search for idle entries goes on, in used
-	budget  int // entries that may be made until the next upkeep
+	hand    int // where the search for idle entries continues in used
+	budget  int // number of entries that may be made before the next upkeep
 
-	loaded [][verdict.Sides]tally // by slot: what the flow table knows; its own
+	loaded [][verdict.Sides]tally // by slot: the counts that the flow table has loaded; guarded by its lock
 }
 
-// entry is what user space knows of a slot.
+// entry is what user space knows about a slot.
 type entry struct {
 	key     flow.Key
-	at      int // in used; or -1
+	at      int // index in used; -1 if the slot is free
 	stopped bool
 	pending bool   // in orders.unsettled
-	ordered bool   // its orders count it among their entries
-	learned int    // by so many goroutines at the moment: key and slot stay what they are
+	ordered bool   // it is counted among the entries of its orders
+	learned int    // number of goroutines that are learning it: key and slot must stay
 	begun   uint64 // see monotonic
 	ways    [verdict.Sides]entryWay
 }
 
-// entryWay is of one direction.
+// entryWay is one direction of an entry.
 type entryWay struct {
-	denies    bool // it drops, or is about to
-	decided   bool // the following is set
+	denies    bool // the entry drops in this direction, or is about to
+	decided   bool // the following fields are set
 	action    verdict.Action
 	reason    verdict.Reason
 	rule      verdict.Rule
-	counter   *filter.Counter // of the rule; nil where there is none
-	tracking  programWayFlag  // of TCP
+	counter   *filter.Counter // of the rule; nil if there is none
+	tracking  programWayFlag  // flags for TCP
 	counted   tally
-	packets   settling // of the order of whole packets
-	fragments settling // of that of fragments
+	packets   settling // the order of whole packets
+	fragments settling // the order of fragments
 }
 
-// tally is what the program counted of a way.
+// tally is the counts of a way.
 type tally struct{ frames, frameBytes, datagrams, datagramBytes uint64 }
 
 // resting is a slot whose key was deleted.
@@ -65,7 +64,7 @@ type resting struct {
 	at   uint64 // when the key was deleted, see monotonic
 }
 
-// rest is how long a slot rests: longer than any program runs.
+// rest is the time that a slot rests, longer than any program runs.
 const rest = uint64(time.Second)
 
 func (e *entries) init(limit int) {
@@ -76,11 +75,11 @@ func (e *entries) init(limit int) {
 	e.budget = e.perUpkeep()
 }
 
-// perUpkeep is how many entries are made between two upkeeps at most, each of which
-// costs a system call: an eighth of all in a second.
+// perUpkeep returns the maximum number of entries that are made between two upkeeps: one eighth
+// of all per second. Each takes a system call.
 func (e *entries) perUpkeep() int { return max(e.limit/80, 16) }
 
-// begin makes an entry, which decides nothing yet. It returns 0 where there is no slot.
+// begin makes an entry, which decides nothing yet. It returns 0 if there is no slot.
 func (f *FastPath) begin(k *flow.Key) uint32 {
 	e := &f.entries
 	var slot uint32
@@ -101,7 +100,7 @@ func (f *FastPath) begin(k *flow.Key) uint32 {
 	return slot
 }
 
-// clear makes a slot that no program looks at that of a flow.
+// clear assigns a slot, which no program uses, to a flow.
 func (m *memory) clear(slot uint32, k *flow.Key) {
 	s := &m.slots[slot]
 	*s = programSlot{Epoch: s.Epoch + 1}
@@ -112,14 +111,14 @@ func (m *memory) clear(slot uint32, k *flow.Key) {
 	}
 }
 
-// stop has what is of a slot go up from now on.
+// stop makes the programs pass up the frames of a slot's flow from now on.
 func (m *memory) stop(slot uint32) {
 	for side := range m.slots[slot].Flags {
 		atomic.SwapUint32(&m.slots[slot].Flags[side], 0)
 	}
 }
 
-// retire stops an entry, and has it removed at the next upkeep.
+// retire stops an entry. The next upkeep removes it.
 func (f *FastPath) retire(slot uint32) {
 	e := &f.entries.all[slot]
 	if e.at < 0 || e.stopped {
@@ -133,7 +132,7 @@ func (f *FastPath) retire(slot uint32) {
 	f.retired = append(f.retired, slot)
 }
 
-// setDenies says whether a way drops, of which it keeps count.
+// setDenies sets whether a way drops, and keeps the number of ways that do.
 func (f *FastPath) setDenies(w *entryWay, denies bool) {
 	switch {
 	case denies && !w.denies:
@@ -144,9 +143,8 @@ func (f *FastPath) setDenies(w *entryWay, denies bool) {
 	w.denies = denies
 }
 
-// deleteRetired deletes the keys of the entries that were stopped. A key that the
-// kernel does not give back keeps its slot, as does one that a goroutine is about to
-// enter.
+// deleteRetired deletes the keys of the stopped entries. An entry keeps its slot if the kernel
+// fails to delete the key, or if a goroutine is about to enter the key.
 func (f *FastPath) deleteRetired(now uint64) {
 	kept := f.retired[:0]
 	for _, slot := range f.retired {
@@ -160,13 +158,13 @@ func (f *FastPath) deleteRetired(now uint64) {
 			kept = append(kept, slot)
 			continue
 		}
-		delete(f.index, f.entries.all[slot].key) // which another entry may have from now on
+		delete(f.index, f.entries.all[slot].key) // another entry may use the key from now on
 		f.resting = append(f.resting, resting{slot, now})
 	}
 	f.retired = kept
 }
 
-// freeRested frees the slots that have rested.
+// freeRested frees the slots that have rested long enough.
 func (f *FastPath) freeRested(now uint64) {
 	n := 0
 	for ; n < len(f.resting) && now-f.resting[n].at >= rest; n++ {
@@ -183,21 +181,21 @@ func (f *FastPath) freeRested(now uint64) {
 	f.resting = append(f.resting[:0], f.resting[n:]...)
 }
 
-// lastSeen returns when the program saw a frame of an entry last, or when it was made.
+// lastSeen returns when the program last saw a frame of an entry, or when the entry was made.
 func (f *FastPath) lastSeen(slot uint32) uint64 {
 	s := &f.memory.slots[slot]
 	return max(atomic.LoadUint64(&s.Ways[0].Seen), atomic.LoadUint64(&s.Ways[1].Seen), f.entries.all[slot].begun)
 }
 
-// How long an entry is idle until its slot goes to another flow, if those run out:
-// one that never carried a frame, as those of a flood, sooner.
+// The time after which an idle entry gives up its slot to another flow, if slots run out. It is
+// shorter for an entry that never carried a frame, such as those of a flood.
 const (
 	idleAfter   = uint64(10 * time.Second)
 	unusedAfter = uint64(2 * time.Second)
 )
 
-// idleEntries returns entries that may go, where slots run out: of a tenth of all,
-// which are others each time.
+// idleEntries returns entries to remove if slots run out. Each call checks another tenth of
+// all.
 func (f *FastPath) idleEntries(now uint64) (idle []uint32) {
 	e := &f.entries
 	if unused := e.limit - len(e.used); unused > e.limit/4 {
@@ -222,7 +220,7 @@ func (f *FastPath) idleEntries(now uint64) (idle []uint32) {
 	return idle
 }
 
-// takeAway retires entries, of which the flows go on in user space.
+// takeAway retires entries. Their flows continue in user space.
 func (f *FastPath) takeAway(slots []uint32) {
 	if len(slots) == 0 {
 		return
@@ -241,7 +239,7 @@ func (f *FastPath) takeAway(slots []uint32) {
 	}
 }
 
-// retireAll takes away all entries, of which no flow of a table goes on.
+// retireAll retires all entries. The caller has replaced the flow table.
 func (f *FastPath) retireAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -250,14 +248,14 @@ func (f *FastPath) retireAll() {
 	}
 }
 
-// retireDrops takes away the entries that drop.
+// retireDrops removes the entries that drop.
 func (f *FastPath) retireDrops() {
 	f.takeAway(f.selectEntries(func(e *entry) bool {
 		return e.ways[verdict.Inside].denies || e.ways[verdict.Outside].denies
 	}))
 }
 
-// retireMatching takes away the entries of the flows that match.
+// retireMatching removes the entries of the flows that match.
 func (f *FastPath) retireMatching(match func(*flow.Key) bool) {
 	f.takeAway(f.selectEntries(func(e *entry) bool { return match(&e.key) }))
 }

@@ -10,7 +10,7 @@ import (
 	"fragwall/wire"
 )
 
-// TestEntry asks for the entries of a flow that is accepted and of one that is denied.
+// TestEntry asks for the entries of an accepted and of a denied flow.
 func TestEntry(t *testing.T) {
 	for _, stateless := range []bool{true, false} {
 		p := onlyPort53()
@@ -26,7 +26,7 @@ func TestEntry(t *testing.T) {
 			}
 			var k flow.Key
 			if !k.SetFast(&packet.View{Parsed: parsed, From: verdict.Inside}, false) {
-				t.Fatal("the fast path carries out nothing of the frame")
+				t.Fatal("the fast path does not handle the frame")
 			}
 			if e, known := r.Entry(&k, verdict.Outside); known {
 				t.Errorf("the other direction has an entry: %+v", e)

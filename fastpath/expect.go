@@ -18,9 +18,9 @@ func (f *FastPath) Keys() []flow.Key {
 	return keys
 }
 
-// Expect makes entries for flows that another process's fast path knew, as many as there
-// is room for. They decide nothing: but their frames are counted from now on, and the
-// first lesson sets what becomes of them.
+// Expect makes entries for flows that another process's fast path knew, as many as there is
+// room for. They decide nothing, but their frames are counted from now on, and the first lesson
+// sets the verdict.
 func (f *FastPath) Expect(keys []flow.Key) {
 	for i := range keys {
 		if !f.expect(&keys[i]) {
@@ -29,7 +29,7 @@ func (f *FastPath) Expect(keys []flow.Key) {
 	}
 }
 
-// expect makes an entry. It reports false where there is no room for more.
+// expect makes an entry. It returns false if there is no room for more.
 func (f *FastPath) expect(k *flow.Key) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -49,7 +49,7 @@ func (f *FastPath) expect(k *flow.Key) bool {
 	}
 	f.own(slot, true)
 	for side := range verdict.Side(verdict.Sides) {
-		f.known.again(f.memory.fingerprint(k, side)) // so that the first lesson counts
+		f.known.again(f.memory.fingerprint(k, side)) // so that learning starts with the first lesson
 	}
 	return true
 }

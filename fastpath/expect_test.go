@@ -11,8 +11,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestExpect: a flow that another fast path knew is forwarded from its second packet on,
-// and not while frames are on their way that came before the first was learnt.
+// TestExpect checks that a flow which another fast path knew is forwarded from its second
+// packet on, but not while frames that arrived before the first lesson are still in user space.
 func TestExpect(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	before := newQueue(t, frame, 0)
@@ -28,13 +28,13 @@ func TestExpect(t *testing.T) {
 	}
 	for range 3 {
 		if way := q.come(frame); way != passedUp {
-			t.Fatalf("%v before anything was learnt", way)
+			t.Fatalf("%v before the first lesson", way)
 		}
 	}
-	q.fast.Forward(verdict.Inside, frameOf(frame), time.Now()) // which counts as left
+	q.fast.Forward(verdict.Inside, frameOf(frame), time.Now()) // counts as sent
 	for range 2 {
 		if way := q.come(frame); way != passedUp {
-			t.Fatalf("%v, with %d on their way", way, len(q.frames))
+			t.Fatalf("%v, with %d in user space", way, len(q.frames))
 		}
 		q.leave(false)
 	}
@@ -42,12 +42,12 @@ func TestExpect(t *testing.T) {
 		q.leave(false)
 	}
 	if way := q.come(frame); way != forwarded {
-		t.Errorf("%v, with none on its way: %+v", way, *q.order())
+		t.Errorf("%v, with none in user space: %+v", way, *q.order())
 	}
 }
 
-// TestExpectMany: as many flows are expected as there is room for, whatever the limit of
-// those that are learnt at a time, which stays as it is.
+// TestExpectMany expects as many flows as there is room for, more than the budget of flows that
+// are learned between two upkeeps. The budget stays as it is.
 func TestExpectMany(t *testing.T) {
 	f := open(t, Options{Entries: 256})
 	var keys []flow.Key
@@ -61,13 +61,13 @@ func TestExpectMany(t *testing.T) {
 	}
 }
 
-// TestOrderOutlivesEntry: what is on its way of a flow whose entry is taken away counts
-// still when the flow is learnt again.
+// TestOrderOutlivesEntry removes the entry of a flow whose frames are in user space, and learns
+// the flow again. The frames still count.
 func TestOrderOutlivesEntry(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	q := newQueue(t, frame, 0)
 	order := q.order()
-	order.Flow = 0 // as of a flow that was expected
+	order.Flow = 0 // as for a flow that was expected
 	for range 3 {
 		q.come(frame)
 	}
@@ -78,6 +78,6 @@ func TestOrderOutlivesEntry(t *testing.T) {
 	up, done := order.Up, order.Done
 	q.come(frame)
 	if order.Up != up+1 || order.Done != done {
-		t.Errorf("%d have left of %d, want %d of %d", order.Done, order.Up, done, up+1)
+		t.Errorf("%d of %d have left, want %d of %d", order.Done, order.Up, done, up+1)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"fragwall/wire"
 )
 
-// lessonOf returns what a lane learns of a packet of some flow.
+// lessonOf returns the lesson of a packet of a flow, by the flow's number.
 func lessonOf(t *filter.Table, number uint32, action verdict.Action) wire.Lesson {
 	k := flow.Key{Inside: [2]uint64{0, 0xffff<<32 | 10<<24 | uint64(number)}, Outside: [2]uint64{0, 0xffff<<32 | 192<<24}, Ports: 1000<<32 | 53<<16 | packet.ProtocolUDP<<8}
 	return wire.Lesson{Key: k, Table: t, Verdict: filter.Verdict{Generation: t.Generation(), Action: action}}
@@ -30,8 +30,8 @@ func learning(t *testing.T, o Options) (*FastPath, *filter.Table) {
 	return f, table
 }
 
-// TestFlood: flows of one packet each get no entries, and cost no system call; those of
-// more packets get no more than the budget between two upkeeps.
+// TestFlood checks that flows of one packet get no entries and take no system call, and that
+// flows of more packets get at most the budget of entries between two upkeeps.
 func TestFlood(t *testing.T) {
 	f, table := learning(t, Options{Entries: 16384})
 	for i := range uint32(100_000) {
@@ -50,8 +50,8 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// TestEviction: where slots run out, they go to new flows from those that are idle, and
-// busy ones keep theirs.
+// TestEviction checks that new flows get the slots of idle ones if slots run out, and that busy
+// flows keep theirs.
 func TestEviction(t *testing.T) {
 	f, table := learning(t, Options{Entries: 64})
 	enter := func(number uint32) bool {
@@ -67,7 +67,7 @@ func TestEviction(t *testing.T) {
 		}
 	}
 	if enter(64) {
-		t.Fatal("there is an entry too many")
+		t.Fatal("there is one entry too many")
 	}
 	busy := lessonOf(table, 7, verdict.Accept)
 	slot := f.index[busy.Key]
@@ -85,18 +85,18 @@ func TestEviction(t *testing.T) {
 	f.freeRested(monotonic() + rest)
 	f.mu.Unlock()
 	if n := f.Stats().Entries; n != 1 {
-		t.Errorf("%d entries are left, want the busy one", n)
+		t.Errorf("%d entries remain, want the busy one", n)
 	}
 	if _, found := f.index[busy.Key]; !found {
-		t.Error("the busy flow has no entry any more")
+		t.Error("the busy flow has no entry")
 	}
 	if !enter(64) {
 		t.Error("no slot is free")
 	}
 }
 
-// TestCountersSurvive: what was counted for a flow is neither lost nor counted twice when
-// its slot goes to another one.
+// TestCountersSurvive checks that the counts of a flow are neither lost nor counted twice when
+// its slot goes to another flow.
 func TestCountersSurvive(t *testing.T) {
 	r := newRig(t, onlyPort53(), packet.ModeReassemble)
 	for i := range 5 {
@@ -119,7 +119,7 @@ func TestCountersSurvive(t *testing.T) {
 	}
 }
 
-// TestGeneration: what an older policy decided is carried out no more.
+// TestGeneration checks that the programs do not apply verdicts of an older policy.
 func TestGeneration(t *testing.T) {
 	r := newRig(t, onlyPort53(), packet.ModeReassemble)
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
@@ -145,8 +145,8 @@ func TestGeneration(t *testing.T) {
 	r.agree()
 }
 
-// TestTwoCPUs: of the fragments of a datagram that two CPUs have at once, each goes on
-// once at most, and user space learns what the program forwarded.
+// TestTwoCPUs has two CPUs process the fragments of a datagram at the same time. Each fragment
+// is forwarded at most once, and user space learns which ones the program forwarded.
 func TestTwoCPUs(t *testing.T) {
 	f, table := learning(t, Options{Mode: packet.ModeValidate})
 	d := packettest.UDP(client4, server4, packettest.Body(8000))
@@ -187,7 +187,7 @@ func TestTwoCPUs(t *testing.T) {
 		for i, way := range fates {
 			if way == forwarded {
 				if up > 0 && i > up {
-					// A later one passes only where all before it did.
+					// A later fragment passes only if all before it did.
 					t.Fatalf("round %d: %v", round, fates)
 				}
 				passed += payloadOf(frames[i])
@@ -199,7 +199,7 @@ func TestTwoCPUs(t *testing.T) {
 		p.Decode(frames[1])
 		begun, ok := f.Passed(&p, verdict.Inside)
 		switch {
-		case up == 0: // all passed, so the slot is free
+		case up == 0: // all were forwarded, so the slot is free
 			whole++
 			if ok {
 				t.Fatalf("round %d: %v, and the kernel knows %+v", round, fates, begun)
@@ -214,14 +214,14 @@ func TestTwoCPUs(t *testing.T) {
 	if whole+part == 0 {
 		t.Error("nothing was forwarded")
 	}
-	t.Logf("%d datagrams passed whole, %d in part", whole, part)
+	t.Logf("%d datagrams forwarded completely, %d in part", whole, part)
 }
 
 func payloadOf(frame []byte) int { return int(binary.BigEndian.Uint16(frame[16:])) - packet.SizeIPv4 }
 
-// TestStoppedWhileLearned: an entry that is stopped while a lane learns it keeps its key
-// and its slot until the lane has finished: a key that is entered later would lead to the
-// slot of another flow.
+// TestStoppedWhileLearned stops an entry while a lane learns it. The entry keeps its key and
+// its slot until the lane has finished: a key that is entered later would lead to the slot of
+// another flow.
 func TestStoppedWhileLearned(t *testing.T) {
 	f, table := learning(t, Options{Entries: 64})
 	l := lessonOf(table, 1, verdict.Accept)
@@ -247,15 +247,15 @@ func TestStoppedWhileLearned(t *testing.T) {
 	later()
 	key, found := programKey(&l.Key), uint32(0)
 	if err := f.objects.Flows.Lookup(&key, &found); !isMissing(err) {
-		t.Errorf("the kernel still has the key, of slot %d: %v", found, err)
+		t.Errorf("the kernel still has the key, with slot %d: %v", found, err)
 	}
 	if n := f.Stats().Entries; n != 0 {
-		t.Errorf("%d entries are left", n)
+		t.Errorf("%d entries remain", n)
 	}
 }
 
-// TestLeftWhileLearned: an entry does not come into effect where its flow is watched, or
-// drops are left to user space, since a lane began to learn it.
+// TestLeftWhileLearned checks that an entry has no effect if, since a lane began to learn it,
+// the flow is watched or drops were left to user space.
 func TestLeftWhileLearned(t *testing.T) {
 	for name, leave := range map[string]func(*FastPath){
 		"watched": func(f *FastPath) { f.Watch(func(*flow.Key) bool { return true }) },
@@ -263,7 +263,7 @@ func TestLeftWhileLearned(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, table := learning(t, Options{Entries: 64})
-			leave(f) // which finds no entry
+			leave(f) // finds no entry
 			l := lessonOf(table, 1, verdict.Drop)
 			f.learn(&l)
 			slot := f.index[l.Key]
@@ -271,7 +271,7 @@ func TestLeftWhileLearned(t *testing.T) {
 				t.Errorf("the entry decides: %#x", flags)
 			}
 			if !f.entries.all[slot].stopped {
-				t.Error("the entry goes on")
+				t.Error("the entry remains")
 			}
 		})
 	}

@@ -10,9 +10,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestForward: the packets of a flow are forwarded from the third on, in both
-// directions, as soon as nothing of them is on its way, and all counters are as
-// without.
+// TestForward checks that the packets of a flow are forwarded from the third on, in both
+// directions, once none of them is in user space. All counters are as without a fast path.
 func TestForward(t *testing.T) {
 	for name, hosts := range families {
 		for _, policy := range []string{"stateless", "stateful"} {
@@ -43,7 +42,8 @@ func TestForward(t *testing.T) {
 	}
 }
 
-// TestDrop: the packets of a denied flow are dropped, and counted as without.
+// TestDrop checks that the packets of a denied flow are dropped, and counted as without a fast
+// path.
 func TestDrop(t *testing.T) {
 	for _, p := range []string{"stateless", "stateful"} {
 		t.Run(p, func(t *testing.T) {
@@ -64,8 +64,8 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// TestUnfinishedChecksum: a checksum that is the sum of the pseudo-header alone is left
-// for a NIC only where the kernel says so. Otherwise it is wrong.
+// TestUnfinishedChecksum checks that a checksum which covers only the pseudo-header is left to
+// a NIC only if the kernel says so. Otherwise it is wrong.
 func TestUnfinishedChecksum(t *testing.T) {
 	for name, hosts := range families {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestUnfinishedChecksum(t *testing.T) {
 	}
 }
 
-// TestHidden: what can't be a part of a datagram that is forwarded does not keep its
+// TestHidden checks that frames which cannot be a part of a forwarded datagram do not keep its
 // fragments from the fast path.
 func TestHidden(t *testing.T) {
 	fragments := packettest.UDP(client4, server4, packettest.Body(2000))

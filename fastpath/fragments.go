@@ -72,7 +72,7 @@ func (f *FastPath) tell(s *programFragmentSlot, want *flow.Key) (key flow.Key, b
 	}
 }
 
-// Block makes all fragments of a datagram go up until its deadline.
+// Block makes the programs pass up all fragments of a datagram until its deadline.
 func (f *FastPath) Block(p *packet.Parsed, from verdict.Side) {
 	key := datagramKey(p, from)
 	s := &f.memory.fragments[f.memory.hash(&key)&f.memory.config.FragmentMask]
@@ -113,7 +113,7 @@ func (f *FastPath) freeFragments(now uint64) {
 		if state := w.state(); state == programFragmentStateEMPTY || state == programFragmentStateBUSY {
 			continue
 		}
-		// Whatever user space has of this or another datagram came up before then.
+		// All fragments that user space holds because of this slot were passed up before then.
 		last := max(atomic.LoadUint64(&s.Arrived), atomic.LoadUint64(&s.LastUp))
 		if now <= last || now-last < uint64(max(f.options.TimeoutIPv4, f.options.TimeoutIPv6)) {
 			continue

@@ -9,7 +9,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// hash is the programs' (bpf/maps.h).
+// hash is the hash of the programs (bpf/maps.h).
 func (m *memory) hash(k *flow.Key) uint32 {
 	h := mix(m.config.Secret[0], k.Inside[0])
 	for _, word := range [...]uint64{k.Inside[1], k.Outside[0], k.Outside[1], k.Ports, k.VLANs} {
@@ -23,28 +23,27 @@ func mix(h, word uint64) uint64 {
 	return h ^ h>>32
 }
 
-// How many orders there are, of whole packets and of fragments (ORDERS and PAIRS in
-// bpf/maps.h).
+// Numbers of orders, for whole packets and for fragments (ORDERS and PAIRS in bpf/maps.h).
 const (
 	packetOrders   = 32768
 	fragmentOrders = 4096
 )
 
-// orderOf returns the index of the order of whole packets of a flow, of frames from a
-// side (order_hash in bpf/order.h).
+// orderOf returns the index of the order of a flow's whole packets that arrive on a side
+// (order_hash in bpf/order.h).
 func (m *memory) orderOf(k *flow.Key, from verdict.Side) uint32 {
 	return m.orderHash(k, from) % packetOrders
 }
 
-// orderHash returns the hash that tells the flows of an order apart.
+// orderHash returns the hash that distinguishes the flows of one order.
 func (m *memory) orderHash(k *flow.Key, from verdict.Side) uint32 {
 	way := *k
 	way.VLANs |= uint64(from) << 63
 	return m.hash(&way)
 }
 
-// pairOf returns the index of the order of fragments between the addresses of a key,
-// of frames from a side (order_hash in bpf/order.h).
+// pairOf returns the index of the order of fragments that arrive on a side, between the
+// addresses of a key (order_hash in bpf/order.h).
 func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
 	protocol, ipv6 := k.Ports>>8&0xff, k.Ports&1
 	if ipv6 == 1 {
@@ -72,8 +71,8 @@ func datagramKey(p *packet.Parsed, from verdict.Side) flow.Key {
 	return k
 }
 
-// datagramOf fills in the fields of a fragment's header that a datagram's key has, and
-// returns the side that the datagram came in by.
+// datagramOf fills in the fields of a fragment's header from a datagram's key, and returns the
+// datagram's ingress side.
 func datagramOf(k *flow.Key, p *packet.Parsed) (from verdict.Side) {
 	from = verdict.Side(k.Ports >> 1 & 1)
 	src, dst := address(k.Inside), address(k.Outside)
@@ -102,7 +101,7 @@ func address(w [2]uint64) netip.Addr {
 	return netip.AddrFrom16(b)
 }
 
-// words returns an address as in a [flow.Key].
+// words returns an address in the form that a [flow.Key] has.
 func words(a netip.Addr) [2]uint64 {
 	b := a.As16()
 	return [2]uint64{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}

@@ -11,9 +11,8 @@ import (
 	"fragwall/wire"
 )
 
-// fingerprints tell the second packet of a flow from the first: a flow is worth an
-// entry from then on. Each is of the flow that was seen last of those that share a
-// place.
+// fingerprints recognize the second packet of a flow. Only from then on does a flow get an
+// entry. Flows share places; a place has the fingerprint of the flow that used it last.
 type fingerprints [1 << 16]atomic.Uint32
 
 // again reports whether the flow of a hash was seen before.
@@ -26,7 +25,7 @@ func (f *fingerprints) again(hash uint64) bool {
 	return false
 }
 
-// Learn takes note of the verdicts of a batch.
+// Learn learns the verdicts of a batch.
 func (f *FastPath) Learn(lessons []wire.Lesson) {
 	for i := range lessons {
 		l := &lessons[i]
@@ -39,12 +38,12 @@ func (f *FastPath) Learn(lessons []wire.Lesson) {
 	}
 }
 
-// isLeft reports whether what a lesson is of is left to user space.
+// isLeft reports whether the datagrams of a lesson must stay in user space.
 func (f *FastPath) isLeft(l *wire.Lesson) bool {
 	return l.Verdict.Action != verdict.Accept && Drops(f.drops.Load()) == DropNone || f.isWatched(&l.Key)
 }
 
-// fingerprint returns a hash of what one verdict is of.
+// fingerprint returns a hash of the key and the side that a verdict applies to.
 func (m *memory) fingerprint(k *flow.Key, from verdict.Side) uint64 {
 	h := mix(m.config.Secret[0]^uint64(from), k.Inside[0])
 	for _, word := range [...]uint64{k.Inside[1], k.Outside[0], k.Outside[1], k.Ports, k.VLANs} {
@@ -53,12 +52,12 @@ func (m *memory) fingerprint(k *flow.Key, from verdict.Side) uint64 {
 	return mix(h, m.config.Secret[1])
 }
 
-// learn has the programs carry out a verdict:
+// learn makes the programs apply a verdict:
 //
-//  1. the entry of the flow is found or made, and decides nothing yet;
-//  2. the flow table is asked, which gives the slot to the flow, or knows better;
-//  3. the key is entered in the kernel, if it is new;
-//  4. the verdict is set, unless the entry was stopped meanwhile.
+// 1. find or make the entry of the flow, which decides nothing yet;
+// 2. ask the flow table, which assigns the slot to the flow or refuses;
+// 3. enter the key in the kernel's map, if it is new;
+// 4. set the verdict, unless the entry was stopped meanwhile.
 func (f *FastPath) learn(l *wire.Lesson) {
 	slot, made := f.place(l)
 	if slot == 0 {
@@ -72,14 +71,14 @@ func (f *FastPath) learn(l *wire.Lesson) {
 		return
 	}
 	if !f.decide(l, slot) {
-		l.Table.Detach(&l.Key, slot) // it was given to the flow meanwhile
+		l.Table.Detach(&l.Key, slot) // the slot was assigned to the flow meanwhile
 	}
 }
 
-// place finds or makes the entry of a lesson. It returns 0 where there is nothing to
-// learn, or no room. Otherwise the entry keeps its key and its slot until the caller
-// calls unpin: it may be stopped at any time, and a key that was entered
-// after it was deleted would lead to the slot of another flow.
+// place finds or makes the entry of a lesson. It returns 0 if there is nothing to learn, or no
+// room. Otherwise the entry keeps its key and its slot until the caller calls unpin. The entry
+// may be stopped at any time, and a key that was entered after its deletion would lead to the
+// slot of another flow.
 func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +102,7 @@ func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 		return 0, false
 	}
 	if f.carriedOut(l, slot, &e.ways[l.From]) {
-		f.watchOrder(slot) // why did the frame go up?
+		f.watchOrder(slot) // why was the frame passed up?
 		return 0, false
 	}
 	if l.Verdict.Action != verdict.Accept {
@@ -113,14 +112,14 @@ func (f *FastPath) place(l *wire.Lesson) (slot uint32, made bool) {
 	return slot, false
 }
 
-// unpin lets the entry of a lesson go.
+// unpin releases the entry of a lesson.
 func (f *FastPath) unpin(slot uint32) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.entries.all[slot].learned--
 }
 
-// flagsOf returns what a lesson decides.
+// flagsOf returns the flags of a lesson's verdict.
 func flagsOf(l *wire.Lesson) programWayFlag {
 	flags := programWayFlagWHOLE
 	if l.Fragmented {
@@ -132,14 +131,14 @@ func flagsOf(l *wire.Lesson) programWayFlag {
 	return flags
 }
 
-// carriedOut reports whether the programs know a verdict already.
+// carriedOut reports whether the programs already apply a verdict.
 func (f *FastPath) carriedOut(l *wire.Lesson, slot uint32, w *entryWay) bool {
 	s := &f.memory.slots[slot]
 	flags := flagsOf(l)
 	return s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && programWayFlag(s.Flags[l.From])&flags == flags
 }
 
-// agreed asks the flow table.
+// agreed asks the flow table whether the verdict still holds.
 func (f *FastPath) agreed(l *wire.Lesson, slot uint32) bool {
 	if l.Verdict.Action == verdict.Accept {
 		return l.Table.Attach(&l.Key, slot, f.now())
@@ -147,7 +146,7 @@ func (f *FastPath) agreed(l *wire.Lesson, slot uint32) bool {
 	return !l.Table.Known(&l.Key, f.now())
 }
 
-// enterKey has the programs find a slot.
+// enterKey enters a key with its slot in the kernel's map.
 func (f *FastPath) enterKey(k *flow.Key, slot uint32) bool {
 	key := programKey(k)
 	if err := f.objects.Flows.Update(&key, &slot, ebpf.UpdateAny); err != nil {
@@ -174,8 +173,8 @@ func flowKey(k *programFlowKey) flow.Key {
 	return flow.Key{Inside: k.Inside, Outside: k.Outside, Ports: k.Ports, VLANs: k.Vlans}
 }
 
-// decide sets what a lesson says, and reports whether the entry is there still. The
-// counters of what was decided before are brought up to date first.
+// decide sets the verdict of a lesson, and reports whether the entry still exists. It first
+// updates the counters of the previous verdict.
 func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -183,7 +182,7 @@ func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	if e.stopped || e.key != l.Key || f.closed {
 		return false
 	}
-	if f.isLeft(l) { // since the lesson began
+	if f.isLeft(l) { // checked again, since it may have changed during the lesson
 		f.retire(slot)
 		return false
 	}
@@ -194,7 +193,7 @@ func (f *FastPath) decide(l *wire.Lesson, slot uint32) bool {
 	w, flags := &e.ways[l.From], flagsOf(l)
 	same := w.decided && s.Generation[l.From] == l.Verdict.Generation && w.rule == l.Verdict.Rule && w.action == l.Verdict.Action
 	if w.decided && s.Generation[l.From] == l.Verdict.Generation && !same {
-		return true // whole packets and fragments have different verdicts: those of the first count
+		return true // whole packets and fragments have different verdicts: the first one stays
 	}
 	if same {
 		flags |= programWayFlag(s.Flags[l.From])

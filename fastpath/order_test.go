@@ -13,15 +13,15 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// queue is user space with frames on their way: what went up, in order.
+// queue is user space with its frames: those that were passed up, in order.
 type queue struct {
 	*rig
 	frames [][]byte
 }
 
-// come has a frame come in, which waits in the queue where it goes up.
+// come has a frame arrive. If it is passed up, it waits in the queue.
 func (q *queue) come(frame []byte) fate {
-	// However long the test was not running, nothing has drained meanwhile.
+	// Even if the test pauses, no order counts as drained.
 	atomic.StoreUint64(&q.order().LastUp, monotonic()+uint64(time.Hour))
 	way := run(q, q.in(verdict.Inside), frame, 0)
 	if way == passedUp {
@@ -30,7 +30,7 @@ func (q *queue) come(frame []byte) fate {
 	return way
 }
 
-// leave has the first frame of the queue leave user space; lost, it never does.
+// leave sends the first frame of the queue out of user space, or loses it.
 func (q *queue) leave(lost bool) {
 	if !lost {
 		run(q, q.out(verdict.Outside), q.frames[0], 0)
@@ -38,8 +38,7 @@ func (q *queue) leave(lost bool) {
 	q.frames = q.frames[1:]
 }
 
-// newQueue returns one whose flow is known, with n frames on their way that went up
-// before it was.
+// newQueue returns a queue with n frames that were passed up before their flow was learned.
 func newQueue(t *testing.T, frame []byte, n int) *queue {
 	q := &queue{rig: newRig(t, onlyPort53(), packet.ModeReassemble)}
 	for range n {
@@ -55,9 +54,9 @@ func newQueue(t *testing.T, frame []byte, n int) *queue {
 
 func (q *queue) order() *programOrder { return &q.memory.orders[q.memory.slots[1].Order[0]] }
 
-// TestOrder: however many frames were on their way when the entry was made, and however
-// many get lost, a frame is forwarded only while none of its flow is on its way, and is
-// where nothing went up for a while.
+// TestOrder checks that a frame is forwarded only while no frame of its flow is in user space,
+// however many frames were there when the entry was made, and however many get lost. After a
+// pause it is always forwarded.
 func TestOrder(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	for seed := range uint64(5) {
@@ -73,10 +72,10 @@ func TestOrder(t *testing.T) {
 				}
 			case q.come(frame) == forwarded:
 				if forwards++; len(q.frames) > 0 {
-					t.Fatalf("seed %d, step %d: forwarded with %d frames on their way", seed, step, len(q.frames))
+					t.Fatalf("seed %d, step %d: forwarded with %d frames in user space", seed, step, len(q.frames))
 				}
 			}
-			if step%50 == 49 { // nothing is on its way, at times
+			if step%50 == 49 { // sometimes nothing is in user space
 				for len(q.frames) > 0 {
 					q.leave(false)
 				}
@@ -93,8 +92,8 @@ func TestOrder(t *testing.T) {
 	}
 }
 
-// TestOrderIsForced: a flow of which something always is on its way is forwarded all the
-// same, after some upkeeps.
+// TestOrderIsForced checks that a flow which always has frames in user space is forwarded after
+// some upkeeps.
 func TestOrderIsForced(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	q := newQueue(t, frame, 3)
@@ -110,7 +109,7 @@ func TestOrderIsForced(t *testing.T) {
 		q.mu.Lock()
 		q.watchOrder(1)
 		q.mu.Unlock()
-		// The program's clock can't be turned forward, so the order is free now.
+		// The program's clock cannot be moved forward, so the order is free now.
 		at := monotonic() + uint64(upkeep)*uint64(100*time.Millisecond)
 		atomic.StoreUint64(&q.order().LastUp, at)
 		q.mu.Lock()
@@ -123,12 +122,12 @@ func TestOrderIsForced(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("it is not: %+v", *q.order())
+	t.Errorf("it is not forwarded: %+v", *q.order())
 }
 
-// TestOrderOfFragmentsIsForced: fragments of which some always are on their way are
-// forwarded all the same after some upkeeps, where the mode is validate. Where they are
-// to be put together, whole packets wait for them.
+// TestOrderOfFragmentsIsForced checks that, in mode validate, fragments are forwarded after
+// some upkeeps even if there are always some in user space. In mode reassemble, whole packets
+// wait for fragments.
 func TestOrderOfFragmentsIsForced(t *testing.T) {
 	for mode, want := range map[packet.Mode]bool{packet.ModeValidate: true, packet.ModeReassemble: false} {
 		d := packettest.UDP(client4, server4, packettest.Body(2000))
@@ -172,8 +171,9 @@ func TestOrderOfFragmentsIsForced(t *testing.T) {
 	}
 }
 
-// TestOrderInFlood: flows without an entry, which are dropped and so never leave user
-// space, do not keep others from being forwarded, before or after those get an entry.
+// TestOrderInFlood has flows without an entry, whose frames are dropped and so never leave user
+// space. They do not keep other flows from being forwarded, neither before nor after these get
+// an entry.
 func TestOrderInFlood(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	q := newQueue(t, frame, 0)
@@ -197,7 +197,7 @@ func TestOrderInFlood(t *testing.T) {
 	q.mu.Unlock()
 	o := q.order()
 	if o.Entries != 0 {
-		t.Errorf("an order without an entry has %d", o.Entries)
+		t.Errorf("an order without an entry has %d entries", o.Entries)
 	}
 	q.frames = nil
 	for _, spoofed := range flood {
@@ -214,7 +214,7 @@ func TestOrderInFlood(t *testing.T) {
 	}
 }
 
-// sharingOrder returns packets of flows that share the order of a queue's.
+// sharingOrder returns packets of flows that share the order of a queue's flow.
 func sharingOrder(q *queue) (frames [][]byte) {
 	for i := range uint32(1 << 20) {
 		src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), uint16(1024+i>>16))
@@ -229,8 +229,8 @@ func sharingOrder(q *queue) (frames [][]byte) {
 	return frames
 }
 
-// TestOrderIsShared: what went up of a flow before it had an entry did not count where
-// another one has its order. Nothing of it is overtaken all the same.
+// TestOrderIsShared has two flows that share an order. Frames of the second that were passed up
+// before it had an entry were not counted. They are not overtaken either.
 func TestOrderIsShared(t *testing.T) {
 	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
 	q.settle()
@@ -241,18 +241,18 @@ func TestOrderIsShared(t *testing.T) {
 		q.fast.Forward(verdict.Inside, frameOf(other), time.Now())
 	}
 	if way := q.come(other); way != passedUp {
-		t.Fatalf("%v, with one on its way", way)
+		t.Fatalf("%v, with one in user space", way)
 	}
 	q.leave(false)
 	q.leave(false)
 	q.memory.slots[2].Ways[verdict.Inside].Held = 0 // a while later
 	if way := q.come(other); way != forwarded {
-		t.Errorf("%v, with none on its way: %+v", way, *q.order())
+		t.Errorf("%v, with none in user space: %+v", way, *q.order())
 	}
 }
 
-// TestOrderOfAnsweredFragments: fragments of a flow that waits for each answer have all left
-// the process at each upkeep, but never long enough ago. They are forwarded after some
+// TestOrderOfAnsweredFragments has a flow of fragments that waits for each answer. At each
+// upkeep, all have left the process, but not long enough ago. They are forwarded after some
 // upkeeps, as those of a flow that never waits.
 func TestOrderOfAnsweredFragments(t *testing.T) {
 	const step = uint64(100 * time.Millisecond)

@@ -28,9 +28,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// open opens a fast path, with egress on both sides by the loopback device: programs
-// are run by the kernel's BPF_PROG_TEST_RUN, which carries out no redirect. A user who
-// may not load programs skips the test, but not where CI runs it.
+// open opens a fast path whose egress on both sides is the loopback device. The kernel runs the
+// programs by BPF_PROG_TEST_RUN, which does not redirect. Users without the right to load
+// programs skip the test, except in CI.
 func open(t testing.TB, o Options) *FastPath {
 	t.Helper()
 	if o.TimeoutIPv4 == 0 {
@@ -61,7 +61,7 @@ func open(t testing.TB, o Options) *FastPath {
 	return f
 }
 
-// fate is what a program decides.
+// fate is the result of a program.
 type fate uint32
 
 const (
@@ -82,7 +82,8 @@ func (f fate) String() string {
 	return "unknown"
 }
 
-// context is what a test may set of a frame beside its bytes (struct __sk_buff).
+// context has the fields of a frame that a test may set in addition to its bytes (struct
+// __sk_buff).
 type context struct {
 	_       [41]uint32
 	GSOSegs uint32
@@ -91,8 +92,8 @@ type context struct {
 	_       [3]uint32
 }
 
-// runnable reports whether the kernel runs a program on a frame for a test: it has to
-// have its network header, and to fit a page with what the kernel puts around it.
+// runnable reports whether the kernel can run a test program on a frame. The frame must have
+// its network header, and must fit a page together with the kernel's own data.
 func runnable(frame []byte) bool {
 	const longest = 3500
 	least := packet.SizeEthernet
@@ -135,13 +136,13 @@ func (f *FastPath) out(side verdict.Side) *ebpf.Program {
 	return f.objects.ToInside
 }
 
-// rig is a wire with a fast path in front of it, beside a wire without: what becomes of
-// each frame has to be the same.
+// rig is a wire with a fast path, and a wire without. Each frame must have the same result on
+// both.
 type rig struct {
 	testing.TB
 	*FastPath
 	fast, plain *wire.Stepper
-	left        [2][][]byte // of fast and plain: what left, in order
+	left        [2][][]byte // frames that left fast and plain, in order
 	ways        map[fate]int
 }
 
@@ -181,7 +182,7 @@ func newRigFrom(t testing.TB, policy *filter.Policy, mode packet.Mode, from *Exp
 	return r
 }
 
-// settle has nothing be on its way, as it is in time.
+// settle makes all orders settled, as time does.
 func (r *rig) settle() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -195,7 +196,7 @@ func calm(o *programOrder) {
 	atomic.StoreUint64(&o.LastDone, 0)
 }
 
-// send has a frame come in on both wires, and returns what the program decided.
+// send has a frame arrive on both wires, and returns the program's result.
 func (r *rig) send(from verdict.Side, frame []byte) fate {
 	r.Helper()
 	now := time.Now()
@@ -242,7 +243,7 @@ var (
 
 var families = map[string]struct{ client, server netip.AddrPort }{"ipv4": {client4, server4}, "ipv6": {client6, server6}}
 
-// onlyPort53 accepts what goes to port 53, or comes from there.
+// onlyPort53 accepts datagrams to or from port 53.
 func onlyPort53() *filter.Policy {
 	port := filter.NewSet(filter.Range[uint16]{Lo: 53, Hi: 53})
 	return &filter.Policy{ARP: verdict.Accept, Rules: []filter.Rule{

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRights: CAP_BPF and CAP_NET_ADMIN are enough.
+// TestRights checks that CAP_BPF and CAP_NET_ADMIN suffice.
 func TestRights(t *testing.T) {
 	const inside = "FRAGWALL_TEST_RIGHTS"
 	if os.Getenv(inside) != "" {

@@ -13,19 +13,18 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// exchange is a connection whose ends send what hosts send, and now and then something
-// else.
+// exchange is a connection whose ends send valid segments, and sometimes others.
 type exchange struct {
 	*rand.Rand
 	ends  [verdict.Sides]netip.AddrPort
 	seq   [verdict.Sides]uint32 // the next number of each side
-	acked [verdict.Sides]uint32 // what each side acknowledged last
+	acked [verdict.Sides]uint32 // the last acknowledgement of each side
 	scale bool
 	last  []byte // the last segment
 	from  verdict.Side
 }
 
-// segment returns one with a right checksum.
+// segment returns a segment with a right checksum.
 func (e *exchange) segment(from verdict.Side, seq, ack uint32, flags byte, window uint16, options []byte, body int) []byte {
 	src, dst := e.ends[from], e.ends[from.Other()]
 	t := make([]byte, 20+len(options)+body)
@@ -65,7 +64,7 @@ func (e *exchange) next() (verdict.Side, []byte) {
 	from := verdict.Side(e.IntN(2))
 	peer := from.Other()
 	if e.last != nil && e.IntN(12) == 0 {
-		return e.from, e.last // sent again
+		return e.from, e.last // retransmitted
 	}
 	seq, number := e.seq[from], e.acked[from]
 	flags, window, body := byte(ack|psh*e.IntN(2)), uint16(pick(e.Rand, 502, 502, 0, 1, 65535, 100)), pick(e.Rand, 0, 0, 1, 100, 1400, 1400)
@@ -110,14 +109,14 @@ func (e *exchange) next() (verdict.Side, []byte) {
 	return from, frame
 }
 
-// TestExchanges: segments of connections, true and forged ones, meet the same fate,
-// and what each connection ends with does, too: a FIN or RST of the numbers that only
-// the program has seen.
+// TestExchanges sends valid and forged segments of connections. Both wires must handle them
+// alike, including the final FIN or RST, whose numbers follow segments that only the program
+// has seen.
 func TestExchanges(t *testing.T) {
 	for _, loose := range []bool{false, true} {
 		t.Run(fmt.Sprintf("loose %v", loose), func(t *testing.T) {
 			p := stateful(onlyPort53())
-			p.Rules = p.Rules[:1] // replies pass for their connection alone
+			p.Rules = p.Rules[:1] // replies pass only as part of their connection
 			p.LooseTCP = loose
 			r := newRig(t, p, packet.ModeReassemble)
 			connections := 300

@@ -17,12 +17,12 @@ import (
 	"fragwall/rules"
 )
 
-// traffic makes frames of few flows, so that those are known soon, and all kinds of
-// frames that look like theirs.
+// traffic makes frames of few flows, so that these are soon known, and all kinds of frames that
+// look like theirs.
 type traffic struct {
 	*rand.Rand
 	id      uint32
-	pending [][]byte // fragments that are still to come
+	pending [][]byte // fragments not yet sent
 	from    []verdict.Side
 }
 
@@ -87,7 +87,7 @@ func (g *traffic) next() (verdict.Side, []byte) {
 			i = g.IntN(n)
 		}
 		frame, from := g.pending[i], g.from[i]
-		if g.IntN(30) > 0 { // else it comes again
+		if g.IntN(30) > 0 { // otherwise it is sent again
 			g.pending = append(g.pending[:i:i], g.pending[i+1:]...)
 			g.from = append(g.from[:i:i], g.from[i+1:]...)
 		}
@@ -109,7 +109,7 @@ func (g *traffic) next() (verdict.Side, []byte) {
 	return from, g.mutate(d.Frame())
 }
 
-// mutate changes a frame now and then.
+// mutate sometimes changes a frame.
 func (g *traffic) mutate(frame []byte) []byte {
 	frame = append([]byte(nil), frame...)
 	switch g.IntN(12) {
@@ -126,8 +126,8 @@ func (g *traffic) mutate(frame []byte) []byte {
 	return frame
 }
 
-// TestTraffic: whatever comes, the same leaves with the fast path as without, and all
-// counters agree; and much of it takes the fast path.
+// TestTraffic checks that the same frames leave with the fast path as without, that all
+// counters agree, and that many frames take the fast path.
 func TestTraffic(t *testing.T) {
 	frames := 20000
 	if testing.Short() {
@@ -159,8 +159,8 @@ func TestTraffic(t *testing.T) {
 	}
 }
 
-// TestEvasion: the frames of the catalogue of evasions meet the same fate, also where
-// their flow is known.
+// TestEvasion sends the evasion catalogue. The result is the same with and without the fast
+// path, also if the flow is known.
 func TestEvasion(t *testing.T) {
 	c, err := rules.Parse("policy", []byte("[inside]\ntap = \"a\"\n[outside]\ntap = \"b\"\n"+evasion.Policy))
 	if err != nil {
@@ -171,7 +171,7 @@ func TestEvasion(t *testing.T) {
 		for _, e := range evasion.Cases() {
 			for family, frames := range e.Frames {
 				if frames == nil || frames[len(frames)-1].At > time.Second {
-					continue // time can't be turned forward in the kernel
+					continue // the kernel's clock cannot be moved forward
 				}
 				t.Run(fmt.Sprintf("%v/%s/%v", mode, e.Name, evasion.Family(family)), func(t *testing.T) {
 					r.TB = t
@@ -186,9 +186,9 @@ func TestEvasion(t *testing.T) {
 	}
 }
 
-// evade sends the frames of a case, once their flows are known.
+// evade sends the frames of a case after the fast path has learned their flows.
 func (r *rig) evade(frames []evasion.Frame) {
-	for _, f := range frames { // the flow is known by fragmented and by whole datagrams
+	for _, f := range frames { // the fast path learns the flow from fragmented and from whole datagrams
 		var parsed packet.Parsed
 		if parsed.Decode(f.Data) != verdict.Passed || parsed.Protocol != packet.ProtocolUDP || !parsed.HoldsTransport() {
 			continue

@@ -11,16 +11,16 @@ import (
 	"fragwall/tun/ufo"
 )
 
-// TestFragmentsInOnePiece has fragments go up, and leave as the datagram that the
-// kernel is to cut: nothing is on its way then. A datagram that is to be cut into
-// smaller datagrams went up as it leaves, and is not counted.
+// TestFragmentsInOnePiece passes up fragments, which then leave as the datagram that the kernel
+// is to fragment. After that, none counts as in user space. A datagram that the kernel is to
+// cut into smaller datagrams was passed up as it leaves, and is not counted.
 func TestFragmentsInOnePiece(t *testing.T) {
-	const segment = 480 // bytes; the kernel runs a program on a frame of a page at most
+	const segment = 480 // bytes; the kernel runs a test program on at most one page
 	f := open(t, Options{Mode: packet.ModeReassemble, Drops: DropSilently})
 	for tags, list := range [][]packet.Tag{nil, {{TPID: 0x8100, TCI: 10}}} {
 		for _, size := range []int{481, 952, 3000} {
 			for from := range verdict.Side(verdict.Sides) {
-				t.Run(fmt.Sprintf("%d bytes behind %d tags from %v", size, tags, from), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%d bytes after %d tags from %v", size, tags, from), func(t *testing.T) {
 					d := packettest.UDP(client4, server4, packettest.Body(size))
 					d.ID, d.Tags = uint32(size), list
 					fragments := d.Fragments(segment)
@@ -33,11 +33,11 @@ func TestFragmentsInOnePiece(t *testing.T) {
 					}
 					before := f.onTheirWay()
 					if before != len(fragments) {
-						t.Fatalf("%d of %d are on their way", before, len(fragments))
+						t.Fatalf("%d of %d count as in user space", before, len(fragments))
 					}
 					whole, found := ufo.Find(frames)
 					if !found {
-						t.Fatal("the fragments are none of a datagram")
+						t.Fatal("the fragments do not form a datagram")
 					}
 					frame := whole.Header(make([]byte, ufo.HeaderSize))[tun.HeaderSize:]
 					for i := range whole.Len() {
@@ -47,7 +47,7 @@ func TestFragmentsInOnePiece(t *testing.T) {
 						t.Fatal(way)
 					}
 					if n := f.onTheirWay(); n != 0 {
-						t.Errorf("%d of %d are still on their way", n, len(fragments))
+						t.Errorf("%d of %d still count as in user space", n, len(fragments))
 					}
 					run(t, f.out(from.Other()), d.Frame(), segment)
 					if n := f.onTheirWay(); n != 0 {
@@ -59,7 +59,7 @@ func TestFragmentsInOnePiece(t *testing.T) {
 	}
 }
 
-// onTheirWay is how many fragments went up and did not leave.
+// onTheirWay returns the number of fragments that were passed up and have not left.
 func (f *FastPath) onTheirWay() (n int) {
 	for i := range f.memory.orders {
 		n += int(int32(f.memory.orders[i].Up - f.memory.orders[i].Done))

@@ -10,47 +10,46 @@ import (
 	"fragwall/stack"
 )
 
-// FastPath carries out in front of the lanes what the policy has decided already: it
-// forwards and drops frames that the lanes then don't get. Whatever it is not sure
-// of it leaves to them. Its methods may be called from any goroutine.
+// FastPath applies verdicts of the policy before frames reach a lane: it forwards and drops
+// frames, which the lanes then do not get. It leaves frames to the lanes if it is not sure. Any
+// goroutine may call its methods.
 type FastPath interface {
 	flow.Offload
 
-	// Start is called before all others, with where the policy's clock begins, and
-	// again where that goes on as the clock of another process.
+	// Start sets the start of the policy's clock. It is called before all other methods, and
+	// again if the clock continues that of another process.
 	Start(started time.Time)
-	// Learn lends the verdicts of a batch that are cacheable, for the call. The
-	// batch was written. It is called by the lane's goroutine, and so has to be
-	// cheap.
+	// Learn receives the cacheable verdicts of a batch, after the batch was written. The slice
+	// is valid only during the call. The lane's goroutine calls Learn, so it must be cheap.
 	Learn(lessons []Lesson)
-	// Keys returns the keys of the flows that it knows.
+	// Keys returns the keys of the flows that the fast path knows.
 	Keys() []flow.Key
-	// Expect makes entries for flows that another process's fast path knew. They decide
-	// nothing until they are learnt, and keep the order of the flows from now on.
+	// Expect makes entries for flows that another process's fast path knew. They decide nothing
+	// before a lesson, but preserve the order of the flows' frames from now on.
 	Expect(keys []flow.Key)
-	// SetPolicy says which policy is in force. It returns when nothing that an
-	// older one decided is carried out any more.
+	// SetPolicy sets the policy in force. It returns once no verdict of an older policy is
+	// applied.
 	SetPolicy(t *filter.Table)
-	// Harvest adds what rules decided on in the fast path to their counters.
+	// Harvest adds the datagrams that rules decided on in the fast path to the rules' counters.
 	Harvest()
-	// Counts returns what became of the frames that came in by a side and that no
-	// lane got.
+	// Counts returns the counts of the frames that arrived on a side and that the fast path
+	// forwarded or dropped.
 	Counts(from verdict.Side) FastCounts
-	// Entry returns what the fast path does with the datagrams of a flow that come in
-	// by a side; false where it leaves all of them to the lanes. It changes nothing.
+	// Entry returns what the fast path does with datagrams of a flow that arrive on a side. It
+	// returns false if it leaves all of them to the lanes. It changes nothing.
 	Entry(k *flow.Key, from verdict.Side) (FastEntry, bool)
-	// Passed returns the beginning of the datagram of a fragment that has reached a
-	// lane, if the fast path has forwarded one. It forwards nothing more of this
-	// datagram. Asked again about it, it reports false. It is called with a part of
+	// Passed returns the part of a datagram that the fast path has forwarded, given a fragment
+	// of the datagram that has reached a lane. The fast path forwards no further fragments of
+	// this datagram, and returns false if asked about it again. Passed is called with a part of
 	// the table of fragments locked.
 	Passed(p *packet.Parsed, from verdict.Side) (Beginning, bool)
-	// Yield gives back all that the fast path knows: how far flows have come, what rules
-	// decided on, and to begun the beginnings of datagrams that it has forwarded, with
-	// what tells a fragment's datagram from others. It is called once nothing is
-	// forwarded there any more.
+	// Yield returns all state of the fast path: the progress of flows, the counters of rules,
+	// and, to begun, the beginnings of the datagrams that it has forwarded, with the header
+	// fields that identify the datagram. It is called after the fast path was detached.
 	Yield(begun func(p *packet.Parsed, from verdict.Side, b Beginning))
-	// Block has the fast path leave all fragments of a datagram to the lanes, by what
-	// tells a fragment's datagram from others: the table of fragments has some of it.
+	// Block makes the fast path leave all fragments of a datagram to the lanes, because the
+	// table of fragments holds a part of it. p has the header fields that identify the
+	// datagram.
 	Block(p *packet.Parsed, from verdict.Side)
 	// Upkeep is called every 100 ms.
 	Upkeep(now time.Time)
@@ -63,12 +62,12 @@ type Beginning = stack.Beginning
 type Lesson struct {
 	Key        flow.Key // see [flow.Key.SetFast]
 	From       verdict.Side
-	Fragmented bool // the datagram came in fragments; this is on the first of them
+	Fragmented bool // the datagram arrived in fragments; the verdict is on its first fragment
 	Verdict    filter.Verdict
-	Table      *filter.Table // that gave it
+	Table      *filter.Table // that gave the verdict
 }
 
-// learn notes a cacheable verdict on what was decoded last for the fast path.
+// learn records a cacheable verdict on the datagram that was decoded last, for the fast path.
 func (d *direction) learn(v filter.Verdict) {
 	l := Lesson{From: d.ingress.side, Fragmented: d.parsed.Fragmented, Verdict: v, Table: d.batch.policy}
 	if l.Key.SetFast(&d.view, l.Table.AnyVLANs()) {
@@ -76,8 +75,8 @@ func (d *direction) learn(v filter.Verdict) {
 	}
 }
 
-// FastCounts are frames that came in by one side and that the fast path has dealt
-// with, since it was started.
+// FastCounts counts the frames that arrived on one side and that the fast path has forwarded or
+// dropped since it was opened.
 type FastCounts struct {
 	Forwarded, ForwardedBytes uint64
 	Dropped                   [verdict.Reasons]uint64 // frames, by verdict.Reason
@@ -88,17 +87,17 @@ type FastCounts struct {
 type FastEntry struct {
 	Action           verdict.Action
 	Reason           verdict.Reason // of a drop
-	Rule             verdict.Rule   // that decided; 0 where none did
-	Whole, Fragments bool           // which datagrams it is of
-	Frames, Bytes    uint64         // of that direction, that it has dealt with so far
-	Seen             time.Duration  // of the last of them, on the policy's clock
+	Rule             verdict.Rule   // the rule that decided; 0 if none did
+	Whole, Fragments bool           // the datagrams that the entry applies to
+	Frames, Bytes    uint64         // of that direction, forwarded or dropped so far
+	Seen             time.Duration  // when the last of them was seen, on the policy's clock
 }
 
-// HasFastPath reports whether a fast path carries out what was decided.
+// HasFastPath reports whether the wire has a fast path.
 func (b *Bump) HasFastPath() bool { return b.fastPath != nil }
 
-// FastEntry returns what the fast path does with a datagram; false where it has no entry
-// for it.
+// FastEntry returns what the fast path does with a datagram. It returns false if there is no
+// entry for it.
 func (b *Bump) FastEntry(v *packet.View) (e FastEntry, known bool) {
 	var k flow.Key
 	if b.fastPath == nil || !k.SetFast(v, b.policy.Load().AnyVLANs()) {
