@@ -72,15 +72,15 @@ func (e *Exported) Close() {
 	e.Files = nil
 }
 
-// inherited is what a fast path got from another process.
+// inherited is the part of another process's fast path that this one continues.
 type inherited struct {
 	*Exported
 	maps  map[string]*ebpf.Map
 	links [verdict.Sides][]link.Link
 }
 
-// inherit returns what the programs of spec can use of another process's fast path: nil if that is
-// of another format.
+// inherit returns the parts of another process's fast path that the programs of spec can use,
+// or nil if its format is different.
 func inherit(e *Exported, spec *ebpf.CollectionSpec) (*inherited, error) {
 	if e == nil || e.Format != exportFormat || len(e.Files) != len(handedMaps)+e.Links[verdict.Inside]+e.Links[verdict.Outside] {
 		return nil, nil
@@ -96,7 +96,7 @@ func inherit(e *Exported, spec *ebpf.CollectionSpec) (*inherited, error) {
 func (in *inherited) take(spec *ebpf.CollectionSpec) error {
 	files := in.Files
 	next := func() int {
-		fd, _ := unix.FcntlInt(uintptr(files[0]), unix.F_DUPFD_CLOEXEC, 0) // -1 on an error, which is not usable either
+		fd, _ := unix.FcntlInt(uintptr(files[0]), unix.F_DUPFD_CLOEXEC, 0) // on an error it is -1, which fails below
 		files = files[1:]
 		return fd
 	}
@@ -122,7 +122,7 @@ func (in *inherited) take(spec *ebpf.CollectionSpec) error {
 	return nil
 }
 
-// closeMaps closes the maps, of which the programs have descriptors of their own.
+// closeMaps closes the maps. The programs have their own descriptors of them.
 func (in *inherited) closeMaps() {
 	for _, m := range in.maps {
 		_ = m.Close()
@@ -195,7 +195,7 @@ func (f *FastPath) Resume() {
 func (f *FastPath) ContinueCounts(s *Stats) {
 	for side := range verdict.Side(verdict.Sides) {
 		passed := &s.Sides[side].Passed
-		if f.inherited == nil { // else the memory has them
+		if f.inherited == nil { // otherwise the shared memory has them
 			counts := f.memory.passedBy(0, side)
 			for why, n := range passed {
 				atomic.AddUint64(&counts[why], n)

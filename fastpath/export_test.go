@@ -72,8 +72,8 @@ func own(t *testing.T, f *FastPath) (programs []ebpf.ProgramID) {
 	return programs
 }
 
-// handOver exports the fast path of a queue, and returns a queue whose fast path was opened on it
-// and knows the same flows. The frames that wait are the same.
+// handOver exports the fast path of a queue. It returns a queue with the same waiting frames,
+// whose fast path was opened on the exported one and knows the same flows.
 func (q *queue) handOver(t *testing.T, policy *filter.Policy) *queue {
 	t.Helper()
 	e, err := q.Export()
@@ -104,12 +104,12 @@ func passedOf(f *FastPath) (frames uint64) {
 	return frames
 }
 
-// long makes the last frame of the order come so long ago that it would count as lost.
+// long makes the last frame that was passed up so old that it would count as lost.
 func (q *queue) long() { atomic.StoreUint64(&q.order().LastUp, monotonic()-2*drain) }
 
-// TestHandOver hands a fast path over while frames wait: one set of programs is attached all the
-// time, each frame is counted once, and no frame overtakes those that wait. If the other process
-// fails after it has replaced the programs, the first one continues in the same way.
+// TestHandOver hands over a fast path while frames wait. One set of programs is attached at any
+// time, each frame is counted once, and no frame overtakes the waiting ones. If the other
+// process fails after replacing the programs, the first one continues in the same way.
 func TestHandOver(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
 	for _, fails := range []bool{false, true} {
@@ -135,7 +135,7 @@ func TestHandOver(t *testing.T) {
 			t.Helper()
 			for range n {
 				if way := q.come(frame); way != passedUp {
-					t.Fatalf("%v, with %d on their way: %+v", way, len(q.frames), *q.order())
+					t.Fatalf("%v, with %d in user space: %+v", way, len(q.frames), *q.order())
 				}
 				passed++
 			}
@@ -167,7 +167,7 @@ func TestHandOver(t *testing.T) {
 			q.mu.Unlock()
 		}
 		if way := run(q, q.in(verdict.Inside), frame, 0); way != passedUp {
-			t.Fatalf("%v after a hand-over that took long, with %d on their way", way, len(q.frames))
+			t.Fatalf("%v after a long hand-over, with %d in user space", way, len(q.frames))
 		}
 		q.frames = append(q.frames, frame)
 		passed++
@@ -178,7 +178,7 @@ func TestHandOver(t *testing.T) {
 		leave()
 		leave()
 		if way := q.come(frame); way != forwarded {
-			t.Errorf("fails %v: %v with none on their way: %+v", fails, way, *q.order())
+			t.Errorf("fails %v: %v with none in user space: %+v", fails, way, *q.order())
 		}
 		if got := passedOf(q.FastPath); got != passed {
 			t.Errorf("fails %v: %d frames passed up, want %d", fails, got, passed)
@@ -186,8 +186,8 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// TestAttachHoldsOrder attaches the programs while frames wait that they did not count: until
-// those must have left, nothing is in order.
+// TestAttachHoldsOrder attaches the programs while user space has frames that they did not
+// count. No flow is in order until those must have left.
 func TestAttachHoldsOrder(t *testing.T) {
 	ns, err := lab.NewNamespace("fastpath")
 	if err != nil {
@@ -200,11 +200,11 @@ func TestAttachHoldsOrder(t *testing.T) {
 	if way := q.come(frame); way != forwarded {
 		t.Fatal(way)
 	}
-	q.order().Up += 3 // frames that went up, and left or were lost while no program was attached
+	q.order().Up += 3 // frames that were passed up, and left or were lost while no program was attached
 	attachIn(t, ns, q.FastPath)
 	q.memory.config.Uncounted = monotonic() + uint64(time.Hour)
 	if way := q.come(frame); way != passedUp {
-		t.Errorf("%v with frames on their way that were not counted", way)
+		t.Errorf("%v with uncounted frames in user space", way)
 	}
 	q.leave(false)
 	q.memory.config.Uncounted = 0
@@ -213,8 +213,8 @@ func TestAttachHoldsOrder(t *testing.T) {
 	}
 }
 
-// TestHandOverVLANs takes over from a process whose policy tells flows apart by VLAN, with a policy
-// that does not: other orders count the flows, so nothing is in order for a while.
+// TestHandOverVLANs takes over from a process whose policy distinguishes flows by VLAN, with a
+// policy that does not. Other orders then count the flows, so no flow is in order for a while.
 func TestHandOverVLANs(t *testing.T) {
 	ns, err := lab.NewNamespace("fastpath")
 	if err != nil {
@@ -234,7 +234,8 @@ func TestHandOverVLANs(t *testing.T) {
 	}
 }
 
-// TestExportFormat opens a fast path on one of another format: it begins anew.
+// TestExportFormat opens a fast path on an exported one of another format, whose state it must
+// not continue.
 func TestExportFormat(t *testing.T) {
 	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
 	before := passedOf(q.FastPath)
@@ -249,7 +250,7 @@ func TestExportFormat(t *testing.T) {
 		t.Errorf("%d frames were passed up, before %d", n, before)
 	}
 	if err := next.Continue(verdict.Inside, loopback, loopback); err == nil {
-		t.Error("the programs continue those of another format")
+		t.Error("the fast path continues one of another format")
 	}
 	s := q.Stats()
 	next.ContinueCounts(&s)

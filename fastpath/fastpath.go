@@ -43,7 +43,7 @@ type FastPath struct {
 	// for each, during which lanes must not wait: they only need mu, which is taken after it.
 	attaching sync.Mutex
 	links     [verdict.Sides][]link.Link // guarded by attaching
-	inherited *inherited                 // from another process; nil if nothing was. Not changed
+	inherited *inherited                 // from another process; nil if there is none; immutable
 
 	mu sync.Mutex // taken after the lock of a part of the flow table, and not held while calling it
 	// mu guards:
@@ -167,8 +167,7 @@ func (f *FastPath) Start(started time.Time) {
 // now returns the time on the policy's clock.
 func (f *FastPath) now() time.Duration { return time.Duration(monotonic() - f.zero.Load()) }
 
-// SetPolicy sets the policy in force. It returns once no decision of an older policy is carried
-// out any more.
+// SetPolicy sets the policy in force. It returns once no verdict of an older policy is applied.
 func (f *FastPath) SetPolicy(t *filter.Table) {
 	if f.isClosed() {
 		return
@@ -186,7 +185,7 @@ func (f *FastPath) SetPolicy(t *filter.Table) {
 		m.setFlag(programConfigFlagANY_VLANS, t.AnyVLANs())
 	}
 	if anyVLANs != t.AnyVLANs() {
-		f.unsettleOrders() // the hash now selects others
+		f.unsettleOrders() // the hash now selects other orders
 	}
 	grace()
 }

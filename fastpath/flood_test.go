@@ -171,24 +171,24 @@ func TestTwoCPUs(t *testing.T) {
 		d.ID = uint32(round)
 		frames := d.Fragments(1480)
 		calmAll()
-		fates := make([]fate, len(frames))
+		outcomes := make([]outcome, len(frames))
 		var sides sync.WaitGroup
 		for cpu := range 2 {
 			sides.Go(func() {
 				for i := range frames {
 					if (i+round)%2 == cpu {
-						fates[i] = run(t, f.objects.FromInside, frames[i], 0)
+						outcomes[i] = run(t, f.objects.FromInside, frames[i], 0)
 					}
 				}
 			})
 		}
 		sides.Wait()
 		passed, up := 0, 0
-		for i, way := range fates {
+		for i, way := range outcomes {
 			if way == forwarded {
 				if up > 0 && i > up {
 					// A later fragment passes only if all before it did.
-					t.Fatalf("round %d: %v", round, fates)
+					t.Fatalf("round %d: %v", round, outcomes)
 				}
 				passed += payloadOf(frames[i])
 			} else if up == 0 {
@@ -202,12 +202,12 @@ func TestTwoCPUs(t *testing.T) {
 		case up == 0: // all were forwarded, so the slot is free
 			whole++
 			if ok {
-				t.Fatalf("round %d: %v, and the kernel knows %+v", round, fates, begun)
+				t.Fatalf("round %d: %v, and the kernel knows %+v", round, outcomes, begun)
 			}
 		case passed > 0:
 			part++
 			if !ok || begun.Bytes != passed {
-				t.Fatalf("round %d: %v, %d bytes: %+v %v", round, fates, passed, begun, ok)
+				t.Fatalf("round %d: %v, %d bytes: %+v %v", round, outcomes, passed, begun, ok)
 			}
 		}
 	}

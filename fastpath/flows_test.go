@@ -118,7 +118,7 @@ func TestHidden(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, onlyPort53(), packet.ModeValidate)
-			fragment := func(id uint32) fate {
+			fragment := func(id uint32) outcome {
 				fragments.ID = id
 				frames := fragments.Fragments(1480)
 				way := r.send(verdict.Inside, frames[0])

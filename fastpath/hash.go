@@ -23,7 +23,7 @@ func mix(h, word uint64) uint64 {
 	return h ^ h>>32
 }
 
-// Numbers of orders, for whole packets and for fragments (ORDERS and PAIRS in bpf/maps.h).
+// Numbers of orders: of flows, and of pairs of addresses (ORDERS and PAIRS in bpf/maps.h).
 const (
 	packetOrders   = 32768
 	fragmentOrders = 4096
@@ -42,8 +42,8 @@ func (m *memory) orderHash(k *flow.Key, from verdict.Side) uint32 {
 	return m.hash(&way)
 }
 
-// pairOf returns the index of the order of fragments that arrive on a side, between the
-// addresses of a key (order_hash in bpf/order.h).
+// pairOf returns the index of the order of frames without ports, such as fragments, that arrive
+// on a side, between the addresses of a key (order_hash in bpf/order.h).
 func (m *memory) pairOf(k *flow.Key, from verdict.Side) uint32 {
 	protocol, ipv6 := k.Ports>>8&0xff, k.Ports&1
 	if ipv6 == 1 {

@@ -25,7 +25,7 @@ type Options struct {
 	MaxFragments             int // of one datagram
 	Drops                    Drops
 	// From is the fast path of the process that this one takes over from; nil if there is none.
-	// Its descriptors stay the caller's.
+	// The caller keeps its descriptors.
 	From *Exported
 }
 

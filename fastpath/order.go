@@ -8,47 +8,47 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// orders are those of flows whose frames go up for the sake of order, until it is
-// settled. What user space drops never leaves it, so that what went up and what left
-// may never be as much.
+// orders are the orders that keep frames of flows from being forwarded, until they are settled.
+// Frames that user space drops never leave it, so the number of frames that left may never
+// reach the number of frames that were passed up.
 type orders struct {
 	unsettled []uint32 // slots
 	// lent is set while the orders count the entries of another process, see claimOrders.
 	lent bool
 }
 
-// settling is since when an order was found to have frames on their way at each
-// upkeep, and how many had gone up by then.
+// settling records since when an order has had frames in user space at each upkeep, and how
+// many frames had been passed up by then.
 type settling struct {
-	since uint64 // see monotonic; 0: it has none
+	since uint64 // see monotonic; 0: no frame is in user space
 	up    uint32
 }
 
 const (
-	// mostOnTheWay is more frames than can be on their way at a time, in the queue of a
-	// TAP (5,120) and in a batch: a flow of which as many went up, and some were on
-	// their way all the time, comes faster than user space takes it.
+	// mostOnTheWay is more frames than user space can have at a time, in the queue of a TAP
+	// (5,120) and in a batch. If so many frames of a flow were passed up, and some were always
+	// in user space, then the flow is faster than user space.
 	mostOnTheWay = 8192
 	// In nanoseconds:
 
-	// drain is how long nothing went up until nothing is on its way (DRAIN in
-	// bpf/order.h).
+	// drain is the time without a frame passed up after which no frame is in user space (DRAIN
+	// in bpf/order.h).
 	drain = uint64(250 * time.Millisecond)
-	// sent is how long after it left the process a fragment may be on its way to the NIC
-	// (SENT in bpf/order.h).
+	// sent is the time for which a fragment that has left the process may still be on its way
+	// to the NIC (SENT in bpf/order.h).
 	sent = uint64(10 * time.Millisecond)
-	// patience is how long frames may be on their way at each upkeep, until it is
-	// taken that some are lost.
+	// patience is the time for which frames may be in user space at each upkeep, before some
+	// are assumed to be lost.
 	patience = uint64(2 * time.Second)
-	// forcedFor is how long an order is free then: longer than drain, so that all is
-	// settled after it.
+	// forcedFor is the time for which an order is then free, longer than drain, so that it is
+	// settled afterwards.
 	forcedFor = uint64(300 * time.Millisecond)
 )
 
-// own says whether the orders of an entry are its own, and do not count flows without an
-// entry. They are as long as the kernel has the key: so what goes up of the flow counts
-// by them at any time. Where another entry has an order already, what went up before did
-// not count, and is waited for.
+// own sets whether an entry uses its orders, so that they do not count flows without an entry.
+// It does as long as the kernel has the key, so each frame of the flow that is passed up is
+// counted in them. If another entry already uses an order, frames that were passed up before
+// were not counted, and the flow waits for them.
 func (f *FastPath) own(slot uint32, on bool) {
 	e := &f.entries.all[slot]
 	if e.ordered == on {
@@ -69,7 +69,7 @@ func (f *FastPath) own(slot uint32, on bool) {
 		if on && entries > 1 {
 			atomic.StoreUint64(&s.Ways[side].Held, monotonic()+drain)
 		}
-		if on || entries == 0 { // what is on its way still counts when the flow is unknown
+		if on || entries == 0 { // frames in user space still count when the flow becomes unknown
 			atomic.StoreUint32(&o.Flow, f.memory.orderHash(&e.key, verdict.Side(side)))
 		}
 	}
@@ -82,9 +82,9 @@ func (f *FastPath) lendOrders() {
 	f.orders.lent = true
 }
 
-// claimOrders makes orders that were lent those of this process's entries. The lanes have not
-// started, or have been held: what went up in the meantime is still on its way, however long ago
-// that was, and also where it was assumed that nothing is.
+// claimOrders makes orders that were lent count the entries of this process. The lanes have not
+// started, or are held: frames that were passed up in the meantime are still in user space,
+// however long ago that was, and even if an order was assumed to be empty.
 func (f *FastPath) claimOrders() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -111,8 +111,8 @@ func (f *FastPath) claimOrders() {
 	}
 }
 
-// unsettleOrders begins all orders anew, because frames that they did not count may be on their way:
-// for as long as that may be so, nothing is in order.
+// unsettleOrders resets all orders, because frames that they did not count may be in user
+// space. While that is possible, no flow is in order.
 func (f *FastPath) unsettleOrders() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,7 +126,7 @@ func (f *FastPath) unsettleOrders() {
 	}
 }
 
-// watchOrder has the order of an entry settled at the next upkeeps.
+// watchOrder makes the next upkeeps settle the order of an entry.
 func (f *FastPath) watchOrder(slot uint32) {
 	if e := &f.entries.all[slot]; !e.pending {
 		e.pending = true
@@ -152,9 +152,9 @@ func (f *FastPath) settleOrders(now uint64) {
 	f.orders.unsettled = kept
 }
 
-// settleWay settles the orders of one direction: of its whole packets and, where the
-// programs forward fragments, of those. Elsewhere whole packets always wait for
-// fragments that are on their way.
+// settleWay settles the orders of one direction: that of its whole packets and, if the programs
+// forward fragments, that of fragments. Otherwise whole packets always wait for fragments in
+// user space.
 func (f *FastPath) settleWay(slot uint32, side int, now uint64) bool {
 	s, w := &f.memory.slots[slot], &f.entries.all[slot].ways[side]
 	settled := w.packets.settle(&f.memory.orders[s.Order[side]], now, 0)
@@ -164,11 +164,11 @@ func (f *FastPath) settleWay(slot uint32, side int, now uint64) bool {
 	return settled
 }
 
-// settle reports whether nothing is on its way, and the last frame left the process at least
-// quiet nanoseconds ago, or whether this is assumed from now on. If a flow is too fast, if
-// frames are lost all the time, or if a flow of fragments waits for each answer, this never
-// becomes true by itself. Then the order is freed for a while, and what is on its way at that
-// time is overtaken.
+// settle reports whether no frame is in user space and the last frame left the process at least
+// quiet nanoseconds ago, or whether this is assumed from now on. It never becomes true by
+// itself if a flow is too fast, if frames are lost all the time, or if a flow of fragments
+// waits for each answer. Then the order is freed for a while, and later frames overtake those
+// in user space.
 func (s *settling) settle(o *programOrder, now, quiet uint64) bool {
 	lastUp, up := atomic.LoadUint64(&o.LastUp), atomic.LoadUint32(&o.Up)
 	gone := up == atomic.LoadUint32(&o.Done) && now-min(now, atomic.LoadUint64(&o.LastDone)) >= quiet

@@ -49,7 +49,7 @@ func TestOrderWithoutPorts(t *testing.T) {
 				q := newQueue(t, plain, 0)
 				q.settle()
 				pair := &q.memory.orders[q.memory.slots[1].Pair[verdict.Inside]]
-				expect := func(want fate, when string) {
+				expect := func(want outcome, when string) {
 					t.Helper()
 					if way := q.come(plain); way != want {
 						t.Errorf("%v %s, want %v: %+v, %+v", way, when, want, *q.order(), *pair)

@@ -20,7 +20,7 @@ type queue struct {
 }
 
 // come has a frame arrive. If it is passed up, it waits in the queue.
-func (q *queue) come(frame []byte) fate {
+func (q *queue) come(frame []byte) outcome {
 	// Even if the test pauses, no order counts as drained.
 	atomic.StoreUint64(&q.order().LastUp, monotonic()+uint64(time.Hour))
 	way := run(q, q.in(verdict.Inside), frame, 0)

@@ -61,16 +61,16 @@ func open(t testing.TB, o Options) *FastPath {
 	return f
 }
 
-// fate is the result of a program.
-type fate uint32
+// outcome is the result of a program.
+type outcome uint32
 
 const (
-	passedUp  fate = 1<<32 - 1 // TCX_NEXT
-	dropped   fate = 2         // TCX_DROP
-	forwarded fate = 7         // TCX_REDIRECT
+	passedUp  outcome = 1<<32 - 1 // TCX_NEXT
+	dropped   outcome = 2         // TCX_DROP
+	forwarded outcome = 7         // TCX_REDIRECT
 )
 
-func (f fate) String() string {
+func (f outcome) String() string {
 	switch f {
 	case passedUp:
 		return "passed up"
@@ -106,7 +106,7 @@ func runnable(frame []byte) bool {
 	return len(frame) > least && len(frame) <= longest
 }
 
-func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) fate {
+func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) outcome {
 	t.Helper()
 	o := ebpf.RunOptions{Data: frame}
 	if segment > 0 {
@@ -119,7 +119,7 @@ func run(t testing.TB, p *ebpf.Program, frame []byte, segment uint16) fate {
 	if err != nil {
 		t.Fatalf("%d bytes: %v", len(frame), err)
 	}
-	return fate(result)
+	return outcome(result)
 }
 
 func (f *FastPath) in(side verdict.Side) *ebpf.Program {
@@ -143,7 +143,7 @@ type rig struct {
 	*FastPath
 	fast, plain *wire.Stepper
 	left        [2][][]byte // frames that left fast and plain, in order
-	ways        map[fate]int
+	ways        map[outcome]int
 }
 
 func limits() stack.Options {
@@ -159,7 +159,7 @@ func newRig(t testing.TB, policy *filter.Policy, mode packet.Mode) *rig {
 // newRigFrom returns a rig whose fast path is opened on that of another process.
 func newRigFrom(t testing.TB, policy *filter.Policy, mode packet.Mode, from *Exported) *rig {
 	t.Helper()
-	r := &rig{TB: t, FastPath: open(t, Options{Mode: mode, Drops: DropSilently, From: from}), ways: map[fate]int{}}
+	r := &rig{TB: t, FastPath: open(t, Options{Mode: mode, Drops: DropSilently, From: from}), ways: map[outcome]int{}}
 	config := func(index int) wire.Config {
 		c := wire.Config{Policy: policy, Mode: mode, Fragments: limits()}
 		for side := range verdict.Side(verdict.Sides) {
@@ -197,7 +197,7 @@ func calm(o *programOrder) {
 }
 
 // send has a frame arrive on both wires, and returns the program's result.
-func (r *rig) send(from verdict.Side, frame []byte) fate {
+func (r *rig) send(from verdict.Side, frame []byte) outcome {
 	r.Helper()
 	now := time.Now()
 	before := [2]int{len(r.left[0]), len(r.left[1])}

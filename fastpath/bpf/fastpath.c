@@ -1,21 +1,21 @@
-/* The fast path: what user space decided of a flow, carried out in front of it.
+/* The fast path applies verdicts of user space to frames before these reach user space.
  *
- *  1. frame.h: decode; what is not of a common shape goes up, to user space;
- *  2. find the flow, and what was decided of it by the policy in force;
- *  3. tracking.h: is the datagram well-formed, the TCP segment the next one?
- *  4. order.h: is nothing of the flow still on its way through user space?
+ *  1. frame.h: decode; frames of an uncommon shape are passed up to user space;
+ *  2. find the flow, and the verdict on it by the policy in force;
+ *  3. tracking.h: check that the datagram is well-formed, and the TCP segment the next one;
+ *  4. order.h: check that no frame of the flow is still in user space;
  *  5. count, and redirect to the other side.
  *
- * fragment.h has what becomes of fragments. Programs at the TAPs' ingress count what
- * user space sent. Whatever is not forwarded or dropped here goes on as if there were
- * no fast path. */
+ * fragment.h handles fragments. The programs at the TAPs' ingress count the frames that user
+ * space sends. Frames that are neither forwarded nor dropped here take the same way as without
+ * a fast path. */
 
 #include <linux/bpf.h>
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-/* Results of TCX programs (Linux 6.6), which have the numbers of tc's. */
+/* Results of TCX programs (Linux 6.6). The numbers are those of tc. */
 #define TCX_NEXT TC_ACT_UNSPEC
 #define TCX_DROP TC_ACT_SHOT
 
@@ -35,7 +35,7 @@ static __always_inline void count(const struct frame *f, struct way *w)
 	__sync_fetch_and_add(&w->datagram_bytes, f->length);
 }
 
-/* drop carries out a verdict of denial; one frame a second goes up for an event. */
+/* drop applies a verdict to drop. One frame per second is passed up, for an event. */
 static __always_inline int drop(const struct config *c, const struct frame *f, enum side from, struct way *w, __u64 now)
 {
 	if (c->flags & SAMPLE_DROPS && now - w->sampled >= SECOND) {
@@ -47,8 +47,8 @@ static __always_inline int drop(const struct config *c, const struct frame *f, e
 	return TCX_DROP;
 }
 
-/* accept carries out a verdict of acceptance on a whole packet, unless it is for user
- * space to judge. */
+/* accept applies a verdict to accept to a whole packet, unless user space must judge the
+ * packet. */
 static __always_inline int accept(struct __sk_buff *skb, const struct config *c, const struct frame *f, enum side from,
 				  struct slot *s, __u64 now)
 {
@@ -65,8 +65,8 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 		if (s->flags[from] & TRACKED && (why = track(skb, f, s, from)) != NONE)
 			return rise(c, f, from, why, 1);
 	}
-	/* A full barrier: whoever stops the flow sees the numbers that were noted, or is
-	 * seen here. */
+	/* A full barrier: user space, when it stops the flow, either sees the recorded
+	 * numbers, or this program sees the change. */
 	__sync_lock_test_and_set(&w->seen, now);
 	if (!(*(volatile __u32 *)&s->flags[from] & ACCEPT))
 		return rise(c, f, from, POLICY, 1);
@@ -74,7 +74,7 @@ static __always_inline int accept(struct __sk_buff *skb, const struct config *c,
 	return forward(skb, c, from);
 }
 
-/* ready reports whether frames from a side may be forwarded at all. */
+/* ready reports whether frames that arrive on a side may be forwarded at all. */
 static __always_inline int ready(const struct config *c, enum side from)
 {
 	const __u32 need = RUNNING | (from == INSIDE ? OUTSIDE_UP : INSIDE_UP);
@@ -88,15 +88,15 @@ static __always_inline int is_counted(const struct frame *f, enum reason why)
 	return why == NONE || f->udp_segments || by_pair(f);
 }
 
-/* is_known reports whether a frame is counted also if other flows share its count: it has an
- * entry, or is counted by its addresses. */
+/* is_known reports whether a frame is counted even if other flows share its order: its flow
+ * has an entry, or the frame is counted by its addresses. */
 static __always_inline int is_known(const struct frame *f)
 {
 	return by_pair(f) || bpf_map_lookup_elem(&flows, &f->key);
 }
 
-/* take decides on a frame that came in by a side. What goes up is counted also where
- * nothing is forwarded, so that order is known once something may be again. */
+/* take decides on a frame that arrived on a side. Frames that are passed up are counted even
+ * while nothing is forwarded, so that the order is known when forwarding starts. */
 static __always_inline int take(struct __sk_buff *skb, enum side from)
 {
 	const struct config *c = configuration();
@@ -134,7 +134,7 @@ static __always_inline int take(struct __sk_buff *skb, enum side from)
 	return drop(c, &f, from, &s->ways[from], bpf_ktime_get_coarse_ns());
 }
 
-/* leave counts a frame that user space sent, which came in by the other side. */
+/* leave counts a frame that user space sent, and that arrived on the other side. */
 static __always_inline int leave(struct __sk_buff *skb, enum side from)
 {
 	const struct config *c = configuration();

@@ -1,10 +1,10 @@
-/* Fragments. Those of an accepted flow are forwarded as long as they come in order and
- * are of one size; all else goes up, where it is judged as without the fast path, and
- * so does from then on whatever comes of the datagram. For that to hold, whatever goes
- * up is noted, too: a first fragment must not pass here when user space already has
- * another of its datagram. Of two CPUs, the one that changes the word decides. */
+/* Fragments. The program forwards the fragments of an accepted flow as long as they arrive in
+ * order and have the same size. All others, and all later ones of their datagram, are passed
+ * up and judged as without the fast path. Fragments that are passed up are recorded too: a
+ * first fragment must not be forwarded if user space already has another one of its datagram.
+ * If two CPUs compete, the one that changes the word wins. */
 
-#define MAX_EXTENSIONS 4 /* more are not walked */
+#define MAX_EXTENSIONS 4 /* more are not followed */
 
 static __always_inline enum fragment_state state_of(__u64 word)
 {
@@ -16,7 +16,7 @@ static __always_inline __u64 word_of(__u64 use, enum fragment_state state, __u32
 	return use << USE_SHIFT | (__u64)state << STATE_SHIFT | next;
 }
 
-/* moved returns a word with another state and number of bytes, of the same use. */
+/* moved returns a word of the same use with another state and number of bytes. */
 static __always_inline __u64 moved(__u64 word, enum fragment_state state, __u32 next)
 {
 	return word_of(word >> USE_SHIFT, state, next) | (word & COLLIDED);
@@ -38,8 +38,8 @@ static __always_inline int rise_fragment(const struct config *c, const struct fr
 	return rise(c, f, from, FRAGMENT, 1);
 }
 
-/* accepting returns the flow of a first fragment whose fragments are accepted; 0 where
- * something speaks against it. */
+/* accepting returns the flow of a first fragment if the fragments of its datagram may be
+ * forwarded, otherwise 0. */
 static __always_inline struct slot *accepting(const struct config *c, struct frame *f, enum side from, __u32 *number)
 {
 	const __u32 *found = bpf_map_lookup_elem(&flows, &f->key);
@@ -76,8 +76,8 @@ static __always_inline int forward_fragment(struct __sk_buff *skb, const struct 
 	return forward(skb, c, from);
 }
 
-/* begin takes note of the first fragment that comes of a datagram, in a slot that is
- * BUSY for it. */
+/* begin records the fragment of a datagram that arrived first, in a slot that is BUSY for
+ * it. */
 static __always_inline int begin(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from,
 				 struct fragment_slot *at, __u64 use, const struct flow_key *k, int ready)
 {
@@ -102,7 +102,7 @@ static __always_inline int begin(struct __sk_buff *skb, const struct config *c, 
 	return rise_fragment(c, f, from);
 }
 
-/* slow_down has what comes of a datagram from now on go up. */
+/* slow_down makes all later fragments of a datagram be passed up. */
 static __always_inline void slow_down(struct fragment_slot *at, __u64 use)
 {
 	UNROLLED
@@ -117,8 +117,8 @@ static __always_inline void slow_down(struct fragment_slot *at, __u64 use)
 	}
 }
 
-/* next_word returns the word after a fragment in order. The last one frees the slot,
- * unless user space may have some of another datagram. */
+/* next_word returns the word after a fragment in order. The last fragment frees the slot,
+ * unless user space may have fragments of another datagram. */
 static __always_inline __u64 next_word(const struct frame *f, __u64 word)
 {
 	if (f->more)
@@ -126,14 +126,14 @@ static __always_inline __u64 next_word(const struct frame *f, __u64 word)
 	return word_of(word >> USE_SHIFT, word & COLLIDED ? BLOCKED : EMPTY, 0);
 }
 
-/* is_next reports whether a fragment goes on where the one before it ended, and is like
- * it: as user space takes them, too. */
+/* is_next reports whether a fragment follows the one before it and has the same size, and
+ * whether user space would accept it. */
 static __always_inline int is_next(const struct config *c, const struct frame *f, enum side from,
 				   const struct fragment_slot *at, __u64 word)
 {
 	__u64 timeout = c->timeout[0];
 
-	barrier(); /* no choice of an address */
+	barrier(); /* prevents a computed address */
 	if (f->ipv6)
 		timeout = c->timeout[1];
 	return f->offset && f->offset == (word & NEXT_MASK) && fits_egress(f, c->mtu[!from]) &&
@@ -141,7 +141,7 @@ static __always_inline int is_next(const struct config *c, const struct frame *f
 	       (!f->more || body(f) == at->size) && f->offset < at->size * c->max_fragments;
 }
 
-/* proceed takes another fragment of a datagram that has a slot. */
+/* proceed handles another fragment of a datagram that has a slot. */
 static __always_inline int proceed(struct __sk_buff *skb, const struct config *c, const struct frame *f, enum side from,
 				   struct fragment_slot *at, __u64 word, int ready)
 {
@@ -167,12 +167,12 @@ static __always_inline struct fragment_slot *slot_of(const struct config *c, con
 	return bpf_map_lookup_elem(&fragments, &i);
 }
 
-/* Whose a slot is. */
+/* The owner of a slot. */
 enum claim {
-	LOST, /* another datagram's, or all fragments are to go up */
+	LOST, /* another datagram, or none: all fragments are passed up */
 	TAKEN,
 	OURS,
-	CHANGING, /* another CPU changes it */
+	CHANGING, /* another CPU is changing it */
 };
 
 static __always_inline enum claim try_claim(struct fragment_slot *at, const struct flow_key *k, __u64 *word)
@@ -196,8 +196,8 @@ static __always_inline enum claim try_claim(struct fragment_slot *at, const stru
 	}
 }
 
-/* claim looks whose a slot is, and takes it where it is empty: then it is BUSY. Where it
- * is another datagram's, it says there that ours wanted it. */
+/* claim returns the owner of a slot. It takes an empty slot, which is then BUSY. If another
+ * datagram has the slot, it sets COLLIDED. */
 APART enum claim claim(struct fragment_slot *at, const struct flow_key *k, __u64 *word)
 {
 	enum claim whose = try_claim(at, k, word);
@@ -232,7 +232,7 @@ static __always_inline int validate(struct __sk_buff *skb, const struct config *
 	return rise_fragment(c, f, from);
 }
 
-/* find_fragment looks for a fragment header behind other extension headers. */
+/* find_fragment looks for a fragment header after other extension headers. */
 static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f)
 {
 	__u32 at = f->network + IPV6_HEADER;
@@ -257,8 +257,8 @@ static __always_inline void find_fragment(struct __sk_buff *skb, struct frame *f
 	f->hidden = 1;
 }
 
-/* note_fragment sees to it that nothing is forwarded of a datagram of which a fragment
- * went up because it was not of a common shape. */
+/* note_fragment prevents that a datagram is forwarded when one of its fragments was passed up
+ * because of its shape. */
 APART void note_fragment(struct __sk_buff *skb, const struct config *c, struct frame *f, enum side from)
 {
 	__u32 first = 0;
@@ -291,7 +291,7 @@ APART void note_fragment(struct __sk_buff *skb, const struct config *c, struct f
 	}
 }
 
-/* drop_fragment is for the mode that lets no fragment pass. */
+/* drop_fragment drops a fragment in the mode that drops all. */
 static __always_inline int drop_fragment(const struct config *c, const struct frame *f, enum side from)
 {
 	struct totals *t = totals_here();

@@ -1,24 +1,24 @@
-/* Order: a frame must not overtake those of its flow that are on their way through
- * user space. What goes up is counted here, of unknown flows too; what left user space,
- * by the programs at the TAPs' ingress. Where both agree, nothing is on its way. What
- * user space drops never leaves: then both are made to agree when nothing went up for a
- * while, or by user space (fastpath.FastPath.Upkeep). A flood of unknown flows that are
- * dropped would keep all from agreeing: so each unknown flow begins its order anew, and
- * where an entry has it, none counts. Fragments but the first have no
- * ports, so all those between two addresses count together. They may leave as the
- * datagram that the kernel is to cut into them (tun/ufo), and count as many then. */
+/* Order: a frame must not overtake earlier frames of its flow that are still in user space. The
+ * programs at ingress count the frames that they pass up, also those of unknown flows; the
+ * programs at the TAPs' ingress count the frames that left user space. If both counts agree, no
+ * frame is in user space. Frames that user space drops never leave it. Then the counts are made
+ * equal when nothing was passed up for a while, or by user space (fastpath.FastPath.Upkeep). A
+ * flood of dropped unknown flows would keep the counts apart. So each unknown flow resets its
+ * order, and an order that an entry uses counts no unknown flows. Frames whose ports are not
+ * read, such as fragments, are counted by their two addresses. Fragments may leave as one
+ * datagram that the kernel then fragments (tun/ufo), which counts as all of them. */
 
 #define MILLISECOND 1000000ULL
 #define SECOND (1000 * MILLISECOND)
 
-/* What went up has left user space, or is lost, after this time. */
+/* After this time without a further frame, all that were passed up have left or are lost. */
 #define DRAIN ((__s64)(250 * MILLISECOND))
 
-/* What left user space has left the NIC, too, after this time: another CPU may send it. */
+/* After this time, frames that left user space have left the NIC too, even from another CPU. */
 #define SENT ((__s64)(10 * MILLISECOND))
 
-/* datagram_key is the key of a fragment's datagram (stack's key). Fragments of an IPv6
- * datagram may differ in protocol. */
+/* datagram_key makes the key of a fragment's datagram (key in package stack). Fragments of an
+ * IPv6 datagram may have different protocols. */
 static __always_inline void datagram_key(const struct frame *f, enum side from, struct flow_key *k)
 {
 	*k = f->key;
@@ -26,15 +26,15 @@ static __always_inline void datagram_key(const struct frame *f, enum side from, 
 	k->vlans = f->vlans;
 }
 
-/* by_pair reports whether a frame is counted by its addresses, because the ports of its flow are
- * not known. */
+/* by_pair reports whether a frame is counted by its addresses, because the ports of its flow
+ * are not known. */
 static __always_inline int by_pair(const struct frame *f)
 {
 	return f->fragment || f->fragments || f->portless;
 }
 
-/* order_hash returns the hash of what a frame is counted with: its flow from a side, or the
- * frames without ports between its addresses. */
+/* order_hash returns the hash that a frame is counted under: that of its flow and side or,
+ * without ports, of its addresses and side. */
 APART __u32 order_hash(const struct config *c, const struct frame *f, enum side from)
 {
 	struct flow_key k = f->key;
@@ -48,8 +48,8 @@ APART __u32 order_hash(const struct config *c, const struct frame *f, enum side 
 	return hash(c, &k);
 }
 
-/* order_of returns the order that counts a frame; 0 where it counts by none. An unknown
- * flow begins it only as it goes up. */
+/* order_of returns the order that counts a frame, or 0 if none does. An unknown flow resets an
+ * order only when its frame is passed up. */
 static __always_inline struct order *order_of(const struct config *c, const struct frame *f, enum side from, int known, int begins)
 {
 	__u32 flow = order_hash(c, f, from);
@@ -73,8 +73,8 @@ static __always_inline void count_up(const struct frame *f, struct order *o)
 	__sync_fetch_and_add(&o->up, segments(f));
 }
 
-/* count_done counts what left, unless it did not go up: user space sends some of its
- * own, and did not count as known what went up before the entry was made. */
+/* count_done counts a frame that left, unless all are counted: user space also sends frames of
+ * its own, and frames that were passed up before the entry was made. */
 static __always_inline void count_done(const struct frame *f, struct order *o)
 {
 	o->last_done = bpf_ktime_get_coarse_ns();
@@ -82,7 +82,7 @@ static __always_inline void count_done(const struct frame *f, struct order *o)
 		__sync_fetch_and_add(&o->done, segments(f));
 }
 
-/* idle reports whether nothing is on its way. */
+/* idle reports whether no frame is in user space. */
 static __always_inline int idle(struct order *o, __u64 now)
 {
 	if (o->up == o->done || now < o->forced)
@@ -93,9 +93,9 @@ static __always_inline int idle(struct order *o, __u64 now)
 	return 1;
 }
 
-/* in_order reports whether nothing of a flow is on its way through user space. Of whole
- * packets, the one that left last may still be on its way to the NIC: to wait for that,
- * too, would keep a flow that waits for each answer from ever being forwarded here. */
+/* in_order reports whether no frame of a flow is in user space. The whole packet that left
+ * last may still be on its way to the NIC. Waiting for it too would mean that a flow which
+ * waits for each answer is never forwarded here. */
 static __always_inline int in_order(const struct config *c, struct slot *s, enum side from, __u64 now)
 {
 	struct order *fragments = bpf_map_lookup_elem(&orders, &s->pair[from]);
@@ -108,8 +108,8 @@ static __always_inline int in_order(const struct config *c, struct slot *s, enum
 	return now < fragments->forced || (idle(fragments, now) && (__s64)(now - fragments->last_done) >= SENT);
 }
 
-/* rise counts a frame that goes up; known says whether its flow has an entry, or it is
- * a fragment. */
+/* rise counts a frame and passes it up. known is set if its flow has an entry, or if it is
+ * counted by its addresses. */
 static __always_inline int rise(const struct config *c, const struct frame *f, enum side from, enum reason why, int known)
 {
 	struct order *o = order_of(c, f, from, known, 1);
@@ -119,7 +119,7 @@ static __always_inline int rise(const struct config *c, const struct frame *f, e
 	return up(from, why);
 }
 
-/* is_idle reports whether the flow table may have forgotten the flow. */
+/* is_idle reports whether the flow may have expired in the flow table. */
 static __always_inline int is_idle(const struct slot *s, __u64 now)
 {
 	__u64 inside = s->ways[INSIDE].seen, outside = s->ways[OUTSIDE].seen;
