@@ -48,7 +48,7 @@ integration: install-tools install-nft ## run integration tests in network names
 	FAST_PATH=off $(GO) test -count=1 -run '^Test($(SLOW_PATH))$$' ./integration
 
 # Tests that also run without the fast path, so that the process handles every frame.
-SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|BytesOfFrames|FragmentsOfMany|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICRemovedAndBack|SidecarKilled|OrderInSidecar|Replace
+SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|FramesUnchanged|InterleavedFragments|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICReturns|SidecarKilled|OrderInSidecar|Replace
 
 race: install-readers ## run unit tests with the race detector
 	$(GO) test -race $$($(GO) list ./... | grep -v /integration)

@@ -12,8 +12,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestBytesOfFrames sends frames of every kind in both directions. They must arrive unchanged.
-func TestBytesOfFrames(t *testing.T) {
+// TestFramesUnchanged sends frames of every kind in both directions. They must arrive unchanged.
+func TestFramesUnchanged(t *testing.T) {
 	w := startMute(t, acceptAll)
 	frames := append(etherTypes(), groupAddresses()...)
 	frames = append(frames, packets()...)

@@ -163,9 +163,9 @@ func checkCaptured(t *testing.T, lines, file string) {
 	}
 }
 
-// TestCaptureCostsNothing checks that no frame is lost while one capture does not read and another one
+// TestCaptureLosesNoFrames checks that no frame is lost while one capture does not read and another one
 // disconnects.
-func TestCaptureCostsNothing(t *testing.T) {
+func TestCaptureLosesNoFrames(t *testing.T) {
 	const frames = 30_000
 	w := startMute(t, acceptAll)
 	const enough = 8192 // more frames than the stopped client has received before it continues
@@ -190,9 +190,9 @@ func TestCaptureCostsNothing(t *testing.T) {
 	}
 }
 
-// TestCaptureOfTheFastPath captures a flow of the fast path. During the capture its frames use the
+// TestCaptureFastPath captures a flow of the fast path. During the capture its frames use the
 // process, and after it the fast path again.
-func TestCaptureOfTheFastPath(t *testing.T) {
+func TestCaptureFastPath(t *testing.T) {
 	w := startMute(t, acceptAll)
 	w.needFastPath(t)
 	frame := packettest.UDP(families[0].src, families[0].dst, packettest.Body(100)).Frame()
@@ -222,8 +222,8 @@ func TestCaptureOfTheFastPath(t *testing.T) {
 	captureCounts(t, other)
 }
 
-// TestCaptureOfNothing runs captures with invalid arguments, and one without a running instance.
-func TestCaptureOfNothing(t *testing.T) {
+// TestCaptureErrors runs captures with invalid arguments, and one without a running instance.
+func TestCaptureErrors(t *testing.T) {
 	w := startMute(t, onePort)
 	for want, arguments := range map[string][]string{
 		`no rule "none"`:             {"--rule", "none"},

@@ -20,12 +20,12 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestFragmentsLeaveAsTheyCame sends random datagrams in random fragments. The kernel can make some of
+// TestFragmentsUnchanged sends random datagrams in random fragments. The kernel can make some of
 // the fragments itself from one large packet (package tun/ufo); others are slightly different, so that
 // the box must write each fragment. When the last fragment of a datagram has arrived, all its
 // fragments must leave, unchanged and in the order of their offsets. The counters must count each
 // fragment.
-func TestFragmentsLeaveAsTheyCame(t *testing.T) {
+func TestFragmentsUnchanged(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
 		config    string

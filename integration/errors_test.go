@@ -95,8 +95,8 @@ func TestRunErrors(t *testing.T) {
 	}
 }
 
-// TestTwoAtOnce starts the program while an instance uses the same devices.
-func TestTwoAtOnce(t *testing.T) {
+// TestDevicesInUse starts the program while an instance uses the same devices.
+func TestDevicesInUse(t *testing.T) {
 	b := start(t, newNetwork(t), bridgeOutside+acceptAll)
 	for _, test := range []struct{ configuration, want string }{
 		{devices, `"fw-in"`},

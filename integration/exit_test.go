@@ -46,8 +46,8 @@ func TestBypass(t *testing.T) {
 	sameAs(t, n.Middle, before)
 }
 
-// TestNICRemovedAndBack removes a NIC, and adds another one with the same name.
-func TestNICRemovedAndBack(t *testing.T) {
+// TestNICReturns removes a NIC, and adds another one with the same name.
+func TestNICReturns(t *testing.T) {
 	for name, remove := range map[string]func(t *testing.T, b *box){
 		"seen": func(t *testing.T, b *box) {
 			must(t, b.Middle.Do(func() error { return remove(lab.OutsideNIC) }))
@@ -122,8 +122,8 @@ func TestLogDiskFull(t *testing.T) {
 	withLog(t, n, full)
 }
 
-// TestLogNobodyReads writes the log to a pipe whose reader has closed it.
-func TestLogNobodyReads(t *testing.T) {
+// TestLogReaderClosed writes the log to a pipe whose reader has closed it.
+func TestLogReaderClosed(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
 	must(t, r.Close())
@@ -131,8 +131,8 @@ func TestLogNobodyReads(t *testing.T) {
 	withLog(t, newNetwork(t), w)
 }
 
-// TestLogStuck writes the log to a pipe whose reader does not read.
-func TestLogStuck(t *testing.T) {
+// TestLogBlocked writes the log to a pipe whose reader does not read.
+func TestLogBlocked(t *testing.T) {
 	r, w, err := os.Pipe()
 	must(t, err)
 	defer r.Close()

@@ -32,8 +32,8 @@ from = "inside"
 // most is the minimum share of frames that must use the fast path if all frames can use it.
 const most = 0.9
 
-// TestFastPathTakesFrames checks that most frames of UDP, TCP and echo flows use the fast path.
-func TestFastPathTakesFrames(t *testing.T) {
+// TestFastPathForwards checks that most frames of UDP, TCP and echo flows use the fast path.
+func TestFastPathForwards(t *testing.T) {
 	for name, rest := range map[string]string{"stateless": acceptAll, "stateful": stateful} {
 		t.Run(name, func(t *testing.T) {
 			b := start(t, newNetwork(t), rest)
@@ -88,9 +88,9 @@ func TestFastPathFragments(t *testing.T) {
 	})
 }
 
-// TestFastPathOffIsTold checks that the log, the status and the metrics say why the fast path is off,
+// TestFastPathOffReported checks that the log, the status and the metrics say why the fast path is off,
 // and the log only once.
-func TestFastPathOffIsTold(t *testing.T) {
+func TestFastPathOffReported(t *testing.T) {
 	for name, c := range map[string]struct {
 		config  string
 		prepare func() error
@@ -120,10 +120,10 @@ func TestFastPathOffIsTold(t *testing.T) {
 	}
 }
 
-// TestFastPathCountsAgree sends an accepted flow from each side and a denied one, while the policy is
+// TestFastPathCounters sends an accepted flow from each side and a denied one, while the policy is
 // reloaded repeatedly. The program's numbers of frames must equal those of the NICs of the middle and
 // of the hosts.
-func TestFastPathCountsAgree(t *testing.T) {
+func TestFastPathCounters(t *testing.T) {
 	for name, rest := range map[string]string{
 		"stateless": onePort + "[log]\ndrops = \"1/s\"\n",
 		"stateful":  strings.Replace(onePort, "[policy]", "[policy]\nstateful = true", 1) + "[log]\ndrops = \"1/s\"\n",
@@ -193,9 +193,9 @@ func TestFastPathCountsAgree(t *testing.T) {
 	}
 }
 
-// TestFastPathEndsOfConnections ends connections by FIN and by RST after many segments that only the
+// TestFastPathConnectionEnd ends connections by FIN and by RST after many segments that only the
 // fast path processed. The FIN and the RST must still belong to the flow.
-func TestFastPathEndsOfConnections(t *testing.T) {
+func TestFastPathConnectionEnd(t *testing.T) {
 	b := start(t, newNetwork(t), stateful)
 	b.needFastPath(t)
 	inside, outside := b.Hosts[verdict.Inside], b.Hosts[verdict.Outside]
@@ -228,9 +228,9 @@ func TestFastPathEndsOfConnections(t *testing.T) {
 	}
 }
 
-// TestFastPathNICBack removes a NIC and adds another one with its name. By then the process has dropped
+// TestFastPathNICReturns removes a NIC and adds another one with its name. By then the process has dropped
 // the right to load programs. The fast path must work with the new NIC.
-func TestFastPathNICBack(t *testing.T) {
+func TestFastPathNICReturns(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, process: launch(t, n.Middle, nil, "run", "-c", configure(t, devices+acceptAll))}
 	b.ready(t)

@@ -13,9 +13,9 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestFloodStaysInMemory floods the box with more incomplete datagrams than it may hold, and checks
+// TestFloodMemory floods the box with more incomplete datagrams than it may hold, and checks
 // the resident memory of the process: at most 1.5 times `memory` plus a constant.
-func TestFloodStaysInMemory(t *testing.T) {
+func TestFloodMemory(t *testing.T) {
 	const (
 		memory   = 32 << 20
 		constant = 64 << 20

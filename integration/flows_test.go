@@ -284,10 +284,10 @@ func TestFlowsEnd(t *testing.T) {
 
 var controlSocket = regexp.MustCompile(`socket=(\S+)`)
 
-// TestClientsCostNothing checks that all frames pass while clients of the control socket do not read,
+// TestControlClientsLoseNoFrames checks that all frames pass while clients of the control socket do not read,
 // send requests in a loop, or disconnect at once. The test waits for the arrival of each batch before
 // it sends the next one.
-func TestClientsCostNothing(t *testing.T) {
+func TestControlClientsLoseNoFrames(t *testing.T) {
 	w := startMute(t, outward)
 	f := families[0]
 	const flows, rounds, round = 20_000, 200, 20

@@ -115,9 +115,9 @@ func TestFragmentsInAnyOrder(t *testing.T) {
 	}
 }
 
-// TestFragmentsOfMany interleaves fragments of datagrams that must not be mixed: of one sender, of both
+// TestInterleavedFragments interleaves fragments of datagrams that must not be mixed: of one sender, of both
 // sides, and of different VLANs.
-func TestFragmentsOfMany(t *testing.T) {
+func TestInterleavedFragments(t *testing.T) {
 	w := startMute(t, acceptAll)
 	for _, f := range families {
 		datagram := func(size int, id uint32, tags ...packet.Tag) [][]byte {

@@ -15,10 +15,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// TestKilledAndStartedAgain kills a process that leaves a redirect and a bridge. The next process must
+// TestStartAfterKill kills a process that leaves a redirect and a bridge. The next process must
 // use them, and remove them when it ends. The sysctls of bridge netfilter are 0 from the beginning,
 // because the next process cannot know their former values.
-func TestKilledAndStartedAgain(t *testing.T) {
+func TestStartAfterKill(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
 	before := describe(t, n.Middle)
@@ -139,16 +139,16 @@ func onlyNIC(t *testing.T, n *lab.Network, name string) {
 	}
 }
 
-// TestRunKilledAnywhere kills the program at moments spread over its start, during which it also
+// TestRunKilledDuringStart kills the program at moments spread over its start, during which it also
 // repairs what the process before it left. The original state of the NICs must never be lost.
-func TestRunKilledAnywhere(t *testing.T) {
+func TestRunKilledDuringStart(t *testing.T) {
 	for _, join := range []string{"redirect", "bridge"} {
-		t.Run(join, func(t *testing.T) { killedAnywhere(t, join) })
+		t.Run(join, func(t *testing.T) { killDuringStart(t, join) })
 	}
 }
 
-// killedAnywhere runs TestRunKilledAnywhere for a value of the key join.
-func killedAnywhere(t *testing.T, join string) {
+// killDuringStart runs TestRunKilledDuringStart for a value of the key join.
+func killDuringStart(t *testing.T, join string) {
 	const moments = 12
 	n, err := lab.New()
 	must(t, err)

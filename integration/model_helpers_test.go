@@ -83,7 +83,7 @@ func (m *model) arrive(p piece) {
 		return
 	}
 	why := objections[objection]
-	if why == "" && m.mode == packet.ModeValidate && p.offset == 0 && len(p.data) < leastHeader(p.upperLayer()) {
+	if why == "" && m.mode == packet.ModeValidate && p.offset == 0 && len(p.data) < minHeader(p.upperLayer()) {
 		why = ruleTiny
 	}
 	if why != "" {
@@ -138,7 +138,7 @@ func (p *piece) fault() (why string, faulty bool) {
 		return ruleUnaligned, true
 	case p.headers()+p.end() > 65535:
 		return ruleTooLong, true
-	case p.Src.Is6() && p.offset == 0 && len(p.data) < len(p.After)+leastHeader(p.upperLayer()):
+	case p.Src.Is6() && p.offset == 0 && len(p.data) < len(p.After)+minHeader(p.upperLayer()):
 		return sameAsKernel, true // net/ipv6/reassembly.c, ipv6frag_thdr_truncated
 	}
 	return "", false
@@ -152,8 +152,8 @@ func (p *piece) upperLayer() uint8 {
 	return p.Protocol
 }
 
-// leastHeader returns the minimum length of a protocol's header.
-func leastHeader(protocol uint8) int {
+// minHeader returns the minimum length of a protocol's header.
+func minHeader(protocol uint8) int {
 	return map[uint8]int{packet.ProtocolUDP: 8, packet.ProtocolTCP: 20, 253: 1}[protocol]
 }
 

@@ -50,9 +50,9 @@ func setMTUs(t *testing.T, n *lab.Network, mtu int) {
 	}
 }
 
-// TestNICsKeepTheirMTU joins NICs with an MTU of 9000, which must not change. Then the MTU of one NIC
+// TestNICMTU joins NICs with an MTU of 9000, which must not change. Then the MTU of one NIC
 // changes at run time, and its TAP must follow.
-func TestNICsKeepTheirMTU(t *testing.T) {
+func TestNICMTU(t *testing.T) {
 	for _, join := range []string{"", "join = \"bridge\"\n"} {
 		t.Run(join, func(t *testing.T) {
 			n := newNetwork(t)
@@ -185,9 +185,9 @@ func hasCarrier(t *testing.T, h *lab.Host) bool {
 	return strings.Contains(ip(t, h.Namespace, "link show dev "+h.NIC), "LOWER_UP")
 }
 
-// TestLinkDownIsTold takes down a host's end of a cable. Status, log and readiness must report it, and
+// TestLinkDownReported takes down a host's end of a cable. Status, log and readiness must report it, and
 // the link of the other side must stay up.
-func TestLinkDownIsTold(t *testing.T) {
+func TestLinkDownReported(t *testing.T) {
 	n := newNetwork(t)
 	ip(t, n.Middle, "link set lo up")
 	b := &box{Network: n}
@@ -211,9 +211,9 @@ func TestLinkDownIsTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestDevicesDownAreTold takes down the TAPs and a bridge, one at a time. Status, log and readiness must
+// TestDevicesDownReported takes down the TAPs and a bridge, one at a time. Status, log and readiness must
 // report each.
-func TestDevicesDownAreTold(t *testing.T) {
+func TestDevicesDownReported(t *testing.T) {
 	n := newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
 	ip(t, n.Middle, "link set lo up")
@@ -235,9 +235,9 @@ func TestDevicesDownAreTold(t *testing.T) {
 	b.stop(t)
 }
 
-// TestLinkDownIsPropagated takes down the link of each host. With on_link_down = "propagate", the link
+// TestLinkDownPropagated takes down the link of each host. With on_link_down = "propagate", the link
 // of the other host must go down, too. At the end the program stops while a link is down.
-func TestLinkDownIsPropagated(t *testing.T) {
+func TestLinkDownPropagated(t *testing.T) {
 	n := newNetwork(t)
 	ip(t, n.Middle, "link set lo up")
 	before := describe(t, n.Middle)
@@ -298,9 +298,9 @@ func TestSidecarPropagatesLinkDown(t *testing.T) {
 	}
 }
 
-// TestJoinIsRepaired removes the join of a NIC: a qdisc, a filter, a port or a bridge. The program must
+// TestJoinRepaired removes the join of a NIC: a qdisc, a filter, a port or a bridge. The program must
 // detect and log this, and join the NIC again.
-func TestJoinIsRepaired(t *testing.T) {
+func TestJoinRepaired(t *testing.T) {
 	for name, c := range map[string]struct{ join, remove string }{
 		"clsact of the nic": {"", "qdisc del dev nic-in clsact"},
 		"clsact of the tap": {"", "qdisc del dev fw-in clsact"},

@@ -10,10 +10,10 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestOverloadCostsWholeDatagrams stops the box while more fragments of many datagrams arrive than the
+// TestOverloadShedsWholeDatagrams stops the box while more fragments of many datagrams arrive than the
 // queue of its TAP holds. The kernel must shed whole datagrams, and the box must forward the others
 // completely.
-func TestOverloadCostsWholeDatagrams(t *testing.T) {
+func TestOverloadShedsWholeDatagrams(t *testing.T) {
 	const (
 		together  = 50
 		datagrams = 100 * together

@@ -241,7 +241,7 @@ func TestPage(t *testing.T) {
 	t.Run("undisturbed", func(t *testing.T) { undisturbed(t, b) })
 	t.Run("screen reader", func(t *testing.T) { screenReader(t, b) })
 	t.Run("meaning", func(t *testing.T) { meaning(t, b) })
-	t.Run("history", func(t *testing.T) { pastShown(t, b, base) })
+	t.Run("history", func(t *testing.T) { historyShown(t, b, base) })
 	ground := eval[string](t, b, `getComputedStyle(document.body).backgroundColor`)
 	b.picture(t, "desktop-light")
 	contrast(t, b)
@@ -288,9 +288,9 @@ func TestPageWithoutNIC(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageOfASilentBox stops, continues, ends and restarts the box. The page must show when the box does
+// TestPageUnresponsiveBox stops, continues, ends and restarts the box. The page must show when the box does
 // not answer.
-func TestPageOfASilentBox(t *testing.T) {
+func TestPageUnresponsiveBox(t *testing.T) {
 	n := newNetwork(t)
 	file := configure(t, devices)
 	p := launch(t, n.Middle, nil, "run", "-c", file)
@@ -315,9 +315,9 @@ func TestPageOfASilentBox(t *testing.T) {
 	p.wait(t)
 }
 
-// TestPageWantsAToken checks that the page asks for the token, and shows nothing else before it has the
+// TestPageToken checks that the page asks for the token, and shows nothing else before it has the
 // right one.
-func TestPageWantsAToken(t *testing.T) {
+func TestPageToken(t *testing.T) {
 	n := newNetwork(t)
 	token := filepath.Join(t.TempDir(), "token")
 	must(t, os.WriteFile(token, []byte("0123456789abcdef"), 0o600))
@@ -378,8 +378,8 @@ func TestPageLists(t *testing.T) {
 	w.stop(t)
 }
 
-// TestPageOfManyRules filters for a rule that the page does not show because there are too many.
-func TestPageOfManyRules(t *testing.T) {
+// TestPageManyRules filters for a rule that the page does not show because there are too many.
+func TestPageManyRules(t *testing.T) {
 	n := newNetwork(t)
 	var policy strings.Builder
 	for i := range 1000 {

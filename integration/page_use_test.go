@@ -107,8 +107,8 @@ func meaning(t *testing.T, b *browser) {
 	b.until(t, hidden)
 }
 
-// pastShown reloads the page, which must show the history at once, and selects other ranges.
-func pastShown(t *testing.T, b *browser, base string) {
+// historyShown reloads the page, which must show the history at once, and selects other ranges.
+func historyShown(t *testing.T, b *browser, base string) {
 	b.until(t, `kept.some(p => p.inside > 0 && p.drops.policy_default > 0)`)
 	b.do(t, chromedp.Navigate(base))
 	b.until(t, `last !== null`)

@@ -23,9 +23,9 @@ import (
 // pod is a network namespace with a workload, as a container has it, and a peer of the workload.
 type pod struct {
 	workload, peer *lab.Host
-	// lend extends the lifetime of the pod's IPv6 address to valid seconds. It is nil if the
+	// advertise extends the lifetime of the pod's IPv6 address to valid seconds. It is nil if the
 	// kernel does not manage the lifetime.
-	lend func(valid uint32)
+	advertise func(valid uint32)
 }
 
 // podShapes lists ways to connect a pod to the network.
@@ -138,11 +138,11 @@ func leasedPod(t *testing.T) *pod {
 		route add default via 192.0.2.1 dev eth0 proto dhcp src 192.0.2.5 metric 1024`)
 	router := tap(t, &lab.Host{Namespace: p.peer.Namespace, NIC: "eth0"})
 	mac := hardwareAddress(t, p.peer.Namespace, "eth0")
-	p.lend = func(valid uint32) {
+	p.advertise = func(valid uint32) {
 		must(t, router.Send(packettest.RouterAdvertisement(mac, netip.MustParsePrefix("2001:db8:3::/64"), valid, valid/2)))
 	}
 	eventually(t, func() error { // the pod may not listen yet when the first advertisement arrives
-		p.lend(3600)
+		p.advertise(3600)
 		for _, a := range addresses(t, p.workload.Namespace, "eth0") {
 			if a.Is6() && !a.IsLinkLocalUnicast() {
 				p.workload.IPv6 = a
@@ -164,7 +164,7 @@ func managedPod(t *testing.T) *pod {
 	ip(t, p.workload.Namespace, `
 		-6 route del default dev eth0
 		-6 route add default via fe80::1 dev eth0 proto ra metric 1024 expires 1800`)
-	p.lend = nil
+	p.advertise = nil
 	return p.settle(t)
 }
 
@@ -294,7 +294,7 @@ func startPings(t *testing.T, from *lab.Host, to netip.Addr) *pinging {
 	}()
 	must(t, <-started)
 	t.Cleanup(p.stop)
-	p.goesOn(t)
+	p.awaitProgress(t)
 	return p
 }
 
@@ -315,8 +315,8 @@ func (p *pinging) answered() map[int]bool {
 
 var echoNumber = regexp.MustCompile(`bytes from .* icmp_seq=(\d+) `)
 
-// goesOn waits for ten more replies.
-func (p *pinging) goesOn(t *testing.T) {
+// awaitProgress waits for ten more replies.
+func (p *pinging) awaitProgress(t *testing.T) {
 	t.Helper()
 	before := len(p.answered())
 	eventually(t, func() error {
@@ -339,7 +339,7 @@ func (p *pinging) count() { p.first = p.latest() + 1 }
 // Replies may be late, but they keep their order.
 func (p *pinging) lost(t *testing.T) (numbers []int) {
 	t.Helper()
-	p.goesOn(t)
+	p.awaitProgress(t)
 	answered := p.answered()
 	for n := p.first; n < slices.Max(slices.Collect(maps.Keys(answered))); n++ {
 		if !answered[n] {

@@ -108,8 +108,8 @@ func TestTimeout(t *testing.T) {
 	w.nothingPassed(t, verdict.Inside)
 }
 
-// TestHostile sends fragments that a firewall could assemble differently from the host.
-func TestHostile(t *testing.T) {
+// TestContradictoryFragments sends fragments that a firewall could assemble differently from the host.
+func TestContradictoryFragments(t *testing.T) {
 	w := startMute(t, onePort)
 	for i, f := range families {
 		allowed := packettest.UDP(f.src, f.dst, packettest.Body(2000))
@@ -126,8 +126,8 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// TestRulesSeeSidesAndTags uses rules that distinguish sides, VLANs, and fragments from whole packets.
-func TestRulesSeeSidesAndTags(t *testing.T) {
+// TestRulesOnSidesAndTags uses rules that distinguish sides, VLANs, and fragments from whole packets.
+func TestRulesOnSidesAndTags(t *testing.T) {
 	w := startMute(t, `
 [[rule]]
 name = "marker"

@@ -26,10 +26,10 @@ from = "inside"
 // downFor is the time between the stop of a box and its next start.
 const downFor = 5 * time.Second
 
-// TestFlowsOverAStop stops a box and starts it again later. Connections that the inside opened must
+// TestFlowsAfterRestart stops a box and starts it again later. Connections that the inside opened must
 // continue: an idle one, such as ssh, and a transfer in each direction. The outside must not be able to
 // open connections.
-func TestFlowsOverAStop(t *testing.T) {
+func TestFlowsAfterRestart(t *testing.T) {
 	n, state := newNetwork(t), t.TempDir()
 	inside, outside := n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]
 	b := &box{Network: n, file: configure(t, devices+onlyOutward)}
@@ -46,7 +46,7 @@ func TestFlowsOverAStop(t *testing.T) {
 		transfers = append(transfers, startTransfer(down.server, down.client), startTransfer(up.client, up.server))
 	}
 	for _, f := range transfers {
-		f.goesOn(t)
+		f.awaitProgress(t)
 	}
 	b.stop(t)
 	time.Sleep(downFor)
@@ -58,7 +58,7 @@ func TestFlowsOverAStop(t *testing.T) {
 		c.answers(t)
 	}
 	for _, f := range transfers {
-		f.goesOn(t)
+		f.awaitProgress(t)
 	}
 	refuses(t, outside, inside)
 	b.stop(t)
@@ -186,8 +186,8 @@ func (f *transfer) add(bytes int) int {
 	return f.arrived
 }
 
-// goesOn waits until another 1 MiB has arrived, which is more than can have been in transit.
-func (f *transfer) goesOn(t *testing.T) {
+// awaitProgress waits until another 1 MiB has arrived, which is more than can have been in transit.
+func (f *transfer) awaitProgress(t *testing.T) {
 	t.Helper()
 	before := f.add(0)
 	eventually(t, func() error {

@@ -70,10 +70,10 @@ func emptyState(t *testing.T, directory string) {
 	}
 }
 
-// TestSidecarGivesBackWhatTheTAPHas changes the configuration of the TAP while the sidecar runs, as when
+// TestSidecarRestoresChanges changes the configuration of the TAP while the sidecar runs, as when
 // a virtual address fails over. After the sidecar has ended, the NIC must have the configuration that the
 // TAP had.
-func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
+func TestSidecarRestoresChanges(t *testing.T) {
 	for _, ending := range []string{"stopped", "killed"} {
 		t.Run(ending, func(t *testing.T) {
 			p, state := bridgedPod(t), t.TempDir()
@@ -94,9 +94,9 @@ func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 			if ending == "stopped" {
 				b.end(t)
 			} else {
-				awaitKept(t, state, "10.244.1.8/24", "10.128.0.0/10", "10.244.1.98", "fd00:244:1::8/64", "2001:db8:8::/48")
+				awaitState(t, state, "10.244.1.8/24", "10.128.0.0/10", "10.244.1.98", "fd00:244:1::8/64", "2001:db8:8::/48")
 				b.kill(t)
-				p.putBack(t, state)
+				p.restore(t, state)
 			}
 			emptyState(t, state)
 			now := snapshot(t, p.workload.Namespace)
@@ -123,8 +123,8 @@ func TestSidecarGivesBackWhatTheTAPHas(t *testing.T) {
 	}
 }
 
-// awaitKept waits until the stored state contains words in the syntax of ip(8).
-func awaitKept(t *testing.T, directory string, words ...string) {
+// awaitState waits until the stored state contains words in the syntax of ip(8).
+func awaitState(t *testing.T, directory string, words ...string) {
 	t.Helper()
 	eventually(t, func() error {
 		files, err := filepath.Glob(filepath.Join(directory, "*.json"))
@@ -149,8 +149,8 @@ func awaitKept(t *testing.T, directory string, words ...string) {
 	})
 }
 
-// TestSidecarRestoresNothing checks the message if there is nothing to restore.
-func TestSidecarRestoresNothing(t *testing.T) {
+// TestSidecarNothingToRestore checks the message if there is nothing to restore.
+func TestSidecarNothingToRestore(t *testing.T) {
 	p := routedPod(t)
 	before := snapshot(t, p.workload.Namespace)
 	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", t.TempDir())
@@ -160,10 +160,10 @@ func TestSidecarRestoresNothing(t *testing.T) {
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarKeepsWhatItCannotPutBack removes the NIC while the sidecar runs, so that the sidecar cannot
+// TestSidecarKeepsState removes the NIC while the sidecar runs, so that the sidecar cannot
 // restore it. The sidecar must store the state, and the next one, with another NIC of the same name, must
 // keep it as orphaned.
-func TestSidecarKeepsWhatItCannotPutBack(t *testing.T) {
+func TestSidecarKeepsState(t *testing.T) {
 	p, state := bridgedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarRules, state)
 	must(t, p.workload.Do(func() error { return remove("eth0") }))

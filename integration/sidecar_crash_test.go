@@ -26,9 +26,9 @@ func (b *box) kill(t *testing.T) {
 	b.wait(t)
 }
 
-// putBack runs the program with --restore after another one was killed. Afterwards, no state and no TAP
+// restore runs the program with --restore after another one was killed. Afterwards, no state and no TAP
 // must be left.
-func (p *pod) putBack(t *testing.T, state string) {
+func (p *pod) restore(t *testing.T, state string) {
 	t.Helper()
 	r := launch(t, p.workload.Namespace, nil, "sidecar", "--restore", "--nic", "eth0", "--state", state)
 	if code := r.wait(t); code != 0 {
@@ -68,23 +68,23 @@ func TestSidecarKilled(t *testing.T) {
 				}
 
 				b := p.startSidecar(t, configuration, state)
-				moved(t, before, snapshot(t, p.workload.Namespace))
+				checkMoved(t, before, snapshot(t, p.workload.Namespace))
 				eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{4000}) })
 				b.end(t)
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 
 				p.startSidecar(t, configuration, state).kill(t)
-				p.putBack(t, state)
+				p.restore(t, state)
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
-				p.putBack(t, state) // nothing is left to restore
+				p.restore(t, state) // nothing is left to restore
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 			})
 		}
 	}
 }
 
-// TestSidecarKilledAnywhere kills sidecars at moments spread over their start and their end.
-func TestSidecarKilledAnywhere(t *testing.T) {
+// TestSidecarKilledDuringStartAndEnd kills sidecars at moments spread over their start and their end.
+func TestSidecarKilledDuringStartAndEnd(t *testing.T) {
 	const moments = 10
 	p, state := bridgedPod(t), t.TempDir()
 	before := snapshot(t, p.workload.Namespace)
@@ -98,7 +98,7 @@ func TestSidecarKilledAnywhere(t *testing.T) {
 		b := &box{process: launch(t, p.workload.Namespace, nil, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state)}
 		time.Sleep(starting * time.Duration(i+1) / moments) // the moment of the kill is what the test varies
 		b.kill(t)
-		p.putBack(t, state)
+		p.restore(t, state)
 		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 
 		b = p.startSidecar(t, sidecarRules, state)
@@ -106,7 +106,7 @@ func TestSidecarKilledAnywhere(t *testing.T) {
 		time.Sleep(ending * time.Duration(i) / moments)
 		_ = b.Kill() // fails if the process has ended
 		b.wait(t)
-		p.putBack(t, state)
+		p.restore(t, state)
 		sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 		if t.Failed() {
 			t.Fatalf("failed at moment %d of %d", i, moments)
@@ -128,7 +128,7 @@ func TestSidecarInContainer(t *testing.T) {
 			}
 			b := &box{process: launch(t, p.workload.Namespace, container, "sidecar", "-c", configure(t, sidecarRules), "--nic", "eth0", "--state", state)}
 			b.ready(t)
-			moved(t, before, snapshot(t, p.workload.Namespace))
+			checkMoved(t, before, snapshot(t, p.workload.Namespace))
 			eachFamily(t, func(t *testing.T, ipv6 bool) { exchange(t, p.workload, p.peer, ipv6, []int{4000}) })
 			b.end(t)
 			sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
@@ -176,7 +176,7 @@ func TestSidecarLifetimes(t *testing.T) {
 	p, state := leasedPod(t), t.TempDir()
 	renewed := func(device string, valid int) {
 		t.Helper()
-		p.lend(uint32(valid))
+		p.advertise(uint32(valid))
 		eventually(t, func() error {
 			if left := lifetime(t, p.workload.Namespace, device); left <= valid-60 || left > valid {
 				return fmt.Errorf("the lifetime is %d s, want about %d s", left, valid)
@@ -195,17 +195,17 @@ func TestSidecarLifetimes(t *testing.T) {
 	}
 	renewed("eth0", 9000)
 	p.startSidecar(t, sidecarRules, state).kill(t)
-	p.putBack(t, state)
+	p.restore(t, state)
 	if left := lifetime(t, p.workload.Namespace, "eth0"); left <= 9000-60 || left > 9000 {
 		t.Errorf("after the kill, the lifetime is %d s, want about 9000 s", left)
 	}
 	renewed("eth0", 9900)
 }
 
-// TestSidecarMadeAddresses uses stable opaque addresses, which the kernel generates from a secret (RFC
+// TestSidecarGeneratedAddresses uses stable opaque addresses, which the kernel generates from a secret (RFC
 // 7217), and temporary addresses (RFC 8981). The NIC must get them back, and no other ones. A router's
 // advertisements must extend the lifetime of the stable ones on the TAP, and later on the NIC.
-func TestSidecarMadeAddresses(t *testing.T) {
+func TestSidecarGeneratedAddresses(t *testing.T) {
 	p, state := leasedPod(t), t.TempDir()
 	must(t, p.workload.Do(func() error {
 		return lab.Sysctl(map[string]string{
@@ -213,7 +213,7 @@ func TestSidecarMadeAddresses(t *testing.T) {
 			"net/ipv6/conf/eth0/use_tempaddr":  "2",
 		})
 	}))
-	p.lend(3600)
+	p.advertise(3600)
 	var before []netlink.Addr
 	var made net.IP // generated from the secret
 	eventually(t, func() error {
@@ -235,7 +235,7 @@ func TestSidecarMadeAddresses(t *testing.T) {
 	})
 	renewed := func(device string, valid int) {
 		t.Helper()
-		p.lend(uint32(valid))
+		p.advertise(uint32(valid))
 		eventually(t, func() error {
 			now := globals(t, p.workload.Namespace, device)
 			// The kernel may generate another temporary address.
@@ -262,7 +262,7 @@ func TestSidecarMadeAddresses(t *testing.T) {
 	b.end(t)
 	back()
 	p.startSidecar(t, sidecarRules, state).kill(t)
-	p.putBack(t, state)
+	p.restore(t, state)
 	back()
 	renewed("eth0", 9000)
 }
@@ -336,7 +336,7 @@ func TestSidecarDryRun(t *testing.T) {
 	if again, told := strings.CutPrefix(r.stdout.String(), "# restore eth0 from the state of a killed sidecar: "); !told || !strings.HasSuffix(again, said) {
 		t.Errorf("output after a kill:\n%s", r.stdout.String())
 	}
-	p.putBack(t, state)
+	p.restore(t, state)
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
@@ -421,9 +421,9 @@ func TestTwoSidecars(t *testing.T) {
 	sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 }
 
-// TestSidecarCannotBePassedBy sends datagrams from the workload directly through the NIC, from sockets
+// TestSidecarNoBypass sends datagrams from the workload directly through the NIC, from sockets
 // that were bound to it before and after the sidecar started. They must not arrive.
-func TestSidecarCannotBePassedBy(t *testing.T) {
+func TestSidecarNoBypass(t *testing.T) {
 	p := bridgedPod(t)
 	eachFamily(t, func(t *testing.T, ipv6 bool) {
 		forbidden := listen(t, p.peer, ipv6, 5999)

@@ -32,20 +32,20 @@ func TestSidecarRestart(t *testing.T) {
 		c := &talk{failed: make(chan error, 2)}
 		ends := openTCP(t, p.workload, p.peer, ipv6)
 		go c.speak(ends.client, ends.server)
-		c.goesOn(t)
+		c.awaitProgress(t)
 		busy = append(busy, c)
 	}
 	for range 2 {
 		b.end(t)
 		for _, c := range busy {
-			c.goesOn(t)
+			c.awaitProgress(t)
 		}
 		b = p.startSidecar(t, sidecarStateful, state)
 		for _, c := range idle {
 			c.answers(t)
 		}
 		for _, c := range busy {
-			c.goesOn(t)
+			c.awaitProgress(t)
 		}
 		refuses(t, p.peer, p.workload)
 	}

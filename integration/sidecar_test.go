@@ -55,8 +55,8 @@ func (b *box) end(t *testing.T) {
 	}
 }
 
-// losesFew checks that each ping lost at most mostLost replies.
-func losesFew(t *testing.T, pings []*pinging) {
+// checkLost checks that each ping lost at most mostLost replies.
+func checkLost(t *testing.T, pings []*pinging) {
 	t.Helper()
 	for i, ping := range pings {
 		if lost := ping.lost(t); len(lost) > mostLost {
@@ -93,8 +93,8 @@ func TestSidecar(t *testing.T) {
 				if took := time.Since(begun); took > soonest {
 					t.Errorf("ready after %v", took)
 				}
-				losesFew(t, pings)
-				moved(t, before, snapshot(t, p.workload.Namespace))
+				checkLost(t, pings)
+				checkMoved(t, before, snapshot(t, p.workload.Namespace))
 				for _, ipv6 := range []bool{false, true} {
 					exchange(t, p.workload, p.peer, ipv6, []int{0, 100, 1500, 4000, 20000, 65507})
 					bulk(t, p.workload, p.peer, ipv6, 1<<20)
@@ -102,15 +102,15 @@ func TestSidecar(t *testing.T) {
 					b.denies(t, p.peer, p.workload, verdict.Outside, ipv6)
 				}
 				for _, talk := range talks {
-					talk.goesOn(t)
+					talk.awaitProgress(t)
 				}
 				for _, ping := range pings {
 					ping.count()
 				}
 				b.end(t)
-				losesFew(t, pings)
+				checkLost(t, pings)
 				for _, talk := range talks {
-					talk.goesOn(t)
+					talk.awaitProgress(t)
 				}
 				sameSnapshot(t, before, snapshot(t, p.workload.Namespace))
 			})
@@ -217,7 +217,7 @@ func (p *pod) talk(t *testing.T) (talks []*talk) {
 			t.Cleanup(func() { _ = server.Close() })
 			c := &talk{failed: make(chan error, 2)}
 			go c.speak(client, server)
-			c.goesOn(t)
+			c.awaitProgress(t)
 			talks = append(talks, c)
 		}
 	}
@@ -245,8 +245,8 @@ func (c *talk) speak(client, server net.Conn) {
 	}
 }
 
-// goesOn waits for ten more rounds.
-func (c *talk) goesOn(t *testing.T) {
+// awaitProgress waits for ten more rounds.
+func (c *talk) awaitProgress(t *testing.T) {
 	t.Helper()
 	before := c.add(0)
 	eventually(t, func() error {
@@ -281,7 +281,7 @@ func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 			t.Fatalf("%s: %v\n%s", command, err, text)
 		}
 		for _, o := range objects {
-			if line := steady(t, o); line != "" {
+			if line := stablePart(t, o); line != "" {
 				s[subject] = append(s[subject], line)
 			}
 		}
@@ -289,8 +289,8 @@ func snapshot(t *testing.T, ns *lab.Namespace) namespaceState {
 	return s
 }
 
-// steady returns the constant part of an object, or "" for a neighbour that is not resolved.
-func steady(t *testing.T, o map[string]any) string {
+// stablePart returns the constant part of an object, or "" for a neighbour that is not resolved.
+func stablePart(t *testing.T, o map[string]any) string {
 	t.Helper()
 	delete(o, "expires")
 	if states, ok := o["state"].([]any); ok && len(states) == 1 {
@@ -331,9 +331,9 @@ func sameSnapshot(t *testing.T, before, after namespaceState) {
 	}
 }
 
-// moved checks that the TAP has the routes and neighbours that the NIC had, and that the NIC has no
+// checkMoved checks that the TAP has the routes and neighbours that the NIC had, and that the NIC has no
 // addresses, routes or neighbours.
-func moved(t *testing.T, before, now namespaceState) {
+func checkMoved(t *testing.T, before, now namespaceState) {
 	t.Helper()
 	for _, subject := range []string{"route", "route6", "neigh", "proxy"} {
 		for _, line := range before[subject] {

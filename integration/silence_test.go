@@ -35,9 +35,9 @@ func TestBoxIsSilent(t *testing.T) {
 	expectFrames(t, sockets[verdict.Outside], marker...)
 }
 
-// TestSettingsComeBack runs a box on NICs with IPv6 addresses and with an MTU that differs from the
+// TestSettingsRestored runs a box on NICs with IPv6 addresses and with an MTU that differs from the
 // configuration. The box must restore both when it ends.
-func TestSettingsComeBack(t *testing.T) {
+func TestSettingsRestored(t *testing.T) {
 	n, err := lab.New()
 	must(t, err)
 	t.Cleanup(n.Close)

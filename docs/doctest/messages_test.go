@@ -14,16 +14,14 @@ import (
 // foreignMessages are parts of messages that other programs print.
 var foreignMessages = []string{"no params found for policy binding"}
 
-// varying matches what differs from one message to the next: what a document leaves out,
-// or names in capitals.
+// varying matches the parts of a message that vary: an ellipsis, or a placeholder in capitals.
 var varying = regexp.MustCompile(`…|\b[A-Z]+\b`)
 
 // logMessage matches the message of a log line.
 var logMessage = regexp.MustCompile(`\bmsg=(?:"([^"]+)"|(\S+))`)
 
-// TestMessages checks that the messages that documents explain, in tables whose first column is
-// headed "message", and those of the log lines that they show, occur in the program or in the
-// manifests.
+// TestMessages checks that the program or the manifests contain the messages in the documents: those
+// in log lines, and those in tables whose first heading begins with "message".
 func TestMessages(t *testing.T) {
 	var sources strings.Builder
 	for _, name := range files(t) {
@@ -44,7 +42,7 @@ func TestMessages(t *testing.T) {
 		}
 	}
 	if messages < 20 {
-		t.Errorf("%d messages found", messages)
+		t.Errorf("only %d messages found", messages)
 	}
 }
 
