@@ -50,8 +50,10 @@ integration: install-tools install-nft ## run integration tests in network names
 # Tests that also run without the fast path, so that the process handles every frame.
 SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|FramesUnchanged|InterleavedFragments|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICReturns|SidecarKilled|OrderInSidecar|Replace
 
+# With -short, tests with many inputs take fewer: the race detector makes them several times
+# slower, and most of them run in one goroutine.
 race: install-readers ## run unit tests with the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -v /integration)
+	$(GO) test -race -short $$($(GO) list ./... | grep -v /integration)
 
 # Prints the statements of COVERED that no unit test runs, as FILE:LINES, and the share of
 # statements that are run. Statements that only integration tests run count as not run.

@@ -79,7 +79,7 @@ func TestHonestSurviveFloods(t *testing.T) {
 	const (
 		rate    = 200_000 // fragments per second
 		full    = 500     // datagrams
-		warm    = 8_500   // fragments to fill the table with
+		warm    = 8_500   // fragments to fill the table with, or as few as fill it
 		rounds  = 2
 		nearby  = time.Millisecond      // between an honest datagram's fragments
 		distant = 10 * time.Millisecond // the same over a slow path
@@ -114,7 +114,9 @@ func TestHonestSurviveFloods(t *testing.T) {
 								sent++
 							}
 						}
-						attack(warm)
+						for sent < warm && !(testing.Short() && b.table.Usage().Datagrams == full) {
+							attack(full)
+						}
 						if u := b.table.Usage(); u.Datagrams != full {
 							t.Fatalf("the table is not full: %+v", u)
 						}

@@ -141,7 +141,11 @@ func TestDayOfDistinctKeys(t *testing.T) {
 			}
 			day(time.Hour) // lets maps and pools grow to their final size
 			before := heapInUse()
-			day(24 * time.Hour)
+			if testing.Short() {
+				day(3 * time.Hour)
+			} else {
+				day(24 * time.Hour)
+			}
 			if u := b.table.Usage(); u != (Usage{}) {
 				t.Errorf("the table holds %+v", u)
 			}

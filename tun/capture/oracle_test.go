@@ -16,9 +16,6 @@ import (
 	"time"
 )
 
-// mutants is the number of captures that TestMutants reads.
-const mutants = 3000
-
 // others are the programs with which the reader is compared. Both read a capture from stdin and
 // write its frames to stdout as a pcap with nanoseconds.
 var others = [][]string{
@@ -44,6 +41,10 @@ func TestMutants(t *testing.T) {
 			}
 			t.Skip(err)
 		}
+	}
+	mutants := 3000
+	if testing.Short() {
+		mutants = 300
 	}
 	seeds := oracleSeeds(t)
 	var workers sync.WaitGroup

@@ -99,9 +99,13 @@ func testFilter(t *testing.T, plan Plan) {
 	}
 	slices.Sort(values)
 	values = slices.Compact(values)
+	others := values // of the second argument
+	if testing.Short() {
+		others = values[:2]
+	}
 	for name, number := range info.SyscallNames {
 		for _, first := range values {
-			for _, second := range values {
+			for _, second := range others {
 				arguments := [6]uint64{first, second, second, first}
 				want := failWith(unix.EPERM).Val
 				switch {
