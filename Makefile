@@ -74,11 +74,9 @@ lint: ## run gofmt, vet and staticcheck, and check go.mod
 # FUZZTIME is a number of inputs, or a duration. Go before 1.27 may report the end of the
 # duration as a failure without an input (golang/go#75804).
 fuzz: ## run every fuzz target for FUZZTIME
-	@for pkg in $$($(GO) list ./...); do \
-	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-	    echo "$$pkg $$target"; \
-	    $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$pkg || exit 1; \
-	  done; \
+	@grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9]*' . | sort | while IFS=: read -r file function; do \
+	  echo "$$file $$function"; \
+	  $(GO) test -run '^$$' -fuzz "^$${function#func }$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x "$$(dirname "$$file")" </dev/null || exit 1; \
 	done
 
 fuzz-long: ## run every fuzz target for 20 minutes
