@@ -32,7 +32,15 @@ func saved(tb testing.TB, seed uint64, mode packet.Mode) []byte {
 func newStepper(g *traffic) *Stepper {
 	policy := g.policy()
 	policy.Default = verdict.Accept
-	return NewStepper(Config{Policy: policy, Mode: g.mode, Sides: sides(&script{}, &script{}), Fragments: limits()})
+	return newStepperOf(Config{Policy: policy, Mode: g.mode, Sides: sides(&script{}, &script{}), Fragments: limits()})
+}
+
+// newStepperOf returns a stepper whose boot ID is the same on every machine, and so are the
+// streams that it saves.
+func newStepperOf(c Config) *Stepper {
+	s := NewStepper(c)
+	s.bootID = "00000000-0000-0000-0000-000000000000"
+	return s
 }
 
 // TestRestoreRefuses gives a wire streams that it cannot restore.
@@ -48,20 +56,20 @@ func TestRestoreRefuses(t *testing.T) {
 		}
 		return b.Bytes()
 	}
-	good := streamHeader{Format: Format, Boot: readBootID()}
+	good := streamHeader{Format: Format, Boot: newStepperOf(Config{Policy: acceptAll()}).bootID}
 	other, booted, future := good, good, good
 	other.Format, booted.Boot, future.Time = Format+1, "other", time.Hour*1e6
 	for name, b := range map[string][]byte{
 		"nothing": nil, "text": []byte("GET / HTTP/1.1\r\n\r\n"), "a part": whole[:len(whole)-1], "a long chunk": {0xff, 0xff, 0xff, 0xff},
 		"another format": stream(other), "another boot": stream(booted), "the future": stream(future),
 	} {
-		s := NewStepper(Config{Policy: acceptAll()})
+		s := newStepperOf(Config{Policy: acceptAll()})
 		s.advance(began)
 		if err := s.Restore(bytes.NewReader(b)); !errors.Is(err, ErrFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	s := NewStepper(Config{Policy: acceptAll()})
+	s := newStepperOf(Config{Policy: acceptAll()})
 	s.advance(began)
 	if err := s.Restore(bytes.NewReader(stream(good))); err != nil {
 		t.Error(err)
@@ -106,7 +114,7 @@ func FuzzRestore(f *testing.F) {
 // the secrets of its hashes, since the other has none.
 func TestRestoreKeepsSecrets(t *testing.T) {
 	var b bytes.Buffer
-	old := NewStepper(Config{Policy: acceptAll(), Mode: packet.ModeDrop, Sides: sides(&script{}, &script{})})
+	old := newStepperOf(Config{Policy: acceptAll(), Mode: packet.ModeDrop, Sides: sides(&script{}, &script{})})
 	defer old.Close()
 	old.advance(began)
 	if err := old.Save(&b, AllFlows|Rest); err != nil {
@@ -144,7 +152,7 @@ func TestRestoreExpects(t *testing.T) {
 		for i := range wires {
 			policy := acceptAll()
 			policy.Stateful, policy.AnyVLANs = c.stateful, c.anyVLANs && i == 1
-			wires[i] = NewStepper(Config{Policy: policy, FastPath: path[i]})
+			wires[i] = newStepperOf(Config{Policy: policy, FastPath: path[i]})
 			wires[i].advance(began)
 		}
 		var b bytes.Buffer
