@@ -178,6 +178,31 @@ func TestFlowsAreNotKept(t *testing.T) {
 	}
 }
 
+// TestNoDirectory has no directory, or loses it while the box runs: one line says so.
+func TestNoDirectory(t *testing.T) {
+	k := newKept(t)
+	file := filepath.Join(k.dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.dir = filepath.Join(file, "below")
+	k.begin()
+	if text := k.output.String(); strings.Count(text, "cannot keep flows over a restart") != 1 {
+		t.Error(text)
+	}
+
+	k = newKept(t)
+	k.run(func(kernel *boxtest.Kernel, _ *box.Box) {
+		k.pass(kernel, "in", "out", query)
+		if err := os.RemoveAll(k.dir); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if text := k.output.String(); strings.Count(text, "cannot keep flows over a restart") != 1 {
+		t.Error(text)
+	}
+}
+
 // TestOldFlowsAreRemoved removes what was kept of a wire that did not come back.
 func TestOldFlowsAreRemoved(t *testing.T) {
 	k := newKept(t)
