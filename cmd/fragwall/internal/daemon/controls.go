@@ -22,13 +22,12 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// always returns the log without its level, for what was asked for.
+// always returns the log without its level, for messages that the user asked for.
 func (d *Daemon) always() *slog.Logger {
 	return slog.New(events.NewHandler(d.Stderr, d.config.Log.Format, slog.LevelInfo))
 }
 
-// printCounters prints the counters: as text for people, or as the records that
-// who reads the log expects.
+// printCounters prints the counters, as text or, if the log is JSON, as log records.
 func (d *Daemon) printCounters() {
 	r := report.Of(d.box.Bump)
 	if d.config.Log.Format == "json" {
@@ -38,7 +37,7 @@ func (d *Daemon) printCounters() {
 	_ = r.WriteCounters(d.Stderr)
 }
 
-// source is what reports are read from.
+// source returns the source of reports.
 func (d *Daemon) source() *report.Source {
 	return &report.Source{
 		Build:    d.Build,
@@ -57,7 +56,7 @@ func (d *Daemon) source() *report.Source {
 	}
 }
 
-// openStatus serves the status. Where it can't be had, the box runs without.
+// openStatus starts the status server. Without it, the box runs nevertheless.
 func (d *Daemon) openStatus(ctx context.Context, lister *listing.Lister) {
 	address := d.config.Status.Listen
 	if address == "" {
@@ -92,14 +91,15 @@ func (d *Daemon) listenForStatus(address string) (err error) {
 	return err
 }
 
-// pausable returns a listener that pauses when another process takes over.
+// pausable returns a listener that is paused while another process takes over.
 func (d *Daemon) pausable(l net.Listener) net.Listener {
 	p := newPausable(l)
 	d.listeners = append(d.listeners, p)
 	return p
 }
 
-// watchConfig reloads when the configuration, or a set's file, changes.
+// watchConfig starts the watcher, which reloads when the configuration or the file of a set
+// changes.
 func (d *Daemon) watchConfig(ctx context.Context) {
 	w, err := newWatcher(d.reloader.files)
 	if err == nil {
@@ -113,8 +113,7 @@ func (d *Daemon) watchConfig(ctx context.Context) {
 	d.helpers.Go(func() { w.run(ctx, d.log, func() bool { return d.reload().Code == 0 }) })
 }
 
-// openSocket serves the control socket. Where it can't be had, SIGHUP still
-// reloads.
+// openSocket starts to serve the control socket. Without it, SIGHUP still reloads.
 func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	if err := d.listen(); err != nil {
 		d.controlAt = fmt.Sprintf("none: %v", err)
@@ -142,7 +141,7 @@ func (d *Daemon) openSocket(ctx context.Context, lister *listing.Lister) {
 	})
 }
 
-// capture shows a client the frames that it asks for, until the client or ctx is done.
+// capture sends a client the frames that it requests, until the client or ctx is done.
 func (d *Daemon) capture(ctx, client context.Context, argument json.RawMessage, to *control.Stream) error {
 	var request trace.Request
 	if err := json.Unmarshal(argument, &request); err != nil {
@@ -178,7 +177,7 @@ func (d *Daemon) socketPath() (string, error) {
 	return control.Path(d.config.Inside.TAP, d.config.Outside.TAP)
 }
 
-// reload reads the rules again, and reports that to the service manager.
+// reload reads the rules again. It tells the service manager about the reload.
 func (d *Daemon) reload() (o control.Outcome) {
 	err := d.change(func() error {
 		d.notify.reloading()
@@ -193,8 +192,8 @@ func (d *Daemon) reload() (o control.Outcome) {
 	return o
 }
 
-// change runs what changes the box: not while the wire is held, and not once the box is another
-// process's.
+// change runs a function that changes the box. It waits while the wire is held, and fails once
+// another process owns the box.
 func (d *Daemon) change(change func() error) error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
@@ -204,8 +203,7 @@ func (d *Daemon) change(change func() error) error {
 	return change()
 }
 
-// answer prints the counters at SIGUSR1 and reloads at SIGHUP until ctx is
-// done.
+// answer prints the counters on SIGUSR1 and reloads on SIGHUP, until ctx is done.
 func (d *Daemon) answer(ctx context.Context) {
 	for {
 		select {
@@ -216,7 +214,7 @@ func (d *Daemon) answer(ctx context.Context) {
 		case <-ctx.Done():
 			d.notReady()
 			d.notify.send(systemd.SdNotifyStopping)
-			if cause := context.Cause(ctx); cause != context.Canceled { // else the wire failed, and the error says why
+			if cause := context.Cause(ctx); cause != context.Canceled { // if the wire failed, the error gives the reason
 				d.always().Info("stopping", "cause", cause)
 			}
 			return

@@ -27,40 +27,39 @@ import (
 	"fragwall/rules"
 )
 
-// Options say what a daemon runs with, and how it is controlled.
+// Options are the inputs of a daemon, and determine how it is controlled.
 type Options struct {
 	Startup *Startup
-	Stderr  io.Writer // of the log and the counters
+	Stderr  io.Writer // for the log and the counters
 	Build   report.Build
 	Kernel  *box.Kernel
 
 	Socket      string // path of the control socket, "" for the default
 	WatchConfig bool   // reload when a file of the configuration changes
 	Replace     bool   // take over from the instance that runs with the same devices
-	State       State  // where flows are kept over a stop and a start
-	Standby     bool   // and do nothing else where none runs
-	// Confine gives up the rights that a plan leaves out; see [confine.Apply].
+	State       State  // where flows are saved between a stop and a start
+	Standby     bool   // do not start if there is no instance to take over from
+	// Confine drops the rights that a plan does not contain; see [confine.Apply].
 	Confine func(confine.Plan, *slog.Logger)
-	// Reload and Counters deliver SIGHUP and SIGUSR1, apart, so that neither takes
-	// the place of the other.
+	// Reload and Counters deliver SIGHUP and SIGUSR1. They are separate, so that neither
+	// displaces the other.
 	Reload, Counters <-chan os.Signal
 }
 
-// Attachment is what puts a box where its traffic is, beside the NICs of its
-// configuration.
+// Attachment attaches a box to its traffic, beyond the NICs of its configuration.
 type Attachment interface {
-	// Attach is called when frames pass between the ports. It returns what the log
-	// says of it, as pairs.
+	// Attach is called once frames pass between the ports. It returns key-value pairs for the
+	// log.
 	Attach(*box.Box) (about []any, err error)
-	// Follow keeps up with changes until ctx is done.
+	// Follow tracks changes until ctx is done.
 	Follow(ctx context.Context)
-	// Prepare completes what the box is made of.
+	// Prepare completes the setup of the box.
 	Prepare(*box.Setup)
-	// Adapt completes the watch over the box's devices.
+	// Adapt completes the watch of the box's devices.
 	Adapt(*box.Watch)
-	// Needs is what Follow and Detach need of the process's rights.
+	// Needs returns the rights that Follow and Detach need.
 	Needs() confine.Plan
-	// Detach undoes Attach, also one that failed.
+	// Detach undoes Attach, also if it failed.
 	Detach() error
 }
 
@@ -69,31 +68,31 @@ type Configured struct{ Config *rules.Config }
 
 var _ Attachment = Configured{}
 
-// Attach returns the names of the ports, which are joined already.
+// Attach implements [Attachment]. It returns the names of the ports, which are joined already.
 func (c Configured) Attach(*box.Box) ([]any, error) {
 	return []any{"inside", c.Config.Inside.TAP, "outside", c.Config.Outside.TAP}, nil
 }
 
-// Follow has nothing to follow.
+// Follow implements [Attachment].
 func (Configured) Follow(context.Context) {}
 
-// Prepare leaves it as it is.
+// Prepare implements [Attachment].
 func (Configured) Prepare(*box.Setup) {}
 
-// Adapt leaves the watch as it is.
+// Adapt implements [Attachment].
 func (Configured) Adapt(*box.Watch) {}
 
-// Needs is nothing.
+// Needs implements [Attachment].
 func (Configured) Needs() confine.Plan { return confine.Plan{} }
 
-// Detach has nothing to undo.
+// Detach implements [Attachment].
 func (Configured) Detach() error { return nil }
 
-// Daemon is what surrounds a running box: the log and its events, signals, the
-// control socket, the status server, and the service manager.
+// Daemon manages everything around a running box: the log and its events, signals, the control
+// socket, the status server, and the service manager.
 type Daemon struct {
 	Options
-	config *rules.Config // as it was loaded
+	config *rules.Config // as loaded
 	level  *slog.LevelVar
 	log    *slog.Logger
 	events *events.Recorder
@@ -101,33 +100,33 @@ type Daemon struct {
 
 	reloader   *reloader
 	started    time.Time
-	takeover   *report.Takeover // by this process or one before; nil where none took over
+	takeover   *report.Takeover // the last one, by this process or a previous one; nil if there was none
 	forwarding atomic.Bool
-	statusAt   string // address of the status server; "none" and why, or "off"
-	controlAt  string // path of the control socket, or "none" and why
+	statusAt   string // address of the status server; or "none" and the reason; or "off"
+	controlAt  string // path of the control socket; or "none" and the reason
 
 	box     *box.Box
-	restore func() // sets the scheduler back
+	restore func() // restores the scheduler
 	flows   *flowKeeper
-	hub     *trace.Hub     // of who captures
-	helpers sync.WaitGroup // all that serve starts
+	hub     *trace.Hub     // serves captures
+	helpers sync.WaitGroup // all goroutines that serve starts
 
-	socket       *control.Listener             // nil where there is none
+	socket       *control.Listener             // nil if there is none
 	listeners    []*pausable                   // of both sockets
-	statusSocket net.Listener                  // nil where there is none
-	status       atomic.Pointer[status.Server] // likewise
-	past         []history.Point               // of the process that this one took over from
-	replaceable  bool                          // by another process
-	handing      sync.Mutex                    // held while another process takes over, and once none may any more
-	replaced     atomic.Bool                   // one did
-	changing     sync.Mutex                    // held while something changes the box, and while the wire is held
+	statusSocket net.Listener                  // nil if there is none
+	status       atomic.Pointer[status.Server] // nil if there is none
+	past         []history.Point               // from the process that this one took over from
+	replaceable  bool                          // whether another process may take over
+	handing      sync.Mutex                    // held while another process takes over, and once none may take over any more
+	replaced     atomic.Bool                   // another process has taken over
+	changing     sync.Mutex                    // held while the box is changed, and while the wire is held
 	quit         context.CancelCauseFunc
 }
 
-// logTimeout is how long anyone waits for a log that takes nothing.
+// logTimeout is the maximum time for waiting for a log that accepts nothing.
 const logTimeout = time.Second
 
-// New returns a daemon whose box has yet to be made.
+// New returns a daemon without a box.
 func New(o Options) *Daemon {
 	claim()
 	s := o.Startup
@@ -148,25 +147,26 @@ func New(o Options) *Daemon {
 	return d
 }
 
-// Log returns the daemon's log.
+// Log returns the log of the daemon.
 func (d *Daemon) Log() *slog.Logger { return d.log }
 
-// Run is the life of a box:
+// Run runs the box:
 //
-//  1. The devices are made, and the flows that were kept are read; or both are taken over
-//     from the process that has them.
-//  2. The wire forwards between them.
-//  3. The box is attached, and the fast path to it.
-//  4. What controls and watches it starts, rights are given up, the box is ready.
-//  5. Once ctx is done or the wire failed, what 4 started ends.
-//  6. The fast path ends, and the box is detached, while the wire still forwards.
-//  7. The wire ends, the devices are removed, or bypassed, and the flows are kept for the
-//     next start.
+//  1. The devices are created and the saved flows are restored, or both are taken over from
+//     another process.
+//  2. The wire forwards between the devices.
+//  3. The box and the fast path are attached.
+//  4. Everything that controls and watches the box starts, rights are dropped, and the box is
+//     ready.
+//  5. Once ctx is done or the wire has failed, everything from step 4 ends.
+//  6. The fast path is turned off and the box is detached, while the wire still forwards.
+//  7. The wire ends, the devices are removed or bypassed, and the flows are saved for the next
+//     start.
 //  8. The last events and the counters are printed.
 //
-// What fails leaves out the steps up to 6. Where another process took over, those from 6
-// on leave the devices as they are. The devices are made by a configuration
-// that may differ from the one that was loaded.
+// If a step fails, the following ones up to 5 are skipped. If another process has taken over,
+// the steps from 6 on do not change the devices. devices is the configuration that the devices
+// are created from. It may differ from the one that was loaded.
 func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (err error) {
 	setup := box.Setup{Config: devices, Log: d.log, Observer: d.events}
 	a.Prepare(&setup)
@@ -197,7 +197,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- d.box.Run(forwarding) }()
-	d.forwarding.Store(taken != nil) // as it has without a break
+	d.forwarding.Store(taken != nil) // after a take-over, frames flow without a break
 	if err := taken.running(); err != nil {
 		stop()
 		return errors.Join(err, <-ended)
@@ -214,16 +214,16 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	return errors.Join(err, <-ended)
 }
 
-// serve starts what controls and watches the box, and ends it once ctx is done or
+// serve starts everything that controls and watches the box, and ends it once ctx is done or
 // the wire has ended.
 func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment, about []any, ended chan error, taken *taker) (err error) {
 	ctx, d.quit = context.WithCancelCause(ctx)
-	defer d.handing.Lock() // whoever takes over has or has not by then
+	defer d.handing.Lock() // a take-over has succeeded or failed by then
 	limitMemory(d.box, d.config.Fragments.Memory)
 	d.helpers.Go(func() { d.answer(ctx) })
-	lister := listing.New(d.box.Bump) // of all clients, so that they share its pace
+	lister := listing.New(d.box.Bump) // one for all clients, because they share its pace
 	d.openStatus(ctx, lister)
-	d.openSocket(ctx, lister) // last: another process may take over from then on
+	d.openSocket(ctx, lister) // last: from then on, another process may take over
 	if d.WatchConfig {
 		d.watchConfig(ctx)
 	}
@@ -253,15 +253,15 @@ func (d *Daemon) serve(ctx context.Context, devices *rules.Config, a Attachment,
 	return err
 }
 
-// partingTimeout is how long clients that asked before another process took over may take to
-// read their answers.
+// partingTimeout is the maximum time that clients that sent a request before another process
+// took over may take to read their answers.
 const partingTimeout = 2 * time.Second
 
-// notReady says that no frames flow any more, unless another process forwards them.
+// notReady records that frames no longer flow, unless another process forwards them.
 func (d *Daemon) notReady() { d.forwarding.Store(d.replaced.Load()) }
 
-// runEvents starts what writes events. finish writes the last ones and the counters,
-// as far as the log takes them in time.
+// runEvents starts the goroutine that writes events. finish writes the last events and the
+// counters, as far as the log accepts them in time.
 func (d *Daemon) runEvents() (finish func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var writing sync.WaitGroup
@@ -270,14 +270,14 @@ func (d *Daemon) runEvents() (finish func()) {
 		within(logTimeout, func() {
 			cancel()
 			writing.Wait()
-			if !d.replaced.Load() { // else they go on
+			if !d.replaced.Load() { // after a take-over, the other process continues the counters
 				d.printCounters()
 			}
 		})
 	}
 }
 
-// within waits for f to return, but no longer than a timeout.
+// within waits for f to return, at most until a timeout.
 func within(timeout time.Duration, f func()) {
 	done := make(chan struct{})
 	go func() { defer close(done); f() }()
@@ -287,7 +287,7 @@ func within(timeout time.Duration, f func()) {
 	}
 }
 
-// apply puts what may change of a configuration in force.
+// apply applies the part of a configuration that can change at run time.
 func (d *Daemon) apply(next *rules.Config) {
 	d.box.Reload(next.Policy)
 	limitMemory(d.box, d.config.Fragments.Memory)
@@ -296,9 +296,8 @@ func (d *Daemon) apply(next *rules.Config) {
 	d.box.SetDropEvents(next.Log.Drops)
 }
 
-// confine takes from the process what it does not need any more: all that is
-// to be opened is open. The plan is of what it needs besides what every box
-// does.
+// confine drops the rights of the process that it no longer needs, because all files and
+// sockets are open. plan contains the rights that it needs in addition to those of every box.
 func (d *Daemon) confine(plan confine.Plan) {
 	plan.FastPath = d.box.FastPath().State == report.FastPathOn
 	plan.Remove = append(plan.Remove, control.Directories()...)
@@ -327,7 +326,7 @@ func (d *Daemon) confine(plan confine.Plan) {
 	d.Confine(plan, d.log)
 }
 
-// ready says that frames flow, whatever the level of the log.
+// ready reports that frames flow, regardless of the log level.
 func (d *Daemon) ready(about []any) {
 	d.forwarding.Store(true)
 	d.always().Info("ready", append(about, "status", d.statusAt, "socket", d.controlAt)...)

@@ -28,7 +28,7 @@ import (
 
 const forwarding = "[inside]\ntap = \"in\"\nmtu = 1500\n[outside]\ntap = \"out\"\nmtu = 1500\n[status]\nlisten = \"\"\n[policy]\ndefault = \"accept\"\n"
 
-// output collects what a daemon prints, for a test that reads it meanwhile.
+// output collects what a daemon prints. It may be read at the same time.
 type output struct {
 	mu      sync.Mutex
 	text    strings.Builder
@@ -44,7 +44,7 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// await waits for a text, as long as the test may take.
+// await waits for a text until the test times out.
 func (o *output) await(t *testing.T, text string) {
 	t.Helper()
 	for {
@@ -57,7 +57,7 @@ func (o *output) await(t *testing.T, text string) {
 		select {
 		case <-changed:
 		case <-t.Context().Done():
-			t.Fatalf("no %q", text)
+			t.Fatalf("no %q in the output", text)
 		}
 	}
 }
@@ -68,13 +68,13 @@ func (o *output) String() string {
 	return o.text.String()
 }
 
-// steps is an attachment that notes what is called.
+// steps is an attachment that records calls.
 type steps struct {
 	t      *testing.T
 	kernel *boxtest.Kernel
 	output *output
-	fail   error       // of Attach
-	broken atomic.Bool // the wire
+	fail   error       // error of Attach
+	broken atomic.Bool // the wire has failed
 
 	mu    sync.Mutex
 	calls []string
@@ -103,13 +103,13 @@ func (s *steps) Needs() confine.Plan { return confine.Plan{Devices: []string{"/d
 func (s *steps) Detach() error {
 	s.note("detach")
 	if !s.kernel.FastPath().Closed() {
-		s.t.Error("the fast path goes on")
+		s.t.Error("the fast path is still on")
 	}
 	if !s.broken.Load() {
 		s.passes()
 	}
 	if strings.Contains(s.output.String(), "from inside ") {
-		s.t.Error("counters before the end")
+		s.t.Error("the counters were printed before the end")
 	}
 	return nil
 }
@@ -123,10 +123,10 @@ func (s *steps) passes() {
 	}
 }
 
-// started is a daemon that was started in the directory of the test.
+// started is a daemon that runs in the directory of the test.
 type started struct {
 	*steps
-	daemon           *Daemon // of a started network
+	daemon           *Daemon // only for a daemon of a network
 	reload, counters chan os.Signal
 	stop             func()
 	ended            chan error
@@ -156,20 +156,19 @@ func start(t *testing.T, config, socket string, fail error) *started {
 	return s
 }
 
-// printUntil asks for the counters until they are as they should be: a frame has
-// left a moment before it is counted.
+// printUntil requests the counters until they contain text, because a frame leaves shortly
+// before it is counted.
 func (s *started) printUntil(text string) {
 	for !strings.Contains(s.output.String(), text) {
 		select {
 		case s.counters <- syscall.SIGUSR1:
 		case <-s.t.Context().Done():
-			s.t.Fatalf("no %q", text)
+			s.t.Fatalf("no %q in the output", text)
 		}
 	}
 }
 
-// TestLife has the steps of a box's life in their order, and asks it in each way
-// meanwhile.
+// TestLife checks the order of the steps of a daemon, and sends it each kind of request.
 func TestLife(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
@@ -188,14 +187,14 @@ func TestLife(t *testing.T) {
 			}
 			s.reload <- syscall.SIGHUP
 			s.output.await(t, "nothing changed")
-			s.output.mu.Lock() // what was asked for before is printed
+			s.output.mu.Lock() // the previous answers have been printed
 			s.output.text.Reset()
 			s.output.mu.Unlock()
 			if o, err := (control.Instance{Socket: "x.sock"}).Reload(); err != nil || !strings.Contains(o.Text, "generation 3: nothing changed") {
 				t.Errorf("%+v, %v", o, err)
 			}
 			write(t, "x.toml", forwarding+"[[rule]]\nname = \"r\"\naction = \"accept\"\n[log]\ndrops = \"all\"\nformat = \""+format+"\"\n")
-			s.output.await(t, "1 rule, ") // as the watch found
+			s.output.await(t, "1 rule, ") // by the watcher
 			if drops := s.kernel.FastPath().Drops(); drops != fastpath.DropNone {
 				t.Errorf("after the reload, the fast path has drops %v", drops)
 			}
@@ -211,10 +210,10 @@ func TestLife(t *testing.T) {
 				t.Errorf("%+v", s.plan)
 			}
 			if !s.kernel.Port("in").Closed() || !s.kernel.Port("out").Closed() {
-				t.Error("the devices are left")
+				t.Error("the devices were not closed")
 			}
 			if _, err := os.Lstat("x.sock"); !errors.Is(err, os.ErrNotExist) {
-				t.Errorf("the socket is left: %v", err)
+				t.Errorf("the socket still exists: %v", err)
 			}
 			if printed := map[string]string{"text": "from inside  received 3", "json": `"from":"inside","received":3`}[format]; !strings.Contains(s.output.String(), printed) {
 				t.Errorf("no counters at the end:\n%s", s.output)
@@ -223,7 +222,7 @@ func TestLife(t *testing.T) {
 	}
 }
 
-// TestAttachFails undoes what a failed attachment did, and prints no counters.
+// TestAttachFails checks that a failed Attach is undone, and that no counters are printed.
 func TestAttachFails(t *testing.T) {
 	failed := errors.New("no addresses")
 	s := start(t, forwarding, "x.sock", failed)
@@ -238,7 +237,7 @@ func TestAttachFails(t *testing.T) {
 	}
 }
 
-// TestWireFails ends the box when the wire does.
+// TestWireFails checks that the daemon ends if the wire fails.
 func TestWireFails(t *testing.T) {
 	s := start(t, forwarding, "x.sock", nil)
 	s.output.await(t, "ready")
@@ -252,8 +251,8 @@ func TestWireFails(t *testing.T) {
 	}
 }
 
-// TestStatusServer runs without the server where its address is taken, and with it
-// where it is free.
+// TestStatusServer checks that the daemon runs without the status server if its address is in
+// use, and with it otherwise.
 func TestStatusServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -274,6 +273,6 @@ func TestStatusServer(t *testing.T) {
 		if err := <-s.ended; err != nil {
 			t.Error(err)
 		}
-		_ = l.Close() // it is free the second time
+		_ = l.Close() // the address is free the second time
 	}
 }

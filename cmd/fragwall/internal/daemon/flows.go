@@ -20,44 +20,45 @@ import (
 	"fragwall/wire"
 )
 
-// State says where an instance keeps its flows over a stop and a start.
+// State is the directory in which an instance saves its flows between a stop and a start.
 type State struct {
-	Directory string // "" keeps none
-	// Given says that somebody asked for this directory: it is worth a warning if it
-	// can't be used.
+	Directory string // "" to save none
+	// Given says that the user chose the directory. A failure to use it is then logged as a
+	// warning.
 	Given bool
-	// Discard removes the flows of an earlier instance, and keeps none: they would be out of
-	// date at the next start.
+	// Discard removes the flows of an earlier instance and saves none, because they would be
+	// outdated at the next start.
 	Discard bool
 }
 
-// flowKeeper keeps the flows of a box over a stop and a start, in a file of a private
-// directory: the wire's stream and its SHA-256. A nil one keeps nothing.
+// flowKeeper saves the flows of a box between a stop and a start, in a file in a private
+// directory. The file has the stream of the wire and its SHA-256 checksum. A nil flowKeeper
+// saves nothing.
 type flowKeeper struct {
 	dir  *private.Directory
 	name string
 	log  *slog.Logger
 }
 
-// flowsSuffix ends the names of files with flows.
+// flowsSuffix is the suffix of files with flows.
 const flowsSuffix = ".flows"
 
-// flowsKept is for how long a file with flows is kept that no instance reads: after that no
-// flow in it lives, as none does without a datagram for longer (tcp_established).
+// flowsKept is the time after which an unused file with flows is removed. By then all its flows
+// have expired: without datagrams, a flow lives no longer than this (tcp_established).
 const flowsKept = 5 * 24 * time.Hour
 
-// maxFlowsFile is the size of a file in bytes above which it is not read. A full table takes 184 MB.
+// maxFlowsFile is the maximum size of a file in bytes. A full table takes 184 MB.
 const maxFlowsFile = 1 << 30
 
-// openFlowKeeper returns the keeper of the wire between two ports in the network namespace
-// of the calling thread.
+// openFlowKeeper returns the keeper for the wire between two ports in the network namespace of
+// the calling thread.
 func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeeper {
 	if s.Directory == "" {
 		return nil
 	}
 	if s.Discard {
 		if _, err := os.Stat(s.Directory); err != nil {
-			return nil // there is nothing to discard
+			return nil // nothing to discard
 		}
 	}
 	k := &flowKeeper{log: log}
@@ -84,7 +85,7 @@ func openFlowKeeper(s State, inside, outside string, log *slog.Logger) *flowKeep
 	return k
 }
 
-// removeOld removes what was kept of wires that did not come back.
+// removeOld removes files of wires that have not been started again.
 func (k *flowKeeper) removeOld(now time.Time) {
 	files, _ := k.dir.Files()
 	for _, f := range files {
@@ -94,9 +95,8 @@ func (k *flowKeeper) removeOld(now time.Time) {
 	}
 }
 
-// restore has a box go on with the flows that were kept, and removes them: an instance that
-// is killed must not leave flows of an earlier one. What can't be read does not prevent
-// the start.
+// restore restores saved flows, and removes the file, so that a killed instance does not leave
+// the flows of an earlier one. A file that cannot be read does not prevent the start.
 func (k *flowKeeper) restore(b *box.Box) {
 	if k == nil {
 		return
@@ -119,7 +119,7 @@ func (k *flowKeeper) restore(b *box.Box) {
 	}
 }
 
-// readFlows reads a file, once its sum is known to be right.
+// readFlows reads a file after checking its checksum.
 func readFlows(f io.ReadSeeker, b *box.Box) error {
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {
@@ -151,8 +151,8 @@ func readFlows(f io.ReadSeeker, b *box.Box) error {
 	return b.Restore(bufio.NewReaderSize(io.LimitReader(f, stream), 1<<16))
 }
 
-// save keeps the flows of a box that has ended. Where frames pass without the box until
-// the next start, unwatched is set.
+// save saves the flows of a box that has ended. unwatched says that frames pass without the box
+// until the next start.
 func (k *flowKeeper) save(b *box.Box, unwatched bool) {
 	if k == nil {
 		return

@@ -20,7 +20,7 @@ import (
 const stateful = "[inside]\ntap = \"in\"\nmtu = 1500\n[outside]\ntap = \"out\"\nmtu = 1500\n[policy]\nstateful = true\n" +
 	"[[rule]]\nname = \"out\"\naction = \"accept\"\nfrom = \"inside\"\n"
 
-// kept is a box in a directory where its flows are kept.
+// kept is the directory in which boxes save their flows, and their log.
 type kept struct {
 	*testing.T
 	dir    string
@@ -37,8 +37,7 @@ func (k *kept) keeper() *flowKeeper {
 	return openFlowKeeper(State{Directory: k.dir, Given: true}, "in", "out", k.log)
 }
 
-// run has a box run, with the flows that were kept, and keeps its flows at the end. What
-// comes out of it for the frame of each port is returned.
+// run runs a box that restores the saved flows, calls during, and saves the flows at the end.
 func (k *kept) run(during func(kernel *boxtest.Kernel, b *box.Box)) {
 	k.Helper()
 	k.Chdir(k.TempDir())
@@ -73,7 +72,7 @@ var (
 	reply = packettest.UDP(netip.MustParseAddrPort("192.0.2.2:2"), netip.MustParseAddrPort("192.0.2.1:1"), []byte("x")).Frame()
 )
 
-// pass has a frame go from one port to another.
+// pass expects a frame to pass from one port to another.
 func (k *kept) pass(kernel *boxtest.Kernel, from, to string, frame []byte) {
 	k.Helper()
 	kernel.Port(from).Inject(frame)
@@ -82,13 +81,13 @@ func (k *kept) pass(kernel *boxtest.Kernel, from, to string, frame []byte) {
 	}
 }
 
-// begin has a box know a flow, and keep it.
+// begin runs a box that begins a flow and saves it.
 func (k *kept) begin() {
 	k.Helper()
 	k.run(func(kernel *boxtest.Kernel, _ *box.Box) { k.pass(kernel, "in", "out", query) })
 }
 
-// logged checks that the log has all these texts.
+// logged checks that the log contains all texts.
 func (k *kept) logged(texts ...string) {
 	k.Helper()
 	for _, text := range texts {
@@ -107,8 +106,8 @@ func (k *kept) files() []string {
 	return files
 }
 
-// TestFlowsAreKept has a reply pass after a stop and a start. What was read is gone: a
-// kill then leaves none.
+// TestFlowsAreKept checks that a reply passes after a stop and a start, and that the file is
+// removed once it was read.
 func TestFlowsAreKept(t *testing.T) {
 	k := newKept(t)
 	k.begin()
@@ -124,8 +123,8 @@ func TestFlowsAreKept(t *testing.T) {
 	k.logged("flows are kept", "flows restored")
 }
 
-// TestFlowsAreLost starts with what can't be read: the box runs without flows, and the log
-// says why.
+// TestFlowsAreLost checks that a box starts without flows if the file cannot be read, and that
+// the reason is logged.
 func TestFlowsAreLost(t *testing.T) {
 	change := func(change func(b []byte) []byte) func(*kept, string) {
 		return func(k *kept, file string) {
@@ -159,13 +158,13 @@ func TestFlowsAreLost(t *testing.T) {
 			})
 			k.logged("cannot restore flows", name)
 			if files := k.files(); len(files) != 0 {
-				t.Errorf("%v is still there", files)
+				t.Errorf("%v still exists", files)
 			}
 		})
 	}
 }
 
-// TestFlowsAreNotKept asks for a directory that others can write to.
+// TestFlowsAreNotKept checks that a directory that other users can write to is not used.
 func TestFlowsAreNotKept(t *testing.T) {
 	k := newKept(t)
 	if err := os.Chmod(k.dir, 0o777); err != nil {
@@ -174,11 +173,12 @@ func TestFlowsAreNotKept(t *testing.T) {
 	k.begin()
 	k.logged("cannot keep flows over a restart")
 	if k.keeper() != nil || openFlowKeeper(State{}, "in", "out", k.log) != nil {
-		t.Error("there is a keeper")
+		t.Error("openFlowKeeper returned a keeper")
 	}
 }
 
-// TestNoDirectory has no directory, or loses it while the box runs: one line says so.
+// TestNoDirectory checks that one log line reports a directory that cannot be created, or that is
+// removed while the box runs.
 func TestNoDirectory(t *testing.T) {
 	k := newKept(t)
 	file := filepath.Join(k.dir, "file")
@@ -203,7 +203,7 @@ func TestNoDirectory(t *testing.T) {
 	}
 }
 
-// TestOldFlowsAreRemoved removes what was kept of a wire that did not come back.
+// TestOldFlowsAreRemoved checks that old files are removed.
 func TestOldFlowsAreRemoved(t *testing.T) {
 	k := newKept(t)
 	old, other := filepath.Join(k.dir, "a-b@1.flows"), filepath.Join(k.dir, "x.tar")
@@ -218,26 +218,26 @@ func TestOldFlowsAreRemoved(t *testing.T) {
 	}
 	k.keeper()
 	if files := k.files(); !slices.Equal(files, []string{other}) {
-		t.Errorf("there are %s", strings.Join(files, ", "))
+		t.Errorf("the files are %s", strings.Join(files, ", "))
 	}
 }
 
-// TestFlowsAreDiscarded runs a box that keeps no flows between two that do: the last one does not
-// know the flows of the first one.
+// TestFlowsAreDiscarded runs a box that discards flows between two that save them. The last one
+// must not know the flows of the first one.
 func TestFlowsAreDiscarded(t *testing.T) {
 	k := newKept(t)
 	k.begin()
 	if openFlowKeeper(State{Directory: k.dir, Given: true, Discard: true}, "in", "out", k.log) != nil {
-		t.Error("flows are kept")
+		t.Error("openFlowKeeper returned a keeper")
 	}
 	if n := len(k.files()); n != 0 {
 		t.Errorf("%d files, want none", n)
 	}
 	missing := filepath.Join(k.dir, "missing")
 	if openFlowKeeper(State{Directory: missing, Discard: true}, "in", "out", k.log) != nil {
-		t.Error("flows are kept")
+		t.Error("openFlowKeeper returned a keeper")
 	}
 	if _, err := os.Stat(missing); !os.IsNotExist(err) {
-		t.Errorf("the directory was made: %v", err)
+		t.Errorf("the directory was created: %v", err)
 	}
 }

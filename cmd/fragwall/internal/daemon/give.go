@@ -26,53 +26,54 @@ import (
 	"fragwall/wire"
 )
 
-// handedOver is the version of what one process hands over to another: of the messages
-// here, and of what the wire saves. It changes where a field means something else, not
-// where there are more or fewer of them.
+// handedOver is the version of the format that one process hands over to another: of the
+// messages in this file, and of the state that the wire saves. It changes if the meaning of a
+// field changes, but not if a field is added or removed.
 const handedOver = 1
 
-// request is what a process asks for that is to take over.
+// request is the request of a process that wants to take over.
 type request struct {
-	Format    int                            `json:"format"` // of what is handed over
+	Format    int                            `json:"format"` // version of the format
 	Version   string                         `json:"version"`
-	Namespace string                         `json:"namespace"` // of the network
+	Namespace string                         `json:"namespace"` // network namespace
 	Devices   [verdict.Sides]rules.Interface `json:"devices"`
 	Socket    string                         `json:"socket"` // path of its control socket
 	Status    string                         `json:"status"` // address of its status server
 	Read      time.Duration                  `json:"read"`   // when it read its configuration, by CLOCK_MONOTONIC
 }
 
-// offer is what it gets to prepare itself. Descriptors come in this order: of the
-// process, of the ports, of the sockets that it offers, and of the fast path.
+// offer is what the other process needs to prepare itself. The descriptors are, in this order,
+// those of the process, the ports, the offered sockets, and the fast path.
 type offer struct {
 	Version string                  `json:"version"`
 	Process int                     `json:"process"`
 	Ports   [verdict.Sides]box.Port `json:"ports"`
-	Files   [verdict.Sides]int      `json:"files"` // of a port
+	Files   [verdict.Sides]int      `json:"files"` // number of descriptors of a port
 	Socket  bool                    `json:"socket"`
 	Status  bool                    `json:"status"`
-	// FastPath is null if it is off, or if the process is of a version that does not hand it over.
+	// FastPath is null if the fast path is off, or if the version of the process does not hand
+	// it over.
 	FastPath *fastpath.Exported `json:"fast_path"`
-	Past     []history.Point    `json:"past"` // the oldest first
+	Past     []history.Point    `json:"past"` // oldest first
 }
 
-// held is what it gets while the process stands still.
+// held is what the other process receives while the wire is held.
 type held struct {
 	Ends    box.Ends      `json:"ends"`
 	Since   time.Duration `json:"since"`   // when the wire was held, by CLOCK_MONOTONIC
-	Started time.Time     `json:"started"` // when the first process was
+	Started time.Time     `json:"started"` // start of the first process
 	Events  events.Saved  `json:"events"`
-	// Reloads and Failures are how many reloads succeeded, and did not.
+	// Reloads and Failures are the numbers of successful and of failed reloads.
 	Reloads   int `json:"reloads"`
 	Failures  int `json:"failures"`
-	Takeovers int `json:"takeovers"` // so far
+	Takeovers int `json:"takeovers"` // number of take-overs so far
 	// Reload means that the process was told to reload after the other one had read its
-	// configuration, which may be the old one.
+	// configuration, which may therefore be outdated.
 	Reload bool `json:"reload"`
 }
 
-// handOver answers a process that asks to take over, and has the daemon end where it
-// does.
+// handOver serves a process that wants to take over, and ends the daemon if the take-over
+// succeeds.
 func (d *Daemon) handOver(ctx context.Context, argument json.RawMessage, c *net.UnixConn) {
 	g := &giver{daemon: d, user: -1}
 	if uid, err := control.Peer(c); err == nil {
@@ -101,24 +102,25 @@ func (d *Daemon) setLeaving(leaving bool) {
 	}
 }
 
-// errReplaced is why a process ends from which another one took over.
+// errReplaced is the reason for which a process ends after another one took over.
 var errReplaced = errors.New("another process took over")
 
-// giver hands a daemon over.
+// giver hands over a daemon.
 type giver struct {
 	daemon  *Daemon
-	user    int   // of the other process; -1 where that is not known
-	refused error // nil where nothing is in the way
+	user    int   // user ID of the other process; -1 if it is not known
+	refused error // why the take-over is refused; nil if it is not
 	version string
 	read    time.Duration // see [request]
-	own     []int         // descriptors that were made for the offer
-	leaves  []func()      // has the sockets stay that were offered
+	own     []int         // descriptors that were opened for the offer
+	leaves  []func()      // make the offered sockets stay
 	since   time.Time     // when the wire was held; zero before
 }
 
 var _ takeover.Giver = (*giver)(nil)
 
-// Offer returns the ports, and the sockets that the other process has the same names for.
+// Offer implements [takeover.Giver]. It offers the ports, and the sockets for which the other
+// process has the same names.
 func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	d := g.daemon
 	var r request
@@ -169,7 +171,7 @@ func (g *giver) Offer(argument json.RawMessage) (any, []int, error) {
 	return o, files, err
 }
 
-// add adds the descriptor of a listener.
+// add appends a descriptor of a listener.
 func (g *giver) add(files *[]int, l net.Listener) error {
 	raw, err := l.(syscall.Conn).SyscallConn()
 	if err != nil {
@@ -185,7 +187,7 @@ func (g *giver) add(files *[]int, l net.Listener) error {
 	return errors.Join(controlErr, err)
 }
 
-// check says what is in the way of a process that is to take over.
+// check returns the reason for which a process may not take over, or nil.
 func (g *giver) check(r *request) error {
 	d := g.daemon
 	if r.Format != handedOver {
@@ -208,7 +210,7 @@ func (g *giver) check(r *request) error {
 	return nil
 }
 
-// Offered closes what was made for the offer.
+// Offered implements [takeover.Giver]. It closes what was opened for the offer.
 func (g *giver) Offered() {
 	for _, fd := range g.own {
 		_ = unix.Close(fd)
@@ -216,11 +218,11 @@ func (g *giver) Offered() {
 	g.own = nil
 }
 
-// Copy writes all flows.
+// Copy implements [takeover.Giver]. It writes all flows.
 func (g *giver) Copy(w io.Writer) error { return g.daemon.box.Save(w, wire.AllFlows) }
 
-// Hold stops the fast path, and then the wire. From here on, clients that connect wait: their
-// answers must not be older than those of the other process.
+// Hold implements [takeover.Giver]. It stops the fast path and then the wire. From then on, new
+// clients wait, because answers of this process must not be older than those of the other one.
 func (g *giver) Hold(ctx context.Context) (any, error) {
 	d := g.daemon
 	d.changing.Lock()
@@ -244,11 +246,11 @@ func (g *giver) Hold(ctx context.Context) (any, error) {
 	return h, err
 }
 
-// Save writes what Copy has not.
+// Save implements [takeover.Giver]. It writes what Copy has not written.
 func (g *giver) Save(w io.Writer) error { return g.daemon.box.Save(w, wire.ChangedFlows|wire.Rest) }
 
-// Release makes the process continue: first the fast path and the watch over the devices, if they
-// were stopped, and then the wire.
+// Release implements [takeover.Giver]. The process continues: first the fast path and the watch
+// of the devices, if they were stopped, and then the wire.
 func (g *giver) Release() {
 	b := g.daemon.box
 	held := !g.since.IsZero()
@@ -265,7 +267,8 @@ func (g *giver) Release() {
 	}
 }
 
-// Leave leaves the devices and the sockets to the other process.
+// Leave implements [takeover.Giver]. It leaves the devices and the sockets to the other
+// process.
 func (g *giver) Leave() {
 	for _, leave := range g.leaves {
 		leave()
@@ -275,14 +278,14 @@ func (g *giver) Leave() {
 	g.daemon.changing.Unlock()
 }
 
-// monotonic returns the time that all processes have in common.
+// monotonic returns the time of a clock that all processes share.
 func monotonic() time.Duration {
 	var t unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) // never fails
 	return time.Duration(t.Nano())
 }
 
-// absolute returns a path as all processes name it.
+// absolute returns the absolute form of a path.
 func absolute(path string) string {
 	if a, err := filepath.Abs(path); err == nil {
 		return a
@@ -290,5 +293,5 @@ func absolute(path string) string {
 	return path
 }
 
-// networkNamespace names that of the calling thread.
+// networkNamespace returns the name of the calling thread's network namespace.
 func networkNamespace() (string, error) { return os.Readlink("/proc/thread-self/ns/net") }

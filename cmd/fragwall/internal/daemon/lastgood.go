@@ -16,30 +16,29 @@ import (
 	"fragwall/rules"
 )
 
-// Startup is what an instance starts with.
+// Startup is the configuration that an instance starts with.
 type Startup struct {
 	path   string // of the configuration
 	config *rules.Config
 	token  string         // of the status server
-	texts  *lastgood.Copy // to keep once it runs; nil where nothing is kept
-	broken error          // the mistakes of the file, where the kept configuration took its place
-	keeper *keeper        // nil where nothing is kept
-	read   time.Duration  // when it began to read the configuration, by CLOCK_MONOTONIC
+	texts  *lastgood.Copy // copy to save once the instance runs; nil to save none
+	broken error          // mistakes in the file, if the saved configuration is used instead
+	keeper *keeper        // nil to save nothing
+	read   time.Duration  // when reading of the configuration began, by CLOCK_MONOTONIC
 }
 
-// keeper keeps the last configuration that ran, as --last-good says. A nil one
-// keeps nothing.
+// keeper saves the last configuration that ran (--last-good). A nil keeper saves nothing.
 type keeper struct {
 	dir   string
-	store *lastgood.Store // nil where the directory can't be used
-	err   error           // why not
+	store *lastgood.Store // nil if the directory cannot be used
+	err   error           // why the directory cannot be used
 	token string          // of the status server
 	at    atomic.Pointer[time.Time]
 }
 
-// Load reads the configuration of an instance or, where it is broken, the one that
-// is kept of it in the directory lastGood; "" keeps none. It prints what is wrong
-// where there is neither.
+// Load reads the configuration of an instance or, if it is broken, its saved copy in the
+// directory lastGood. If lastGood is "", nothing is saved. If neither can be read, Load prints
+// the mistakes.
 func Load(stderr io.Writer, path, lastGood string) (*Startup, error) {
 	read := monotonic()
 	s, err := openKeeper(lastGood).start(stderr, path)
@@ -49,7 +48,7 @@ func Load(stderr io.Writer, path, lastGood string) (*Startup, error) {
 	return s, err
 }
 
-// NewStartup returns what an instance starts with that has its configuration.
+// NewStartup returns the startup of an instance with a configuration.
 func NewStartup(path string, config *rules.Config) (*Startup, error) {
 	token, err := status.Token(path, config, rules.ReadWithin)
 	return &Startup{path: path, config: config, token: token}, err
@@ -58,8 +57,8 @@ func NewStartup(path string, config *rules.Config) (*Startup, error) {
 // Config returns the configuration.
 func (s *Startup) Config() *rules.Config { return s.config }
 
-// openKeeper returns a keeper in a directory, nil for "". A directory that can't
-// be used is an error only where there is nothing else to start with.
+// openKeeper returns a keeper for a directory, or nil for "". A directory that cannot be used
+// matters only if the configuration is broken.
 func openKeeper(dir string) *keeper {
 	if dir == "" {
 		return nil
@@ -69,8 +68,8 @@ func openKeeper(dir string) *keeper {
 	return k
 }
 
-// load reads a configuration, and the texts that it was made of where they are
-// to be kept.
+// load reads a configuration, and returns the texts that it was read from if they are to be
+// saved.
 func (k *keeper) load(path string) (*rules.Config, *lastgood.Copy, error) {
 	if k == nil || k.store == nil {
 		config, err := rules.Load(path)
@@ -87,8 +86,7 @@ func (k *keeper) load(path string) (*rules.Config, *lastgood.Copy, error) {
 	return config, texts, err
 }
 
-// addToken adds the token of the status server, once it was read: it stays that
-// of the start.
+// addToken adds the token of the status server, which does not change after the start.
 func (k *keeper) addToken(texts *lastgood.Copy, config *rules.Config) error {
 	if k == nil || k.token == "" || texts == nil {
 		return nil
@@ -96,8 +94,8 @@ func (k *keeper) addToken(texts *lastgood.Copy, config *rules.Config) error {
 	return texts.Add(config.Status.TokenFile, k.token)
 }
 
-// start reads the configuration of an instance or, where it is broken, the one
-// that was kept of it. It prints what is wrong where there is neither.
+// start reads the configuration of an instance or, if it is broken, its saved copy. If neither
+// can be read, it prints the mistakes.
 func (k *keeper) start(stderr io.Writer, path string) (*Startup, error) {
 	s := &Startup{path: path, keeper: k}
 	var err error
@@ -120,7 +118,7 @@ func (k *keeper) start(stderr io.Writer, path string) (*Startup, error) {
 	return kept, nil
 }
 
-// begin takes note of what an instance starts with.
+// begin records what an instance starts with.
 func (k *keeper) begin(s *Startup) error {
 	if k == nil {
 		return nil
@@ -129,7 +127,7 @@ func (k *keeper) begin(s *Startup) error {
 	return k.addToken(s.texts, s.config)
 }
 
-// restore returns the configuration that was kept of the one at path.
+// restore returns the saved copy of the configuration at path.
 func (k *keeper) restore(path string) (*Startup, error) {
 	if k.store == nil {
 		return nil, k.err
@@ -152,7 +150,7 @@ func (k *keeper) restore(path string) (*Startup, error) {
 	return s, k.begin(s)
 }
 
-// save keeps the texts of the configuration that runs.
+// save saves the texts of the running configuration.
 func (k *keeper) save(texts *lastgood.Copy, log *slog.Logger) {
 	if k == nil {
 		return
@@ -168,8 +166,8 @@ func (k *keeper) save(texts *lastgood.Copy, log *slog.Logger) {
 	log.Error("cannot keep a copy of the configuration: a start with a broken file would use an older copy, or fail", "directory", k.dir, "error", err)
 }
 
-// kept returns when the configuration was kept that a start with a broken file
-// would find; nil where there is none.
+// kept returns the time of the copy that a start with a broken file would use, or nil if there
+// is none.
 func (k *keeper) kept() *time.Time {
 	if k == nil {
 		return nil
@@ -177,7 +175,7 @@ func (k *keeper) kept() *time.Time {
 	return k.at.Load()
 }
 
-// warn says that the kept configuration runs in place of the file, and why.
+// warn logs that the saved configuration is used instead of the file, and why.
 func (s *Startup) warn(log *slog.Logger) {
 	for line := range strings.SplitSeq(s.broken.Error(), "\n") {
 		log.Error("started with the last good configuration, because the configuration file is broken", "file", s.path, "kept", *s.keeper.kept(), "mistake", line)

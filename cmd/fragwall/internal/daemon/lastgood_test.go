@@ -12,7 +12,7 @@ import (
 	"fragwall/rules"
 )
 
-// startIn starts with "x.toml" and a directory of the last good configuration.
+// startIn loads "x.toml" with a directory for the last good configuration.
 func startIn(t *testing.T, dir string) (s *Startup, stderr string, err error) {
 	t.Helper()
 	var said strings.Builder
@@ -20,7 +20,7 @@ func startIn(t *testing.T, dir string) (s *Startup, stderr string, err error) {
 	return s, said.String(), err
 }
 
-// TestLastGood breaks a configuration that ran, in each of its files.
+// TestLastGood breaks each file of a configuration that ran.
 func TestLastGood(t *testing.T) {
 	const with = reloadable + "[status]\ntoken_file = \"token\"\n"
 	for name, tt := range map[string]struct{ file, text, mistake string }{
@@ -40,12 +40,12 @@ func TestLastGood(t *testing.T) {
 				t.Fatalf("%v, %q", err, stderr)
 			}
 			if first.keeper.kept() != nil {
-				t.Error("kept before it ran")
+				t.Error("a copy was saved before the configuration ran")
 			}
 			r.config, r.texts, r.keeper = first.config, first.texts, first.keeper
 			r.keepFirst()
 			write(t, "allowed.txt", "10.0.0.2\n")
-			if o := r.reload(); o.Code != 0 { // after which the file of the token is not read again
+			if o := r.reload(); o.Code != 0 { // afterwards, the file of the token is not read again
 				t.Fatal(o)
 			}
 			if log.Len() == 0 || strings.Contains(log.String(), "ERROR") || r.policy().Kept == nil {
@@ -76,14 +76,14 @@ func TestLastGood(t *testing.T) {
 				t.Error(log)
 			}
 			if _, stderr, err := startIn(t, filepath.Join(t.TempDir(), "other")); err == nil || !strings.Contains(stderr+err.Error(), "no last good configuration to start with") {
-				t.Errorf("where nothing was kept: %v, %q", err, stderr)
+				t.Errorf("without a copy: %v, %q", err, stderr)
 			}
 		})
 	}
 }
 
-// TestLastGoodIsLeft has a reload of a corrected file take the place of what was
-// kept.
+// TestLastGoodIsLeft checks that a reload of the corrected file replaces the saved
+// configuration.
 func TestLastGoodIsLeft(t *testing.T) {
 	r, _, _ := newReloader(t)
 	dir := filepath.Join(t.TempDir(), "kept")
@@ -116,7 +116,7 @@ func TestLastGoodIsLeft(t *testing.T) {
 	}
 }
 
-// TestNothingKept has a directory that can't be used keep nobody from running.
+// TestNothingKept checks that a directory that cannot be used does not prevent the start.
 func TestNothingKept(t *testing.T) {
 	r, _, log := newReloader(t)
 	dir := t.TempDir()
@@ -147,6 +147,6 @@ func TestNothingKept(t *testing.T) {
 		t.Errorf("%v, %v", texts, err)
 	}
 	if _, err := rules.Load("x.toml"); err == nil {
-		t.Error("the file is not broken")
+		t.Error("the file is valid")
 	}
 }

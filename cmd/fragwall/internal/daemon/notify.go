@@ -10,15 +10,16 @@ import (
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notifier reports the state of the process to the service manager (sd_notify(3)). [systemd.SdNotify] opens a socket for each state: this one is opened once,
-// at the start, before the process gives up the right to open any. Where no manager
-// asked for it, it does nothing.
+// notifier reports the state of the process to the service manager (sd_notify(3)). Unlike
+// [systemd.SdNotify], which opens a socket for each message, it opens one socket at the start,
+// before the process drops the right to open sockets. Without a service manager, it does
+// nothing.
 type notifier struct {
-	socket   *net.UnixConn // nil where no manager asked for it
-	interval time.Duration // within which the watchdog wants to hear; 0: it does not
+	socket   *net.UnixConn // nil without a service manager
+	interval time.Duration // timeout of the watchdog; 0 without a watchdog
 }
 
-// openNotifier returns what the environment asks for.
+// openNotifier returns a notifier according to the environment.
 func openNotifier(log *slog.Logger) *notifier {
 	n := &notifier{}
 	path := os.Getenv("NOTIFY_SOCKET")
@@ -37,20 +38,19 @@ func openNotifier(log *slog.Logger) *notifier {
 	return n
 }
 
-// send sends a state. A manager that does not listen is no reason to stop.
+// send sends a state. Errors are ignored, because the process runs without the manager as well.
 func (n *notifier) send(state string) {
 	if n.socket != nil {
 		_, _ = n.socket.Write([]byte(state))
 	}
 }
 
-// reloading reports that a reload begins, of which the manager wants to know when.
+// reloading reports that a reload begins, with the time, which the manager requires.
 func (n *notifier) reloading() {
 	n.send(systemd.SdNotifyReloading + "\n" + systemd.SdNotifyMonotonicUsec())
 }
 
-// watch keeps the watchdog quiet, as long as the datapath is alive, until ctx
-// is done.
+// watch notifies the watchdog while the datapath is alive, until ctx is done.
 func (n *notifier) watch(ctx context.Context, alive func(context.Context) error) {
 	if n.interval == 0 {
 		return

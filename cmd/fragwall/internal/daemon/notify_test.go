@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestNotify listens as a service manager does.
+// TestNotify receives notifications as a service manager does.
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	manager, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
@@ -64,7 +64,7 @@ func TestNotify(t *testing.T) {
 	<-ended
 }
 
-// TestNotifyNobody does nothing where no manager asked, or none listens.
+// TestNotifyNobody checks that the notifier does nothing without a service manager.
 func TestNotifyNobody(t *testing.T) {
 	for _, path := range []string{"", filepath.Join(t.TempDir(), "none")} {
 		t.Setenv("NOTIFY_SOCKET", path)

@@ -73,7 +73,7 @@ func (p *pausable) Close() error {
 	return err
 }
 
-// wake wakes those who wait for the end of the pause. mu has to be held.
+// wake wakes all calls of Accept that wait for the end of the pause. The caller holds mu.
 func (p *pausable) wake() {
 	if p.paused != nil {
 		close(p.paused)

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestPausable pauses a listener before clients connect: they are accepted once it resumes, or by
-// another listener of the same socket.
+// TestPausable pauses a listener before clients connect. They must be accepted once it resumes,
+// or by another listener of the same socket.
 func TestPausable(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -76,7 +76,7 @@ func TestPausable(t *testing.T) {
 	if err := <-accepted; !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accepted with %v after the listener was closed", err)
 	}
-	l.pause() // changes nothing
+	l.pause() // has no effect
 }
 
 func (p *pausable) isPaused() bool {

@@ -13,33 +13,34 @@ import (
 	"fragwall/cmd/fragwall/internal/box"
 )
 
-// What the daemon sets for the whole process: how it dies, its signals, its memory and
-// its scheduler. Nothing else of the command changes any of these.
+// This file has the settings that apply to the whole process: crashes, signals, memory and
+// scheduler. No other code of the command changes them.
 
-// claim has a panic end the process by a signal, since exit code 2 is that of a wrong
-// configuration, and lets a log that nobody reads any more be no reason to end.
+// claim makes a panic end the process with a signal, because exit code 2 means an invalid
+// configuration. It also ignores SIGPIPE, so that a log without a reader does not end the
+// process.
 func claim() {
 	debug.SetTraceback("crash")
 	signal.Ignore(syscall.SIGPIPE)
 }
 
-// Limits of the collector's freedom; docs/attack.md names them.
+// Limits for the garbage collector. docs/attack.md documents them.
 const (
-	// spareMemory in bytes is for what is neither a fragment nor a rule: flows,
-	// the frames of a batch, what gVisor put together, the runtime's own.
+	// spareMemory is the memory in bytes for everything except fragments and rules: flows,
+	// frames of a batch, datagrams that gVisor has reassembled, and the runtime itself.
 	spareMemory = 32 << 20
-	// spareFragments of what fragments may take is for the collector, so that a
-	// full table does not have it run all the time.
+	// spareFragments is the share of the fragments' memory that is added for the collector, so
+	// that it does not run all the time when the table is full.
 	spareFragments = 0.25
-	// lazyCollector has the collector wait until the heap is five times what is
-	// in use, which is little while no flood is on.
+	// lazyCollector lets the heap grow to five times the memory in use before the collector
+	// runs. Without a flood, that is little memory.
 	lazyCollector = 400
 )
 
-// limitMemory has the collector keep the process close to what the fragments in
-// waiting may take, in bytes, and rarely run while they take less. To what else
-// is in use now, as the rules, it leaves as much again. GOMEMLIMIT and GOGC in
-// the environment take precedence.
+// limitMemory sets the memory limit of the runtime to little more than fragments, the limit on
+// memory for incomplete datagrams in bytes. Below it, the collector rarely runs. Other memory
+// that is in use now, such as for rules, is counted twice. GOMEMLIMIT and GOGC in the
+// environment take precedence.
 func limitMemory(b *box.Box, fragments int64) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(lazyCollector)
@@ -53,25 +54,23 @@ func limitMemory(b *box.Box, fragments int64) {
 	debug.SetMemoryLimit(memoryLimit(fragments, max(0, int64(m.HeapAlloc)-b.Usage().Bytes)))
 }
 
-// memoryLimit returns the limit for a process that uses so much besides
-// fragments.
+// memoryLimit returns the limit for a process that uses used bytes in addition to fragments.
 func memoryLimit(fragments, used int64) int64 {
 	return fragments + int64(float64(fragments)*spareFragments) + 2*used + spareMemory
 }
 
-// monitorSlack is how late the kernel may wake the runtime's monitor.
+// monitorSlack is the timer slack of the runtime's monitor thread.
 const monitorSlack = time.Millisecond
 
-// relax fits Go's scheduler to goroutines that wait in the kernel, one a lane,
-// and never leave their threads.
+// relax adapts Go's scheduler to goroutines that wait in the kernel and never leave their
+// threads, one per lane.
 //
-// The runtime's monitor (runtime.sysmon) looks every 20 µs for who waits in a
-// system call, and as long as it finds one, takes the processor away and looks
-// again as soon: it runs as often as a lane under little load does, on the CPU
-// that the lane is about to need, and the lane then has to find a processor.
-// With a processor more for each lane, others find one without waiting; and a
-// monitor that wakes up once in a millisecond is often enough. Together they
-// take a third off the round trip. The processors are gone after restore.
+// The monitor of the runtime (runtime.sysmon) checks every 20 µs for goroutines in a system
+// call. While it finds one, it takes the processor away from it and checks again soon. It then
+// runs as often as a lane under little load, on the CPU that the lane is about to need, and the
+// lane has to find a processor afterwards. One more processor per lane avoids waiting for a
+// processor, and a monitor that wakes up once per millisecond is sufficient. Together, this
+// shortens the round trip by a third. restore removes the processors.
 func relax(lanes int) (restore func()) {
 	processors := runtime.GOMAXPROCS(0)
 	runtime.GOMAXPROCS(processors + lanes)
@@ -79,14 +78,14 @@ func relax(lanes int) (restore func()) {
 
 	slack := []byte(strconv.FormatInt(monitorSlack.Nanoseconds(), 10))
 	for _, thread := range threads() {
-		// Threads are in /proc by their own numbers, too. Without CAP_SYS_NICE
-		// all stays as it was, and works.
+		// /proc also has threads under their own IDs. Without CAP_SYS_NICE, the slack stays as
+		// it is, which also works.
 		_ = os.WriteFile(filepath.Join("/proc", strconv.Itoa(thread), "timerslack_ns"), slack, 0)
 	}
 	return restore
 }
 
-// threads returns the numbers of the process's threads.
+// threads returns the IDs of the threads of the process.
 func threads() (numbers []int) {
 	paths, err := filepath.Glob("/proc/self/task/*")
 	if err != nil {

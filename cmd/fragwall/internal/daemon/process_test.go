@@ -18,7 +18,7 @@ func TestRelax(t *testing.T) {
 		t.Errorf("%d processors afterwards, %d before", runtime.GOMAXPROCS(0), before)
 	}
 	if os.Geteuid() != 0 {
-		return // without the right to, threads stay as they are
+		return // without privileges, the timer slack of threads stays as it is
 	}
 	threads, _ := filepath.Glob("/proc/self/task/*")
 	relaxed := 0
@@ -29,6 +29,6 @@ func TestRelax(t *testing.T) {
 		}
 	}
 	if relaxed < 2 { // the monitor is not the first thread
-		t.Errorf("%d of %d threads", relaxed, len(threads))
+		t.Errorf("%d of %d threads have the slack", relaxed, len(threads))
 	}
 }

@@ -22,23 +22,23 @@ type reloader struct {
 	path   string
 	apply  func(*rules.Config)
 	log    *slog.Logger
-	texts  *lastgood.Copy // of the configuration at the start, to be kept once; nil where none is
+	texts  *lastgood.Copy // of the configuration at the start, to be saved once; nil if none is saved
 	keeper *keeper
 
-	reloading sync.Mutex // held while one reads, for which nobody else waits
+	reloading sync.Mutex // held during a reload; only reloads wait for it
 	mu        sync.Mutex
-	// mu guards, and only who reloads changes:
-	config   *rules.Config // in force
+	// mu guards the following fields, which only a reload changes:
+	config   *rules.Config // configuration in force
 	since    time.Time
-	before   int // reloads of the processes that it goes on from
+	before   int // number of reloads of previous processes
 	reloads  int
 	failures int
 	read     time.Duration // when the last reload began, by CLOCK_MONOTONIC; 0 before the first
-	lastGood bool          // what runs was kept by an earlier instance: the file was broken
-	mistake  string        // the first of the last load that failed; "" where none has since
+	lastGood bool          // the configuration in force is a copy of an earlier instance, because the file was broken
+	mistake  string        // first mistake of the last load if it failed; otherwise ""
 }
 
-// policy reports how the policy in force got there.
+// policy returns the state of the policy in force.
 func (r *reloader) policy() report.Policy {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -49,11 +49,11 @@ func (r *reloader) policy() report.Policy {
 	}
 }
 
-// generation is the number of the policy in force: 1 at the start, one more with
-// each reload. mu has to be held.
+// generation returns the generation of the policy in force: 1 at the start, incremented by each
+// reload. The caller holds mu.
 func (r *reloader) generation() int { return 1 + r.before + r.reloads }
 
-// counts returns how many reloads succeeded, and did not.
+// counts returns the numbers of successful and of failed reloads.
 func (r *reloader) counts() (reloads, failures int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -81,14 +81,14 @@ func (r *reloader) inForce() *rules.Config {
 	return r.config
 }
 
-// files are those that the configuration in force was read from.
+// files returns the files that the configuration in force was read from.
 func (r *reloader) files() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return append([]string{r.path}, r.config.Files...)
 }
 
-// file returns the absolute name of the configuration file.
+// file returns the absolute path of the configuration file.
 func (r *reloader) file() control.Outcome {
 	path, err := filepath.Abs(r.path)
 	if err != nil {
@@ -97,8 +97,8 @@ func (r *reloader) file() control.Outcome {
 	return control.Outcome{Text: path}
 }
 
-// reload puts the policy of the file in force, or leaves all as it is, and
-// logs which.
+// reload puts the policy of the file in force. If the file is invalid, it changes nothing. It
+// logs the result.
 func (r *reloader) reload() control.Outcome {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
@@ -137,8 +137,8 @@ func (r *reloader) reload() control.Outcome {
 	return control.Outcome{Text: fmt.Sprintf("reloaded %s: %s\ngeneration %d: %s", r.path, next.Summary(), generation, changes)}
 }
 
-// keepFirst keeps the configuration that the instance started with, unless that
-// is the kept one or there was a reload since.
+// keepFirst saves the configuration that the instance started with, unless that is the saved
+// one or there was a reload.
 func (r *reloader) keepFirst() {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
@@ -147,13 +147,13 @@ func (r *reloader) keepFirst() {
 	}
 }
 
-// keep keeps the texts of the configuration in force. reloading has to be held.
+// keep saves the texts of the configuration in force. The caller holds reloading.
 func (r *reloader) keep(texts *lastgood.Copy) {
 	r.keeper.save(texts, r.log)
 	r.texts = nil
 }
 
-// firstLine returns the first of the mistakes in an error.
+// firstLine returns the first mistake in an error.
 func firstLine(err error) string {
 	line, _, _ := strings.Cut(err.Error(), "\n")
 	return line

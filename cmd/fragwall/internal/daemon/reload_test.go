@@ -24,8 +24,8 @@ func write(t *testing.T, file, text string) {
 	}
 }
 
-// newReloader returns a reloader of "x.toml", which it writes, the policies
-// that it applies, and its log.
+// newReloader returns a reloader of "x.toml", which it writes, the policies that the reloader
+// applies, and its log.
 func newReloader(t *testing.T) (r *reloader, applied *[]*filter.Policy, log *strings.Builder) {
 	t.Chdir(t.TempDir())
 	write(t, "x.toml", reloadable)
@@ -84,8 +84,8 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// TestReloadUnreadable has files that never end, or never begin, be mistakes,
-// and read them when they are corrected.
+// TestReloadUnreadable checks that files that are not regular are refused, and read once they
+// are corrected.
 func TestReloadUnreadable(t *testing.T) {
 	for _, file := range []string{"x.toml", "allowed.txt"} {
 		for target, want := range map[string]string{
@@ -100,7 +100,7 @@ func TestReloadUnreadable(t *testing.T) {
 			if err := errors.Join(syscall.Mkfifo("pipe", 0o600), os.Remove(file), os.Symlink(target, file)); err != nil {
 				t.Fatal(err)
 			}
-			for range 20 { // more than may wait
+			for range 20 { // more often than reads may be pending
 				if got := r.reload(); got.Code != exit.Usage || !strings.HasSuffix(got.Text, want) {
 					t.Fatalf("%s: %+v, want %s", target, got, want)
 				}

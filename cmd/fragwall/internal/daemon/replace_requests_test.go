@@ -20,7 +20,7 @@ import (
 
 var receivedInside = regexp.MustCompile(`(?m)^fragwall_received_frames_total{side="inside"} (\S+)$`)
 
-// scrape returns the frames received from the inside, as the status server counts them.
+// scrape returns the number of frames received from the inside according to the status server.
 func scrape(client *http.Client, address string) (received uint64, err error) {
 	response, err := client.Get("http://" + address + "/metrics")
 	if err != nil {
@@ -38,7 +38,7 @@ func scrape(client *http.Client, address string) (received uint64, err error) {
 	return strconv.ParseUint(string(m[1]), 10, 64)
 }
 
-// readyAt returns an error if the status server says that no frames flow.
+// readyAt returns an error if the status server reports that no frames flow.
 func readyAt(client *http.Client, address string) (uint64, error) {
 	response, err := client.Get("http://" + address + "/readyz")
 	if err != nil {
@@ -50,8 +50,9 @@ func readyAt(client *http.Client, address string) (uint64, error) {
 	return 0, errors.New(response.Status)
 }
 
-// TestReplaceAnswers replaces a process while frames flow and clients ask without a break: all get
-// answers, and counters never decrease from one answer to the next.
+// TestReplaceAnswers replaces a process while frames flow and clients send requests
+// continuously. All requests must be answered, and counters must not decrease from one answer
+// to the next.
 func TestReplaceAnswers(t *testing.T) {
 	address := freeAddress(t)
 	n, config := newNetwork(t), replaceable(address)
@@ -82,7 +83,7 @@ func TestReplaceAnswers(t *testing.T) {
 			for before := uint64(0); !done.Load(); {
 				now, err := ask()
 				if err != nil || now < before {
-					t.Errorf("%s: %d frames after %d, %v", name, now, before, err)
+					t.Errorf("%s: %d frames, %d before, %v", name, now, before, err)
 				}
 				before = now
 			}
@@ -91,7 +92,7 @@ func TestReplaceAnswers(t *testing.T) {
 	first := last
 	clients.Go(func() {
 		for !done.Load() {
-			first.passes() // of the network: by whoever forwards
+			first.passes() // through the process that forwards
 		}
 	})
 	for i := range 10 {
@@ -107,7 +108,7 @@ func TestReplaceAnswers(t *testing.T) {
 	n.ends(last)
 }
 
-// TestReplaceEndsCaptures replaces a process while a client captures: it is told.
+// TestReplaceEndsCaptures replaces a process while a client captures. The client must be told.
 func TestReplaceEndsCaptures(t *testing.T) {
 	n, config := newNetwork(t), replaceable("")
 	first := n.start(config, "1.0.0", false)
@@ -132,8 +133,8 @@ func TestReplaceEndsCaptures(t *testing.T) {
 	n.ends(second)
 }
 
-// TestReplaceKeepsReloads changes the configuration between the moment when the new process reads
-// it and the take-over, and has the old one reload: the new one does so, too.
+// TestReplaceKeepsReloads changes the configuration after the new process has read it, and
+// makes the old process reload before the take-over. The new process must reload as well.
 func TestReplaceKeepsReloads(t *testing.T) {
 	n, config := newNetwork(t), replaceable("")
 	first := n.start(config, "1.0.0", false)
@@ -158,8 +159,8 @@ func TestReplaceKeepsReloads(t *testing.T) {
 	}
 }
 
-// TestReloadOfReplaced tells a process to reload while another one is taking over, and after that:
-// it does nothing, and says so.
+// TestReloadOfReplaced checks that a reload has no effect, and reports so, if another process
+// is taking over or has taken over.
 func TestReloadOfReplaced(t *testing.T) {
 	d := New(Options{Startup: &Startup{config: parseConfig(t, replaceable(""))}, Stderr: io.Discard})
 	d.changing.Lock() // as [giver.Hold] does
@@ -167,7 +168,7 @@ func TestReloadOfReplaced(t *testing.T) {
 	go func() { ended <- d.reload() }()
 	select {
 	case o := <-ended:
-		t.Fatalf("%+v while the wire is held", o)
+		t.Fatalf("the reload returned %+v while the wire was held", o)
 	default:
 	}
 	d.replaced.Store(true)

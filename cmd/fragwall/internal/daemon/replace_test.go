@@ -21,12 +21,12 @@ import (
 	"fragwall/rules"
 )
 
-// replaceable is a configuration with NICs, for the status server at an address.
+// replaceable returns a configuration with NICs and a status server address.
 func replaceable(status string) string {
 	return fmt.Sprintf("[inside]\ntap = \"in\"\nnic = \"nic-in\"\n[outside]\ntap = \"out\"\nnic = \"nic-out\"\n[status]\nlisten = %q\n[policy]\ndefault = \"accept\"\n", status)
 }
 
-// network is a kernel with two NICs, for daemons in the directory of the test.
+// network is a kernel with two NICs for daemons in the directory of the test.
 type network struct {
 	*boxtest.Kernel
 	t *testing.T
@@ -41,7 +41,7 @@ func newNetwork(t *testing.T) *network {
 	return n
 }
 
-// start starts a daemon, as run does.
+// start starts a daemon as the run command does.
 func (n *network) start(config, version string, replace bool) *started {
 	n.t.Helper()
 	return n.run(n.load(config, version), version, replace)
@@ -75,7 +75,7 @@ func (n *network) run(startup *Startup, version string, replace bool) *started {
 	return s
 }
 
-// runs expects the instance to forward, and to be of a version.
+// runs checks that an instance forwards, and that it is of a version.
 func (n *network) runs(s *started, version string, forwarded uint64) {
 	n.t.Helper()
 	s.passes()
@@ -83,7 +83,7 @@ func (n *network) runs(s *started, version string, forwarded uint64) {
 	if err != nil {
 		n.t.Fatal(err)
 	}
-	for { // a frame has left a moment before it is counted
+	for { // a frame leaves shortly before it is counted
 		r, _, err := ask(n.t.Context())
 		if err != nil || r.Version != version || !r.Ready || r.Sides["inside"].Forwarded > forwarded {
 			n.t.Fatalf("%+v, %v; want version %s that forwarded %d", r, err, version, forwarded)
@@ -94,7 +94,7 @@ func (n *network) runs(s *started, version string, forwarded uint64) {
 	}
 }
 
-// ends stops an instance that runs alone.
+// ends stops the only instance.
 func (n *network) ends(s *started) {
 	n.t.Helper()
 	s.stop()
@@ -102,14 +102,14 @@ func (n *network) ends(s *started) {
 		n.t.Error(err)
 	}
 	if !n.Junction("nic-in").Closed() || !n.Port("in").Closed() {
-		n.t.Error("the devices are left")
+		n.t.Error("the devices were not closed")
 	}
 	if _, err := os.Lstat("x.sock"); !errors.Is(err, os.ErrNotExist) {
-		n.t.Errorf("the socket is left: %v", err)
+		n.t.Errorf("the socket still exists: %v", err)
 	}
 }
 
-// freeAddress returns one that nobody listens at.
+// freeAddress returns an address that is not in use.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -122,8 +122,8 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestReplace has one instance after another take over: each goes on with the counters
-// and the sockets of the one before, which ends without touching a device.
+// TestReplace makes several instances take over, one after another. Each must continue with the
+// counters and sockets of the previous one, which must end without changing a device.
 func TestReplace(t *testing.T) {
 	n, config := newNetwork(t), replaceable(freeAddress(t))
 	last := n.start(config, "1.0.0", true)
@@ -139,10 +139,10 @@ func TestReplace(t *testing.T) {
 			t.Error(err)
 		}
 		if of.Closed() || n.Junction("nic-in") == of {
-			t.Errorf("the junction of before is closed: %v", of.Closed())
+			t.Errorf("the junction of the previous instance is closed: %v", of.Closed())
 		}
 		if text := last.output.String(); !strings.Contains(text, "another process took over") || strings.Contains(text, "from inside ") {
-			t.Errorf("the instance of before ended with\n%s", text)
+			t.Errorf("the previous instance ended with\n%s", text)
 		}
 		if text := next.output.String(); !strings.Contains(text, fmt.Sprintf("msg=\"took over\" process=%d version=1.%d.0 paused=", os.Getpid(), i)) {
 			t.Errorf("the new instance began with\n%s", text)
@@ -157,14 +157,15 @@ func TestReplace(t *testing.T) {
 		}
 		answer, err := http.Get("http://" + parseConfig(t, config).Status.Listen + "/healthz")
 		if err != nil || answer.StatusCode != http.StatusOK {
-			t.Errorf("the status server: %v, %v", answer, err)
+			t.Errorf("the status server answered %v, %v", answer, err)
 		}
 		last = next
 	}
 	n.ends(last)
 }
 
-// TestReplaceOtherSockets gives up the sockets that the new instance has others for.
+// TestReplaceOtherSockets checks that sockets are closed for which the new instance uses
+// others.
 func TestReplaceOtherSockets(t *testing.T) {
 	n, before, after := newNetwork(t), freeAddress(t), freeAddress(t)
 	first := n.start(replaceable(before), "1.0.0", false)
@@ -175,7 +176,7 @@ func TestReplaceOtherSockets(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := net.Dial("tcp", before); err == nil {
-		t.Error("the status server of before listens")
+		t.Error("the status server of the previous instance still listens")
 	}
 	if c, err := net.Dial("tcp", after); err != nil {
 		t.Error(err)
@@ -185,8 +186,8 @@ func TestReplaceOtherSockets(t *testing.T) {
 	n.ends(second)
 }
 
-// TestReplaceRefused has instances that may not take over, or can't: each says why, and
-// the one that runs goes on.
+// TestReplaceRefused checks instances that may not or cannot take over. Each must report the
+// reason, and the running instance must continue.
 func TestReplaceRefused(t *testing.T) {
 	for name, tt := range map[string]struct {
 		config func(string) string
@@ -230,8 +231,8 @@ func TestReplaceRefused(t *testing.T) {
 	}
 }
 
-// TestReplaceBroken has a process that takes over be gone once the wire is held: it goes
-// on. Meanwhile a third one is refused.
+// TestReplaceBroken closes the connection of a process that takes over while the wire is held.
+// The running process must continue. A third process must be refused meanwhile.
 func TestReplaceBroken(t *testing.T) {
 	n := newNetwork(t)
 	first := n.start(replaceable(freeAddress(t)), "1.0.0", false)
@@ -252,7 +253,7 @@ func TestReplaceBroken(t *testing.T) {
 	}
 	third := n.start(replaceable(""), "1.2.0", true)
 	if err := <-third.ended; err == nil || !strings.Contains(err.Error(), "another take-over is in progress") {
-		t.Errorf("a third one: %v", err)
+		t.Errorf("the third process: %v", err)
 	}
 	for _, said := range []string{"copy", "hold"} {
 		text := fmt.Sprintf(`{"kind":%q}`, said)
@@ -260,7 +261,7 @@ func TestReplaceBroken(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for text := ""; !strings.Contains(text, `"held"`); { // the state of before comes first
+	for text := ""; !strings.Contains(text, `"held"`); { // the first state comes before
 		b := make([]byte, 1<<16)
 		n, err := begun.Read(b)
 		if err != nil {
@@ -281,7 +282,7 @@ func TestReplaceBroken(t *testing.T) {
 	n.ends(first)
 }
 
-// TestReplaceCheck refuses who asks for what is not to be had.
+// TestReplaceCheck checks the reasons for which a request is refused.
 func TestReplaceCheck(t *testing.T) {
 	d := New(Options{Startup: &Startup{config: parseConfig(t, replaceable(""))}, Stderr: io.Discard})
 	d.replaceable = true

@@ -20,8 +20,8 @@ import (
 	"fragwall/rules"
 )
 
-// open makes the box, or takes it over from the instance that runs, where one does and
-// the options say so. What was taken over has to be told once the wire forwards.
+// open creates the box. If the options say so and an instance runs, it takes over its box
+// instead. It then returns a taker, which must be told once the wire forwards.
 func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
 	if d.Replace {
 		switch t, err := d.takeOver(ctx, setup); {
@@ -41,10 +41,10 @@ func (d *Daemon) open(ctx context.Context, setup box.Setup) (*taker, error) {
 	return nil, nil
 }
 
-// use makes a box the daemon's.
+// use makes a box the daemon's box.
 func (d *Daemon) use(b *box.Box) { d.box, d.restore = b, relax(b.Lanes()) }
 
-// takeOver returns nil where no instance runs.
+// takeOver takes over from the running instance. It returns nil if there is none.
 func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) {
 	path, err := d.socketPath()
 	if err != nil || !control.Listens(path) {
@@ -70,11 +70,11 @@ func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) 
 	return t, nil
 }
 
-// taker takes a daemon over.
+// taker takes over a daemon.
 type taker struct {
 	daemon *Daemon
 	setup  box.Setup
-	path   string // of the control socket
+	path   string // path of the control socket
 	offer  offer
 	held   held
 	taken  *takeover.Taken
@@ -82,7 +82,7 @@ type taker struct {
 
 var _ takeover.Taker = (*taker)(nil)
 
-// Prepare makes the box on the ports of the other process.
+// Prepare implements [takeover.Taker]. It creates the box on the ports of the other process.
 func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
 	f := descriptors(files)
 	defer f.close()
@@ -101,7 +101,7 @@ func (t *taker) Prepare(about json.RawMessage, files []int) (err error) {
 		return errors.Join(err, closeAll(ports[verdict.Inside].Files), closeAll(ports[verdict.Outside].Files))
 	}
 	if t.setup.FastPath = o.FastPath; o.FastPath != nil {
-		o.FastPath.Files = f // what is left
+		o.FastPath.Files = f // the rest
 	}
 	b, err := box.Import(d.Kernel, t.setup, ports)
 	if err == nil {
@@ -130,15 +130,15 @@ func (t *taker) takeSockets(f *descriptors) error {
 		return err
 	}
 	file := os.NewFile(uintptr(fd[0]), "status")
-	defer file.Close() // the listener has one of its own
+	defer file.Close() // the listener has its own
 	d.statusSocket, err = net.FileListener(file)
 	return err
 }
 
-// Copy restores the flows of before.
+// Copy implements [takeover.Taker]. It restores the flows.
 func (t *taker) Copy(r io.Reader) error { return t.daemon.box.Restore(r) }
 
-// Restore restores all else, and makes the devices this process's.
+// Restore implements [takeover.Taker]. It restores everything else, and takes over the devices.
 func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
 	if err := json.Unmarshal(about, &t.held); err != nil {
 		return fmt.Errorf("held fragments: %w", err)
@@ -153,7 +153,7 @@ func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
 	return d.box.Adopt(h.Ends)
 }
 
-// begin returns an error if it is too late for the wire to forward. The box is closed then.
+// begin returns an error if it is too late for the wire to forward. The box is then closed.
 func (t *taker) begin() error {
 	if t == nil {
 		return nil
@@ -164,8 +164,8 @@ func (t *taker) begin() error {
 	return nil
 }
 
-// running says that the wire forwards. On an error, so does that of the other process, and this one
-// must end.
+// running tells the other process that the wire forwards. An error means that the other process
+// continues, and that this one must end.
 func (t *taker) running() error {
 	if t == nil {
 		return nil
@@ -173,7 +173,7 @@ func (t *taker) running() error {
 	paused := monotonic() - t.held.Since
 	if err := t.taken.Running(); err != nil {
 		t.daemon.box.Disown()
-		t.daemon.replaced.Store(true) // the flows are the other's, too
+		t.daemon.replaced.Store(true) // the other process owns the flows as well
 		return err
 	}
 	t.daemon.takeover = &report.Takeover{Count: t.held.Takeovers + 1, Time: time.Now(), PauseSeconds: paused.Seconds()}
@@ -181,7 +181,7 @@ func (t *taker) running() error {
 	return nil
 }
 
-// close closes what was taken, and leaves the devices to the other process.
+// close closes what was taken over, and leaves the devices to the other process.
 func (t *taker) close() error {
 	d := t.daemon
 	var errs []error
@@ -199,12 +199,12 @@ func (t *taker) close() error {
 	return errors.Join(errs...)
 }
 
-// descriptors are those that came, and that nobody took so far.
+// descriptors are received descriptors that were not taken yet.
 type descriptors []int
 
 func (f *descriptors) take(n int) ([]int, error) {
 	if n < 0 || n > len(*f) {
-		return nil, fmt.Errorf("%d descriptors, want %d", len(*f), n)
+		return nil, fmt.Errorf("descriptors: %d are left, want %d", len(*f), n)
 	}
 	taken := (*f)[:n:n]
 	*f = (*f)[n:]

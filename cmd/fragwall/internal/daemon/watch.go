@@ -14,26 +14,25 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// settleDelay is how long nothing has to happen beside a file before it is
-// read: some editors and copies write it in several steps.
+// settleDelay is the time without changes next to a file before the file is read, because some
+// editors and copy programs write in several steps.
 const settleDelay = 100 * time.Millisecond
 
-// latestDelay is how long it is put off while something happens all the time,
-// as where a log is written beside it.
+// latestDelay is the maximum delay if there are changes all the time, for example if a log is
+// written to the same directory.
 const latestDelay = time.Second
 
-// watcher notices when what is in a configuration may have changed: by a write,
-// by another file in its place, or by another target of a symbolic link on the
-// way to it, as Kubernetes changes what it mounts of a ConfigMap. It watches
-// directories, for a watched file that is replaced is not the one that is read.
+// watcher detects changes of the configuration files: by a write, by replacement of a file, or
+// by another target of a symbolic link on the path, as in a mounted Kubernetes ConfigMap. It
+// watches directories, because a watch on a file does not follow its replacement.
 type watcher struct {
-	files   func() []string // the configuration, and those that its sets were read from
-	known   string          // their state when they were loaded
-	broken  bool            // they could not be loaded as they are
+	files   func() []string // the configuration file and the files of its sets
+	known   string          // state of the files when they were loaded
+	broken  bool            // the files as they are could not be loaded
 	watcher *fsnotify.Watcher
 }
 
-// newWatcher returns a watcher of files that are as they were loaded.
+// newWatcher returns a watcher of files in the state in which they were loaded.
 func newWatcher(files func() []string) (*watcher, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -44,9 +43,8 @@ func newWatcher(files func() []string) (*watcher, error) {
 	return watcher, nil
 }
 
-// follow watches the directories of the files' names and of the files
-// themselves, where links lead. Where one is not there now, the other shows when
-// it is.
+// follow watches the directories of the file names, and those of the files that symbolic links
+// lead to. If only one of the two exists, a change in it shows when the other one appears.
 func (w *watcher) follow() error {
 	var errs []error
 	for _, path := range w.files() {
@@ -60,7 +58,7 @@ func (w *watcher) follow() error {
 	return errors.Join(errs...)
 }
 
-// state changes with what is in the files.
+// state returns a text that changes with the content of the files.
 func (w *watcher) state() string {
 	var b strings.Builder
 	for _, path := range w.files() {
@@ -75,21 +73,21 @@ func (w *watcher) state() string {
 	return b.String()
 }
 
-// run calls load after each change, until ctx is done. Where load reports
-// false, whatever happens beside the files counts as one, too: they may name
-// another file that is only coming.
+// run calls load after each change, until ctx is done. After load has returned false, any
+// change in the watched directories counts, because the configuration may name a file that does
+// not exist yet.
 func (w *watcher) run(ctx context.Context, log *slog.Logger, load func() bool) {
 	defer w.watcher.Close()
 	settled := time.NewTimer(0)
 	<-settled.C
-	var first time.Time // of what has yet to settle
+	var first time.Time // time of the first change that has not settled
 	settle := func() {
 		if first.IsZero() {
 			first = time.Now()
 		}
 		settled.Reset(max(0, min(settleDelay, latestDelay-time.Since(first))))
 	}
-	settle() // for what changed before there was a watch
+	settle() // for changes before the watch began
 	loaded := true
 	for {
 		select {
@@ -108,7 +106,7 @@ func (w *watcher) run(ctx context.Context, log *slog.Logger, load func() bool) {
 			if state := w.state(); state != w.known || !loaded {
 				w.known = state
 				loaded = load()
-				_ = w.follow() // a set may be new, and elsewhere
+				_ = w.follow() // a set may be new and in another directory
 			} else if w.broken {
 				loaded, w.broken = false, false
 			}

@@ -10,13 +10,12 @@ import (
 	"time"
 )
 
-// only are files to watch.
+// only returns a function that returns files to watch.
 func only(paths ...string) func() []string {
 	return func() []string { return paths }
 }
 
-// watched starts to watch files, and returns how to wait for a change to be
-// told of.
+// watched watches files. expect waits for a change to be reported.
 func watched(t *testing.T, paths ...string) (expect func(what string)) {
 	t.Helper()
 	w, err := newWatcher(only(paths...))
@@ -44,7 +43,7 @@ func watched(t *testing.T, paths ...string) (expect func(what string)) {
 		select {
 		case <-told:
 		case <-time.After(10 * time.Second):
-			t.Fatalf("nothing tells of %s", what)
+			t.Fatalf("%s was not reported", what)
 		}
 	}
 }
@@ -70,8 +69,8 @@ func TestWatchFile(t *testing.T) {
 	expect("its return")
 }
 
-// TestWatchConfigMap changes a file as Kubernetes does: its name is a link into
-// ..data, a link to a directory with a time in its name.
+// TestWatchConfigMap changes a file as Kubernetes does: the name of the file is a link into
+// ..data, which is a link to a directory with a time in its name.
 func TestWatchConfigMap(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "fragwall.toml")
@@ -95,7 +94,7 @@ func TestWatchConfigMap(t *testing.T) {
 	}
 }
 
-// TestWatchLink writes to a file that a link elsewhere leads to.
+// TestWatchLink writes to the target of a link in another directory.
 func TestWatchLink(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "rules.toml")
 	path := filepath.Join(t.TempDir(), "fragwall.toml")
@@ -105,8 +104,8 @@ func TestWatchLink(t *testing.T) {
 	expect("a write to the link's target")
 }
 
-// TestWatchSet writes to a set's file in a directory of its own, which the
-// configuration names only after its first change.
+// TestWatchSet writes to the file of a set in another directory, which the configuration names
+// only after its first change.
 func TestWatchSet(t *testing.T) {
 	path, set := filepath.Join(t.TempDir(), "fragwall.toml"), filepath.Join(t.TempDir(), "set.txt")
 	ok(t, os.WriteFile(path, []byte("one"), 0o600), os.WriteFile(set, []byte("one"), 0o600))
@@ -123,7 +122,7 @@ func TestWatchSet(t *testing.T) {
 			files = append(files, set)
 			w.known = w.state()
 			go func() {
-				for ctx.Err() == nil { // the watch of it is yet to come
+				for ctx.Err() == nil { // until the watch on it exists
 					_ = os.WriteFile(set, []byte(time.Now().String()), 0o600)
 					time.Sleep(settleDelay)
 				}
@@ -138,7 +137,7 @@ func TestWatchSet(t *testing.T) {
 	}
 }
 
-// TestWatchBesideNoise has a file beside the configuration written all the time.
+// TestWatchBesideNoise writes to a file next to the configuration all the time.
 func TestWatchBesideNoise(t *testing.T) {
 	dir := t.TempDir()
 	path, beside := filepath.Join(dir, "fragwall.toml"), filepath.Join(dir, "log")
@@ -147,11 +146,11 @@ func TestWatchBesideNoise(t *testing.T) {
 	before := w.state()
 	ok(t, os.WriteFile(beside, []byte("line"), 0o600))
 	if after := w.state(); after != before {
-		t.Errorf("a file beside it changes\n%sto\n%s", before, after)
+		t.Errorf("a file next to it changes the state from\n%sto\n%s", before, after)
 	}
 	ok(t, os.WriteFile(path, []byte("three"), 0o600))
 	if w.state() == before {
-		t.Error("a write changes nothing")
+		t.Error("a write does not change the state")
 	}
 
 	expect := watched(t, path)
@@ -173,8 +172,8 @@ func TestWatchBesideNoise(t *testing.T) {
 	<-ended
 }
 
-// TestWatchBroken has what a load failed for want of come later, under a name
-// that nothing tells.
+// TestWatchBroken creates a file that the configuration needed when its load failed, under a
+// name that the watcher does not know.
 func TestWatchBroken(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "fragwall.toml")
@@ -205,6 +204,6 @@ func TestWatchNothing(t *testing.T) {
 	ok(t, err)
 	defer w.watcher.Close()
 	if err := w.follow(); err == nil {
-		t.Error("a directory that is not there can be watched")
+		t.Error("a missing directory was watched")
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a process says; see the package's documentation.
+// Kinds of messages; see the package documentation.
 const (
 	kindOffer   = "offer"
 	kindCopy    = "copy"
@@ -26,20 +26,20 @@ const (
 	kindKept    = "kept"
 )
 
-// message is one of these.
+// message is a message of the protocol.
 type message struct {
 	Kind  string          `json:"kind"`
-	Error string          `json:"error,omitempty"` // why, of what is kept
-	Files int             `json:"files,omitempty"` // descriptors that came before it
+	Error string          `json:"error,omitempty"` // reason; only for kindKept
+	Files int             `json:"files,omitempty"` // number of descriptors sent before the message
 	Body  json.RawMessage `json:"body,omitempty"`
 }
 
-// Types of what is sent, each before its length as 4 bytes, most significant first.
+// Types of transmissions. The type is followed by the length, 4 bytes in big-endian order.
 const (
 	typeMessage = 'm'
-	typeChunk   = 'c' // of a state
-	typeEnd     = 'e' // of a state
-	typeFiles   = 'f' // descriptors go with it
+	typeChunk   = 'c' // part of a state
+	typeEnd     = 'e' // end of a state
+	typeFiles   = 'f' // descriptors are attached
 
 	headerSize = 5
 )
@@ -47,32 +47,34 @@ const (
 const (
 	maxMessage = 16 << 20 // bytes
 	chunkSize  = 64 << 10 // bytes of a state that are sent at once
-	// maxFiles is how many descriptors go at once (SCM_MAX_FD is 253).
+	// maxFiles is the number of descriptors that are sent at once (SCM_MAX_FD is 253).
 	maxFiles = 200
-	// maxAllFiles is how many descriptors a process accepts. A port has at most 256 queues.
+	// maxAllFiles is the number of descriptors that a process accepts. A port has at most 256
+	// queues.
 	maxAllFiles = 1024
 )
 
 var errTooManyFiles = fmt.Errorf("more than %d descriptors received", maxAllFiles)
 
-// conn sends and receives. It is no longer usable after an error.
+// conn sends and receives transmissions. It is no longer usable after an error.
 type conn struct {
-	ctx   context.Context // whose end ends what is sent or received
+	ctx   context.Context // ends operations when it is done
 	c     *net.UnixConn
 	r     *bufio.Reader
-	files []int         // received, and not taken
-	limit time.Duration // for each chunk of what is sent or received
-	until time.Time     // for all of them
+	files []int         // received descriptors that were not taken
+	limit time.Duration // for each transmission
+	until time.Time     // for all transmissions together
 }
 
 func newConn(ctx context.Context, c *net.UnixConn) *conn {
 	return &conn{ctx: ctx, c: c, r: bufio.NewReader(c)}
 }
 
-// takeFiles has the connection keep the descriptors that come. It is for the beginning.
+// takeFiles makes the connection keep received descriptors. Call it before anything is
+// received.
 func (n *conn) takeFiles() { n.r = bufio.NewReaderSize((*receiver)(n), chunkSize+headerSize) }
 
-// receiver reads bytes, and keeps the descriptors that come with them.
+// receiver reads bytes, and keeps the descriptors that are attached to them.
 type receiver conn
 
 func (r *receiver) Read(b []byte) (int, error) {
@@ -96,7 +98,7 @@ func (r *receiver) Read(b []byte) (int, error) {
 	return max(n, 0), err
 }
 
-// wait sets how long the next operations may take each, and all together.
+// wait sets the time limits for each of the next operations, and for all of them together.
 func (n *conn) wait(each, all time.Duration) { n.limit, n.until = each, time.Now().Add(all) }
 
 // arm sets the deadline of an operation.
@@ -106,16 +108,16 @@ func (n *conn) arm() {
 		deadline = n.until
 	}
 	_ = n.c.SetDeadline(deadline)
-	if n.ctx.Err() != nil { // checked after the deadline was set, which the end of ctx shortens
+	if n.ctx.Err() != nil { // checked after setting the deadline, which the end of ctx shortens
 		n.end()
 	}
 }
 
-// end ends what is being sent or received.
+// end ends the current operation.
 func (n *conn) end() { _ = n.c.SetDeadline(time.Unix(1, 0)) }
 
-// quit says why this process breaks off, unless the other did. It has the time for that,
-// whatever ctx.
+// quit sends the reason for which this process aborts, unless the other process has aborted. It
+// has its own time limit, even if ctx is done.
 func (n *conn) quit(err error) {
 	if reason := new(said); errors.As(err, &reason) {
 		return
@@ -125,7 +127,7 @@ func (n *conn) quit(err error) {
 	_ = n.send(message{Kind: kindKept, Error: err.Error()}, nil, nil)
 }
 
-// put sends bytes of a type, with descriptors or none.
+// put sends one transmission, with descriptors if there are any.
 func (n *conn) put(kind byte, body []byte, files []int) error {
 	n.arm()
 	b := make([]byte, headerSize, headerSize+len(body))
@@ -143,7 +145,7 @@ func (n *conn) put(kind byte, body []byte, files []int) error {
 	return err
 }
 
-// send sends a message with a body that is not nil, and descriptors before it.
+// send sends a message. body may be nil. Descriptors are sent before the message.
 func (n *conn) send(m message, body any, files []int) error {
 	if body != nil {
 		var err error
@@ -166,7 +168,7 @@ func (n *conn) send(m message, body any, files []int) error {
 	return n.put(typeMessage, text, nil)
 }
 
-// next returns the type and the length of what comes.
+// next returns the type and the length of the next transmission.
 func (n *conn) next() (kind byte, length int, err error) {
 	n.arm()
 	var header [headerSize]byte
@@ -176,8 +178,8 @@ func (n *conn) next() (kind byte, length int, err error) {
 	return header[0], int(binary.BigEndian.Uint32(header[1:])), nil
 }
 
-// receive returns the next message, which is to be of one of some kinds. That the other process
-// aborts is an error.
+// receive returns the next message, which must be of one of the given kinds. It returns a
+// [said] error if the other process aborts.
 func (n *conn) receive(kinds ...string) (m message, err error) {
 	kind, length, err := n.next()
 	for err == nil && kind == typeFiles {
@@ -192,7 +194,7 @@ func (n *conn) receive(kinds ...string) (m message, err error) {
 	return n.message(length, kinds)
 }
 
-// message reads a message of a length.
+// message reads a message with a length.
 func (n *conn) message(length int, kinds []string) (m message, err error) {
 	if length > maxMessage {
 		return m, fmt.Errorf("received a message of %d bytes, want at most %d", length, maxMessage)
@@ -215,22 +217,22 @@ func (n *conn) message(length int, kinds []string) (m message, err error) {
 	return m, fmt.Errorf("received message %q, want %q", m.Kind, kinds)
 }
 
-// said is what the other process gave as its reason.
+// said is the reason for which the other process aborted.
 type said struct{ reason string }
 
 func (s *said) Error() string { return s.reason }
 
-// take returns descriptors that came, as many as a message says.
+// take returns the descriptors that belong to a message.
 func (n *conn) take(m *message) ([]int, error) {
 	if m.Files < 0 || m.Files > len(n.files) {
-		return nil, fmt.Errorf("received %d descriptors, want %d", len(n.files), m.Files)
+		return nil, fmt.Errorf("descriptors: received %d, want %d", len(n.files), m.Files)
 	}
 	files := n.files[:m.Files:m.Files]
 	n.files = n.files[m.Files:]
 	return files, nil
 }
 
-// close closes the connection, and the descriptors that nobody took.
+// close closes the connection and the descriptors that were not taken.
 func (n *conn) close() {
 	_ = n.c.Close()
 	for _, fd := range n.files {
@@ -265,7 +267,7 @@ func (n *conn) sendState(save func(io.Writer) error) error {
 // stateReader reads the chunks of a state up to its end.
 type stateReader struct {
 	*conn
-	left int // of the chunk
+	left int // bytes of the current chunk
 	err  error
 }
 
@@ -279,7 +281,7 @@ func (r *stateReader) Read(b []byte) (int, error) {
 			r.left = length
 		case kind == typeEnd:
 			r.err = io.EOF
-		case kind == typeMessage: // in which the other says why it breaks off
+		case kind == typeMessage: // the other process aborts, and gives the reason
 			if _, r.err = r.message(length, nil); r.err == nil {
 				r.err = io.ErrUnexpectedEOF
 			}
@@ -298,7 +300,8 @@ func (r *stateReader) Read(b []byte) (int, error) {
 	return n, r.err
 }
 
-// notEOF keeps a connection that ends from looking like a state that does.
+// notEOF turns the end of the connection into an error, so that it does not look like the end
+// of a state.
 func notEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -306,12 +309,12 @@ func notEOF(err error) error {
 	return err
 }
 
-// receiveState has restore read a state, and reads what it leaves of it.
+// receiveState calls restore with a state, and skips what restore leaves of it.
 func (n *conn) receiveState(restore func(io.Reader) error) error {
 	r := &stateReader{conn: n}
 	err := restore(r)
 	_, rest := io.Copy(io.Discard, r)
-	if rest != nil { // which says more
+	if rest != nil { // more specific than err
 		return rest
 	}
 	return err

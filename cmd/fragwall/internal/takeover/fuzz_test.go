@@ -26,8 +26,8 @@ func encode(kinds ...string) []byte {
 	return all
 }
 
-// speak sends what a fuzz target got, with some descriptors before it, and reads all that comes
-// back.
+// speak sends the input of a fuzz target with a number of descriptors attached, and reads all
+// replies.
 func speak(t *testing.T, c *net.UnixConn, sent []byte, files int) (done <-chan struct{}) {
 	t.Helper()
 	ended := make(chan struct{})
@@ -44,8 +44,8 @@ func speak(t *testing.T, c *net.UnixConn, sent []byte, files int) (done <-chan s
 	return ended
 }
 
-// FuzzGive has the new process say anything: the old one goes on, unless that was what a process
-// says that takes over.
+// FuzzGive sends arbitrary bytes as the new process. The old process must continue, unless the
+// bytes are a complete take-over.
 func FuzzGive(f *testing.F) {
 	all := encode(kindCopy, kindHold, kindTake, kindRunning)
 	f.Add(all)
@@ -66,10 +66,10 @@ func FuzzGive(f *testing.F) {
 		was := r.giver.was()
 		held, released, left := strings.Contains(was, "hold"), strings.HasSuffix(was, "release"), strings.HasSuffix(was, "leave")
 		if (err == nil) != left || held && released == left {
-			t.Errorf("%v, and the old process did %q", err, was)
+			t.Errorf("%v, and the calls of the old process were %q", err, was)
 		}
 		if left && was != "offer copy hold save leave" {
-			t.Errorf("the old process did %q", was)
+			t.Errorf("the calls of the old process were %q", was)
 		}
 		if after := descriptors(t); after != before-1-len(r.giver.files) {
 			t.Errorf("%d descriptors, want %d", after, before-1-len(r.giver.files))
@@ -77,7 +77,7 @@ func FuzzGive(f *testing.F) {
 	})
 }
 
-// owner is a taker that keeps nothing.
+// owner is a taker that discards the state.
 type owner struct{ steps }
 
 func (o *owner) Prepare(_ json.RawMessage, files []int) error {
@@ -97,8 +97,8 @@ func (o *owner) Restore(_ json.RawMessage, r io.Reader) error {
 	return errors.Join(err, o.do("save"))
 }
 
-// FuzzTake has the old process say anything, and send any number of descriptors: the new one runs
-// only if it got everything.
+// FuzzTake sends arbitrary bytes and a number of descriptors as the old process. The new
+// process must run only if it received everything.
 func FuzzTake(f *testing.F) {
 	offer := []byte(`m` + "\x00\x00\x00\x1a" + `{"kind":"offer","files":1}`)
 	state := []byte{typeChunk, 0, 0, 0, 1, 'x', typeEnd, 0, 0, 0, 0}
@@ -122,7 +122,7 @@ func FuzzTake(f *testing.F) {
 		o := &owner{}
 		taken, err := Take(context.Background(), newEnd, o)
 		if (taken == nil) == (err == nil) || taken != nil && o.was() != "prepare copy save" {
-			t.Errorf("%v, and the new process did %q", err, o.was())
+			t.Errorf("%v, and the calls of the new process were %q", err, o.was())
 		}
 		if taken != nil {
 			_ = taken.Running()

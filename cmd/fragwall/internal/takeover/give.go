@@ -11,45 +11,45 @@ import (
 	"time"
 )
 
-// Giver is the process that runs.
+// Giver is the running process, from which another one takes over.
 type Giver interface {
 	// Offer returns what the other process needs to prepare itself: a value for JSON, and
-	// descriptors, which are lent until Offered. An error refuses.
+	// descriptors, which are valid until Offered is called. An error refuses the take-over.
 	Offer(request json.RawMessage) (offer any, files []int, err error)
 	Offered()
-	// Copy writes what is known so far, while the process goes on.
+	// Copy writes the state so far, while the process continues.
 	Copy(io.Writer) error
-	// Hold has the process stop, and returns a value for JSON.
+	// Hold stops the process, and returns a value for JSON.
 	Hold(context.Context) (held any, err error)
-	// Save writes what Copy has not.
+	// Save writes the state that Copy has not written.
 	Save(io.Writer) error
-	// Release ends what Copy and Hold began, also where these failed: the process goes on.
+	// Release undoes Copy and Hold, also if they failed. The process continues.
 	Release()
-	// Leave ends what Hold began: the other process runs.
+	// Leave ends what Hold began: the other process runs now.
 	Leave()
 }
 
-// Limits are how long a process waits for the other.
+// Limits are the time limits for waiting for the other process.
 type Limits struct {
-	Prepare time.Duration // until the new one is prepared
-	Copy    time.Duration // for all that the old one sends while it goes on
-	Hold    time.Duration // from the hold until the new one runs
-	Begin   time.Duration // of Hold, how much remains at least when the new one begins to run
-	Step    time.Duration // for each chunk
-	Death   time.Duration // until the old one is dead that closed the connection
+	Prepare time.Duration // until the new process is prepared
+	Copy    time.Duration // for everything that the old process sends while it continues
+	Hold    time.Duration // from the hold until the new process runs
+	Begin   time.Duration // minimum that must remain of Hold when the new process begins to run
+	Step    time.Duration // for each transmission
+	Death   time.Duration // until the death of an old process that closed the connection is detected
 }
 
-// limits are those of this program.
+// limits are the limits of this program.
 var limits = Limits{
 	Prepare: 20 * time.Second, Copy: time.Minute, Hold: 5 * time.Second, Begin: time.Second, Step: 5 * time.Second, Death: 2 * time.Second,
 }
 
-// errStopped is why a process that ends hands nothing over.
+// errStopped is the reason for which a process that ends refuses a take-over.
 var errStopped = errors.New("the running instance is stopping")
 
-// Give hands the process over to the one at the other end of a connection, which it
-// closes. It returns nil once the other runs, and an error where this one goes on, as it
-// does when ctx is done in time.
+// Give hands the process over to the one at the other end of a connection, and closes the
+// connection. It returns nil once the other process runs, and an error if this process
+// continues. It returns an error if ctx is done before the other process is told to go.
 func Give(ctx context.Context, c *net.UnixConn, request json.RawMessage, g Giver) error {
 	n := newConn(ctx, c)
 	defer n.close()
@@ -67,7 +67,7 @@ func Give(ctx context.Context, c *net.UnixConn, request json.RawMessage, g Giver
 	return err
 }
 
-// give is [Give] on a connection, which stop has ctx leave alone unless it is done.
+// give is [Give] on a connection. stop detaches the connection from ctx, unless ctx is done.
 func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 	n.wait(limits.Step, limits.Step)
 	offer, files, err := g.Offer(request)
@@ -86,12 +86,12 @@ func give(n *conn, stop func() bool, request json.RawMessage, g Giver) error {
 		g.Release()
 		return gone(err)
 	}
-	n.close() // tells the other process that this one does not go on
+	n.close() // tells the other process that this one does not continue
 	g.Leave()
 	return nil
 }
 
-// hand is the part of [Give] from the first state on.
+// hand is the part of [Give] that follows the offer.
 func hand(n *conn, stop func() bool, g Giver) error {
 	n.wait(limits.Step, limits.Copy)
 	if err := n.sendState(g.Copy); err != nil {
@@ -100,7 +100,7 @@ func hand(n *conn, stop func() bool, g Giver) error {
 	if _, err := n.receive(kindHold); err != nil {
 		return err
 	}
-	// The process stands still from here on.
+	// The process is held from here on.
 	n.wait(limits.Step, limits.Hold)
 	bounded, cancel := context.WithDeadline(n.ctx, n.until)
 	defer cancel()
@@ -120,7 +120,7 @@ func hand(n *conn, stop func() bool, g Giver) error {
 	if !stop() {
 		return errStopped
 	}
-	// Nobody but the other process may end this from here on.
+	// From here on, only the other process may end the take-over.
 	n.ctx = context.Background()
 	if err := n.send(message{Kind: kindGo}, nil, nil); err != nil {
 		return err
@@ -129,7 +129,7 @@ func hand(n *conn, stop func() bool, g Giver) error {
 	return err
 }
 
-// gone says what it means that the other process closes the connection.
+// gone adds the meaning of a closed connection or a timeout to an error.
 func gone(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("the new process ended: %w", err)

@@ -18,8 +18,8 @@ func setLimits(t *testing.T, l Limits) {
 	limits = l
 }
 
-// TestHang has the new process stop at each step of the protocol, with the connection open: the old
-// one goes on.
+// TestHang stops the new process at each step of the protocol, with the connection open. The
+// old process must continue.
 func TestHang(t *testing.T) {
 	const short = 300 * time.Millisecond
 	for i, want := range []string{"offer", "offer copy release", "offer copy hold save release", "offer copy hold save release"} {
@@ -43,13 +43,13 @@ func TestHang(t *testing.T) {
 		}
 		err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver)
 		if !errors.Is(err, os.ErrDeadlineExceeded) || !strings.Contains(err.Error(), "the new process took too long") || r.giver.was() != want {
-			t.Errorf("after %d messages: %v, and the old process did %q, want %q", i, err, r.giver.was(), want)
+			t.Errorf("after %d messages: %v, and the calls of the old process were %q, want %q", i, err, r.giver.was(), want)
 		}
 	}
 }
 
-// TestDrip has the new process read the rest of the state so slowly that each chunk is in time, and
-// all of them are not.
+// TestDrip reads the rest of the state so slowly that each chunk is in time, but all of them
+// together are not.
 func TestDrip(t *testing.T) {
 	setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 200 * time.Millisecond, Step: time.Minute})
 	r := newTrial(t, true)
@@ -81,14 +81,14 @@ func TestDrip(t *testing.T) {
 		t.Error(err)
 	}
 	if was := r.giver.was(); was != "offer copy hold release" {
-		t.Errorf("the old process did %q", was)
+		t.Errorf("the calls of the old process were %q", was)
 	}
 	_ = r.next.Close()
 	<-read
 }
 
-// TestLate has the new process be ready too late: it does not run. If it notices that only once it
-// runs, it is told.
+// TestLate checks that a new process that is ready too late does not run, and that it is told
+// if it notices only once it runs.
 func TestLate(t *testing.T) {
 	for _, begun := range []bool{false, true} {
 		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 2 * time.Second, Begin: 2 * time.Second, Step: time.Minute})
@@ -102,21 +102,21 @@ func TestLate(t *testing.T) {
 		if begun {
 			err = <-giving
 			if late := runs.Running(); !errors.Is(late, errLate) {
-				t.Errorf("it runs, with %v", late)
+				t.Errorf("Running returned %v, want errLate", late)
 			}
 		} else {
 			if late := runs.Begin(); !errors.Is(late, errLate) {
-				t.Errorf("it begins, with %v", late)
+				t.Errorf("Begin returned %v, want errLate", late)
 			}
 			err = <-giving
 		}
 		if err == nil || !strings.HasSuffix(r.giver.was(), "save release") {
-			t.Errorf("%v, and the old process did %q", err, r.giver.was())
+			t.Errorf("%v, and the calls of the old process were %q", err, r.giver.was())
 		}
 	}
 }
 
-// TestManyFiles sends more descriptors than any process has to hand over: all are closed.
+// TestManyFiles sends more descriptors than a process accepts. All of them must be closed.
 func TestManyFiles(t *testing.T) {
 	r := newTrial(t, true)
 	r.giver.Offered()

@@ -14,28 +14,28 @@ import (
 
 // Taker is the process that takes over.
 type Taker interface {
-	// Prepare gets what the other process offers, and owns the descriptors.
+	// Prepare receives the offer of the other process. It owns the descriptors.
 	Prepare(offer json.RawMessage, files []int) error
-	// Copy reads what the other process's Copy writes.
+	// Copy reads what Copy of the other process writes.
 	Copy(io.Reader) error
-	// Restore gets what its Hold returned, and reads what its Save writes. The process is
-	// then ready to run.
+	// Restore receives what Hold of the other process returned, and reads what Save writes.
+	// Afterwards, the process is ready to run.
 	Restore(held json.RawMessage, rest io.Reader) error
 }
 
-// Taken is a process that was taken over, up to [Taken.Running] or [Taken.Close].
+// Taken is a take-over, until [Taken.Running].
 type Taken struct {
 	n     *conn
 	alive int       // descriptor of the other process
-	begin time.Time // until when this one may begin to run
+	begin time.Time // latest time at which this process may begin to run
 }
 
-// errLate is why a process does not run that got everything.
+// errLate is the reason for which a process that has received everything does not run.
 var errLate = errors.New("the take-over took too long")
 
-// Take takes over from the process at the other end of a connection, which has got the
-// request. It returns once that does nothing any more. On an error the other goes on,
-// or is dead.
+// Take takes over from the process at the other end of a connection, which has received the
+// request. It returns once the other process has stopped working. On an error, the other
+// process continues or is dead.
 func Take(ctx context.Context, c *net.UnixConn, t Taker) (*Taken, error) {
 	n := newConn(ctx, c)
 	n.takeFiles()
@@ -77,7 +77,7 @@ func (k *Taken) take(t Taker) error {
 	if err := n.receiveState(t.Copy); err != nil {
 		return broken(err)
 	}
-	// The other process measures the same time from when it gets this.
+	// The other process measures the same time, starting when it receives this message.
 	n.wait(limits.Step, limits.Hold)
 	k.begin = n.until.Add(-limits.Begin)
 	if err := n.send(message{Kind: kindHold}, nil, nil); err != nil {
@@ -92,8 +92,8 @@ func (k *Taken) take(t Taker) error {
 	return k.await()
 }
 
-// await waits until the other process does nothing any more. All that it had is here, so
-// that its death is as good.
+// await waits until the other process has stopped working. This process has the whole state, so
+// the death of the other one is equivalent.
 func (k *Taken) await() error {
 	n := k.n
 	err := n.send(message{Kind: kindTake}, nil, nil)
@@ -104,14 +104,14 @@ func (k *Taken) await() error {
 		return err
 	}
 	if dead(k.alive) {
-		k.begin = time.Time{} // nobody else goes on
+		k.begin = time.Time{} // no other process can continue
 		return nil
 	}
 	return broken(err)
 }
 
-// Begin returns an error if so much time has passed that the other process soon goes on: this one
-// must not run.
+// Begin returns an error if so much time has passed that the other process will continue soon.
+// This process must then not run.
 func (k *Taken) Begin() error {
 	if !k.begin.IsZero() && time.Now().After(k.begin) {
 		k.abort(errLate)
@@ -120,8 +120,9 @@ func (k *Taken) Begin() error {
 	return nil
 }
 
-// Running tells the other process, which then ends, that this one runs. An error means that the
-// other one has not waited for that, and goes on: this one must end.
+// Running tells the other process that this one runs, whereupon the other one ends. An error
+// means that the other process has not waited for this and continues. This process must then
+// end.
 func (k *Taken) Running() error {
 	defer k.close()
 	err := k.n.send(message{Kind: kindRunning}, nil, nil)
@@ -136,7 +137,8 @@ func (k *Taken) Running() error {
 	return fmt.Errorf("%w: the running instance goes on: %w", errLate, err)
 }
 
-// abort tells the other process, if it does not know, that this one does not run.
+// abort tells the other process that this one does not run, unless it knows, and closes the
+// connection.
 func (k *Taken) abort(err error) {
 	k.n.quit(err)
 	k.close()
@@ -149,7 +151,7 @@ func (k *Taken) close() {
 	}
 }
 
-// pidfd takes the descriptor of the other process from those that came: the first.
+// pidfd takes the descriptor of the other process, which is the first of the received ones.
 func pidfd(files *[]int) (fd int, err error) {
 	if len(*files) == 0 {
 		return -1, errors.New("no process descriptor received")
@@ -159,7 +161,8 @@ func pidfd(files *[]int) (fd int, err error) {
 	return fd, nil
 }
 
-// dead reports whether a process dies, which closes its connections first.
+// dead reports whether a process is dead. It waits for a short time, because a dying process
+// closes its connections before it counts as dead.
 func dead(pidfd int) bool {
 	fds := [...]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
@@ -170,7 +173,7 @@ func dead(pidfd int) bool {
 	}
 }
 
-// broken says what it means that the other process closes the connection.
+// broken adds the meaning of a closed connection to an error.
 func broken(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 		return fmt.Errorf("the running instance aborted: it was killed, or is older than this one: %w", err)

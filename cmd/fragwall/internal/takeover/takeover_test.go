@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair returns both ends of a connection.
+// pair returns the two ends of a connection.
 func pair(t *testing.T) (old, next *net.UnixConn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -39,7 +39,7 @@ func pair(t *testing.T) (old, next *net.UnixConn) {
 	return ends[0], ends[1]
 }
 
-// process returns the descriptor of a process that is dead, or lives as long as the test.
+// process returns a descriptor of a process that is dead, or of this process.
 func process(t *testing.T, alive bool) int {
 	t.Helper()
 	pid := os.Getpid()
@@ -61,9 +61,9 @@ func process(t *testing.T, alive bool) int {
 	return fd
 }
 
-// steps notes what is called, and does something before that.
+// steps records calls, and calls a function at each step.
 type steps struct {
-	before map[string]func() error // by the step
+	before map[string]func() error // functions by step
 
 	mu    sync.Mutex
 	calls []string
@@ -79,21 +79,21 @@ func (s *steps) do(step string) error {
 	return nil
 }
 
-// was reports what was called.
+// was returns the recorded calls.
 func (s *steps) was() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return strings.Join(s.calls, " ")
 }
 
-// giver hands over a number of descriptors, and two states.
+// giver hands over a number of descriptors and two states.
 type giver struct {
 	steps
 	files []int
-	size  int // of a state, in bytes
+	size  int // size of each state in bytes
 }
 
-// newGiver returns one with so many descriptors beside that of the process.
+// newGiver returns a giver with a number of descriptors in addition to that of the process.
 func newGiver(t *testing.T, process, files, size int) *giver {
 	t.Helper()
 	g := &giver{files: []int{process}, size: size}
@@ -137,7 +137,7 @@ func (g *giver) Release() { _ = g.do("release") }
 
 func (g *giver) Leave() { _ = g.do("leave") }
 
-// taker checks what it gets.
+// taker checks what it receives.
 type taker struct {
 	steps
 	t     *testing.T
@@ -177,13 +177,13 @@ func (k *taker) read(r io.Reader, step string) error {
 	return errors.Join(err, k.do(step))
 }
 
-// trial is a hand-over.
+// trial is a take-over.
 type trial struct {
 	*giver
 	*taker
 	old, next *net.UnixConn
 
-	ended context.CancelFunc // ends what the old process does
+	ended context.CancelFunc // ends the context of the old process
 }
 
 func newTrial(t *testing.T, alive bool) *trial {
@@ -195,8 +195,8 @@ func newTrial(t *testing.T, alive bool) *trial {
 	return r
 }
 
-// run returns what both ends end with. The new process says that it runs unless it is
-// killed before.
+// run returns the results of both ends. The new process reports that it runs unless killed is
+// set.
 func (r *trial) run(t *testing.T, killed bool) (given, taken error) {
 	t.Helper()
 	before := descriptors(t)
@@ -215,11 +215,11 @@ func (r *trial) run(t *testing.T, killed bool) (given, taken error) {
 			err = runs.Running()
 		}
 		if (err != nil) != killed {
-			t.Errorf("the new process began to run with %v", err)
+			t.Errorf("Begin or Running of the new process returned %v", err)
 		}
 	}
 	given = <-giving
-	// Both connections, and what the giver had open.
+	// Both connections and the descriptors of the giver.
 	if after := descriptors(t); after != before-2-len(r.giver.files) {
 		t.Errorf("%d descriptors, want %d", after, before-2-len(r.giver.files))
 	}
@@ -235,7 +235,7 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// TestTakeOver hands over everything, also more descriptors than go at once.
+// TestTakeOver hands over everything, also more descriptors than are sent at once.
 func TestTakeOver(t *testing.T) {
 	for _, files := range []int{0, 1, 500} {
 		r := newTrial(t, true)
@@ -246,13 +246,13 @@ func TestTakeOver(t *testing.T) {
 			t.Fatalf("given: %v, taken: %v", given, taken)
 		}
 		if g, k := r.giver.was(), r.taker.was(); g != "offer copy hold save leave" || k != "prepare copy save" {
-			t.Errorf("the old process did %q, the new one %q", g, k)
+			t.Errorf("the calls of the old process were %q, those of the new one %q", g, k)
 		}
 	}
 }
 
-// TestFailure has each step of either process fail: the old one goes on, and both say
-// why.
+// TestFailure makes each step of either process fail. The old process must continue, and both
+// processes must return the reason.
 func TestFailure(t *testing.T) {
 	no := errors.New("no, since it is a test")
 	for _, tt := range []struct{ who, step, want string }{
@@ -280,14 +280,14 @@ func TestFailure(t *testing.T) {
 				t.Errorf("given: %v, taken: %v", given, taken)
 			}
 			if g := r.giver.was(); g != tt.want {
-				t.Errorf("the old process did %q, want %q", g, tt.want)
+				t.Errorf("the calls of the old process were %q, want %q", g, tt.want)
 			}
 		})
 	}
 }
 
-// TestKilled has either process be killed at each step. Where the old one was killed with
-// everything handed over, the new one goes on, unless the old one lives.
+// TestKilled kills either process at each step. If the old process was killed after everything
+// was handed over, the new one must run.
 func TestKilled(t *testing.T) {
 	for _, tt := range []struct {
 		who, step, want string
@@ -315,13 +315,14 @@ func TestKilled(t *testing.T) {
 				t.Errorf("given: %v, taken: %v", given, taken)
 			}
 			if g := r.giver.was(); g != tt.want {
-				t.Errorf("the old process did %q, want %q", g, tt.want)
+				t.Errorf("the calls of the old process were %q, want %q", g, tt.want)
 			}
 		})
 	}
 }
 
-// TestKilledWithAll has the old process be gone once the new one has everything.
+// TestKilledWithAll closes the connection of the old process once the new one has everything.
+// The new process must run only if the old one is dead.
 func TestKilledWithAll(t *testing.T) {
 	defer func(l Limits) { limits = l }(limits)
 	for _, alive := range []bool{false, true} {
@@ -370,8 +371,8 @@ func TestKilledWithAll(t *testing.T) {
 	}
 }
 
-// TestStopped has the old process stop on purpose at each step: the new one does not
-// take that for its death.
+// TestStopped stops the old process on purpose at each step. The new process must not mistake
+// that for its death.
 func TestStopped(t *testing.T) {
 	for _, step := range []string{"offer", "copy", "hold", "save"} {
 		r := newTrial(t, false)
@@ -386,22 +387,22 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestSilence has either process say nothing for too long.
+// TestSilence checks that either process gives up if the other one sends nothing.
 func TestSilence(t *testing.T) {
 	defer func(l Limits) { limits = l }(limits)
 	limits.Prepare, limits.Step = 10*time.Millisecond, 10*time.Millisecond
 	r := newTrial(t, true)
 	if err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver); !errors.Is(err, os.ErrDeadlineExceeded) || r.giver.was() != "offer" {
-		t.Errorf("%v, and the old process did %q", err, r.giver.was())
+		t.Errorf("%v, and the calls of the old process were %q", err, r.giver.was())
 	}
 	r = newTrial(t, true)
 	r.giver.Offered()
 	if _, err := Take(t.Context(), r.next, r.taker); !errors.Is(err, os.ErrDeadlineExceeded) || r.taker.was() != "" {
-		t.Errorf("%v, and the new process did %q", err, r.taker.was())
+		t.Errorf("%v, and the calls of the new process were %q", err, r.taker.was())
 	}
 }
 
-// TestNonsense has the other process say what makes no sense.
+// TestNonsense sends invalid data as the old process.
 func TestNonsense(t *testing.T) {
 	for name, sent := range map[string][]byte{
 		"older instance": nil,
@@ -422,7 +423,7 @@ func TestNonsense(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := Take(t.Context(), r.next, r.taker); err == nil || r.taker.was() != "" {
-			t.Errorf("%s: %v, and the new process did %q", name, err, r.taker.was())
+			t.Errorf("%s: %v, and the calls of the new process were %q", name, err, r.taker.was())
 		}
 	}
 }
