@@ -11,7 +11,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// unported is a frame of a flow that the programs do not read the ports of, or that stands for
+// unported is a frame of a flow whose ports the programs do not read, or that stands for
 // several datagrams.
 type unported struct {
 	frame   []byte
@@ -38,9 +38,9 @@ func unportedFrames(src, dst netip.AddrPort) map[string]unported {
 	}
 }
 
-// TestOrderWithoutPorts passes up frames of a flow whose other packets are forwarded: while such
-// a frame is on its way, the others are passed up, too. The frame may leave the process as it
-// came, or in the segments that it stands for.
+// TestOrderWithoutPorts passes up such a frame of a flow whose other packets are forwarded.
+// While it is in user space, the others are passed up too. The frame may leave the process as
+// it arrived, or in the segments that it stands for.
 func TestOrderWithoutPorts(t *testing.T) {
 	for _, family := range families {
 		plain := packettest.UDP(family.client, family.server, packettest.Body(64)).Frame()
