@@ -11,15 +11,15 @@ import (
 	"fragwall/wire"
 )
 
-// TestYield takes the flows of a fast path away: frames and datagrams are counted as without it,
-// the next packets go up, and the flow is learnt again.
+// TestYield makes a fast path yield its flows. Frames and datagrams are counted as without a
+// fast path, the next packets are passed up, and the flow is learned again.
 func TestYield(t *testing.T) {
 	for name, hosts := range families {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, stateful(onlyPort53()), packet.ModeReassemble)
 			request := packettest.UDP(hosts.client, hosts.server, packettest.Body(100)).Frame()
 			reply := packettest.UDP(hosts.server, hosts.client, packettest.Body(300)).Frame()
-			for range 3 { // the second and the third time, from a state in which the flow was taken away
+			for range 3 { // the second and the third time, after the flow was yielded
 				for range 3 {
 					r.send(verdict.Inside, request)
 					r.send(verdict.Outside, reply)
@@ -30,9 +30,9 @@ func TestYield(t *testing.T) {
 						t.Fatalf("a request is %v, a reply %v: %+v", one, other, r.Stats())
 					}
 				}
-				r.Yield(func(*packet.Parsed, verdict.Side, wire.Beginning) { t.Error("a datagram has begun") })
+				r.Yield(func(*packet.Parsed, verdict.Side, wire.Beginning) { t.Error("the beginning of a datagram") })
 				if keys := r.Keys(); len(keys) != 0 {
-					t.Errorf("it knows %v", keys)
+					t.Errorf("the fast path still knows %v", keys)
 				}
 				if one, other := r.send(verdict.Inside, request), r.send(verdict.Outside, reply); one != passedUp || other != passedUp {
 					t.Errorf("a request is %v, a reply %v", one, other)
@@ -50,7 +50,7 @@ func TestYield(t *testing.T) {
 	}
 }
 
-// fragmented is a rig in the mode validate that forwards the fragments of a flow.
+// fragmented is a rig in mode validate that forwards the fragments of a flow.
 type fragmented struct {
 	*rig
 	client, server netip.AddrPort
@@ -75,7 +75,7 @@ func (r *fragmented) fragments(id uint32) [][]byte {
 	return d.Fragments(1448)
 }
 
-// forwards sends fragments, of which each is to be forwarded.
+// forwards sends fragments, all of which must be forwarded.
 func (r *fragmented) forwards(frames ...[]byte) {
 	r.Helper()
 	for i, f := range frames {
@@ -85,8 +85,8 @@ func (r *fragmented) forwards(frames ...[]byte) {
 	}
 }
 
-// TestYieldBeginnings takes away the beginnings of datagrams, each once: the fragments that follow
-// go up.
+// TestYieldBeginnings yields the beginnings of datagrams, each once. The fragments that follow
+// are passed up.
 func TestYieldBeginnings(t *testing.T) {
 	for name, hosts := range families {
 		t.Run(name, func(t *testing.T) {
@@ -94,7 +94,7 @@ func TestYieldBeginnings(t *testing.T) {
 			before := time.Now()
 			r.forwards(r.fragments(10)[:1]...)
 			r.forwards(r.fragments(11)[:2]...)
-			r.forwards(r.fragments(12)...) // nothing of it follows
+			r.forwards(r.fragments(12)...) // complete, so none of it remains
 			began := map[uint32]int{}
 			r.Yield(func(p *packet.Parsed, from verdict.Side, b wire.Beginning) {
 				began[p.Fragment.ID] += b.Bytes
@@ -120,7 +120,7 @@ func TestYieldBeginnings(t *testing.T) {
 	}
 }
 
-// TestBlock blocks a datagram of a flow that is forwarded: all of its fragments go up until its
+// TestBlock blocks a datagram of a forwarded flow. All its fragments are passed up until its
 // deadline, and other datagrams are forwarded.
 func TestBlock(t *testing.T) {
 	for name, hosts := range families {
