@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/link"
 
 	"fragwall/filter"
+	"fragwall/filter/flow"
 	"fragwall/packet"
 	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
@@ -73,7 +74,7 @@ func own(t *testing.T, f *FastPath) (programs []ebpf.ProgramID) {
 }
 
 // handOver exports the fast path of a queue. It returns a queue with the same waiting frames,
-// whose fast path was opened on the exported one and knows the same flows.
+// whose fast path was opened on the exported one.
 func (q *queue) handOver(t *testing.T, policy *filter.Policy) *queue {
 	t.Helper()
 	e, err := q.Export()
@@ -81,9 +82,7 @@ func (q *queue) handOver(t *testing.T, policy *filter.Policy) *queue {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	next := &queue{rig: newRigFrom(t, policy, packet.ModeReassemble, e), frames: q.frames}
-	next.Expect(q.Keys())
-	return next
+	return &queue{rig: newRigFrom(t, policy, packet.ModeReassemble, e), frames: q.frames}
 }
 
 // continueOn makes the programs of a fast path replace those of another process.
@@ -105,14 +104,23 @@ func passedOf(f *FastPath) (frames uint64) {
 }
 
 // long makes the last frame that was passed up so old that it would count as lost.
-func (q *queue) long() { atomic.StoreUint64(&q.order().LastUp, monotonic()-2*drain) }
+func (q *queue) long() { atomic.StoreUint64(&q.orderOfClient().LastUp, monotonic()-2*drain) }
+
+// orderOfClient returns the order of the flow that all frames of a queue belong to, whether or not
+// the flow has an entry.
+func (q *queue) orderOfClient() *programOrder {
+	k := flow.Key{Inside: words(client4.Addr()), Outside: words(server4.Addr()),
+		Ports: uint64(client4.Port())<<32 | uint64(server4.Port())<<16 | packet.ProtocolUDP<<8}
+	return &q.memory.orders[q.memory.orderOf(&k, verdict.Inside)]
+}
 
 // TestHandOver hands over a fast path while frames wait. One set of programs is attached at any
-// time, each frame is counted once, and no frame overtakes the waiting ones. If the other
-// process fails after replacing the programs, the first one continues in the same way.
+// time, each frame is counted once, and no frame overtakes the waiting ones. This also holds for a
+// flow that the other process does not know, and if the other process fails after replacing the
+// programs and the first one continues.
 func TestHandOver(t *testing.T) {
 	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
-	for _, fails := range []bool{false, true} {
+	for _, test := range []struct{ knows, fails bool }{{true, false}, {false, false}, {true, true}} {
 		ns, err := lab.NewNamespace("fastpath")
 		if err != nil {
 			t.Fatal(err)
@@ -122,22 +130,22 @@ func TestHandOver(t *testing.T) {
 		expectAttached := func() {
 			t.Helper()
 			if got, want := attached(t, ns), own(t, q.FastPath); !slices.Equal(got, want) {
-				t.Fatalf("attached %v, want %v", got, want)
+				t.Fatalf("%+v: attached %v, want %v", test, got, want)
 			}
 		}
 		attachIn(t, ns, q.FastPath)
+		q.FastPath.own(1, false)
+		q.order().Flow = 0
+		q.FastPath.own(1, true)
 		q.settle()
 		if way := q.come(frame); way != forwarded {
 			t.Fatal(way)
 		}
 		passed := passedOf(q.FastPath)
-		wait := func(n int) {
+		expectPassed := func(way outcome) {
 			t.Helper()
-			for range n {
-				if way := q.come(frame); way != passedUp {
-					t.Fatalf("%v, with %d in user space: %+v", way, len(q.frames), *q.order())
-				}
-				passed++
+			if passed++; way != passedUp {
+				t.Fatalf("%+v: %v, with %d on their way: %+v", test, way, len(q.frames), *q.orderOfClient())
 			}
 		}
 		leave := func() {
@@ -148,16 +156,21 @@ func TestHandOver(t *testing.T) {
 		first := q
 		q.Suspend()
 		atomic.StoreUint64(&q.order().Forced, monotonic()+uint64(time.Hour))
-		wait(3)
+		for range 3 {
+			expectPassed(q.come(frame))
+		}
 		next := q.handOver(t, onlyPort53())
+		if test.knows {
+			next.Expect(q.Keys())
+		}
 		q.Yield(nil)
-		wait(2)
+		expectPassed(q.come(frame))
 		expectAttached()
 		q.long()
 		next.frames, q = q.frames, next
 		q.continueOn(t)
 		expectAttached()
-		if fails {
+		if test.fails {
 			first.frames, q = q.frames, first
 			q.long()
 			q.Resume()
@@ -166,22 +179,21 @@ func TestHandOver(t *testing.T) {
 			q.deleteRetired(monotonic())
 			q.mu.Unlock()
 		}
-		if way := run(q, q.in(verdict.Inside), frame, 0); way != passedUp {
-			t.Fatalf("%v after a long hand-over, with %d in user space", way, len(q.frames))
-		}
+		leave()
+		leave()                                              // the flow is known from here on
+		expectPassed(run(q, q.in(verdict.Inside), frame, 0)) // without come, which changes the time
 		q.frames = append(q.frames, frame)
-		passed++
 		for len(q.frames) > 1 {
 			leave()
 		}
-		wait(1)
+		expectPassed(q.come(frame))
 		leave()
 		leave()
 		if way := q.come(frame); way != forwarded {
-			t.Errorf("fails %v: %v with none in user space: %+v", fails, way, *q.order())
+			t.Errorf("%+v: %v with none on their way: %+v", test, way, *q.orderOfClient())
 		}
 		if got := passedOf(q.FastPath); got != passed {
-			t.Errorf("fails %v: %d frames passed up, want %d", fails, got, passed)
+			t.Errorf("%+v: %d frames passed up, want %d", test, got, passed)
 		}
 	}
 }

@@ -45,6 +45,8 @@ type rig struct {
 	nics   [verdict.Sides]int // interface indices
 	log    strings.Builder
 	events *events.Recorder
+	// meanwhile is called after handOver has imported the box, and before it suspends it.
+	meanwhile func()
 }
 
 // watched opens a box and watches it until the end of the test, in a synctest bubble. change

@@ -23,6 +23,9 @@ func (r *rig) handOver(text string) (*box.Box, error) {
 	if err != nil {
 		return nil, err
 	}
+	if r.meanwhile != nil {
+		r.meanwhile()
+	}
 	sent, err := json.Marshal(r.Suspend())
 	if err != nil {
 		r.Fatal(err)
@@ -82,6 +85,44 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("the junction is closed %v: %v", taken.Closed(), err)
 		}
 	})
+}
+
+// TestHandOverAttachesAnew has another box whose fast path cannot replace the programs of the first
+// one, on either side or on the one whose NIC has been replaced since: there it attaches its own.
+func TestHandOverAttachesAnew(t *testing.T) {
+	for _, test := range []struct{ fails, replugged bool }{{false, true}, {true, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			r := watched(t, twoNICs, nil)
+			r.AttachFastPath()
+			if test.fails {
+				r.kernel.Fail("continue", errors.New("no"))
+			}
+			if test.replugged {
+				r.meanwhile = func() {
+					r.kernel.Remove(r.nics[verdict.Inside])
+					synctest.Wait()
+					r.kernel.AddNIC("nic-in", 1500)
+					r.logged("nic returned")
+				}
+			}
+			next, err := r.handOver(twoNICs)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := r.kernel.FastPath()
+			if in, out := f.Side(verdict.Inside), f.Side(verdict.Outside); in.Attached || out.Replaced == test.fails {
+				t.Errorf("%+v: inside %+v, outside %+v", test, in, out)
+			}
+			r.Leave()
+			next.AttachFastPath()
+			if in := f.Side(verdict.Inside); !in.Attached || in.Replaced {
+				t.Errorf("%+v: inside %+v", test, in)
+			}
+			if err := errors.Join(r.Close(), next.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
 }
 
 // TestHandOverFails checks that a box continues as before if another one fails to take over.
