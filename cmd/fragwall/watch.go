@@ -61,7 +61,7 @@ func (f *watchFlags) show(c *cobra.Command, lines bool, list func(ctx context.Co
 		switch {
 		case ctx.Err() != nil:
 			return nil // ended by a signal
-		case err != nil && (first || !errors.Is(err, control.ErrReplaced)): // else the next answer is the other process's
+		case err != nil && (first || !errors.Is(err, control.ErrReplaced)): // otherwise the other process answers the next time
 			return err
 		}
 		select {

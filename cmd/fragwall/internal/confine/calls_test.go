@@ -99,7 +99,7 @@ func testFilter(t *testing.T, plan Plan) {
 	}
 	slices.Sort(values)
 	values = slices.Compact(values)
-	others := values // of the second argument
+	others := values // for the second argument
 	if testing.Short() {
 		others = values[:2]
 	}

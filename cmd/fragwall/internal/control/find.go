@@ -20,8 +20,8 @@ type instance struct {
 	err  error  // why it does not answer
 }
 
-// askAll asks the instances of all sockets in directories concurrently. It removes sockets that
-// nobody listens on.
+// askAll asks the instances of all sockets in directories concurrently. It removes sockets on
+// which no process listens.
 func askAll(dirs []string) []instance {
 	var paths []string
 	for _, dir := range dirs {

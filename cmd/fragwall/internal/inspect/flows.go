@@ -49,7 +49,8 @@ type Box struct {
 	Bump   *wire.Bump
 	Config func() *rules.Config // configuration in force
 	Log    *slog.Logger
-	// Change runs what changes the box, or fails if nothing may change it any more.
+	// Change runs a function that changes the box. It fails if the box may no longer be
+	// changed.
 	Change func(change func() error) error
 }
 

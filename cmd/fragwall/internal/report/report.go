@@ -51,12 +51,12 @@ type Report struct {
 	Events           []record.Event `json:"events"` // the latest events, newest first
 }
 
-// Takeover is about the processes that took over from one another since the start, and the last
-// time that one did.
+// Takeover is the number of take-overs since the start of the first process, and the last
+// take-over.
 type Takeover struct {
 	Count        int       `json:"count"`
 	Time         time.Time `json:"time"`
-	PauseSeconds float64   `json:"pause_seconds"` // for which no process read frames
+	PauseSeconds float64   `json:"pause_seconds"` // time without a process that reads frames
 }
 
 // Side is the state of a side's device, and the counters of the frames that arrived on that

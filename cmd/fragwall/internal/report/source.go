@@ -24,7 +24,7 @@ type Source struct {
 	Events  *events.Recorder
 	Started time.Time
 	Ready   func() bool // whether frames flow
-	// Takeover is about the last process that took over; nil if none did since the start.
+	// Takeover is the last take-over; nil if there was none since the start.
 	Takeover *Takeover
 	// Links returns the state of both sides' devices.
 	Links func() [verdict.Sides]Link

@@ -12,8 +12,8 @@ import (
 	"fragwall/wire"
 )
 
-// Every metric. The labels' values are closed: sides, reasons, the two states
-// of an event or a reload, and the rules of the policy in force.
+// All metrics. The values of labels come from closed sets: sides, reasons, the two results of
+// an event or a reload, and the rules of the policy in force.
 var (
 	buildInfo   = describe("build_info", "Versions of fragwall, Go and gVisor. Always 1.", "version", "go", "gvisor")
 	started     = describe("start_time_seconds", "Start time of the process, in seconds since the Unix epoch.")
@@ -72,16 +72,16 @@ func describe(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("fragwall_"+name, help, labels, nil)
 }
 
-// collector makes metrics of a report.
+// collector is a Prometheus collector of a report's metrics.
 type collector struct{ source *report.Source }
 
 var _ prometheus.Collector = collector{}
 
-// Describe describes no metric, as the rules change with a reload, and with them
-// the series.
+// Describe implements [prometheus.Collector]. It describes no metrics, because the series
+// change with the rules at a reload.
 func (c collector) Describe(chan<- *prometheus.Desc) {}
 
-// Collect makes the metrics of a report of now.
+// Collect implements [prometheus.Collector]. It collects the metrics of the current report.
 func (c collector) Collect(to chan<- prometheus.Metric) {
 	m, r := sink(to), c.source.Report(time.Now())
 	m.gauge(buildInfo, 1, r.Version, r.Go, r.GVisor)
@@ -118,7 +118,7 @@ func (c collector) Collect(to chan<- prometheus.Metric) {
 	m.counter(eventCount, r.EventsSuppressed, "suppressed")
 }
 
-// sink takes metrics.
+// sink is the channel that metrics are sent to.
 type sink chan<- prometheus.Metric
 
 func (m sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
@@ -129,7 +129,7 @@ func (m sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
 	m <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }
 
-// takeover makes the metrics of the processes that took over; t is nil if none did.
+// takeover sends the metrics of take-overs. t is nil if there was none.
 func (m sink) takeover(t *report.Takeover) {
 	if t == nil {
 		t = &report.Takeover{}
@@ -139,7 +139,7 @@ func (m sink) takeover(t *report.Takeover) {
 	m.counter(takeovers, uint64(t.Count))
 }
 
-// link makes the metrics of a side's device.
+// link sends the metrics of a side's device.
 func (m sink) link(name string, s *report.Side) {
 	m.gauge(linkUp, truth(s.Link == report.LinkUp), name)
 	m.gauge(mtu, float64(s.MTU), name)
@@ -152,7 +152,7 @@ func (m sink) link(name string, s *report.Side) {
 	}
 }
 
-// side makes the metrics of the frames that came in by one side.
+// side sends the metrics of the frames that arrived on a side.
 func (m sink) side(name string, s *report.Side) {
 	if s.Missed != nil {
 		m.counter(missed, *s.Missed, name)
@@ -177,7 +177,7 @@ func (m sink) side(name string, s *report.Side) {
 	m <- prometheus.MustNewConstHistogram(latency, s.Latency.Count(), s.Latency.Sum.Seconds(), buckets, name)
 }
 
-// fastPath makes the metrics of what the kernel does in place of the process.
+// fastPath sends the metrics of the fast path.
 func (m sink) fastPath(f *report.FastPath) {
 	m.gauge(fastInfo, 1, f.State, string(f.Reason))
 	for name, side := range f.Sides {
@@ -194,7 +194,7 @@ func (m sink) fastPath(f *report.FastPath) {
 	m.counter(fastMapErrors, f.MapErrors)
 }
 
-// truth is 1 for true and 0 for false.
+// truth returns 1 for true and 0 for false.
 func truth(b bool) float64 {
 	if b {
 		return 1

@@ -36,14 +36,13 @@ var (
 	server = netip.MustParseAddrPort("198.51.100.1:53")
 )
 
-// limits of what waits.
+// limits are the limits of incomplete datagrams.
 func limits() stack.Options {
 	return stack.Options{TimeoutIPv4: time.Minute, TimeoutIPv6: time.Minute, Memory: 1 << 20, MaxFragments: 64, MaxDatagrams: 128}
 }
 
-// newSource returns the source of a box that has forwarded one datagram of the
-// rule "dns", dropped one of "others" and a frame that is none, and has two
-// fragments in waiting.
+// newSource returns the source of a box that has forwarded one datagram of rule "dns", dropped
+// one of rule "others" and one truncated frame, and holds two fragments.
 func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 	t.Helper()
 	recorder := events.NewRecorder(slog.DiscardHandler, filter.Rate{Count: 10, Per: time.Second})
@@ -63,7 +62,7 @@ func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 	} {
 		s.Forward(verdict.Inside, tun.Frame{Data: frame}, time.Unix(1, 0))
 	}
-	// What Run does of itself.
+	// The box itself would call Run.
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	recorder.Run(ctx)
@@ -86,14 +85,14 @@ func newSource(t testing.TB) (*report.Source, *wire.Stepper) {
 	}, s
 }
 
-// sinkLane takes all that is written.
+// sinkLane accepts all frames.
 type sinkLane struct{ tun.Lane }
 
 func (sinkLane) Write([]tun.Frame) (int, error) { return 0, nil }
 
 func (sinkLane) Shed() uint64 { return 0 }
 
-// get asks a handler for a path.
+// get returns the answer of a handler to a GET request.
 func get(h http.Handler, path string, change ...func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, path, nil)
 	r.Host = "127.0.0.1:9477"
@@ -105,7 +104,7 @@ func get(h http.Handler, path string, change ...func(*http.Request)) *httptest.R
 	return w
 }
 
-// TestMetrics compares what a scrape says with what the box did.
+// TestMetrics compares a scrape with what the box did.
 func TestMetrics(t *testing.T) {
 	source, _ := newSource(t)
 	w := get(NewServer(source, nil, "").handler(), "/metrics")
@@ -160,7 +159,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestSumsAgree adds up one scrape.
+// TestSumsAgree checks in one scrape that received frames equal the sum of forwarded, dropped
+// and waiting ones.
 func TestSumsAgree(t *testing.T) {
 	source, _ := newSource(t)
 	parser := expfmt.NewTextParser(model.LegacyValidation)
@@ -179,7 +179,7 @@ func TestSumsAgree(t *testing.T) {
 		}
 	}
 	if len(sums) != 2 || sums["inside"] != 0 || sums["outside"] != 0 {
-		t.Errorf("%v, want none left over", sums)
+		t.Errorf("the sums differ by %v, want 0", sums)
 	}
 }
 
@@ -196,7 +196,7 @@ func TestMetricsLint(t *testing.T) {
 	}
 }
 
-// TestReport compares what /api/status says with what the box did.
+// TestReport compares /api/status with what the box did.
 func TestReport(t *testing.T) {
 	source, _ := newSource(t)
 	w := get(NewServer(source, nil, "").handler(), "/api/status")
@@ -214,7 +214,7 @@ func TestReport(t *testing.T) {
 		t.Errorf("%+v", in)
 	}
 	if missed := r.Sides["outside"].Missed; missed != nil {
-		t.Errorf("%d missed by a side whose device is gone", *missed)
+		t.Errorf("%d missed frames of a side whose device is gone", *missed)
 	}
 	if len(r.Rules) != 3 || r.Rules[0] != (report.Rule{Name: "dns", Line: 7, Action: "accept", Datagrams: 1, Bytes: 28}) || r.Rules[2].OverLimit == nil {
 		t.Errorf("%+v", r.Rules)
@@ -227,7 +227,7 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportOfNothing has lists that hold nothing be lists.
+// TestReportOfNothing checks that empty lists are encoded as lists, not as null.
 func TestReportOfNothing(t *testing.T) {
 	source, _ := newSource(t)
 	source.Events = events.NewRecorder(slog.DiscardHandler, filter.Rate{})
@@ -240,7 +240,7 @@ func TestReportOfNothing(t *testing.T) {
 	}
 }
 
-// TestToken has what tells of the box want the token, and nothing else.
+// TestToken checks that everything about the box requires the token, and nothing else does.
 func TestToken(t *testing.T) {
 	source, _ := newSource(t)
 	h := NewServer(source, nil, "0123456789abcdef").handler()
@@ -272,7 +272,7 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestForeignNames refuses a page whose name was made to point here.
+// TestForeignNames checks that requests under a foreign host name are refused.
 func TestForeignNames(t *testing.T) {
 	source, _ := newSource(t)
 	h := NewServer(source, nil, "").handler()
@@ -321,7 +321,7 @@ func TestNotReady(t *testing.T) {
 	}
 }
 
-// TestServe asks over a connection, and ends the server.
+// TestServe sends a request over a connection, and ends the server.
 func TestServe(t *testing.T) {
 	source, _ := newSource(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -348,7 +348,7 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestHistory has what the box did in the last hour, or since a moment.
+// TestHistory checks the history of the last hour, and since a time.
 func TestHistory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		source, s := newSource(t)

@@ -1,8 +1,8 @@
 const every = 1000, keptEvery = 5000, timeout = 5000, mostRules = 500, fewRules = 12;
 let token = sessionStorage.getItem("token") || "";
-let last = null, shown = null; // the report before, and the one whose events are shown
-let rulesBefore = new Map(), rulesSpan = 0; // what the rules' rates are from
-let timer = 0, keptAt = 0; // when the page asked for the history
+let last = null, shown = null; // previous report, and the one whose events are shown
+let rulesBefore = new Map(), rulesSpan = 0; // previous counters of the rules, for rates
+let timer = 0, keptAt = 0; // time of the last request for the history
 
 function state(value, good) {
   text("state", value);
@@ -10,7 +10,7 @@ function state(value, good) {
   document.title = `${value} · fragwall`;
 }
 
-// The rates of a side; those of the first report are not known.
+// showSide shows a side. The first report has no rates.
 function showSide(side, r, span) {
   const s = r.sides[side], b = last && last.sides[side];
   const rate = name => b ? perSecond(s[name], b[name], span) : 0;
@@ -28,7 +28,8 @@ function showSide(side, r, span) {
   return bits;
 }
 
-// The reasons that most was dropped for have a color each, the others one.
+// ranking returns the reasons, most drops first. The first ones have a color each, the
+// others share one.
 function ranking(r) {
   const totals = new Map();
   for (const side of sides)
@@ -138,7 +139,7 @@ function show(r) {
   followMeaning();
 }
 
-// What was true before the box fell silent is not shown as if it still were.
+// silent marks the last report as outdated when the box does not answer.
 function silent() {
   state(last ? `no answer since ${clock(last.time)}` : "no answer", false);
   if (!last) return;
