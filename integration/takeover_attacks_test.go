@@ -199,7 +199,7 @@ func TestTakeOverStopped(t *testing.T) {
 	begun := time.Now()
 	b.replace(t)
 	took := time.Since(begun)
-	moments := handoverScale().moments
+	moments := handoverScale().times
 	outcomes := map[string]int{}
 	for i := range moments {
 		next := launch(t, n.Middle, nil, "run", "-c", b.file, "--replace")
