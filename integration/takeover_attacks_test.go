@@ -296,12 +296,12 @@ func TestTakeOverManyTimes(t *testing.T) {
 	was := b.belongings(t)
 	for range times {
 		b.replace(t)
+		idle.talk(t)
 	}
 	flows(t, m, l, 500*time.Millisecond)
 	is := b.belongings(t)
 	_, err = m.Stop()
 	must(t, err)
-	idle.talk(t)
 	t.Logf("after one: %+v\nafter %d: %+v", was, 1+times, is)
 	for kind, n := range is.open {
 		if n > was.open[kind]+1 {
