@@ -317,11 +317,11 @@ func (s *stream) ours(udp []byte) bool {
 // expectDatagrams checks the order of the datagrams that the receiver's IP layer delivers.
 func (s *stream) expectDatagrams() error {
 	order := newOrder("datagrams " + s.String())
-	if err := s.arrived.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
-		return err
-	}
 	b := make([]byte, 1<<16)
 	for order.seen < perSender {
+		if err := s.arrived.SetReadDeadline(time.Now().Add(waitTimeout)); err != nil {
+			return err
+		}
 		n, _, err := s.arrived.ReadFromIP(b)
 		if err != nil {
 			return fmt.Errorf("%s: %d of %d arrived: %w", order.what, order.seen, perSender, err)
@@ -338,11 +338,10 @@ func (s *stream) expectDatagrams() error {
 func (s *stream) expectFrames() error {
 	order := newOrder("frames " + s.String())
 	src, dst := s.from.Addr(s.ipv6), s.to.Addr(s.ipv6)
-	deadline := time.Now().Add(waitTimeout)
 	torn, open := 0, packet.Fragment{}
 	var p packet.Parsed
 	for order.seen < perSender || open.Present {
-		frame, err := s.frames.Receive(deadline)
+		frame, err := s.frames.Receive(time.Now().Add(waitTimeout))
 		if err != nil {
 			return fmt.Errorf("%s: %d of %d arrived: %w", order.what, order.seen, perSender, err)
 		}
