@@ -140,8 +140,8 @@ func TestWaitingJudged(t *testing.T) {
 	}
 }
 
-// TestNothingWaits asks in a mode without incomplete datagrams, and with invalid flags.
-func TestNothingWaits(t *testing.T) {
+// TestNoIncompleteDatagrams asks in a mode without incomplete datagrams, and with invalid flags.
+func TestNoIncompleteDatagrams(t *testing.T) {
 	startWaiting(t, packet.ModeDrop)
 	if stdout, stderr, code := waitingOf(t, ""); strings.Count(stdout, "\n") != 1 || stderr != "" || code != 0 {
 		t.Errorf("exit %d: %q, %q", code, stdout, stderr)

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// TestLeft checks a socket that another process takes over: clients that have connected still
+// TestSocketTakenOver checks a socket that another process takes over: clients that have connected still
 // get their answers, and the socket stays.
-func TestLeft(t *testing.T) {
+func TestSocketTakenOver(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := Listen(path)
 	if err != nil {

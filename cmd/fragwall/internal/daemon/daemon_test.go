@@ -168,8 +168,8 @@ func (s *started) printUntil(text string) {
 	}
 }
 
-// TestLife checks the order of the steps of a daemon, and sends it each kind of request.
-func TestLife(t *testing.T) {
+// TestLifeCycle checks the order of the steps of a daemon, and sends it each kind of request.
+func TestLifeCycle(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			s := start(t, forwarding+"[log]\nformat = \""+format+"\"\n", "x.sock", nil)

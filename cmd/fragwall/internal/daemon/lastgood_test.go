@@ -82,9 +82,9 @@ func TestLastGood(t *testing.T) {
 	}
 }
 
-// TestLastGoodIsLeft checks that a reload of the corrected file replaces the saved
+// TestLastGoodIsReplaced checks that a reload of the corrected file replaces the saved
 // configuration.
-func TestLastGoodIsLeft(t *testing.T) {
+func TestLastGoodIsReplaced(t *testing.T) {
 	r, _, _ := newReloader(t)
 	dir := filepath.Join(t.TempDir(), "kept")
 	first, _, err := startIn(t, dir)
@@ -116,8 +116,8 @@ func TestLastGoodIsLeft(t *testing.T) {
 	}
 }
 
-// TestNothingKept checks that a directory that cannot be used does not prevent the start.
-func TestNothingKept(t *testing.T) {
+// TestUnusableDirectory checks that a directory that cannot be used does not prevent the start.
+func TestUnusableDirectory(t *testing.T) {
 	r, _, log := newReloader(t)
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o777); err != nil {

@@ -64,8 +64,8 @@ func TestNotify(t *testing.T) {
 	<-ended
 }
 
-// TestNotifyNobody checks that the notifier does nothing without a service manager.
-func TestNotifyNobody(t *testing.T) {
+// TestNotifyWithoutManager checks that the notifier does nothing without a service manager.
+func TestNotifyWithoutManager(t *testing.T) {
 	for _, path := range []string{"", filepath.Join(t.TempDir(), "none")} {
 		t.Setenv("NOTIFY_SOCKET", path)
 		n := openNotifier(slog.New(slog.DiscardHandler))

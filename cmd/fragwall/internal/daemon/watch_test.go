@@ -199,7 +199,7 @@ func TestWatchBroken(t *testing.T) {
 	}
 }
 
-func TestWatchNothing(t *testing.T) {
+func TestWatchMissing(t *testing.T) {
 	w, err := newWatcher(only(filepath.Join(t.TempDir(), "no", "fragwall.toml")))
 	ok(t, err)
 	defer w.watcher.Close()

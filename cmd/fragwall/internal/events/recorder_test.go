@@ -433,8 +433,8 @@ func TestTimeoutSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestUnwantedAllocateNothing checks that a decision beyond the budget allocates nothing.
-func TestUnwantedAllocateNothing(t *testing.T) {
+// TestSuppressedAllocateNothing checks that a decision beyond the budget allocates nothing.
+func TestSuppressedAllocateNothing(t *testing.T) {
 	r := NewRecorder(slog.DiscardHandler, filter.Rate{Count: 1, Per: time.Hour})
 	s := watched(t, r, &filter.Policy{})
 	frame := denied()

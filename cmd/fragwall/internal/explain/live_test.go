@@ -118,7 +118,7 @@ func TestAskLiveNotes(t *testing.T) {
 	}{
 		{"accepted by a rule", "policy.stateful = true\n" + three, "protocol=icmp", nil, []string{note}},
 		{"a reply that no rule accepts", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=0", nil, []string{note}},
-		{"an error, which has none", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=3", nil, []string{unlessFlow}},
+		{"an ICMP error", "policy.stateful = true\n" + three, "from=outside protocol=icmp icmp_type=3", nil, []string{unlessFlow}},
 		{"a protocol without ports", "policy.stateful = true\n" + three, "protocol=igmp", nil, []string{"it belongs to no known flow (policy.stateful)"}},
 		{"stateless with a fast path", three, "protocol=icmp", &boxtest.FastPath{}, []string{"its fast path entry is not looked up, because the ICMP identifier is not given"}},
 		{"stateless without", three, "protocol=icmp", nil, nil},

@@ -250,9 +250,9 @@ func TestFit(t *testing.T) {
 	}
 }
 
-// TestRestoreNothing checks Restore without saved state, and at a NIC that another sidecar
+// TestRestoreWithoutState checks Restore without saved state, and at a NIC that another sidecar
 // uses.
-func TestRestoreNothing(t *testing.T) {
+func TestRestoreWithoutState(t *testing.T) {
 	store, err := handover.NewStore(t.TempDir(), "none0")
 	if err != nil {
 		t.Fatal(err)

@@ -227,8 +227,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportOfNothing checks that empty lists are encoded as lists, not as null.
-func TestReportOfNothing(t *testing.T) {
+// TestEmptyReport checks that empty lists are encoded as lists, not as null.
+func TestEmptyReport(t *testing.T) {
 	source, _ := newSource(t)
 	source.Events = events.NewRecorder(slog.DiscardHandler, filter.Rate{})
 	source.Bump.Reload(&filter.Policy{})
