@@ -145,8 +145,7 @@ func (in *inherited) close() {
 func (f *FastPath) Continue(side verdict.Side, nic, tap int) error {
 	f.attaching.Lock()
 	defer f.attaching.Unlock()
-	programs := f.programs(side)
-	if f.isClosed() || f.inherited == nil || len(f.links[side]) != len(programs) {
+	if f.isClosed() || f.inherited == nil || len(f.links[side]) != len(f.programs(side)) {
 		return errors.New("nothing to continue")
 	}
 	if err := f.replace(side); err != nil {
