@@ -265,14 +265,15 @@ func golden(t *testing.T, path, got string) {
 
 const preface = `# Evasion
 
-Attacks with fragments and their result in each mode; and honest traffic, which
-must pass. ` + "`go test ./wire -run TestEvasion -update`" + ` writes the tables, and
-the test fails if they are stale. The cases and their policy are in
+This page lists attacks with fragments and their result in each mode, and honest
+traffic, which must pass. ` + "`go test ./wire -run TestEvasion -update`" + ` writes the
+tables; the test fails if they are stale. The cases and their policy are in
 packet/packettest/evasion.
 
-Forwarded fragments go to models of the hosts behind the filter: with each of
-the ways in which systems resolve overlaps (first, last, BSD, BSD-right,
-Linux), with timeouts from 15 to 120 seconds, directly and behind a router.
+The test passes the forwarded fragments to models of the hosts behind the filter.
+The models resolve overlaps in each of the known ways (first, last, BSD, BSD-right,
+Linux), have timeouts from 15 to 120 seconds, and are attached directly or behind
+a router.
 
 | cell | what it means |
 |---|---|
@@ -284,14 +285,14 @@ Linux), with timeouts from 15 to 120 seconds, directly and behind a router.
 | **ambiguous** | hosts reassemble different datagrams from what passed |
 | **evades** | some host reassembles a datagram that the policy denies |
 
-A datagram that leaves in fragments may reach a host in part, and the host keeps
-that part until its own timeout. If the identification is reused before that, for
-another accepted datagram, the host may mix the two: these are the cases that are
+If only some fragments of a datagram reach a host, the host keeps them until its
+own timeout. If the sender reuses the identification before that, for another
+accepted datagram, the host may mix the two: these are the cases that are
 "ambiguous" in ` + "`reassemble`" + ` and ` + "`validate`" + `. All parts of both datagrams were
-accepted, and the ports are those of an accepted first fragment; but an IPv6 host
-that accepts overlaps, against RFC 5722, may read another header chain. A rebuilt
-datagram (` + "`whole`" + `) has one TTL, so no part of it can expire before the others.
-` + "`validate`" + ` has also forwarded a part when a datagram expires or is evicted: set
-` + "`timeout_ipv4`" + ` and ` + "`timeout_ipv6`" + ` to the timeout of the slowest host (up to
-120 s, RFC 1122 §3.3.2) if that matters.
+accepted, and the ports are those of an accepted first fragment. But an IPv6 host
+that accepts overlaps, in violation of RFC 5722, may read another header chain. A
+rebuilt datagram (` + "`whole`" + `) has one TTL, so its fragments reach the host or expire
+together. In ` + "`validate`" + `, part of a datagram may also have been forwarded when the
+datagram expires or is evicted. If that matters, set ` + "`timeout_ipv4`" + ` and
+` + "`timeout_ipv6`" + ` to the timeout of the slowest host (up to 120 s, RFC 1122 §3.3.2).
 `
