@@ -20,17 +20,19 @@ import (
 	"fragwall/tun/lab"
 )
 
-// fullHandover makes the tests of hand-overs run as often as docs/upgrade.md says, at the given
-// share of the load there. Otherwise they are short enough to run for every change.
-var fullHandover = flag.Float64("handover", 0, "test hand-overs 20 and 200 times, with so much of the full load: 1 is all; 0 for a short test")
+// fullHandover is the load of the tests of hand-overs as a share of the full load in docs/upgrade.md. The
+// tests then have as many hand-overs as the document says. With 0 they are short enough to run for every
+// change.
+var fullHandover = flag.Float64("handover", 0, "test 20 hand-overs and 200 kills under this share of the full load (1 is the full load); 0 for a short test")
 
 // scale is the size of the tests of hand-overs.
 type scale struct {
 	load    meter.Load
-	times   int // hand-overs in a row
-	moments int // at which a process is killed
+	times   int // number of consecutive hand-overs
+	moments int // number of moments at which a process is killed
 }
 
+// handoverScale returns the scale that fullHandover selects.
 func handoverScale() scale {
 	if *fullHandover > 0 {
 		return scale{meter.Full.Share(*fullHandover), 20, 200}
@@ -38,23 +40,23 @@ func handoverScale() scale {
 	return scale{meter.Load{Small: 1000, Fragmented: 50, Stream: 1_000_000}, 3, 8}
 }
 
-// newMiddle makes a network whose middle no longer changes by itself, and returns the middle's
-// joints.
+// newMiddle makes a network, waits until the links of the middle are up, and returns the joints of the
+// middle.
 func newMiddle(t *testing.T) (n *lab.Network, before string) {
 	t.Helper()
 	n = newNetwork(t)
 	must(t, n.Middle.Do(noNetfilter))
 	eventually(t, func() error {
 		if before = joints(t, n.Middle); strings.Contains(before, "NO-CARRIER") || strings.Contains(before, "LOWERLAYERDOWN") {
-			return fmt.Errorf("no link yet:\n%s", before)
+			return fmt.Errorf("a link is not up yet:\n%s", before)
 		}
 		return nil
 	})
 	return n, before
 }
 
-// startBox starts the program with a complete configuration. Unlike start, it leaves the end to
-// the test, because another process runs at the end.
+// startBox starts the program with a complete configuration. Unlike start, it does not stop the program
+// when the test ends, because another process runs by then.
 func startBox(t *testing.T, n *lab.Network, config string) *box {
 	t.Helper()
 	b := &box{Network: n, file: configure(t, config)}
@@ -63,41 +65,42 @@ func startBox(t *testing.T, n *lab.Network, config string) *box {
 	return b
 }
 
-// replace makes a new process of the program under test take over, and waits until the old one
-// has ended.
+// replace makes a new process of the program under test take over, and waits until the old process has
+// ended.
 func (b *box) replace(t *testing.T) {
 	t.Helper()
 	b.replaceBy(t, program)
 }
 
-// replaceBy is replace with another binary.
+// replaceBy does what replace does, with another binary.
 func (b *box) replaceBy(t *testing.T, binary string) {
 	t.Helper()
 	old, successor := b.process, launchBinary(t, binary, b.Middle, nil, "run", "-c", b.file, "--replace")
 	successor.ready(t)
 	if code := old.wait(t); code != 0 {
-		t.Fatalf("the old process ended with %d:\n%s\nthe new one said:\n%s", code, old.stderr.String(), successor.stderr.String())
+		t.Fatalf("the old process ended with %d:\n%s\noutput of the new process:\n%s", code, old.stderr.String(), successor.stderr.String())
 	}
 	b.process = successor
 }
 
-// flows waits until a load's datagrams have arrived at both sides for the given time.
+// flows waits until at least a quarter of the datagrams that a load has in the time d have arrived on
+// both sides.
 func flows(t *testing.T, m *meter.Meter, l meter.Load, d time.Duration) {
 	t.Helper()
 	for side := range verdict.Side(verdict.Sides) {
 		more := m.Arrived(side) + uint64(d.Seconds()*float64(l.Small+l.Fragmented))/4 // a busy machine sends less
 		eventually(t, func() error {
 			if now := m.Arrived(side); now < more {
-				return fmt.Errorf("at %v, %d datagrams have arrived; want %d", side, now, more)
+				return fmt.Errorf("%d datagrams have arrived on the %v, want %d", now, side, more)
 			}
 			return nil
 		})
 	}
 }
 
-// underLoad runs a function while numbered traffic flows. Compared with a run of the same
-// traffic and time in which nothing is done, nothing more may be lost, duplicated or corrupted,
-// and no more TCP segments may be retransmitted; no counter may decrease.
+// underLoad calls do while numbered traffic flows. Then it sends the same traffic for the same time without
+// do. The first run must not have more faults than the second one, and no counter of the metrics may
+// decrease.
 func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 	t.Helper()
 	counters := meter.WatchCounters(func() (string, error) { return ask(b.Middle, "/metrics") })
@@ -110,7 +113,7 @@ func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 		flows(t, m, l, 100*time.Millisecond)
 		r, err := m.Stop()
 		if err != nil {
-			t.Fatalf("%v\nof what came: %+v", err, b.counters(t))
+			t.Fatalf("%v\ncounters of the box: %+v", err, b.counters(t))
 		}
 		return r
 	}
@@ -123,15 +126,15 @@ func (b *box) underLoad(t *testing.T, l meter.Load, do func(m *meter.Meter)) {
 	if r.Faults(nil) == nil && *fullHandover == 0 {
 		return
 	}
-	than := run(func(*meter.Meter) { time.Sleep(r.Took) }) // while traffic flows
+	than := run(func(*meter.Meter) { time.Sleep(r.Took) }) // traffic flows during this time
 	for _, f := range r.Faults(than) {
 		t.Error(f)
 	}
-	t.Logf("with hand-overs: %v%v\nwithout, in the same time: %v\nof all that: %+v", r, tcpCounts(t, b.Network), than, b.counters(t))
+	t.Logf("with hand-overs: %v%v\nwithout, in the same time: %v\ncounters of the box: %+v", r, tcpCounts(t, b.Network), than, b.counters(t))
 }
 
-// tcpCounts returns why the hosts' kernels retransmitted segments: the counters of
-// /proc/net/netstat that distinguish timeouts, probes and reordered segments.
+// tcpCounts returns counters of the hosts' kernels that show why segments were retransmitted: timeouts,
+// loss probes, fast retransmissions and reordering (/proc/net/netstat).
 func tcpCounts(t *testing.T, n *lab.Network) (text string) {
 	t.Helper()
 	for side, h := range n.Hosts {
@@ -152,14 +155,14 @@ func tcpCounts(t *testing.T, n *lab.Network) (text string) {
 	return text
 }
 
-// acquaintances are idle flows: UDP flows that the inside has opened, and TCP connections
-// without traffic, such as a shell's.
+// acquaintances holds idle flows that the inside has opened: UDP flows, and TCP connections such as that
+// of a shell.
 type acquaintances struct {
 	inside, outside []*net.UDPConn
 	client, server  []*net.TCPConn
 }
 
-// acquaint opens the given number of UDP flows over each family, and a TCP connection.
+// acquaint opens the given number of UDP flows, and one TCP connection, over IPv4 and over IPv6.
 func (b *box) acquaint(t *testing.T, flows int) *acquaintances {
 	t.Helper()
 	var a acquaintances
@@ -178,7 +181,7 @@ func (b *box) acquaint(t *testing.T, flows int) *acquaintances {
 	return &a
 }
 
-// talk makes the outside send first, which only passes as part of a flow.
+// talk sends data over each flow, from the outside first. That data passes only if it belongs to a flow.
 func (a *acquaintances) talk(t *testing.T) {
 	t.Helper()
 	for i, out := range a.outside {
@@ -194,7 +197,7 @@ func (a *acquaintances) talk(t *testing.T) {
 	}
 }
 
-// say sends a line over a connection.
+// say sends a line over a connection, and checks that it arrives.
 func say(from, to *net.TCPConn, line string) error {
 	deadline := time.Now().Add(waitTimeout)
 	if err := from.SetDeadline(deadline); err != nil {
@@ -209,13 +212,13 @@ func say(from, to *net.TCPConn, line string) error {
 	got := make([]byte, 100)
 	n, err := to.Read(got)
 	if err == nil && string(got[:n]) != line {
-		err = fmt.Errorf("%q arrived; want %q", got[:n], line)
+		err = fmt.Errorf("%q arrived, want %q", got[:n], line)
 	}
 	return err
 }
 
-// joints lists, in addition to what describe lists, everything that joins NICs to something, as
-// ip and tc show it, and the number of fast path programs.
+// joints lists what describe lists, and also the joins of the NICs as ip and tc show them, and the number
+// of fast path programs.
 func joints(t *testing.T, ns *lab.Namespace) string {
 	t.Helper()
 	text := describe(t, ns)
@@ -243,7 +246,7 @@ func joints(t *testing.T, ns *lab.Namespace) string {
 	return text
 }
 
-// sameJoints waits until a namespace is as it was before.
+// sameJoints waits until the joints of a namespace are the same as before.
 func sameJoints(t *testing.T, ns *lab.Namespace, before string) {
 	t.Helper()
 	eventually(t, func() error {
@@ -254,7 +257,7 @@ func sameJoints(t *testing.T, ns *lab.Namespace, before string) {
 	})
 }
 
-// endAs stops a box, and expects the middle to be as it was before.
+// endAs stops a box, and checks that the joints of the middle are the same as before.
 func (b *box) endAs(t *testing.T, before string) {
 	t.Helper()
 	b.settle(t)
@@ -262,8 +265,8 @@ func (b *box) endAs(t *testing.T, before string) {
 	sameJoints(t, b.Middle, before)
 }
 
-// probe sends numbered datagrams from the inside, and returns how many arrived. If one arrives
-// twice, two processes forwarded it.
+// probe sends numbered datagrams from the inside, and returns the number sent and the number that arrived.
+// The test fails if a datagram arrives twice, because then two processes have forwarded it.
 func (b *box) probe(t *testing.T) (sent, arrived int) {
 	t.Helper()
 	in, out := listen(t, b.Hosts[verdict.Inside], true, 0), listen(t, b.Hosts[verdict.Outside], true, 0)
@@ -275,7 +278,7 @@ func (b *box) probe(t *testing.T) (sent, arrived int) {
 		must(t, err)
 	}
 	var seen [datagrams]bool
-	must(t, out.SetReadDeadline(time.Now().Add(100*time.Millisecond))) // there is no event to wait for if nothing arrives
+	must(t, out.SetReadDeadline(time.Now().Add(100*time.Millisecond))) // no event shows that nothing arrives
 	got := make([]byte, 200)
 	for {
 		n, err := out.Read(got)

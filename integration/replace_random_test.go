@@ -21,9 +21,9 @@ import (
 	"fragwall/rules"
 )
 
-// TestReplaceAtRandom hands over at random, and lets hand-overs fail at each step, while flows begin
-// and end: nothing is lost, duplicated or reordered, no counter decreases, and each frame that the
-// kernel passes up is counted once.
+// TestReplaceAtRandom makes hand-overs at random times, some of which fail at each possible step, while
+// flows begin and end. Nothing may be lost, duplicated or reordered, no counter may decrease, and each
+// frame that the kernel passes up must be counted once.
 func TestReplaceAtRandom(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -36,7 +36,7 @@ func TestReplaceAtRandom(t *testing.T) {
 			h.process = h.launch(t)
 			h.ready(t)
 			h.needFastPath(t)
-			// No TCP streams: a wire that is held for long makes them retransmit.
+			// There are no TCP streams, because TCP retransmits when the wire is held for long.
 			load := meter.Load{Small: 500 + r.IntN(2000), Fragmented: 20 + r.IntN(80)}
 			uncounted := h.uncounted(t)
 			h.underLoad(t, load, func(m *meter.Meter) {
@@ -50,25 +50,26 @@ func TestReplaceAtRandom(t *testing.T) {
 				})
 			})
 			if now := h.uncounted(t); now != uncounted {
-				t.Errorf("frames from each side that reached the process and were not counted as passed up: %d, before %d", now, uncounted)
+				t.Errorf("frames that reached the process and were not counted as passed up, by side: %d, before %d", now, uncounted)
 			}
 			h.endAs(t, before)
 		})
 	}
 }
 
-// replaced is a box whose process is replaced, with a control socket of its own.
+// replaced is a box whose process is replaced, with its own control socket.
 type replaced struct {
 	*box
 	socket string
 }
 
+// launch starts a process with the configuration and the control socket of the box.
 func (h *replaced) launch(t *testing.T, more ...string) *process {
 	t.Helper()
 	return launch(t, h.Middle, nil, append([]string{"run", "-c", h.file, "--socket", h.socket}, more...)...)
 }
 
-// amidNewFlows calls do while meters begin and end, each of which has flows of its own.
+// amidNewFlows calls do while meters start and stop, each of which opens new flows.
 func (h *replaced) amidNewFlows(t *testing.T, seed uint64, do func()) {
 	t.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))
@@ -86,14 +87,14 @@ func (h *replaced) amidNewFlows(t *testing.T, seed uint64, do func()) {
 			if err != nil {
 				return err
 			}
-			time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond) // while the flows last
+			time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond) // duration of the flows
 			report, err := m.Stop()
 			if err != nil {
 				return err
 			}
 			total++
 			if faults := report.Faults(nil); faults != nil {
-				return fmt.Errorf("of new flows: %v\n%v", faults, report)
+				return fmt.Errorf("faults of new flows: %v\n%v", faults, report)
 			}
 		}
 	})
@@ -102,15 +103,15 @@ func (h *replaced) amidNewFlows(t *testing.T, seed uint64, do func()) {
 	if err := work.Wait(); err != nil {
 		t.Error(err)
 	}
-	t.Logf("%d times, flows began and ended", total)
+	t.Logf("flows began and ended %d times", total)
 }
 
-// uncounted returns the number of frames from each side that reached the process, less those that
-// the programs of the fast path counted as passed up to it. No traffic may flow.
+// uncounted returns, by side, the number of frames that reached the process, minus those that the programs
+// of the fast path counted as passed up. There must be no traffic.
 func (h *replaced) uncounted(t *testing.T) (frames [verdict.Sides]int) {
 	t.Helper()
 	var again [verdict.Sides]int
-	eventually(t, func() error { // the kernels of the hosts may send something
+	eventually(t, func() error { // the kernels of the hosts may send packets on their own
 		for from := range verdict.Side(verdict.Sides) {
 			fast := h.fastPath(t).Sides[from.String()]
 			again[from] = h.counters(t)[from].received - fast.Forwarded - fast.Dropped
@@ -127,11 +128,11 @@ func (h *replaced) uncounted(t *testing.T) (frames [verdict.Sides]int) {
 	return frames
 }
 
-// attempt makes one attempt to replace the process, which succeeds or fails.
+// attempt tries to replace the process in one of several ways, some of which fail.
 func (h *replaced) attempt(t *testing.T, r *rand.Rand) {
 	t.Helper()
 	switch r.IntN(4) {
-	case 0: // one hand-over right after the other
+	case 0: // two hand-overs without a pause
 		h.succeed(t)
 		h.succeed(t)
 	case 1:
@@ -143,7 +144,7 @@ func (h *replaced) attempt(t *testing.T, r *rand.Rand) {
 	}
 }
 
-// succeed replaces the process, and returns how long that took.
+// succeed replaces the process, and returns the duration.
 func (h *replaced) succeed(t *testing.T) time.Duration {
 	t.Helper()
 	begun := time.Now()
@@ -158,7 +159,7 @@ func (h *replaced) succeed(t *testing.T) time.Duration {
 	return took
 }
 
-// refused starts a process with other devices.
+// refused starts a process with other devices, which must not take over.
 func (h *replaced) refused(t *testing.T) {
 	t.Helper()
 	own := h.file
@@ -172,14 +173,14 @@ func (h *replaced) refused(t *testing.T) {
 	}
 }
 
-// killed kills a new process at a moment, unless it has taken over by then.
+// killed starts a new process and kills it after a time, unless it has taken over by then.
 func (h *replaced) killed(t *testing.T, moment time.Duration) {
 	t.Helper()
 	said := len(h.stderr.String())
 	p := h.launch(t, "--replace")
-	time.Sleep(moment) // the test is about this moment
+	time.Sleep(moment) // the moment of the kill is what the test varies
 	must(t, p.Signal(unix.SIGSTOP))
-	// If it has sent its last message, the old process says so at once.
+	// If the new process has sent its last message, the old one logs the take-over at once.
 	for deadline := time.Now().Add(500 * time.Millisecond); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
 		if strings.Contains(h.stderr.String()[said:], "another process took over") {
 			must(t, p.Signal(unix.SIGCONT))
@@ -191,17 +192,17 @@ func (h *replaced) killed(t *testing.T, moment time.Duration) {
 	}
 	must(t, p.Kill())
 	p.wait(t)
-	eventually(t, func() error { return h.abandon(t, 0, 0) }) // once the process has noticed
+	eventually(t, func() error { return h.abandon(t, 0, 0) }) // succeeds when the old process has detected the end of the connection
 }
 
-// takeoverSteps are what a process that takes over sends, and what it then reads
-// (cmd/fragwall/internal/takeover).
+// takeoverSteps lists the messages that a process sends to take over, and the kind of the messages that it
+// reads after each (cmd/fragwall/internal/takeover).
 var takeoverSteps = [...]struct{ send, read string }{
 	{read: "offer"}, {send: "copy", read: "e"}, {send: "hold", read: "held"}, {read: "e"}, {send: "take", read: "go"},
 }
 
-// abandon takes over without a process, and closes the connection a while after one of
-// takeoverSteps. The process continues.
+// abandon acts as a process that takes over, and closes the connection after the step last of takeoverSteps
+// and a pause. The process of the box must continue.
 func (h *replaced) abandon(t *testing.T, last int, pause time.Duration) error {
 	t.Helper()
 	said := len(h.stderr.String())
@@ -221,13 +222,13 @@ func (h *replaced) abandon(t *testing.T, last int, pause time.Duration) error {
 			}
 		}
 	}
-	time.Sleep(pause) // the test is about this pause
+	time.Sleep(pause) // the pause is what the test varies
 	must(t, c.Close())
 	h.stderr.await(t, h.process, said, "this process continues")
 	return nil
 }
 
-// request returns the request of a process with the same configuration.
+// request returns the request that a process with the same configuration sends.
 func (h *replaced) request(t *testing.T) []byte {
 	t.Helper()
 	config, err := rules.Load(h.file)
@@ -255,8 +256,8 @@ func put(c net.Conn, message any) error {
 	return err
 }
 
-// next returns the kind of the next message, or the type of what was sent otherwise. It ignores
-// descriptors.
+// next reads the next frame of the take-over protocol. It returns the kind of a message, or the type of
+// another frame. It does not receive descriptors.
 func next(c net.Conn) (kind string, err error) {
 	var header [5]byte
 	if _, err := io.ReadFull(c, header[:]); err != nil {
@@ -274,7 +275,7 @@ func next(c net.Conn) (kind string, err error) {
 		return "", err
 	}
 	if message.Error != "" {
-		return "", fmt.Errorf("the process broke off: %s", message.Error)
+		return "", fmt.Errorf("the process aborted the hand-over: %s", message.Error)
 	}
 	return message.Kind, nil
 }

@@ -17,7 +17,8 @@ import (
 	"fragwall/tun/lab"
 )
 
-// replaceMute starts a box between mute hosts. The test ends the box.
+// replaceMute starts a box between mute hosts, and returns the joints before the start. The test must end
+// the box.
 func replaceMute(t *testing.T, rest string) (w *wires, before string) {
 	t.Helper()
 	n, before := newMiddle(t)
@@ -30,15 +31,14 @@ func replaceMute(t *testing.T, rest string) (w *wires, before string) {
 	return w, before
 }
 
-// came waits until the program has processed the given number of further frames from the
-// inside.
+// came waits until the program has received more frames from the inside than before, by the given number.
 func (w *wires) came(t *testing.T, before counters, more int) {
 	t.Helper()
 	w.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received == before.received+more })
 }
 
-// TestReplaceAmidDatagrams replaces the process between any two fragments of a datagram, in
-// order and in reverse order.
+// TestReplaceAmidDatagrams replaces the process between the fragments of datagrams, at each position, and
+// with fragments in order and in reverse order.
 func TestReplaceAmidDatagrams(t *testing.T) {
 	for _, mode := range []string{"reassemble", "validate"} {
 		t.Run(mode, func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestReplaceAmidDatagrams(t *testing.T) {
 						w.send(t, verdict.Inside, frames[:split]...)
 						sent += split
 						u := unfinished{frames[split:], frames}
-						if mode == "validate" && order[0] == 0 { // the others wait for the first fragment
+						if mode == "validate" && order[0] == 0 { // after the first fragment, the others do not wait
 							expectFrames(t, w.sockets[verdict.Outside], frames[:split]...)
 							u.want = frames[split:]
 						}
@@ -78,7 +78,7 @@ func TestReplaceAmidDatagrams(t *testing.T) {
 	}
 }
 
-// awaitAll expects the given frames, in any order, and no others.
+// awaitAll checks that the next frames of a packet socket are the given ones, in any order.
 func awaitAll(t *testing.T, s *lab.Tap, want [][]byte) {
 	t.Helper()
 	missing := map[string]int{}
@@ -89,13 +89,13 @@ func awaitAll(t *testing.T, s *lab.Tap, want [][]byte) {
 		got, err := s.Receive(time.Now().Add(waitTimeout))
 		must(t, err)
 		if missing[string(got)]--; missing[string(got)] < 0 {
-			t.Fatalf("% x was not sent, or came twice", got)
+			t.Fatalf("frame % x was not sent, or arrived twice", got)
 		}
 	}
 }
 
-// TestReplaceKeepsPoison replaces the process after fragments that contradict each other: the
-// datagram stays discarded.
+// TestReplaceKeepsPoison replaces the process after fragments that contradict each other. The key of the
+// datagram must stay poisoned.
 func TestReplaceKeepsPoison(t *testing.T) {
 	for _, mode := range []string{"reassemble", "validate"} {
 		t.Run(mode, func(t *testing.T) {
@@ -119,18 +119,19 @@ func TestReplaceKeepsPoison(t *testing.T) {
 // flowCount matches the line of the metrics with the number of flows.
 var flowCount = regexp.MustCompile(`(?m)^fragwall_flows (\S+)$`)
 
+// flowCount returns the number of flows according to the metrics.
 func (b *box) flowCount(t *testing.T) int {
 	t.Helper()
 	m := flowCount.FindStringSubmatch(fetch(t, b.Middle, "/metrics"))
 	if m == nil {
-		t.Fatal("no count of flows")
+		t.Fatal("the metrics have no number of flows")
 	}
 	n, err := strconv.ParseFloat(m[1], 64)
 	must(t, err)
 	return int(n)
 }
 
-// TestReplaceManyFlows hands many flows over under load.
+// TestReplaceManyFlows replaces a process with many flows under load.
 func TestReplaceManyFlows(t *testing.T) {
 	flowsWanted := map[bool]int{false: 5000, true: 200_000}[*fullHandover > 0]
 	n, before := newMiddle(t)
@@ -140,14 +141,14 @@ func TestReplaceManyFlows(t *testing.T) {
 	for i := 0; i < flowsWanted; i++ {
 		src := netip.AddrPortFrom(sourceOf(i, true), 40000)
 		must(t, inside.Send(lab.Between(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], packettest.UDP(src, dst, nil).Frame())...))
-		if i%1000 == 0 { // not more than the TAP's queue holds
+		if i%1000 == 0 { // do not overflow the TAP's queue
 			b.awaitCounters(t, verdict.Inside, func(c counters) bool { return c.received > i })
 		}
 	}
 	had := 0
 	eventually(t, func() error {
 		if had = b.flowCount(t); had < flowsWanted {
-			return fmt.Errorf("%d flows; want %d", had, flowsWanted)
+			return fmt.Errorf("%d flows, want %d", had, flowsWanted)
 		}
 		return nil
 	})
@@ -157,13 +158,13 @@ func TestReplaceManyFlows(t *testing.T) {
 		flows(t, m, l, 200*time.Millisecond)
 	})
 	if has := b.flowCount(t); has < had {
-		t.Errorf("%d flows, of %d before", has, had)
+		t.Errorf("%d flows after the hand-over, %d before", has, had)
 	}
 	b.endAs(t, before)
 }
 
-// TestReplaceJudgesAgain runs the new process with another policy: flows that it no longer
-// accepts end, as after a reload, and the others continue.
+// TestReplaceJudgesAgain runs the new process with another policy. Flows that the new policy does not accept
+// must end, as after a reload, and the others must continue.
 func TestReplaceJudgesAgain(t *testing.T) {
 	n, before := newMiddle(t)
 	b := startBox(t, n, devices+stateful)

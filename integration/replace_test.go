@@ -10,8 +10,8 @@ import (
 	"fragwall/integration/meter"
 )
 
-// handoverShapes are the configurations that are replaced under load: each way to join a NIC,
-// and each mode that forwards fragments.
+// handoverShapes returns the configurations of TestReplace by name: with each join of a NIC and each mode
+// that forwards fragments. The short test has two of the four combinations.
 func handoverShapes() map[string]string {
 	joins := map[string]string{"redirect": "join = \"redirect\"\n", "bridge": "join = \"bridge\"\n"}
 	modes := map[string]string{
@@ -32,8 +32,8 @@ func handoverShapes() map[string]string {
 	return shapes
 }
 
-// TestReplace replaces the process repeatedly under load: the traffic is not affected, and idle
-// flows are still known.
+// TestReplace replaces the process repeatedly under load. The traffic must not be affected, and idle flows
+// must continue.
 func TestReplace(t *testing.T) {
 	s := handoverScale()
 	for name, config := range handoverShapes() {
@@ -53,9 +53,8 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// TestReplaceKilled kills one of the two processes at a random moment of a hand-over. After
-// that one of them forwards, or none. When the remaining process, or the next one, ends, it
-// restores everything.
+// TestReplaceKilled kills one of the two processes at a random moment of a hand-over. After that, either one
+// process forwards or none. When the remaining process or the next one ends, it must restore the NICs.
 func TestReplaceKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -80,22 +79,22 @@ func TestReplaceKilled(t *testing.T) {
 		b.forwards(t)
 		b.endAs(t, before)
 		if t.Failed() {
-			t.Fatalf("at moment %d: %s", i, outcome)
+			t.Fatalf("failed at moment %d: %s", i, outcome)
 		}
 	}
 	t.Logf("a hand-over took %v; %v", took, outcomes)
 }
 
-// replaceKilled starts a hand-over, kills the old or the new process within the given time, and
-// leaves the box with the other one. It returns the outcome.
+// replaceKilled starts a hand-over, and kills the old or the new process after a random time of up to
+// within. The box continues with the other process. The function returns the outcome.
 func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (outcome string) {
 	t.Helper()
 	processes := [...]*process{b.process, launch(t, b.Middle, nil, "run", "-c", b.file, "--replace")}
 	names := [...]string{"old", "new"}
 	victim := r.IntN(len(processes))
 	moment := time.Duration(r.Int64N(int64(within)))
-	time.Sleep(moment)           // the test is about this moment
-	_ = processes[victim].Kill() // it may have ended already
+	time.Sleep(moment)           // the moment of the kill is what the test varies
+	_ = processes[victim].Kill() // fails if the process has ended
 	processes[victim].wait(t)
 	b.process = processes[1-victim]
 	outcome = fmt.Sprintf("%s killed, closed", names[victim])
@@ -104,10 +103,10 @@ func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (o
 		sent, arrived := b.probe(t)
 		switch {
 		case ended && arrived > 0:
-			t.Fatalf("after %v, the %s process killed: both have ended, and %d of %d datagrams arrived", moment, names[victim], arrived, sent)
+			t.Fatalf("after %v, the %s process was killed: both processes have ended, but %d of %d datagrams arrived", moment, names[victim], arrived, sent)
 		case ended:
 		case arrived < sent:
-			return fmt.Errorf("after %v, the %s process killed: the %s one runs, and %d of %d datagrams arrived; it said:\n%s",
+			return fmt.Errorf("after %v, the %s process was killed: the %s process runs, but %d of %d datagrams arrived; its output:\n%s",
 				moment, names[victim], names[1-victim], arrived, sent, b.stderr.String())
 		default:
 			outcome = fmt.Sprintf("%s killed, %s forwards", names[victim], names[1-victim])
@@ -115,12 +114,12 @@ func (b *box) replaceKilled(t *testing.T, r *rand.Rand, within time.Duration) (o
 		return nil
 	})
 	if !b.hasEnded() {
-		b.ready(t) // it forwards before it reports that it is ready
+		b.ready(t) // the process forwards before it reports that it is ready
 	}
 	return outcome
 }
 
-// forwards waits until a box forwards all traffic.
+// forwards waits until a box forwards all datagrams of a probe.
 func (b *box) forwards(t *testing.T) {
 	t.Helper()
 	eventually(t, func() error {

@@ -11,7 +11,7 @@ import (
 	"fragwall/integration/meter"
 )
 
-// TestReplaceAcrossVersions hands over from a build of the previous commit, and back to it.
+// TestReplaceAcrossVersions hands over from a build of the previous commit to this one, and back.
 func TestReplaceAcrossVersions(t *testing.T) {
 	before := buildBefore(t)
 	n := newNetwork(t)
@@ -31,8 +31,8 @@ func TestReplaceAcrossVersions(t *testing.T) {
 	b.stop(t)
 }
 
-// buildBefore builds the program of the commit before this one. A shallow clone may not have
-// that commit: CI fetches it. Where it is still missing, the test is skipped, but fails in CI.
+// buildBefore builds the program of the previous commit. In CI it fetches the commit if a shallow clone
+// does not have it. Without that commit the test is skipped, but fails in CI.
 func buildBefore(t *testing.T) (binary string) {
 	t.Helper()
 	const before = "HEAD~1"
@@ -54,7 +54,7 @@ func buildBefore(t *testing.T) (binary string) {
 		}
 	}
 	if err != nil && !ci {
-		t.Skipf("there is no commit before this one to build: %v", err)
+		t.Skipf("the previous commit is not available: %v", err)
 	}
 	must(t, err)
 	dir := t.TempDir()
@@ -62,7 +62,7 @@ func buildBefore(t *testing.T) (binary string) {
 	must(t, run("..", "git", "archive", "--output", archive, before))
 	must(t, run(dir, "tar", "-xf", archive))
 	binary = filepath.Join(dir, "fragwall.before")
-	// The build cache has most packages if these flags are those of this commit's build.
+	// With the same flags as for this commit, the build cache has most packages.
 	must(t, run(dir, "go", append(buildFlags, "-buildvcs=false", "-o", binary, "./cmd/fragwall")...))
 	return binary
 }

@@ -52,8 +52,8 @@ func TestSidecarRestart(t *testing.T) {
 	b.end(t)
 }
 
-// TestSidecarNoState restarts a sidecar with --no-state: it keeps no flows, and still restores the
-// NIC.
+// TestSidecarNoState restarts a sidecar with --no-state. The sidecar must not save flows, and must remove
+// those that were saved before. It must still restore the NIC.
 func TestSidecarNoState(t *testing.T) {
 	p, state := routedPod(t), t.TempDir()
 	b := p.startSidecar(t, sidecarStateful, state)
@@ -67,12 +67,12 @@ func TestSidecarNoState(t *testing.T) {
 		return files
 	}
 	if files := saved(); len(files) != 1 {
-		t.Errorf("%q, want the flows", files)
+		t.Errorf("files with flows: %q, want one", files)
 	}
 	b = p.startSidecar(t, sidecarStateful, state, "--no-state")
 	openTCP(t, p.workload, p.peer, false).answers(t)
 	b.end(t)
 	if files := saved(); len(files) != 0 {
-		t.Errorf("flows were kept: %q", files)
+		t.Errorf("files with flows after --no-state: %q", files)
 	}
 }

@@ -18,13 +18,13 @@ import (
 	"fragwall/integration/meter"
 )
 
-// socketOf returns the path of the control socket.
+// socketOf returns the path of the control socket of a process.
 func (p *process) socketOf() string {
 	return regexp.MustCompile(`socket=(\S+)`).FindStringSubmatch(p.stderr.String())[1]
 }
 
-// TestTakeOverTwice starts two processes at once that take over: one does, the other one says why
-// not.
+// TestTakeOverTwice starts two processes at once that take over. One takes over. The other one is refused,
+// or it takes over from the first, or the first from it.
 func TestTakeOverTwice(t *testing.T) {
 	n, before := newMiddle(t)
 	b := startBox(t, n, devices+stateful)
@@ -38,7 +38,7 @@ func TestTakeOverTwice(t *testing.T) {
 		if code := old.wait(t); code != 0 {
 			t.Errorf("the old process ended with %d:\n%s", code, old.stderr.String())
 		}
-		// Both may take over, one from the other, if one is late enough.
+		// If one process is late enough, it takes over from the other one.
 		var ended []*process
 		eventually(t, func() error {
 			ended = nil
@@ -64,12 +64,12 @@ func TestTakeOverTwice(t *testing.T) {
 		b.ready(t)
 		idle.talk(t)
 	}
-	t.Logf("%d of %d were refused", refused, handoverScale().times)
+	t.Logf("%d of %d take-overs were refused", refused, handoverScale().times)
 	b.endAs(t, before)
 }
 
-// TestTakeOverHostile speaks nonsense on the control socket, or a part of what a process says that
-// takes over, and goes away or stays silent: the process continues, and another one takes over.
+// TestTakeOverHostile sends invalid requests, or only a part of the take-over protocol, on the control
+// socket. The process must continue, and another process must be able to take over.
 func TestTakeOverHostile(t *testing.T) {
 	n, before := newMiddle(t)
 	b := startBox(t, n, devices+stateful)
@@ -83,7 +83,7 @@ func TestTakeOverHostile(t *testing.T) {
 		}
 		return text
 	}
-	answers := map[string]string{"hold": `"held"`, "take": `"go"`} // to be awaited: no frames are read from then on
+	answers := map[string]string{"hold": `"held"`, "take": `"go"`} // answers to await; after them, no frames are read
 	for name, sent := range map[string][]string{
 		"nothing":          {""},
 		"noise":            {strings.Repeat("\x00\xff", 1000)},
@@ -108,7 +108,7 @@ func TestTakeOverHostile(t *testing.T) {
 			for i, text := range sent {
 				_, err := io.WriteString(c, text)
 				must(t, err)
-				if i == 0 && len(sent) > 1 { // what follows is not part of the request
+				if i == 0 && len(sent) > 1 { // the rest must not arrive together with the request
 					_, err := c.Read(make([]byte, 1))
 					must(t, err)
 				}
@@ -136,7 +136,7 @@ func TestTakeOverHostile(t *testing.T) {
 			_ = c.Close()
 			<-read
 			idle.talk(t)
-			if strings.HasSuffix(sent[0], "\n") { // else the next one is refused
+			if strings.HasSuffix(sent[0], "\n") { // before that, the process refuses another request
 				b.stderr.await(t, b.process, said, "this process continues")
 			}
 			if b.hasEnded() {
@@ -149,10 +149,10 @@ func TestTakeOverHostile(t *testing.T) {
 	b.endAs(t, before)
 }
 
-// request returns the line by which a process asks to take over from a box.
+// request returns the line with which a process requests to take over from a box.
 func request(t *testing.T, b *box) string {
 	t.Helper()
-	// A listener in the place of the box gets it.
+	// The process sends the request to a listener that replaces the box.
 	socket := filepath.Join(t.TempDir(), "s.sock")
 	l, err := net.Listen("unix", socket)
 	must(t, err)
@@ -190,8 +190,8 @@ func request(t *testing.T, b *box) string {
 	}
 }
 
-// TestTakeOverStopped stops the new process by SIGSTOP at moments of a hand-over: if it is the one
-// that forwards, frames wait until it continues; in all other cases they pass soon.
+// TestTakeOverStopped stops the new process with SIGSTOP at several moments of a hand-over. If the new
+// process forwards by then, frames wait until it continues. Otherwise they must pass within 8 s.
 func TestTakeOverStopped(t *testing.T) {
 	n, before := newMiddle(t)
 	b := startBox(t, n, devices+stateful)
@@ -203,10 +203,10 @@ func TestTakeOverStopped(t *testing.T) {
 	outcomes := map[string]int{}
 	for i := range moments {
 		next := launch(t, n.Middle, nil, "run", "-c", b.file, "--replace")
-		time.Sleep(took * time.Duration(i) / time.Duration(moments)) // the test is about this moment
+		time.Sleep(took * time.Duration(i) / time.Duration(moments)) // the moment of the stop is what the test varies
 		next.signal(t, syscall.SIGSTOP)
 		stopped := time.Now()
-		// Either the old process goes on, after 5 s at most, or it has ended.
+		// The old process continues after at most 5 s, or it has ended.
 		passes := func() error {
 			if b.hasEnded() {
 				return nil
@@ -227,11 +227,11 @@ func TestTakeOverStopped(t *testing.T) {
 			}
 			return nil
 		})
-		outcome := "the new one took over"
+		outcome := "the new process took over"
 		if b.hasEnded() {
 			b.process = next
 		} else {
-			outcome = "the old one continued"
+			outcome = "the old process continued"
 			if next.code != 1 {
 				t.Errorf("the new process ended with %d:\n%s", next.code, next.stderr.String())
 			}
@@ -245,13 +245,13 @@ func TestTakeOverStopped(t *testing.T) {
 	b.endAs(t, before)
 }
 
-// belongings are what a process has.
+// belongings holds the resources of a process.
 type belongings struct {
-	open                          map[string]int // descriptors, by what they are of
-	memory, goroutines, takeovers int            // memory in kB
+	open                          map[string]int // number of descriptors, by kind
+	memory, goroutines, takeovers int            // memory in KiB
 }
 
-// belongings reads what the process has.
+// belongings returns the resources of the process.
 func (b *box) belongings(t *testing.T) (has belongings) {
 	t.Helper()
 	has.open = map[string]int{}
@@ -260,7 +260,7 @@ func (b *box) belongings(t *testing.T) (has belongings) {
 	for _, f := range files {
 		kind, err := os.Readlink(f)
 		if err != nil {
-			continue // it is closed by now
+			continue // the descriptor has been closed
 		}
 		if of, _, numbered := strings.Cut(kind, ":["); numbered {
 			kind = of
@@ -274,7 +274,7 @@ func (b *box) belongings(t *testing.T) (has belongings) {
 	} {
 		m := regexp.MustCompile(text).FindStringSubmatch(string(status) + fetch(t, b.Middle, "/metrics"))
 		if m == nil {
-			t.Fatalf("no %s", text)
+			t.Fatalf("nothing matches %s", text)
 		}
 		*of, err = strconv.Atoi(m[1])
 		must(t, err)
@@ -282,7 +282,7 @@ func (b *box) belongings(t *testing.T) (has belongings) {
 	return has
 }
 
-// TestTakeOverManyTimes replaces the process many times under load: nothing piles up.
+// TestTakeOverManyTimes replaces the process many times under load. Its resources must not grow.
 func TestTakeOverManyTimes(t *testing.T) {
 	times := map[bool]int{false: 6, true: 50}[*fullHandover > 0]
 	n, before := newMiddle(t)
@@ -302,14 +302,14 @@ func TestTakeOverManyTimes(t *testing.T) {
 	is := b.belongings(t)
 	_, err = m.Stop()
 	must(t, err)
-	t.Logf("after one: %+v\nafter %d: %+v", was, 1+times, is)
+	t.Logf("after 1 hand-over: %+v\nafter %d: %+v", was, 1+times, is)
 	for kind, n := range is.open {
 		if n > was.open[kind]+1 {
-			t.Errorf("%s: %d after one, %d after %d", kind, was.open[kind], n, 1+times)
+			t.Errorf("descriptors of kind %s: %d after 1 hand-over, %d after %d", kind, was.open[kind], n, 1+times)
 		}
 	}
 	if is.goroutines > was.goroutines+5 || is.memory > was.memory*3/2 || is.takeovers != 1+times {
-		t.Errorf("after one: %+v; after %d: %+v", was, 1+times, is)
+		t.Errorf("resources after 1 hand-over: %+v, after %d: %+v", was, 1+times, is)
 	}
 	b.endAs(t, before)
 }

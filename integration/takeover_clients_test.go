@@ -12,8 +12,8 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestTakeOverClients replaces the process while clients use its control socket: those that read
-// without an end continue with the next process, and all others get an answer.
+// TestTakeOverClients replaces the process while clients use its control socket. Clients that read
+// continuously must continue with the next process, and all others must get a response.
 func TestTakeOverClients(t *testing.T) {
 	w, before := replaceMute(t, stateful)
 	capture := capturing(t, w)
@@ -62,7 +62,7 @@ func TestTakeOverClients(t *testing.T) {
 		p.signal(t, syscall.SIGINT)
 	}
 	if captured, _ := captureCounts(t, capture); captured < times {
-		t.Errorf("%d frames captured", captured)
+		t.Errorf("%d frames captured, want at least %d", captured, times)
 	}
 	for _, p := range []*process{flows, status} {
 		if code := p.wait(t); code != 0 || p.stderr.String() != "" {
@@ -76,8 +76,8 @@ func TestTakeOverClients(t *testing.T) {
 	}
 	lines := strings.Split(strings.TrimSpace(status.stdout.String()), "\n")
 	must(t, json.Unmarshal([]byte(lines[len(lines)-1]), &last))
-	if last.Sides["inside"].Forwarded < times-1 { // the last frames came after it
-		t.Errorf("the last status: %s", lines[len(lines)-1])
+	if last.Sides["inside"].Forwarded < times-1 { // the last frames may have arrived after the last status
+		t.Errorf("the last status has fewer than %d forwarded frames: %s", times-1, lines[len(lines)-1])
 	}
 	w.endAs(t, before)
 }

@@ -17,10 +17,10 @@ import (
 	"fragwall/tun/lab"
 )
 
-// flowsOut lets only the inside open flows.
+// flowsOut accepts new flows from the inside only.
 const flowsOut = "[policy]\nstateful = true\n[[rule]]\nname = \"out\"\naction = \"accept\"\nfrom = \"inside\"\n"
 
-// takeOver makes a new process take over from the box, and continues with it as the box.
+// takeOver makes a new process with a configuration file take over. The box continues with the new process.
 func (b *box) takeOver(t *testing.T, file string) {
 	t.Helper()
 	next := launch(t, b.Middle, nil, "run", "-c", file, "--replace")
@@ -29,12 +29,12 @@ func (b *box) takeOver(t *testing.T, file string) {
 		t.Errorf("the old process ended with %d:\n%s", code, b.stderr.String())
 	}
 	if said := next.stderr.String(); !strings.Contains(said, fmt.Sprintf(`msg="took over" process=%d `, b.Pid)) {
-		t.Errorf("the new process said:\n%s", said)
+		t.Errorf("the new process does not log that it took over:\n%s", said)
 	}
 	b.process, b.file = next, file
 }
 
-// totals returns the counters of the metrics, by series.
+// totals returns the values of counters and histograms in the metrics, by series.
 func totals(t *testing.T, ns *lab.Namespace) map[string]float64 {
 	t.Helper()
 	all := map[string]float64{}
@@ -46,9 +46,9 @@ func totals(t *testing.T, ns *lab.Namespace) map[string]float64 {
 	return all
 }
 
-// TestTakeOver makes several processes take over in turn, for each way to join and each kind of
-// fast path: an open connection continues, no counter decreases, the sockets stay, and the last
-// process restores everything.
+// TestTakeOver makes several processes take over in turn, with several configurations. An open connection
+// must continue, no counter may decrease, the sockets must stay usable, and the last process must restore
+// the NICs.
 func TestTakeOver(t *testing.T) {
 	for name, config := range map[string]string{
 		"redirect":     devices + "queues = 2\n",
@@ -73,13 +73,13 @@ func TestTakeOver(t *testing.T) {
 				now := totals(t, n.Middle)
 				for series, n := range was {
 					if now[series] < n {
-						t.Errorf("%s was %v and is %v", series, n, now[series])
+						t.Errorf("%s decreased from %v to %v", series, n, now[series])
 					}
 				}
 				was = now
 			}
 			if p := launch(t, n.Middle, nil, "reload", "-c", b.file); p.wait(t) != 0 {
-				t.Errorf("the control socket: %s", p.stderr.String())
+				t.Errorf("reload over the control socket: %s", p.stderr.String())
 			}
 			b.stop(t)
 			sameAs(t, n.Middle, before)
@@ -87,8 +87,8 @@ func TestTakeOver(t *testing.T) {
 	}
 }
 
-// TestTakeOverRefused starts processes that cannot or may not take over: each says why, and the
-// running one continues.
+// TestTakeOverRefused starts processes that cannot or may not take over. Each must print the reason, and the
+// running process must continue.
 func TestTakeOverRefused(t *testing.T) {
 	n := newNetwork(t)
 	b := start(t, n, flowsOut)
@@ -106,7 +106,7 @@ func TestTakeOverRefused(t *testing.T) {
 		{devices + flowsOut, 65534, 1, "permission denied: only its owner and root may use it"},
 	} {
 		if mapped, err := os.ReadFile("/proc/self/uid_map"); err != nil || tt.user != 0 && !strings.Contains(string(mapped), "4294967295") {
-			continue // a user namespace has no other user
+			continue // a user namespace with one user cannot run the case
 		}
 		directory, err := os.MkdirTemp("", "fragwall")
 		must(t, err)
@@ -114,7 +114,7 @@ func TestTakeOverRefused(t *testing.T) {
 		file := filepath.Join(directory, "x.toml")
 		must(t, os.WriteFile(file, []byte(tt.config), 0o644))
 		must(t, os.Chmod(directory, 0o755))
-		binary := filepath.Join(directory, "fragwall") // one that the other user may run
+		binary := filepath.Join(directory, "fragwall") // the other user may run this copy
 		must(t, os.Link(program, binary))
 		must(t, os.Chmod(binary, 0o755))
 		c := exec.Command(binary, "run", "-c", file, "--replace", "--socket", socket)
@@ -136,8 +136,8 @@ func TestTakeOverRefused(t *testing.T) {
 	}
 }
 
-// TestTakeOverBypass checks that no bypass is left where a process is replaced, and that one is
-// left when the next process stops.
+// TestTakeOverBypass checks that a process with on_exit = "bypass" leaves no bypass when it is replaced, and
+// that the next process leaves one when it stops.
 func TestTakeOverBypass(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, file: configure(t, "on_exit = \"bypass\"\n"+devices)} // drops everything
@@ -157,8 +157,8 @@ func TestTakeOverBypass(t *testing.T) {
 	exchange(t, n.Hosts[verdict.Inside], n.Hosts[verdict.Outside], true, []int{1, 4000})
 }
 
-// TestTakeOverWaitingNIC takes over while a NIC is gone: the new process joins it when it is
-// back.
+// TestTakeOverWaitingNIC takes over while a NIC is missing. The new process must join the NIC when it
+// returns.
 func TestTakeOverWaitingNIC(t *testing.T) {
 	n := newNetwork(t)
 	b := &box{Network: n, file: configure(t, devices+acceptAll)}

@@ -20,7 +20,7 @@ import (
 	"fragwall/tun/lab"
 )
 
-// options are the command line's.
+// options holds the command-line options.
 type options struct {
 	namespaces [verdict.Sides]string
 	share      float64
@@ -29,10 +29,10 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.namespaces[verdict.Inside], "inside", "inside", "network namespace of the inside host, as ip-netns(8) names it")
-	flag.StringVar(&o.namespaces[verdict.Outside], "outside", "outside", "that of the outside host")
-	flag.Float64Var(&o.share, "share", 1, "how much of the full load to send, as 0.1")
-	flag.StringVar(&o.metrics, "metrics", "", "URL of metrics to read all the time")
+	flag.StringVar(&o.namespaces[verdict.Inside], "inside", "inside", "network namespace of the inside host (name of ip-netns(8))")
+	flag.StringVar(&o.namespaces[verdict.Outside], "outside", "outside", "network namespace of the outside host")
+	flag.Float64Var(&o.share, "share", 1, "share of the full load to send, such as 0.1")
+	flag.StringVar(&o.metrics, "metrics", "", "URL of metrics to poll")
 	flag.Parse()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "handover:", err)
@@ -40,6 +40,7 @@ func main() {
 	}
 }
 
+// run measures the traffic with and without hand-overs, and returns the faults as an error.
 func run(o options) error {
 	if flag.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flag.Arg(0))
@@ -65,7 +66,7 @@ func run(o options) error {
 	}
 	fmt.Println("ready")
 	<-ctx.Done()
-	stop() // the next signal ends the program
+	stop() // from now on a signal ends the program
 	with, err := m.Stop()
 	if err != nil {
 		return err
@@ -93,7 +94,7 @@ func run(o options) error {
 	return err
 }
 
-// get returns what is at a URL.
+// get returns the content at a URL.
 func get(url string) (string, error) {
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get(url)
@@ -108,7 +109,7 @@ func get(url string) (string, error) {
 	return string(text), err
 }
 
-// openHost finds the host in a namespace.
+// openHost returns the host in a namespace, with the addresses of its interface.
 func openHost(name string) (h *lab.Host, err error) {
 	h = &lab.Host{NIC: lab.HostNIC}
 	if h.Namespace, err = lab.OpenNamespace(filepath.Join("/run/netns", name)); err != nil {
@@ -135,7 +136,7 @@ func openHost(name string) (h *lab.Host, err error) {
 		return err
 	})
 	if err == nil && (!h.IPv4.IsValid() || !h.IPv6.IsValid()) {
-		err = fmt.Errorf("namespace %q: %s lacks an address of a family", name, h.NIC)
+		err = fmt.Errorf("namespace %q: %s needs an IPv4 address and an IPv6 address", name, h.NIC)
 	}
 	if err != nil {
 		_ = h.Close()

@@ -10,14 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// scrapeInterval is how long Counters sleeps between two readings.
+// scrapeInterval is the interval between two reads of the metrics.
 const scrapeInterval = 20 * time.Millisecond
 
-// mostFaults is how many faults are kept.
+// mostFaults is the maximum number of stored faults.
 const mostFaults = 20
 
-// Counters reads an exposition of Prometheus metrics again and again. Its counters and
-// histograms must neither decrease nor vanish, and every reading must succeed.
+// Counters polls Prometheus metrics in the text format. Counters and histograms must neither decrease
+// nor vanish, and every read must succeed.
 type Counters struct {
 	read   func() (text string, err error)
 	stop   chan struct{}
@@ -27,7 +27,7 @@ type Counters struct {
 	faults []string
 }
 
-// WatchCounters begins to read.
+// WatchCounters starts to poll. read returns the metrics.
 func WatchCounters(read func() (text string, err error)) *Counters {
 	c := &Counters{read: read, stop: make(chan struct{})}
 	c.work.Go(func() error {
@@ -46,14 +46,14 @@ func WatchCounters(read func() (text string, err error)) *Counters {
 	return c
 }
 
-// Stop reads a last time, and returns how often it has read, and what was wrong.
+// Stop reads a last time. It returns the number of reads, and up to 20 faults.
 func (c *Counters) Stop() (reads int, faults []string) {
 	close(c.stop)
-	_ = c.work.Wait() // which returns no error
+	_ = c.work.Wait() // returns no error
 	return c.reads, c.faults
 }
 
-// look reads once, and compares with the reading before.
+// look reads the metrics once, and compares them with those of the previous read.
 func (c *Counters) look() {
 	c.reads++
 	text, err := c.read()
@@ -69,21 +69,22 @@ func (c *Counters) look() {
 	for name, was := range c.last {
 		switch value, present := now[name]; {
 		case !present:
-			c.fault("%s was %v, and is gone", name, was)
+			c.fault("%s vanished (was %v)", name, was)
 		case value < was:
-			c.fault("%s was %v, and is %v", name, was, value)
+			c.fault("%s decreased from %v to %v", name, was, value)
 		}
 	}
 	c.last = now
 }
 
+// fault stores a fault.
 func (c *Counters) fault(format string, arguments ...any) {
 	if len(c.faults) < mostFaults {
 		c.faults = append(c.faults, fmt.Sprintf(format, arguments...))
 	}
 }
 
-// series returns the values that must not decrease, by name and labels.
+// series parses metrics, and returns the values that must not decrease, by name and labels.
 func series(text string) (map[string]float64, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))

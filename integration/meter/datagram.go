@@ -10,22 +10,22 @@ import (
 
 // A datagram begins with a header, big-endian:
 //
-//	0   4   CRC-32C of what follows
+//	0   4   CRC-32C of the rest
 //	4   2   flow
 //	6   1   side of the sender
 //	7   1   0
-//	8   8   number, from 0 for each flow and sender
-//	16  8   when it was sent, in nanoseconds since 1970
+//	8   8   number, counted from 0 per flow and sender
+//	16  8   time of sending, in nanoseconds since 1970
 //
-// The rest is the number, again and again.
+// The rest of the datagram repeats the number.
 const headerSize = 24
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errCorrupted tells of a datagram that nobody sent as it came.
+// errCorrupted is the error of a datagram whose content differs from what was sent.
 var errCorrupted = errors.New("corrupted")
 
-// seal writes a datagram over b, all of it.
+// seal fills b with a datagram.
 func seal(b []byte, flow uint16, from verdict.Side, number uint64, sent int64) {
 	binary.BigEndian.PutUint16(b[4:], flow)
 	b[6], b[7] = byte(from), 0
@@ -41,7 +41,7 @@ func seal(b []byte, flow uint16, from verdict.Side, number uint64, sent int64) {
 	binary.BigEndian.PutUint32(b, crc32.Checksum(b[4:], castagnoli))
 }
 
-// open reads a datagram that should be size bytes long, of a flow, and from a side.
+// open parses and verifies a datagram of a length, flow and side.
 func open(b []byte, size int, flow uint16, from verdict.Side) (number uint64, sent int64, err error) {
 	if len(b) != size || binary.BigEndian.Uint32(b) != crc32.Checksum(b[4:], castagnoli) ||
 		binary.BigEndian.Uint16(b[4:]) != flow || b[6] != byte(from) {

@@ -16,44 +16,45 @@ import (
 )
 
 const (
-	// SmallSize is the UDP payload of a small datagram, in bytes.
+	// SmallSize is the length of the UDP payload of a small datagram, in bytes.
 	SmallSize = 32
-	// FragmentedSize is that of a fragmented one: three fragments of an MTU of 1500.
+	// FragmentedSize is the length of the UDP payload of a fragmented datagram, in bytes. The
+	// datagram has three fragments with an MTU of 1500.
 	FragmentedSize = 4000
 
-	// flowsOfFamily is how many flows of one kind there are over each family.
+	// flowsOfFamily is the number of flows per kind and address family.
 	flowsOfFamily = 4
 
-	// tick is how long senders and receivers sleep between two looks at what there is
-	// to do.
+	// tick is the time that senders and receivers sleep between two rounds.
 	tick = 500 * time.Microsecond
-	// mostBehind is how much of its rate a sender catches up with at most.
+	// mostBehind is the maximum delay that a sender makes up for.
 	mostBehind = 10 * time.Millisecond
-	// quiet is how long nothing may arrive before what is missing is taken for lost,
-	// and arrivalTimeout how long it may take until that is so.
-	quiet          = time.Second
+	// quiet is the time without arrivals after which missing datagrams count as lost.
+	quiet = time.Second
+	// arrivalTimeout is the time limit for the first datagrams of flows, and for the last
+	// arrivals.
 	arrivalTimeout = 20 * time.Second
 )
 
-// Load says what is sent, each way.
+// Load describes the traffic in each direction.
 type Load struct {
-	Small      int // datagrams of SmallSize a second
-	Fragmented int // datagrams of FragmentedSize a second
-	// Stream is the rate of each TCP stream, in bytes a second; there is one each way
-	// over each family. The senders pace themselves (SO_MAX_PACING_RATE), so that they
-	// lose nothing to queues of their own making.
+	Small      int // datagrams of SmallSize per second
+	Fragmented int // datagrams of FragmentedSize per second
+	// Stream is the rate of each TCP stream, in bytes per second. There is one stream per
+	// direction and address family. The kernel paces the senders (SO_MAX_PACING_RATE), so that
+	// bursts do not overflow queues.
 	Stream int
 }
 
-// Full is the load that the figures of docs/upgrade.md are of.
+// Full is the load for the figures in docs/upgrade.md.
 var Full = Load{Small: 50_000, Fragmented: 1000, Stream: 12_500_000}
 
-// Share returns so much of a load: 1 is all of it.
+// Share returns a share of the load; 1 is the whole load.
 func (l Load) Share(of float64) Load {
 	return Load{Small: int(of * float64(l.Small)), Fragmented: int(of * float64(l.Fragmented)), Stream: int(of * float64(l.Stream))}
 }
 
-// kind is small or fragmented.
+// kind is the kind of a datagram.
 type kind int
 
 const (
@@ -62,15 +63,16 @@ const (
 	kinds
 )
 
+// size returns the length of the UDP payload in bytes.
 func (k kind) size() int { return [kinds]int{SmallSize, FragmentedSize}[k] }
 
-// flow is a pair of connected sockets, which each host sends to the other by.
+// flow is a pair of connected UDP sockets, one on each host.
 type flow struct {
 	number  uint16
 	kind    kind
 	sockets [verdict.Sides]int
-	sent    [verdict.Sides]uint64 // by the sender's side; the sender's until it ends
-	tallies [verdict.Sides]tally  // by the sender's side; the receiver's until it ends
+	sent    [verdict.Sides]uint64 // datagrams by the sender's side; only the sender uses it until it ends
+	tallies [verdict.Sides]tally  // by the sender's side; only the receiver uses it until it ends
 }
 
 // Meter sends and receives until it is stopped.
@@ -85,11 +87,10 @@ type Meter struct {
 	senders, receivers         errgroup.Group
 	arrived                    [verdict.Sides]atomic.Uint64 // datagrams, by the receiver's side
 	behind                     [verdict.Sides][kinds]uint64 // by the sender's side
-	took                       time.Duration                // from the beginning to the end of sending
+	took                       time.Duration                // duration of sending
 }
 
-// Start opens all sockets, connects the streams, and begins to send. Whatever joins the
-// hosts has to forward by then.
+// Start opens all sockets, connects the streams, and begins to send. The box must already forward.
 func Start(hosts [verdict.Sides]*lab.Host, load Load) (*Meter, error) {
 	m := &Meter{hosts: hosts, load: load}
 	err := m.open()
@@ -108,12 +109,13 @@ func Start(hosts [verdict.Sides]*lab.Host, load Load) (*Meter, error) {
 	return m, nil
 }
 
-// receiveWindow is what a connection has for bytes that nobody has read yet: minimum,
-// default and maximum (tcp(7), tcp_rmem). The default lets a stream of the full rate go on
-// for 300 ms without an answer: a sender whose window is used up sends its last segment
-// again, as one does that has nothing to send.
+// receiveWindow is the minimum, default and maximum receive buffer of TCP connections (tcp(7),
+// tcp_rmem). With the default, a stream at the full rate can continue for 300 ms without an
+// acknowledgment. A sender with an exhausted window would retransmit its last segment (tail loss
+// probe).
 const receiveWindow = "4096 8388608 16777216"
 
+// open opens and connects all sockets.
 func (m *Meter) open() error {
 	for _, h := range m.hosts {
 		err := h.Do(func() error { return lab.Sysctl(map[string]string{"net/ipv4/tcp_rmem": receiveWindow}) })
@@ -161,8 +163,8 @@ func (m *Meter) openFlow(ipv6 bool, k kind) (err error) {
 	)
 }
 
-// introduce has each flow's inside send its first datagram, and waits for it at the
-// outside: what the outside sends from then on belongs to a flow.
+// introduce sends the first datagram of each flow from the inside, and waits until it arrives at the
+// outside. From then on, datagrams from the outside belong to a flow.
 func (m *Meter) introduce() error {
 	hello := []byte("hello")
 	for _, f := range m.flows {
@@ -185,14 +187,14 @@ func (m *Meter) introduce() error {
 	return nil
 }
 
-// pacer says how many datagrams are due.
+// pacer limits the rate of a sender.
 type pacer struct {
-	rate   int // datagrams a second
-	handed uint64
-	behind uint64
+	rate   int    // datagrams per second
+	handed uint64 // datagrams passed to the kernel
+	behind uint64 // datagrams skipped because the sender was late
 }
 
-// due returns how many are due after a time.
+// due returns the number of datagrams to send now, given the time since the start.
 func (p *pacer) due(passed time.Duration) int {
 	due := int64(passed.Seconds()*float64(p.rate)) - int64(p.handed) - int64(p.behind)
 	if most := int64(mostBehind.Seconds()*float64(p.rate)) + 1; due > most {
@@ -202,10 +204,10 @@ func (p *pacer) due(passed time.Duration) int {
 	return int(max(0, due))
 }
 
-// bindThread binds the calling goroutine to a thread of its own, and that to a CPU: the
-// kernel queues what is sent by CPU, so that a sender which moves overtakes itself.
+// bindThread binds the calling goroutine to its thread, and the thread to a CPU. The kernel queues sent
+// packets per CPU, so packets of a sender that moves to another CPU could be reordered.
 func bindThread(cpu int) error {
-	runtime.LockOSThread() // and never unlocked: the runtime ends the thread with the goroutine
+	runtime.LockOSThread() // never unlocked, so that the runtime ends the thread with the goroutine
 	var allowed, set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &allowed); err != nil {
 		return os.NewSyscallError("sched_getaffinity", err)
@@ -258,7 +260,7 @@ func (m *Meter) send(from verdict.Side) error {
 	return nil
 }
 
-// send sends the flow's next n datagrams, and returns how many the kernel took.
+// send sends the next n datagrams of the flow. It returns the number that the kernel accepted.
 func (f *flow) send(from verdict.Side, b *batch, n int) (int, error) {
 	now := time.Now().UnixNano()
 	for i := range n {
@@ -267,12 +269,12 @@ func (f *flow) send(from verdict.Side, b *batch, n int) (int, error) {
 	sent, err := b.send(f.sockets[from], n)
 	f.sent[from] += uint64(sent)
 	if err == unix.EAGAIN || err == unix.ENOBUFS || err == unix.EINTR {
-		err = nil // it is behind, then
+		err = nil // the sender falls behind
 	}
 	return sent, err
 }
 
-// receive receives at one side until the meter is stopped.
+// receive receives on one side until the meter is stopped.
 func (m *Meter) receive(at verdict.Side) error {
 	b := newBatch(FragmentedSize + 1)
 	for !m.stopReceiving.Load() {
@@ -286,7 +288,7 @@ func (m *Meter) receive(at verdict.Side) error {
 	return nil
 }
 
-// drain reads all that is there of a flow.
+// drain reads all available datagrams of a flow, and records them.
 func (m *Meter) drain(f *flow, at verdict.Side, b *batch) error {
 	from := at.Other()
 	t := &f.tallies[from]
@@ -315,8 +317,7 @@ func (m *Meter) drain(f *flow, at verdict.Side, b *batch) error {
 	}
 }
 
-// Stop stops sending, waits for what is on its way, closes all sockets, and returns
-// what became of the traffic.
+// Stop stops sending, waits for datagrams in transit, closes all sockets, and returns the report.
 func (m *Meter) Stop() (*Report, error) {
 	defer m.close()
 	m.stopSending.Store(true)
@@ -333,7 +334,7 @@ func (m *Meter) Stop() (*Report, error) {
 	return m.report(), nil
 }
 
-// awaitQuiet waits until nothing arrives any more.
+// awaitQuiet waits until no datagram has arrived for the time quiet.
 func (m *Meter) awaitQuiet() {
 	last, since := uint64(0), time.Now()
 	for deadline := since.Add(arrivalTimeout); time.Now().Before(deadline); time.Sleep(tick) {
@@ -346,7 +347,7 @@ func (m *Meter) awaitQuiet() {
 	}
 }
 
-// Arrived returns how many datagrams have arrived at a side so far. Any goroutine may
+// Arrived returns the number of datagrams that have arrived on a side so far. Any goroutine may
 // call it.
 func (m *Meter) Arrived(at verdict.Side) uint64 { return m.arrived[at].Load() }
 

@@ -29,25 +29,25 @@ func TestMain(m *testing.M) {
 		}
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "the meter's tests can't run here:", err)
+		fmt.Fprintln(os.Stderr, "the tests of the meter cannot run here:", err)
 		if code = 0; os.Getenv("CI") != "" {
-			code = 1 // there they must not be skipped
+			code = 1 // CI must not skip the tests
 		}
 	}
 	os.Exit(code)
 }
 
-// load is what any machine carries.
+// load is low enough for any machine.
 var load = meter.Load{Small: 2000, Fragmented: 100, Stream: 1 << 20}
 
-// run sends for a time.
+// run sends a load for a time, and returns the report.
 func run(t *testing.T, n *lab.Network, l meter.Load, d time.Duration) *meter.Report {
 	t.Helper()
 	m, err := meter.Start(n.Hosts, l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(d) // it is the traffic of this time that is looked at
+	time.Sleep(d) // the report is about the traffic of this time
 	r, err := m.Stop()
 	if err != nil {
 		t.Fatal(err)
@@ -56,8 +56,8 @@ func run(t *testing.T, n *lab.Network, l meter.Load, d time.Duration) *meter.Rep
 	return r
 }
 
-// TestCable has nothing between the hosts: nothing is wrong then, and both kinds of
-// datagrams and all streams arrive.
+// TestCable connects the hosts by a cable. There must be no faults, and both kinds of datagrams and all
+// streams must arrive.
 func TestCable(t *testing.T) {
 	n, err := lab.NewDirect()
 	if err != nil {
@@ -78,13 +78,13 @@ func TestCable(t *testing.T) {
 	}
 	for _, s := range r.Streams {
 		if s.Bytes == 0 {
-			t.Errorf("nothing arrived: %+v", s)
+			t.Errorf("no data of a stream arrived: %+v", s)
 		}
 	}
 }
 
-// disturbed joins the middle's interfaces by rules of nftables, which drop and repeat
-// some of what comes from the inside, and count that.
+// disturbed is an nftables ruleset that forwards frames between the middle's interfaces. It drops and
+// duplicates some packets from the inside, and counts them.
 const disturbed = `
 table netdev t {
 	chain inside {
@@ -103,8 +103,7 @@ table netdev t {
 }
 `
 
-// TestKernelCounts holds the meter against the kernel's own counters of what was
-// dropped and what was repeated.
+// TestKernelCounts compares the meter with the kernel's counters of dropped and duplicated packets.
 func TestKernelCounts(t *testing.T) {
 	n, err := lab.New()
 	if err != nil {
@@ -141,24 +140,24 @@ func TestKernelCounts(t *testing.T) {
 	lost, repeated := counted("lost"), counted("repeated")
 	d := r.Small[verdict.Inside]
 	if lost == 0 || repeated == 0 || d.Lost != lost || d.Duplicated != repeated || d.Corrupted != 0 {
-		t.Errorf("the kernel dropped %d and repeated %d: %+v", lost, repeated, d)
+		t.Errorf("the kernel dropped %d and duplicated %d, but the meter has %+v", lost, repeated, d)
 	}
 	if r.Small[verdict.Outside].Lost+r.Fragmented[verdict.Inside].Lost+r.Fragmented[verdict.Outside].Lost != 0 {
-		t.Errorf("others were lost, too:\n%v", r)
+		t.Errorf("datagrams that nftables did not drop were lost:\n%v", r)
 	}
 	if r.Retransmissions() == 0 {
-		t.Error("segments were dropped, and there were no retransmissions")
+		t.Error("segments were dropped, but there were no retransmissions")
 	}
 	want := []string{"lost", "duplicated", "retransmissions"}
 	if faults := r.Faults(nil); len(faults) != len(want) {
-		t.Errorf("faults %q; want those of %q", faults, want)
+		t.Errorf("faults %q, want %q", faults, want)
 	}
 	if faults := r.Faults(r); faults != nil {
-		t.Errorf("faults beside itself: %q", faults)
+		t.Errorf("faults compared with itself: %q", faults)
 	}
 }
 
-// BenchmarkCable says what the meter by itself reaches on this machine.
+// BenchmarkCable logs the rate that the meter reaches on this machine without a box.
 func BenchmarkCable(b *testing.B) {
 	n, err := lab.NewDirect()
 	if err != nil {

@@ -8,15 +8,15 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// Report is what became of the traffic.
+// Report holds the results of a run of the meter.
 type Report struct {
-	Took       time.Duration            // from the beginning to the end of sending
+	Took       time.Duration            // duration of sending
 	Small      [verdict.Sides]Datagrams // by the sender's side
 	Fragmented [verdict.Sides]Datagrams // by the sender's side
 	Streams    []Stream
 }
 
-// report adds up the flows.
+// report sums up the flows.
 func (m *Meter) report() *Report {
 	r := &Report{Took: m.took}
 	of := [kinds]*[verdict.Sides]Datagrams{&r.Small, &r.Fragmented}
@@ -38,7 +38,7 @@ func (m *Meter) report() *Report {
 	return r
 }
 
-// All returns what became of all datagrams, of both kinds and from both sides.
+// All returns the sum over both kinds of datagrams and both sides.
 func (r *Report) All() (all Datagrams) {
 	for _, of := range [...]*[verdict.Sides]Datagrams{&r.Small, &r.Fragmented} {
 		for from := range of {
@@ -48,7 +48,7 @@ func (r *Report) All() (all Datagrams) {
 	return all
 }
 
-// Retransmissions returns those of all streams.
+// Retransmissions returns the number of retransmissions of all streams.
 func (r *Report) Retransmissions() (n uint32) {
 	for _, s := range r.Streams {
 		n += s.Retransmissions
@@ -56,8 +56,8 @@ func (r *Report) Retransmissions() (n uint32) {
 	return n
 }
 
-// Faults lists what is wrong, and worse than in a run that the report is compared with;
-// nil is one in which nothing is wrong. Times are no faults.
+// Faults lists the counts of errors that are higher than in another report. If than is nil, they are
+// compared with 0. Gaps and delays are not faults.
 func (r *Report) Faults(than *Report) (faults []string) {
 	if than == nil {
 		than = &Report{}
@@ -74,7 +74,7 @@ func (r *Report) Faults(than *Report) (faults []string) {
 		{"tcp retransmissions", uint64(r.Retransmissions()), uint64(than.Retransmissions())},
 	} {
 		if c.now > c.before {
-			faults = append(faults, fmt.Sprintf("%d %s, and %d without", c.now, c.what, c.before))
+			faults = append(faults, fmt.Sprintf("%d %s, compared with %d", c.now, c.what, c.before))
 		}
 	}
 	return faults

@@ -13,26 +13,26 @@ import (
 )
 
 const (
-	burst = 64 // datagrams a system call
+	burst = 64 // maximum number of datagrams per system call
 
-	receiveBuffer = 32 << 20 // bytes; the kernel doubles it, and counts what a packet takes up
+	receiveBuffer = 32 << 20 // bytes; the kernel doubles the value, and counts the overhead of packets
 	sendBuffer    = 4 << 20
 
-	// controlSpace is for the control messages of one datagram: a timestamp and a
-	// counter of overflows.
+	// controlSpace is the size of the control messages of a datagram in bytes: a timestamp and an
+	// overflow counter.
 	controlSpace = 128
 )
 
-// openUDP opens a nonblocking UDP socket at an address of a host; port 0 has the kernel
-// choose. With fragment, the kernel fragments what exceeds the MTU.
+// openUDP opens a nonblocking UDP socket on an address of a host, with a port that the kernel chooses.
+// With fragment, the kernel fragments datagrams that exceed the MTU.
 func openUDP(h *lab.Host, ipv6, fragment bool) (fd int, local netip.AddrPort, err error) {
 	level, discover := unix.IPPROTO_IP, unix.IP_MTU_DISCOVER
-	how := unix.IP_PMTUDISC_DO // DF, so that small datagrams use up no identifications
+	how := unix.IP_PMTUDISC_DO // sets DF, so that small datagrams need no identifications
 	if fragment {
 		how = unix.IP_PMTUDISC_DONT
 	}
 	if ipv6 {
-		level, discover = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER // whose values are the same
+		level, discover = unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER // the values are the same
 	}
 	err = h.Do(func() error {
 		fd, err = unix.Socket(domainOf(ipv6), unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
@@ -55,7 +55,8 @@ func openUDP(h *lab.Host, ipv6, fragment bool) (fd int, local netip.AddrPort, er
 	return fd, local, err
 }
 
-// grow sets the size of a buffer, as far as the process has the right to.
+// grow sets the size of a socket buffer: by the option force, which needs CAP_NET_ADMIN, or otherwise
+// by option, which is limited by a sysctl.
 func grow(fd, force, option, bytes int) error {
 	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, bytes)
 	if errors.Is(err, unix.EPERM) {
@@ -78,7 +79,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }
 
-// localAddress returns the address that a socket is bound to.
+// localAddress returns the address to which a socket is bound.
 func localAddress(fd int) (netip.AddrPort, error) {
 	a, err := unix.Getsockname(fd)
 	if err != nil {
@@ -100,14 +101,14 @@ type message struct {
 	_      uint32
 }
 
-// batch is room for many datagrams, which one system call sends or receives.
+// batch holds the buffers of datagrams that one system call sends or receives.
 type batch struct {
 	messages []message
 	buffers  [][]byte
 	controls [][]byte
 }
 
-// newBatch returns room for datagrams of up to size bytes.
+// newBatch returns a batch of burst datagrams of up to size bytes.
 func newBatch(size int) *batch {
 	b := &batch{make([]message, burst), make([][]byte, burst), make([][]byte, burst)}
 	vectors := make([]unix.Iovec, burst)
@@ -121,8 +122,7 @@ func newBatch(size int) *batch {
 	return b
 }
 
-// send sends the first n datagrams, each of its whole buffer, and returns how many the
-// kernel took.
+// send sends the first n buffers, each as a datagram. It returns the number that the kernel accepted.
 func (b *batch) send(fd, n int) (int, error) {
 	sent, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&b.messages[0])), uintptr(n), 0, 0, 0)
 	if errno != 0 {
@@ -131,7 +131,7 @@ func (b *batch) send(fd, n int) (int, error) {
 	return int(sent), nil
 }
 
-// receive receives what is there, and waits for nothing.
+// receive receives available datagrams without waiting, and returns their number.
 func (b *batch) receive(fd int) (int, error) {
 	for i := range b.messages {
 		b.messages[i].Control = &b.controls[i][0]
@@ -144,9 +144,8 @@ func (b *batch) receive(fd int) (int, error) {
 	return int(got), nil
 }
 
-// datagram returns the i-th that was received, when the kernel received it, in
-// nanoseconds since 1970, and how many datagrams have overflowed the socket's buffer so
-// far.
+// datagram returns the i-th received datagram, the time when the kernel received it, in nanoseconds
+// since 1970, and the number of datagrams that did not fit into the socket's receive buffer so far.
 func (b *batch) datagram(i int) (data []byte, received int64, overflowed uint32) {
 	m := &b.messages[i]
 	control := b.controls[i][:m.Controllen]

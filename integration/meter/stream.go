@@ -19,16 +19,16 @@ import (
 	"fragwall/tun/lab"
 )
 
-// Stream is what became of a TCP stream.
+// Stream holds the results of a TCP stream.
 type Stream struct {
 	From            verdict.Side
 	IPv6            bool
-	Bytes           uint64 // that were sent, arrived, and were the right ones
-	Retransmissions uint32 // segments until the stream was stopped (tcpi_total_retrans)
-	Rate            float64
+	Bytes           uint64  // received with the right content
+	Retransmissions uint32  // segments retransmitted until the stream was stopped (tcpi_total_retrans)
+	Rate            float64 // bytes per second
 }
 
-// stream is a TCP connection that the inside host opened, and one side sends by.
+// stream is a TCP connection that the inside host opened and over which one side sends.
 type stream struct {
 	from             verdict.Side
 	ipv6             bool
@@ -41,15 +41,15 @@ type stream struct {
 	retransmissions  uint32
 }
 
-// ahead is for how long the kernel has bytes that were not sent yet: a sender that has
-// nothing new sends its last segment again (tail loss probe, RFC 8985 section 7.3).
+// ahead is the amount of unsent data in the kernel, as a time at the stream's rate. Without unsent
+// data, TCP would retransmit its last segment (tail loss probe, RFC 8985 section 7.3).
 const ahead = time.Second
 
-// dialTimeout is how long a connection may take.
+// dialTimeout is the time limit for opening a connection.
 const dialTimeout = 10 * time.Second
 
-// pattern is what streams carry, again and again. Its length is prime, so that no
-// segment or buffer starts at the same place of it twice in a row.
+// pattern is the content of streams, which is repeated. The period is prime, so that consecutive
+// segments and buffers start at different positions. The variable holds the pattern twice.
 var pattern = func() []byte {
 	b, r := make([]byte, 65521), rand.New(rand.NewPCG(1, 2))
 	for i := range b {
@@ -58,10 +58,10 @@ var pattern = func() []byte {
 	return append(b, b...)
 }()
 
-// period is how many bytes the pattern repeats after.
+// period is the number of bytes after which the pattern repeats.
 var period = len(pattern) / 2
 
-// openStream connects the hosts for a stream from a side, of a rate in bytes a second.
+// openStream opens the connection of a stream. from is the side that sends, rate is in bytes per second.
 func openStream(hosts [verdict.Sides]*lab.Host, from verdict.Side, ipv6 bool, rate int) (*stream, error) {
 	listener, err := hosts[verdict.Outside].ListenTCP(ipv6, 0)
 	if err != nil {
@@ -110,7 +110,7 @@ func (s *stream) start() {
 	s.work.Go(s.receive)
 }
 
-// send writes until the stream is stopped, and then ends its direction.
+// send writes until the stream is stopped, and then closes the sending direction.
 func (s *stream) send() error {
 	const chunk = 16 << 10
 	for at := 0; !s.stop.Load(); at = (at + chunk) % period {
@@ -121,14 +121,14 @@ func (s *stream) send() error {
 	return s.sender.CloseWrite()
 }
 
-// receive reads to the end, and compares.
+// receive reads to the end of the stream, and compares the content.
 func (s *stream) receive() error {
 	b := make([]byte, period)
 	for {
 		n, err := s.receiver.Read(b)
 		at := int(s.bytes % uint64(period))
 		if !bytes.Equal(b[:n], pattern[at:at+n]) {
-			return fmt.Errorf("stream from %v: other bytes arrived than were sent, after %d", s.from, s.bytes)
+			return fmt.Errorf("stream from %v: the received bytes differ from those sent, after byte %d", s.from, s.bytes)
 		}
 		s.bytes += uint64(n)
 		if errors.Is(err, io.EOF) {
@@ -141,8 +141,8 @@ func (s *stream) receive() error {
 	}
 }
 
-// finish stops the stream, reads what it took, and waits until all has arrived, at any
-// rate.
+// finish stops the stream, reads its retransmissions, and waits until all data has arrived, without a
+// limit on the rate.
 func (s *stream) finish(deadline time.Time) error {
 	s.stop.Store(true)
 	err := control(s.sender, func(fd int) error {

@@ -6,26 +6,24 @@ import (
 	"time"
 )
 
-// Datagrams are exact counts of what became of the datagrams of one kind, from one side.
+// Datagrams holds exact counts of the datagrams of one kind from one side.
 type Datagrams struct {
 	Sent       uint64
-	Lost       uint64 // sent, and never received
-	Duplicated uint64 // received again
-	Reordered  uint64 // received after one of the same flow that was sent later, by the kernel's clock
-	Corrupted  uint64 // received as nobody sent it; what was sent is lost then
-	Overflowed uint64 // of the lost, those that did not fit the receiving socket's buffer
-	// Behind is how many more datagrams the rate asks for, which the sender was too
-	// late for, and did not send.
-	Behind uint64
-	Rate   float64 // datagrams sent a second
-	// Gaps are the times between two datagrams of a flow that follow each other, less
-	// the times between their sending: what was added on the way.
+	Lost       uint64  // sent, but never received
+	Duplicated uint64  // received again
+	Reordered  uint64  // received after a datagram of the same flow that was sent later, by the kernel's timestamps
+	Corrupted  uint64  // received with other content than sent; the sent datagram also counts as lost
+	Overflowed uint64  // lost because the receive buffer was full; included in Lost
+	Behind     uint64  // not sent because the sender was late
+	Rate       float64 // datagrams sent per second
+	// Gaps holds the times between the arrivals of two consecutive datagrams of a flow, minus
+	// the times between their sending.
 	Gaps Histogram
-	// Delays are the times from sending to receiving.
+	// Delays holds the times from sending to arrival.
 	Delays Histogram
 }
 
-// add adds what became of other datagrams; their rates add up.
+// add adds the counts and the rate of other datagrams.
 func (d *Datagrams) add(other *Datagrams) {
 	d.Sent += other.Sent
 	d.Lost += other.Lost
@@ -39,14 +37,14 @@ func (d *Datagrams) add(other *Datagrams) {
 	d.Delays.add(&other.Delays)
 }
 
-// bounds are the upper bounds of a [Histogram]'s buckets but the last.
+// bounds lists the upper bounds of the buckets of a [Histogram], except the last one.
 var bounds = [...]time.Duration{
 	time.Millisecond, 2 * time.Millisecond, 5 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond,
 	50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond, time.Second,
 }
 
-// Histogram counts durations. Its buckets end, exclusively, at 1, 2, 5, 10, 20, 50, 100,
-// 200, 500 and 1000 ms; the last has no end.
+// Histogram counts durations. The upper bounds of its buckets, exclusive, are 1, 2, 5, 10, 20, 50, 100,
+// 200, 500 and 1000 ms; the last bucket has no bound.
 type Histogram struct {
 	Counts [len(bounds) + 1]uint64
 	Max    time.Duration
@@ -68,7 +66,7 @@ func (h *Histogram) add(other *Histogram) {
 	h.Max = max(h.Max, other.Max)
 }
 
-// String lists the buckets that are not empty, as "<1ms 5000, <20ms 3, max 14ms".
+// String lists the buckets that are not empty, for example "<1ms 5000, <20ms 3, max 14ms".
 func (h Histogram) String() string {
 	var b strings.Builder
 	for i, n := range h.Counts {
@@ -84,22 +82,22 @@ func (h Histogram) String() string {
 	return b.String()
 }
 
-// tally follows the datagrams of one flow from one side.
+// tally counts the datagrams of one flow from one side. Times are nanoseconds since 1970.
 type tally struct {
 	Datagrams
-	received   uint64   // different ones
-	seen       []uint64 // a bit for each number
-	next       uint64   // the number after the highest that was received
-	lastSent   int64    // when the last that was in order was sent,
-	lastArrive int64    // and when it was received, in nanoseconds since 1970
-	overflowed uint32   // what the socket said last
-	// arrivals are when the latest were received, by their number modulo the length; 0
-	// for none.
+	received   uint64   // number of datagrams received, without duplicates
+	seen       []uint64 // bitmap of the numbers received
+	next       uint64   // highest number received, plus 1
+	lastSent   int64    // time when the last datagram in order was sent
+	lastArrive int64    // time when it was received
+	overflowed uint32   // last overflow counter of the socket
+	// arrivals holds the arrival times of the latest datagrams, by their number modulo the
+	// length; 0 means not received.
 	arrivals [recent]int64
 }
 
-// recent is of how many datagrams a tally knows when they were received. One that comes
-// later than so many others counts as reordered in any case.
+// recent is the number of datagrams whose arrival times a tally stores. A datagram that arrives after
+// more later ones always counts as reordered.
 const recent = 4096
 
 // record records the arrival of a datagram.
@@ -135,9 +133,9 @@ func (t *tally) record(number uint64, sent, received int64) {
 	t.next, t.lastSent, t.lastArrive = number+1, sent, received
 }
 
-// overtaken returns whether one that was sent after a number was received before a time.
-// The order in which a socket has them is no sign of that: what the receiving kernel takes
-// from two CPUs' queues, it may exchange.
+// overtaken reports whether a datagram with a higher number was received before a time. The order in
+// the socket is not sufficient for that: the receiving kernel may exchange datagrams from the queues of
+// two CPUs.
 func (t *tally) overtaken(number uint64, received int64) bool {
 	if t.next-number >= recent {
 		return true
@@ -150,13 +148,13 @@ func (t *tally) overtaken(number uint64, received int64) bool {
 	return false
 }
 
-// overflow notes how often the socket's buffer has overflowed so far.
+// overflow records the socket's overflow counter.
 func (t *tally) overflow(so uint32) {
 	t.Overflowed += uint64(so - t.overflowed)
 	t.overflowed = so
 }
 
-// finish returns the counts, once sent datagrams are all on their way no more.
+// finish returns the counts when no datagram is in transit. sent is the number of datagrams sent.
 func (t *tally) finish(sent uint64) Datagrams {
 	d := t.Datagrams
 	d.Sent, d.Lost = sent, sent-min(sent, t.received)

@@ -10,7 +10,7 @@ import (
 	"fragwall/packet/verdict"
 )
 
-// TestTally has datagrams arrive in each wrong way.
+// TestTally records datagrams with losses, duplicates and reordering.
 func TestTally(t *testing.T) {
 	var y tally
 	millisecond := int64(time.Millisecond)
@@ -19,12 +19,12 @@ func TestTally(t *testing.T) {
 	}
 	got := y.finish(133)
 	if got.Sent != 133 || got.Lost != 128 || got.Duplicated != 2 || got.Reordered != 1 || got.Corrupted != 0 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want 133 sent, 128 lost, 2 duplicated, 1 reordered", got)
 	}
 }
 
-// TestReordered tells what was overtaken on the way from what only a socket has in another
-// order.
+// TestReordered checks that a datagram counts as reordered only if the network reordered it, and not
+// if only the socket returned it late.
 func TestReordered(t *testing.T) {
 	type arrival struct {
 		number   uint64
@@ -34,12 +34,12 @@ func TestReordered(t *testing.T) {
 		arrivals []arrival
 		want     uint64
 	}{
-		"on the way":               {[]arrival{{0, 10}, {2, 11}, {1, 12}}, 1},
-		"in the socket":            {[]arrival{{0, 10}, {2, 12}, {3, 13}, {1, 11}}, 0},
-		"on the way, of two":       {[]arrival{{0, 10}, {2, 12}, {3, 14}, {1, 13}}, 1},
-		"back in the socket":       {[]arrival{{0, 10}, {1, 12}, {2, 11}}, 1},
-		"before all":               {[]arrival{{5, 10}, {4, 9}, {0, 8}}, 0},
-		"after more than is known": {[]arrival{{0, 10}, {2 * recent, 12}, {1, 11}}, 1},
+		"in the network":                   {[]arrival{{0, 10}, {2, 11}, {1, 12}}, 1},
+		"in the socket":                    {[]arrival{{0, 10}, {2, 12}, {3, 13}, {1, 11}}, 0},
+		"in the network, by one of two":    {[]arrival{{0, 10}, {2, 12}, {3, 14}, {1, 13}}, 1},
+		"in the network, and sorted again": {[]arrival{{0, 10}, {1, 12}, {2, 11}}, 1},
+		"in the socket, first ones last":   {[]arrival{{5, 10}, {4, 9}, {0, 8}}, 0},
+		"later than stored arrival times":  {[]arrival{{0, 10}, {2 * recent, 12}, {1, 11}}, 1},
 	} {
 		var y tally
 		for _, a := range c.arrivals {
@@ -51,14 +51,14 @@ func TestReordered(t *testing.T) {
 	}
 }
 
-// TestGaps has the wire pause for 30 ms, after a pause of the sender, which does not
-// count.
+// TestGaps records a gap of 30 ms that the network caused, and one that the sender caused, which does
+// not count.
 func TestGaps(t *testing.T) {
 	var y tally
 	at := func(ms int64) int64 { return ms * int64(time.Millisecond) }
 	y.record(0, at(0), at(1))
-	y.record(1, at(100), at(101)) // the sender's
-	y.record(2, at(101), at(132)) // the wire's
+	y.record(1, at(100), at(101)) // gap of the sender
+	y.record(2, at(101), at(132)) // gap of the network
 	y.record(3, at(130), at(132))
 	d := y.finish(4)
 	if want := [...]uint64{2, 0, 0, 0, 0, 1}; d.Gaps.Max != 30*time.Millisecond || !slices.Equal(d.Gaps.Counts[:len(want)], want[:]) {
@@ -72,7 +72,7 @@ func TestGaps(t *testing.T) {
 	}
 }
 
-// TestCorrupted changes each byte of a datagram, its length, and what it is of.
+// TestCorrupted changes each byte of a datagram, its length, its flow and its side.
 func TestCorrupted(t *testing.T) {
 	const flow, number, sent = 7, 1<<40 + 5, 1 << 50
 	b := make([]byte, SmallSize)
@@ -101,23 +101,23 @@ func TestCorrupted(t *testing.T) {
 
 func second(_ uint64, _ int64, err error) error { return err }
 
-// TestPacer has a sender be late.
+// TestPacer checks a sender that is late.
 func TestPacer(t *testing.T) {
 	p := pacer{rate: 1000}
 	if due := p.due(5 * time.Millisecond); due != 5 {
-		t.Errorf("%d are due", due)
+		t.Errorf("%d are due, want 5", due)
 	}
 	p.handed = 5
 	if due := p.due(105 * time.Millisecond); due != 11 || p.behind != 89 {
-		t.Errorf("%d are due, %d behind", due, p.behind)
+		t.Errorf("%d are due and %d skipped, want 11 and 89", due, p.behind)
 	}
 	p.handed += 11
 	if due := p.due(106 * time.Millisecond); due != 1 {
-		t.Errorf("%d are due", due)
+		t.Errorf("%d are due, want 1", due)
 	}
 }
 
-// TestSeries tells counters from what may decrease.
+// TestSeries checks that series returns counters and histograms, and no gauges.
 func TestSeries(t *testing.T) {
 	const text = `# TYPE a_total counter
 a_total{side="inside"} 5
@@ -134,11 +134,11 @@ h_count 3
 		t.Fatal(err)
 	}
 	if len(values) != 5 || values["a_total{side=inside,}"] != 5 || values["h{} count"] != 3 || values["h{} sum"] != 4 {
-		t.Errorf("%v", values)
+		t.Errorf("series %v", values)
 	}
 }
 
-// TestCounters reads counters of which one decreases, and another vanishes.
+// TestCounters reads metrics in which one counter decreases and another one vanishes.
 func TestCounters(t *testing.T) {
 	const kinds = "# TYPE a_total counter\n# TYPE b_total counter\n"
 	texts := make(chan string, 4)
@@ -161,7 +161,7 @@ func TestCounters(t *testing.T) {
 	})
 	<-read
 	_, faults := c.Stop()
-	if text := strings.Join(faults, "; "); text != "a_total{} was 5, and is 4; b_total{} was 2, and is gone" && text != "b_total{} was 2, and is gone; a_total{} was 5, and is 4" {
-		t.Errorf("%s", text)
+	if text := strings.Join(faults, "; "); text != "a_total{} decreased from 5 to 4; b_total{} vanished (was 2)" && text != "b_total{} vanished (was 2); a_total{} decreased from 5 to 4" {
+		t.Errorf("faults %q", text)
 	}
 }
