@@ -180,9 +180,6 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	}
 	_, d.replaceable = a.(Configured)
 	d.hub = trace.NewHub(d.box.Bump, d.events, d.box.Watch)
-	if err := taken.begin(); err != nil {
-		return err
-	}
 	finish := func() {}
 	defer func() {
 		err = errors.Join(err, d.box.CloseAndBypass(devices))
@@ -198,10 +195,7 @@ func (d *Daemon) Run(ctx context.Context, devices *rules.Config, a Attachment) (
 	ended := make(chan error, 1)
 	go func() { ended <- d.box.Run(forwarding) }()
 	d.forwarding.Store(taken != nil) // after a take-over, frames flow without a break
-	if err := taken.running(); err != nil {
-		stop()
-		return errors.Join(err, <-ended)
-	}
+	taken.running()
 
 	about, err := a.Attach(d.box)
 	if err == nil {

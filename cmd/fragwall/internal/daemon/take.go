@@ -63,7 +63,7 @@ func (d *Daemon) takeOver(ctx context.Context, setup box.Setup) (*taker, error) 
 		return nil, err
 	}
 	t := &taker{daemon: d, setup: setup, path: path}
-	if t.taken, err = takeover.Take(ctx, c, t); err != nil {
+	if err := takeover.Take(ctx, c, t); err != nil {
 		return nil, errors.Join(fmt.Errorf("take over from the instance at %q: %w", path, err), t.close())
 	}
 	d.box.ContinueFastPath()
@@ -77,7 +77,6 @@ type taker struct {
 	path   string // path of the control socket
 	offer  offer
 	held   held
-	taken  *takeover.Taken
 }
 
 var _ takeover.Taker = (*taker)(nil)
@@ -153,32 +152,14 @@ func (t *taker) Restore(about json.RawMessage, r io.Reader) error {
 	return d.box.Adopt(h.Ends)
 }
 
-// begin returns an error if it is too late for the wire to forward. The box is then closed.
-func (t *taker) begin() error {
+// running logs that the wire forwards.
+func (t *taker) running() {
 	if t == nil {
-		return nil
-	}
-	if err := t.taken.Begin(); err != nil {
-		return errors.Join(err, t.close())
-	}
-	return nil
-}
-
-// running tells the other process that the wire forwards. An error means that the other process
-// continues, and that this one must end.
-func (t *taker) running() error {
-	if t == nil {
-		return nil
+		return
 	}
 	paused := monotonic() - t.held.Since
-	if err := t.taken.Running(); err != nil {
-		t.daemon.box.Disown()
-		t.daemon.replaced.Store(true) // the other process owns the flows as well
-		return err
-	}
 	t.daemon.takeover = &report.Takeover{Count: t.held.Takeovers + 1, Time: time.Now(), PauseSeconds: paused.Seconds()}
 	t.daemon.always().Info("took over", "process", t.offer.Process, "version", t.offer.Version, "paused", paused.Round(time.Microsecond))
-	return nil
 }
 
 // close closes what was taken over, and leaves the devices to the other process.

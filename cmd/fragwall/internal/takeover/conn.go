@@ -101,11 +101,14 @@ func (r *receiver) Read(b []byte) (int, error) {
 // wait sets the time limits for each of the next operations, and for all of them together.
 func (n *conn) wait(each, all time.Duration) { n.limit, n.until = each, time.Now().Add(all) }
 
+// waitForever removes the time limits of the next operations.
+func (n *conn) waitForever() { n.limit, n.until = 0, time.Time{} }
+
 // arm sets the deadline of an operation.
 func (n *conn) arm() {
-	deadline := time.Now().Add(n.limit)
-	if n.until.Before(deadline) {
-		deadline = n.until
+	deadline := n.until
+	if each := time.Now().Add(n.limit); each.Before(deadline) {
+		deadline = each
 	}
 	_ = n.c.SetDeadline(deadline)
 	if n.ctx.Err() != nil { // checked after setting the deadline, which the end of ctx shortens

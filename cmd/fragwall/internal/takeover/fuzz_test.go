@@ -120,12 +120,8 @@ func FuzzTake(f *testing.F) {
 		before := descriptors(t)
 		ended := speak(t, oldEnd, sent, int(files%8))
 		o := &owner{}
-		taken, err := Take(context.Background(), newEnd, o)
-		if (taken == nil) == (err == nil) || taken != nil && o.was() != "prepare copy save" {
-			t.Errorf("%v, and the calls of the new process were %q", err, o.was())
-		}
-		if taken != nil {
-			_ = taken.Running()
+		if err := Take(context.Background(), newEnd, o); err == nil && o.was() != "prepare copy save" {
+			t.Errorf("the new process runs, and its calls were %q", o.was())
 		}
 		<-ended
 		if after := descriptors(t); after != before-1 {

@@ -33,15 +33,14 @@ type Giver interface {
 type Limits struct {
 	Prepare time.Duration // until the new process is prepared
 	Copy    time.Duration // for everything that the old process sends while it continues
-	Hold    time.Duration // from the hold until the new process runs
-	Begin   time.Duration // minimum that must remain of Hold when the new process begins to run
+	Hold    time.Duration // from the hold until the new process is about to run
 	Step    time.Duration // for each transmission
 	Death   time.Duration // until the death of an old process that closed the connection is detected
 }
 
 // limits are the limits of this program.
 var limits = Limits{
-	Prepare: 20 * time.Second, Copy: time.Minute, Hold: 5 * time.Second, Begin: time.Second, Step: 5 * time.Second, Death: 2 * time.Second,
+	Prepare: 20 * time.Second, Copy: time.Minute, Hold: 5 * time.Second, Step: 5 * time.Second, Death: 2 * time.Second,
 }
 
 // errStopped is the reason for which a process that ends refuses a take-over.

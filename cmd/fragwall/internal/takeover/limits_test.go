@@ -87,31 +87,54 @@ func TestDrip(t *testing.T) {
 	<-read
 }
 
-// TestLate checks that a new process that is ready too late does not run, and that it is told
-// if it notices only once it runs.
+// TestLate checks that a new process that needs more time than the old one waits does not run.
 func TestLate(t *testing.T) {
-	for _, begun := range []bool{false, true} {
-		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 2 * time.Second, Begin: 2 * time.Second, Step: time.Minute})
+	setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 100 * time.Millisecond, Step: time.Minute})
+	r := newTrial(t, true)
+	giving, given := make(chan error, 1), make(chan struct{})
+	r.taker.before["save"] = func() error { <-given; return nil }
+	go func() {
+		err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver)
+		close(given)
+		giving <- err
+	}()
+	taken := Take(t.Context(), r.next, r.taker)
+	if err := <-giving; err == nil || taken == nil || r.giver.was() != "offer copy hold save release" {
+		t.Errorf("given: %v, taken: %v, and the calls of the old process were %q", err, taken, r.giver.was())
+	}
+}
+
+// TestDecision makes the old process decide long after the new one has sent "running", as if one of
+// them had been stopped by SIGSTOP. The new process must not run before that, nor if the old one
+// continues.
+func TestDecision(t *testing.T) {
+	for _, continues := range []bool{false, true} {
+		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 100 * time.Millisecond, Step: 100 * time.Millisecond, Death: time.Millisecond})
 		r := newTrial(t, true)
-		giving := make(chan error, 1)
-		go func() { giving <- Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver) }()
-		runs, err := Take(t.Context(), r.next, r.taker)
+		taken := make(chan error, 1)
+		go func() { taken <- Take(t.Context(), r.next, r.taker) }()
+		n := newConn(t.Context(), r.old)
+		err := r.giveAll(n)
+		if err == nil {
+			err = n.send(message{Kind: kindGo}, nil, nil)
+		}
+		if err == nil {
+			_, err = n.receive(kindRunning)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if begun {
-			err = <-giving
-			if late := runs.Running(); !errors.Is(late, errLate) {
-				t.Errorf("Running returned %v, want errLate", late)
-			}
-		} else {
-			if late := runs.Begin(); !errors.Is(late, errLate) {
-				t.Errorf("Begin returned %v, want errLate", late)
-			}
-			err = <-giving
+		select {
+		case err := <-taken:
+			t.Errorf("the new process runs, or has ended, before the old one decided: %v", err)
+		case <-time.After(2 * limits.Hold): // the test is about this time
 		}
-		if err == nil || !strings.HasSuffix(r.giver.was(), "save release") {
-			t.Errorf("%v, and the calls of the old process were %q", err, r.giver.was())
+		if continues {
+			n.quit(errors.New("too long"))
+		}
+		n.close()
+		if err := <-taken; errors.Is(err, errLate) != continues || (err == nil) == continues {
+			t.Errorf("the old process continues: %v; the new one: %v", continues, err)
 		}
 	}
 }
@@ -134,7 +157,7 @@ func TestManyFiles(t *testing.T) {
 			}
 		}
 	}()
-	if _, err := Take(t.Context(), r.next, r.taker); !errors.Is(err, errTooManyFiles) {
+	if err := Take(t.Context(), r.next, r.taker); !errors.Is(err, errTooManyFiles) {
 		t.Error(err)
 	}
 	if after := descriptors(t); after != before-1 {

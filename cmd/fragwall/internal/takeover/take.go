@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,38 +22,32 @@ type Taker interface {
 	Restore(held json.RawMessage, rest io.Reader) error
 }
 
-// Taken is a take-over, until [Taken.Running].
-type Taken struct {
-	n     *conn
-	alive int       // descriptor of the other process
-	begin time.Time // latest time at which this process may begin to run
-}
-
 // errLate is the reason for which a process that has received everything does not run.
 var errLate = errors.New("the take-over took too long")
 
 // Take takes over from the process at the other end of a connection, which has received the
-// request. It returns once the other process has stopped working. On an error, the other
-// process continues or is dead.
-func Take(ctx context.Context, c *net.UnixConn, t Taker) (*Taken, error) {
+// request, and closes the connection. It returns nil once the other process has stopped working:
+// this process must run. On an error, the other process continues or is dead.
+func Take(ctx context.Context, c *net.UnixConn, t Taker) error {
 	n := newConn(ctx, c)
+	defer n.close()
 	n.takeFiles()
 	stop := context.AfterFunc(ctx, n.end)
-	taken := &Taken{n: n, alive: -1}
-	err := taken.take(t)
-	if !stop() && err != nil {
+	defer stop()
+	err := take(n, stop, t)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
 		err = ctx.Err()
 	}
-	if err != nil {
-		taken.abort(err)
-		return nil, err
-	}
-	n.ctx = context.Background()
-	return taken, nil
+	stop()
+	n.quit(err)
+	return err
 }
 
-func (k *Taken) take(t Taker) error {
-	n := k.n
+// take implements [Take]. After a call of stop, ctx no longer affects the connection.
+func take(n *conn, stop func() bool, t Taker) error {
 	n.wait(limits.Step, limits.Step)
 	m, err := n.receive(kindOffer)
 	if err != nil {
@@ -64,9 +57,11 @@ func (k *Taken) take(t Taker) error {
 	if err != nil {
 		return err
 	}
-	if k.alive, err = pidfd(&files); err != nil {
+	alive, err := pidfd(&files)
+	if err != nil {
 		return err
 	}
+	defer unix.Close(alive)
 	if err := t.Prepare(m.Body, files); err != nil {
 		return err
 	}
@@ -77,9 +72,7 @@ func (k *Taken) take(t Taker) error {
 	if err := n.receiveState(t.Copy); err != nil {
 		return broken(err)
 	}
-	// The other process measures the same time, starting when it receives this message.
 	n.wait(limits.Step, limits.Hold)
-	k.begin = n.until.Add(-limits.Begin)
 	if err := n.send(message{Kind: kindHold}, nil, nil); err != nil {
 		return broken(err)
 	}
@@ -89,66 +82,36 @@ func (k *Taken) take(t Taker) error {
 	if err := n.receiveState(func(r io.Reader) error { return t.Restore(m.Body, r) }); err != nil {
 		return broken(err)
 	}
-	return k.await()
+	return finish(n, stop, alive)
 }
 
-// await waits until the other process has stopped working. This process has the whole state, so
-// the death of the other one is equivalent.
-func (k *Taken) await() error {
-	n := k.n
+// finish returns nil once the other process has stopped working. This process has the whole state,
+// so the death of the other one is equivalent.
+func finish(n *conn, stop func() bool, alive int) error {
 	err := n.send(message{Kind: kindTake}, nil, nil)
 	if err == nil {
 		_, err = n.receive(kindGo)
 	}
-	if reason := new(said); err == nil || errors.As(err, &reason) {
-		return err
+	if err == nil {
+		if !stop() {
+			return n.ctx.Err()
+		}
+		// From here on, the other process decides. It may be stopped (SIGSTOP).
+		n.ctx = context.Background()
+		n.waitForever()
+		sendErr := n.send(message{Kind: kindRunning}, nil, nil)
+		_, err = n.receive() // if sending failed, the reason may have been received
+		if sendErr == nil && errors.Is(err, io.EOF) {
+			return nil
+		}
+		if errors.As(err, new(*said)) {
+			return fmt.Errorf("%w: %w", errLate, err)
+		}
 	}
-	if dead(k.alive) {
-		k.begin = time.Time{} // no other process can continue
+	if !errors.As(err, new(*said)) && dead(alive) {
 		return nil
 	}
 	return broken(err)
-}
-
-// Begin returns an error if so much time has passed that the other process will continue soon.
-// This process must then not run.
-func (k *Taken) Begin() error {
-	if !k.begin.IsZero() && time.Now().After(k.begin) {
-		k.abort(errLate)
-		return errLate
-	}
-	return nil
-}
-
-// Running tells the other process that this one runs, whereupon the other one ends. An error
-// means that the other process has not waited for this and continues. This process must then
-// end.
-func (k *Taken) Running() error {
-	defer k.close()
-	err := k.n.send(message{Kind: kindRunning}, nil, nil)
-	if err == nil {
-		if _, err = k.n.receive(); errors.Is(err, io.EOF) {
-			return nil
-		}
-	}
-	if dead(k.alive) {
-		return nil
-	}
-	return fmt.Errorf("%w: the running instance goes on: %w", errLate, err)
-}
-
-// abort tells the other process that this one does not run, unless it knows, and closes the
-// connection.
-func (k *Taken) abort(err error) {
-	k.n.quit(err)
-	k.close()
-}
-
-func (k *Taken) close() {
-	k.n.close()
-	if k.alive >= 0 {
-		_ = unix.Close(k.alive)
-	}
 }
 
 // pidfd takes the descriptor of the other process, which is the first of the received ones.

@@ -195,9 +195,8 @@ func newTrial(t *testing.T, alive bool) *trial {
 	return r
 }
 
-// run returns the results of both ends. The new process reports that it runs unless killed is
-// set.
-func (r *trial) run(t *testing.T, killed bool) (given, taken error) {
+// run returns the results of both ends.
+func (r *trial) run(t *testing.T) (given, taken error) {
 	t.Helper()
 	before := descriptors(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -205,25 +204,36 @@ func (r *trial) run(t *testing.T, killed bool) (given, taken error) {
 	r.ended = cancel
 	giving := make(chan error, 1)
 	go func() { giving <- Give(ctx, r.old, json.RawMessage(`"request"`), r.giver) }()
-	runs, taken := Take(t.Context(), r.next, r.taker)
-	if taken == nil && killed {
-		_ = r.next.Close()
-	}
-	if taken == nil {
-		err := runs.Begin()
-		if err == nil {
-			err = runs.Running()
-		}
-		if (err != nil) != killed {
-			t.Errorf("Begin or Running of the new process returned %v", err)
-		}
-	}
+	taken = Take(t.Context(), r.next, r.taker)
 	given = <-giving
 	// Both connections and the descriptors of the giver.
 	if after := descriptors(t); after != before-2-len(r.giver.files) {
 		t.Errorf("%d descriptors, want %d", after, before-2-len(r.giver.files))
 	}
 	return given, taken
+}
+
+// giveAll does what the old process does until it receives "take".
+func (r *trial) giveAll(n *conn) error {
+	n.wait(time.Minute, time.Minute)
+	if err := n.send(message{Kind: kindOffer}, `"request"`, r.giver.files); err != nil {
+		return err
+	}
+	r.giver.Offered()
+	if _, err := n.receive(kindCopy); err != nil {
+		return err
+	}
+	if err := n.sendState(r.giver.Copy); err != nil {
+		return err
+	}
+	if _, err := n.receive(kindHold); err != nil {
+		return err
+	}
+	if err := errors.Join(n.send(message{Kind: kindHeld}, "held", nil), n.sendState(r.giver.Save)); err != nil {
+		return err
+	}
+	_, err := n.receive(kindTake)
+	return err
 }
 
 func descriptors(t *testing.T) int {
@@ -242,7 +252,7 @@ func TestTakeOver(t *testing.T) {
 		r.giver.Offered()
 		r.giver = newGiver(t, process(t, true), files, 1_000_000)
 		r.taker.files, r.taker.size = files, 1_000_000
-		if given, taken := r.run(t, false); given != nil || taken != nil {
+		if given, taken := r.run(t); given != nil || taken != nil {
 			t.Fatalf("given: %v, taken: %v", given, taken)
 		}
 		if g, k := r.giver.was(), r.taker.was(); g != "offer copy hold save leave" || k != "prepare copy save" {
@@ -275,7 +285,7 @@ func TestFailure(t *testing.T) {
 				defer r.giver.Offered()
 				r.giver.files, r.giver.before["offer"] = nil, func() error { return no }
 			}
-			given, taken := r.run(t, false)
+			given, taken := r.run(t)
 			if given == nil || taken == nil || !strings.Contains(given.Error(), no.Error()) || !strings.Contains(taken.Error(), no.Error()) {
 				t.Errorf("given: %v, taken: %v", given, taken)
 			}
@@ -291,12 +301,10 @@ func TestFailure(t *testing.T) {
 func TestKilled(t *testing.T) {
 	for _, tt := range []struct {
 		who, step, want string
-		taken           bool
 	}{
 		{who: "new", step: "prepare", want: "offer"},
 		{who: "new", step: "copy", want: "offer copy release"},
 		{who: "new", step: "save", want: "offer copy hold save release"},
-		{who: "new", step: "go", want: "offer copy hold save release", taken: true},
 		{who: "old", step: "offer", want: "offer"},
 		{who: "old", step: "copy", want: "offer copy release"},
 		{who: "old", step: "hold", want: "offer copy hold release"},
@@ -310,8 +318,8 @@ func TestKilled(t *testing.T) {
 				die, of = func() error { return r.old.Close() }, &r.giver.steps
 			}
 			of.before[tt.step] = die
-			given, taken := r.run(t, tt.step == "go")
-			if given == nil || (taken == nil) != tt.taken {
+			given, taken := r.run(t)
+			if given == nil || taken == nil {
 				t.Errorf("given: %v, taken: %v", given, taken)
 			}
 			if g := r.giver.was(); g != tt.want {
@@ -334,39 +342,16 @@ func TestKilledWithAll(t *testing.T) {
 		n := newConn(t.Context(), r.old)
 		talked := make(chan error, 1)
 		go func() {
-			talked <- func() error {
-				if err := n.send(message{Kind: kindOffer}, `"request"`, r.giver.files); err != nil {
-					return err
-				}
-				r.giver.Offered()
-				if _, err := n.receive(kindCopy); err != nil {
-					return err
-				}
-				if err := n.sendState(r.giver.Copy); err != nil {
-					return err
-				}
-				if _, err := n.receive(kindHold); err != nil {
-					return err
-				}
-				if err := errors.Join(n.send(message{Kind: kindHeld}, "held", nil), n.sendState(r.giver.Save)); err != nil {
-					return err
-				}
-				_, err := n.receive(kindTake)
-				n.close()
-				return err
-			}()
+			err := r.giveAll(n)
+			n.close()
+			talked <- err
 		}()
-		runs, taken := Take(t.Context(), r.next, r.taker)
+		taken := Take(t.Context(), r.next, r.taker)
 		if err := <-talked; err != nil {
 			t.Fatal(err)
 		}
 		if (taken == nil) == alive {
 			t.Errorf("alive %v: %v", alive, taken)
-		}
-		if runs != nil {
-			if err := errors.Join(runs.Begin(), runs.Running()); err != nil {
-				t.Error(err)
-			}
 		}
 	}
 }
@@ -380,7 +365,7 @@ func TestStopped(t *testing.T) {
 			r.ended()
 			return nil
 		}
-		given, taken := r.run(t, false)
+		given, taken := r.run(t)
 		if given == nil || taken == nil || !strings.Contains(taken.Error(), errStopped.Error()) || slices.Contains(r.giver.calls, "leave") {
 			t.Errorf("%s: given: %v, taken: %v, %s", step, given, taken, r.giver.was())
 		}
@@ -397,8 +382,8 @@ func TestSilence(t *testing.T) {
 	}
 	r = newTrial(t, true)
 	r.giver.Offered()
-	if _, err := Take(t.Context(), r.next, r.taker); !errors.Is(err, os.ErrDeadlineExceeded) || r.taker.was() != "" {
-		t.Errorf("%v, and the calls of the new process were %q", err, r.taker.was())
+	if err := Take(t.Context(), r.next, r.taker); !errors.Is(err, os.ErrDeadlineExceeded) || r.taker.was() != "" {
+		t.Errorf("%v, and the new process did %q", err, r.taker.was())
 	}
 }
 
@@ -422,8 +407,8 @@ func TestNonsense(t *testing.T) {
 		if err := r.old.CloseWrite(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Take(t.Context(), r.next, r.taker); err == nil || r.taker.was() != "" {
-			t.Errorf("%s: %v, and the calls of the new process were %q", name, err, r.taker.was())
+		if err := Take(t.Context(), r.next, r.taker); err == nil || r.taker.was() != "" {
+			t.Errorf("%s: %v, and the new process did %q", name, err, r.taker.was())
 		}
 	}
 }
