@@ -4,13 +4,15 @@
 # podman.
 set -eu
 
+commit=$(git rev-parse HEAD)
 root=$(mktemp -d)
 trap 'status=$?; chmod -R u+w "$root"; rm -rf "$root"; exit $status' EXIT
 
 # build DIRECTORY UMASK TIMEZONE LANGUAGE
 build() (
-	git clone --quiet . "$root/$1"
+	git clone --quiet --no-checkout . "$root/$1"
 	cd "$root/$1"
+	git checkout --quiet --detach "$commit"
 	umask "$2"
 	export TZ="$3" LC_ALL="$4" GOCACHE="$root/$1.cache"
 	# A separate store, so that no layer is shared.
