@@ -50,8 +50,8 @@ integration: install-tools install-nft ## run integration tests in network names
 # Tests that also run without the fast path, so that the process handles every frame.
 SLOW_PATH = UDP|Ping|TCP|VLANs|Order|OrderInVLANs|FramesUnchanged|InterleavedFragments|DeniedPort|DeniedBetweenKernels|StatefulBetweenKernels|ReloadBetweenKernels|KernelAgrees|NICReturns|SidecarKilled|OrderInSidecar|Replace
 
-# With -short, tests with many inputs take fewer: the race detector makes them several times
-# slower, and most of them run in one goroutine.
+# With -short, tests with many inputs use fewer inputs. The race detector makes these tests
+# several times slower, and most of them run in one goroutine.
 race: install-readers ## run unit tests with the race detector
 	$(GO) test -race -short $$($(GO) list ./... | grep -v /integration)
 
@@ -161,8 +161,8 @@ build/linux-%/fragwall: FORCE
 
 FORCE:
 
-# The image contains only the binary and licences, and needs no registry. PODMAN=docker builds
-# it with Docker, which has no flags for a reproducible image.
+# The image contains only the binary and licences. The build needs no registry. PODMAN=docker
+# builds the image with Docker, which has no flags for a reproducible image.
 IMAGEFLAGS := $(if $(filter podman,$(notdir $(PODMAN))),--isolation chroot --timestamp $(SOURCE_DATE_EPOCH))
 image: build/linux-$(shell $(GO) env GOARCH)/fragwall build/share/NOTICES ## build the container image, with podman or PODMAN=docker
 	rm -rf build/image
