@@ -122,7 +122,7 @@ func (f *FastPath) write(to io.Writer) {
 		fmt.Fprintf(to, "  frames passed up to the process: %s\n", strings.Join(reasons, ", "))
 	}
 	if ring > 0 {
-		fmt.Fprintf(to, "  fragments through a ring buffer: %s\n", grouped(ring))
+		fmt.Fprintf(to, "  fragments through a ring: %s\n", grouped(ring))
 	}
 }
 

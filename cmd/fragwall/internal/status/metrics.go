@@ -55,7 +55,7 @@ var (
 	fastEntries   = describe("fastpath_entries", "Flows with an entry in the fast path.")
 	fastLimit     = describe("fastpath_entries_limit", "Limit on entries in the fast path; 0 if it is off.")
 	fastPassedUp  = describe("fastpath_passed_up_frames_total", "Frames received from the side that the fast path passed up to the process, by reason.", "side", "reason")
-	fastRing      = describe("fastpath_ring_frames_total", "Fragments passed up to the process through a ring buffer.", "side")
+	fastRing      = describe("fastpath_ring_frames_total", "Fragments passed up to the process through a ring.", "side")
 	fastMapErrors = describe("fastpath_map_errors_total", "Fast path entries that the kernel refused to add or remove.")
 
 	generation  = describe("policy_generation", "Generation of the policy in force: 1 at the start, increased by each reload.")
