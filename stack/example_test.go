@@ -16,7 +16,7 @@ type printed struct{}
 
 func (printed) Held(*stack.Datagram) {}
 func (printed) Dropped(d *stack.Datagram, why verdict.Reason) {
-	fmt.Printf("dropped %d fragments: %v\n", d.Len(), why)
+	fmt.Printf("dropped, %v: number of fragments: %d\n", why, d.Len())
 	d.Release()
 }
 func (printed) Credited(*stack.Datagram) {}
@@ -74,7 +74,7 @@ func ExampleReassembler_timeout() {
 	reassembler.Add(frame, &p, verdict.Inside, now)
 	reassembler.Expire(now.Add(31 * time.Second))
 	// Output:
-	// dropped 1 fragments: fragment_timeout
+	// dropped, fragment_timeout: number of fragments: 1
 }
 
 // A validator keeps no payload: the caller judges the first fragment, and the others follow

@@ -72,11 +72,11 @@ func (r *Saved) check() error {
 	case int(r.Why) >= verdict.Reasons, r.Poisoned && r.Judged, known && len(r.Frames) > 0:
 		return errNoDatagram
 	case min(r.Count, r.Have, r.Reached, r.End, r.Headers) < 0, max(r.Count, r.Have, r.Reached, r.End, r.Headers) > maxPacket:
-		return fmt.Errorf("%w: %d fragments of %d bytes", errNoDatagram, r.Count, r.Have)
+		return fmt.Errorf("%w: fragments: %d, bytes: %d", errNoDatagram, r.Count, r.Have)
 	case !r.Judged:
 		return nil
 	case r.End != 0 && (r.End < r.Reached || r.End == r.Have), !r.claimsFit():
-		return fmt.Errorf("%w: %d fragments of %d bytes with %d claims", errNoDatagram, r.Count, r.Have, len(r.Claims))
+		return fmt.Errorf("%w: fragments: %d, bytes: %d, claims: %d", errNoDatagram, r.Count, r.Have, len(r.Claims))
 	}
 	return nil
 }

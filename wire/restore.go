@@ -180,7 +180,7 @@ func (r *restoring) takeSide(side verdict.Side, saved *savedSide) error {
 		Sent: saved.Sent, SentBytes: saved.SentBytes, Reassembled: saved.Reassembled, Answered: saved.Answered,
 	}
 	if len(saved.Dropped) > verdict.Reasons || len(saved.Latency) > LatencyBuckets {
-		return fmt.Errorf("%w: %d reasons, %d buckets", ErrFormat, len(saved.Dropped), len(saved.Latency))
+		return fmt.Errorf("%w: reasons: %d, buckets: %d", ErrFormat, len(saved.Dropped), len(saved.Latency))
 	}
 	copy(s.Dropped[:], saved.Dropped)
 	r.before[side].add(s)
@@ -255,7 +255,7 @@ func (r *chunkReader) read() (*chunk, error) {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	if r.chunk.Len() > 0 {
-		return nil, fmt.Errorf("%w: %d bytes too many", ErrFormat, r.chunk.Len())
+		return nil, fmt.Errorf("%w: bytes after the end of a chunk: %d", ErrFormat, r.chunk.Len())
 	}
 	return c, nil
 }

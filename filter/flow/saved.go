@@ -90,7 +90,7 @@ func AppendSaved(b []byte, flows []Saved) []byte {
 // ReadSaved appends to flows those in b, of size bytes each.
 func ReadSaved(flows []Saved, b []byte, size int) ([]Saved, error) {
 	if size <= 0 || len(b)%size != 0 {
-		return flows, fmt.Errorf("%w: %d bytes of flows of %d", errNoFlow, len(b), size)
+		return flows, fmt.Errorf("%w: bytes: %d, bytes per flow: %d", errNoFlow, len(b), size)
 	}
 	for one := range slices.Chunk(b, size) {
 		var s Saved

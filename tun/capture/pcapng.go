@@ -108,7 +108,7 @@ func (p *pcapng) block() (kind uint32, body []byte, err error) {
 	kind = p.order.Uint32(head[:])
 	total := p.order.Uint32(head[4:])
 	if total < blockHead+blockTail || total > maxBlock || total%4 != 0 {
-		return 0, nil, fmt.Errorf("%w: a block of %d bytes; want a multiple of 4 from 12 to %d", ErrBroken, total, maxBlock)
+		return 0, nil, fmt.Errorf("%w: a block of length %d; want a multiple of 4 from 12 to %d", ErrBroken, total, maxBlock)
 	}
 	size := int(total) - blockHead - blockTail
 	if size < rest {
@@ -192,7 +192,7 @@ func (p *pcapng) describe(body []byte) error {
 		case code == optionTimeOffset && len(value) == 8:
 			i.offset = int64(p.order.Uint64(value))
 		case code == optionResolution, code == optionTimeOffset:
-			return fmt.Errorf("%w: an option %d of %d bytes", ErrBroken, code, len(value))
+			return fmt.Errorf("%w: option %d has length %d", ErrBroken, code, len(value))
 		case code == optionFCSLength && len(value) == 1:
 			i.fcs = fcsBytes(value[0])
 		}
@@ -238,7 +238,7 @@ func (p *pcapng) options(b []byte, f func(code uint16, value []byte) error) erro
 		}
 		padded := (length + 3) &^ 3
 		if padded > len(b)-4 || code == optionEnd {
-			return fmt.Errorf("%w: an option of %d bytes in a block that has %d left", ErrBroken, length, len(b)-4)
+			return fmt.Errorf("%w: an option of length %d, but the rest of the block has length %d", ErrBroken, length, len(b)-4)
 		}
 		if err := f(code, b[4:][:length]); err != nil {
 			return err
@@ -314,7 +314,7 @@ func (p *pcapng) simple(body []byte, wanted func(int) bool) (Frame, error) {
 	}
 	data, rest, err := split(body[simpleFields:], captured)
 	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("%w: %d bytes behind a frame of %d bytes", ErrBroken, len(rest), captured)
+		err = fmt.Errorf("%w: a frame of length %d is followed by data of length %d", ErrBroken, captured, len(rest))
 	}
 	if err != nil || !wanted(0) {
 		return Frame{}, err
@@ -327,7 +327,7 @@ func (p *pcapng) simple(body []byte, wanted func(int) bool) (Frame, error) {
 // on returns the interface with a number in the current section.
 func (p *pcapng) on(number uint32) (*iface, error) {
 	if uint64(number) >= uint64(len(p.section)) {
-		return nil, fmt.Errorf("%w: a frame of interface %d where %d are described", ErrBroken, number, len(p.section))
+		return nil, fmt.Errorf("%w: a frame of interface %d, but the number of described interfaces is %d", ErrBroken, number, len(p.section))
 	}
 	return &p.section[number], nil
 }
@@ -338,7 +338,7 @@ func split(b []byte, captured uint32) (data, rest []byte, err error) {
 		return nil, nil, err
 	}
 	if int(captured) > len(b) {
-		return nil, nil, fmt.Errorf("%w: a frame of %d bytes in a block that has %d left", ErrBroken, captured, len(b))
+		return nil, nil, fmt.Errorf("%w: a frame of length %d, but the rest of the block has length %d", ErrBroken, captured, len(b))
 	}
 	return b[:captured], b[min(len(b), int(captured+3)&^3):], nil
 }
