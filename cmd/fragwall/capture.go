@@ -200,7 +200,7 @@ func (f *captureFlags) begin() string {
 	if f.request.SnapLength == 0 {
 		return "capturing decisions"
 	}
-	return fmt.Sprintf("capturing, snapshot length %d bytes", f.request.SnapLength)
+	return "capturing, snapshot length " + terminal.Count(f.request.SnapLength, "byte")
 }
 
 // ended returns the error of a capture that has ended, or nil if it ended by the count or by a

@@ -11,6 +11,7 @@ import (
 
 	"fragwall/cmd/fragwall/internal/datapath"
 	"fragwall/cmd/fragwall/internal/record"
+	"fragwall/cmd/fragwall/internal/terminal"
 	"fragwall/filter"
 	"fragwall/packet"
 	"fragwall/packet/verdict"
@@ -129,8 +130,8 @@ func (r *replay) side(number int) verdict.Side {
 func (r *replay) checkMapping() error {
 	for side, number := range r.options.Interfaces {
 		if n := r.files.reader.Interfaces(); number >= n {
-			return fmt.Errorf("read %q: --%s %d: the capture has %d interfaces, counted from 0",
-				r.files.in.name, InterfaceFlag(verdict.Side(side)), number, n)
+			return fmt.Errorf("read %q: --%s %d: the capture has %s, counted from 0",
+				r.files.in.name, InterfaceFlag(verdict.Side(side)), number, terminal.Count(n, "interface"))
 		}
 	}
 	return nil
