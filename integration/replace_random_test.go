@@ -38,7 +38,7 @@ func TestReplaceAtRandom(t *testing.T) {
 			h.needFastPath(t)
 			// There are no TCP streams, because TCP retransmits when the wire is held for long.
 			load := meter.Load{Small: 500 + r.IntN(2000), Fragmented: 20 + r.IntN(80)}
-			uncounted := h.uncounted(t)
+			running, uncounted := joints(t, n.Middle), h.uncounted(t)
 			h.underLoad(t, load, func(m *meter.Meter) {
 				h.amidNewFlows(t, r.Uint64(), func() {
 					for range 4 * handoverScale().times {
@@ -52,6 +52,7 @@ func TestReplaceAtRandom(t *testing.T) {
 			if now := h.uncounted(t); now != uncounted {
 				t.Errorf("frames that reached the process and were not counted as passed up, by side: %d, before %d", now, uncounted)
 			}
+			sameJoints(t, n.Middle, running) // with as many programs
 			h.endAs(t, before)
 		})
 	}

@@ -99,6 +99,7 @@ func Import(kernel *Kernel, s Setup, ports [verdict.Sides]Port) (*Box, error) {
 func (b *Box) Suspend() Ends {
 	b.joining.Lock()
 	if b.fast.on {
+		b.stopCollecting(verdict.Inside, verdict.Outside) // the other process attaches the same program
 		b.fast.path.Suspend()
 	}
 	ends := Ends{FastPath: b.fast.stats()}
@@ -115,7 +116,9 @@ func (b *Box) Suspend() Ends {
 	return ends
 }
 
-// Resume ends Suspend: the box continues as before. The lanes must still be held.
+// Resume ends Suspend: the box continues as before. The lanes must still be held. When they are not
+// any more, [Box.AttachFastPath] makes fragments go through the rings again, for which it waits for
+// the kernel.
 func (b *Box) Resume() {
 	if b.fast.on {
 		b.fast.path.Resume()

@@ -147,7 +147,14 @@ func TestHandOverFails(t *testing.T) {
 					t.Error(err)
 				}
 			default:
+				if nic := r.kernel.Port("in").NIC(); nic != 0 {
+					t.Errorf("fragments from NIC %d go through a ring that another process reads", nic)
+				}
 				r.Resume()
+				r.AttachFastPath()
+				if nic := r.kernel.Port("in").NIC(); nic != r.nics[verdict.Inside] {
+					t.Errorf("fragments from NIC %d go through a ring, want %d", nic, r.nics[verdict.Inside])
+				}
 			}
 			if operation != "openFastPath" && err == nil {
 				t.Errorf("%s failed, but the box was taken over", operation)

@@ -264,6 +264,7 @@ func (g *giver) Release() {
 		}
 		g.daemon.changing.Unlock()
 		g.daemon.log.Info("the wire continues", "paused", time.Since(g.since))
+		b.AttachFastPath()
 	}
 }
 
