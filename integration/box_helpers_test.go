@@ -194,8 +194,8 @@ func (c counters) sum() int {
 }
 
 var (
-	counterLine = regexp.MustCompile(`^from (inside|outside) +received (\d+), forwarded (\d+), waiting (\d+), reassembled (\d+) datagrams$`)
-	otherLine   = regexp.MustCompile(`^(time=.*| +answered \d+ rejected datagrams|rule ".*" (accept|drop|reject): \d+ datagrams, \d+ bytes)$`)
+	counterLine = regexp.MustCompile(`^from (inside|outside) +received (\d+), forwarded (\d+), waiting (\d+), reassembled (\d+) datagrams?$`)
+	otherLine   = regexp.MustCompile(`^(time=.*| +answered \d+ rejected datagrams?|rule ".*" (accept|drop|reject): \d+ datagrams?, \d+ bytes?)$`)
 	dropLine    = regexp.MustCompile(`^ +dropped (\d+): ([a-z0-9_]+)$`)
 )
 
