@@ -28,7 +28,9 @@ func (b *box) takeOver(t *testing.T, file string) {
 	if code := b.wait(t); code != 0 {
 		t.Errorf("the old process ended with %d:\n%s", code, b.stderr.String())
 	}
-	if said := next.stderr.String(); !strings.Contains(said, fmt.Sprintf(`msg="took over" process=%d `, b.Pid)) {
+	if said := next.stderr.String(); strings.Contains(said, "file exists") {
+		t.Errorf("something of the old process is left:\n%s", said)
+	} else if !strings.Contains(said, fmt.Sprintf(`msg="took over" process=%d `, b.Pid)) {
 		t.Errorf("the new process does not log that it took over:\n%s", said)
 	}
 	b.process, b.file = next, file

@@ -21,7 +21,9 @@ type Port struct {
 	carrier bool
 	joined  bool
 	nic     int
-	closed  bool
+
+	collectErrors []error // of the next calls of Collect
+	closed        bool
 }
 
 var _ tun.Port = (*Port)(nil)
@@ -100,10 +102,22 @@ func (p *Port) MTU() int {
 	return p.mtu
 }
 
+// FailCollect makes the next calls of Collect fail, one for each error.
+func (p *Port) FailCollect(errs ...error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.collectErrors = errs
+}
+
 // Collect records the NIC.
 func (p *Port) Collect(nic int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if nic != 0 && len(p.collectErrors) > 0 {
+		err := p.collectErrors[0]
+		p.collectErrors = p.collectErrors[1:]
+		return err
+	}
 	p.nic = nic
 	return nil
 }

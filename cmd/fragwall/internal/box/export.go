@@ -126,9 +126,11 @@ func (b *Box) Resume() {
 	b.joining.Unlock()
 }
 
-// Leave ends Suspend: another process owns the devices.
+// Leave ends Suspend: another process owns the devices. Fragments go through the queues of the
+// ports until that process collects them: the same program can be attached only once.
 func (b *Box) Leave() {
 	b.closed, b.left = true, true
+	b.stopCollecting(verdict.Inside, verdict.Outside)
 	b.joining.Unlock()
 }
 

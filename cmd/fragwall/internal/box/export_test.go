@@ -49,7 +49,7 @@ func TestHandOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := watched(t, twoNICs+"queues = 1", nil)
 		r.AttachFastPath()
-		first, of := r.kernel.FastPath(), r.kernel.Junction("nic-in")
+		first, of, in := r.kernel.FastPath(), r.kernel.Junction("nic-in"), r.kernel.Port("in")
 		r.kernel.Change(r.nics[verdict.Inside], func(l *netdev.Link) { l.MTU = 1400 })
 		r.logged("mtu of a nic changed")
 		next, err := r.handOver(twoNICs + "queues = 1")
@@ -61,6 +61,9 @@ func TestHandOver(t *testing.T) {
 			t.Errorf("suspended %v; inside %+v, of the next %+v", first.Suspended(), first.Side(verdict.Inside), second.Side(verdict.Inside))
 		}
 		r.Leave()
+		if nic := in.NIC(); nic != 0 {
+			t.Errorf("the process that left collects the fragments of NIC %d", nic)
+		}
 		if err := r.CloseAndBypass(parse(t, "on_exit = \"bypass\"\n"+twoNICs)); err != nil {
 			t.Error(err)
 		}

@@ -3,6 +3,7 @@ package box
 import (
 	"errors"
 	"io/fs"
+	"time"
 
 	"fragwall/cmd/fragwall/internal/report"
 	"fragwall/fastpath"
@@ -150,8 +151,22 @@ func (b *Box) hook(side verdict.Side) {
 		}
 		b.fast.path.SetEgress(side, e.hasLink())
 		// After the fast path's programs, which count the fragments that they pass up.
-		if err := b.ports[side].Collect(e.nic); err != nil {
+		if err := b.collect(side, e.nic); err != nil {
 			b.log.Info("fragments go through the taps' queues, with a system call each", "error", err)
+		}
+	}
+}
+
+// collectTimeout is the time that a process from which this one took over may need to stop
+// collecting.
+const collectTimeout = time.Second
+
+// collect makes the port of a side collect the fragments of a NIC. The program that does so can be
+// attached only once, and the process from which this one took over may not have detached it yet.
+func (b *Box) collect(side verdict.Side, nic int) error {
+	for end := time.Now().Add(collectTimeout); ; time.Sleep(time.Millisecond) {
+		if err := b.ports[side].Collect(nic); !errors.Is(err, fs.ErrExist) || time.Now().After(end) {
+			return err
 		}
 	}
 }

@@ -2,6 +2,7 @@ package box_test
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"strings"
 	"syscall"
@@ -34,6 +35,8 @@ func TestFastPathIsAttached(t *testing.T) {
 		if f.Side(verdict.Inside).Attached {
 			t.Error("the fast path is attached before AttachFastPath")
 		}
+		// As if the process from which the box was taken over still collected.
+		r.kernel.Port("in").FailCollect(fs.ErrExist, fs.ErrExist)
 		r.AttachFastPath()
 		for side := range verdict.Side(verdict.Sides) {
 			port := r.kernel.Port([]string{"in", "out"}[side])
