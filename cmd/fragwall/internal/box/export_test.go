@@ -90,8 +90,8 @@ func TestHandOver(t *testing.T) {
 	})
 }
 
-// TestHandOverAttachesAnew has another box whose fast path cannot replace the programs of the first
-// one, on either side or on the one whose NIC has been replaced since: there it attaches its own.
+// TestHandOverAttachesAnew checks that a box that takes over attaches its own programs if it cannot
+// replace those of the first box, or if a NIC has been replaced since.
 func TestHandOverAttachesAnew(t *testing.T) {
 	for _, test := range []struct{ fails, replugged bool }{{false, true}, {true, false}} {
 		synctest.Test(t, func(t *testing.T) {
