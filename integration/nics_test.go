@@ -322,7 +322,7 @@ func TestJoinRepaired(t *testing.T) {
 			} else {
 				tc(t, n.Middle, c.remove)
 			}
-			b.stderr.await(t, b.process, mark, `another program removed the join of a nic to its tap; it is made again`)
+			b.stderr.await(t, b.process, mark, `another program removed the join of a nic to its tap; joining it again`)
 			eventually(t, func() error { return answers(n.Hosts[verdict.Inside], n.Hosts[verdict.Outside]) })
 			b.signal(t, syscall.SIGTERM)
 			if code := b.wait(t); code != 0 {

@@ -140,7 +140,7 @@ func (w *Watch) repair(side verdict.Side) {
 	if err != nil || intact {
 		return // a missing device is detected elsewhere
 	}
-	w.log.Warn("another program removed the join of a nic to its tap; it is made again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
+	w.log.Warn("another program removed the join of a nic to its tap; joining it again", "side", side.String(), "nic", e.link.Name, "tap", e.config.TAP)
 	if e.junction.Redirected() {
 		err = e.junction.Repair()
 	} else {
