@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
 	"fragwall/filter/flow"
 	"fragwall/packet"
+	"fragwall/packet/packettest"
 	"fragwall/packet/verdict"
 	"fragwall/tun"
 )
@@ -162,5 +164,51 @@ func TestRestoreExpects(t *testing.T) {
 		if n := len(path[1].expected); n != c.want {
 			t.Errorf("%+v: %d expected", c, n)
 		}
+	}
+}
+
+// meanwhile is a writer that calls do once, when it has length bytes.
+type meanwhile struct {
+	bytes.Buffer
+	length int
+	do     func()
+}
+
+func (m *meanwhile) Write(b []byte) (int, error) {
+	if do := m.do; do != nil && m.Len() >= m.length {
+		m.do = nil
+		do()
+	}
+	return m.Buffer.Write(b)
+}
+
+// TestSaveCatchesUp opens flows while all flows are saved. The same stream contains them, so that
+// none is left to save while the wire is held.
+func TestSaveCatchesUp(t *testing.T) {
+	const flows = 1000
+	s := newStepper(&traffic{Rand: rand.New(rand.NewPCG(1, 23)), mode: packet.ModeReassemble, stateful: true})
+	defer s.Close()
+	open := func(first uint16) {
+		for i := range uint16(flows) {
+			src := netip.AddrPortFrom(client4.Addr(), first+i)
+			s.Forward(verdict.Inside, tun.Frame{Data: packettest.UDP(src, server4, nil).Frame()}, began)
+		}
+	}
+	open(10000)
+	all := meanwhile{length: flows * flow.SavedSize / 2, do: func() { open(20000) }}
+	var changed, unchanged bytes.Buffer
+	for _, save := range []error{s.Save(&all, AllFlows), s.Save(&changed, ChangedFlows), s.Save(&unchanged, ChangedFlows)} {
+		if save != nil {
+			t.Fatal(save)
+		}
+	}
+	if changed.Len() != unchanged.Len() {
+		t.Errorf("%d bytes are left to save, want %d", changed.Len(), unchanged.Len())
+	}
+	after := newStepper(&traffic{Rand: rand.New(rand.NewPCG(1, 23)), mode: packet.ModeReassemble, stateful: true})
+	defer after.Close()
+	after.advance(began)
+	if err := after.Restore(&all.Buffer); err != nil || after.Policy().Flows() != 2*flows {
+		t.Errorf("%d flows restored, want %d: %v", after.Policy().Flows(), 2*flows, err)
 	}
 }

@@ -142,12 +142,20 @@ func (b *Bump) saveFlows(w *chunkWriter, flows *flow.Table, p Parts) error {
 	pause := func(int) error { return nil }
 	switch {
 	case p&AllFlows != 0:
-		return flows.Save(b.Elapsed, pause, put)
+		err := flows.Save(b.Elapsed, pause, put)
+		for i := 0; i < catchUps && err == nil; i++ {
+			err = flows.SaveChanges(b.Elapsed, pause, put)
+		}
+		return err
 	case p&ChangedFlows != 0:
 		return flows.SaveChanges(b.Elapsed, pause, put)
 	}
 	return nil
 }
+
+// catchUps is how often [AllFlows] also writes what changed meanwhile. Each time takes less time than
+// the one before, so that little is left for [ChangedFlows], which is written while the wire is held.
+const catchUps = 2
 
 // chunkLength is the number of entries in a chunk, for small entries.
 const chunkLength = 256
