@@ -1,6 +1,7 @@
 package standby
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,6 +67,11 @@ func Run(ctx context.Context, m Manager, unit string, c Command) error {
 	return errors.Join(await(ctx, ready, ended), detachErr)
 }
 
+// leftTimeout is enough time to read what is in the socket.
+const leftTimeout = 100 * time.Millisecond
+
+var errEnded = errors.New("it has ended")
+
 // listen opens the socket on which the standby reports that it is ready (sd_notify(3)).
 func listen() (*net.UnixConn, error) {
 	name := fmt.Sprintf("@fragwall/standby/%d", os.Getpid()) // abstract (unix(7))
@@ -76,7 +82,7 @@ func listen() (*net.UnixConn, error) {
 	return c, nil
 }
 
-// await waits until the standby is ready, or has ended.
+// await waits until the standby has reported that it is ready. It fails if the standby ends before.
 func await(ctx context.Context, ready *net.UnixConn, ended <-chan error) error {
 	said := make(chan error, 1)
 	go func() {
@@ -93,7 +99,11 @@ func await(ctx context.Context, ready *net.UnixConn, ended <-chan error) error {
 	case err := <-said:
 		return err
 	case err := <-ended:
-		return fmt.Errorf("the standby did not take over: %w", err)
+		// What it reported before it ended can still be in the socket.
+		if deadlineErr := ready.SetReadDeadline(time.Now().Add(leftTimeout)); deadlineErr == nil && <-said == nil {
+			return nil
+		}
+		return fmt.Errorf("the standby did not take over: %w", cmp.Or(err, errEnded))
 	case <-ctx.Done():
 		return fmt.Errorf("the standby did not take over: %w", ctx.Err())
 	}

@@ -92,3 +92,26 @@ func TestRunEnds(t *testing.T) {
 		t.Error("Run succeeded, although the standby did not report that it is ready")
 	}
 }
+
+// TestAwaitReadyThenEnded awaits a standby that has already reported that it is ready, and has
+// already ended.
+func TestAwaitReadyThenEnded(t *testing.T) {
+	for range 100 {
+		ready, err := listen()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Setenv("NOTIFY_SOCKET", ready.LocalAddr().String())
+		if _, err := systemd.SdNotify(false, systemd.SdNotifyReady); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		ended <- nil
+		if err := await(t.Context(), ready, ended); err != nil {
+			t.Fatal(err)
+		}
+		if err := ready.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
