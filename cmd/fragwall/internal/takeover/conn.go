@@ -197,6 +197,20 @@ func (n *conn) receive(kinds ...string) (m message, err error) {
 	return n.message(length, kinds)
 }
 
+// parting returns the reason why the other process aborts, which is err or is received after it. It
+// returns nil if there is none.
+func (n *conn) parting(err error) error {
+	n.wait(limits.Death, limits.Death)
+	for {
+		if errors.As(err, new(*said)) {
+			return err
+		}
+		if _, err = n.receive(kindGo); err != nil && !errors.As(err, new(*said)) {
+			return nil
+		}
+	}
+}
+
 // message reads a message with a length.
 func (n *conn) message(length int, kinds []string) (m message, err error) {
 	if length > maxMessage {

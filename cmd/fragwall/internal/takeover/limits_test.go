@@ -87,20 +87,23 @@ func TestDrip(t *testing.T) {
 	<-read
 }
 
-// TestLate checks that a new process that needs more time than the old one waits does not run.
+// TestLate checks that a new process that needs more time than the old one waits does not run, even
+// if the old one has ended since: it has removed its devices then.
 func TestLate(t *testing.T) {
-	setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 100 * time.Millisecond, Step: time.Minute})
-	r := newTrial(t, true)
-	giving, given := make(chan error, 1), make(chan struct{})
-	r.taker.before["save"] = func() error { <-given; return nil }
-	go func() {
-		err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver)
-		close(given)
-		giving <- err
-	}()
-	taken := Take(t.Context(), r.next, r.taker)
-	if err := <-giving; err == nil || taken == nil || r.giver.was() != "offer copy hold save release" {
-		t.Errorf("given: %v, taken: %v, and the calls of the old process were %q", err, taken, r.giver.was())
+	for _, alive := range []bool{true, false} {
+		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 500 * time.Millisecond, Step: time.Minute, Death: time.Second})
+		r := newTrial(t, alive)
+		giving, given := make(chan error, 1), make(chan struct{})
+		r.taker.before["save"] = func() error { <-given; return nil }
+		go func() {
+			err := Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver)
+			close(given)
+			giving <- err
+		}()
+		taken := Take(t.Context(), r.next, r.taker)
+		if err := <-giving; err == nil || !errors.Is(taken, errLate) || !strings.HasSuffix(r.giver.was(), "release") {
+			t.Errorf("alive %v: given: %v, taken: %v, and the calls of the old process were %q", alive, err, taken, r.giver.was())
+		}
 	}
 }
 
@@ -109,7 +112,7 @@ func TestLate(t *testing.T) {
 // continues.
 func TestDecision(t *testing.T) {
 	for _, continues := range []bool{false, true} {
-		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: 100 * time.Millisecond, Step: 100 * time.Millisecond, Death: time.Millisecond})
+		setLimits(t, Limits{Prepare: time.Minute, Copy: time.Minute, Hold: time.Second, Step: time.Second, Death: time.Millisecond})
 		r := newTrial(t, true)
 		taken := make(chan error, 1)
 		go func() { taken <- Take(t.Context(), r.next, r.taker) }()

@@ -92,23 +92,26 @@ func finish(n *conn, stop func() bool, alive int) error {
 	if err == nil {
 		_, err = n.receive(kindGo)
 	}
+	stopped := !stop()
+	n.ctx = context.Background()
 	if err == nil {
-		if !stop() {
-			return n.ctx.Err()
+		if stopped {
+			return context.Canceled
 		}
 		// From here on, the other process decides. It may be stopped (SIGSTOP).
-		n.ctx = context.Background()
 		n.waitForever()
-		sendErr := n.send(message{Kind: kindRunning}, nil, nil)
-		_, err = n.receive() // if sending failed, the reason may have been received
-		if sendErr == nil && errors.Is(err, io.EOF) {
+		if err = n.send(message{Kind: kindRunning}, nil, nil); err == nil {
+			_, err = n.receive()
+		}
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
-		if errors.As(err, new(*said)) {
-			return fmt.Errorf("%w: %w", errLate, err)
-		}
 	}
-	if !errors.As(err, new(*said)) && dead(alive) {
+	isDead := dead(alive)
+	if reason := n.parting(err); reason != nil { // a process that continued may have ended since
+		return fmt.Errorf("%w: %w", errLate, reason)
+	}
+	if isDead {
 		return nil
 	}
 	return broken(err)
