@@ -1,6 +1,7 @@
 package takeover
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -104,6 +105,20 @@ func TestLate(t *testing.T) {
 		if err := <-giving; err == nil || !errors.Is(taken, errLate) || !strings.HasSuffix(r.giver.was(), "release") {
 			t.Errorf("alive %v: given: %v, taken: %v, and the calls of the old process were %q", alive, err, taken, r.giver.was())
 		}
+	}
+}
+
+// TestCanceled tells the new process to stop once it has everything: the old one continues at once.
+func TestCanceled(t *testing.T) {
+	setLimits(t, Limits{Prepare: time.Hour, Copy: time.Hour, Hold: time.Hour, Step: time.Hour, Death: time.Hour})
+	r := newTrial(t, true)
+	ctx, cancel := context.WithCancel(t.Context())
+	r.taker.before["save"] = func() error { cancel(); return nil }
+	giving := make(chan error, 1)
+	go func() { giving <- Give(t.Context(), r.old, json.RawMessage(`"request"`), r.giver) }()
+	taken := Take(ctx, r.next, r.taker)
+	if err := <-giving; err == nil || !errors.Is(taken, context.Canceled) || !strings.HasSuffix(r.giver.was(), "release") {
+		t.Errorf("given: %v, taken: %v, and the calls of the old process were %q", err, taken, r.giver.was())
 	}
 }
 

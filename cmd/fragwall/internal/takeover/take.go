@@ -92,12 +92,11 @@ func finish(n *conn, stop func() bool, alive int) error {
 	if err == nil {
 		_, err = n.receive(kindGo)
 	}
-	stopped := !stop()
+	if !stop() {
+		return context.Canceled
+	}
 	n.ctx = context.Background()
 	if err == nil {
-		if stopped {
-			return context.Canceled
-		}
 		// From here on, the other process decides. It may be stopped (SIGSTOP).
 		n.waitForever()
 		if err = n.send(message{Kind: kindRunning}, nil, nil); err == nil {
