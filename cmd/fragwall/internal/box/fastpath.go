@@ -3,6 +3,7 @@ package box
 import (
 	"errors"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"fragwall/cmd/fragwall/internal/report"
@@ -196,7 +197,9 @@ func (b *Box) attach(side verdict.Side, nic int) bool {
 	}
 	b.unattach(side) // from a previous NIC
 	if err := b.fast.path.Attach(side, nic, b.ports[side].Index()); err != nil {
-		b.turnOff("", err)
+		if !errors.Is(err, syscall.ENODEV) { // otherwise the NIC is gone, and they are attached when it returns
+			b.turnOff("", err)
+		}
 		return false
 	}
 	b.fast.hooked[side] = nic

@@ -2,6 +2,7 @@ package box_test
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"strings"
@@ -172,6 +173,24 @@ func TestFastPathFollowsNIC(t *testing.T) {
 		}
 		if got := r.FastPath(); got.Reason != report.OffRights || !f.Closed() || got.Sides["inside"].Forwarded != 7 {
 			t.Errorf("closed %v, %+v", f.Closed(), got)
+		}
+	})
+}
+
+// TestFastPathOfMissingNIC attaches the fast path when a NIC has just been removed, and adds the NIC
+// again.
+func TestFastPathOfMissingNIC(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := watched(t, twoNICs, nil)
+		r.kernel.Fail("attach", fmt.Errorf("attach: %w", syscall.ENODEV))
+		r.AttachFastPath()
+		r.kernel.Fail("attach", nil)
+		r.kernel.Remove(r.nics[verdict.Outside])
+		synctest.Wait()
+		index := r.kernel.AddNIC("nic-out", 1500)
+		synctest.Wait()
+		if got := r.kernel.FastPath().Side(verdict.Outside); !got.Attached || got.NIC != index {
+			t.Errorf("%+v, want it attached to NIC %d", got, index)
 		}
 	})
 }
