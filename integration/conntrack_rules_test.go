@@ -100,7 +100,7 @@ func (p *played) isReset(i int) bool {
 // isTCP reports whether a step is a TCP segment between the hosts and ports of the connection.
 func (p *played) isTCP(i int) bool {
 	what := p.Steps[i].What
-	return strings.HasPrefix(p.Kind, "tcp") && !strings.HasPrefix(what, "icmp") && !strings.HasPrefix(what, "from")
+	return strings.Contains(p.Kind, "tcp") && !strings.HasPrefix(what, "icmp") && !strings.HasPrefix(what, "from")
 }
 
 // resetByAnotherNumber reports whether a step is a RST that passes conntrack but that the receiver
