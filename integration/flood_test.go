@@ -19,10 +19,10 @@ func TestFloodMemory(t *testing.T) {
 	const (
 		memory   = 32 << 20
 		constant = 64 << 20
-		ring     = 13 << 20 // the side's ring: kernel memory that the process has mapped
+		rings    = 26 << 20 // the rings of both sides: kernel memory that the process has mapped
 		frames   = 50_000
 	)
-	limit := memory*3/2 + constant + ring
+	limit := memory*3/2 + constant + rings
 	if buildFlags[len(buildFlags)-1] == "-race" {
 		limit *= 8 // the race detector needs more memory
 	}
