@@ -24,15 +24,17 @@ func bridgeState(bridge netlink.Link) (nicState, bool) {
 	return state, ours && bridge.Type() == "bridge"
 }
 
-// bridge adds the NIC and the TAP to a new bridge.
-func (j *Junction) bridge(c Config, nic, tap netlink.Link, before nicState) error {
+// bridge adds the NIC and the TAP to a new bridge. It adds the sysctls that it sets to before.
+func (j *Junction) bridge(c Config, nic, tap netlink.Link, before *nicState) error {
 	if err := freeName(c.Bridge, nic); err != nil {
 		return err
 	}
-	if err := j.bypassNetfilter(); err != nil {
+	cleared, err := j.bypassNetfilter()
+	if err != nil {
 		return err
 	}
-	bridge, err := j.addBridge(c, before)
+	before.netfilter |= cleared
+	bridge, err := j.addBridge(c, *before)
 	if err != nil {
 		return fmt.Errorf("bridge %q: %w", c.Bridge, err)
 	}

@@ -112,16 +112,6 @@ var nicStates = map[string]func(nic netlink.Link) error{
 	},
 }
 
-// keepBridgesFromNetfilter sets the sysctls as a killed process leaves them that joined by a
-// bridge.
-func keepBridgesFromNetfilter() error {
-	return lab.Sysctl(map[string]string{
-		"net/bridge/bridge-nf-call-iptables":  "0",
-		"net/bridge/bridge-nf-call-ip6tables": "0",
-		"net/bridge/bridge-nf-call-arptables": "0",
-	})
-}
-
 func addAddresses(addresses ...string) error {
 	nic, err := netlink.LinkByName(lab.InsideNIC)
 	if err != nil {

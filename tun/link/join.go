@@ -71,7 +71,7 @@ func Release(nic, bridge string) error {
 		if err := state.restore(link, 0); err != nil {
 			return err
 		}
-		if err := end(); err != nil {
+		if err := errors.Join(end(), state.netfilter.restore()); err != nil {
 			return err
 		}
 	case bridge == "" && netdev.IdleClassifier(link): // the instance was killed before it had added a filter
@@ -80,8 +80,8 @@ func Release(nic, bridge string) error {
 		}
 	}
 	if b, err := netlink.LinkByName(bridge); bridge != "" && err == nil {
-		if _, ours := bridgeState(b); ours {
-			return removeLeftover(b)
+		if state, ours := bridgeState(b); ours {
+			return errors.Join(removeLeftover(b), state.netfilter.restore())
 		}
 	}
 	return nil
@@ -164,6 +164,9 @@ func (j *Junction) join(c Config) error {
 	}
 	inBridge := nic.Attrs().MasterIndex != 0 // of a killed instance
 	j.NIC, j.tap, j.addressed = nic.Attrs().Index, tap.Attrs().Index, c.Addressed
+	for _, name := range before.netfilter.sysctls() { // that a killed instance set to 0
+		j.later(step{Kind: stepSysctl, Name: name, Value: "1"})
+	}
 	if before.mtu == c.MTU {
 		before.mtu = 0 // it is not changed
 	}
@@ -172,7 +175,7 @@ func (j *Junction) join(c Config) error {
 	if c.Bridge == "" {
 		err = j.redirect(nic, tap, before) // it replaces a redirect
 	} else {
-		err = j.bridge(c, nic, tap, before)
+		err = j.bridge(c, nic, tap, &before)
 	}
 	if err != nil && end != nil {
 		j.undo.push(end)

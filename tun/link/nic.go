@@ -13,18 +13,20 @@ import (
 	"fragwall/tun/netdev"
 )
 
-// nicState is the part of a NIC's state that joining changes.
+// nicState is the part of a NIC's state that joining changes, and of its namespace's.
 type nicState struct {
 	mtu         int // bytes; 0: joining does not change it
 	up          bool
 	promiscuous bool
 	ipv6        bool // IPv6 is enabled
 	lro         bool // large receive offload is on
+	netfilter   netfilter
 }
 
 // A nicState is stored in a mark of 32 bits: in the filter of a redirect or in the group of a
 // bridge, so that it outlives a killed process. The mark has a byte that identifies fragwall, one
-// bit for each flag, and the MTU. One more bit marks a bypass.
+// bit for each flag, the sysctls that were set to 0, and the MTU, at most 65535 (ETH_MAX_MTU). One
+// more bit marks a bypass.
 const (
 	markMagic       = 0xf7 << 24
 	markMagicMask   = 0xff << 24
@@ -33,12 +35,13 @@ const (
 	markIPv6        = 1 << 22
 	markLRO         = 1 << 23
 	markBypass      = 1 << 19 // not part of the state: a [Bypass] made the redirect
-	markMTUMask     = 1<<19 - 1
+	markNetfilter   = 16      // the lowest bit
+	markMTUMask     = 1<<markNetfilter - 1
 )
 
 // mark returns the state as a mark.
 func (s nicState) mark() uint32 {
-	m := markMagic | uint32(s.mtu)&markMTUMask
+	m := markMagic | uint32(min(s.mtu, markMTUMask)) | uint32(s.netfilter)<<markNetfilter
 	for bit, set := range map[uint32]bool{markUp: s.up, markPromiscuous: s.promiscuous, markIPv6: s.ipv6, markLRO: s.lro} {
 		if set {
 			m |= bit
@@ -55,6 +58,7 @@ func stateOf(mark uint32) (nicState, bool) {
 		promiscuous: mark&markPromiscuous != 0,
 		ipv6:        mark&markIPv6 != 0,
 		lro:         mark&markLRO != 0,
+		netfilter:   netfilter(mark>>markNetfilter) & allNetfilter,
 	}, mark&markMagicMask == markMagic
 }
 
