@@ -16,7 +16,7 @@ import (
 // an event or a reload, and the rules of the policy in force.
 var (
 	buildInfo   = describe("build_info", "Versions of fragwall, Go and gVisor. Always 1.", "version", "go", "gvisor")
-	started     = describe("start_time_seconds", "Start time of the process, in seconds since the Unix epoch.")
+	started     = describe("start_time_seconds", "Start time of the instance, in seconds since the Unix epoch. A take-over does not change it.")
 	ready       = describe("ready", "1 while frames flow, otherwise 0.")
 	goroutines  = describe("goroutines", "Number of goroutines.")
 	missed      = describe("missed_frames_total", "Frames that the kernel dropped because the queue of the side's TAP was full; not part of received.", "side")
