@@ -25,6 +25,7 @@ func (f *FastPath) Attach(side verdict.Side, nic, tap int) error {
 	if f.isClosed() {
 		return fmt.Errorf("attach the fast path of the %s: the fast path is closed", side)
 	}
+	f.owned[side] = true
 	programs := f.programs(side)
 	hooks := [len(programs)]link.TCXOptions{
 		{Interface: tap, Program: programs[0], Attach: ebpf.AttachTCXIngress},
@@ -79,11 +80,16 @@ func (f *FastPath) detach(side verdict.Side) {
 	f.closeLinks(side)
 }
 
+// closeLinks closes the links of a side. It detaches those that this process owns: another process
+// may have descriptors of them, which would keep the programs attached.
 func (f *FastPath) closeLinks(side verdict.Side) {
 	for _, l := range f.links[side] {
-		_ = l.Close() // already closed if the device is gone
+		if f.owned[side] {
+			_ = l.Detach() // already detached if the device is gone
+		}
+		_ = l.Close()
 	}
-	f.links[side] = nil
+	f.links[side], f.owned[side] = nil, false
 }
 
 // SetMTU sets the length in bytes of the longest packet that may be sent out of a side.

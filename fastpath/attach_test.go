@@ -14,10 +14,12 @@ type slowLink struct {
 	meanwhile func()
 }
 
-func (l slowLink) Close() error {
+func (l slowLink) Detach() error {
 	l.meanwhile()
 	return nil
 }
+
+func (l slowLink) Close() error { return nil }
 
 // TestDetachBlocksNoLane detaches programs. During the kernel's grace periods, the lanes can
 // use the fields that mu guards.
@@ -26,6 +28,7 @@ func TestDetachBlocksNoLane(t *testing.T) {
 	f := &FastPath{memory: &memory{config: new(programConfig)}}
 	attach := func() {
 		for side := range f.links {
+			f.owned[side] = true
 			f.links[side] = []link.Link{slowLink{meanwhile: func() {
 				if detached++; !f.mu.TryLock() {
 					t.Error("mu is held while a program is detached")

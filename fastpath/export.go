@@ -148,6 +148,7 @@ func (f *FastPath) Continue(side verdict.Side, nic, tap int) error {
 	if f.isClosed() || f.inherited == nil || len(f.links[side]) != len(f.programs(side)) {
 		return errors.New("nothing to continue")
 	}
+	f.owned[side] = true
 	if err := f.replace(side); err != nil {
 		return err
 	}

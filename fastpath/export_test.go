@@ -270,3 +270,37 @@ func TestExportFormat(t *testing.T) {
 		t.Errorf("%d frames were passed up, want %d; %v are left", n, before, left)
 	}
 }
+
+// TestDetachWhileExported detaches the programs of a side while another process has descriptors of
+// their links, as when a NIC is replaced during a hand-over. The programs can be attached again. The
+// other process, which does not take over, detaches nothing.
+func TestDetachWhileExported(t *testing.T) {
+	ns, err := lab.NewNamespace("fastpath")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
+	q := newQueue(t, frame, 0)
+	attachIn(t, ns, q.FastPath)
+	other := q.handOver(t, onlyPort53())
+	if err := other.FastPath.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := attached(t, ns), own(t, q.FastPath); !slices.Equal(got, want) {
+		t.Errorf("programs %v are attached, want %v", got, want)
+	}
+	other = q.handOver(t, onlyPort53())
+	q.Detach(verdict.Inside)
+	q.Detach(verdict.Outside)
+	if got := attached(t, ns); len(got) > 0 {
+		t.Errorf("programs %v are attached, want none", got)
+	}
+	attachIn(t, ns, q.FastPath)
+	if err := other.FastPath.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := attached(t, ns), own(t, q.FastPath); !slices.Equal(got, want) {
+		t.Errorf("programs %v are attached again, want %v", got, want)
+	}
+}

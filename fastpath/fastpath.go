@@ -43,6 +43,7 @@ type FastPath struct {
 	// for each, during which lanes must not wait: they only need mu, which is taken after it.
 	attaching sync.Mutex
 	links     [verdict.Sides][]link.Link // guarded by attaching
+	owned     [verdict.Sides]bool        // the links are not another process's; guarded by attaching
 	inherited *inherited                 // from another process; nil if there is none; immutable
 
 	mu sync.Mutex // taken after the lock of a part of the flow table, and not held while calling it

@@ -96,11 +96,11 @@ func (p Plan) conditional() map[string][]conditions {
 	}
 	if p.FastPath {
 		// Operations on loaded programs and maps. LINK_CREATE attaches a program to a NIC that
-		// reappeared, and LINK_UPDATE restores one after a failed hand-over. The kernel requires
-		// no capability for them.
+		// reappeared, LINK_DETACH detaches one from a NIC, and LINK_UPDATE restores one after a
+		// failed hand-over. The kernel requires no capability for them.
 		limited["bpf"] = argument(0, unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM,
 			unix.BPF_MAP_LOOKUP_BATCH, unix.BPF_MAP_UPDATE_BATCH, unix.BPF_MAP_DELETE_BATCH,
-			unix.BPF_LINK_CREATE, unix.BPF_LINK_UPDATE)
+			unix.BPF_LINK_CREATE, unix.BPF_LINK_UPDATE, unix.BPF_LINK_DETACH)
 	}
 	return limited
 }

@@ -165,7 +165,7 @@ func try(dir string, failures chan<- error) {
 	for _, command := range []uintptr{unix.BPF_PROG_LOAD, unix.BPF_MAP_CREATE, unix.BPF_BTF_LOAD, unix.BPF_OBJ_PIN, unix.BPF_PROG_ATTACH, unix.BPF_PROG_GET_FD_BY_ID} {
 		denied(fmt.Sprintf("bpf command %d", command), bpf(command))
 	}
-	for _, command := range []uintptr{unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_LINK_CREATE, unix.BPF_LINK_UPDATE} {
+	for _, command := range []uintptr{unix.BPF_MAP_LOOKUP_ELEM, unix.BPF_MAP_UPDATE_ELEM, unix.BPF_MAP_DELETE_ELEM, unix.BPF_LINK_CREATE, unix.BPF_LINK_UPDATE, unix.BPF_LINK_DETACH} {
 		if err := bpf(command); !errors.Is(err, unix.EBADF) { // the error for the map, link or program
 			failures <- fmt.Errorf("bpf command %d: %w", command, err)
 		}
