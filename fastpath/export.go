@@ -168,8 +168,11 @@ func (f *FastPath) replace(side verdict.Side) (err error) {
 }
 
 // Suspend makes the programs pass up all frames, which they continue to count. It returns once
-// none of them still forwards or drops a frame.
+// none of them still forwards or drops a frame. From then on another process may own the links.
 func (f *FastPath) Suspend() {
+	f.attaching.Lock()
+	f.owned = [verdict.Sides]bool{}
+	f.attaching.Unlock()
 	f.memory.setFlag(programConfigFlagRUNNING, false)
 	grace()
 }
@@ -183,6 +186,7 @@ func (f *FastPath) Resume() {
 		return
 	}
 	for side := range verdict.Side(verdict.Sides) {
+		f.owned[side] = true
 		_ = f.replace(side) // fails if the device is gone
 	}
 	f.lendOrders()

@@ -273,7 +273,8 @@ func TestExportFormat(t *testing.T) {
 
 // TestDetachWhileExported detaches the programs of a side while another process has descriptors of
 // their links, as when a NIC is replaced during a hand-over. The programs can be attached again. The
-// other process, which does not take over, detaches nothing.
+// other process, which does not take over, detaches nothing, and neither does this one once the
+// other could have taken over.
 func TestDetachWhileExported(t *testing.T) {
 	ns, err := lab.NewNamespace("fastpath")
 	if err != nil {
@@ -302,5 +303,14 @@ func TestDetachWhileExported(t *testing.T) {
 	}
 	if got, want := attached(t, ns), own(t, q.FastPath); !slices.Equal(got, want) {
 		t.Errorf("programs %v are attached again, want %v", got, want)
+	}
+	other = q.handOver(t, onlyPort53())
+	q.Suspend()
+	other.continueOn(t)
+	if err := q.FastPath.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := attached(t, ns), own(t, other.FastPath); !slices.Equal(got, want) {
+		t.Errorf("programs %v are attached after the take-over, want %v", got, want)
 	}
 }

@@ -79,20 +79,25 @@ func (d *Daemon) handOver(ctx context.Context, argument json.RawMessage, c *net.
 	if uid, err := control.Peer(c); err == nil {
 		g.user = uid
 	}
-	locked := d.handing.TryLock()
-	if locked {
-		defer d.handing.Unlock()
-	} else {
-		g.refused = errors.New("another take-over is in progress")
-	}
-	if err := takeover.Give(ctx, c, argument, g); err != nil {
-		if locked {
-			d.setLeaving(false)
-		}
+	if err := d.give(ctx, argument, c, g); err != nil {
+		// Another process can take over from now on.
 		d.log.Warn("take-over by another process failed; this process continues", "version", g.version, "error", err)
-		return
+	}
+}
+
+// give hands over the daemon to one process at a time, and ends it if that succeeds.
+func (d *Daemon) give(ctx context.Context, argument json.RawMessage, c *net.UnixConn, g *giver) error {
+	if !d.handing.TryLock() {
+		g.refused = errors.New("another take-over is in progress")
+		return takeover.Give(ctx, c, argument, g)
+	}
+	defer d.handing.Unlock()
+	if err := takeover.Give(ctx, c, argument, g); err != nil {
+		d.setLeaving(false)
+		return err
 	}
 	d.quit(errReplaced)
+	return nil
 }
 
 // setLeaving says whether another process is taking over.
