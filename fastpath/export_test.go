@@ -38,6 +38,19 @@ func attachIn(t *testing.T, ns *lab.Namespace, f *FastPath) {
 	f.memory.config.Uncounted = 0 // a while later
 }
 
+// attachedQueue returns a queue of a flow, whose programs are attached in a new namespace.
+func attachedQueue(t *testing.T, frame []byte) (*queue, *lab.Namespace) {
+	t.Helper()
+	ns, err := lab.NewNamespace("fastpath")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	q := newQueue(t, frame, 0)
+	attachIn(t, ns, q.FastPath)
+	return q, ns
+}
+
 // attached returns the programs that are attached in a namespace, in the order in which they run.
 func attached(t *testing.T, ns *lab.Namespace) (programs []ebpf.ProgramID) {
 	t.Helper()
@@ -228,13 +241,7 @@ func TestAttachHoldsOrder(t *testing.T) {
 // TestHandOverVLANs takes over from a process whose policy distinguishes flows by VLAN, with a
 // policy that does not. Other orders then count the flows, so no flow is in order for a while.
 func TestHandOverVLANs(t *testing.T) {
-	ns, err := lab.NewNamespace("fastpath")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	q := newQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame(), 0)
-	attachIn(t, ns, q.FastPath)
+	q, _ := attachedQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame())
 	for _, any := range []bool{false, true} {
 		policy := onlyPort53()
 		policy.Stateful, policy.AnyVLANs = true, any
@@ -276,14 +283,7 @@ func TestExportFormat(t *testing.T) {
 // other process, which does not take over, detaches nothing, and neither does this one once the
 // other could have taken over.
 func TestDetachWhileExported(t *testing.T) {
-	ns, err := lab.NewNamespace("fastpath")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	frame := packettest.UDP(client4, server4, packettest.Body(64)).Frame()
-	q := newQueue(t, frame, 0)
-	attachIn(t, ns, q.FastPath)
+	q, ns := attachedQueue(t, packettest.UDP(client4, server4, packettest.Body(64)).Frame())
 	other := q.handOver(t, onlyPort53())
 	if err := other.FastPath.Close(); err != nil {
 		t.Fatal(err)
